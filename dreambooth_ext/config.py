@@ -1,0 +1,533 @@
+"""The one list of settings. Form, tooltips, command line, API schema, README table and defaults are all made from it.
+
+`RunConfig` is what one run was asked to do. A field that is `None` was left out; `guide.complete` fills it in from
+the subject type and the number of pictures before the run starts, so a run's config.json holds no open question
+except the three that only the machine can answer ("auto": device, mixed_precision, optimizer, attention).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+METHODS = {
+    "dreambooth": "DreamBooth: teach the whole model a subject or style by a rare word",
+    "finetune": "Fine-tuning: train the whole model on many captioned pictures",
+}
+SUBJECT_TYPES = ("person", "style", "object", "pet")
+OPTIMIZERS = ("auto", "adamw", "adamw8bit", "paged_adamw8bit", "lion", "adafactor", "prodigy", "sgd")
+LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
+SAMPLERS = ("DPM++ 2M Karras", "DPM++ 2M", "DPM++ SDE Karras", "Euler a", "Euler", "Heun", "LMS", "DDIM", "UniPC")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a form, a command line or a table has to know about one field of `RunConfig`."""
+
+    name: str
+    kind: str  # "int", "float", "bool", "str", "path", "rate", "list", "dict", "concepts"
+    default: Any
+    label: str
+    help: str
+    group: str
+    optional: bool  # None is allowed, and means: from the guide, the base or the machine
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] | None = None
+    methods: tuple[str, ...] = tuple(METHODS)
+
+    @property
+    def option(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+def setting(default: Any, label: str, help: str, **about: Any) -> Any:
+    """A dataclass field that carries its label, help, range, choices and the methods that use it."""
+    factory = {"default_factory": lambda: type(default)(default)} if isinstance(default, list | dict) else {}
+    return field(**factory or {"default": default}, metadata={"label": label, "help": help, **about})
+
+
+DREAMBOOTH = {"methods": ("dreambooth",)}
+
+
+@dataclass
+class RunConfig:
+    """What to train, on what, and how. Field names are those of diffusers and kohya."""
+
+    # --- Model
+    method: str = setting("dreambooth", "Method", "What is trained.", group="Model", choices=tuple(METHODS))
+    name: str = setting("", "Name", "The new model's file name: Latin letters, digits, - and _.", group="Model")
+    base_model: str = setting(
+        "",
+        "Base model",
+        "The model to start from: a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link.",
+        group="Model",
+        kind="path",
+    )
+    subject_type: str = setting(
+        "person",
+        "Type of subject",
+        "Decides steps, rates, captions and offset noise where you leave them out.",
+        group="Model",
+        choices=SUBJECT_TYPES,
+    )
+    prediction_type: str = setting(
+        "auto",
+        "Prediction type",
+        "What the base predicts. Only for a base that is recognised wrongly (images turn into noise or flat colour).",
+        group="Model",
+        choices=("auto", "epsilon", "v_prediction"),
+    )
+
+    # --- Pictures
+    instance_data_dir: str = setting(
+        "", "Pictures", "Folder with the pictures to learn (JPG, PNG, WebP, BMP).", group="Pictures", kind="path"
+    )
+    instance_prompt: str | None = setting(
+        None,
+        "Instance prompt",
+        "How a prompt names your subject, with its rare word: 'a photo of sksper person'. May hold [filewords] (the "
+        "caption file's text, else the cleaned file name) and [name]. Left out: the words come from the file names, "
+        "'sksper (1).jpg', one subject for each.",
+        group="Pictures",
+    )
+    class_prompt: str | None = setting(
+        None,
+        "Class prompt",
+        "What your subject is, without the rare word: 'a photo of a person'. Needed for prior preservation.",
+        group="Prior preservation",
+        **DREAMBOOTH,
+    )
+    class_data_dir: str | None = setting(
+        None,
+        "Class pictures",
+        "Folder with pictures of the class in general. Missing ones are drawn by the base model and kept there.",
+        group="Prior preservation",
+        kind="path",
+        **DREAMBOOTH,
+    )
+    with_prior_preservation: bool | None = setting(
+        None,
+        "Prior preservation",
+        "Train on pictures of the class as well, so that not every person becomes yours. On by default when a class "
+        "prompt is given.",
+        group="Prior preservation",
+        **DREAMBOOTH,
+    )
+    num_class_images: int = setting(
+        100,
+        "Number of class pictures",
+        "How many class pictures to use; 100 to 200 do.",
+        group="Prior preservation",
+        minimum=1,
+        maximum=100_000,
+        **DREAMBOOTH,
+    )
+    prior_loss_weight: float = setting(
+        1.0,
+        "Prior loss weight",
+        "How much the class pictures count beside yours.",
+        group="Prior preservation",
+        minimum=0,
+        maximum=100,
+        **DREAMBOOTH,
+    )
+    concepts: list = setting(
+        [],
+        "Concepts",
+        "Several subjects at once: a list of objects with instance_data_dir, instance_prompt, class_data_dir, "
+        "class_prompt, num_class_images and repeats (how often each picture counts in an epoch).",
+        group="Pictures",
+        kind="concepts",
+        **DREAMBOOTH,
+    )
+    resolution: int | None = setting(
+        None,
+        "Resolution",
+        "Training resolution in pixels, in steps of 64: 512 for SD 1.5, 768 for SD 2.1-768, 1024 for SDXL. Left out: "
+        "the base's own.",
+        group="Pictures",
+        minimum=64,
+        maximum=2048,
+    )
+    enable_bucket: bool = setting(
+        False,
+        "Aspect buckets",
+        "Keep each picture's proportions (in 64-pixel steps) instead of cropping it to a square.",
+        group="Pictures",
+    )
+    center_crop: bool = setting(
+        True,
+        "Centre crop",
+        "Crop from the middle. Off: crop somewhere else each time the picture comes up (needs cache_latents off).",
+        group="Pictures",
+    )
+    random_flip: bool = setting(
+        False, "Random flip", "Mirror half of the pictures. Not for faces: they are not symmetric.", group="Pictures"
+    )
+    use_captions: bool | None = setting(
+        None,
+        "Use captions",
+        "Read the caption file beside each picture. Left out: yes for styles, objects and fine-tuning, no for faces.",
+        group="Pictures",
+    )
+    caption_extension: str = setting(
+        ".txt", "Caption extension", "Ending of the caption files' names.", group="Pictures"
+    )
+    shuffle_tags: bool = setting(
+        False, "Shuffle tags", "Put a caption's comma-separated tags in a new order each time.", group="Pictures"
+    )
+    keep_tokens: int = setting(
+        0,
+        "Keep tokens",
+        "How many leading tags keep their place when tags are shuffled.",
+        group="Pictures",
+        minimum=0,
+        maximum=255,
+    )
+    caption_dropout: float = setting(
+        0.0,
+        "Caption dropout",
+        "Share of steps a picture is shown without its caption; 0.1 helps in fine-tuning.",
+        group="Pictures",
+        minimum=0,
+        maximum=1,
+    )
+    cache_latents: bool | None = setting(
+        None,
+        "Cache latents",
+        "Encode each picture once, before training: faster, and the VAE leaves memory. Left out: on wherever possible.",
+        group="Pictures",
+    )
+    cache_latents_to_disk: bool = setting(
+        False, "Cache on disk", "Keep the latents on disk instead of in memory, and reuse them.", group="Pictures"
+    )
+
+    # --- Training
+    max_train_steps: int | None = setting(
+        None,
+        "Steps",
+        "How many steps to train. Left out: the guide's number for the subject and the number of pictures.",
+        group="Training",
+        minimum=1,
+        maximum=10_000_000,
+    )
+    num_train_epochs: int | None = setting(
+        None,
+        "Epochs",
+        "How many times to go through all pictures, instead of a number of steps.",
+        group="Training",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    train_batch_size: int = setting(
+        1, "Batch size", "Pictures a step. More need more memory.", group="Training", minimum=1, maximum=512
+    )
+    gradient_accumulation_steps: int = setting(
+        1,
+        "Gradient accumulation",
+        "Batches whose gradients are added up before a step: a larger batch without more memory.",
+        group="Training",
+        minimum=1,
+        maximum=1024,
+    )
+    learning_rate: float | str | None = setting(
+        None,
+        "Learning rate",
+        "The UNet's rate. 2e-6 standard, 1e-6 careful, 3e-6 to 5e-6 aggressive. Or a schedule: '2e-6:1000, 1e-6' "
+        "is 2e-6 up to step 1000, then 1e-6.",
+        group="Training",
+        kind="rate",
+    )
+    text_encoder_lr: float | str | None = setting(
+        None,
+        "Text encoder rate",
+        "About half of the UNet's: 1e-6 standard, 4e-7 to 8e-7 careful, 2e-6 at most. A schedule as above.",
+        group="Training",
+        kind="rate",
+    )
+    text_encoder_2_lr: float | str | None = setting(
+        None,
+        "Second text encoder's rate",
+        "SDXL's second text encoder. Left out: as the first.",
+        group="Training",
+        kind="rate",
+    )
+    text_encoder_steps: int | None = setting(
+        None,
+        "Text encoder steps",
+        "The text encoder trains along from the start for so many steps, then is frozen and leaves memory. Faces 350, "
+        "styles 500, objects 300; 0 leaves it alone.",
+        group="Training",
+        minimum=0,
+        maximum=10_000_000,
+    )
+    lr_scheduler: str = setting(
+        "constant", "Rate schedule", "How the rate goes over the run.", group="Training", choices=LR_SCHEDULERS
+    )
+    lr_warmup_steps: int = setting(
+        0,
+        "Warm-up steps",
+        "Steps in which the rate rises from 0; every schedule but 'constant' has them.",
+        group="Training",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    lr_num_cycles: int = setting(
+        1, "Restarts", "Cycles of cosine_with_restarts.", group="Training", minimum=1, maximum=1000
+    )
+    lr_power: float = setting(
+        1.0, "Power", "Power of the polynomial schedule.", group="Training", minimum=0, maximum=10
+    )
+    optimizer: str = setting(
+        "auto",
+        "Optimizer",
+        "'auto' is 8-bit AdamW on an NVIDIA card and AdamW elsewhere. Prodigy finds its own rate (set it to 1).",
+        group="Training",
+        choices=OPTIMIZERS,
+    )
+    optimizer_args: dict = setting(
+        {},
+        "Optimizer arguments",
+        'Further arguments of the optimizer, by their names: {"betas": [0.9, 0.99], "eps": 1e-8}.',
+        group="Training",
+    )
+    weight_decay: float = setting(
+        1e-2, "Weight decay", "Decoupled weight decay.", group="Training", minimum=0, maximum=10
+    )
+    max_grad_norm: float = setting(
+        1.0,
+        "Gradient clipping",
+        "Largest global norm of the gradients; 0 is off.",
+        group="Training",
+        minimum=0,
+        maximum=1e6,
+    )
+    clip_skip: int | None = setting(
+        None,
+        "Clip skip",
+        "Take the text encoder's last layer but so many (1 is the last), as in the WebUI. Many anime models want 2.",
+        group="Training",
+        minimum=1,
+        maximum=12,
+    )
+    max_token_length: int = setting(
+        75,
+        "Token length",
+        "Longest caption in tokens, in chunks of 75 as in the WebUI.",
+        group="Training",
+        minimum=75,
+        maximum=225,
+    )
+    use_ema: bool = setting(
+        False, "EMA", "Keep a moving average of the UNet's weights, and export that.", group="Training"
+    )
+    ema_decay: float = setting(
+        0.9999, "EMA decay", "The average's highest decay.", group="Training", minimum=0, maximum=1
+    )
+    seed: int = setting(42, "Seed", "Same seed, same run.", group="Training", minimum=0, maximum=2**32 - 1)
+
+    # --- Loss and noise
+    loss_type: str = setting(
+        "l2", "Loss", "How a wrong prediction is counted.", group="Loss", choices=("l2", "l1", "huber", "smooth_l1")
+    )
+    huber_c: float = setting(
+        0.1,
+        "Huber parameter",
+        "Where Huber and smooth L1 turn from square to linear.",
+        group="Loss",
+        minimum=1e-6,
+        maximum=100,
+    )
+    huber_schedule: str = setting(
+        "snr",
+        "Huber schedule",
+        "How that parameter goes over the timesteps.",
+        group="Loss",
+        choices=("constant", "exponential", "snr"),
+    )
+    snr_gamma: float | None = setting(
+        None,
+        "Min-SNR gamma",
+        "Weigh timesteps by Min-SNR; 5 is usual, empty is off.",
+        group="Loss",
+        minimum=1e-3,
+        maximum=100,
+    )
+    debiased_estimation: bool = setting(False, "Debiased estimation", "Weigh timesteps by 1/sqrt(SNR).", group="Loss")
+    offset_noise: float | None = setting(
+        None,
+        "Offset noise",
+        "Lets the model learn dark and bright pictures. Left out: 0.1 for styles, 0 otherwise.",
+        group="Loss",
+        minimum=0,
+        maximum=1,
+    )
+    adaptive_noise_scale: float = setting(
+        0.0,
+        "Adaptive noise scale",
+        "Adds this much of the latents' mean absolute value to the offset noise.",
+        group="Loss",
+        minimum=-1,
+        maximum=1,
+    )
+    multires_noise_iterations: int = setting(
+        0, "Multi-resolution noise", "Layers of pyramid noise; 6 to 10, 0 is off.", group="Loss", minimum=0, maximum=64
+    )
+    multires_noise_discount: float = setting(
+        0.3, "Multi-resolution discount", "How fast pyramid noise fades.", group="Loss", minimum=0, maximum=1
+    )
+    ip_noise_gamma: float = setting(
+        0.0,
+        "Input perturbation",
+        "Extra noise on the noisy input only (never on the target); 0.1 is usual, 0 is off.",
+        group="Loss",
+        minimum=0,
+        maximum=1,
+    )
+    min_timestep: int = setting(0, "Lowest timestep", "Train from this timestep.", group="Loss", minimum=0, maximum=999)
+    max_timestep: int = setting(
+        1000, "Highest timestep", "Train up to this timestep (exclusive).", group="Loss", minimum=1, maximum=1000
+    )
+    zero_terminal_snr: bool | None = setting(
+        None,
+        "Zero terminal SNR",
+        "Rescale the noise schedule so that the last timestep is pure noise; only for v-prediction. Left out: as the "
+        "base was trained.",
+        group="Loss",
+    )
+
+    # --- Machine
+    device: str = setting("auto", "Device", "auto, cuda, cuda:1, mps or cpu.", group="Machine")
+    mixed_precision: str = setting(
+        "auto",
+        "Mixed precision",
+        "'auto' is bf16 on cards that have it, fp16 on other NVIDIA cards, and no on a CPU.",
+        group="Machine",
+        choices=("auto", "no", "fp16", "bf16"),
+    )
+    gradient_checkpointing: bool | None = setting(
+        None,
+        "Gradient checkpointing",
+        "Much less memory for a fifth more time. Left out: on for graphics cards, off on a CPU.",
+        group="Machine",
+    )
+    attention: str = setting(
+        "auto",
+        "Attention",
+        "'auto' is PyTorch's own fast attention (sdpa).",
+        group="Machine",
+        choices=("auto", "sdpa", "xformers", "eager"),
+    )
+
+    # --- Saving
+    checkpointing_steps: int = setting(
+        500,
+        "Save every N steps",
+        "Saves the training state to resume from, and a model to try; 0 saves only at the end.",
+        group="Saving",
+        minimum=0,
+        maximum=10_000_000,
+    )
+    checkpointing_start_step: int = setting(
+        0, "Save from step", "No intermediate save before this step.", group="Saving", minimum=0, maximum=10_000_000
+    )
+    checkpoints_total_limit: int | None = setting(
+        1,
+        "Keep training states",
+        "How many training states stay on disk (each is several times the model's size); empty keeps all. Models "
+        "saved on the way are never deleted.",
+        group="Saving",
+        minimum=1,
+        maximum=10_000,
+    )
+    save_intermediate_models: bool = setting(
+        True, "Intermediate models", "Also write a model, <name>_<step>, at each save.", group="Saving"
+    )
+    save_precision: str = setting(
+        "fp16",
+        "Precision of the model",
+        "The written model's precision.",
+        group="Saving",
+        choices=("fp16", "bf16", "fp32"),
+    )
+    save_format: str = setting(
+        "safetensors",
+        "File format",
+        "safetensors is safe and quick; ckpt for old programs.",
+        group="Saving",
+        choices=("safetensors", "ckpt"),
+    )
+
+    # --- Preview pictures
+    validation_prompts: list = setting(
+        [],
+        "Preview prompts",
+        "Prompts to draw on the way, with your word. Left out: the guide's test prompts when previews are asked for.",
+        group="Previews",
+    )
+    validation_steps: int = setting(
+        0, "Preview every N steps", "0 draws none on the way.", group="Previews", minimum=0, maximum=10_000_000
+    )
+    validation_negative_prompt: str = setting("", "Negative prompt", "What previews should not show.", group="Previews")
+    validation_num_images: int = setting(
+        1, "Pictures a prompt", "Pictures drawn for each prompt.", group="Previews", minimum=1, maximum=64
+    )
+    validation_inference_steps: int = setting(
+        25, "Sampling steps", "Steps of the sampler.", group="Previews", minimum=1, maximum=1000
+    )
+    validation_guidance_scale: float = setting(
+        7.5, "CFG scale", "How closely previews follow the prompt.", group="Previews", minimum=1, maximum=50
+    )
+    validation_sampler: str = setting(
+        "DPM++ 2M Karras", "Sampler", "The sampler of previews and class pictures.", group="Previews", choices=SAMPLERS
+    )
+    validation_seed: int = setting(
+        0,
+        "Preview seed",
+        "Previews always use this seed, so that steps compare.",
+        group="Previews",
+        minimum=0,
+        maximum=2**32 - 1,
+    )
+    report_to: str = setting(
+        "tensorboard",
+        "Tracker",
+        "Writes the run's curves for TensorBoard.",
+        group="Saving",
+        choices=("tensorboard", "none"),
+    )
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> RunConfig:
+        return dataclasses.replace(self, **changes)
+
+
+def _kind(annotation: Any, about: Mapping[str, Any]) -> tuple[str, bool]:
+    """A field's kind and whether it may be None, from its annotation: `int | None` is ("int", True)."""
+    is_union = isinstance(annotation, types.UnionType)
+    members = [t for t in typing.get_args(annotation) if t is not type(None)] if is_union else [annotation]
+    return about.get("kind", members[0].__name__), is_union and type(None) in typing.get_args(annotation)
+
+
+def _settings() -> dict[str, Setting]:
+    hints = typing.get_type_hints(RunConfig)
+    blank = RunConfig()
+    settings = {}
+    for item in dataclasses.fields(RunConfig):
+        about = dict(item.metadata)
+        kind, optional = _kind(hints[item.name], about)
+        about.pop("kind", None)
+        settings[item.name] = Setting(
+            name=item.name, kind=kind, optional=optional, default=getattr(blank, item.name), **about
+        )
+    return settings
+
+
+SETTINGS: dict[str, Setting] = _settings()
