@@ -1,0 +1,38 @@
+"""What one forward pass trains on."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """Pictures of one size, with what belongs to each of them.
+
+    Shapes: latents (b, c, h / 8, w / 8), scaled; pixels (b, 3, h, w) in [-1, 1]; time_ids (b, 6) in SDXL's order:
+    original height and width, crop top and left, target height and width, in pixels; weights (b,).
+    Exactly one of latents and pixels is given: pixels where they cannot be encoded ahead (random crops, inpainting).
+    The weights are shares of the loss: instance pictures sum to 1, class pictures to `prior_loss_weight`.
+    """
+
+    latents_bchw: Tensor | None
+    pixels_bchw: Tensor | None
+    captions: list[str]
+    time_ids_b6: Tensor
+    weights_b: Tensor
+    keys: list[str]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def to(self, device: torch.device) -> Batch:
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), torch.Tensor)
+        }
+        return dataclasses.replace(self, **moved)
