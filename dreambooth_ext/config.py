@@ -1,8 +1,8 @@
 """The one list of settings. Form, tooltips, command line, API schema, README table and defaults are all made from it.
 
-`RunConfig` is what one run was asked to do. A field that is `None` was left out; `guide.complete` fills it in from
-the subject type and the number of pictures before the run starts, so a run's config.json holds no open question
-except the three that only the machine can answer ("auto": device, mixed_precision, optimizer, attention).
+`RunConfig` is what one run was asked to do. A field that is `None` was left out: `guide.complete` fills in what follows
+from the subject type and the number of pictures before a run is created, and `engine.plan.resolve` what only the base
+and the machine can answer (resolution, clip skip, and everything "auto") when it starts.
 """
 
 from __future__ import annotations

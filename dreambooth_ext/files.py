@@ -1,4 +1,4 @@
-"""Writing that survives a kill at any instant: everything goes to a temporary name, to the disk, then to its real name."""
+"""Writing that survives a kill at any instant: to a temporary name, to the disk, then to the real name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; anything so named may be deleted at start-up
 
@@ -92,3 +92,58 @@ def human_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit in ("B", "KB") else f"{size:.1f} {unit}"
         size /= 1024
     raise AssertionError("unreachable")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold `path` as a lock between processes; the system releases it when its holder dies, however it dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as stream:
+        if not _lock(stream, wait=True):
+            raise AssertionError("unreachable: waited for the lock")
+        try:
+            yield
+        finally:
+            _unlock(stream)
+
+
+def try_lock(path: Path) -> IO[bytes] | None:
+    """Take the lock if it is free and keep it while the returned stream is open; None if another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stream = path.open("a+b")
+    if _lock(stream, wait=False):
+        return stream
+    stream.close()
+    return None
+
+
+if os.name == "nt":
+    import msvcrt
+
+    def _lock(stream: IO[bytes], wait: bool) -> bool:
+        while True:
+            try:
+                stream.seek(0)
+                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+                return True
+            except OSError:
+                if not wait:
+                    return False
+                time.sleep(0.005)
+
+    def _unlock(stream: IO[bytes]) -> None:
+        stream.seek(0)
+        msvcrt.locking(stream.fileno(), msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _lock(stream: IO[bytes], wait: bool) -> bool:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            return False
+        return True
+
+    def _unlock(stream: IO[bytes]) -> None:
+        fcntl.flock(stream, fcntl.LOCK_UN)

@@ -1,0 +1,93 @@
+"""What a worker says (events) and hears (commands), as JSON in the run's folder.
+
+Events are lines of events.jsonl, numbered from 1 without gaps. Commands are one small file each, so that any number
+of hosts can give them at once and the worker takes each exactly once, in the order in which they came.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from . import files
+
+PROTOCOL = 1
+EVENT_TYPES = ("status", "step", "sample", "checkpoint", "artifact", "published", "warning", "error")
+COMMANDS = ("stop", "stop_and_save", "save", "sample")
+
+STOPPED_EARLY = ("stopped", "failed")
+ENDED = ("done", *STOPPED_EARLY)
+STATUSES = ("queued", "preparing", "training", "saving", *ENDED)
+
+
+class EventLog:
+    """Appends numbered events to a file. Several processes may append: the host, say, when it publishes."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._lock = path.with_name(path.name + ".lock")
+
+    def append(self, type: str, **data: Any) -> dict[str, Any]:
+        assert type in EVENT_TYPES, type
+        with files.locked(self._lock):
+            event = {"n": self._last_number() + 1, "time": round(time.time(), 3), "type": type, **data}
+            with self.path.open("ab") as stream:
+                stream.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+        return event
+
+    def read(self, after: int = 0) -> list[dict[str, Any]]:
+        """The events with a number above `after`, in order."""
+        return [event for event in self._lines() if event["n"] > after]
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as stream:
+            for line in stream:
+                event = _parsed(line)
+                if event is not None:
+                    yield event
+
+    def _last_number(self) -> int:
+        """The last whole event's number; a line that a dying machine cut short is closed first."""
+        try:
+            with self.path.open("rb+") as stream:
+                end = stream.seek(0, os.SEEK_END)
+                stream.seek(max(0, end - 65536))
+                tail = stream.read()
+                if tail and not tail.endswith(b"\n"):
+                    stream.write(b"\n")
+        except FileNotFoundError:
+            return 0
+        numbers = (event["n"] for line in reversed(tail.splitlines()) if (event := _parsed(line)))
+        return next(numbers, 0)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """One event, or None for a line that was cut short."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("n"), int) else None
+
+
+def give_command(folder: Path, command: str) -> None:
+    """Leave a command for the worker of this run's `commands/` folder."""
+    assert command in COMMANDS, command
+    files.write_json(folder / f"{time.time_ns()}-{os.getpid()}.json", {"command": command})
+
+
+def take_commands(folder: Path) -> list[str]:
+    """Take all waiting commands, oldest first."""
+    taken = []
+    for path in sorted(folder.glob("[0-9]*.json")):
+        command = files.read_json(path).get("command")
+        path.unlink()
+        if command in COMMANDS:
+            taken.append(command)
+    return taken

@@ -1,0 +1,182 @@
+"""Run folders: the one truth about a run that the command line, the tab and a restarted machine all read."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from . import __version__, files
+from .config import RunConfig
+from .errors import UserError
+from .parsing import parse
+from .protocol import ENDED, EventLog, give_command
+
+DEFAULT_RUNS_DIR = Path(__file__).resolve().parent.parent / "runs"
+SILENCE = 30.0  # seconds without a heartbeat after which a worker on another machine counts as dead
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder. Everything is read from disk when asked for: others write there too."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def config(self) -> RunConfig:
+        config, problems = parse(files.read_json(self.path / "config.json"))
+        if problems:
+            raise UserError("config.json", f"run {self.id} was made by another version: {problems[0]}")
+        return config
+
+    @property
+    def events(self) -> EventLog:
+        return EventLog(self.path / "events.jsonl")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    @property
+    def commands(self) -> Path:
+        return self.path / "commands"
+
+    def state(self) -> dict[str, Any]:
+        """state.json as it is, except that a run whose worker is gone is 'failed', whatever the worker last wrote."""
+        state = files.read_json(self.path / "state.json")
+        if state["status"] not in (*ENDED, "queued") and not self.is_alive(state):
+            state["status"] = "failed"
+            state["problem"] = {
+                "field": "",
+                "message": "the training process ended without a word; it was killed, or the machine went down.",
+                "remedy": f"Resume it from its last checkpoint: python -m dreambooth_ext resume {self.id}",
+            }
+        return state
+
+    def write_state(self, **changes: Any) -> dict[str, Any]:
+        path = self.path / "state.json"
+        state = {**(files.read_json(path) if path.exists() else {}), **changes}
+        files.write_json(path, state)
+        return state
+
+    def is_alive(self, state: dict[str, Any] | None = None) -> bool:
+        """Whether a worker has this run: it holds the lock here, or it beats on another machine."""
+        state = state or files.read_json(self.path / "state.json")
+        if state.get("host") not in (None, platform.node()):
+            return time.time() - state.get("heartbeat", 0) < SILENCE
+        lock = self.take()
+        if lock is None:
+            return True
+        lock.close()
+        return False
+
+    def take(self):
+        """The run's lock, held until it is closed or its process dies; None if another worker has it."""
+        return files.try_lock(self.path / "worker.lock")
+
+    def command(self, command: str) -> None:
+        give_command(self.commands, command)
+
+    def artifact_events(self) -> list[dict[str, Any]]:
+        """The artifacts that still exist, oldest first, the last event for each file."""
+        latest = {event["file"]: event for event in self.events.read() if event["type"] == "artifact"}
+        return [event for file, event in latest.items() if (self.artifacts / file).exists()]
+
+    def size(self) -> int:
+        """Bytes that the run takes on disk."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
+    def delete(self) -> None:
+        if self.is_alive():
+            raise UserError("run", f"{self.id} is still training.", "Stop it first.")
+        shutil.rmtree(self.path)
+
+
+def create(runs_dir: Path, config: RunConfig) -> Run:
+    """Make a run's folder, queued. Its config.json never changes again."""
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_safe(config.name)}"
+    for number in range(1, 1000):
+        path = runs_dir / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        break
+    else:
+        raise UserError("runs_dir", f"too many runs named {stem} in {runs_dir}.")
+    for folder in ("commands", "checkpoints", "samples", "artifacts"):
+        (path / folder).mkdir()
+    files.write_json(path / "config.json", config.as_dict())
+    run = Run(path)
+    now = round(time.time(), 3)
+    run.write_state(
+        status="queued",
+        step=0,
+        total=config.max_train_steps,
+        pid=None,
+        heartbeat=None,
+        host=None,
+        created=now,
+        version=__version__,
+    )
+    run.events.append("status", status="queued")
+    return run
+
+
+def list_runs(runs_dir: Path) -> list[Run]:
+    """All runs, newest first."""
+    if not runs_dir.is_dir():
+        return []
+    found = [Run(path) for path in runs_dir.iterdir() if (path / "state.json").is_file()]
+    return sorted(found, key=lambda run: run.id, reverse=True)
+
+
+def find(runs_dir: Path, name: str) -> Run:
+    """A run by its folder, its id, or the beginning or the name of exactly one ("last" is the newest)."""
+    if (Path(name) / "state.json").is_file():
+        return Run(Path(name).resolve())
+    known = list_runs(runs_dir)
+    if name == "last" and known:
+        return known[0]
+    matches = [run for run in known if run.id == name] or [
+        run for run in known if run.id.startswith(name) or run.id.partition("-")[2].partition("-")[2] == _safe(name)
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UserError("run", f"'{name}' fits {len(matches)} runs: {', '.join(run.id for run in matches[:5])}.")
+    raise UserError("run", f"there is no run '{name}' in {runs_dir}.", "List them: python -m dreambooth_ext runs")
+
+
+def _safe(name: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "run"
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What lists and the API show of a run."""
+    return {"id": run.id, "name": run.config.name, "method": run.config.method, "size": run.size(), **run.state()}
+
+
+def this_worker() -> dict[str, Any]:
+    """Who writes into the state: process and machine."""
+    return {"pid": os.getpid(), "host": platform.node()}
