@@ -1,0 +1,131 @@
+"""Prompts to what the UNet is conditioned on: tokens, chunks of 75 of them, text encoders, clip skip; as in the WebUI.
+
+One code path serves training (differentiable, captions cut at `max_token_length`) and drawing (no limit).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+CHUNK = 75  # tokens of a prompt that fit between the start and end marks of one run of the text encoder
+
+
+@dataclass
+class Conditioning:
+    """hidden (b, 77 * chunks, width), in SDXL both encoders side by side; pooled (b, projection), SDXL only."""
+
+    hidden_bsd: Tensor
+    pooled_bp: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.hidden_bsd)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
+        pooled = None if self.pooled_bp is None else self.pooled_bp.to(device, dtype)
+        return Conditioning(self.hidden_bsd.to(device, dtype), pooled)
+
+    def repeat(self, count: int) -> Conditioning:
+        """Each row `count` times, neighbours staying together."""
+        pooled = None if self.pooled_bp is None else self.pooled_bp.repeat_interleave(count, dim=0)
+        return Conditioning(self.hidden_bsd.repeat_interleave(count, dim=0), pooled)
+
+
+class TextStack:
+    """The tokenizers and text encoders of one model: one pair for SD1 and SD2, two for SDXL.
+
+    clip_skip: take the last hidden layer but so many, 1 being the last. SD1, SD2: the final layer norm is applied to
+    it. SDXL: both encoders give their penultimate layer without the norm, as the model was trained; a number changes
+    the first encoder only, as the WebUI's "SDXL CLIP-L skip" does.
+    max_tokens: captions are cut there; None for no limit.
+    """
+
+    def __init__(
+        self,
+        tokenizers: Sequence,
+        encoders: Sequence[nn.Module],
+        *,
+        clip_skip: int | None = None,
+        max_tokens: int | None = None,
+    ):
+        assert len(tokenizers) == len(encoders) and len(encoders) in (1, 2)
+        self.tokenizers = list(tokenizers)
+        self.encoders = list(encoders)
+        self.clip_skip = clip_skip
+        self.max_tokens = max_tokens
+
+    @property
+    def is_sdxl(self) -> bool:
+        return len(self.encoders) == 2
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TextStack:
+        for encoder in self.encoders:
+            encoder.to(device=device, dtype=dtype)
+        return self
+
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode a batch; gradients flow if they are enabled. Short prompts are filled up with empty chunks."""
+        hidden, pooled = [], None
+        for index, encoder in enumerate(self.encoders):
+            tokens_bcs = self.tokens(prompts, index)
+            states, pooled = self._states(encoder, tokens_bcs.flatten(0, 1).to(_device(encoder)), index)
+            hidden.append(states.reshape(len(prompts), -1, states.shape[-1]))
+            if pooled is not None:  # a long prompt is summed up by its first chunk
+                pooled = pooled.reshape(len(prompts), -1, pooled.shape[-1])[:, 0]
+        return Conditioning(torch.cat(hidden, dim=-1), pooled)
+
+    def encode_negative(self, prompts: Sequence[str]) -> Conditioning:
+        """The other side of classifier-free guidance. SDXL takes zeros for no prompt, as it was trained."""
+        conditioning = self.encode(prompts)
+        if self.is_sdxl and not any(prompts):
+            return Conditioning(torch.zeros_like(conditioning.hidden_bsd), torch.zeros_like(conditioning.pooled_bp))
+        return conditioning
+
+    def tokens(self, prompts: Sequence[str], index: int = 0) -> Tensor:
+        """(b, chunks, 77) token numbers of the encoder `index`, each chunk with its start, end and filling."""
+        tokenizer = self.tokenizers[index]
+        rows = [self._ids(tokenizer, prompt)[: self.max_tokens] for prompt in prompts]
+        chunks = max([1, *(-(-len(row) // CHUNK) for row in rows)])
+        return torch.tensor([[_chunk(tokenizer, row[i * CHUNK :][:CHUNK]) for i in range(chunks)] for row in rows])
+
+    def count(self, prompt: str) -> int:
+        """Length of a prompt in tokens, without start and end."""
+        return len(self._ids(self.tokenizers[0], prompt))
+
+    def cuts(self, prompts: Sequence[str]) -> list[str]:
+        """A warning for each different prompt that is longer than `max_tokens`."""
+        if self.max_tokens is None:
+            return []
+        counts = {prompt: self.count(prompt) for prompt in prompts}
+        return [
+            f"The caption {prompt[:60]!r}... has {count} tokens and is cut to {self.max_tokens} (max_token_length)."
+            for prompt, count in counts.items()
+            if count > self.max_tokens
+        ]
+
+    @staticmethod
+    def _ids(tokenizer, prompt: str) -> list[int]:
+        return tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
+
+    def _states(self, encoder: nn.Module, tokens_bs: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
+        """The hidden layer that conditions the UNet (b, 77, width), and SDXL's pooled projection (b, p) or None."""
+        output = encoder(tokens_bs, output_hidden_states=True)
+        if self.is_sdxl:
+            skip = self.clip_skip if index == 0 and self.clip_skip else 2
+            return output.hidden_states[-skip], output.text_embeds if index == 1 else None
+        if (self.clip_skip or 1) == 1:
+            return output.last_hidden_state, None
+        text_model = getattr(encoder, "module", encoder).text_model  # `module` where accelerate wraps it
+        return text_model.final_layer_norm(output.hidden_states[-self.clip_skip]), None
+
+
+def _chunk(tokenizer, ids: list[int]) -> list[int]:
+    filling = [tokenizer.pad_token_id] * (CHUNK - len(ids))  # SD1 fills with the end mark, OpenCLIP with 0
+    return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *filling]
+
+
+def _device(encoder: nn.Module) -> torch.device:
+    return next(encoder.parameters()).device
