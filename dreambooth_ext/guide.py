@@ -1,0 +1,199 @@
+"""What users already know: the guide's tables, as defaults with reasons, warnings and remedies."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from .config import RunConfig
+from .errors import Problem
+
+# (least, best from, best to, most) pictures for each type of subject
+PICTURES = {"person": (5, 10, 20, 25), "style": (15, 20, 30, 40), "object": (10, 15, 25, 30), "pet": (10, 15, 20, 25)}
+
+# Steps by number of pictures, as (fewer than, (from, to)); the last row also holds for more. Pets count as objects.
+_OBJECT_STEPS = ((10, (1000, 1200)), (15, (1200, 1500)), (20, (1500, 1800)), (30, (1800, 2200)))
+STEPS = {
+    "person": ((10, (1200, 1500)), (15, (1500, 1800)), (20, (1800, 2200)), (30, (2000, 2500))),
+    "style": ((10, (2000, 2500)), (15, (2500, 3000)), (20, (3000, 3500)), (30, (3500, 4000))),
+    "object": _OBJECT_STEPS,
+    "pet": _OBJECT_STEPS,
+}
+TEXT_ENCODER_STEPS = {"person": 350, "style": 500, "object": 300, "pet": 300}
+TEXT_ENCODER_SHARE = 0.25  # of the UNet's steps at most, where the run is shorter than the guide's
+
+LEARNING_RATE = 2e-6
+TEXT_ENCODER_LR = 1e-6
+HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
+FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
+FINETUNE_EPOCHS = 10
+FINETUNE_LEAST_STEPS = 1600  # kohya's default
+OFFSET_NOISE = {"style": 0.1}
+PRIOR_IMAGES = (100, 200)
+
+TEST_PROMPTS = {
+    "person": (
+        "{} person, professional portrait, studio lighting",
+        "{} person wearing sunglasses, outdoor",
+        "{} person as a superhero, digital art",
+        "{} person, oil painting style",
+        "{} person in medieval armor",
+    ),
+    "style": (
+        "a cat in {} style",
+        "cityscape in {} style",
+        "portrait of elderly man in {} style",
+        "abstract composition in {} style",
+    ),
+    "object": (
+        "{} object on white background",
+        "{} object in natural environment",
+        "close-up of {} object, detailed",
+        "{} object, advertisement style photo",
+    ),
+    "pet": (
+        "{} on white background",
+        "{} in natural environment",
+        "close-up of {}, detailed",
+        "{}, oil painting style",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value that was filled in, and why."""
+
+    value: object
+    reason: str
+
+
+def steps_for(subject_type: str, pictures: int) -> int:
+    """The guide's steps: the lower end of its row, because fewer steps are continued more easily than undone."""
+    rows = STEPS[subject_type]
+    for fewer_than, (least, _most) in rows:
+        if pictures < fewer_than:
+            return least
+    return rows[-1][1][0]
+
+
+def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Choice]]:
+    """Fill in what was left out and follows from the subject type and the number of pictures."""
+    choices: dict[str, Choice] = {}
+
+    def fill(name: str, value: object, reason: str) -> None:
+        if getattr(config, name) is None:
+            choices[name] = Choice(value, reason)
+
+    kind, count = config.subject_type, f"{pictures} pictures, {config.subject_type}"
+    if config.method == "finetune":
+        _complete_finetune(config, pictures, fill)
+    else:
+        if config.num_train_epochs is None:
+            fill("max_train_steps", steps_for(kind, pictures), f"{count}: the guide's number of steps")
+        steps = config.max_train_steps or steps_for(kind, pictures)
+        fill("learning_rate", LEARNING_RATE, "the guide's standard rate")
+        text_steps = min(TEXT_ENCODER_STEPS[kind], round(steps * TEXT_ENCODER_SHARE))
+        fill("text_encoder_steps", text_steps, f"{kind}: the guide's best, at most a quarter of the UNet's steps")
+        fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
+        fill("offset_noise", OFFSET_NOISE.get(kind, 0.0), "the guide: always for styles, never for others")
+        wants_prior = bool(config.class_prompt or any(concept.get("class_prompt") for concept in config.concepts))
+        fill("with_prior_preservation", wants_prior, "on when a class prompt is given")
+    fill("text_encoder_lr", TEXT_ENCODER_LR, "the guide: half of the UNet's standard rate")
+    return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
+
+
+def _complete_finetune(config: RunConfig, pictures: int, fill) -> None:
+    if config.num_train_epochs is None:
+        batch = config.train_batch_size * config.gradient_accumulation_steps
+        steps = max(FINETUNE_LEAST_STEPS, FINETUNE_EPOCHS * -(-pictures // batch))
+        fill(
+            "max_train_steps", steps, f"{pictures} pictures: {FINETUNE_EPOCHS} epochs, at least {FINETUNE_LEAST_STEPS}"
+        )
+    fill("learning_rate", FINETUNE_RATE, "usual for fine-tuning all weights")
+    fill("text_encoder_steps", 0, "fine-tuning leaves the text encoder alone unless told otherwise")
+    fill("use_captions", True, "fine-tuning lives by captions")
+    fill("offset_noise", 0.0, "off unless asked for")
+    fill("with_prior_preservation", False, "DreamBooth only")
+
+
+def test_prompts(subject_type: str, words: str) -> list[str]:
+    """The guide's prompts to judge a model by, with the subject's word in them."""
+    return [prompt.format(words) for prompt in TEST_PROMPTS[subject_type]]
+
+
+def identifier_problem(word: str) -> str:
+    """What is wrong with a rare word, or "" if it is a good one."""
+    if re.search(r"\s", word):
+        return "holds a space"
+    if not re.fullmatch(r"[A-Za-z0-9]+", word):
+        return "holds letters other than Latin ones and digits"
+    if len(word) < 3:
+        return "is too short"
+    if len(word) > 12:
+        return "is too long"
+    if word.lower() in {"person", "man", "woman", "john", "photo", "style", "object", "dog", "cat", "girl", "boy"}:
+        return "is a word that the model knows"
+    return ""
+
+
+def warnings(config: RunConfig, pictures: int) -> list[Problem]:
+    """What a beginner should know before training; none of it forbids anything."""
+    found = []
+    least, _, _, most = PICTURES[config.subject_type]
+    if config.method == "dreambooth" and pictures < 5:
+        found.append(
+            Problem("instance_data_dir", f"only {pictures} pictures.", f"{least} is the least for good results.")
+        )
+    elif config.method == "dreambooth" and pictures < least:
+        found.append(
+            Problem(
+                "instance_data_dir",
+                f"{pictures} pictures are few for a {config.subject_type}.",
+                f"{least} is the least, {PICTURES[config.subject_type][1]} or more are better.",
+            )
+        )
+    elif config.method == "dreambooth" and pictures > most:
+        found.append(
+            Problem(
+                "instance_data_dir",
+                f"{pictures} pictures are many for a {config.subject_type}.",
+                f"More than {most} is not always better.",
+            )
+        )
+    for field, highest in HIGHEST_RATES.items():
+        rate = getattr(config, field)
+        if (
+            config.method == "dreambooth"
+            and isinstance(rate, float)
+            and rate > highest
+            and config.optimizer != "prodigy"
+        ):
+            found.append(Problem(field, f"{rate:g} is high.", f"More than {highest:g} overtrains full-size models."))
+    if config.text_encoder_steps and config.max_train_steps and config.text_encoder_steps > config.max_train_steps:
+        found.append(Problem("text_encoder_steps", "more than the run has steps.", "Fewer are usual: 20 to 30 %."))
+    return found
+
+
+def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, checkpointing: bool) -> list[str]:
+    """What this run can still do about memory, most effective first."""
+    remedies = []
+    if not checkpointing:
+        remedies.append("turn gradient_checkpointing on")
+    if config.train_batch_size > 1:
+        accumulation = config.gradient_accumulation_steps * config.train_batch_size
+        remedies.append(
+            f"set train_batch_size to 1 (and gradient_accumulation_steps to {accumulation} for the same effect)"
+        )
+    if not uses_8bit:
+        remedies.append("use the optimizer adamw8bit or paged_adamw8bit")
+    if config.cache_latents is False:
+        remedies.append("turn cache_latents on")
+    if config.use_ema:
+        remedies.append("turn use_ema off")
+    if config.text_encoder_steps:
+        remedies.append("set text_encoder_steps to 0")
+    if resolution > 512:
+        remedies.append(f"lower the resolution from {resolution} to {max(512, resolution - 256)}")
+    remedies.append("close other programs that use the card, the WebUI's loaded model among them")
+    return remedies
