@@ -1,0 +1,233 @@
+"""Pictures from a model: previews, class pictures and the verb `generate` all draw here.
+
+Each picture's noise comes from its own CPU generator, seeded with the picture's own seed, as in the WebUI with random
+numbers from the CPU. So a picture depends on its seed and not on its batch, and drawing leaves torch's global random
+numbers, and with them a training, as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ..errors import UserError
+from . import solvers
+from .text import Conditioning, TextStack
+
+Progress = Callable[[int, int], None]  # model calls done, of how many
+
+KARRAS = {"use_karras_sigmas": True}
+DDIM = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
+
+# The WebUI's names (config.SAMPLERS) -> the solver and what it is set to
+SOLVERS: dict[str, tuple[type, dict[str, Any]]] = {
+    "DPM++ 2M Karras": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", **KARRAS}),
+    "DPM++ 2M": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "DPM++ SDE Karras": (solvers.DPMSolverSDEScheduler, KARRAS),
+    "Euler a": (diffusers.EulerAncestralDiscreteScheduler, {}),
+    "Euler": (diffusers.EulerDiscreteScheduler, {}),
+    "Heun": (diffusers.HeunDiscreteScheduler, {}),
+    "LMS": (solvers.LMSScheduler, {}),
+    "DDIM": (diffusers.DDIMScheduler, DDIM),
+    "UniPC": (diffusers.UniPCMultistepScheduler, {}),
+}
+NOISE_SCHEDULE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
+
+
+def make_sampler(name: str, scheduler_config: Mapping[str, Any]):
+    """The WebUI's sampler `name` on a model's own noise schedule and prediction type."""
+    solver, options = SOLVERS[name]
+    schedule = {key: scheduler_config[key] for key in NOISE_SCHEDULE if scheduler_config.get(key) is not None}
+    if scheduler_config.get("rescale_betas_zero_snr"):
+        schedule["rescale_betas_zero_snr"] = True
+        if solver is diffusers.DDIMScheduler:  # "leading" would leave out the timestep of pure noise
+            options = {**options, "timestep_spacing": "trailing"}
+    return solver.from_config({"timestep_spacing": "linspace", **schedule, **options})
+
+
+@dataclass
+class Painter:
+    """A model's parts, ready to draw. The caller chooses their device and precision, and autocast around `paint`."""
+
+    unet: nn.Module  # UNet2DConditionModel, not wrapped
+    vae: nn.Module  # AutoencoderKL
+    text: TextStack
+    scheduler_config: Mapping[str, Any]  # of a DDPMScheduler, as `Base.scheduler_config`
+
+    def paint(
+        self,
+        prompt: str,
+        *,
+        seeds: Sequence[int],
+        width: int,
+        height: int,
+        negative_prompt: str = "",
+        steps: int = 25,
+        cfg_scale: float = 7.5,
+        sampler: str = "DPM++ 2M Karras",
+        progress: Progress | None = None,
+    ) -> list[Image.Image]:
+        """One batch: a picture of width x height pixels for each seed."""
+        with torch.no_grad(), evaluating(*self.text.encoders):
+            conditioning = self.text.encode([prompt]).repeat(len(seeds))
+            negative = self.text.encode_negative([negative_prompt]).repeat(len(seeds)) if cfg_scale != 1 else None
+        return draw(
+            self.unet,
+            self.vae,
+            make_sampler(sampler, self.scheduler_config),
+            conditioning,
+            negative,
+            seeds=seeds,
+            width=width,
+            height=height,
+            steps=steps,
+            cfg_scale=cfg_scale,
+            progress=progress,
+        )
+
+
+@torch.no_grad()
+def draw(
+    unet: nn.Module,
+    vae: nn.Module,
+    scheduler,
+    conditioning: Conditioning,
+    negative: Conditioning | None,
+    *,
+    seeds: Sequence[int],
+    width: int,
+    height: int,
+    steps: int,
+    cfg_scale: float,
+    progress: Progress | None = None,
+) -> list[Image.Image]:
+    """Draw one picture for each seed and row of `conditioning`; without `negative` there is no guidance.
+
+    Raises UserError where the size does not fit the model or the model yields no numbers.
+    """
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a latent pixel
+    for field, size in (("width", width), ("height", height)):
+        if size < factor or size % factor:
+            raise UserError(field, f"{size} pixels is not a multiple of {factor}.", "Use steps of 64, such as 512.")
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    shape = (vae.config.latent_channels, height // factor, width // factor)
+    noise_bchw = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    with evaluating(unet, vae):
+        predict = predictor(unet, vae, conditioning, negative, cfg_scale=cfg_scale, width=width, height=height)
+        scheduler.set_timesteps(steps, device=unet.device)
+        latents_bchw = noise_bchw.to(unet.device) * scheduler.init_noise_sigma
+        latents_bchw = denoise(predict, scheduler, latents_bchw, generators, progress)
+        return decode(vae, latents_bchw)
+
+
+def denoise(
+    predict: Callable[[Tensor, Tensor], Tensor],
+    scheduler,
+    latents_bchw: Tensor,
+    generators: list[torch.Generator],
+    progress: Progress | None,
+) -> Tensor:
+    """Follow the sampler from noise to latents, in float32 whatever the model computes in."""
+    takes_generators = {"generator": generators} if scheduler_is_random(scheduler) else {}
+    total = len(scheduler.timesteps)
+    for done, timestep in enumerate(scheduler.timesteps, start=1):
+        output_bchw = predict(scheduler.scale_model_input(latents_bchw, timestep), timestep)
+        latents_bchw = scheduler.step(output_bchw, timestep, latents_bchw, **takes_generators).prev_sample
+        if progress:
+            progress(done, total)
+    return latents_bchw
+
+
+def scheduler_is_random(scheduler) -> bool:
+    """Whether each step adds noise. The others either take no generator or draw from it without any use."""
+    return isinstance(scheduler, diffusers.EulerAncestralDiscreteScheduler | solvers.DPMSolverSDEScheduler)
+
+
+def predictor(
+    unet: nn.Module,
+    vae: nn.Module,
+    conditioning: Conditioning,
+    negative: Conditioning | None,
+    *,
+    cfg_scale: float,
+    width: int,
+    height: int,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The guided model as a function of (latents, timestep).
+
+    The two sides of the guidance run as one batch where they have the same number of tokens, else one by one, as in
+    the WebUI.
+    """
+    batch = len(conditioning)
+    sides = [conditioning] if negative is None else [conditioning, negative]
+    if len({side.hidden_bsd.shape for side in sides}) == 1:
+        pooled = None if conditioning.pooled_bp is None else torch.cat([side.pooled_bp for side in sides])
+        sides = [Conditioning(torch.cat([side.hidden_bsd for side in sides]), pooled)]
+    sides = [side.to(unet.device, unet.dtype) for side in sides]
+    size_6 = torch.tensor([height, width, 0.0, 0.0, height, width], device=unet.device)  # SDXL: no crop
+    extra_bchw = blank_mask(vae, batch, width, height, unet.device) if unet.config.in_channels == 9 else None
+
+    def side_output(side: Conditioning, latents_bchw: Tensor, timestep: Tensor) -> Tensor:
+        copies = len(side) // batch
+        inputs = latents_bchw if extra_bchw is None else torch.cat([latents_bchw, extra_bchw], dim=1)
+        added = None
+        if side.pooled_bp is not None:
+            added = {"text_embeds": side.pooled_bp, "time_ids": size_6.expand(len(side), 6)}
+        inputs = inputs.repeat(copies, 1, 1, 1).to(unet.dtype)
+        return unet(inputs, timestep, encoder_hidden_states=side.hidden_bsd, added_cond_kwargs=added).sample.float()
+
+    def predict(latents_bchw: Tensor, timestep: Tensor) -> Tensor:
+        output = torch.cat([side_output(side, latents_bchw, timestep) for side in sides])
+        if negative is None:
+            return output
+        positive, unwanted = output.chunk(2)
+        return unwanted + cfg_scale * (positive - unwanted)
+
+    return predict
+
+
+def blank_mask(vae: nn.Module, batch: int, width: int, height: int, device: torch.device) -> Tensor:
+    """(b, 5, h, w) of an inpainting model that draws everything: a mask of ones and the encoded grey picture."""
+    grey = torch.zeros(1, 3, height, width, device=vae.device, dtype=vae.dtype)
+    latents_1chw = vae.encode(grey).latent_dist.mode().to(device).float() * vae.config.scaling_factor
+    mask_11hw = torch.ones_like(latents_1chw[:, :1])
+    return torch.cat([mask_11hw, latents_1chw], dim=1).expand(batch, -1, -1, -1)
+
+
+@torch.no_grad()
+def decode(vae: nn.Module, latents_bchw: Tensor) -> list[Image.Image]:
+    """Scaled latents to pictures, one at a time, for memory."""
+    pictures = []
+    for latents_chw in latents_bchw:
+        scaled = (latents_chw[None] / vae.config.scaling_factor).to(vae.device, vae.dtype)
+        pixels_chw = vae.decode(scaled).sample[0].float()
+        if not pixels_chw.isfinite().all():
+            raise UserError(
+                "",
+                "The model draws no picture but invalid numbers (NaN).",
+                "Its weights were broken by too high a learning rate, or it needs float32: try an earlier checkpoint, "
+                "or another device.",
+            )
+        pixels_hwc = ((pixels_chw / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+        pictures.append(Image.fromarray(pixels_hwc.cpu().numpy()))
+    return pictures
+
+
+@contextlib.contextmanager
+def evaluating(*modules: nn.Module) -> Iterator[None]:
+    """Modules in evaluation mode (no gradient checkpointing, no dropout), and as they were afterwards."""
+    modes = [module.training for module in modules]
+    for module in modules:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.train(mode)

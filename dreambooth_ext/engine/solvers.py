@@ -1,0 +1,106 @@
+"""Two of the WebUI's samplers that diffusers has only with torchsde or scipy installed, as diffusers schedulers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import EulerDiscreteScheduler
+from diffusers.utils.torch_utils import randn_tensor
+from numpy.polynomial import Polynomial
+from torch import Tensor
+
+
+class Step(NamedTuple):
+    prev_sample: Tensor
+
+
+def denoised(scheduler: EulerDiscreteScheduler, output: Tensor, sample: Tensor) -> Tensor:
+    """The clean latents that a model's output stands for; `sample` = clean + sigma * noise."""
+    sigma = float(scheduler.sigmas[scheduler.step_index])
+    if scheduler.config.prediction_type == "v_prediction":
+        return sample / (sigma**2 + 1) - output * sigma / (sigma**2 + 1) ** 0.5
+    return sample - sigma * output
+
+
+class LMSScheduler(EulerDiscreteScheduler):
+    """Linear multistep of order 4 (k-diffusion's `sample_lms`)."""
+
+    order = 1
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+        super().set_timesteps(num_inference_steps, device)
+        self._step_index = 0
+        self.derivatives: list[Tensor] = []  # newest first
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, generator=None) -> Step:
+        index = self.step_index
+        derivative = (sample - denoised(self, model_output, sample)) / float(self.sigmas[index])
+        self.derivatives = [derivative, *self.derivatives[:3]]
+        for weight, past in zip(self.weights(index, len(self.derivatives)), self.derivatives, strict=True):
+            sample = sample + weight * past
+        self._step_index += 1
+        return Step(sample)
+
+    def weights(self, index: int, order: int) -> list[float]:
+        """Integrals over this step of the Lagrange polynomials through the last `order` noise levels."""
+        sigmas = self.sigmas.double().numpy()
+        nodes = [sigmas[index - k] for k in range(order)]
+        weights = []
+        for k, node in enumerate(nodes):
+            basis = Polynomial([1.0])
+            for other in nodes[:k] + nodes[k + 1 :]:
+                basis = basis * Polynomial([-other, 1.0]) / (node - other)
+            integral = basis.integ()
+            weights.append(float(integral(sigmas[index + 1]) - integral(sigmas[index])))
+        return weights
+
+
+class DPMSolverSDEScheduler(EulerDiscreteScheduler):
+    """DPM-Solver++ (stochastic) with a midpoint a step (k-diffusion's `sample_dpmpp_sde`, r = 1/2, eta = 1).
+
+    Every step but the last runs the model twice: at sigma and at the midpoint (in log sigma) to the next one. The
+    noise of both halves comes from one Brownian path, as k-diffusion's tree gives it.
+    """
+
+    order = 2
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+        super().set_timesteps(num_inference_steps, device)
+        sigmas = self.sigmas.double().numpy()  # n of them and 0
+        middles = np.sqrt(sigmas[:-2] * sigmas[1:-1])
+        levels = ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt().log().double().numpy()
+        middle_times = np.array([self._sigma_to_t(middle, levels) for middle in middles])
+        times = self.timesteps.cpu().double().numpy()
+        self.sigmas = torch.from_numpy(np.insert(sigmas, np.arange(1, len(middles) + 1), middles))
+        interleaved = np.insert(times, np.arange(1, len(middles) + 1), middle_times)
+        self.timesteps = torch.from_numpy(interleaved).to(device, torch.float32)
+        self._step_index = 0
+        self.start: Tensor | None = None  # the latents at the step's start, while at its midpoint
+        self.path: Tensor | None = None  # how far the Brownian path went up to the midpoint
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, generator=None) -> Step:
+        index = self.step_index
+        clean = denoised(self, model_output, sample)
+        if index == len(self.timesteps) - 1:  # down to 0
+            result = clean
+        else:
+            noise = randn_tensor(sample.shape, generator=generator, device=sample.device, dtype=sample.dtype)
+            before, here, after = (float(self.sigmas[i]) for i in (max(index - 1, 0), index, index + 1))
+            if self.start is None:
+                self.start, self.path = sample, noise * (here - after) ** 0.5
+                result = ancestral(sample, clean, here, after, noise)
+            else:
+                whole = (self.path + noise * (here - after) ** 0.5) / (before - after) ** 0.5
+                result = ancestral(self.start, clean, before, after, whole)
+                self.start = self.path = None
+        self._step_index += 1
+        return Step(result)
+
+
+def ancestral(sample: Tensor, clean: Tensor, sigma: float, target: float, noise: Tensor) -> Tensor:
+    """From noise level `sigma` below `target` along `clean`, and up to `target` with fresh noise."""
+    up = min(target, (target**2 * (sigma**2 - target**2) / sigma**2) ** 0.5)
+    down = (target**2 - up**2) ** 0.5
+    return down / sigma * sample + (1 - down / sigma) * clean + up * noise
