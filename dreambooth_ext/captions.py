@@ -1,0 +1,128 @@
+"""Words from file names and caption files: identifiers, the WebUI's [filewords], prompt templates."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+CAMERA_WORDS = "dcim dji dsc dscf dscn gopr img imgp mvimg p pict pxl sam vid"  # what cameras call every file
+CAMERA_NAMES = frozenset(CAMERA_WORDS.split())
+
+# Words that a base model knows well, and the names that people try first: teaching one of them a new meaning fights
+# with all the pictures that the base has seen under it. Not a dictionary, only the likely ones.
+KNOWN_WORDS = """
+a an and art as at background beautiful best black blue body boy by car cartoon cat character child close-up color
+colour cute dark digital dog drawing drawn face female figure for from full girl green guy hair house image in is
+it kid lady landscape light male man masterpiece me model my of on one or oil painting person pet photo photograph
+photography picture portrait puppy quality red realistic selfie self shot sketch style subject test the thing this
+to toy up white with woman yellow young object kitten new old
+adam alex alexander alice amy andrew ann anna anton ben bob chris daniel david dmitry elena emily emma eva george
+helen igor irina ivan jack james jane jim joe john julia kate kim lena lisa lucy maria mark mary max michael mike
+nick nina oleg olga paul peter sam sarah sergey sofia sophia steve tanya tom victor vlad
+"""
+COMMON_WORDS = frozenset(KNOWN_WORDS.split())
+
+_DIGITS = re.compile(r"(\d+)")
+_LEADING_NUMBERS = re.compile(r"^[-\d]+\s*")  # the WebUI's re_numbers_at_start
+_BRACKETED_COUNTER = re.compile(r"\s*\(\d+\)$")
+_COUNTER = re.compile(r"(?:\s*\(\d+\)|[\s_-]+\d+)$")
+_GLUED_COUNTER = re.compile(r"(?<=\D)\d+$")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts "x (2).jpg" before "x (10).jpg"; upper and lower case together, and folder by folder."""
+    key: list[tuple[int, int, str]] = []
+    for part in path.parts:
+        pieces = _DIGITS.split(part.casefold())
+        key += [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(pieces) if p]
+        key.append((-1, 0, ""))  # the part's end: "a/b" before "a b"
+    return key
+
+
+def identifiers(paths: Iterable[Path]) -> dict[Path, str]:
+    """The word that each file's name gives to its subject; "" where it gives none (IMG_2034.jpg, 0001.png).
+
+    A counter is "(1)", " 1", "_1" or "-1" at the end. In "sksper1.jpg" the digit is a counter too, unless another
+    picture says that it belongs to the word: "person1 (3).jpg".
+    """
+    paths = list(paths)
+    counted = {path: _COUNTER.sub("", path.stem).strip() for path in paths}
+    proven = {word for path, word in counted.items() if word != path.stem.strip()}
+    found = {}
+    for path, word in counted.items():
+        if word == path.stem.strip() and word not in proven:
+            word = _GLUED_COUNTER.sub("", word).strip(" _-")
+        letters = re.split(r"[\W\d_]+", word)[0].casefold()
+        is_subject = any(c.isalpha() for c in word) and letters not in CAMERA_NAMES
+        found[path] = word if is_subject else ""
+    return found
+
+
+def identifier_warning(word: str) -> str | None:
+    """Why `word` is a poor identifier, in a sentence; None for a good one (the guide's rules)."""
+    advice = "Take a word that does not exist, such as 'sksper' or 'ohwx': 3 to 7 Latin letters."
+    if re.search(r"\s", word.strip()):
+        return f"'{word}' has a space in it. {advice}"
+    if not re.fullmatch(r"[A-Za-z0-9]+", word):
+        return f"'{word}' has other signs in it than Latin letters. {advice}"
+    if word.lower() in COMMON_WORDS:
+        return f"'{word}' is a word or name that the base model knows already. {advice}"
+    if len(word) < 3:
+        return f"'{word}' is too short. {advice}"
+    if len(word) > 10:  # the guide says 7, but calls the 9 letters of 'zkzperson' good
+        return f"'{word}' is too long. {advice}"
+    return None
+
+
+def cleaned_name(path: Path) -> str:
+    """The file's name as the WebUI's training tab cleans it for [filewords], and without a counter "(1)"."""
+    return _BRACKETED_COUNTER.sub("", _LEADING_NUMBERS.sub("", path.stem)).strip()
+
+
+def caption_path(picture: Path, extension: str) -> Path:
+    return picture.with_name(picture.stem + "." + extension.lstrip("."))
+
+
+def read_caption(picture: Path, extension: str) -> str | None:
+    """The caption file's text on one line; None where there is no such file, or nothing in it.
+
+    Raises UnicodeDecodeError and OSError.
+    """
+    path = caption_path(picture, extension)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return None
+    return " ".join(text.split()) or None
+
+
+def has_template(prompt: str | None) -> bool:
+    return prompt is not None and ("[filewords]" in prompt or "[name]" in prompt)
+
+
+def fill_template(prompt: str, filewords: str, name: str) -> str:
+    return " ".join(prompt.replace("[filewords]", filewords).replace("[name]", name).split())
+
+
+def words(text: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(text)}
+
+
+def rare_words(instance_prompt: str, class_prompt: str | None) -> set[str]:
+    """The prompt's words that can only mean the subject: neither in the class prompt nor common."""
+    return words(instance_prompt) - words(class_prompt or "") - COMMON_WORDS
+
+
+def with_subject(text: str, prompt: str, rare: set[str]) -> str:
+    """A caption that names the subject: `text` where it does already, else the prompt goes before it.
+
+    A caption that never says the rare word would train a model in which the word means nothing.
+    """
+    return text if not rare or rare & words(text) else f"{prompt}, {text}"
+
+
+def subject_counts(found: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(word for word in found if word))

@@ -1,0 +1,261 @@
+"""Which pictures a step trains on. Everything follows from (seed, step, rank), so any step can be asked for at once.
+
+An epoch is every instance picture once (times its concept's repeats), in an order drawn from (seed, epoch) and cut
+into batches of one size; a bucket's last batch may be a short one. Epochs follow each other without a seam: batch
+number (step * accumulation + micro) * world + rank of that endless row is the one asked for, so nothing is dropped or
+shown twice where the numbers do not divide, and ranks never get the same batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import RunConfig
+from ..errors import UserError
+from ..pictures import Entry, caches_latents, concepts, uses_prior
+from . import latents
+from .batch import Batch
+from .buckets import assign, bucket_sizes
+from .cache import DiskCache, MemoryCache
+from .images import random_crop, to_model, training_pixels
+from .latents import Picture, Progress, Warn
+from .seeds import generator
+
+
+@dataclass
+class Epoch:
+    """One epoch's order. A place is an index into it."""
+
+    pictures: list[int]  # place -> index into Dataset.pictures
+    turns: list[int]  # place -> how many pictures of the same concept came before; picks the class picture
+    batches: list[list[int]]  # places, batch by batch
+
+
+@dataclass
+class Sample:
+    """One picture of a batch, with all that was drawn for it."""
+
+    picture: Picture
+    tensor: Tensor  # latents or pixels, (c, h, w)
+    caption: str
+    time_ids: tuple[int, ...]
+    weight: float
+
+
+class Dataset:
+    """A run's pictures as batches. `encode` comes first; `config` has to be completed (resolution is a number)."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        entries: list[Entry],
+        scaling_factor: float,
+        *,
+        cache_dir: Path | None = None,
+        inpainting: bool = False,
+    ):
+        """`entries` as `pictures.entries` makes them; `cache_dir` is used with `cache_latents_to_disk`."""
+        assert config.resolution is not None and config.resolution % 8 == 0, config.resolution
+        self.config = config
+        self.entries = entries
+        self.scaling_factor = scaling_factor
+        self.cached = caches_latents(config, inpainting)
+        self.cache_dir = cache_dir if config.cache_latents_to_disk else None
+        assert not self.cached or not config.cache_latents_to_disk or cache_dir is not None
+        self.pictures: list[Picture] = []
+        self._epochs: dict[int, Epoch] = {}
+        self._orders: dict[tuple[int, int], list[int]] = {}
+
+    # --- before training
+
+    def encode(
+        self,
+        vae: torch.nn.Module | None,
+        device: torch.device | str = "cpu",
+        progress: Progress = lambda done, total: None,
+        warn: Warn = lambda message: None,
+    ) -> None:
+        """Read all pictures: encode them into the cache, or with no caching only make sure that they can be decoded.
+
+        `vae` may be None where nothing is cached. Broken pictures are named by `warn` and left out. Raises UserError
+        when a concept has none left.
+        """
+        found = latents.scan(self.entries, self._target, self.cache_dir is not None, warn)
+        if self.cached:
+            assert vae is not None
+            flips = self.config.random_flip
+            size = latents.memory_bytes(found, flips)
+            self._cache = DiskCache(self.cache_dir) if self.cache_dir is not None else MemoryCache(size)
+            arguments = (found, flips, self._cache, vae, torch.device(device), progress, warn)
+            found, self._vae = latents.encode(*arguments)
+        else:
+            found = latents.verify(found, progress, warn)
+        self._arrange(found)
+
+    def _target(self, size: tuple[int, int]) -> tuple[int, int]:
+        side = self.config.resolution
+        return assign(size, bucket_sizes(side)) if self.config.enable_bucket else (side, side)
+
+    def _arrange(self, found: list[Picture]) -> None:
+        self.pictures = found
+        self._instances = [i for i, p in enumerate(found) if not p.entry.is_class for _ in range(p.entry.repeats)]
+        self._classes: dict[int, list[int]] = {}
+        for index, picture in enumerate(found):
+            if picture.entry.is_class:
+                self._classes.setdefault(picture.entry.concept, []).append(index)
+        known = concepts(self.config)
+        left = {(p.entry.concept, p.entry.is_class) for p in found}
+        for index, is_class in sorted({(e.concept, e.is_class) for e in self.entries}):
+            if (index, is_class) not in left:
+                field = known[index].field + ("class_data_dir" if is_class else "instance_data_dir")
+                raise UserError(field, "none of these pictures can be read.", "The warnings above say why, one by one.")
+        if not self._instances:
+            raise UserError("instance_data_dir", "there are no pictures.", "Give a folder that holds your pictures.")
+        if uses_prior(self.config) and not self._classes:
+            raise UserError("class_data_dir", "there are no class pictures.", "Let the run draw them: give a prompt.")
+        self._counts = dict.fromkeys(range(len(known)), 0)
+        sizes: dict[tuple[int, int], int] = {}
+        for index in self._instances:
+            self._counts[found[index].entry.concept] += 1
+            sizes[found[index].crop.target] = sizes.get(found[index].crop.target, 0) + 1
+        self.bucket_counts = sizes
+        self.batches_per_epoch = sum(math.ceil(n / self.config.train_batch_size) for n in sizes.values())
+
+    # --- how long
+
+    def steps(self, epochs: float, world: int = 1) -> int:
+        """Optimizer steps in which every picture comes up `epochs` times."""
+        return math.ceil(epochs * self.batches_per_epoch / (self.config.gradient_accumulation_steps * world))
+
+    def steps_per_epoch(self, world: int = 1) -> int:
+        return self.steps(1, world)
+
+    def epoch_of(self, step: int, world: int = 1) -> int:
+        """The epoch, from 0, in which a step begins."""
+        return step * self.config.gradient_accumulation_steps * world // self.batches_per_epoch
+
+    # --- captions
+
+    def all_captions(self) -> list[str] | None:
+        """Every caption that a batch can hold, each once; None where shuffled tags make too many to list."""
+        instances = [p.entry.caption for p in self.pictures if not p.entry.is_class]
+        if self.config.shuffle_tags and any(len(_tags(c)) > self.config.keep_tokens + 1 for c in instances):
+            return None
+        dropped = [""] if self.config.caption_dropout > 0 else []
+        return list(dict.fromkeys([*instances, *(p.entry.caption for p in self.pictures), *dropped]))
+
+    # --- training
+
+    def batches(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> list[Batch]:
+        """What one micro-step of one process trains on, each Batch a forward pass; their losses are summed.
+
+        The first holds instance pictures; class pictures of the same size are behind them in the same Batch.
+        """
+        accumulation = self.config.gradient_accumulation_steps
+        assert 0 <= micro < accumulation and 0 <= rank < world, (micro, rank)
+        number = (step * accumulation + micro) * world + rank
+        epoch, position = divmod(number, self.batches_per_epoch)
+        order = self._epoch(epoch)
+        places = order.batches[position]
+        samples = []
+        for place in places:
+            draw = generator(self.config.seed, "picture", epoch, place)
+            samples.append(self._sample(self.pictures[order.pictures[place]], draw, 1 / len(places)))
+        if self._classes and uses_prior(self.config):
+            samples += self._class_samples(order, epoch, places)
+        groups: dict[tuple[int, ...], list[Sample]] = {}
+        for sample in samples:
+            groups.setdefault(tuple(sample.tensor.shape), []).append(sample)
+        return [self._batch(group) for group in groups.values()]
+
+    def _epoch(self, number: int) -> Epoch:
+        if number not in self._epochs:
+            while len(self._epochs) >= 2:  # where one epoch ends and the next begins, both are at hand
+                self._epochs.pop(next(iter(self._epochs)))
+            self._epochs[number] = self._make_epoch(number)
+        return self._epochs[number]
+
+    def _make_epoch(self, number: int) -> Epoch:
+        seed, size = self.config.seed, self.config.train_batch_size
+        shuffled = torch.randperm(len(self._instances), generator=generator(seed, "order", number)).tolist()
+        order = [self._instances[i] for i in shuffled]
+        turns, counts = [], dict.fromkeys(self._counts, 0)
+        buckets: dict[tuple[int, int], list[int]] = {target: [] for target in sorted(self.bucket_counts)}
+        for place, index in enumerate(order):
+            picture = self.pictures[index]
+            turns.append(counts[picture.entry.concept])
+            counts[picture.entry.concept] += 1
+            buckets[picture.crop.target].append(place)
+        cut = [places[i : i + size] for places in buckets.values() for i in range(0, len(places), size)]
+        mixed = torch.randperm(len(cut), generator=generator(seed, "batches", number)).tolist()
+        return Epoch(order, turns, [cut[i] for i in mixed])
+
+    def _class_samples(self, order: Epoch, epoch: int, places: list[int]) -> list[Sample]:
+        """A class picture of the same concept for each instance picture; each concept goes through its own in turn."""
+        samples = []
+        for place in places:
+            concept = self.pictures[order.pictures[place]].entry.concept
+            pool = self._classes.get(concept)
+            if pool is None:
+                continue
+            turn = epoch * self._counts[concept] + order.turns[place]
+            round_, position = divmod(turn, len(pool))
+            picture = self.pictures[pool[self._class_order(concept, round_)[position]]]
+            draw = generator(self.config.seed, "class picture", concept, turn)
+            samples.append(self._sample(picture, draw, self.config.prior_loss_weight / len(places)))
+        return samples
+
+    def _class_order(self, concept: int, number: int) -> list[int]:
+        key = (concept, number)
+        if key not in self._orders:
+            while len(self._orders) > 2 * len(self._classes):
+                self._orders.pop(next(iter(self._orders)))
+            draw = generator(self.config.seed, "class order", concept, number)
+            self._orders[key] = torch.randperm(len(self._classes[concept]), generator=draw).tolist()
+        return self._orders[key]
+
+    def _sample(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
+        flip_at, x, y, drop_at = torch.rand(4, generator=draw).tolist()
+        flip = self.config.random_flip and flip_at < 0.5
+        crop = picture.crop
+        if not self.config.center_crop:
+            crop = random_crop(crop.original, crop.target, x, y)
+        if self.cached:
+            moments = self._cache.get(picture.key(flip, self._vae))
+            noise = torch.randn(moments.shape[0] // 2, *moments.shape[1:], generator=draw)
+            tensor = latents.sample(moments[None], noise[None])[0] * self.scaling_factor
+        else:
+            tensor = to_model(training_pixels(picture.entry.path, crop, flip))
+        caption = picture.entry.caption
+        if not picture.entry.is_class:  # a class caption is its prompt: there is nothing to vary
+            caption = self._vary(caption, drop_at, draw)
+        return Sample(picture, tensor, caption, crop.time_ids(flip), weight)
+
+    def _vary(self, caption: str, drop_at: float, draw: torch.Generator) -> str:
+        if drop_at < self.config.caption_dropout:
+            return ""
+        if not self.config.shuffle_tags:
+            return caption
+        tags = _tags(caption)
+        kept, rest = tags[: self.config.keep_tokens], tags[self.config.keep_tokens :]
+        return ", ".join(kept + [rest[i] for i in torch.randperm(len(rest), generator=draw).tolist()])
+
+    def _batch(self, samples: list[Sample]) -> Batch:
+        tensors = torch.stack([sample.tensor for sample in samples])
+        return Batch(
+            latents_bchw=tensors if self.cached else None,
+            pixels_bchw=None if self.cached else tensors,
+            captions=[sample.caption for sample in samples],
+            time_ids_b6=torch.tensor([sample.time_ids for sample in samples], dtype=torch.float32),
+            weights_b=torch.tensor([sample.weight for sample in samples]),
+            keys=[str(sample.picture.entry.path) for sample in samples],
+        )
+
+
+def _tags(caption: str) -> list[str]:
+    return [tag.strip() for tag in caption.split(",") if tag.strip()]

@@ -1,0 +1,184 @@
+"""A picture file -> pixels of the training size, with SDXL's conditioning for just this crop."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import UserError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others, whatever the file's name says: some run programs (EPS)
+MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses by itself; 512 MB once decoded
+ORIENTATION = 0x0112  # the EXIF tag
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's decoders raise on damaged files. Its own errors are OSErrors; the others leak from parsers.
+DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
+DAMAGE = (*DAMAGE, zlib.error, ZeroDivisionError)
+
+# Pillow warns of a "decompression bomb DOS attack" at half the size that it refuses. Photographs reach that.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+Image.init()  # registers WebP; left to the first picture, threads would race for it
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Where the training picture lies. The original is scaled to `resized`, then cut at (left, top) to `target`.
+
+    Sizes are (width, height) in pixels; the original's is that of the upright picture, after EXIF rotation.
+    """
+
+    original: tuple[int, int]
+    target: tuple[int, int]
+    left: int
+    top: int
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        return resized_size(self.original, self.target)
+
+    def time_ids(self, flip: bool) -> tuple[int, int, int, int, int, int]:
+        """SDXL's original (height, width), crop (top, left), target (height, width).
+
+        A mirrored picture is a crop of the mirrored original, so its left edge is counted from the other side.
+        """
+        left = self.resized[0] - self.left - self.target[0] if flip else self.left
+        return (*self.original[::-1], self.top, left, *self.target[::-1])
+
+
+def resized_size(original: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The smallest size of the original's proportions that covers the target; (width, height)."""
+    scale = max(target[0] / original[0], target[1] / original[1])
+    return max(target[0], round(original[0] * scale)), max(target[1], round(original[1] * scale))
+
+
+def centre_crop(original: tuple[int, int], target: tuple[int, int]) -> Crop:
+    width, height = resized_size(original, target)
+    return Crop(original, target, (width - target[0]) // 2, (height - target[1]) // 2)
+
+
+def random_crop(original: tuple[int, int], target: tuple[int, int], x: float, y: float) -> Crop:
+    """The crop that x and y, drawn from [0, 1), choose; every place is as likely as any other."""
+    width, height = resized_size(original, target)
+    return Crop(original, target, int((width - target[0] + 1) * x), int((height - target[1] + 1) * y))
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of the upright picture, from the file's header. Raises UserError as `open_picture` does."""
+    with _opened(path) as image:
+        return image.size[::-1] if _orientation(image) >= 5 else image.size
+
+
+def open_picture(path: Path) -> Image.Image:
+    """The upright picture in RGB; transparent parts become white, of an animation the first frame.
+
+    Raises UserError that names the file when it is missing, damaged, too large or no picture.
+    """
+    with _opened(path) as image:
+        orientation = _orientation(image)  # before load: a PNG's late EXIF must not turn what picture_size did not
+        try:
+            image.load()
+            image = _to_rgb(image)
+            return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+        except DAMAGE as error:
+            raise _damaged(path, error) from error
+
+
+def training_pixels(path: Path, crop: Crop, flip: bool = False) -> Tensor:
+    """The cropped picture as bytes, (3, height, width), uint8. `to_model` makes [-1, 1] of them.
+
+    Raises UserError naming the file, also when it is not the picture any more that `crop` was made for.
+    """
+    image = open_picture(path)
+    if image.size != crop.original:
+        remedy = "Leave the pictures alone while a run uses them."
+        raise UserError("instance_data_dir", f"'{path}' has another size than when the run began.", remedy)
+    (width, height), (wide, high) = crop.original, crop.resized
+    # Resampling the cut region alone gives the same pixels as resizing all and cutting, without a huge picture in
+    # between for extreme proportions.
+    box = (
+        crop.left * width / wide,
+        crop.top * height / high,
+        min(width, (crop.left + crop.target[0]) * width / wide),
+        min(height, (crop.top + crop.target[1]) * height / high),
+    )
+    image = image.resize(crop.target, Image.Resampling.LANCZOS, box=box)
+    if flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def to_model(pixels: Tensor) -> Tensor:
+    """uint8 in [0, 255] -> float32 in [-1, 1]; any shape."""
+    return pixels.float() / 127.5 - 1
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path, formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(path) from error
+    except Image.UnidentifiedImageError as error:
+        raise _damaged(path, "it is no JPG, PNG, WebP or BMP picture") from error
+    except FileNotFoundError as error:
+        message = f"'{path}' is not there any more."
+        raise UserError("instance_data_dir", message, "Leave the pictures alone while a run uses them.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise _too_large(path)
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    if image.format == "PNG" and not {"exif", "Raw profile type exif", "XML:com.adobe.xmp"} & image.info.keys():
+        return 1  # Pillow would decode the whole file to look for a later EXIF chunk
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except (*DAMAGE, AttributeError):  # EXIF is often malformed in pictures that are sound
+        return 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _from_16_bit(image)
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    """Pillow would cut 16-bit grey off at 255 instead of scaling it."""
+    values = np.asarray(image).astype(np.float32)
+    grey = np.clip(np.rint(values / 257), 0, 255).astype(np.uint8)  # 65535 / 255 = 257
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _damaged(path: Path, why: object) -> UserError:
+    remedy = "Open it in a picture editor and save it again, or take it out."
+    return UserError("instance_data_dir", f"'{path}' cannot be read: {str(why) or type(why).__name__}.", remedy)
+
+
+def _too_large(path: Path) -> UserError:
+    message = f"'{path}' has more than {MAX_PIXELS // 10**6} million pixels."
+    return UserError("instance_data_dir", message, "Save it smaller; training needs no more than 1024 to 2048 a side.")

@@ -1,0 +1,189 @@
+"""From the folder to latents: measure every picture, encode it once, name the broken ones."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from ..pictures import Entry
+from .cache import DiskCache, MemoryCache, content_key, file_digest, vae_fingerprint
+from .images import Crop, centre_crop, picture_size, to_model, training_pixels
+
+Progress = Callable[[int, int], None]  # done, of how many
+Warn = Callable[[str], None]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Pixels encoded at once. An SD VAE's largest activation takes 512 bytes a pixel in float32, and several live at a time:
+# 4 pictures of 512 (or one of 1024) stay near 3 GB. On a CPU larger batches only cost memory; small pictures gain.
+PIXELS_AT_ONCE = {"cuda": 1024 * 1024, "cpu": 256 * 256}
+LATENT_BYTES = 2 * 4 * 4 / 64  # bytes a pixel: mean and logvar, 4 channels of float32 for 8 x 8 pixels
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that can be read, and how it is cropped when nothing is random."""
+
+    entry: Entry
+    crop: Crop
+    digest: str  # sha256 of its bytes; "" where nothing is kept on disk
+
+    def key(self, flip: bool, vae: str) -> Hashable:
+        """Its posterior's name in the cache."""
+        if not self.digest:
+            return (str(self.entry.path), self.crop, flip)  # in memory nothing outlives the run
+        crop = self.crop
+        return content_key(self.digest, (crop.original, crop.target, crop.left, crop.top), flip, vae)
+
+
+def workers() -> int:
+    return min(8, os.cpu_count() or 1)
+
+
+def ahead(function: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
+    """`map` in threads, in order, never more than `window` results ahead of the reader."""
+    items = iter(items)
+    with ThreadPoolExecutor(workers()) as pool:
+        pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, window))
+        try:
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(function, item) for item in itertools.islice(items, 1))
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def attempt(function: Callable[..., Result], *arguments: Any) -> Result | UserError:
+    try:
+        return function(*arguments)
+    except UserError as error:
+        return error
+
+
+def scan(
+    entries: list[Entry], target: Callable[[tuple[int, int]], tuple[int, int]], digests: bool, warn: Warn
+) -> list[Picture]:
+    """Measure every picture from its header; `target` gives the training size for a size, both (width, height).
+
+    With `digests` the files' bytes are hashed as well. A picture that cannot be read is named by `warn`, and left out.
+    """
+
+    def measure(entry: Entry) -> Picture:
+        size = picture_size(entry.path)
+        return Picture(entry, centre_crop(size, target(size)), _digest(entry.path) if digests else "")
+
+    found = []
+    for result in ahead(lambda entry: attempt(measure, entry), entries, window=256):
+        if isinstance(result, UserError):
+            warn(f"Left out: {result.problem.message}")
+        else:
+            found.append(result)
+    small = [p for p in found if p.crop.original[0] < p.crop.target[0] or p.crop.original[1] < p.crop.target[1]]
+    if small:
+        names = ", ".join(p.entry.path.name for p in small[:5]) + (", ..." if len(small) > 5 else "")
+        warn(f"{len(small)} of {len(found)} pictures are smaller than the training size and are enlarged: {names}")
+    return found
+
+
+def _digest(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as error:
+        raise UserError("instance_data_dir", f"'{path}' cannot be read: {error.strerror}.") from error
+
+
+def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
+    """Decode every picture once, for runs that decode them while training: those that can be decoded."""
+    kept = []
+    results = ahead(lambda p: attempt(training_pixels, p.entry.path, p.crop), pictures, window=2 * workers())
+    for done, (picture, result) in enumerate(zip(pictures, results, strict=True), 1):
+        if isinstance(result, UserError):
+            warn(f"Left out: {result.problem.message}")
+        else:
+            kept.append(picture)
+        progress(done, len(pictures))
+    return kept
+
+
+def memory_bytes(pictures: list[Picture], flips: bool) -> int:
+    """What the posteriors of all pictures take in float32."""
+    return int(sum(p.crop.target[0] * p.crop.target[1] for p in pictures) * LATENT_BYTES * (2 if flips else 1))
+
+
+@torch.no_grad()
+def encode(
+    pictures: list[Picture],
+    flips: bool,
+    cache: MemoryCache | DiskCache,
+    vae: torch.nn.Module,
+    device: torch.device,
+    progress: Progress,
+    warn: Warn,
+) -> tuple[list[Picture], str]:
+    """Fill the cache with every picture's posterior, mirrored ones too with `flips`; what is there already stays.
+
+    Returns the pictures that could be encoded, and the VAE's fingerprint. The VAE works in float32 always: SDXL's
+    overflows in float16.
+    """
+    fingerprint = vae_fingerprint(vae) if isinstance(cache, DiskCache) else ""
+    vae.to(device, torch.float32).requires_grad_(False).eval()
+    variants = (False, True) if flips else (False,)
+    jobs = [(p, flip) for p in pictures for flip in variants if p.key(flip, fingerprint) not in cache]
+    jobs.sort(key=lambda job: job[0].crop.target)  # stable: batches of one size, else the folder's order
+    done, broken = len(pictures) * len(variants) - len(jobs), set()
+    progress(done, done + len(jobs))
+    for batch, pixels in _pixel_batches(jobs, device, broken, warn):
+        moments = vae.encode(to_model(pixels.to(device))).latent_dist.parameters
+        finite = moments.isfinite().flatten(1).all(1).tolist()
+        for (picture, flip), values, good in zip(batch, moments.cpu(), finite, strict=True):
+            if good:
+                cache.put(picture.key(flip, fingerprint), values)
+            elif picture not in broken:
+                broken.add(picture)
+                warn(f"Left out: the VAE makes infinite or undefined latents of '{picture.entry.path}'.")
+        done += len(batch)
+        progress(done, len(pictures) * len(variants))
+    return [p for p in pictures if p not in broken], fingerprint
+
+
+def _pixel_batches(
+    jobs: list[tuple[Picture, bool]], device: torch.device, broken: set[Picture], warn: Warn
+) -> Iterator[tuple[list[tuple[Picture, bool]], Tensor]]:
+    """Jobs with their pixels, (b, 3, h, w) in uint8, as many at once as `PIXELS_AT_ONCE` allows."""
+    budget = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"])
+    decoded = ahead(lambda j: attempt(training_pixels, j[0].entry.path, j[0].crop, j[1]), jobs, 2 * workers())
+    batch: list[tuple[Picture, bool]] = []
+    pixels: list[Tensor] = []
+    for job, result in zip(jobs, decoded, strict=True):
+        picture = job[0]
+        full = len(batch) >= max(1, budget // (picture.crop.target[0] * picture.crop.target[1]))
+        if batch and (full or batch[-1][0].crop.target != picture.crop.target):
+            yield batch, torch.stack(pixels)
+            batch, pixels = [], []
+        if isinstance(result, UserError):
+            if picture not in broken:
+                broken.add(picture)
+                warn(f"Left out: {result.problem.message}")
+            continue
+        batch.append(job)
+        pixels.append(result)
+    if batch:
+        yield batch, torch.stack(pixels)
+
+
+def sample(moments_b2chw: Tensor, noise_bchw: Tensor) -> Tensor:
+    """Draw latents (b, c, h, w) from posteriors, as diffusers' DiagonalGaussianDistribution does."""
+    mean, logvar = moments_b2chw.chunk(2, dim=1)
+    return mean + torch.exp(0.5 * logvar.clamp(-30.0, 20.0)) * noise_bchw
