@@ -1,0 +1,106 @@
+"""The verb `generate`: its options, what can be wrong with them, and the text in its pictures that the WebUI reads."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+
+from . import __version__
+from .config import SAMPLERS, SETTINGS
+from .errors import Problem
+
+RANGES = {
+    "num_images": (1, 10_000),
+    "seed": (0, 2**32 - 1),
+    "steps": (1, 1000),
+    "cfg_scale": (1, 50),
+    "width": (64, 4096),
+    "height": (64, 4096),
+    "batch_size": (1, 64),
+    "clip_skip": (1, 12),
+}
+SIZE_STEP = 8  # pixels a latent pixel
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    steps = SETTINGS["validation_inference_steps"].default
+    scale = SETTINGS["validation_guidance_scale"].default
+    sampler = SETTINGS["validation_sampler"].default
+    option = parser.add_argument
+    option("--model", required=True, help="checkpoint file (.safetensors, .ckpt), diffusers folder or Hub name")
+    option("--prompt", action="append", required=True, help="what to draw; give it again for further prompts")
+    option("--negative-prompt", default="", help="what not to draw")
+    option("--num-images", type=int, default=1, metavar="N", help="pictures a prompt (default: 1)")
+    option("--seed", type=int, default=0, help="first picture's seed, the next ones count up (default: 0)")
+    option("--steps", type=int, default=steps, help=f"sampling steps (default: {steps})")
+    option("--cfg-scale", type=float, default=scale, help=f"how closely to follow the prompt (default: {scale})")
+    option("--sampler", choices=SAMPLERS, default=sampler, help=f"default: {sampler}")
+    option("--width", type=int, metavar="PIXELS", help="default: the size the model was made for")
+    option("--height", type=int, metavar="PIXELS", help="default: the size the model was made for")
+    option("--batch-size", type=int, default=1, metavar="N", help="pictures drawn at once (default: 1)")
+    option("--clip-skip", type=int, help="take the text encoder's last layer but so many, as in the WebUI")
+    option("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu (default: auto)")
+    option("--out", required=True, metavar="DIR", help="folder for the pictures, <prompt index>_<seed>.png")
+
+
+def problems(arguments: argparse.Namespace) -> list[Problem]:
+    """Every value that is out of range, by its option."""
+    found = []
+    for name, (low, high) in RANGES.items():
+        value = getattr(arguments, name)
+        if value is not None and not low <= value <= high:
+            found.append(Problem(name, f"{value} is not between {low} and {high}.", "Choose a value in that range."))
+    for name in ("width", "height"):
+        value = getattr(arguments, name)
+        if value is not None and value % SIZE_STEP:
+            remedy = f"Try {round(value / 64) * 64 or 64}."
+            found.append(Problem(name, f"{value} pixels is not a multiple of {SIZE_STEP}.", remedy))
+    if arguments.seed + arguments.num_images - 1 > RANGES["seed"][1] >= arguments.seed:
+        found.append(Problem("seed", "The last picture's seed is beyond 4294967295.", "Choose a lower seed."))
+    return found
+
+
+def sampler_fields(sampler: str) -> dict[str, str]:
+    """The WebUI's two names for one of `SAMPLERS`: the sampler and its schedule."""
+    if sampler.endswith(" Karras"):
+        return {"Sampler": sampler.removesuffix(" Karras"), "Schedule type": "Karras"}
+    # "Automatic" means Karras for the DPM++ family in the WebUI, and evenly spaced timesteps for the others
+    return {"Sampler": sampler, "Schedule type": "Uniform" if sampler.startswith("DPM++") else "Automatic"}
+
+
+def infotext(
+    *,
+    prompt: str,
+    negative_prompt: str,
+    steps: int,
+    sampler: str,
+    cfg_scale: float,
+    seed: int,
+    width: int,
+    height: int,
+    model: str,
+    model_hash: str | None,
+    clip_skip: int | None,
+) -> str:
+    """The PNG text "parameters", in the WebUI's order and quoting (modules/processing.py, create_infotext)."""
+    fields: Mapping[str, object] = {
+        "Steps": steps,
+        **sampler_fields(sampler),
+        "CFG scale": f"{cfg_scale:g}",
+        "Seed": seed,
+        "Size": f"{width}x{height}",
+        "Model hash": model_hash,
+        "Model": model,
+        "Clip skip": clip_skip if clip_skip != 1 else None,
+        "RNG": "CPU",  # the WebUI's setting that draws the same noise
+        "Version": f"dreambooth_ext {__version__}",
+    }
+    last = ", ".join(f"{name}: {quoted(value)}" for name, value in fields.items() if value is not None)
+    negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
+    return f"{prompt}{negative}\n{last}".strip()
+
+
+def quoted(value: object) -> str:
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",\n:") else text

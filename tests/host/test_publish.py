@@ -1,0 +1,128 @@
+"""Published models are whole, replace what we published, and nothing else."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from dreambooth_ext.errors import UserError
+from dreambooth_ext.files import read_json, write_json
+from dreambooth_ext.host import publish as publishing
+from dreambooth_ext.host.publish import publish, webui_folder
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    """A model with all sidecars, in a folder whose name asks for trouble."""
+    folder = tmp_path / "запуск 1" / "artifacts"
+    folder.mkdir(parents=True)
+    (folder / "cat.safetensors").write_bytes(b"weights 1")
+    (folder / "cat.yaml").write_text("model: {}", encoding="utf-8")
+    (folder / "cat.preview.png").write_bytes(b"png")
+    write_json(folder / "cat.json", {"notes": "кот", "activation text": "skscat"})
+    return folder / "cat.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "my models"
+
+
+def test_everything_arrives_and_nothing_else(artifact, folder):
+    path = publish(artifact, folder, run="r1", name="cat")
+    assert path == folder / "cat.safetensors" and path.read_bytes() == b"weights 1"
+    assert sorted(p.name for p in folder.iterdir()) == ["cat.json", "cat.preview.png", "cat.safetensors", "cat.yaml"]
+    described = read_json(folder / "cat.json")
+    assert described["activation text"] == "skscat"
+    assert described["dreambooth_ext"] == {"run": "r1", "name": "cat", "file": "cat.safetensors"}
+
+
+def test_publishing_again_replaces_and_keeps_what_the_user_added(artifact, folder):
+    publish(artifact, folder, run="r1", name="cat")
+    write_json(folder / "cat.json", {**read_json(folder / "cat.json"), "vae": "nice.vae", "notes": "edited"})
+    artifact.with_name("cat.safetensors.new").write_bytes(b"weights 2")
+    os.replace(artifact.with_name("cat.safetensors.new"), artifact)
+    artifact.with_name("cat.yaml").unlink()
+    publish(artifact, folder, run="r2", name="cat")
+    assert (folder / "cat.safetensors").read_bytes() == b"weights 2"
+    assert not (folder / "cat.yaml").exists()
+    described = read_json(folder / "cat.json")
+    assert described["vae"] == "nice.vae" and described["notes"] == "кот"
+    assert described["dreambooth_ext"]["run"] == "r2"
+    publish(artifact, folder, run="r2", name="cat")  # and once more, by the same file
+
+
+@pytest.mark.parametrize("stranger", ["cat.safetensors", "cat.ckpt", "cat.yaml", "cat.preview.png", "cat.json"])
+def test_a_strangers_file_is_never_touched(artifact, folder, stranger):
+    folder.mkdir()
+    (folder / stranger).write_text('{"notes": "mine"}', encoding="utf-8")
+    with pytest.raises(UserError, match=r"name: .*was not made by this tool"):
+        publish(artifact, folder, run="r1", name="cat")
+    assert [p.name for p in folder.iterdir()] == [stranger]
+    assert (folder / stranger).read_text(encoding="utf-8") == '{"notes": "mine"}'
+
+
+def test_another_container_replaces_the_old_one(artifact, folder):
+    publish(artifact, folder, run="r1", name="cat")
+    pickled = artifact.rename(artifact.with_suffix(".ckpt"))
+    publish(pickled, folder, run="r1", name="cat")
+    assert not (folder / "cat.safetensors").exists() and (folder / "cat.ckpt").exists()
+    (folder / "cat.safetensors").write_bytes(b"foreign")
+    with pytest.raises(UserError):
+        publish(pickled, folder, run="r1", name="cat")
+
+
+def test_the_model_comes_last_and_is_never_seen_half(artifact, folder, monkeypatch):
+    seen = []
+    original = publishing.replace
+
+    def spy(source, target, **options):
+        suffixes = {p.suffix for p in folder.iterdir() if p.name not in arrived}
+        assert ".safetensors" not in suffixes  # what is under way has a suffix that no listing takes
+        seen.append(target.name)
+        arrived.add(target.name)
+        original(source, target, **options)
+
+    arrived = {"cat.json"}
+    monkeypatch.setattr(publishing, "replace", spy)
+    publish(artifact, folder, run="r1", name="cat")
+    assert seen[-1] == "cat.safetensors"
+
+
+def test_a_failed_copy_leaves_nothing_behind(artifact, folder, monkeypatch):
+    def broken(source, target):
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(publishing, "link_or_copy", broken)
+    with pytest.raises(OSError):
+        publish(artifact, folder, run="r1", name="cat")
+    assert not [p for p in folder.iterdir() if "safetensors" in p.name]
+    monkeypatch.undo()
+    publish(artifact, folder, run="r1", name="cat")  # the name is ours already
+
+
+def test_copies_where_links_do_not_work(artifact, folder, monkeypatch):
+    def no_links(source, target):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    path = publish(artifact, folder, run="r1", name="cat")
+    assert path.read_bytes() == b"weights 1" and not path.samefile(artifact)
+
+
+def test_a_webui_is_known_by_its_files(tmp_path):
+    with pytest.raises(UserError, match="does not look like a WebUI"):
+        webui_folder(tmp_path, "checkpoint")
+    (tmp_path / "webui.py").touch()
+    assert webui_folder(tmp_path, "checkpoint") == tmp_path / "models" / "Stable-diffusion"
+    assert webui_folder(tmp_path, "textual_inversion") == tmp_path / "embeddings"
+
+
+def test_a_full_disk_is_said_before_copying(artifact, folder, monkeypatch):
+    monkeypatch.setattr(publishing, "free_bytes", lambda path: 3)
+    publish(artifact, folder, run="r1", name="cat")  # the same disk: a link needs no room
+    monkeypatch.setattr(publishing, "same_disk", lambda artifact, folder: False)
+    with pytest.raises(UserError, match="free"):
+        publish(artifact, folder, run="r1", name="cat")
