@@ -1,0 +1,270 @@
+"""Making the trainer's environment, step by step: host, disk, virtual environment, torch, packages, proof, marker.
+
+A set-up may be killed at any instant. The marker is removed first and written last, and what has no marker is thrown
+away and made again: half-installed packages cannot be told from whole ones, and pip's cache spares the downloads.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from ..errors import UserError
+from ..files import free_bytes, human_size, write_json, write_text
+from .graphics import Card, nvidia_card, torch_index
+from .installer import (
+    Pip,
+    Runner,
+    Window,
+    interpreter_of,
+    make_venv,
+    own_sources,
+    pip_command,
+    running_inside,
+    site_of,
+)
+from .interpreter import Interpreter, check_python, neighbour_webui, probe, torch_stamp
+from .progress import Progress
+from .requirements import Row, for_torch, lock_hash, missing_wheels, over_host, read_lock
+
+if TYPE_CHECKING:
+    from .environment import Environment
+
+# Disk space that a set-up needs at its peak, downloads in pip's cache included (bytes).
+SPACE_CUDA, SPACE_CPU, SPACE_OVERLAY = 6 * 2**30, 2 * 2**30, 1 * 2**30
+
+MARKER_FORMAT = 1  # a marker of another format counts as none
+
+
+class Build:
+    """One set-up of `environment`, whose builders' lock the caller holds."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        progress: Progress,
+        wheels: Path | None,
+        host_python: Path | None,
+        lock: IO[bytes],
+    ):
+        self.environment = environment
+        self.progress = progress
+        self.wheels = wheels.absolute() if wheels else None
+        self.host_python = host_python
+        self.runner = Runner(environment.log, progress, lock.fileno())
+        self.install_errors: dict[str, str] = {}
+
+    def run(self, renew: bool) -> None:
+        environment = self.environment
+        record = environment.record()
+        keep = not renew and self._only_lock_changed(record)
+        progress = self.progress
+        progress(0.0, "looking at Python and torch")
+        host = probe([str(self._host(record))])
+        check_python(host)
+        kind = record["kind"] if keep else self._kind(host)
+        rows = self._rows(host, kind)
+        self._check_wheels(rows, {} if kind == "full" else host.packages)
+        card = nvidia_card() if kind == "full" else None
+        self._check_space(SPACE_OVERLAY if kind != "full" or keep else SPACE_CUDA if card else SPACE_CPU)
+
+        environment.marker.unlink(missing_ok=True)
+        if not keep:
+            self._clear()
+        kind, python = self._make(host, kind, keep)
+        pip = self._pip(host, kind, python, rows)
+        if kind == "full":
+            self._install_torch(pip, python, rows, card)
+        self._install(pip, rows, self._seen(kind, python))
+        self._prove(host, kind, python, rows)
+
+    def add(self, lock: Path) -> None:
+        """Install the packages of `lock` beside the others of a ready environment."""
+        environment = self.environment
+        record = environment.record()
+        host = probe([record["host"]])
+        kind, python = record["kind"], Path(record["python"])
+        rows = read_lock(lock, host.python)
+        seen = self._seen(kind, python)
+        needed = [row for row in rows if not row.satisfied_by(seen)]
+        if self.wheels and (missing := missing_wheels(needed, self.wheels)):
+            raise UserError("environment", f"Missing in {self.wheels}: {', '.join(missing)}.", "Add these wheels.")
+        expected = [Row(*pair) for pair in record["expected"].items()]
+        pip = self._pip(host, kind, python, expected)
+        pip.install([str(row) for row in needed], f"packages of {lock.parent.name}", Window(0.0, 1.0))
+        record["extras"][lock.parent.name] = lock_hash(lock)
+        write_json(environment.marker, record)
+
+    # --- deciding ---
+
+    def _only_lock_changed(self, record: dict) -> bool:
+        """Whether the environment may be updated in place: whole, where it was made, on the torch it was made for."""
+        state, _ = self.environment.judge({**record, "lock": lock_hash(self.environment.recipe.lock)} if record else {})
+        same_host = not self.host_python or not record or Path(record["host"]) == self.host_python
+        return state == "ready" and same_host
+
+    def _host(self, record: dict) -> Path:
+        """The Python to build with: the one asked for, the one of before, a WebUI's around us, or the one running."""
+        before = Path(record["host"]) if record else None
+        here = Path(sys.executable)
+        if running_inside(self.environment.tree):  # cannot be built with itself
+            here = Path(getattr(sys, "_base_executable", sys.executable))
+        choices = (self.host_python, before if before and before.exists() else None, neighbour_webui(), here)
+        return next(path for path in choices if path)
+
+    def _kind(self, host: Interpreter) -> str:
+        if host.usable_torch:
+            return "overlay" if "venv" in host.modules else "target"
+        if host.torch:
+            found = host.torch.get("version") or f"one that does not load ({host.torch.get('error')})"
+            self.progress(
+                None, f"torch of {host.path} cannot be used: it is {found}; installing another for the trainer"
+            )
+        return "full"
+
+    def _rows(self, host: Interpreter, kind: str) -> list[Row]:
+        rows = read_lock(self.environment.recipe.lock, host.python)
+        if kind == "full":
+            return rows
+        return over_host(for_torch(rows, host.usable_torch), host.packages, host.torch_requires)
+
+    def _check_wheels(self, rows: list[Row], there: dict[str, str]) -> None:
+        """Name every missing wheel at once; pip would stop at the first. `there`: what needs none."""
+        if not self.wheels:
+            return
+        if not self.wheels.is_dir():
+            raise UserError("environment", f"There is no folder {self.wheels}.", "Name the folder with the wheels.")
+        recipe = self.environment.recipe
+        needed = [row for row in rows if row.name not in recipe.optional and not row.satisfied_by(there)]
+        missing = missing_wheels(needed, self.wheels)
+        if missing:
+            raise UserError(
+                "environment",
+                f"{len(missing)} packages are missing in {self.wheels}: {', '.join(missing)}.",
+                "On a machine with a network and the same Python and system, fill the folder with: "
+                f"pip download --dest DIR --requirement {recipe.lock}",
+            )
+
+    def _check_space(self, needed: int) -> None:
+        free = free_bytes(self.environment.folder)
+        if free < needed:
+            raise UserError(
+                "environment",
+                f"The trainer's environment needs {human_size(needed)} of disk space; "
+                f"{human_size(free)} are free at {self.environment.folder}.",
+                "Make room, or name a folder on another disk in the variable DREAMBOOTH_EXT_ENVIRONMENT.",
+            )
+
+    # --- doing ---
+
+    def _clear(self) -> None:
+        for folder in (self.environment.tree, self.environment.packages):
+            if folder.exists():
+                self.progress(0.0, "removing what an earlier set-up left")
+                try:
+                    shutil.rmtree(folder)
+                except OSError as error:
+                    raise UserError(
+                        "environment",
+                        f"The old environment cannot be removed: {error}.",
+                        "Stop running trainings, close programs that use the folder, and start again.",
+                    ) from error
+
+    def _make(self, host: Interpreter, kind: str, keep: bool) -> tuple[str, Path]:
+        """The virtual environment, with the host's packages in sight for an overlay; (kind, interpreter)."""
+        tree = self.environment.tree
+        if kind == "target":
+            self.environment.packages.mkdir(parents=True, exist_ok=True)
+            return kind, host.path
+        if keep:
+            return kind, interpreter_of(tree)
+        try:
+            make_venv(host, tree, self.runner)
+        except UserError:
+            if kind == "full":
+                raise
+            return self._make(host, "target", keep)
+        if kind == "overlay":
+            # addsitedir, so that the host's own .pth files run; ASCII, because Python reads .pth files in the
+            # system's encoding.
+            lines = [f"import site; site.addsitedir({folder!a})\n" for folder in host.sites]
+            write_text(site_of(tree, host.python) / "dreambooth_ext_host.pth", "".join(lines))
+        return kind, interpreter_of(tree)
+
+    def _pip(self, host: Interpreter, kind: str, python: Path, rows: list[Row]) -> Pip:
+        environment = self.environment
+        write_text(environment.constraints, "".join(f"{row}\n" for row in rows))
+        command = pip_command(host, python, kind != "full" and "pip" in host.modules, self.runner)
+        version = host.packages.get("pip", "0")
+        target = environment.packages if kind == "target" else None
+        return Pip(command, version, self.runner, environment.constraints, self.wheels, target)
+
+    def _seen(self, kind: str, python: Path) -> dict[str, str]:
+        """What the environment finds installed, the host's packages included."""
+        return probe(self.environment.starter(kind, python), "packages", own_site=True).packages
+
+    def _install_torch(self, pip: Pip, python: Path, rows: list[Row], card: Card | None) -> None:
+        torch = next(row for row in rows if row.name == "torch")
+        if torch.satisfied_by(self._seen("full", python)):
+            return
+        sources, offline = own_sources(pip.command)
+        index, note = (None, "") if self.wheels or offline else torch_index(card, sources)
+        if note:
+            self.progress(None, note)
+        window, stage = Window(0.05, 0.6), f"torch {torch.version}"
+        try:
+            pip.install([str(torch)], stage, window, dependencies=True, index=index)
+        except UserError:
+            if not index:
+                raise
+            self.progress(None, f"{index} did not work; taking torch from the usual package server")
+            pip.install([str(torch)], stage, window, dependencies=True)
+
+    def _install(self, pip: Pip, rows: list[Row], seen: dict[str, str]) -> None:
+        """The rows that are not there yet: the necessary ones together, then each optional one by itself."""
+        optional = self.environment.recipe.optional
+        needed = [row for row in rows if row.name != "torch" and not row.satisfied_by(seen)]
+        required = [str(row) for row in needed if row.name not in optional]
+        pip.install(required, "packages", Window(0.6, 0.85))
+        for row in needed:
+            if row.name in optional:
+                try:
+                    pip.install([str(row)], f"{row.name} (optional)", Window(0.85, 0.9))
+                except UserError as error:
+                    self.install_errors[row.name] = error.problem.message
+                    self.progress(None, f"{error.problem.message} Going on without it.")
+
+    def _prove(self, host: Interpreter, kind: str, python: Path, rows: list[Row]) -> None:
+        """Try everything out; when all is well, write the marker."""
+        environment = self.environment
+        self.progress(0.9, "checking that everything works")
+        record = {
+            "format": MARKER_FORMAT,
+            "kind": kind,
+            "folder": str(environment.folder),
+            "host": str(host.path),
+            "python": str(python),
+            "python_version": ".".join(map(str, host.version)),
+            "real_python": os.path.realpath(python),
+            "lock": lock_hash(environment.recipe.lock),
+            "expected": {row.name: row.version for row in rows},
+            "extras": {},
+            "built": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        found = probe(environment.starter(kind, python), "imports", environment.names_to_import(), own_site=True)
+        faults = environment.faults(found, rows, kind)
+        if faults:
+            raise UserError(
+                "environment",
+                "The trainer's environment does not work: " + "; ".join(faults),
+                f"The log is {environment.log}.",
+            )
+        record["base_python"] = str(found.base)
+        record |= environment.findings(found, self.install_errors)
+        record["torch_stamp"] = torch_stamp(found.torch["folder"])
+        write_json(environment.marker, record)
+        self.progress(1.0, "the trainer's environment is ready")

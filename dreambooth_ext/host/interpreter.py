@@ -1,0 +1,113 @@
+"""Other Pythons: asking one what it is and what it has, and the environment variables to start one with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserError
+from .requirements import SUPPORTED_PYTHON, SUPPORTED_TORCH, version_tuple
+
+PROBE = Path(__file__).with_name("probe.py")
+REPOSITORY = Path(__file__).parents[2]
+
+# What a calling virtual environment or a WebUI leaves behind that would lead the child to foreign packages.
+_LEAKS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+
+
+def clean_variables(**changes: str) -> dict[str, str]:
+    """This process's environment variables for a child Python that sees only its own packages."""
+    kept = {name: value for name, value in os.environ.items() if name not in _LEAKS}
+    return {**kept, "PYTHONUTF8": "1", **changes}
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What `probe.py` found. `packages` maps normalised names to versions."""
+
+    path: Path
+    base: Path  # what a virtual environment was made from; itself for others
+    version: tuple[int, int, int]
+    prefix: str
+    sites: list[str]
+    modules: list[str]
+    packages: dict[str, str]
+    torch: dict[str, str]  # version, folder, device; or error; empty without torch
+    torch_requires: list[str]
+    imports: dict[str, str]
+
+    @property
+    def python(self) -> tuple[int, int]:
+        return self.version[:2]
+
+    @property
+    def usable_torch(self) -> str | None:
+        """The version of its torch if the trainer can run on it."""
+        version = self.torch.get("version")
+        low, high = SUPPORTED_TORCH
+        return version if version and low <= version_tuple(version) <= high else None
+
+
+def probe(command: list[str], what: str = "facts", names: tuple[str, ...] = (), own_site: bool = False) -> Interpreter:
+    """Start `command` (an interpreter and its first arguments) on probe.py.
+
+    `own_site` keeps the user's site folder out, as for the trainer's own environment.
+    Raises UserError("environment") when it does not run.
+    """
+    variables = clean_variables(PYTHONNOUSERSITE="1") if own_site else clean_variables()
+    try:
+        done = subprocess.run(
+            [*command, str(PROBE), what, *names],
+            env=variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, ValueError, IndexError) as error:
+        detail = str(error) if isinstance(error, OSError) else done.stderr.strip()[-500:]
+        raise UserError("environment", f"{command[0]} does not run: {detail}", "Name a working Python.") from error
+    known = {key: answer[key] for key in ("prefix", "sites", "modules", "packages", "torch", "torch_requires")}
+    return Interpreter(
+        path=Path(command[0]),
+        base=Path(answer["base"]),
+        version=tuple(answer["version"]),
+        imports=answer.get("imports", {}),
+        **known,
+    )
+
+
+def check_python(interpreter: Interpreter) -> None:
+    """Raise UserError where the trainer's packages have no builds for this Python."""
+    low, high = SUPPORTED_PYTHON
+    if not low <= interpreter.python <= high:
+        age = "old" if interpreter.python < low else "new"
+        raise UserError(
+            "environment",
+            f"Python {'.'.join(map(str, interpreter.version))} ({interpreter.path}) is too {age} for the trainer.",
+            "Use Python 3.10, 3.11, 3.12 or 3.13, for example from python.org: start the command with it, or name it "
+            "with `python -m dreambooth_ext env --host-python PATH`.",
+        )
+
+
+def neighbour_webui() -> Path | None:
+    """The Python of the WebUI whose extensions folder holds this repository: its torch need not be installed twice."""
+    if REPOSITORY.parent.name != "extensions":
+        return None
+    root = REPOSITORY.parent.parent
+    candidates = (root / "venv" / "Scripts" / "python.exe", root / "venv" / "bin" / "python")
+    return next((path for path in candidates if path.exists()), None)
+
+
+def torch_stamp(folder: str) -> str:
+    """Tells one build of torch from another without importing it: version, git hash and CUDA are in version.py."""
+    try:
+        return hashlib.sha256((Path(folder) / "version.py").read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
