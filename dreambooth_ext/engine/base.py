@@ -1,0 +1,190 @@
+"""A model to start from: opened lazily, whatever form it comes in; each part is read when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from ..errors import UserError
+from .architecture import Architecture
+from .download import download
+from .families import Family
+from .folder import FolderSource
+from .ldm_config import to_yaml
+from .single_file import SingleFileSource
+from .tensors import LazyTensor
+
+
+class Source(Protocol):
+    """Where a base's tensors come from: a single file, or a diffusers folder."""
+
+    path: Path
+    name: str
+    field: str
+    architecture: Architecture
+    prediction_type: str | None  # None: nothing says
+    sidecar_yaml: str | None
+    metadata: dict[str, str]
+
+    def read(self, component: str) -> Iterator[tuple[str, Tensor]]:
+        """The component's tensors under diffusers' keys, one after the other, mapped from the disk."""
+
+    def count(self, component: str) -> int:
+        """Numbers in the component."""
+
+    def ldm(self, component: str) -> dict[str, LazyTensor]:
+        """The component's tensors under a single file's keys, unread."""
+
+    def extras(self) -> dict[str, LazyTensor]:
+        """What a single file holds beside the components, unread; averaged copies (`model_ema.`) left out."""
+
+    def tokenizer_folder(self, index: int) -> Path: ...
+
+    def close(self) -> None: ...
+
+
+class Base:
+    """A model to train. Nothing is held but names and shapes; every call reads its part afresh."""
+
+    def __init__(self, source: Source, prediction_type: str | None = None):
+        self.source = source
+        self.name, self.path = source.name, source.path
+        self.architecture = source.architecture
+        self.sidecar_yaml, self.metadata = source.sidecar_yaml, source.metadata
+        self._chosen_prediction = prediction_type
+
+    @property
+    def family(self) -> Family:
+        return self.architecture.family
+
+    @property
+    def inpainting(self) -> bool:
+        return self.architecture.inpainting
+
+    @cached_property
+    def prediction_type(self) -> str:
+        """ "epsilon" or "v_prediction": as chosen, as the file or its yaml says, else (SD2) by trying the UNet once."""
+        if self._chosen_prediction:
+            return self._chosen_prediction
+        if self.source.prediction_type is None and self.family.name == "sd2" and not self.inpainting:
+            return self._prediction_by_trial()
+        return self.source.prediction_type or "epsilon"
+
+    def _prediction_by_trial(self) -> str:
+        """As the WebUI decides (sd_models_config.py): at the last timestep a UNet that predicts the noise gives back
+        about its input, one that predicts v does not. Takes seconds and 3.5 GB for a full-size SD2."""
+        unet = self._unet({**self.architecture.unet}, torch.float32)
+        x = torch.full((1, 4, 8, 8), 0.5)
+        context = torch.full((1, 2, self.architecture.unet["cross_attention_dim"]), 0.5)
+        with torch.no_grad():
+            difference = (unet(x, 999, encoder_hidden_states=context).sample - x).mean().item()
+        return "v_prediction" if difference < -1 else "epsilon"
+
+    @property
+    def resolution(self) -> int:
+        """Pixels a side that the base was trained at, as far as it says."""
+        size = self.architecture.unet["sample_size"]
+        if self.family.name == "sd2" and self.sidecar_yaml is None and self.prediction_type == "v_prediction":
+            size = max(size, 96)
+        return size * 2 ** (len(self.architecture.vae["block_out_channels"]) - 1)
+
+    @property
+    def scheduler_config(self) -> dict[str, Any]:
+        return {**self.architecture.scheduler, "prediction_type": self.prediction_type}
+
+    def unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
+        config = dict(self.architecture.unet)
+        if self.family.name == "sd2" and self.prediction_type == "v_prediction":
+            config["upcast_attention"] = True  # its attention overflows in fp16
+        return self._unet(config, dtype)
+
+    def _unet(self, config: dict[str, Any], dtype: torch.dtype) -> UNet2DConditionModel:
+        return self._build("unet", lambda: UNet2DConditionModel.from_config(config), dtype)
+
+    def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
+        return self._build("vae", lambda: AutoencoderKL.from_config(self.architecture.vae), dtype)
+
+    def text_encoders(self, dtype: torch.dtype = torch.float32) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
+        models = []
+        names = self.family.components[2:]
+        for name, slot, config in zip(names, self.family.text_slots, self.architecture.text_encoders, strict=True):
+            kind = CLIPTextModelWithProjection if slot.projected else CLIPTextModel
+            # torch 2.1: autocast on the CPU fails in CLIP's scaled_dot_product_attention
+            attention = "sdpa" if torch.__version__ >= (2, 2) else "eager"
+            settings = CLIPTextConfig(**config, attn_implementation=attention)
+            models.append(self._build(name, lambda kind=kind, settings=settings: kind(settings), dtype))
+        return models
+
+    def tokenizers(self) -> list[CLIPTokenizer]:
+        return [
+            CLIPTokenizer(
+                str(self.source.tokenizer_folder(index) / "vocab.json"),
+                str(self.source.tokenizer_folder(index) / "merges.txt"),
+                pad_token=slot.pad_token,
+                model_max_length=config["max_position_embeddings"],
+            )
+            for index, (slot, config) in enumerate(
+                zip(self.family.text_slots, self.architecture.text_encoders, strict=True)
+            )
+        ]
+
+    def parameter_counts(self) -> dict[str, int]:
+        texts = sum(self.source.count(name) for name in self.family.components[2:])
+        return {"unet": self.source.count("unet"), "vae": self.source.count("vae"), "text_encoders": texts}
+
+    def ldm_tensors(self, component: str) -> dict[str, LazyTensor]:
+        """A component that did not change, for streaming it into an exported file. `close` when done."""
+        return self.source.ldm(component)
+
+    def extras(self) -> dict[str, LazyTensor]:
+        """Tensors of the base's file that no component holds (SD2's unused last layer, schedules, markers)."""
+        return self.source.extras()
+
+    def close(self) -> None:
+        """Let go of the file (it is opened again when something is read)."""
+        self.source.close()
+
+    def export_yaml(self) -> str | None:
+        """The configuration that a file trained from this base needs beside it, or None where the WebUI needs none."""
+        if self.sidecar_yaml is not None:
+            return self.sidecar_yaml
+        plain = self.family.name == "sd1" or (self.family.name == "sdxl" and self.prediction_type == "epsilon")
+        if plain and self.prediction_type == "epsilon" and self.architecture.standard:
+            return None
+        return to_yaml(self.architecture, self.prediction_type)
+
+    def _build(self, component: str, make: Any, dtype: torch.dtype) -> Any:
+        """The module without random numbers first, then the file's tensors as its parameters."""
+        with init_empty_weights(include_buffers=False):
+            module: nn.Module = make()
+        # a copy, for what comes from the file shares its mapping
+        state = {key: tensor.to(dtype, copy=True) for key, tensor in self.source.read(component)}
+        self.source.close()
+        try:
+            module.load_state_dict(state, assign=True)
+        except RuntimeError as error:
+            raise UserError(
+                self.source.field,
+                f"{self.name}: its {component} does not have the tensors it should have ({str(error)[:300]}).",
+                "Choose a complete checkpoint, or one with the yaml that came with it.",
+            ) from error
+        return module.eval()
+
+
+def open_base(name: str | Path, *, field: str = "base_model", prediction_type: str | None = None) -> Base:
+    """Open a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or an https link.
+
+    prediction_type: overrides what the file says, or does not say. Raises UserError with the reason for everything
+    that is not a complete model of a known family.
+    """
+    path = download(str(name), field)
+    source: Source = FolderSource(path, field) if path.is_dir() else SingleFileSource(path, field)
+    return Base(source, prediction_type)

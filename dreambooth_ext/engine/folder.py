@@ -1,0 +1,190 @@
+"""A model as a diffusers folder: a part a subfolder, its weights in one file or several."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import UserError
+from ..files import read_json
+from .architecture import TOKENIZER, Architecture, shipped
+from .convert import Tie, fold, folded_shape, ties
+from .families import FAMILIES, SD1, SD2, SDXL, Family
+from .tensorfile import TensorFile, open_tensors
+from .tensors import LazyTensor
+
+WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers', then transformers' names
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of old VAEs
+INDEX = "model_index.json"
+
+
+class FolderSource:
+    sidecar_yaml = None
+
+    def __init__(self, path: Path, field: str):
+        self.path, self.name, self.field = path, path.name, field
+        self.metadata: dict[str, str] = {}
+        index = self._index()
+        family = self._family(index)
+        self._require_parts(family)
+        self.architecture = self._architecture(family)
+        self.prediction_type: str | None = self.architecture.scheduler["prediction_type"]
+        self.ties = ties(self.architecture)
+        self.files = {name: self._weights(name) for name in family.components}
+        self._require_complete()
+
+    def _index(self) -> dict[str, Any]:
+        if not (self.path / INDEX).is_file():
+            models = [p.name for p in self.path.iterdir() if p.suffix.lower() in (".safetensors", ".ckpt")]
+            remedy = f"Choose the file itself, such as {models[0]}." if models else "Choose the folder that holds one."
+            raise UserError(self.field, f"{self.path} is not a diffusers model: it has no {INDEX}.", remedy)
+        return self._json(INDEX)
+
+    def _json(self, inner: str) -> dict[str, Any]:
+        file = self.path / inner
+        if not file.is_file():
+            raise UserError(self.field, f"{self.path.name} lacks {inner}.", "Download the whole folder again.")
+        try:
+            return read_json(file)
+        except ValueError as error:
+            raise UserError(
+                self.field, f"{inner} in {self.path.name} is damaged ({error}).", "Download the folder again."
+            ) from error
+
+    def _family(self, index: dict[str, Any]) -> Family:
+        kind = str(index.get("_class_name", ""))
+        if kind.startswith("StableDiffusionXL") and index.get("text_encoder", [None])[0]:
+            return SDXL
+        if not kind.startswith("StableDiffusion") or kind.startswith(("StableDiffusion3", "StableDiffusionXL")):
+            known = ", ".join(family.title for family in FAMILIES.values())
+            raise UserError(
+                self.field, f"{self.path.name} is a {kind}, which cannot be trained here.", f"Choose {known}."
+            )
+        return SD2 if self._json("text_encoder/config.json").get("hidden_act") == "gelu" else SD1
+
+    def _require_parts(self, family: Family) -> None:
+        missing = [name for name in family.components if not (self.path / name).is_dir()]
+        if missing:
+            raise UserError(
+                self.field,
+                f"{self.path.name} lacks its {' and '.join(missing)} folder.",
+                "Download the whole model again.",
+            )
+
+    def _architecture(self, family: Family) -> Architecture:
+        usual = shipped(family.name)
+        unet = {**usual.unet, **self._json("unet/config.json")}
+        vae = {**usual.vae, **self._json("vae/config.json")}
+        texts = []
+        for name, config in zip(family.components[2:], usual.text_encoders, strict=True):
+            own = self._json(f"{name}/config.json")
+            own["eos_token_id"] = config["eos_token_id"]  # many folders say 2, which breaks with added tokens
+            texts.append({**config, **{key: value for key, value in own.items() if key in config}})
+        scheduler = dict(usual.scheduler)
+        if (self.path / "scheduler/scheduler_config.json").is_file():
+            own = self._json("scheduler/scheduler_config.json")
+            scheduler |= {key: value for key, value in own.items() if key in scheduler}
+        if unet["in_channels"] not in (4, 9):
+            raise UserError(
+                self.field,
+                f"The UNet of {self.path.name} takes {unet['in_channels']} channels.",
+                "Choose a text-to-image or an inpainting model.",
+            )
+        unet = {key: value for key, value in unet.items() if not key.startswith("_")}
+        vae = {key: value for key, value in vae.items() if not key.startswith("_")}
+        return Architecture(family, unet, vae, tuple(texts), scheduler)
+
+    def _weights(self, component: str) -> dict[str, tuple[TensorFile, str]]:
+        """{diffusers' key: the file that holds it, its key there}; full precision before fp16, safetensors first."""
+        folder = self.path / component
+        for suffix in (".safetensors", ".bin"):
+            for variant in ("", ".fp16", ".bf16"):
+                for stem in WEIGHTS:
+                    files = weight_files(folder, stem, suffix, variant)
+                    if files:
+                        return self._places(files)
+        raise UserError(
+            self.field, f"{component} in {self.path.name} has no weights.", "Download the whole model again."
+        )
+
+    def _places(self, paths: list[Path]) -> dict[str, tuple[TensorFile, str]]:
+        places = {}
+        for path in paths:
+            file = open_tensors(path, field=self.field)
+            file.close()
+            places.update({present_name(key): (file, key) for key in file})
+        return places
+
+    def _require_complete(self) -> None:
+        for component, part in self.ties.items():
+            missing = [key for tie in part for key in tie.diffusers if key not in self.files[component]]
+            if missing:
+                raise UserError(
+                    self.field,
+                    f"{component} in {self.path.name} lacks {len(missing)} tensors, such as {missing[0]}.",
+                    "The folder is incomplete or of an unknown variant.",
+                )
+
+    def _shape(self, component: str, key: str) -> tuple[int, ...]:
+        file, inner = self.files[component][key]
+        return file.entries[inner][0]
+
+    def _tensor(self, component: str, key: str, tie: Tie) -> Tensor:
+        file, inner = self.files[component][key]
+        tensor = file[inner]
+        return tensor.reshape(tensor.shape[:2]) if tie.form == "conv" else tensor  # old VAEs keep 1x1 convolutions
+
+    def read(self, component: str) -> Iterator[tuple[str, Tensor]]:
+        for tie in self.ties[component]:
+            for key in tie.diffusers:
+                yield key, self._tensor(component, key, tie)
+
+    def count(self, component: str) -> int:
+        keys = [key for tie in self.ties[component] for key in tie.diffusers]
+        return sum(math.prod(self._shape(component, key)) for key in keys)
+
+    def ldm(self, component: str) -> dict[str, LazyTensor]:
+        return {tie.ldm: self._lazy(component, tie) for tie in self.ties[component]}
+
+    def _lazy(self, component: str, tie: Tie) -> LazyTensor:
+        file, inner = self.files[component][tie.diffusers[0]]
+        shape, dtype = file.entries[inner]
+        load = lambda: fold(tie, [self._tensor(component, key, tie) for key in tie.diffusers])  # noqa: E731
+        return LazyTensor(folded_shape(tie, shape), dtype, load)
+
+    def extras(self) -> dict[str, LazyTensor]:
+        return {}
+
+    def tokenizer_folder(self, index: int) -> Path:
+        own = self.path / ("tokenizer", "tokenizer_2")[index]
+        return own if (own / "vocab.json").is_file() and (own / "merges.txt").is_file() else TOKENIZER
+
+    def close(self) -> None:
+        for places in self.files.values():
+            for file, _ in places.values():
+                file.close()
+
+
+def weight_files(folder: Path, stem: str, suffix: str, variant: str) -> list[Path]:
+    """The one file, or the shards that an index names; [] where there are none."""
+    one = folder / f"{stem}{variant}{suffix}"
+    if one.is_file():
+        return [one]
+    for index in (f"{stem}{suffix}.index{variant}.json", f"{stem}{variant}{suffix}.index.json"):
+        if (folder / index).is_file():
+            shards = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
+            return [folder / name for name in sorted(set(shards))]
+    return []
+
+
+def present_name(key: str) -> str:
+    """Today's name of a key that old folders have otherwise."""
+    parts = key.split(".")
+    if "attentions" in parts and len(parts) > 2 and parts[-2] in OLD_ATTENTION:
+        parts[-2] = OLD_ATTENTION[parts[-2]]
+    return ".".join(parts)

@@ -1,0 +1,405 @@
+"""LDM configurations: the yaml beside a checkpoint, read as the WebUI reads it, and written for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import UserError
+from .architecture import Architecture, per_level
+from .families import SD1, SD2, SDXL, Family
+from .recognise import Shapes, block_types, recognise
+
+FREE_HEADS = -1  # LDM's "not given" of num_heads and num_head_channels
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a yaml says about a checkpoint."""
+
+    architecture: Architecture
+    prediction_type: str
+    clip_folder: Path | None  # the local folder its text encoder and tokenizer are made from
+
+
+def sidecar_of(path: Path) -> Path | None:
+    """`model.yaml` beside `model.safetensors`."""
+    sidecar = path.with_suffix(".yaml")
+    return sidecar if sidecar.is_file() else None
+
+
+def from_yaml(text: str, folder: Path, shapes: Shapes, *, name: str, field: str = "base_model") -> Described:
+    """The architecture that a yaml describes, with what it leaves open taken from the file's shapes.
+
+    folder: where the yaml lies; a relative CLIP folder in it is looked for there, then in the working directory.
+    Raises UserError for a yaml that cannot be read, is of another kind of model, or does not fit the file.
+    """
+    params = parameters(text, name, field)
+    try:
+        family = family_of_yaml(params)
+        return described(params, family, folder, shapes, name, field)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise UserError(
+            field,
+            f"{name} lacks what a model's configuration needs ({error!r}).",
+            "Use the yaml that came with the model.",
+        ) from error
+
+
+def parameters(text: str, name: str, field: str) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = str(error).splitlines()[0]
+        raise UserError(field, f"{name} is not valid YAML: {where}", "Repair it, or remove it.") from error
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("params"), dict):
+        raise UserError(
+            field, f"{name} has no model.params: it is not a model's configuration.", "Remove or rename it."
+        )
+    return model["params"]
+
+
+def family_of_yaml(params: Mapping[str, Any]) -> Family:
+    if "conditioner_config" in params:
+        return SDXL
+    return SD2 if "OpenCLIP" in params["cond_stage_config"]["target"] else SD1
+
+
+def described(
+    params: Mapping[str, Any], family: Family, folder: Path, shapes: Shapes, name: str, field: str
+) -> Described:
+    try:
+        seen = recognise(shapes)
+    except (KeyError, StopIteration) as error:
+        raise UserError(field, f"the file beside {name} lacks {error}.", "Choose a whole checkpoint.") from error
+    if seen.family != family:
+        raise UserError(
+            field,
+            f"{name} describes {family.title}, but the file is {seen.family.title}.",
+            "Use the yaml that came with the model, or remove it.",
+        )
+    layer = encoder_parameters(params)[-1].get("layer", "penultimate")
+    if family is SD2 and layer == "last":
+        family = replace(family, text_slots=(replace(family.text_slots[0], dropped_layers=0),))
+        text = {**seen.text_encoders[0], "num_hidden_layers": seen.text_encoders[0]["num_hidden_layers"] + 1}
+        seen = replace(seen, family=family, text_encoders=(text,))
+    clip_folder = local_clip(encoder_parameters(params)[0].get("version"), folder)
+    texts = list(seen.text_encoders)
+    if clip_folder is not None and family.text_slots[0].kind == "clip":
+        texts[0] = {**texts[0], **clip_config(clip_folder)}
+    prediction = "v_prediction" if predicts_v(params) else "epsilon"
+    unet = {**seen.unet, **unet_from_yaml(unet_parameters(params), seen.unet)}
+    vae = {**seen.vae, **vae_from_yaml(params, name, field)}
+    unet["sample_size"] = sample_size(params, family, prediction, unet["sample_size"])
+    vae["sample_size"] = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
+    scheduler = {**seen.scheduler, **scheduler_from_yaml(params, name, field), "prediction_type": prediction}
+    architecture = Architecture(family, unet, vae, tuple(texts), scheduler)
+    require_fit(architecture, seen, name, field)
+    return Described(architecture, prediction, clip_folder)
+
+
+def unet_parameters(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (params.get("unet_config") or params["network_config"])["params"]  # SDXL's software says "network"
+
+
+def encoder_parameters(params: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    if "conditioner_config" in params:
+        embedders = params["conditioner_config"]["params"]["emb_models"]
+        return [e.get("params") or {} for e in embedders if "CLIP" in e["target"]]
+    return [params["cond_stage_config"].get("params") or {}]
+
+
+def local_clip(version: Any, folder: Path) -> Path | None:
+    """The folder that `version` names, where it is one; else it is a name on Hugging Face that nothing needs."""
+    if not isinstance(version, str):
+        return None
+    for place in (folder / version, Path(version)):
+        if (place / "config.json").is_file():
+            return place.resolve()
+    return None
+
+
+def absolute_clip(text: str, folder: Path | None) -> str:
+    """The yaml with its CLIP folder by full path, so that it works beside a copy of the model elsewhere."""
+    if folder is None:
+        return text
+    content = yaml.safe_load(text)
+    encoder_parameters(content["model"]["params"])[0]["version"] = str(folder)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def clip_config(folder: Path) -> dict[str, Any]:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
+    config = config.get("text_config", config)  # a whole CLIP's, with the picture side
+    keys = "vocab_size max_position_embeddings hidden_size intermediate_size num_hidden_layers num_attention_heads"
+    keys += " hidden_act layer_norm_eps projection_dim bos_token_id eos_token_id"
+    return {key: config[key] for key in keys.split() if key in config}
+
+
+def unet_from_yaml(config: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    channels = [config["model_channels"] * factor for factor in config["channel_mult"]]
+    levels = len(channels)
+    attention = [2**level in config["attention_resolutions"] for level in range(levels)]
+    depth = config.get("transformer_depth", 1)
+    context = config["context_dim"]
+    heads, width = config.get("num_heads", FREE_HEADS), config.get("num_head_channels", FREE_HEADS)
+    unet: dict[str, Any] = {
+        "in_channels": config["in_channels"],
+        "out_channels": config["out_channels"],
+        "block_out_channels": channels,
+        "layers_per_block": config["num_res_blocks"],
+        "transformer_layers_per_block": depth if isinstance(depth, int) else list(depth),
+        "cross_attention_dim": context if isinstance(context, int) else context[0],
+        "use_linear_projection": bool(config.get("use_linear_in_transformer", False)),
+        "attention_head_dim": heads if width == FREE_HEADS else [c // width for c in channels],
+        **block_types(attention),
+    }
+    if not all(attention) and not isinstance(depth, int):
+        unet["transformer_layers_per_block"] = [d or 1 for d in depth]  # 0 where a level has no transformer
+    if seen.get("addition_embed_type"):
+        unet["projection_class_embeddings_input_dim"] = config["adm_in_channels"]
+    return unet
+
+
+def vae_from_yaml(params: Mapping[str, Any], name: str, field: str) -> dict[str, Any]:
+    stage = params["first_stage_config"]["params"]
+    config = stage["ddconfig"]
+    if stage.get("embed_dim", config["z_channels"]) != config["z_channels"] or not config.get("double_z", True):
+        raise UserError(
+            field,
+            f"{name} describes an autoencoder whose embed_dim differs from its z_channels, or without double_z.",
+            "Such an autoencoder cannot be trained with; choose another base.",
+        )
+    if config.get("attn_resolutions"):
+        raise UserError(
+            field,
+            f"{name} describes an autoencoder with attention outside its middle (attn_resolutions).",
+            "Such an autoencoder cannot be trained with; choose another base.",
+        )
+    channels = [config["ch"] * factor for factor in config["ch_mult"]]
+    return {
+        "in_channels": config["in_channels"],
+        "out_channels": config["out_ch"],
+        "latent_channels": config["z_channels"],
+        "block_out_channels": channels,
+        "layers_per_block": config["num_res_blocks"],
+        "scaling_factor": float(params.get("scale_factor", 1.0)),  # LDM's own default
+    }
+
+
+def predicts_v(params: Mapping[str, Any]) -> bool:
+    if "denoiser_config" in params:
+        return "VScaling" in str(params["denoiser_config"]["params"].get("scaling_config", {}).get("target", ""))
+    return params.get("parameterization", "eps") == "v"
+
+
+def sample_size(params: Mapping[str, Any], family: Family, prediction: str, usual: int) -> int:
+    """Latents a side. SD2's own v-prediction yaml says 64, though the model was trained at 768 pixels."""
+    size = params.get("image_size")
+    if not isinstance(size, int):
+        return usual
+    return 96 if family.name == "sd2" and prediction == "v_prediction" and size == 64 else size
+
+
+def scheduler_from_yaml(params: Mapping[str, Any], name: str, field: str) -> dict[str, Any]:
+    """LDM's "linear" is linear in the square root: diffusers' "scaled_linear"."""
+    schedule = params.get("beta_schedule", "linear")
+    if schedule not in ("linear", "sqrt_linear"):
+        raise UserError(field, f"{name} has the noise schedule {schedule!r}.", "Only linear ones are known here.")
+    return {
+        "beta_start": float(params.get("linear_start", 0.00085)),
+        "beta_end": float(params.get("linear_end", 0.012)),
+        "num_train_timesteps": int(params.get("timesteps", 1000)),
+        "beta_schedule": "scaled_linear" if schedule == "linear" else "linear",
+    }
+
+
+def require_fit(architecture: Architecture, seen: Architecture, name: str, field: str) -> None:
+    """Refuse a yaml whose sizes are not the file's."""
+    levels = len(seen.unet["block_out_channels"])
+    pairs: list[tuple[str, Any, Any]] = []
+    for key in ("in_channels", "block_out_channels", "cross_attention_dim", "use_linear_projection"):
+        pairs.append((key, architecture.unet[key], seen.unet[key]))
+    pairs.append(("attention levels", architecture.unet["down_block_types"], seen.unet["down_block_types"]))
+    for key in ("layers_per_block", "transformer_layers_per_block"):
+        if len(architecture.unet["block_out_channels"]) == levels:
+            pairs.append((key, per_level(architecture.unet[key], levels), per_level(seen.unet[key], levels)))
+    for key in ("block_out_channels", "latent_channels", "layers_per_block"):
+        pairs.append((f"autoencoder {key}", architecture.vae[key], seen.vae[key]))
+    for said, held in zip(architecture.text_encoders, seen.text_encoders, strict=True):
+        for key in ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"):
+            pairs.append((f"text encoder {key}", said[key], held[key]))
+    wrong = [f"{key} {said} there, {held} in the file" for key, said, held in pairs if said != held]
+    if wrong:
+        raise UserError(
+            field,
+            f"{name} does not describe the file beside it: {'; '.join(wrong)}.",
+            "Use the yaml that came with the model, or remove it.",
+        )
+
+
+# Writing
+
+
+def to_yaml(architecture: Architecture, prediction_type: str, *, clip: str | None = None) -> str:
+    """The configuration with which the WebUI builds this model. clip: the folder of an SD1 text encoder of other
+    than the usual sizes, as a path that the WebUI's process can reach."""
+    family = architecture.family
+    params = (
+        sdxl_parameters(architecture, prediction_type)
+        if family is SDXL
+        else ldm_parameters(architecture, prediction_type, clip)
+    )
+    targets = ("sgm.models.diffusion.DiffusionEngine", "ldm.models.diffusion.ddpm.LatentDiffusion")
+    target = targets[0] if family is SDXL else targets[1]
+    if architecture.inpainting and family is not SDXL:
+        target = "ldm.models.diffusion.ddpm.LatentInpaintDiffusion"
+    return yaml.safe_dump({"model": {"target": target, "params": params}}, sort_keys=False, allow_unicode=True)
+
+
+def ldm_parameters(architecture: Architecture, prediction_type: str, clip: str | None) -> dict[str, Any]:
+    schedule = architecture.scheduler
+    params: dict[str, Any] = {
+        "linear_start": schedule["beta_start"],
+        "linear_end": schedule["beta_end"],
+        "timesteps": schedule["num_train_timesteps"],
+        "num_timesteps_cond": 1,
+        "log_every_t": 200,
+        "first_stage_key": "jpg",
+        "cond_stage_key": "txt",
+        "image_size": architecture.unet["sample_size"],
+        "channels": architecture.vae["latent_channels"],
+        "cond_stage_trainable": False,
+        "conditioning_key": "hybrid" if architecture.inpainting else "crossattn",
+        "monitor": "val/loss_simple_ema",
+        "scale_factor": architecture.vae["scaling_factor"],
+        "use_ema": False,
+    }
+    if prediction_type == "v_prediction":
+        params = {"parameterization": "v", **params}
+    if architecture.inpainting:
+        params["finetune_keys"] = None
+    params["unet_config"] = {
+        "target": "ldm.modules.diffusionmodules.openaimodel.UNetModel",
+        "params": unet_to_yaml(architecture),
+    }
+    params["first_stage_config"] = vae_to_yaml(architecture, "ldm.models.autoencoder.AutoencoderKL")
+    params["cond_stage_config"] = {"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"}
+    if architecture.family.text_slots[0].kind == "openclip":
+        layer = "penultimate" if architecture.family.text_slots[0].dropped_layers else "last"
+        params["cond_stage_config"] = {
+            "target": "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
+            "params": {"freeze": True, "layer": layer},
+        }
+    elif clip is not None:
+        params["cond_stage_config"]["params"] = {"version": clip}
+    return params
+
+
+def unet_to_yaml(architecture: Architecture) -> dict[str, Any]:
+    unet = architecture.unet
+    channels: Sequence[int] = unet["block_out_channels"]
+    attention = [kind.startswith("CrossAttn") for kind in unet["down_block_types"]]
+    heads = per_level(unet["attention_head_dim"], len(channels))
+    unused = {} if architecture.family is SDXL else {"image_size": 32}  # LDM's UNet asks for it, SDXL's refuses it
+    params: dict[str, Any] = {
+        **unused,
+        "in_channels": unet["in_channels"],
+        "out_channels": unet["out_channels"],
+        "model_channels": channels[0],
+        "attention_resolutions": [2**level for level, used in enumerate(attention) if used][::-1],
+        "num_res_blocks": unet["layers_per_block"],
+        "channel_mult": [width // channels[0] for width in channels],
+        "use_spatial_transformer": True,
+        "transformer_depth": unet["transformer_layers_per_block"],
+        "context_dim": unet["cross_attention_dim"],
+        "use_checkpoint": False,
+        "legacy": False,
+    }
+    if len(set(heads)) == 1:
+        params["num_heads"] = heads[0]
+    else:
+        params["num_head_channels"] = channels[0] // heads[0]
+    if unet.get("use_linear_projection"):
+        params["use_linear_in_transformer"] = True
+    if unet.get("addition_embed_type"):
+        params |= {"num_classes": "sequential", "adm_in_channels": unet["projection_class_embeddings_input_dim"]}
+    return params
+
+
+def vae_to_yaml(architecture: Architecture, target: str) -> dict[str, Any]:
+    vae = architecture.vae
+    channels = vae["block_out_channels"]
+    config = {
+        "double_z": True,
+        "z_channels": vae["latent_channels"],
+        "resolution": 256,
+        "in_channels": vae["in_channels"],
+        "out_ch": vae["out_channels"],
+        "ch": channels[0],
+        "ch_mult": [width // channels[0] for width in channels],
+        "num_res_blocks": vae["layers_per_block"],
+        "attn_resolutions": [],
+        "dropout": 0.0,
+    }
+    params = {
+        "embed_dim": vae["latent_channels"],
+        "monitor": "val/rec_loss",
+        "ddconfig": config,
+        "lossconfig": {"target": "torch.nn.Identity"},
+    }
+    return {"target": target, "params": params}
+
+
+def sdxl_parameters(architecture: Architecture, prediction_type: str) -> dict[str, Any]:
+    denoiser = "sgm.modules.diffusionmodules."
+    scaling = "VScaling" if prediction_type == "v_prediction" else "EpsScaling"
+    return {
+        "scale_factor": architecture.vae["scaling_factor"],
+        "disable_first_stage_autocast": True,
+        "denoiser_config": {
+            "target": denoiser + "denoiser.DiscreteDenoiser",
+            "params": {
+                "num_idx": architecture.scheduler["num_train_timesteps"],
+                "weighting_config": {"target": denoiser + "denoiser_weighting.EpsWeighting"},
+                "scaling_config": {"target": denoiser + f"denoiser_scaling.{scaling}"},
+                "discretization_config": {"target": denoiser + "discretizer.LegacyDDPMDiscretization"},
+            },
+        },
+        "network_config": {"target": denoiser + "openaimodel.UNetModel", "params": unet_to_yaml(architecture)},
+        "conditioner_config": sdxl_conditioner(architecture),
+        "first_stage_config": vae_to_yaml(architecture, "sgm.models.autoencoder.AutoencoderKLInferenceWrapper"),
+    }
+
+
+def sdxl_conditioner(architecture: Architecture) -> dict[str, Any]:
+    encoders = "sgm.modules.encoders.modules."
+    first = {"layer": "hidden", "layer_idx": architecture.text_encoders[0]["num_hidden_layers"] - 1}
+    second = {
+        "arch": "ViT-bigG-14",
+        "version": "laion2b_s39b_b160k",
+        "freeze": True,
+        "layer": "penultimate",
+        "always_return_pooled": True,
+        "legacy": False,
+    }
+    models: list[dict[str, Any]] = [
+        {"is_trainable": False, "input_key": "txt", "target": encoders + "FrozenCLIPEmbedder", "params": first},
+        {"is_trainable": False, "input_key": "txt", "target": encoders + "FrozenOpenCLIPEmbedder2", "params": second},
+    ]
+    for key in ("original_size_as_tuple", "crop_coords_top_left", "target_size_as_tuple"):
+        models.append(
+            {
+                "is_trainable": False,
+                "input_key": key,
+                "target": encoders + "ConcatTimestepEmbedderND",
+                "params": {"outdim": architecture.unet["addition_time_embed_dim"]},
+            }
+        )
+    return {"target": "sgm.modules.GeneralConditioner", "params": {"emb_models": models}}

@@ -1,0 +1,238 @@
+"""What a single file is, by the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import UserError
+from .architecture import Architecture, shipped
+from .convert import UNET_PREFIX, VAE_PREFIX
+from .families import FAMILIES, SD1, SD2, SDXL, Family, TextSlot
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+OLD_CLIP = re.compile(r"^cond_stage_model\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)")
+SGM_SD2 = "conditioner.embedders.0.model."  # SD 2.1 Turbo: SD2's encoder where SDXL's software puts it
+SECOND_ENCODER = SDXL.text_slots[1].prefix + "ln_final.weight"
+
+
+def canonical_names(shapes: Shapes) -> dict[str, str]:
+    """{usual key: key in the file}, for files that name their text encoder in an older or another way."""
+    turbo = shapes.get(SGM_SD2 + "ln_final.weight") == (1024,) and SECOND_ENCODER not in shapes
+    names = {}
+    for key in shapes:
+        usual = OLD_CLIP.sub("cond_stage_model.transformer.text_model.", key)
+        if turbo and key.startswith(SGM_SD2):
+            usual = SD2.text_slots[0].prefix + key[len(SGM_SD2) :]
+        names[usual] = key
+    return names
+
+
+def family_of(shapes: Shapes) -> Family | None:
+    for family in (SDXL, SD2, SD1):
+        marks = [token_embedding(slot) for slot in family.text_slots]
+        if all(mark in shapes for mark in marks):
+            return family
+    return None
+
+
+def token_embedding(slot: TextSlot) -> str:
+    inner = "text_model.embeddings.token_embedding.weight" if slot.kind == "clip" else "token_embedding.weight"
+    return slot.prefix + inner
+
+
+def recognise(shapes: Shapes) -> Architecture:
+    """The architecture of a file that is known to be a Stable Diffusion checkpoint.
+
+    Heads cannot be seen in shapes: they follow the family's rule (SD1: 8; SD2, SDXL: 64 channels each).
+    Raises KeyError where a tensor that tells sizes is missing.
+    """
+    family = family_of(shapes)
+    assert family is not None
+    usual = shipped(family.name)
+    texts = [
+        {**config, **text_sizes(shapes, slot)}
+        for slot, config in zip(family.text_slots, usual.text_encoders, strict=True)
+    ]
+    unet = {**usual.unet, **unet_sizes(shapes, family)}
+    if unet.get("addition_embed_type"):
+        # the label embedding takes the pooled text and six embedded numbers (sizes and crops)
+        pooled = texts[-1]["projection_dim"]
+        unet["addition_time_embed_dim"] = (unet["projection_class_embeddings_input_dim"] - pooled) // 6
+    vae = {**usual.vae, **vae_sizes(shapes)}
+    return Architecture(family, unet, vae, tuple(texts), dict(usual.scheduler))
+
+
+def unet_sizes(shapes: Shapes, family: Family) -> dict[str, Any]:
+    channels, layers, depths = unet_levels(shapes)
+    middle = depth_of_transformer(shapes, "middle_block.1.")
+    attention = [depth > 0 for depth in depths]
+    depths = [depth or 1 for depth in depths]
+    if not attention[-1]:
+        depths[-1] = middle  # diffusers takes the middle's depth from the last level
+    mark = next(level for level in inner_keys(shapes, UNET_PREFIX) if level.endswith("attn2.to_k.weight"))
+    sizes: dict[str, Any] = {
+        "in_channels": shapes[UNET_PREFIX + "input_blocks.0.0.weight"][1],
+        "out_channels": shapes[UNET_PREFIX + "out.2.weight"][0],
+        "block_out_channels": channels,
+        "layers_per_block": layers[0] if len(set(layers)) == 1 else layers,
+        "transformer_layers_per_block": depths[0] if len(set(depths)) == 1 else depths,
+        "cross_attention_dim": shapes[UNET_PREFIX + mark][1],
+        "use_linear_projection": len(shapes[UNET_PREFIX + "middle_block.1.proj_in.weight"]) == 2,
+        "attention_head_dim": family.num_heads or [max(1, width // 64) for width in channels],
+        **block_types(attention),
+    }
+    if UNET_PREFIX + "label_emb.0.0.weight" in shapes:
+        sizes["projection_class_embeddings_input_dim"] = shapes[UNET_PREFIX + "label_emb.0.0.weight"][1]
+    return sizes
+
+
+def block_types(attention: list[bool]) -> dict[str, list[str]]:
+    """diffusers' names of the levels, fine to coarse, and back up."""
+    kinds = ["CrossAttn" if attends else "" for attends in attention]
+    return {
+        "down_block_types": [f"{kind}DownBlock2D" for kind in kinds],
+        "up_block_types": [f"{kind}UpBlock2D" for kind in reversed(kinds)],
+    }
+
+
+def unet_levels(shapes: Shapes) -> tuple[list[int], list[int], list[int]]:
+    """Channels, residual layers and transformer depth (0: none) of each level."""
+    channels, layers, depths = [], [0], [0]
+    block = 0
+    while True:
+        block += 1
+        here = f"{UNET_PREFIX}input_blocks.{block}.0."
+        if here + "op.weight" in shapes:
+            layers.append(0)
+            depths.append(0)
+        elif here + "in_layers.2.weight" in shapes:
+            width = shapes[here + "in_layers.2.weight"][0]
+            if layers[-1] == 0:
+                channels.append(width)
+            layers[-1] += 1
+            depths[-1] = depth_of_transformer(shapes, f"input_blocks.{block}.1.")
+        else:
+            return channels, layers, depths
+
+
+def depth_of_transformer(shapes: Shapes, here: str) -> int:
+    depth = 0
+    while f"{UNET_PREFIX}{here}transformer_blocks.{depth}.norm1.weight" in shapes:
+        depth += 1
+    return depth
+
+
+def vae_sizes(shapes: Shapes) -> dict[str, Any]:
+    encoder = VAE_PREFIX + "encoder."
+    channels: list[int] = []
+    while f"{encoder}down.{len(channels)}.block.0.conv1.weight" in shapes:
+        channels.append(shapes[f"{encoder}down.{len(channels)}.block.0.conv1.weight"][0])
+    layers = 0
+    while f"{encoder}down.0.block.{layers}.conv1.weight" in shapes:
+        layers += 1
+    return {
+        "in_channels": shapes[encoder + "conv_in.weight"][1],
+        "out_channels": shapes[VAE_PREFIX + "decoder.conv_out.weight"][0],
+        "latent_channels": shapes[VAE_PREFIX + "decoder.conv_in.weight"][1],
+        "block_out_channels": channels,
+        "layers_per_block": layers,
+        "down_block_types": ["DownEncoderBlock2D"] * len(channels),
+        "up_block_types": ["UpDecoderBlock2D"] * len(channels),
+    }
+
+
+def text_sizes(shapes: Shapes, slot: TextSlot) -> dict[str, Any]:
+    clip = slot.kind == "clip"
+    layer = "text_model.encoder.layers" if clip else "transformer.resblocks"
+    feed = "mlp.fc1.weight" if clip else "mlp.c_fc.weight"
+    positions = "text_model.embeddings.position_embedding.weight" if clip else "positional_embedding"
+    vocabulary, width = shapes[token_embedding(slot)]
+    layers = 0
+    while f"{slot.prefix}{layer}.{layers}.{feed}" in shapes:
+        layers += 1
+    projection = shapes.get(slot.prefix + "text_projection", (width, width))
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "max_position_embeddings": shapes[slot.prefix + positions][0],
+        "intermediate_size": shapes[f"{slot.prefix}{layer}.0.{feed}"][0],
+        "num_hidden_layers": layers - slot.dropped_layers,
+        "num_attention_heads": max(1, width // 64),
+        "projection_dim": projection[1],
+    }
+
+
+def inner_keys(shapes: Iterable[str], prefix: str) -> list[str]:
+    return [key[len(prefix) :] for key in shapes if key.startswith(prefix)]
+
+
+# Files that are something else
+
+
+def refuse_others(shapes: Shapes, name: str, field: str) -> None:
+    """Raise UserError, saying what it is, unless the file is a checkpoint of a family in `FAMILIES`."""
+    known = ", ".join(family.title for family in FAMILIES.values())
+    choose = f"Choose a checkpoint of {known}."
+    what = addition_to_a_model(shapes)
+    if what:
+        raise UserError(field, f"{name} is {what}, not a whole model.", choose)
+    what = other_model(shapes)
+    if what:
+        raise UserError(field, f"{name} is {what}, which cannot be trained here.", choose)
+    if not inner_keys(shapes, UNET_PREFIX):
+        raise UserError(field, f"{name} holds none of Stable Diffusion's tensors; it is another kind of model.", choose)
+    if UNET_PREFIX + "input_blocks.0.0.weight" not in shapes:
+        raise UserError(field, f"{name} holds a diffusion model of an unknown kind.", choose)
+    channels = shapes[UNET_PREFIX + "input_blocks.0.0.weight"][1]
+    if channels not in (4, 9):
+        kind = {5: "a depth-to-image model", 8: "an instruct-pix2pix model", 7: "an upscaling model"}.get(channels)
+        raise UserError(
+            field, f"{name} is {kind or 'of a kind'} whose UNet takes {channels} channels, not trained here.", choose
+        )
+    if family_of(shapes) is None:
+        raise UserError(field, f"{name} holds no text encoder that is known here.", choose)
+    if VAE_PREFIX + "encoder.conv_in.weight" not in shapes:
+        raise UserError(
+            field,
+            f"{name} holds no autoencoder (VAE).",
+            "Choose the full version of the model, or bake a VAE into it (the WebUI's Checkpoint Merger does).",
+        )
+
+
+def addition_to_a_model(shapes: Shapes) -> str | None:
+    keys = list(shapes)
+    if any(re.search(r"lora_(up|down|A|B|mid)\b|\.hada_w1_|\.lokr_w1|\.lora\.|\.oft_|dora_scale", key) for key in keys):
+        return "a LoRA"
+    if set(keys) <= {"emb_params", "clip_l", "clip_g"}:
+        return "a textual-inversion embedding"
+    if any(key.startswith(("control_model.", "controlnet_", "input_hint_block.", "adapter.")) for key in keys):
+        return "a ControlNet"
+    if all(key.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "loss.")) for key in keys):
+        return "an autoencoder (VAE) alone"
+    if all(key.startswith((VAE_PREFIX, "vae.")) for key in keys):
+        return "an autoencoder (VAE) alone"
+    if any(key.startswith("down_blocks.") for key in keys):
+        return "a part of a diffusers folder (its folder, with model_index.json, is the model)"
+    if all(key.startswith(("text_model.", "vision_model.", "transformer.", "text_projection")) for key in keys):
+        return "a text encoder alone"
+    return None
+
+
+def other_model(shapes: Shapes) -> str | None:
+    keys = list(shapes)
+    if any("double_blocks." in key for key in keys):
+        return "a Flux model"
+    if any("joint_blocks." in key or "joint_transformer_blocks." in key for key in keys):
+        return "a Stable Diffusion 3 model"
+    if "conditioner.embedders.0.model.ln_final.weight" in shapes and not set(shapes) & {SECOND_ENCODER}:
+        return "the SDXL refiner"
+    if any(key.startswith("cond_stage_model.roberta.") for key in keys):
+        return "an AltDiffusion model"
+    if UNET_PREFIX + "input_blocks.0.0.weight" in shapes and UNET_PREFIX + "middle_block.1.norm.weight" not in shapes:
+        return "a pruned SDXL (SSD-1B, Vega)"
+    if any(key.startswith("model_ema.") for key in keys) and not inner_keys(shapes, UNET_PREFIX):
+        return "a training state with averaged weights only"
+    return None

@@ -1,0 +1,99 @@
+"""A checkpoint in one file, with or without its yaml."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import UserError
+from .architecture import TOKENIZER, Architecture
+from .convert import EMA_PREFIX, ties, unfold
+from .ldm_config import absolute_clip, from_yaml, sidecar_of
+from .recognise import canonical_names, recognise, refuse_others
+from .tensorfile import TensorFile, open_tensors
+from .tensors import LazyTensor
+
+V_MARKS = ("v_pred",)  # tensors that say by being there what the model predicts
+ZERO_SNR_MARKS = ("ztsnr",)
+
+
+class SingleFileSource:
+    def __init__(self, path: Path, field: str):
+        self.path, self.name, self.field = path, path.stem, field
+        self.file: TensorFile = open_tensors(path, field=field)
+        self.file.close()
+        self.metadata = self.file.metadata
+        self.names = canonical_names({key: shape for key, (shape, _) in self.file.entries.items()})
+        self.shapes = {usual: self.file.entries[key][0] for usual, key in self.names.items()}
+        refuse_others(self.shapes, path.name, field)
+        self.sidecar_yaml: str | None = None
+        self.clip_folder: Path | None = None
+        self.architecture = self._architecture()
+        self.ties = ties(self.architecture)
+        self._require_complete()
+
+    def _architecture(self) -> Architecture:
+        sidecar = sidecar_of(self.path)
+        if sidecar is not None:
+            text = sidecar.read_text(encoding="utf-8-sig")
+            said = from_yaml(text, sidecar.parent, self.shapes, name=sidecar.name, field=self.field)
+            self.sidecar_yaml = absolute_clip(text, said.clip_folder)
+            self.clip_folder = said.clip_folder
+            self.prediction_type: str | None = said.prediction_type
+            architecture = said.architecture
+        else:
+            try:
+                architecture = recognise(self.shapes)
+            except (KeyError, StopIteration) as error:
+                raise self._incomplete([str(error)]) from error
+            self.prediction_type = self._marked_prediction()
+        if any(mark in self.shapes for mark in ZERO_SNR_MARKS):
+            architecture.scheduler.update(rescale_betas_zero_snr=True, timestep_spacing="trailing")
+        return architecture
+
+    def _marked_prediction(self) -> str | None:
+        said = self.metadata.get("modelspec.prediction_type") or self.metadata.get("modelspec.predict_key") or ""
+        if any(mark in self.shapes for mark in V_MARKS) or said.startswith("v"):
+            return "v_prediction"
+        return "epsilon" if said.startswith("eps") else None
+
+    def _require_complete(self) -> None:
+        missing = [tie.ldm for part in self.ties.values() for tie in part if tie.ldm not in self.shapes]
+        if missing:
+            raise self._incomplete(missing)
+
+    def _incomplete(self, missing: list[str]) -> UserError:
+        return UserError(
+            self.field,
+            f"{self.path.name} lacks {len(missing)} of the model's tensors, such as {missing[0]}.",
+            "The file is incomplete or of an unknown variant: choose the full version of the model.",
+        )
+
+    def read(self, component: str) -> Iterator[tuple[str, Tensor]]:
+        for tie in self.ties[component]:
+            yield from zip(tie.diffusers, unfold(tie, self.file[self.names[tie.ldm]]), strict=True)
+
+    def count(self, component: str) -> int:
+        return sum(math.prod(self.shapes[tie.ldm]) for tie in self.ties[component])
+
+    def ldm(self, component: str) -> dict[str, LazyTensor]:
+        return {tie.ldm: self.file.lazy(self.names[tie.ldm]) for tie in self.ties[component]}
+
+    def extras(self) -> dict[str, LazyTensor]:
+        placed = {tie.ldm for part in self.ties.values() for tie in part}
+        return {
+            usual: self.file.lazy(key)
+            for usual, key in self.names.items()
+            if usual not in placed and not usual.startswith(EMA_PREFIX)
+        }
+
+    def tokenizer_folder(self, index: int) -> Path:
+        if index == 0 and self.clip_folder is not None and (self.clip_folder / "vocab.json").is_file():
+            return self.clip_folder
+        return TOKENIZER
+
+    def close(self) -> None:
+        self.file.close()

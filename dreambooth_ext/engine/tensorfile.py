@@ -1,0 +1,226 @@
+"""Files of named tensors: .safetensors and .ckpt, read tensor by tensor, written in one pass."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import UserError
+from ..files import human_size, replacing
+from .pickles import load_pickle, save_pickle
+from .tensors import LazyTensor, raw_bytes
+
+SAFETENSORS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
+AGAIN = "Download or copy it again."
+
+
+class TensorFile(Mapping[str, Tensor]):
+    """A file's tensors by name. Shapes and types are known at once; numbers are mapped from the disk on access.
+
+    A tensor that was taken out shares the mapping: copy what has to live on. `close` lets go of the file; the next
+    access opens it again. The mapping's own `metadata` is that of safetensors, {} for pickles.
+    """
+
+    def __init__(self, path: Path, field: str = "base_model"):
+        self.path, self.field = path, field
+        self.metadata: dict[str, str] = {}
+        self._open: Any = None
+        self.pickled = container(path, field) == "pickle"
+        if self.pickled:
+            self.entries = {key: (tuple(t.shape), t.dtype) for key, t in self._tensors().items()}
+        else:
+            self.entries = self._read_header()
+
+    def _read_header(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        header, start = safetensors_header(self.path, self.field)
+        self.metadata = {key: str(value) for key, value in header.pop("__metadata__", {}).items()}
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0) + start
+        size = self.path.stat().st_size
+        if size < end:
+            raise UserError(
+                self.field,
+                f"{self.path.name} is cut short: {human_size(size)} of {human_size(end)} are there.",
+                AGAIN,
+            )
+        unknown = {entry["dtype"] for entry in header.values()} - set(SAFETENSORS)
+        if unknown:
+            raise UserError(
+                self.field,
+                f"{self.path.name} holds numbers of a type that is not known here ({', '.join(sorted(unknown))}).",
+                "Choose the fp16, bf16 or fp32 version of the model.",
+            )
+        return {key: (tuple(e["shape"]), SAFETENSORS[e["dtype"]]) for key, e in header.items()}
+
+    def _tensors(self) -> Any:
+        if self._open is None:
+            if self.pickled:
+                self._open = pickled_tensors(self.path, self.field)
+            else:
+                try:
+                    self._open = safe_open(str(self.path), framework="pt")
+                except SafetensorError as error:
+                    raise UserError(self.field, f"{self.path.name} is damaged ({error}).", AGAIN) from error
+        return self._open
+
+    def __getitem__(self, key: str) -> Tensor:
+        self.entries[key]  # KeyError as a mapping's
+        return self._tensors()[key] if self.pickled else self._tensors().get_tensor(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def lazy(self, key: str) -> LazyTensor:
+        shape, dtype = self.entries[key]
+        return LazyTensor(shape, dtype, lambda: self[key])
+
+    def close(self) -> None:
+        self._open = None
+
+
+def open_tensors(path: Path, *, field: str = "base_model") -> TensorFile:
+    """Open a .safetensors or .ckpt file by what is in it, whatever its name.
+
+    Raises UserError where it is missing, empty, cut short, a web page, or anything else than tensors.
+    """
+    return TensorFile(Path(path), field)
+
+
+def container(path: Path, field: str) -> str:
+    """ "safetensors" or "pickle", by the first bytes."""
+    if not path.exists():
+        raise UserError(field, f"{path} does not exist.", "Check the path.")
+    if path.is_dir():
+        raise UserError(field, f"{path} is a folder, not a model file.", "Choose the file itself.")
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(512)
+    if size == 0:
+        raise UserError(field, f"{path.name} is empty.", AGAIN)
+    if head[:2] == b"PK":
+        if not zipfile.is_zipfile(path):
+            raise UserError(field, f"{path.name} is cut short: the end of its archive is missing.", AGAIN)
+        return "pickle"
+    if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 2**32:
+        return "safetensors"
+    if head[:1] == b"\x80":  # PROTO, the first opcode of every pickle that PyTorch wrote
+        return "pickle"
+    raise not_tensors(path, head, field)
+
+
+def not_tensors(path: Path, head: bytes, field: str) -> UserError:
+    """What a file that holds no tensors is instead."""
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return UserError(
+            field,
+            f"{path.name} is a web page that was saved under a model's name.",
+            "Download it with the site's own button; you may have to be logged in there.",
+        )
+    if start.startswith(b"version https://git-lfs"):
+        return UserError(
+            field, f"{path.name} is only a Git LFS pointer; the model itself was not downloaded.", "Run `git lfs pull`."
+        )
+    if head.startswith(b"GGUF"):
+        return UserError(
+            field,
+            f"{path.name} is a quantised GGUF file, which cannot be trained.",
+            "Choose the .safetensors version of the model.",
+        )
+    if b"\0" not in head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
+        return UserError(field, f"{path.name} is a text file, not a model.", "Choose a .safetensors or .ckpt file.")
+    return UserError(
+        field,
+        f"{path.name} is neither a .safetensors nor a PyTorch file, or its beginning is damaged.",
+        "Download it again, or choose a .safetensors or .ckpt file.",
+    )
+
+
+def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
+    """The header, and where in the file the numbers begin."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = struct.unpack("<Q", file.read(8))[0]
+        if 8 + length > size:
+            raise UserError(field, f"{path.name} is cut short: even its table of contents is not complete.", AGAIN)
+        try:
+            return json.loads(file.read(length)), 8 + length
+        except ValueError as error:
+            raise UserError(field, f"{path.name} is damaged: its table of contents cannot be read.", AGAIN) from error
+
+
+def pickled_tensors(path: Path, field: str) -> dict[str, Tensor]:
+    content = load_pickle(path, field=field)
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise UserError(
+            field,
+            f"{path.name} holds a {type(content).__name__} instead of named tensors.",
+            "Choose a Stable Diffusion checkpoint.",
+        )
+    found = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+    if not found:
+        raise what_pickle_is(path, content, field)
+    return found
+
+
+def what_pickle_is(path: Path, content: Mapping[Any, Any], field: str) -> UserError:
+    if "string_to_param" in content:
+        return UserError(
+            field, f"{path.name} is a textual-inversion embedding, not a checkpoint.", "Choose the model it is for."
+        )
+    if "layer_structure" in content or any(isinstance(key, int) for key in content):
+        return UserError(field, f"{path.name} is a hypernetwork, not a checkpoint.", "Choose the model it is for.")
+    return UserError(field, f"{path.name} holds no tensors.", "Choose a Stable Diffusion checkpoint.")
+
+
+def save_tensors(
+    state: Mapping[str, Tensor | LazyTensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write named tensors; `.safetensors` with its metadata, any other suffix as a pickle {"state_dict": ...}.
+
+    Lazy tensors are loaded one at a time. The file appears under its name when it is complete.
+    """
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        save_pickle({"state_dict": dict(state)}, path)
+        return
+    names = {dtype: name for name, dtype in SAFETENSORS.items()}
+    keys = sorted(state, key=lambda key: (-state[key].dtype.itemsize, key))  # wide ones first keep all aligned
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    offset = 0
+    for key in keys:
+        tensor = state[key]
+        end = offset + torch.Size(tensor.shape).numel() * tensor.dtype.itemsize
+        header[key] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for key in keys:
+            file.write(raw_bytes(state[key]))
