@@ -1,0 +1,206 @@
+"""Optimizers by name, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from diffusers.optimization import get_scheduler
+
+from ..config import RunConfig
+from ..errors import UserError
+from ..rates import parse_rate_schedule
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One optimizer: where it lives, what it is given unless the user says otherwise, and what users may not set."""
+
+    module: str
+    name: str
+    package: str
+    defaults: dict[str, Any] = field(default_factory=dict)
+    # Arguments that would do nothing here, or break training: rates have their own settings, gradients go downhill.
+    closed: frozenset[str] = frozenset()
+
+
+_TORCH = frozenset({"maximize", "capturable", "differentiable"})
+_EIGHT_BIT = frozenset({"amsgrad", "optim_bits", "args", "is_paged"})
+
+KINDS = {
+    "adamw": Kind("torch.optim", "AdamW", "torch", closed=_TORCH),
+    "adamw8bit": Kind("bitsandbytes.optim", "AdamW8bit", "bitsandbytes", closed=_EIGHT_BIT),
+    "paged_adamw8bit": Kind("bitsandbytes.optim", "PagedAdamW8bit", "bitsandbytes", closed=_EIGHT_BIT),
+    "lion": Kind("lion_pytorch", "Lion", "lion-pytorch", closed=frozenset({"use_triton"})),
+    "adafactor": Kind(
+        "transformers.optimization",
+        "Adafactor",
+        "transformers",
+        {"scale_parameter": False, "relative_step": False},
+        frozenset({"relative_step", "warmup_init"}),
+    ),
+    "prodigy": Kind(
+        "prodigyopt",
+        "Prodigy",
+        "prodigyopt",
+        # As Prodigy's authors advise for diffusion models, https://github.com/konstmish/prodigy
+        {"decouple": True, "use_bias_correction": True, "safeguard_warmup": True},
+        frozenset({"fsdp_in_use"}),
+    ),
+    "sgd": Kind("torch.optim", "SGD", "torch", closed=_TORCH),
+}
+
+
+def resolve_optimizer(name: str, device: torch.device) -> str:
+    """What "auto" means on this machine: 8-bit AdamW on an NVIDIA card that can run it, AdamW elsewhere."""
+    if name != "auto":
+        return name
+    if device.type != "cuda" or torch.version.cuda is None:
+        return "adamw"
+    return "adamw" if missing_optimizer("adamw8bit", device) else "adamw8bit"
+
+
+def missing_optimizer(name: str, device: torch.device) -> str:
+    """Why this optimizer cannot work on this device, as a sentence; "" if it can."""
+    kind = KINDS[name]
+    try:
+        optimizer_class = getattr(importlib.import_module(kind.module), kind.name)
+        if kind.package == "bitsandbytes":
+            _try_step(optimizer_class, device)
+    except (ImportError, AttributeError, OSError, RuntimeError, NotImplementedError) as error:
+        return f"{kind.package} does not work here: {str(error).strip().splitlines()[0] if str(error) else error!r}."
+    return ""
+
+
+def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device) -> None:
+    """One step of 8-bit AdamW: bitsandbytes may import without a library for this machine, and fail only then."""
+    parameter = torch.nn.Parameter(torch.zeros(4096, device=device))  # 4096: smaller ones are kept in 32 bit
+    parameter.grad = torch.ones_like(parameter)
+    optimizer_class([parameter], lr=1e-3).step()
+    if not parameter.abs().sum() > 0:
+        raise RuntimeError("a step changes nothing")
+
+
+def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimizer that `config.optimizer` names, which must not be "auto" any more.
+
+    groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text). The optimizer's groups carry "name"
+    and "lr"; `RateSchedules` moves "lr" from step to step.
+    Raises UserError for an optimizer that cannot work on this machine and for arguments that it does not know.
+    """
+    kind, groups = KINDS[config.optimizer], list(groups)
+    device = groups[0]["params"][0].device
+    if reason := missing_optimizer(config.optimizer, device):
+        raise UserError("optimizer", f"'{config.optimizer}': {reason}", "Choose 'adamw', which works everywhere.")
+    optimizer_class = getattr(importlib.import_module(kind.module), kind.name)
+    arguments = kind.defaults | _checked_arguments(config, optimizer_class)
+    if config.optimizer in ("adamw", "sgd") and "foreach" not in arguments and device.type == "cuda":
+        arguments.setdefault("fused", True)  # one pass over the weights, and no copy of them in between
+    parameters = []
+    for group in groups:
+        rate = parse_rate_schedule(group["rate"])[0][0]
+        parameters.append({"params": group["params"], "name": group["name"], "lr": rate})
+    highest = max(group["lr"] for group in parameters)  # some refuse a general rate of 0; each group has its own
+    try:
+        return optimizer_class(parameters, lr=highest or 1e-6, weight_decay=config.weight_decay, **arguments)
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+        raise UserError("optimizer_args", f"'{config.optimizer}' refuses them: {error}.", "Correct them.") from error
+
+
+def _checked_arguments(config: RunConfig, optimizer_class: type) -> dict[str, Any]:
+    """`config.optimizer_args`, each of them known to the optimizer and of its kind; lists become tuples."""
+    closed = KINDS[config.optimizer].closed | {"self", "params", "lr", "weight_decay"}
+    known = {n: p for n, p in inspect.signature(optimizer_class).parameters.items() if n not in closed}
+    arguments = {}
+    for name, value in config.optimizer_args.items():
+        if name in ("lr", "weight_decay"):
+            setting = "learning_rate" if name == "lr" else name
+            raise UserError("optimizer_args", f"'{name}' has its own setting.", f"Use {setting}.")
+        if name not in known:
+            raise UserError(
+                "optimizer_args",
+                f"'{config.optimizer}' has no argument '{name}'.",
+                f"It knows {', '.join(known)}.",
+            )
+        value = tuple(value) if isinstance(value, list) else value
+        if not _fits(value, known[name].default):
+            raise UserError(
+                "optimizer_args", f"'{name}' cannot be {value!r}.", f"Its default is {known[name].default!r}."
+            )
+        arguments[name] = value
+    return arguments
+
+
+def _fits(value: Any, default: Any) -> bool:
+    """Whether a value is of the kind of an argument's default, where that tells."""
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and len(value) == len(default) and all(_fits(v, 0.0) for v in value)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return value is None or isinstance(value, bool | int | float)
+
+
+class RateSchedule:
+    """A learning rate as a function of the step and of nothing else, so that resuming has nothing to restore.
+
+    spec: a number, which goes over the run's `total` steps as `config.lr_scheduler` says, with diffusers' own
+    formulas; or a text, "2e-6:1000, 1e-6". Raises UserError for a text that cannot be read.
+    """
+
+    def __init__(self, spec: float | str, config: RunConfig, total: int, field: str = "learning_rate"):
+        try:
+            self.pairs = parse_rate_schedule(spec)
+        except ValueError as error:
+            raise UserError(field, str(error)) from error
+        self.total = total
+        self.factor = None
+        if len(self.pairs) == 1 and self.pairs[0][0] > 0:
+            self.factor = _factor(self.pairs[0][0], config, total)
+
+    def at(self, step: int) -> float:
+        """The rate of the step that follows `step` finished ones: `at(0)` is the first step's."""
+        rate = next((rate for rate, until in self.pairs if until is None or step < until), self.pairs[-1][0])
+        # Beyond its end, cosine would rise again.
+        return rate * self.factor(min(step, self.total)) if self.factor else rate
+
+
+def _factor(rate: float, config: RunConfig, total: int):
+    """diffusers' function from step to factor. It comes only with an optimizer around it."""
+    carrier = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=rate)
+    try:
+        scheduler = get_scheduler(
+            config.lr_scheduler,
+            carrier,
+            num_warmup_steps=config.lr_warmup_steps,
+            num_training_steps=total,
+            num_cycles=config.lr_num_cycles,
+            power=config.lr_power,
+        )
+    except ValueError as error:
+        raise UserError("lr_scheduler", f"'{config.lr_scheduler}' does not work here: {error}.") from error
+    return scheduler.lr_lambdas[0]
+
+
+RATE_SETTINGS = {"unet": "learning_rate", "text_encoder": "text_encoder_lr", "text_encoder_2": "text_encoder_2_lr"}
+
+
+class RateSchedules:
+    """The schedules of an optimizer's groups, each under its group's name."""
+
+    def __init__(self, config: RunConfig, groups: Iterable[dict[str, Any]], total: int):
+        self.by_name = {
+            group["name"]: RateSchedule(group["rate"], config, total, RATE_SETTINGS.get(group["name"], "learning_rate"))
+            for group in groups
+        }
+
+    def set_rates(self, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
+        """Give each group its rate for the step after `step` finished ones. Returns them by name."""
+        for group in optimizer.param_groups:
+            group["lr"] = self.by_name[group["name"]].at(step)
+        return {group["name"]: group["lr"] for group in optimizer.param_groups}
