@@ -1,0 +1,15 @@
+"""Ways to train. A method is five verbs, and the loop knows no more of it:
+
+prepare(backbone, accelerator, weight_dtype, saved, step)  take the models, as they are before `step`
+parameter_groups()                                         what learns, as optimizer groups with name, rate and params
+loss(batch, generator)                                     a scalar, with its graph
+state_dict() / load_state_dict()                           what has been learned, by component
+export(path, ...)                                          the file that users take away
+
+Beside them: modules() (for gradient synchronisation), enter(step) (groups that stop learning there), averaged()
+(parameters of the moving average) and painted() (what previews draw with).
+"""
+
+from .full import FullWeights
+
+METHODS = {"dreambooth": FullWeights, "finetune": FullWeights}

@@ -1,0 +1,62 @@
+"""The parts of a base that a run works with, and how a batch becomes what the UNet takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .batch import Batch
+from .prompts import Prompts
+
+
+@dataclass
+class Backbone:
+    """A method trains some of these and leaves the others alone.
+
+    `vae` is there only where pictures cannot be encoded ahead: random crops, inpainting.
+    """
+
+    unet: nn.Module
+    prompts: Prompts
+    vae: nn.Module | None
+    scaling_factor: float
+    inpainting: bool
+
+    def latents(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Scaled latents (b, 4, h, w), and for inpainting the UNet's further channels (b, 5, h, w)."""
+        if batch.latents_bchw is not None:
+            return batch.latents_bchw, None
+        latents_bchw = self._encode(batch.pixels_bchw, generator)
+        if not self.inpainting:
+            return latents_bchw, None
+        mask_b1hw = random_masks(len(batch), batch.pixels_bchw.shape[-2:], generator).to(batch.pixels_bchw)
+        masked_bchw = self._encode(batch.pixels_bchw * (mask_b1hw < 0.5), generator)
+        small_b1hw = nn.functional.interpolate(mask_b1hw, size=latents_bchw.shape[-2:], mode="nearest")
+        return latents_bchw, torch.cat([small_b1hw, masked_bchw], dim=1)
+
+    @torch.no_grad()
+    def _encode(self, pixels_bchw: Tensor, generator: torch.Generator) -> Tensor:
+        """One sample of the posterior, drawn on the CPU so that every machine draws the same."""
+        posterior = self.vae.encode(pixels_bchw.to(self.vae.dtype)).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean.device)
+        return (posterior.mean.float() + posterior.std.float() * noise) * self.scaling_factor
+
+
+def random_masks(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    """(b, 1, h, w) of 0 and 1: what an inpainting model shall fill in. Mostly boxes, now and then the whole picture.
+
+    The shares follow diffusers' inpainting examples: a box of 30 to 100 % of each side, all of it one time in ten.
+    """
+    height, width = size
+    masks = torch.zeros(count, 1, height, width)
+    for mask in masks:
+        whole, *shares = torch.rand(5, generator=generator).tolist()
+        if whole < 0.1:
+            mask.fill_(1)
+            continue
+        box_h, box_w = (max(8, round(side * (0.3 + 0.7 * share))) for side, share in zip(size, shares[:2], strict=True))
+        top, left = round((height - box_h) * shares[2]), round((width - box_w) * shares[3])
+        mask[:, top : top + box_h, left : left + box_w] = 1
+    return masks

@@ -1,0 +1,246 @@
+"""The training loop. It knows no method: it asks one for parameters and losses, and it reports, obeys and saves."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+
+from .. import protocol
+from ..config import RunConfig
+from ..errors import UserError
+from . import checkpoint, memory
+from .control import Control
+from .dataset import Dataset
+from .optim import RateSchedules, make_optimizer
+from .saver import Saver
+from .seeds import derive, generator
+
+
+class TrainingFailed(UserError):
+    """The run cannot go on: infinite loss, no memory, a full disk. The last checkpoint is as good as it was."""
+
+
+@dataclass
+class Pace:
+    """Steps a second, smoothed, and the time that is left."""
+
+    per_second: float = 0.0
+    _last: float = field(default_factory=time.monotonic)
+
+    def step(self) -> None:
+        now = time.monotonic()
+        rate = 1 / max(now - self._last, 1e-9)
+        self.per_second = rate if not self.per_second else 0.9 * self.per_second + 0.1 * rate
+        self._last = now
+
+
+@dataclass
+class Loop:
+    """One run's training, from the step after its last checkpoint to `total`."""
+
+    config: RunConfig
+    method: Any  # see methods/__init__.py
+    dataset: Dataset
+    accelerator: Accelerator
+    control: Control
+    saver: Saver
+    total: int
+    step: int = 0
+
+    def run(self, resumed: checkpoint.Checkpoint | None) -> str:
+        """Train. Returns how it ended: "done", or "stopped" when a command said so."""
+        self._set_up(resumed)
+        self.control.status("training", step=self.step, total=self.total)
+        pace, stop = Pace(), False
+        while True:
+            stop = self._obey(self.control.commands()) or stop
+            if stop or self.step >= self.total:
+                break
+            self._leave(self.method.enter(self.step))
+            loss = self._accumulate()
+            norm = self._optimise(loss)
+            self.step += 1
+            pace.step()
+            self._report(loss, norm, pace)
+            self._scheduled()
+        self._save_state()
+        if not stop:
+            self._save_model(final=True)
+        return "stopped" if stop else "done"
+
+    def _set_up(self, resumed: checkpoint.Checkpoint | None) -> None:
+        groups = self.method.parameter_groups()
+        self.schedules = RateSchedules(self.config, groups, self.total)
+        self.optimizer = self.accelerator.prepare(make_optimizer(self.config, groups))
+        self.ema = None
+        if self.config.use_ema:
+            self.ema = EMAModel(self.method.averaged(), decay=self.config.ema_decay)
+            self.ema.to(self.accelerator.device)
+        if resumed:
+            state = resumed.trainer()
+            self.step = resumed.step
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.ema:
+                self.ema.load_state_dict(state["ema"])
+                self.ema.to(self.accelerator.device)
+            if self.accelerator.scaler and state["scaler"]:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _leave(self, names: list[str]) -> None:
+        """Forget groups that have stopped learning, with all that the optimizer knows of them."""
+        if not names:
+            return
+        inner = self.optimizer.optimizer
+        for group in [g for g in inner.param_groups if g["name"] in names]:
+            for parameter in group["params"]:
+                inner.state.pop(parameter, None)
+        inner.param_groups[:] = [g for g in inner.param_groups if g["name"] not in names]
+        inner.zero_grad(set_to_none=True)
+        memory.release()
+
+    def _accumulate(self) -> float:
+        """Forward and backward over the step's pictures; the loss is the mean over the accumulated batches."""
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        micros, total = self.config.gradient_accumulation_steps, 0.0
+        for micro in range(micros):
+            batches = self.dataset.batches(self.step, micro, rank, world)
+            for part, batch in enumerate(batches):
+                place = (self.step, micro, part, rank)
+                torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
+                last = micro == micros - 1 and part == len(batches) - 1
+                with contextlib.nullcontext() if last else self._no_sync():
+                    noise = generator(self.config.seed, "noise", *place)
+                    loss = self.method.loss(batch.to(self.accelerator.device), noise)
+                    self.accelerator.backward(loss / micros)
+                total += loss.item() / micros
+        return total
+
+    @contextlib.contextmanager
+    def _no_sync(self) -> Iterator[None]:
+        """Gradients stay on their device until the step's last backward."""
+        with contextlib.ExitStack() as stack:
+            for module in self.method.modules():
+                stack.enter_context(self.accelerator.no_sync(module))
+            yield
+
+    def _optimise(self, loss: float) -> float | None:
+        """One step of the optimizer; the gradients' global norm before clipping, if it was asked for."""
+        if not math.isfinite(loss):
+            raise self._not_finite(f"the loss became {loss}")
+        self.rates = self.schedules.set_rates(self.optimizer, self.step)
+        norm = None
+        if self.config.max_grad_norm > 0:
+            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+            norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
+            if not math.isfinite(norm) and self.accelerator.scaler is None:
+                raise self._not_finite(f"the gradients became {norm}")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema and not self.accelerator.optimizer_step_was_skipped:
+            self.ema.step(self.method.averaged())
+        return norm
+
+    def _not_finite(self, what: str) -> TrainingFailed:
+        remedies = ["lower learning_rate (and text_encoder_lr)"]
+        if self.config.mixed_precision == "fp16":
+            remedies.insert(0, "use mixed_precision bf16 or no")
+        if self.config.snr_gamma is None:
+            remedies.append("set snr_gamma to 5")
+        remedies.append("look for broken pictures")
+        kept = checkpoint.found(self.control.run.checkpoints)
+        safe = f"The state of step {kept[-1].step} is safe." if kept else "Nothing was saved before."
+        return TrainingFailed(
+            "learning_rate", f"{what} at step {self.step + 1}. {safe}", f"Try: {'; '.join(remedies)}."
+        )
+
+    def _report(self, loss: float, norm: float | None, pace: Pace) -> None:
+        left = (self.total - self.step) / pace.per_second
+        self.control.update(step=self.step)
+        self.control.events.append(
+            "step",
+            step=self.step,
+            total=self.total,
+            epoch=round(self.step / self.dataset.steps_per_epoch, 3),
+            loss=loss,
+            grad_norm=norm,
+            lr=self.rates,
+            it_per_s=round(pace.per_second, 4),
+            eta_s=round(left, 1),
+            memory=memory.use(self.accelerator.device),
+        )
+        self.saver.track(self.step, loss, self.rates)
+
+    def _obey(self, commands: list[str]) -> bool:
+        """Carry out what users asked for since the last step; True if the run is to stop."""
+        for command in commands:
+            if command in ("save", "stop_and_save"):
+                self._save_state()
+                self._save_model(final=False)
+            elif command == "sample":
+                self._sample()
+        return any(command in ("stop", "stop_and_save") for command in commands)
+
+    def _scheduled(self) -> None:
+        """Saves and previews that fall on this step; the last step's belong to the run's end."""
+        config = self.config
+        if config.validation_steps and (self.step % config.validation_steps == 0 or self.step == self.total):
+            self._sample()
+        every, first = config.checkpointing_steps, config.checkpointing_start_step
+        if every and self.step % every == 0 and first <= self.step < self.total:
+            self._save_state()
+            if config.save_intermediate_models:
+                self._save_model(final=False)
+
+    def _save_state(self) -> None:
+        if self.step == 0 and self.step < self.total:
+            return  # nothing has been learned yet
+        scaler = self.accelerator.scaler
+        trainer = {
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "scaler": scaler.state_dict() if scaler else None,
+        }
+        limit = self.config.checkpoints_total_limit
+        with self._saving():
+            saved = checkpoint.save(self.control.run.checkpoints, self.step, self.method.state_dict(), trainer, limit)
+        self.control.events.append("checkpoint", step=self.step, path=str(saved.path))
+
+    def _save_model(self, final: bool) -> None:
+        with self._saving(), self.averaged():
+            self.saver.model(self.step, final)
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """The status while files are written; before it a kill costs the steps since the last save, after it none."""
+        self.control.status("saving", step=self.step)
+        yield
+        self.control.status("training", step=self.step)
+
+    def _sample(self) -> None:
+        with self.averaged():
+            self.saver.preview(self.step)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The moving average in place of the weights, where there is one."""
+        if not self.ema:
+            yield
+            return
+        parameters = self.method.averaged()
+        self.ema.store(parameters)
+        self.ema.copy_to(parameters)
+        try:
+            yield
+        finally:
+            self.ema.restore(parameters)
+
+
+assert set(protocol.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows

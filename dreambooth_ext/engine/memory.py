@@ -1,0 +1,49 @@
+"""How much memory this process uses, and giving back what is free."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+import psutil
+import torch
+
+
+def use(device: torch.device) -> dict[str, int]:
+    """Bytes in use now and at the most: of the graphics card where the run trains on one, else of the process."""
+    if device.type == "cuda":
+        return {"now": torch.cuda.memory_allocated(device), "peak": torch.cuda.max_memory_allocated(device)}
+    process = psutil.Process()
+    now = process.memory_info().rss
+    return {"now": now, "peak": _peak_rss(process, now)}
+
+
+def _peak_rss(process: psutil.Process, now: int) -> int:
+    if os.name == "nt":
+        return process.memory_info().peak_wset
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return max(now, peak if os.uname().sysname == "Darwin" else peak * 1024)  # macOS counts bytes, Linux kilobytes
+
+
+def release() -> None:
+    """Return freed memory to the system, for other programs and for the next large tensor."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def total(device: torch.device) -> int:
+    """Bytes that a run can have at the most on this device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return psutil.virtual_memory().total
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch says it with a class of its own on CUDA, and in words on the CPU and elsewhere."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return True
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

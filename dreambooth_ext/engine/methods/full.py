@@ -1,0 +1,117 @@
+"""DreamBooth and fine-tuning: every weight of the UNet, and of the text encoders for the run's first steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ...config import RunConfig
+from ..backbone import Backbone
+from ..base import Base
+from ..batch import Batch
+from ..export import Exported, export_checkpoint
+from ..objective import Objective
+from ..tensorfile import open_tensors, save_tensors
+
+TEXT_PARTS = ("text_encoder", "text_encoder_2")  # as diffusers names the folders; also the optimizer's groups
+Weights = Mapping[str, Mapping[str, Tensor]]
+
+
+class FullWeights:
+    """`captions` are all that the run can ask for, or None where that cannot be told ahead.
+
+    `folder` takes the trained text encoders when they leave memory.
+    """
+
+    def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
+        self.config = config
+        self.objective = objective
+        self.captions = captions
+        self.folder = folder
+        self.backbone: Backbone
+        self.weight_dtype = torch.float32
+        self._live: dict[str, nn.Module] = {}  # what learns at this moment, as the model's own modules
+        self._frozen: dict[str, Mapping[str, Tensor]] = {}  # text encoders that have been trained, mapped from disk
+
+    def prepare(
+        self,
+        backbone: Backbone,
+        accelerator: Accelerator,
+        weight_dtype: torch.dtype,
+        saved: Weights | None,
+        step: int,
+    ) -> None:
+        """Take the models as they are before `step`: those of the base, or the `saved` ones of a training state."""
+        self.backbone, self.weight_dtype = backbone, weight_dtype
+        prompts = backbone.prompts
+        self._live = {"unet": backbone.unet.requires_grad_(True).train()}
+        if self.config.text_encoder_steps:
+            prompts.train()
+            self._live |= dict(zip(TEXT_PARTS, prompts.text.encoders, strict=False))
+        if saved:
+            self.load_state_dict(saved)
+        if step >= self.config.text_encoder_steps:
+            self._freeze_text()
+        backbone.unet = accelerator.prepare(backbone.unet)
+        if prompts.training:
+            prompts.text.encoders = [accelerator.prepare(encoder) for encoder in prompts.text.encoders]
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
+        config = self.config
+        second = config.text_encoder_lr if config.text_encoder_2_lr is None else config.text_encoder_2_lr
+        rates = {"unet": config.learning_rate, "text_encoder": config.text_encoder_lr, "text_encoder_2": second}
+        return [
+            {"name": name, "rate": rates[name], "params": list(module.parameters())}
+            for name, module in self._live.items()
+        ]
+
+    def modules(self) -> list[nn.Module]:
+        """What learns, as it runs (wrapped where several processes train together)."""
+        text = self.backbone.prompts.text
+        return [self.backbone.unet, *(text.encoders if self.backbone.prompts.training else [])]
+
+    def averaged(self) -> list[nn.Parameter]:
+        """What the moving average follows."""
+        return list(self._live["unet"].parameters())
+
+    def enter(self, step: int) -> list[str]:
+        """Called before each step; names the groups that have stopped learning with it."""
+        names = [name for name in self._live if name in TEXT_PARTS]
+        if not names or step < self.config.text_encoder_steps:
+            return []
+        self._freeze_text()
+        return names
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        latents_bchw, extra_bchw = self.backbone.latents(batch, generator)
+        conditioning = self.backbone.prompts(batch.captions)
+        return self.objective.loss(
+            self.backbone.unet, latents_bchw, conditioning, batch.time_ids_b6, batch.weights_b, generator, extra_bchw
+        )
+
+    def state_dict(self) -> dict[str, Mapping[str, Tensor]]:
+        """Trained weights by component, under diffusers' names."""
+        return {name: module.state_dict() for name, module in self._live.items()} | self._frozen
+
+    def load_state_dict(self, weights: Weights) -> None:
+        for name, module in self._live.items():
+            module.load_state_dict(dict(weights[name]))
+
+    def export(self, base: Base, path: Path, **about: Any) -> Exported:
+        """A whole checkpoint: what was trained here, the rest as in the base."""
+        return export_checkpoint(base, self.state_dict(), path, **about)
+
+    def _freeze_text(self) -> None:
+        """Write trained text encoders to disk, encode all captions with them, and let them go."""
+        for name in TEXT_PARTS:
+            if module := self._live.pop(name, None):
+                path = self.folder / f"{name}.safetensors"
+                save_tensors(module.state_dict(), path)
+                self._frozen[name] = open_tensors(path)
+        self.backbone.prompts.freeze(self.captions, self.weight_dtype)

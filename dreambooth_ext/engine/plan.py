@@ -1,0 +1,192 @@
+"""What a run will be: open settings answered by the base and the machine, and what it takes in memory and disk."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+
+from .. import files, guide
+from ..config import RunConfig
+from ..errors import Problem, UserError
+from ..pictures import caches_latents
+from . import memory
+from .base import Base
+from .optim import missing_optimizer, resolve_optimizer
+
+PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
+MARGIN = 512 * 2**20  # bytes of disk that stay free
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run takes, before it starts. Sizes in bytes; memory is an estimate, of the device that trains."""
+
+    family: str
+    resolution: int
+    pictures: int
+    class_pictures: int
+    steps: int
+    epochs: float
+    text_encoder_steps: int
+    device: str
+    optimizer: str
+    mixed_precision: str
+    memory: int
+    memory_available: int
+    disk: int
+    disk_available: int
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device by its name; "auto" is the best there is. Raises UserError for one that is not there."""
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise UserError("device", f"'{wanted}' is no device.", "Use auto, cuda, cuda:1, mps or cpu.") from None
+    there = {
+        "cpu": lambda: True,
+        "cuda": lambda: torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available,
+    }
+    if device.type not in there or not there[device.type]():
+        raise UserError("device", f"'{wanted}' is not on this machine.", "Use auto or cpu, or check the card's driver.")
+    return device
+
+
+def resolve(config: RunConfig, base: Base) -> RunConfig:
+    """Answer what `guide.complete` left open: resolution and the like from the base, "auto" from the machine."""
+    device = choose_device(config.device)
+    cuda = device.type == "cuda"
+    answers = {"device": str(device), "attention": "sdpa" if config.attention == "auto" else config.attention}
+    if config.resolution is None:
+        answers["resolution"] = base.resolution
+    if config.clip_skip is None:
+        answers["clip_skip"] = base.family.clip_skip
+    if config.prediction_type == "auto":
+        answers["prediction_type"] = base.prediction_type
+    if config.zero_terminal_snr is None:
+        answers["zero_terminal_snr"] = bool(base.scheduler_config.get("rescale_betas_zero_snr"))
+    if config.mixed_precision == "auto":
+        answers["mixed_precision"] = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if cuda else "no"
+    if config.optimizer == "auto":
+        answers["optimizer"] = resolve_optimizer(config.optimizer, device)
+    if config.gradient_checkpointing is None:
+        answers["gradient_checkpointing"] = device.type != "cpu"
+    answers["cache_latents"] = caches_latents(config, base.inpainting)
+    return config.replace(**answers)
+
+
+def problems(config: RunConfig, base: Base) -> list[Problem]:
+    """What does not go together in a resolved config, its base and this machine."""
+    found = []
+    if config.cache_latents and base.inpainting:
+        found.append(Problem("cache_latents", "an inpainting base needs a new mask each step.", "Turn it off."))
+    if config.mixed_precision == "fp16" and not config.device.startswith("cuda"):
+        found.append(Problem("mixed_precision", f"fp16 does not train on '{config.device}'.", "Use no or bf16."))
+    reason = missing_optimizer(config.optimizer, torch.device(config.device))
+    if reason:
+        found.append(Problem("optimizer", f"'{config.optimizer}': {reason}", "Use adamw."))
+    if config.attention == "xformers" and (reason := _why_no_xformers(config.device)):
+        found.append(Problem("attention", reason, "Use sdpa: it is as fast."))
+    if config.zero_terminal_snr and config.prediction_type == "epsilon":
+        found.append(
+            Problem("zero_terminal_snr", "a base that predicts noise cannot learn the last timestep.", "Turn it off.")
+        )
+    if config.text_encoder_2_lr is not None and len(base.family.text_slots) < 2:
+        found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
+    layers = min(c["num_hidden_layers"] for c in base.architecture.text_encoders)
+    if config.clip_skip > layers:
+        found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
+    return found
+
+
+def _why_no_xformers(device: str) -> str:
+    if not device.startswith("cuda"):
+        return "xformers needs an NVIDIA card."
+    try:
+        import xformers.ops  # noqa: F401
+    except (ImportError, OSError) as error:
+        return f"xformers cannot be loaded ({error})."
+    return ""
+
+
+def estimate(config: RunConfig, base: Base) -> int:
+    """Bytes of device memory at the peak: weights, gradients, optimizer state, and activations.
+
+    Weights stay in float32 in every precision. Activations follow measurements of the SD 1.5 UNet (benchmarks/), by
+    the latents' pixels and the UNet's parameters.
+    """
+    counts = base.parameter_counts()
+    trained = counts["unet"] + (counts["text_encoders"] if config.text_encoder_steps else 0)
+    state = (
+        2
+        if "8bit" in config.optimizer
+        else {"sgd": 4, "lion": 4, "adafactor": 1, "prodigy": 16}.get(config.optimizer, 8)
+    )
+    weights = trained * (4 + 4 + state) + (4 * counts["unet"] if config.use_ema else 0)
+    vae = 0 if config.cache_latents else 4 * counts["vae"]
+    area = config.train_batch_size * (config.resolution / 512) ** 2 * (2 if config.with_prior_preservation else 1)
+    width = (counts["unet"] / 860e6) ** 0.5
+    activations = area * width * (0.6e9 if config.gradient_checkpointing else 4.5e9)
+    half = 0.6 if config.mixed_precision != "no" else 1.0
+    return int(weights + vae + activations * half + 0.3e9 * width)
+
+
+def disk_need(config: RunConfig, base: Base, steps: int) -> int:
+    """Bytes that the run writes at the most: training states, one more while it replaces the last, and models."""
+    counts = base.parameter_counts()
+    trained = counts["unet"] + (counts["text_encoders"] if config.text_encoder_steps else 0)
+    state = trained * (4 + (2 if "8bit" in config.optimizer else 8)) + (4 * counts["unet"] if config.use_ema else 0)
+    every = config.checkpointing_steps
+    saves = max(0, (steps - 1) // every - max(0, config.checkpointing_start_step - 1) // every) if every else 0
+    states = min(saves + 1, (config.checkpoints_total_limit or saves) + 1)
+    models = (saves if config.save_intermediate_models else 0) + 1
+    return state * states + sum(counts.values()) * PRECISION_BYTES[config.save_precision] * models
+
+
+def resource_problems(plan: Plan, config: RunConfig) -> list[Problem]:
+    """Too little disk or memory, said before anything is loaded."""
+    found = []
+    if plan.disk + MARGIN > plan.disk_available:
+        need, there = files.human_size(plan.disk + MARGIN), files.human_size(plan.disk_available)
+        remedy = "Delete old runs (python -m dreambooth_ext runs), save less often, or choose another runs folder."
+        found.append(Problem("checkpointing_steps", f"the run writes up to {need}, and {there} are free.", remedy))
+    if plan.memory > plan.memory_available:
+        need, there = files.human_size(plan.memory), files.human_size(plan.memory_available)
+        message = f"the run needs about {need} of memory on {plan.device}, which has {there}."
+        found.append(Problem("train_batch_size", message, "; ".join(memory_remedies(config)).capitalize() + "."))
+    return found
+
+
+def memory_remedies(config: RunConfig) -> list[str]:
+    return guide.out_of_memory_remedies(
+        config, config.resolution, "8bit" in config.optimizer, bool(config.gradient_checkpointing)
+    )
+
+
+def make_plan(config: RunConfig, base: Base, pictures: int, class_pictures: int, steps: int, epochs: float, free: int):
+    """The plan of a resolved config. `free`: bytes on the disk of the runs folder."""
+    return Plan(
+        family=base.family.title,
+        resolution=config.resolution,
+        pictures=pictures,
+        class_pictures=class_pictures,
+        steps=steps,
+        epochs=round(epochs, 2),
+        text_encoder_steps=min(steps, config.text_encoder_steps),
+        device=config.device,
+        optimizer=config.optimizer,
+        mixed_precision=config.mixed_precision,
+        memory=estimate(config, base),
+        memory_available=memory.total(torch.device(config.device)),
+        disk=disk_need(config, base, steps),
+        disk_available=free,
+    )

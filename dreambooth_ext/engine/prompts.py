@@ -1,0 +1,76 @@
+"""Captions to conditioning during training: live while the text encoders train, from a cache once they are frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+
+from .text import CHUNK, Conditioning, TextStack
+
+CACHED_AT_MOST = 2000  # captions; one takes 0.2 MB (SD 1.5) to 0.6 MB (SDXL)
+Progress = Callable[[int, int], None]
+
+
+class Prompts:
+    """Conditioning for captions. `freeze` lets the text encoders leave memory."""
+
+    def __init__(self, text: TextStack, device: torch.device):
+        self.text: TextStack | None = text.to(device)
+        self.device = device
+        self.training = False
+        self._cache: dict[str, Conditioning] = {}
+
+    def __call__(self, captions: Sequence[str]) -> Conditioning:
+        missing = [caption for caption in captions if caption not in self._cache]
+        if missing:
+            assert self.text is not None, f"not encoded before the text encoders left memory: {missing}"
+            with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
+                return self.text.encode(captions)
+        return self._stack([self._cache[caption] for caption in captions])
+
+    def negative(self, captions: Sequence[str]) -> Conditioning:
+        """The other side of guidance, as `TextStack.encode_negative`."""
+        conditioning = self(captions)
+        if conditioning.pooled_bp is None or any(captions):
+            return conditioning
+        return Conditioning(torch.zeros_like(conditioning.hidden_bsd), torch.zeros_like(conditioning.pooled_bp))
+
+    def train(self) -> None:
+        """Let gradients reach the text encoders, and forget what was encoded before they change."""
+        self.training = True
+        self._cache.clear()
+        for encoder in self.text.encoders:
+            encoder.requires_grad_(True).train()
+
+    @torch.no_grad()
+    def freeze(self, captions: Iterable[str] | None, dtype: torch.dtype, progress: Progress | None = None) -> None:
+        """Stop training the text encoders. With a known set of captions they are encoded and the encoders let go.
+
+        Where captions cannot be told ahead (None: shuffled tags) or are too many, the frozen encoders stay, in `dtype`.
+        One caption is encoded at a time, so that the result does not depend on which others there are.
+        """
+        self.training = False
+        for encoder in self.text.encoders:
+            encoder.requires_grad_(False).eval()
+        captions = None if captions is None else list(dict.fromkeys(["", *captions]))
+        if captions is None or len(captions) > CACHED_AT_MOST:
+            self.text.to(dtype=dtype)
+            return
+        for index, caption in enumerate(captions):
+            self._cache[caption] = self.text.encode([caption]).to("cpu")
+            if progress:
+                progress(index + 1, len(captions))
+        self.text = None
+
+    def _stack(self, rows: list[Conditioning]) -> Conditioning:
+        """One batch; shorter captions are filled up with empty chunks, as `TextStack.encode` does."""
+        length = max(row.hidden_bsd.shape[1] for row in rows)
+        empty = self._cache[""].hidden_bsd
+        assert empty.shape[1] == CHUNK + 2
+        filled = [
+            torch.cat([row.hidden_bsd, *[empty] * ((length - row.hidden_bsd.shape[1]) // empty.shape[1])], dim=1)
+            for row in rows
+        ]
+        pooled = None if rows[0].pooled_bp is None else torch.cat([row.pooled_bp for row in rows])
+        return Conditioning(torch.cat(filled), pooled).to(self.device)

@@ -1,0 +1,207 @@
+"""The process of one run: `python -m dreambooth_ext.engine.worker RUN [--total N]`. Everything it says is in RUN.
+
+Exit status: 0 done, 1 problems in the input, 3 the run failed, 130 stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers.models.attention_processor import AttnProcessor
+
+from .. import files, pictures
+from ..config import RunConfig
+from ..errors import Problem, UserError
+from ..runs import Run
+from . import checkpoint, class_images, memory, plan
+from .backbone import Backbone
+from .base import Base, open_base
+from .control import Control
+from .dataset import Dataset
+from .loop import Loop, TrainingFailed
+from .methods import METHODS
+from .objective import Objective
+from .prompts import Prompts
+from .saver import Saver
+from .text import TextStack
+
+DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
+WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of what does not train
+
+
+class BadInput(Exception):
+    """Several problems at once, found before training."""
+
+    def __init__(self, problems: list[Problem]):
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Train one run.")
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--total", type=int, help="go on to this step")
+    arguments = parser.parse_args(argv)
+    run = Run(arguments.run.resolve())
+    lock = run.take()
+    if lock is None:
+        print(f"{run.id} is being trained by another process.", file=sys.stderr)
+        return BAD_INPUT
+    with lock, Control(run) as control:
+        return work(run, control, arguments.total)
+
+
+def work(run: Run, control: Control, total: int | None) -> int:
+    """Train, and write down how it ended, whatever happens."""
+    try:
+        control.status("preparing", problem=None)
+        ended = train(run, control, total)
+    except BadInput as error:
+        return fail(control, error.problems, BAD_INPUT)
+    except TrainingFailed as error:
+        return fail(control, [error.problem], FAILED)
+    except UserError as error:
+        return fail(control, [error.problem], BAD_INPUT)
+    except Exception as error:
+        traceback.print_exc()
+        return fail(control, [explain(error, run)], FAILED)
+    control.status(ended)
+    return DONE if ended == "done" else STOPPED
+
+
+def fail(control: Control, problems: list[Problem], code: int) -> int:
+    for problem in problems:
+        control.events.append(
+            "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
+        )
+        print(problem, file=sys.stderr)
+    control.status("failed", problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
+    return code
+
+
+def explain(error: Exception, run: Run) -> Problem:
+    """An error of the machine or of this program, for the user."""
+    if memory.is_out_of_memory(error):
+        config = plan.resolve(run.config, open_chosen(run.config))
+        tips = "; ".join(f"{n}. {tip}" for n, tip in enumerate(plan.memory_remedies(config), 1))
+        return Problem("train_batch_size", f"the memory of {config.device} was not enough.", f"In this order: {tips}.")
+    if isinstance(error, OSError) and error.errno == 28:  # ENOSPC, also on Windows
+        return Problem("checkpointing_steps", "the disk is full.", "Delete old runs, then resume this one.")
+    return Problem("", f"unexpected {type(error).__name__}: {error}", f"The whole story is in {run.path / 'log.txt'}.")
+
+
+def train(run: Run, control: Control, total: int | None) -> str:
+    """Everything from the base file to the finished model. Returns "done" or "stopped"."""
+    files.remove_unfinished(run.artifacts)
+    with contextlib.closing(open_chosen(run.config)) as base:
+        config = plan.resolve(run.config, base)
+        if found := plan.problems(config, base):
+            raise BadInput(found)
+        accelerator = make_accelerator(config)
+        config = class_images.with_folders(config, base, run.path.parent / "class_pictures")
+        dataset = gather(config, base, run, control, accelerator.device)
+        total = total or run.state().get("total") or dataset.steps(config.num_train_epochs, accelerator.num_processes)
+        config = config.replace(max_train_steps=total)
+        resumed = checkpoint.latest(run.checkpoints, control.warn)
+        if resumed and resumed.step > total:
+            raise UserError("max_train_steps", f"the run is at step {resumed.step} already.", "Give a larger number.")
+        made = plan.make_plan(
+            config,
+            base,
+            pictures=sum(not p.entry.is_class for p in dataset.pictures),
+            class_pictures=sum(p.entry.is_class for p in dataset.pictures),
+            steps=total,
+            epochs=total / dataset.steps(1, accelerator.num_processes),
+            free=files.free_bytes(run.path),
+        )
+        if found := plan.resource_problems(made, config):
+            raise BadInput(found)
+        control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
+        method = make_method(config, base, dataset, run, accelerator, resumed, control)
+        saver = Saver(run, config, base, method, control, dataset)
+        loop = Loop(config, method, dataset, accelerator, control, saver, total)
+        return loop.run(resumed)
+
+
+def open_chosen(config: RunConfig) -> Base:
+    return open_base(
+        config.base_model, prediction_type=None if config.prediction_type == "auto" else config.prediction_type
+    )
+
+
+def make_accelerator(config: RunConfig) -> Accelerator:
+    if "LOCAL_RANK" not in os.environ:  # one process: the user's device; several: each its own
+        os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
+    return Accelerator(mixed_precision=config.mixed_precision, cpu=config.device == "cpu")
+
+
+def gather(config: RunConfig, base: Base, run: Run, control: Control, device: torch.device) -> Dataset:
+    """The run's pictures, class pictures drawn and latents cached; the VAE is gone afterwards."""
+    class_images.draw_missing(config, base, device, lambda d, n: control.stage("drawing class pictures", d, n))
+    memory.release()
+    entries, found = pictures.entries(config)
+    if found:
+        raise BadInput(found)
+    factor = base.architecture.vae["scaling_factor"]
+    cache = run.path.parent / "latents"
+    dataset = Dataset(config, entries, factor, cache_dir=cache, inpainting=base.inpainting)
+    vae = base.vae(torch.float32) if dataset.cached else None
+    dataset.encode(vae, device, lambda d, n: control.stage("caching latents", d, n), control.warn)
+    del vae
+    memory.release()
+    return dataset
+
+
+def make_method(
+    config: RunConfig,
+    base: Base,
+    dataset: Dataset,
+    run: Run,
+    accelerator: Accelerator,
+    resumed: checkpoint.Checkpoint | None,
+    control: Control,
+):
+    """The models on their device, and the method that trains them, as they were at the last checkpoint."""
+    text = TextStack(
+        base.tokenizers(), base.text_encoders(), clip_skip=config.clip_skip, max_tokens=config.max_token_length
+    )
+    unet = base.unet()
+    vae = None if dataset.cached else base.vae(torch.float32).to(accelerator.device).requires_grad_(False).eval()
+    set_up(config, unet, text)
+    captions = dataset.all_captions()
+    for warning in text.cuts(captions or []):
+        control.warn(warning, "max_token_length")
+    if captions is not None:
+        captions += [*config.validation_prompts, config.validation_negative_prompt]
+    prompts = Prompts(text, accelerator.device)
+    backbone = Backbone(unet, prompts, vae, dataset.scaling_factor, base.inpainting)
+    objective = Objective(config, base.scheduler_config, config.prediction_type)
+    method = METHODS[config.method](config, objective, captions, run.path / "frozen")
+    weights = resumed.weights() if resumed else None
+    method.prepare(
+        backbone, accelerator, WEIGHT_DTYPES[config.mixed_precision], weights, resumed.step if resumed else 0
+    )
+    return method
+
+
+def set_up(config: RunConfig, unet: torch.nn.Module, text: TextStack) -> None:
+    """Attention and gradient checkpointing, as the settings say."""
+    if config.attention == "xformers":
+        unet.enable_xformers_memory_efficient_attention()
+    elif config.attention == "eager":
+        unet.set_attn_processor(AttnProcessor())
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+        for encoder in text.encoders:  # reentrant checkpoints would cut the gradient of a frozen embedding's output
+            encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
