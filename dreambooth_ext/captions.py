@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+
+from . import guide
 
 CAMERA_WORDS = "dcim dji dsc dscf dscn gopr img imgp mvimg p pict pxl sam vid"  # what cameras call every file
 CAMERA_NAMES = frozenset(CAMERA_WORDS.split())
@@ -62,19 +63,13 @@ def identifiers(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def identifier_warning(word: str) -> str | None:
-    """Why `word` is a poor identifier, in a sentence; None for a good one (the guide's rules)."""
-    advice = "Take a word that does not exist, such as 'sksper' or 'ohwx': 3 to 7 Latin letters."
-    if re.search(r"\s", word.strip()):
-        return f"'{word}' has a space in it. {advice}"
-    if not re.fullmatch(r"[A-Za-z0-9]+", word):
-        return f"'{word}' has other signs in it than Latin letters. {advice}"
-    if word.lower() in COMMON_WORDS:
-        return f"'{word}' is a word or name that the base model knows already. {advice}"
-    if len(word) < 3:
-        return f"'{word}' is too short. {advice}"
-    if len(word) > 10:  # the guide says 7, but calls the 9 letters of 'zkzperson' good
-        return f"'{word}' is too long. {advice}"
-    return None
+    """Why `word` is a poor identifier, in a sentence; None for a good one."""
+    problem = guide.identifier_problem(word)
+    if not problem and word.lower() in COMMON_WORDS:
+        problem = "is a word or name that the model knows"
+    if not problem:
+        return None
+    return f"'{word}' {problem}. Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
 
 
 def cleaned_name(path: Path) -> str:
@@ -122,7 +117,3 @@ def with_subject(text: str, prompt: str, rare: set[str]) -> str:
     A caption that never says the rare word would train a model in which the word means nothing.
     """
     return text if not rare or rare & words(text) else f"{prompt}, {text}"
-
-
-def subject_counts(found: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(word for word in found if word))

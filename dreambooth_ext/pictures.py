@@ -13,6 +13,7 @@ A picture's caption, in this order:
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from .errors import Problem
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 FORMATS = "JPG, PNG, WebP or BMP"
 CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
+LEAST = 5  # pictures of a subject, below which the guide warns
 NAMED_AT_MOST = 5  # bad files that one message names
 
 
@@ -112,6 +114,107 @@ def _count(given: dict[str, Any], key: str, default: int) -> int:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def problems(config: RunConfig) -> list[Problem]:
+    """Picture settings that are wrong, or do not go together, whatever the folders hold."""
+    found = _concept_problems(config)
+    if not config.center_crop and config.cache_latents:
+        message = "cached latents are always of the same crop, but center_crop is off."
+        found.append(Problem("cache_latents", message, "Turn cache_latents off, or center_crop on."))
+    if config.cache_latents_to_disk and (config.cache_latents is False or not config.center_crop):
+        why = "center_crop is off" if config.cache_latents is not False else "cache_latents is off"
+        message = f"has no effect: {why}, so nothing is cached."
+        found.append(Problem("cache_latents_to_disk", message, "Turn it off, or the other on."))
+    if config.keep_tokens and not config.shuffle_tags:
+        found.append(Problem("keep_tokens", "has no effect: shuffle_tags is off.", "Set it to 0, or turn that on."))
+    ending = "." + config.caption_extension.strip().lstrip(".").lower()
+    if ending == "." or ending in EXTENSIONS or set(ending) & set('/\\:*?"<>|'):
+        message = f"'{config.caption_extension}' is no ending of a text file's name."
+        found.append(Problem("caption_extension", message, "Use .txt or .caption."))
+    return found
+
+
+def _concept_problems(config: RunConfig) -> list[Problem]:
+    found = []
+    for index, given in enumerate(config.concepts):
+        found += _key_problems(f"concepts[{index}].", given)
+    for name in ("instance_data_dir", "instance_prompt"):
+        if config.concepts and getattr(config, name):
+            message = "has no effect: each concept brings its own."
+            found.append(Problem(name, message, "Leave it out, or make it a concept of its own."))
+    if config.method != "dreambooth":
+        return found  # class pictures are DreamBooth's; checks of methods refuse their settings elsewhere
+    prior = uses_prior(config)
+    for concept in concepts(config):
+        if concept.class_prompt and concept.class_prompt == concept.instance_prompt:
+            message = "is the instance prompt: your subject would be taught as the class."
+            remedy = "Leave the rare word out: 'a photo of a person'."
+            found.append(Problem(concept.field + "class_prompt", message, remedy))
+        wants_class = prior and (not config.concepts or not any(c.class_prompt for c in concepts(config)))
+        if not concept.class_prompt and (wants_class or (concept.class_data_dir and not _is_off(config))):
+            message = "is missing: it says what the class pictures show."
+            remedy = "Give one, 'a photo of a person', or turn with_prior_preservation off."
+            found.append(Problem(concept.field + "class_prompt", message, remedy))
+    return found
+
+
+def _is_off(config: RunConfig) -> bool:
+    return config.with_prior_preservation is False
+
+
+def _key_problems(field: str, given: dict[str, Any]) -> list[Problem]:
+    found = []
+    for key, value in given.items():
+        if key not in CONCEPT_KEYS:
+            near = difflib.get_close_matches(key, CONCEPT_KEYS, n=1)
+            remedy = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(CONCEPT_KEYS)}."
+            found.append(Problem(field + str(key), "there is no setting of this name.", remedy))
+        elif value is None:
+            continue
+        elif key in ("num_class_images", "repeats"):
+            if not _is_count(value):
+                found.append(Problem(field + key, f"{value!r} is not a whole number above 0.", "Use 1 or more."))
+        elif not isinstance(value, str):
+            found.append(Problem(field + key, f"{value!r} is not a text.", "Put it in quotation marks."))
+    return found
+
+
+def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
+    """What is allowed, but seldom meant: poor identifiers, and subjects with next to no pictures."""
+    known = concepts(config)
+    counts: dict[str, int] = {}
+    for entry in entries:
+        if not entry.is_class and entry.identifier and not known[entry.concept].instance_prompt:
+            counts[entry.identifier] = counts.get(entry.identifier, 0) + 1
+    if config.method != "dreambooth":
+        return []
+    poor = [warning for word in counts if (warning := captions.identifier_warning(word))]
+    few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
+    if few:
+        poor.append(f"These subjects have fewer than {LEAST} pictures: {_some(few)}. Each should have 10 or more.")
+    return poor
+
+
+def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> list[str]:
+    """The prompts by which this concept's missing class pictures are to be drawn, in turn.
+
+    One, unless the class prompt is a template: then each instance picture's words without the subject's own, so that
+    class pictures show what the instance pictures do. Their captions must then be kept in caption files.
+    """
+    known = concepts(config)[concept]
+    prompt = known.class_prompt or ""
+    if not captions.has_template(prompt):
+        return [prompt]
+    found = {}
+    rare = captions.rare_words(known.instance_prompt or "", prompt)
+    for entry in entries:
+        if entry.concept == concept and not entry.is_class:
+            text = captions.read_caption(entry.path, config.caption_extension) or captions.cleaned_name(entry.path)
+            own = rare | captions.words(entry.identifier) - captions.COMMON_WORDS
+            filewords = " ".join(w for w in text.split() if not captions.words(w) or not captions.words(w) <= own)
+            found[captions.fill_template(prompt, filewords, config.name)] = None
+    return list(found)
 
 
 def list_pictures(folder: Path, without: tuple[Path, ...] = ()) -> list[Path]:

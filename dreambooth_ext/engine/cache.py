@@ -21,6 +21,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import TEMPORARY, replace
 
+VERSION = 1  # of how pixels are made; counted up when resampling or alpha changes, so that old files miss
 DIGEST = 32  # bytes of blake2b before the file's content
 IN_MEMORY = 4 * 2**30  # bytes of float32 posteriors; beyond, they are held in float16
 
@@ -46,7 +47,7 @@ def vae_fingerprint(vae: torch.nn.Module) -> str:
 
 def content_key(picture: str, crop: tuple[object, ...], flip: bool, vae: str) -> str:
     """The cache's name for one posterior, from the digests of picture and VAE and the crop's numbers."""
-    text = json.dumps([picture, crop, flip, vae])
+    text = json.dumps([VERSION, picture, crop, flip, vae])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -62,7 +62,8 @@ class Dataset:
         """`entries` as `pictures.entries` makes them; `cache_dir` is used with `cache_latents_to_disk`."""
         assert config.resolution is not None and config.resolution % 8 == 0, config.resolution
         self.config = config
-        self.entries = entries
+        self.prior = uses_prior(config)
+        self.entries = [entry for entry in entries if self.prior or not entry.is_class]
         self.scaling_factor = scaling_factor
         self.cached = caches_latents(config, inpainting)
         self.cache_dir = cache_dir if config.cache_latents_to_disk else None
@@ -85,6 +86,8 @@ class Dataset:
         `vae` may be None where nothing is cached. Broken pictures are named by `warn` and left out. Raises UserError
         when a concept has none left.
         """
+        if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
+            warn(f"At {self.config.resolution} pixels there is one bucket, the square: pictures are cropped to it.")
         found = latents.scan(self.entries, self._target, self.cache_dir is not None, warn)
         if self.cached:
             assert vae is not None
@@ -116,7 +119,7 @@ class Dataset:
                 raise UserError(field, "none of these pictures can be read.", "The warnings above say why, one by one.")
         if not self._instances:
             raise UserError("instance_data_dir", "there are no pictures.", "Give a folder that holds your pictures.")
-        if uses_prior(self.config) and not self._classes:
+        if self.prior and not self._classes:
             raise UserError("class_data_dir", "there are no class pictures.", "Let the run draw them: give a prompt.")
         self._counts = dict.fromkeys(range(len(known)), 0)
         sizes: dict[tuple[int, int], int] = {}
@@ -132,8 +135,10 @@ class Dataset:
         """Optimizer steps in which every picture comes up `epochs` times."""
         return math.ceil(epochs * self.batches_per_epoch / (self.config.gradient_accumulation_steps * world))
 
-    def steps_per_epoch(self, world: int = 1) -> int:
-        return self.steps(1, world)
+    @property
+    def steps_per_epoch(self) -> float:
+        """Optimizer steps of one process in an epoch; not a whole number where batches do not divide."""
+        return self.batches_per_epoch / self.config.gradient_accumulation_steps
 
     def epoch_of(self, step: int, world: int = 1) -> int:
         """The epoch, from 0, in which a step begins."""
@@ -166,7 +171,7 @@ class Dataset:
         for place in places:
             draw = generator(self.config.seed, "picture", epoch, place)
             samples.append(self._sample(self.pictures[order.pictures[place]], draw, 1 / len(places)))
-        if self._classes and uses_prior(self.config):
+        if self._classes:
             samples += self._class_samples(order, epoch, places)
         groups: dict[tuple[int, ...], list[Sample]] = {}
         for sample in samples:

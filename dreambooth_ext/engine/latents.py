@@ -142,8 +142,9 @@ def encode(
     variants = (False, True) if flips else (False,)
     jobs = [(p, flip) for p in pictures for flip in variants if p.key(flip, fingerprint) not in cache]
     jobs.sort(key=lambda job: job[0].crop.target)  # stable: batches of one size, else the folder's order
-    done, broken = len(pictures) * len(variants) - len(jobs), set()
-    progress(done, done + len(jobs))
+    total, broken = len(pictures) * len(variants), set()
+    done = total - len(jobs)
+    progress(done, total)
     for batch, pixels in _pixel_batches(jobs, device, broken, warn):
         moments = vae.encode(to_model(pixels.to(device))).latent_dist.parameters
         finite = moments.isfinite().flatten(1).all(1).tolist()
@@ -154,7 +155,8 @@ def encode(
                 broken.add(picture)
                 warn(f"Left out: the VAE makes infinite or undefined latents of '{picture.entry.path}'.")
         done += len(batch)
-        progress(done, len(pictures) * len(variants))
+        progress(done, total)
+    progress(total, total)
     return [p for p in pictures if p not in broken], fingerprint
 
 

@@ -1,0 +1,304 @@
+"""Folders, identifiers, captions and templates: what each picture is trained with, and every problem at once."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from dreambooth_ext import captions, pictures
+from dreambooth_ext.config import RunConfig
+
+
+def make(folder: Path, *names: str, **texts: str) -> Path:
+    """Empty files are enough: nothing here decodes a picture."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    for stem, text in texts.items():
+        (folder / f"{stem}.txt").write_text(text, encoding="utf-8")
+    return folder
+
+
+def captions_of(config: RunConfig) -> dict[str, str]:
+    found, problems = pictures.entries(config)
+    assert problems == []
+    return {entry.path.name: entry.caption for entry in found}
+
+
+def problems_of(**values) -> dict[str, str]:
+    config = RunConfig(**values)
+    found = pictures.problems(config) + pictures.entries(config)[1]
+    assert all(problem.remedy for problem in found)
+    return {problem.field: problem.message for problem in found}
+
+
+def test_lists_pictures_only_in_natural_order(tmp_path):
+    wanted = ["x (1).jpg", "x (2).JPG", "x (10).png", "x (11).WebP", "y.jpeg", "z.BMP", "sub/x 1.jpg"]
+    junk = [".x.jpg", "x (1).txt", "x.preview.png", "a.gif", ".hidden/a.jpg", "__MACOSX/a.jpg", "notes.md"]
+    shuffled = wanted + junk
+    random.Random(0).shuffle(shuffled)
+    make(tmp_path, *shuffled)
+    found = [p.relative_to(tmp_path).as_posix() for p in pictures.list_pictures(tmp_path)]
+    assert found == ["sub/x 1.jpg", *wanted[:-1]]
+
+
+def test_lists_each_folder_of_a_circle_once(tmp_path):
+    make(tmp_path, "a.jpg", "sub/b.jpg")
+    try:
+        (tmp_path / "sub" / "back").symlink_to(tmp_path, target_is_directory=True)
+    except OSError:
+        pytest.skip("no links here")
+    assert [p.name for p in pictures.list_pictures(tmp_path)] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("sksper (1).jpg", "sksper"),
+        ("sksper 1.jpg", "sksper"),
+        ("sksper_1.png", "sksper"),
+        ("sksper-12.png", "sksper"),
+        ("sksper.png", "sksper"),
+        ("sksper12.png", "sksper"),
+        ("person1 (3).jpg", "person1"),
+        ("my photo (2).jpg", "my photo"),
+        ("мама (1).jpg", "мама"),
+        ("IMG_2034.jpg", ""),
+        ("DSC01234.jpg", ""),
+        ("0001.png", ""),
+        ("20230101_123456.jpg", ""),
+        ("(1).jpg", ""),
+    ],
+)
+def test_identifier_from_the_file_name(name, word):
+    assert captions.identifiers([Path(name)]) == {Path(name): word}
+
+
+def test_a_digit_belongs_to_the_word_where_another_picture_says_so():
+    found = captions.identifiers([Path("person1.jpg"), Path("person1 (2).jpg"), Path("dogx1.jpg"), Path("dogx2.jpg")])
+    assert list(found.values()) == ["person1", "person1", "dogx", "dogx"]
+
+
+@pytest.mark.parametrize("word", ["sksper", "sks", "ohwx", "zkzperson", "xyzstyle", "person1"])
+def test_good_identifiers(word):
+    assert captions.identifier_warning(word) is None
+
+
+@pytest.mark.parametrize("word", ["person", "john", "Maria", "my photo", "a", "мама", "sks_per", "x" * 20])
+def test_poor_identifiers_get_a_sentence(word):
+    assert word in captions.identifier_warning(word)
+
+
+def test_several_subjects_by_file_names(tmp_path):
+    make(tmp_path, "person1 (1).jpg", "person1 (2).jpg", "person2 (1).jpg")
+    found = captions_of(RunConfig(instance_data_dir=str(tmp_path)))
+    assert found == {"person1 (1).jpg": "person1", "person1 (2).jpg": "person1", "person2 (1).jpg": "person2"}
+
+
+def test_names_that_hold_no_word_need_a_prompt(tmp_path):
+    make(tmp_path, "IMG_1.jpg", "0002.jpg")
+    assert "0002.jpg, IMG_1.jpg" in problems_of(instance_data_dir=str(tmp_path))["instance_prompt"]
+    assert problems_of(instance_data_dir=str(tmp_path), instance_prompt="sksper") == {}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "use_captions", "caption"),
+    [
+        (None, False, "sksper"),
+        (None, True, "sksper, on a beach"),
+        ("a photo of sksper person", False, "a photo of sksper person"),
+        ("a photo of sksper person", True, "a photo of sksper person, on a beach"),
+        ("[filewords]", False, "on a beach"),
+        ("a photo of [name], [filewords]", False, "a photo of sksper, on a beach"),
+        ("[name] person", True, "sksper person"),
+    ],
+)
+def test_captions_and_templates(tmp_path, prompt, use_captions, caption):
+    make(tmp_path, "sksper (1).jpg")
+    (tmp_path / "sksper (1).txt").write_text("\ufeffon a\n beach\n", encoding="utf-8")
+    config = RunConfig(instance_data_dir=str(tmp_path), instance_prompt=prompt, use_captions=use_captions)
+    assert captions_of(config) == {"sksper (1).jpg": caption}
+
+
+@pytest.mark.parametrize("text", ["Sksper on a beach", "a photo of sksper, smiling"])
+def test_a_caption_that_names_the_subject_replaces_the_prompt(tmp_path, text):
+    make(tmp_path, "1.jpg", **{"1": text})
+    config = RunConfig(
+        instance_data_dir=str(tmp_path),
+        instance_prompt="photo of sksper person",
+        class_prompt="photo of a person",
+        use_captions=True,
+    )
+    assert captions_of(config) == {"1.jpg": text}
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("00-12 a red cat (3).png", "a red cat"), ("7.png", ""), ("голубая чашка.png", "голубая чашка")]
+)
+def test_filewords_from_file_names_as_the_webui_cleans_them(name, words):
+    assert captions.cleaned_name(Path(name)) == words
+
+
+def test_name_is_the_runs_where_the_file_says_nothing(tmp_path):
+    make(tmp_path, "IMG_1.jpg", "a red car (2).jpg")
+    config = RunConfig(name="ohwx", instance_data_dir=str(tmp_path), instance_prompt="[name]: [filewords]")
+    assert captions_of(config) == {"IMG_1.jpg": "ohwx: IMG_1", "a red car (2).jpg": "ohwx: a red car"}
+
+
+def test_finetuning_takes_captions_as_they_are(tmp_path):
+    make(tmp_path, "01 a blue cup.png", "02 x.png", **{"02 x": "a green cup"})
+    config = RunConfig(method="finetune", instance_data_dir=str(tmp_path), use_captions=True)
+    assert captions_of(config) == {"01 a blue cup.png": "a blue cup", "02 x.png": "a green cup"}
+
+
+def test_other_caption_endings_and_an_empty_file(tmp_path):
+    make(tmp_path, "a.x.png", "b.png", "b.caption")
+    (tmp_path / "a.x.caption").write_text("sksper, hat", encoding="utf-8")
+    for ending in (".caption", "caption"):
+        config = RunConfig(
+            instance_data_dir=str(tmp_path), instance_prompt="sksper", use_captions=True, caption_extension=ending
+        )
+        assert captions_of(config) == {"a.x.png": "sksper, hat", "b.png": "sksper"}
+
+
+def test_concepts_each_with_their_own(tmp_path):
+    make(tmp_path / "a", "1.jpg", "2.jpg", "class/c.jpg")
+    make(tmp_path / "b", "1.jpg")
+    config = RunConfig(
+        class_prompt="a person",
+        num_class_images=7,
+        concepts=[
+            {
+                "instance_data_dir": str(tmp_path / "a"),
+                "instance_prompt": "sksa",
+                "class_data_dir": str(tmp_path / "a/class"),
+            },
+            {
+                "instance_data_dir": str(tmp_path / "b"),
+                "instance_prompt": "sksb",
+                "repeats": 3,
+                "class_prompt": "a dog",
+                "num_class_images": None,
+            },
+        ],
+    )
+    first, second = pictures.concepts(config)
+    assert (first.class_prompt, first.num_class_images, second.class_prompt) == ("a person", 7, "a dog")
+    found, problems = pictures.entries(config)
+    assert problems == [] and pictures.problems(config) == []
+    assert [(e.path.name, e.caption, e.concept, e.is_class, e.repeats) for e in found] == [
+        ("1.jpg", "sksa", 0, False, 1),
+        ("2.jpg", "sksa", 0, False, 1),  # and not class/c.jpg, which lies below
+        ("1.jpg", "sksb", 1, False, 3),
+        ("c.jpg", "a person", 0, True, 1),
+    ]
+
+
+def test_class_pictures_are_counted_exactly_and_only_used_with_prior(tmp_path):
+    make(tmp_path / "mine", "sksper (1).jpg")
+    make(tmp_path / "class", *[f"{i}.png" for i in range(9)])
+    values = {
+        "instance_data_dir": str(tmp_path / "mine"),
+        "class_data_dir": str(tmp_path / "class"),
+        "class_prompt": "a person",
+        "num_class_images": 4,
+    }
+    count = lambda **more: sum(e.is_class for e in pictures.entries(RunConfig(**values, **more))[0])  # noqa: E731
+    assert count() == 4
+    assert count(with_prior_preservation=False) == 0
+
+
+def test_class_prompts_with_filewords_lose_the_subject(tmp_path):
+    make(tmp_path, "1.jpg", "2.jpg", **{"1": "sksper person, on a beach", "2": "a person in a hat"})
+    config = RunConfig(
+        instance_data_dir=str(tmp_path), instance_prompt="[filewords], sksper", class_prompt="photo, [filewords]"
+    )
+    found, _ = pictures.entries(config)
+    assert pictures.class_prompts(config, found, 0) == ["photo, person, on a beach", "photo, a person in a hat"]
+    assert pictures.class_prompts(config.replace(class_prompt="a person"), found, 0) == ["a person"]
+
+
+def test_folder_problems(tmp_path):
+    (tmp_path / "file.txt").write_text("", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    assert "needs a folder" in problems_of()["instance_data_dir"]
+    assert "no folder" in problems_of(instance_data_dir=str(tmp_path / "none"))["instance_data_dir"]
+    assert "is a file" in problems_of(instance_data_dir=str(tmp_path / "file.txt"))["instance_data_dir"]
+    assert "no picture" in problems_of(instance_data_dir=str(tmp_path / "empty"))["instance_data_dir"]
+    for strange in ("a\0b", "x" * 5000, "con:/|?*"):
+        assert "instance_data_dir" in problems_of(instance_data_dir=strange)
+
+
+def test_class_folder_problems(tmp_path):
+    make(tmp_path / "mine", "sksper.jpg")
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    values = {"instance_data_dir": str(tmp_path / "mine"), "class_prompt": "a person"}
+    assert "is a file" in problems_of(**values, class_data_dir=str(tmp_path / "file"))["class_data_dir"]
+    assert "your own" in problems_of(**values, class_data_dir=str(tmp_path / "mine"))["class_data_dir"]
+    assert problems_of(**values, class_data_dir=str(tmp_path / "to come")) == {}
+
+
+def test_captions_that_are_not_utf8_are_named_all_at_once(tmp_path):
+    make(tmp_path, *[f"{i}.jpg" for i in range(7)])
+    for i in range(7):
+        (tmp_path / f"{i}.txt").write_bytes("кот".encode("cp1251"))
+    found = problems_of(instance_data_dir=str(tmp_path), instance_prompt="sksper", use_captions=True)
+    assert "0.txt, 1.txt" in found["caption_extension"] and "2 more" in found["caption_extension"]
+
+
+def test_bad_concepts_all_at_once(tmp_path):
+    make(tmp_path, "sksper.jpg")
+    found = problems_of(
+        instance_prompt="x",
+        concepts=[
+            {"instance_dir": "x", "repeats": 0, "instance_prompt": 5},
+            {"instance_data_dir": str(tmp_path), "num_class_images": "many"},
+        ],
+    )
+    assert set(found) == {
+        "instance_prompt",
+        "concepts[0].instance_dir",
+        "concepts[0].repeats",
+        "concepts[0].instance_prompt",
+        "concepts[0].instance_data_dir",
+        "concepts[1].num_class_images",
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"center_crop": False, "cache_latents": True}, "cache_latents"),
+        ({"center_crop": False, "cache_latents_to_disk": True}, "cache_latents_to_disk"),
+        ({"cache_latents": False, "cache_latents_to_disk": True}, "cache_latents_to_disk"),
+        ({"keep_tokens": 2}, "keep_tokens"),
+        ({"caption_extension": ""}, "caption_extension"),
+        ({"caption_extension": ".PNG"}, "caption_extension"),
+        ({"caption_extension": "/etc"}, "caption_extension"),
+        ({"with_prior_preservation": True}, "class_prompt"),
+        ({"class_data_dir": "class"}, "class_prompt"),
+        ({"class_prompt": "a person", "instance_prompt": "a person"}, "class_prompt"),
+    ],
+)
+def test_settings_that_do_not_go_together(values, field):
+    assert field in {problem.field for problem in pictures.problems(RunConfig(**values))}
+
+
+def test_nothing_is_wrong_with_the_defaults():
+    assert pictures.problems(RunConfig()) == []
+
+
+def test_latents_are_cached_wherever_possible():
+    assert pictures.caches_latents(RunConfig())
+    assert not pictures.caches_latents(RunConfig(center_crop=False))
+    assert not pictures.caches_latents(RunConfig(), inpainting=True)
+
+
+def test_warnings_name_poor_words_and_lonely_subjects(tmp_path):
+    make(tmp_path, *[f"john ({i}).jpg" for i in range(6)], "ohwx (1).jpg")
+    config = RunConfig(instance_data_dir=str(tmp_path))
+    found = pictures.warnings(config, pictures.entries(config)[0])
+    assert len(found) == 2 and "'john'" in found[0] and "'ohwx' (1)" in found[1]
