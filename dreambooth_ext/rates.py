@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import math
 
+from .config import RunConfig
+from .errors import Problem
+
+RATE_SETTINGS = {"unet": "learning_rate", "text_encoder": "text_encoder_lr", "text_encoder_2": "text_encoder_2_lr"}
+POLYNOMIAL_END = 1e-7  # where diffusers' polynomial schedule ends
 EXAMPLE = "'2e-6:1000, 1e-6' is 2e-6 for the first 1000 steps, then 1e-6"
 
 
@@ -29,6 +34,85 @@ def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
     if not pairs:
         raise ValueError(f"has no rate in it. {EXAMPLE}.")
     return pairs
+
+
+def is_schedule(pairs: list[tuple[float, int | None]]) -> bool:
+    """Whether the text said when to change, rather than only how fast to go."""
+    return len(pairs) > 1 or pairs[0][1] is not None
+
+
+def rate_problems(config: RunConfig, total: int | None = None) -> list[Problem]:
+    """What is wrong with a config's rates and their schedule. total: the run's steps, where they are known."""
+    problems, rates = [], {}
+    for name in RATE_SETTINGS.values():
+        spec = getattr(config, name)
+        try:
+            if spec is not None:
+                rates[name] = parse_rate_schedule(spec)
+        except ValueError as error:
+            problems.append(Problem(name, str(error)))
+    for name, pairs in rates.items():
+        problems += _schedule_problems(name, pairs, config, total)
+    problems += _option_problems(config, total)
+    if config.optimizer == "prodigy":
+        problems += _prodigy_problems(config, rates)
+    trained = rates if config.text_encoder_steps != 0 else {k: v for k, v in rates.items() if k == "learning_rate"}
+    if "learning_rate" in trained and not any(rate for pairs in trained.values() for rate, _ in pairs):
+        problems.append(Problem("learning_rate", "at a rate of 0 nothing is learned.", "2e-6 is usual."))
+    return problems
+
+
+def _schedule_problems(
+    name: str, pairs: list[tuple[float, int | None]], config: RunConfig, total: int | None
+) -> list[Problem]:
+    """Of one setting: its own text against `lr_scheduler` and the run's length."""
+    problems = []
+    if is_schedule(pairs):
+        if config.lr_scheduler != "constant":
+            what = f"'{config.lr_scheduler}' cannot be used along with the schedule written in {name}."
+            problems.append(Problem("lr_scheduler", what, f"Set it to 'constant', or {name} to one number."))
+        end = pairs[-1][1]
+        if total is not None and end is not None and end < total:
+            what = f"ends at step {end}, but the run has {total} steps."
+            problems.append(Problem(name, what, "Add a last rate without a step, as in '2e-6:1000, 1e-6'."))
+    elif config.lr_scheduler == "polynomial" and 0 < pairs[0][0] <= POLYNOMIAL_END:
+        what = f"'polynomial' goes down to {POLYNOMIAL_END}, which is not below {pairs[0][0]}."
+        problems.append(Problem(name, what, "Choose a higher rate, or lr_scheduler 'linear'."))
+    return problems
+
+
+def _option_problems(config: RunConfig, total: int | None) -> list[Problem]:
+    """Of the settings that belong to some schedules only: none may be set and then do nothing."""
+    problems, kind = [], config.lr_scheduler
+    if config.lr_warmup_steps and kind == "constant":
+        remedy = "Choose lr_scheduler 'constant_with_warmup', or set lr_warmup_steps to 0."
+        problems.append(Problem("lr_warmup_steps", "does nothing when lr_scheduler is 'constant'.", remedy))
+    elif total is not None and config.lr_warmup_steps >= total:
+        problems.append(
+            Problem("lr_warmup_steps", f"must be below the run's {total} steps.", "A tenth of them is usual.")
+        )
+    if config.lr_num_cycles != 1 and kind != "cosine_with_restarts":
+        what = f"does nothing when lr_scheduler is '{kind}'."
+        problems.append(Problem("lr_num_cycles", what, "Choose lr_scheduler 'cosine_with_restarts', or set it to 1."))
+    if config.lr_power != 1 and kind != "polynomial":
+        what = f"does nothing when lr_scheduler is '{kind}'."
+        problems.append(Problem("lr_power", what, "Choose lr_scheduler 'polynomial', or set it to 1."))
+    return problems
+
+
+def _prodigy_problems(config: RunConfig, rates: dict[str, list[tuple[float, int | None]]]) -> list[Problem]:
+    """Prodigy multiplies its own estimate with the rate, and takes one rate for all groups (or 0 for some)."""
+    trained = list(rates) if config.text_encoder_steps != 0 else [name for name in rates if name == "learning_rate"]
+    problems = []
+    for name in trained:
+        highest = max(rate for rate, _ in rates[name])
+        if highest and not 0.1 <= highest <= 10:
+            what = f"Prodigy finds the rate itself and multiplies it with this one: {highest} is too far from 1."
+            problems.append(Problem(name, what, "Set it to 1."))
+    used = [rates[name] for name in trained if any(rate for rate, _ in rates[name])]
+    if any(pairs != used[0] for pairs in used):
+        problems.append(Problem("text_encoder_lr", "Prodigy finds one rate for everything.", "Set all rates to 1."))
+    return problems
 
 
 def _rate(text: str, pair: str) -> float:

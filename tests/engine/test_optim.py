@@ -1,0 +1,334 @@
+"""Optimizers really step and really continue; rates are those of diffusers and of the WebUI."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+
+import pytest
+import torch
+from diffusers.optimization import get_scheduler
+
+from dreambooth_ext.config import LR_SCHEDULERS, OPTIMIZERS, RunConfig
+from dreambooth_ext.engine.optim import (
+    KINDS,
+    RateSchedule,
+    RateSchedules,
+    make_optimizer,
+    missing_optimizer,
+    resolve_optimizer,
+)
+from dreambooth_ext.errors import UserError
+
+CPU = torch.device("cpu")
+NAMES = [name for name in KINDS if not missing_optimizer(name, CPU)]
+pytestmark = pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
+
+
+def problem(seed: int = 0) -> torch.nn.Parameter:
+    """5000 numbers to bring to 0; more than the 4096 from which bitsandbytes keeps 8 bits."""
+    return torch.nn.Parameter(torch.randn(50, 100, generator=torch.Generator().manual_seed(seed)))
+
+
+def made(name: str, groups: list[dict], **settings) -> torch.optim.Optimizer:
+    return make_optimizer(RunConfig(optimizer=name, **settings), groups)
+
+
+def rate_for(name: str) -> float:
+    return 1.0 if name == "prodigy" else 0.1 if name == "sgd" else 1e-2
+
+
+def one_group(name: str, parameter: torch.nn.Parameter) -> list[dict]:
+    return [{"name": "unet", "params": [parameter], "rate": rate_for(name)}]
+
+
+def step(optimizer: torch.optim.Optimizer, *parameters: torch.nn.Parameter, scale: float = 1.0) -> float:
+    loss = sum((scale * (parameter**2)).mean() for parameter in parameters)
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+def test_every_setting_has_its_optimizer():
+    assert set(KINDS) == set(OPTIMIZERS) - {"auto"}
+
+
+def test_all_work_here_if_installed():
+    """The pinned environment has them all, and bitsandbytes has a CPU path from torch 2.4 on."""
+    pytest.importorskip("bitsandbytes")
+    assert list(KINDS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learns_a_small_problem(name):
+    parameter = problem()
+    optimizer = made(name, one_group(name, parameter))
+    losses = [step(optimizer, parameter) for _ in range(60)]
+    assert losses[-1] < losses[0] - 1e-3, losses
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_continues_bitwise_from_a_saved_state(name, tmp_path):
+    parameter = problem()
+    optimizer = made(name, one_group(name, parameter))
+    for index in range(5):
+        step(optimizer, parameter, scale=1 + index)
+    torch.save({"weights": parameter.detach(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
+    for index in range(5):
+        step(optimizer, parameter, scale=2 + index)
+
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    resumed = torch.nn.Parameter(saved["weights"])
+    optimizer = made(name, one_group(name, resumed))
+    optimizer.load_state_dict(saved["optimizer"])
+    assert optimizer.param_groups[0]["name"] == "unet"
+    for index in range(5):
+        step(optimizer, resumed, scale=2 + index)
+    assert torch.equal(parameter, resumed)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "prodigy"])
+def test_each_group_has_its_own_rate(name):
+    """Two equal parameters, one rate ten times the other, and a third at rate 0."""
+    fast, slow, still = problem(), problem(), problem()
+    groups = [
+        {"name": "unet", "params": [fast], "rate": 1e-2},
+        {"name": "text_encoder", "params": [slow], "rate": 1e-3},
+        {"name": "text_encoder_2", "params": [still], "rate": 0},
+    ]
+    optimizer = made(name, groups, weight_decay=0.0)
+    assert {group["name"]: group["lr"] for group in optimizer.param_groups} == {
+        "unet": 1e-2,
+        "text_encoder": 1e-3,
+        "text_encoder_2": 0,
+    }
+    step(optimizer, fast, slow, still)
+    moved = [(p.detach() - problem().detach()).norm().item() for p in (fast, slow, still)]
+    assert moved[2] == 0 and moved[0] == pytest.approx(10 * moved[1], rel=0.02)
+
+
+def test_prodigy_takes_one_rate_and_groups_at_0():
+    pytest.importorskip("prodigyopt")
+    groups = [{"name": "unet", "params": [problem()], "rate": 1}, {"name": "b", "params": [problem()], "rate": 0.5}]
+    with pytest.raises(UserError) as caught:
+        made("prodigy", groups)
+    assert caught.value.problem.field == "text_encoder_lr"
+    groups[1]["rate"] = 0
+    made("prodigy", groups)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weight_decay_reaches_the_weights(name):
+    ends = []
+    for decay in (0.0, 5.0):
+        parameter = problem()
+        optimizer = made(name, one_group(name, parameter), weight_decay=decay)
+        for _ in range(3):
+            step(optimizer, parameter)
+        ends.append(parameter.detach().norm().item())
+    assert ends[1] < ends[0]
+
+
+def test_adamw_is_the_papers():
+    """Loshchilov and Hutter 2019, Algorithm 2, in float64."""
+    parameter = problem()
+    w = parameter.detach().double().clone()
+    m, v = torch.zeros_like(w), torch.zeros_like(w)
+    optimizer = made("adamw", one_group("adamw", parameter), optimizer_args={"betas": [0.8, 0.95], "eps": 1e-6})
+    for t in range(1, 6):
+        step(optimizer, parameter)
+        gradient = 2 * w / w.numel()
+        m, v = 0.8 * m + 0.2 * gradient, 0.95 * v + 0.05 * gradient**2
+        w = w - 1e-2 * 0.01 * w - 1e-2 * (m / (1 - 0.8**t)) / ((v / (1 - 0.95**t)).sqrt() + 1e-6)
+    torch.testing.assert_close(parameter.detach().double(), w, rtol=1e-5, atol=1e-6)
+
+
+# --- Arguments
+
+
+ARGUMENTS = [
+    ("adamw", {"betas": [0.8, 0.99]}, "betas", (0.8, 0.99)),
+    ("adamw", {"amsgrad": True}, "amsgrad", True),
+    ("adamw8bit", {"eps": 1e-6}, "eps", 1e-6),
+    ("lion", {"betas": [0.95, 0.98]}, "betas", (0.95, 0.98)),
+    ("adafactor", {"beta1": 0.9}, "beta1", 0.9),
+    ("adafactor", {"scale_parameter": True}, "scale_parameter", True),
+    ("prodigy", {"d_coef": 2}, "d_coef", 2),
+    ("prodigy", {"safeguard_warmup": False}, "safeguard_warmup", False),
+    ("sgd", {"momentum": 0.9}, "momentum", 0.9),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "key", "value"), ARGUMENTS)
+def test_arguments_arrive(name, arguments, key, value):
+    if name not in NAMES:
+        pytest.skip(f"{name} does not work here")
+    optimizer = made(name, one_group(name, problem()), optimizer_args=arguments)
+    assert optimizer.param_groups[0][key] == value
+
+
+REFUSED = [
+    ("adamw", {"momentum": 0.9}),
+    ("adamw", {"beta": [0.9, 0.99]}),
+    ("adamw", {"betas": [0.9]}),
+    ("adamw", {"betas": ["a", "b"]}),
+    ("adamw", {"betas": [0.9, 1.5]}),
+    ("adamw", {"eps": "small"}),
+    ("adamw", {"amsgrad": "yes"}),
+    ("adamw", {"lr": 1e-3}),
+    ("adamw", {"weight_decay": 0.1}),
+    ("adamw", {"maximize": True}),
+    ("adamw", {"params": []}),
+    ("adamw", {"self": 1}),
+    ("adamw", {"fused": True, "foreach": True}),
+    ("adamw8bit", {"optim_bits": 8}),
+    ("adafactor", {"relative_step": True}),
+    ("lion", {"betas": [0.9, 1.5]}),
+    ("prodigy", {"d0": 0}),
+    ("sgd", {"nesterov": True}),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments"), REFUSED)
+def test_unknown_and_wrong_arguments_are_refused(name, arguments):
+    if name not in NAMES:
+        pytest.skip(f"{name} does not work here")
+    with pytest.raises(UserError) as caught:
+        made(name, one_group(name, problem()), optimizer_args=arguments)
+    assert caught.value.problem.field == "optimizer_args" and caught.value.problem.remedy
+
+
+def test_refusal_names_what_is_known():
+    with pytest.raises(UserError) as caught:
+        made("sgd", one_group("sgd", problem()), optimizer_args={"betas": [0.9, 0.99]})
+    assert "betas" in caught.value.problem.message and "momentum" in caught.value.problem.remedy
+
+
+# --- What a machine can do
+
+
+def test_auto_is_adamw_without_an_nvidia_card(monkeypatch):
+    assert resolve_optimizer("auto", CPU) == "adamw"
+    assert resolve_optimizer("lion", CPU) == "lion"
+    monkeypatch.setattr(torch.version, "cuda", None)  # AMD's torch calls its devices cuda too
+    assert resolve_optimizer("auto", torch.device("cuda")) == "adamw"
+
+
+def test_a_missing_package_is_a_reason_and_not_a_crash(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *rest, **more):
+        if name.startswith("bitsandbytes"):
+            raise ImportError("No module named 'bitsandbytes'")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr("importlib.import_module", lambda name, *rest: refuse(name))
+    with pytest.raises(UserError) as caught:
+        made("adamw8bit", one_group("adamw8bit", problem()))
+    assert caught.value.problem.field == "optimizer" and "bitsandbytes" in caught.value.problem.message
+
+
+def test_8_bit_without_a_path_for_this_machine_is_a_reason(monkeypatch):
+    optim = pytest.importorskip("bitsandbytes.optim")
+
+    class Broken(optim.AdamW8bit):
+        def step(self, closure=None):
+            raise NotImplementedError("no kernel for cpu\nand a long trace")
+
+    monkeypatch.setattr(optim, "AdamW8bit", Broken)
+    assert missing_optimizer("adamw8bit", CPU).endswith("no kernel for cpu.")
+
+
+# --- Rates
+
+
+@pytest.mark.parametrize("name", LR_SCHEDULERS)
+@pytest.mark.parametrize("options", [{}, {"lr_warmup_steps": 7}, {"lr_num_cycles": 3, "lr_power": 2.0}])
+def test_rates_are_those_of_diffusers_stepped(name, options):
+    config = RunConfig(lr_scheduler=name, **options)
+    carrier = torch.optim.SGD([problem()], lr=3e-6)
+    reference = get_scheduler(
+        name,
+        carrier,
+        num_warmup_steps=config.lr_warmup_steps,
+        num_training_steps=40,
+        num_cycles=config.lr_num_cycles,
+        power=config.lr_power,
+    )
+    schedule = RateSchedule(3e-6, config, 40)
+    for index in range(41):
+        assert schedule.at(index) == pytest.approx(reference.get_last_lr()[0], rel=1e-12, abs=1e-18), index
+        carrier.step()
+        reference.step()
+    assert schedule.at(1000) == schedule.at(40)  # no rise after the end
+
+
+def test_a_rate_has_no_memory():
+    schedule = RateSchedule(1e-6, RunConfig(lr_scheduler="cosine", lr_warmup_steps=3), 20)
+    forwards = [schedule.at(index) for index in range(20)]
+    assert [schedule.at(index) for index in reversed(range(20))] == forwards[::-1]
+
+
+def webui_rates(text: str, total: int) -> list[float]:
+    """The rates the WebUI trains steps 1..total with: it looks before each step, with the steps done so far."""
+    pairs = [pair.split(":") for pair in text.replace(" ", "").split(",")]
+    ends = [(float(p[0]), int(p[1]) if len(p) == 2 and p[1] != "-1" else total) for p in pairs]
+    rates, index = [], 0
+    for done in range(total):
+        if done >= ends[index][1] and index + 1 < len(ends):
+            index += 1
+        rates.append(ends[index][0])
+    return rates
+
+
+@pytest.mark.parametrize("text", ["2e-6:10, 1e-6", "5e-6:1, 2e-6:7, 1e-6:20", "0:3,1e-6:-1", "3e-6:100"])
+def test_a_written_schedule_is_the_webuis(text):
+    schedule = RateSchedule(text, RunConfig(), 20)
+    assert [schedule.at(index) for index in range(20)] == webui_rates(text, 20)
+
+
+def test_a_written_schedules_first_rate_covers_exactly_its_steps():
+    schedule = RateSchedule("2e-6:1000, 1e-6", RunConfig(), 2000)
+    assert [schedule.at(done) for done in (0, 999, 1000, 1999, 5000)] == [2e-6, 2e-6, 1e-6, 1e-6, 1e-6]
+
+
+def test_unreadable_rates_name_their_setting():
+    groups = [{"name": "unet", "params": [], "rate": 1e-6}, {"name": "text_encoder", "params": [], "rate": "1e-6:x"}]
+    with pytest.raises(UserError) as caught:
+        RateSchedules(RunConfig(), groups, 10)
+    assert caught.value.problem.field == "text_encoder_lr"
+
+
+def test_polynomial_below_its_own_end_is_a_user_error():
+    with pytest.raises(UserError) as caught:
+        RateSchedule(1e-8, RunConfig(lr_scheduler="polynomial"), 10)
+    assert caught.value.problem.field == "lr_scheduler"
+
+
+def test_groups_get_their_rates_and_may_leave():
+    groups = [
+        {"name": "unet", "params": [problem()], "rate": "2e-6:5, 1e-6"},
+        {"name": "text_encoder", "params": [problem()], "rate": 5e-7},
+    ]
+    optimizer, schedules = made("adamw", groups), RateSchedules(RunConfig(), groups, 10)
+    assert schedules.set_rates(optimizer, 4) == {"unet": 2e-6, "text_encoder": 5e-7}
+    assert [group["lr"] for group in optimizer.param_groups] == [2e-6, 5e-7]
+    del optimizer.param_groups[1]
+    assert schedules.set_rates(optimizer, 5) == {"unet": 1e-6}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_at_rate_0_changes_nothing_and_harms_nothing(name):
+    """Warm-up begins at 0."""
+    parameter = problem()
+    optimizer = made(name, one_group(name, parameter))
+    schedules = RateSchedules(RunConfig(lr_scheduler="linear", lr_warmup_steps=2), one_group(name, parameter), 50)
+    before = copy.deepcopy(parameter.data)
+    schedules.set_rates(optimizer, 0)
+    step(optimizer, parameter)
+    assert torch.equal(before, parameter.data)
+    for index in range(1, 5):
+        schedules.set_rates(optimizer, index)
+        step(optimizer, parameter)
+    assert not torch.equal(before, parameter.data) and torch.isfinite(parameter).all()
