@@ -21,7 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from dreambooth_ext.engine.architecture import Architecture, shipped, write_clip_folder
 from dreambooth_ext.engine.convert import to_ldm
-from dreambooth_ext.engine.ldm_config import to_yaml
+from dreambooth_ext.engine.ldm_yaml import to_yaml
 from dreambooth_ext.engine.tensorfile import save_tensors
 from dreambooth_ext.files import write_json, write_text
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..errors import UserError
-from .architecture import Architecture
+from .architecture import Architecture, shipped, size_of_text
 from .download import download
 from .families import Family
 from .folder import FolderSource
-from .ldm_config import to_yaml
+from .ldm_yaml import to_yaml
 from .single_file import SingleFileSource
 from .tensors import LazyTensor
 
@@ -152,14 +152,25 @@ class Base:
         """Let go of the file (it is opened again when something is read)."""
         self.source.close()
 
-    def export_yaml(self) -> str | None:
-        """The configuration that a file trained from this base needs beside it, or None where the WebUI needs none."""
+    @property
+    def needs_clip_folder(self) -> bool:
+        """Whether the WebUI can make the text encoder only from a local CLIP folder that no yaml of the base names:
+        an SD1 of unusual sizes, opened without a yaml. `architecture.write_clip_folder` writes one."""
+        usual = shipped(self.family.name).text_encoders[0]
+        unusual = size_of_text(self.architecture.text_encoders[0]) != size_of_text(usual)
+        return self.family.name == "sd1" and self.sidecar_yaml is None and unusual
+
+    def export_yaml(self, clip: str | None = None) -> str | None:
+        """The configuration that a file trained from this base needs beside it, or None where the WebUI needs none.
+
+        clip: the CLIP folder, where `needs_clip_folder`, as a path that the WebUI can reach.
+        """
         if self.sidecar_yaml is not None:
             return self.sidecar_yaml
-        plain = self.family.name == "sd1" or (self.family.name == "sdxl" and self.prediction_type == "epsilon")
-        if plain and self.prediction_type == "epsilon" and self.architecture.standard:
+        known = self.architecture.standard and self.family.name != "sd2"  # the WebUI would run an SD2 to know
+        if known and self.prediction_type == "epsilon":
             return None
-        return to_yaml(self.architecture, self.prediction_type)
+        return to_yaml(self.architecture, self.prediction_type, clip=clip)
 
     def _build(self, component: str, make: Any, dtype: torch.dtype) -> Any:
         """The module without random numbers first, then the file's tensors as its parameters."""

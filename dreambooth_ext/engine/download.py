@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..files import free_bytes, human_size, replacing
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
+HUB_PAGE = re.compile(r"^https://huggingface\.co/([\w.-]+/[\w.-]+?)(?:/tree/main)?/?$")
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 CHUNK = 1 << 20  # bytes
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
@@ -24,8 +25,10 @@ def download(name: str, field: str) -> Path:
     """The local path of a model that is given by path, Hugging Face name or https link."""
     if not name.strip():
         raise UserError(field, "no model is chosen.", "Give a file, a diffusers folder, a Hugging Face name or a link.")
+    if page := HUB_PAGE.match(name):
+        return from_hub(page.group(1), field)
     if name.startswith(("http://", "https://")):
-        return from_link(name, field)
+        return from_link(name.replace("/blob/", "/resolve/") if "huggingface.co/" in name else name, field)
     path = Path(name).expanduser()
     if not path.exists() and HUB_NAME.match(name) and path.suffix.lower() not in (".safetensors", ".ckpt", ".pt"):
         return from_hub(name, field)
@@ -52,7 +55,7 @@ def from_hub(name: str, field: str) -> Path:
             f"{name} is neither a file or folder here nor a public model on Hugging Face.",
             "Check the spelling; for a model behind a login run `huggingface-cli login` first.",
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise UserError(
             field,
             f"{name} is not a file or folder here, and Hugging Face cannot be reached ({type(error).__name__}).",
@@ -65,6 +68,12 @@ def from_link(link: str, field: str) -> Path:
     request = urllib.request.Request(link, headers={"User-Agent": "dreambooth_ext"})
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
+            if answer.headers.get("Content-Type", "").startswith("text/html"):
+                raise UserError(
+                    field,
+                    f"{link} leads to a web page, not to a model file.",
+                    "Copy the link of the site's download button; where a login is asked for, download in the browser.",
+                )
             size = int(answer.headers.get("Content-Length") or 0)
             path = MODELS / name_of(link, answer.headers.get("Content-Disposition", ""))
             if path.is_file() and size in (0, path.stat().st_size):

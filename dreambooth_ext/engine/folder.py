@@ -34,7 +34,12 @@ class FolderSource:
         self._require_parts(family)
         self.architecture = self._architecture(family)
         self.prediction_type: str | None = self.architecture.scheduler["prediction_type"]
-        self.ties = ties(self.architecture)
+        try:
+            self.ties = ties(self.architecture)
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(
+                field, f"{self.name} is an unknown variant of {family.title} ({error!r}).", "Choose another base."
+            ) from error
         self.files = {name: self._weights(name) for name in family.components}
         self._require_complete()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import _codecs
+import builtins
 import collections
 import pickle
 import struct
-import tarfile
 import types
 import zipfile
 from pathlib import Path
@@ -32,6 +32,17 @@ STORAGES = {
     torch.int32: torch.IntStorage,
     torch.uint8: torch.ByteStorage,
 }  # those that the WebUI's scanner allows
+DAMAGED = (  # what unpickling a cut or altered file ends in
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    struct.error,
+)
 ALIGNMENT = 64  # bytes, of each tensor in the file, as torch has it, so that it can be used where it is mapped
 
 
@@ -70,6 +81,7 @@ class Forbidden(pickle.UnpicklingError):
 
 def allowed(module: str, name: str) -> Any:
     """The object a pickle may have under this name, or Forbidden."""
+    module = "builtins" if module == "__builtin__" else module  # Python 2's name, which torch's pickles use
     if module == "collections" and name in ("OrderedDict", "defaultdict", "Counter"):
         return getattr(collections, name)
     if module == "torch._utils" and name in (
@@ -94,8 +106,8 @@ def allowed(module: str, name: str) -> Any:
         return getattr(numpy, name)
     if (module, name) == ("_codecs", "encode"):
         return encode
-    if module in ("__builtin__", "builtins") and name in PLAIN:
-        return __builtins__[name] if isinstance(__builtins__, dict) else getattr(__builtins__, name)
+    if module == "builtins" and name in PLAIN:
+        return getattr(builtins, name)
     if module.split(".")[0] in BOOKKEEPING or (module, name) == ("typing", "Any"):
         return Inert
     raise Forbidden(f"{module}.{name}")
@@ -116,30 +128,83 @@ SAFE_PICKLE = types.SimpleNamespace(
 
 
 def load_pickle(path: Path, *, field: str = "base_model") -> Any:
-    """Unpickle, with tensors memory-mapped where the container allows (zip, not PyTorch's layout before 1.6).
+    """Unpickle, with tensors memory-mapped: they share the file, and are read when they are used.
 
     Raises UserError where the file is damaged, or names anything but tensors and plain values.
     """
     try:
         if zipfile.is_zipfile(path):
             return torch.load(str(path), map_location="cpu", mmap=True, weights_only=False, pickle_module=SAFE_PICKLE)
-        if tarfile.is_tarfile(path):
-            raise UserError(
-                field,
-                f"{path.name} is in the tar layout of PyTorch before 0.2.",
-                "Save it again with a newer PyTorch.",
-            )
-        return torch.load(str(path), map_location="cpu", weights_only=False, pickle_module=SAFE_PICKLE)
+        return load_legacy(path)
     except Forbidden as error:
         raise UserError(
             field,
             f"{path.name} wants to run {error}, which no model needs; the file may be malicious and was not loaded.",
             "Use the .safetensors version of this model, or another source.",
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        struct.error,
+    ) as error:
         raise UserError(
             field, f"{path.name} is damaged or not a PyTorch file ({short(error)}).", "Download or copy it again."
         ) from error
+
+
+class LegacyUnpickler(SafeUnpickler):
+    """Of PyTorch's layout before 1.6: five pickles, then each storage as a count and its numbers.
+
+    places: {key: where its numbers begin}, {} on the first pass, which only learns where that is.
+    """
+
+    def __init__(self, file: Any, path: Path, places: dict[str, int]):
+        super().__init__(file)
+        self.places = places
+        size = path.stat().st_size
+        self.mapped = torch.UntypedStorage.from_file(str(path), False, size) if places else None
+        self.types: dict[str, torch.dtype] = {}
+
+    def persistent_load(self, identifier: Any) -> torch.TypedStorage:
+        kind, storage, key, _, count, view = identifier
+        if kind != "storage":
+            raise pickle.UnpicklingError(f"unknown reference {kind!r}")
+        dtype = self.types[key] = getattr(storage, "_dtype", torch.uint8)
+        size = count * dtype.itemsize
+        if self.mapped is None:
+            numbers = torch.UntypedStorage(size, device="meta")
+        else:
+            begin = self.places[key] + (view[1] * dtype.itemsize if view else 0)
+            size = view[2] * dtype.itemsize if view else size
+            if begin + size > self.mapped.nbytes():
+                raise EOFError("the file is cut short")
+            numbers = self.mapped[begin : begin + size]
+        return torch.TypedStorage(wrap_storage=numbers, dtype=dtype, _internal=True)
+
+
+def load_legacy(path: Path) -> Any:
+    with path.open("rb") as file:
+        if SafeUnpickler(file).load() != torch.serialization.MAGIC_NUMBER:
+            raise pickle.UnpicklingError("no PyTorch file")
+        for _ in ("protocol", "machine"):
+            SafeUnpickler(file).load()
+        start = file.tell()
+        first = LegacyUnpickler(file, path, {})
+        content = first.load()
+        places = {}
+        for key in SafeUnpickler(file).load():
+            count = struct.unpack("<q", file.read(8))[0]
+            places[key] = file.tell()
+            file.seek(count * first.types[key].itemsize, 1)
+        if not places:
+            return content
+        file.seek(start)
+        return LegacyUnpickler(file, path, places).load()
 
 
 def short(error: Exception) -> str:

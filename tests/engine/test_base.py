@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import io
+from typing import ClassVar
+
 import pytest
 import torch
 
+from dreambooth_ext.engine import download
 from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.recognise import canonical_names
+from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
+from dreambooth_ext.errors import UserError
+from dreambooth_ext.files import write_json
 from tests import tiny
 
 
@@ -34,3 +42,320 @@ def test_text_goes_through_tokenizer_and_encoder(tmp_path):
     ids = tokenizer("a photo of a cat").input_ids
     assert ids == [49406, 320, 1125, 539, 320, 2368, 49407]
     assert encoder(torch.tensor([ids])).last_hidden_state.shape == (1, 7, 16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_file_becomes_what_is_asked_for(tmp_path, dtype):
+    base = open_base(tiny.single_file(tmp_path, dtype=dtype, sidecar=False))
+    state = tiny.models(tiny.architecture())["unet"].state_dict()
+    for asked in (torch.float32, dtype):
+        assert all(torch.equal(v, state[k].to(dtype).to(asked)) for k, v in base.unet(asked).state_dict().items())
+
+
+def test_loaded_parameters_do_not_share_the_file(tmp_path):
+    path = tiny.single_file(tmp_path)
+    before = path.read_bytes()
+    base = open_base(path)
+    for parameter in base.unet().parameters():
+        assert parameter.requires_grad and parameter.untyped_storage().nbytes() == parameter.numel() * 4
+        parameter.data.zero_()
+    assert path.read_bytes() == before
+    assert all(parameter.abs().sum() > 0 for name, parameter in base.unet().named_parameters() if "weight" in name)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2"])
+def test_inpainting(tmp_path, family):
+    for sidecar in (True, False):
+        base = open_base(tiny.single_file(tmp_path, family, inpainting=True, sidecar=sidecar, name=f"a{sidecar}"))
+        assert base.inpainting and base.prediction_type == "epsilon"
+        assert base.unet().conv_in.weight.shape[1] == 9
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_v_prediction_by_yaml(tmp_path, family):
+    base = open_base(tiny.single_file(tmp_path, family, prediction_type="v_prediction"))
+    assert base.prediction_type == base.scheduler_config["prediction_type"] == "v_prediction"
+    assert "v" in base.export_yaml()
+
+
+def test_v_prediction_by_marks_metadata_and_choice(tmp_path):
+    marked = tiny.single_file(tmp_path, "sdxl", prediction_type="v_prediction", sidecar=False)
+    assert open_base(marked).prediction_type == "v_prediction"
+    assert "VScaling" in open_base(marked).export_yaml()
+    for key, value in {"modelspec.prediction_type": "v", "modelspec.predict_key": "v"}.items():
+        said = tiny.single_file(tmp_path, "sd2", sidecar=False, metadata={key: value})
+        assert open_base(said).prediction_type == "v_prediction"
+        assert open_base(said, prediction_type="epsilon").prediction_type == "epsilon"
+
+
+def test_zero_terminal_snr_mark(tmp_path):
+    path = tiny.single_file(tmp_path, "sdxl", prediction_type="v_prediction", sidecar=False)
+    state = dict(open_tensors(path)) | {"ztsnr": torch.tensor([])}
+    save_tensors(state, tmp_path / "b.safetensors")
+    config = open_base(tmp_path / "b.safetensors").scheduler_config
+    assert config["rescale_betas_zero_snr"] and config["timestep_spacing"] == "trailing"
+
+
+def test_sd2_without_a_word_is_tried(tmp_path):
+    """As the WebUI: the output at the last timestep, less the input, is far below zero where v is predicted."""
+    path = tiny.single_file(tmp_path, "sd2", sidecar=False)
+    assert open_base(path).prediction_type == "epsilon"
+    state = {key: value.clone() for key, value in open_tensors(path).items()}
+    state["model.diffusion_model.out.2.bias"] -= 3
+    save_tensors(state, tmp_path / "v.safetensors")
+    base = open_base(tmp_path / "v.safetensors")
+    assert base.prediction_type == "v_prediction" and base.resolution == 768
+    assert base.unet().config.upcast_attention
+
+
+def test_averaged_copies_are_not_what_is_trained_nor_carried_over(tmp_path):
+    plain = open_base(tiny.single_file(tmp_path, name="plain"))
+    averaged = open_base(tiny.single_file(tmp_path, name="ema", ema=True, container=".ckpt"))
+    assert not any(key.startswith("model_ema") for key in averaged.extras())
+    assert averaged.extras().keys() == plain.extras().keys()
+    for one, other in zip(plain.unet().parameters(), averaged.unet().parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_components_and_extras_make_the_whole_file_again(tmp_path, family):
+    path = tiny.single_file(tmp_path, family, dtype=torch.float16)
+    base = open_base(path)
+    parts = {}
+    for component in base.family.components:
+        parts |= base.ldm_tensors(component)
+    save_tensors(parts | base.extras(), tmp_path / "again.safetensors", base.metadata)
+    one, other = open_tensors(path), open_tensors(tmp_path / "again.safetensors")
+    assert one.entries == other.entries and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_text_encoder_in_the_old_layout(tmp_path):
+    path = tiny.single_file(tmp_path, sidecar=False)
+    state = {key.replace(".text_model.", "."): value for key, value in open_tensors(path).items()}
+    save_tensors(state, tmp_path / "old.ckpt")
+    torch.save(state, tmp_path / "bare.ckpt", _use_new_zipfile_serialization=False)
+    expected = open_base(path).text_encoders()[0].state_dict()
+    for name in ("old.ckpt", "bare.ckpt"):
+        found = open_base(tmp_path / name).text_encoders()[0].state_dict()
+        assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+def test_sd2_turbo_layout(tmp_path):
+    state = tiny.ldm_state("sd2")
+    wide = {key: value for key, value in state.items() if key.startswith("cond_stage_model.")}
+    shapes = {key: tuple(value.shape) for key, value in state.items() if key not in wide}
+    shapes |= {key.replace("cond_stage_model.", "conditioner.embedders.0."): (1024,) for key in wide}
+    assert set(canonical_names(shapes)) == set(state)
+
+
+@pytest.mark.parametrize("variant", ["", "fp16"])
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_diffusers_folder(tmp_path, family, variant):
+    base = open_base(tiny.diffusers_folder(tmp_path, family, variant=variant))
+    assert base.family.name == family and base.extras() == {}
+    single = open_base(tiny.single_file(tmp_path, family))
+    assert base.parameter_counts() == single.parameter_counts()
+    for component in base.family.components:
+        one, other = base.ldm_tensors(component), single.ldm_tensors(component)
+        assert {k: (t.shape, t.dtype) for k, t in one.items()} == {k: (t.shape, t.dtype) for k, t in other.items()}
+        assert all(torch.equal(one[key].load(), other[key].load()) for key in one)
+    assert torch.equal(base.unet().conv_in.weight, single.unet().conv_in.weight)
+    assert len(base.text_encoders()) == len(base.tokenizers()) == len(base.family.text_slots)
+
+
+def test_diffusers_folder_with_shards_and_old_attention_names(tmp_path):
+    folder = tiny.diffusers_folder(tmp_path)
+    expected = open_base(folder).unet().state_dict(), open_base(folder).vae().state_dict()
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    state = dict(open_tensors(file).items())
+    halves = {f"part-{i}.safetensors": dict(list(state.items())[i::2]) for i in range(2)}
+    for name, half in halves.items():
+        save_tensors({key: value.clone() for key, value in half.items()}, file.with_name(name))
+    weight_map = {key: name for name, half in halves.items() for key in half}
+    write_json(file.with_name(file.name + ".index.json"), {"weight_map": weight_map})
+    file.unlink()
+    vae = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    state = {}
+    for key, value in open_tensors(vae).items():
+        for old, new in {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}.items():
+            key = key.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
+        state[key] = value.clone()
+    torch.save(state, vae.with_suffix(".bin"))
+    vae.unlink()
+    base = open_base(folder)
+    for found, wanted in zip((base.unet().state_dict(), base.vae().state_dict()), expected, strict=True):
+        assert all(torch.equal(found[key], value) for key, value in wanted.items())
+
+
+# What is refused, each with its reason
+
+
+def refusal(path) -> str:
+    with pytest.raises(UserError) as caught:
+        open_base(path)
+    problem = caught.value.problem
+    assert problem.field == "base_model" and problem.message and problem.remedy
+    return str(problem)
+
+
+def put(path, content):
+    if isinstance(content, dict):
+        save_tensors(content, path)
+    else:
+        path.write_bytes(content)
+    return path
+
+
+T = torch.ones(2, 2)
+VAE_KEYS = {"encoder.conv_in.weight": T, "decoder.conv_in.weight": T, "quant_conv.weight": T}
+OTHERS = {
+    "LoRA": {"lora_unet_down_blocks_0.lora_down.weight": T, "lora_unet_down_blocks_0.lora_up.weight": T},
+    "a LoRA": {"unet.down_blocks.0.attn1.to_q.lora_A.weight": T},
+    "autoencoder (VAE) alone": VAE_KEYS,
+    "VAE) alone": {f"first_stage_model.{key}": value for key, value in VAE_KEYS.items()},
+    "textual-inversion embedding": {"emb_params": T},
+    "embedding": {"clip_l": T, "clip_g": T},
+    "ControlNet": {"control_model.input_hint_block.0.weight": T},
+    "Flux": {"double_blocks.0.img_attn.qkv.weight": T},
+    "Stable Diffusion 3": {"model.diffusion_model.joint_blocks.0.x_block.weight": T},
+    "part of a diffusers folder": {"down_blocks.0.resnets.0.conv1.weight": T},
+    "text encoder alone": {"text_model.embeddings.token_embedding.weight": T},
+    "another kind of model": {"body.0.rdb1.conv1.weight": T},
+    "SDXL refiner": {"conditioner.embedders.0.model.ln_final.weight": T},
+    "unknown kind": {"model.diffusion_model.patch.weight": T},
+    "quantised GGUF": b"GGUF" + bytes(range(200)),
+    "is empty": b"",
+    "web page": b"<!DOCTYPE html><html><body>Log in</body></html>",
+    "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+    "text file": "Это не модель\n".encode() + b"plain words, many of them",
+    "neither a .safetensors nor": b"\x01\x02\x03\x00" * 100,
+}
+
+
+@pytest.mark.parametrize("reason", OTHERS)
+def test_refuses_what_is_no_checkpoint(tmp_path, reason):
+    assert reason in refusal(put(tmp_path / "model.safetensors", OTHERS[reason]))
+
+
+@pytest.mark.parametrize(
+    ("reason", "content"),
+    [
+        ("embedding", {"string_to_param": {"*": T}, "name": "x"}),
+        ("hypernetwork", {768: ({"linear.0.weight": T}, {}), "layer_structure": [1, 2, 1]}),
+        ("instead of named tensors", [T]),
+        ("holds no tensors", {"a": 1}),
+    ],
+)
+def test_refuses_pickles_that_are_no_checkpoint(tmp_path, reason, content):
+    torch.save(content, tmp_path / "model.pt")
+    assert reason in refusal(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("container", [".safetensors", ".ckpt"])
+@pytest.mark.parametrize("keep", [0.00001, 0.5, 0.999])
+def test_refuses_a_file_that_is_cut_short(tmp_path, container, keep):
+    path = tiny.single_file(tmp_path, container=container)
+    path.write_bytes(path.read_bytes()[: max(20, int(path.stat().st_size * keep))])
+    assert "cut short" in refusal(path)
+
+
+def test_refuses_a_damaged_header(tmp_path):
+    path = tiny.single_file(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[8:200] = b"{" + b"x" * 191
+    path.write_bytes(content)
+    assert "table of contents" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "reason"),
+    [
+        ("first_stage_model.", "no autoencoder"),
+        ("cond_stage_model.", "no text encoder"),
+        ("model.diffusion_model.output_blocks.1", "lacks"),
+        ("model.diffusion_model.middle_block.1.", "pruned"),
+        ("first_stage_model.quant_conv.bias", "lacks 1 of"),
+    ],
+)
+def test_refuses_an_incomplete_checkpoint(tmp_path, prefix, reason):
+    state = {key: value for key, value in tiny.ldm_state().items() if not key.startswith(prefix)}
+    save_tensors(state, tmp_path / "a.safetensors")
+    assert reason in refusal(tmp_path / "a.safetensors")
+
+
+def test_refuses_channels_of_other_tasks(tmp_path):
+    state = tiny.ldm_state()
+    state["model.diffusion_model.input_blocks.0.0.weight"] = torch.ones(32, 8, 3, 3)
+    save_tensors(state, tmp_path / "a.safetensors")
+    assert "pix2pix" in refusal(tmp_path / "a.safetensors")
+
+
+def test_refuses_missing_paths_and_odd_folders(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "no.safetensors")
+    assert "no model is chosen" in refusal(" ")
+    assert "model_index.json" in refusal(tmp_path)
+    path = tiny.single_file(tmp_path)
+    assert path.name in refusal(tmp_path)
+    folder = tiny.diffusers_folder(tmp_path)
+    (folder / "vae" / "config.json").rename(folder / "vae" / "x.json")
+    assert "vae/config.json" in refusal(folder)
+    (folder / "vae" / "x.json").rename(folder / "vae" / "config.json")
+    (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
+    assert "no weights" in refusal(folder)
+    (folder / "vae").rename(folder / "other")
+    assert "lacks its vae folder" in refusal(folder)
+    (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}', encoding="utf-8")
+    assert "FluxPipeline" in refusal(folder)
+    (folder / "model_index.json").write_text("{", encoding="utf-8")
+    assert "damaged" in refusal(folder)
+
+
+def test_a_name_without_network(monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("offline")
+
+    monkeypatch.setattr(download, "snapshot_download", unreachable)
+    assert "cannot be reached" in refusal("owner/model")
+    monkeypatch.setattr(download.urllib.request, "urlopen", unreachable)
+    assert "cannot be reached" in refusal("https://example.com/model.safetensors")
+
+
+def test_a_link_is_downloaded_once(tmp_path, monkeypatch):
+    content = tiny.single_file(tmp_path, sidecar=False).read_bytes()
+
+    class Answer(io.BytesIO):
+        headers: ClassVar = {
+            "Content-Type": "application/octet-stream",
+            "Content-Length": str(len(content)),
+            "Content-Disposition": 'attachment; filename="../My model.safetensors"',
+        }
+
+    monkeypatch.setattr(download, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *a, **k: Answer(content[:-100]))
+    assert "broke off" in refusal("https://example.com/download/1")
+    assert not list((tmp_path / "models").iterdir())
+    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *a, **k: Answer(content))
+    base = open_base("https://example.com/download/1")
+    assert base.path.parent == tmp_path / "models" and base.path.name.endswith("My model.safetensors")
+    assert open_base("https://example.com/download/1").path == base.path
+
+
+def test_hub_pages_and_web_pages(tmp_path, monkeypatch):
+    folder = tiny.diffusers_folder(tmp_path)
+    asked = []
+    monkeypatch.setattr(download, "snapshot_download", lambda name, **options: asked.append(name) or str(folder))
+    assert open_base("https://huggingface.co/owner/model").family.name == "sd1"
+    assert open_base("owner/model").family.name == "sd1" and asked == ["owner/model"] * 2
+
+    class Page(io.BytesIO):
+        headers: ClassVar = {"Content-Type": "text/html; charset=utf-8"}
+
+    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *a, **k: Page(b"<html>"))
+    assert "leads to a web page" in refusal("https://example.com/models/1")
+
+
+def test_an_unusual_sd1_without_yaml_needs_a_clip_folder(tmp_path):
+    assert open_base(tiny.diffusers_folder(tmp_path)).needs_clip_folder
+    assert "version: some/clip" in open_base(tiny.diffusers_folder(tmp_path)).export_yaml(clip="some/clip")
+    assert not open_base(tiny.single_file(tmp_path)).needs_clip_folder
+    assert not open_base(tiny.single_file(tmp_path, "sdxl", sidecar=False)).needs_clip_folder
