@@ -1,0 +1,107 @@
+"""The verb `convert`: a model from one form into another, checkpoint or diffusers folder, in any precision."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from ..conversion import SINGLE_FILES
+from ..errors import UserError
+from ..files import free_bytes, human_size, replacing, write_json, write_text
+from .base import Base, open_base
+from .export import PRECISIONS, configuration, marks, unchanged, write_verified
+from .metadata import HASH_KEY, HASH_TO_COME
+
+PIPELINES = {"sd1": "StableDiffusion", "sd2": "StableDiffusion", "sdxl": "StableDiffusionXL"}
+
+
+def run(arguments: argparse.Namespace) -> Path:
+    """Convert as the command line asks (`conversion.add_arguments`); returns the path that was written."""
+    target = Path(arguments.target)
+    to_file = target.suffix.lower() in SINGLE_FILES
+    yaml = target.with_suffix(".yaml")
+    for path in (target, yaml) if to_file else (target,):
+        if path.exists() and not arguments.overwrite:
+            raise UserError("DST", f"{path} is already there.", "Choose another name, or add --overwrite.")
+    if target.exists() and target.is_dir() == to_file:
+        what = "a folder" if to_file else "a file"
+        raise UserError("DST", f"{target} is {what}.", "Name a .safetensors or .ckpt file, or a folder.")
+    if target.is_dir() and any(target.iterdir()) and not (target / "model_index.json").is_file():
+        raise UserError("DST", f"{target} holds something else than a model.", "Name a new folder.")
+    base = open_base(arguments.source, field="SRC")
+    dtype = PRECISIONS.get(arguments.precision)
+    if to_file:
+        to_single_file(base, target, dtype, arguments.precision)
+    else:
+        to_folder(base, target, dtype)
+    return target
+
+
+def to_single_file(base: Base, target: Path, dtype: torch.dtype | None, precision: str) -> None:
+    """Every tensor of the model under single-file keys, and the yaml where the WebUI needs one."""
+    metadata = dict(base.metadata)
+    if HASH_KEY in metadata:
+        metadata[HASH_KEY] = HASH_TO_COME
+    yaml = configuration(base, target)
+    with replacing(target) as temporary:
+        state = {**marks(base, zero_terminal_snr=False), **unchanged(base, dtype)}
+        write_verified(state, temporary, metadata, precision)
+        base.close()  # Windows cannot replace a file that is mapped
+        if yaml is None:
+            target.with_suffix(".yaml").unlink(missing_ok=True)
+        else:
+            write_text(target.with_suffix(".yaml"), yaml)
+
+
+def to_folder(base: Base, target: Path, dtype: torch.dtype | None) -> None:
+    """A diffusers pipeline, part by part, so that only one is in memory."""
+    parts = base.family.components
+    stored = {name: next(iter(base.ldm_tensors(name).values())).dtype for name in parts}
+    dtypes = {name: dtype or stored[name] for name in parts}
+    counts = base.parameter_counts()
+    needed = sum(counts.values()) * max(d.itemsize for d in dtypes.values())
+    if free_bytes(target) < needed:
+        raise UserError(
+            "DST", f"The model needs {human_size(needed)} and the disk has {human_size(free_bytes(target))} free."
+        )
+    index: dict[str, Any] = {
+        "_class_name": PIPELINES[base.family.name] + ("InpaintPipeline" if base.inpainting else "Pipeline"),
+        "_diffusers_version": diffusers.__version__,
+        "scheduler": ["diffusers", "DDIMScheduler"],
+    }
+    if base.family.name == "sdxl":
+        index["force_zeros_for_empty_prompt"] = True
+    else:
+        index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
+    with replacing(target) as temporary:
+        index["unet"] = save_part(base.unet(dtypes["unet"]), temporary / "unet")
+        index["vae"] = save_part(base.vae(dtypes["vae"]), temporary / "vae")
+        names = parts[2:]
+        for name, encoder, tokenizer in zip(
+            names, base.text_encoders(dtypes[names[-1]]), base.tokenizers(), strict=True
+        ):
+            index[name] = save_part(encoder, temporary / name)
+            folder = name.replace("text_encoder", "tokenizer")
+            tokenizer.save_pretrained(temporary / folder)
+            index[folder] = ["transformers", "CLIPTokenizer"]
+        scheduler = {**base.scheduler_config, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+        diffusers.DDIMScheduler.from_config(scheduler).save_pretrained(temporary / "scheduler")
+        write_json(temporary / "model_index.json", index)
+        base.close()
+
+
+def save_part(module: torch.nn.Module, folder: Path) -> list[str]:
+    """Write a part; returns its library and class, as model_index.json names them."""
+    for key, tensor in module.state_dict().items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(
+                "precision",
+                f"{key} of the {folder.name} holds numbers that do not fit, or that were invalid before.",
+                "Choose bf16 or fp32.",
+            )
+    module.save_pretrained(folder)
+    return ["transformers" if folder.name.startswith("text") else "diffusers", type(module).__name__]

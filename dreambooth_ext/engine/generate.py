@@ -1,0 +1,83 @@
+"""The verb `generate`: pictures from a model file, each with the text that the WebUI reads its settings from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image, PngImagePlugin
+
+from .. import generation
+from ..errors import UserError
+from ..files import replacing
+from ..terminal import Progress
+from .base import Base, open_base
+from .export import sha256_of
+from .sampling import Painter
+from .text import TextStack
+
+
+def run(arguments: argparse.Namespace) -> list[Path]:
+    """Draw what the command line asks for (`generation.add_arguments`); returns the pictures' paths.
+
+    Raises UserError for a value out of range, a model that cannot be opened, and a device that is not there.
+    """
+    for problem in generation.problems(arguments):
+        raise UserError(problem.field, problem.message, problem.remedy)
+    device = pick_device(arguments.device)
+    base = open_base(arguments.model, field="model")
+    out = Path(arguments.out)
+    painter = load_painter(base, device, arguments.clip_skip)
+    width, height = arguments.width or base.resolution, arguments.height or base.resolution
+    digest = sha256_of(base.path)[:10] if base.path.is_file() else None
+    seeds = [arguments.seed + index for index in range(arguments.num_images)]
+    common = {"steps": arguments.steps, "sampler": arguments.sampler, "cfg_scale": arguments.cfg_scale}
+    common |= {"negative_prompt": arguments.negative_prompt, "width": width, "height": height}
+    about = {"model": base.name, "model_hash": digest, "clip_skip": arguments.clip_skip}
+    written: list[Path] = []
+    with Progress(len(seeds) * len(arguments.prompt), "Drawing") as progress:
+        for index, prompt in enumerate(arguments.prompt):
+            for batch in batches(seeds, arguments.batch_size):
+                pictures = painter.paint(prompt, seeds=batch, **common)
+                for seed, picture in zip(batch, pictures, strict=True):
+                    path = out / f"{index}_{seed}.png"
+                    save_png(picture, path, generation.infotext(prompt=prompt, seed=seed, **common, **about))
+                    written.append(path)
+                    progress.update(len(written), path.name)
+    return written
+
+
+def load_painter(base: Base, device: torch.device, clip_skip: int | None = None) -> Painter:
+    """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32."""
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    text = TextStack(base.tokenizers(), base.text_encoders(), clip_skip=clip_skip).to(device)
+    return Painter(base.unet(dtype).to(device), base.vae().to(device), text, base.scheduler_config)
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" is the first NVIDIA card, else Apple's, else the CPU."""
+    if name == "auto":
+        has_mps = torch.backends.mps.is_available()
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise UserError("device", f"{name} cannot be used: {reason}", "Use auto or cpu.") from error
+    return device
+
+
+def batches(seeds: list[int], size: int) -> Iterator[list[int]]:
+    for start in range(0, len(seeds), size):
+        yield seeds[start : start + size]
+
+
+def save_png(picture: Image.Image, path: Path, parameters: str) -> None:
+    """A PNG with the WebUI's text chunk, whole or not at all."""
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", parameters)
+    with replacing(path) as temporary:
+        picture.save(temporary, pnginfo=info)

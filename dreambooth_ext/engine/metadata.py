@@ -1,0 +1,109 @@
+"""What a model file says about itself: modelspec.* for shops and WebUIs, ss_* as kohya's tools do, our own settings."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..config import SETTINGS, RunConfig
+from .base import Base
+
+SETTINGS_KEY = "dreambooth_ext.settings"  # the run's settings as JSON
+HASH_KEY = "modelspec.hash_sha256"
+HASH_TO_COME = "0x" + "0" * 64  # patched into the header once the numbers are written and hashed
+IMPLEMENTATIONS = {"sd1": "https://github.com/CompVis/stable-diffusion"}
+SGM = "https://github.com/Stability-AI/generative-models"
+STABILITY = "https://github.com/Stability-AI/stablediffusion"
+
+
+def modelspec(base: Base, *, title: str, resolution: int, date: float | None = None, **more: str) -> dict[str, str]:
+    """sai_model_spec 1.0.0. date: seconds since 1970; more: description, trigger_phrase, ... where there is one."""
+    family, variant = base.family.name, ""
+    if family == "sd2" and base.prediction_type == "v_prediction":
+        variant = "-768-v"
+    elif family == "sd2":
+        variant = "-512"
+    if base.inpainting:
+        variant += "/inpainting"
+    implementation = {"sd1": IMPLEMENTATIONS["sd1"], "sd2": STABILITY, "sdxl": SGM}[family]
+    fields = {
+        "sai_model_spec": "1.0.0",
+        "architecture": base.family.modelspec + variant,
+        "implementation": implementation,
+        "title": title,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(date)),
+        "resolution": f"{resolution}x{resolution}",
+        "prediction_type": "v" if base.prediction_type == "v_prediction" else "epsilon",
+        "hash_sha256": HASH_TO_COME,
+        **{key: value for key, value in more.items() if value},
+    }
+    return {f"modelspec.{key}": value for key, value in fields.items()}
+
+
+def training_metadata(
+    config: RunConfig,
+    base: Base,
+    *,
+    steps: int,
+    started_at: float,
+    num_train_images: int,
+    num_reg_images: int = 0,
+    num_epochs: int = 0,
+) -> dict[str, str]:
+    """ss_* and the run's settings, all as strings, as safetensors wants them. started_at: seconds since 1970."""
+    v2, v = base.family.name == "sd2", base.prediction_type == "v_prediction"
+    versions = {"sd1": "sd_v1", "sd2": "sd_v2_768_v" if v else "sd_v2", "sdxl": "sdxl_base_v1-0"}
+    values: dict[str, Any] = {
+        "output_name": config.name,
+        "sd_model_name": base.path.name,
+        "base_model_version": versions[base.family.name],
+        "v2": v2,
+        "training_started_at": started_at,
+        "training_finished_at": time.time(),
+        "learning_rate": config.learning_rate,
+        "unet_lr": config.learning_rate,
+        "text_encoder_lr": config.text_encoder_lr,
+        "lr_scheduler": config.lr_scheduler,
+        "lr_warmup_steps": config.lr_warmup_steps,
+        "optimizer": config.optimizer,
+        "num_train_images": num_train_images,
+        "num_reg_images": num_reg_images,
+        "num_epochs": num_epochs,
+        "steps": steps,
+        "max_train_steps": config.max_train_steps,
+        "batch_size_per_device": config.train_batch_size,
+        "gradient_accumulation_steps": config.gradient_accumulation_steps,
+        "gradient_checkpointing": config.gradient_checkpointing,
+        "mixed_precision": config.mixed_precision,
+        "full_fp16": False,
+        "clip_skip": config.clip_skip,
+        "max_token_length": config.max_token_length,
+        "resolution": f"({config.resolution}, {config.resolution})",
+        "enable_bucket": config.enable_bucket,
+        "cache_latents": config.cache_latents,
+        "noise_offset": config.offset_noise,
+        "min_snr_gamma": config.snr_gamma,
+        "prior_loss_weight": config.prior_loss_weight,
+        "seed": config.seed,
+        "training_comment": f"dreambooth_ext {__version__}, {config.method}",
+    }
+    found = {f"ss_{key}": str(value) for key, value in values.items()}
+    return {**found, SETTINGS_KEY: json.dumps(shareable(config.as_dict()), ensure_ascii=False)}
+
+
+def shareable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the folders of the machine they were used on: models are shared."""
+    names_only = {name for name, about in SETTINGS.items() if about.kind == "path"}
+
+    def cleaned(key: str, value: Any) -> Any:
+        if isinstance(value, str) and (key in names_only or key.endswith("_dir")):
+            return Path(value.replace("\\", "/")).name
+        if isinstance(value, list):
+            return [{k: cleaned(k, v) for k, v in item.items()} if isinstance(item, dict) else item for item in value]
+        return value
+
+    return {key: cleaned(key, value) for key, value in settings.items()}

@@ -1,0 +1,99 @@
+"""The verb `convert`, from and to every form."""
+
+from __future__ import annotations
+
+import argparse
+
+import diffusers
+import pytest
+import torch
+
+from dreambooth_ext.conversion import add_arguments
+from dreambooth_ext.engine import convert_command
+from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.tensorfile import open_tensors
+from dreambooth_ext.errors import UserError
+from tests import tiny
+
+
+def convert(source, target, *extra: str):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return convert_command.run(parser.parse_args([str(source), str(target), *extra]))
+
+
+def weights(path) -> dict[str, torch.Tensor]:
+    base = open_base(path)
+    parts = {"unet": base.unet(), "vae": base.vae()}
+    parts |= dict(zip(base.family.components[2:], base.text_encoders(), strict=True))
+    return {f"{name}.{key}": value for name, part in parts.items() for key, value in part.state_dict().items()}
+
+
+def same(one: dict, other: dict) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+def test_round_trips_are_exact(tmp_path, family):
+    source = tiny.single_file(tmp_path, family, dtype=torch.float16)
+    pickled = convert(source, tmp_path / "a" / "m.ckpt")
+    original, there = open_tensors(source), open_tensors(pickled)
+    assert set(original) == set(there) and all(torch.equal(original[key], there[key]) for key in original)
+    folder = convert(pickled, tmp_path / "папка")
+    back = convert(folder, tmp_path / "b" / "m.safetensors")
+    assert same(weights(source), weights(folder)) and same(weights(source), weights(back))
+    assert open_tensors(back)["model.diffusion_model.out.2.bias"].dtype == torch.float16
+    assert (open_base(back).sidecar_yaml is None) is False  # unusual sizes need one
+
+
+@pytest.mark.parametrize("family, pipeline", [
+    ("sd1", diffusers.StableDiffusionPipeline),
+    ("sdxl", diffusers.StableDiffusionXLPipeline),
+])  # fmt: skip
+def test_diffusers_opens_the_folder(tmp_path, family, pipeline):
+    folder = convert(tiny.single_file(tmp_path, family), tmp_path / "folder")
+    loaded = pipeline.from_pretrained(folder)
+    assert torch.equal(loaded.unet.conv_in.weight, open_base(folder).unet().conv_in.weight)
+    assert loaded.tokenizer("a cat").input_ids == [49406, 320, 2368, 49407]
+
+
+def test_precision_changes_weights_and_not_schedules(tmp_path):
+    target = convert(tiny.single_file(tmp_path, ema=True), tmp_path / "half.safetensors", "--precision", "bf16")
+    found = open_tensors(target)
+    assert found["first_stage_model.quant_conv.bias"].dtype == torch.bfloat16
+    assert found["alphas_cumprod"].dtype == torch.float32
+    assert not any(key.startswith("model_ema.") for key in found)
+
+
+def test_numbers_that_do_not_fit_are_refused(tmp_path):
+    source = tiny.single_file(tmp_path)
+    state = dict(open_tensors(source))
+    state["model.diffusion_model.out.2.bias"] = state["model.diffusion_model.out.2.bias"].clone().fill_(1e6)
+    tiny.save_tensors(state, source)
+    for target in ("x.safetensors", "folder"):
+        with pytest.raises(UserError, match="bf16 or fp32"):
+            convert(source, tmp_path / target, "--precision", "fp16")
+        assert not (tmp_path / target).exists()
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    source = tiny.single_file(tmp_path)
+    target = tmp_path / "m.safetensors"
+    target.with_suffix(".yaml").write_text("old", encoding="utf-8")
+    with pytest.raises(UserError, match="--overwrite"):
+        convert(source, target)
+    convert(source, target, "--overwrite")
+    with pytest.raises(UserError, match="--overwrite"):
+        convert(source, target)
+    convert(target, target, "--overwrite", "--precision", "fp16")  # onto itself
+    assert open_tensors(target)["model.diffusion_model.out.2.bias"].dtype == torch.float16
+
+
+def test_a_folder_that_is_no_model_is_never_replaced(tmp_path):
+    source = tiny.single_file(tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(UserError, match="something else"):
+        convert(source, home, "--overwrite")
+    assert (home / "thesis.txt").exists()
