@@ -264,7 +264,7 @@ class Build:
                 f"The log is {environment.log}.",
             )
         record["base_python"] = str(found.base)
-        record |= environment.findings(found, self.install_errors)
+        record |= environment.findings(found, {row.name for row in rows}, self.install_errors)
         record["torch_stamp"] = torch_stamp(found.torch["folder"])
         write_json(environment.marker, record)
         self.progress(1.0, "the trainer's environment is ready")

@@ -105,6 +105,9 @@ class Environment:
             return "outdated", "The Python that it was made with has been replaced."
         if record["torch_stamp"] != torch_stamp(record["torch"]["folder"]):
             return "outdated", f"The torch in {record['torch']['folder']} has changed or is gone."
+        gone = [name for name, place in record["places"].items() if not os.path.exists(place)]
+        if gone:  # an overlay shares what the host has in the right version, until the host changes it
+            return "outdated", f"These packages have changed or are gone: {', '.join(gone)}."
         if record["lock"] != lock_hash(self.recipe.lock):
             return "outdated", "The list of its packages has changed."
         return "ready", ""
@@ -129,7 +132,7 @@ class Environment:
         faults = self.faults(found, [Row(*pair) for pair in record["expected"].items()], record["kind"])
         if faults:
             raise UserError("environment", "The trainer's environment is damaged: " + "; ".join(faults), REPAIR)
-        record |= self.findings(found, {})
+        record |= self.findings(found, set(record["expected"]), {})
         write_json(self.marker, record)
         return self.status()
 
@@ -151,7 +154,7 @@ class Environment:
                 faults.append(f"a second torch in {own} ({', '.join(strangers)})")
         return faults
 
-    def findings(self, found: Interpreter, install_errors: Mapping[str, str]) -> dict[str, Any]:
+    def findings(self, found: Interpreter, expected: set[str], install_errors: Mapping[str, str]) -> dict[str, Any]:
         """The marker's entries that come from trying it out."""
         optional = {}
         for package, name in self.recipe.optional.items():
@@ -164,7 +167,8 @@ class Environment:
                 reason = f"{found.packages[package]}, which this torch needs, works on NVIDIA cards only" if old else ""
             if reason:
                 optional[package] = reason
-        return {"torch": found.torch, "packages": found.packages, "optional": optional}
+        places = {name: place for name, place in found.places.items() if name in expected and place}
+        return {"torch": found.torch, "packages": found.packages, "places": places, "optional": optional}
 
     # --- making ---
 
@@ -192,7 +196,7 @@ class Environment:
         return self.build(progress, wheels, renew=True)
 
     def add(self, lock: Path, progress: Progress = silent, wheels: Path | None = None) -> None:
-        """Install the packages of a further lock (the tests' own) into a ready environment; at once if they are there."""
+        """Install the packages of a further lock (the tests') into a ready environment; at once if they are there."""
         if self.record().get("extras", {}).get(lock.parent.name) == lock_hash(lock):
             return
         with self.only_builder(progress) as (descriptor, _):

@@ -36,6 +36,7 @@ class Interpreter:
     sites: list[str]
     modules: list[str]
     packages: dict[str, str]
+    places: dict[str, str]  # of the packages' metadata: the folder's name holds the version
     torch: dict[str, str]  # version, folder, device; or error; empty without torch
     torch_requires: list[str]
     imports: dict[str, str]
@@ -73,7 +74,8 @@ def probe(command: list[str], what: str = "facts", names: tuple[str, ...] = (), 
     except (OSError, ValueError, IndexError) as error:
         detail = str(error) if isinstance(error, OSError) else done.stderr.strip()[-500:]
         raise UserError("environment", f"{command[0]} does not run: {detail}", "Name a working Python.") from error
-    known = {key: answer[key] for key in ("prefix", "sites", "modules", "packages", "torch", "torch_requires")}
+    keys = ("prefix", "sites", "modules", "packages", "places", "torch", "torch_requires")
+    known = {key: answer[key] for key in keys}
     return Interpreter(
         path=Path(command[0]),
         base=Path(answer["base"]),

@@ -20,25 +20,30 @@ def facts(with_torch: bool) -> dict:
         "prefix": sys.prefix,
         "sites": [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")],
         "modules": [name for name in ("venv", "ensurepip", "pip", "torch") if importlib.util.find_spec(name)],
-        "packages": installed(),
+        "packages": {},
+        "places": {},
         "torch": {},
         "torch_requires": [],
     }
+    for name, version, place in installed():
+        if name not in answer["packages"]:  # the first on the path is the one that is imported
+            answer["packages"][name] = version
+            answer["places"][name] = place
     if with_torch and "torch" in answer["modules"]:
         answer["torch"] = torch_facts()
         answer["torch_requires"] = requires("torch")
     return answer
 
 
-def installed() -> dict:
+def installed():
+    """(normalised name, version, its metadata's folder) of each package; a damaged one has no name or version."""
     from importlib import metadata
 
-    packages = {}
     for distribution in metadata.distributions():
         name = distribution.metadata["Name"] if distribution.metadata else None
-        if name and distribution.version:  # a damaged installation has neither
-            packages.setdefault(name.lower().replace("_", "-").replace(".", "-"), distribution.version)
-    return packages
+        if name and distribution.version:
+            place = str(getattr(distribution, "_path", ""))
+            yield name.lower().replace("_", "-").replace(".", "-"), distribution.version, place
 
 
 def requires(name: str) -> list:

@@ -1,0 +1,53 @@
+"""The import rule: host -> shared <- engine; host and shared need nothing but Python, the engine never sees a host."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "dreambooth_ext"
+HOSTS_ONLY = {"gradio", "fastapi", "starlette", "modules", "modules_forge"}
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
+
+
+def imports(file: str) -> Iterator[str]:
+    """Every module that `file` imports, anywhere in it, by its absolute name."""
+    package = ["dreambooth_ext", *file.split("/")[:-1]]
+    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"), file, feature_version=(3, 10))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join(above + ([node.module] if node.module else []))
+            yield from (f"{base}.{name.name}" for name in node.names)
+
+
+def wing(file: str) -> str:
+    return file.split("/")[0] if "/" in file else "shared"
+
+
+def enters(module: str, name: str) -> bool:
+    return (module + ".").startswith(f"dreambooth_ext.{name}.")
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if wing(file) in ("shared", "host")])
+def test_host_and_shared_need_nothing_but_python(file):
+    for module in imports(file):
+        root = module.split(".")[0]
+        assert root == "dreambooth_ext" or root in sys.stdlib_module_names, f"{file} imports {module}"
+        assert not enters(module, "engine"), f"{file} imports {module}"
+        # the command line is the door to both: it builds the environment and starts the engine as a program in it
+        if wing(file) == "shared" and file != "__main__.py":
+            assert not enters(module, "host"), f"{file} imports {module}"
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if wing(file) not in ("shared", "host")])
+def test_the_engine_sees_no_host(file):
+    for module in imports(file):
+        assert module.split(".")[0] not in HOSTS_ONLY, f"{file} imports {module}"
+        assert not enters(module, "host"), f"{file} imports {module}"
