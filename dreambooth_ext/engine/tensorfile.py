@@ -33,6 +33,7 @@ SAFETENSORS = {
     "F8_E5M2": torch.float8_e5m2,
 }
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
+MAPPED_AT_MOST = 512 * 2**20  # bytes; touched pages count as this process's memory until the mapping is let go
 AGAIN = "Download or copy it again."
 
 
@@ -47,6 +48,7 @@ class TensorFile(Mapping[str, Tensor]):
         self.path, self.field = path, field
         self.metadata: dict[str, str] = {}
         self._open: Any = None
+        self._mapped = 0  # bytes that were touched since the file was opened
         self.pickled = container(path, field) == "pickle"
         if self.pickled:
             self.entries = {key: (tuple(t.shape), t.dtype) for key, t in self._tensors().items()}
@@ -85,7 +87,10 @@ class TensorFile(Mapping[str, Tensor]):
         return self._open
 
     def __getitem__(self, key: str) -> Tensor:
-        self.entries[key]  # KeyError as a mapping's
+        shape, dtype = self.entries[key]
+        self._mapped += torch.Size(shape).numel() * dtype.itemsize
+        if self._mapped > MAPPED_AT_MOST:
+            self.close()
         return self._tensors()[key] if self.pickled else self._tensors().get_tensor(key)
 
     def __iter__(self) -> Iterator[str]:
@@ -99,7 +104,7 @@ class TensorFile(Mapping[str, Tensor]):
         return LazyTensor(shape, dtype, lambda: self[key])
 
     def close(self) -> None:
-        self._open = None
+        self._open, self._mapped = None, 0
 
 
 def open_tensors(path: Path, *, field: str = "base_model") -> TensorFile:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 import torch
 
-from dreambooth_ext.engine import download
+from dreambooth_ext.engine import download, tensorfile
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.recognise import canonical_names
 from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
@@ -359,3 +359,11 @@ def test_an_unusual_sd1_without_yaml_needs_a_clip_folder(tmp_path):
     assert "version: some/clip" in open_base(tiny.diffusers_folder(tmp_path)).export_yaml(clip="some/clip")
     assert not open_base(tiny.single_file(tmp_path)).needs_clip_folder
     assert not open_base(tiny.single_file(tmp_path, "sdxl", sidecar=False)).needs_clip_folder
+
+
+@pytest.mark.parametrize("container", [".safetensors", ".ckpt"])
+def test_a_mapping_is_let_go_before_it_grows(tmp_path, monkeypatch, container):
+    monkeypatch.setattr(tensorfile, "MAPPED_AT_MOST", 100_000)
+    expected = tiny.models(tiny.architecture())["unet"].state_dict()
+    found = open_base(tiny.single_file(tmp_path, container=container)).unet().state_dict()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
