@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from .config import RunConfig
 from .errors import Problem
@@ -82,9 +83,13 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
     choices: dict[str, Choice] = {}
 
     def fill(name: str, value: object, reason: str) -> None:
-        if getattr(config, name) is None:
+        if getattr(config, name) in (None, "") and name not in choices:
             choices[name] = Choice(value, reason)
 
+    fill("name", name_for(config), "after the pictures' folder")
+    if config.optimizer == "prodigy":
+        for name in ("learning_rate", "text_encoder_lr"):
+            fill(name, 1.0, "Prodigy finds the rate itself")
     kind, count = config.subject_type, f"{pictures} pictures, {config.subject_type}"
     if config.method == "finetune":
         _complete_finetune(config, pictures, fill)
@@ -101,6 +106,13 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
         fill("with_prior_preservation", wants_prior, "on when a class prompt is given")
     fill("text_encoder_lr", TEXT_ENCODER_LR, "the guide: half of the UNet's standard rate")
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
+
+
+def name_for(config: RunConfig) -> str:
+    """A file name for the model where the user gave none."""
+    folders = [config.instance_data_dir, *(concept.get("instance_data_dir") for concept in config.concepts)]
+    name = next((Path(folder).expanduser().resolve().name for folder in folders if folder), "")
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 
 
 def _complete_finetune(config: RunConfig, pictures: int, fill) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,13 +94,23 @@ def _to_list(value: Any) -> list:
     raise ValueError(f"{value!r} is not a list of texts.")
 
 
+def _from_json(value: Any) -> Any:
+    """A command line's and a form's way to give objects and lists of them."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"{value!r} is not JSON ({error}).") from None
+
+
 def _to_dict(value: Any) -> dict:
+    value = _from_json(value)
     if not isinstance(value, dict):
         raise ValueError(f"{value!r} is not an object of names and values.")
     return dict(value)
 
 
 def _to_concepts(value: Any) -> list[dict]:
+    value = _from_json(value)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ValueError("must be a list of objects, one for each subject.")
     return [dict(item) for item in value]

@@ -67,6 +67,25 @@ class EventLog:
         return next(numbers, 0)
 
 
+class EventReader:
+    """Reads each event of a log once, without going over the old ones again."""
+
+    def __init__(self, path: Path, from_end: bool = False):
+        self.path = path
+        self._offset = path.stat().st_size if from_end and path.exists() else 0
+
+    def new(self) -> list[dict[str, Any]]:
+        """The whole events since the last call."""
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as stream:
+            stream.seek(self._offset)
+            lines = stream.read().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith(b"\n")]
+        self._offset += sum(map(len, whole))
+        return [event for line in whole if (event := _parsed(line)) is not None]
+
+
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """One event, or None for a line that was cut short."""
     try:

@@ -1,0 +1,52 @@
+"""The command line: `python -m dreambooth_ext VERB ...`. Needs nothing but Python; verbs make what they need."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from . import __version__
+from .commands import BAD_INPUT, STOPPED, check, convert, demo, env, generate, resume, runs, train
+from .errors import UserError
+
+VERBS = {
+    "demo": demo,
+    "train": train,
+    "resume": resume,
+    "check": check,
+    "generate": generate,
+    "convert": convert,
+    "runs": runs,
+    "env": env,
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dreambooth_ext",
+        description="Train Stable Diffusion models. Start with: python -m dreambooth_ext demo",
+    )
+    parser.add_argument("--version", action="version", version=f"dreambooth_ext {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, verb in VERBS.items():
+        usage = getattr(verb, "USAGE", None)  # written out where argparse's own would list all settings
+        sub = verbs.add_parser(name, help=verb.HELP, description=verb.HELP.capitalize() + ".", usage=usage)
+        verb.add_arguments(sub)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = make_parser().parse_args(argv)
+    arguments.given = argv[1:]  # for verbs that pass them on
+    try:
+        return VERBS[arguments.verb].run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

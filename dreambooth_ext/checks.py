@@ -1,0 +1,138 @@
+"""Everything that is wrong with a config, found at once and without loading a model; the engine checks what needs one.
+
+Standard library only: the tab, the command line and the API ask here before a run is made.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from . import guide, pictures
+from .config import METHODS, SETTINGS, RunConfig, Setting
+from .errors import Problem
+from .pictures import Entry
+from .rates import rate_problems
+
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows' devices
+RESOLUTION_STEP = 64
+
+
+def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[Entry], list[Problem]]:
+    """The config completed by the guide, what was filled in and why, the pictures, and every problem."""
+    entries, picture_problems = pictures.entries(config)
+    count = sum(not entry.is_class for entry in entries)
+    completed, choices = guide.complete(config, count)
+    if completed.use_captions != config.use_captions:  # captions are read or not by what the guide filled in
+        entries, picture_problems = pictures.entries(completed)
+    return completed, choices, entries, [*problems(completed), *picture_problems]
+
+
+def problems(config: RunConfig) -> list[Problem]:
+    """What is wrong with the settings themselves."""
+    found = [problem for known in SETTINGS.values() for problem in _range_problems(known, getattr(config, known.name))]
+    found += _unused(config)
+    found += _name_problems(config.name)
+    found += _base_problems(config.base_model)
+    found += pictures.problems(config)
+    found += rate_problems(config, config.max_train_steps)
+    found += _length_problems(config)
+    found += _loss_problems(config)
+    found += _preview_problems(config)
+    return found
+
+
+def _range_problems(known: Setting, value: object) -> list[Problem]:
+    if value is None:
+        return []
+    if known.choices and value not in known.choices:
+        return [Problem(known.name, f"'{value}' is not known.", f"Choose one of: {', '.join(known.choices)}.")]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        low, high = known.minimum, known.maximum
+        if (low is not None and value < low) or (high is not None and value > high):
+            return [Problem(known.name, f"{value:g} is out of range.", f"Use {low:g} to {high:g}.")]
+    return []
+
+
+def _unused(config: RunConfig) -> list[Problem]:
+    """Settings that the chosen method ignores must not look as if they did something."""
+    if config.method not in METHODS:
+        return []
+    ignored = [known for known in SETTINGS.values() if config.method not in known.methods]
+    return [
+        Problem(known.name, f"the method {config.method} does not use it.", "Leave it out.")
+        for known in ignored
+        if getattr(config, known.name) not in (known.default, False)
+    ]
+
+
+def _name_problems(name: str) -> list[Problem]:
+    good = "Use Latin letters, digits, - and _, such as portrait_john."
+    if not name:
+        return [Problem("name", "needs a value.", good)]
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name.endswith("."):
+        return [Problem("name", f"'{name}' cannot be a model's file name everywhere.", good)]
+    if len(name) > 100 or RESERVED.fullmatch(name):
+        return [Problem("name", f"'{name[:100]}' cannot be a file name on Windows.", good)]
+    return []
+
+
+def _base_problems(base: str) -> list[Problem]:
+    remedy = "Give a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link."
+    if not base.strip():
+        return [Problem("base_model", "needs a model to start from.", remedy)]
+    is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", base)
+    if base.startswith(("http://", "https://")) or is_hub_name or Path(base).expanduser().exists():
+        return []
+    return [Problem("base_model", f"there is no file or folder '{base}'.", remedy)]
+
+
+def _length_problems(config: RunConfig) -> list[Problem]:
+    found = []
+    if config.max_train_steps is not None and config.num_train_epochs is not None:
+        found.append(Problem("num_train_epochs", "steps and epochs cannot both be given.", "Leave one of them out."))
+    if config.resolution is not None and config.resolution % RESOLUTION_STEP:
+        near = max(RESOLUTION_STEP, round(config.resolution / RESOLUTION_STEP) * RESOLUTION_STEP)
+        found.append(Problem("resolution", f"{config.resolution} is not a multiple of 64.", f"Use {near}."))
+    if config.max_token_length % 75:
+        found.append(Problem("max_token_length", f"{config.max_token_length} is not 75, 150 or 225.", "Use 75."))
+    steps, start = config.max_train_steps, config.checkpointing_start_step
+    if config.checkpointing_steps and steps and start >= steps > 1:
+        found.append(
+            Problem("checkpointing_start_step", f"the run ends at step {steps} already.", "Use a smaller number.")
+        )
+    return found
+
+
+def _loss_problems(config: RunConfig) -> list[Problem]:
+    found = []
+    if config.zero_terminal_snr and config.prediction_type == "epsilon":
+        message = "a base that predicts noise cannot learn the last timestep."
+        found.append(Problem("zero_terminal_snr", message, "Turn it off."))
+    if config.min_timestep >= config.max_timestep:
+        found.append(Problem("min_timestep", "must be below max_timestep.", "0 and 1000 are usual."))
+    default_discount = SETTINGS["multires_noise_discount"].default
+    if config.multires_noise_discount != default_discount and not config.multires_noise_iterations:
+        message = "has no effect: multires_noise_iterations is 0."
+        found.append(Problem("multires_noise_discount", message, "Set that to 6 or so, or leave this out."))
+    if config.offset_noise and config.multires_noise_iterations:
+        found.append(
+            Problem("multires_noise_iterations", "cannot be used along with offset_noise.", "Set one of them to 0.")
+        )
+    if config.snr_gamma is not None and config.debiased_estimation:
+        found.append(Problem("debiased_estimation", "cannot be used along with snr_gamma.", "Choose one of them."))
+    robust = config.loss_type in ("huber", "smooth_l1")
+    for name in ("huber_c", "huber_schedule"):
+        if not robust and getattr(config, name) != SETTINGS[name].default:
+            found.append(Problem(name, f"the loss {config.loss_type} does not use it.", "Leave it out."))
+    if config.ema_decay != SETTINGS["ema_decay"].default and not config.use_ema:
+        found.append(Problem("ema_decay", "has no effect: use_ema is off.", "Turn use_ema on, or leave it out."))
+    return found
+
+
+def _preview_problems(config: RunConfig) -> list[Problem]:
+    if config.validation_steps and not config.validation_prompts:
+        return [
+            Problem("validation_prompts", "previews are asked for, but there is nothing to draw.", "Give a prompt.")
+        ]
+    return []

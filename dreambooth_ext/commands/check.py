@@ -1,0 +1,82 @@
+"""`check`: the plan of a run, and every problem, before anything is trained."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .. import files, guide, pictures, runs
+from ..errors import Problem, UserError
+from ..host.environment import Environment
+from . import BAD_INPUT, DONE, settings
+
+HELP = "show the plan of a run and every problem, without training"
+USAGE = "python -m dreambooth_ext check [--config FILE] [--<setting> VALUE ...] [--json]"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument(
+        "--runs-dir", type=Path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR, help="folder of the runs"
+    )
+    settings.add_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config, choices, entries, problems = settings.complete(arguments)
+    count = sum(not entry.is_class for entry in entries)
+    warnings = [str(w) for w in [*guide.warnings(config, count), *pictures.warnings(config, entries)]]
+    plan: dict[str, Any] = {}
+    if config.base_model and not any(problem.field == "base_model" for problem in problems):
+        answer = inspect(config.as_dict(), arguments.runs_dir)
+        plan = answer["plan"]
+        known = {(problem.field, problem.message) for problem in problems}
+        found = [Problem(**item) for item in answer["problems"]]
+        problems += [problem for problem in found if (problem.field, problem.message) not in known]
+        warnings += answer["warnings"]
+    if arguments.json:
+        filled = {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()}
+        report = {"plan": plan, "problems": [p.as_dict() for p in problems], "warnings": warnings, "filled_in": filled}
+        print(json.dumps(report, ensure_ascii=False, indent=2))
+    else:
+        settings.print_choices(choices)
+        settings.print_warnings(warnings)
+        settings.print_problems(problems)
+        if plan:
+            print(describe(plan))
+    return BAD_INPUT if problems else DONE
+
+
+def inspect(config: dict[str, Any], runs_dir: Path) -> dict[str, Any]:
+    """What the engine says of a config: {"plan", "problems", "warnings"}."""
+    environment = Environment()
+    environment.ensure()
+    done = subprocess.run(
+        environment.command(["-m", "dreambooth_ext.engine.inspection"]),
+        env=environment.variables({"PYTHONUTF8": "1"}),
+        input=json.dumps({"config": config, "runs_dir": str(runs_dir)}),
+        capture_output=True,
+        encoding="utf-8",
+    )
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        raise UserError("environment", "the check itself failed.", "Try: python -m dreambooth_ext env --verify")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def describe(plan: dict[str, Any]) -> str:
+    size = files.human_size
+    return "\n".join(
+        [
+            f"base       {plan['family']}, {plan['resolution']} pixels",
+            f"pictures   {plan['pictures']}, of the class {plan['class_pictures']}",
+            f"steps      {plan['steps']} ({plan['epochs']:g} epochs), text encoder {plan['text_encoder_steps']}",
+            f"device     {plan['device']}, {plan['optimizer']}, precision {plan['mixed_precision']}",
+            f"memory     about {size(plan['memory'])} of {size(plan['memory_available'])}",
+            f"disk       up to {size(plan['disk'])} of {size(plan['disk_available'])} that are free",
+        ]
+    )

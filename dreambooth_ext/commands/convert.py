@@ -1,0 +1,15 @@
+"""`convert`: a model's file, folder or precision."""
+
+from __future__ import annotations
+
+import argparse
+
+from .. import conversion
+from ..host.environment import Environment
+
+HELP = "convert a model: file or diffusers folder, precision, .ckpt or .safetensors"
+add_arguments = conversion.add_arguments
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return Environment().run_inside(["-m", "dreambooth_ext.engine.convert_command", *arguments.given], replace=True)

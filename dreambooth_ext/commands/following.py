@@ -1,0 +1,129 @@
+"""A run on the terminal: its worker started, its events shown, its models published, Ctrl-C passed on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import Problem, UserError
+from ..host import publish, supervisor
+from ..host.environment import Environment
+from ..protocol import EventReader
+from ..runs import Run
+from ..terminal import Progress, clock
+from . import DONE, FAILED, STOPPED
+
+
+class Follower:
+    """`target`: the folder that models are published into, None for none."""
+
+    def __init__(self, run: Run, environment: Environment, target: Path | None):
+        self.run, self.environment, self.target = run, environment, target
+        self.progress: Progress | None = None
+        self.publish_error: Problem | None = None
+        self.models: list[str] = []
+
+    def train(self, total: int | None = None) -> int:
+        """Start the worker and stay with it to its end. Returns the exit status."""
+        events = EventReader(self.run.path / "events.jsonl", from_end=total is not None or self.run.state()["step"] > 0)
+        process = supervisor.start(self.run, self.environment, total)
+        interrupts = 0
+        while True:
+            try:
+                for event in supervisor.follow(process, events):
+                    self.show(event)
+                break
+            except KeyboardInterrupt:
+                interrupts += 1
+                self._interrupt(process, interrupts)
+        self._close()
+        return self._ending(process.returncode)
+
+    def _interrupt(self, process: subprocess.Popen, times: int) -> None:
+        self._close()
+        if times == 1:
+            self.run.command("stop")
+            self._say("stopping after this step; the state is saved. Ctrl-C again ends at once.")
+        else:
+            supervisor.kill(process)
+
+    def _ending(self, code: int) -> int:
+        state = self.run.state()
+        if code == DONE and self.publish_error:
+            self._say(f"error: {self.publish_error}")
+            return FAILED
+        if code == DONE:
+            for model in self.models:
+                print(model)
+        elif code == STOPPED:
+            self._say(f"stopped at step {state['step']}. Go on with: python -m dreambooth_ext resume {self.run.path}")
+        elif code not in (1, FAILED):  # killed, or it crashed below Python; everything else was told as an event
+            self._say(f"error: {Problem(**state['problem'])}" if state.get("problem") else "error: the worker died.")
+            return FAILED
+        return code
+
+    def show(self, event: dict[str, Any]) -> None:
+        handler = getattr(self, f"_on_{event['type']}", None)
+        if handler:
+            handler(event)
+
+    def _on_status(self, event: dict[str, Any]) -> None:
+        if "stage" in event:
+            self._advance(event["stage"], event["done"], event["of"])
+        elif event["status"] == "preparing" and "plan" in event:
+            plan = event["plan"]
+            self._say(
+                f"{plan['family']} at {plan['resolution']}, {plan['pictures']} pictures, {plan['steps']} steps "
+                f"({plan['epochs']:g} epochs) with {plan['optimizer']} on {plan['device']}, {plan['mixed_precision']}"
+            )
+
+    def _on_step(self, event: dict[str, Any]) -> None:
+        rates = ", ".join(f"{name} {rate:.3g}" for name, rate in event["lr"].items())
+        memory = event["memory"]["peak"] / 2**30
+        text = f"loss {event['loss']:.4f}, rate {rates}, {memory:.1f} GB, {clock(event['eta_s'])} to go"
+        self._advance("training", event["step"], event["total"], text)
+
+    def _on_sample(self, event: dict[str, Any]) -> None:
+        self._say(f"preview of step {event['step']}: {event['path']}")
+
+    def _on_checkpoint(self, event: dict[str, Any]) -> None:
+        self._say(f"saved the state of step {event['step']}")
+
+    def _on_warning(self, event: dict[str, Any]) -> None:
+        self._say(f"warning: {Problem(event['field'], event['what'], event['remedy'])}")
+
+    def _on_error(self, event: dict[str, Any]) -> None:
+        self._say(f"error: {Problem(event['field'], event['what'], event['remedy'])}")
+
+    def _on_artifact(self, event: dict[str, Any]) -> None:
+        path = Path(event["path"])
+        if self.target:
+            try:
+                path = publish.publish(path, self.target, run=self.run.id, name=self.run.config.name)
+            except UserError as error:
+                self.publish_error = error.problem
+                self._say(f"warning: {error}")
+                return
+            self.run.events.append("published", name=event["name"], step=event["step"], path=str(path))
+        self._say(f"wrote {path}")
+        self.models.append(str(path))
+
+    def _advance(self, label: str, done: int, total: int, text: str = "") -> None:
+        if self.progress and self.progress.label != label:
+            self._close()
+        if not self.progress:
+            self.progress = Progress(total, label, start=max(0, done - 1))
+        self.progress.update(done, text)
+
+    def _close(self) -> None:
+        if self.progress:
+            self.progress.close()
+            self.progress = None
+
+    def _say(self, text: str) -> None:
+        """A line of its own, above the progress bar's."""
+        if self.progress:
+            self.progress.close()
+        print(text, file=sys.stderr, flush=True)

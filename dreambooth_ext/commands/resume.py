@@ -1,0 +1,40 @@
+"""`resume`: go on with a run that was stopped, failed or is to train longer."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .. import runs
+from ..errors import UserError
+from ..host.environment import Environment
+from . import DONE
+from .following import Follower
+from .train import add_places, target_folder
+
+HELP = "go on with a run, also with one that is done"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="the run's folder, id or name; 'last' is the newest")
+    parser.add_argument("--max-train-steps", type=int, metavar="N", help="train up to step N in all")
+    add_places(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    run = runs.find(arguments.runs_dir, arguments.run)
+    state, total = run.state(), arguments.max_train_steps
+    if run.is_alive(state):
+        raise UserError("run", f"{run.id} is being trained already.", "Wait for it, or stop it first.")
+    if total is not None and total <= state["step"]:
+        raise UserError("max_train_steps", f"{run.id} is at step {state['step']} already.", "Give a larger number.")
+    if state["status"] == "done" and total is None:
+        steps = state["step"]
+        print(
+            f"{run.id} is done, with {steps} steps. Train longer with --max-train-steps {steps + 500}", file=sys.stderr
+        )
+        return DONE
+    target = target_folder(arguments)
+    environment = Environment()
+    environment.ensure()
+    return Follower(run, environment, target).train(total or state.get("total"))

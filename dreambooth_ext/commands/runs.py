@@ -1,0 +1,75 @@
+"""`runs`: list, show and delete runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from .. import runs
+from ..files import human_size
+from . import DONE
+
+HELP = "list, show and delete runs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", nargs="?", choices=("list", "show", "delete"), default="list", help="default: list")
+    parser.add_argument("run", nargs="*", metavar="RUN", help="the run's folder, id or name; 'last' is the newest")
+    parser.add_argument(
+        "--runs-dir", type=Path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR, help="folder of the runs"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.action == "list":
+        known = [runs.describe(run) for run in runs.list_runs(arguments.runs_dir)]
+        print(_json(known) if arguments.json else _table(known))
+        return DONE
+    chosen = [runs.find(arguments.runs_dir, name) for name in arguments.run or ["last"]]
+    if arguments.action == "delete":
+        if not arguments.run:
+            chosen = []
+            print("Name the runs to delete.")
+        for run in chosen:
+            size = run.size()
+            run.delete()
+            print(f"deleted {run.id}, {human_size(size)}")
+        return DONE
+    shown = [{**runs.describe(run), "path": str(run.path), "artifacts": run.artifact_events()} for run in chosen]
+    print(_json(shown if len(shown) > 1 else shown[0]) if arguments.json else "\n\n".join(map(_details, shown)))
+    return DONE
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _table(known: list[dict[str, Any]]) -> str:
+    if not known:
+        return "There are no runs yet."
+    rows = [("RUN", "METHOD", "STATUS", "STEP", "SIZE")]
+    for item in known:
+        step = f"{item['step']}/{item.get('total') or '?'}"
+        rows.append((item["id"], item["method"], item["status"], step, human_size(item["size"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _details(item: dict[str, Any]) -> str:
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(item["created"]))
+    lines = [
+        f"{item['id']}  {item['status']}, step {item['step']} of {item.get('total') or '?'}",
+        f"made     {made} with {item['method']}",
+        f"folder   {item['path']}  {human_size(item['size'])}",
+    ]
+    problem = item.get("problem")
+    if problem:
+        lines.append(f"problem  {problem['message']} {problem['remedy']}")
+    lines += [f"model    {artifact['path']}" for artifact in item["artifacts"]]
+    return "\n".join(lines)

@@ -1,0 +1,95 @@
+"""Every setting of `config.py` as an option, and options and a config file as a `RunConfig`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .. import checks, guide
+from ..config import SETTINGS, RunConfig, Setting
+from ..errors import Problem, UserError
+from ..files import read_json
+from ..parsing import parse
+from ..pictures import Entry
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings from a JSON file; options go before it")
+    groups: dict[str, Any] = {}
+    for known in SETTINGS.values():
+        if known.group not in groups:
+            groups[known.group] = parser.add_argument_group(known.group)
+        groups[known.group].add_argument(known.option, dest=known.name, help=_help(known), **_form(known))
+
+
+def _form(known: Setting) -> dict[str, Any]:
+    form: dict[str, Any] = {"default": argparse.SUPPRESS, "metavar": known.kind.upper()}
+    if known.kind == "bool":
+        form |= {"nargs": "?", "const": "true", "metavar": "true|false"}
+    elif known.kind == "list":
+        form |= {"nargs": "*", "metavar": "TEXT"}
+    elif known.kind in ("dict", "concepts"):
+        form["metavar"] = "JSON"
+    elif known.choices:
+        form["metavar"] = "{" + ",".join(known.choices) + "}"
+    return form
+
+
+def _help(known: Setting) -> str:
+    if known.default in (None, ""):
+        default = ""
+    else:
+        default = f" Default: {str(known.default).lower() if known.kind == 'bool' else known.default}."
+    limits = "" if known.minimum is None else f" {known.minimum:g} to {known.maximum:g}."
+    methods = "" if len(known.methods) > 1 else f" Only for {known.methods[0]}."
+    return (known.help + limits + default + methods).replace("%", "%%")
+
+
+def read(arguments: argparse.Namespace) -> tuple[RunConfig, list[Problem]]:
+    """The config that file and options ask for, and what in them cannot be read."""
+    values: dict[str, Any] = {}
+    if arguments.config:
+        values = _read_file(arguments.config)
+    values |= {name: value for name, value in vars(arguments).items() if name in SETTINGS}
+    return parse(values)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        values = read_json(path)
+    except FileNotFoundError:
+        raise UserError("config", f"there is no file '{path}'.", "Check the path.") from None
+    except (OSError, ValueError) as error:
+        raise UserError("config", f"'{path}' is no JSON file ({error}).", "Correct it in an editor.") from None
+    if not isinstance(values, dict):
+        raise UserError("config", f"'{path}' does not hold an object of settings.", 'Write {"name": ...}.')
+    return values
+
+
+def complete(
+    arguments: argparse.Namespace,
+) -> tuple[RunConfig, dict[str, guide.Choice], list[Entry], list[Problem]]:
+    """`read`, completed by the guide and checked as far as that goes without a model."""
+    config, unreadable = read(arguments)
+    completed, choices, entries, found = checks.check(config)
+    blamed = {problem.field for problem in unreadable}  # one message a field: a default is not to blame
+    return completed, choices, entries, [*unreadable, *(p for p in found if p.field not in blamed)]
+
+
+def print_problems(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+
+
+def print_warnings(warnings: Iterable[Problem | str]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def print_choices(choices: dict[str, guide.Choice]) -> None:
+    """What the guide filled in, with its reasons."""
+    for name, choice in choices.items():
+        print(f"{name} = {choice.value}  ({choice.reason})", file=sys.stderr)

@@ -1,0 +1,83 @@
+"""`train`: one run from pictures to a published model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from .. import guide, pictures, runs
+from ..errors import UserError
+from ..host import publish
+from ..host.environment import Environment
+from . import BAD_INPUT, settings
+from .following import Follower
+
+HELP = "train a model on your pictures"
+USAGE = "python -m dreambooth_ext train [--config FILE] [--<setting> VALUE ...] [--webui DIR | --output-dir DIR]"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_places(parser)
+    settings.add_arguments(parser)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Where runs are kept, and where finished models go."""
+    parser.add_argument("--runs-dir", type=Path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR,
+                        help="folder of the runs (default: runs, beside the program)")  # fmt: skip
+    parser.add_argument("--webui", type=Path, metavar="DIR", help="publish into this WebUI's model folders")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="publish into this folder")
+
+
+def target_folder(arguments: argparse.Namespace) -> Path | None:
+    """The folder that takes the models, if one was named."""
+    if arguments.webui and arguments.output_dir:
+        raise UserError("output_dir", "give --webui or --output-dir, not both.")
+    if arguments.webui:
+        return publish.webui_folder(arguments.webui, "checkpoint")
+    if arguments.output_dir and arguments.output_dir.is_file():
+        raise UserError("output_dir", f"'{arguments.output_dir}' is a file.", "Give a folder.")
+    return arguments.output_dir
+
+
+def run(arguments: argparse.Namespace) -> int:
+    config, choices, entries, problems = settings.complete(arguments)
+    target = None
+    try:
+        target = target_folder(arguments)
+        if target and not problems:
+            publish.check_ours(target / f"{config.name}.{config.save_format}")
+    except UserError as error:
+        problems.append(error.problem)
+    if problems:
+        settings.print_problems(problems)
+        return BAD_INPUT
+    settings.print_choices(choices)
+    count = sum(not entry.is_class for entry in entries)
+    settings.print_warnings([*guide.warnings(config, count), *pictures.warnings(config, entries)])
+    environment = Environment()
+    environment.ensure()
+    run = runs.create(arguments.runs_dir, absolute(config))
+    print(f"run {run.id} in {run.path}", file=sys.stderr)
+    return Follower(run, environment, target).train()
+
+
+def absolute(config):
+    """The config with paths that mean the same from anywhere: a run may be resumed from another folder."""
+
+    def fixed(path: str | None) -> str | None:
+        return os.path.abspath(os.path.expanduser(path)) if path else path
+
+    base = fixed(config.base_model) if Path(config.base_model).expanduser().exists() else config.base_model
+    concepts = [
+        {key: fixed(value) if key.endswith("_dir") else value for key, value in concept.items()}
+        for concept in config.concepts
+    ]
+    return config.replace(
+        base_model=base,
+        instance_data_dir=fixed(config.instance_data_dir),
+        class_data_dir=fixed(config.class_data_dir),
+        concepts=concepts,
+    )

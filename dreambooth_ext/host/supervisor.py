@@ -1,0 +1,55 @@
+"""Workers from the outside: start one, follow what it says, end it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ..protocol import EventReader
+from ..runs import Run
+from .environment import Environment
+
+POLL = 0.2  # seconds between looks at a run's events
+
+
+def start(run: Run, environment: Environment, total: int | None = None) -> subprocess.Popen:
+    """Start the run's worker in the trainer's environment. What it prints goes to the run's log.txt.
+
+    It has a process group of its own: Ctrl-C in a terminal reaches us, and we ask the worker to stop in its own time.
+    """
+    arguments = ["-m", "dreambooth_ext.engine.worker", str(run.path)]
+    if total is not None:
+        arguments += ["--total", str(total)]
+    apart = {"creationflags": 0x200} if os.name == "nt" else {"start_new_session": True}  # CREATE_NEW_PROCESS_GROUP
+    with (run.path / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            environment.command(arguments),
+            env=environment.variables({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            **apart,
+        )
+
+
+def follow(process: subprocess.Popen, events: EventReader) -> Iterator[dict[str, Any]]:
+    """Every event as it comes, until the worker has ended."""
+    while True:
+        ended = process.poll() is not None
+        yield from events.new()
+        if ended:
+            return
+        time.sleep(POLL)
+
+
+def kill(process: subprocess.Popen) -> None:
+    """End a worker that does not listen, at once."""
+    if os.name == "nt":
+        process.kill()
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
