@@ -25,8 +25,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Pixels encoded at once. An SD VAE's largest activation takes 512 bytes a pixel in float32, and several live at a time:
-# 4 pictures of 512 (or one of 1024) stay near 3 GB. On a CPU larger batches only cost memory; small pictures gain.
-PIXELS_AT_ONCE = {"cuda": 1024 * 1024, "cpu": 256 * 256}
+# 4 pictures of 512 (or one of 1024) stay near 3 GB. A CPU gains nothing beyond 4 pictures of 64 at once.
+PIXELS_AT_ONCE = {"cuda": 1024 * 1024, "cpu": 128 * 128}
 LATENT_BYTES = 2 * 4 * 4 / 64  # bytes a pixel: mean and logvar, 4 channels of float32 for 8 x 8 pixels
 
 
