@@ -37,7 +37,11 @@ if TYPE_CHECKING:
 # Disk space that a set-up needs at its peak, downloads in pip's cache included (bytes).
 SPACE_CUDA, SPACE_CPU, SPACE_OVERLAY = 6 * 2**30, 2 * 2**30, 1 * 2**30
 
-MARKER_FORMAT = 1  # a marker of another format counts as none
+# A marker without one of these, as an older version wrote it, counts as none.
+MARKER_KEYS = frozenset(
+    "kind folder host python python_version real_python base_python lock expected extras built "
+    "torch torch_stamp packages places optional".split()
+)
 
 
 class Build:
@@ -243,7 +247,6 @@ class Build:
         environment = self.environment
         self.progress(0.9, "checking that everything works")
         record = {
-            "format": MARKER_FORMAT,
             "kind": kind,
             "folder": str(environment.folder),
             "host": str(host.path),
@@ -266,5 +269,6 @@ class Build:
         record["base_python"] = str(found.base)
         record |= environment.findings(found, {row.name for row in rows}, self.install_errors)
         record["torch_stamp"] = torch_stamp(found.torch["folder"])
+        assert record.keys() == MARKER_KEYS
         write_json(environment.marker, record)
         self.progress(1.0, "the trainer's environment is ready")

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from ..errors import UserError
 from ..files import read_json, try_lock, write_json
-from .build import MARKER_FORMAT, Build
+from .build import MARKER_KEYS, Build
 from .installer import interpreter_of, site_of
 from .interpreter import REPOSITORY, Interpreter, clean_variables, probe, torch_stamp
 from .progress import Progress, TerminalProgress, silent
@@ -69,7 +69,7 @@ class Environment:
             record = read_json(self.marker)
         except (OSError, ValueError):
             return {}
-        return record if isinstance(record, dict) and record.get("format") == MARKER_FORMAT else {}
+        return record if isinstance(record, dict) and record.keys() >= MARKER_KEYS else {}
 
     def status(self) -> Status:
         """From the marker and a few files, in milliseconds; `verify` is the thorough one."""

@@ -110,7 +110,6 @@ def faked(environment: Environment) -> dict:
     place = environment.folder / "alpha-2.0.dist-info"
     place.mkdir()
     record = {
-        "format": build.MARKER_FORMAT,
         "kind": "full",
         "folder": str(environment.folder),
         "host": sys.executable,
@@ -126,6 +125,7 @@ def faked(environment: Environment) -> dict:
         "optional": {},
         "expected": {},
         "extras": {},
+        "built": "2026-01-01 00:00:00",
     }
     environment.marker.write_text(json.dumps(record), encoding="utf-8")
     return record
@@ -145,10 +145,11 @@ def test_status_follows_the_marker_and_what_it_names(environment):
         ({"torch_stamp": "other"}, "outdated"),
         ({"lock": "other"}, "outdated"),
         ({"places": {"alpha": "alpha-9.dist-info"}}, "outdated"),
-        ({"format": 0}, "broken"),
     ):
         environment.marker.write_text(json.dumps({**record, **change}), encoding="utf-8")
         assert environment.status().state == state, change
+    environment.marker.write_text(json.dumps({"lock": record["lock"]}), encoding="utf-8")  # of another version
+    assert environment.status().state == "broken"
     environment.marker.write_text("{", encoding="utf-8")
     assert environment.status().state == "broken"
 
