@@ -25,12 +25,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m dreambooth_ext",
         description="Train Stable Diffusion models. Start with: python -m dreambooth_ext demo",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"dreambooth_ext {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for name, verb in VERBS.items():
         usage = getattr(verb, "USAGE", None)  # written out where argparse's own would list all settings
-        sub = verbs.add_parser(name, help=verb.HELP, description=verb.HELP.capitalize() + ".", usage=usage)
+        sub = verbs.add_parser(
+            name, help=verb.HELP, description=verb.HELP.capitalize() + ".", usage=usage, allow_abbrev=False
+        )
         verb.add_arguments(sub)
     return parser
 

@@ -196,25 +196,25 @@ def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
     return poor
 
 
-def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> list[str]:
-    """The prompts by which this concept's missing class pictures are to be drawn, in turn.
+def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict[str, str]:
+    """The prompts by which this concept's missing class pictures are to be drawn, in turn, with their [filewords].
 
     One, unless the class prompt is a template: then each instance picture's words without the subject's own, so that
-    class pictures show what the instance pictures do. Their captions must then be kept in caption files.
+    class pictures show what the instance pictures do. The words are then to be kept in caption files.
     """
     known = concepts(config)[concept]
     prompt = known.class_prompt or ""
     if not captions.has_template(prompt):
-        return [prompt]
-    found = {}
+        return {prompt: ""}
+    found: dict[str, str] = {}
     rare = captions.rare_words(known.instance_prompt or "", prompt)
     for entry in entries:
         if entry.concept == concept and not entry.is_class:
             text = captions.read_caption(entry.path, config.caption_extension) or captions.cleaned_name(entry.path)
             own = rare | captions.words(entry.identifier) - captions.COMMON_WORDS
             filewords = " ".join(w for w in text.split() if not captions.words(w) or not captions.words(w) <= own)
-            found[captions.fill_template(prompt, filewords, config.name)] = None
-    return list(found)
+            found[captions.fill_template(prompt, filewords, config.name)] = filewords
+    return found
 
 
 def list_pictures(folder: Path, without: tuple[Path, ...] = ()) -> list[Path]:

@@ -217,8 +217,9 @@ def test_class_prompts_with_filewords_lose_the_subject(tmp_path):
         instance_data_dir=str(tmp_path), instance_prompt="[filewords], sksper", class_prompt="photo, [filewords]"
     )
     found, _ = pictures.entries(config)
-    assert pictures.class_prompts(config, found, 0) == ["photo, person, on a beach", "photo, a person in a hat"]
-    assert pictures.class_prompts(config.replace(class_prompt="a person"), found, 0) == ["a person"]
+    prompts = pictures.class_prompts(config, found, 0)
+    assert prompts == {"photo, person, on a beach": "person, on a beach", "photo, a person in a hat": "a person in a hat"}
+    assert pictures.class_prompts(config.replace(class_prompt="a person"), found, 0) == {"a person": ""}
 
 
 def test_folder_problems(tmp_path):

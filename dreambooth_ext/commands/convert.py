@@ -12,4 +12,4 @@ add_arguments = conversion.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return Environment().run_inside(["-m", "dreambooth_ext.engine.convert_command", *arguments.given], replace=True)
+    return Environment().run_inside(["-m", "dreambooth_ext.engine", "convert", *arguments.given], replace=True)

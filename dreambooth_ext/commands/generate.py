@@ -12,4 +12,4 @@ add_arguments = generation.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return Environment().run_inside(["-m", "dreambooth_ext.engine.generate", *arguments.given], replace=True)
+    return Environment().run_inside(["-m", "dreambooth_ext.engine", "generate", *arguments.given], replace=True)

@@ -8,15 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from PIL.PngImagePlugin import PngInfo
 
 from .. import files
 from ..config import RunConfig
-from ..pictures import Concept, concepts, list_pictures, uses_prior
+from ..pictures import class_prompts, concepts, entries, list_pictures, uses_prior
 from .base import Base
+from .generate import load_painter, save_png
 from .sampling import Painter
 from .seeds import derive
-from .text import TextStack
 
 Progress = Callable[[int, int], None]
 
@@ -40,16 +39,16 @@ def with_folders(config: RunConfig, base: Base, folder: Path) -> RunConfig:
     return config.replace(concepts=filled)
 
 
-def missing(config: RunConfig) -> dict[Path, tuple[Concept, int]]:
-    """Class folders that have fewer pictures than asked for, with how many they lack."""
-    lacking: dict[Path, tuple[Concept, int]] = {}
-    for concept in concepts(config) if uses_prior(config) else []:
+def missing(config: RunConfig) -> dict[Path, tuple[int, int]]:
+    """Class folders with fewer pictures than asked for: the concept that asks for most, and how many are lacking."""
+    lacking: dict[Path, tuple[int, int]] = {}
+    for index, concept in enumerate(concepts(config) if uses_prior(config) else []):
         if not concept.class_data_dir:
             continue
         folder = Path(concept.class_data_dir).expanduser()
         lacks = concept.num_class_images - (len(list_pictures(folder)) if folder.is_dir() else 0)
-        if lacks > lacking.get(folder, (concept, 0))[1]:
-            lacking[folder] = (concept, lacks)
+        if lacks > lacking.get(folder, (index, 0))[1]:
+            lacking[folder] = (index, lacks)
     return lacking
 
 
@@ -58,37 +57,39 @@ def draw_missing(config: RunConfig, base: Base, device: torch.device, progress: 
     lacking = missing(config)
     if not lacking:
         return
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    text = TextStack(base.tokenizers(), base.text_encoders(dtype), clip_skip=config.clip_skip).to(device)
-    # SDXL's VAE overflows in float16
-    painter = Painter(base.unet(dtype).to(device), base.vae(torch.float32).to(device), text, base.scheduler_config)
+    own_pictures, _ = entries(config)
+    painter = load_painter(base, device, config.clip_skip)
     total, done = sum(lacks for _, lacks in lacking.values()), 0
     for folder, (concept, lacks) in lacking.items():
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_unfinished(folder)
-        for index in _free_numbers(folder, lacks):
-            _draw_one(painter, config, concept.class_prompt, folder / f"class-{index:05}.png", index)
+        prompts = list(class_prompts(config, own_pictures, concept).items())
+        for number in free_numbers(folder, lacks):
+            prompt, filewords = prompts[number % len(prompts)]
+            path = folder / f"class-{number:05}.png"
+            if filewords:
+                files.write_text(path.with_suffix(config.caption_extension), filewords)
+            draw_one(painter, config, prompt, path, number)
             done += 1
             progress(done, total)
 
 
-def _draw_one(painter: Painter, config: RunConfig, prompt: str, path: Path, index: int) -> None:
+def draw_one(painter: Painter, config: RunConfig, prompt: str, path: Path, number: int) -> None:
+    """One class picture; its seed follows from the run's seed, the prompt and its number."""
     (picture,) = painter.paint(
         prompt,
-        seeds=[derive(config.seed, "class picture", prompt, index) % 2**32],
+        seeds=[derive(config.seed, "class picture", prompt, number) % 2**32],
         width=config.resolution,
         height=config.resolution,
         steps=config.validation_inference_steps,
         cfg_scale=config.validation_guidance_scale,
         sampler=config.validation_sampler,
     )
-    about = PngInfo()
-    about.add_text("parameters", prompt)
-    with files.replacing(path) as temporary:
-        picture.save(temporary, pnginfo=about)
+    save_png(picture, path, prompt)
 
 
-def _free_numbers(folder: Path, count: int) -> list[int]:
+def free_numbers(folder: Path, count: int) -> list[int]:
+    """The first `count` numbers that no class picture in the folder has."""
     free, number = [], 0
     while len(free) < count:
         if not (folder / f"class-{number:05}.png").exists():

@@ -14,6 +14,7 @@ from ..errors import UserError
 from ..files import replacing
 from ..terminal import Progress
 from .base import Base, open_base
+from .device import choose_device
 from .export import sha256_of
 from .sampling import Painter
 from .text import TextStack
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     """
     for problem in generation.problems(arguments):
         raise UserError(problem.field, problem.message, problem.remedy)
-    device = pick_device(arguments.device)
+    device = choose_device(arguments.device)
     base = open_base(arguments.model, field="model")
     out = Path(arguments.out)
     painter = load_painter(base, device, arguments.clip_skip)
@@ -54,20 +55,6 @@ def load_painter(base: Base, device: torch.device, clip_skip: int | None = None)
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     text = TextStack(base.tokenizers(), base.text_encoders(), clip_skip=clip_skip).to(device)
     return Painter(base.unet(dtype).to(device), base.vae().to(device), text, base.scheduler_config)
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" is the first NVIDIA card, else Apple's, else the CPU."""
-    if name == "auto":
-        has_mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        reason = str(error).splitlines()[0]
-        raise UserError("device", f"{name} cannot be used: {reason}", "Use auto or cpu.") from error
-    return device
 
 
 def batches(seeds: list[int], size: int) -> Iterator[list[int]]:

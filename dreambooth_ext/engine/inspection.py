@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import files, pictures
 from ..config import RunConfig
-from ..errors import Problem, UserError
+from ..errors import UserError
 from ..parsing import parse
 from . import class_images, plan
 from .base import Base

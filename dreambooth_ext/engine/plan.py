@@ -8,10 +8,11 @@ import torch
 
 from .. import files, guide
 from ..config import RunConfig
-from ..errors import Problem, UserError
+from ..errors import Problem
 from ..pictures import caches_latents
 from . import memory
 from .base import Base
+from .device import choose_device
 from .optim import missing_optimizer, resolve_optimizer
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
@@ -39,26 +40,6 @@ class Plan:
 
     def as_dict(self) -> dict:
         return asdict(self)
-
-
-def choose_device(wanted: str) -> torch.device:
-    """The device by its name; "auto" is the best there is. Raises UserError for one that is not there."""
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda", 0)
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError:
-        raise UserError("device", f"'{wanted}' is no device.", "Use auto, cuda, cuda:1, mps or cpu.") from None
-    there = {
-        "cpu": lambda: True,
-        "cuda": lambda: torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available,
-    }
-    if device.type not in there or not there[device.type]():
-        raise UserError("device", f"'{wanted}' is not on this machine.", "Use auto or cpu, or check the card's driver.")
-    return device
 
 
 def resolve(config: RunConfig, base: Base) -> RunConfig:

@@ -1,0 +1,41 @@
+"""The verbs that run inside the trainer's environment; `dreambooth_ext` starts them there."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from types import ModuleType
+
+from .. import conversion, generation
+from ..errors import UserError
+
+# verb -> its options, which need nothing installed, and the engine's module that does it
+VERBS: dict[str, tuple[ModuleType, str]] = {
+    "generate": (generation, "generate"),
+    "convert": (conversion, "convert_command"),
+}
+
+
+def main(argv: list[str]) -> int:
+    options, module = VERBS[argv[0]]
+    parser = argparse.ArgumentParser(prog=f"python -m dreambooth_ext {argv[0]}")
+    options.add_arguments(parser)
+    arguments = parser.parse_args(argv[1:])
+    problems = options.problems(arguments) if hasattr(options, "problems") else []
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        return 1
+    try:
+        result = importlib.import_module(f"{__package__}.{module}").run(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for path in result if isinstance(result, list) else [result]:
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
