@@ -38,10 +38,24 @@ if TYPE_CHECKING:
 SPACE_CUDA, SPACE_CPU, SPACE_OVERLAY = 6 * 2**30, 2 * 2**30, 1 * 2**30
 
 # A marker without one of these, as an older version wrote it, counts as none.
-MARKER_KEYS = frozenset(
-    "kind folder host python python_version real_python base_python lock expected extras built "
-    "torch torch_stamp packages places optional".split()
-)
+MARKER_KEYS = {
+    "kind",
+    "folder",
+    "host",
+    "python",
+    "python_version",
+    "real_python",
+    "base_python",
+    "lock",
+    "expected",
+    "extras",
+    "built",
+    "torch",
+    "torch_stamp",
+    "packages",
+    "places",
+    "optional",
+}
 
 
 class Build:
