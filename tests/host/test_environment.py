@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 import zipfile
 from pathlib import Path
@@ -55,7 +56,9 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, str] | None = 
 def virtual_environment(folder: Path, wheels: Path | None = None) -> Path:
     """One with pip and `wheels`, all unpacked by hand, which takes a tenth of the time; its interpreter."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    for source in [Path(ensurepip.__file__).parent / "_bundled", *([wheels] if wheels else [])]:
+    # Debian and Fedora keep ensurepip's wheels elsewhere
+    bundled = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).parent / "_bundled"
+    for source in [Path(bundled), *([wheels] if wheels else [])]:
         for path in source.glob("*.whl"):
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(site_of(folder, sys.version_info[:2]))
