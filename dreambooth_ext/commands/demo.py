@@ -3,16 +3,86 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import Any
+
+from .. import checks, runs
+from ..errors import UserError
+from ..files import read_json
+from ..host import publish
+from ..host.environment import Environment
+from ..parsing import parse
+from . import BAD_INPUT, DONE, settings
+from .following import Follower
 
 HELP = "train a new subject on the bundled base, and draw it before and after"
 
+FOLDER = Path(__file__).resolve().parent.parent / "demo"
+BASE = FOLDER / "base" / "demo.safetensors"
+RECIPE = FOLDER / "subject.json"
+PROMPTS = (
+    "a big zkz figure on a blue background",
+    "a big zkz figure on the grass",
+    "a big zkz figure on a brick wall",
+    "a big red circle on a blue background",
+    "a big green star on a white background",
+    "a big purple heart on the sand",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", default=Path("outputs", "demo"), help="default: outputs/demo"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("outputs", "demo"), help="default: outputs/demo")
+    parser.add_argument("--max-train-steps", type=int, metavar="N", help="train for so many steps instead")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    raise AssertionError("to come")
+    out = arguments.out.absolute()
+    if out.is_file():
+        raise UserError("out", f"'{out}' is a file.", "Give a folder.")
+    (out / publish.WEBUI_FOLDERS["checkpoint"]).mkdir(parents=True, exist_ok=True)
+    config = demo_config(arguments.max_train_steps)
+    environment = Environment()
+    environment.ensure()
+    say(f"1 of 3: what the base draws for {len(PROMPTS)} prompts")
+    if code := draw(environment, BASE, out / "before"):
+        return code
+    say(f"2 of 3: training it on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
+    run = runs.create(out / "runs", config)
+    target = publish.webui_folder(out, "checkpoint")
+    if code := Follower(run, environment, target).train():
+        return code
+    model = target / f"{config.name}.{config.save_format}"
+    say("3 of 3: what the new model draws for the same prompts and seeds")
+    if code := draw(environment, model, out / "after"):
+        return code
+    sheet = out / "comparison.png"
+    folders = [str(out / "before"), str(out / "after")]
+    if code := environment.run_inside(["-m", "dreambooth_ext.demo.sheet", str(sheet), *folders]):
+        return code
+    for label, path in {"pictures": FOLDER / "pictures", "model": model, "comparison": sheet, "run": run.path}.items():
+        print(f"{label:<11} {path}")
+    return DONE
+
+
+def demo_config(steps: int | None) -> Any:
+    """The bundled recipe with the bundled base and pictures, completed and checked like any other."""
+    values = read_json(RECIPE) | {"base_model": str(BASE), "instance_data_dir": str(FOLDER / "pictures")}
+    if steps is not None:
+        values["max_train_steps"] = steps
+    config, unreadable = parse(values)
+    config, _, _, problems = checks.check(config)
+    if unreadable or problems:
+        settings.print_problems([*unreadable, *problems])
+        raise SystemExit(BAD_INPUT)
+    return config
+
+
+def draw(environment: Environment, model: Path, folder: Path) -> int:
+    prompts = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+    options = ["--model", str(model), "--out", str(folder), "--seed", "1", "--num-images", "4", "--batch-size", "4"]
+    return environment.run_inside(["-m", "dreambooth_ext.engine", "generate", *options, *prompts])
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
