@@ -15,12 +15,12 @@ REPOSITORY = Path(__file__).parents[1]
 def main(arguments: list[str]) -> int:
     from dreambooth_ext.errors import UserError
     from dreambooth_ext.host.environment import Environment
-    from dreambooth_ext.host.progress import TerminalProgress
+    from dreambooth_ext.terminal import StageLine
 
     environment = Environment()
     try:
         environment.ensure()
-        with TerminalProgress() as progress:
+        with StageLine() as progress:
             environment.add(Path(__file__).with_name("requirements.lock"), progress)
     except UserError as error:
         print(error, file=sys.stderr)

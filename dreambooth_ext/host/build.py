@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from ..errors import UserError
 from ..files import free_bytes, human_size, write_json, write_text
+from ..terminal import Stages
 from .graphics import Card, nvidia_card, torch_index
 from .installer import (
     Pip,
@@ -28,7 +29,6 @@ from .installer import (
     site_of,
 )
 from .interpreter import Interpreter, check_python, neighbour_webui, probe, torch_stamp
-from .progress import Progress
 from .requirements import Row, for_torch, lock_hash, missing_wheels, over_host, read_lock
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Build:
     def __init__(
         self,
         environment: Environment,
-        progress: Progress,
+        progress: Stages,
         wheels: Path | None,
         host_python: Path | None,
         lock: IO[bytes],

@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from ..terminal import StageLine
 from .environment import Environment, Status
-from .progress import TerminalProgress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 when the environment is ready. Raises UserError("environment")."""
     environment = Environment()
-    with TerminalProgress() as progress:
+    with StageLine() as progress:
         if args.repair:
             environment.build(progress, args.wheels, args.host_python, renew=True)
         elif args.host_python and not args.status:

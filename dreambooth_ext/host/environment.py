@@ -19,10 +19,10 @@ from typing import IO, Any
 
 from ..errors import UserError
 from ..files import read_json, try_lock, write_json
+from ..terminal import StageLine, Stages, silent
 from .build import MARKER_KEYS, Build
 from .installer import interpreter_of, site_of
 from .interpreter import REPOSITORY, Interpreter, clean_variables, probe, torch_stamp
-from .progress import Progress, TerminalProgress, silent
 from .requirements import Recipe, Row, lock_hash, version_tuple
 
 FOLDER_VARIABLE = "DREAMBOOTH_EXT_ENVIRONMENT"
@@ -174,7 +174,7 @@ class Environment:
 
     def build(
         self,
-        progress: Progress = silent,
+        progress: Stages = silent,
         wheels: Path | None = None,
         host_python: Path | None = None,
         *,
@@ -191,11 +191,11 @@ class Environment:
             Build(self, progress, wheels, host_python, lock).run(renew)
         return self.status()
 
-    def repair(self, progress: Progress = silent, wheels: Path | None = None) -> Status:
+    def repair(self, progress: Stages = silent, wheels: Path | None = None) -> Status:
         """Make it anew from nothing, with the same Python and host as before."""
         return self.build(progress, wheels, renew=True)
 
-    def add(self, lock: Path, progress: Progress = silent, wheels: Path | None = None) -> None:
+    def add(self, lock: Path, progress: Stages = silent, wheels: Path | None = None) -> None:
         """Install the packages of a further lock (the tests') into a ready environment; at once if they are there."""
         if self.record().get("extras", {}).get(lock.parent.name) == lock_hash(lock):
             return
@@ -203,16 +203,16 @@ class Environment:
             Build(self, progress, wheels, None, descriptor).add(lock)
 
     def ensure(
-        self, wheels: Path | None = None, host_python: Path | None = None, progress: Progress | None = None
+        self, wheels: Path | None = None, host_python: Path | None = None, progress: Stages | None = None
     ) -> Path:
         """Its interpreter; made first, with progress on stderr, unless it is ready."""
         if self.status().state != "ready":
-            with TerminalProgress() as screen:
+            with StageLine() as screen:
                 self.build(progress or screen, wheels, host_python)
         return self.python
 
     @contextmanager
-    def only_builder(self, progress: Progress) -> Iterator[tuple[IO[bytes], bool]]:
+    def only_builder(self, progress: Stages) -> Iterator[tuple[IO[bytes], bool]]:
         """Hold the builders' lock; yields it and whether another builder was waited for."""
         start = time.monotonic()
         path = self.folder / "build.lock"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files import human_size
+from ..terminal import Stages
 from .interpreter import Interpreter, clean_variables
-from .progress import Progress
 
 _NETWORK = (
     "NewConnectionError",
@@ -52,7 +52,7 @@ class Runner:
     """Runs one command after another, each with its output in `log`."""
 
     log: Path
-    progress: Progress
+    progress: Stages
     lock_descriptor: int | None = None  # kept open by the children: a pip that outlives a killed builder still locks
 
     def run(self, command: list[str], stage: str, window: Window, steps: int = 0) -> list[str]:

@@ -20,7 +20,6 @@ from dreambooth_ext.host import build, env_command, graphics
 from dreambooth_ext.host.environment import Environment
 from dreambooth_ext.host.graphics import Card, read_cards, torch_index
 from dreambooth_ext.host.installer import _explained, interpreter_of, site_of
-from dreambooth_ext.host.progress import TerminalProgress
 from dreambooth_ext.host.requirements import (
     LOCK,
     OLD_TORCH,
@@ -33,6 +32,7 @@ from dreambooth_ext.host.requirements import (
     read_all,
     read_lock,
 )
+from dreambooth_ext.terminal import StageLine
 
 REPOSITORY = Path(__file__).parents[2]
 TORCH = {"torch/__init__.py": "__version__ = '2.1.2+cu121'\n", "torch/version.py": "cuda = '12.1'\n"}
@@ -373,12 +373,12 @@ def test_pips_errors_in_words(output, words, tmp_path):
 
 
 def test_progress_is_one_line_on_a_terminal_and_stages_elsewhere(capsys):
-    with TerminalProgress() as progress:
+    with StageLine() as progress:
         for n in range(5):
             progress(n / 10, f"torch: {n} of 5 MB")
         progress(0.9, "packages")
     assert capsys.readouterr().err == "  0 % torch: 0 of 5 MB\n 90 % packages\n"
-    with TerminalProgress() as progress:
+    with StageLine() as progress:
         progress.live = True
         progress(0.5, "half of it")
         progress(1.0, "done")
