@@ -16,17 +16,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from . import varied, world
 
-# LDM's decoder norms over 32 groups and takes its widths as ch x ch_mult: all widths are multiples of 32.
+# LDM norms over 32 groups and takes its widths as ch x ch_mult: all are multiples of 32 and of the first.
 CONFIG = {
     "in_channels": 3,
     "out_channels": 3,
     "down_block_types": ["DownEncoderBlock2D"] * 4,
     "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "block_out_channels": [64, 64, 64, 96],
+    "block_out_channels": [64, 64, 64, 128],
     "layers_per_block": 1,
     "latent_channels": 4,
     "norm_num_groups": 32,
@@ -45,7 +45,7 @@ def as_tensor(pictures: list) -> torch.Tensor:
 def begin_as_thumbnail(vae: AutoencoderKL) -> None:
     """Start from weights that shrink a picture eight times and enlarge it again, exactly, its colours in three latents.
 
-    From random weights the training stays in grey for hours. A norm over 32 groups of two or three channels takes
+    From random weights the training stays in grey for hours. A norm over 32 groups of two to four channels takes
     the mean out of each group, so a plain red and a plain blue picture come out alike; and noise of deviation 1
     drowns an untrained encoder's signal. So each of the last norms' groups holds anchors, channels of a fixed spread
     beside which the norm divides by what is nearly a constant, and SiLU is undone by silu(x) - silu(-x) = x.
@@ -63,7 +63,7 @@ def begin_as_thumbnail(vae: AutoencoderKL) -> None:
 
 
 def _begin_encoder(encoder: torch.nn.Module) -> None:
-    """Channels 0 to 2 carry the mean colours down to the last level, where a group is (x, R - x / 2, -R - x / 2)."""
+    """Channels 0 to 2 carry the mean colours down to the last level, where a group is (x, R - x / 2, -R - x / 2, ...)."""
     torch.nn.init.dirac_(encoder.conv_in.weight[:3])
     encoder.conv_in.bias[:3] = 0.0
     for block in encoder.down_blocks[:-1]:
@@ -74,21 +74,21 @@ def _begin_encoder(encoder: torch.nn.Module) -> None:
             conv.weight[channel, channel, :2, :2] = 0.25
     widening = encoder.down_blocks[-1].resnets[0].conv_shortcut
     anchors = encoder.mid_block.resnets[-1].conv2
-    spread = 5.0
+    spread, width = 5.0, CONFIG["block_out_channels"][-1] // CONFIG["norm_num_groups"]
     for group in range(6):  # the three colours, then their negatives
         sign = 1.0 if group < 3 else -1.0
         for place, share in enumerate((1.0, -0.5, -0.5)):
-            widening.weight[3 * group + place] = 0.0
-            widening.bias[3 * group + place] = 0.0
-            widening.weight[3 * group + place, group % 3] = sign * share
-    anchors.bias[1::3], anchors.bias[2::3] = spread, -spread
-    encoder.conv_norm_out.weight[:] = math.sqrt(2 / 3) * spread
+            widening.weight[width * group + place] = 0.0
+            widening.bias[width * group + place] = 0.0
+            widening.weight[width * group + place, group % 3] = sign * share
+    anchors.bias[1::width], anchors.bias[2::width] = spread, -spread
+    encoder.conv_norm_out.weight[:] = math.sqrt(2 / width) * spread
     encoder.conv_out.weight *= 0.3
     encoder.conv_out.weight[:3] = 0.0
     encoder.conv_out.bias.zero_()
     for channel in range(3):
-        encoder.conv_out.weight[channel, 3 * channel, 1, 1] = 1.0
-        encoder.conv_out.weight[channel, 3 * (channel + 3), 1, 1] = -1.0
+        encoder.conv_out.weight[channel, width * channel, 1, 1] = 1.0
+        encoder.conv_out.weight[channel, width * (channel + 3), 1, 1] = -1.0
 
 
 def _begin_decoder(decoder: torch.nn.Module) -> None:
@@ -154,15 +154,21 @@ def rescale(vae: AutoencoderKL, pixels_nchw: torch.Tensor) -> float:
     return factor
 
 
-def train(minutes: float, batch: int, rate: float, seed: int, bf16: bool, snapshot: Path) -> AutoencoderKL:
+def train(
+    minutes: float, batch: int, rate: float, seed: int, bf16: bool, snapshot: Path, start: Path | None = None
+) -> AutoencoderKL:
     """A trained autoencoder (the average of its last weights, decay 0.998), not rescaled yet.
 
+    start: weights to go on from; every 500 steps `snapshot` gets such.
     The rate falls along the clock (cosine), so that the training ends when it should on any machine.
     """
     torch.manual_seed(seed)
     photos = varied.photographs(varied.PHOTOGRAPHS)
     vae = AutoencoderKL(**CONFIG)
-    begin_as_thumbnail(vae)
+    if start is None:
+        begin_as_thumbnail(vae)
+    else:
+        vae.load_state_dict(load_file(start))
     average = copy.deepcopy(vae).requires_grad_(False)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
     started, recent, step, done = time.time(), [], 0, 0.0
@@ -214,11 +220,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--start", type=Path, help="go on from a .part.safetensors file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-bf16", action="store_true", help="for CPUs without bf16 arithmetic")
     options = parser.parse_args()
     snapshot = options.out.with_suffix(".part.safetensors")
-    vae = train(options.minutes, options.batch, options.rate, options.seed, not options.no_bf16, snapshot)
+    vae = train(
+        options.minutes, options.batch, options.rate, options.seed, not options.no_bf16, snapshot, options.start
+    )
     rng = np.random.default_rng(10**6 + 1)
     factor = rescale(vae, as_tensor([world.draw(world.random_spec(rng)) for _ in range(256)]))
     save_file(vae.state_dict(), options.out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -51,7 +53,7 @@ def test_judge_is_right_on_drawings() -> None:
 
 
 def test_judge_sees_what_is_wrong() -> None:
-    for spec, other in zip(SPECS[:20], SPECS[1:21], strict=True):
+    for spec, other in pairwise(SPECS[:21]):
         verdict = judge.judge(world.draw(other), spec)
         assert verdict.shape_ok == (spec.shape == other.shape)
         assert verdict.colour_ok == (spec.colour == other.colour)
