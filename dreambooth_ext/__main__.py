@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import sys
 
 from . import __version__
 from .commands import BAD_INPUT, STOPPED, check, convert, demo, env, generate, resume, runs, train
+from .config import SETTINGS
 from .errors import UserError
 
 VERBS = {
@@ -38,9 +40,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def hint(unknown: list[str]) -> str:
+    """What may have been meant: --learning_rate for --learning-rate."""
+    options = [known.option for known in SETTINGS.values()] + ["--runs-dir", "--output-dir", "--webui", "--config"]
+    given = [word.partition("=")[0].lower().replace("_", "-") for word in unknown if word.startswith("--")]
+    near = [match for word in given for match in difflib.get_close_matches(word, options, n=1, cutoff=0.7)]
+    return f" (did you mean {', '.join(near)}?)" if near else ""
+
+
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
-    arguments = make_parser().parse_args(argv)
+    parser = make_parser()
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint(unknown)}")
     arguments.given = argv[1:]  # for verbs that pass them on
     try:
         return VERBS[arguments.verb].run(arguments)

@@ -5,32 +5,44 @@ Standard library only: the tab, the command line and the API ask here before a r
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from . import guide, pictures
 from .config import METHODS, SETTINGS, RunConfig, Setting
 from .errors import Problem
+from .parsing import shown
 from .pictures import Entry
 from .rates import rate_problems
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows' devices
 RESOLUTION_STEP = 64
+LONGEST_NAME = 100
+MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
 def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[Entry], list[Problem]]:
-    """The config completed by the guide, what was filled in and why, the pictures, and every problem."""
+    """The config completed by the guide, what was filled in and why, the pictures, and every problem.
+
+    A value that is out of range is at its default in the completed config, so that the other checks can still run.
+    """
+    unfit = range_problems(config)
+    config = usable(config, unfit)
     entries, picture_problems = pictures.entries(config)
     count = sum(not entry.is_class for entry in entries)
     completed, choices = guide.complete(config, count)
     if completed.use_captions != config.use_captions:  # captions are read or not by what the guide filled in
         entries, picture_problems = pictures.entries(completed)
-    return completed, choices, entries, [*problems(completed), *picture_problems]
+    choices = {name: choice for name, choice in choices.items() if all(name != problem.field for problem in unfit)}
+    found = [*problems(completed), *_rate_without_steps(config, completed), *picture_problems]
+    return completed, choices, entries, [*unfit, *independent(found, unfit)]
 
 
 def problems(config: RunConfig) -> list[Problem]:
     """What is wrong with the settings themselves."""
-    found = [problem for known in SETTINGS.values() for problem in _range_problems(known, getattr(config, known.name))]
+    found = range_problems(config)
     found += _unused(config)
     found += _name_problems(config.name)
     found += _base_problems(config.base_model)
@@ -42,15 +54,59 @@ def problems(config: RunConfig) -> list[Problem]:
     return found
 
 
+def range_problems(config: RunConfig) -> list[Problem]:
+    """Each setting looked at by itself."""
+    return [problem for known in SETTINGS.values() for problem in _range_problems(known, getattr(config, known.name))]
+
+
+def usable(config: RunConfig, found: Iterable[Problem]) -> RunConfig:
+    """The config with the settings that are wrong at their defaults."""
+    blamed = {problem.field for problem in found}
+    defaults = RunConfig()
+    if any(field.endswith("class_prompt") for field in blamed):
+        defaults.with_prior_preservation = False
+        blamed.add("with_prior_preservation")
+    return config.replace(**{name: getattr(defaults, name) for name in blamed & SETTINGS.keys()})
+
+
+def independent(found: Iterable[Problem], first: Iterable[Problem]) -> list[Problem]:
+    """`found` without what may only follow from `first`: one message for a fault. That is a second one of the same
+    setting, and one that speaks of a setting which is wrong itself."""
+    blamed = {problem.field for problem in first}
+    if "concepts" in blamed:  # then the single settings are looked for, which are not to be given
+        blamed.add("instance_data_dir")
+    named = {name for name in blamed & SETTINGS.keys() if "_" in name}  # "name" and "device" are also plain words
+    return [
+        problem
+        for problem in found
+        if problem.field not in blamed and not named & set(re.findall(r"\w+", f"{problem.message} {problem.remedy}"))
+    ]
+
+
+def folder_problems(field: str, folder: Path) -> list[Problem]:
+    """Why nothing could be written into a folder, which need not exist yet."""
+    try:
+        place = folder.absolute()
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            return [Problem(field, f"'{place}' is a file.", "Give a folder.")]
+    except (OSError, ValueError) as error:
+        return [Problem(field, f"'{shown(str(folder))}' cannot be used: {error}.", "Give another folder.")]
+    if not os.access(place, os.W_OK):
+        return [Problem(field, f"'{place}' cannot be written to.", "Change its permissions, or give another folder.")]
+    return []
+
+
 def _range_problems(known: Setting, value: object) -> list[Problem]:
     if value is None:
         return []
     if known.choices and value not in known.choices:
-        return [Problem(known.name, f"'{value}' is not known.", f"Choose one of: {', '.join(known.choices)}.")]
+        return [Problem(known.name, f"{shown(value)} is not known.", f"Choose one of: {', '.join(known.choices)}.")]
     if isinstance(value, int | float) and not isinstance(value, bool):
         low, high = known.minimum, known.maximum
         if (low is not None and value < low) or (high is not None and value > high):
-            return [Problem(known.name, f"{value:g} is out of range.", f"Use {low:g} to {high:g}.")]
+            return [Problem(known.name, f"{shown(value)} is out of range.", f"Use {known.range}.")]
     return []
 
 
@@ -71,9 +127,11 @@ def _name_problems(name: str) -> list[Problem]:
     if not name:
         return [Problem("name", "needs a value.", good)]
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name.endswith("."):
-        return [Problem("name", f"'{name}' cannot be a model's file name everywhere.", good)]
-    if len(name) > 100 or RESERVED.fullmatch(name):
-        return [Problem("name", f"'{name[:100]}' cannot be a file name on Windows.", good)]
+        return [Problem("name", f"{shown(name)} cannot be a model's file name everywhere.", good)]
+    if len(name) > LONGEST_NAME:
+        return [Problem("name", f"has {len(name)} letters.", f"Use {LONGEST_NAME} at most.")]
+    if RESERVED.fullmatch(name):
+        return [Problem("name", f"'{name}' cannot be a file name on Windows.", good)]
     return []
 
 
@@ -81,10 +139,17 @@ def _base_problems(base: str) -> list[Problem]:
     remedy = "Give a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link."
     if not base.strip():
         return [Problem("base_model", "needs a model to start from.", remedy)]
-    is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", base)
-    if base.startswith(("http://", "https://")) or is_hub_name or Path(base).expanduser().exists():
+    is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.lower().endswith(MODEL_SUFFIXES)
+    if base.startswith(("http://", "https://")) or is_hub_name or _exists(base):
         return []
-    return [Problem("base_model", f"there is no file or folder '{base}'.", remedy)]
+    return [Problem("base_model", f"there is no file or folder {shown(base)}.", remedy)]
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, the ~ of an unknown user
+        return False
 
 
 def _length_problems(config: RunConfig) -> list[Problem]:
@@ -97,11 +162,23 @@ def _length_problems(config: RunConfig) -> list[Problem]:
     if config.max_token_length % 75:
         found.append(Problem("max_token_length", f"{config.max_token_length} is not 75, 150 or 225.", "Use 75."))
     steps, start = config.max_train_steps, config.checkpointing_start_step
+    if start and not config.checkpointing_steps:
+        message = "has no effect: checkpointing_steps is 0."
+        found.append(Problem("checkpointing_start_step", message, "Set that above 0, or leave this out."))
     if config.checkpointing_steps and steps and start >= steps > 1:
         found.append(
             Problem("checkpointing_start_step", f"the run ends at step {steps} already.", "Use a smaller number.")
         )
     return found
+
+
+def _rate_without_steps(config: RunConfig, completed: RunConfig) -> list[Problem]:
+    """A text encoder's rate that was asked for, where the text encoder does not train."""
+    if completed.text_encoder_steps:
+        return []
+    names = [name for name in ("text_encoder_lr", "text_encoder_2_lr") if getattr(config, name)]
+    remedy = "Set text_encoder_steps to a number of steps, or leave this out."
+    return [Problem(name, "has no effect: text_encoder_steps is 0.", remedy) for name in names]
 
 
 def _loss_problems(config: RunConfig) -> list[Problem]:
@@ -124,7 +201,8 @@ def _loss_problems(config: RunConfig) -> list[Problem]:
     robust = config.loss_type in ("huber", "smooth_l1")
     for name in ("huber_c", "huber_schedule"):
         if not robust and getattr(config, name) != SETTINGS[name].default:
-            found.append(Problem(name, f"the loss {config.loss_type} does not use it.", "Leave it out."))
+            remedy = "Leave it out, or set loss_type to huber or smooth_l1."
+            found.append(Problem(name, f"the loss {config.loss_type} does not use it.", remedy))
     if config.ema_decay != SETTINGS["ema_decay"].default and not config.use_ema:
         found.append(Problem("ema_decay", "has no effect: use_ema is off.", "Turn use_ema on, or leave it out."))
     return found

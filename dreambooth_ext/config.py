@@ -44,11 +44,23 @@ class Setting:
     def option(self) -> str:
         return "--" + self.name.replace("_", "-")
 
+    @property
+    def range(self) -> str:
+        """ "1 to 512", or "" for what has no limits."""
+        if self.minimum is None or self.maximum is None:
+            return ""
+        return f"{_plain(self.minimum)} to {_plain(self.maximum)}"
+
 
 def setting(default: Any, label: str, help: str, **about: Any) -> Any:
     """A dataclass field that carries its label, help, range, choices and the methods that use it."""
     factory = {"default_factory": lambda: type(default)(default)} if isinstance(default, list | dict) else {}
     return field(**factory or {"default": default}, metadata={"label": label, "help": help, **about})
+
+
+def _plain(number: float) -> str:
+    """Whole numbers in full, where :g would write 4.29497e+09."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
 
 
 DREAMBOOTH = {"methods": ("dreambooth",)}

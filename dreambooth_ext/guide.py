@@ -102,10 +102,18 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
         fill("text_encoder_steps", text_steps, f"{kind}: the guide's best, at most a quarter of the UNet's steps")
         fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
         fill("offset_noise", OFFSET_NOISE.get(kind, 0.0), "the guide: always for styles, never for others")
-        wants_prior = bool(config.class_prompt or any(concept.get("class_prompt") for concept in config.concepts))
-        fill("with_prior_preservation", wants_prior, "on when a class prompt is given")
+        fill("with_prior_preservation", _wants_prior(config), "on when a class prompt is given")
     fill("text_encoder_lr", TEXT_ENCODER_LR, "the guide: half of the UNet's standard rate")
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
+
+
+def _wants_prior(config: RunConfig) -> bool:
+    """Whether anything was said of class pictures; where their prompt is missing, a check then says so."""
+    blank = RunConfig()
+    own = ("class_prompt", "class_data_dir", "num_class_images", "prior_loss_weight")
+    return any(getattr(config, name) not in ("", getattr(blank, name)) for name in own) or any(
+        concept.get(name) for concept in config.concepts for name in own[:3]
+    )
 
 
 def name_for(config: RunConfig) -> str:
@@ -207,5 +215,6 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, 
         remedies.append("set text_encoder_steps to 0")
     if resolution > 512:
         remedies.append(f"lower the resolution from {resolution} to {max(512, resolution - 256)}")
-    remedies.append("close other programs that use the card, the WebUI's loaded model among them")
+    what = "" if config.device == "cpu" else " that use the card, the WebUI's loaded model among them"
+    remedies.append(f"close other programs{what}")
     return remedies

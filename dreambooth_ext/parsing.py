@@ -10,6 +10,8 @@ from typing import Any
 from .config import SETTINGS, RunConfig, Setting
 from .errors import Problem
 
+SHOWN = 100  # characters of a value that a message repeats
+
 
 def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
     """Build a config from JSON or command-line values; whatever does not fit comes back as problems, all at once.
@@ -28,16 +30,34 @@ def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
         try:
             setattr(config, name, convert(known, value))
         except (ValueError, TypeError) as error:
-            problems.append(Problem(name, str(error), f"Its default is {known.default!r}."))
+            problems.append(Problem(name, str(error), _advice(known)))
     return config, problems
+
+
+def _advice(known: Setting) -> str:
+    """What to give for a value that was none of the setting's kind."""
+    limits = f" from {known.range}" if known.range else ""
+    kinds = {
+        "int": f"Give a whole number{limits}",
+        "float": f"Give a number{limits}",
+        "bool": "Give true or false",
+        "str": "Give a text",
+        "path": "Give a path",
+        "rate": "Give a number such as 2e-6, or '2e-6:1000, 1e-6'",
+        "list": "Give a text, or a list of them",
+        "dict": 'Write it as {"name": value}',
+        "concepts": 'Write it as [{"instance_data_dir": "...", "instance_prompt": "..."}]',
+    }
+    return kinds[known.kind] + (", or leave it out." if known.default not in ("", None) or known.optional else ".")
 
 
 def convert(known: Setting, value: Any) -> Any:
     """`value` as the setting's type. Raises ValueError with a sentence for the user."""
-    if value is None or (isinstance(value, str) and value.strip().lower() in ("", "none") and known.kind != "str"):
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text is None or text == "" or (text == "none" and known.kind != "str"):
         if known.optional:
             return None
-        if value is None or known.kind not in ("path", "list", "dict", "concepts"):
+        if value is None or known.kind not in ("str", "path", "list", "dict", "concepts"):
             raise ValueError("needs a value.")
         return type(known.default)()
     return _CONVERTERS[known.kind](value)
@@ -46,7 +66,7 @@ def convert(known: Setting, value: Any) -> Any:
 def _to_int(value: Any) -> int:
     number = _to_float(value)
     if number != int(number):
-        raise ValueError(f"{value!r} is not a whole number.")
+        raise ValueError(f"{shown(value)} is not a whole number.")
     return int(number)
 
 
@@ -56,9 +76,11 @@ def _to_float(value: Any) -> float:
     try:
         number = float(value)
     except (ValueError, TypeError):
-        raise ValueError(f"{value!r} is not a number.") from None
+        raise ValueError(f"{shown(value)} is not a number.") from None
+    except OverflowError:  # a whole number of hundreds of digits
+        number = float("inf")
     if number != number or number in (float("inf"), float("-inf")):
-        raise ValueError(f"{value!r} is not a finite number.")
+        raise ValueError(f"{shown(value)} is not a finite number.")
     return number
 
 
@@ -68,13 +90,30 @@ def _to_bool(value: Any) -> bool:
         return True
     if text in ("false", "0", "no", "off"):
         return False
-    raise ValueError(f"{value!r} is neither true nor false.")
+    raise ValueError(f"{shown(value)} is neither true nor false.")
 
 
 def _to_str(value: Any) -> str:
     if isinstance(value, bool | dict | list):
-        raise ValueError(f"{value!r} is not a text.")
-    return str(value)
+        raise ValueError(f"{shown(value)} is not a text.")
+    text = str(value)
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):  # halves of letters: not UTF-8
+        raise ValueError(f"{shown(text)} holds characters that no file can keep.")
+    return text
+
+
+def to_path(value: Any) -> str:
+    """A path as people paste it: Windows' "Copy as path" puts quotation marks around it."""
+    text = _to_str(value).strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
+    return text
+
+
+def shown(value: Any) -> str:
+    """A value in a message, cut where it is long."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 4] + "..." + text[-1]
 
 
 def _to_rate(value: Any) -> float | str:
@@ -90,30 +129,37 @@ def _to_list(value: Any) -> list:
     if isinstance(value, str):
         return [line.strip() for line in value.splitlines() if line.strip()]
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return list(value)
-    raise ValueError(f"{value!r} is not a list of texts.")
+        return [_to_str(item) for item in value if item.strip()]
+    raise ValueError(f"{shown(value)} is not a list of texts.")
 
 
 def _from_json(value: Any) -> Any:
     """A command line's and a form's way to give objects and lists of them."""
     try:
         return json.loads(value) if isinstance(value, str) else value
-    except ValueError as error:
-        raise ValueError(f"{value!r} is not JSON ({error}).") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{shown(value)} is not JSON ({error}).") from None
 
 
 def _to_dict(value: Any) -> dict:
     value = _from_json(value)
     if not isinstance(value, dict):
-        raise ValueError(f"{value!r} is not an object of names and values.")
+        raise ValueError(f"{shown(value)} is not an object of names and values.")
     return dict(value)
 
 
 def _to_concepts(value: Any) -> list[dict]:
     value = _from_json(value)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ValueError("must be a list of objects, one for each subject.")
-    return [dict(item) for item in value]
+        raise ValueError(f"{shown(value)} is not a list of objects, one for each subject.")
+    return [{key: _in_concept(key, inner) for key, inner in item.items()} for item in value]
+
+
+def _in_concept(key: str, value: Any) -> Any:
+    """Texts as in the settings of the same names; what else is wrong in a concept, `pictures.problems` says."""
+    if not isinstance(value, str):
+        return value
+    return to_path(value) if key.endswith("_dir") else _to_str(value)
 
 
 _CONVERTERS = {
@@ -121,7 +167,7 @@ _CONVERTERS = {
     "float": _to_float,
     "bool": _to_bool,
     "str": _to_str,
-    "path": _to_str,
+    "path": to_path,
     "rate": _to_rate,
     "list": _to_list,
     "dict": _to_dict,

@@ -9,7 +9,7 @@ from .errors import Problem
 
 RATE_SETTINGS = {"unet": "learning_rate", "text_encoder": "text_encoder_lr", "text_encoder_2": "text_encoder_2_lr"}
 POLYNOMIAL_END = 1e-7  # where diffusers' polynomial schedule ends
-EXAMPLE = "'2e-6:1000, 1e-6' is 2e-6 for the first 1000 steps, then 1e-6"
+EXAMPLE = "Write one number, or '2e-6:1000, 1e-6': 2e-6 for the first 1000 steps, then 1e-6."
 
 
 def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
@@ -24,15 +24,13 @@ def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
             continue
         rate, _, step = pair.partition(":")
         if pairs and pairs[-1][1] is None:
-            raise ValueError(f"'{pair.strip()}' is never reached: the rate before it has no step. {EXAMPLE}.")
+            raise ValueError(f"'{pair.strip()}' is never reached: the rate before it has no step.")
         until = _step(step.strip(), pair) if ":" in pair else None
         if until is not None and until <= (pairs[-1][1] if pairs else 0):
-            raise ValueError(
-                f"step {until} in '{pair.strip()}' must be above 0 and above the one before it. {EXAMPLE}."
-            )
+            raise ValueError(f"step {until} in '{pair.strip()}' must be above 0 and above the one before it.")
         pairs.append((_rate(rate.strip(), pair), until))
     if not pairs:
-        raise ValueError(f"has no rate in it. {EXAMPLE}.")
+        raise ValueError("has no rate in it.")
     return pairs
 
 
@@ -50,7 +48,7 @@ def rate_problems(config: RunConfig, total: int | None = None) -> list[Problem]:
             if spec is not None:
                 rates[name] = parse_rate_schedule(spec)
         except ValueError as error:
-            problems.append(Problem(name, str(error)))
+            problems.append(Problem(name, str(error), EXAMPLE))
     for name, pairs in rates.items():
         problems += _schedule_problems(name, pairs, config, total)
     problems += _option_problems(config, total)
@@ -119,9 +117,9 @@ def _rate(text: str, pair: str) -> float:
     try:
         rate = float(text)
     except ValueError:
-        raise ValueError(f"'{text}' in '{pair.strip()}' is not a number. {EXAMPLE}.") from None
+        raise ValueError(f"'{text}' in '{pair.strip()}' is not a number.") from None
     if not (math.isfinite(rate) and rate >= 0):
-        raise ValueError(f"the rate {text} in '{pair.strip()}' must be 0 or more, and finite.")
+        raise ValueError(f"the rate {text} must be 0 or more, and finite.")
     return rate
 
 
@@ -129,5 +127,5 @@ def _step(text: str, pair: str) -> int | None:
     try:
         step = int(text)
     except ValueError:
-        raise ValueError(f"'{text}' in '{pair.strip()}' is not a whole number of steps. {EXAMPLE}.") from None
+        raise ValueError(f"'{text}' in '{pair.strip()}' is not a whole number of steps.") from None
     return None if step == -1 else step

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import files, guide, pictures, runs
+from .. import checks, files, guide, pictures, runs
 from ..errors import Problem, UserError
 from ..host.environment import Environment
 from . import BAD_INPUT, DONE, settings
@@ -21,7 +21,7 @@ USAGE = "python -m dreambooth_ext check [--config FILE] [--<setting> VALUE ...] 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     parser.add_argument(
-        "--runs-dir", type=Path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR, help="folder of the runs"
+        "--runs-dir", type=settings.path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR, help="folder of the runs"
     )
     settings.add_arguments(parser)
 
@@ -31,12 +31,12 @@ def run(arguments: argparse.Namespace) -> int:
     count = sum(not entry.is_class for entry in entries)
     warnings = [str(w) for w in [*guide.warnings(config, count), *pictures.warnings(config, entries)]]
     plan: dict[str, Any] = {}
-    if config.base_model and not any(problem.field == "base_model" for problem in problems):
-        answer = inspect(config.as_dict(), arguments.runs_dir)
+    problems += checks.folder_problems("runs_dir", arguments.runs_dir)
+    if config.base_model and not any(problem.field in ("base_model", "runs_dir") for problem in problems):
+        usable, _ = guide.complete(checks.usable(config, problems), count)
+        answer = inspect(usable.as_dict(), arguments.runs_dir)
         plan = answer["plan"]
-        known = {(problem.field, problem.message) for problem in problems}
-        found = [Problem(**item) for item in answer["problems"]]
-        problems += [problem for problem in found if (problem.field, problem.message) not in known]
+        problems += checks.independent([Problem(**item) for item in answer["problems"]], problems)
         warnings += answer["warnings"]
     if arguments.json:
         filled = {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()}

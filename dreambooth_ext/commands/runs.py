@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 from .. import runs
 from ..files import human_size
 from . import DONE
+from .settings import path
 
 HELP = "list, show and delete runs"
 
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=("list", "show", "delete"), default="list", help="default: list")
     parser.add_argument("run", nargs="*", metavar="RUN", help="the run's folder, id or name; 'last' is the newest")
     parser.add_argument(
-        "--runs-dir", type=Path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR, help="folder of the runs"
+        "--runs-dir", type=path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR, help="folder of the runs"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,17 +13,25 @@ from .. import checks, guide
 from ..config import SETTINGS, RunConfig, Setting
 from ..errors import Problem, UserError
 from ..files import read_json
-from ..parsing import parse
+from ..parsing import parse, to_path
 from ..pictures import Entry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings from a JSON file; options go before it")
+    parser.add_argument("--config", type=path, metavar="FILE", help="settings from a JSON file; options go before it")
     groups: dict[str, Any] = {}
     for known in SETTINGS.values():
         if known.group not in groups:
             groups[known.group] = parser.add_argument_group(known.group)
         groups[known.group].add_argument(known.option, dest=known.name, help=_help(known), **_form(known))
+
+
+def path(text: str) -> Path:
+    """The type of options that are paths: as pasted, and with ~ on systems whose shell leaves that to us."""
+    cleaned = to_path(text)
+    if not cleaned:
+        raise argparse.ArgumentTypeError("needs a path")
+    return Path(os.path.expanduser(cleaned))
 
 
 def _form(known: Setting) -> dict[str, Any]:
@@ -43,7 +52,7 @@ def _help(known: Setting) -> str:
         default = ""
     else:
         default = f" Default: {str(known.default).lower() if known.kind == 'bool' else known.default}."
-    limits = "" if known.minimum is None else f" {known.minimum:g} to {known.maximum:g}."
+    limits = f" {known.range}." if known.range else ""
     methods = "" if len(known.methods) > 1 else f" Only for {known.methods[0]}."
     return (known.help + limits + default + methods).replace("%", "%%")
 
@@ -62,7 +71,14 @@ def _read_file(path: Path) -> dict[str, Any]:
         values = read_json(path)
     except FileNotFoundError:
         raise UserError("config", f"there is no file '{path}'.", "Check the path.") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError("config", f"'{path}' cannot be read: {error.strerror}.", "Give a JSON file.") from None
+    except UnicodeDecodeError:
+        raise UserError("config", f"'{path}' is not UTF-8 text.", "Save it as UTF-8 in your editor.") from None
+    except (ValueError, RecursionError) as error:
+        if "escape" in str(error):
+            remedy = "In JSON, write the folders of a Windows path with / or with \\\\ between them."
+            raise UserError("config", f"'{path}' is no JSON file ({error}).", remedy) from None
         raise UserError("config", f"'{path}' is no JSON file ({error}).", "Correct it in an editor.") from None
     if not isinstance(values, dict):
         raise UserError("config", f"'{path}' does not hold an object of settings.", 'Write {"name": ...}.')
@@ -75,8 +91,8 @@ def complete(
     """`read`, completed by the guide and checked as far as that goes without a model."""
     config, unreadable = read(arguments)
     completed, choices, entries, found = checks.check(config)
-    blamed = {problem.field for problem in unreadable}  # one message a field: a default is not to blame
-    return completed, choices, entries, [*unreadable, *(p for p in found if p.field not in blamed)]
+    choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
+    return completed, choices, entries, [*unreadable, *checks.independent(found, unreadable)]
 
 
 def print_problems(problems: Iterable[Problem]) -> None:

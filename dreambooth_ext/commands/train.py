@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from .. import guide, pictures, runs
+from .. import checks, guide, pictures, runs
 from ..errors import UserError
 from ..host import publish
 from ..host.environment import Environment
@@ -25,29 +25,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Where runs are kept, and where finished models go."""
-    parser.add_argument("--runs-dir", type=Path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR,
+    parser.add_argument("--runs-dir", type=settings.path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR,
                         help="folder of the runs (default: runs, beside the program)")  # fmt: skip
-    parser.add_argument("--webui", type=Path, metavar="DIR", help="publish into this WebUI's model folders")
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="publish into this folder")
+    parser.add_argument("--webui", type=settings.path, metavar="DIR", help="publish into this WebUI's model folders")
+    parser.add_argument("--output-dir", type=settings.path, metavar="DIR", help="publish into this folder")
 
 
 def target_folder(arguments: argparse.Namespace) -> Path | None:
     """The folder that takes the models, if one was named."""
     if arguments.webui and arguments.output_dir:
-        raise UserError("output_dir", "give --webui or --output-dir, not both.")
+        raise UserError("output_dir", "--webui names a folder for the model already.", "Leave one of them out.")
+    folder = arguments.output_dir
     if arguments.webui:
-        return publish.webui_folder(arguments.webui, "checkpoint")
-    if arguments.output_dir and arguments.output_dir.is_file():
-        raise UserError("output_dir", f"'{arguments.output_dir}' is a file.", "Give a folder.")
-    return arguments.output_dir
+        folder = publish.webui_folder(arguments.webui, "checkpoint")
+    for problem in checks.folder_problems("webui" if arguments.webui else "output_dir", folder) if folder else []:
+        raise UserError(problem.field, problem.message, problem.remedy)
+    return folder
 
 
 def run(arguments: argparse.Namespace) -> int:
     config, choices, entries, problems = settings.complete(arguments)
+    problems += checks.folder_problems("runs_dir", arguments.runs_dir)
     target = None
     try:
         target = target_folder(arguments)
-        if target and not problems:
+        if target and not any(problem.field in ("name", "save_format") for problem in problems):
             publish.check_ours(target / f"{config.name}.{config.save_format}")
     except UserError as error:
         problems.append(error.problem)

@@ -124,17 +124,20 @@ class Base:
         return models
 
     def tokenizers(self) -> list[CLIPTokenizer]:
-        return [
-            CLIPTokenizer(
-                str(self.source.tokenizer_folder(index) / "vocab.json"),
-                str(self.source.tokenizer_folder(index) / "merges.txt"),
-                pad_token=slot.pad_token,
-                model_max_length=config["max_position_embeddings"],
-            )
-            for index, (slot, config) in enumerate(
-                zip(self.family.text_slots, self.architecture.text_encoders, strict=True)
-            )
-        ]
+        made = []
+        for index, slot in enumerate(self.family.text_slots):
+            folder = self.source.tokenizer_folder(index)
+            files = [str(folder / name) for name in ("vocab.json", "merges.txt")]
+            longest = self.architecture.text_encoders[index]["max_position_embeddings"]
+            try:
+                made.append(CLIPTokenizer(*files, pad_token=slot.pad_token, model_max_length=longest))
+            except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+                raise UserError(
+                    self.source.field,
+                    f"{self.name}: the vocabulary in {folder} is damaged ({error!r}).",
+                    "Download the whole model again.",
+                ) from error
+        return made
 
     def parameter_counts(self) -> dict[str, int]:
         texts = sum(self.source.count(name) for name in self.family.components[2:])
@@ -174,8 +177,15 @@ class Base:
 
     def _build(self, component: str, make: Any, dtype: torch.dtype) -> Any:
         """The module without random numbers first, then the file's tensors as its parameters."""
-        with init_empty_weights(include_buffers=False):
-            module: nn.Module = make()
+        try:
+            with init_empty_weights(include_buffers=False):
+                module: nn.Module = make()
+        except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, NotImplementedError) as error:
+            raise UserError(
+                self.source.field,
+                f"{self.name}: its {component} cannot be made as its configuration says ({error}).",
+                "Choose another base, or get the configuration (config.json, yaml) that came with this one.",
+            ) from error
         # a copy, for what comes from the file shares its mapping
         state = {key: tensor.to(dtype, copy=True) for key, tensor in self.source.read(component)}
         self.source.close()

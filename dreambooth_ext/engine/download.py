@@ -23,13 +23,18 @@ PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenize
 
 def download(name: str, field: str) -> Path:
     """The local path of a model that is given by path, Hugging Face name or https link."""
-    if not name.strip():
+    name = name.strip()
+    if not name:
         raise UserError(field, "no model is chosen.", "Give a file, a diffusers folder, a Hugging Face name or a link.")
     if page := HUB_PAGE.match(name):
         return from_hub(page.group(1), field)
     if name.startswith(("http://", "https://")):
         return from_link(name.replace("/blob/", "/resolve/") if "huggingface.co/" in name else name, field)
     path = Path(name).expanduser()
+    try:
+        path.exists()
+    except (OSError, ValueError) as error:
+        raise UserError(field, f"{name[:100]!r} cannot be a path ({error.__class__.__name__}).", "Check it.") from error
     if not path.exists() and HUB_NAME.match(name) and path.suffix.lower() not in (".safetensors", ".ckpt", ".pt"):
         return from_hub(name, field)
     if not path.exists():
@@ -65,8 +70,8 @@ def from_hub(name: str, field: str) -> Path:
 
 def from_link(link: str, field: str) -> Path:
     """The file behind a link, downloaded once into `models`."""
-    request = urllib.request.Request(link, headers={"User-Agent": "dreambooth_ext"})
     try:
+        request = urllib.request.Request(link, headers={"User-Agent": "dreambooth_ext"})
         with urllib.request.urlopen(request, timeout=30) as answer:
             if answer.headers.get("Content-Type", "").startswith("text/html"):
                 raise UserError(

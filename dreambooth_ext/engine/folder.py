@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ..errors import UserError
@@ -55,15 +56,21 @@ class FolderSource:
         if not file.is_file():
             raise UserError(self.field, f"{self.path.name} lacks {inner}.", "Download the whole folder again.")
         try:
-            return read_json(file)
-        except ValueError as error:
-            raise UserError(
-                self.field, f"{inner} in {self.path.name} is damaged ({error}).", "Download the folder again."
-            ) from error
+            content = read_json(file)
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(inner, str(error)) from error
+        if not isinstance(content, dict):
+            raise self._damaged(inner, "it holds no names and values")
+        return content
+
+    def _damaged(self, inner: str, why: str) -> UserError:
+        return UserError(
+            self.field, f"{inner} in {self.path.name} is damaged ({why}).", "Download the whole folder again."
+        )
 
     def _family(self, index: dict[str, Any]) -> Family:
         kind = str(index.get("_class_name", ""))
-        if kind.startswith("StableDiffusionXL") and index.get("text_encoder", [None])[0]:
+        if kind.startswith("StableDiffusionXL") and any(index.get("text_encoder") or [None]):
             return SDXL
         if not kind.startswith("StableDiffusion") or kind.startswith(("StableDiffusion3", "StableDiffusionXL")):
             known = ", ".join(family.title for family in FAMILIES.values())
@@ -94,6 +101,7 @@ class FolderSource:
         if (self.path / "scheduler/scheduler_config.json").is_file():
             own = self._json("scheduler/scheduler_config.json")
             scheduler |= {key: value for key, value in own.items() if key in scheduler}
+            self._require_schedule(scheduler)
         if unet["in_channels"] not in (4, 9):
             raise UserError(
                 self.field,
@@ -104,13 +112,29 @@ class FolderSource:
         vae = {key: value for key, value in vae.items() if not key.startswith("_")}
         return Architecture(family, unet, vae, tuple(texts), scheduler)
 
+    def _require_schedule(self, scheduler: dict[str, Any]) -> None:
+        inner = "scheduler/scheduler_config.json"
+        if scheduler["prediction_type"] not in ("epsilon", "v_prediction"):
+            raise UserError(
+                self.field,
+                f"{self.path.name} predicts {scheduler['prediction_type']!r}, not the noise or v.",
+                "Choose another base.",
+            )
+        try:
+            DDPMScheduler.from_config(scheduler)
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+            raise self._damaged(inner, str(error)) from error
+
     def _weights(self, component: str) -> dict[str, tuple[TensorFile, str]]:
         """{diffusers' key: the file that holds it, its key there}; full precision before fp16, safetensors first."""
         folder = self.path / component
         for suffix in (".safetensors", ".bin"):
             for variant in ("", ".fp16", ".bf16"):
                 for stem in WEIGHTS:
-                    files = weight_files(folder, stem, suffix, variant)
+                    try:
+                        files = weight_files(folder, stem, suffix, variant)
+                    except (ValueError, LookupError, TypeError, AttributeError) as error:
+                        raise self._damaged(f"{component}/*.index.json", repr(error)) from error
                     if files:
                         return self._places(files)
         raise UserError(

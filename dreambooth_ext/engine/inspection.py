@@ -61,7 +61,8 @@ def readable(config: RunConfig, base: Base, warnings: list[str]) -> list:
     entries, problems = pictures.entries(config)
     if problems:
         return []  # told before, by `checks`
-    uncached = config.replace(cache_latents=False, cache_latents_to_disk=False, with_prior_preservation=False)
+    prior = any(entry.is_class for entry in entries)  # where there are none yet, the run draws them
+    uncached = config.replace(cache_latents=False, cache_latents_to_disk=False, with_prior_preservation=prior)
     dataset = Dataset(uncached, entries, base.architecture.vae["scaling_factor"])
     dataset.encode(None, warn=warnings.append)
     return dataset.pictures

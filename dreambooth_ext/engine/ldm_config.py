@@ -43,10 +43,10 @@ def from_yaml(text: str, folder: Path, shapes: Shapes, *, name: str, field: str 
     try:
         family = family_of_yaml(params)
         return described(params, family, folder, shapes, name, field)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             field,
-            f"{name} lacks what a model's configuration needs ({error!r}).",
+            f"{name} lacks what a model's configuration needs, or has it wrong ({error!r}).",
             "Use the yaml that came with the model.",
         ) from error
 
@@ -56,7 +56,9 @@ def parameters(text: str, name: str, field: str) -> dict[str, Any]:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         where = str(error).splitlines()[0]
-        raise UserError(field, f"{name} is not valid YAML: {where}", "Repair it, or remove it.") from error
+        raise UserError(field, f"{name} is not valid YAML ({where}).", "Repair it, or remove it.") from error
+    except RecursionError as error:
+        raise UserError(field, f"{name} is nested too deep.", "Use the yaml that came with the model.") from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("params"), dict):
         raise UserError(

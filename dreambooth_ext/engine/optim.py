@@ -13,7 +13,7 @@ from diffusers.optimization import get_scheduler
 
 from ..config import RunConfig
 from ..errors import UserError
-from ..rates import RATE_SETTINGS, is_schedule, parse_rate_schedule
+from ..rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class RateSchedule:
         try:
             self.pairs = parse_rate_schedule(spec)
         except ValueError as error:
-            raise UserError(field, str(error)) from error
+            raise UserError(field, str(error), EXAMPLE) from error
         self.total = total
         self.factor = None
         if not is_schedule(self.pairs) and self.pairs[0][0] > 0:

@@ -142,16 +142,7 @@ def load_pickle(path: Path, *, field: str = "base_model") -> Any:
             f"{path.name} wants to run {error}, which no model needs; the file may be malicious and was not loaded.",
             "Use the .safetensors version of this model, or another source.",
         ) from error
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        struct.error,
-    ) as error:
+    except DAMAGED as error:
         raise UserError(
             field, f"{path.name} is damaged or not a PyTorch file ({short(error)}).", "Download or copy it again."
         ) from error

@@ -8,12 +8,12 @@ import torch
 
 from .. import files, guide
 from ..config import RunConfig
-from ..errors import Problem
+from ..errors import Problem, UserError
 from ..pictures import caches_latents
 from . import memory
 from .base import Base
 from .device import choose_device
-from .optim import missing_optimizer, resolve_optimizer
+from .optim import make_optimizer, resolve_optimizer
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 MARGIN = 512 * 2**20  # bytes of disk that stay free
@@ -72,9 +72,7 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
         found.append(Problem("cache_latents", "an inpainting base needs a new mask each step.", "Turn it off."))
     if config.mixed_precision == "fp16" and not config.device.startswith("cuda"):
         found.append(Problem("mixed_precision", f"fp16 does not train on '{config.device}'.", "Use no or bf16."))
-    reason = missing_optimizer(config.optimizer, torch.device(config.device))
-    if reason:
-        found.append(Problem("optimizer", f"'{config.optimizer}': {reason}", "Use adamw."))
+    found += _optimizer_problems(config)
     if config.attention == "xformers" and (reason := _why_no_xformers(config.device)):
         found.append(Problem("attention", reason, "Use sdpa: it is as fast."))
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
@@ -87,6 +85,16 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
     if config.clip_skip > layers:
         found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
     return found
+
+
+def _optimizer_problems(config: RunConfig) -> list[Problem]:
+    """What its library says of the optimizer and its arguments, tried on one number."""
+    parameter = torch.nn.Parameter(torch.zeros(1, device=config.device))
+    try:
+        make_optimizer(config, [{"name": "unet", "params": [parameter], "rate": 1e-6}])
+    except UserError as error:
+        return [error.problem]
+    return []
 
 
 def _why_no_xformers(device: str) -> str:
@@ -143,7 +151,8 @@ def resource_problems(plan: Plan, config: RunConfig) -> list[Problem]:
     if plan.memory > plan.memory_available:
         need, there = files.human_size(plan.memory), files.human_size(plan.memory_available)
         message = f"the run needs about {need} of memory on {plan.device}, which has {there}."
-        found.append(Problem("train_batch_size", message, "; ".join(memory_remedies(config)).capitalize() + "."))
+        remedy = "; ".join(memory_remedies(config)) + "."
+        found.append(Problem("train_batch_size", message, remedy[0].upper() + remedy[1:]))
     return found
 
 

@@ -176,6 +176,8 @@ def refuse_others(shapes: Shapes, name: str, field: str) -> None:
     """Raise UserError, saying what it is, unless the file is a checkpoint of a family in `FAMILIES`."""
     known = ", ".join(family.title for family in FAMILIES.values())
     choose = f"Choose a checkpoint of {known}."
+    if not shapes:
+        raise UserError(field, f"{name} holds no tensors.", choose)
     what = addition_to_a_model(shapes)
     if what:
         raise UserError(field, f"{name} is {what}, not a whole model.", choose)

@@ -38,7 +38,10 @@ class SingleFileSource:
     def _architecture(self) -> Architecture:
         sidecar = sidecar_of(self.path)
         if sidecar is not None:
-            text = sidecar.read_text(encoding="utf-8-sig")
+            try:
+                text = sidecar.read_text(encoding="utf-8-sig")
+            except ValueError as error:
+                raise UserError(self.field, f"{sidecar.name} is not UTF-8 text.", "Save it as UTF-8.") from error
             said = from_yaml(text, sidecar.parent, self.shapes, name=sidecar.name, field=self.field)
             self.sidecar_yaml = absolute_clip(text, said.clip_folder)
             self.clip_folder = said.clip_folder
@@ -61,9 +64,16 @@ class SingleFileSource:
         return "epsilon" if said.startswith("eps") else None
 
     def _require_complete(self) -> None:
-        missing = [tie.ldm for part in self.ties.values() for tie in part if tie.ldm not in self.shapes]
+        needed = [tie.ldm for part in self.ties.values() for tie in part]
+        missing = [key for key in needed if key not in self.shapes]
         if missing:
             raise self._incomplete(missing)
+        if any(not self.file.entries[self.names[key]][1].is_floating_point for key in needed):
+            raise UserError(
+                self.field,
+                f"{self.path.name} is quantised to whole numbers, which cannot be trained.",
+                "Choose the fp16, bf16 or fp32 version of the model.",
+            )
 
     def _incomplete(self, missing: list[str]) -> UserError:
         return UserError(

@@ -57,7 +57,10 @@ class TensorFile(Mapping[str, Tensor]):
 
     def _read_header(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         header, start = safetensors_header(self.path, self.field)
-        self.metadata = {key: str(value) for key, value in header.pop("__metadata__", {}).items()}
+        metadata = header.pop("__metadata__", None)
+        self.metadata = {key: str(v) for key, v in metadata.items()} if isinstance(metadata, dict) else {}
+        if not all(map(is_entry, header.values())):
+            raise UserError(self.field, f"{self.path.name} is damaged: its table of contents makes no sense.", AGAIN)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0) + start
         size = self.path.stat().st_size
         if size < end:
@@ -174,8 +177,18 @@ def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
             raise UserError(field, f"{path.name} is cut short: even its table of contents is not complete.", AGAIN)
         try:
             return json.loads(file.read(length)), 8 + length
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(field, f"{path.name} is damaged: its table of contents cannot be read.", AGAIN) from error
+
+
+def is_entry(entry: Any) -> bool:
+    """Whether a tensor's line in the header is what the format asks for."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    numbers = (entry.get("shape"), entry.get("data_offsets"))
+    return len(numbers[1] or ()) == 2 and all(
+        isinstance(part, list) and all(type(n) is int and n >= 0 for n in part) for part in numbers
+    )
 
 
 def pickled_tensors(path: Path, field: str) -> dict[str, Tensor]:
