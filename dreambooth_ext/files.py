@@ -26,6 +26,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         flush_to_disk(temporary)
         replace(temporary, path)
+        _flush_folder(path.parent)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -38,11 +39,19 @@ def flush_to_disk(path: Path) -> None:
     for file in [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]:
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
-    if os.name != "nt":  # Windows cannot open folders, and its rename is journalled
-        for folder in {path.parent, path} if path.is_dir() else {path.parent}:
-            descriptor = os.open(folder, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+    if path.is_dir():
+        _flush_folder(path)
+
+
+def _flush_folder(path: Path) -> None:
+    """Flush a folder's list of names, so that a renamed file keeps its new name when the power goes."""
+    if os.name == "nt":
+        return  # Windows cannot open folders, and its rename is journalled
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def replace(source: Path, target: Path, patience: float = 5.0) -> None:
@@ -77,6 +86,13 @@ def remove_unfinished(folder: Path) -> None:
     """Delete what a killed process left under temporary names directly in `folder`."""
     for path in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Delete a folder so that, whenever this is cut short, none of it is left under its name."""
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    replace(path, temporary)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def free_bytes(path: Path) -> int:
@@ -117,10 +133,18 @@ def try_lock(path: Path) -> IO[bytes] | None:
     return None
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock. Looking does not stand in the way of others who look."""
+    if not path.exists():
+        return False
+    with path.open("rb") as stream:
+        return not _lock(stream, wait=False, shared=True)
+
+
 if os.name == "nt":
     import msvcrt
 
-    def _lock(stream: IO[bytes], wait: bool) -> bool:
+    def _lock(stream: IO[bytes], wait: bool, shared: bool = False) -> bool:  # there are no shared locks here
         while True:
             try:
                 stream.seek(0)
@@ -138,9 +162,9 @@ if os.name == "nt":
 else:
     import fcntl
 
-    def _lock(stream: IO[bytes], wait: bool) -> bool:
+    def _lock(stream: IO[bytes], wait: bool, shared: bool = False) -> bool:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             return False
         return True

@@ -36,7 +36,8 @@ class EventLog:
         with files.locked(self._lock):
             event = {"n": self._last_number() + 1, "time": round(time.time(), 3), "type": type, **data}
             with self.path.open("ab") as stream:
-                stream.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+                # "replace": names of files may hold bytes that are no text
+                stream.write(json.dumps(event, ensure_ascii=False).encode(errors="replace") + b"\n")
         return event
 
     def read(self, after: int = 0) -> list[dict[str, Any]]:
@@ -56,15 +57,19 @@ class EventLog:
         """The last whole event's number; a line that a dying machine cut short is closed first."""
         try:
             with self.path.open("rb+") as stream:
-                end = stream.seek(0, os.SEEK_END)
-                stream.seek(max(0, end - 65536))
-                tail = stream.read()
-                if tail and not tail.endswith(b"\n"):
+                end, number, reach = stream.seek(0, os.SEEK_END), None, 4096
+                while number is None and end:
+                    stream.seek(max(0, end - reach))
+                    tail = stream.read(reach)
+                    numbers = (event["n"] for line in reversed(tail.splitlines()) if (event := _parsed(line)))
+                    number = next(numbers, 0 if reach >= end else None)
+                    reach *= 8
+                if end and not tail.endswith(b"\n"):
+                    stream.seek(end)
                     stream.write(b"\n")
+                return number or 0
         except FileNotFoundError:
             return 0
-        numbers = (event["n"] for line in reversed(tail.splitlines()) if (event := _parsed(line)))
-        return next(numbers, 0)
 
 
 class EventReader:
@@ -98,15 +103,22 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 def give_command(folder: Path, command: str) -> None:
     """Leave a command for the worker of this run's `commands/` folder."""
     assert command in COMMANDS, command
-    files.write_json(folder / f"{time.time_ns()}-{os.getpid()}.json", {"command": command})
+    stamp = time.time_ns()
+    while (path := folder / f"{stamp}-{os.getpid()}.json").exists():  # Windows' clock ticks slowly
+        stamp += 1
+    files.write_json(path, {"command": command})
 
 
 def take_commands(folder: Path) -> list[str]:
     """Take all waiting commands, oldest first."""
     taken = []
     for path in sorted(folder.glob("[0-9]*.json")):
-        command = files.read_json(path).get("command")
-        path.unlink()
+        try:
+            given = files.read_json(path)
+        except ValueError:
+            given = None  # not by `give_command`
+        path.unlink(missing_ok=True)
+        command = given.get("command") if isinstance(given, dict) else None
         if command in COMMANDS:
             taken.append(command)
     return taken

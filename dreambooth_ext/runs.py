@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from . import __version__, files
 from .config import RunConfig
@@ -62,7 +62,10 @@ class Run:
     def state(self) -> dict[str, Any]:
         """state.json as it is, except that a run whose worker is gone is 'failed', whatever the worker last wrote."""
         state = files.read_json(self.path / "state.json")
-        if state["status"] not in (*ENDED, "queued") and not self.is_alive(state):
+        if state["status"] in (*ENDED, "queued") or self.is_alive(state):
+            return state
+        state = files.read_json(self.path / "state.json")  # it may have ended well between the two looks
+        if state["status"] not in ENDED:
             state["status"] = "failed"
             state["problem"] = {
                 "field": "",
@@ -82,15 +85,17 @@ class Run:
         state = state or files.read_json(self.path / "state.json")
         if state.get("host") not in (None, platform.node()):
             return time.time() - state.get("heartbeat", 0) < SILENCE
-        lock = self.take()
-        if lock is None:
-            return True
-        lock.close()
-        return False
+        return files.is_locked(self.path / "worker.lock")
 
-    def take(self):
-        """The run's lock, held until it is closed or its process dies; None if another worker has it."""
-        return files.try_lock(self.path / "worker.lock")
+    def take(self, patience: float = 1.0) -> IO[bytes] | None:
+        """The run's lock, held until it is closed or its process dies; None if another worker has it.
+
+        Whoever looks whether the run is alive holds it for an instant: hence the patience, in seconds.
+        """
+        deadline = time.monotonic() + patience
+        while (lock := files.try_lock(self.path / "worker.lock")) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return lock
 
     def command(self, command: str) -> None:
         give_command(self.commands, command)

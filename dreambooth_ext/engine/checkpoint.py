@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +61,8 @@ def save(
         temporary.mkdir()
         for component, tensors in weights.items():
             save_tensors(tensors, temporary / f"{component}.safetensors")
-        torch.save(trainer, temporary / TRAINER)
+        with (temporary / TRAINER).open("wb") as stream:  # given a path, torch hides why the disk refuses
+            torch.save(trainer, stream)
         sizes = {path.name: path.stat().st_size for path in temporary.iterdir()}
         files.write_json(temporary / MANIFEST, {"step": step, "version": __version__, "files": sizes})
     retain(folder, limit)
@@ -88,4 +88,4 @@ def latest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
 
 def retain(folder: Path, limit: int | None) -> None:
     for checkpoint in found(folder)[: -limit if limit else 0]:
-        shutil.rmtree(checkpoint.path)
+        files.remove(checkpoint.path)

@@ -46,7 +46,8 @@ def missing(config: RunConfig) -> dict[Path, tuple[int, int]]:
         if not concept.class_data_dir:
             continue
         folder = Path(concept.class_data_dir).expanduser()
-        lacks = concept.num_class_images - (len(list_pictures(folder)) if folder.is_dir() else 0)
+        without = (Path(concept.instance_data_dir).expanduser(),)  # as `pictures.entries` counts them
+        lacks = concept.num_class_images - (len(list_pictures(folder, without)) if folder.is_dir() else 0)
         if lacks > lacking.get(folder, (index, 0))[1]:
             lacking[folder] = (index, lacks)
     return lacking

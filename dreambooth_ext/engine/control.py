@@ -7,12 +7,17 @@ import signal
 import threading
 import time
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from .. import protocol
 from ..runs import Run, this_worker
 
 HEARTBEAT = 2.0  # seconds
+STOPPING = ("stop", "stop_and_save")
+
+
+class Stopped(Exception):
+    """A user's wish to stop, heard while the run was still being prepared."""
 
 
 class Control:
@@ -28,20 +33,29 @@ class Control:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._signalled = False
+        self._handlers: dict[int, Any] = {}  # those that were there before
+        self._kept: list[str] = []  # commands that were heard during the preparations
         self._last_stage = 0.0
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Control:
         for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
             if hasattr(signal, name) and threading.current_thread() is threading.main_thread():
-                signal.signal(getattr(signal, name), self._on_signal)
-        protocol.take_commands(self.run.commands)  # what was meant for an earlier worker
+                number = getattr(signal, name)
+                self._handlers[number] = signal.signal(number, self._on_signal)
         self._thread.start()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    @property
+    def current(self) -> str:
+        """The status that was last set."""
+        return self._state["status"]
 
     def status(self, status: str, **state: Any) -> None:
         """Change the run's status, at once and for every reader."""
@@ -56,22 +70,35 @@ class Control:
             self._state.update(state)
 
     def stage(self, stage: str, done: int, total: int) -> None:
-        """Progress of something long before or after training; at most two events a second."""
+        """Progress of something long before training; at most two events a second. Raises Stopped when told to."""
+        self._kept = self.commands()
+        if any(command in STOPPING for command in self._kept):
+            raise Stopped
         now = time.monotonic()
         if done >= total or now - self._last_stage > 0.5:
             self._last_stage = now
-            self.events.append("status", status=self._state["status"], stage=stage, done=done, of=total)
+            self.events.append("status", status=self.current, stage=stage, done=done, of=total)
 
     def warn(self, message: str, field: str = "", remedy: str = "") -> None:
         self.events.append("warning", what=message, field=field, remedy=remedy)
 
     def commands(self) -> list[str]:
         """Commands since the last call; a signal to end counts as `stop`."""
-        waiting = protocol.take_commands(self.run.commands)
+        waiting, self._kept = [*self._kept, *protocol.take_commands(self.run.commands)], []
         if self._signalled:
             self._signalled = False
             waiting.append("stop")
         return waiting
+
+    def stop_with(self, parent: BinaryIO) -> None:
+        """Stop when the other end of this pipe closes: the program that we belong to has ended, however it did."""
+
+        def wait() -> None:
+            while parent.read(1):
+                pass
+            self._signalled = True
+
+        threading.Thread(target=wait, name="parent", daemon=True).start()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True

@@ -29,6 +29,10 @@ PREVIEW_SIDE = 512  # pixels at most; the WebUI shows cards of about 200
 Components = Mapping[str, Mapping[str, Tensor]]
 
 
+class NothingLearned(UserError):
+    """In the precision that was asked for, the trained model is its base."""
+
+
 @dataclass(frozen=True)
 class Exported:
     path: Path
@@ -138,7 +142,7 @@ def check_trained(base: Base, trained: Components, dtype: torch.dtype, precision
                 differs = not torch.equal(exact.to("cpu", dtype), before[tie.ldm].load().to(dtype))
     if not differs:
         finer = "" if precision == "fp32" else ", or save_precision fp32, which keeps smaller changes"
-        raise UserError(
+        raise NothingLearned(
             "learning_rate",
             f"The trained model is equal to its base in {precision}: it has learned nothing that could be saved.",
             f"Use a higher learning rate or more steps{finer}.",

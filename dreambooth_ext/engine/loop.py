@@ -17,15 +17,12 @@ from .. import protocol
 from ..config import RunConfig
 from ..errors import UserError
 from . import checkpoint, memory
-from .control import Control
+from .control import STOPPING, Control
 from .dataset import Dataset
+from .export import NothingLearned
 from .optim import RateSchedules, make_optimizer
 from .saver import Saver
 from .seeds import derive, generator
-
-
-class TrainingFailed(UserError):
-    """The run cannot go on: infinite loss, no memory, a full disk. The last checkpoint is as good as it was."""
 
 
 @dataclass
@@ -54,27 +51,31 @@ class Loop:
     saver: Saver
     total: int
     step: int = 0
+    saved: int = 0  # the step of the newest training state
 
     def run(self, resumed: checkpoint.Checkpoint | None) -> str:
         """Train. Returns how it ended: "done", or "stopped" when a command said so."""
         self._set_up(resumed)
         self.control.status("training", step=self.step, total=self.total)
-        pace, stop = Pace(), False
+        if resumed and self._is_due() and self.config.save_intermediate_models and not self.saver.has_model(self.step):
+            self._save_model(final=False)  # the worker was killed between the two
+        pace = Pace()
         while True:
-            stop = self._obey(self.control.commands()) or stop
+            stop = self._obey(self.control.commands())
             if stop or self.step >= self.total:
                 break
-            self._leave(self.method.enter(self.step))
             loss = self._accumulate()
             norm = self._optimise(loss)
             self.step += 1
+            self._leave(self.method.enter(self.step))
             pace.step()
             self._report(loss, norm, pace)
             self._scheduled()
         self._save_state()
-        if not stop:
-            self._save_model(final=True)
-        return "stopped" if stop else "done"
+        if self.step < self.total:
+            return "stopped"
+        self._save_model(final=True)
+        return "done"
 
     def _set_up(self, resumed: checkpoint.Checkpoint | None) -> None:
         groups = self.method.parameter_groups()
@@ -86,7 +87,7 @@ class Loop:
             self.ema.to(self.accelerator.device)
         if resumed:
             state = resumed.trainer()
-            self.step = resumed.step
+            self.step = self.saved = resumed.step
             self.optimizer.load_state_dict(state["optimizer"])
             if self.ema:
                 self.ema.load_state_dict(state["ema"])
@@ -148,7 +149,7 @@ class Loop:
             self.ema.step(self.method.averaged())
         return norm
 
-    def _not_finite(self, what: str) -> TrainingFailed:
+    def _not_finite(self, what: str) -> UserError:
         remedies = ["lower learning_rate (and text_encoder_lr)"]
         if self.config.mixed_precision == "fp16":
             remedies.insert(0, "use mixed_precision bf16 or no")
@@ -157,9 +158,7 @@ class Loop:
         remedies.append("look for broken pictures")
         kept = checkpoint.found(self.control.run.checkpoints)
         safe = f"The state of step {kept[-1].step} is safe." if kept else "Nothing was saved before."
-        return TrainingFailed(
-            "learning_rate", f"{what} at step {self.step + 1}. {safe}", f"Try: {'; '.join(remedies)}."
-        )
+        return UserError("learning_rate", f"{what} at step {self.step + 1}. {safe}", f"Try: {'; '.join(remedies)}.")
 
     def _report(self, loss: float, norm: float | None, pace: Pace) -> None:
         left = (self.total - self.step) / pace.per_second
@@ -170,7 +169,7 @@ class Loop:
             total=self.total,
             epoch=round(self.step / self.dataset.steps_per_epoch, 3),
             loss=loss,
-            grad_norm=norm,
+            grad_norm=norm if norm is None or math.isfinite(norm) else None,  # JSON has no infinity; fp16 does
             lr=self.rates,
             it_per_s=round(pace.per_second, 4),
             eta_s=round(left, 1),
@@ -186,22 +185,26 @@ class Loop:
                 self._save_model(final=False)
             elif command == "sample":
                 self._sample()
-        return any(command in ("stop", "stop_and_save") for command in commands)
+        return any(command in STOPPING for command in commands)
 
     def _scheduled(self) -> None:
         """Saves and previews that fall on this step; the last step's belong to the run's end."""
         config = self.config
         if config.validation_steps and (self.step % config.validation_steps == 0 or self.step == self.total):
             self._sample()
-        every, first = config.checkpointing_steps, config.checkpointing_start_step
-        if every and self.step % every == 0 and first <= self.step < self.total:
+        if self._is_due():
             self._save_state()
             if config.save_intermediate_models:
                 self._save_model(final=False)
 
+    def _is_due(self) -> bool:
+        """Whether an intermediate save falls on this step."""
+        every, first = self.config.checkpointing_steps, self.config.checkpointing_start_step
+        return every > 0 and self.step % every == 0 and first <= self.step < self.total
+
     def _save_state(self) -> None:
-        if self.step == 0 and self.step < self.total:
-            return  # nothing has been learned yet
+        if self.step == self.saved:
+            return  # so it is at the start, too: nothing has been learned yet
         scaler = self.accelerator.scaler
         trainer = {
             "optimizer": self.optimizer.state_dict(),
@@ -211,11 +214,17 @@ class Loop:
         limit = self.config.checkpoints_total_limit
         with self._saving():
             saved = checkpoint.save(self.control.run.checkpoints, self.step, self.method.state_dict(), trainer, limit)
+        self.saved = self.step
         self.control.events.append("checkpoint", step=self.step, path=str(saved.path))
 
     def _save_model(self, final: bool) -> None:
         with self._saving(), self.averaged():
-            self.saver.model(self.step, final)
+            try:
+                self.saver.model(self.step, final)
+            except NothingLearned as error:
+                if final:
+                    raise
+                self.control.warn(error.problem.message, error.problem.field, error.problem.remedy)
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:

@@ -33,6 +33,14 @@ class Saver:
             return None
         return SummaryWriter(str(self.run.path / "tensorboard"))
 
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def has_model(self, step: int) -> bool:
+        """Whether the model of this step, on the way, has been written."""
+        return any(event["step"] == step and not event["final"] for event in self.run.artifact_events())
+
     def track(self, step: int, loss: float, rates: dict[str, float]) -> None:
         if self._writer:
             self._writer.add_scalar("loss", loss, step)
@@ -91,7 +99,7 @@ class Saver:
 
     def _preview(self) -> Image.Image | None:
         """The newest preview picture that was drawn."""
-        drawn = sorted(self.run.samples.glob("*/*.png"), key=lambda path: (int(path.parent.name), path.name))
+        drawn = sorted(self.run.samples.glob("*/[0-9]*.png"), key=lambda path: (int(path.parent.name), path.name))
         return Image.open(drawn[-1]) if drawn else None
 
     def preview(self, step: int) -> None:

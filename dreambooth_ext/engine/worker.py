@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -23,9 +24,9 @@ from ..runs import Run
 from . import checkpoint, class_images, memory, plan
 from .backbone import Backbone
 from .base import Base, open_base
-from .control import Control
+from .control import Control, Stopped
 from .dataset import Dataset
-from .loop import Loop, TrainingFailed
+from .loop import Loop
 from .methods import METHODS
 from .objective import Objective
 from .prompts import Prompts
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Train one run.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--total", type=int, help="go on to this step")
+    parser.add_argument("--tied", action="store_true", help="stop when standard input closes")
     arguments = parser.parse_args(argv)
     run = Run(arguments.run.resolve())
     lock = run.take()
@@ -55,6 +57,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{run.id} is being trained by another process.", file=sys.stderr)
         return BAD_INPUT
     with lock, Control(run) as control:
+        if arguments.tied:
+            control.stop_with(sys.stdin.buffer)
         return work(run, control, arguments.total)
 
 
@@ -65,10 +69,10 @@ def work(run: Run, control: Control, total: int | None) -> int:
         ended = train(run, control, total)
     except BadInput as error:
         return fail(control, error.problems, BAD_INPUT)
-    except TrainingFailed as error:
-        return fail(control, [error.problem], FAILED)
+    except Stopped:
+        ended = "stopped"
     except UserError as error:
-        return fail(control, [error.problem], BAD_INPUT)
+        return fail(control, [error.problem], BAD_INPUT if control.current == "preparing" else FAILED)
     except Exception as error:
         traceback.print_exc()
         return fail(control, [explain(error, run)], FAILED)
@@ -77,12 +81,14 @@ def work(run: Run, control: Control, total: int | None) -> int:
 
 
 def fail(control: Control, problems: list[Problem], code: int) -> int:
-    for problem in problems:
-        control.events.append(
-            "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
-        )
-        print(problem, file=sys.stderr)
-    control.status("failed", problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
+    print(*problems, sep="\n", file=sys.stderr)
+    with contextlib.suppress(OSError):  # on a full disk the log and the exit status have to do
+        for problem in problems:
+            control.events.append(
+                "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
+            )
+    with contextlib.suppress(OSError):
+        control.status("failed", problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
     return code
 
 
@@ -92,14 +98,15 @@ def explain(error: Exception, run: Run) -> Problem:
         config = plan.resolve(run.config, open_chosen(run.config))
         tips = "; ".join(f"{n}. {tip}" for n, tip in enumerate(plan.memory_remedies(config), 1))
         return Problem("train_batch_size", f"the memory of {config.device} was not enough.", f"In this order: {tips}.")
-    if isinstance(error, OSError) and error.errno == 28:  # ENOSPC, also on Windows
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Problem("checkpointing_steps", "the disk is full.", "Delete old runs, then resume this one.")
     return Problem("", f"unexpected {type(error).__name__}: {error}", f"The whole story is in {run.path / 'log.txt'}.")
 
 
 def train(run: Run, control: Control, total: int | None) -> str:
     """Everything from the base file to the finished model. Returns "done" or "stopped"."""
-    files.remove_unfinished(run.artifacts)
+    for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
+        files.remove_unfinished(folder)
     with contextlib.closing(open_chosen(run.config)) as base:
         config = plan.resolve(run.config, base)
         if found := plan.problems(config, base):
@@ -119,15 +126,15 @@ def train(run: Run, control: Control, total: int | None) -> str:
             class_pictures=sum(p.entry.is_class for p in dataset.pictures),
             steps=total,
             epochs=total / dataset.steps(1, accelerator.num_processes),
-            free=files.free_bytes(run.path),
+            free=files.free_bytes(run.path) + run.size(),  # what it has written will be replaced or stays
         )
         if found := plan.resource_problems(made, config):
             raise BadInput(found)
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         method = make_method(config, base, dataset, run, accelerator, resumed, control)
         saver = Saver(run, config, base, method, control, dataset)
-        loop = Loop(config, method, dataset, accelerator, control, saver, total)
-        return loop.run(resumed)
+        with contextlib.closing(saver):
+            return Loop(config, method, dataset, accelerator, control, saver, total).run(resumed)
 
 
 def open_chosen(config: RunConfig) -> Base:

@@ -9,27 +9,31 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ..protocol import EventReader
+from ..protocol import EventReader, take_commands
 from ..runs import Run
 from .environment import Environment
 
 POLL = 0.2  # seconds between looks at a run's events
 
 
-def start(run: Run, environment: Environment, total: int | None = None) -> subprocess.Popen:
+def start(run: Run, environment: Environment, total: int | None = None, tied: bool = False) -> subprocess.Popen:
     """Start the run's worker in the trainer's environment. What it prints goes to the run's log.txt.
 
     It has a process group of its own: Ctrl-C in a terminal reaches us, and we ask the worker to stop in its own time.
+    `tied`: it saves and stops when this process ends, even by a kill; else it lives on.
     """
     arguments = ["-m", "dreambooth_ext.engine.worker", str(run.path)]
     if total is not None:
         arguments += ["--total", str(total)]
+    if tied:
+        arguments.append("--tied")
+    take_commands(run.commands)  # what was meant for an earlier worker; from here on, they are for this one
     apart = {"creationflags": 0x200} if os.name == "nt" else {"start_new_session": True}  # CREATE_NEW_PROCESS_GROUP
     with (run.path / "log.txt").open("ab") as log:
         return subprocess.Popen(
             environment.command(arguments),
             env=environment.variables({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             **apart,

@@ -34,6 +34,7 @@ class FullWeights:
         self.captions = captions
         self.folder = folder
         self.backbone: Backbone
+        self.accelerator: Accelerator
         self.weight_dtype = torch.float32
         self._live: dict[str, nn.Module] = {}  # what learns at this moment, as the model's own modules
         self._frozen: dict[str, Mapping[str, Tensor]] = {}  # text encoders that have been trained, mapped from disk
@@ -47,7 +48,7 @@ class FullWeights:
         step: int,
     ) -> None:
         """Take the models as they are before `step`: those of the base, or the `saved` ones of a training state."""
-        self.backbone, self.weight_dtype = backbone, weight_dtype
+        self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts = backbone.prompts
         self._live = {"unet": backbone.unet.requires_grad_(True).train()}
         if self.config.text_encoder_steps:
@@ -114,4 +115,9 @@ class FullWeights:
                 path = self.folder / f"{name}.safetensors"
                 save_tensors(module.state_dict(), path)
                 self._frozen[name] = open_tensors(path)
+        accelerator, text = self.accelerator, self.backbone.prompts.text
+        text.encoders = [accelerator.unwrap_model(encoder, keep_fp32_wrapper=False) for encoder in text.encoders]
+        unet = accelerator.unwrap_model(self.backbone.unet)
+        # accelerate holds on to all that it prepared, and has no call to forget one model
+        accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
         self.backbone.prompts.freeze(self.captions, self.weight_dtype)
