@@ -32,7 +32,8 @@ PROMPTS = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, metavar="DIR", default=Path("outputs", "demo"), help="default: outputs/demo")
+    default = Path("outputs", "demo")
+    parser.add_argument("--out", type=Path, metavar="DIR", default=default, help=f"default: {default}")
     parser.add_argument("--max-train-steps", type=int, metavar="N", help="train for so many steps instead")
 
 

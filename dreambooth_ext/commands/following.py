@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,9 @@ class Follower:
     def train(self, total: int | None = None) -> int:
         """Start the worker and stay with it to its end. Returns the exit status."""
         events = EventReader(self.run.path / "events.jsonl", from_end=total is not None or self.run.state()["step"] > 0)
-        process = supervisor.start(self.run, self.environment, total)
+        process = supervisor.start(self.run, self.environment, total, tied=True)
+        for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
+            signal.signal(polite, signal.default_int_handler)
         interrupts = 0
         while True:
             try:

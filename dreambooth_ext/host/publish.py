@@ -29,7 +29,8 @@ MARK = "dreambooth_ext"  # key in the .json sidecar: {"run", "name", "file"}
 def webui_folder(webui: Path, kind: str) -> Path:
     """The folder of a WebUI for one of WEBUI_FOLDERS' kinds. Raises UserError where `webui` is none."""
     signs = (WEBUI_FOLDERS["checkpoint"], Path("webui.py"), Path("launch.py"))
-    if not any((webui / sign).exists() for sign in signs):
+    is_empty = webui.is_dir() and not any(webui.iterdir())  # a place that is to become one
+    if not is_empty and not any((webui / sign).exists() for sign in signs):
         raise UserError(
             "webui",
             f"{webui} does not look like a WebUI: it has no models/Stable-diffusion, webui.py or launch.py.",
