@@ -92,7 +92,7 @@ def folder_problems(field: str, folder: Path) -> list[Problem]:
         if not place.is_dir():
             return [Problem(field, f"'{place}' is a file.", "Give a folder.")]
     except (OSError, ValueError) as error:
-        return [Problem(field, f"'{shown(str(folder))}' cannot be used: {error}.", "Give another folder.")]
+        return [Problem(field, f"{shown(str(folder))} cannot be used: {pictures.why(error)}.", "Give another folder.")]
     if not os.access(place, os.W_OK):
         return [Problem(field, f"'{place}' cannot be written to.", "Change its permissions, or give another folder.")]
     return []

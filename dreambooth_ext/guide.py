@@ -112,7 +112,7 @@ def _wants_prior(config: RunConfig) -> bool:
     blank = RunConfig()
     own = ("class_prompt", "class_data_dir", "num_class_images", "prior_loss_weight")
     return any(getattr(config, name) not in ("", getattr(blank, name)) for name in own) or any(
-        concept.get(name) for concept in config.concepts for name in own[:3]
+        concept.get(name) for concept in config.concepts for name in own[:2]
     )
 
 

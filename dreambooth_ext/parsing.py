@@ -57,7 +57,7 @@ def convert(known: Setting, value: Any) -> Any:
     if text is None or text == "" or (text == "none" and known.kind != "str"):
         if known.optional:
             return None
-        if value is None or known.kind not in ("str", "path", "list", "dict", "concepts"):
+        if known.default != "" and (value is None or known.kind not in ("str", "list", "dict", "concepts")):
             raise ValueError("needs a value.")
         return type(known.default)()
     return _CONVERTERS[known.kind](value)

@@ -23,6 +23,7 @@ from typing import Any
 from . import captions
 from .config import RunConfig
 from .errors import Problem
+from .parsing import shown
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 FORMATS = "JPG, PNG, WebP or BMP"
@@ -274,14 +275,18 @@ def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Path]
     folder = Path(concept.instance_data_dir).expanduser()
     try:
         if not folder.exists():
-            return [], [Problem(field, f"there is no folder '{folder}'.", remedy)]
+            return [], [Problem(field, f"there is no folder {shown(str(folder))}.", remedy)]
         if not folder.is_dir():
-            return [], [Problem(field, f"'{folder}' is a file.", remedy)]
+            return [], [Problem(field, f"{shown(str(folder))} is a file.", remedy)]
         paths = list_pictures(folder, tuple(folders - {folder}))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        return [], [Problem(field, f"'{folder}' cannot be read: {error}.", "Check the folder's name and permissions.")]
+        return [], [
+            Problem(
+                field, f"{shown(str(folder))} cannot be read: {why(error)}.", "Check the folder's name and permissions."
+            )
+        ]
     if not paths:
-        return [], [Problem(field, f"there is no picture in '{folder}'.", f"Put pictures there: {FORMATS}.")]
+        return [], [Problem(field, f"there is no picture in {shown(str(folder))}.", f"Put pictures there: {FORMATS}.")]
     return paths, []
 
 
@@ -333,14 +338,18 @@ def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[lis
         if not folder.exists():
             return [], []  # the run makes it
         if not folder.is_dir():
-            return [], [Problem(field, f"'{folder}' is a file.", "Give a folder, or leave it out.")]
+            return [], [Problem(field, f"{shown(str(folder))} is a file.", "Give a folder, or leave it out.")]
         instance_folder = Path(concept.instance_data_dir).expanduser()
         if concept.instance_data_dir and instance_folder.is_dir() and folder.samefile(instance_folder):
             message = "is the folder of your own pictures."
             return [], [Problem(field, message, "Give another folder, or leave it out.")]
         paths = list_pictures(folder, (instance_folder,))[: concept.num_class_images]
     except (OSError, ValueError) as error:
-        return [], [Problem(field, f"'{folder}' cannot be read: {error}.", "Check the folder's name and permissions.")]
+        return [], [
+            Problem(
+                field, f"{shown(str(folder))} cannot be read: {why(error)}.", "Check the folder's name and permissions."
+            )
+        ]
     texts, problems = _caption_texts(paths, config.caption_extension) if "[filewords]" in prompt else ({}, [])
     made = [
         Entry(
@@ -372,6 +381,11 @@ def _caption_texts(paths: list[Path], extension: str) -> tuple[dict[Path, str | 
         message = f"these caption files cannot be read: {_some(unreadable)}."
         problems.append(Problem("caption_extension", message, "Check their permissions."))
     return texts, problems
+
+
+def why(error: Exception) -> str:
+    """A system's error without the path, which the message names already."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _some(names: list[str]) -> str:

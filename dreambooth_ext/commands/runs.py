@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from .. import runs
+from ..errors import Problem, UserError
 from ..files import human_size
 from . import DONE
 from .settings import path
@@ -26,22 +27,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
-        known = [runs.describe(run) for run in runs.list_runs(arguments.runs_dir)]
+        known = [describe(run) for run in runs.list_runs(arguments.runs_dir)]
         print(_json(known) if arguments.json else _table(known))
         return DONE
+    if arguments.action == "delete" and not arguments.run:
+        raise UserError("run", "none is named.", "Give the runs to delete; list them: python -m dreambooth_ext runs")
     chosen = [runs.find(arguments.runs_dir, name) for name in arguments.run or ["last"]]
     if arguments.action == "delete":
-        if not arguments.run:
-            chosen = []
-            print("Name the runs to delete.")
         for run in chosen:
             size = run.size()
             run.delete()
             print(f"deleted {run.id}, {human_size(size)}")
         return DONE
-    shown = [{**runs.describe(run), "path": str(run.path), "artifacts": run.artifact_events()} for run in chosen]
+    shown = [{**describe(run), "path": str(run.path), "artifacts": run.artifact_events()} for run in chosen]
     print(_json(shown if len(shown) > 1 else shown[0]) if arguments.json else "\n\n".join(map(_details, shown)))
     return DONE
+
+
+def describe(run: runs.Run) -> dict[str, Any]:
+    """`runs.describe`; a damaged run's folder is shown as such, so that it hides no others."""
+    try:
+        return runs.describe(run)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, UserError) as error:
+        why = str(error.problem.message) if isinstance(error, UserError) else str(error)
+        problem = Problem("run", f"its config.json or state.json cannot be read ({why}).", f"Delete {run.path}.")
+        known = {"id": run.id, "name": "", "method": "?", "size": run.size(), "status": "damaged", "step": 0}
+        return {**known, "problem": problem.as_dict()}
 
 
 def _json(value: Any) -> str:
@@ -62,7 +73,7 @@ def _table(known: list[dict[str, Any]]) -> str:
 
 
 def _details(item: dict[str, Any]) -> str:
-    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(item["created"]))
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(item["created"])) if "created" in item else "?"
     lines = [
         f"{item['id']}  {item['status']}, step {item['step']} of {item.get('total') or '?'}",
         f"made     {made} with {item['method']}",

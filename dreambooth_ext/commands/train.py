@@ -63,7 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     environment.ensure()
     run = runs.create(arguments.runs_dir, absolute(config))
     print(f"run {run.id} in {run.path}", file=sys.stderr)
-    return Follower(run, environment, target).train()
+    code = Follower(run, environment, target).train()
+    if code == BAD_INPUT and run.state()["step"] == 0:
+        run.delete()  # refused before it trained: there is nothing in it to go on with
+    return code
 
 
 def absolute(config):

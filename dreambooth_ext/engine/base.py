@@ -192,9 +192,10 @@ class Base:
         try:
             module.load_state_dict(state, assign=True)
         except RuntimeError as error:
+            reason = [line.strip() for line in str(error).splitlines()][:2][-1]  # the first line is a heading
             raise UserError(
                 self.source.field,
-                f"{self.name}: its {component} does not have the tensors it should have ({str(error)[:300]}).",
+                f"{self.name}: its {component} does not have the tensors it should have ({reason[:300]}).",
                 "Choose a complete checkpoint, or one with the yaml that came with it.",
             ) from error
         return module.eval()

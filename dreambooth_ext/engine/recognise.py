@@ -186,7 +186,7 @@ def refuse_others(shapes: Shapes, name: str, field: str) -> None:
         raise UserError(field, f"{name} is {what}, which cannot be trained here.", choose)
     if not inner_keys(shapes, UNET_PREFIX):
         raise UserError(field, f"{name} holds none of Stable Diffusion's tensors; it is another kind of model.", choose)
-    if UNET_PREFIX + "input_blocks.0.0.weight" not in shapes:
+    if len(shapes.get(UNET_PREFIX + "input_blocks.0.0.weight", ())) != 4:
         raise UserError(field, f"{name} holds a diffusion model of an unknown kind.", choose)
     channels = shapes[UNET_PREFIX + "input_blocks.0.0.weight"][1]
     if channels not in (4, 9):

@@ -52,6 +52,12 @@ class SingleFileSource:
                 architecture = recognise(self.shapes)
             except (KeyError, StopIteration) as error:
                 raise self._incomplete([str(error)]) from error
+            except (IndexError, ValueError, ZeroDivisionError) as error:
+                raise UserError(
+                    self.field,
+                    f"{self.path.name} has tensors of shapes that no such model has.",
+                    "The file is damaged or of an unknown variant: choose the original model.",
+                ) from error
             self.prediction_type = self._marked_prediction()
         if any(mark in self.shapes for mark in ZERO_SNR_MARKS):
             architecture.scheduler.update(rescale_betas_zero_snr=True, timestep_spacing="trailing")
