@@ -1,13 +1,26 @@
-"""The README's table of settings, made from `config.py`: `python -m dreambooth_ext.reference` puts it there anew."""
+"""The README's settings and map, made from `config.py` and the docstrings: `python -m dreambooth_ext.reference`."""
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 from .config import METHODS, SETTINGS, Setting
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN, END = "<!-- settings: made by `python -m dreambooth_ext.reference` -->", "<!-- end of settings -->"
+PACKAGE = Path(__file__).resolve().parent
+README = PACKAGE.parent / "README.md"
+MARKS = {  # made by us, between these lines of the README
+    "settings": ("<!-- settings: made by `python -m dreambooth_ext.reference` -->", "<!-- end of settings -->"),
+    "map": ("<!-- map: made by `python -m dreambooth_ext.reference` -->", "<!-- end of map -->"),
+}
+WINGS = {
+    "": "Shared: standard library only",
+    "commands": "The command line",
+    "host": "Host: beside the WebUI",
+    "engine": "Engine: in the trainer's process",
+    "engine/methods": "Ways to train",
+    "demo": "The demo",
+}
 
 
 def settings_table() -> str:
@@ -53,11 +66,28 @@ def _about(known: Setting) -> str:
     return about.replace("|", "\\|")
 
 
+def house_map() -> str:
+    """Markdown: a table for each folder, with the first sentence of every file."""
+    tables = []
+    for folder, title in WINGS.items():
+        rows = ["| file | |", "| --- | --- |"]
+        for path in sorted((PACKAGE / folder).glob("*.py")):
+            about = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+            if about:
+                line = about.partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+                rows.append(f"| `{path.relative_to(PACKAGE.parent).as_posix()}` | {line} |")
+        tables.append(f"**{title}**\n\n" + "\n".join(rows))
+    return "\n\n".join(tables)
+
+
 def updated(readme: str) -> str:
-    """The README with the table between its marks."""
-    head, _, rest = readme.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n\n{settings_table()}\n\n{END}{tail}"
+    """The README with settings and map between their marks."""
+    for name, text in (("settings", settings_table()), ("map", house_map())):
+        begin, end = MARKS[name]
+        head, _, rest = readme.partition(begin)
+        _, _, tail = rest.partition(end)
+        readme = f"{head}{begin}\n\n{text}\n\n{end}{tail}"
+    return readme
 
 
 if __name__ == "__main__":
