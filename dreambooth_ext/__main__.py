@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+import traceback
+from pathlib import Path
 
 from . import __version__
-from .commands import BAD_INPUT, STOPPED, check, convert, demo, env, generate, resume, runs, train
+from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, resume, runs, train
 from .config import SETTINGS
 from .errors import UserError
 
@@ -62,6 +64,14 @@ def main(argv: list[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         return STOPPED
+    except OSError as error:
+        print(f"error: {error}. Check that file or folder, and the disk.", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}"
+        print(f"error: unexpected {type(error).__name__}: {error} ({where}). Please report this.", file=sys.stderr)
+        return FAILED
 
 
 if __name__ == "__main__":
