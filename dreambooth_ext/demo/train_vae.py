@@ -63,7 +63,7 @@ def begin_as_thumbnail(vae: AutoencoderKL) -> None:
 
 
 def _begin_encoder(encoder: torch.nn.Module) -> None:
-    """Channels 0 to 2 carry the mean colours down to the last level, where a group is (x, R - x / 2, -R - x / 2, ...)."""
+    """Channels 0 to 2 carry the mean colours down to the last level, where a group is (x, R - x/2, -R - x/2, ...)."""
     torch.nn.init.dirac_(encoder.conv_in.weight[:3])
     encoder.conv_in.bias[:3] = 0.0
     for block in encoder.down_blocks[:-1]:
