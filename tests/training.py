@@ -188,3 +188,12 @@ def assert_same_run(one: Run, other: Run) -> None:
     assert newest(one).step == newest(other).step
     assert difference(weights(one), weights(other)) == ""
     assert difference(copy.copy(trainer_state(one)), trainer_state(other)) == ""
+
+
+def work_in_child(path: str) -> None:
+    """The run's worker in a process that was forked: what `start` does, without importing torch for seconds."""
+    torch.set_num_threads(1)
+    with (Path(path) / "log.txt").open("a", encoding="utf-8") as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        sys.exit(worker.main([path]))

@@ -1,0 +1,249 @@
+"""Killed at any instant, also in the middle of a save: at most the steps since the last state are lost, and no file
+that is listed is broken. The machine's power is simulated by file operations that stop at the k-th one, for every k.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from dreambooth_ext import files
+from dreambooth_ext.engine import checkpoint, worker
+from dreambooth_ext.engine.tensorfile import open_tensors
+from dreambooth_ext.protocol import EventReader
+from dreambooth_ext.runs import Run
+from tests import training
+from tests.training import Trainer
+
+SETTINGS = {
+    "text_encoder_steps": 5,
+    "checkpointing_steps": 1,
+    "checkpoints_total_limit": 2,
+    "validation_prompts": ["a photo of sksper person"],
+    "validation_steps": 3,
+    "use_ema": True,
+    "ema_decay": 0.9,
+}
+
+
+# --- real processes
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory) -> Trainer:
+    return Trainer(tmp_path_factory.mktemp("killed"))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Real processes, from a server that has imported torch already where the system can fork."""
+    forks = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if forks else "spawn")
+    if forks:
+        context.set_forkserver_preload(["tests.training"])
+    return context
+
+
+def check_what_is_there(run: Run) -> None:
+    """After a kill: the state says so, and all that is listed is whole."""
+    assert run.state()["status"] == "failed"
+    assert "killed" in run.state()["problem"]["message"]
+    for path in run.artifacts.glob("[!.]*.safetensors"):
+        assert all(tensor.isfinite().all() for tensor in open_tensors(path).values())
+    for event in run.artifact_events():
+        assert (run.artifacts / event["file"]).stat().st_size == event["size"]
+    for state in checkpoint.found(run.checkpoints):
+        state.trainer()
+        assert state.weights().keys() == {"unet", "text_encoder"}
+        assert all(len(dict(tensors)) for tensors in state.weights().values())
+    numbers = [event["n"] for event in run.events.read()]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def kill_at_random(run: Run, process, dice: random.Random) -> None:
+    """During the preparations, or after some events of training: with a save at every step, mostly within one."""
+    if dice.random() < 0.15:
+        time.sleep(dice.random())
+    else:
+        reader, wanted = EventReader(run.path / "events.jsonl", from_end=True), dice.randint(1, 12)
+        while wanted > 0 and process.is_alive():
+            wanted -= sum(event.get("status") != "preparing" for event in reader.new())
+            time.sleep(0.002)
+        time.sleep(dice.random() * 0.05)
+    process.kill()
+    process.join()
+
+
+def survive(trainer: Trainer, processes, kills: int, steps: int, seed: int) -> None:
+    settings = {**SETTINGS, "max_train_steps": steps}
+    whole = trainer.train(**settings)
+    run, dice, killed = trainer.create(**settings), random.Random(seed), 0
+    while killed < kills:
+        process = processes.Process(target=training.work_in_child, args=(str(run.path),))
+        process.start()
+        kill_at_random(run, process, dice)
+        if process.exitcode == worker.DONE:
+            break
+        killed += 1
+        if run.state()["status"] != "queued":
+            check_what_is_there(run)
+    assert killed >= kills // 2, training.log(run)
+    assert training.go_on(run) == worker.DONE, training.log(run)
+    training.assert_same_run(whole, run)
+    assert training.difference(training.artifact(whole), training.artifact(run)) == ""
+    assert sorted(p.name for p in run.artifacts.iterdir()) == sorted(p.name for p in whole.artifacts.iterdir())
+    assert sorted(p.name for p in run.checkpoints.iterdir()) == sorted(p.name for p in whole.checkpoints.iterdir())
+    assert list(run.path.rglob(f"{files.TEMPORARY}*")) == []
+
+
+def test_kills_at_random_instants(trainer, processes):
+    survive(trainer, processes, kills=16, steps=24, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_hundreds_of_kills(trainer, processes, seed):
+    survive(trainer, processes, kills=20, steps=30, seed=100 + seed)
+
+
+def test_the_worker_itself_killed_as_the_supervisor_starts_it(trainer):
+    whole, run = trainer.train(checkpointing_steps=2), trainer.create(checkpointing_steps=2)
+    process = training.start(run)
+    deadline = time.monotonic() + 120
+    while not training.events(run, "checkpoint") and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() not in (0, 1, 3), training.log(run)
+    assert run.state()["status"] == "failed"
+    assert training.go_on(run) == worker.DONE
+    training.assert_same_run(whole, run)
+
+
+# --- every single file operation
+
+
+class Dead(BaseException):
+    """What the rest of a killed process sees: nothing that it does reaches the disk any more."""
+
+
+OPERATIONS = ("replace", "fsync", "unlink", "rmdir", "mkdir", "open")
+
+
+@pytest.fixture
+def dying(monkeypatch):
+    """`dying(k)`: the k-th file operation from now on, and all that follow, do not happen. `dying(None)`: all do."""
+    left = [float("inf")]
+
+    def guard(original):
+        def operation(*arguments, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Dead
+            return original(*arguments, **options)
+
+        return operation
+
+    for name in OPERATIONS:
+        monkeypatch.setattr(os, name, guard(getattr(os, name)))
+    monkeypatch.setattr(Path, "open", guard(Path.open))
+    monkeypatch.setattr(torch, "save", guard(torch.save))
+
+    def die_at(k: int | None) -> None:
+        left[0] = float("inf") if k is None else k
+
+    return die_at
+
+
+def state(step: int) -> tuple[dict, dict]:
+    filled = torch.full((7, 3), float(step))
+    return {"unet": {"a": filled, "b": filled + 1}, "text_encoder": {"c": filled}}, {"optimizer": {"step": step}}
+
+
+def loaded_step(folder: Path) -> int:
+    """The newest state's step, taken from every file of it."""
+    newest = checkpoint.latest(folder, lambda message: None)
+    steps = {int(newest.weights()["unet"]["a"][0, 0]), int(newest.weights()["unet"]["b"][0, 0]) - 1}
+    steps |= {int(newest.weights()["text_encoder"]["c"][0, 0]), newest.trainer()["optimizer"]["step"], newest.step}
+    assert len(steps) == 1, steps
+    return steps.pop()
+
+
+@pytest.mark.parametrize("limit", [1, None])
+def test_a_save_that_dies_at_any_operation(tmp_path, dying, limit):
+    died = 0
+    for k in range(1000):
+        folder = tmp_path / str(k)
+        checkpoint.save(folder, 1, *state(1), limit)
+        dying(k)
+        try:
+            checkpoint.save(folder, 2, *state(2), limit)
+        except Dead:
+            died += 1
+        else:
+            break
+        finally:
+            dying(None)
+        assert loaded_step(folder) in (1, 2)
+        assert {path.name for path in folder.iterdir()} <= {"1", "2"}  # `latest` cleaned up
+        checkpoint.save(folder, 3, *state(3), limit)
+        assert loaded_step(folder) == 3
+        if limit:
+            assert [path.name for path in folder.iterdir()] == ["3"]
+    assert died > 20
+    assert loaded_step(folder) == 2
+
+
+def test_a_file_that_is_replaced_is_the_old_or_the_new_one_at_any_operation(tmp_path, dying):
+    path = tmp_path / "state.json"
+    for k in range(100):
+        files.write_json(path, {"is": "old"})
+        dying(k)
+        try:
+            files.write_json(path, {"is": "new"})
+        except Dead:
+            pass
+        else:
+            break
+        finally:
+            dying(None)
+        assert files.read_json(path)["is"] in ("old", "new")
+        files.remove_unfinished(tmp_path)
+        assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
+    assert k > 3
+
+
+def test_an_ordinary_error_leaves_no_temporary_file(tmp_path):
+    path = tmp_path / "state.json"
+    files.write_json(path, {"is": "old"})
+    with pytest.raises(TypeError):
+        files.write_json(path, {"is": object()})
+    with pytest.raises(ZeroDivisionError), files.replacing(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "part").write_bytes(b"1")
+        _ = 1 / 0
+    assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_a_removed_folder_is_gone_or_whole_at_any_operation(tmp_path, dying):
+    for k in range(100):
+        folder = tmp_path / str(k) / "7"
+        for name in ("a", "b"):
+            files.write_text(folder / name, name)
+        dying(k)
+        try:
+            files.remove(folder)
+        except Dead:
+            pass
+        else:
+            break
+        finally:
+            dying(None)
+        assert not folder.exists() or len(list(folder.iterdir())) == 2
+        files.remove_unfinished(folder.parent)
+    assert k > 2
