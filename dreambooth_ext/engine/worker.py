@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         return BAD_INPUT
     with lock, Control(run) as control:
         if arguments.tied:
-            control.stop_with(sys.stdin.buffer)
+            control.stop_with(open(0, "rb", buffering=0, closefd=False))  # a buffered one locks the exit
         return work(run, control, arguments.total)
 
 
