@@ -28,8 +28,8 @@ DDIM = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": Fa
 
 # The WebUI's names (config.SAMPLERS) -> the solver and what it is set to
 SOLVERS: dict[str, tuple[type, dict[str, Any]]] = {
-    "DPM++ 2M Karras": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", **KARRAS}),
-    "DPM++ 2M": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++"}),
+    "DPM++ 2M Karras": (solvers.DPMSolver2MScheduler, KARRAS),
+    "DPM++ 2M": (solvers.DPMSolver2MScheduler, {}),
     "DPM++ SDE Karras": (solvers.DPMSolverSDEScheduler, KARRAS),
     "Euler a": (diffusers.EulerAncestralDiscreteScheduler, {}),
     "Euler": (diffusers.EulerDiscreteScheduler, {}),
@@ -215,7 +215,7 @@ def decode(vae: nn.Module, latents_bchw: Tensor) -> list[Image.Image]:
                 "Its weights were broken by too high a learning rate, or it needs float32: try an earlier checkpoint, "
                 "or another device.",
             )
-        pixels_hwc = ((pixels_chw / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(1, 2, 0)
+        pixels_hwc = ((pixels_chw / 2 + 0.5).clamp(0, 1) * 255).byte().permute(1, 2, 0)  # cut, as the WebUI does
         pictures.append(Image.fromarray(pixels_hwc.cpu().numpy()))
     return pictures
 

@@ -1,7 +1,10 @@
-"""Two of the WebUI's samplers that diffusers has only with torchsde or scipy installed, as diffusers schedulers."""
+"""Three of the WebUI's samplers as diffusers schedulers. diffusers' own need torchsde (SDE) or scipy (LMS), or start
+from other noise and round the timesteps (DPM++ 2M): the WebUI would draw another picture from the same seed.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +58,29 @@ class LMSScheduler(EulerDiscreteScheduler):
             integral = basis.integ()
             weights.append(float(integral(sigmas[index + 1]) - integral(sigmas[index])))
         return weights
+
+
+class DPMSolver2MScheduler(EulerDiscreteScheduler):
+    """DPM-Solver++ of order 2, multistep (k-diffusion's `sample_dpmpp_2m`)."""
+
+    order = 1
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
+        super().set_timesteps(num_inference_steps, device)
+        self._step_index = 0
+        self.last: Tensor | None = None  # the clean latents of the step before
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, generator=None) -> Step:
+        index = self.step_index
+        clean = denoised(self, model_output, sample)
+        before, here, after = (float(self.sigmas[i]) for i in (max(index - 1, 0), index, index + 1))
+        target = clean
+        if self.last is not None and after > 0:  # along the line through both, in log sigma, to half of this step
+            lead = math.log(here / after) / (2 * math.log(before / here))
+            target = clean + lead * (clean - self.last)
+        self.last = clean
+        self._step_index += 1
+        return Step(after / here * sample + (1 - after / here) * target)
 
 
 class DPMSolverSDEScheduler(EulerDiscreteScheduler):
