@@ -71,7 +71,8 @@ def missing_optimizer(name: str, device: torch.device) -> str:
         optimizer_class = getattr(importlib.import_module(kind.module), kind.name)
         if kind.package == "bitsandbytes":
             _try_step(optimizer_class, device)
-    except (ImportError, AttributeError, OSError, RuntimeError, NotImplementedError) as error:
+    except (ImportError, AttributeError, NameError, OSError, RuntimeError, NotImplementedError) as error:
+        # NameError: bitsandbytes 0.45 leaves its functions undefined where it has no library
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return f"{kind.package} does not work here: {lines[0]}."
     return ""
