@@ -58,7 +58,7 @@ def architecture(family: str = "sd1", *, inpainting: bool = False, prediction_ty
         config
         | {
             "hidden_size": width,
-            "intermediate_size": 2 * width,
+            "intermediate_size": 4 * width,  # open_clip, and with it the WebUI, knows no other
             "num_hidden_layers": 3,
             "num_attention_heads": 1,
             "projection_dim": width,
@@ -107,8 +107,8 @@ def extras(parts: Architecture, prediction_type: str) -> dict[str, Tensor]:
                 "attn.out_proj": (width, width),
                 "ln_1": (width,),
                 "ln_2": (width,),
-                "mlp.c_fc": (2 * width, width),
-                "mlp.c_proj": (width, 2 * width),
+                "mlp.c_fc": (4 * width, width),
+                "mlp.c_proj": (width, 4 * width),
             }.items():
                 found[f"{here}.{layer}.weight"] = torch.randn(shape)
                 found[f"{here}.{layer}.bias"] = torch.randn(shape[0])

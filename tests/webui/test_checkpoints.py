@@ -1,0 +1,172 @@
+"""Exported checkpoints in the real WebUI: they load by the yaml beside them, and draw what `generate` draws.
+
+Needs $WEBUI_DIR, the folder of a WebUI 1.10.1 with its environment; skipped without.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dreambooth_ext import generation
+from dreambooth_ext.config import RunConfig
+from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.export import Exported, export_checkpoint
+from dreambooth_ext.engine.generate import load_painter
+from dreambooth_ext.engine.metadata import modelspec, training_metadata
+from tests import tiny
+from tests.webui.server import WebUI, running, webui_folder
+
+pytestmark = pytest.mark.skipif(webui_folder() is None, reason="$WEBUI_DIR names no WebUI")
+
+# Those whose every step is the WebUI's: (its sampler, its schedule). DDIM and UniPC take other timesteps there, and
+# DPM++ SDE other noise.
+SAMPLERS = {
+    "Euler": ("Euler", "Automatic"),
+    "DPM++ 2M Karras": ("DPM++ 2M", "Karras"),
+    "DPM++ 2M": ("DPM++ 2M", "Uniform"),
+    "Euler a": ("Euler a", "Automatic"),
+    "Heun": ("Heun", "Automatic"),
+    "LMS": ("LMS", "Automatic"),
+}
+MODELS = {
+    "sd1": ("sd1", {}),
+    "sd1-inpainting": ("sd1", {"inpainting": True}),
+    "sd2": ("sd2", {}),
+    "sd2-v": ("sd2", {"prediction_type": "v_prediction"}),
+    "sdxl": ("sdxl", {}),
+    "sdxl-v": ("sdxl", {"prediction_type": "v_prediction"}),
+    "sdxl-inpainting": ("sdxl", {"inpainting": True}),
+}
+SETTINGS = {
+    "prompt": "a photo of zkz in the garden",
+    "negative_prompt": "blurry, grey",
+    "seed": 7,
+    "steps": 4,
+    "cfg_scale": 5.0,
+    "width": 64,
+    "height": 64,
+}
+CLOSE = 0.01  # mean difference of two pictures in steps of 256: a few pixels fall on the other side of a step
+
+
+@pytest.fixture(scope="module")
+def webui(tmp_path_factory):
+    encoders = {family: tiny.architecture(family) for family in ("sd2", "sdxl")}
+    with running(webui_folder(), tmp_path_factory.mktemp("webui"), encoders) as started:
+        yield started
+
+
+def export(webui: WebUI, base_file: Path, name: str, precision: str = "fp32") -> Exported:
+    """The base with its UNet and first text encoder changed, where the WebUI lists it."""
+    base = open_base(base_file)
+    # The WebUI draws what an inpainting model sees from the distribution that the VAE says, `generate` takes its
+    # middle. A trained VAE's is narrow.
+    vae = base.vae().state_dict()
+    vae["quant_conv.weight"][4:], vae["quant_conv.bias"][4:] = 0, -30
+    trained = {
+        "vae": vae,
+        "unet": {key: value * 1.2 for key, value in base.unet().state_dict().items()},
+        # The WebUI divides by the encoder's mean, which the final norm of a random one makes 0.
+        "text_encoder": {key: value * 1.1 + 0.02 for key, value in base.text_encoders()[0].state_dict().items()},
+    }
+    config = RunConfig(name=Path(name).stem, base_model=str(base_file), instance_data_dir="pictures")
+    return export_checkpoint(
+        base,
+        trained,
+        webui.checkpoints / name,
+        precision=precision,
+        metadata={
+            **modelspec(base, title=config.name, resolution=64, trigger_phrase="zkz"),
+            **training_metadata(config, base, steps=7, started_at=1.5, num_train_images=12),
+        },
+        activation_text="zkz",
+        preview=Image.new("RGB", (64, 64), "red"),
+    )
+
+
+def drawn_by_us(model: Path, sampler: str = "Euler", **changes) -> np.ndarray:
+    settings = SETTINGS | changes
+    seeds = [settings.pop("seed")]
+    return np.asarray(
+        load_painter(open_base(model), torch.device("cpu")).paint(seeds=seeds, sampler=sampler, **settings)[0]
+    )
+
+
+def drawn_by_webui(webui: WebUI, exported: Exported, sampler: str = "Euler", **changes) -> np.ndarray:
+    """By this very file: where a model does not load, the WebUI goes on with the one before."""
+    webui.load(exported.path.name)
+    name, scheduler = SAMPLERS[sampler]
+    picture, said = webui.draw(sampler_name=name, scheduler=scheduler, **SETTINGS | changes)
+    assert said["sd_model_name"] == exported.path.stem and said["sd_model_hash"] == exported.sha256[:10]
+    return picture
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean absolute difference in steps of 256."""
+    assert one.shape == other.shape
+    return np.abs(one.astype(float) - other).mean()
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_every_kind_of_model_draws_what_generate_draws(webui, tmp_path, model):
+    family, options = MODELS[model]
+    base = tiny.single_file(tmp_path, family, **options)
+    exported = export(webui, base, f"{model}.safetensors")
+    picture = drawn_by_webui(webui, exported)
+    assert difference(picture, drawn_by_us(exported.path)) < CLOSE
+    # which is neither what the base draws, nor what it draws for other words
+    assert difference(picture, drawn_by_us(base)) > 10 * CLOSE
+    assert difference(picture, drawn_by_us(exported.path, prompt="a drawing of the sea")) > 10 * CLOSE
+
+
+@pytest.mark.parametrize("model", ["sd1", "sdxl-v"])
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_samplers_are_those_of_the_webui(webui, tmp_path, model, sampler):
+    family, options = MODELS[model]
+    exported = export(webui, tiny.single_file(tmp_path, family, **options), f"{model}-{sampler}.safetensors")
+    assert difference(drawn_by_webui(webui, exported, sampler), drawn_by_us(exported.path, sampler)) < CLOSE
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])  # the WebUI scans the second for what might be run
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp32"])
+def test_every_precision_and_container_loads(webui, tmp_path, precision, suffix):
+    exported = export(webui, tiny.single_file(tmp_path), f"{precision}-{suffix[1:]}{suffix}", precision)
+    assert difference(drawn_by_webui(webui, exported), drawn_by_us(exported.path)) < CLOSE
+
+
+def test_a_folder_of_odd_sizes_becomes_a_file_that_loads(webui, tmp_path):
+    """Its text encoder cannot be described in a yaml, so a folder of its sizes is written beside the model."""
+    exported = export(webui, tiny.diffusers_folder(tmp_path), "папка с пробелом.safetensors")
+    assert difference(drawn_by_webui(webui, exported), drawn_by_us(exported.path)) < CLOSE
+
+
+@pytest.mark.parametrize("prompt", ["", "zkz " * 100, "zkz — кот, 猫"], ids=["none", "long", "letters"])
+@pytest.mark.parametrize("model", ["sd1", "sd2", "sdxl"])
+def test_prompts_mean_the_same(webui, tmp_path, model, prompt):
+    family, options = MODELS[model]
+    exported = export(webui, tiny.single_file(tmp_path, family, **options), f"{model}-{len(prompt)}.safetensors")
+    changes = {"prompt": prompt, "negative_prompt": ""}
+    assert difference(drawn_by_webui(webui, exported, **changes), drawn_by_us(exported.path, **changes)) < CLOSE
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_the_webui_draws_from_the_text_in_our_pictures(webui, tmp_path, sampler):
+    exported = export(webui, tiny.single_file(tmp_path), f"described-{sampler}.safetensors")
+    webui.load(exported.path.name)
+    about = {"model": exported.path.stem, "model_hash": exported.sha256[:10], "clip_skip": None}
+    picture, _ = webui.draw(infotext=generation.infotext(sampler=sampler, **SETTINGS, **about))
+    assert difference(picture, drawn_by_us(exported.path, sampler)) < CLOSE
+
+
+def test_the_webui_shows_what_the_file_says_about_itself(webui, tmp_path):
+    exported = export(webui, tiny.single_file(tmp_path), "shown.safetensors")
+    webui.load(exported.path.name)
+    which = {"page": "checkpoints", "tabname": "txt2img", "name": exported.path.name}
+    card = webui.call("sd_extra_networks/get-single-card", **which)["html"]
+    assert "Write &#x27;zkz&#x27; in the prompt." in card and "shown.preview.png" in card
+    assert "metadata-button" in card  # there only where it found some in the file
