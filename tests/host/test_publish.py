@@ -113,6 +113,8 @@ def test_copies_where_links_do_not_work(artifact, folder, monkeypatch):
 
 
 def test_a_webui_is_known_by_its_files(tmp_path):
+    assert webui_folder(tmp_path, "checkpoint") == tmp_path / "models" / "Stable-diffusion"  # empty: to become one
+    (tmp_path / "holiday.jpg").touch()
     with pytest.raises(UserError, match="does not look like a WebUI"):
         webui_folder(tmp_path, "checkpoint")
     (tmp_path / "webui.py").touch()
