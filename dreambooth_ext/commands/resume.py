@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 
 from .. import runs
 from ..errors import UserError
@@ -11,6 +12,8 @@ from ..host.environment import Environment
 from . import DONE
 from .following import Follower
 from .train import add_places, target_folder
+
+PATIENCE = 20.0  # seconds
 
 HELP = "go on with a run, also with one that is done"
 
@@ -21,11 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_places(parser)
 
 
+def wait_for_end(run: runs.Run) -> None:
+    """A worker whose terminal was closed still saves its state: give it the time. Raises UserError if it goes on."""
+    deadline = time.monotonic() + PATIENCE
+    while run.is_alive():
+        if time.monotonic() > deadline:
+            raise UserError("run", f"{run.id} is being trained already.", "Wait for it, or stop it first.")
+        time.sleep(0.2)
+
+
 def run(arguments: argparse.Namespace) -> int:
     run = runs.find(arguments.runs_dir, arguments.run)
+    wait_for_end(run)
     state, total = run.state(), arguments.max_train_steps
-    if run.is_alive(state):
-        raise UserError("run", f"{run.id} is being trained already.", "Wait for it, or stop it first.")
     if total is not None and total <= state["step"]:
         raise UserError("max_train_steps", f"{run.id} is at step {state['step']} already.", "Give a larger number.")
     if state["status"] == "done" and total is None:
