@@ -39,7 +39,7 @@ class Checkpoint:
         try:
             sizes = files.read_json(self.path / MANIFEST)["files"]
             return all((self.path / name).stat().st_size == size for name, size in sizes.items())
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             return False
 
 

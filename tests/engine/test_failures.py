@@ -1,0 +1,346 @@
+"""What goes wrong while a run is under way: each ending has its exit code, a message with a remedy, and a state that
+can be gone on from.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from dreambooth_ext import files
+from dreambooth_ext.engine import checkpoint, class_images, worker
+from dreambooth_ext.engine.control import Control
+from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.protocol import EventLog
+from dreambooth_ext.runs import Run
+from tests import training
+from tests.training import Trainer
+
+PRIOR = {"class_prompt": "a photo of a person", "num_class_images": 3}
+
+
+@pytest.fixture
+def trainer(tmp_path) -> Trainer:
+    return Trainer(tmp_path)
+
+
+def fail_at(monkeypatch, step: int, error: BaseException) -> None:
+    """`error` in the forward pass after `step` finished steps."""
+    accumulate = Loop._accumulate
+
+    def accumulated(loop: Loop) -> float:
+        if loop.step == step:
+            raise error
+        return accumulate(loop)
+
+    monkeypatch.setattr(Loop, "_accumulate", accumulated)
+
+
+def error_of(run: Run) -> dict:
+    """The one error of a failed run, which is also its state's problem."""
+    (error,) = training.events(run, "error")
+    problem = run.state()["problem"]
+    assert run.state()["status"] == "failed"
+    assert (problem["message"], problem["remedy"]) == (error["what"], error["remedy"])
+    assert error["what"] and error["remedy"] and error["what"] in error["why"]
+    return error
+
+
+def steps(run: Run) -> list[int]:
+    return [state.step for state in checkpoint.found(run.checkpoints)]
+
+
+def warnings(run: Run) -> list[str]:
+    return [event["what"] for event in training.events(run, "warning")]
+
+
+# --- numbers that are none
+
+
+def test_a_rate_that_explodes_stops_the_run_and_keeps_the_last_finite_state(trainer):
+    run = trainer.train(learning_rate="1e-3:2, 1e30", checkpointing_steps=2, max_train_steps=9, ends=worker.FAILED)
+    error = error_of(run)
+    assert error["field"] == "learning_rate" and "lower learning_rate" in error["remedy"]
+    assert "snr_gamma" in error["remedy"] and "step 2 is safe" in error["what"]
+    assert steps(run) == [2] and all(w.isfinite().all() for w in training.weights(run).values())
+    assert [e["name"] for e in training.events(run, "artifact")] == ["taught_2"]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number(trainer, monkeypatch, number):
+    loss = worker.METHODS["dreambooth"].loss
+    monkeypatch.setattr(worker.METHODS["dreambooth"], "loss", lambda *a: loss(*a) * number)
+    run = trainer.train(ends=worker.FAILED)
+    assert f"the loss became {number} at step 1. Nothing was saved before" in error_of(run)["what"]
+    assert len(training.losses(run)) == 0
+
+
+@pytest.mark.parametrize("norm", [1.0, 0.0])
+def test_gradients_that_are_no_numbers(trainer, monkeypatch, norm):
+    """Without clipping nobody looks at the gradients: then the next loss tells."""
+    step = Loop._optimise
+
+    def poisoned(loop: Loop, loss: float):
+        if loop.step == 1:
+            loop.optimizer.param_groups[0]["params"][0].grad.fill_(float("nan"))
+        return step(loop, loss)
+
+    monkeypatch.setattr(Loop, "_optimise", poisoned)
+    run = trainer.train(max_grad_norm=norm, checkpointing_steps=1, ends=worker.FAILED)
+    assert "nan" in error_of(run)["what"] or "infinite" in error_of(run)["what"]
+    assert steps(run) == [1] and training.weights(run)["unet/conv_in.weight"].isfinite().all()
+
+
+# --- memory and disk
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_ends_with_the_remedies_that_fit_in_order(trainer, monkeypatch, error):
+    fail_at(monkeypatch, 2, error)
+    run = trainer.train(checkpointing_steps=1, train_batch_size=2, text_encoder_steps=4, ends=worker.FAILED)
+    said = error_of(run)
+    assert "memory of cpu was not enough" in said["what"]
+    expected = ["gradient_checkpointing on", "train_batch_size to 1", "adamw8bit", "text_encoder_steps", "close other"]
+    places = [said["remedy"].index(f"{n}. ") for n in range(1, len(expected) + 1)]
+    assert places == sorted(places) and f"{len(expected) + 1}. " not in said["remedy"]
+    for place, words in zip(places, expected, strict=True):
+        assert words in said["remedy"][place : place + 100]
+    assert steps(run) == [1, 2]
+
+
+def test_remedies_that_are_in_use_are_not_named(trainer, monkeypatch):
+    fail_at(monkeypatch, 0, MemoryError())
+    run = trainer.train(gradient_checkpointing=True, optimizer="adamw8bit", use_ema=True, ends=worker.FAILED)
+    remedy = error_of(run)["remedy"]
+    assert remedy.startswith("In this order: 1. turn use_ema off; 2. close other programs")
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_save(trainer, monkeypatch):
+    whole = trainer.train(checkpointing_steps=1, save_intermediate_models=False)
+    save, calls = torch.save, []
+
+    def full(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(*arguments, **options)
+
+    monkeypatch.setattr(torch, "save", full)
+    run = trainer.train(checkpointing_steps=1, save_intermediate_models=False, ends=worker.FAILED)
+    error = error_of(run)
+    assert "disk is full" in error["what"] and "resume" in error["remedy"]
+    assert steps(run) == [1] and list(run.path.rglob(f"{files.TEMPORARY}*")) == []
+    assert training.go_on(run) == worker.DONE
+    training.assert_same_run(whole, run)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device that is always full")
+def test_torch_does_not_hide_that_the_disk_is_full(trainer, monkeypatch):
+    monkeypatch.setattr(checkpoint, "TRAINER", "/dev/full")
+    assert "disk is full" in error_of(trainer.train(ends=worker.FAILED))["what"]
+
+
+def test_a_disk_so_full_that_not_even_the_error_can_be_written(trainer, monkeypatch, capsys):
+    append = EventLog.append
+
+    def full(log: EventLog, type: str, **data):
+        if type in ("step", "error"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return append(log, type, **data)
+
+    monkeypatch.setattr(EventLog, "append", full)
+    run = trainer.create()
+    assert training.go_on(run) == worker.FAILED
+    assert "disk is full" in capsys.readouterr().err and "disk is full" in run.state()["problem"]["message"]
+
+
+def test_too_little_disk_is_said_before_anything_is_loaded(trainer, monkeypatch):
+    monkeypatch.setattr(worker.files, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(worker, "make_method", None)
+    error = error_of(trainer.train(ends=worker.BAD_INPUT))
+    assert error["field"] == "checkpointing_steps" and "are free" in error["what"]
+
+
+def test_any_other_error_names_itself_and_the_log(trainer, monkeypatch, capsys):
+    fail_at(monkeypatch, 1, KeyError("odd"))
+    error = error_of(trainer.train(ends=worker.FAILED))
+    assert "KeyError" in error["what"] and "log.txt" in error["remedy"]
+    assert "Traceback" in capsys.readouterr().err
+
+
+# --- pictures
+
+
+def test_a_broken_picture_is_named_and_the_rest_trains(trainer, tmp_path):
+    folder = Path(trainer.settings["instance_data_dir"])
+    (folder / "sksper (9).png").write_bytes(b"no picture")
+    cut = (folder / "sksper (1).png").read_bytes()
+    (folder / "sksper (8).png").write_bytes(cut[: len(cut) // 2])
+    run = trainer.train()
+    told = "\n".join(warnings(run))
+    assert "sksper (9).png" in told and "sksper (8).png" in told and "sksper (1).png" not in told
+    assert run.state()["plan"]["pictures"] == 3
+
+
+def test_nothing_but_broken_pictures_is_an_error(tmp_path):
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"sksper ({number}).jpg").write_bytes(b"\xff\xd8 no picture")
+    run = Trainer(tmp_path, instance_data_dir=str(folder)).train(ends=worker.BAD_INPUT)
+    assert error_of(run)["field"] == "instance_data_dir" and len(warnings(run)) == 3
+
+
+def test_pictures_that_went_away_since_the_run_was_made(trainer):
+    run = trainer.create()
+    shutil.rmtree(trainer.settings["instance_data_dir"])
+    assert training.go_on(run) == worker.BAD_INPUT
+    assert error_of(run)["field"] == "instance_data_dir"
+
+
+# --- class pictures
+
+
+def class_folder(run: Run) -> Path:
+    (folder,) = (run.path.parent / "class_pictures").iterdir()
+    return folder
+
+
+def drawn(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+
+
+def test_class_pictures_are_counted_exactly_and_reused(trainer):
+    run = trainer.train(**PRIOR)
+    folder = class_folder(run)
+    first = drawn(folder)
+    assert len(first) == 3 and len(set(first.values())) == 3
+    assert run.state()["plan"]["class_pictures"] == 3
+    stages = [e for e in training.events(run, "status") if e.get("stage") == "drawing class pictures"]
+    assert (stages[-1]["done"], stages[-1]["of"]) == (3, 3)
+
+    run = trainer.train(**PRIOR | {"num_class_images": 5})  # two more, the three kept
+    assert len(drawn(folder)) == 5 and first.items() <= drawn(folder).items()
+
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    run = trainer.train(**PRIOR | {"num_class_images": 2})
+    assert run.state()["plan"]["class_pictures"] == 2
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+    assert not [e for e in training.events(run, "status") if e.get("stage") == "drawing class pictures"]
+
+
+def test_class_pictures_of_the_users_own_are_completed(trainer, tmp_path):
+    folder = tmp_path / "class"
+    training.draw(folder / "mine.png", 77)
+    run = trainer.train(**PRIOR, class_data_dir=str(folder))
+    assert sorted(drawn(folder)) == ["class-00000.png", "class-00001.png", "mine.png"]
+    assert run.state()["plan"]["class_pictures"] == 3
+
+
+def test_a_class_folder_around_the_instance_folder_does_not_count_its_pictures(trainer, tmp_path):
+    folder = tmp_path / "all"
+    trainer.settings["instance_data_dir"] = training.pictures(folder / "mine")
+    run = trainer.train(**PRIOR, class_data_dir=str(folder))
+    assert len(drawn(folder)) == 3
+    assert (run.state()["plan"]["pictures"], run.state()["plan"]["class_pictures"]) == (3, 3)
+
+
+def test_drawing_class_pictures_goes_on_where_it_was_cut_short(trainer, tmp_path, monkeypatch):
+    whole = Trainer(tmp_path / "whole", instance_data_dir=trainer.settings["instance_data_dir"]).train(**PRIOR)
+    draw_one, calls = class_images.draw_one, []
+
+    def cut_short(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        draw_one(*arguments)
+
+    monkeypatch.setattr(class_images, "draw_one", cut_short)
+    run = trainer.train(**PRIOR, ends=worker.FAILED)
+    assert len(drawn(class_folder(run))) == 1
+    assert training.go_on(run) == worker.DONE
+    assert len(calls) == 4  # one, the one that failed, and the two that were missing
+    assert drawn(class_folder(run)) == drawn(class_folder(whole))
+    training.assert_same_run(whole, run)
+
+
+def test_stop_while_class_pictures_are_drawn(trainer, monkeypatch):
+    draw_one = class_images.draw_one
+
+    def stopped(*arguments):
+        draw_one(*arguments)
+        run.command("stop")
+
+    monkeypatch.setattr(class_images, "draw_one", stopped)
+    run = trainer.create(**PRIOR)
+    assert training.go_on(run) == worker.STOPPED
+    assert len(drawn(class_folder(run))) == 1 and run.state()["status"] == "stopped"
+
+
+# --- damaged training states, two workers
+
+
+def cut(path: Path) -> None:
+    with path.open("rb+") as stream:
+        stream.truncate(path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: cut(state / "unet.safetensors"),
+        lambda state: (state / "trainer.pt").unlink(),
+        lambda state: (state / "checkpoint.json").unlink(),
+        lambda state: (state / "checkpoint.json").write_text('{"files"'),
+        lambda state: (state / "checkpoint.json").write_text("[]"),
+        lambda state: [path.unlink() for path in state.iterdir()],
+    ],
+)
+def test_a_damaged_state_is_named_and_the_one_before_is_used(trainer, damage):
+    whole = trainer.train(checkpointing_steps=2, save_intermediate_models=False)
+    run = trainer.create(checkpointing_steps=2, save_intermediate_models=False)
+    for name in ("checkpoints", "artifacts"):
+        shutil.copytree(whole.path / name, run.path / name, dirs_exist_ok=True)
+    damage(run.checkpoints / "4")
+    assert training.go_on(run) == worker.DONE, training.log(run)
+    assert any("damaged" in warning and str(run.checkpoints / "4") in warning for warning in warnings(run))
+    assert [event["step"] for event in training.events(run, "step")] == [3, 4]
+    training.assert_same_run(whole, run)
+
+
+def test_two_workers_do_not_train_one_run(trainer, capsys):
+    run = trainer.create()
+    with run.take():
+        before = files.read_json(run.path / "state.json")
+        assert training.go_on(run) == worker.BAD_INPUT
+        assert "another process" in capsys.readouterr().err
+        assert files.read_json(run.path / "state.json") == before
+        with pytest.raises(Exception, match="still training"):
+            run.delete()
+    run.delete()
+    assert not run.path.exists()
+
+
+def test_a_heart_that_cannot_beat_does_not_end_the_run(trainer, monkeypatch):
+    monkeypatch.setattr("dreambooth_ext.engine.control.HEARTBEAT", 0.001)
+    write = Control._write
+
+    def full(control: Control) -> None:
+        if threading.current_thread().name == "heartbeat":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(control)
+
+    monkeypatch.setattr(Control, "_write", full)
+    assert trainer.train().state()["status"] == "done"
