@@ -16,7 +16,7 @@ from . import __version__, files
 from .config import RunConfig
 from .errors import UserError
 from .parsing import parse
-from .protocol import ENDED, EventLog, give_command
+from .protocol import ENDED, STATUSES, EventLog, give_command
 
 DEFAULT_RUNS_DIR = Path(__file__).resolve().parent.parent / "runs"
 SILENCE = 30.0  # seconds without a heartbeat after which a worker on another machine counts as dead
@@ -34,10 +34,26 @@ class Run:
 
     @cached_property
     def config(self) -> RunConfig:
-        config, problems = parse(files.read_json(self.path / "config.json"))
+        config, problems = parse(self._read("config.json"))
         if problems:
-            raise UserError("config.json", f"run {self.id} was made by another version: {problems[0]}")
+            raise UserError("run", f"{self.id} was made by another version: {problems[0]}", "Start a new run.")
         return config
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """One of the run's JSON files. Raises UserError where it is damaged."""
+        try:
+            content = files.read_json(self.path / name)
+        except (OSError, ValueError) as error:
+            raise UserError("run", f"{self.id}: its {name} cannot be read ({error}).", "Delete this run.") from error
+        if not isinstance(content, dict):
+            raise UserError("run", f"{self.id}: its {name} is damaged.", "Delete this run.")
+        return content
+
+    def _read_state(self) -> dict[str, Any]:
+        state = self._read("state.json")
+        if state.get("status") not in STATUSES or not isinstance(state.get("step"), int):
+            raise UserError("run", f"{self.id}: its state.json is damaged.", "Delete this run.")
+        return state
 
     @property
     def events(self) -> EventLog:
@@ -61,10 +77,10 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """state.json as it is, except that a run whose worker is gone is 'failed', whatever the worker last wrote."""
-        state = files.read_json(self.path / "state.json")
+        state = self._read_state()
         if state["status"] in (*ENDED, "queued") or self.is_alive(state):
             return state
-        state = files.read_json(self.path / "state.json")  # it may have ended well between the two looks
+        state = self._read_state()  # it may have ended well between the two looks
         if state["status"] not in ENDED:
             state["status"] = "failed"
             state["problem"] = {
@@ -82,7 +98,7 @@ class Run:
 
     def is_alive(self, state: dict[str, Any] | None = None) -> bool:
         """Whether a worker has this run: it holds the lock here, or it beats on another machine."""
-        state = state or files.read_json(self.path / "state.json")
+        state = state or self._read_state()
         if state.get("host") not in (None, platform.node()):
             return time.time() - state.get("heartbeat", 0) < SILENCE
         return files.is_locked(self.path / "worker.lock")
@@ -110,7 +126,7 @@ class Run:
         return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
 
     def delete(self) -> None:
-        if self.is_alive():
+        if files.is_locked(self.path / "worker.lock"):
             raise UserError("run", f"{self.id} is still training.", "Stop it first.")
         shutil.rmtree(self.path)
 
@@ -157,6 +173,8 @@ def list_runs(runs_dir: Path) -> list[Run]:
 
 def find(runs_dir: Path, name: str) -> Run:
     """A run by its folder, its id, or the beginning or the name of exactly one ("last" is the newest)."""
+    if not name.strip():
+        raise UserError("run", "needs a run's folder, id or name.", "List them: python -m dreambooth_ext runs")
     if (Path(name) / "state.json").is_file():
         return Run(Path(name).resolve())
     known = list_runs(runs_dir)

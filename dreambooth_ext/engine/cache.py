@@ -37,7 +37,9 @@ def file_digest(path: Path) -> str:
 
 def vae_fingerprint(vae: torch.nn.Module) -> str:
     """A digest of the encoding half of a VAE: its configuration and its weights' values."""
-    digest = hashlib.sha256(json.dumps(dict(vae.config), sort_keys=True, default=str).encode())
+    # diffusers' own notes ("_use_default_values") are in another order in each process
+    settings = {key: value for key, value in vae.config.items() if not key.startswith("_")}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(vae.state_dict().items()):
         if name.startswith(("encoder.", "quant_conv.")):
             digest.update(name.encode())

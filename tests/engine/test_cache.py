@@ -159,6 +159,16 @@ def test_keys_tell_everything_apart():
     assert len(set(keys)) == 16
 
 
+def test_fingerprint_is_the_same_in_every_process():
+    """diffusers lists the settings that were left out in the order of a set: another one in each process."""
+    vae, orders = make_vae(), (["a", "b"], ["b", "a"])
+    prints = set()
+    for order in orders:
+        vae.register_to_config(_use_default_values=order)
+        prints.add(vae_fingerprint(vae))
+    assert len(prints) == 1
+
+
 def test_fingerprint_is_of_the_encoders_values():
     vae, half = make_vae(), make_vae().half()
     assert vae_fingerprint(vae) == vae_fingerprint(make_vae()) != vae_fingerprint(half)  # half has lost digits
