@@ -1,0 +1,65 @@
+"""What a training step takes beside weights and optimizer, counted and not computed: `python -m benchmarks.activations`.
+
+PyTorch's fake tensors have sizes and no numbers, so a full-size UNet goes forward and backward in no memory, on any
+machine, in a minute or two. Convolutions' and matrix products' scratch memory is not in it. engine/plan.py's estimate
+of a run's memory rests on these numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
+
+from dreambooth_ext.engine.architecture import shipped
+from dreambooth_ext.files import human_size
+
+DEVICE = torch.device("cpu")
+
+
+def count(family: str, resolution: int, batch: int, checkpointing: bool, half: bool) -> dict[str, int]:
+    """Bytes: the UNet's "weights", what is alive besides "after forward", and at the step's "peak" (all gradients
+    included; they take as much as the weights)."""
+    config = shipped(family).unet
+    with FakeTensorMode():
+        unet = UNet2DConditionModel.from_config(config).train()
+        if checkpointing:
+            unet.enable_gradient_checkpointing()
+        weights = 4 * sum(parameter.numel() for parameter in unet.parameters())
+        side = resolution // 8
+        noisy_bchw, timesteps_b = torch.randn(batch, 4, side, side), torch.zeros(batch, dtype=torch.long)
+        hidden_bsd, added = torch.randn(batch, 77, config["cross_attention_dim"]), {}
+        if "projection_class_embeddings_input_dim" in config:
+            added = {"added_cond_kwargs": {"text_embeds": torch.randn(batch, 1280), "time_ids": torch.zeros(batch, 6)}}
+        tracker = MemTracker()
+        tracker.track_external(unet)
+        with tracker:
+            with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
+                predicted_bchw = unet(noisy_bchw, timesteps_b, hidden_bsd, **added).sample
+            loss = predicted_bchw.float().pow(2).mean()
+            forward = tracker.get_tracker_snapshot("current")[DEVICE]["Total"]
+            loss.backward()
+        peak = tracker.get_tracker_snapshot("peak")[DEVICE]["Total"]
+    return {"weights": weights, "after forward": forward - weights, "peak": peak - weights}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.activations", description=__doc__.splitlines()[0])
+    parser.add_argument("family", choices=("sd1", "sd2", "sdxl"))
+    parser.add_argument("--resolution", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--checkpointing", action="store_true")
+    parser.add_argument("--half", action="store_true", help="mixed precision")
+    arguments = parser.parse_args(argv)
+    for name, size in count(**vars(arguments)).items():
+        print(f"{name}: {human_size(size)} ({size / 1e9:.2f} GB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
