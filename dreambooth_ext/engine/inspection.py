@@ -41,17 +41,8 @@ def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     except UserError as error:
         problems.append(error.problem)
     count = sum(not p.entry.is_class for p in found)
-    batch = config.train_batch_size * config.gradient_accumulation_steps
-    steps = config.max_train_steps or -(-(config.num_train_epochs or 1) * max(1, count) // batch)
-    made = plan.make_plan(
-        config,
-        base,
-        pictures=count,
-        class_pictures=len(found) - count + missing,
-        steps=steps,
-        epochs=steps * batch / max(1, count),
-        free=files.free_bytes(runs_dir),
-    )
+    steps, epochs = plan.length(config, count)
+    made = plan.make_plan(config, base, count, len(found) - count + missing, steps, epochs, files.free_bytes(runs_dir))
     problems += plan.resource_problems(made, config)
     return {"plan": made.as_dict(), "problems": [p.as_dict() for p in problems], "warnings": warnings}
 

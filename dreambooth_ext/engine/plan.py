@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -162,7 +163,16 @@ def memory_remedies(config: RunConfig) -> list[str]:
     )
 
 
-def make_plan(config: RunConfig, base: Base, pictures: int, class_pictures: int, steps: int, epochs: float, free: int):
+def length(config: RunConfig, pictures: int) -> tuple[int, float]:
+    """Steps and epochs of a run on so many pictures; with aspect buckets, whose last batches are short, a guess."""
+    batch = config.train_batch_size * config.gradient_accumulation_steps
+    steps = config.max_train_steps or math.ceil((config.num_train_epochs or 1) * max(1, pictures) / batch)
+    return steps, steps * batch / max(1, pictures)
+
+
+def make_plan(
+    config: RunConfig, base: Base, pictures: int, class_pictures: int, steps: int, epochs: float, free: int
+) -> Plan:
     """The plan of a resolved config. `free`: bytes on the disk of the runs folder."""
     return Plan(
         family=base.family.title,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import io
 import os
 import sys
 import traceback
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         return BAD_INPUT
     with lock, Control(run) as control:
         if arguments.tied:
-            control.stop_with(open(0, "rb", buffering=0, closefd=False))  # a buffered one locks the exit
+            control.stop_with(io.FileIO(0, closefd=False))  # a buffered one locks the exit
         return work(run, control, arguments.total)
 
 
@@ -113,28 +114,46 @@ def train(run: Run, control: Control, total: int | None) -> str:
             raise BadInput(found)
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures")
+        check_resources(config, base, run)
         dataset = gather(config, base, run, control, accelerator.device)
         total = total or run.state().get("total") or dataset.steps(config.num_train_epochs, accelerator.num_processes)
         config = config.replace(max_train_steps=total)
         resumed = checkpoint.latest(run.checkpoints, control.warn)
         if resumed and resumed.step > total:
             raise UserError("max_train_steps", f"the run is at step {resumed.step} already.", "Give a larger number.")
+        kinds = [picture.entry.is_class for picture in dataset.pictures]
         made = plan.make_plan(
             config,
             base,
-            pictures=sum(not p.entry.is_class for p in dataset.pictures),
-            class_pictures=sum(p.entry.is_class for p in dataset.pictures),
+            pictures=kinds.count(False),
+            class_pictures=kinds.count(True),
             steps=total,
             epochs=total / dataset.steps(1, accelerator.num_processes),
-            free=files.free_bytes(run.path) + run.size(),  # what it has written will be replaced or stays
+            free=free_bytes(run),
         )
-        if found := plan.resource_problems(made, config):
-            raise BadInput(found)
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         method = make_method(config, base, dataset, run, accelerator, resumed, control)
         saver = Saver(run, config, base, method, control, dataset)
         with contextlib.closing(saver):
             return Loop(config, method, dataset, accelerator, control, saver, total).run(resumed)
+
+
+def check_resources(config: RunConfig, base: Base, run: Run) -> None:
+    """Raise BadInput where memory or disk will not do, before anything is loaded."""
+    entries, found = pictures.entries(config)
+    if found:
+        raise BadInput(found)
+    count = sum(not entry.is_class for entry in entries)
+    steps, epochs = plan.length(config, count)
+    missing = sum(lacks for _, lacks in class_images.missing(config).values())
+    made = plan.make_plan(config, base, count, len(entries) - count + missing, steps, epochs, free_bytes(run))
+    if found := plan.resource_problems(made, config):
+        raise BadInput(found)
+
+
+def free_bytes(run: Run) -> int:
+    """What a run can write: what is free, and what it has written itself, which is replaced or counted already."""
+    return files.free_bytes(run.path) + run.size()
 
 
 def open_chosen(config: RunConfig) -> Base:
