@@ -22,6 +22,10 @@ OLD_TORCH: tuple[tuple[tuple[int, int], dict[str, str]], ...] = (
     ((2, 4), {"bitsandbytes": "0.49.2"}),
 )
 
+# The same for a host's protobuf, which stays: TensorBoard 2.21 is generated for 6.31 and newer. Writing and showing
+# curves with 2.20 on protobuf 3.20 was tried.
+OLD_PROTOBUF: tuple[tuple[tuple[int, int], dict[str, str]], ...] = (((6, 31), {"tensorboard": "2.20.0"}),)
+
 # Never replaced over a host's torch: its own binary relations, and protobuf, whose old releases install a .pth file
 # that binds the `google` package to the host's folder.
 HOSTS_OWN = {"torch", "torchvision", "torchaudio", "xformers", "numpy", "pillow", "protobuf", "triton"}
@@ -132,12 +136,19 @@ def lock_hash(lock: Path) -> str:
 
 def for_torch(rows: Iterable[Row], torch: str) -> list[Row]:
     """The rows with the versions that a torch of this version needs."""
-    versions = next((table for limit, table in OLD_TORCH if version_tuple(torch) < limit), {})
+    return aged(rows, torch, OLD_TORCH)
+
+
+def aged(rows: Iterable[Row], version: str, tables: Iterable[tuple[tuple[int, int], dict[str, str]]]) -> list[Row]:
+    """The rows with the versions of the first table whose limit is above `version`."""
+    versions = next((table for limit, table in tables if version_tuple(version) < limit), {})
     return [replace(row, version=versions.get(row.name, row.version)) for row in rows]
 
 
 def over_host(rows: Iterable[Row], installed: Mapping[str, str], torch_requires: Iterable[str]) -> list[Row]:
-    """The rows as they are over a host: what belongs to its torch keeps the host's version."""
+    """The rows as they are over a host: what belongs to its torch keeps the host's version, and the rest suits it."""
+    if "protobuf" in installed:
+        rows = aged(rows, installed["protobuf"], OLD_PROTOBUF)
     pinned = {normalise(re.split(r"[^\w.-]", text)[0]) for text in torch_requires if re.search(r"==|<", text)}
     own = HOSTS_OWN | {name for name in pinned if not name.startswith("python")}
     return [replace(row, version=installed[row.name]) if row.name in own & set(installed) else row for row in rows]

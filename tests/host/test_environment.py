@@ -321,6 +321,14 @@ def test_versions_by_torch_and_by_host():
     assert [row.version for row in over] == ["0.50.2", "1.13.1", "9.5.0", "2.34.2"]
 
 
+def test_tensorboard_by_the_hosts_protobuf():
+    rows = [Row("tensorboard", "2.21.0"), Row("protobuf", "7.36.2")]
+    for protobuf, wanted in [("3.20.0", "2.20.0"), ("5.29.3", "2.20.0"), ("6.31.1", "2.21.0"), ("7.36.2", "2.21.0")]:
+        over = over_host(rows, {"protobuf": protobuf}, [])
+        assert [row.version for row in over] == [wanted, protobuf]
+    assert over_host(rows, {}, []) == rows
+
+
 def test_a_local_build_is_its_version(tmp_path):
     assert Row("torch", "2.13.0").satisfied_by({"torch": "2.13.0+cpu"})
     wheel(tmp_path, "torch", "2.13.0+cpu")
