@@ -57,6 +57,8 @@ def test_every_setting_has_its_optimizer():
 def test_all_work_here_if_installed():
     """The pinned environment has them all, and bitsandbytes has a CPU path from torch 2.4 on."""
     pytest.importorskip("bitsandbytes")
+    if torch.__version__ < (2, 4):
+        pytest.skip("its bitsandbytes needs an NVIDIA card")
     assert list(KINDS) == NAMES
 
 

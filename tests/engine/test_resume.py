@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.optim import missing_optimizer
 from dreambooth_ext.runs import Run
 from tests import training
 from tests.training import Trainer
@@ -90,6 +92,8 @@ def test_latents_cached_on_disk(trainer):
 
 @pytest.mark.parametrize("optimizer", ["adamw8bit", "paged_adamw8bit", "lion", "adafactor", "prodigy", "sgd"])
 def test_every_optimizer(trainer, optimizer):
+    if reason := missing_optimizer(optimizer, torch.device("cpu")):
+        pytest.skip(reason)
     rate = 1.0 if optimizer == "prodigy" else 1e-3
     arguments = {"momentum": 0.9} if optimizer == "sgd" else {}
     settings = {"optimizer": optimizer, "learning_rate": rate, "text_encoder_steps": 3, "optimizer_args": arguments}
