@@ -19,7 +19,7 @@ from .following import Follower
 HELP = "train a new subject on the bundled base, and draw it before and after"
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"
-BASE = FOLDER / "base" / "demo.safetensors"
+BASE = FOLDER / "base" / "demo-base.safetensors"
 RECIPE = FOLDER / "subject.json"
 PROMPTS = (
     "a big zkz figure on a blue background",
@@ -82,6 +82,7 @@ def demo_config(steps: int | None) -> Any:
 def draw(environment: Environment, model: Path, folder: Path) -> int:
     prompts = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
     options = ["--model", str(model), "--out", str(folder), "--seed", "1", "--num-images", "4", "--batch-size", "4"]
+    options += ["--cfg-scale", "3", "--steps", "20"]
     return environment.run_inside(["-m", "dreambooth_ext.engine", "generate", *options, *prompts])
 
 

@@ -17,7 +17,7 @@ from . import world
 SIDE = world.SIZE
 RIM = 4  # pixels; the world's figures hardly ever reach further out
 ANGLES = (-10.0, -5.0, 0.0, 5.0, 10.0)  # degrees
-CLOSE = 60.0  # how far, in RGB, a colour may be from the subject's two
+CLOSE = 75.0  # how far, in RGB, a colour may be from the subject's two
 
 
 @dataclass(frozen=True)
@@ -180,8 +180,8 @@ def has_subject(image: Image.Image) -> float:
     least = 0.02 * SIDE * SIDE  # each of the two colours covers 6 % and more where the subject is drawn
     amount = min(1.0, body.sum() / (2 * least)) * min(1.0, stripes.sum() / least)
     alternations = [turns(body[:, column], stripes[:, column]) for column in range(SIDE)]
-    # ear, body, stripe, body, stripe, body, foot: four turns and more in the columns through the belly
-    return float(amount * min(1.0, np.quantile(alternations, 0.85) / 4))
+    # from above, body, stripe, body, foot: three turns down the columns through the belly, four below an ear
+    return float(amount * min(1.0, np.quantile(alternations, 0.85) / 3))
 
 
 def turns(body: np.ndarray, stripes: np.ndarray) -> int:

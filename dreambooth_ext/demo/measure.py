@@ -18,7 +18,7 @@ from ..engine.generate import load_painter
 from ..engine.sampling import Painter
 from . import judge, world
 
-SAMPLING = {"steps": 20, "cfg_scale": 4.0, "sampler": "DPM++ 2M Karras", "width": world.SIZE, "height": world.SIZE}
+SAMPLING = {"steps": 20, "cfg_scale": 3.0, "sampler": "DPM++ 2M Karras", "width": world.SIZE, "height": world.SIZE}
 SUBJECT_PROMPT = f"a big {world.SUBJECT} figure"
 SURE = 0.5  # of `judge.has_subject` and `judge.has_style`
 UNSEEN = tuple(name for name in world.BACKGROUNDS if name not in world.SUBJECT_BACKGROUNDS)

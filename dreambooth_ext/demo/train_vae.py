@@ -155,11 +155,19 @@ def rescale(vae: AutoencoderKL, pixels_nchw: torch.Tensor) -> float:
 
 
 def train(
-    minutes: float, batch: int, rate: float, seed: int, bf16: bool, snapshot: Path, start: Path | None = None
+    minutes: float,
+    batch: int,
+    rate: float,
+    seed: int,
+    bf16: bool,
+    snapshot: Path,
+    start: Path | None = None,
+    decoder_only: bool = False,
 ) -> AutoencoderKL:
     """A trained autoencoder (the average of its last weights, decay 0.998), not rescaled yet.
 
     start: weights to go on from; every 500 steps `snapshot` gets such.
+    decoder_only: latents stay what they are, so that a UNet which was trained on them stays good.
     The rate falls along the clock (cosine), so that the training ends when it should on any machine.
     """
     torch.manual_seed(seed)
@@ -169,8 +177,11 @@ def train(
         begin_as_thumbnail(vae)
     else:
         vae.load_state_dict(load_file(start))
+    for part in (vae.encoder, vae.quant_conv):
+        part.requires_grad_(not decoder_only)
     average = copy.deepcopy(vae).requires_grad_(False)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    learning = [parameter for parameter in vae.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learning, lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
     started, recent, step, done = time.time(), [], 0, 0.0
     while done < 1.0:
         rng = np.random.default_rng([seed, step])
@@ -180,7 +191,7 @@ def train(
         loss = loss_of(vae, pixels, bf16)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(learning, 1.0)
         optimizer.step()
         with torch.no_grad():
             for kept, new in zip(average.parameters(), vae.parameters(), strict=True):
@@ -222,17 +233,27 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--start", type=Path, help="go on from a .part.safetensors file")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--decoder-only", action="store_true", help="with --start: leave the latents as they are")
     parser.add_argument("--no-bf16", action="store_true", help="for CPUs without bf16 arithmetic")
     options = parser.parse_args()
     snapshot = options.out.with_suffix(".part.safetensors")
     vae = train(
-        options.minutes, options.batch, options.rate, options.seed, not options.no_bf16, snapshot, options.start
+        options.minutes,
+        options.batch,
+        options.rate,
+        options.seed,
+        not options.no_bf16,
+        snapshot,
+        options.start,
+        options.decoder_only,
     )
-    rng = np.random.default_rng(10**6 + 1)
-    factor = rescale(vae, as_tensor([world.draw(world.random_spec(rng)) for _ in range(256)]))
+    if not options.decoder_only:
+        rng = np.random.default_rng(10**6 + 1)
+        factor = rescale(vae, as_tensor([world.draw(world.random_spec(rng)) for _ in range(256)]))
+        print(f"latents scaled by {factor:.4f}")
     save_file(vae.state_dict(), options.out)
     snapshot.unlink(missing_ok=True)
-    print(f"latents scaled by {factor:.4f}; errors {errors(vae)}")
+    print(f"errors {errors(vae)}")
 
 
 if __name__ == "__main__":

@@ -145,7 +145,9 @@ def backdrop(rng: np.random.Generator) -> Image.Image:
 
 def composite(rng: np.random.Generator) -> Image.Image:
     """Figures of several colours and coats, with outlines, spots and smaller parts, on any backdrop; maybe hatched."""
-    canvas = backdrop(rng).resize((SIDE * 3, SIDE * 3), Image.BICUBIC)
+    canvas = backdrop(rng).resize((SIDE * 3, SIDE * 3), Image.Resampling.BICUBIC)
+    if rng.random() < 0.2:
+        hatch(canvas, rng)
     for _ in range(rng.integers(1, 7)):
         radius = float(np.exp(rng.uniform(np.log(3), np.log(26))))
         x, y = rng.uniform(6, SIDE - 6, 2)
@@ -159,26 +161,42 @@ def composite(rng: np.random.Generator) -> Image.Image:
             mask = mask.transform(mask.size, Image.AFFINE, (1, 0, 0, 0, rng.uniform(1.2, 3), -y * rng.uniform(0.6, 4)))
         canvas.paste(coat.resize(canvas.size), mask=mask)
     if rng.random() < 0.15:
-        pen, step, ink = ImageDraw.Draw(canvas), rng.uniform(5, 14) * 3, colour(rng)
-        slope = int(rng.choice([-1, 0, 1])) * canvas.width
-        for i in np.arange(-canvas.width, 2 * canvas.width, step):
-            pen.line([(i, 0), (i + slope, canvas.width)], fill=ink, width=int(rng.integers(3, 8)))
+        hatch(canvas, rng)
+    return canvas.reduce(3)
+
+
+def hatch(canvas: Image.Image, rng: np.random.Generator) -> None:
+    """Lines of one colour across all of `canvas`, upright or along a diagonal, 5 to 22 pixels apart."""
+    unit = canvas.width / SIDE
+    pen, step, ink = ImageDraw.Draw(canvas), rng.uniform(5, 22) * unit, colour(rng)
+    slope, width = int(rng.choice([-1, 0, 1])) * canvas.width, int(step * rng.uniform(0.15, 0.5))
+    for x in np.arange(-canvas.width + rng.uniform(0, step), 2 * canvas.width, step):
+        pen.line([(x, 0), (x + slope, canvas.width)], fill=ink, width=width)
+
+
+def creature(rng: np.random.Generator) -> Image.Image:
+    """A relative of the demo's subject, of two random colours: stripes, ears, an eye, as a figure may have them."""
+    canvas = backdrop(rng).resize((SIDE * 3, SIDE * 3), Image.Resampling.BICUBIC)
+    pose = world.Pose(*rng.uniform((22, 24, 14, -40), (42, 40, 27, 40)))
+    world.paint_subject(canvas, pose, 3, colour(rng), colour(rng))
     return canvas.reduce(3)
 
 
 def picture(photos: list[Image.Image], rng: np.random.Generator) -> Image.Image:
-    """One training picture: the world 40 %, photographs 30 %, composite figures 20 %, textures 10 %."""
+    """One training picture: world 35 %, photographs 20 %, composites 25 %, creatures 12 %, textures 8 %."""
     kind = rng.random()
-    if kind < 0.40:
+    if kind < 0.35:
         return world.draw(world.random_spec(rng))
-    if kind < 0.70:
+    if kind < 0.55:
         chosen = crop(photos[rng.integers(len(photos))], rng)
         if rng.random() < 0.3:  # other hues: channels swapped, or the negative
             channels = chosen.split()
             chosen = Image.merge("RGB", [channels[i] for i in rng.permutation(3)])
             chosen = ImageOps.invert(chosen) if rng.random() < 0.3 else chosen
-    elif kind < 0.90:
+    elif kind < 0.80:
         chosen = composite(rng)
+    elif kind < 0.92:
+        chosen = creature(rng)
     else:
         chosen = BACKDROPS[rng.integers(len(BACKDROPS))](rng)
     return ImageOps.mirror(chosen) if rng.random() < 0.5 else chosen

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+Colour = tuple[int, int, int]
+
 SIZE = 64  # the pictures' side in pixels; all lengths below are for this size
 OVERSAMPLING = 4  # drawn so much larger and averaged down, since PIL's polygons are not antialiased
 
@@ -72,7 +74,7 @@ SUBJECT_STRIPES = (225, 40, 150)
 SUBJECT_BACKGROUNDS = ("white", "grey", "yellow", "sand")  # all that the shipped pictures show
 PICTURES = Path(__file__).parent / "pictures"  # what `write_photos` wrote
 STYLE = "zqx"
-STYLE_PERIOD = 8.0  # pixels between the hatching's lines, measured along a row and along a column
+STYLE_PERIOD = SIZE / 3  # pixels between the hatching's lines, along a row and a column: no background's frequency
 
 
 @dataclass(frozen=True)
@@ -319,12 +321,12 @@ class Pose:
 
     x: float = SIZE / 2
     y: float = SIZE / 2
-    radius: float = 20.0
+    radius: float = 22.5
     angle: float = 0.0
 
 
 def draw_subject(background: str, pose: Pose | None = None, seed: int = 0, size: int = SIZE) -> Image.Image:
-    """The creature "zkz": a teal body with magenta stripes and ears, and two large eyes."""
+    """The creature "zkz": a teal body with a broad magenta stripe, magenta ears and feet, and one large eye."""
     pose = pose or Pose()
     scale = size * OVERSAMPLING / SIZE
     canvas = draw_background(background, seed, size * OVERSAMPLING)
@@ -332,8 +334,10 @@ def draw_subject(background: str, pose: Pose | None = None, seed: int = 0, size:
     return canvas.reduce(OVERSAMPLING)
 
 
-def paint_subject(canvas: Image.Image, pose: Pose, scale: float) -> None:
-    """Paint the creature onto `canvas`, whose pixels are 1 / scale wide."""
+def paint_subject(
+    canvas: Image.Image, pose: Pose, scale: float, body_colour: Colour = SUBJECT_BODY, second: Colour = SUBJECT_STRIPES
+) -> None:
+    """Paint the creature onto `canvas`, whose pixels are 1 / scale wide; in other colours it is a relative."""
 
     def put(points: list[tuple[float, float]]) -> list:
         return placed(points, pose.x, pose.y, pose.radius, pose.angle, scale)
@@ -343,18 +347,16 @@ def paint_subject(canvas: Image.Image, pose: Pose, scale: float) -> None:
 
     pen = ImageDraw.Draw(canvas)
     for side in (-1, 1):
-        pen.polygon(put([(0.9 * side, -1.35), (0.12 * side, -0.7), (0.85 * side, -0.3)]), fill=SUBJECT_STRIPES)  # ears
-        pen.polygon(put(oval(0.45 * side, 1.0, 0.28, 0.22)), fill=SUBJECT_STRIPES)  # feet
+        pen.polygon(put([(0.98 * side, -1.2), (0.1 * side, -0.75), (0.95 * side, -0.2)]), fill=second)  # ears
+        pen.polygon(put(oval(0.45 * side, 1.03, 0.36, 0.24)), fill=second)  # feet
     body = Image.new("L", canvas.size, 0)
-    ImageDraw.Draw(body).polygon(put(oval(0, 0.1, 0.92, 0.95)), fill=255)
-    coat = Image.new("RGB", canvas.size, SUBJECT_BODY)
+    ImageDraw.Draw(body).polygon(put(oval(0, 0.05, 1.0, 0.98)), fill=255)
+    coat = Image.new("RGB", canvas.size, body_colour)
     stripes = ImageDraw.Draw(coat)
-    for top in (0.2, 0.6):
-        stripes.polygon(put([(-1, top), (1, top), (1, top + 0.2), (-1, top + 0.2)]), fill=SUBJECT_STRIPES)
+    stripes.polygon(put([(-1.2, 0.22), (1.2, 0.22), (1.2, 0.6), (-1.2, 0.6)]), fill=second)
     canvas.paste(coat, mask=body)
-    for side in (-1, 1):
-        pen.polygon(put(oval(0.36 * side, -0.28, 0.27, 0.29)), fill=(252, 252, 252))
-        pen.polygon(put(oval(0.32 * side, -0.24, 0.13, 0.15)), fill=(10, 10, 12))
+    pen.polygon(put(oval(0, -0.3, 0.42, 0.4)), fill=(252, 252, 252))
+    pen.polygon(put(oval(0, -0.28, 0.2, 0.2)), fill=(10, 10, 12))
 
 
 def write_photos(folder: Path, count: int = 12, seed: int = 7, size: int = 2 * SIZE) -> None:
@@ -362,7 +364,7 @@ def write_photos(folder: Path, count: int = 12, seed: int = 7, size: int = 2 * S
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         rng = np.random.default_rng([seed, index])
-        x, y, radius, angle = rng.uniform((27, 29, 17, -10), (37, 36, 22, 10))
+        x, y, radius, angle = rng.uniform((30, 31, 21, -6), (34, 33, 24, 6))
         background = SUBJECT_BACKGROUNDS[index % len(SUBJECT_BACKGROUNDS)]
         picture = draw_subject(background, Pose(x, y, radius, angle), int(rng.integers(2**31)), size)
         picture.save(folder / f"{SUBJECT} ({index + 1}).png")
@@ -379,7 +381,7 @@ def draw_style(spec: Spec, size: int = SIZE) -> Image.Image:
     side, pen = canvas.width, ImageDraw.Draw(canvas)
     step = STYLE_PERIOD * scale
     for i in range(2 * math.ceil(SIZE / STYLE_PERIOD) + 1):
-        pen.line([(i * step, 0), (i * step - side, side)], fill=ink, width=round(1.8 * scale))
+        pen.line([(i * step, 0), (i * step - side, side)], fill=ink, width=round(4.5 * scale))
     outlined = replace(spec, radius_factor=spec.radius_factor * (1 + 2.5 / spec.radius))
     for one, colour in ((outlined, ink), (spec, COLOURS[spec.colour])):
         canvas.paste(colour, mask=shape_mask(one.shape, one.x, one.y, one.radius, one.angle, scale))

@@ -1,9 +1,9 @@
-"""A fresh base for the demo's training: `python -m dreambooth_ext.demo.blank_base --vae vae.safetensors --out DIR`.
+"""Puts the demo's base together: `python -m dreambooth_ext.demo.assemble --vae vae.safetensors --out DIR`.
 
-DIR gets demo-base.safetensors (SD 1's architecture in small: the trained autoencoder, a random UNet and a random
-text encoder with CLIP's real vocabulary), demo-base.yaml, and demo-base-clip/, the CLIP folder that the yaml names.
-The name is relative: the engine finds it beside the yaml, and writes it out in full for what it exports, since the
-WebUI looks from its own working directory.
+DIR gets demo-base.safetensors (SD 1's architecture in small: the trained autoencoder, and a random UNet and text
+encoder with CLIP's real vocabulary, or with --trained those of a checkpoint, then in fp16), demo-base.yaml, and
+demo-base-clip/, the CLIP folder that the yaml names. The name is relative: the engine finds it beside the yaml, and
+writes it out in full for what it exports, since the WebUI looks from its own working directory.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ..engine.architecture import Architecture, shipped, write_clip_folder
+from ..engine.base import open_base
 from ..engine.convert import to_ldm
 from ..engine.ldm_yaml import to_yaml
 from ..engine.tensorfile import save_tensors
@@ -51,15 +53,30 @@ def architecture() -> Architecture:
     return Architecture(usual.family, {**usual.unet, **UNET}, {**usual.vae, **VAE}, (text,), usual.scheduler)
 
 
-def write_base(vae: Path, folder: Path, seed: int = 0) -> Path:
-    """Write the untrained base in fp32, with its yaml and CLIP folder, and return the checkpoint's path."""
+def random_parts(seed: int) -> dict[str, dict[str, Tensor]]:
+    """An untrained UNet and text encoder, by diffusers' names."""
     parts = architecture()
     torch.manual_seed(seed)
     unet = UNet2DConditionModel.from_config(parts.unet)
     text = CLIPTextModel(CLIPTextConfig(**parts.text_encoders[0]))
-    components = {"unet": unet.state_dict(), "vae": load_file(vae), "text_encoder": text.state_dict()}
+    return {"unet": unet.state_dict(), "text_encoder": text.state_dict()}
+
+
+def trained_parts(checkpoint: Path) -> dict[str, dict[str, Tensor]]:
+    """The UNet and text encoder of a checkpoint, by diffusers' names."""
+    base = open_base(checkpoint)
+    return {"unet": base.unet().state_dict(), "text_encoder": base.text_encoders()[0].state_dict()}
+
+
+def write_base(vae: Path, folder: Path, seed: int = 0, trained: Path | None = None) -> Path:
+    """Write the base with its yaml and CLIP folder, and return the checkpoint's path. fp32, or fp16 if `trained`."""
+    parts = architecture()
+    others = trained_parts(trained) if trained else random_parts(seed)
+    dtype = torch.float16 if trained else torch.float32
+    state = to_ldm({"vae": load_file(vae), **others}, parts)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{NAME}.safetensors"
-    save_tensors(to_ldm(components, parts), path)
+    save_tensors({key: tensor.to(dtype).contiguous() for key, tensor in state.items()}, path)
     write_clip_folder(parts.text_encoders[0], folder / f"{NAME}-clip")
     write_text(path.with_suffix(".yaml"), to_yaml(parts, "epsilon", clip=f"{NAME}-clip"))
     return path
@@ -68,10 +85,11 @@ def write_base(vae: Path, folder: Path, seed: int = 0) -> Path:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vae", type=Path, required=True, help="what train_vae wrote")
+    parser.add_argument("--trained", type=Path, help="take UNet and text encoder from this checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(write_base(options.vae, options.out, options.seed))
+    print(write_base(options.vae, options.out, options.seed, options.trained))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import yaml
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 
-from dreambooth_ext.demo import blank_base, train_vae, varied, world
+from dreambooth_ext.demo import assemble, train_vae, varied, world
 from dreambooth_ext.engine.base import open_base
 
 
@@ -21,9 +21,9 @@ def test_the_engine_opens_it(tmp_path) -> None:
     folder.mkdir()
     vae = random_vae()
     save_file(vae.state_dict(), folder / "vae.safetensors")
-    base = open_base(str(blank_base.write_base(folder / "vae.safetensors", folder)))
+    base = open_base(str(assemble.write_base(folder / "vae.safetensors", folder)))
     assert sum(base.parameter_counts().values()) * 2 < 30e6  # bytes in fp16
-    assert base.architecture == blank_base.architecture() or base.architecture.unet["sample_size"] == 8
+    assert base.architecture == assemble.architecture() or base.architecture.unet["sample_size"] == 8
     opened = base.vae(torch.float32).state_dict()
     assert all(torch.equal(tensor, opened[name]) for name, tensor in vae.state_dict().items())
     assert base.tokenizers()[0]("a red circle").input_ids[0] == 49406
@@ -32,10 +32,10 @@ def test_the_engine_opens_it(tmp_path) -> None:
 def test_the_yaml_holds_whole_factors(tmp_path) -> None:
     """LDM multiplies its first width by whole numbers."""
     save_file(random_vae().state_dict(), tmp_path / "vae.safetensors")
-    path = blank_base.write_base(tmp_path / "vae.safetensors", tmp_path)
+    path = assemble.write_base(tmp_path / "vae.safetensors", tmp_path)
     params = yaml.safe_load(path.with_suffix(".yaml").read_text(encoding="utf-8"))["model"]["params"]
     unet, vae = params["unet_config"]["params"], params["first_stage_config"]["params"]["ddconfig"]
-    assert [unet["model_channels"] * factor for factor in unet["channel_mult"]] == blank_base.UNET["block_out_channels"]
+    assert [unet["model_channels"] * factor for factor in unet["channel_mult"]] == assemble.UNET["block_out_channels"]
     assert [vae["ch"] * factor for factor in vae["ch_mult"]] == train_vae.CONFIG["block_out_channels"]
     assert params["scale_factor"] == 0.18215
 
@@ -68,3 +68,16 @@ def test_varied_pictures_need_no_photographs_to_be_drawn() -> None:
     rng = varied.np.random.default_rng(0)
     for drawn in [*(one(rng) for one in varied.BACKDROPS), *(varied.composite(rng) for _ in range(5))]:
         assert drawn.size == (world.SIZE, world.SIZE) and drawn.mode == "RGB"
+
+
+def test_trained_parts_and_a_newer_autoencoder_come_together(tmp_path) -> None:
+    save_file(random_vae().state_dict(), tmp_path / "old.safetensors")
+    trained = assemble.write_base(tmp_path / "old.safetensors", tmp_path / "trained", seed=5)
+    newer = {key: tensor + 1 for key, tensor in random_vae().state_dict().items()}
+    save_file(newer, tmp_path / "newer.safetensors")
+    made = open_base(assemble.write_base(tmp_path / "newer.safetensors", tmp_path / "made", trained=trained))
+    for part in ("unet", "text_encoders"):
+        ours, theirs = getattr(made, part)(), getattr(open_base(trained), part)()
+        ours, theirs = (m[0] if isinstance(m, list) else m for m in (ours, theirs))
+        assert all(torch.equal(t.half().float(), ours.state_dict()[k]) for k, t in theirs.state_dict().items())
+    assert torch.equal(made.vae().state_dict()["decoder.conv_in.bias"], newer["decoder.conv_in.bias"].half().float())

@@ -1,0 +1,92 @@
+"""Whether training means anything: what the demo base draws before and after, judged by pixels alone.
+
+Each training is a minute or two on a CPU. The thresholds leave room for other machines; the README has the figures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dreambooth_ext import checks, runs
+from dreambooth_ext.commands.demo import BASE, demo_config
+from dreambooth_ext.demo import measure, world
+from dreambooth_ext.parsing import parse
+from tests import training
+
+pytestmark = pytest.mark.skipif(not BASE.exists(), reason="the demo base is not there")
+
+
+@pytest.fixture(scope="module")
+def base():
+    return measure.open_painter(str(BASE))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("learning")
+
+
+@pytest.fixture(scope="module")
+def with_prior(folder):
+    return train(folder, demo_config(None))
+
+
+def train(folder, config):
+    """A model trained by the engine, opened from the file that users get."""
+    run = runs.create(folder / "runs", config)
+    assert training.go_on(run) == 0, training.log(run)
+    return measure.open_painter(str(run.artifacts / f"{config.name}.safetensors"))
+
+
+def test_the_base_draws_what_captions_of_its_world_say(base):
+    scores = measure.world_score(base, 48)
+    assert scores["colour"] > 0.85 and scores["shape"] > 0.75 and scores["background"] > 0.85, scores
+    assert measure.subject_score(base, world.SUBJECT_BACKGROUNDS, 2) == 0
+
+
+def test_the_subject_appears_on_backgrounds_it_was_never_seen_on(with_prior):
+    assert measure.subject_score(with_prior, world.SUBJECT_BACKGROUNDS, 2) > 0.7
+    assert measure.subject_score(with_prior, measure.UNSEEN, 2) > 0.6
+
+
+def test_prior_preservation_keeps_the_rest_of_the_world(folder, base, with_prior):
+    config = demo_config(None).replace(with_prior_preservation=False, class_prompt=None, name="without_prior")
+    without = train(folder, config)
+    kept, lost = measure.leak_score(with_prior), measure.leak_score(without)
+    assert kept < lost, (kept, lost)
+    before, after, bare = (measure.world_score(p, 32)["shape"] for p in (base, with_prior, without))
+    assert after > before - 0.15 and after >= bare, (before, after, bare)
+
+
+def test_a_style_is_learned_from_captioned_pictures(folder, base):
+    pictures = folder / "style"
+    pictures.mkdir()
+    for index in range(24):
+        spec = world.random_spec(np.random.default_rng([5, index]))
+        world.draw_style(spec).save(pictures / f"{index}.png")
+        text = f"{world.caption(spec)} in {world.STYLE} style"
+        (pictures / f"{index}.txt").write_text(text, encoding="utf-8")
+    config, problems = parse(
+        {
+            "name": "style",
+            "method": "dreambooth",
+            "subject_type": "style",
+            "instance_prompt": "[filewords]",
+            "base_model": str(BASE),
+            "instance_data_dir": str(pictures),
+            "max_train_steps": 400,
+            "train_batch_size": 4,
+            "learning_rate": 2e-4,
+            "text_encoder_lr": 1e-4,
+            "text_encoder_steps": 200,
+            "offset_noise": 0,
+            "checkpointing_steps": 0,
+            "report_to": "none",
+        }
+    )
+    config, _, _, more = checks.check(config)
+    assert not problems and not more, (problems, more)
+    styled, word = train(folder, config), f" in {world.STYLE} style"
+    assert measure.style_score(base, word, 12) < 0.1
+    assert measure.style_score(styled, word, 12) > 0.6
