@@ -1,4 +1,4 @@
-"""What a training step takes beside weights and optimizer, counted and not computed: `python -m benchmarks.activations`.
+"""What a training step takes beside weights and optimizer, counted without computing: `benchmarks.activations`.
 
 PyTorch's fake tensors have sizes and no numbers, so a full-size UNet goes forward and backward in no memory, on any
 machine, in a minute or two. Convolutions' and matrix products' scratch memory is not in it. engine/plan.py's estimate

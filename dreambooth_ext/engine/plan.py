@@ -18,6 +18,7 @@ from .optim import make_optimizer, resolve_optimizer
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 MARGIN = 512 * 2**20  # bytes of disk that stay free
+PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
 @dataclass(frozen=True)
@@ -111,30 +112,37 @@ def _why_no_xformers(device: str) -> str:
 def estimate(config: RunConfig, base: Base) -> int:
     """Bytes of device memory at the peak: weights, gradients, optimizer state, and activations.
 
-    Weights stay in float32 in every precision. Activations follow measurements of the SD 1.5 UNet (benchmarks/), by
-    the latents' pixels and the UNet's parameters.
+    Weights stay in float32 in every precision. What the forward pass keeps was counted for SD 1.5's UNet, 1.9 GB for a
+    picture of 512 (benchmarks/activations.py), and goes by the latents' pixels and the root of the UNet's parameters.
+    Most of it is gone again when the last gradients come: then 0.3 of it were left.
     """
     counts = base.parameter_counts()
     trained = counts["unet"] + (counts["text_encoders"] if config.text_encoder_steps else 0)
-    state = (
-        2
-        if "8bit" in config.optimizer
-        else {"sgd": 4, "lion": 4, "adafactor": 1, "prodigy": 16}.get(config.optimizer, 8)
-    )
-    weights = trained * (4 + 4 + state) + (4 * counts["unet"] if config.use_ema else 0)
+    weights = trained * (4 + state_bytes(config)) + (4 * counts["unet"] if config.use_ema else 0)
     vae = 0 if config.cache_latents else 4 * counts["vae"]
     area = config.train_batch_size * (config.resolution / 512) ** 2 * (2 if config.with_prior_preservation else 1)
     width = (counts["unet"] / 860e6) ** 0.5
-    activations = area * width * (0.6e9 if config.gradient_checkpointing else 4.5e9)
-    half = 0.6 if config.mixed_precision != "no" else 1.0
-    return int(weights + vae + activations * half + 0.3e9 * width)
+    kept = area * width * (0.6e9 if config.gradient_checkpointing else 1.9e9)
+    if config.mixed_precision != "no":  # half the size; without checkpoints the weights' 16-bit copies stay, too
+        kept = kept * 0.5 + (0 if config.gradient_checkpointing else 2 * trained)
+    return int(weights + vae + max(kept, 4 * trained + 0.3 * kept) + PROCESS)
+
+
+def state_bytes(config: RunConfig) -> int:
+    """Bytes that the optimizer keeps for each number it trains."""
+    if "8bit" in config.optimizer:
+        return 2
+    if config.optimizer == "sgd":
+        return 4 if config.optimizer_args.get("momentum") else 0
+    # Adafactor keeps rows and columns, which of 3 x 3 kernels is two thirds: 2.1 for SD 1.5, 0.4 for SDXL.
+    return {"lion": 4, "adafactor": 2, "prodigy": 16}.get(config.optimizer, 8)
 
 
 def disk_need(config: RunConfig, base: Base, steps: int) -> int:
     """Bytes that the run writes at the most: training states, one more while it replaces the last, and models."""
     counts = base.parameter_counts()
     trained = counts["unet"] + (counts["text_encoders"] if config.text_encoder_steps else 0)
-    state = trained * (4 + (2 if "8bit" in config.optimizer else 8)) + (4 * counts["unet"] if config.use_ema else 0)
+    state = trained * (4 + state_bytes(config)) + (4 * counts["unet"] if config.use_ema else 0)
     every = config.checkpointing_steps
     saves = max(0, (steps - 1) // every - max(0, config.checkpointing_start_step - 1) // every) if every else 0
     states = min(saves + 1, (config.checkpoints_total_limit or saves) + 1)
