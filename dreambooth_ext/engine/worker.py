@@ -179,7 +179,8 @@ def gather(config: RunConfig, base: Base, run: Run, control: Control, device: to
     cache = run.path.parent / "latents"
     dataset = Dataset(config, entries, factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
-    dataset.encode(vae, device, lambda d, n: control.stage("caching latents", d, n), control.warn)
+    stage = "caching latents" if dataset.cached else "reading pictures"
+    dataset.encode(vae, device, lambda d, n: control.stage(stage, d, n), control.warn)
     del vae
     memory.release()
     return dataset

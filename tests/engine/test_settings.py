@@ -1,0 +1,238 @@
+"""No setting is without effect: each one, changed in a run that uses it, is seen in what the run made.
+
+A new setting needs a row here: where to look, another value, and what else has to be set for it to matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dreambooth_ext.config import SETTINGS
+from dreambooth_ext.engine import worker
+from dreambooth_ext.runs import Run
+from tests import tiny, training
+from tests.training import Trainer
+
+# --- where to look
+
+
+def learned(run: Run) -> str:
+    """The trained weights, to the last bit."""
+    return digest(training.weights(run))
+
+
+def model(run: Run) -> str:
+    """The finished model's numbers, to the last bit."""
+    return digest(training.artifact(run))
+
+
+def digest(tensors: dict[str, torch.Tensor]) -> str:
+    made = hashlib.sha256()
+    for key in sorted(tensors):
+        made.update(key.encode() + str(tensors[key].dtype).encode())
+        made.update(tensors[key].detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return made.hexdigest()
+
+
+def steps(run: Run) -> int:
+    return len(training.losses(run))
+
+
+def names(run: Run) -> list[str]:
+    """The files that a run leaves, without those that belong to one process."""
+    kept = ("artifacts", "checkpoints", "samples", "tensorboard")
+    files = [path.relative_to(run.path).parts for path in run.path.rglob("*")]
+    return sorted({"/".join(parts[:2]) if parts[0] == "tensorboard" else "/".join(parts) for parts in files
+                   if parts[0] in kept and len(parts) > 1 and "tfevents" not in parts[-1]}
+                  | {parts[0] for parts in files if parts[0] == "tensorboard"})  # fmt: skip
+
+
+def states(run: Run) -> list[int]:
+    return sorted(int(path.name) for path in run.checkpoints.iterdir())
+
+
+def previews(run: Run) -> list[tuple[str, str]]:
+    drawn = sorted(run.samples.glob("*/*.png"))
+    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in drawn]
+
+
+def class_pictures(run: Run) -> int:
+    return run.state()["plan"]["class_pictures"]
+
+
+def stages(run: Run) -> list[str]:
+    return sorted({event["stage"] for event in training.events(run, "status") if "stage" in event})
+
+
+def latents(run: Run) -> int:
+    return len(list((run.path.parent / "latents").rglob("*.latents")))
+
+
+# --- what matters when
+
+PRIOR = {"class_prompt": "a photo of a person", "num_class_images": 2}
+CAPTIONS = {"use_captions": True, "instance_prompt": None, "method": "finetune"}
+TAGS = {**CAPTIONS, "shuffle_tags": True, "max_train_steps": 4}
+PREVIEWS = {"validation_prompts": ["a photo of sksper person"], "validation_steps": 2}
+TEXT = {"text_encoder_steps": 2, "text_encoder_lr": 1e-3}
+MULTIRES = {"multires_noise_iterations": 4}
+SAVES = {"checkpointing_steps": 1, "max_train_steps": 3}
+LONG = {"instance_prompt": "sksper person, " + "and so on, " * 40, "max_token_length": 75}
+V = {"base_model": "v"}
+XL = {"base_model": "sdxl", **TEXT}
+WIDE = {"instance_data_dir": "wide"}
+
+# setting: where to look, another value, what else is set. "wide" and the like are made by the fixture `lab`.
+SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
+    "method": (learned, "finetune", {"instance_prompt": "a cat", "use_captions": None}),
+    "name": (names, "other", {}),
+    "base_model": (learned, "other", {}),
+    "subject_type": (learned, "style", {"offset_noise": None}),
+    "prediction_type": (learned, "v_prediction", {}),
+    "instance_data_dir": (learned, "other", {}),
+    "instance_prompt": (learned, "a cat", {}),
+    "class_prompt": (learned, "a photo of a dog", PRIOR),
+    "class_data_dir": (learned, "class", PRIOR),
+    "with_prior_preservation": (learned, False, {"class_prompt": "a person", "class_data_dir": "class"}),
+    "num_class_images": (class_pictures, 1, PRIOR),
+    "prior_loss_weight": (learned, 0.5, PRIOR),
+    "concepts": (learned, "concepts", {"instance_data_dir": "", "instance_prompt": None}),
+    "resolution": (learned, 128, {}),
+    "enable_bucket": (learned, True, {**WIDE, "resolution": 256}),
+    "center_crop": (learned, False, WIDE),
+    "random_flip": (learned, True, {}),
+    "use_captions": (learned, True, {}),
+    "caption_extension": (learned, ".words", CAPTIONS),
+    "shuffle_tags": (learned, True, CAPTIONS),
+    "keep_tokens": (learned, 2, TAGS),
+    "caption_dropout": (learned, 1.0, CAPTIONS),
+    "cache_latents": (stages, False, {}),
+    "cache_latents_to_disk": (latents, True, {}),
+    "max_train_steps": (steps, 3, {}),
+    "num_train_epochs": (steps, 1, {"max_train_steps": None, "num_train_epochs": 2}),
+    "train_batch_size": (learned, 2, {}),
+    "gradient_accumulation_steps": (learned, 2, {}),
+    "learning_rate": (learned, 5e-4, {}),
+    "text_encoder_lr": (learned, 5e-4, TEXT),
+    "text_encoder_2_lr": (learned, 5e-4, XL),
+    "text_encoder_steps": (learned, 1, TEXT),
+    "lr_scheduler": (learned, "linear", {}),
+    "lr_warmup_steps": (learned, 1, {"lr_scheduler": "constant_with_warmup"}),
+    "lr_num_cycles": (learned, 2, {"lr_scheduler": "cosine_with_restarts", "max_train_steps": 4}),
+    "lr_power": (learned, 2.0, {"lr_scheduler": "polynomial"}),
+    "optimizer": (learned, "lion", {}),
+    "optimizer_args": (learned, {"betas": [0.5, 0.9]}, {}),
+    "weight_decay": (learned, 0.5, {}),
+    "max_grad_norm": (learned, 0.01, {"optimizer": "sgd"}),
+    "clip_skip": (learned, 2, {}),
+    "max_token_length": (learned, 150, LONG),
+    "use_ema": (model, True, {}),
+    "ema_decay": (model, 0.1, {"use_ema": True, "max_train_steps": 3}),
+    "seed": (learned, 8, {}),
+    "loss_type": (learned, "l1", {}),
+    "huber_c": (learned, 0.5, {"loss_type": "huber"}),
+    "huber_schedule": (learned, "constant", {"loss_type": "smooth_l1"}),
+    "snr_gamma": (learned, 1.0, {"min_timestep": 0, "max_timestep": 300}),
+    "debiased_estimation": (learned, True, {}),
+    "offset_noise": (learned, 0.1, {}),
+    "adaptive_noise_scale": (learned, 0.5, {}),
+    "multires_noise_iterations": (learned, 4, {}),
+    "multires_noise_discount": (learned, 0.8, MULTIRES),
+    "ip_noise_gamma": (learned, 0.1, {}),
+    "min_timestep": (learned, 900, {}),
+    "max_timestep": (learned, 100, {}),
+    "zero_terminal_snr": (learned, True, V),
+    "mixed_precision": (learned, "bf16", {}),
+    "checkpointing_steps": (states, 1, {}),
+    "checkpointing_start_step": (states, 2, {**SAVES, "checkpoints_total_limit": None}),
+    "checkpoints_total_limit": (states, 1, SAVES),
+    "save_intermediate_models": (names, False, SAVES),
+    "save_precision": (model, "bf16", {}),
+    "save_format": (names, "ckpt", {}),
+    "validation_prompts": (previews, ["a house"], PREVIEWS),
+    "validation_steps": (names, 1, PREVIEWS),
+    "validation_negative_prompt": (previews, "ugly", PREVIEWS),
+    "validation_num_images": (names, 2, PREVIEWS),
+    "validation_inference_steps": (previews, 2, PREVIEWS),
+    "validation_guidance_scale": (previews, 3.0, PREVIEWS),
+    "validation_sampler": (previews, "Euler a", {**PREVIEWS, "validation_inference_steps": 3}),
+    "validation_seed": (previews, 3, PREVIEWS),
+    "report_to": (names, "tensorboard", {}),
+    # They change how, not what, is computed: a look at the model that is set up, below.
+    "gradient_checkpointing": (lambda run: SET_UP[run.id], True, {}),
+    "attention": (lambda run: SET_UP[run.id], "eager", {}),
+    "device": (lambda run: DEVICES[run.id], "auto", {}),
+}
+SET_UP: dict[str, tuple] = {}
+DEVICES: dict[str, str] = {}
+
+
+class Lab:
+    """Everything that rows can name, and each run made once."""
+
+    def __init__(self, folder: Path):
+        self.trainer = Trainer(folder)
+        self.known = {
+            ("base_model", "v"): tiny.single_file(folder, "sd2", prediction_type="v_prediction"),
+            ("base_model", "sdxl"): tiny.single_file(folder, "sdxl"),
+            ("base_model", "other"): tiny.single_file(folder, name="other", seed=1),
+            ("instance_data_dir", "wide"): training.pictures(folder / "wide", sizes=((320, 192),)),
+            ("instance_data_dir", "other"): training.pictures(folder / "other", 2),
+            ("class_data_dir", "class"): training.pictures(folder / "class", 2, sizes=((80, 80),)),
+        }
+        for picture in Path(training.pictures(folder / "pictures", captions=True)).glob("*.png"):
+            picture.with_suffix(".words").write_text("a blue thing, at night", encoding="utf-8")
+        self.runs: dict[str, Run] = {}
+
+    def run(self, settings: dict[str, Any]) -> Run:
+        given = {"max_train_steps": 2, **settings}
+        given = {key: str(self.known.get((key, value), value)) if key.endswith(("_dir", "_model")) else value
+                 for key, value in given.items()}  # fmt: skip
+        if given.get("concepts") == "concepts":
+            folder = self.trainer.settings["instance_data_dir"]
+            given["concepts"] = [{"instance_data_dir": folder, "instance_prompt": "a cat"}]
+        elif given.get("instance_data_dir") == "":
+            del given["instance_data_dir"], given["instance_prompt"]
+        key = json.dumps(given, sort_keys=True)
+        if key not in self.runs:
+            self.runs[key] = self.trainer.train(**given)
+        return self.runs[key]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Lab:
+    return Lab(tmp_path_factory.mktemp("lab"))
+
+
+@pytest.fixture(autouse=True)
+def watched(monkeypatch):
+    """Note how the UNet was set up, and where."""
+    original = worker.make_method
+
+    def made(config, base, dataset, run, *others):
+        method = original(config, base, dataset, run, *others)
+        unet = method.backbone.unet
+        processors = {type(processor).__name__ for processor in unet.attn_processors.values()}
+        SET_UP[run.id] = (unet.is_gradient_checkpointing, sorted(processors))
+        DEVICES[run.id] = run.config.device
+        return method
+
+    monkeypatch.setattr(worker, "make_method", made)
+
+
+def test_every_setting_has_its_row():
+    assert set(SEEN) == set(SETTINGS)
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_the_setting_is_seen(lab, name):
+    look, value, others = SEEN[name]
+    without = look(lab.run(others))
+    assert look(lab.run({**others, name: value})) != without
