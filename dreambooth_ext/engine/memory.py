@@ -10,9 +10,12 @@ import torch
 
 
 def use(device: torch.device) -> dict[str, int]:
-    """Bytes in use now and at the most: of the graphics card where the run trains on one, else of the process."""
+    """Bytes in use now and at the most: of the graphics card where the run trains on one, else of the process.
+
+    Of a card, what PyTorch has reserved: it is more than the tensors, and what other programs cannot have.
+    """
     if device.type == "cuda":
-        return {"now": torch.cuda.memory_allocated(device), "peak": torch.cuda.max_memory_allocated(device)}
+        return {"now": torch.cuda.memory_reserved(device), "peak": torch.cuda.max_memory_reserved(device)}
     process = psutil.Process()
     now = process.memory_info().rss
     return {"now": now, "peak": _peak_rss(process, now)}
