@@ -58,13 +58,19 @@ def resolve(config: RunConfig, base: Base) -> RunConfig:
     if config.zero_terminal_snr is None:
         answers["zero_terminal_snr"] = bool(base.scheduler_config.get("rescale_betas_zero_snr"))
     if config.mixed_precision == "auto":
-        answers["mixed_precision"] = ("bf16" if torch.cuda.is_bf16_supported() else "fp16") if cuda else "no"
+        answers["mixed_precision"] = half_precision(device) if cuda else "no"
     if config.optimizer == "auto":
         answers["optimizer"] = resolve_optimizer(config.optimizer, device)
     if config.gradient_checkpointing is None:
         answers["gradient_checkpointing"] = device.type != "cpu"
     answers["cache_latents"] = caches_latents(config, base.inpainting)
     return config.replace(**answers)
+
+
+def half_precision(device: torch.device) -> str:
+    """bf16 where the card computes in it, from NVIDIA's Ampere on. `torch.cuda.is_bf16_supported` also says yes to
+    older cards, which only emulate it, many times slower; and it asks the current card, not this one."""
+    return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
 
 
 def problems(config: RunConfig, base: Base) -> list[Problem]:
@@ -103,9 +109,13 @@ def _why_no_xformers(device: str) -> str:
     if not device.startswith("cuda"):
         return "xformers needs an NVIDIA card."
     try:
-        import xformers.ops  # noqa: F401
-    except (ImportError, OSError) as error:
-        return f"xformers cannot be loaded ({error})."
+        import xformers.ops
+
+        query = torch.zeros(1, 2, 40, device=device)  # without a kernel for this torch and card, it fails only now
+        xformers.ops.memory_efficient_attention(query, query, query)
+    except (ImportError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return f"xformers does not work here: {lines[0]}."
     return ""
 
 

@@ -165,6 +165,8 @@ def open_chosen(config: RunConfig) -> Base:
 def make_accelerator(config: RunConfig) -> Accelerator:
     if "LOCAL_RANK" not in os.environ:  # one process: the user's device; several: each its own
         os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
+        if config.device.startswith("cuda:"):
+            torch.cuda.set_device(config.device)  # libraries that ask for "cuda" shall not take the first card
     return Accelerator(mixed_precision=config.mixed_precision, cpu=config.device == "cpu")
 
 
