@@ -234,8 +234,14 @@ class Loop:
         self.control.status("training", step=self.step)
 
     def _sample(self) -> None:
-        with self.averaged():
-            self.saver.preview(self.step)
+        try:
+            with self.averaged():
+                self.saver.preview(self.step)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+            self.control.warn("the memory was not enough for a preview; training goes on.", "validation_prompts")
+        memory.release()
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

@@ -48,5 +48,5 @@ def is_out_of_memory(error: BaseException) -> bool:
     """PyTorch says it with a class of its own on CUDA, and in words on the CPU and elsewhere."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
-    words = ("out of memory", "can't allocate memory", "not enough memory")
+    words = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
