@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
+
+Result = TypeVar("Result")
 
 TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; anything so named may be deleted at start-up
 
@@ -30,8 +32,9 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        else:  # what Windows keeps because it is still mapped goes at the next start, and hides no error here
+            with contextlib.suppress(PermissionError):
+                temporary.unlink(missing_ok=True)
 
 
 def flush_to_disk(path: Path) -> None:
@@ -54,19 +57,28 @@ def _flush_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace(source: Path, target: Path, patience: float = 5.0) -> None:
-    """`os.replace` that waits a moment for a virus scanner or viewer to let go of the target (Windows)."""
+def patiently(action: Callable[[], Result], patience: float = 5.0) -> Result:
+    """The action's result, tried for a moment while Windows refuses it: a virus scanner, a viewer, or another of our
+    processes has the file open, or is just replacing it."""
     deadline = time.monotonic() + patience
     while True:
         try:
-            if target.is_dir() and source.is_dir():
-                shutil.rmtree(target)
-            os.replace(source, target)
-            return
+            return action()
         except PermissionError:
             if os.name != "nt" or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def replace(source: Path, target: Path) -> None:
+    """`os.replace`, patiently; folders replace folders, too."""
+
+    def once() -> None:
+        if target.is_dir() and source.is_dir():
+            shutil.rmtree(target)
+        os.replace(source, target)
+
+    patiently(once)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -79,7 +91,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8-sig"))
+    return json.loads(patiently(lambda: path.read_text(encoding="utf-8-sig")))
 
 
 def remove_unfinished(folder: Path) -> None:

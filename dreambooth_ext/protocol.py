@@ -117,7 +117,7 @@ def take_commands(folder: Path) -> list[str]:
             given = files.read_json(path)
         except ValueError:
             given = None  # not by `give_command`
-        path.unlink(missing_ok=True)
+        files.patiently(lambda path=path: path.unlink(missing_ok=True))
         command = given.get("command") if isinstance(given, dict) else None
         if command in COMMANDS:
             taken.append(command)

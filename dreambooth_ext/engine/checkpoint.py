@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,5 +88,7 @@ def latest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
 
 
 def retain(folder: Path, limit: int | None) -> None:
+    """Delete all but the newest `limit`. One that is open elsewhere (Windows) stays until the next save."""
     for checkpoint in found(folder)[: -limit if limit else 0]:
-        files.remove(checkpoint.path)
+        with contextlib.suppress(PermissionError):
+            files.remove(checkpoint.path)
