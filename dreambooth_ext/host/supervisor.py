@@ -20,6 +20,7 @@ def start(run: Run, environment: Environment, total: int | None = None, tied: bo
     """Start the run's worker in the trainer's environment. What it prints goes to the run's log.txt.
 
     It has a process group of its own: Ctrl-C in a terminal reaches us, and we ask the worker to stop in its own time.
+    On Windows it has a hidden console, too: closing a console's window ends all that share it, at once and unsaved.
     `tied`: it saves and stops when this process ends, even by a kill; else it lives on.
     """
     arguments = ["-m", "dreambooth_ext.engine.worker", str(run.path)]
@@ -28,7 +29,10 @@ def start(run: Run, environment: Environment, total: int | None = None, tied: bo
     if tied:
         arguments.append("--tied")
     take_commands(run.commands)  # what was meant for an earlier worker; from here on, they are for this one
-    apart = {"creationflags": 0x200} if os.name == "nt" else {"start_new_session": True}  # CREATE_NEW_PROCESS_GROUP
+    if os.name == "nt":
+        apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+    else:
+        apart = {"start_new_session": True}
     with (run.path / "log.txt").open("ab") as log:
         return subprocess.Popen(
             environment.command(arguments),
