@@ -75,4 +75,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if not sys.stdout.isatty():  # Windows' own encoding lacks most letters; programs inside write UTF-8, too
+        sys.stdout.reconfigure(encoding="utf-8")
     sys.exit(main())

@@ -106,12 +106,19 @@ class Follower:
             try:
                 path = publish.publish(path, self.target, run=self.run.id, name=self.run.config.name)
             except UserError as error:
-                self.publish_error = error.problem
-                self._say(f"warning: {error}")
+                self._not_published(error.problem)
+                return
+            except OSError as error:  # a full disk, or the old model is open (Windows): training goes on
+                remedy = f"The model is safe in {path.parent}; copy it from there."
+                self._not_published(Problem("output_dir", f"it could not be published ({error}).", remedy))
                 return
             self.run.events.append("published", name=event["name"], step=event["step"], path=str(path))
         self._say(f"wrote {path}")
         self.models.append(str(path))
+
+    def _not_published(self, problem: Problem) -> None:
+        self.publish_error = problem
+        self._say(f"warning: {problem}")
 
     def _advance(self, label: str, done: int, total: int, text: str = "") -> None:
         if self.progress and self.progress.label != label:
