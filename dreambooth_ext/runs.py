@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -123,7 +124,11 @@ class Run:
 
     def size(self) -> int:
         """Bytes that the run takes on disk."""
-        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+        total = 0
+        for path in self.path.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # the worker renames and deletes meanwhile
+                total += path.stat().st_size if path.is_file() else 0
+        return total
 
     def delete(self) -> None:
         if files.is_locked(self.path / "worker.lock"):

@@ -218,7 +218,10 @@ def test_class_prompts_with_filewords_lose_the_subject(tmp_path):
     )
     found, _ = pictures.entries(config)
     prompts = pictures.class_prompts(config, found, 0)
-    assert prompts == {"photo, person, on a beach": "person, on a beach", "photo, a person in a hat": "a person in a hat"}
+    assert prompts == {
+        "photo, person, on a beach": "person, on a beach",
+        "photo, a person in a hat": "a person in a hat",
+    }
     assert pictures.class_prompts(config.replace(class_prompt="a person"), found, 0) == {"a person": ""}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,14 @@ class Follower:
         process = supervisor.start(self.run, self.environment, total, tied=True)
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
             signal.signal(polite, signal.default_int_handler)
-        interrupts = 0
+        interrupts, waiting = 0, deque()
         while True:
             try:
-                for event in supervisor.follow(process, events):
-                    self.show(event)
+                for new in supervisor.follow(process, events):
+                    waiting.extend(new)
+                    while waiting:
+                        self.show(waiting[0])
+                        waiting.popleft()  # only now: an interrupt must not lose an event, a model to publish say
                 break
             except KeyboardInterrupt:
                 interrupts += 1

@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from typing import Any, BinaryIO
 
 from .. import protocol
+from ..config import RunConfig
 from ..runs import Run, this_worker
 
 HEARTBEAT = 2.0  # seconds
@@ -29,6 +30,7 @@ class Control:
     def __init__(self, run: Run):
         self.run = run
         self.events = run.events
+        self.config: RunConfig | None = None  # as the base and the machine have completed it, once they have
         self._state: dict[str, Any] = this_worker()
         self._lock = threading.Lock()
         self._ended = threading.Event()

@@ -194,10 +194,8 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     """Equal shape and numbers; a NaN equals itself, so that it is not taken for a failing disk."""
     if one.shape != other.shape:
         return False
-    return (
-        torch.equal(one, other)
-        or (torch.equal(one.isnan(), other.isnan())
-        and one.nan_to_num().equal(other.nan_to_num()))
+    return torch.equal(one, other) or (
+        torch.equal(one.isnan(), other.isnan()) and one.nan_to_num().equal(other.nan_to_num())
     )
 
 

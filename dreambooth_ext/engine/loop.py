@@ -145,6 +145,8 @@ class Loop:
                 raise self._not_finite(f"the gradients became {norm}")
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.accelerator.scaler and self.accelerator.scaler.get_scale() < 1:
+            raise self._not_finite("the gradients overflow in fp16 however they are scaled")
         if self.ema and not self.accelerator.optimizer_step_was_skipped:
             self.ema.step(self.method.averaged())
         return norm

@@ -76,7 +76,7 @@ def work(run: Run, control: Control, total: int | None) -> int:
         return fail(control, [error.problem], BAD_INPUT if control.current == "preparing" else FAILED)
     except Exception as error:
         traceback.print_exc()
-        return fail(control, [explain(error, run)], FAILED)
+        return fail(control, [explain(error, run, control.config or run.config)], FAILED)
     control.status(ended)
     return DONE if ended == "done" else STOPPED
 
@@ -93,10 +93,9 @@ def fail(control: Control, problems: list[Problem], code: int) -> int:
     return code
 
 
-def explain(error: Exception, run: Run) -> Problem:
-    """An error of the machine or of this program, for the user."""
+def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
+    """An error of the machine or of this program, for the user. `config`: resolved, as far as that came."""
     if memory.is_out_of_memory(error):
-        config = plan.resolve(run.config, open_chosen(run.config))
         tips = "; ".join(f"{n}. {tip}" for n, tip in enumerate(plan.memory_remedies(config), 1))
         return Problem("train_batch_size", f"the memory of {config.device} was not enough.", f"In this order: {tips}.")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -109,7 +108,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
     for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
         files.remove_unfinished(folder)
     with contextlib.closing(open_chosen(run.config)) as base:
-        config = plan.resolve(run.config, base)
+        config = control.config = plan.resolve(run.config, base)
         if found := plan.problems(config, base):
             raise BadInput(found)
         accelerator = make_accelerator(config)

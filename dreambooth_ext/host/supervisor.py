@@ -44,11 +44,11 @@ def start(run: Run, environment: Environment, total: int | None = None, tied: bo
         )
 
 
-def follow(process: subprocess.Popen, events: EventReader) -> Iterator[dict[str, Any]]:
-    """Every event as it comes, until the worker has ended."""
+def follow(process: subprocess.Popen, events: EventReader) -> Iterator[list[dict[str, Any]]]:
+    """The events as they come, until the worker has ended."""
     while True:
         ended = process.poll() is not None
-        yield from events.new()
+        yield events.new()
         if ended:
             return
         time.sleep(POLL)
