@@ -148,7 +148,8 @@ def _concept_problems(config: RunConfig) -> list[Problem]:
         return found  # class pictures are DreamBooth's; checks of methods refuse their settings elsewhere
     prior = uses_prior(config)
     for concept in concepts(config):
-        if concept.class_prompt and concept.class_prompt == concept.instance_prompt:
+        is_template = captions.has_template(concept.class_prompt)  # class words are the captions' without the subject's
+        if concept.class_prompt and concept.class_prompt == concept.instance_prompt and not is_template:
             message = "is the instance prompt: your subject would be taught as the class."
             remedy = "Leave the rare word out: 'a photo of a person'."
             found.append(Problem(concept.field + "class_prompt", message, remedy))

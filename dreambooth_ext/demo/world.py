@@ -360,7 +360,7 @@ def paint_subject(
 
 
 def write_photos(folder: Path, count: int = 12, seed: int = 7, size: int = 2 * SIZE) -> None:
-    """Write the demo's pictures of its subject, "zkz (1).png" and on, on SUBJECT_BACKGROUNDS only."""
+    """Write the demo's pictures of its subject, "zkz (1).png" and on, with captions, on SUBJECT_BACKGROUNDS only."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         rng = np.random.default_rng([seed, index])
@@ -368,6 +368,8 @@ def write_photos(folder: Path, count: int = 12, seed: int = 7, size: int = 2 * S
         background = SUBJECT_BACKGROUNDS[index % len(SUBJECT_BACKGROUNDS)]
         picture = draw_subject(background, Pose(x, y, radius, angle), int(rng.integers(2**31)), size)
         picture.save(folder / f"{SUBJECT} ({index + 1}).png")
+        text = f"a big {SUBJECT} figure on a {background} background"
+        (folder / f"{SUBJECT} ({index + 1}).txt").write_text(text, encoding="utf-8")
 
 
 def draw_style(spec: Spec, size: int = SIZE) -> Image.Image:
