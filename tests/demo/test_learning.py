@@ -14,8 +14,6 @@ from dreambooth_ext.demo import measure, world
 from dreambooth_ext.parsing import parse
 from tests import training
 
-pytestmark = pytest.mark.skipif(not BASE.exists(), reason="the demo base is not there")
-
 
 @pytest.fixture(scope="module")
 def base():
@@ -41,22 +39,22 @@ def train(folder, config):
 
 def test_the_base_draws_what_captions_of_its_world_say(base):
     scores = measure.world_score(base, 48)
-    assert scores["colour"] > 0.85 and scores["shape"] > 0.75 and scores["background"] > 0.85, scores
+    assert min(scores["colour"], scores["background"], scores["size"]) > 0.9, scores
+    assert scores["shape"] > 0.6, scores
     assert measure.subject_score(base, world.SUBJECT_BACKGROUNDS, 2) == 0
 
 
 def test_the_subject_appears_on_backgrounds_it_was_never_seen_on(with_prior):
     assert measure.subject_score(with_prior, world.SUBJECT_BACKGROUNDS, 2) > 0.7
-    assert measure.subject_score(with_prior, measure.UNSEEN, 2) > 0.6
+    assert measure.subject_score(with_prior, measure.UNSEEN, 2) > 0.5
 
 
 def test_prior_preservation_keeps_the_rest_of_the_world(folder, base, with_prior):
     config = demo_config(None).replace(with_prior_preservation=False, class_prompt=None, name="without_prior")
     without = train(folder, config)
-    kept, lost = measure.leak_score(with_prior), measure.leak_score(without)
-    assert kept < lost, (kept, lost)
-    before, after, bare = (measure.world_score(p, 32)["shape"] for p in (base, with_prior, without))
-    assert after > before - 0.15 and after >= bare, (before, after, bare)
+    kept, lost = (measure.world_score(painter, 32)["all"] for painter in (with_prior, without))
+    assert kept > lost + 0.1, (kept, lost)
+    assert measure.leak_score(with_prior, 14) < measure.leak_score(without, 14)
 
 
 def test_a_style_is_learned_from_captioned_pictures(folder, base):
@@ -89,4 +87,4 @@ def test_a_style_is_learned_from_captioned_pictures(folder, base):
     assert not problems and not more, (problems, more)
     styled, word = train(folder, config), f" in {world.STYLE} style"
     assert measure.style_score(base, word, 12) < 0.1
-    assert measure.style_score(styled, word, 12) > 0.6
+    assert measure.style_score(styled, word, 12) > 0.25
