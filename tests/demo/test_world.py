@@ -89,6 +89,8 @@ def test_shipped_pictures_are_the_script_s(tmp_path) -> None:
     world.write_photos(tmp_path)
     shipped = world.PICTURES
     assert sorted(p.name for p in shipped.iterdir()) == sorted(p.name for p in tmp_path.iterdir())
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("*.txt"):
+        assert path.read_text(encoding="utf-8") == (shipped / path.name).read_text(encoding="utf-8")
+    for path in tmp_path.glob("*.png"):
         drawn, kept = (np.asarray(world.Image.open(f / path.name), int) for f in (tmp_path, shipped))
         assert np.abs(drawn - kept).max() <= 8  # Pillow's versions round edges differently
