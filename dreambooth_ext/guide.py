@@ -60,6 +60,15 @@ TEST_PROMPTS = {
     ),
 }
 
+# A good identifier matches all of them; else the first that it does not match says why. Also read by the page.
+IDENTIFIER_RULES = (
+    (r"\S*", "holds a space"),
+    (r"[A-Za-z0-9]*", "holds letters other than Latin ones and digits"),
+    (r".{3,}", "is too short"),
+    (r".{0,12}", "is too long"),
+)
+KNOWN_WORDS = frozenset("person man woman john photo style object dog cat girl boy".split())
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -144,17 +153,10 @@ def test_prompts(subject_type: str, words: str) -> list[str]:
 
 def identifier_problem(word: str) -> str:
     """What is wrong with a rare word, or "" if it is a good one."""
-    if re.search(r"\s", word):
-        return "holds a space"
-    if not re.fullmatch(r"[A-Za-z0-9]+", word):
-        return "holds letters other than Latin ones and digits"
-    if len(word) < 3:
-        return "is too short"
-    if len(word) > 12:
-        return "is too long"
-    if word.lower() in {"person", "man", "woman", "john", "photo", "style", "object", "dog", "cat", "girl", "boy"}:
-        return "is a word that the model knows"
-    return ""
+    for pattern, message in IDENTIFIER_RULES:
+        if not re.fullmatch(pattern, word):
+            return message
+    return "is a word that the model knows" if word.lower() in KNOWN_WORDS else ""
 
 
 def warnings(config: RunConfig, pictures: int) -> list[Problem]:

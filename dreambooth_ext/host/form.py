@@ -1,0 +1,81 @@
+"""The form: `SETTINGS` as the page and `GET schema` show them, and the beginner's three answers as settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import guide
+from ..captions import COMMON_WORDS
+from ..config import METHODS, SETTINGS, Setting
+
+WORD = "{word}"  # stands for the identifier in every text of the schema
+
+# Prompts for a word, as the guide's test prompts name each type of subject: (the subject's, its class's).
+PROMPTS = {
+    "person": (f"a photo of {WORD} person", "a photo of a person"),
+    "style": (f"a picture in {WORD} style", "a picture in an art style"),
+    "object": (f"a photo of {WORD} object", "a photo of an object"),
+    "pet": (f"a photo of {WORD} pet", "a photo of a pet"),
+}
+# "a cat in sksper style", and without the style's word what the base draws: "a cat"
+CAPTIONED = {"style": (f"[filewords] in {WORD} style", "[filewords]")}
+
+
+def schema() -> dict[str, Any]:
+    """All that a form has to know, as JSON; made from `config.py` and `guide.py`."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for known in SETTINGS.values():
+        groups.setdefault(known.group, []).append(_about(known))
+    return {
+        "methods": dict(METHODS),
+        "subject_types": [_subject(kind) for kind in SETTINGS["subject_type"].choices or ()],
+        "identifier": {
+            "rules": [{"pattern": pattern, "message": message} for pattern, message in guide.IDENTIFIER_RULES],
+            "known_words": sorted(COMMON_WORDS | guide.KNOWN_WORDS),
+            "known_message": "is a word or name that the model knows",
+            "advice": "Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters.",
+        },
+        "groups": [{"name": name, "settings": members} for name, members in groups.items()],
+    }
+
+
+def prompts_for(word: str, subject_type: str, has_captions: bool = False) -> dict[str, str]:
+    """The instance and class prompt for a word. The class prompt is only for prior preservation.
+
+    `has_captions`: every picture has a caption file, and none of them says the word.
+    """
+    instance, of_class = _templates(subject_type, has_captions)
+    return {"instance_prompt": instance.replace(WORD, word.strip()), "class_prompt": of_class}
+
+
+def _templates(subject_type: str, has_captions: bool) -> tuple[str, str]:
+    return (CAPTIONED if has_captions and subject_type in CAPTIONED else PROMPTS)[subject_type]
+
+
+def _about(known: Setting) -> dict[str, Any]:
+    return {
+        "name": known.name,
+        "option": known.option,
+        "kind": known.kind,
+        "default": known.default,
+        "label": known.label,
+        "help": known.help,
+        "optional": known.optional,
+        "minimum": known.minimum,
+        "maximum": known.maximum,
+        "choices": list(known.choices) if known.choices else None,
+        "methods": list(known.methods),
+    }
+
+
+def _subject(kind: str) -> dict[str, Any]:
+    """A type of subject: how many pictures, and the prompts with "{word}" in them."""
+    least, best_from, best_to, most = guide.PICTURES[kind]
+    keys = ("instance_prompt", "class_prompt")
+    return {
+        "name": kind,
+        "pictures": {"least": least, "best_from": best_from, "best_to": best_to, "most": most},
+        "prompts": dict(zip(keys, _templates(kind, has_captions=False), strict=True)),
+        "prompts_with_captions": dict(zip(keys, _templates(kind, has_captions=True), strict=True)),
+        "test_prompts": guide.test_prompts(kind, f"{WORD} pet" if kind == "pet" else WORD),
+    }
