@@ -1,0 +1,58 @@
+"""What the rest of the host side may ask of the program that it lives in: a WebUI (webui.py) or a folder (plain.py)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Host(Protocol):
+    """All of it may be called from any thread. A `kind` is one of publish.WEBUI_FOLDERS' keys."""
+
+    name: str  # for the user: "AUTOMATIC1111 v1.10.1", "Forge ...", "standalone"
+
+    def data_folder(self) -> Path:
+        """Where our own files go by default: runs/, pictures/, presets/."""
+
+    def runs_folder(self) -> Path: ...
+
+    def folders(self) -> dict[str, Path]:
+        """Kind -> the folder where the host looks for such files."""
+
+    def lacks(self) -> dict[str, str]:
+        """Kind -> why this host cannot use such files, as a sentence; empty when it can use all."""
+
+    def bases(self) -> list[dict[str, str]]:
+        """The checkpoints that the host lists, each with its "title" and "path"."""
+
+    def current_base(self) -> str:
+        """The path of the chosen checkpoint, "" without one."""
+
+    def option(self, name: str) -> Any:
+        """One of options.OPTIONS by its name."""
+
+    def restricted(self) -> str:
+        """Why paths of this machine may not be named over the network, as a sentence; "" when they may."""
+
+    def api_auth(self) -> dict[str, str]:
+        """User -> password that the API asks for; empty when it asks for none."""
+
+    def has_login(self) -> bool:
+        """Whether the host's page asks for a login."""
+
+    def handed_over(self, mode: str) -> AbstractContextManager[None]:
+        """The host's models are off the device inside, and back afterwards in every case.
+
+        mode: what happens to pictures asked for meanwhile: "refuse" (at once, politely), "wait" (drawn afterwards) or
+        "share" (drawn at once; the models stay where they are). Waits for the picture that is being drawn.
+        """
+
+    def refresh(self, kind: str, path: Path) -> None:
+        """`path` has just been published, perhaps over an older file: the host's lists and caches are renewed."""
+
+    def select(self, path: Path) -> str:
+        """Make that checkpoint the host's; returns its title there. Raises UserError("select") if it does not load.
+
+        Inside `handed_over` the choice is noted at once and the checkpoint loaded afterwards.
+        """

@@ -1,0 +1,74 @@
+"""A folder as the host: the tab without a WebUI, publishing into a folder or into a WebUI that is not running."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .options import FileOptions
+from .publish import WEBUI_FOLDERS, webui_folder
+
+CHECKPOINT_SUFFIXES = (".safetensors", ".ckpt")
+NO_CHECKPOINTS = (".vae.safetensors", ".vae.ckpt")  # the WebUI lists these with the VAEs
+
+
+class PlainFolder:
+    """`folder` keeps our own files; models go below `webui`, laid out as a WebUI's, or below `folder` without one."""
+
+    name = "standalone"
+
+    def __init__(self, folder: Path, webui: Path | None = None):
+        self.folder = folder.absolute()
+        if webui:
+            webui_folder(webui, "checkpoint")  # raises UserError where it is none
+        self.models = (webui or folder).absolute()
+        self.options = FileOptions(self.folder / "options.json")
+        self._chosen = ""
+
+    def data_folder(self) -> Path:
+        return self.folder
+
+    def runs_folder(self) -> Path:
+        named = self.option("runs_folder").strip()
+        return Path(named).expanduser().absolute() if named else self.folder / "runs"
+
+    def folders(self) -> dict[str, Path]:
+        return {kind: self.models / place for kind, place in WEBUI_FOLDERS.items()}
+
+    def lacks(self) -> dict[str, str]:
+        return {}
+
+    def bases(self) -> list[dict[str, str]]:
+        folder = self.folders()["checkpoint"]
+        files = (path for path in folder.rglob("*") if path.suffix.lower() in CHECKPOINT_SUFFIXES)
+        names = sorted(path for path in files if not path.name.lower().endswith(NO_CHECKPOINTS))
+        return [{"title": path.relative_to(folder).as_posix(), "path": str(path)} for path in names]
+
+    def current_base(self) -> str:
+        return self._chosen if self._chosen and Path(self._chosen).exists() else ""
+
+    def option(self, name: str) -> Any:
+        return self.options.values()[name]
+
+    def restricted(self) -> str:
+        return ""
+
+    def api_auth(self) -> dict[str, str]:
+        return {}
+
+    def has_login(self) -> bool:
+        return False
+
+    @contextmanager
+    def handed_over(self, mode: str) -> Iterator[None]:
+        """There is no model to move."""
+        yield
+
+    def refresh(self, kind: str, path: Path) -> None:
+        """Lists are read from the disk each time."""
+
+    def select(self, path: Path) -> str:
+        self._chosen = str(path)
+        return path.name
