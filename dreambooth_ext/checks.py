@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import guide, pictures
+from .captions import rare_words
 from .config import METHODS, SETTINGS, RunConfig, Setting
 from .errors import Problem
 from .parsing import shown
@@ -35,9 +36,25 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     completed, choices = guide.complete(config, count)
     if completed.use_captions != config.use_captions:  # captions are read or not by what the guide filled in
         entries, picture_problems = pictures.entries(completed)
+    if completed.validation_steps and not completed.validation_prompts and (word := _word(completed, entries)):
+        prompts = guide.test_prompts(completed.subject_type, word)
+        completed = completed.replace(validation_prompts=prompts)
+        choices["validation_prompts"] = guide.Choice(prompts, f"{completed.subject_type}: the guide's test prompts")
     choices = {name: choice for name, choice in choices.items() if all(name != problem.field for problem in unfit)}
     found = [*problems(completed), *_rate_without_steps(config, completed), *picture_problems]
     return completed, choices, entries, [*unfit, *independent(found, unfit)]
+
+
+def _word(config: RunConfig, entries: list[Entry]) -> str:
+    """The one word that stands for the run's subject, or "" where there is none, or more than one."""
+    if config.method != "dreambooth":
+        return ""
+    found = {entry.identifier for entry in entries if not entry.is_class}
+    if config.concepts or config.instance_prompt:
+        templates = {"filewords", "name"}
+        known = pictures.concepts(config)
+        found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - templates for c in known))
+    return found.pop() if len(found) == 1 else ""
 
 
 def problems(config: RunConfig) -> list[Problem]:

@@ -32,6 +32,10 @@ FINETUNE_LEAST_STEPS = 1600  # kohya's default
 OFFSET_NOISE = {"style": 0.1}
 PRIOR_IMAGES = (100, 200)
 
+# Minutes for 1500 steps of one picture at 512, as (from, to), by a part of the card's name
+MINUTES = {"T4": (25, 35), "V100": (10, 15), "A100": (5, 8), "RTX 4090": (8, 12)}
+TIMED_STEPS, TIMED_RESOLUTION = 1500, 512
+
 TEST_PROMPTS = {
     "person": (
         "{} person, professional portrait, studio lighting",
@@ -53,10 +57,10 @@ TEST_PROMPTS = {
         "{} object, advertisement style photo",
     ),
     "pet": (
-        "{} on white background",
-        "{} in natural environment",
-        "close-up of {}, detailed",
-        "{}, oil painting style",
+        "{} pet on white background",
+        "{} pet in natural environment",
+        "close-up of {} pet, detailed",
+        "{} pet, oil painting style",
     ),
 }
 
@@ -67,7 +71,7 @@ IDENTIFIER_RULES = (
     (r".{3,}", "is too short"),
     (r".{0,12}", "is too long"),
 )
-KNOWN_WORDS = frozenset("person man woman john photo style object dog cat girl boy".split())
+KNOWN_WORDS = frozenset(["person", "man", "woman", "john", "photo", "style", "object", "dog", "cat", "girl", "boy"])
 
 
 @dataclass(frozen=True)
@@ -146,9 +150,9 @@ def _complete_finetune(config: RunConfig, pictures: int, fill) -> None:
     fill("with_prior_preservation", False, "DreamBooth only")
 
 
-def test_prompts(subject_type: str, words: str) -> list[str]:
+def test_prompts(subject_type: str, word: str) -> list[str]:
     """The guide's prompts to judge a model by, with the subject's word in them."""
-    return [prompt.format(words) for prompt in TEST_PROMPTS[subject_type]]
+    return [prompt.format(word) for prompt in TEST_PROMPTS[subject_type]]
 
 
 def identifier_problem(word: str) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 from .. import checks, files, guide, pictures, runs
-from ..errors import Problem, UserError
+from ..errors import Problem
 from ..host.environment import Environment
+from ..host.inspector import Inspector
 from . import BAD_INPUT, DONE, settings
 
 HELP = "show the plan of a run and every problem, without training"
@@ -34,7 +33,10 @@ def run(arguments: argparse.Namespace) -> int:
     problems += checks.folder_problems("runs_dir", arguments.runs_dir)
     if config.base_model and not any(problem.field in ("base_model", "runs_dir") for problem in problems):
         usable, _ = guide.complete(checks.usable(config, problems), count)
-        answer = inspect(usable.as_dict(), arguments.runs_dir)
+        environment = Environment()
+        environment.ensure()
+        with contextlib.closing(Inspector(environment, arguments.runs_dir)) as inspector:
+            answer = inspector.inspect(usable)
         plan = answer["plan"]
         problems += checks.independent([Problem(**item) for item in answer["problems"]], problems)
         warnings += answer["warnings"]
@@ -49,23 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
         if plan:
             print(describe(plan))
     return BAD_INPUT if problems else DONE
-
-
-def inspect(config: dict[str, Any], runs_dir: Path) -> dict[str, Any]:
-    """What the engine says of a config: {"plan", "problems", "warnings"}."""
-    environment = Environment()
-    environment.ensure()
-    done = subprocess.run(
-        environment.command(["-m", "dreambooth_ext.engine.inspection"]),
-        env=environment.variables({"PYTHONUTF8": "1"}),
-        input=json.dumps({"config": config, "runs_dir": str(runs_dir)}),
-        capture_output=True,
-        encoding="utf-8",
-    )
-    if done.returncode:
-        print(done.stderr, file=sys.stderr)
-        raise UserError("environment", "the check itself failed.", "Try: python -m dreambooth_ext env --verify")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def describe(plan: dict[str, Any]) -> str:

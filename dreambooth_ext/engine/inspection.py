@@ -1,15 +1,19 @@
-"""A config looked at with the base and the machine at hand: `python -m dreambooth_ext.engine.inspection` < JSON > JSON.
+"""Configs looked at with the base and the machine at hand: `python -m dreambooth_ext.engine.inspection` < JSON > JSON.
 
-In: {"config", "runs_dir"}. Out, as the last line: {"plan", "problems", "warnings"}. Nothing is written.
+Each line in, {"config", "runs_dir"}, gets a line out, {"plan", "problems", "warnings", "last"}, until the input ends.
+`last` says that the process ends: once it has taken memory of a graphics card, it gives that back. Nothing is written.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from .. import files, pictures
 from ..config import RunConfig
@@ -44,6 +48,7 @@ def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     steps, epochs = plan.length(config, count)
     made = plan.make_plan(config, base, count, len(found) - count + missing, steps, epochs, files.free_bytes(runs_dir))
     problems += plan.resource_problems(made, config)
+    warnings += map(str, plan.resource_warnings(made, config))
     return {"plan": made.as_dict(), "problems": [p.as_dict() for p in problems], "warnings": warnings}
 
 
@@ -60,10 +65,15 @@ def readable(config: RunConfig, base: Base, warnings: list[str]) -> list:
 
 
 def main() -> int:
-    asked = json.load(sys.stdin)
-    with contextlib.redirect_stdout(sys.stderr):  # libraries print what they like; our answer stays alone
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # libraries print what they like, also past Python; our answers stay alone
+    for line in sys.stdin:
+        asked = json.loads(line)
         answer = inspect(asked["config"], Path(asked["runs_dir"]))
-    print(json.dumps(answer, ensure_ascii=False))
+        last = torch.cuda.is_initialized()
+        print(json.dumps({**answer, "last": last}, ensure_ascii=False), file=answers, flush=True)
+        if last:
+            break
     return 0
 
 

@@ -77,5 +77,5 @@ def _subject(kind: str) -> dict[str, Any]:
         "pictures": {"least": least, "best_from": best_from, "best_to": best_to, "most": most},
         "prompts": dict(zip(keys, _templates(kind, has_captions=False), strict=True)),
         "prompts_with_captions": dict(zip(keys, _templates(kind, has_captions=True), strict=True)),
-        "test_prompts": guide.test_prompts(kind, f"{WORD} pet" if kind == "pet" else WORD),
+        "test_prompts": guide.test_prompts(kind, WORD),
     }

@@ -1,29 +1,209 @@
-"""The deep check: a config looked at by the engine, in the trainer's environment, with the base and the machine."""
+"""The deep check: a config looked at by the engine, in the trainer's environment, with the base and the machine.
+
+Importing PyTorch takes seconds, so a process waits, ready, for the next question, until nobody has asked for a while.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import subprocess
+import tempfile
+import threading
+import time
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from .. import pictures
 from ..config import RunConfig
-from .environment import Environment
+from ..errors import Problem
+from .environment import REPAIR, Environment
 
-TIME_OUT = 180.0  # seconds
+TIME_OUT = 300.0  # seconds for an answer: a base given as a link is fetched first
+PATIENCE = 10.0  # seconds that a newer question leaves to the one that is being answered
+IDLE = 300.0  # seconds without a question after which the waiting process ends
+FRESH = 120.0  # seconds that an answer is good for: free disk and memory change
+KEPT = 16  # answers
 
 
 class Inspector:
-    """Asks `engine.inspection`, from any thread; the newest question ends older ones, and answers are kept."""
+    """Asks `engine.inspection`, from any thread; where several ask at once, only the newest is answered."""
 
-    def __init__(self, environment: Environment, runs_dir: Path):
-        self.environment, self.runs_dir = environment, runs_dir
+    def __init__(self, environment: Environment, runs_dir: Path, idle: float = IDLE):
+        self.environment, self.runs_dir, self.idle = environment, runs_dir, idle
+        self._turn = threading.Lock()  # held by whom the process works for
+        self._newest = 0
+        self._counting = threading.Lock()
+        self._process: _Process | None = None
+        self._timer: threading.Timer | None = None
+        self._answers: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
 
     def inspect(self, config: RunConfig) -> dict[str, Any]:
         """{"plan", "problems": [{"field", "message", "remedy"}], "warnings": [text]} of a completed config.
 
         What goes wrong is a problem in the answer, never an exception. {"superseded": true} is in the answer where a
-        newer question ended this one.
+        newer question came before this one was answered.
         """
-        raise NotImplementedError
+        with self._counting:
+            self._newest += 1
+            mine = self._newest
+        key = _key(config, self.runs_dir)
+        told, answer = self._answers.get(key, (0.0, None))
+        if answer is not None and time.monotonic() - told < FRESH:
+            return answer
+        deadline = time.monotonic() + PATIENCE
+        while not self._turn.acquire(timeout=0.1):
+            if mine != self._newest:
+                return _nothing(superseded=True)
+            if time.monotonic() > deadline:
+                self._end()  # the other's answer will not come, which tells him
+        try:
+            if mine != self._newest:
+                return _nothing(superseded=True)
+            answer = self._ask(config, lambda: mine != self._newest)
+        finally:
+            self._turn.release()
+        if not answer.pop("failed", False) and "superseded" not in answer:
+            self._answers[key] = (time.monotonic(), answer)
+            while len(self._answers) > KEPT:
+                self._answers.popitem(last=False)
+        return answer
 
     def close(self) -> None:
-        """End what is still asked."""
+        """End the waiting process, so that its memory is there for a training. The next question starts another."""
+        with self._counting:
+            self._newest += 1
+        self._end()
+
+    def _ask(self, config: RunConfig, superseded) -> dict[str, Any]:
+        status = self.environment.status()
+        if status.state != "ready":
+            return _failed(f"the trainer's environment is {status.state}. {status.reason}", REPAIR)
+        if self._timer:
+            self._timer.cancel()
+        try:
+            if self._process is None or not self._process.is_waiting():
+                self._process = _Process(self.environment)
+            process = self._process
+            answer = process.ask({"config": config.as_dict(), "runs_dir": str(self.runs_dir)})
+        except OSError as error:
+            self._end()
+            return _failed(f"the check could not be started: {error}.", REPAIR)
+        if answer is None:
+            self._end()
+            if superseded():
+                return _nothing(superseded=True)
+            return _failed(f"the check itself failed: {process.last_words()}", REPAIR)
+        if answer.pop("last"):  # it has let go of the graphics card; another one warms up meanwhile
+            process.end()
+            with contextlib.suppress(OSError):
+                self._process = _Process(self.environment)
+        self._timer = threading.Timer(self.idle, self._end_idle)
+        self._timer.daemon = True
+        self._timer.start()
+        return answer
+
+    def _end_idle(self) -> None:
+        if self._turn.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                self._turn.release()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process:
+            process.end()
+
+
+class _Process:
+    """One `engine.inspection`. It ends with its input, and so with us, however we end."""
+
+    def __init__(self, environment: Environment):
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for its whole life; not a pipe: nobody reads along
+        self._is_late = False
+        hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
+        self._process = subprocess.Popen(
+            environment.command(["-m", "dreambooth_ext.engine.inspection"]),
+            env=environment.variables({"PYTHONUTF8": "1"}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            encoding="utf-8",
+            **hidden,
+        )
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._read, name="inspector", daemon=True).start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(OSError, ValueError):  # closed while we read
+            for line in self._process.stdout:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def is_waiting(self) -> bool:
+        return self._process.poll() is None
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer, or None where none came."""
+        try:
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+            line = self._lines.get(timeout=TIME_OUT)
+        except (OSError, ValueError):  # it has ended, or we ended it
+            return None
+        except queue.Empty:
+            self._is_late = True
+            self._process.kill()
+            return None
+        return json.loads(line) if line else None
+
+    def last_words(self) -> str:
+        """Why there was no answer: the last line that it wrote to stderr, which of a traceback is the error."""
+        if self._is_late:
+            return f"no answer came within {TIME_OUT:.0f} seconds."
+        self._process.wait()
+        self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, self._errors.tell() - 4096))
+        lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:300] if lines else f"it ended with status {self._process.returncode}."
+
+    def end(self) -> None:
+        self._process.kill()
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait()
+
+
+def _key(config: RunConfig, runs_dir: Path) -> str:
+    """The question, with what tells that base or pictures have changed."""
+    paths = [Path(config.base_model).expanduser()]
+    for concept in pictures.concepts(config):
+        for text in (concept.instance_data_dir, concept.class_data_dir):
+            if text:
+                folder = Path(text).expanduser()
+                with contextlib.suppress(OSError, ValueError):
+                    paths += [folder, *pictures.list_pictures(folder)]
+    text = json.dumps([config.as_dict(), str(runs_dir), [_stamp(path) for path in paths]])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    try:
+        about = path.stat()
+    except (OSError, ValueError):
+        return str(path), 0, 0
+    return str(path), about.st_size, about.st_mtime_ns
+
+
+def _nothing(**more: Any) -> dict[str, Any]:
+    return {"plan": {}, "problems": [], "warnings": [], **more}
+
+
+def _failed(message: str, remedy: str) -> dict[str, Any]:
+    problem = Problem("environment", message, remedy)
+    return {"plan": {}, "problems": [problem.as_dict()], "warnings": [], "failed": True}

@@ -1,24 +1,24 @@
-"""Presets: settings under a name. The built-in ones follow the guide; the user's own are files beside the runs."""
+"""Presets: settings under a name. The built-in ones follow the guide; the user's own are files in a folder."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..checks import RESERVED
 from ..errors import UserError
 from ..parsing import parse, shown
 
 BUILT_IN = Path(__file__).with_name("presets")
 LARGEST = 256 * 1024  # bytes of a preset's file
-LONGEST = 100  # letters of a name
+LONGEST = 60  # letters of a name: in UTF-8, file systems take 255 bytes
 MOST = 500  # own presets
-ABOUT = "Use letters, digits, spaces, - and _, such as 'My faces'."
-# What belongs to one run, and is nothing to use again
-NOT_KEPT = ("name", "instance_data_dir", "class_data_dir", "instance_prompt", "class_prompt", "concepts")
+NAMES = "Use letters, digits, spaces, - and _, such as 'My faces'."
 
 
 @dataclass(frozen=True)
@@ -39,37 +39,101 @@ class Preset:
 class Presets:
     """The built-in presets and those in `folder`, which need not exist. Everything is read when asked for."""
 
-    def __init__(self, folder: Path | None):
+    def __init__(self, folder: Path | None = None):
         self.folder = folder
 
     def list(self) -> list[Preset]:
-        """Built-in ones first, each part in its order; a damaged file is named with its problem."""
-        built_in = [_read(path, built_in=True) for path in sorted(BUILT_IN.glob("*.json"))]
-        own = [_read(path, built_in=False) for path in self._files()]
-        return [*built_in, *sorted(own, key=lambda preset: preset.title.casefold())]
+        """The built-in ones, then the user's by name; a damaged file is listed with its problem."""
+        own = [_read(path) for path in self._files()]
+        return [*built_in(), *sorted(own, key=lambda preset: preset.name.casefold())]
 
     def get(self, name: str) -> Preset:
         """The preset of that name or title. Raises UserError("preset")."""
         known = self.list()
         for preset in known:
-            if name.strip().casefold() in (preset.name.casefold(), preset.title.casefold()):
+            if _key(name) in (_key(preset.name), _key(preset.title)):
                 if preset.problem:
-                    raise UserError("preset", f"'{preset.name}' {preset.problem}", "Delete it, and save it again.")
+                    remedy = "Delete it, or save it anew under this name."
+                    raise UserError("preset", f"'{preset.name}' {preset.problem}", remedy)
                 return preset
         names = ", ".join(preset.name for preset in known)
         raise UserError("preset", f"there is no preset {shown(name)}.", f"There are: {names}.")
 
     def save(self, name: str, settings: Mapping[str, Any], description: str = "") -> Preset:
-        """Keep settings under a name, over an own preset of that name. Raises UserError."""
-        raise NotImplementedError
+        """Keep settings under a name, in place of an own preset of that name.
+
+        Raises UserError("preset") for a name that cannot be used, and one with the setting's name for a wrong setting.
+        """
+        assert self.folder is not None
+        name = unicodedata.normalize("NFC", name).strip()
+        if not re.fullmatch(r"\w[\w ()+-]*", name) or RESERVED.fullmatch(name):
+            raise UserError("preset", f"{shown(name)} cannot be the name of a preset.", NAMES)
+        if len(name) > LONGEST:
+            raise UserError("preset", f"the name has {len(name)} letters.", f"Use {LONGEST} at most.")
+        if any(_key(name) in (_key(preset.name), _key(preset.title)) for preset in built_in()):
+            raise UserError("preset", f"'{name}' is a built-in preset.", "Choose another name.")
+        config, problems = parse(settings)
+        for problem in problems:
+            raise UserError(problem.field, problem.message, problem.remedy)
+        there = self._files()
+        path = next((path for path in there if _key(path.stem) == _key(name)), self.folder / f"{name}.json")
+        if len(there) >= MOST and path not in there:
+            raise UserError("preset", f"there are {len(there)} presets already.", "Delete one first.")
+        values = {known: value for known, value in config.as_dict().items() if known in settings}
+        files.write_json(path, {"description": description.strip()[:1000], "settings": values})
+        return _read(path)
 
     def delete(self, name: str) -> None:
         """Raises UserError("preset") for a name that is built in, or is not there."""
-        raise NotImplementedError
+        for path in self._files():
+            if _key(path.stem) == _key(name):
+                files.patiently(path.unlink)
+                return
+        if any(_key(name) == _key(preset.name) for preset in built_in()):
+            raise UserError("preset", f"'{name}' is built in and stays.", "Delete presets of your own only.")
+        raise UserError("preset", f"there is no preset {shown(name)}.", "Perhaps it has been deleted already.")
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.json")) if self.folder and self.folder.is_dir() else []
+        if self.folder is None or not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.glob("*.json") if not path.name.startswith("."))
 
 
-def _read(path: Path, built_in: bool) -> Preset:
-    raise NotImplementedError
+def built_in() -> list[Preset]:
+    """Those that come with the program, in their order."""
+    found = [(files.read_json(path), path.stem) for path in BUILT_IN.glob("*.json")]
+    return [
+        Preset(name, content["title"], content["description"], True, content["settings"])
+        for content, name in sorted(found, key=lambda pair: pair[0]["order"])
+    ]
+
+
+def read_file(path: Path) -> Preset:
+    """A preset's file that somebody names. Raises UserError("preset")."""
+    preset = _read(path)
+    if preset.problem:
+        raise UserError("preset", f"'{path}' {preset.problem}", "Give a preset's name, or the file of one.")
+    return preset
+
+
+def _read(path: Path) -> Preset:
+    """An own preset; the file's name is the preset's."""
+    name = unicodedata.normalize("NFC", path.stem)
+    try:
+        if path.stat().st_size > LARGEST:
+            raise ValueError("it is too large")
+        content = files.read_json(path)
+        settings = content["settings"] if isinstance(content, dict) else None
+        if not isinstance(settings, dict):
+            raise ValueError('it has no {"settings": {...}}')
+    except (OSError, ValueError, RecursionError, KeyError) as error:
+        why = 'it has no {"settings": {...}}' if isinstance(error, KeyError) else str(error)
+        return Preset(name, name, "", False, problem=f"cannot be read: {why}.")
+    problems = parse(settings)[1]
+    problem = f"does not suit this version: {problems[0]}" if problems else ""
+    return Preset(name, name, str(content.get("description") or ""), False, {} if problem else settings, problem)
+
+
+def _key(name: str) -> str:
+    """Names that some file systems take for the same are the same everywhere."""
+    return unicodedata.normalize("NFC", name).strip().casefold()
