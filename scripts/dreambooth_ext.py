@@ -1,9 +1,16 @@
 """What the WebUI runs of this extension at its start and after "Reload UI": its tab, its settings page and its API."""
 
+from pathlib import Path
+
 from modules import script_callbacks
 
-from dreambooth_ext.host import tab, webui
+import dreambooth_ext
+from dreambooth_ext.host import extension, tab
 
-script_callbacks.on_ui_tabs(tab.tabs)
-script_callbacks.on_ui_settings(webui.add_options)
-script_callbacks.on_app_started(webui.app_started)
+loaded, here = Path(dreambooth_ext.__file__).parents[1], Path(__file__).resolve().parents[1]
+if loaded.resolve() == here:
+    script_callbacks.on_ui_tabs(tab.tabs)
+    script_callbacks.on_ui_settings(extension.add_options)
+    script_callbacks.on_app_started(extension.app_started)
+else:
+    print(f"DreamBooth: {here} is not used, because {loaded} is the same extension. Remove one of the two folders.")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +26,7 @@ from .interpreter import REPOSITORY, Interpreter, clean_variables, probe, torch_
 from .requirements import Recipe, Row, lock_hash, version_tuple
 
 FOLDER_VARIABLE = "DREAMBOOTH_EXT_ENVIRONMENT"
+WHEELS_VARIABLE = "DREAMBOOTH_EXT_WHEELS"
 REPAIR = "Repair it with: python -m dreambooth_ext env --repair"
 
 
@@ -60,6 +61,7 @@ class Environment:
         self.marker = self.folder / "ready.json"  # written last: without it nothing here counts
         self.constraints = self.folder / "constraints.txt"
         self.log = self.folder / "install.log"
+        self.failure = self.folder / "failure.json"  # why the last set-up failed, until one succeeds
 
     # --- looking ---
 
@@ -75,6 +77,8 @@ class Environment:
         """From the marker and a few files, in milliseconds; `verify` is the thorough one."""
         record = self.record()
         state, reason = self.judge(record)
+        if state != "ready" and (failure := self.last_failure()):
+            reason = f"{reason} The last set-up failed: {failure}"
         if not record:
             return Status(state, reason, str(self.folder))
         return Status(
@@ -111,6 +115,13 @@ class Environment:
         if record["lock"] != lock_hash(self.recipe.lock):
             return "outdated", "The list of its packages has changed."
         return "ready", ""
+
+    def last_failure(self) -> str:
+        """What the last set-up died of and what to do; empty where it succeeded, or was killed."""
+        try:
+            return read_json(self.failure)["message"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     @property
     def python(self) -> Path:
@@ -182,13 +193,20 @@ class Environment:
     ) -> Status:
         """Make it, or bring it up to date; waits while another process does. Raises UserError("environment").
 
-        `wheels`: a folder to install from, without a network. `host_python`: the Python whose torch to use.
+        `wheels`: a folder to install from, without a network; by default $DREAMBOOTH_EXT_WHEELS, or `wheels` in the
+        repository where there is one. `host_python`: the Python whose torch to use.
         `renew`: start from nothing even if it is ready.
         """
         with self.only_builder(progress) as (lock, waited):
             if not renew and waited and self.status().state == "ready":
                 return self.status()
-            Build(self, progress, wheels, host_python, lock).run(renew)
+            try:
+                Build(self, progress, wheels or named_wheels(), host_python, lock).run(renew)
+            except Exception as error:
+                with suppress(OSError):  # such as a full disk, which the error itself tells
+                    write_json(self.failure, {"message": str(error)})
+                raise
+            self.failure.unlink(missing_ok=True)
         return self.status()
 
     def repair(self, progress: Stages = silent, wheels: Path | None = None) -> Status:
@@ -260,3 +278,10 @@ class Environment:
                 return process.wait()
             except KeyboardInterrupt:  # the child got it too and decides how to end
                 continue
+
+
+def named_wheels() -> Path | None:
+    """The folder of wheels for machines without a network, where one is named or put beside the package."""
+    named = os.environ.get(WHEELS_VARIABLE)
+    beside = REPOSITORY / "wheels"
+    return Path(named) if named else beside if beside.is_dir() else None

@@ -13,24 +13,20 @@ import contextlib
 import functools
 import os
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modules import call_queue, devices, errors, paths_internal, processing, scripts, sd_models, shared
 
 from ..errors import UserError
 from . import options
 from .interface import Host
+from .later import Later
 
-if TYPE_CHECKING:
-    from .service import Service
+__all__ = ["Host", "WebUI"]
 
-__all__ = ["Host", "WebUI", "add_options", "app_started", "service"]
-
-SECTION = ("dreambooth_ext", "DreamBooth")
 MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's; reForge's and classic's
 BUSY = (
     "A DreamBooth training has the graphics card, so no picture was made. Wait until it has ended, stop it in the "
@@ -39,16 +35,11 @@ BUSY = (
 
 
 class WebUI:
-    """See interface.Host. One object for the process: it knows whether the models are away.
-
-    `_away` changes only under the queue's lock, which all drawing and loading of models goes through.
-    """
+    """See interface.Host. One object for the process: it knows whether the models are away."""
 
     def __init__(self) -> None:
-        self._away = False
-        self._overwritten: set[str] = set()  # checkpoints whose loaded content is not the file's any more
-        self._put_off: dict[str, Callable[[], Any]] = {}  # for when the models are back
-        self._mutex = threading.Lock()  # of _put_off
+        self.later = Later(call_queue.queue_lock, reporting)
+        self.overwritten: set[str] = set()  # checkpoints whose loaded content is not the file's any more
 
     @functools.cached_property
     def name(self) -> str:
@@ -133,7 +124,7 @@ class WebUI:
         lock.acquire()  # waits for the picture that is being drawn
         try:
             with self.refusing() if mode == "refuse" else contextlib.nullcontext(), self.settings_put_off():
-                self._away = True
+                self.later.away = True
                 never_loaded = send_away()
                 try:
                     if mode == "refuse":
@@ -145,10 +136,10 @@ class WebUI:
                             lock.acquire()
                 finally:
                     bring_back(never_loaded)
-                    self._away = False
+                    self.later.away = False
         finally:
             lock.release()
-            self.catch_up()
+            self.later.catch_up()
 
     @contextlib.contextmanager
     def refusing(self) -> Iterator[None]:
@@ -157,10 +148,10 @@ class WebUI:
         was_run, was_before = runner.run, runner.before_process
 
         def run(this, p, *arguments):  # of both tabs, with and without a script; its result is what the tab shows
-            return refusal(p) if self._away else was_run(this, p, *arguments)
+            return refusal(p) if self.later.away else was_run(this, p, *arguments)
 
         def before_process(this, p):  # of the API, and of whatever else draws
-            if self._away:
+            if self.later.away:
                 raise busy()
             return was_before(this, p)
 
@@ -184,51 +175,12 @@ class WebUI:
             if getattr(info.onchange, "__code__", None) is queued
         ]
         for key, info, onchange in waiting:
-            info.onchange = functools.partial(self.put_off, key, onchange)
+            info.onchange = functools.partial(self.later.put_off, key, onchange)
         try:
             yield
         finally:
             for _, info, onchange in waiting:
                 info.onchange = onchange
-
-    def put_off(self, name: str, chore: Callable[[], Any]) -> None:
-        with self._mutex:
-            self._put_off[name] = chore
-
-    def catch_up(self) -> None:
-        """Do what was put off, each part under the queue's lock. Never raises: a training is not at fault here."""
-        while self._put_off and not self._away:
-            with self._mutex:
-                name = next(iter(self._put_off), None)
-                chore = self._put_off.pop(name, None)
-            if chore:
-                with reporting(f"catching up with {name} after a training"):
-                    chore()
-
-    def when_back(self, name: str, chore: Callable[[], Any]) -> bool:
-        """Run `chore` under the queue's lock: now, or, if the models are away, when they are back (False then)."""
-        while not self._away:
-            if call_queue.queue_lock.acquire(blocking=False):  # waiting for it could be for a whole training
-                try:
-                    if not self._away:
-                        chore()
-                        return True
-                finally:
-                    call_queue.queue_lock.release()
-            time.sleep(0.05)
-        self.put_off(name, functools.partial(self.when_back, name, chore))
-        return False
-
-    def when_idle(self, chore: Callable[[], Any]) -> None:
-        """Run `chore`, which needs no device, where it disturbs no drawing: under the lock, or while there is none."""
-        while not call_queue.queue_lock.acquire(blocking=False):
-            if self._away:
-                return chore()
-            time.sleep(0.05)
-        try:
-            return chore()
-        finally:
-            call_queue.queue_lock.release()
 
     # --- what was published ---
 
@@ -254,7 +206,7 @@ class WebUI:
             save_settings()
         failure = "The checkpoint stays in the WebUI's list; its console says more."
         try:
-            self.when_back("sd_model_checkpoint", self.load_chosen)
+            self.later.when_back("sd_model_checkpoint", self.load_chosen)
         except Exception as error:  # whatever a damaged file, full memory or an extension may raise
             raise UserError("select", f"The WebUI could not load {path.name}: {error}", failure) from error
         return info.title
@@ -263,7 +215,7 @@ class WebUI:
         """Load the checkpoint that is chosen in the settings; anew if it was overwritten. Under the queue's lock."""
         info = sd_models.select_checkpoint()
         place = normal(info.filename)
-        forced = place in self._overwritten
+        forced = place in self.overwritten
         data = sd_models.model_data
         if forced:
             forget_prompts()
@@ -276,7 +228,7 @@ class WebUI:
             sys.modules["modules_forge.main_entry"].refresh_model_loading_parameters()
         elif forced or getattr(data, "was_loaded_at_least_once", True):
             sd_models.reload_model_weights(info=info, forced_reload=forced)
-        self._overwritten.discard(place)
+        self.overwritten.discard(place)
 
     def renew_checkpoint(self, path: Path) -> None:
         register(path)
@@ -285,15 +237,15 @@ class WebUI:
             cached.pop(info, None)
         infos = [getattr(model, "sd_checkpoint_info", None) for model in loaded_models()]
         if any(info and normal(info.filename) == normal(path) for info in infos):
-            self._overwritten.add(normal(path))
+            self.overwritten.add(normal(path))
             with reporting(f"loading {path.name} anew"):
-                self.when_back("sd_model_checkpoint", self.load_chosen)
+                self.later.when_back("sd_model_checkpoint", self.load_chosen)
 
     def renew_lora(self, path: Path) -> None:
         networks = sys.modules.get("networks")  # of the Lora extension, which may be off
         if networks:
-            self.when_idle(networks.list_available_networks)
-            self.when_back(f"lora {path.stem}", functools.partial(forget_lora, networks, path.stem))
+            self.later.when_idle(networks.list_available_networks)
+            self.later.when_back(f"lora {path.stem}", functools.partial(forget_lora, networks, path.stem))
 
     def renew_embedding(self, path: Path) -> None:
         from modules import sd_hijack
@@ -302,7 +254,7 @@ class WebUI:
         database = getattr(sd_hijack.model_hijack, "embedding_db", None)
         data = sd_models.model_data
         if database and data.sd_model:  # without a model they are read when one is loaded
-            self.when_idle(functools.partial(database.load_textual_inversion_embeddings, force_reload=True))
+            self.later.when_idle(functools.partial(database.load_textual_inversion_embeddings, force_reload=True))
         elif hasattr(data, "forge_hash"):  # Forge reads them with the model
             data.forge_hash = ""
 
@@ -312,7 +264,7 @@ class WebUI:
             shared.loaded_hypernetworks = [it for it in shared.loaded_hypernetworks if it.name != path.stem]
 
         if hasattr(shared, "reload_hypernetworks"):
-            self.when_idle(renew)
+            self.later.when_idle(renew)
 
 
 def flag(name: str) -> Any:
@@ -455,31 +407,3 @@ def forget_lora(networks: Any, name: str) -> None:
         for module in model.modules() if hasattr(model, "modules") else ():
             if any(entry[0] == name for entry in getattr(module, "network_current_names", ())):
                 module.network_current_names = (("", 0.0, 0.0, None),)  # is never wanted, so the backup comes back
-
-
-def add_options() -> None:
-    """Our section of the settings page."""
-    import gradio
-
-    for option in options.OPTIONS:
-        if option.choices:
-            component, arguments = gradio.Radio, {"choices": list(option.choices)}
-        else:
-            component, arguments = (gradio.Checkbox if isinstance(option.default, bool) else gradio.Textbox), None
-        info = shared.OptionInfo(option.default, option.label, component, arguments, section=SECTION)
-        shared.opts.add_option(options.PREFIX + option.name, info.info(option.help))
-
-
-@functools.cache
-def service() -> Service:
-    """One for the process: it outlives "Reload UI", which runs the scripts again and keeps this package."""
-    from .service import Service
-
-    return Service(WebUI())
-
-
-def app_started(_demo: Any, app: Any) -> None:
-    """Also after "Reload UI", then with another app."""
-    from . import api
-
-    api.mount(app, service())

@@ -1,0 +1,43 @@
+"""What the WebUI's callbacks run of us: the settings page, and the service with its API."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from . import options
+
+if TYPE_CHECKING:
+    from .service import Service
+
+SECTION = ("dreambooth_ext", "DreamBooth")
+
+
+def add_options() -> None:
+    """Our section of the settings page."""
+    import gradio
+    from modules import shared
+
+    for option in options.OPTIONS:
+        if option.choices:
+            component, arguments = gradio.Radio, {"choices": list(option.choices)}
+        else:
+            component, arguments = (gradio.Checkbox if isinstance(option.default, bool) else gradio.Textbox), None
+        info = shared.OptionInfo(option.default, option.label, component, arguments, section=SECTION)
+        shared.opts.add_option(options.PREFIX + option.name, info.info(option.help))
+
+
+@functools.cache
+def service() -> Service:
+    """One for the process: it outlives "Reload UI", which runs the scripts again and keeps this package."""
+    from .service import Service
+    from .webui import WebUI
+
+    return Service(WebUI())
+
+
+def app_started(_demo: Any, app: Any) -> None:
+    """Also after "Reload UI", then with another app, and with `--nowebui`, then without a page."""
+    from . import api
+
+    api.mount(app, service())
