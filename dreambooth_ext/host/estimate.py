@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import statistics
@@ -17,6 +18,8 @@ from ..runs import Run, list_runs
 
 LOOKED_AT = 50  # runs, the newest
 REACH = 256 * 1024  # bytes of a run's events that are read, from its beginning and from its end
+ALIKE = 1.5  # how far apart the memory of two runs may be
+KEYS = {"n": int, "time": (int, float), "type": str}  # that every event has
 SAME_PLAN = ("family", "resolution", "device", "optimizer", "mixed_precision")
 SAME_CONFIG = (
     "method",
@@ -33,12 +36,12 @@ SAME_CONFIG = (
 
 @dataclass
 class Pace:
-    """Seconds that a run took for what it does often; None for what it did not do. Sums of all runs would mix cards."""
+    """Seconds that a run took; None for what it did not do."""
 
-    step: float | None = None
-    text_step: float | None = None  # while a text encoder trains along
-    saving: float | None = None  # one save, of state and model
-    preparing: float | None = None  # loading and caching, without class pictures
+    step: float | None  # a step of the UNet alone
+    text_step: float | None  # a step while a text encoder trains along
+    saving: float  # one save, of state and model
+    preparing: float  # loading and caching, without the drawing of class pictures
 
 
 def seconds(runs_dir: Path, config: RunConfig, plan: dict[str, Any], card: str = "") -> dict[str, Any]:
@@ -66,6 +69,8 @@ def _pace(run: Run, config: RunConfig, plan: dict[str, Any]) -> Pace | None:
         return None
     if any(there.get(name) != plan.get(name) for name in SAME_PLAN):
         return None
+    if not 1 / ALIKE < there.get("memory", 0) / max(1, plan["memory"]) < ALIKE:  # a small base is of a family, too
+        return None
     if any(getattr(old, name) != getattr(config, name) for name in SAME_CONFIG):
         return None
     pace = measured(_events(run.path / "events.jsonl"))
@@ -73,35 +78,26 @@ def _pace(run: Run, config: RunConfig, plan: dict[str, Any]) -> Pace | None:
 
 
 def measured(events: list[dict[str, Any]]) -> Pace:
-    """The medians of what lies between events: a pause of the machine, a preview or a save spoils no step's time."""
+    """Medians of the time between a step's event and the next: a preview or a pause of the machine spoils none."""
     steps: dict[bool, list[float]] = {False: [], True: []}
-    saves: list[float] = []
-    drawn = False
-    begun = preparing = None
-    for before, event in zip([{}, *events], events, strict=False):
-        passed = event["time"] - before.get("time", event["time"])
-        kind, status = event["type"], event.get("status")
-        if kind == "step" and before.get("type") == "step" and event["step"] == before["step"] + 1:
+    saving = preparing = 0.0
+    saves, status = 0, ""
+    for before, event in itertools.pairwise(events):
+        status = before.get("status", status)
+        passed = event["time"] - before["time"] if event["n"] == before["n"] + 1 else 0.0  # there may be a gap
+        if event["type"] == before["type"] == "step":
             steps[any(name != "unet" for name in event.get("lr", {}))].append(passed)
-        elif kind == "status" and status == "preparing":
-            begun, drawn = begun or event["time"], drawn or "class" in str(event.get("stage"))
-        elif (
-            kind == "status" and status == "training" and before.get("type") in ("checkpoint", "artifact", "published")
-        ):
-            saves.append(event["time"] - _start_of_saving(events, event))
-        elif kind == "step" and begun and preparing is None:
-            preparing = event["time"] - begun
+        elif status == "saving":
+            saving += passed
+        elif status == "preparing" and "class" not in event.get("stage", ""):
+            preparing += passed
+        saves += event["type"] == "checkpoint"
     return Pace(
         step=statistics.median(steps[False]) if steps[False] else None,
         text_step=statistics.median(steps[True]) if steps[True] else None,
-        saving=statistics.median(saves) if saves else None,
-        preparing=None if drawn else preparing,
+        saving=saving / saves if saves else 0.0,
+        preparing=preparing,
     )
-
-
-def _start_of_saving(events: list[dict[str, Any]], end: dict[str, Any]) -> float:
-    starts = [e["time"] for e in events if e["n"] < end["n"] and e["type"] == "status" and e.get("status") == "saving"]
-    return starts[-1] if starts else end["time"]
 
 
 def _total(pace: Pace, config: RunConfig, plan: dict[str, Any]) -> float:
@@ -109,7 +105,7 @@ def _total(pace: Pace, config: RunConfig, plan: dict[str, Any]) -> float:
     step, text_step = pace.step or pace.text_step or 0.0, pace.text_step or pace.step or 0.0
     every = config.checkpointing_steps
     saves = 1 + (max(0, plan["steps"] - 1) // every if every else 0)
-    others = saves * (pace.saving or 0.0) + (pace.preparing or 0.0)
+    others = saves * pace.saving + pace.preparing
     return with_text * text_step + (plan["steps"] - with_text) * step + others
 
 
@@ -133,7 +129,7 @@ def _parsed(part: bytes) -> Iterator[dict[str, Any]]:
             event = json.loads(line)
         except ValueError:  # cut by our reach
             continue
-        if isinstance(event, dict) and isinstance(event.get("n"), int) and isinstance(event.get("time"), float | int):
+        if isinstance(event, dict) and all(isinstance(event.get(key), kind) for key, kind in KEYS.items()):
             yield event
 
 
