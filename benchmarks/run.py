@@ -29,7 +29,7 @@ from . import table
 from .cases import CASES, Case
 
 REPOSITORY = Path(__file__).parents[1]
-DEMO = REPOSITORY / "dreambooth_ext" / "demo" / "base" / "demo.safetensors"
+DEMO = REPOSITORY / "dreambooth_ext" / "demo" / "base" / "demo-base.safetensors"
 PROMPT = "a photo of sksper person"
 RATES = {"sgd": 1e-2}  # random weights take any rate; this one changes them enough to be seen in fp16
 IDLE = 15  # percent of the processor that others may use
