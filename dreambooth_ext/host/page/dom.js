@@ -1,0 +1,132 @@
+// A few helpers to make elements. Text only ever becomes text: nothing here parses markup.
+
+/**
+ * An element. In `about`: `class`, `text`, `on` ({event: handler}), `data` ({name: value}), `style` ({property: value});
+ * anything else is an attribute (true: present, false or null: absent). Children may be elements, texts, lists or null.
+ * @param {string} tag
+ * @param {Object<string, any>} [about]
+ * @param {...any} children
+ * @returns {HTMLElement}
+ */
+export function element(tag, about = {}, ...children) {
+    const made = document.createElement(tag);
+    for (const [name, value] of Object.entries(about)) {
+        if (value === null || value === undefined || value === false) continue;
+        if (name === "class") made.className = value;
+        else if (name === "text") made.textContent = String(value);
+        else if (name === "on") for (const [event, handler] of Object.entries(value)) made.addEventListener(event, handler);
+        else if (name === "data") Object.assign(made.dataset, value);
+        else if (name === "style") for (const [key, one] of Object.entries(value)) made.style.setProperty(key, one);
+        else made.setAttribute(name, value === true ? "" : String(value));
+    }
+    append(made, children);
+    return made;
+}
+
+/** Adds children, which may be nested lists; null, undefined and false are left out. */
+export function append(parent, ...children) {
+    for (const child of children.flat(Infinity)) {
+        if (child === null || child === undefined || child === false) continue;
+        parent.append(child instanceof Node ? child : document.createTextNode(String(child)));
+    }
+    return parent;
+}
+
+/** Puts other children in place of those that are there. */
+export function fill(parent, ...children) {
+    parent.replaceChildren();
+    return append(parent, children);
+}
+
+/** A button; `about` as in `element`. */
+export function button(text, onclick, about = {}) {
+    const { class: extra = "", ...others } = about;
+    return element("button", { type: "button", class: `db-button ${extra}`.trim(), text, on: { click: onclick }, ...others });
+}
+
+/** A button that asks once, in its own place: the second press within five seconds does it. */
+export function sureButton(text, question, run, about = {}) {
+    let timer = 0;
+    const calm = () => {
+        clearTimeout(timer);
+        timer = 0;
+        made.textContent = text;
+        made.classList.remove("db-danger");
+    };
+    const made = button(text, () => {
+        if (timer) {
+            calm();
+            run();
+            return;
+        }
+        made.textContent = question;
+        made.classList.add("db-danger");
+        timer = setTimeout(calm, 5000);
+    }, { ...about, "aria-live": "polite" });
+    made.addEventListener("blur", () => timer && calm());
+    return made;
+}
+
+/** Sets a text only where it changes, so that screen readers and selections are left in peace. */
+export function say(node, text) {
+    const next = text === null || text === undefined ? "" : String(text);
+    if (node.textContent !== next) node.textContent = next;
+}
+
+/** Shows or hides an element. */
+export function show(node, visible) {
+    if (node.hidden === Boolean(visible)) node.hidden = !visible;
+}
+
+let last = 0;
+
+/** An id that no other element of the page has. */
+export function uniqueId(stem) {
+    last += 1;
+    return `dreambooth_${stem}_${last}`;
+}
+
+/** Calls `run` once, `wait` milliseconds after the last call. */
+export function debounced(run, wait) {
+    let timer = 0;
+    const later = (...given) => {
+        clearTimeout(timer);
+        timer = setTimeout(() => run(...given), wait);
+    };
+    later.cancel = () => clearTimeout(timer);
+    return later;
+}
+
+/** Whether someone asked their system for less motion. */
+export function wantsLessMotion() {
+    return window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+}
+
+/** Keeps JSON in the browser; a browser that forbids it only forgets. */
+export const memory = {
+    read(name, otherwise = null) {
+        try {
+            const text = localStorage.getItem(`dreambooth_ext.${name}`);
+            return text === null ? otherwise : JSON.parse(text);
+        } catch {
+            return otherwise;
+        }
+    },
+    write(name, value) {
+        try {
+            localStorage.setItem(`dreambooth_ext.${name}`, JSON.stringify(value));
+        } catch {
+            // a full or forbidden storage: the form still works
+        }
+    },
+};
+
+/** Hands a text to the user as a file. */
+export function download(name, text, type = "application/json") {
+    const address = URL.createObjectURL(new Blob([text], { type }));
+    const link = element("a", { href: address, download: name });
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}

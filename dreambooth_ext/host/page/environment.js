@@ -1,0 +1,90 @@
+// The trainer's environment: a banner while it does not work, with its reason, Repair and progress.
+
+import { api } from "./api.js";
+import { button, element, fill, say, show } from "./dom.js";
+import { number } from "./format.js";
+import { phrase } from "./phrase.js";
+import { TEXTS } from "./texts.js";
+
+const T = TEXTS.environment;
+
+export class Environment {
+    /** @param {object} app `fail(error)` */
+    constructor(app) {
+        this.app = app;
+        this.state = null;
+        this.element = this.#build();
+        this.details = element("details", { class: "db-card db-machine" }, element("summary", { text: T.about }), (this.facts = element("dl", { class: "db-facts" })), this.#tools());
+        this.details.addEventListener("toggle", () => this.details.open && this.load());
+    }
+
+    #build() {
+        this.title = element("p", { class: "db-strong" });
+        this.reason = element("p", {});
+        this.problem = element("p", { class: "db-problem", hidden: true });
+        this.bar = element("progress", { class: "db-progress", max: "1", hidden: true, "aria-label": T.progress });
+        this.stage = element("p", { class: "db-quiet" });
+        this.repairButton = button(T.repair, () => this.act("repair"), { class: "db-primary" });
+        return element(
+            "section", { class: "db-banner", role: "status", hidden: true, "aria-label": T.title },
+            this.title, this.reason, this.problem, this.bar, this.stage, element("div", { class: "db-row" }, this.repairButton),
+        );
+    }
+
+    #tools() {
+        this.result = element("p", { class: "db-quiet", role: "status" });
+        return element(
+            "div", { class: "db-stack" },
+            element("div", { class: "db-row" }, button(T.verify, () => this.act("verify"), { class: "db-small" }), button(T.repair, () => this.act("repair"), { class: "db-small", title: T.repairHelp })),
+            this.result,
+        );
+    }
+
+    async load() {
+        try {
+            this.refresh(await api.get(["environment"]));
+        } catch (error) {
+            if (!error.isLost) this.app.fail(error);
+        }
+    }
+
+    async act(action) {
+        try {
+            await api.post(["environment"], { action });
+            say(this.result, action === "verify" ? T.verifying : "");
+        } catch (error) {
+            this.app.fail(error);
+        }
+        this.load();
+    }
+
+    /** @param {object} found as GET environment, or its part in GET state */
+    refresh(found) {
+        this.state = { ...this.state, ...found };
+        const { state, reason, building, problem } = this.state;
+        const ready = state === "ready";
+        show(this.element, !ready || Boolean(building && building.action !== "verify"));
+        say(this.title, building ? T.building : T.titles[state] || T.titles.broken);
+        say(this.reason, building ? T.buildingAbout : reason || "");
+        const trouble = !building && problem ? `${problem.message} ${problem.remedy || ""}` : "";
+        say(this.problem, trouble);
+        show(this.problem, Boolean(trouble));
+        show(this.bar, Boolean(building));
+        if (building && Number.isFinite(building.fraction)) this.bar.value = building.fraction;
+        else this.bar.removeAttribute("value");
+        say(this.stage, building ? building.stage || "" : "");
+        this.repairButton.disabled = Boolean(building);
+        if (this.details.open) this.#showFacts(trouble);
+    }
+
+    #showFacts(trouble) {
+        const now = this.state;
+        const fact = (name, content) => content && [element("dt", { text: name }), element("dd", { text: content })];
+        fill(
+            this.facts, fact(T.state, T.states[now.state] || now.state), fact("Python", now.python_version), fact("PyTorch", now.torch), fact(T.device, now.device),
+            fact(T.kind, now.kind), fact(T.folder, now.folder), fact(T.packages, now.packages && number(Object.keys(now.packages).length)),
+            Object.entries(now.optional || {}).map(([name, why]) => [element("dt", { text: name }), element("dd", {}, phrase(T.optional, { why }))]),
+        );
+        if (!now.building && (trouble || this.result.textContent === T.verifying)) say(this.result, trouble || (now.verified ? T.verified : ""));
+    }
+}

@@ -1,0 +1,67 @@
+// Numbers as people read them.
+
+/** Bytes: "3.4 GB". Decimal, as the disks and cards are sold. */
+export function size(bytes) {
+    if (!Number.isFinite(bytes)) return "–";
+    const units = ["bytes", "kB", "MB", "GB", "TB"];
+    let value = Math.abs(bytes);
+    let unit = 0;
+    while (value >= 999.5 && unit < units.length - 1) {
+        value /= 1000;
+        unit += 1;
+    }
+    const digits = unit === 0 || value >= 100 ? 0 : 1;
+    return `${(Math.sign(bytes) * value).toFixed(digits)} ${units[unit]}`;
+}
+
+/** Seconds: "45 s", "12 min", "3 h 05 min". */
+export function duration(seconds) {
+    if (!Number.isFinite(seconds) || seconds < 0) return "–";
+    if (seconds < 59.5) return `${Math.max(0, Math.round(seconds))} s`;
+    const minutes = Math.round(seconds / 60);
+    if (minutes < 60) return `${minutes} min`;
+    if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+    return `${Math.round(minutes / 1440)} days`;
+}
+
+/** Speed: "2.14 it/s", or "3.2 s/it" where a step takes longer than a second. */
+export function speed(perSecond) {
+    if (!Number.isFinite(perSecond) || perSecond <= 0) return "–";
+    return perSecond >= 1 ? `${perSecond.toFixed(2)} it/s` : `${(1 / perSecond).toFixed(1)} s/it`;
+}
+
+/** A number with few digits: 0.0832, 2e-6, 1,500. */
+export function number(value) {
+    if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+    if (value === 0) return "0";
+    const much = Math.abs(value);
+    if (much < 1e-3 || much >= 1e7) return value.toExponential(much < 1e-3 ? 2 : 1).replace(/\.?0+e/, "e").replace("e+", "e");
+    if (Number.isInteger(value)) return value.toLocaleString("en-US");
+    return String(Number(value.toPrecision(4)));
+}
+
+/** Seconds since 1970: "21 Nov, 14:05" in the browser's own manner. */
+export function moment(seconds) {
+    if (!Number.isFinite(seconds)) return "–";
+    return new Date(seconds * 1000).toLocaleString([], { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+}
+
+/** Seconds since 1970: "14:05:09". */
+export function clock(seconds) {
+    return Number.isFinite(seconds) ? new Date(seconds * 1000).toLocaleTimeString() : "–";
+}
+
+/** A setting's value as one would write it. */
+export function value(given) {
+    if (given === true) return "on";
+    if (given === false) return "off";
+    if (given === null || given === undefined) return "";
+    if (typeof given === "number") return Number.isInteger(given) ? String(given) : number(given);
+    if (Array.isArray(given)) return given.every((one) => typeof one !== "object") ? given.join("\n") : JSON.stringify(given);
+    return typeof given === "object" ? JSON.stringify(given) : String(given);
+}
+
+/** The last part of a path of either system. */
+export function baseName(path) {
+    return String(path || "").split(/[\\/]/).filter(Boolean).pop() || "";
+}

@@ -1,0 +1,54 @@
+// The WebUI's own page: its lists are renewed when a model was published, without a reload of the page.
+
+
+const SETTLE = 800; // milliseconds that the WebUI's lists take before the new checkpoint is chosen in them
+const BUTTONS = {
+    checkpoint: ["refresh_sd_model_checkpoint", "forge_refresh_checkpoint"],
+    others: ["txt2img_lora_extra_refresh_internal", "img2img_lora_extra_refresh_internal"],
+};
+
+/** The WebUI's document: with some gradio versions it lies in a shadow tree. */
+function webui() {
+    return typeof window.gradioApp === "function" ? window.gradioApp() : null;
+}
+
+function press(ids) {
+    const page = webui();
+    for (const id of ids) page?.querySelector(`#${id}`)?.click();
+}
+
+/**
+ * Follows the `revision` of GET state: lists are renewed at once, a checkpoint is chosen in them once the WebUI has its
+ * models again, because choosing one would load it.
+ */
+export class HostLists {
+    constructor() {
+        this.revision = null; // the one that the WebUI's lists show; null before the first answer
+        this.newest = 0; // the number of the last publication that was dealt with
+        this.chosen = null; // the checkpoint that is to be chosen
+    }
+
+    /**
+     * @param {{revision: number, published: object[], active: object | null, models_away?: boolean}} state
+     * @returns {object[]} what has been published since the last call
+     */
+    follow({ revision = 0, published = [], active = null, models_away: away = Boolean(active) }) {
+        const isFirst = this.revision === null;
+        const fresh = isFirst ? [] : published.filter((one) => one.n > this.newest);
+        this.newest = published.reduce((most, one) => Math.max(most, one.n), this.newest);
+        if (revision !== this.revision && revision > 0) {
+            press(BUTTONS.checkpoint);
+            press(BUTTONS.others);
+        }
+        this.revision = revision;
+        this.chosen = fresh.filter((one) => one.selected && one.title).pop() || this.chosen;
+        if (this.chosen && !away) this.#choose();
+        return fresh;
+    }
+
+    #choose() {
+        const { title } = this.chosen;
+        this.chosen = null;
+        if (webui() && typeof window.selectCheckpoint === "function") setTimeout(() => window.selectCheckpoint(title), SETTLE);
+    }
+}

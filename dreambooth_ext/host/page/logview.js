@@ -1,0 +1,45 @@
+// The end of a run's log, growing.
+
+import { api } from "./api.js";
+import { element, say } from "./dom.js";
+import { TEXTS } from "./texts.js";
+
+const MOST = 200_000; // letters that are kept
+
+export class LogView {
+    constructor() {
+        this.text = element("pre", { class: "db-log", tabindex: "0", "aria-label": TEXTS.monitor.log });
+        this.element = element("details", { class: "db-card" }, element("summary", {}, element("span", { class: "db-h", text: TEXTS.monitor.log })), this.text);
+        this.element.addEventListener("toggle", () => this.poll().catch(() => {})); // the next poll says what is wrong
+        this.follow("");
+    }
+
+    /** From now on the log of this run. */
+    follow(id) {
+        this.id = id;
+        this.next = null; // the byte from which the next answer is to begin
+        say(this.text, "");
+    }
+
+    async poll() {
+        if (!this.element.open || !this.id || this.asking) return;
+        const { id } = this;
+        this.asking = true;
+        try {
+            const found = await api.get(["runs", id, "log"], { after: this.next });
+            if (id !== this.id) return;
+            this.next = found.next ?? this.next;
+            if (found.text) this.#add(found.text);
+            else if (!this.text.textContent) say(this.text, TEXTS.monitor.noLog);
+        } finally {
+            this.asking = false;
+        }
+    }
+
+    #add(text) {
+        const atEnd = this.text.scrollTop + this.text.clientHeight >= this.text.scrollHeight - 30;
+        const before = this.text.textContent === TEXTS.monitor.noLog ? "" : this.text.textContent;
+        say(this.text, (before + text).slice(-MOST));
+        if (atEnd) this.text.scrollTop = this.text.scrollHeight;
+    }
+}

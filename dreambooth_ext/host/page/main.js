@@ -1,0 +1,268 @@
+// Mounts the page into its place, and keeps it true: one poll for what all views need, one for the view that is seen.
+
+import { api } from "./api.js";
+import { button, element, fill, memory, say, show } from "./dom.js";
+import { Environment } from "./environment.js";
+import { Form } from "./form.js";
+import { HostLists } from "./host.js";
+import { Monitor } from "./monitor.js";
+import { phrase } from "./phrase.js";
+import { Runs } from "./runs.js";
+import { ALIVE } from "./status.js";
+import { TEXTS } from "./texts.js";
+
+const SEEN = 1000; // milliseconds between polls while the page is seen
+const HIDDEN = 5000; // while another tab of the WebUI is, whose lists are to be renewed all the same
+const AWAY = 15_000; // while the browser shows another page
+const TOLD = 8000; // milliseconds that a message stays
+const VIEWS = ["train", "monitor", "runs"];
+
+class Page {
+    constructor(place) {
+        this.place = place;
+        if (typeof window.gradioApp !== "function") standAlone(place);
+        this.state = null;
+        this.host = null;
+        this.newest = "";
+        this.misses = 0;
+        this.clockOffset = 0; // seconds that the server's clock is ahead of the browser's
+        this.lists = new HostLists();
+        this.environment = new Environment(this);
+        this.shell = this.#build();
+        place.replaceChildren(this.shell);
+        document.addEventListener("visibilitychange", () => document.hidden || this.pollNow());
+        this.#start();
+    }
+
+    /** The server's time, in seconds since 1970. */
+    now() {
+        return Date.now() / 1000 + this.clockOffset;
+    }
+
+    #build() {
+        this.version = element("span", { class: "db-version" });
+        this.connection = element("span", { class: "db-connection", role: "status" });
+        this.tabs = Object.fromEntries(VIEWS.map((view) => [view, element("button", {
+            type: "button", role: "tab", class: "db-tab", id: `dreambooth_tab_${view}`, "aria-controls": `dreambooth_view_${view}`,
+            text: TEXTS.views[view], on: { click: () => this.go(view) },
+        })]));
+        this.liveMark = element("span", { class: "db-live", hidden: true });
+        this.tabs.monitor.append(this.liveMark);
+        const tabs = element("div", { class: "db-tabs", role: "tablist", "aria-label": TEXTS.title, on: { keydown: (event) => this.#onTabKey(event) } }, Object.values(this.tabs));
+        this.panels = Object.fromEntries(VIEWS.map((view) => [view, element("div", {
+            role: "tabpanel", class: "db-panel", id: `dreambooth_view_${view}`, "aria-labelledby": `dreambooth_tab_${view}`, hidden: true,
+        })]));
+        this.lost = element("div", { class: "db-banner db-banner-bad", role: "alert", hidden: true });
+        this.toasts = element("div", { class: "db-toasts", role: "log", "aria-live": "polite", "aria-label": TEXTS.messages });
+        this.announcer = element("p", { class: "db-hidden", role: "status" });
+        return element(
+            "div", { class: "db-page" },
+            element("header", { class: "db-header" }, element("h2", { class: "db-title" }, element("span", { text: TEXTS.title }), " ", this.version), tabs, this.connection),
+            this.lost, this.environment.element, Object.values(this.panels), this.environment.details, this.toasts, this.announcer,
+        );
+    }
+
+    /** Arrow keys move between tabs, as everywhere. */
+    #onTabKey(event) {
+        const by = { ArrowRight: 1, ArrowLeft: -1, Home: -9, End: 9 }[event.key];
+        if (!by) return;
+        event.preventDefault();
+        const now = VIEWS.indexOf(this.view);
+        const next = Math.abs(by) === 9 ? (by < 0 ? 0 : VIEWS.length - 1) : (now + by + VIEWS.length) % VIEWS.length;
+        this.go(VIEWS[next]);
+        this.tabs[VIEWS[next]].focus();
+    }
+
+    /** Schema and host are needed before anything can be shown; asked again until they come. */
+    async #start() {
+        try {
+            const [schema, host, state] = await Promise.all([api.get(["schema"]), api.get(["host"]), api.get(["state"])]);
+            this.schema = schema;
+            this.host = normal(host);
+            this.#took(state);
+        } catch (error) {
+            this.#missed(error);
+            setTimeout(() => this.#start(), 2000);
+            return;
+        }
+        this.form = new Form(this);
+        this.monitor = new Monitor(this);
+        this.runs = new Runs(this);
+        this.panels.train.append(this.form.element);
+        this.panels.monitor.append(this.monitor.element);
+        this.panels.runs.append(this.runs.element);
+        this.#showVersion();
+        const remembered = memory.read("view", {});
+        this.go(VIEWS.includes(remembered.view) ? remembered.view : "train", remembered.run || "");
+        this.environment.refresh(this.state.environment || {});
+        this.#loop();
+    }
+
+    #showVersion() {
+        fill(this.version, phrase(TEXTS.version, { version: this.host.version || "" }), " ", element("span", { class: "db-quiet", text: this.host.name || "" }));
+    }
+
+    /** Shows a view; `id`: the Monitor's run, "" for the one that trains. */
+    go(view, id = "") {
+        this.view = view;
+        for (const name of VIEWS) {
+            show(this.panels[name], name === view);
+            this.tabs[name].setAttribute("aria-selected", String(name === view));
+            this.tabs[name].tabIndex = name === view ? 0 : -1;
+        }
+        if (view === "monitor") this.monitor.choose(id);
+        memory.write("view", { view, run: view === "monitor" ? id : "" });
+        this.pollNow();
+    }
+
+    // --- keeping it true ---
+
+    /** Whether somebody can see the page: not so in another tab of the WebUI. */
+    get isSeen() {
+        return this.shell.offsetParent !== null && !document.hidden;
+    }
+
+    pollNow() {
+        clearTimeout(this.timer);
+        if (this.form) this.#loop();
+    }
+
+    async #loop() {
+        const turn = (this.turn = Symbol("turn"));
+        this.#remount();
+        try {
+            this.#took(await api.get(["state"]));
+            if (this.isSeen && this.view === "monitor") await this.monitor.poll();
+            if (this.isSeen && this.view === "runs") await this.runs.poll();
+        } catch (error) {
+            if (error.isLost) this.#missed(error);
+            else this.fail(error);
+        }
+        if (turn !== this.turn) return; // a newer loop has begun
+        const pause = document.hidden ? AWAY : this.isSeen ? SEEN : HIDDEN;
+        this.timer = setTimeout(() => this.#loop(), this.misses ? Math.min(SEEN * 2 ** this.misses, 10_000) : pause);
+    }
+
+    /** The host may have drawn its page anew, with an empty place. */
+    #remount() {
+        if (this.place.isConnected) return;
+        const place = document.getElementById("dreambooth_ext");
+        if (!place) return;
+        this.place = place;
+        place.dataset.mounted = "yes";
+        place.replaceChildren(this.shell);
+    }
+
+    #took(state) {
+        const before = this.state;
+        this.state = state;
+        if (Number.isFinite(state.time)) this.clockOffset = state.time - Date.now() / 1000;
+        this.#found();
+        this.environment.refresh(state.environment || {});
+        for (const one of this.lists.follow(state)) this.tell(TEXTS[one.selected ? "selectedNow" : "publishedNow"], one.title || one.path);
+        this.#showLive();
+        if (before && before.revision !== state.revision && this.form) this.#askHost();
+        if (before && before.active && before.active.id !== state.active?.id) this.#ended(before.active);
+    }
+
+    #showLive() {
+        const { active } = this.state;
+        show(this.liveMark, Boolean(active));
+        if (!active) return;
+        const percent = active.total ? Math.floor((100 * (active.step || 0)) / active.total) : 0;
+        say(this.liveMark, ALIVE.includes(active.status) && active.total ? `${percent} %` : "…");
+    }
+
+    /** How a run ended is said on every view, and to screen readers. */
+    async #ended(run) {
+        try {
+            const now = await api.get(["runs", run.id]);
+            if (ALIVE.includes(now.status) || now.status === "queued") return;
+            const [text, level] = TEXTS.ended[now.status] || TEXTS.ended.stopped;
+            this.tell(text, now.name || run.id, level);
+            say(this.announcer, `${now.name || run.id}: ${text}`);
+        } catch {
+            // deleted meanwhile: nothing to say
+        }
+    }
+
+    async #askHost() {
+        try {
+            this.host = normal(await api.get(["host"]));
+            this.form.hostChanged();
+        } catch {
+            // the next change asks again
+        }
+    }
+
+    #missed(error) {
+        this.misses += 1;
+        if (error.status === 401 || error.status === 403) this.misses = Math.max(this.misses, 2);
+        if (this.misses < 2 && this.form) return; // one lost answer is nothing
+        fill(this.lost, element("b", { text: error.message }), " ", element("span", { text: error.remedy || "" }), " ", button(TEXTS.again, () => this.form ? this.pollNow() : this.#start(), { class: "db-small" }));
+        show(this.lost, true);
+        say(this.connection, TEXTS.offline);
+        this.connection.dataset.state = "lost";
+    }
+
+    #found() {
+        if (this.misses) say(this.announcer, TEXTS.online);
+        this.misses = 0;
+        show(this.lost, false);
+        say(this.connection, "");
+        this.connection.dataset.state = "";
+    }
+
+    // --- saying things ---
+
+    /** A short message; `detail` is data and stays as it is. */
+    tell(text, detail = "", level = "") {
+        const toast = element(
+            "div", { class: `db-toast ${level ? `db-toast-${level}` : ""}` }, element("span", {}, element("span", { text }), detail ? ` ${detail}` : null),
+            button("×", () => toast.remove(), { class: "db-toast-close", "aria-label": TEXTS.dismiss }),
+        );
+        this.toasts.append(toast);
+        while (this.toasts.children.length > 4) this.toasts.firstChild.remove();
+        if (level !== "bad") setTimeout(() => toast.remove(), TOLD);
+    }
+
+    /** An error with its remedy; it stays until it is dismissed. */
+    fail(error) {
+        const isOurs = error.name === "Failure";
+        if (!isOurs) console.error(error);
+        const text = isOurs ? error.message : `${TEXTS.failures.page} ${error.message}`;
+        const key = `${text} ${error.remedy || ""}`;
+        if ([...this.toasts.children].some((one) => one.dataset.key === key)) return;
+        this.tell(text, error.remedy || "", "bad");
+        this.toasts.lastChild.dataset.key = key;
+    }
+}
+
+/** GET host's answer with everything that the page looks at. */
+function normal(host) {
+    return { bases: [], current: "", lacks: {}, options: {}, restricted: "", ...host };
+}
+
+/** Without a WebUI around it, the page follows the system's theme by itself; `?__theme=dark` chooses, as in the WebUI. */
+function standAlone(place) {
+    place.classList.add("db-standalone");
+    const system = window.matchMedia("(prefers-color-scheme: dark)");
+    const wish = new URLSearchParams(location.search).get("__theme");
+    const follow = () => {
+        const dark = wish ? wish === "dark" : system.matches;
+        document.body.classList.toggle("dark", dark);
+        document.documentElement.style.colorScheme = dark ? "dark" : "light";
+    };
+    system.addEventListener("change", follow);
+    follow();
+}
+
+/** Shows the page in its place, once. */
+export function mount(place) {
+    if (place.dataset.mounted) return;
+    place.dataset.mounted = "yes";
+    new Page(place);
+}
+
+const place = document.getElementById("dreambooth_ext");
+if (place) mount(place);

@@ -1,0 +1,290 @@
+// The Monitor view: one run as it goes, and what can be done with it meanwhile.
+
+import { api } from "./api.js";
+import { button, element, fill, memory, say, show, uniqueId } from "./dom.js";
+import { Feed } from "./feed.js";
+import { clock, duration, number, size, speed } from "./format.js";
+import { LogView } from "./logview.js";
+import { phrase } from "./phrase.js";
+import { Plot } from "./plot.js";
+import { Previews } from "./previews.js";
+import { runActions } from "./runs.js";
+import { ALIVE, badge } from "./status.js";
+import { TEXTS } from "./texts.js";
+
+const T = TEXTS.monitor;
+const SILENT = 15; // seconds without a heartbeat after which the Monitor says so
+
+export class Monitor {
+    /** @param {object} app `state`, `go(view, id)`, `fail(error)`, `tell(text)` */
+    constructor(app) {
+        this.app = app;
+        this.id = "";
+        this.run = null;
+        this.feed = null;
+        this.element = this.#build();
+    }
+
+    #build() {
+        this.empty = element(
+            "section", { class: "db-card db-empty" }, element("p", { text: T.none }), button(T.start, () => this.app.go("train"), { class: "db-primary" }),
+        );
+        this.title = element("h3", { class: "db-h" });
+        this.badge = element("span", { class: "db-badge", role: "status" });
+        this.stage = element("p", { class: "db-quiet", "aria-live": "polite" });
+        this.bar = element("progress", { class: "db-progress db-thick", max: "1", value: "0", "aria-label": T.progress });
+        this.facts = element("dl", { class: "db-facts db-figures" });
+        this.trouble = element("div", { class: "db-banner db-banner-bad", role: "alert", hidden: true });
+        this.other = element("p", { class: "db-quiet", hidden: true });
+        this.actions = element("div", { class: "db-actions" });
+        this.lossPlot = new Plot({ title: T.loss, raw: true });
+        this.ratePlot = new Plot({ title: T.rate });
+        this.previews = new Previews();
+        this.messages = element("ul", { class: "db-messages" });
+        this.messageCard = element("section", { class: "db-card", "aria-label": T.messages, hidden: true }, element("h3", { class: "db-h", text: T.messages }), this.messages);
+        this.models = element("ul", { class: "db-models" });
+        this.modelCard = element("section", { class: "db-card", "aria-label": T.models, hidden: true }, element("h3", { class: "db-h", text: T.models }), this.models);
+        this.log = new LogView();
+        this.content = element(
+            "div", { class: "db-stack", hidden: true }, this.other,
+            element(
+                "section", { class: "db-card", "aria-label": T.title },
+                element("div", { class: "db-row db-spread" }, element("div", { class: "db-row" }, this.title, this.badge)),
+                this.trouble, this.stage, this.bar, this.facts, this.actions,
+            ),
+            this.messageCard,
+            element("section", { class: "db-card", "aria-label": T.curves }, this.#plotTools(), element("div", { class: "db-plots" }, this.lossPlot.element, this.ratePlot.element)),
+            this.previews.element, this.modelCard, this.log.element,
+        );
+        return element("div", { class: "db-monitor" }, this.empty, this.content);
+    }
+
+    #plotTools() {
+        const id = uniqueId("smoothing");
+        const weight = memory.read("smoothing", 0.9);
+        const shown = element("output", { class: "db-value", text: weight });
+        const slider = element("input", {
+            id, type: "range", min: "0", max: "0.99", step: "0.01", value: weight, class: "db-range",
+            on: { input: () => (this.#smooth(Number(slider.value)), say(shown, slider.value)) },
+        });
+        this.lossPlot.smooth(weight);
+        return element(
+            "div", { class: "db-row db-spread" }, element("h3", { class: "db-h", text: T.curves }),
+            element("div", { class: "db-row" }, element("label", { class: "db-label", for: id, text: T.smoothing }), slider, shown),
+        );
+    }
+
+    #smooth(weight) {
+        memory.write("smoothing", weight);
+        this.lossPlot.smooth(weight);
+    }
+
+    /** Shows this run from now on; "" follows the one that trains. */
+    choose(id) {
+        this.wanted = id || "";
+        this.#switch(id || this.#following());
+    }
+
+    /** The run to show where none was chosen: the active one, else the first that waits, else the newest. */
+    #following() {
+        const { active, queue = [] } = this.app.state || {};
+        return active?.id || this.id || queue[0]?.id || queue[0] || this.app.newest || "";
+    }
+
+    #switch(id) {
+        if (id === this.id) return;
+        this.id = id;
+        this.run = null;
+        this.feed = id ? new Feed(id) : null;
+        this.log.follow(id);
+        this.previews.refresh([]);
+        this.lossPlot.reset();
+        this.ratePlot.reset();
+        this.lossPlot.set([]);
+        this.ratePlot.set([]);
+        fill(this.actions);
+        this.actionsKey = "";
+        show(this.content, false);
+    }
+
+    /** One look at the run; called every second while the view is seen. */
+    async poll() {
+        if (!this.wanted) this.#switch(this.#following());
+        show(this.empty, !this.id);
+        if (!this.id || this.polling) return;
+        this.polling = true;
+        const { id, feed } = this;
+        try {
+            const [run, isNew] = await Promise.all([api.get(["runs", id]), feed.pull()]);
+            if (id !== this.id) return;
+            this.run = run;
+            this.#draw(isNew);
+            await this.log.poll();
+        } catch (error) {
+            if (id === this.id && error.status === 404) this.#gone();
+            else throw error;
+        } finally {
+            this.polling = false;
+        }
+    }
+
+    #gone() {
+        this.wanted = "";
+        this.#switch("");
+        this.app.newest = "";
+        this.app.tell(T.gone);
+    }
+
+    #draw(isNew) {
+        const { run, feed } = this;
+        show(this.content, true);
+        say(this.title, run.name || run.id);
+        this.title.title = run.id;
+        badge(this.badge, run.status);
+        this.#drawOther();
+        this.#drawTrouble();
+        this.#drawStage();
+        this.#drawFacts();
+        this.#drawActions();
+        if (!isNew && this.drawn === feed) return;
+        this.drawn = feed;
+        this.lossPlot.set(feed.steps.length ? [{ name: T.loss, xs: feed.steps, ys: feed.losses }] : []);
+        this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: T.groups[name] || name, xs: feed.steps, ys })));
+        this.previews.refresh(feed.samples.values());
+        this.#drawMessages();
+        this.#drawModels();
+    }
+
+    #drawOther() {
+        const { active } = this.app.state || {};
+        const another = active && active.id !== this.id;
+        show(this.other, Boolean(another));
+        if (another && this.otherId !== active.id) {
+            fill(this.other, element("span", { text: T.another }), " ", button(active.name || active.id, () => this.choose(""), { class: "db-link" }));
+        }
+        this.otherId = another ? active.id : "";
+    }
+
+    #drawTrouble() {
+        const { run } = this;
+        const silence = ALIVE.includes(run.status) && run.heartbeat ? this.app.now() - run.heartbeat : 0;
+        const trouble = this.app.state?.active?.id === this.id ? this.app.state.trouble || this.app.state.active.trouble : null;
+        const problems = run.status === "failed" ? run.problems || (run.problem ? [run.problem] : []) : [];
+        const texts = problems.map((one) => [one.message, one.remedy]);
+        if (trouble) texts.push([trouble.what || trouble.message, trouble.remedy]);
+        else if (silence > SILENT) texts.push([T.silent, T.silentRemedy]);
+        const key = JSON.stringify(texts);
+        show(this.trouble, texts.length > 0);
+        if (key === this.troubleKey) return;
+        this.troubleKey = key;
+        fill(this.trouble, texts.map(([what, remedy]) => element("p", {}, element("b", { text: what }), " ", element("span", { text: remedy || "" }))));
+        if (trouble) this.trouble.append(button(T.kill, () => this.#command("kill"), { title: T.killHelp }));
+    }
+
+    #drawStage() {
+        const { run, feed } = this;
+        const { stage } = feed;
+        const waiting = run.status === "queued" ? this.app.state?.waiting : "";
+        if (ALIVE.includes(run.status) && stage) {
+            fill(this.stage, phrase(stage.of ? T.stage : "{stage}", { stage: document.createTextNode(stage.stage), done: number(stage.done), of: number(stage.of) }));
+            if (stage.of) this.bar.value = stage.done / stage.of;
+            else this.bar.removeAttribute("value");
+            return;
+        }
+        say(this.stage, waiting || T.about[run.status] || "");
+        this.bar.value = run.total ? Math.min(1, this.#step() / run.total) : 0;
+    }
+
+    #step() {
+        const { run, feed } = this;
+        const training = ALIVE.includes(run.status) && feed.latest;
+        return training ? Math.max(run.step || 0, feed.steps[feed.steps.length - 1] || 0) : run.step || 0;
+    }
+
+    #drawFacts() {
+        const { run, feed } = this;
+        const { latest } = feed;
+        const active = ALIVE.includes(run.status);
+        const passed = latest ? Math.max(0, this.app.now() - latest.time) : 0;
+        const fact = (name, content, title) => element("div", { class: "db-figure", title }, element("dt", { text: name }), element("dd", {}, content ?? "–"));
+        fill(
+            this.facts,
+            fact(T.step, phrase(run.total ? T.stepOf : "{step}", { step: number(this.#step()), total: number(run.total) })),
+            fact(T.epoch, latest ? number(Number(latest.epoch?.toFixed?.(2) ?? latest.epoch)) : null),
+            fact(T.speed, latest ? speed(latest.it_per_s) : null),
+            fact(T.left, active && latest && !feed.stage ? duration(Math.max(0, latest.eta_s - passed)) : null, T.leftHelp),
+            fact(T.memory, latest?.memory ? size(latest.memory.now) : null),
+            fact(T.peak, latest?.memory ? size(latest.memory.peak) : null),
+            fact(T.lossNow, latest ? number(latest.loss) : null),
+            latest?.grad_norm !== undefined && latest?.grad_norm !== null ? fact(T.norm, number(latest.grad_norm)) : null,
+        );
+    }
+
+    #drawActions() {
+        const { run } = this;
+        const key = `${run.id} ${run.status} ${run.step === 0}`;
+        if (key === this.actionsKey) return;
+        this.actionsKey = key;
+        const hadFocus = this.actions.contains(document.activeElement);
+        if (ALIVE.includes(run.status)) fill(this.actions, ["stop_and_save", "stop", "save", "sample"].map((command) => this.#commandButton(command)));
+        else fill(this.actions, runActions(this.app, run, { here: true }));
+        if (hadFocus) this.actions.querySelector("button")?.focus();
+    }
+
+    #commandButton(command) {
+        const [text, help] = T.commands[command];
+        const id = uniqueId(command);
+        return element(
+            "div", { class: "db-action" },
+            button(text, (event) => this.#command(command, event.currentTarget), { "aria-describedby": id, class: command === "stop_and_save" ? "db-primary" : "", data: { command } }),
+            element("span", { class: "db-quiet", id, text: help }),
+        );
+    }
+
+    async #command(command, pressed) {
+        if (pressed) pressed.disabled = true;
+        try {
+            await api.post(["runs", this.id, "commands"], { command });
+            this.app.tell(T.heard[command] || T.heard.other);
+        } catch (error) {
+            this.app.fail(error);
+        } finally {
+            setTimeout(() => pressed && (pressed.disabled = false), 1500);
+        }
+    }
+
+    #drawMessages() {
+        const found = this.feed.messages;
+        show(this.messageCard, found.length > 0);
+        fill(this.messages, found.slice(-50).reverse().map((one) => element(
+            "li", { class: `db-message db-${one.level}` }, element("span", { class: "db-quiet", text: clock(one.time) }),
+            element("span", {}, element("b", { text: one.what || one.message || "" }), " ", element("span", { text: one.remedy || "" })),
+        )));
+    }
+
+    #drawModels() {
+        const found = [...this.feed.artifacts.values()].sort((a, b) => b.step - a.step);
+        show(this.modelCard, found.length > 0);
+        const places = new Map(this.feed.published.map((one) => [one.name || one.file, one]));
+        fill(this.models, found.map((one) => {
+            const published = places.get(one.name) || places.get(one.file);
+            return element(
+                "li", { class: "db-model" }, element("b", { text: one.file }), element("span", { class: "db-quiet" }, phrase(T.modelAbout, { step: number(one.step), size: size(one.size) })),
+                published ? element("span", { class: "db-good-text", title: published.path, text: published.selected ? T.selected : T.published }) : element("span", { class: "db-quiet", text: T.notPublished }),
+                button(T.publish, (event) => this.#publish(one, event.currentTarget), { class: "db-small" }),
+            );
+        }));
+    }
+
+    async #publish(artifact, pressed) {
+        pressed.disabled = true;
+        try {
+            const made = await api.post(["runs", this.id, "publish"], { artifact: artifact.file, select: true }, 120_000);
+            this.app.tell(made.path ? `${T.published} ${made.path}` : T.published);
+        } catch (error) {
+            this.app.fail(error);
+        } finally {
+            pressed.disabled = false;
+        }
+    }
+}

@@ -1,0 +1,23 @@
+// Sentences with values in them, cut so that the words stay whole texts that a localisation can translate.
+
+import { element } from "./dom.js";
+
+/**
+ * "{count} pictures" and {count: 12} -> [<span>12</span>, " pictures"]. A value may be an element, too.
+ * @param {string} sentence
+ * @param {Object<string, any>} values
+ * @returns {Node[]}
+ */
+export function phrase(sentence, values) {
+    return sentence.split(/(\{\w+\})/).filter(Boolean).map((part) => {
+        const name = /^\{(\w+)\}$/.exec(part)?.[1];
+        if (!name) return document.createTextNode(part);
+        const given = values[name];
+        return given instanceof Node ? given : element("span", { class: "db-value", text: given ?? "" });
+    });
+}
+
+/** The same as plain text. */
+export function plain(sentence, values) {
+    return sentence.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}

@@ -1,0 +1,146 @@
+// Settings under a name, in a file, or from another trainer.
+
+import { api } from "./api.js";
+import { button, download, element, fill, say, show, sureButton } from "./dom.js";
+import { phrase } from "./phrase.js";
+import { TEXTS } from "./texts.js";
+
+const T = TEXTS.presets;
+const OWN_WORDS = ["base_model", "name", "instance_data_dir", "instance_prompt", "class_prompt", "class_data_dir", "concepts", "subject_type"];
+const LARGEST = 1024 * 1024; // letters of a file
+
+export class Presets {
+    /** @param {import("./form.js").Form} form */
+    constructor(form) {
+        this.form = form;
+        this.known = [];
+        this.element = this.#build();
+        this.load();
+    }
+
+    #build() {
+        this.choice = element("select", { class: "db-input db-inline", "aria-label": T.title, on: { change: () => this.#choose() } });
+        this.deleteButton = sureButton(T.delete, T.deleteSure, () => this.#delete(), { class: "db-small" });
+        this.saveButton = button(T.save, () => this.#askName(), { class: "db-small" });
+        this.file = element("input", { type: "file", accept: ".json,.toml,.txt", class: "db-file", "aria-label": T.load, on: { change: () => this.#read() } });
+        const load = element("label", { class: "db-button db-small" }, this.file, element("span", { text: T.load }));
+        const keep = button(T.download, () => this.#download(), { class: "db-small" });
+        const blank = sureButton(T.clear, T.clearSure, () => this.#clear(), { class: "db-small" });
+        this.name = element("input", { type: "text", class: "db-input db-inline", maxlength: "100", placeholder: T.name, "aria-label": T.name });
+        this.naming = element(
+            "form", { class: "db-row", hidden: true, on: { submit: (event) => (event.preventDefault(), this.#save()) } },
+            this.name, element("button", { type: "submit", class: "db-button db-small db-primary", text: T.keep }), button(T.cancel, () => show(this.naming, false), { class: "db-small" }),
+        );
+        this.note = element("div", { class: "db-quiet", role: "status" });
+        return element(
+            "div", { class: "db-presets" },
+            element("div", { class: "db-row" }, element("span", { class: "db-label", text: T.title }), this.choice, this.deleteButton, this.saveButton, load, keep, blank),
+            this.naming, this.note,
+        );
+    }
+
+    async load(chosen = "") {
+        try {
+            this.known = (await api.get(["presets"])).presets || [];
+        } catch (error) {
+            say(this.note, `${error.message} ${error.remedy}`);
+            return;
+        }
+        const options = (own) => this.known.filter((one) => Boolean(one.built_in) !== own)
+            .map((one) => element("option", { value: one.name, text: one.title || one.name, title: one.description || null, disabled: Boolean(one.problem) }));
+        const own = options(true);
+        fill(
+            this.choice, element("option", { value: "", text: T.none }), element("optgroup", { label: T.builtIn }, options(false)),
+            own.length ? element("optgroup", { label: T.own }, own) : null,
+        );
+        this.choice.value = chosen;
+        this.#showDelete();
+    }
+
+    get #chosen() {
+        return this.known.find((one) => one.name === this.choice.value);
+    }
+
+    #showDelete() {
+        show(this.deleteButton, Boolean(this.#chosen) && !this.#chosen.built_in);
+    }
+
+    #choose() {
+        const preset = this.#chosen;
+        this.#showDelete();
+        this.form.settings.replace(preset ? preset.settings : {}, { keep: OWN_WORDS.filter((name) => !(name in (preset?.settings || {}))) });
+        say(this.note, preset ? preset.description || "" : "");
+    }
+
+    #askName() {
+        show(this.naming, true);
+        this.name.value = this.#chosen && !this.#chosen.built_in ? this.#chosen.title || this.#chosen.name : "";
+        this.name.focus();
+    }
+
+    async #save() {
+        const name = this.name.value.trim();
+        if (!name) return;
+        try {
+            const made = await api.post(["presets"], { name, settings: this.form.settings.config() });
+            show(this.naming, false);
+            await this.load(made.name || made.preset?.name || name);
+            fill(this.note, phrase(T.saved, { name }));
+        } catch (error) {
+            say(this.note, `${error.message} ${error.remedy}`);
+        }
+    }
+
+    async #delete() {
+        try {
+            await api.delete(["presets", this.choice.value]);
+            await this.load();
+            say(this.note, T.deleted);
+        } catch (error) {
+            say(this.note, `${error.message} ${error.remedy}`);
+        }
+    }
+
+    #download() {
+        const config = this.form.settings.saved();
+        download(`${config.name || "dreambooth"}.json`, `${JSON.stringify(config, null, 2)}\n`);
+    }
+
+    #clear() {
+        this.form.settings.clear();
+        this.choice.value = "";
+        this.#showDelete();
+        this.form.cleared();
+        say(this.note, "");
+    }
+
+    async #read() {
+        const [file] = this.file.files;
+        this.file.value = "";
+        if (!file) return;
+        if (file.size > LARGEST) {
+            say(this.note, T.tooLarge);
+            return;
+        }
+        try {
+            const found = await api.post(["import"], { text: await file.text() });
+            this.form.take(found.settings || {}, { keep: ["base_model"].filter((name) => !(found.settings || {})[name]) });
+            this.choice.value = "";
+            this.#showDelete();
+            this.#tellImported(file.name, found);
+        } catch (error) {
+            say(this.note, `${error.message} ${error.remedy}`);
+        }
+    }
+
+    #tellImported(name, { source, settings, ignored = [] }) {
+        const count = Object.keys(settings || {}).length;
+        fill(
+            this.note, element("p", {}, phrase(T.imported, { count, name, source: source || T.unknownSource })),
+            ignored.length ? element(
+                "details", { class: "db-ignored", open: ignored.length <= 8 }, element("summary", {}, phrase(T.ignored, { count: ignored.length })),
+                element("ul", {}, ignored.map((one) => element("li", {}, element("code", { text: one.name }), " ", element("span", { text: one.reason })))),
+            ) : null,
+        );
+    }
+}

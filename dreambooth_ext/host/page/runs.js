@@ -1,0 +1,195 @@
+// The Runs view: the queue, and every run with its state, size and a picture, and what can be done with it.
+
+import { address, api } from "./api.js";
+import { button, element, fill, say, show, sureButton, uniqueId } from "./dom.js";
+import { moment, number, size } from "./format.js";
+import { phrase } from "./phrase.js";
+import { Queue } from "./queue.js";
+import { ALIVE, badge } from "./status.js";
+import { TEXTS } from "./texts.js";
+
+const T = TEXTS.runs;
+const MORE = 500; // steps: the guide's round of going on
+
+export class Runs {
+    /** @param {object} app `state`, `host`, `go(view, id)`, `fail(error)`, `tell(text)` */
+    constructor(app) {
+        this.app = app;
+        this.cards = new Map();
+        this.queue = new Queue(app);
+        this.empty = element("p", { class: "db-quiet", text: T.none, hidden: true });
+        this.total = element("span", { class: "db-quiet" });
+        this.list = element("ul", { class: "db-runs" });
+        this.element = element(
+            "div", { class: "db-stack" }, this.queue.element,
+            element("section", { class: "db-card", "aria-label": T.title }, element("div", { class: "db-row db-spread" }, element("h3", { class: "db-h", text: T.title }), this.total), this.empty, this.list),
+        );
+    }
+
+    async poll() {
+        if (this.polling) return;
+        this.polling = true;
+        try {
+            const { runs = [] } = await api.get(["runs"], {}, 30_000);
+            this.app.newest = runs[0]?.id || "";
+            this.refresh(runs);
+        } finally {
+            this.polling = false;
+        }
+    }
+
+    refresh(runs) {
+        this.queue.refresh(this.app.state?.queue || [], runs);
+        show(this.empty, runs.length === 0);
+        const all = runs.reduce((sum, run) => sum + (run.size || 0), 0);
+        fill(this.total, runs.length ? phrase(T.total, { size: size(all) }) : null);
+        const ids = new Set(runs.map((run) => run.id));
+        for (const [id, card] of this.cards) if (!ids.has(id)) (card.element.remove(), this.cards.delete(id));
+        runs.forEach((run, place) => {
+            if (!this.cards.has(run.id)) this.cards.set(run.id, new RunCard(this.app, run, () => this.poll().catch((error) => this.app.fail(error))));
+            const card = this.cards.get(run.id);
+            card.refresh(run);
+            if (this.list.children[place] !== card.element) this.list.insertBefore(card.element, this.list.children[place] || null);
+        });
+    }
+}
+
+class RunCard {
+    constructor(app, run, changed) {
+        Object.assign(this, { app, changed });
+        this.picture = element("div", { class: "db-run-picture", "aria-hidden": "true" });
+        this.title = button("", () => app.go("monitor", run.id), { class: "db-link db-run-name", title: T.watch });
+        this.badge = element("span", { class: "db-badge" });
+        this.about = element("p", { class: "db-quiet" });
+        this.problem = element("p", { class: "db-problem", hidden: true });
+        this.actions = element("div", { class: "db-row" });
+        this.element = element(
+            "li", { class: "db-run", data: { run: run.id } }, this.picture,
+            element("div", { class: "db-run-body" }, element("div", { class: "db-row" }, this.title, this.badge), this.about, this.problem, this.actions),
+        );
+    }
+
+    refresh(run) {
+        say(this.title, run.name || run.id);
+        badge(this.badge, run.status);
+        this.#showPicture(run);
+        const about = [
+            TEXTS.methods[run.method] || run.method, phrase(run.total ? T.stepsOf : T.steps, { step: number(run.step), total: number(run.total) }),
+            run.size ? size(run.size) : null, run.created ? moment(run.created) : null,
+        ].filter(Boolean);
+        const key = JSON.stringify([run.step, run.total, run.size, run.status]);
+        if (this.key !== key) fill(this.about, about.flatMap((part, i) => (i ? [" · ", part] : [part])));
+        this.key = key;
+        const problem = ["failed", "damaged"].includes(run.status) ? run.problem : null;
+        say(this.problem, problem ? `${problem.message} ${problem.remedy || ""}` : "");
+        show(this.problem, Boolean(problem));
+        const state = `${run.status} ${run.step === 0}`;
+        if (this.state !== state) fill(this.actions, runActions(this.app, run, { changed: this.changed }));
+        this.state = state;
+    }
+
+    #showPicture(run) {
+        const sample = run.picture || run.sample;
+        const url = !sample ? "" : typeof sample === "string" && /^(\.|\/|https?:)/.test(sample) ? sample
+            : address(["runs", run.id, "samples", ...(typeof sample === "string" ? sample.split("/") : [sample.step, sample.file])]);
+        if (this.url === url) return;
+        this.url = url;
+        fill(this.picture, url ? element("img", { src: url, alt: "", loading: "lazy" }) : element("span", { text: (run.name || run.id).slice(0, 2) }));
+    }
+}
+
+/** The buttons for a run that does not train now. `here`: it is the Monitor's, which needs no way to it. */
+export function runActions(app, run, { here = false, changed = () => {} } = {}) {
+    const status = run.status;
+    const act = (text, help, work, about = {}) => button(text, (event) => doing(app, event.currentTarget, work, changed), { class: "db-small", title: help, ...about });
+    const command = (name, given = {}) => () => api.post(["runs", run.id, "commands"], { command: name, ...given });
+    const stopped = status === "stopped" || status === "failed";
+    return [
+        here ? null : button(T.watch, () => app.go("monitor", run.id), { class: "db-small" }),
+        status === "queued" ? act(T.cancel, T.cancelHelp, command("stop")) : null,
+        stopped ? act(T.resume, T.resumeHelp, async () => (await command("resume")(), app.go("monitor", run.id)), { class: "db-small db-primary" }) : null,
+        ["done", "stopped"].includes(status) ? continueButton(app, run, command) : null,
+        status === "damaged" ? null : act(T.duplicate, T.duplicateHelp, () => duplicate(app, run)),
+        ALIVE.includes(status) || run.step === 0 ? null : publishButton(app, run),
+        app.host?.restricted || app.host?.can_open === false ? null : act(T.open, T.openHelp, () => api.post(["runs", run.id, "open"])),
+        ALIVE.includes(status) || status === "queued" ? null
+            : sureButton(T.delete, T.deleteSure, () => doing(app, null, () => api.delete(["runs", run.id], 120_000), changed), { class: "db-small", title: T.deleteHelp }),
+    ];
+}
+
+async function doing(app, pressed, work, changed) {
+    if (pressed) pressed.disabled = true;
+    try {
+        await work();
+    } catch (error) {
+        app.fail(error);
+    } finally {
+        if (pressed) pressed.disabled = false;
+        changed();
+    }
+}
+
+async function duplicate(app, run) {
+    const found = await api.get(["runs", run.id, "config"]);
+    app.form.take(found.config || found);
+    app.go("train");
+    app.tell(T.duplicated);
+}
+
+/** "Continue" opens a small form: how many more steps. */
+function continueButton(app, run, command) {
+    const id = uniqueId("more");
+    const steps = element("input", { id, type: "text", inputmode: "numeric", class: "db-input db-short", value: String(MORE) });
+    const go = async () => {
+        const more = Math.round(Number(steps.value));
+        if (!(more > 0)) {
+            app.tell(T.moreThanZero);
+            steps.focus();
+            return;
+        }
+        await doing(app, null, async () => {
+            await command("continue", { max_train_steps: run.step + more })();
+            app.go("monitor", run.id);
+        }, () => {});
+    };
+    const box = element(
+        "form", { class: "db-row db-inline-form", hidden: true, on: { submit: (event) => (event.preventDefault(), go()) } },
+        element("label", { class: "db-label", for: id, text: T.moreSteps }), steps, element("button", { type: "submit", class: "db-button db-small db-primary", text: T.go }),
+    );
+    const open = button(T.continue, () => {
+        show(box, box.hidden);
+        open.setAttribute("aria-expanded", String(!box.hidden));
+        if (!box.hidden) steps.select();
+    }, { class: "db-small", title: T.continueHelp, "aria-expanded": "false" });
+    return [open, box];
+}
+
+/** "Publish" lists the run's models; each goes into the WebUI's folders and is selected, if wanted. */
+function publishButton(app, run) {
+    const list = element("ul", { class: "db-models", hidden: true });
+    const open = button(T.publish, async () => {
+        show(list, list.hidden);
+        open.setAttribute("aria-expanded", String(!list.hidden));
+        if (list.hidden) return;
+        fill(list, element("li", { class: "db-quiet", text: T.loading }));
+        try {
+            const { artifacts = [] } = await api.get(["runs", run.id, "artifacts"]);
+            fill(list, artifacts.length ? artifacts.slice().reverse().map((one) => artifactRow(app, run, one)) : element("li", { class: "db-quiet", text: T.noModels }));
+        } catch (error) {
+            fill(list, element("li", { class: "db-problem", text: `${error.message} ${error.remedy}` }));
+        }
+    }, { class: "db-small", title: T.publishHelp, "aria-expanded": "false" });
+    return [open, list];
+}
+
+function artifactRow(app, run, artifact) {
+    const publish = (select) => (event) => doing(app, event.currentTarget, async () => {
+        const made = await api.post(["runs", run.id, "publish"], { artifact: artifact.file, select }, 120_000);
+        app.tell(`${TEXTS.monitor.published} ${made.path || ""}`.trim());
+    }, () => {});
+    return element(
+        "li", { class: "db-model" }, element("b", { text: artifact.file }),
+        element("span", { class: "db-quiet" }, phrase(TEXTS.monitor.modelAbout, { step: number(artifact.step), size: size(artifact.size) })),
+        button(T.publishOnly, publish(false), { class: "db-small" }), button(T.publishAndSelect, publish(true), { class: "db-small db-primary" }),
+    );
+}

@@ -1,0 +1,68 @@
+// Arithmetic of the curves, without a screen.
+
+/**
+ * An exponential moving average that starts at the first value instead of at zero.
+ * @param {number[]} values
+ * @param {number} weight of the past: 0 changes nothing, 0.99 is very smooth
+ */
+export function smoothed(values, weight) {
+    if (weight <= 0) return values;
+    const result = new Array(values.length);
+    let mean = 0;
+    let share = 0; // how much of `mean` is made of values and not of its zero start
+    for (let i = 0; i < values.length; i += 1) {
+        if (Number.isFinite(values[i])) {
+            mean = weight * mean + (1 - weight) * values[i];
+            share = weight * share + (1 - weight);
+        }
+        result[i] = share ? mean / share : NaN;
+    }
+    return result;
+}
+
+/** The index of the first of the rising `xs` that is not below `x`. */
+export function lowerBound(xs, x) {
+    let low = 0;
+    let high = xs.length;
+    while (low < high) {
+        const middle = (low + high) >> 1;
+        if (xs[middle] < x) low = middle + 1;
+        else high = middle;
+    }
+    return low;
+}
+
+/** The index of the rising `xs` that is nearest to `x`; -1 where there is none. */
+export function nearest(xs, x) {
+    if (!xs.length) return -1;
+    const after = lowerBound(xs, x);
+    if (after === 0) return 0;
+    if (after === xs.length) return xs.length - 1;
+    return xs[after] - x < x - xs[after - 1] ? after : after - 1;
+}
+
+/** Round numbers from `low` to `high`, about `count` of them. */
+export function ticks(low, high, count) {
+    const rough = (high - low) / Math.max(1, count);
+    if (!(rough > 0) || !Number.isFinite(rough)) return [low];
+    const power = 10 ** Math.floor(Math.log10(rough));
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough * 0.999);
+    const found = [];
+    for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n += 1) found.push(Number((n * step).toPrecision(12)));
+    return found;
+}
+
+/** 1, 2 and 5 times the powers of ten, thinned to the powers alone where there are many. */
+export function logTicks(low, high) {
+    const found = [];
+    const first = Math.floor(Math.log10(low));
+    const last = Math.ceil(Math.log10(high));
+    const factors = last - first > 4 ? [1] : last - first > 2 ? [1, 3] : [1, 2, 5];
+    for (let power = first; power <= last; power += 1) {
+        for (const factor of factors) {
+            const tick = Number((factor * 10 ** power).toPrecision(6));
+            if (tick >= low && tick <= high) found.push(tick);
+        }
+    }
+    return found.length > 1 ? found : ticks(low, high, 4);
+}

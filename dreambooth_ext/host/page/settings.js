@@ -1,0 +1,174 @@
+// What the form holds, and how it becomes a run's configuration. Knows the schema and the host, but no element.
+
+import { memory } from "./dom.js";
+
+const PREVIEW_EVERY = 250; // steps between previews, where the user wants some and says no number
+const BLANK = {
+    word: "", source: "upload", set: "", folder: "", previews: true, publish: true, select: "", whileTraining: "", values: {},
+};
+
+export class Settings {
+    /** @param {object} schema of GET schema */
+    constructor(schema) {
+        this.schema = schema;
+        this.known = new Map(schema.groups.flatMap((group) => group.settings).map((one) => [one.name, one]));
+        this.host = { bases: [], current: "" };
+        this.uploaded = { folder: "", count: 0, captioned: false, names: [] }; // the pictures, as `Pictures` sees them
+        this.listeners = [];
+        this.state = { ...BLANK, ...memory.read("form", {}) };
+        this.state.values = this.#known(this.state.values);
+    }
+
+    #known(values) {
+        return Object.fromEntries(Object.entries(values || {}).filter(([name]) => this.known.has(name)));
+    }
+
+    /** Called with the name of what changed, after each change. */
+    onChange(listener) {
+        this.listeners.push(listener);
+    }
+
+    #changed(name) {
+        memory.write("form", this.state);
+        this.listeners.forEach((listener) => listener(name));
+    }
+
+    /** Changes one of the page's own answers: word, source, set, folder, previews, publish, select, whileTraining. */
+    answer(name, value) {
+        if (this.state[name] === value) return;
+        this.state[name] = value;
+        this.#changed(name);
+    }
+
+    /** A setting as the user gave it; undefined where it is left to the guide or the default. */
+    given(name) {
+        return this.state.values[name];
+    }
+
+    /** Gives a setting a value; undefined leaves it out again. */
+    give(name, value) {
+        if (value === undefined) delete this.state.values[name];
+        else this.state.values[name] = value;
+        this.#changed(name);
+    }
+
+    /** Settings from a preset, a file or an earlier run, instead of those that are there. */
+    replace(values, { keep = [] } = {}) {
+        const kept = keep.filter((name) => name in this.state.values).map((name) => [name, this.state.values[name]]);
+        this.state.values = { ...this.#known(values), ...Object.fromEntries(kept) };
+        for (const [name, value] of Object.entries(this.state.values)) {
+            if (this.isDefault(name, value)) delete this.state.values[name];
+        }
+        this.#changed("*");
+    }
+
+    /** Everything as in the beginning. */
+    clear() {
+        this.state = { ...BLANK, values: {} };
+        this.#changed("*");
+    }
+
+    isDefault(name, value) {
+        return JSON.stringify(value) === JSON.stringify(this.known.get(name)?.default) || value === null;
+    }
+
+    get method() {
+        return this.given("method") || this.known.get("method").default;
+    }
+
+    get subjectType() {
+        return this.given("subject_type") || this.host.options?.subject_type || this.known.get("subject_type").default;
+    }
+
+    get subject() {
+        return this.schema.subject_types.find((one) => one.name === this.subjectType) || this.schema.subject_types[0];
+    }
+
+    get word() {
+        return this.state.word.trim();
+    }
+
+    get folder() {
+        return this.state.source === "folder" ? this.state.folder.trim() : this.uploaded.folder;
+    }
+
+    uses(name) {
+        const about = this.known.get(name);
+        return Boolean(about) && about.methods.includes(this.method);
+    }
+
+    /** What is wrong with a word, in a few words; "" if it is a good one. */
+    wordProblem(word) {
+        const { rules, known_words: knownWords, known_message: message } = this.schema.identifier;
+        for (const rule of rules) if (!new RegExp(`^(?:${rule.pattern})$`, "s").test(word)) return rule.message;
+        return knownWords.includes(word.toLowerCase()) ? message : "";
+    }
+
+    /** The prompts that follow from word, type and captions; "" without a word. */
+    prompts() {
+        const { subject } = this;
+        const templates = this.uploaded.captioned ? subject.prompts_with_captions || subject.prompts : subject.prompts;
+        const filled = (text) => text.split("{word}").join(this.word);
+        const instance = this.word && this.method === "dreambooth" ? filled(templates.instance_prompt) : "";
+        return { instance, ofClass: templates.class_prompt };
+    }
+
+    testPrompts() {
+        if (this.method !== "dreambooth") return [];
+        const words = this.word ? [this.word] : this.identifiers();
+        return words.slice(0, 3).flatMap((word) => this.subject.test_prompts
+            .slice(0, words.length > 1 ? 2 : 4).map((prompt) => prompt.split("{word}").join(word)));
+    }
+
+    /** The subjects that the file names tell of, "sksper (1).jpg"; the server has the last word. */
+    identifiers() {
+        const stems = this.uploaded.names.map((name) => name.replace(/\.[^.]*$/, "").replace(/(\s*\(\d+\)|[\s_-]+\d+)$/, "").trim());
+        const camera = /^(dcim|dji|dsc|dscf|dscn|gopr|img|imgp|mvimg|p|pict|pxl|sam|vid)$/i;
+        return [...new Set(stems)].filter((word) => /[^\W\d_]/.test(word) && !camera.test(word.split(/[\W\d_]+/)[0]));
+    }
+
+    suggestedName() {
+        const ascii = this.word.replace(/[^A-Za-z0-9_-]+/g, "_").replace(/^[_-]+|[_-]+$/g, "");
+        if (ascii) return `${ascii}_${this.subjectType}`.slice(0, 60);
+        return this.state.source === "upload" ? `my_${this.method === "finetune" ? "finetune" : "subjects"}` : "";
+    }
+
+    /** What this page fills in, where the user left it out: values by the names of their settings. */
+    pageValues() {
+        const filled = {};
+        const fill = (name, value) => {
+            if (value && this.given(name) === undefined && this.uses(name)) filled[name] = value;
+        };
+        const prompts = this.prompts();
+        fill("name", this.suggestedName());
+        fill("instance_data_dir", this.given("concepts")?.length ? "" : this.folder);
+        fill("instance_prompt", this.given("concepts")?.length ? "" : prompts.instance);
+        if (this.given("with_prior_preservation") === true) fill("class_prompt", prompts.ofClass);
+        fill("validation_prompts", this.testPrompts().length ? this.testPrompts() : undefined);
+        const drawn = this.given("validation_prompts") || filled.validation_prompts;
+        if (this.state.previews && drawn?.length) fill("validation_steps", PREVIEW_EVERY);
+        return filled;
+    }
+
+    /** The configuration as POST check and POST runs take it. */
+    config() {
+        const given = Object.entries(this.state.values).filter(([name]) => this.uses(name));
+        return { method: this.method, subject_type: this.subjectType, ...Object.fromEntries(given), ...this.pageValues() };
+    }
+
+    /** What is to be kept in a file. */
+    saved() {
+        const config = this.config();
+        if (this.state.source === "upload") delete config.instance_data_dir;
+        return config;
+    }
+
+    /** What the user wants done with the run. */
+    wishes(options) {
+        return {
+            publish: this.state.publish,
+            select: this.state.publish ? this.state.select || options.select || "final" : "never",
+            while_training: this.state.whileTraining || options.while_training || "refuse",
+        };
+    }
+}

@@ -1,0 +1,14 @@
+// A run's state as people see it.
+
+import { say } from "./dom.js";
+import { TEXTS } from "./texts.js";
+
+/** The states in which a worker has the run. */
+export const ALIVE = ["preparing", "training", "saving"];
+
+/** Shows a run's state as a coloured word. */
+export function badge(node, status) {
+    say(node, TEXTS.statuses[status] || status);
+    node.dataset.status = status;
+    return node;
+}
