@@ -127,7 +127,7 @@ def _to_rate(value: Any) -> float | str:
 
 def _to_list(value: Any) -> list:
     if isinstance(value, str):
-        return [line.strip() for line in value.splitlines() if line.strip()]
+        return [line.strip() for line in _to_str(value).splitlines() if line.strip()]
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return [_to_str(item) for item in value if item.strip()]
     raise ValueError(f"{shown(value)} is not a list of texts.")

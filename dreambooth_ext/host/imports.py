@@ -1,27 +1,260 @@
-"""Other trainers' configurations as our settings: kohya's (TOML, or its GUI's JSON) and sd_dreambooth_extension's."""
+"""Other trainers' configurations as our settings: kohya's (TOML, or its GUI's JSON) and sd_dreambooth_extension's.
+
+Only what the text says is taken over; what it leaves out stays open for the guide. The text is a stranger's: its size
+and depth are limited, every value passes through the settings' own converters, and no file that it names is opened.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from .. import checks, pictures
+from ..config import SETTINGS, RunConfig
 from ..errors import UserError
+from ..parsing import convert
 
-LARGEST = 1024 * 1024  # letters
+LARGEST = 256 * 1024  # letters; the largest real ones have 10 000
+DEEPEST = 8  # a kohya data set has 4
+NO_COUNTERPART = "has no counterpart here."
+SAME = "is the default here, too."
+ACCEPTED = "Paste a file of kohya (TOML or JSON), a db_config.json of sd_dreambooth_extension, or a run's config.json."
 
 
 @dataclass
 class Imported:
-    """`settings` are ours, as values for `parse`; `ignored` names what was not taken over, and why."""
+    """`settings` are ours, as `parse` takes them; `ignored` names what was not taken over, and why."""
 
-    source: str  # "kohya sd-scripts", "kohya_ss", "sd_dreambooth_extension", "dreambooth_ext"
+    source: str
     settings: dict[str, Any] = field(default_factory=dict)
     ignored: list[dict[str, str]] = field(default_factory=list)  # {"name", "reason"}
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def ignore(self, name: str, reason: str) -> None:
+        self.ignored.append({"name": str(name)[:100], "reason": reason})
 
-def read(text: str) -> Imported:
-    """What a configuration's text says in our settings. Raises UserError("text") where nothing can be read."""
-    raise UserError("text", "importing is not there yet.", "Set the values by hand.")
+    def take(self, theirs: str, ours: str, value: Any) -> None:
+        """Take a value over if the setting can have it and it says something; else say why not."""
+        known = SETTINGS[ours]
+        try:
+            value = convert(known, value)
+        except (ValueError, TypeError) as error:
+            self.ignore(theirs, str(error))
+            return
+        if value is None:
+            return
+        config = RunConfig().replace(**{ours: value})
+        problem = next((problem for problem in checks.range_problems(config) if problem.field == ours), None)
+        if problem:
+            self.ignore(theirs, f"{problem.message} {problem.remedy}")
+        elif value == known.default:
+            if value:
+                self.ignore(theirs, SAME)
+        else:
+            self.settings[ours] = value
+
+
+@dataclass
+class Subject:
+    """One folder of pictures, of a subject or of its class."""
+
+    folder: str
+    prompt: str
+    repeats: int = 1
+    class_folder: str = ""
+    class_prompt: str = ""
+    class_pictures: int | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the text was given: what it may look at there."""
+
+    bases: tuple[Mapping[str, str], ...] = ()  # the checkpoints that the host lists, with "title" and "path"
+    may_look: bool = True  # into folders that the text names: which ones there are, and how many pictures
+
+    def folders(self, folder: str) -> list[str] | None:
+        """Names of the folders in `folder`, or None where nobody can tell."""
+        if not self.may_look:
+            return None
+        try:
+            return sorted(path.name for path in Path(folder).iterdir() if path.is_dir() and path.name[0] != ".")
+        except (OSError, ValueError):
+            return None
+
+    def exists(self, path: str) -> bool:
+        try:
+            return self.may_look and Path(path).is_absolute() and Path(path).exists()
+        except (OSError, ValueError):
+            return False
+
+    def pictures(self, folder: str) -> int | None:
+        """How many pictures are in `folder`, or None where nobody can tell."""
+        if not self.may_look or not folder:
+            return None
+        try:
+            return len(pictures.list_pictures(Path(folder)))
+        except (OSError, ValueError):
+            return None
+
+    def base(self, name: str) -> str:
+        """The path of a checkpoint of that name or title, if the host lists it; else the name."""
+        wanted = re.sub(r"\s*\[[0-9a-f]+\]$", "", name.strip())
+        if self.exists(wanted):
+            return wanted
+        file = re.split(r"[/\\]", wanted)[-1].casefold()
+        for base in self.bases:
+            if file in (Path(base["path"]).name.casefold(), Path(base["path"]).stem.casefold()):
+                return base["path"]
+        return wanted
+
+
+def read(text: str, bases: Iterable[Mapping[str, str]] = (), may_look: bool = True) -> Imported:
+    """What a configuration's text says, in our settings. Raises UserError("text") where nothing can be read.
+
+    `bases`: the checkpoints that the host lists. `may_look`: whether folders that the text names may be listed.
+    """
+    from . import import_extension, import_kohya, kohya_names  # they need this module's classes
+
+    values = _parsed(text)
+    place = Place(tuple(bases), may_look)
+    if isinstance(values, list) or "concepts_list" in values or "lifetime_revision" in values:
+        return import_extension.read(values, place)
+    if kohya_names.MARKS & {name for part in (values, *_tables(values)) for name in part}:
+        return import_kohya.read(values, place)
+    known = {name: value for name, value in values.items() if name in SETTINGS}
+    if not known:
+        raise UserError("text", "holds no settings of a trainer that is known here.", ACCEPTED)
+    found = Imported("dreambooth_ext")
+    for name, value in values.items():
+        if name in SETTINGS:
+            found.take(name, name, value)
+        else:
+            found.ignore(name, "is no setting of this version.")
+    found.ignored = [item for item in found.ignored if item["reason"] != SAME]  # a run's config.json says everything
+    return found
+
+
+def steps_of(subjects: list[Subject], epochs: int, batch: int, place: Place) -> int | None:
+    """Steps of so many epochs, where all pictures can be counted."""
+    counts = [place.pictures(subject.folder) for subject in subjects]
+    if not counts or not all(counts):
+        return None
+    return math.ceil(epochs * sum(count * s.repeats for count, s in zip(counts, subjects, strict=True)) / batch)
+
+
+def set_subjects(found: Imported, subjects: list[Subject], counts_epochs: bool) -> None:
+    """One subject into the single settings, several (or repeats that count) into concepts."""
+    if not subjects:
+        return
+    first = subjects[0]
+    if len(subjects) == 1 and (first.repeats == 1 or not counts_epochs):
+        given = {
+            "instance_data_dir": first.folder,
+            "instance_prompt": first.prompt,
+            "class_data_dir": first.class_folder,
+            "class_prompt": first.class_prompt,
+            "num_class_images": first.class_pictures,
+        }
+        for name, value in given.items():
+            if value:
+                found.take(name, name, value)
+        return
+    concepts = []
+    for subject in subjects:
+        concept = {"instance_data_dir": subject.folder, "instance_prompt": subject.prompt}
+        if subject.class_prompt:
+            concept |= {"class_data_dir": subject.class_folder, "class_prompt": subject.class_prompt}
+            concept["num_class_images"] = subject.class_pictures
+        concepts.append({key: value for key, value in concept.items() if value} | {"repeats": subject.repeats})
+    found.take("concepts", "concepts", concepts)
+
+
+def batch_of(values: Mapping[str, Any]) -> int:
+    """Pictures a step; both trainers name the settings as we do."""
+    factors = (number(values.get(name), 1) or 1 for name in ("train_batch_size", "gradient_accumulation_steps"))
+    return max(1, int(math.prod(factors)))
+
+
+def number(value: Any, default: float = 0.0) -> float:
+    """A number that may be written as text; `default` for anything else."""
+    try:
+        result = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return default
+    return result if abs(result) < 1e12 else default  # more is no number of anything here
+
+
+def text_of(value: Any) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def is_nothing(value: Any) -> bool:
+    """How forms and files write "not set"."""
+    return value in (None, "", False, 0, "0", "None", "none") or (isinstance(value, list | dict) and not value)
+
+
+def _parsed(text: str) -> Any:
+    """The text's JSON or TOML, an object or a list of objects."""
+    if len(text) > LARGEST:
+        raise UserError("text", f"has {len(text)} letters, more than any configuration.", ACCEPTED)
+    text = text.lstrip("\ufeff").strip()
+    if not text:
+        raise UserError("text", "is empty.", ACCEPTED)
+    values = _json(text) if re.match(r"\{|\[\s*[{\]]", text) else _toml(text)
+    if _depth(values) > DEEPEST:
+        raise UserError("text", "is nested more deeply than any configuration.", ACCEPTED)
+    if not isinstance(values, dict) and not (values and all(isinstance(item, dict) for item in values)):
+        raise UserError("text", "holds no settings.", ACCEPTED)
+    return values
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        remedy = "Correct it in an editor."
+        if "escape" in str(error):
+            remedy = "In JSON, write the folders of a Windows path with / or with \\\\ between them."
+        raise UserError("text", f"is no JSON ({error}).", remedy) from None
+
+
+def _toml(text: str) -> Any:
+    reader = _toml_reader()
+    try:
+        return reader.loads(text)
+    except (ValueError, RecursionError) as error:
+        remedy = "Correct it in an editor. A Windows path stands in single quotation marks: 'C:\\pictures'."
+        raise UserError("text", f"is neither JSON nor TOML ({error}).", remedy) from None
+
+
+def _toml_reader() -> ModuleType:
+    """Python's own from 3.11 on; before that the one that pip brings along, or the package that it is."""
+    for name in ("tomllib", "tomli", "pip._vendor.tomli"):
+        try:
+            return __import__(name, fromlist=["loads"])
+        except ImportError:
+            continue
+    remedy = "Save the configuration as JSON (kohya_ss does), or run the WebUI with Python 3.11 or newer."
+    raise UserError("text", "is TOML, which this Python cannot read.", remedy)
+
+
+def _depth(values: Any) -> int:
+    level, depth = [values], 0
+    while level and depth <= DEEPEST:
+        depth += 1
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [item for items in inner for item in items]
+    return depth
+
+
+def _tables(values: dict[str, Any]) -> list[dict[str, Any]]:
+    return [value for value in values.values() if isinstance(value, dict)]

@@ -1,0 +1,234 @@
+"""`db_config.json` and `concepts_list.json` of sd_dreambooth_extension (d8ahazard) as our settings."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from .imports import (
+    NO_COUNTERPART,
+    Imported,
+    Place,
+    Subject,
+    batch_of,
+    is_nothing,
+    number,
+    set_subjects,
+    steps_of,
+    text_of,
+)
+
+SOURCE = "sd_dreambooth_extension"
+
+# Theirs -> ours, where the value means the same
+DIRECT = {
+    "adamw_weight_decay": "weight_decay",
+    "weight_decay": "weight_decay",
+    "cache_latents": "cache_latents",
+    "center_crop": "center_crop",
+    "clip_skip": "clip_skip",
+    "gradient_accumulation_steps": "gradient_accumulation_steps",
+    "gradient_checkpointing": "gradient_checkpointing",
+    "hflip": "random_flip",
+    "learning_rate": "learning_rate",
+    "txt_learning_rate": "text_encoder_lr",
+    "max_token_length": "max_token_length",
+    "max_train_steps": "max_train_steps",
+    "mixed_precision": "mixed_precision",
+    "min_snr_gamma": "snr_gamma",
+    "offset_noise": "offset_noise",
+    "resolution": "resolution",
+    "seed": "seed",
+    "shuffle_tags": "shuffle_tags",
+    "train_batch_size": "train_batch_size",
+    "use_ema": "use_ema",
+}
+EMPTY_IS_OPEN = ("clip_skip", "max_train_steps", "min_snr_gamma", "txt_learning_rate", "seed", "resolution")
+OPTIMIZERS = {
+    "8bitadam": "adamw8bit",
+    "8bitadamw": "adamw8bit",
+    "paged8bitadamw": "paged_adamw8bit",
+    "torchadamw": "adamw",
+    "lion": "lion",
+    "prodigy": "prodigy",
+    "adafactor": "adafactor",
+}
+SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
+READ_APART = {
+    *("concepts_list", "num_train_epochs", "stop_text_encoder", "train_text_encoder", "use_lora", "model_name"),
+    *("optimizer", "use_8bit_adam", "lr_scheduler", "lr_warmup_steps", "lr_cycles", "lr_power", "half_model"),
+    *("save_safetensors", "save_embedding_every", "save_preview_every", "prior_loss_weight", "src", "attention"),
+}
+REASONS = {
+    "LoRA, which a later version trains": r"lora_.*|use_lora.*|save_lora.*",
+    "the other trainer's own folders and counters": r"model_dir|model_path|revision|.*_revision|epoch|snapshot|"
+    r"pretrained_model_name_or_path|shared_diffusers_path|use_shared_src|use_subdir|custom_model_name|graph_smoothing",
+}
+
+
+def read(values: Any, place: Place) -> Imported:
+    """`values`: the file's object, or a bare list of concepts."""
+    found = Imported(SOURCE)
+    if isinstance(values, list):
+        values = {"concepts_list": values}
+    values = {re.sub(r"^db_", "", str(name)): value for name, value in values.items()}
+    is_lora = values.get("use_lora") is True
+    for name, value in values.items():
+        if name in READ_APART or (is_nothing(value) and (name not in DIRECT or name in EMPTY_IS_OPEN)):
+            continue
+        if is_lora and name in ("learning_rate", "txt_learning_rate"):
+            found.ignore(name, "a LoRA's rate is too high for the whole model.")
+        elif name in DIRECT:
+            found.take(name, DIRECT[name], value)
+        else:
+            found.ignore(name, _reason(name))
+    if is_lora:
+        found.ignore("use_lora", "a later version trains LoRA: this is for the whole model.")
+    _model(values, found, place)
+    subjects = _subjects(values, found, place)
+    _length(values, found, subjects, place)
+    _optimizer(values, found)
+    return found
+
+
+def _reason(name: str) -> str:
+    for what, pattern in REASONS.items():
+        if re.fullmatch(pattern, name):
+            return f"belongs to {what}."
+    return NO_COUNTERPART
+
+
+def _model(values: dict[str, Any], found: Imported, place: Place) -> None:
+    if src := text_of(values.get("src")):
+        found.take("src", "base_model", place.base(src))
+    if name := re.sub(r"[^A-Za-z0-9_-]+", "_", text_of(values.get("model_name"))).strip("_-")[:60]:
+        found.take("model_name", "name", name)
+    if "half_model" in values:
+        found.take("half_model", "save_precision", "fp16" if values["half_model"] is True else "fp32")
+    if values.get("save_safetensors") is False:
+        found.take("save_safetensors", "save_format", "ckpt")
+    if not is_nothing(values.get("attention")) and values["attention"] != "default":
+        found.ignore("attention", "PyTorch's own attention is as fast, and is always there.")
+
+
+def _subjects(values: dict[str, Any], found: Imported, place: Place) -> list[Subject]:
+    given = values.get("concepts_list")
+    concepts = [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
+    subjects = []
+    for index, concept in enumerate(concepts):
+        folder = text_of(concept.get("instance_data_dir"))
+        if not folder:
+            found.ignore(f"concepts_list[{index}]", "names no folder of pictures.")
+            continue
+        subjects.append(_subject(concept, folder, place, found, f"concepts_list[{index}]"))
+    set_subjects(found, subjects, counts_epochs=number(values.get("num_train_epochs")) > 0)
+    if any("[filewords]" in text_of(concept.get("instance_prompt")) for concept in concepts):
+        found.take("instance_prompt", "use_captions", True)
+    weight = values.get("prior_loss_weight")
+    if not is_nothing(weight) and any(subject.class_prompt for subject in subjects):
+        found.take("prior_loss_weight", "prior_loss_weight", weight)
+    _previews(concepts, values, found)
+    return subjects
+
+
+def _subject(concept: dict[str, Any], folder: str, place: Place, found: Imported, where: str) -> Subject:
+    """One concept. Without class pictures its class prompt is left out, which would ask for them here."""
+    subject = Subject(folder, _instance_prompt(concept))
+    each, total = number(concept.get("num_class_images_per")), number(concept.get("num_class_images"))
+    prompt = text_of(concept.get("class_prompt")) or text_of(concept.get("class_token"))
+    if not prompt:
+        return subject
+    if each <= 0 and total <= 0:
+        found.ignore(f"{where}.class_prompt", "no class pictures were asked for.")
+        return subject
+    count = place.pictures(folder)
+    subject.class_prompt, subject.class_folder = prompt, text_of(concept.get("class_data_dir"))
+    if total > 0:
+        subject.class_pictures = int(total)
+    elif count:
+        subject.class_pictures = int(each * count)
+    else:
+        reason = "is for each picture, and the pictures cannot be counted here; 100 class pictures are used."
+        found.ignore(f"{where}.num_class_images_per", reason)
+    return subject
+
+
+def _instance_prompt(concept: dict[str, Any]) -> str:
+    """Their prompt with the instance token in it. Captions, [filewords], get the subject's words put before them by
+    the trainer where they do not say them."""
+    prompt, word = text_of(concept.get("instance_prompt")), text_of(concept.get("instance_token"))
+    general = text_of(concept.get("class_token"))
+    if not word or re.search(rf"\b{re.escape(word)}\b", prompt, re.IGNORECASE):
+        return prompt
+    if prompt in ("", "[filewords]"):
+        return word
+    if general and re.search(rf"\b{re.escape(general)}\b", prompt, re.IGNORECASE):
+        return re.sub(rf"\b{re.escape(general)}\b", lambda _: word, prompt, flags=re.IGNORECASE)
+    return f"{word}, {prompt}"
+
+
+def _previews(concepts: list[dict[str, Any]], values: dict[str, Any], found: Imported) -> None:
+    prompts = [text_of(c.get("save_sample_prompt")) for c in concepts if number(c.get("n_save_sample"), 1) > 0]
+    prompts = [prompt for prompt in [*prompts, text_of(values.get("sanity_prompt"))] if prompt and "[" not in prompt]
+    if not prompts:
+        return
+    found.take("save_sample_prompt", "validation_prompts", list(dict.fromkeys(prompts)))
+    first = next(c for c in [*concepts, {}] if not c or text_of(c.get("save_sample_prompt")))
+    if negative := text_of(first.get("save_sample_negative_prompt")):
+        found.take("save_sample_negative_prompt", "validation_negative_prompt", negative)
+    for theirs, ours in (("save_guidance_scale", "guidance_scale"), ("save_infer_steps", "inference_steps")):
+        if not is_nothing(first.get(theirs)):
+            found.take(theirs, f"validation_{ours}", first[theirs])
+    if number(values.get("sanity_seed"), -1) >= 0 and text_of(values.get("sanity_prompt")):
+        found.take("sanity_seed", "validation_seed", values["sanity_seed"])
+
+
+def _length(values: dict[str, Any], found: Imported, subjects: list[Subject], place: Place) -> None:
+    """Epochs, and what they count in shares and epochs where we count in steps."""
+    epochs = int(number(values.get("num_train_epochs")))
+    steps = int(number(values.get("max_train_steps"))) or None
+    batch = batch_of(values)
+    if epochs > 0 and not steps:
+        found.take("num_train_epochs", "num_train_epochs", epochs)
+        steps = steps_of(subjects, epochs, batch, place)
+    elif epochs:
+        found.ignore("num_train_epochs", "the number of steps is given, too.")
+    share = number(values.get("stop_text_encoder", values.get("train_text_encoder", 0)))
+    if share <= 0 and "stop_text_encoder" in values:
+        found.take("stop_text_encoder", "text_encoder_steps", 0)
+    elif share > 0 and steps:
+        found.take("stop_text_encoder", "text_encoder_steps", round(min(1.0, share) * steps))
+    elif share > 0:
+        found.ignore("stop_text_encoder", "is a share of all steps, which cannot be counted here.")
+    for theirs, ours in (("save_embedding_every", "checkpointing_steps"), ("save_preview_every", "validation_steps")):
+        every = number(values.get(theirs))
+        if every <= 0 or (ours == "validation_steps" and "validation_prompts" not in found.settings):
+            continue
+        if steps and epochs > 0:
+            found.take(theirs, ours, max(1, round(every * steps / epochs)))
+        else:
+            found.ignore(theirs, "counts in epochs, and the pictures cannot be counted here.")
+
+
+def _optimizer(values: dict[str, Any], found: Imported) -> None:
+    name = text_of(values.get("optimizer")) or ("8bit AdamW" if values.get("use_8bit_adam") is True else "")
+    if name:
+        ours = OPTIMIZERS.get(re.sub(r"[^a-z0-9]", "", name.lower()))
+        if ours:
+            found.take("optimizer", "optimizer", ours)
+        else:
+            found.ignore("optimizer", f"'{name[:50]}' is not there; the guide's choice is used.")
+    schedule = text_of(values.get("lr_scheduler"))
+    if schedule in SCHEDULERS:
+        found.take("lr_scheduler", "lr_scheduler", schedule)
+    elif schedule:
+        found.ignore("lr_scheduler", f"'{schedule[:50]}' is not there; the rate stays constant.")
+    warmup = number(values.get("lr_warmup_steps"))
+    if warmup > 0 and found.settings.get("lr_scheduler", "constant") != "constant":
+        found.take("lr_warmup_steps", "lr_warmup_steps", int(warmup))
+    for theirs, ours, needed in (
+        ("lr_cycles", "lr_num_cycles", "cosine_with_restarts"),
+        ("lr_power", "lr_power", "polynomial"),
+    ):
+        if schedule == needed and not is_nothing(values.get(theirs)):
+            found.take(theirs, ours, values[theirs])
