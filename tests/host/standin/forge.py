@@ -1,0 +1,78 @@
+"""What makes the stand-in one of Forge's kind: models load when a picture is drawn, by a memory manager of its own."""
+
+import sys
+import types
+
+from modules import devices, script_callbacks, sd_hijack, sd_models, shared
+
+
+def manager():
+    """Models that were sent away come back when they draw."""
+    module = types.ModuleType("manager")
+    module.unload_all_models = lambda: sd_models.model_data.sd_model and sd_models.model_data.sd_model.to(devices.cpu)
+    module.soft_empty_cache = lambda force=False: None
+    return module
+
+
+def become_classic():
+    sys.modules["ldm_patched.modules.model_management"] = manager()
+    reload = sd_models.reload_model_weights
+
+    def reload_model_weights(sd_model=None, info=None, forced_reload=False):
+        """Told by the file's name alone whether there is something to do."""
+        model, info = sd_models.model_data.sd_model, info or sd_models.select_checkpoint()
+        if model is None or getattr(model, "filename", None) != info.filename:
+            model = reload(info=info, forced_reload=True)
+            model.filename = info.filename
+        model.to(devices.device)
+        return model
+
+    sd_models.reload_model_weights = reload_model_weights
+    sd_models.send_model_to_cpu = sd_models.send_model_to_device = sd_models.send_model_to_trash = lambda m: None
+
+
+def become_forge():
+    sys.modules["backend.memory_management"] = manager()
+    data = types.SimpleNamespace(sd_model=object(), forge_loading_parameters={}, forge_hash="")
+    data.get_sd_model, data.set_sd_model = lambda: data.sd_model, lambda v: setattr(data, "sd_model", v)
+    data.sd_model = types.SimpleNamespace(to=lambda device: None)  # a placeholder, as there
+    sd_models.model_data = data
+
+    def refresh_model_loading_parameters():
+        data.forge_loading_parameters = {"checkpoint_info": sd_models.select_checkpoint()}
+
+    def checkpoint_change(ckpt_name, save=True, refresh=True):
+        new = sd_models.get_closet_checkpoint_match(ckpt_name)
+        if new == sd_models.get_closet_checkpoint_match(shared.opts.data.get("sd_model_checkpoint")):
+            return False
+        shared.opts.set("sd_model_checkpoint", ckpt_name)
+        if save:
+            shared.opts.save(shared.config_filename)
+        if refresh:
+            refresh_model_loading_parameters()
+        return True
+
+    def forge_model_reload():
+        if not data.forge_loading_parameters:
+            refresh_model_loading_parameters()
+        info = data.forge_loading_parameters["checkpoint_info"]
+        if data.forge_hash != str(info.filename):
+            data.sd_model = sd_models.Model(info)
+            data.forge_hash = str(info.filename)
+            script_callbacks.model_loaded_callback(data.sd_model)
+        data.sd_model.to(devices.device)
+        return data.sd_model
+
+    entry = types.ModuleType("modules_forge.main_entry")
+    entry.checkpoint_change, entry.refresh_model_loading_parameters = (
+        checkpoint_change,
+        refresh_model_loading_parameters,
+    )
+    sys.modules["modules_forge"] = types.ModuleType("modules_forge")
+    sys.modules["modules_forge"].main_entry = sys.modules["modules_forge.main_entry"] = entry
+    sd_models.forge_model_reload = forge_model_reload
+    sd_models.reload_model_weights = lambda sd_model=None, info=None, forced_reload=False: None
+    sd_models.load_model = lambda checkpoint_info=None, already_loaded_state_dict=None: None
+    for name in ("send_model_to_cpu", "send_model_to_device", "send_model_to_trash"):
+        setattr(sd_models, name, lambda m: None)
+    del sd_hijack.model_hijack.embedding_db

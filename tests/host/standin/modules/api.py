@@ -1,0 +1,79 @@
+"""The WebUI's own API, as far as the tests use it."""
+
+import base64
+import io
+from secrets import compare_digest
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from modules import processing, scripts, sd_models, shared
+
+
+class Api:
+    def __init__(self, app, queue_lock):
+        self.app, self.queue_lock = app, queue_lock
+        pairs = [pair.split(":") for pair in (shared.cmd_opts.api_auth or "").split(",") if pair]
+        self.credentials = dict(pairs)
+        app.add_exception_handler(HTTPException, answer)
+        app.add_exception_handler(Exception, answer)
+        for path, endpoint, method in (
+            ("txt2img", self.draw, "POST"),
+            ("img2img", self.draw, "POST"),
+            ("options", self.get_options, "GET"),
+            ("options", self.set_options, "POST"),
+            ("sd-models", self.models, "GET"),
+            ("refresh-checkpoints", self.refresh, "POST"),
+        ):
+            guard = {"dependencies": [Depends(self.auth)]} if self.credentials else {}
+            app.add_api_route(f"/sdapi/v1/{path}", endpoint, methods=[method], **guard)
+
+    def auth(self, credentials: HTTPBasicCredentials = Depends(HTTPBasic())):
+        if not compare_digest(credentials.password, self.credentials.get(credentials.username, "")):
+            raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
+
+    def draw(self, settings: dict):
+        known = {"prompt", "negative_prompt", "seed", "steps", "width", "height"}
+        with self.queue_lock:
+            shared.state.begin(job="api")
+            p = processing.StableDiffusionProcessingTxt2Img(
+                sd_model=shared.sd_model, **{key: value for key, value in settings.items() if key in known}
+            )
+            p.scripts = scripts.scripts_txt2img
+            try:
+                processed = processing.process_images(p)
+            finally:
+                shared.state.end()
+        return {
+            "images": [encoded(image) for image in processed.images],
+            "parameters": settings,
+            "info": processed.js(),
+        }
+
+    def get_options(self):
+        return shared.opts.data
+
+    def set_options(self, settings: dict):
+        for key, value in settings.items():
+            shared.opts.set(key, value, is_api=True)
+        shared.opts.save(shared.config_filename)
+
+    def models(self):
+        infos = list(sd_models.checkpoints_list.values())
+        return [{"title": info.title, "filename": info.filename, "hash": info.shorthash} for info in infos]
+
+    def refresh(self):
+        with self.queue_lock:
+            shared.refresh_checkpoints()
+
+
+def encoded(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def answer(_request: Request, error: Exception):
+    status = vars(error).get("status_code", 500)
+    told = {"error": type(error).__name__, "detail": vars(error).get("detail", ""), "body": "", "errors": str(error)}
+    return JSONResponse(told, status, headers=vars(error).get("headers"))

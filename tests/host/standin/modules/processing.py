@@ -1,0 +1,67 @@
+import hashlib
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from modules import devices, sd_models, shared
+from PIL import Image
+
+
+@dataclass(repr=False)
+class StableDiffusionProcessing:
+    sd_model: Any = None
+    prompt: str = ""
+    negative_prompt: str = ""
+    seed: int = -1
+    steps: int = 20
+    width: int = 64
+    height: int = 64
+    override_settings: dict = field(default_factory=dict)
+
+    cached_uc = [None, None]
+    cached_c = [None, None]
+    scripts = None
+    script_args = ()
+    firstpass_image = None
+
+    def close(self):
+        pass
+
+
+class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
+    cached_hr_uc = [None, None]
+    cached_hr_c = [None, None]
+
+
+class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
+    pass
+
+
+class Processed:
+    def __init__(self, p: StableDiffusionProcessing, images_list, seed=-1, info="", subseed=None, comments=""):
+        self.images, self.prompt, self.seed = images_list, p.prompt, seed
+        self.info, self.comments, self.infotexts = info, comments, [info]
+
+    def js(self):
+        return json.dumps({"prompt": self.prompt, "seed": self.seed, "infotexts": self.infotexts})
+
+
+def process_images(p: StableDiffusionProcessing) -> Processed:
+    if p.scripts is not None:
+        p.scripts.before_process(p)
+    if shared.cmd_opts.like == "forge":
+        model = sd_models.forge_model_reload()
+    else:
+        model = sd_models.reload_model_weights()
+    if model.device != devices.device:
+        raise RuntimeError("Expected all tensors to be on the same device")
+    end = time.monotonic() + shared.cmd_opts.seconds
+    while time.monotonic() < end and not shared.state.interrupted:
+        time.sleep(0.02)
+    shade = hashlib.sha256(f"{p.prompt}{p.seed}".encode()).digest()[0]
+    image = Image.new("RGB", (p.width, p.height), model.colour)
+    image.paste((shade, shade, shade), (0, 0, p.width // 8, p.height // 8))
+    info = model.sd_checkpoint_info
+    text = f"{p.prompt}\nSteps: {p.steps}, Seed: {p.seed}, Size: {p.width}x{p.height}, Model hash: {model.sd_model_hash}, Model: {info.name_for_extra}"
+    return Processed(p, [image], seed=p.seed, info=text)
