@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +34,15 @@ def service() -> Service:
     from .service import Service
     from .webui import WebUI
 
-    return Service(WebUI())
+    made = Service(WebUI())
+    atexit.register(made.close)  # does not run on Ctrl-C or "Apply and restart", which end the process at once
+    return made
 
 
 def app_started(_demo: Any, app: Any) -> None:
     """Also after "Reload UI", then with another app, and with `--nowebui`, then without a page."""
     from . import api
 
-    api.mount(app, service())
+    running = service()
+    api.mount(app, running)
+    running.start()

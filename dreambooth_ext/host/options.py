@@ -26,7 +26,7 @@ OPTIONS = (
         "runs_folder",
         "",
         "Runs folder",
-        "where trainings are kept, with their checkpoints; empty: dreambooth/runs in the data folder",
+        "where trainings are kept, with their checkpoints; empty: dreambooth/runs in the data folder (after a restart)",
     ),
     Option(
         "while_training",

@@ -1,4 +1,4 @@
-"""The Pythons with gradio that the stand-in runs in: made once for each lock and version of Python, kept in outputs/."""
+"""The Pythons with gradio that the stand-in runs in: made once for each lock and Python, kept in outputs/."""
 
 from __future__ import annotations
 

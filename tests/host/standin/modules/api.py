@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from modules import processing, scripts, sd_models, shared
 
+GIVEN = Depends(HTTPBasic())
+
 
 class Api:
     def __init__(self, app, queue_lock):
@@ -28,7 +30,7 @@ class Api:
             guard = {"dependencies": [Depends(self.auth)]} if self.credentials else {}
             app.add_api_route(f"/sdapi/v1/{path}", endpoint, methods=[method], **guard)
 
-    def auth(self, credentials: HTTPBasicCredentials = Depends(HTTPBasic())):
+    def auth(self, credentials: HTTPBasicCredentials = GIVEN):
         if not compare_digest(credentials.password, self.credentials.get(credentials.username, "")):
             raise HTTPException(401, "Incorrect username or password", {"WWW-Authenticate": "Basic"})
 

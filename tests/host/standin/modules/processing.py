@@ -2,7 +2,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from modules import devices, sd_models, shared
 from PIL import Image
@@ -19,8 +19,8 @@ class StableDiffusionProcessing:
     height: int = 64
     override_settings: dict = field(default_factory=dict)
 
-    cached_uc = [None, None]
-    cached_c = [None, None]
+    cached_uc: ClassVar = [None, None]
+    cached_c: ClassVar = [None, None]
     scripts = None
     script_args = ()
     firstpass_image = None
@@ -30,8 +30,8 @@ class StableDiffusionProcessing:
 
 
 class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
-    cached_hr_uc = [None, None]
-    cached_hr_c = [None, None]
+    cached_hr_uc: ClassVar = [None, None]
+    cached_hr_c: ClassVar = [None, None]
 
 
 class StableDiffusionProcessingImg2Img(StableDiffusionProcessing):
@@ -50,10 +50,8 @@ class Processed:
 def process_images(p: StableDiffusionProcessing) -> Processed:
     if p.scripts is not None:
         p.scripts.before_process(p)
-    if shared.cmd_opts.like == "forge":
-        model = sd_models.forge_model_reload()
-    else:
-        model = sd_models.reload_model_weights()
+    forge = shared.cmd_opts.like == "forge"
+    model = sd_models.forge_model_reload() if forge else sd_models.reload_model_weights()
     if model.device != devices.device:
         raise RuntimeError("Expected all tensors to be on the same device")
     end = time.monotonic() + shared.cmd_opts.seconds
@@ -62,6 +60,6 @@ def process_images(p: StableDiffusionProcessing) -> Processed:
     shade = hashlib.sha256(f"{p.prompt}{p.seed}".encode()).digest()[0]
     image = Image.new("RGB", (p.width, p.height), model.colour)
     image.paste((shade, shade, shade), (0, 0, p.width // 8, p.height // 8))
-    info = model.sd_checkpoint_info
-    text = f"{p.prompt}\nSteps: {p.steps}, Seed: {p.seed}, Size: {p.width}x{p.height}, Model hash: {model.sd_model_hash}, Model: {info.name_for_extra}"
-    return Processed(p, [image], seed=p.seed, info=text)
+    name, size = model.sd_checkpoint_info.name_for_extra, f"{p.width}x{p.height}"
+    settings = f"Steps: {p.steps}, Seed: {p.seed}, Size: {size}, Model hash: {model.sd_model_hash}, Model: {name}"
+    return Processed(p, [image], seed=p.seed, info=f"{p.prompt}\n{settings}")

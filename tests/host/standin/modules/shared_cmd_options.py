@@ -3,12 +3,16 @@ import os
 
 from modules.paths_internal import data_path, models_path
 
+FLAGS = """share listen api nowebui hide-ui-dir-config freeze-settings enable-insecure-extension-access
+no-gradio-queue skip-install skip-load-model-at-start no-hashing ui-debug-mode no-half"""
+TEXTS = "gradio-auth gradio-auth-path api-auth subpath server-name ngrok theme ckpt-dir vae-dir"
+
 
 def _options():
     parser = argparse.ArgumentParser(prog="standin")
-    for name in ["share", "listen", "api", "nowebui", "hide-ui-dir-config", "freeze-settings", "enable-insecure-extension-access", "no-gradio-queue", "skip-install", "skip-load-model-at-start", "no-hashing", "ui-debug-mode", "no-half"]:
+    for name in FLAGS.split():
         parser.add_argument(f"--{name}", action="store_true")
-    for name in ["gradio-auth", "gradio-auth-path", "api-auth", "subpath", "server-name", "ngrok", "theme", "ckpt-dir", "vae-dir"]:
+    for name in TEXTS.split():
         parser.add_argument(f"--{name}")
     parser.add_argument("--port", type=int)
     parser.add_argument("--data-dir", default=data_path)

@@ -129,7 +129,7 @@ def create_settings():
         text = gr.Textbox(elem_id="settings_json", value=shared.opts.dumpjson, visible=False)
 
     def run_settings(*values):
-        changed = [key for key, value in zip(keys, values) if shared.opts.set(key, value)]
+        changed = [key for key, value in zip(keys, values, strict=True) if shared.opts.set(key, value)]
         shared.opts.save(shared.config_filename)
         return shared.opts.dumpjson(), f"{len(changed)} settings changed: {', '.join(changed)}."
 
