@@ -168,6 +168,25 @@ def create(runs_dir: Path, config: RunConfig) -> Run:
     return run
 
 
+def absolute(config: RunConfig) -> RunConfig:
+    """The config with paths that mean the same from anywhere: a run may be resumed from another folder."""
+
+    def fixed(path: str | None) -> str | None:
+        return os.path.abspath(os.path.expanduser(path)) if path else path
+
+    base = fixed(config.base_model) if Path(config.base_model).expanduser().exists() else config.base_model
+    concepts = [
+        {key: fixed(value) if key.endswith("_dir") else value for key, value in concept.items()}
+        for concept in config.concepts
+    ]
+    return config.replace(
+        base_model=base,
+        instance_data_dir=fixed(config.instance_data_dir),
+        class_data_dir=fixed(config.class_data_dir),
+        concepts=concepts,
+    )
+
+
 def list_runs(runs_dir: Path) -> list[Run]:
     """All runs, newest first."""
     if not runs_dir.is_dir():

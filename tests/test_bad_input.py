@@ -385,7 +385,7 @@ def test_home_folder(tmp_path, monkeypatch):
     values = good(tmp_path) | {"instance_data_dir": "~/mine", "base_model": "~/base.safetensors"}
     assert found_in(tmp_path, values) == []
     assert arguments("--output-dir", "~/models").output_dir == tmp_path / "models"
-    config = train.absolute(parse(values)[0])
+    config = runs.absolute(parse(values)[0])
     assert config.instance_data_dir == str(tmp_path / "mine") and config.base_model == str(
         tmp_path / "base.safetensors"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -61,28 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     settings.print_warnings([*guide.warnings(config, count), *pictures.warnings(config, entries)])
     environment = Environment()
     environment.ensure()
-    run = runs.create(arguments.runs_dir, absolute(config))
+    run = runs.create(arguments.runs_dir, runs.absolute(config))
     print(f"run {run.id} in {run.path}", file=sys.stderr)
     code = Follower(run, environment, target).train()
     if code == BAD_INPUT and run.state()["step"] == 0:
         run.delete()  # refused before it trained: there is nothing in it to go on with
     return code
-
-
-def absolute(config):
-    """The config with paths that mean the same from anywhere: a run may be resumed from another folder."""
-
-    def fixed(path: str | None) -> str | None:
-        return os.path.abspath(os.path.expanduser(path)) if path else path
-
-    base = fixed(config.base_model) if Path(config.base_model).expanduser().exists() else config.base_model
-    concepts = [
-        {key: fixed(value) if key.endswith("_dir") else value for key, value in concept.items()}
-        for concept in config.concepts
-    ]
-    return config.replace(
-        base_model=base,
-        instance_data_dir=fixed(config.instance_data_dir),
-        class_data_dir=fixed(config.class_data_dir),
-        concepts=concepts,
-    )

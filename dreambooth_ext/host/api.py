@@ -1,0 +1,412 @@
+"""The routes under /dreambooth/v1: HTTP on one side, `Service` on the other. docs/api.md tells how to use them.
+
+Made with Starlette alone (0.26 to current), which every host has. Each path is one ASGI endpoint, so that the host's
+own error pages, body limits and middleware for FastAPI routes play no part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from .. import files, pictures
+from ..errors import Problem, UserError
+from . import decoding, uploads
+from .guard import Caller, admit
+from .refusal import Refusal
+from .service import Problems, Service
+
+PREFIX = "/dreambooth/v1"
+NAME = "dreambooth_ext"  # of all our routes in the host's app
+PAGE = Path(__file__).with_name("page")
+PAGE_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+LARGEST_JSON = 2**20  # bytes
+POLITE = 8  # times the limit of a body that is read and thrown away, so that its sender hears the answer
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as a handler sees it."""
+
+    service: Service
+    caller: Caller
+    path: Mapping[str, str]  # the parts of the path that have names
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    values: dict[str, Any]  # the body's JSON object
+    data: bytes  # the body of an upload
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A text from the body. Raises UserError where it is none."""
+        value = self.values.get(name, default)
+        if not isinstance(value, str):
+            raise UserError(name, "is missing." if value is None else "is not a text.", f'Send {{"{name}": "..."}}.')
+        return value
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.values.get(name, default)
+        if not isinstance(value, bool):
+            raise UserError(name, "is neither true nor false.", "Send true or false.")
+        return value
+
+    def object(self, name: str) -> dict[str, Any]:
+        value = self.values.get(name)
+        if not isinstance(value, dict):
+            raise UserError(name, "is missing." if value is None else "is no object.", f'Send {{"{name}": {{...}}}}.')
+        return value
+
+    def count(self, name: str) -> int | None:
+        """A whole number that is not negative, from the body; None where it is left out."""
+        value = self.values.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            raise UserError(name, "is not a whole number.", "Send a number, or leave it out.")
+        return value
+
+    def number(self, name: str, default: int | None = None) -> int | None:
+        """The same from the query."""
+        text = self.query.get(name, "")
+        if not text:
+            return default
+        if not re.fullmatch(r"[0-9]{1,15}", text):
+            raise UserError(name, f"{text[:40]!r} is not a whole number.", f"Use {name}=0 or more, or leave it out.")
+        return int(text)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What one method of one path does: `run` answers with JSON's values or a Response. `body`: what it reads."""
+
+    run: Callable[[Call], Any]
+    status: int = 200
+    body: str = ""  # "json", "file"
+
+
+Methods = Mapping[str, Action]
+
+
+# --- handlers that need more than a line
+
+
+def create_run(call: Call) -> dict[str, Any]:
+    names = ("publish", "select", "while_training")
+    run = call.service.create(call.object("config"), **{name: call.values.get(name) for name in names})
+    return {"id": run.id}
+
+
+def command_run(call: Call) -> dict[str, Any]:
+    names = ("publish", "select", "while_training")
+    wanted = {name: call.values[name] for name in names if call.values.get(name) is not None}
+    call.service.command(call.path["id"], call.text("command"), call.count("max_train_steps"), wanted)
+    return {}
+
+
+def publish(call: Call) -> dict[str, Any]:
+    return call.service.publish(call.path["id"], call.text("artifact"), call.flag("select"))
+
+
+def about_host(call: Call) -> dict[str, Any]:
+    return {**call.service.about_host(), "can_open": can_open(call)}
+
+
+def can_open(call: Call) -> bool:
+    return call.caller.is_local and not call.service.host.restricted()
+
+
+def open_run(call: Call) -> dict[str, Any]:
+    if not can_open(call):
+        why = call.service.host.restricted()
+        raise Refusal(403, f"folders are only opened on the machine itself. {why}".strip(), "Go to that machine.")
+    call.service.open_folder(call.path["id"])
+    return {}
+
+
+def reorder(call: Call) -> dict[str, Any]:
+    order = call.values.get("order")
+    if not isinstance(order, list) or not all(isinstance(id, str) for id in order):
+        raise UserError("order", "is not a list of runs' ids.", 'Send {"order": ["...", "..."]}.')
+    return call.service.reorder(order)
+
+
+def mend(call: Call) -> dict[str, Any]:
+    call.service.mend(call.text("action"))
+    return call.service.mending.status()
+
+
+def save_preset(call: Call) -> dict[str, Any]:
+    return call.service.save_preset(call.text("name"), call.object("settings"), call.text("description", ""))
+
+
+def list_pictures(call: Call) -> dict[str, Any]:
+    return call.service.list_pictures(call.query.get("set"), call.query.get("folder"), call.number("start", 0) or 0)
+
+
+def check_kind(file: str, kind: str) -> None:
+    """Raises a Refusal (415) for a body that is neither a picture nor, by its name, a caption."""
+    if file.lower().endswith(".txt"):
+        if kind != "text/plain":
+            raise Refusal(415, "a caption is sent as text/plain.", "Set the Content-Type.", "Content-Type")
+    elif kind not in uploads.TYPES:
+        remedy = f"Send one of {pictures.FORMATS}, and say which; save others (HEIC, GIF) as one of these."
+        raise Refusal(415, f"{kind[:60]!r} is no kind of picture for training.", remedy, "Content-Type")
+    else:
+        uploads.check_suffix(file)
+
+
+def put_picture(call: Call) -> Response:
+    name, file = call.path["set"], call.path["name"]
+    if file.lower().endswith(".txt"):
+        return to_json(call.service.sets.put_caption(name, file, call.data))
+    kept = call.service.sets.put(name, file, call.data)
+    return to_json(kept, 201 if kept["new"] else 200)
+
+
+def show_picture(call: Call) -> Response:
+    size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
+    path = call.service.picture(call.path["set"], call.path["name"], call.query.get("folder"))
+    return picture(call, path, "image/jpeg", lambda: decoding.draw(path, size), size)
+
+
+def show_sample(call: Call) -> Response:
+    path, kind = call.service.sample(call.path["id"], call.path["step"], call.path["file"])
+    size = call.number("size")
+    if size:
+        size = uploads.fitting(size)
+        return picture(call, path, "image/jpeg", lambda: decoding.draw(path, size), size)
+    return picture(call, path, kind, path.read_bytes)
+
+
+def show_page(call: Call) -> Response:
+    file = call.path["file"]
+    kind = PAGE_TYPES.get(Path(file).suffix)
+    path = PAGE / file
+    if not kind or not re.fullmatch(r"[a-z][a-z0-9_-]*\.[a-z]+", file) or not path.is_file():
+        raise Refusal(404, f"there is no page {file[:80]!r}.")
+    content = path.read_bytes()
+    return tagged(call.headers, hashlib.sha256(content).hexdigest()[:16], lambda: content, kind)
+
+
+def table(s: Service) -> dict[str, Methods]:
+    """Every path below PREFIX, and what its methods do."""
+
+    def show(run: Callable[..., Any], *names: str) -> Action:
+        return Action(lambda call: run(*(call.path[name] for name in names)))
+
+    def change(run: Callable[..., Any], *names: str) -> Action:
+        return Action(lambda call: run(*(call.path[name] for name in names)) or {})
+
+    return {
+        "/version": {"GET": show(s.version)},
+        "/host": {"GET": Action(about_host)},
+        "/state": {"GET": show(s.state)},
+        "/schema": {"GET": show(s.schema)},
+        "/environment": {"GET": show(s.mending.status), "POST": Action(mend, 202, "json")},
+        "/presets": {"GET": show(s.list_presets), "POST": Action(save_preset, 201, "json")},
+        "/presets/{name}": {"GET": show(s.show_preset, "name"), "DELETE": change(s.delete_preset, "name")},
+        "/import": {"POST": Action(lambda call: s.read_import(call.text("text")), body="json")},
+        "/check": {"POST": Action(lambda call: s.check(call.object("config"), call.flag("deep")), body="json")},
+        "/runs": {"GET": show(s.runs), "POST": Action(create_run, 201, "json")},
+        "/runs/{id}": {"GET": show(s.run, "id"), "DELETE": change(s.delete, "id")},
+        "/runs/{id}/config": {"GET": show(s.config, "id")},
+        "/runs/{id}/events": {"GET": Action(lambda call: s.events(call.path["id"], call.number("after") or 0))},
+        "/runs/{id}/log": {"GET": Action(lambda call: s.log(call.path["id"], call.number("after")))},
+        "/runs/{id}/samples/{step}/{file}": {"GET": Action(show_sample)},
+        "/runs/{id}/artifacts": {"GET": show(s.artifacts, "id")},
+        "/runs/{id}/commands": {"POST": Action(command_run, 202, "json")},
+        "/runs/{id}/publish": {"POST": Action(publish, body="json")},
+        "/runs/{id}/open": {"POST": Action(open_run, body="json")},
+        "/queue": {"GET": show(s.queue), "POST": Action(reorder, body="json")},
+        "/pictures": {"GET": Action(list_pictures)},
+        "/pictures/{set}": {"DELETE": Action(lambda call: s.delete_pictures(call.path["set"]) or {})},
+        "/pictures/{set}/{name:path}": {
+            "GET": Action(show_picture),
+            "PUT": Action(put_picture, body="file"),
+            "DELETE": change(s.delete_pictures, "set", "name"),
+        },
+        "/page/{file}": {"GET": Action(show_page)},
+        "/{rest:path}": {},
+    }
+
+
+# --- HTTP
+
+
+def routes(service: Service) -> list[Route]:
+    """For any Starlette or FastAPI app."""
+    return [
+        Route(PREFIX + path, Endpoint(service, methods), name=NAME, include_in_schema=False)
+        for path, methods in table(service).items()
+    ]
+
+
+def mount(app: Any, service: Service) -> None:
+    """Put the routes into an app, before all others and in the place of older ones of ours."""
+    known = app.router.routes
+    known[:] = [*routes(service), *(route for route in known if getattr(route, "name", None) != NAME)]
+
+
+class Endpoint:
+    """One path as an ASGI program: guard, body, handler in a thread, answer."""
+
+    def __init__(self, service: Service, methods: Methods):
+        self.service, self.methods = service, methods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self.answer(request)
+        except ClientDisconnect:
+            return
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        await response(scope, receive, send)
+
+    async def answer(self, request: Request) -> Response:
+        try:
+            is_page = request.path_params.keys() == {"file"}  # our own modules hold no secret, and load before a login
+            caller = Caller(False) if is_page else await admit(request.scope, self.service.host)
+            action = self._action(request.method)
+            call = await self._call(request, caller, action)
+            result = await run_in_threadpool(action.run, call)
+            return result if isinstance(result, Response) else to_json(result, action.status)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            return refused(error)
+
+    def _action(self, method: str) -> Action:
+        """Raises a Refusal (404, 405)."""
+        action = self.methods.get("GET" if method == "HEAD" else method)
+        if action:
+            return action
+        if not self.methods:
+            raise Refusal(404, "there is nothing at this address.", "docs/api.md lists the routes.")
+        refusal = Refusal(405, f"{method[:20]} does nothing here.", f"Use {' or '.join(self.methods)}.")
+        refusal.headers = {"Allow": ", ".join(self.methods)}
+        raise refusal
+
+    async def _call(self, request: Request, caller: Caller, action: Action) -> Call:
+        values: dict[str, Any] = {}
+        data = b""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if action.body == "json":
+            if kind != "application/json":
+                raise Refusal(415, "the body must be JSON.", "Send it with Content-Type: application/json.")
+            values = from_json(await read_body(request, LARGEST_JSON))
+        elif action.body == "file":
+            check_kind(request.path_params["name"], kind)
+            data = await read_body(request, uploads.LARGEST)
+        path, query = request.path_params, dict(request.query_params)
+        return Call(self.service, caller, path, query, request.headers, values, data)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Raises a Refusal (413), as a rule after the body has gone by: senders listen when they have said everything."""
+    body, size = bytearray(), 0
+    announced = request.headers.get("content-length", "")
+    is_huge = announced.isdigit() and int(announced[:20]) > POLITE * limit
+    if not is_huge:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= limit:
+                body += chunk
+            else:
+                body.clear()
+            if size > POLITE * limit:
+                break
+    if is_huge or size > limit:
+        raise Refusal(413, f"the body is larger than {files.human_size(limit)}.", "Send less at once.")
+    return bytes(body)
+
+
+def from_json(data: bytes) -> dict[str, Any]:
+    """Raises a Refusal (400)."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        values = json.loads(data.decode("utf-8"), parse_constant=refuse) if data.strip() else {}
+    except (ValueError, RecursionError) as error:
+        raise Refusal(400, f"the body is no JSON: {error}."[:300], "Send one object: {...}.") from None
+    if not isinstance(values, dict):
+        raise Refusal(400, "the body is no JSON object.", "Send one object: {...}.")
+    return values
+
+
+def to_json(values: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    try:
+        text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # numbers that JSON has no words for
+        text = json.dumps(finite(values), ensure_ascii=False, separators=(",", ":"))
+    data = text.encode("utf-8", "replace")  # names of files may hold bytes that are no text
+    return Response(data, status, dict(headers or {}), media_type="application/json")
+
+
+def finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def refused(error: Exception) -> Response:
+    """Every answer that is no, as {"error", "remedy", "field"?, "problems"?}."""
+    if isinstance(error, Problems):
+        problems = [problem.as_dict() for problem in error.problems]
+        return to_json(
+            {"error": str(error.problem), "remedy": "Correct what `problems` names.", "problems": problems}, 422
+        )
+    if isinstance(error, UserError):
+        problem = error.problem
+        told = {"error": sentence(problem), "remedy": problem.remedy}
+        if problem.field:
+            told["field"] = problem.field
+        return to_json(told, getattr(error, "status", 422), getattr(error, "headers", None))
+    if isinstance(error, OSError):
+        why = error.strerror or type(error).__name__
+        return to_json({"error": f"A file or folder could not be used: {why}.", "remedy": "Check the disk."}, 500)
+    traceback.print_exception(error, file=sys.stderr)
+    told = {"error": f"Unexpected {type(error).__name__}.", "remedy": "The console says more. Please report this."}
+    return to_json(told, 500)
+
+
+def sentence(problem: Problem) -> str:
+    """The message alone, where it is whole without the field's name before it."""
+    needs_name = problem.field and problem.message[:1].islower()
+    return f"{problem.field}: {problem.message}" if needs_name else problem.message
+
+
+def picture(call: Call, path: Path, kind: str, draw: Callable[[], bytes], size: int | None = None) -> Response:
+    """A picture that the browser may keep for as long as its file stays the same."""
+    about = path.stat()
+    return tagged(call.headers, f"{about.st_mtime_ns:x}-{about.st_size:x}-{size}", draw, kind)
+
+
+def tagged(headers: Mapping[str, str], tag: str, content: Callable[[], bytes], kind: str) -> Response:
+    """Something to keep and to ask for again: "not modified" where the browser has it."""
+    about = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
+    if f'"{tag}"' in headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=about)
+    return Response(content(), headers=about, media_type=kind)

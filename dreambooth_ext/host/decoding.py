@@ -1,0 +1,119 @@
+"""Pictures from outside, decoded with care: their header says how large they are before anything is unpacked.
+
+Pillow is the host's own, any release from 9.5 on, hence imported only where it is needed.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from .. import pictures
+from .refusal import Refusal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others, whatever the name says: some run programs (EPS)
+MOST_PIXELS = 120_000_000  # 480 MB with an alpha channel; telephones make 108 million
+ORIENTATION = 0x0112  # the EXIF tag; from 5 on, the picture lies on its side
+TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # its values -> members of PIL.Image.Transpose
+QUALITY = 85  # of thumbnails
+# What Pillow's decoders raise on damaged files. Its own errors are OSErrors; the others leak from parsers.
+DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
+DAMAGE = (*DAMAGE, zlib.error, ZeroDivisionError, AttributeError, MemoryError)
+
+_slots = threading.Semaphore(2)  # at once: decoded pictures are large
+
+
+@contextmanager
+def _opened(name: str, source: Path | IO[bytes]) -> Iterator[Image]:
+    """The picture, its header read and no more. Raises a Refusal (422) with what is wrong, also for the block's."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(source, formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise _too_large(name)
+            yield picture
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(name) from None
+    except UnidentifiedImageError:
+        message = f"{name[:80]} is no {pictures.FORMATS} picture, whatever its name says."
+        raise Refusal(422, message, "Save it anew as one of these.", "picture") from None
+    except DAMAGE as error:
+        message = f"{name[:80]} is broken ({pictures.why(error)})."
+        raise Refusal(422, message, "Save it anew, or leave it out.", "picture") from None
+
+
+def _too_large(name: str) -> Refusal:
+    message = f"{name[:80]} has more than {MOST_PIXELS // 10**6} million pixels."
+    return Refusal(422, message, "Make it smaller; training uses 2048 pixels at most.", "picture")
+
+
+def check(name: str, data: bytes) -> tuple[int, int]:
+    """(width, height) of the upright picture, which is decoded to its end. Raises a Refusal (422)."""
+    with _slots, _opened(name, io.BytesIO(data)) as picture:
+        size = _upright(picture)
+        picture.draft("RGB", (64, 64))  # JPEGs have coarser scales, which are as good for this and quick
+        picture.load()
+    return size
+
+
+def look(path: Path) -> dict[str, Any]:
+    """{"width", "height", "problem"} from the header alone."""
+    try:
+        with _opened(path.name, path) as picture:
+            width, height = _upright(picture)
+    except Refusal as refusal:
+        return {"width": None, "height": None, "problem": refusal.problem.message}
+    return {"width": width, "height": height, "problem": None}
+
+
+def draw(path: Path, size: int) -> bytes:
+    """A JPEG of the upright picture within `size` x `size` pixels, on white. Raises a Refusal (422)."""
+    with _slots, _opened(path.name, path) as picture:
+        turn = TURNS.get(_orientation(picture))
+        picture.draft("RGB", (size, size))
+        small = _to_rgb(picture, size)
+        buffer = io.BytesIO()
+        (small if turn is None else small.transpose(turn)).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def _to_rgb(picture: Image, size: int) -> Image:
+    """Made small first, so that little is converted: palettes and 16 bits cannot be made small as they are."""
+    from PIL import Image
+
+    if picture.mode.startswith("I") or picture.mode == "F":  # grey of 16 bits, which Pillow would cut off at 255
+        picture = picture.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    elif picture.mode not in ("RGB", "L"):
+        picture = picture.convert("RGBA")
+    else:
+        picture.load()
+    picture.thumbnail((size, size))
+    if picture.mode == "RGBA":
+        sheet = Image.new("RGBA", picture.size, "white")
+        sheet.alpha_composite(picture)
+        return sheet.convert("RGB")
+    return picture.convert("RGB")
+
+
+def _upright(picture: Image) -> tuple[int, int]:
+    return picture.size[::-1] if _orientation(picture) >= 5 else picture.size
+
+
+def _orientation(picture: Image) -> int:
+    """The EXIF tag's value, 1 without; EXIF is often malformed in pictures that are sound."""
+    if picture.format == "PNG" and not {"exif", "Raw profile type exif"} & picture.info.keys():
+        return 1  # Pillow would decode the whole file to look for a later EXIF chunk
+    try:
+        return int(picture.getexif().get(ORIENTATION, 1))
+    except DAMAGE:
+        return 1

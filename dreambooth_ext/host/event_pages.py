@@ -1,0 +1,131 @@
+"""Pages of long event logs and of log texts. Where each page began is remembered, so that the next one is found."""
+
+from __future__ import annotations
+
+import bisect
+import json
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+PAGE = 5000  # events in an answer
+MARK_EVERY = 500  # events between remembered places
+RUNS = 200  # logs whose places are remembered
+TEXT_PAGE = 256 * 1024  # bytes of a log's text in an answer
+
+
+@dataclass
+class _Places:
+    """`offsets[i]` is where the event after number `numbers[i]` begins; both grow."""
+
+    numbers: list[int] = field(default_factory=lambda: [0])
+    offsets: list[int] = field(default_factory=lambda: [0])
+
+    def before(self, number: int) -> tuple[int, int]:
+        """(number, offset) of the last place from which all events above `number` are still to come."""
+        index = bisect.bisect_right(self.numbers, number) - 1
+        return self.numbers[index], self.offsets[index]
+
+    def remember(self, number: int, offset: int) -> None:
+        index = bisect.bisect_left(self.numbers, number)
+        if index == len(self.numbers) or self.numbers[index] != number:
+            self.numbers.insert(index, number)
+            self.offsets.insert(index, offset)
+
+
+class EventPages:
+    """Reads `events.jsonl` of many runs by pages, from any thread."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Path, _Places] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def page(self, path: Path, after: int = 0, limit: int = PAGE) -> tuple[list[dict[str, Any]], bool]:
+        """The first `limit` events with a number above `after`, and whether there are more of them now."""
+        with self._lock:
+            places = self._known.setdefault(path, _Places())
+            self._known.move_to_end(path)
+            while len(self._known) > RUNS:
+                self._known.popitem(last=False)
+            try:
+                found = _read(path, places, after, limit)
+                if found is None:  # not the file that it was: a run of the same name in place of a deleted one
+                    places = self._known[path] = _Places()
+                    found = _read(path, places, after, limit) or ([], False)
+            except FileNotFoundError:
+                return [], False
+        return found
+
+    def forget(self, path: Path) -> None:
+        with self._lock:
+            self._known.pop(path, None)
+
+
+def _read(path: Path, places: _Places, after: int, limit: int) -> tuple[list[dict[str, Any]], bool] | None:
+    """None where the remembered place is none of this file's."""
+    passed, offset = places.before(after)
+    events: list[dict[str, Any]] = []
+    marked = passed
+    with path.open("rb") as stream:
+        if stream.seek(0, 2) < offset:
+            return None
+        stream.seek(offset)
+        is_first = offset > 0
+        for line in stream:
+            if not line.endswith(b"\n"):
+                break  # being written just now
+            event = parsed(line)
+            if event is not None and is_first and event["n"] != passed + 1:
+                return None
+            offset += len(line)
+            if event is None:
+                continue
+            is_first = False
+            if event["n"] > after:
+                if len(events) == limit:
+                    return events, True
+                events.append(event)
+            if event["n"] >= marked + MARK_EVERY or len(events) == limit:
+                places.remember(event["n"], offset)
+                marked = event["n"]
+    return events, False
+
+
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """One event; what is no number in JSON (a loss that is NaN) becomes null."""
+    try:
+        event = json.loads(line, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("n"), int) else None
+
+
+def text_page(path: Path, after: int | None) -> dict[str, Any]:
+    """{"text", "next", "size"} of a log from byte `after` on, by pages; its end where `after` is None."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, 2)
+            start = max(0, size - TEXT_PAGE // 4) if after is None else min(after, size)
+            stream.seek(start)
+            data = stream.read(TEXT_PAGE)
+    except FileNotFoundError:
+        return {"text": "", "next": 0, "size": 0}
+    end = start + len(data)
+    if after is None and start:
+        data = data.partition(b"\n")[2]
+    data, rest = whole_letters(data)
+    return {"text": data.decode("utf-8", "replace"), "next": end - rest, "size": max(size, end)}
+
+
+def whole_letters(data: bytes) -> tuple[bytes, int]:
+    """The bytes without a letter that is cut at their end, and how many bytes that letter has there."""
+    for back in range(1, min(4, len(data)) + 1):
+        byte = data[-back]
+        if byte >= 0xC0:  # the first byte of a longer letter
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return (data[:-back], back) if back < needed else (data, 0)
+        if byte < 0x80:
+            break
+    return data, 0

@@ -1,0 +1,209 @@
+"""Who may ask. The host puts no guard before routes that an extension adds, so this is the only one.
+
+- The host's API asks for a password (`--api-auth`): Basic authentication with one of its pairs.
+- The host's page asks for a login: the login's cookie, which the app's own route `/user` knows. Either is enough.
+- Neither: only programs on this machine, asking for this machine by its own name (a foreign page whose name leads here
+  asks for another), and never a page from elsewhere.
+
+Pages from elsewhere can change nothing in any case, whatever their user is logged in to. What proxies say of the caller
+(X-Forwarded-For) is never believed; without an authentication it only tells that the caller is somebody else.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+from starlette.datastructures import Headers
+
+from .refusal import Refusal
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Scope
+
+    from .interface import Host
+
+READING = ("GET", "HEAD")
+FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "cf-connecting-ip")
+LOGIN_TIMEOUT = 5.0  # seconds
+LARGEST_ANSWER = 64 * 1024  # bytes of what /user may say
+LOCK_IT = "Start the WebUI with --gradio-auth or --api-auth to use it from elsewhere."
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who was let in; `is_local`: a program on this machine, with nothing between that speaks for somebody else."""
+
+    is_local: bool
+    user: str = ""
+
+
+async def admit(scope: Scope, host: Host) -> Caller:
+    """The caller of a request. Raises a Refusal (401, 403)."""
+    headers = Headers(scope=scope)
+    passwords = host.api_auth()
+    foreign = is_foreign(headers)
+    if foreign and scope["method"] not in READING:
+        raise Refusal(403, "a page from another address must not change anything here.", "Use the tab itself.")
+    local = is_local(scope, headers)
+    user = basic_user(headers, passwords)
+    if user is not None:
+        return Caller(local, user)
+    has_login = False
+    if host.has_login():
+        has_login, user = await logged_in(scope, headers)
+        if user:
+            return Caller(local, user)
+    if has_login or passwords:
+        raise _unknown(bool(passwords), has_login)
+    _check_local(local, foreign, headers)
+    return Caller(local)
+
+
+def _unknown(has_passwords: bool, has_login: bool) -> Refusal:
+    ways = (["log in to the WebUI"] if has_login else []) + (["give a user and password"] if has_passwords else [])
+    refusal = Refusal(401, "this needs a login.", f"Please {' or '.join(ways)}.")
+    if has_passwords:  # browsers then ask for one, which is no use where only a cookie counts
+        refusal.headers = {"WWW-Authenticate": 'Basic realm="DreamBooth", charset="UTF-8"'}
+    return refusal
+
+
+def _check_local(local: bool, foreign: bool, headers: Headers) -> None:
+    """Without any authentication. Raises a Refusal (403)."""
+    if not local:
+        raise Refusal(403, "without a password, training can only be used on the machine itself.", LOCK_IT)
+    if not _names_this_machine(headers):
+        raise Refusal(403, "this machine was asked for by a name that is not its own.", f"Use localhost. {LOCK_IT}")
+    if foreign:
+        raise Refusal(403, "a page from another address must not read this.", "Use the tab itself.")
+
+
+# --- what a request tells of itself
+
+
+def is_local(scope: Scope, headers: Headers) -> bool:
+    client = scope.get("client")
+    return bool(client) and _is_loopback(client[0]) and not any(name in headers for name in FORWARDED)
+
+
+def _is_loopback(text: str, or_any: bool = False) -> bool:
+    try:
+        address = ipaddress.ip_address(text.strip("[]").partition("%")[0])
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or (or_any and address.is_unspecified)
+
+
+def _names_this_machine(headers: Headers) -> bool:
+    """Against DNS rebinding: the name in the address bar is the attacker's own, which leads to this machine."""
+    given = headers.getlist("host")
+    if len(given) != 1:
+        return False
+    name = _split(given[0])[0]
+    return name == "localhost" or _is_loopback(name, or_any=True)
+
+
+def is_foreign(headers: Headers) -> bool:
+    """Whether a page from another address makes its reader's browser ask. Programs that are no browsers send none of
+    these headers."""
+    sites = headers.getlist("sec-fetch-site")  # of all newer browsers; pages cannot change it
+    if sites:
+        return any(site not in ("same-origin", "none") for site in sites)
+    own = {_split(host) for host in headers.getlist("host")}
+    return any(_origin(origin) not in own for origin in headers.getlist("origin"))
+
+
+def _origin(origin: str) -> tuple[str, int | None]:
+    """(name, port) as `_split` gives them of the Host header; ports that go without saying are left out there."""
+    parts = urlsplit(origin)
+    name, port = _split(parts.netloc)
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return name, None if port == usual else port
+
+
+def _split(host: str) -> tuple[str, int | None]:
+    try:
+        parts = urlsplit(f"//{host}")
+        return (parts.hostname or "").rstrip("."), parts.port
+    except ValueError:
+        return "", -1
+
+
+# --- authentication
+
+
+def basic_user(headers: Headers, passwords: Mapping[str, str]) -> str | None:
+    """The user that Basic authentication names, with the right password. None without; takes the same time always."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        user, colon, password = base64.b64decode(given.strip(), validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, ValueError):
+        return None
+    found = None
+    for known, expected in passwords.items():
+        is_user = secrets.compare_digest(user.encode(), known.encode())
+        is_password = secrets.compare_digest(password.encode(), expected.encode())
+        if colon and is_user & is_password:
+            found = known
+    return found
+
+
+async def logged_in(scope: Scope, headers: Headers) -> tuple[bool, str]:
+    """(whether there is a login at all, the user whose cookie came along or ""), as the app's own `/user` says.
+
+    Asked inside the process: gradio keeps its tokens in another place in every version, and answers there in all.
+    """
+    status, body = await _ask(scope["app"], scope, headers)
+    if status == 404:  # no page at all (--nowebui)
+        return False, ""
+    try:
+        user = json.loads(body) if status == 200 else None
+    except ValueError:
+        user = None
+    return True, user if isinstance(user, str) else ""
+
+
+async def _ask(app: ASGIApp, scope: Scope, headers: Headers) -> tuple[int, bytes]:
+    """(status, body) of GET /user with the caller's cookies."""
+    answer: dict[str, Any] = {"status": 500}
+    body = bytearray()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            answer["status"] = message["status"]
+        elif message["type"] == "http.response.body" and len(body) < LARGEST_ANSWER:
+            body.extend(message.get("body", b""))
+
+    with anyio.move_on_after(LOGIN_TIMEOUT):
+        await app(_user_scope(scope, headers), receive, send)
+        return answer["status"], bytes(body)
+    return 500, b""
+
+
+def _user_scope(scope: Scope, headers: Headers) -> Scope:
+    passed = [(name, value) for name, value in headers.raw if name in (b"cookie", b"host")]
+    kept = {name: scope[name] for name in ("asgi", "http_version", "scheme", "client", "server") if name in scope}
+    return {
+        **kept,
+        "type": "http",
+        "method": "GET",
+        "path": "/user",
+        "raw_path": b"/user",
+        "root_path": "",
+        "query_string": b"",
+        "headers": passed,
+    }

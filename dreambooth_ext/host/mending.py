@@ -1,0 +1,85 @@
+"""Making, repairing and checking the trainer's environment while the host goes on, one thing at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from .. import files
+from ..errors import Problem, UserError
+from .environment import Environment
+from .installer import running_inside
+from .refusal import Refusal
+
+ACTIONS = ("repair", "verify")
+FRESH = 2.0  # seconds for which a look at the environment holds; pages ask every second
+
+
+class Mending:
+    """What state the environment is in and what is being done about it; for all threads."""
+
+    def __init__(self, environment: Environment):
+        self.environment = environment
+        self.building: dict[str, Any] | None = None  # {"action", "stage", "fraction"}
+        self.problem: Problem | None = None  # what the last action came to
+        self.verified: float | None = None  # when it was last seen to work
+        self._lock = threading.Lock()
+        self._seen: tuple[float, dict[str, Any]] | None = None
+
+    def status(self) -> dict[str, Any]:
+        with self._lock:
+            if not self._seen or time.monotonic() - self._seen[0] > FRESH:
+                self._seen = time.monotonic(), self.environment.status().as_dict()
+            problem = self.problem and self.problem.as_dict()
+            found = {"building": self.building, "problem": problem, "verified": self.verified}
+            return {**self._seen[1], **found}
+
+    def is_ready(self) -> bool:
+        return self.environment.status().state == "ready"
+
+    def is_building(self) -> bool:
+        """Here or by another process: `install.py`, say."""
+        return self.building is not None or files.is_locked(self.environment.folder / "build.lock")
+
+    def begin(self, action: str) -> None:
+        """Start it in a thread. Raises a Refusal (409) while something is being done already."""
+        if action not in ACTIONS:
+            raise UserError("action", f"cannot be {action!r}.", f"Choose one of {', '.join(ACTIONS)}.")
+        if action == "repair" and running_inside(self.environment.tree):
+            message = "this server runs inside the environment and cannot replace it."
+            raise Refusal(409, message, "End the server, then run: python -m dreambooth_ext env --repair", "action")
+        with self._lock:
+            if self.building:
+                raise Refusal(409, "the environment is being worked on already.", "Wait until that has ended.")
+            self.building = {"action": action, "stage": "starting", "fraction": None}
+        threading.Thread(target=self._work, args=(action,), name=f"dreambooth_ext {action}", daemon=True).start()
+
+    def _work(self, action: str) -> None:
+        problem = None
+        try:
+            if action == "verify":
+                self.environment.verify()
+            else:
+                self._repair()
+        except UserError as error:
+            problem = error.problem
+        except Exception as error:  # whatever it is, the thread's end must be told, and the next try be possible
+            message = f"{action} ended unexpectedly: {type(error).__name__}: {error}."
+            problem = Problem("environment", message, f"The log is {self.environment.log}.")
+        with self._lock:
+            self.building, self.problem, self._seen = None, problem, None
+            self.verified = self.verified if problem else time.time()
+
+    def _repair(self) -> None:
+        """What is not whole is made or brought up to date; what seems to be whole is made anew from nothing."""
+        if self.is_ready():
+            self.environment.repair(self._progress)
+        else:
+            self.environment.build(self._progress)
+
+    def _progress(self, fraction: float | None, stage: str) -> None:
+        with self._lock:
+            if self.building:
+                known = self.building["fraction"] if fraction is None else fraction
+                self.building = {**self.building, "stage": stage, "fraction": known}

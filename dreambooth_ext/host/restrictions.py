@@ -1,0 +1,76 @@
+"""What a host that strangers may reach keeps back: no path of the server but those that the host itself offers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import SETTINGS, RunConfig
+from .refusal import Refusal
+
+if TYPE_CHECKING:
+    from .webui import Host
+
+CLASS_PICTURES = "class_pictures"  # where runs keep the class pictures that they draw, in the folder of the runs
+
+
+def check_paths(config: RunConfig, host: Host) -> None:
+    """Raises a Refusal (403) where a restricted host is asked for a file or folder that it does not offer itself."""
+    why = host.restricted()
+    if not why:
+        return
+    bases = [item["path"] for item in host.bases()]
+    for field, path in _paths(config):
+        if field == "base_model":
+            if _same(path, bases) or inside(path, host.folders().values()):
+                continue
+            remedy = "Choose one of the checkpoints that the host lists."
+        else:
+            if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES)):
+                continue
+            remedy = "Upload the pictures instead." if field.endswith("instance_data_dir") else "Leave it out."
+        raise Refusal(403, f"files of the server cannot be named here: {why}.", remedy, field)
+
+
+def pictures_folder(host: Host) -> Path:
+    """Where uploaded pictures are kept, a folder for each set."""
+    return host.data_folder() / "pictures"
+
+
+def _paths(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """Every setting that names a file or folder, links and Hub names among them."""
+    for known in SETTINGS.values():
+        value = getattr(config, known.name)
+        if known.kind == "path" and value:
+            yield known.name, value
+    for index, concept in enumerate(config.concepts):
+        for key, value in concept.items():
+            if key.endswith("_dir") and isinstance(value, str) and value:
+                yield f"concepts[{index}].{key}", value
+
+
+def _same(path: str, known: Iterable[str]) -> bool:
+    return os.path.normcase(_absolute(path)) in {os.path.normcase(_absolute(item)) for item in known}
+
+
+def inside(path: str | Path, folders: Iterable[Path]) -> bool:
+    """Whether a path lies in one of the folders, also after all links are followed.
+
+    By its letters first: only to look at a network path of Windows sends this account's password there.
+    """
+    text = _absolute(path)
+    return any(
+        _is_below(text, os.path.abspath(folder)) and _is_below(os.path.realpath(text), os.path.realpath(folder))
+        for folder in folders
+    )
+
+
+def _absolute(path: str | Path) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _is_below(path: str, folder: str) -> bool:
+    path, folder = os.path.normcase(path), os.path.normcase(folder)
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)

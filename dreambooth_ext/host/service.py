@@ -1,0 +1,405 @@
+"""What the tab, the API and other programs can ask for: runs, queue, checks, presets, pictures, the environment.
+
+No HTTP here: values go in and out as JSON has them, and what cannot be done is a `Refusal` or a `UserError`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__, checks, guide, pictures, runs
+from ..config import RunConfig
+from ..errors import Problem, UserError
+from ..parsing import parse
+from ..protocol import COMMANDS, PROTOCOL
+from ..runs import Run
+from . import estimate, form, imports, publish, restrictions, wishes
+from .catalogue import FAULTS, Catalogue, is_component
+from .dispatcher import Dispatcher
+from .environment import Environment
+from .event_pages import EventPages, text_page
+from .inspector import Inspector
+from .mending import Mending
+from .options import OPTIONS
+from .presets import Presets
+from .refusal import Refusal
+from .uploads import PictureSets
+from .wishes import Wishes
+
+if TYPE_CHECKING:
+    from .interface import Host
+
+SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+RUN_COMMANDS = (*COMMANDS, "resume", "continue", "kill")
+
+
+class Service:
+    """One for a host and its process; every method may be called from any thread, and may take its time."""
+
+    def __init__(self, host: Host, environment: Environment | None = None, dispatcher: Dispatcher | None = None):
+        self.host = host
+        self.environment = environment or Environment()
+        self.runs_dir = host.runs_folder()
+        self.dispatcher = dispatcher or Dispatcher(self.runs_dir, self.environment, host)
+        self.catalogue = Catalogue(self.runs_dir)
+        self.mending = Mending(self.environment)
+        self.inspector = Inspector(self.environment, self.runs_dir)
+        self.presets = Presets(host.data_folder() / "presets")
+        self.sets = PictureSets(restrictions.pictures_folder(host))
+        self._events = EventPages()
+        self._changing = threading.Lock()  # looks at a run's state that lead to a change of it
+
+    def start(self) -> None:
+        """Begin to train what waits. Nothing happens if that is being done already."""
+        self.dispatcher.start()
+
+    def close(self) -> None:
+        self.dispatcher.close()
+        self.inspector.close()
+
+    # --- what there is ---
+
+    def version(self) -> dict[str, Any]:
+        return {"version": __version__, "protocol": PROTOCOL, "host": self.host.name}
+
+    def about_host(self) -> dict[str, Any]:
+        return {
+            "name": self.host.name,
+            "version": __version__,
+            "bases": self.host.bases(),
+            "current": self.host.current_base(),
+            "folders": {kind: str(path) for kind, path in self.host.folders().items()},
+            "runs_folder": str(self.runs_dir),
+            "lacks": self.host.lacks(),
+            "restricted": self.host.restricted(),
+            "options": {option.name: self.host.option(option.name) for option in OPTIONS},
+        }
+
+    def schema(self) -> dict[str, Any]:
+        return form.schema()
+
+    def state(self) -> dict[str, Any]:
+        """What a page asks every second."""
+        environment = self.mending.status()
+        return {
+            "version": __version__,
+            "time": time.time(),
+            "revision": self.dispatcher.revision,
+            "published": self.dispatcher.published,
+            **self.queue(),
+            "environment": {key: environment[key] for key in ("state", "reason", "building", "problem")},
+        }
+
+    def mend(self, action: str) -> None:
+        """Repair or verify the environment, in a thread. Raises a Refusal (409) while that would be in the way."""
+        if action == "repair" and self.dispatcher.active:
+            message = f"the run {self.dispatcher.active.id} uses the environment."
+            raise Refusal(409, message, "Wait for it, or stop it first.", "action")
+        self.inspector.close()  # its process holds files of the environment open
+        self.mending.begin(action)
+
+    # --- presets and imports ---
+
+    def list_presets(self) -> dict[str, Any]:
+        return {"presets": [preset.as_dict() for preset in self.presets.list()]}
+
+    def save_preset(self, name: str, settings: Mapping[str, Any], description: str = "") -> dict[str, Any]:
+        return self.presets.save(name, settings, description).as_dict()
+
+    def show_preset(self, name: str) -> dict[str, Any]:
+        return self._preset(name).as_dict()
+
+    def delete_preset(self, name: str) -> None:
+        preset = self._preset(name, damaged=True)
+        if preset.built_in:
+            raise Refusal(409, f"'{preset.title}' is built in.", "Only your own presets can be deleted.", "preset")
+        self.presets.delete(preset.name)
+
+    def _preset(self, name: str, damaged: bool = False) -> Any:
+        wanted = name.strip().casefold()
+        known = self.presets.list()
+        if damaged:
+            for preset in known:
+                if wanted in (preset.name.casefold(), preset.title.casefold()):
+                    return preset
+        try:
+            return self.presets.get(name)
+        except UserError as error:
+            raise Refusal(404, error.problem.message, error.problem.remedy, "preset") from None
+
+    def read_import(self, text: str) -> dict[str, Any]:
+        return imports.read(text).as_dict()
+
+    # --- checks and new runs ---
+
+    def check(self, values: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
+        """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
+        completed, choices, entries, problems = self._complete(values)
+        count = sum(not entry.is_class for entry in entries)
+        warnings = [w.as_dict() for w in [*guide.warnings(completed, count), *pictures.warnings(completed, entries)]]
+        plan = {"steps": completed.max_train_steps, "pictures": count, "class_pictures": len(entries) - count}
+        answer: dict[str, Any] = {}
+        if deep and completed.base_model and not any(p.field in ("base_model", "runs_dir") for p in problems):
+            answer = self._inspect(checks.usable(completed, problems), count)
+            found = [Problem(**item) for item in answer["problems"]]
+            problems += checks.independent(found, problems)
+            warnings += [{"field": "", "message": text, "remedy": ""} for text in answer["warnings"]]
+            plan |= answer["plan"]
+        card = self.mending.status()["device"]
+        return {
+            "plan": plan,
+            "problems": [problem.as_dict() for problem in problems],
+            "warnings": warnings,
+            "filled_in": {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()},
+            "estimate": estimate.seconds(self.runs_dir, completed, answer.get("plan", {}), card),
+            "superseded": bool(answer.get("superseded")),
+        }
+
+    def create(self, values: Mapping[str, Any], **wanted: Any) -> Run:
+        """A new run at the end of the queue. Raises `Problems` (422) with everything that is wrong."""
+        self._check_environment()
+        completed, _, _, problems = self._complete(values)
+        chosen = self._wishes(wanted)
+        if chosen.publish and not any(problem.field in ("name", "save_format") for problem in problems):
+            try:
+                publish.check_ours(self.host.folders()["checkpoint"] / f"{completed.name}.{completed.save_format}")
+            except UserError as error:
+                problems.append(error.problem)
+        if problems:
+            raise Problems(problems)
+        return self.dispatcher.submit(runs.absolute(completed), chosen)
+
+    def _complete(self, values: Mapping[str, Any]) -> tuple[RunConfig, dict[str, guide.Choice], list, list[Problem]]:
+        """The config that was asked for, completed by the host and the guide, and what is wrong with it."""
+        offered = self._offered(values)
+        config, unreadable = parse({**values, **{name: choice.value for name, choice in offered.items()}})
+        restrictions.check_paths(config, self.host)  # before anything looks at these paths
+        completed, choices, entries, found = checks.check(config)
+        choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
+        problems = [*unreadable, *checks.independent(found, unreadable)]
+        problems += checks.folder_problems("runs_dir", self.runs_dir)
+        return completed, {**offered, **choices}, entries, problems
+
+    def _offered(self, values: Mapping[str, Any]) -> dict[str, guide.Choice]:
+        """What the host fills in where it was left out."""
+        known = {
+            "base_model": (self.host.current_base(), f"the checkpoint that {self.host.name} uses now"),
+            "subject_type": (self.host.option("subject_type"), "chosen in the settings"),
+            "report_to": (self.host.option("tracker"), "chosen in the settings"),
+        }
+        return {
+            name: guide.Choice(value, reason)
+            for name, (value, reason) in known.items()
+            if value and values.get(name) in (None, "")
+        }
+
+    def _inspect(self, config: RunConfig, count: int) -> dict[str, Any]:
+        self._check_environment()
+        usable, _ = guide.complete(config, count)
+        return self.inspector.inspect(runs.absolute(usable))
+
+    def _check_environment(self) -> None:
+        """Raises a Refusal (503) unless the trainer can run, or soon will."""
+        status = self.mending.status()
+        if status["state"] == "ready":
+            return
+        if self.mending.is_building():
+            raise Refusal(503, "The trainer's environment is being made.", "Wait until it is ready.", "environment")
+        raise Refusal(503, status["reason"], "Repair the environment: the tab has a button for it.", "environment")
+
+    def _wishes(self, wanted: Mapping[str, Any], before: Wishes | None = None) -> Wishes:
+        """What is to be done with a run, as asked, else as before, else as the host's options say."""
+        chosen = before or Wishes(**{name: self.host.option(name) for name in ("publish", "select", "while_training")})
+        given = {name: value for name, value in wanted.items() if value is not None}
+        if not isinstance(given.get("publish", True), bool):
+            raise UserError("publish", "is neither true nor false.", "Give true or false.")
+        for name in ("select", "while_training"):
+            if not isinstance(given.get(name, ""), str):
+                raise UserError(name, "is not a text.", "Leave it out, or choose one of its values.")
+        return chosen.but(**given)
+
+    # --- runs ---
+
+    def runs(self) -> dict[str, Any]:
+        return {"runs": self.catalogue.all()}
+
+    def run(self, id: str) -> dict[str, Any]:
+        run = self.catalogue.find(id)
+        known = wishes.read(run)
+        chosen = known and {name: getattr(known, name) for name in ("publish", "select", "while_training")}
+        return {**self.catalogue.describe(run), "path": str(run.path), "wishes": chosen}
+
+    def config(self, id: str) -> dict[str, Any]:
+        return self.catalogue.find(id).config.as_dict()
+
+    def events(self, id: str, after: int = 0) -> dict[str, Any]:
+        """By pages: ask again with "next" while there are "more"."""
+        found, more = self._events.page(self.catalogue.find(id).path / "events.jsonl", after)
+        return {"events": found, "next": found[-1]["n"] if found else after, "more": more}
+
+    def log(self, id: str, after: int | None = None) -> dict[str, Any]:
+        return text_page(self.catalogue.find(id).path / "log.txt", after)
+
+    def sample(self, id: str, step: str, file: str) -> tuple[Path, str]:
+        """(file, media type) of a preview picture. Raises a Refusal (404)."""
+        run = self.catalogue.find(id)
+        path = run.samples / step / file if step.isascii() and step.isdigit() and is_component(file) else run.samples
+        kind = SHOWN_TYPES.get(path.suffix.lower())
+        if not kind or not path.is_file() or not restrictions.inside(path, [run.samples]):
+            raise Refusal(404, f"there is no preview {file[:80]!r} of step {step[:20]}.", "", "file")
+        return path, kind
+
+    def artifacts(self, id: str) -> dict[str, Any]:
+        """What the run made and still has, each with the place where it was published last, if it was."""
+        run = self.catalogue.find(id)
+        places = {event["name"]: event["path"] for event in run.events.read() if event["type"] == "published"}
+        found = [{**event, "published": places.get(event["name"])} for event in run.artifact_events()]
+        return {"artifacts": found}
+
+    def publish(self, id: str, file: str, select: bool) -> dict[str, Any]:
+        run = self.catalogue.find(id)
+        if not any(event["file"] == file for event in run.artifact_events()):
+            raise Refusal(404, f"{id} has no artifact {file[:80]!r}.", "GET its artifacts lists them.", "artifact")
+        path = self.dispatcher.publish(run, file, select)
+        return {"path": str(path), "selected": select, "revision": self.dispatcher.revision}
+
+    def command(self, id: str, command: str, total: int | None = None, wanted: Mapping[str, Any] | None = None) -> None:
+        """One of RUN_COMMANDS; `total`: the step up to which "continue" trains in all."""
+        run = self.catalogue.find(id)
+        if command not in RUN_COMMANDS:
+            raise UserError("command", f"cannot be {command[:40]!r}.", f"Choose one of {', '.join(RUN_COMMANDS)}.")
+        with self._changing:
+            state = run.state()
+            if command in ("resume", "continue"):
+                self._go_on(run, state, command, total, wanted or {})
+            elif command in ("stop", "stop_and_save") and state["status"] == "queued":
+                self.dispatcher.cancel(run)
+            elif not run.is_alive(state):
+                raise Refusal(409, f"{id} is {state['status']}: nothing is training it.", "", "command")
+            elif command == "kill":
+                self.dispatcher.kill(run)
+            else:
+                self.dispatcher.command(run, command)
+
+    def _go_on(self, run: Run, state: dict[str, Any], command: str, total: int | None, wanted: Mapping) -> None:
+        if state["status"] == "queued" or run.is_alive(state):
+            raise Refusal(409, f"{run.id} is {state['status']} already.", "Wait for it, or stop it first.", "command")
+        if command == "resume" and state["status"] == "done" and total is None:
+            raise Refusal(409, f"{run.id} is done.", "Use the command continue with more max_train_steps.", "command")
+        if command == "continue" and total is None:
+            raise UserError("max_train_steps", "is missing.", "Give the step to train up to in all.")
+        if total is not None and total <= state["step"]:
+            message = f"{run.id} is at step {state['step']} already."
+            raise UserError("max_train_steps", message, "Give a larger number.")
+        self._check_environment()
+        chosen = self._wishes(wanted, wishes.read(run)) if wanted or not wishes.read(run) else None
+        self.dispatcher.resume(run, chosen, total)
+
+    def delete(self, id: str) -> None:
+        run = self.catalogue.find(id)
+        with self._changing:
+            try:
+                state = run.state()
+                if run.is_alive(state):
+                    raise Refusal(409, f"{id} is still training.", "Stop it first.", "run")
+                if state["status"] == "queued":
+                    self.dispatcher.cancel(run)
+            except FAULTS as error:  # a damaged run can only be deleted
+                if isinstance(error, Refusal):
+                    raise
+            self.dispatcher.delete(run)
+        self.catalogue.forget(run)
+        self._events.forget(run.path / "events.jsonl")
+
+    def open_folder(self, id: str) -> None:
+        """Show the run's folder in this machine's file manager."""
+        path = self.catalogue.find(id).path
+        if os.name == "nt":
+            os.startfile(path)
+            return
+        opener = "open" if sys.platform == "darwin" else "xdg-open"
+        try:
+            subprocess.Popen([opener, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        except OSError:
+            raise Refusal(409, "this machine has no file manager.", f"The folder is {path}.") from None
+
+    # --- queue ---
+
+    def queue(self) -> dict[str, Any]:
+        active = self.dispatcher.active
+        try:
+            shown = active and self.catalogue.brief(active)
+        except FAULTS:
+            shown = {"id": active.id}
+        known = {"queue": self.dispatcher.queue(), "waiting": self.dispatcher.waiting}
+        return {"active": shown, **known, "trouble": self.dispatcher.trouble}
+
+    def reorder(self, ids: list[str]) -> dict[str, Any]:
+        """Train these first, in this order."""
+        strangers = sorted(set(ids) - set(self.dispatcher.queue()))
+        if strangers:
+            message = f"{strangers[0][:100]!r} does not wait in the queue."
+            raise Refusal(409, message, "Look at the queue again.", "order")
+        self.dispatcher.order(ids)
+        return self.queue()
+
+    # --- pictures ---
+
+    def list_pictures(self, name: str | None, folder: str | None, start: int) -> dict[str, Any]:
+        """A set's, or those of a folder of this machine; without either, all sets."""
+        if name:
+            return self.sets.list(name, start)
+        if not folder:
+            return {"sets": self.sets.sets()}
+        restrictions.check_paths(RunConfig(instance_data_dir=folder), self.host)
+        return self.sets.list_folder(Path(os.path.abspath(os.path.expanduser(folder))), start)
+
+    def picture(self, name: str, picture: str, folder: str | None) -> Path:
+        """The file of a set's picture, or of one in a folder that `list_pictures` showed. Raises a Refusal."""
+        if not folder:
+            return self.sets.picture(name, picture)
+        restrictions.check_paths(RunConfig(instance_data_dir=folder), self.host)
+        if not all(map(is_component, picture.split("/"))):
+            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "", "name")
+        path = Path(os.path.abspath(os.path.expanduser(folder)), picture)
+        restrictions.check_paths(RunConfig(instance_data_dir=str(path)), self.host)
+        if path.suffix.lower() not in pictures.EXTENSIONS or not path.is_file():
+            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "", "name")
+        return path
+
+    def delete_pictures(self, name: str, picture: str | None = None) -> None:
+        """A set or one of its pictures. Raises a Refusal (409) while a run needs them."""
+        folder = self.sets.path(name)
+        for run in [self.dispatcher.active, *map(self._quietly, self.dispatcher.queue())]:
+            if run and any(restrictions.inside(path, [folder]) for path in _picture_folders(run)):
+                raise Refusal(409, f"the run {run.id} needs these pictures.", "Wait for it, or stop it first.", "set")
+        self.sets.delete(name, picture)
+
+    def _quietly(self, id: str) -> Run | None:
+        try:
+            return self.catalogue.find(id)
+        except UserError:
+            return None
+
+
+class Problems(UserError):
+    """Everything that is wrong with a config."""
+
+    def __init__(self, problems: list[Problem]):
+        first = problems[0]
+        super().__init__(first.field, first.message, first.remedy)
+        self.problems = problems
+
+
+def _picture_folders(run: Run) -> list[str]:
+    try:
+        return [concept.instance_data_dir for concept in pictures.concepts(run.config) if concept.instance_data_dir]
+    except FAULTS:
+        return []

@@ -1,0 +1,202 @@
+"""Sets of uploaded pictures: `<data folder>/pictures/<set>/`, with each picture's caption beside it.
+
+Nothing that came from outside goes out as it came: pictures are shown as JPEGs that are drawn here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import unicodedata
+from collections import OrderedDict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import captions, files, pictures
+from ..checks import RESERVED
+from . import decoding
+from .refusal import Refusal
+
+TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/bmp", "image/x-ms-bmp",
+         "image/x-bmp")  # fmt: skip
+LARGEST = 50 * 2**20  # bytes of a picture
+LARGEST_CAPTION = 64 * 1024  # bytes
+MOST_PICTURES = 10_000  # in a set
+MOST_SETS = 1000
+PAGE = 1000  # pictures in an answer
+SIZES = (64, 96, 128, 160, 192, 256, 384, 512, 768, 1024)  # longest sides of thumbnails, in pixels
+LONGEST_NAME = 180  # bytes: file systems take 255, and temporary names are longer
+SPARE = 256 * 2**20  # bytes that stay free on the disk
+ILLEGAL = str.maketrans(dict.fromkeys('<>:"|?*', "_"))  # on Windows; a colon even begins a hidden second content
+
+
+def safe_name(name: str, what: str) -> str:
+    """A name that every file system takes and that stays where it is put. Raises a Refusal (422)."""
+    text = unicodedata.normalize("NFC", name)
+    hidden = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
+    if hidden or set(text) & {"/", "\\"} or text.startswith("."):
+        raise Refusal(422, f"{name[:80]!a} cannot be the name of a {what}.", "Rename it.", "name")
+    text = text.translate(ILLEGAL).strip().rstrip(". ")
+    if not text or RESERVED.fullmatch(text):
+        raise Refusal(422, f"{name[:80]!a} cannot be the name of a {what} everywhere.", "Rename it.", "name")
+    if len(text.encode()) > LONGEST_NAME:
+        raise Refusal(422, f"the name of this {what} is too long.", "Use 60 letters at most.", "name")
+    return text
+
+
+class PictureSets:
+    """All sets under one folder, which need not exist; for all threads."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._changing = threading.Lock()
+        self._headers: OrderedDict[tuple, dict[str, Any]] = OrderedDict()  # what `look` found
+
+    # --- looking ---
+
+    def sets(self) -> list[dict[str, Any]]:
+        """Each set with its name, its folder and how many pictures it has, in natural order."""
+        if not self.folder.is_dir():
+            return []
+        known = [path for path in self.folder.iterdir() if self._is_own(path)]
+        return [
+            {"name": path.name, "folder": str(path), "count": sum(1 for _ in _pictures_in(path))}
+            for path in sorted(known, key=captions.natural_key)
+        ]
+
+    def path(self, name: str) -> Path:
+        """A set's folder. Raises a Refusal (404)."""
+        path = self.folder / safe_name(name, "set")
+        if not self._is_own(path):
+            raise Refusal(404, f"there is no set of pictures {name[:80]!r}.", "GET pictures lists them.", "set")
+        return path
+
+    def list(self, name: str, start: int = 0) -> dict[str, Any]:
+        """A page of the set's pictures, in the order in which they are trained."""
+        folder = self.path(name)
+        return {"set": folder.name, **self.list_folder(folder, start)}
+
+    def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
+        """The same for any folder and what is below it. Raises a Refusal (422) where it cannot be read."""
+        try:
+            found = pictures.list_pictures(folder)
+        except (OSError, ValueError) as error:
+            why = f"{str(folder)[:200]!r} cannot be read: {pictures.why(error)}."
+            raise Refusal(422, why, "Give a folder with pictures.", "folder") from None
+        shown = [{"name": path.relative_to(folder).as_posix(), **self._about(path)} for path in found[start:][:PAGE]]
+        return {"folder": str(folder), "pictures": shown, "start": start, "count": len(found)}
+
+    def picture(self, name: str, picture: str) -> Path:
+        """The file of a picture. Raises a Refusal (404)."""
+        path = self.path(name) / safe_name(picture, "picture")
+        if path.suffix.lower() not in pictures.EXTENSIONS or not path.is_file() or path.is_symlink():
+            raise Refusal(404, f"there is no picture {picture[:80]!r} in this set.", "", "name")
+        return path
+
+    def _is_own(self, path: Path) -> bool:
+        """Whether it is a folder right here, not a link to another place."""
+        at_home = os.path.realpath(path) == os.path.join(os.path.realpath(self.folder), path.name)
+        return path.is_dir() and at_home and not path.name.startswith(".")
+
+    def _about(self, path: Path) -> dict[str, Any]:
+        """{"width", "height", "caption", "problem"} of a picture, from its header and its caption file."""
+        try:
+            stamp = path.stat()
+            key = (path, stamp.st_mtime_ns, stamp.st_size)
+            about = self._headers.get(key) or decoding.look(path)
+        except OSError as error:
+            return {"width": None, "height": None, "caption": None, "problem": pictures.why(error)}
+        self._headers[key] = about
+        while len(self._headers) > 2 * MOST_PICTURES:
+            self._headers.popitem(last=False)
+        try:
+            return {**about, "caption": captions.read_caption(path, ".txt")}
+        except (OSError, UnicodeDecodeError):
+            return {**about, "caption": None, "problem": about["problem"] or "its caption file is not UTF-8 text"}
+
+    # --- changing ---
+
+    def put(self, name: str, picture: str, data: bytes) -> dict[str, Any]:
+        """Keep a picture, under names that are made safe. Raises a Refusal that says what is wrong with it."""
+        set_name, file = safe_name(name, "set"), safe_name(picture, "picture")
+        check_suffix(file)
+        if len(data) > LARGEST:
+            raise Refusal(413, f"{file} is larger than {files.human_size(LARGEST)}.", "Make it smaller.", "picture")
+        width, height = decoding.check(file, data)
+        with self._changing:
+            folder = self._made(set_name)
+            is_new = not (folder / file).exists()
+            if is_new and sum(1 for _ in _pictures_in(folder)) >= MOST_PICTURES:
+                raise Refusal(413, f"the set has {MOST_PICTURES} pictures already.", "Begin another set.", "set")
+            self._write(folder / file, data)
+        return {"set": set_name, "name": file, "folder": str(folder), "width": width, "height": height, "new": is_new}
+
+    def put_caption(self, name: str, file: str, data: bytes) -> dict[str, Any]:
+        """Keep a caption file; an empty one is removed. Raises a Refusal."""
+        set_name, file = safe_name(name, "set"), safe_name(file, "caption")
+        if len(data) > LARGEST_CAPTION:
+            raise Refusal(413, f"a caption may have {files.human_size(LARGEST_CAPTION)}.", "Shorten it.", "caption")
+        try:
+            text = data.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            raise Refusal(422, f"{file} is not UTF-8 text.", "Save it as UTF-8 in your editor.", "caption") from None
+        with self._changing:
+            folder = self._made(set_name)
+            if not text:
+                (folder / file).unlink(missing_ok=True)
+            elif not (folder / file).exists() and sum(1 for _ in os.scandir(folder)) >= 2 * MOST_PICTURES:
+                raise Refusal(413, f"the set has {2 * MOST_PICTURES} files already.", "Begin another set.", "set")
+            else:
+                self._write(folder / file, text.encode() + b"\n")
+        return {"set": set_name, "name": file, "folder": str(folder), "caption": " ".join(text.split()) or None}
+
+    def delete(self, name: str, picture: str | None = None) -> None:
+        """A whole set, or one picture with its caption, or one caption. Raises a Refusal (404)."""
+        folder = self.path(name)
+        with self._changing:
+            if picture is None:
+                files.remove(folder)
+                return
+            path = folder / safe_name(picture, "picture")
+            if path.suffix.lower() not in (*pictures.EXTENSIONS, ".txt") or not (path.is_file() or path.is_symlink()):
+                raise Refusal(404, f"there is no {picture[:80]!r} in this set.", "", "name")
+            path.unlink()
+            if not any(other.stem == path.stem for other in _pictures_in(folder)):
+                path.with_suffix(".txt").unlink(missing_ok=True)
+
+    def _made(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            if self.folder.is_dir() and sum(1 for _ in self.folder.iterdir()) >= MOST_SETS:
+                raise Refusal(413, f"there are {MOST_SETS} sets already.", "Delete some.", "set")
+            path.mkdir(parents=True, exist_ok=True)
+        if not self._is_own(path):
+            raise Refusal(422, f"{name!r} is a file, or a link to another place.", "Choose another name.", "set")
+        return path
+
+    def _write(self, path: Path, data: bytes) -> None:
+        if files.free_bytes(path.parent) < len(data) + SPARE:
+            raise Refusal(507, f"the disk of {path.parent} is full.", "Make room on it.")
+        if path.is_dir():
+            raise Refusal(422, f"{path.name!r} is a folder.", "Choose another name.", "name")
+        with files.replacing(path) as temporary:  # the rename replaces a link, and never follows it
+            temporary.write_bytes(data)
+
+
+def fitting(size: int) -> int:
+    """The smallest of SIZES that is not below `size`: browsers and caches then see few."""
+    return next((known for known in SIZES if known >= size), SIZES[-1])
+
+
+def _pictures_in(folder: Path) -> Iterator[Path]:
+    with os.scandir(folder) as items:
+        for item in items:
+            if os.path.splitext(item.name)[1].lower() in pictures.EXTENSIONS and not item.name.startswith("."):
+                yield Path(item.path)
+
+
+def check_suffix(file: str) -> None:
+    if Path(file).suffix.lower() not in pictures.EXTENSIONS:
+        remedy = f"Save it as one of these: {pictures.FORMATS}."
+        raise Refusal(415, f"{file[:80]!r} is of a kind that cannot be trained on.", remedy, "name")
