@@ -7,6 +7,7 @@ from typing import Any
 from .. import guide
 from ..captions import COMMON_WORDS
 from ..config import METHODS, SETTINGS, Setting
+from ..reference import FILLED_IN
 
 WORD = "{word}"  # stands for the identifier in every text of the schema
 
@@ -61,6 +62,7 @@ def _about(known: Setting) -> dict[str, Any]:
         "label": known.label,
         "help": known.help,
         "optional": known.optional,
+        "filled_in": known.name in FILLED_IN,  # left out: from the guide, the base or the machine, and not just off
         "minimum": known.minimum,
         "maximum": known.maximum,
         "choices": list(known.choices) if known.choices else None,
