@@ -3,20 +3,60 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from .. import __version__, files
 from ..errors import UserError
-from .tensorfile import open_tensors, save_tensors
+from .pickles import DAMAGED, short
+from .tensorfile import open_tensors, write_tensors
 
 MANIFEST = "checkpoint.json"
+SET_ASIDE = "damaged.json"  # what the manifest is called once a file did not have its checksum
 TRAINER = "trainer.pt"  # optimizer, EMA and scaler states
+BLOCK = 8 * 2**20  # bytes read at once
+
+
+class Summed:
+    """An open file that is written from front to back, and the checksum of what has been written.
+
+    The sum is made in a thread while the disk writes, and so costs next to nothing: both leave Python to others.
+    """
+
+    def __init__(self, file: BinaryIO, threads: ThreadPoolExecutor):
+        self.file, self.threads, self.sum = file, threads, 0
+
+    def write(self, data: Any) -> int:
+        summed = self.threads.submit(zlib.crc32, data, self.sum)
+        try:
+            return self.file.write(data)
+        finally:
+            self.sum = summed.result()  # also when the disk refuses: `data` is the caller's again afterwards
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+@contextlib.contextmanager
+def summed(path: Path) -> Iterator[Summed]:
+    with path.open("wb") as file, ThreadPoolExecutor(1) as threads:
+        yield Summed(file, threads)
+
+
+def sum_of(path: Path) -> int:
+    """The CRC-32 of a file: enough against a disk or a cable that errs, not against somebody who means harm."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            found = zlib.crc32(block, found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -33,7 +73,12 @@ class Checkpoint:
         return {path.stem: open_tensors(path) for path in sorted(self.path.glob("*.safetensors"))}
 
     def trainer(self) -> dict[str, Any]:
-        return torch.load(self.path / TRAINER, map_location="cpu", weights_only=True)
+        """The optimizer, EMA and scaler states. Raises UserError where they cannot be read."""
+        try:
+            return torch.load(self.path / TRAINER, map_location="cpu", weights_only=True)
+        except (*DAMAGED, OSError) as error:
+            remedy = "Delete this folder, and resume: the training state before it is used."
+            raise UserError("run", f"{self.path / TRAINER} is damaged ({short(error)}).", remedy) from error
 
     def is_whole(self) -> bool:
         """Whether every file that the manifest names is there with its size. The manifest is written last."""
@@ -42,6 +87,18 @@ class Checkpoint:
             return all((self.path / name).stat().st_size == size for name, size in sizes.items())
         except (OSError, ValueError, KeyError, TypeError):
             return False
+
+    def is_sound(self) -> bool:
+        """Whether every file has the checksum it was written with. States of old versions have none and pass."""
+        try:
+            sums = files.read_json(self.path / MANIFEST).get("crc32", {})
+            return all(sum_of(self.path / name) == expected for name, expected in sums.items())
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    def set_aside(self) -> None:
+        """Let it count no more: it is left out, takes no other's place, and is replaced when its step comes again."""
+        files.replace(self.path / MANIFEST, self.path / SET_ASIDE)
 
 
 def save(
@@ -52,20 +109,24 @@ def save(
     Raises UserError for weights that are not finite: a state that cannot be trained on must not replace a good one.
     """
     checkpoint = Checkpoint(folder / str(step))
-    if checkpoint.is_whole():
-        return checkpoint
     for component, tensors in weights.items():
         broken = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
         if broken:
             raise UserError("learning_rate", f"{component} has become infinite ({broken}).", "Lower the rate.")
+    sums = {}
     with files.replacing(checkpoint.path) as temporary:
         temporary.mkdir()
         for component, tensors in weights.items():
-            save_tensors(tensors, temporary / f"{component}.safetensors")
-        with (temporary / TRAINER).open("wb") as stream:  # given a path, torch hides why the disk refuses
-            torch.save(trainer, stream)
-        sizes = {path.name: path.stat().st_size for path in temporary.iterdir()}
-        files.write_json(temporary / MANIFEST, {"step": step, "version": __version__, "files": sizes})
+            name = f"{component}.safetensors"
+            with summed(temporary / name) as file:
+                write_tensors(tensors, file)
+            sums[name] = file.sum
+        with summed(temporary / TRAINER) as file:  # given a path, torch hides why the disk refuses
+            torch.save(trainer, file)
+        sums[TRAINER] = file.sum
+        sizes = {name: (temporary / name).stat().st_size for name in sums}
+        about = {"step": step, "version": __version__, "files": sizes, "crc32": sums}
+        files.write_json(temporary / MANIFEST, about)
     retain(folder, limit)
     return checkpoint
 
@@ -77,14 +138,19 @@ def found(folder: Path) -> list[Checkpoint]:
 
 
 def latest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest whole training state; newer ones that are damaged are named."""
+    """The newest training state that is whole and sound; newer ones that are damaged are named, and left out."""
     files.remove_unfinished(folder)
-    whole = found(folder)
-    newest = whole[-1].step if whole else -1
-    for path in folder.iterdir() if folder.is_dir() else []:
-        if path.name.isdigit() and int(path.name) > newest:
-            warn(f"The training state {path} is damaged and is left out.")
-    return whole[-1] if whole else None
+    newest = None
+    for checkpoint in reversed(found(folder)):
+        if checkpoint.is_sound():
+            newest = checkpoint
+            break
+        checkpoint.set_aside()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.isdigit() and int(path.name) > (newest.step if newest else -1):
+            goes_on = f"the run goes on from step {newest.step}" if newest else "the run begins anew"
+            warn(f"The training state {path} is damaged and is left out: {goes_on}.")
+    return newest
 
 
 def retain(folder: Path, limit: int | None) -> None:

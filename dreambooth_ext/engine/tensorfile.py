@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -227,6 +227,14 @@ def save_tensors(
     if path.suffix.lower() in PICKLE_SUFFIXES:
         save_pickle({"state_dict": dict(state)}, path)
         return
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write_tensors(state, file, metadata)
+
+
+def write_tensors(
+    state: Mapping[str, Tensor | LazyTensor], file: BinaryIO, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write named tensors into an open file, as safetensors."""
     names = {dtype: name for name, dtype in SAFETENSORS.items()}
     keys = sorted(state, key=lambda key: (-state[key].dtype.itemsize, key))  # wide ones first keep all aligned
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -238,7 +246,6 @@ def save_tensors(
         offset = end
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for key in keys:
-            file.write(raw_bytes(state[key]))
+    file.write(struct.pack("<Q", len(text)) + text)
+    for key in keys:
+        file.write(raw_bytes(state[key]))

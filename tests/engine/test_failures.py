@@ -297,9 +297,23 @@ def cut(path: Path) -> None:
         stream.truncate(path.stat().st_size // 2)
 
 
+def zeros(path: Path) -> None:
+    """As a file comes back whose blocks never reached the disk: its size, and nothing in it."""
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        lambda state: zeros(state / "trainer.pt"),
+        lambda state: flip_a_bit(state / "unet.safetensors"),
+        lambda state: flip_a_bit(state / "trainer.pt"),
         lambda state: cut(state / "unet.safetensors"),
         lambda state: (state / "trainer.pt").unlink(),
         lambda state: (state / "checkpoint.json").unlink(),
@@ -318,6 +332,43 @@ def test_a_damaged_state_is_named_and_the_one_before_is_used(trainer, damage):
     assert any("damaged" in warning and str(run.checkpoints / "4") in warning for warning in warnings(run))
     assert [event["step"] for event in training.events(run, "step")] == [3, 4]
     training.assert_same_run(whole, run)
+    assert training.newest(run).is_sound()
+
+
+def test_a_damaged_state_does_not_take_the_place_of_a_good_one(trainer):
+    """Only one is kept, and the damaged one is newer than the one that is saved."""
+    run = trainer.train(checkpointing_steps=2, save_intermediate_models=False)
+    flip_a_bit(run.checkpoints / "4" / "unet.safetensors")
+    other = trainer.create(max_train_steps=3, checkpoints_total_limit=1)
+    shutil.copytree(run.checkpoints, other.checkpoints, dirs_exist_ok=True)
+    assert training.go_on(other) == worker.DONE, training.log(other)
+    assert steps(other) == [3] and "goes on from step 2" in warnings(other)[0]
+
+
+def test_no_state_is_sound(trainer):
+    run = trainer.train()
+    zeros(run.checkpoints / "4" / "trainer.pt")
+    assert training.go_on(run) == worker.DONE
+    assert "begins anew" in warnings(run)[0] and len(training.losses(run)) == 8
+    assert warnings(run)[0].count("damaged") == 1 and training.newest(run).is_sound()
+
+
+def test_a_state_without_checksums_that_cannot_be_read_says_so(trainer):
+    """One of an earlier version."""
+    run = trainer.train()
+    state = run.checkpoints / "4"
+    manifest = files.read_json(state / "checkpoint.json")
+    del manifest["crc32"]
+    files.write_json(state / "checkpoint.json", manifest)
+    assert training.go_on(run, total=5) == worker.DONE
+    state = run.checkpoints / "5"
+    manifest = files.read_json(state / "checkpoint.json")
+    del manifest["crc32"]
+    files.write_json(state / "checkpoint.json", manifest)
+    zeros(state / "trainer.pt")
+    assert training.go_on(run, total=6) != worker.DONE
+    error = training.events(run, "error")[-1]
+    assert "trainer.pt is damaged" in error["what"] and "Delete" in error["remedy"] and str(state) in error["what"]
 
 
 def test_two_workers_do_not_train_one_run(trainer, capsys):
