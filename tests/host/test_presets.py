@@ -1,0 +1,147 @@
+"""Presets: the built-in ones can be trained, one's own are kept under safe names, damaged ones are named."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dreambooth_ext import checks
+from dreambooth_ext.config import RunConfig
+from dreambooth_ext.errors import UserError
+from dreambooth_ext.host import form, presets
+from dreambooth_ext.host.presets import Presets
+from dreambooth_ext.parsing import parse
+
+
+@pytest.fixture
+def own(tmp_path):
+    return Presets(tmp_path / "мои настройки")
+
+
+@pytest.mark.parametrize("preset", presets.built_in(), ids=lambda preset: preset.name)
+def test_built_in_presets_can_be_trained(preset, tmp_path):
+    for number in range(20):
+        (tmp_path / f"sksper ({number}).png").write_bytes(b"")
+    base = tmp_path / "base.safetensors"
+    base.write_bytes(b"")
+    own = {"instance_data_dir": str(tmp_path), "base_model": str(base), "name": "sksper"}
+    kind = preset.settings.get("subject_type", "person")
+    config, unreadable = parse(
+        {**own, **preset.settings, "instance_prompt": form.prompts_for("sksper", kind)["instance_prompt"]}
+    )
+    completed, _, _, problems = checks.check(config)
+    assert not unreadable and not problems
+    assert preset.title and preset.description and preset.built_in and not preset.problem
+    blank = RunConfig().as_dict()
+    done = {name for name, value in preset.settings.items() if getattr(completed, name) != value}
+    assert not done, done  # nothing is converted to something else
+    assert set(preset.settings) <= set(blank)
+
+
+def test_the_guides_numbers():
+    known = Presets()
+    assert known.get("quick_test").settings == {
+        "max_train_steps": 500,
+        "text_encoder_steps": 100,
+        "resolution": 512,
+        "checkpointing_steps": 0,
+    }
+    best = known.get("Best quality").settings
+    assert (best["max_train_steps"], best["text_encoder_steps"], best["resolution"]) == (2000, 400, 768)
+    assert [preset.name for preset in known.list()][:3] == ["standard", "quick_test", "best_quality"]
+
+
+def test_own_presets_live_beside_the_built_in_ones(own):
+    assert [preset.name for preset in own.list()] == [preset.name for preset in presets.built_in()]
+    saved = own.save("  Мои лица ", {"max_train_steps": "700", "optimizer_args": {"eps": 1e-6}}, " из отпуска ")
+    assert saved.as_dict() == {
+        "name": "Мои лица",
+        "title": "Мои лица",
+        "description": "из отпуска",
+        "built_in": False,
+        "settings": {"max_train_steps": 700, "optimizer_args": {"eps": 1e-6}},
+        "problem": "",
+    }
+    assert Presets(own.folder).get("мои ЛИЦА") == saved
+    own.save("мои лица", {"seed": 1})  # the same name for Windows and macOS, and so here
+    assert [preset.settings for preset in own.list() if not preset.built_in] == [{"seed": 1}]
+    own.delete("МОИ ЛИЦА")
+    assert all(preset.built_in for preset in own.list())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        "..",
+        "../x",
+        "a/b",
+        "a\\b",
+        "C:x",
+        ".hidden",
+        "con",
+        "NUL",
+        "a\0b",
+        "a\nb",
+        "x" * 61,
+        "Standard",
+        "quick_test",
+        "a.json",
+        "a*",
+        "-x",
+    ],
+)
+def test_unsafe_and_taken_names(own, name):
+    with pytest.raises(UserError) as caught:
+        own.save(name, {"seed": 1})
+    assert caught.value.problem.field == "preset" and caught.value.problem.remedy
+    assert not own.folder.exists() or not list(own.folder.iterdir())
+
+
+@pytest.mark.parametrize(("settings", "field"), [({"seed": "x"}, "seed"), ({"colour": 1}, "colour")])
+def test_wrong_settings_are_not_kept(own, settings, field):
+    with pytest.raises(UserError) as caught:
+        own.save("mine", settings)
+    assert caught.value.problem.field == field
+    assert not own.folder.exists()
+
+
+def test_deleting_what_is_not_there(own):
+    for name, part in (("standard", "built in"), ("nothing", "no preset"), ("../../x", "no preset")):
+        with pytest.raises(UserError, match=part):
+            own.delete(name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        '{"settings": 1}',
+        '{"settings": {"seed": "x"}}',
+        '{"settings": {"old": 1}}',
+        "[" * 99999,
+        "x" * 300000,
+    ],
+    ids=range(9),
+)
+def test_a_damaged_file_is_named_and_stops_nothing(own, content):
+    own.save("good", {"seed": 1})
+    (own.folder / "bad.json").write_text(content, encoding="utf-8")
+    (own.folder / ".tmp-1-x.json").write_text("half", encoding="utf-8")
+    mine = {preset.name: preset for preset in own.list() if not preset.built_in}
+    assert set(mine) == {"good", "bad"} and mine["bad"].problem and not mine["bad"].settings
+    with pytest.raises(UserError, match="bad"):
+        own.get("bad")
+    json.dumps(mine["bad"].as_dict())
+    own.save("bad", {"seed": 2})
+    assert own.get("bad").settings == {"seed": 2}
+
+
+def test_an_unknown_name_lists_the_known(own):
+    with pytest.raises(UserError, match="quick_test"):
+        own.get("nothing")
