@@ -13,12 +13,16 @@ from .. import checks, guide
 from ..config import SETTINGS, RunConfig, Setting
 from ..errors import Problem, UserError
 from ..files import read_json
+from ..host import presets
 from ..parsing import parse, to_path
 from ..pictures import Entry
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=path, metavar="FILE", help="settings from a JSON file; options go before it")
+    names = ", ".join(preset.name for preset in presets.built_in())
+    help = f"settings of a preset ({names}, or a preset's file); file and options go before it"
+    parser.add_argument("--preset", metavar="NAME", help=help)
     groups: dict[str, Any] = {}
     for known in SETTINGS.values():
         if known.group not in groups:
@@ -60,10 +64,16 @@ def _help(known: Setting) -> str:
 def read(arguments: argparse.Namespace) -> tuple[RunConfig, list[Problem]]:
     """The config that file and options ask for, and what in them cannot be read."""
     values: dict[str, Any] = {}
+    if arguments.preset:
+        values |= _preset(arguments.preset).settings
     if arguments.config:
-        values = _read_file(arguments.config)
+        values |= _read_file(arguments.config)
     values |= {name: value for name, value in vars(arguments).items() if name in SETTINGS}
     return parse(values)
+
+
+def _preset(name: str) -> presets.Preset:
+    return presets.read_file(path(name)) if name.lower().endswith(".json") else presets.Presets().get(name)
 
 
 def _read_file(path: Path) -> dict[str, Any]:

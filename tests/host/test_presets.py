@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 import pytest
 
 from dreambooth_ext import checks
+from dreambooth_ext.commands import settings
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.host import form, presets
@@ -140,6 +142,27 @@ def test_a_damaged_file_is_named_and_stops_nothing(own, content):
     json.dumps(mine["bad"].as_dict())
     own.save("bad", {"seed": 2})
     assert own.get("bad").settings == {"seed": 2}
+
+
+def test_the_command_line_takes_presets(own, tmp_path):
+    parser = argparse.ArgumentParser()
+    settings.add_arguments(parser)
+
+    def read(*argv):
+        config, problems = settings.read(parser.parse_args([str(word) for word in argv]))
+        assert not problems
+        return config
+
+    assert read("--preset", "quick_test").max_train_steps == 500
+    (tmp_path / "c.json").write_text('{"max_train_steps": 600, "seed": 7}', encoding="utf-8")
+    config = read("--preset", "Quick test", "--config", tmp_path / "c.json", "--seed", 8)
+    assert (config.max_train_steps, config.text_encoder_steps, config.seed) == (600, 100, 8)
+    own.save("mine", {"seed": 9})
+    assert read("--preset", own.folder / "mine.json").seed == 9
+    for wrong in ("nothing", tmp_path / "none.json", tmp_path / "c.json"):
+        with pytest.raises(UserError) as caught:
+            read("--preset", wrong)
+        assert caught.value.problem.field == "preset"
 
 
 def test_an_unknown_name_lists_the_known(own):
