@@ -12,7 +12,7 @@ import contextlib
 import sys
 
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 
@@ -48,6 +48,21 @@ def count(family: str, resolution: int, batch: int, checkpointing: bool, half: b
     return {"weights": weights, "after forward": forward - weights, "peak": peak - weights}
 
 
+def count_decoding(family: str, resolution: int) -> dict[str, int]:
+    """Bytes: the autoencoder's "weights", and at the "peak" of drawing one picture what is alive besides; float32."""
+    config = shipped(family).vae
+    with FakeTensorMode(), torch.no_grad():
+        vae = AutoencoderKL.from_config(config).eval()
+        weights = 4 * sum(parameter.numel() for parameter in vae.parameters())
+        latents_bchw = torch.randn(1, config["latent_channels"], resolution // 8, resolution // 8)
+        tracker = MemTracker()
+        tracker.track_external(vae)
+        with tracker:
+            vae.decode(latents_bchw)
+        peak = tracker.get_tracker_snapshot("peak")[DEVICE]["Total"]
+    return {"weights": weights, "peak": peak - weights}
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.activations", description=__doc__.splitlines()[0])
     parser.add_argument("family", choices=("sd1", "sd2", "sdxl"))
@@ -55,8 +70,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--half", action="store_true", help="mixed precision")
-    arguments = parser.parse_args(argv)
-    for name, size in count(**vars(arguments)).items():
+    parser.add_argument("--decoding", action="store_true", help="of the autoencoder that draws the pictures instead")
+    arguments = vars(parser.parse_args(argv))
+    if arguments.pop("decoding"):
+        counted = count_decoding(arguments["family"], arguments["resolution"])
+    else:
+        counted = count(**arguments)
+    for name, size in counted.items():
         print(f"{name}: {human_size(size)} ({size / 1e9:.2f} GB)")
     return 0
 

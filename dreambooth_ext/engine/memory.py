@@ -44,6 +44,13 @@ def total(device: torch.device) -> int:
     return psutil.virtual_memory().total
 
 
+def free(device: torch.device) -> int:
+    """Bytes that this process could have at this moment: what nobody uses, and what it has reserved already."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
+    return psutil.virtual_memory().available + psutil.Process().memory_info().rss
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """PyTorch says it with a class of its own on CUDA, and in words on the CPU and elsewhere."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):

@@ -18,6 +18,7 @@ from .optim import make_optimizer, resolve_optimizer
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 MARGIN = 512 * 2**20  # bytes of disk that stay free
+DECODING = 3072  # bytes a pixel: the VAE draws in float32, picture by picture (benchmarks/activations.py --decoding)
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
@@ -36,7 +37,8 @@ class Plan:
     optimizer: str
     mixed_precision: str
     memory: int
-    memory_available: int
+    memory_available: int  # all that the device has
+    memory_free: int  # of that, what other programs leave at this moment
     disk: int
     disk_available: int
 
@@ -120,22 +122,35 @@ def _why_no_xformers(device: str) -> str:
 
 
 def estimate(config: RunConfig, base: Base) -> int:
-    """Bytes of device memory at the peak: weights, gradients, optimizer state, and activations.
+    """Bytes of device memory at the peak, which is in the backward pass but for very large pictures."""
+    counts = base.parameter_counts()
+    trained = counts["unet"] + (counts["text_encoders"] if config.text_encoder_steps else 0)
+    held = trained * (4 + state_bytes(config)) + (4 * counts["unet"] if config.use_ema else 0)
+    held += 0 if config.cache_latents else 4 * counts["vae"]
+    kept = _kept(config, counts["unet"], trained)
+    peaks = [held + max(kept, 4 * trained + 0.3 * kept)]
+    decoding = 4 * counts["vae"] + DECODING * config.resolution**2
+    if config.validation_prompts:
+        peaks.append(held + decoding)  # between two steps there are no gradients
+    if config.with_prior_preservation:  # drawn by the base, before anything else is loaded
+        unet = 4 if config.device == "cpu" else 2
+        peaks.append(unet * counts["unet"] + 4 * counts["text_encoders"] + decoding)
+    return int(max(peaks) + PROCESS)
+
+
+def _kept(config: RunConfig, unet: int, trained: int) -> float:
+    """Bytes that the forward pass keeps for the backward one.
 
     Weights stay in float32 in every precision. What the forward pass keeps was counted for SD 1.5's UNet, 1.9 GB for a
     picture of 512 (benchmarks/activations.py), and goes by the latents' pixels and the root of the UNet's parameters.
     Most of it is gone again when the last gradients come: then 0.3 of it were left.
     """
-    counts = base.parameter_counts()
-    trained = counts["unet"] + (counts["text_encoders"] if config.text_encoder_steps else 0)
-    weights = trained * (4 + state_bytes(config)) + (4 * counts["unet"] if config.use_ema else 0)
-    vae = 0 if config.cache_latents else 4 * counts["vae"]
     area = config.train_batch_size * (config.resolution / 512) ** 2 * (2 if config.with_prior_preservation else 1)
-    width = (counts["unet"] / 860e6) ** 0.5
-    kept = area * width * (0.6e9 if config.gradient_checkpointing else 1.9e9)
-    if config.mixed_precision != "no":  # half the size; without checkpoints the weights' 16-bit copies stay, too
-        kept = kept * 0.5 + (0 if config.gradient_checkpointing else 2 * trained)
-    return int(weights + vae + max(kept, 4 * trained + 0.3 * kept) + PROCESS)
+    kept = area * (unet / 860e6) ** 0.5 * (0.6e9 if config.gradient_checkpointing else 1.9e9)
+    if config.mixed_precision == "no":
+        return kept
+    # half the size; without checkpoints the weights' 16-bit copies stay, too
+    return kept * 0.5 + (0 if config.gradient_checkpointing else 2 * trained)
 
 
 def state_bytes(config: RunConfig) -> int:
@@ -170,9 +185,27 @@ def resource_problems(plan: Plan, config: RunConfig) -> list[Problem]:
     if plan.memory > plan.memory_available:
         need, there = files.human_size(plan.memory), files.human_size(plan.memory_available)
         message = f"the run needs about {need} of memory on {plan.device}, which has {there}."
-        remedy = "; ".join(memory_remedies(config)) + "."
-        found.append(Problem("train_batch_size", message, remedy[0].upper() + remedy[1:]))
+        found.append(Problem("train_batch_size", message, _sentence(memory_remedies(config))))
     return found
+
+
+def resource_warnings(plan: Plan, config: RunConfig) -> list[Problem]:
+    """Memory that the device has, but that others hold at this moment. A WebUI that starts the run lets go of its
+    model before, so this is no reason to refuse."""
+    if not plan.memory_free < plan.memory <= plan.memory_available:
+        return []
+    need, free, total = map(files.human_size, (plan.memory, plan.memory_free, plan.memory_available))
+    whose = "other programs" if plan.device == "cpu" else "other programs, and a WebUI's model if one is loaded,"
+    message = (
+        f"the run needs about {need} of memory on {plan.device}; {free} of {total} are free, {whose} hold the rest."
+    )
+    *ours, theirs = memory_remedies(config)
+    return [Problem("device", message, _sentence([theirs, *ours]))]
+
+
+def _sentence(remedies: list[str]) -> str:
+    text = "; ".join(remedies) + "."
+    return text[0].upper() + text[1:]
 
 
 def memory_remedies(config: RunConfig) -> list[str]:
@@ -205,6 +238,7 @@ def make_plan(
         mixed_precision=config.mixed_precision,
         memory=estimate(config, base),
         memory_available=memory.total(torch.device(config.device)),
+        memory_free=memory.free(torch.device(config.device)),
         disk=disk_need(config, base, steps),
         disk_available=free,
     )

@@ -113,7 +113,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
             raise BadInput(found)
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures")
-        check_resources(config, base, run)
+        check_resources(config, base, run, control)
         dataset = gather(config, base, run, control, accelerator.device)
         total = total or run.state().get("total") or dataset.steps(config.num_train_epochs, accelerator.num_processes)
         config = config.replace(max_train_steps=total)
@@ -137,8 +137,8 @@ def train(run: Run, control: Control, total: int | None) -> str:
             return Loop(config, method, dataset, accelerator, control, saver, total).run(resumed)
 
 
-def check_resources(config: RunConfig, base: Base, run: Run) -> None:
-    """Raise BadInput where memory or disk will not do, before anything is loaded."""
+def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -> None:
+    """Raise BadInput where memory or disk will not do, before anything is loaded; warn where others hold the memory."""
     entries, found = pictures.entries(config)
     if found:
         raise BadInput(found)
@@ -148,6 +148,8 @@ def check_resources(config: RunConfig, base: Base, run: Run) -> None:
     made = plan.make_plan(config, base, count, len(entries) - count + missing, steps, epochs, free_bytes(run))
     if found := plan.resource_problems(made, config):
         raise BadInput(found)
+    for problem in plan.resource_warnings(made, config):
+        control.warn(problem.message, problem.field, problem.remedy)
 
 
 def free_bytes(run: Run) -> int:
