@@ -20,7 +20,7 @@ from . import checkpoint, memory
 from .control import STOPPING, Control
 from .dataset import Dataset
 from .export import NothingLearned
-from .optim import RateSchedules, make_optimizer
+from .optim import RateSchedules, forget, load_state, make_optimizer
 from .saver import Saver
 from .seeds import derive, generator
 
@@ -88,7 +88,7 @@ class Loop:
         if resumed:
             state = resumed.trainer()
             self.step = self.saved = resumed.step
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_state(self.optimizer.optimizer, state["optimizer"])
             if self.ema:
                 self.ema.load_state_dict(state["ema"])
                 self.ema.to(self.accelerator.device)
@@ -100,10 +100,7 @@ class Loop:
         if not names:
             return
         inner = self.optimizer.optimizer
-        for group in [g for g in inner.param_groups if g["name"] in names]:
-            for parameter in group["params"]:
-                inner.state.pop(parameter, None)
-        inner.param_groups[:] = [g for g in inner.param_groups if g["name"] not in names]
+        forget(inner, names)
         inner.zero_grad(set_to_none=True)
         memory.release()
 

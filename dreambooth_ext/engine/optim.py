@@ -116,6 +116,37 @@ def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch
         raise UserError("optimizer_args", f"'{config.optimizer}' refuses them: {error}.", "Correct them.") from error
 
 
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`load_state_dict`, with paged states in pages again: bitsandbytes makes ordinary tensors of the card of them."""
+    optimizer.load_state_dict(state)
+    if not getattr(optimizer, "is_paged", False):
+        return
+    for parameter, values in optimizer.state.items():
+        for name in ("state1", "state2"):
+            if name in values:
+                pages = optimizer.get_state_buffer(parameter, dtype=values[name].dtype)
+                values[name] = pages.copy_(values[name])
+
+
+def forget(optimizer: torch.optim.Optimizer, names: list[str]) -> None:
+    """Let go of groups that have stopped learning, with all that the optimizer knows of them.
+
+    bitsandbytes lists all pages that it ever made, and cannot free them: those that nobody will touch again are sent
+    to the computer's own memory, so that the card has their room.
+    """
+    left = [group for group in optimizer.param_groups if group["name"] in names]
+    states = [optimizer.state.pop(parameter, {}) for group in left for parameter in group["params"]]
+    optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["name"] not in names]
+    pages = [value for values in states for value in values.values() if getattr(value, "is_paged", False)]
+    if pages:
+        functional = importlib.import_module("bitsandbytes.functional")
+        gone = set(map(id, pages))
+        manager = optimizer.page_mng
+        manager.paged_tensors[:] = [tensor for tensor in manager.paged_tensors if id(tensor) not in gone]
+        for tensor in pages:
+            functional.prefetch_tensor(tensor, to_cpu=True)
+
+
 def _fused(optimizer_class: type, device: torch.device) -> dict[str, bool]:
     """torch's one-pass step, where there is one: several times faster on a CPU, and no copies of the weights."""
     if "fused" not in inspect.signature(optimizer_class).parameters:

@@ -14,6 +14,8 @@ from dreambooth_ext.engine.optim import (
     KINDS,
     RateSchedule,
     RateSchedules,
+    forget,
+    load_state,
     make_optimizer,
     missing_optimizer,
     resolve_optimizer,
@@ -88,6 +90,62 @@ def test_continues_bitwise_from_a_saved_state(name, tmp_path):
     for index in range(5):
         step(optimizer, resumed, scale=2 + index)
     assert torch.equal(parameter, resumed)
+
+
+@pytest.fixture
+def pages(monkeypatch):
+    """bitsandbytes' pages on a machine without a card: marked tensors of the CPU. Returns what was sent away."""
+    module = pytest.importorskip("bitsandbytes.optim.optimizer")
+    if "paged_adamw8bit" not in NAMES:
+        pytest.skip("its bitsandbytes needs an NVIDIA card")
+    sent = []
+
+    def paged(optimizer, parameter, dtype=torch.float32):
+        pages = torch.zeros_like(parameter, dtype=dtype)
+        pages.is_paged = True
+        optimizer.page_mng.paged_tensors.append(pages)
+        return pages
+
+    monkeypatch.setattr(module.F.GlobalPageManager.get_instance(), "paged_tensors", [])
+    monkeypatch.setattr(module.Optimizer8bit, "get_state_buffer", paged)
+    monkeypatch.setattr(module.F, "prefetch_tensor", lambda tensor, to_cpu=False: sent.append(tensor) if to_cpu else 0)
+    return sent
+
+
+def test_paged_states_are_in_pages_again_after_a_resume(pages, tmp_path):
+    parameter = problem()
+    optimizer = made("paged_adamw8bit", one_group("paged_adamw8bit", parameter))
+    for _ in range(3):
+        step(optimizer, parameter)
+    torch.save({"weights": parameter.detach(), "optimizer": optimizer.state_dict()}, tmp_path / "state.pt")
+    saved = torch.load(tmp_path / "state.pt", weights_only=True)
+    resumed = torch.nn.Parameter(saved["weights"])
+    again = made("paged_adamw8bit", one_group("paged_adamw8bit", resumed))
+    before = len(again.page_mng.paged_tensors)
+    load_state(again, saved["optimizer"])
+    states = [again.state[resumed][name] for name in ("state1", "state2")]
+    assert all(state.is_paged for state in states)
+    assert [id(tensor) for tensor in again.page_mng.paged_tensors[before:]] == [id(state) for state in states]
+    for optimizer_, parameter_ in ((optimizer, parameter), (again, resumed)):
+        step(optimizer_, parameter_)
+    assert torch.equal(parameter, resumed)
+
+
+def test_pages_of_a_group_that_leaves_are_sent_away_and_let_go(pages):
+    stays, leaves = problem(1), problem(2)
+    groups = [
+        {"name": "unet", "params": [stays], "rate": 1e-2},
+        {"name": "text_encoder", "params": [leaves], "rate": 1e-2},
+    ]
+    optimizer = made("paged_adamw8bit", groups)
+    known = len(optimizer.page_mng.paged_tensors)
+    step(optimizer, stays, leaves)
+    left = [optimizer.state[leaves][name] for name in ("state1", "state2")]
+    forget(optimizer, ["text_encoder"])
+    assert [id(tensor) for tensor in pages] == [id(tensor) for tensor in left]
+    assert len(optimizer.page_mng.paged_tensors) == known + 2
+    assert [group["name"] for group in optimizer.param_groups] == ["unet"] and list(optimizer.state) == [stays]
+    step(optimizer, stays)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "prodigy"])
