@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import signal
 import threading
 import time
@@ -19,6 +21,17 @@ STOPPING = ("stop", "stop_and_save")
 
 class Stopped(Exception):
     """A user's wish to stop, heard while the run was still being prepared."""
+
+
+def take_standard_input() -> BinaryIO:
+    """Standard input under another number, which programs that this one starts do not inherit; they find it empty.
+
+    On Windows a program hangs at its start where somebody waits for the pipe that it inherits as standard input.
+    """
+    pipe, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return io.FileIO(pipe, closefd=False)  # a buffered one, or one to close, would lock the exit
 
 
 class Control:

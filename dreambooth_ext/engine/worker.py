@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import io
 import os
 import sys
 import traceback
@@ -25,7 +24,7 @@ from ..runs import Run
 from . import checkpoint, class_images, memory, plan
 from .backbone import Backbone
 from .base import Base, open_base
-from .control import Control, Stopped
+from .control import Control, Stopped, take_standard_input
 from .dataset import Dataset
 from .loop import Loop
 from .methods import METHODS
@@ -59,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         return BAD_INPUT
     with lock, Control(run) as control:
         if arguments.tied:
-            control.stop_with(io.FileIO(0, closefd=False))  # a buffered one locks the exit
+            control.stop_with(take_standard_input())
         return work(run, control, arguments.total)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -394,3 +396,31 @@ def test_curves_hold_every_step_to_the_last_one(trainer):
     curves = EventAccumulator(str(run.path / "tensorboard")).Reload()
     assert [point.step for point in curves.Scalars("loss")] == [1, 2, 3, 4]
     assert [point.step for point in curves.Scalars("lr/text_encoder")] == [1, 2]
+
+
+TIED = """
+import subprocess, sys, threading
+from dreambooth_ext.engine.control import take_standard_input
+
+pipe = take_standard_input()
+reader = threading.Thread(target=lambda: print("parent said", pipe.read(100)), daemon=True)
+reader.start()
+child = [sys.executable, "-c", "import sys; print('child read', repr(sys.stdin.read()))"]
+print(subprocess.run(child, stdout=subprocess.PIPE, encoding="utf-8", timeout=60).stdout.strip(), flush=True)
+reader.join()
+"""
+
+
+def test_programs_that_a_tied_worker_starts_do_not_wait_for_its_parent():
+    """They inherit an empty standard input, while the worker still waits for the end of its own."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", TIED],
+        cwd=training.REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert process.stdout.readline() == "child read ''\n"
+    process.stdin.close()
+    assert process.stdout.readline() == "parent said b''\n"
+    assert process.wait(30) == 0
