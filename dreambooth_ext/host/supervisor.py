@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from ..protocol import EventReader, take_commands
+from .. import files
+from ..protocol import ENDED, EventReader, take_commands
 from ..runs import Run
 from .environment import Environment
 
 POLL = 0.2  # seconds between looks at a run's events
+PATIENCE = 5.0  # seconds for a killed process to be gone
 
 
 def start(run: Run, environment: Environment, total: int | None = None, tied: bool = False) -> subprocess.Popen:
@@ -56,8 +61,41 @@ def follow(process: subprocess.Popen, events: EventReader) -> Iterator[list[dict
 
 def kill(process: subprocess.Popen) -> None:
     """End a worker that does not listen, at once."""
-    if os.name == "nt":
-        process.kill()
-    else:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+        if os.name == "nt":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):  # one that is stuck in a driver dies when that lets it go
+        process.wait(PATIENCE)
+
+
+def kill_alive(run: Run) -> bool:
+    """End, at once, a run's worker that another process had started; False if none was found on this machine.
+
+    Its number is in state.json, and an old one may be some other program's by now: so it has to hold the run's lock,
+    to have written the state itself, and where the system tells what a process runs, to be a worker of this run.
+    """
+    state = run.state()
+    pid = state.get("pid")
+    if state.get("host") != platform.node() or state["status"] in (*ENDED, "queued") or not isinstance(pid, int):
+        return False
+    if not files.is_locked(run.path / "worker.lock") or not runs_worker(pid, run):
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        if os.name == "nt":
+            os.kill(pid, signal.SIGTERM)  # ends it at once: there are no signals there
+        elif os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGKILL)
+    return True
+
+
+def runs_worker(pid: int, run: Run) -> bool:
+    """Whether that process is a worker of this run, as far as the system tells (Linux does)."""
+    try:
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return not Path("/proc/self/cmdline").exists()
+    return any(os.fsencode(run.id) in argument for argument in arguments)

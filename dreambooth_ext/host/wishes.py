@@ -22,7 +22,9 @@ class Wishes:
     select: str = "final"  # which of those the host is to use at once: the run's last model, every one, none
     while_training: str = "wait"  # what `Host.handed_over` does with the host's own models and its users meanwhile
     total: int | None = None  # train up to this step in all; None: as the run's settings say
-    before: str = ""  # the status that the run had when it was put into the queue again; "" for a new one
+    # --- the dispatcher's notes
+    since: int = 0  # only what the events after this number announce is published
+    before: dict[str, Any] | None = None  # status and problem of a run that was put into the queue again
     settled: bool = False  # it has ended, and all that was to be done about it is done
 
     def __post_init__(self) -> None:
@@ -34,6 +36,9 @@ class Wishes:
 
     def but(self, **changes: Any) -> Wishes:
         return dataclasses.replace(self, **changes)
+
+    def wants_selected(self, artifact: dict[str, Any]) -> bool:
+        return self.select == "every" or (self.select == "final" and artifact["final"])
 
     def write(self, run: Run) -> None:
         files.write_json(run.path / "host.json", dataclasses.asdict(self))

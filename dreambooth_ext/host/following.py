@@ -1,0 +1,133 @@
+"""One run while it has the device: its worker, what that says, how it does, and what is owed when it has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from typing import Any
+
+from .. import files
+from ..errors import Problem
+from ..protocol import ENDED, EventReader
+from ..runs import Run
+from . import endings, supervisor
+from .environment import Environment
+from .publisher import Announced, Publisher
+from .watch import Patience, Watch
+from .wishes import Wishes
+
+GRACE = 3.0  # seconds in which a worker that was started besides the one that ended has to show itself
+
+
+def status_of(run: Run) -> str:
+    """What state.json says, whether or not a worker lives; "" where it cannot be read."""
+    return str(read_state(run).get("status", ""))
+
+
+def read_state(run: Run) -> dict[str, Any]:
+    try:
+        state = files.read_json(run.path / "state.json")
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+class Following:
+    """process: the worker's, where this program started it; else its life shows by the run's lock alone."""
+
+    def __init__(
+        self,
+        run: Run,
+        wishes: Wishes,
+        publisher: Publisher,
+        patience: Patience,
+        process: subprocess.Popen | None = None,
+    ):
+        self.run, self.wishes, self.publisher, self.process = run, wishes, publisher, process
+        self.trouble: dict[str, Any] | None = None
+        self._events = EventReader(run.path / "events.jsonl")
+        self._announced = Announced(wishes.since)
+        self._watch = Watch(patience)
+        self._log_from = 0
+        self._killed = False
+
+    # --- the worker ---
+
+    def start(self, environment: Environment, tied: bool) -> None:
+        """Start the run's worker. Raises OSError where the system refuses."""
+        log = self.run.path / "log.txt"
+        self._log_from = log.stat().st_size if log.exists() else 0
+        self.process = supervisor.start(self.run, environment, self.wishes.total, tied)
+
+    def has_ended(self) -> bool:
+        """Whether no worker has the run. One that ended because another has it, has not ended it."""
+        if self.process and self.process.poll() is None:
+            return False
+        return not files.is_locked(self.run.path / "worker.lock")
+
+    def kill(self) -> bool:
+        """End the worker at once; False if there is none that could be ended."""
+        self._killed = True
+        if self.process and self.process.poll() is None:
+            supervisor.kill(self.process)
+            return True
+        self._killed = supervisor.kill_alive(self.run)
+        return self._killed
+
+    # --- what it says ---
+
+    def look(self) -> None:
+        """Publish what it has announced since the last look, and see how it does."""
+        events = self._events.new()
+        self._announced.note(events)
+        self.publisher.as_wished(self.run, self.wishes, self._announced.take())
+        self._watch.see(events, read_state(self.run).get("heartbeat"))
+        self._tell(self._watch.trouble())
+
+    def _tell(self, problem: Problem | None) -> None:
+        """A warning when trouble begins; when it is over, a status event that clears it."""
+        with contextlib.suppress(OSError):
+            if problem and not self.trouble:
+                n = self.warn(problem.message, problem.remedy)
+                self.trouble = {"n": n, "what": problem.message, "remedy": problem.remedy}
+            elif self.trouble and not problem:
+                cleared, self.trouble = self.trouble, None
+                self.run.events.append("status", status=status_of(self.run), clears=cleared["n"])
+
+    def warn(self, message: str, remedy: str = "") -> int:
+        """Returns the event's number; 0 if it could not be written."""
+        with contextlib.suppress(OSError):
+            return self.run.events.append("warning", what=message, field="", remedy=remedy)["n"]
+        return 0
+
+    # --- its end ---
+
+    def fail(self, problem: Problem) -> None:
+        """End a run whose worker is gone, or never came. Nothing happens if another worker has it."""
+        lock = self.run.take(GRACE)
+        if lock is None:
+            return
+        with lock:
+            if status_of(self.run) in ENDED:
+                return
+            about = problem.as_dict()
+            self.run.events.append(
+                "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
+            )
+            self.run.write_state(status="failed", problem=about, problems=[about])
+            self.run.events.append("status", status="failed", problem=about)
+
+    def settle(self) -> bool:
+        """The worker is gone: write why, unless it did so itself, and note that nothing is owed any more.
+
+        False if another worker has the run by now.
+        """
+        self.look()
+        if status_of(self.run) not in ENDED:
+            code = self.process.poll() if self.process else None
+            self.fail(endings.explain(self.run, code, self._log_from, self._killed))
+        if status_of(self.run) not in ENDED:
+            return False
+        self.wishes = self.wishes.but(settled=True)
+        self.wishes.write(self.run)
+        return True

@@ -1,0 +1,124 @@
+"""What a run announces, into the host's folders, lists and hands."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Problem, UserError
+from ..runs import Run
+from . import publish
+from .wishes import Wishes
+
+if TYPE_CHECKING:
+    from .interface import Host
+
+KEPT = 20  # publications that are remembered for pages
+
+
+class Announced:
+    """The artifacts of one run that are to be dealt with: each once, the newest of a name only."""
+
+    def __init__(self, since: int = 0):
+        self.since = since
+        self._open: dict[str, dict[str, Any]] = {}
+
+    def note(self, events: Iterable[dict[str, Any]]) -> None:
+        for event in events:
+            if event["type"] == "artifact" and event["n"] > self.since:
+                self._open.pop(event["name"], None)  # to keep the order of their making
+                self._open[event["name"]] = event
+            elif event["type"] == "published" or (event["type"] == "warning" and "artifact" in event):
+                name = event.get("name") or event.get("artifact")
+                if self._open.get(name, {}).get("step") == event["step"]:
+                    del self._open[name]
+
+    def take(self) -> list[dict[str, Any]]:
+        """Those that wait, oldest first; from here on they count as dealt with."""
+        taken, self._open = list(self._open.values()), {}
+        return taken
+
+
+class Publisher:
+    """Publishes for threads of the dispatcher and of the API, one model at a time."""
+
+    def __init__(self, host: Host):
+        self.host = host
+        self.revision = 0
+        self._recent: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+
+    @property
+    def recent(self) -> list[dict[str, Any]]:
+        return list(self._recent)
+
+    def as_wished(self, run: Run, wishes: Wishes, artifacts: list[dict[str, Any]]) -> None:
+        """Publish what a run has announced. What goes wrong becomes a warning of the run; training goes on."""
+        artifacts = [event for event in artifacts if wishes.publish and (run.artifacts / event["file"]).exists()]
+        wanted = [event["n"] for event in artifacts if wishes.wants_selected(event)]
+        for event in artifacts:
+            try:
+                self.publish(run, event, select=event["n"] == (wanted or [None])[-1])
+            except UserError as error:
+                self._warn(run, error.problem, event)
+
+    def publish(self, run: Run, event: dict[str, Any], select: bool) -> Path:
+        """Publish one artifact, given by its event. Raises UserError where its file does not get there."""
+        kind = event["kind"]
+        folder = self.host.folders().get(kind)
+        reason = self.host.lacks().get(kind)
+        if folder is None or reason:
+            reason = reason or f"{self.host.name} has no place for this kind of model."
+            raise UserError("method", reason, f"It is in {run.artifacts}.")
+        with self._lock:
+            path = self._put(run, event, folder)
+            self._refresh(run, event, path)
+            title = self._select(run, event, path) if select else ""
+            self.revision += 1
+            about = {"kind": kind, "path": str(path), "title": title, "selected": bool(title)}
+            self._recent.append({"n": self.revision, "run": run.id, "name": event["name"], **about})
+        with contextlib.suppress(OSError):  # a full disk; the model is there
+            run.events.append("published", name=event["name"], step=event["step"], file=event["file"], **about)
+        return path
+
+    def _put(self, run: Run, event: dict[str, Any], folder: Path) -> Path:
+        try:
+            return publish.publish(run.artifacts / event["file"], folder, run=run.id, name=run.config.name)
+        except UserError as error:
+            problem, safe = error.problem, f"The model is safe in {run.artifacts}; publish it again afterwards."
+            raise UserError(problem.field, problem.message, f"{problem.remedy} {safe}".strip()) from error
+        except OSError as error:  # a full disk, or the old model is open (Windows)
+            message = f"{event['file']} could not be put into {folder} ({error})."
+            remedy = f"The model is safe in {run.artifacts}. Free some space, or let go of the old model, and publish "
+            raise UserError("name", message, f"{remedy}it again.") from error
+
+    def _refresh(self, run: Run, event: dict[str, Any], path: Path) -> None:
+        with self._told(run, event, "was published, but the lists could not be renewed", "Refresh them by hand."):
+            self.host.refresh(event["kind"], path)
+
+    def _select(self, run: Run, event: dict[str, Any], path: Path) -> str:
+        """The title under which the host has it now; "" if it could not be selected, or is not of that kind."""
+        if event["kind"] != "checkpoint":
+            return ""
+        with self._told(run, event, "was published, but could not be selected", "Choose it by hand."):
+            return self.host.select(path)
+        return ""
+
+    @contextlib.contextmanager
+    def _told(self, run: Run, event: dict[str, Any], what: str, remedy: str) -> Iterator[None]:
+        """What fails within becomes a warning: a host's own code raises anything, and the model is published."""
+        try:
+            yield
+        except Exception as error:
+            why = error.problem.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self._warn(run, Problem("", f"{event['file']} {what} ({why}).", remedy), None)
+
+    def _warn(self, run: Run, problem: Problem, event: dict[str, Any] | None) -> None:
+        """event: the artifact that this deals with, if it does."""
+        about = {"artifact": event["name"], "step": event["step"]} if event else {}
+        with contextlib.suppress(OSError):
+            run.events.append("warning", what=problem.message, field=problem.field, remedy=problem.remedy, **about)
