@@ -5,6 +5,7 @@ import { button, element, fill, memory, say, show } from "./dom.js";
 import { Environment } from "./environment.js";
 import { Form } from "./form.js";
 import { HostLists } from "./host.js";
+import { localisedSchema } from "./localised.js";
 import { Monitor } from "./monitor.js";
 import { phrase } from "./phrase.js";
 import { Runs } from "./runs.js";
@@ -77,7 +78,7 @@ class Page {
     async #start() {
         try {
             const [schema, host, state] = await Promise.all([api.get(["schema"]), api.get(["host"]), api.get(["state"])]);
-            this.schema = schema;
+            this.schema = localisedSchema(schema);
             this.host = normal(host);
             this.#took(state);
         } catch (error) {

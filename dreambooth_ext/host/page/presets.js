@@ -1,5 +1,6 @@
 // Settings under a name, in a file, or from another trainer.
 
+import { localised } from "./localised.js";
 import { api } from "./api.js";
 import { button, download, element, fill, say, show, sureButton } from "./dom.js";
 import { phrase } from "./phrase.js";
@@ -41,7 +42,9 @@ export class Presets {
 
     async load(chosen = "") {
         try {
-            this.known = (await api.get(["presets"])).presets || [];
+            this.known = ((await api.get(["presets"])).presets || []).map((one) => (
+                one.built_in ? { ...one, title: localised(one.title), description: localised(one.description) } : one
+            ));
         } catch (error) {
             say(this.note, `${error.message} ${error.remedy}`);
             return;
