@@ -2,6 +2,7 @@
 
 import base64
 import io
+import sys
 from secrets import compare_digest
 
 from fastapi import Depends, HTTPException, Request
@@ -57,7 +58,10 @@ class Api:
 
     def set_options(self, settings: dict):
         for key, value in settings.items():
-            shared.opts.set(key, value, is_api=True)
+            if key == "sd_model_checkpoint" and "modules_forge.main_entry" in sys.modules:
+                sys.modules["modules_forge.main_entry"].checkpoint_change(value)
+            else:
+                shared.opts.set(key, value, is_api=True)
         shared.opts.save(shared.config_filename)
 
     def models(self):
