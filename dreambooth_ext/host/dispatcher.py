@@ -18,10 +18,10 @@ from ..protocol import ENDED
 from ..runs import Run
 from . import supervisor, wishes
 from .environment import Environment
-from .following import Following, status_of
+from .following import Following
 from .interface import Host
 from .publisher import Publisher
-from .queue import Queue
+from .queue import Queue, put_back, status_of, withdraw
 from .watch import Patience
 from .wishes import Wishes
 
@@ -128,31 +128,10 @@ class Dispatcher:
         with self._queue.changing() as ids:
             if run.id in ids or self._is_ours(run) or run.is_alive():
                 raise UserError("run", f"{run.id} waits or trains already.", "Wait for it, or stop it first.")
-            state = run.state()
-            if total is not None and total <= state["step"]:
-                at = f"{run.id} is at step {state['step']} already."
-                raise UserError("max_train_steps", at, "Give a larger number.")
-            if state["status"] == "done" and total is None:
-                done = f"{run.id} is done, with {state['step']} steps."
-                raise UserError("max_train_steps", done, "Give a larger number of steps to train it longer.")
-            old = wishes.read(run)
-            self._requeue(run, state, wanted or old or Wishes(), old, total)
+            put_back(run, wanted, total)
             ids.append(run.id)
+            self._settled.discard(run.id)
         self._wake.set()
-
-    def _requeue(self, run: Run, state: dict[str, Any], wanted: Wishes, old: Wishes | None, total: int | None) -> None:
-        lock = run.take()
-        if lock is None:
-            raise UserError("run", f"{run.id} is being trained already.", "Wait for it, or stop it first.")
-        with lock:
-            owed = old is not None and not old.settled  # it ended while no host was there: its models are still due
-            last = max((event["n"] for event in run.events.read()), default=0)
-            before = {"status": state["status"], "problem": state.get("problem")} if state["status"] in ENDED else None
-            since = old.since if owed else last
-            wanted.but(total=total, since=since, before=before, settled=False).write(run)
-            run.write_state(status="queued", problem=None, problems=[], pid=None, host=None, heartbeat=None)
-            run.events.append("status", status="queued")
-        self._settled.discard(run.id)
 
     def order(self, ids: list[str]) -> None:
         """Train these first, in this order."""
@@ -163,11 +142,7 @@ class Dispatcher:
         with self._queue.changing() as ids:
             if run.id in ids and status_of(run) == "queued":
                 ids.remove(run.id)
-                known = wishes.read(run) or Wishes()
-                before = known.before or {"status": "stopped", "problem": None}
-                run.write_state(**before)
-                run.events.append("status", status=before["status"])
-                known.but(settled=True).write(run)
+                withdraw(run)
             elif status_of(run) in ENDED:
                 raise UserError("run", f"{run.id} neither waits nor trains.", "There is nothing to stop.")
             else:
@@ -255,17 +230,19 @@ class Dispatcher:
 
     def _attend_to_unsettled(self, closing: threading.Event) -> bool:
         """Runs that were left by a host that went, or by the one that led before. True if one was followed."""
+        waiting = self._queue.ids()
         for run in reversed(runs.list_runs(self.runs_dir)):
             wanted = wishes.read(run) if run.id not in self._settled else None
             if wanted is None:
                 continue
             if wanted.settled:
                 self._settled.add(run.id)
-            elif files.is_locked(run.path / "worker.lock"):
+            elif files.is_locked(run.path / "worker.lock") or self._has_process(run):
                 self._adopt(run, wanted, closing)
                 return True
             elif status_of(run) == "queued":
-                self._queue.add(run.id)
+                if run.id not in waiting:  # its host went while it put it there
+                    self._queue.add(run.id)
             elif self._is_of_this_machine(run):
                 self._settle(Following(run, wanted, self._publisher, self.patience))
         return False
@@ -276,10 +253,15 @@ class Dispatcher:
             return run.state().get("host") in (None, platform.node())
         return False
 
+    def _has_process(self, run: Run) -> bool:
+        """Whether a worker that `close` left is still there; it may not have begun."""
+        process = self._processes.get(run.id)
+        return process is not None and process.poll() is None
+
     def _adopt(self, run: Run, wanted: Wishes, closing: threading.Event) -> None:
         """Follow a worker that lives already."""
         following = Following(run, wanted, self._publisher, self.patience, self._processes.pop(run.id, None))
-        self._following = following
+        self._following, self.waiting = following, ""
         try:
             with self._handed_over(following):
                 self._follow(following, closing)
@@ -297,6 +279,7 @@ class Dispatcher:
         wanted = wishes.read(run) or Wishes()
         following = Following(run, wanted, self._publisher, self.patience)
         self._following = following
+        self._settled.discard(run.id)
         try:
             problem = self._environment_problem()
             if problem:
@@ -376,16 +359,16 @@ class Dispatcher:
             try:
                 stack.enter_context(self.host.handed_over(following.wishes.while_training))
             except Exception as error:  # a host's own code raises anything
-                following.warn(f"{self.host.name} could not free its memory for the training ({error}).")
+                remedy = "If memory is short now, stop this run and restart the WebUI."
+                following.warn(f"{self.host.name} could not free its memory for the training ({error}).", remedy)
             try:
                 yield
             finally:
                 try:
                     stack.close()
                 except Exception as error:
-                    following.warn(
-                        f"{self.host.name} could not take its models back ({error}). Choose one again there."
-                    )
+                    message = f"{self.host.name} could not take its models back ({error})."
+                    following.warn(message, "Choose a model there again.")
 
     def _follow(self, following: Following, closing: threading.Event) -> None:
         """Stay with a worker to its end, or leave it when this host closes."""

@@ -27,17 +27,20 @@ WINDOWS_CODES = {
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
 
 
-def explain(run: Run, code: int | None, log_from: int = 0, by_user: bool = False) -> Problem:
+def explain(run: Run, code: int | None, log_from: int = 0, began: bool = True, by_user: bool = False) -> Problem:
     """Why the worker is gone and what to do.
 
     code: what the system says of its process, None where that is unknown because another host had started it.
-    log_from: where in log.txt this worker's part begins, in bytes. by_user: it was ended at the user's word.
+    log_from: where in log.txt this worker's part begins, in bytes. began: it got as far as its first heartbeat.
+    by_user: it was ended at the user's word.
     """
     if by_user:
         reason, remedy = "it was ended at your word, without saving", resuming(run)
     else:
         reason, remedy = in_words(code), resuming(run)
-        if code in (None, -9):
+        if not began and code is not None and 0 <= code <= 0xFFFF:
+            remedy = f"If its log names a package, repair the trainer's environment. {remedy}"
+        elif code in (None, -9):
             remedy = f"{MEMORY}. {remedy}"
     said = tail(run.path / "log.txt", log_from)
     quoted = f"\nThe end of its log:\n{said}" if said else ""

@@ -13,23 +13,11 @@ from ..runs import Run
 from . import endings, supervisor
 from .environment import Environment
 from .publisher import Announced, Publisher
+from .queue import read_state, status_of
 from .watch import Patience, Watch
 from .wishes import Wishes
 
 GRACE = 3.0  # seconds in which a worker that was started besides the one that ended has to show itself
-
-
-def status_of(run: Run) -> str:
-    """What state.json says, whether or not a worker lives; "" where it cannot be read."""
-    return str(read_state(run).get("status", ""))
-
-
-def read_state(run: Run) -> dict[str, Any]:
-    try:
-        state = files.read_json(run.path / "state.json")
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
 
 
 class Following:
@@ -104,6 +92,8 @@ class Following:
 
     def fail(self, problem: Problem) -> None:
         """End a run whose worker is gone, or never came. Nothing happens if another worker has it."""
+        if not status_of(self.run):
+            return  # its folder is gone
         lock = self.run.take(GRACE)
         if lock is None:
             return
@@ -111,10 +101,10 @@ class Following:
             if status_of(self.run) in ENDED:
                 return
             about = problem.as_dict()
+            self.run.write_state(status="failed", problem=about, problems=[about])
             self.run.events.append(
                 "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
             )
-            self.run.write_state(status="failed", problem=about, problems=[about])
             self.run.events.append("status", status="failed", problem=about)
 
     def settle(self) -> bool:
@@ -125,7 +115,8 @@ class Following:
         self.look()
         if status_of(self.run) not in ENDED:
             code = self.process.poll() if self.process else None
-            self.fail(endings.explain(self.run, code, self._log_from, self._killed))
+            began = read_state(self.run).get("heartbeat") is not None
+            self.fail(endings.explain(self.run, code, self._log_from, began, self._killed))
         if status_of(self.run) not in ENDED:
             return False
         self.wishes = self.wishes.but(settled=True)

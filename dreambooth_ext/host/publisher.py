@@ -58,7 +58,10 @@ class Publisher:
 
     def as_wished(self, run: Run, wishes: Wishes, artifacts: list[dict[str, Any]]) -> None:
         """Publish what a run has announced. What goes wrong becomes a warning of the run; training goes on."""
-        artifacts = [event for event in artifacts if wishes.publish and (run.artifacts / event["file"]).exists()]
+        if not wishes.publish or not artifacts:
+            return
+        known = self.host.folders().keys() | self.host.lacks().keys()  # other kinds are for no WebUI at all
+        artifacts = [it for it in artifacts if it["kind"] in known and (run.artifacts / it["file"]).exists()]
         wanted = [event["n"] for event in artifacts if wishes.wants_selected(event)]
         for event in artifacts:
             try:

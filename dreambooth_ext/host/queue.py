@@ -1,6 +1,6 @@
 """The order in which waiting runs are trained: `queue.json` in the folder of the runs.
 
-A run waits if it is listed there and its state is "queued". Every change is made under a lock between processes, so
+A run waits if it is listed there and its state is "queued"; only what is listed is ever started. Every change is made under a lock between processes, so
 that several hosts, and a user's two browsers, can work on one queue.
 """
 
@@ -9,8 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from .. import files
+from ..errors import UserError
+from ..protocol import ENDED
+from ..runs import Run
+from . import wishes
+from .wishes import Wishes
 
 
 class Queue:
@@ -48,3 +54,52 @@ class Queue:
         with self.changing() as ids:
             first = [id for id in dict.fromkeys(wanted) if id in ids]
             ids[:] = first + [id for id in ids if id not in first]
+
+
+def read_state(run: Run) -> dict[str, Any]:
+    """What state.json says, whether or not a worker lives; empty where it cannot be read."""
+    try:
+        state = files.read_json(run.path / "state.json")
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def status_of(run: Run) -> str:
+    return str(read_state(run).get("status", ""))
+
+
+def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
+    """Make a run that has ended one that waits, to go on up to step `total`. The queue has to be held.
+
+    Raises UserError where there is nothing to go on with, or a worker has it.
+    """
+    state = run.state()
+    if total is not None and total <= state["step"]:
+        at = f"{run.id} is at step {state['step']} already."
+        raise UserError("max_train_steps", at, "Give a larger number.")
+    if state["status"] == "done" and total is None:
+        done = f"{run.id} is done, with {state['step']} steps."
+        raise UserError("max_train_steps", done, "Give a larger number of steps to train it longer.")
+    lock = run.take()
+    if lock is None:
+        raise UserError("run", f"{run.id} is being trained already.", "Wait for it, or stop it first.")
+    with lock:
+        old = wishes.read(run)
+        since = max((event["n"] for event in run.events.read()), default=0)
+        if old and not old.settled:  # it ended while no host was there: its models are still due
+            since = old.since
+        before = {"status": state["status"], "problem": state.get("problem")} if state["status"] in ENDED else None
+        chosen = wanted or old or Wishes()
+        chosen.but(total=total, since=since, before=before, settled=False).write(run)
+        run.write_state(status="queued", problem=None, problems=[], pid=None, host=None, heartbeat=None)
+        run.events.append("status", status="queued")
+
+
+def withdraw(run: Run) -> None:
+    """Make a run that waits what it was before; a new one counts as stopped. The queue has to be held."""
+    known = wishes.read(run) or Wishes()
+    before = known.before or {"status": "stopped", "problem": None}
+    run.write_state(**before)
+    run.events.append("status", status=before["status"])
+    known.but(settled=True).write(run)

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import Problem
 
+LOOK = 5.0  # seconds that one look counts at the most
 PROGRESS = ("status", "step", "sample", "checkpoint", "artifact")
 
 
@@ -31,22 +32,24 @@ class Watch:
     """Told what the worker does (`see`), says what is wrong with it (`trouble`)."""
 
     def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic):
-        self.patience, self.clock = patience, clock  # a clock that stands still while the machine sleeps
+        self.patience, self.clock = patience, clock
+        self._looked, self._now = clock(), 0.0
         self._beat: Any = None
-        self._last_beat = self._last_progress = clock()
-        self._longest = 0.0
+        self._last_beat = self._last_progress = self._longest = 0.0
 
     def see(self, events: Iterable[dict[str, Any]], heartbeat: float | None) -> None:
-        now = self.clock()
+        """Whether time has passed is judged by these calls: a machine that slept meanwhile is nobody's fault."""
+        looked = self.clock()
+        self._now += min(looked - self._looked, LOOK)
+        self._looked = looked
         if any(event["type"] in PROGRESS and "clears" not in event for event in events):
-            self._longest = max(self._longest, now - self._last_progress)
-            self._last_progress = self._last_beat = now
+            self._longest = max(self._longest, self._now - self._last_progress)
+            self._last_progress = self._last_beat = self._now
         if heartbeat is not None and heartbeat != self._beat:
-            self._beat, self._last_beat = heartbeat, now
+            self._beat, self._last_beat = heartbeat, self._now
 
     def trouble(self) -> Problem | None:
-        now = self.clock()
-        silent, stuck = now - self._last_beat, now - self._last_progress
+        silent, stuck = self._now - self._last_beat, self._now - self._last_progress
         ending = "end it and resume it from its last checkpoint."
         if self._beat is None and silent > self.patience.starting:
             message = f"the training process has not begun within {in_words(silent)}."
