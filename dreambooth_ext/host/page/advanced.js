@@ -114,6 +114,11 @@ export class Field {
         this.control.setAttribute("aria-invalid", String(Boolean(text)));
     }
 
+    /** What happens where an optional setting is left out and nobody said so yet. */
+    #blank() {
+        return this.about.filled_in ? TEXTS.advanced.auto : TEXTS.advanced.unset;
+    }
+
     /** Shows the value, what is filled in and why, and the problem. */
     refresh(filled, problems) {
         const { about, settings, control } = this;
@@ -122,9 +127,9 @@ export class Field {
         const instead = auto ? written(auto.value) : written(about.default);
         if (this.byItself) {
             const sort = auto ? TEXTS.advanced.filledIn : TEXTS.advanced.default;
-            say(this.byItself, instead ? `${instead} (${sort})` : TEXTS.advanced.byItself);
+            say(this.byItself, instead ? `${instead} (${sort})` : this.#blank());
         } else {
-            control.placeholder = instead || (about.kind === "concepts" ? TEXTS.advanced.conceptsExample : about.optional ? TEXTS.advanced.byItself : "");
+            control.placeholder = instead || (about.kind === "concepts" ? TEXTS.advanced.conceptsExample : about.optional ? this.#blank() : "");
         }
         if (document.activeElement !== control) control.value = given === undefined ? "" : this.byItself ? String(given) : written(given);
         say(this.reason, given === undefined && auto ? auto.reason : "");
@@ -174,14 +179,14 @@ export class Advanced {
         this.element.addEventListener("toggle", () => memory.write("advanced", this.element.open));
     }
 
-    #group({ name, settings: members }) {
+    #group({ name, title, settings: members }) {
         const fields = members.filter((one) => !ELSEWHERE.has(one.name)).map((one) => new Field(one, this.settings));
         if (!fields.length) return null;
         fields.forEach((field) => this.fields.set(field.about.name, field));
         const count = element("span", { class: "db-count" });
         const box = element(
             "details", { class: "db-group" },
-            element("summary", {}, element("span", { text: name }), count),
+            element("summary", {}, element("span", { text: title || name }), count),
             element("div", { class: "db-fields" }, fields.map((field) => field.element)),
         );
         return { element: box, fields, count };

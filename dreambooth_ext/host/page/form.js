@@ -9,7 +9,7 @@ import { Pictures } from "./pictures.js";
 import { Presets } from "./presets.js";
 import { Settings } from "./settings.js";
 import { Summary } from "./summary.js";
-import { TEXTS } from "./texts.js";
+import { KINDS, TEXTS } from "./texts.js";
 
 const OTHER = "\u0000other"; // the choice of a base that the host does not list
 
@@ -36,8 +36,8 @@ export class Form {
         const questions = element(
             "div", { class: "db-questions" },
             this.#card("1", TEXTS.train.picturesTitle, TEXTS.train.picturesAbout, this.pictures.element, "instance_data_dir"),
-            this.#card("2", TEXTS.train.typeTitle, TEXTS.train.typeAbout, this.#typeChoice(), "subject_type"),
-            this.#card("3", TEXTS.train.wordTitle, TEXTS.train.wordAbout, this.#wordBox(), "instance_prompt"),
+            this.#card("2", TEXTS.train.wordTitle, TEXTS.train.wordAbout, this.#wordBox(), "instance_prompt"),
+            this.#card("3", TEXTS.train.typeTitle, TEXTS.train.typeAbout, this.#typeChoice(), "subject_type"),
             this.#card("", TEXTS.train.modelTitle, "", this.#modelBox(), ""),
         );
         return element(
@@ -117,8 +117,9 @@ export class Form {
         });
         this.method = element(
             "select", { id: ids.method, class: "db-input", on: { change: () => this.#chooseMethod() } },
-            Object.entries(this.app.schema.methods).map(([value, text]) => element("option", { value, text })),
+            Object.entries(this.app.schema.methods).map(([value, text]) => element("option", { value, text: TEXTS.methods[value] || value, title: text })),
         );
+        this.methodAbout = element("p", { class: "db-quiet" });
         this.methodNote = element("p", { class: "db-warn-text", hidden: true });
         this.name = element("input", {
             id: ids.name, type: "text", class: "db-input", autocomplete: "off", spellcheck: "false",
@@ -128,10 +129,10 @@ export class Form {
             "div", { class: "db-field" }, element("label", { class: "db-label", for: id, text }), controls, this.#problemBox(setting),
         );
         return element(
-            "div", { class: "db-fields" },
+            "div", { class: "db-model-fields" },
             field(ids.base, TEXTS.train.base, "base_model", this.base, this.baseOther),
             field(ids.name, TEXTS.train.name, "name", this.name),
-            field(ids.method, TEXTS.train.method, "method", this.method, this.methodNote),
+            field(ids.method, TEXTS.train.method, "method", this.method, this.methodAbout, this.methodNote),
         );
     }
 
@@ -192,7 +193,8 @@ export class Form {
     }
 
     #showMethod() {
-        const why = this.app.host.lacks?.[TEXTS.kinds[this.settings.method] || ""] || "";
+        const why = this.app.host.lacks?.[KINDS[this.settings.method] || ""] || "";
+        say(this.methodAbout, this.app.schema.methods[this.settings.method]?.replace(/^[^:]*: */, ""));
         say(this.methodNote, why);
         show(this.methodNote, Boolean(why));
     }
@@ -239,6 +241,11 @@ export class Form {
     problems() {
         const found = this.result?.problems || [];
         return this.asked ? found : found.filter((problem) => !this.#isStillEmpty(problem.field));
+    }
+
+    /** Warnings; not of pictures that are still to come. */
+    warnings() {
+        return (this.result?.warnings || []).filter((one) => typeof one === "string" || this.asked || !this.#isStillEmpty(one.field));
     }
 
     missing() {

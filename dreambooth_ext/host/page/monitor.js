@@ -236,7 +236,7 @@ export class Monitor {
         const id = uniqueId(command);
         return element(
             "div", { class: "db-action" },
-            button(text, (event) => this.#command(command, event.currentTarget), { "aria-describedby": id, class: command === "stop_and_save" ? "db-primary" : "", data: { command } }),
+            button(text, (event) => this.#command(command, event.currentTarget), { "aria-describedby": id, data: { command } }),
             element("span", { class: "db-quiet", id, text: help }),
         );
     }

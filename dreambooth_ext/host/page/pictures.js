@@ -188,7 +188,8 @@ export class Pictures {
         );
         const refresh = (now) => {
             const small = now.width && Math.min(now.width, now.height) < SMALL;
-            say(note, now.problem || (now.width ? `${now.width} × ${now.height}` : ""));
+            const size = now.width ? `${now.width} × ${now.height}` : "";
+            say(note, now.problem || (small ? `${size} ${TEXTS.pictures.isSmall}` : size));
             note.classList.toggle("db-warn", Boolean(now.problem || small));
             note.title = now.problem ? now.problem : small ? TEXTS.pictures.small : "";
             made.classList.toggle("db-broken", Boolean(now.problem));

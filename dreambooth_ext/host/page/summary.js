@@ -27,7 +27,7 @@ export class Summary {
         return element(
             "section", { class: "db-card db-summary", "aria-label": T.title },
             element("h3", { class: "db-h", text: T.title }), this.sentence, this.facts, this.reasons, this.warnings, this.missing, this.problems,
-            this.#wishes(), element("div", { class: "db-row" }, this.trainButton, this.checkButton), this.note,
+            this.#wishes(), element("div", { class: "db-row db-go" }, this.trainButton, this.checkButton), this.note,
         );
     }
 
@@ -43,7 +43,7 @@ export class Summary {
                 "select", { id, class: "db-input db-inline", on: { change: () => settings.answer(name, select.value) } },
                 Object.entries(options).map(([key, label]) => element("option", { value: key, text: label })),
             );
-            return [select, element("div", { class: "db-field db-choice-row" }, element("label", { class: "db-label", for: id, text }), select)];
+            return [select, element("div", { class: "db-choice-row" }, element("label", { class: "db-label", for: id, text }), select)];
         };
         const [previews, previewsLabel] = check("previews", T.previews, T.previewsHelp);
         const [publish, publishLabel] = check("publish", T.publish, T.publishHelp);
@@ -70,7 +70,7 @@ export class Summary {
         this.meanwhile.value = wishes.while_training;
         this.#showPlan(result);
         this.#showProblems(form.problems(), form.missing());
-        fill(this.warnings, (result?.warnings || []).map((one) => this.#item(one)));
+        fill(this.warnings, form.warnings().map((one) => this.#item(one)));
         this.trainButton.disabled = Boolean(form.busy);
         say(this.trainButton, form.busy ? T.checking : T.train);
         this.checkButton.disabled = result?.deep === "asking";
@@ -122,7 +122,7 @@ export class Summary {
             element("dd", { title }, content, part === undefined ? null : meter(part, name)),
         ];
         const seconds = result?.estimate?.seconds;
-        const ready = count && steps;
+        const ready = Boolean(count && steps);
         const share = (need, there) => (there ? need / there : undefined);
         fill(
             this.facts,
@@ -146,7 +146,7 @@ export class Summary {
 
     /** A text that leads to its field, where there is one. */
     #link(field, text) {
-        if (!field || !this.form.hasField(field)) return element("span", { text: field && !this.form.settings.known.has(field.split(/[.[]/)[0]) ? text : text });
+        if (!field || !this.form.hasField(field)) return element("span", { text });
         const label = this.form.settings.known.get(field.split(/[.[]/)[0])?.label || field;
         return element(
             "span", {}, button(label, () => this.form.reveal(field), { class: "db-link" }), " ", element("span", { text }),

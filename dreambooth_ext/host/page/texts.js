@@ -1,7 +1,9 @@
 // Every text of the page. The WebUI's localisations translate texts of its page by exact match, so sentences stay whole;
 // what stands in {braces} is put in between as an element of its own.
 
-export const TEXTS = {
+import { localised } from "./localised.js";
+
+export const TEXTS = localised({
     title: "DreamBooth",
     version: "version {version}",
     views: { train: "Train", monitor: "Monitor", runs: "Runs" },
@@ -42,7 +44,6 @@ export const TEXTS = {
         failed: "failed", damaged: "damaged",
     },
     methods: { dreambooth: "DreamBooth", finetune: "Fine-tuning", lora: "LoRA", textual_inversion: "Textual Inversion", hypernetwork: "Hypernetwork", unconditional: "Unconditional" },
-    kinds: { dreambooth: "checkpoint", finetune: "checkpoint", lora: "lora", textual_inversion: "textual_inversion", hypernetwork: "hypernetwork" },
     types: {
         person: ["Person", "a face, a figure"],
         style: ["Style", "how pictures look"],
@@ -99,6 +100,7 @@ export const TEXTS = {
         many: "More than {most} are not always better for this type.",
         good: "A good number for this type.",
         more: "Only the first are shown.",
+        isSmall: "(small)",
         small: "Smaller than 512 pixels: it will be enlarged, and teaches blur.",
         remove: "Remove",
         removeOne: "Remove {name}",
@@ -167,7 +169,8 @@ export const TEXTS = {
         off: "off",
         filledIn: "filled in",
         default: "default",
-        byItself: "decided when it starts, or off",
+        auto: "auto",
+        unset: "off",
         conceptsExample: "[{\"instance_data_dir\": \"…\", \"instance_prompt\": \"a photo of sksper person\"}]",
         notJson: "This cannot be read ({why}). Write it as JSON, with double quotes.",
     },
@@ -345,4 +348,13 @@ export const TEXTS = {
         packages: "Packages",
         optional: "not available: {why}",
     },
+});
+
+// The kinds of models that methods make, by which hosts say what they lack; no text.
+export const KINDS = {
+    dreambooth: "checkpoint",
+    finetune: "checkpoint",
+    lora: "lora",
+    textual_inversion: "textual_inversion",
+    hypernetwork: "hypernetwork",
 };

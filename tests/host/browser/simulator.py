@@ -1,0 +1,529 @@
+"""The API as the page sees it, simulated: real schema, checks and presets, and runs that only pretend to train.
+
+So the page's tests need neither torch nor an environment, and are quick. For a look by hand:
+`python -m tests.host.browser.simulator`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from dreambooth_ext import checks, guide, parsing, pictures, protocol
+from dreambooth_ext.errors import UserError
+from dreambooth_ext.host import form, imports
+from dreambooth_ext.host.presets import Presets
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PAGE = REPOSITORY / "dreambooth_ext" / "host" / "page"
+STANDALONE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>DreamBooth</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
+<link rel="stylesheet" href="style.css"></head><body style="margin: 0"><div id="dreambooth_ext"></div>
+<script type="module" src="dreambooth/v1/page/main.js"></script></body></html>"""
+# What of a WebUI's page matters to ours: gradio's wrappers and variables, its buttons, its functions.
+WEBUI = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>WebUI</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
+<style>:root { --body-text-color: #1f2937; --background-fill-primary: #fff; --border-color-primary: #e5e7eb; }
+.dark { --body-text-color: #f3f4f6; --background-fill-primary: #0b0f19; --border-color-primary: #374151; }
+.prose * { color: var(--body-text-color) } .prose button { margin-bottom: 9px } body { background:
+var(--background-fill-primary) } </style><link rel="stylesheet" href="style.css">
+<script>
+window.pressed = []; window.waiting = [];
+function gradioApp() { return document }
+function onUiLoaded(callback) { window.waiting.push(callback) }
+function selectCheckpoint(title) { window.pressed.push("select " + title) }
+</script><script src="javascript/dreambooth_ext.js"></script></head><body class="THEME">
+<button id="refresh_sd_model_checkpoint" onclick="pressed.push(this.id)">refresh</button>
+<button id="txt2img_lora_extra_refresh_internal" onclick="pressed.push(this.id)">refresh</button>
+<button id="img2img_lora_extra_refresh_internal" onclick="pressed.push(this.id)">refresh</button>
+<div id="tab_dreambooth_ext"><div class="prose"><div id="dreambooth_ext" data-version="1.2.3">Loading</div></div></div>
+<script>waiting.forEach(callback => callback())</script></body></html>"""
+
+
+class Run:
+    """A pretended run. Its steps follow from the clock, its losses from the step."""
+
+    def __init__(self, id: str, config: dict[str, Any], total: int, speed: float):
+        self.id, self.config, self.total, self.speed = id, config, total, speed
+        self.status, self.step, self.problem = "queued", 0, None
+        self.created = time.time()
+        self.events: list[dict[str, Any]] = []
+        self.commands: list[str] = []
+        self.log = ""
+        self.last = 0.0  # when it was last advanced
+        self.pauses = False  # the tests' hold on the clock
+        self.say("status", status="queued")
+
+    def say(self, type: str, **data: Any) -> None:
+        assert type in protocol.EVENT_TYPES
+        self.events.append({"n": len(self.events) + 1, "time": round(time.time(), 3), "type": type, **data})
+
+    def describe(self) -> dict[str, Any]:
+        samples = [event for event in self.events if event["type"] == "sample"]
+        return {
+            "id": self.id,
+            "name": self.config["name"],
+            "method": self.config["method"],
+            "status": self.status,
+            "step": self.step,
+            "total": self.total,
+            "created": self.created,
+            "heartbeat": time.time(),
+            "size": 2_130_000_000 + 1000 * self.step,
+            "picture": f"{samples[-1]['step']}/{Path(samples[-1]['path']).name}" if samples else None,
+            **({"problem": self.problem} if self.problem else {}),
+        }
+
+    def set(self, status: str, **about: Any) -> None:
+        self.status = status
+        self.say("status", status=status, **about)
+
+    def begin(self) -> None:
+        self.set("preparing")
+        self.say("status", status="preparing", stage="encoding pictures", done=3, of=12)
+        self.log += "loading base\nencoding 12 pictures\n"
+        self.set("training", step=self.step, total=self.total)
+        self.last = time.time()
+
+    def advance(self) -> None:
+        """Do the steps that are due."""
+        due = 0 if self.pauses else int((time.time() - self.last) * self.speed)
+        if due:
+            self.last += due / self.speed
+        for _ in range(min(due, self.total - self.step)):
+            if self._obey():
+                return
+            self._train()
+        if self._obey():
+            return
+        if self.step >= self.total:
+            self._model(final=True)
+            self.set("done")
+
+    def _train(self) -> None:
+        self.step += 1
+        chance = random.Random(self.step)
+        loss = 0.09 + 0.12 * math.exp(-self.step / 300) + chance.gauss(0, 0.03) * (1 + 2 * (chance.random() < 0.02))
+        rates = {"unet": 2e-6 * min(1, self.step / 100)}
+        if self.step <= 350:
+            rates["text_encoder"] = 1e-6
+        self.say(
+            "step",
+            step=self.step,
+            total=self.total,
+            epoch=round(self.step / 12, 3),
+            loss=abs(loss),
+            lr=rates,
+            grad_norm=0.4,
+            it_per_s=self.speed,
+            eta_s=(self.total - self.step) / self.speed,
+            memory={"now": 9_800_000_000, "peak": 11_200_000_000},
+        )
+        every = self.config.get("validation_steps")
+        if every and self.step % every == 0:
+            self._samples()
+        if self.step % 500 == 0 and self.step < self.total:
+            self._model(final=False)
+
+    def _obey(self) -> bool:
+        for command in self.commands:
+            self.log += f"told to {command}\n"
+            if command == "sample":
+                self._samples()
+            if command in ("save", "stop_and_save"):
+                self._model(final=False)
+        stop = any(command.startswith("stop") for command in self.commands)
+        self.commands = []
+        if stop:
+            self.set("stopped", step=self.step)
+        return stop
+
+    def _samples(self) -> None:
+        for index, prompt in enumerate(self.config.get("validation_prompts") or []):
+            self.say(
+                "sample",
+                step=self.step,
+                prompt=prompt,
+                seed=0,
+                path=f"/runs/{self.id}/samples/{self.step}/{index}_0.png",
+            )
+
+    def _model(self, final: bool) -> None:
+        name = self.config["name"] if final else f"{self.config['name']}_{self.step}"
+        self.say("checkpoint", step=self.step, path=f"/runs/{self.id}/checkpoints/{self.step}")
+        self.say(
+            "artifact",
+            kind="checkpoint",
+            name=name,
+            file=f"{name}.safetensors",
+            step=self.step,
+            final=final,
+            path=f"/runs/{self.id}/artifacts/{name}.safetensors",
+            size=2_132_000_000,
+        )
+
+
+class Simulator:
+    """All answers, and the strings that tests pull: `faults`, `host`, `environment`, `speed`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.host: dict[str, Any] = {
+            "name": "AUTOMATIC1111 v1.10.1",
+            "version": "1.2.3",
+            "current": str(folder / "sd15.safetensors"),
+            "bases": [
+                {"title": "sd15.safetensors [6ce0161689]", "path": str(folder / "sd15.safetensors")},
+                {"title": "dreamlike.safetensors [abc]", "path": str(folder / "dreamlike.safetensors")},
+            ],
+            "folders": {},
+            "runs_folder": str(folder / "runs"),
+            "lacks": {},
+            "restricted": "",
+            "options": {"select": "final", "while_training": "refuse", "publish": True, "subject_type": "person"},
+        }
+        for base in self.host["bases"]:
+            Path(base["path"]).write_bytes(b"base")
+        self.environment: dict[str, Any] = {
+            "state": "ready",
+            "reason": "",
+            "building": None,
+            "problem": None,
+            "python_version": "3.10.13",
+            "torch": "2.1.2+cu121",
+            "device": "NVIDIA GeForce RTX 4090",
+            "kind": "overlay",
+            "folder": "/webui/extensions/dreambooth/environment",
+            "packages": {"diffusers": "0.35.2"},
+            "optional": {"xformers": "not installed"},
+        }
+        self.presets = Presets(folder / "presets")
+        self.runs: dict[str, Run] = {}
+        self.waiting: list[str] = []
+        self.revision, self.published = 0, []
+        self.faults: dict[str, tuple[int, dict[str, Any]]] = {}  # "METHOD route" -> (status, answer); 0: no answer
+        self.asked: list[tuple[str, str, Any]] = []  # what was asked for, except by GET
+        self.speed = 40.0  # steps a second
+        self.trouble: dict[str, Any] | None = None
+        self.deep_problems: list[dict[str, str]] = []
+
+    # --- runs ---
+
+    def active(self) -> Run | None:
+        return next((run for run in self.runs.values() if run.status in ("preparing", "training", "saving")), None)
+
+    def tick(self) -> None:
+        """Let time pass: train, end, publish, begin the next."""
+        run = self.active()
+        if run:
+            run.advance()
+            self._publish(run)
+        if not self.active() and self.waiting:
+            self.runs[self.waiting.pop(0)].begin()
+
+    def _publish(self, run: Run) -> None:
+        done = {event["name"] for event in run.events if event["type"] == "published"}
+        for event in [e for e in run.events if e["type"] == "artifact" and e["name"] not in done]:
+            self.announce(run, event, selected=event["final"])
+
+    def announce(self, run: Run, event: dict[str, Any], selected: bool) -> str:
+        path = f"/webui/models/Stable-diffusion/{event['file']}"
+        self.revision += 1
+        title = f"{event['file']} [1234567890]"
+        self.published.append(
+            {"n": self.revision, "kind": "checkpoint", "path": path, "title": title, "selected": selected}
+        )
+        run.say("published", name=event["name"], path=path, step=event["step"])
+        return path
+
+    def create(self, config: dict[str, Any], total: int) -> Run:
+        id = f"20261121-{len(self.runs):06d}-{re.sub(r'[^A-Za-z0-9_-]', '_', config['name'])}"
+        run = self.runs[id] = Run(id, config, total, self.speed)
+        self.waiting.append(id)
+        return run
+
+    # --- answers ---
+
+    def check(self, values: dict[str, Any], deep: bool) -> dict[str, Any]:
+        if not values.get("base_model"):
+            values = {**values, "base_model": self.host["current"]}
+        config, unreadable = parsing.parse(values)
+        completed, choices, entries, found = checks.check(config)
+        problems = [problem.as_dict() for problem in [*unreadable, *found]]
+        warnings = [one.as_dict() for one in guide.warnings(completed, len(entries))]
+        plan: dict[str, Any] = {"steps": completed.max_train_steps, "pictures": len(entries), "class_pictures": 0}
+        if deep:
+            problems += self.deep_problems
+            plan |= {
+                "family": "SD 1.x",
+                "resolution": 512,
+                "epochs": 125.0,
+                "text_encoder_steps": completed.text_encoder_steps,
+                "device": "cuda",
+                "optimizer": "adamw8bit",
+                "mixed_precision": "bf16",
+                "memory": 9_700_000_000,
+                "memory_available": 24_000_000_000,
+                "disk": 14_000_000_000,
+                "disk_available": 320_000_000_000,
+            }
+        filled = {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()}
+        return {
+            "plan": plan,
+            "problems": problems,
+            "warnings": warnings,
+            "filled_in": filled,
+            "deep": deep,
+            "estimate": {"seconds": 640 if deep else None, "source": "like the last run on this machine"},
+        }
+
+    def state(self) -> dict[str, Any]:
+        active = self.active()
+        return {
+            "version": "1.2.3",
+            "revision": self.revision,
+            "published": self.published[-20:],
+            "queue": self.waiting,
+            "active": active and active.describe(),
+            "waiting": "",
+            "trouble": self.trouble,
+            "environment": {k: self.environment[k] for k in ("state", "reason", "building", "problem")},
+        }
+
+
+class Missing(Exception):
+    """There is nothing at this address."""
+
+
+class Application:
+    """HTTP around a Simulator."""
+
+    def __init__(self, simulator: Simulator):
+        self.simulator = simulator
+        methods = ["GET", "POST", "PUT", "DELETE"]
+        self.app = Starlette(
+            routes=[
+                Route("/", lambda request: HTMLResponse(STANDALONE)),
+                Route(
+                    "/webui",
+                    lambda request: HTMLResponse(WEBUI.replace("THEME", request.query_params.get("__theme", ""))),
+                ),
+                Route("/style.css", lambda request: file(REPOSITORY / "style.css")),
+                Route(
+                    "/javascript/{name}", lambda request: file(REPOSITORY / "javascript" / request.path_params["name"])
+                ),
+                Route("/dreambooth/v1/page/{name}", lambda request: file(PAGE / request.path_params["name"])),
+                Route("/dreambooth/v1/{path:path}", self.answer, methods=methods),
+            ]
+        )
+
+    async def answer(self, request: Request) -> Response:
+        parts = request.path_params["path"].split("/")
+        body = await request.body()
+        given = json.loads(body) if body and "json" in request.headers.get("content-type", "") else body
+        if request.method != "GET":
+            self.simulator.asked.append((request.method, "/".join(parts), given))
+        fault = self.simulator.faults.get(f"{request.method} {parts[0]}")
+        if fault:
+            return JSONResponse(fault[1], fault[0])
+        self.simulator.tick()
+        try:
+            found = self.route(request.method, parts, dict(request.query_params), given)
+        except Missing:
+            return JSONResponse({"error": "there is nothing of this name.", "remedy": "Reload the page."}, 404)
+        except UserError as error:
+            problem = error.problem
+            return JSONResponse({"error": problem.message, "remedy": problem.remedy, "field": problem.field}, 422)
+        return found if isinstance(found, Response) else JSONResponse(found)
+
+    def route(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
+        sim = self.simulator
+        if parts[0] in ("runs", "pictures", "presets", "environment"):
+            return getattr(self, parts[0])(method, parts[1:], query, given)
+        plain = {
+            "GET schema": form.schema,
+            "GET host": lambda: sim.host,
+            "GET state": sim.state,
+            "GET version": lambda: {"version": "1.2.3"},
+        }
+        if f"{method} {parts[0]}" in plain:
+            return plain[f"{method} {parts[0]}"]()
+        if parts == ["check"]:
+            return sim.check(given["config"], given.get("deep", False))
+        if parts == ["import"]:
+            return imports.read(given["text"]).as_dict()
+        if parts == ["queue"] and method == "POST":
+            sim.waiting = [*given["order"], *(id for id in sim.waiting if id not in given["order"])]
+            return {"queue": sim.waiting}
+        raise Missing
+
+    def environment(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
+        sim = self.simulator
+        if method == "POST":
+            sim.environment |= {
+                "building": {"action": given["action"], "stage": "torch 2.1.2 (1 of 40)", "fraction": 0.4}
+            }
+            return JSONResponse(sim.environment, 202)
+        return sim.environment
+
+    def presets(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
+        known = self.simulator.presets
+        if method == "POST":
+            return known.save(given["name"], given["settings"]).as_dict()
+        if method == "DELETE":
+            known.delete(parts[0])
+            return {}
+        return {"presets": [preset.as_dict() for preset in known.list()]}
+
+    # --- pictures ---
+
+    def pictures(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
+        if not parts:
+            folder = Path(query["folder"]) if "folder" in query else self._set(query["set"])
+            return self._list(folder)
+        folder = self._set(parts[0], make=method == "PUT")
+        if method == "PUT":
+            return self._put(folder, parts[1], given)
+        if method == "DELETE":
+            if len(parts) == 1:
+                shutil.rmtree(folder)
+            else:
+                (folder / parts[1]).unlink()
+                (folder / parts[1]).with_suffix(".txt").unlink(missing_ok=True)
+            return {}
+        with Image.open(folder / parts[1]) as picture:
+            picture.thumbnail((160, 160))
+            return png(picture.convert("RGB"))
+
+    def _set(self, name: str, make: bool = False) -> Path:
+        folder = self.simulator.folder / "pictures" / name
+        if make:
+            folder.mkdir(parents=True, exist_ok=True)
+        if not folder.is_dir():
+            raise Missing
+        return folder
+
+    def _list(self, folder: Path) -> dict[str, Any]:
+        found = []
+        try:
+            paths = pictures.list_pictures(folder)
+        except OSError as error:
+            raise UserError("folder", f"{folder} cannot be read.", "Give a folder with pictures.") from error
+        for path in paths:
+            with Image.open(path) as picture:
+                width, height = picture.size
+            caption = path.with_suffix(".txt")
+            words = caption.read_text("utf-8").strip() if caption.exists() else None
+            found.append({"name": path.name, "width": width, "height": height, "caption": words, "problem": ""})
+        return {"folder": str(folder), "pictures": found, "count": len(found)}
+
+    def _put(self, folder: Path, name: str, data: bytes) -> Any:
+        if not name.endswith(".txt"):
+            try:
+                Image.open(io.BytesIO(data)).load()
+            except OSError:
+                raise UserError("picture", f"{name} is broken or no picture.", "Leave it out.") from None
+        (folder / name).write_bytes(data)
+        return JSONResponse({"name": name, "folder": str(folder)}, 201)
+
+    # --- runs ---
+
+    def runs(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
+        sim = self.simulator
+        if not parts:
+            if method == "GET":
+                return {"runs": [run.describe() for run in reversed(sim.runs.values())]}
+            found = sim.check(given["config"], deep=False)
+            if found["problems"]:
+                return JSONResponse({"error": "problems", "problems": found["problems"]}, 422)
+            filled = {name: choice["value"] for name, choice in found["filled_in"].items()}
+            return JSONResponse({"id": sim.create({**filled, **given["config"]}, found["plan"]["steps"]).id}, 201)
+        if parts[0] not in sim.runs:
+            raise Missing
+        run = sim.runs[parts[0]]
+        if len(parts) == 1:
+            return run.describe() if method == "GET" else sim.runs.pop(run.id) and {}
+        return getattr(self, f"run_{parts[1]}")(run, parts[2:], query, given)
+
+    def run_events(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        after = int(query.get("after") or 0)
+        found = run.events[after : after + 1000]
+        return {"events": found, "next": after + len(found), "more": after + len(found) < len(run.events)}
+
+    def run_log(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        after = int(query.get("after") or 0)
+        return {"text": run.log[after:], "next": len(run.log), "size": len(run.log)}
+
+    def run_config(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        return run.config
+
+    def run_artifacts(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        return {"artifacts": [event for event in run.events if event["type"] == "artifact"]}
+
+    def run_publish(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        event = next(e for e in run.events if e["type"] == "artifact" and e["file"] == given["artifact"])
+        return {"path": self.simulator.announce(run, event, given["select"])}
+
+    def run_open(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        return {}
+
+    def run_samples(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        step, name = int(rest[0]), rest[1]
+        hue = (40 * int(name.split("_")[0]) + step // 4) % 360
+        picture = Image.new("RGB", (256, 256), f"hsl({hue}, 45%, 62%)")
+        draw = ImageDraw.Draw(picture)
+        size = 40 + min(80, step / 10)
+        draw.ellipse((128 - size, 118 - size, 128 + size, 118 + size), fill=f"hsl({(hue + 150) % 360}, 60%, 45%)")
+        draw.text((8, 238), f"step {step}", fill="white")
+        return png(picture)
+
+    def run_commands(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        sim, command = self.simulator, given["command"]
+        if run.id in sim.waiting and command == "stop":
+            sim.waiting.remove(run.id)
+            run.set("stopped")
+        elif command in ("resume", "continue"):
+            run.total = given.get("max_train_steps") or run.total
+            run.set("queued")
+            sim.waiting.append(run.id)
+        elif command == "kill":
+            run.problem = {"field": "", "message": "the training process was ended.", "remedy": "Resume it."}
+            run.set("failed")
+        else:
+            run.commands.append(command)
+        return {}
+
+
+def file(path: Path) -> Response:
+    kinds = {".js": "text/javascript", ".css": "text/css"}
+    if path.suffix not in kinds or not path.is_file():
+        return Response("", 404)
+    return Response(path.read_bytes(), media_type=kinds[path.suffix], headers={"Cache-Control": "no-cache"})
+
+
+def png(picture: Image.Image) -> Response:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return Response(stream.getvalue(), media_type="image/png")
+
+
+if __name__ == "__main__":
+    import uvicorn
+
+    with tempfile.TemporaryDirectory() as folder:
+        uvicorn.run(Application(Simulator(Path(folder))).app, port=int(sys.argv[1]) if len(sys.argv) > 1 else 7870)

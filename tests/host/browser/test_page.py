@@ -1,0 +1,748 @@
+"""The page in a real browser, on a simulated API: the whole path, every button, every error, keys only, narrow, hostile."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from .simulator import REPOSITORY
+
+DEMO = sorted((REPOSITORY / "dreambooth_ext" / "demo" / "pictures").glob("*"))
+FILES = "input[type=file][multiple]"
+TRAIN = ".db-summary .db-large"
+HOSTILE = '<img src=x onerror="window.hurt=1"><b>bold</b>'
+
+
+def until(holds, seconds: float = 8.0) -> None:
+    """Waits until `holds()` is true."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that in time"
+        time.sleep(0.03)
+
+
+def begin(page, simulator, name: str = "zkz") -> str:
+    """Uploads the demo's pictures, types a word, trains; returns the run's id."""
+    page.set_input_files(FILES, DEMO)
+    page.fill(".db-word", name)
+    page.wait_for_selector("text=12 pictures")
+    page.wait_for_selector(".db-sentence .db-value")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-monitor .db-badge[data-status]")
+    return next(iter(simulator.runs))
+
+
+def tab(page, name: str) -> None:
+    page.click(f".db-tab:has-text('{name}')")
+
+
+def posted(simulator, path: str) -> list:
+    return [body for method, route, body in simulator.asked if method == "POST" and route.startswith(path)]
+
+
+@pytest.fixture
+def page(open_page, server):
+    return open_page(server)
+
+
+# --- the whole path
+
+
+def test_from_pictures_to_a_model(page, simulator, screenshot) -> None:
+    simulator.speed = 500
+    page.set_input_files(FILES, DEMO)
+    page.wait_for_selector("text=12 pictures")
+    assert page.locator(".db-picture img").count() == 12
+    page.fill(".db-word", "zkz")
+    page.wait_for_selector(".db-advice.db-good")
+    assert "a photo of zkz person" in page.inner_text(".db-prompt")
+    page.wait_for_selector(".db-facts >> text=Memory", timeout=8000)  # the deep check came by itself
+    sentence = page.inner_text(".db-sentence")
+    assert sentence == "12 pictures, Person: 1,500 steps at 2e-6, text encoder 350 steps."
+    facts = page.inner_text(".db-summary .db-facts")
+    assert "125" in facts and "11 min" in facts and "9.7 GB of 24.0 GB" in facts and "320 GB free" in facts
+    screenshot(page, "train-1280-light")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-monitor .db-badge[data-status=training]")
+    config = posted(simulator, "runs")[0]["config"]
+    assert config["instance_prompt"] == "a photo of zkz person" and config["name"] == "zkz_person"
+    assert "max_train_steps" not in config and "class_prompt" not in config  # the guide's part is left to the guide
+    page.wait_for_selector(".db-preview img")
+    page.wait_for_selector(".db-monitor .db-badge[data-status=done]")
+    assert "1,500 of 1,500" in page.inner_text(".db-figures")
+    page.wait_for_selector(".db-model:has-text('zkz_person.safetensors')")
+    page.wait_for_selector(".db-toast:has-text('Training has finished')")
+    screenshot(page, "done-1280-light")
+
+
+def test_a_reload_in_the_middle_shows_the_same(page, simulator, open_page, server) -> None:
+    simulator.speed = 150
+    begin(page, simulator)
+    page.wait_for_selector(".db-badge[data-status=training]")
+    page.reload()
+    page.wait_for_selector(".db-badge[data-status=training]")
+    assert page.locator(".db-panel:visible").get_attribute("id") == "dreambooth_view_monitor"
+    tab(page, "Train")
+    assert page.input_value(".db-word") == "zkz"
+    page.wait_for_selector("text=12 pictures")
+    other = open_page(server)  # a second browser
+    tab(other, "Monitor")
+    other.wait_for_selector(".db-badge[data-status=training]")
+    steps = int(re.sub(r"\D", "", other.inner_text(".db-figure dd .db-value")))
+    assert steps > 0
+
+
+def test_the_form_survives_a_reload(page) -> None:
+    page.fill(".db-word", "ohwx")
+    page.click(".db-type >> text=Object")
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Training')")
+    page.fill("[data-setting=train_batch_size] input", "4")
+    page.fill("[data-setting=learning_rate] input", "1e-6:1000, 5e-7")
+    page.reload()
+    page.wait_for_selector(".db-word")
+    assert page.input_value(".db-word") == "ohwx"
+    assert page.is_checked("input[value=object]")
+    page.click(".db-group summary:has-text('Training')")
+    assert page.input_value("[data-setting=train_batch_size] input") == "4"
+    assert page.input_value("[data-setting=learning_rate] input") == "1e-6:1000, 5e-7"
+    page.click("[data-setting=train_batch_size] .db-undo")
+    assert page.input_value("[data-setting=train_batch_size] input") == ""
+
+
+# --- the word
+
+
+@pytest.mark.parametrize(
+    ("word", "good", "says"),
+    [
+        ("sksper", True, "good word"),
+        ("john", False, "the model knows"),
+        ("my photo", False, "holds a space"),
+        ("a", False, "too short"),
+        ("словцо", False, "other than Latin"),
+        ("", None, "3 to 7 Latin letters"),
+    ],
+)
+def test_advice_as_one_types(page, word: str, good: bool | None, says: str) -> None:
+    page.fill(".db-word", word)
+    advice = page.locator(".db-advice")
+    assert says in advice.inner_text()
+    assert ("db-good" in advice.get_attribute("class")) == (good is True)
+
+
+def test_several_subjects_by_their_file_names(page, simulator, tmp_path: Path) -> None:
+    for name in ("anna (1)", "anna (2)", "ben (1)", "ben (2)"):
+        Image.new("RGB", (64, 64), "teal").save(tmp_path / f"{name}.png")
+    page.set_input_files(FILES, sorted(tmp_path.glob("*.png")))
+    page.wait_for_selector("text=Several subjects by their file names: anna, ben.")
+    assert page.locator(".db-warnings li").count() or page.wait_for_selector(".db-warnings li")
+    page.wait_for_selector(".db-summary .db-facts dd")
+    page.click(TRAIN)
+    until(lambda: simulator.runs)
+    assert "instance_prompt" not in posted(simulator, "runs")[0]["config"]
+
+
+def test_prompt_and_class_prompt_follow_from_word_and_type(page, simulator) -> None:
+    page.set_input_files(FILES, [path for path in DEMO if path.suffix == ".png"])
+    page.fill(".db-word", "zkz")
+    page.click(".db-type >> text=Style")
+    page.wait_for_selector("text=a picture in zkz style")
+    page.click("text=Change")
+    prompt = page.locator("input[aria-label='Instance prompt']")
+    assert prompt.input_value() == "a picture in zkz style"
+    prompt.fill("zkz artwork")
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Prior preservation')")
+    page.select_option("[data-setting=with_prior_preservation] select", "true")
+    until(lambda: page.get_attribute("[data-setting=class_prompt] input", "placeholder") == "a picture in an art style")
+    until(lambda: posted(simulator, "check")[-1]["config"].get("class_prompt") == "a picture in an art style")
+    assert posted(simulator, "check")[-1]["config"]["instance_prompt"] == "zkz artwork"
+    page.click("text=Use the usual one")
+    until(lambda: posted(simulator, "check")[-1]["config"]["instance_prompt"] == "a picture in zkz style")
+
+
+# --- pictures
+
+
+def test_uploads_name_each_failure_and_keep_the_good_ones(page, simulator, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "notes.docx").write_bytes(b"text")
+    page.set_input_files(FILES, [*DEMO[:4], tmp_path / "broken.png", tmp_path / "notes.docx"])
+    page.wait_for_selector("text=2 pictures")
+    page.wait_for_selector(".db-failure:has-text('broken.png is broken or no picture')")
+    page.wait_for_selector(".db-failure:has-text('notes.docx is neither a picture nor a caption')")
+    page.click(".db-failure:has-text('broken.png') >> text=Try again")
+    page.wait_for_selector(".db-failure:has-text('broken.png is broken')")
+    for _ in range(2):
+        page.click(".db-failure >> text=Dismiss")
+    assert page.locator(".db-failure").count() == 0
+    page.set_input_files(FILES, DEMO[:2])  # the same again: nothing is doubled
+    page.wait_for_timeout(300)
+    assert page.locator(".db-picture").count() == 2
+
+
+def test_captions_are_seen_and_changed(page, simulator) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.wait_for_selector("text=12 pictures")
+    page.click("text=Show captions")
+    caption = page.locator(".db-picture textarea").first
+    until(lambda: caption.input_value() == "a big zkz figure on a white background")
+    caption.fill("zkz at the sea")
+    caption.blur()
+    (folder,) = (simulator.folder / "pictures").iterdir()
+    until(lambda: (folder / "zkz (1).txt").read_text() == "zkz at the sea")
+    page.click("text=Hide captions")
+    assert not caption.is_visible()
+
+
+def test_removing_pictures(page, simulator) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.wait_for_selector("text=12 pictures")
+    page.hover(".db-picture >> nth=0")
+    page.click(".db-picture >> nth=0 >> button")
+    page.wait_for_selector("text=11 pictures")
+    page.click("text=Remove all")
+    page.wait_for_timeout(100)
+    assert page.locator(".db-picture").count() == 11  # asked once
+    page.click("text=Really remove all?")
+    until(lambda: page.locator(".db-picture").count() == 0)
+
+
+def test_a_folder_of_the_server(page, simulator, tmp_path: Path) -> None:
+    page.click("text=A folder of this machine")
+    page.fill("input[placeholder*=anna]", str(tmp_path / "nothing"))
+    page.wait_for_selector(".db-problem:has-text('cannot be read')")
+    page.fill("input[placeholder*=anna]", str(DEMO[0].parent))
+    page.wait_for_selector("text=12 pictures")
+    page.reload()
+    page.wait_for_selector("text=12 pictures")
+
+
+def test_a_restricted_host_keeps_its_folders(open_page, server, simulator) -> None:
+    simulator.host["restricted"] = "the WebUI listens to other machines"
+    page = open_page(server)
+    assert page.is_disabled("input[value=folder]")
+    assert "\x00other" not in page.locator("select option").evaluate_all("all => all.map(one => one.value)")
+
+
+# --- checks
+
+
+def test_every_problem_beside_its_field_and_in_a_summary(page, simulator) -> None:
+    page.wait_for_selector(".db-missing:has-text('your pictures')")
+    assert not page.is_visible(".db-problems")  # nothing is blamed before it was tried
+    page.click(TRAIN)
+    page.wait_for_selector(".db-problems")
+    assert page.evaluate("document.activeElement.className") == "db-problems"
+    page.set_input_files(FILES, DEMO)
+    page.fill("input[id^=dreambooth_name]", "no good name!")
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Training')")
+    page.fill("[data-setting=train_batch_size] input", "9999")
+    page.fill("[data-setting=optimizer_args] textarea", "{broken")
+    page.wait_for_selector("[data-setting=optimizer_args] .db-problem:has-text('cannot be read')")
+    page.wait_for_selector("[data-setting=train_batch_size] .db-problem:has-text('out of range')")
+    page.wait_for_selector(".db-problem:has-text(\"'no good name!'\")")
+    assert page.get_attribute("[data-setting=train_batch_size] input", "aria-invalid") == "true"
+    page.click(".db-advanced > summary")
+    page.click(".db-problems >> text=Batch size")
+    until(
+        lambda: page.evaluate("document.activeElement.closest('[data-setting]')?.dataset.setting") == "train_batch_size"
+    )
+    assert not simulator.runs
+    page.fill("[data-setting=train_batch_size] input", "2")
+    page.fill("input[id^=dreambooth_name]", "good")
+    until(lambda: not page.is_visible(".db-problems"))
+
+
+def test_a_deep_check_before_training(page, simulator) -> None:
+    simulator.deep_problems = [{"field": "train_batch_size", "message": "needs 31 GB of memory.", "remedy": "Use 1."}]
+    page.set_input_files(FILES, DEMO)
+    page.wait_for_selector("text=12 pictures")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-problems:has-text('needs 31 GB of memory. Use 1.')")
+    assert not simulator.runs
+    simulator.deep_problems = []
+    page.click(".db-summary >> text=Check")
+    until(lambda: not page.is_visible(".db-problems"))
+    page.click(TRAIN)
+    until(lambda: simulator.runs)
+
+
+def test_only_what_the_method_uses(page, simulator) -> None:
+    page.click(".db-advanced > summary")
+    assert page.is_visible(".db-group summary:has-text('Prior preservation')")
+    page.select_option("select[id^=dreambooth_method]", "finetune")
+    assert not page.is_visible(".db-group summary:has-text('Prior preservation')")
+    assert page.is_disabled(".db-word")
+    page.fill(".db-search", "snr")
+    assert page.locator(".db-advanced .db-field:visible").count() == 3
+    page.fill(".db-search", "nothing like this")
+    assert page.is_visible("text=No setting has these words.")
+
+
+def test_a_filled_in_value_has_its_reason(page) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Training')")
+    page.wait_for_selector("[data-setting=max_train_steps] .db-reason:has-text('12 pictures, person')")
+    assert page.get_attribute("[data-setting=max_train_steps] input", "placeholder") == "1500"
+    page.click("[data-setting=max_train_steps] .db-help")
+    assert "How many steps to train" in page.inner_text("[data-setting=max_train_steps] .db-help-text")
+    page.keyboard.press("Escape")
+    assert not page.is_visible("[data-setting=max_train_steps] .db-help-text")
+    page.fill("[data-setting=max_train_steps] input", "800")
+    page.wait_for_selector(".db-sentence:has-text('800 steps')")
+
+
+# --- presets and files
+
+
+def test_presets(page, simulator) -> None:
+    page.select_option(".db-presets select", label="Careful")
+    until(lambda: posted(simulator, "check")[-1]["config"].get("learning_rate") == 1e-6)
+    page.click("text=Save as preset")
+    page.fill("input[placeholder='Name of the preset']", "Mine <1>")
+    page.click("form >> text=Save")
+    page.wait_for_selector(".db-presets [role=status]:has-text('letters, digits')")  # a name that no file can have
+    page.fill("input[placeholder='Name of the preset']", "Mine")
+    page.click("form >> text=Save")
+    page.wait_for_selector("text=Saved as Mine.")
+    page.select_option(".db-presets select", label="None: the guide's values")
+    until(lambda: "learning_rate" not in posted(simulator, "check")[-1]["config"])
+    page.select_option(".db-presets select", label="Mine")
+    until(lambda: posted(simulator, "check")[-1]["config"].get("learning_rate") == 1e-6)
+    page.click("text=Delete preset")
+    page.click("text=Really delete?")
+    page.wait_for_selector("text=The preset was deleted.")
+
+
+def test_settings_as_a_file_and_back(page, tmp_path: Path) -> None:
+    page.fill(".db-word", "zkz")
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Training')")
+    page.fill("[data-setting=seed] input", "7")
+    with page.expect_download() as download:
+        page.click("text=Save settings")
+    path = tmp_path / "kept.json"
+    download.value.save_as(path)
+    assert json.loads(path.read_text())["seed"] == 7
+    page.click("text=Start over")
+    page.click("text=Really empty the form?")
+    assert page.input_value("[data-setting=seed] input") == "" and page.input_value(".db-word") == ""
+    page.set_input_files(".db-presets input[type=file]", path)
+    until(lambda: page.input_value("[data-setting=seed] input") == "7")
+
+
+def test_a_kohya_configuration(page, tmp_path: Path) -> None:
+    path = tmp_path / "kohya.toml"
+    path.write_text('learning_rate = 1e-6\nmax_train_steps = 1200\nsome_new_thing = "x"\n')
+    page.set_input_files(".db-presets input[type=file]", path)
+    page.wait_for_selector("text=were not taken over")
+    assert "some_new_thing" in page.inner_text(".db-ignored")
+    page.set_input_files(".db-presets input[type=file]", {"name": "x.json", "mimeType": "a/b", "buffer": b"{broken"})
+    until(lambda: "{" not in page.inner_text(".db-presets [role=status]") and page.locator(".db-ignored").count() == 0)
+
+
+# --- the monitor
+
+
+def test_every_command(page, simulator) -> None:
+    simulator.speed = 100
+    run = simulator.runs[begin(page, simulator)]
+    for text, command in (("Save now", "save"), ("Preview now", "sample")):
+        page.click(f".db-action >> text={text}")
+        until(lambda command=command: f"told to {command}" in run.log)
+    page.wait_for_selector(".db-model:has-text('zkz_person_')")
+    page.wait_for_selector(".db-preview")
+    page.click("[data-command=stop_and_save]")
+    page.wait_for_selector(".db-badge[data-status=stopped]")
+    page.click(".db-actions >> text=Resume")
+    page.wait_for_selector(".db-badge[data-status=training]")
+    page.click("[data-command=stop]")
+    page.wait_for_selector(".db-badge[data-status=stopped]")
+    commands = [body["command"] for body in posted(simulator, f"runs/{run.id}/commands")]
+    assert commands == ["save", "sample", "stop_and_save", "resume", "stop"]
+
+
+def test_plots_zoom_by_drag_wheel_and_keys(page, simulator) -> None:
+    simulator.speed = 600
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.step > 400)
+    run.pauses = True
+    plot, reset = page.locator("canvas").first, page.locator(".db-plot >> nth=0 >> text=All")
+    page.wait_for_timeout(1200)
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + 150, box["y"] + 80)
+    assert re.search(r"Step \d+: Loss 0\.\d+ \(0\.\d+\)", page.inner_text(".db-plot-readout >> nth=0"))
+    assert reset.is_disabled()
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 90, steps=4)
+    assert page.is_visible(".db-plot-selection >> nth=0")
+    page.mouse.up()
+    until(reset.is_enabled)
+    plot.dblclick()
+    until(reset.is_disabled)
+    for key, enabled in (("+", True), ("ArrowRight", True), ("0", False)):
+        plot.press(key)
+        until(lambda enabled=enabled: reset.is_enabled() == enabled)
+    page.mouse.wheel(0, -300)  # the plot has the focus
+    until(reset.is_enabled)
+    reset.click()
+    log = page.locator(".db-plot >> nth=0 >> text=log")
+    log.click()
+    assert log.get_attribute("aria-pressed") == "true"
+    page.locator(".db-range").fill("0")
+    page.locator(".db-range").dispatch_event("input")
+
+
+def test_previews_enlarge(page, simulator) -> None:
+    simulator.speed = 700
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.step > 520)
+    run.pauses = True
+    until(lambda: page.locator(".db-preview").count() == 8)
+    assert page.locator(".db-previews tbody tr").count() == 4
+    page.click(".db-preview >> nth=0")
+    caption = page.locator(".db-viewer-caption")
+    assert "Step 250" in caption.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert "Step 500" in caption.inner_text()
+    page.keyboard.press("ArrowDown")
+    assert "sunglasses" in caption.inner_text()
+    page.keyboard.press("Escape")
+    assert not caption.is_visible()
+
+
+def test_messages_trouble_log_and_failure(page, simulator) -> None:
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.status == "training")
+    run.say("warning", what="a.jpg is broken.", remedy="Replace it.", field="")
+    page.wait_for_selector(".db-message.db-warning:has-text('a.jpg is broken. Replace it.')")
+    page.click(".db-monitor summary:has-text('Log')")
+    page.wait_for_selector(".db-log:has-text('encoding 12 pictures')")
+    run.log += "one more line\n"
+    page.wait_for_selector(".db-log:has-text('one more line')")
+    simulator.trouble = {"what": "It has not answered for 20 seconds.", "remedy": "Wait, or end it."}
+    page.click("text=End it")
+    simulator.trouble = None
+    page.wait_for_selector(".db-badge[data-status=failed]")
+    page.wait_for_selector(".db-banner-bad:has-text('the training process was ended. Resume it.')")
+    page.wait_for_selector(".db-toast-bad:has-text('Training failed')")
+
+
+def test_steps_that_are_done_again_replace_the_old_ones(page, simulator) -> None:
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.step > 20)
+    run.pauses = True
+    run.say("status", status="training", step=10, total=run.total)
+    for step in (11, 12):
+        run.say("step", step=step, total=run.total, loss=0.5, lr={"unet": 1e-6}, it_per_s=1, eta_s=10, epoch=1)
+    until(lambda: page.inner_text(".db-figures").count("0.5"))
+    page.focus("canvas")
+    page.keyboard.press("Shift+ArrowRight")
+    until(lambda: "Step 12" in page.inner_text(".db-plot-readout >> nth=0"))
+
+
+# --- runs and the queue
+
+
+def test_runs_and_queue(page, simulator) -> None:
+    simulator.speed = 20
+    first = simulator.runs[begin(page, simulator)]
+    for name in ("anna", "ben"):
+        simulator.create({**first.config, "name": name}, 100)
+    tab(page, "Runs")
+    page.wait_for_selector(".db-queued >> nth=1")
+    page.click(".db-queued:has-text('ben') >> [aria-label^=Earlier]")
+    page.wait_for_selector(".db-queued >> nth=0 >> text=ben")
+    page.click(".db-queued:has-text('anna') >> text=Cancel")
+    until(lambda: page.locator(".db-queued").count() == 1)
+    card = page.locator(f"[data-run='{first.id}']")
+    card.locator("text=Use settings").click()
+    page.wait_for_selector(".db-toast:has-text('in the form')")
+    assert page.input_value("input[aria-label='Instance prompt']") == "a photo of zkz person"
+    tab(page, "Runs")
+    first.pauses = True
+    first.commands.append("stop_and_save")
+    card.locator("text=Resume").wait_for()
+    card.locator(".db-button:text('Publish')").click()
+    card.locator("text=Publish and select").first.click()
+    page.wait_for_selector(".db-toast:has-text('/webui/models/Stable-diffusion/zkz_person_')")
+    card.locator("text=Open folder").click()
+    until(lambda: posted(simulator, f"runs/{first.id}/open") == [{}])
+    card.locator("text=Train longer").click()
+    card.locator("input").fill("0")
+    card.locator("text=Go on").click()
+    page.wait_for_selector(".db-toast:has-text('above 0')")
+    card.locator("input").fill("300")
+    card.locator("text=Go on").click()
+    until(
+        lambda: (
+            posted(simulator, f"runs/{first.id}/commands")[-1:]
+            == [{"command": "continue", "max_train_steps": first.step + 300}]
+        )
+    )
+
+
+def test_deleting_asks_once(page, simulator) -> None:
+    run = simulator.create({"name": "old", "method": "dreambooth"}, 10)
+    simulator.waiting.clear()
+    run.step = 10
+    run.set("done")
+    tab(page, "Runs")
+    delete = page.locator(f"[data-run='{run.id}'] >> button", has_text="elete")
+    delete.click()
+    assert delete.inner_text() == "Really delete?" and simulator.runs
+    delete.click()
+    until(lambda: not simulator.runs)
+    page.wait_for_selector("text=No runs yet.")
+
+
+# --- errors
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 413, 415, 422, 500, 503])
+def test_every_error_is_shown_with_its_remedy(page, simulator, status: int) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.wait_for_selector(".db-sentence .db-value")
+    simulator.faults["POST runs"] = (status, {} if status != 422 else {"error": "no room.", "remedy": "Make room."})
+    page.click(TRAIN)
+    toast = page.locator(".db-toast-bad")
+    toast.wait_for()
+    assert len(toast.inner_text()) > 30
+    toast.locator("button").click()
+    until(lambda: page.is_enabled(TRAIN))
+
+
+def test_a_refused_configuration_from_the_server(page, simulator) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.wait_for_selector(".db-sentence .db-value")
+    refused = {"problems": [{"field": "name", "message": "is somebody else's model.", "remedy": "Choose another."}]}
+    simulator.faults["POST runs"] = (422, refused)
+    page.click(TRAIN)
+    page.wait_for_selector('.db-problems:has-text("is somebody else\'s model.")')
+
+
+def test_a_lost_connection_is_shown_and_recovers(page, simulator) -> None:
+    page.wait_for_selector(".db-word")
+    page.route("**/dreambooth/v1/state*", lambda route: route.abort())
+    page.wait_for_selector(".db-banner-bad:has-text('The server does not answer')")
+    assert page.inner_text(".db-connection") == "No connection"
+    page.unroute("**/dreambooth/v1/state*")
+    page.click(".db-banner-bad >> text=Try again")
+    until(lambda: not page.is_visible(".db-banner-bad"))
+
+
+def test_a_server_that_comes_late(open_page, server, simulator) -> None:
+    simulator.faults["GET schema"] = (503, {"error": "Starting.", "remedy": "Wait."})
+    page = open_page(server)
+    page.wait_for_selector(".db-banner-bad:has-text('Starting. Wait.')")
+    simulator.faults.clear()
+    page.wait_for_selector(".db-word")
+
+
+def test_the_environment_says_what_is_wrong_and_is_repaired(page, simulator, screenshot) -> None:
+    simulator.environment |= {"state": "broken", "reason": "Its interpreter /venv/bin/python is gone."}
+    page.wait_for_selector(".db-banner:has-text('Its interpreter /venv/bin/python is gone.')")
+    page.click(".db-banner >> text=Repair")
+    page.wait_for_selector(".db-banner:has-text('torch 2.1.2 (1 of 40)')")
+    assert page.eval_on_selector(".db-banner progress", "bar => bar.value") == pytest.approx(0.4)
+    problem = {"field": "environment", "message": "no network.", "remedy": "Name a wheel folder."}
+    simulator.environment |= {"building": None, "problem": problem}
+    page.wait_for_selector(".db-banner:has-text('no network. Name a wheel folder.')")
+    screenshot(page, "environment-1280-light")
+    simulator.environment |= {"state": "ready", "reason": "", "problem": None}
+    until(lambda: not page.is_visible(".db-banner"))
+    page.click("text=About this machine")
+    page.wait_for_selector(".db-machine:has-text('NVIDIA GeForce RTX 4090')")
+
+
+def test_markup_stays_text(page, simulator, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "<img src=x onerror=hurt=1>.png")
+    page.set_input_files(FILES, next(tmp_path.glob("*.png")))
+    page.fill(".db-word", HOSTILE)
+    page.wait_for_selector(".db-picture-name")
+    simulator.environment |= {"state": "broken", "reason": HOSTILE}
+    simulator.host["name"] = HOSTILE
+    run = simulator.create({"name": HOSTILE, "method": HOSTILE, "validation_prompts": [HOSTILE]}, 100)
+    run.log = HOSTILE
+    run.say("warning", what=HOSTILE, remedy=HOSTILE)
+    run.commands.append("sample")
+    tab(page, "Monitor")
+    page.wait_for_selector(".db-preview")
+    page.click(".db-monitor summary:has-text('Log')")
+    page.wait_for_selector(f".db-log:has-text('{HOSTILE[:8]}')")
+    run.problem = {"field": "", "message": HOSTILE, "remedy": HOSTILE}
+    run.set("failed")
+    page.wait_for_selector(".db-badge[data-status=failed]")
+    tab(page, "Runs")
+    page.wait_for_selector(".db-run")
+    simulator.faults["DELETE runs"] = (409, {"error": HOSTILE, "remedy": HOSTILE})
+    page.click(".db-run >> text=Delete")
+    page.click(".db-run >> text=Really delete?")
+    page.wait_for_selector(".db-toast-bad")
+    assert page.evaluate("window.hurt") is None
+    assert page.locator("#dreambooth_ext b:text-is('bold')").count() == 0
+
+
+# --- looks and access
+
+
+def test_by_keyboard_alone(page, simulator) -> None:
+    def press_until(selector: str, key: str = "Tab", most: int = 60) -> None:
+        for _ in range(most):
+            if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+                return
+            page.keyboard.press(key)
+        raise AssertionError(f"{selector} cannot be reached by {key}")
+
+    page.set_input_files(FILES, DEMO)  # the system's file window is beyond the page
+    page.wait_for_selector("text=12 pictures")
+    page.evaluate("document.activeElement.blur()")
+    press_until(FILES)
+    press_until(".db-word")
+    page.keyboard.type("zkz")
+    press_until("input[type=radio][value=person]")
+    page.keyboard.press("ArrowRight")
+    assert page.is_checked("input[value=style]")
+    press_until(".db-summary .db-large")
+    page.wait_for_selector(".db-sentence .db-value")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".db-badge[data-status=training]")
+    page.evaluate("document.activeElement.blur()")
+    press_until(".db-tab[aria-selected=true]")
+    press_until("[data-command=stop]")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".db-badge[data-status=stopped]")
+    press_until(".db-tab[aria-selected=true]", "Shift+Tab")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(".db-run")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+
+
+def test_controls_have_names(page, simulator) -> None:
+    page.click(".db-advanced > summary")
+    begin(page, simulator)
+    nameless = page.evaluate(
+        """() => [...document.querySelectorAll('#dreambooth_ext :is(input, select, textarea, button, canvas, progress)')]
+        .filter(one => !one.labels?.length && !one.getAttribute('aria-label') && !one.textContent.trim())
+        .map(one => one.outerHTML.slice(0, 100))"""
+    )
+    assert nameless == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [380, 1280])
+def test_every_view_fits(open_page, server, simulator, screenshot, width: int, theme: str) -> None:
+    """No view is wider than the window, and every text stands out from what is behind it."""
+    simulator.speed = 500
+    page = open_page(f"{server}?__theme={theme}", viewport={"width": width, "height": 800})
+
+    def look(name: str) -> None:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        assert page.evaluate(CONTRAST) == [], name
+        screenshot(page, f"{name}-{width}-{theme}")
+
+    page.set_input_files(FILES, DEMO)
+    page.fill(".db-word", "zkz")
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Training')")
+    page.click("[data-setting=max_train_steps] .db-help")
+    page.wait_for_selector(".db-facts >> text=Memory")
+    look("train")
+    page.fill("input[id^=dreambooth_name]", "no good name!")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-problems")
+    look("problems")
+    page.fill("input[id^=dreambooth_name]", "")
+    until(lambda: not page.is_visible(".db-problems"))
+    page.click(TRAIN)
+    page.wait_for_selector(".db-badge[data-status]")
+    until(lambda: simulator.active() and simulator.active().step > 600)
+    run = simulator.active()
+    run.pauses = True
+    run.say("warning", what="a_very_long_file_name_without_any_space_that_could_be_broken_somewhere.jpg is broken.")
+    page.wait_for_selector(".db-message")
+    look("monitor")
+    simulator.create({**run.config, "name": "the_next_one"}, 100)
+    tab(page, "Runs")
+    page.wait_for_selector(".db-queued")
+    page.wait_for_selector(".db-run img")
+    look("runs")
+
+
+# Texts whose contrast with their background is below 4.5 (WCAG AA), disabled controls left out
+CONTRAST = """() => {
+    const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+    const scaled = (text) => text.startsWith('color(') ? parse(text).map((v, i) => i < 3 ? v * 255 : v) : parse(text);
+    const over = (top, bottom) => top.slice(0, 3).map((v, i) => v * (top[3] ?? 1) + bottom[i] * (1 - (top[3] ?? 1)));
+    const behind = (node) => {
+        const layers = [];
+        for (let one = node; one; one = one.parentElement) layers.push(scaled(getComputedStyle(one).backgroundColor));
+        return layers.reverse().reduce((below, layer) => layer.length ? over(layer, below) : below, [255, 255, 255]);
+    };
+    const light = (colour) => colour.map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const found = [];
+    for (const node of document.querySelectorAll('#dreambooth_ext *')) {
+        const text = [...node.childNodes].some(one => one.nodeType === 3 && one.textContent.trim());
+        if (!text || !node.offsetParent || node.closest(':disabled, .db-old, .db-hidden')) continue;
+        const [a, b] = [light(over(scaled(getComputedStyle(node).color), behind(node))), light(behind(node))].sort((x, y) => y - x);
+        if ((a + 0.05) / (b + 0.05) < 4.5) found.push(`${node.className} ${node.textContent.slice(0, 30)} ${(a + 0.05) / (b + 0.05)}`);
+    }
+    return [...new Set(found)];
+}"""
+
+
+# --- inside a WebUI
+
+
+def test_the_webui_lists_are_renewed_and_the_model_is_selected(open_page, server, simulator) -> None:
+    simulator.speed = 400
+    page = open_page(f"{server}webui")
+    assert page.inner_text(".db-version").startswith("version 1.2.3")
+    begin(page, simulator)
+    page.wait_for_selector(".db-live")
+    lists = [
+        "refresh_sd_model_checkpoint",
+        "txt2img_lora_extra_refresh_internal",
+        "img2img_lora_extra_refresh_internal",
+    ]
+    until(lambda: page.evaluate("pressed").count(lists[0]) >= 1)  # an intermediate model is listed at once ...
+    assert not any(one.startswith("select") for one in page.evaluate("pressed"))  # ... and nothing loads meanwhile
+    page.wait_for_selector(".db-badge[data-status=done]")
+    until(lambda: "select zkz_person.safetensors [1234567890]" in page.evaluate("pressed"))
+    assert set(lists) <= set(page.evaluate("pressed"))
+
+
+def test_the_webui_page_is_not_touched(open_page, server) -> None:
+    page = open_page(f"{server}webui?__theme=dark")
+    page.wait_for_selector(".db-word")
+    inside = page.evaluate("getComputedStyle(document.querySelector('.db-button')).marginBottom")
+    assert inside == "0px"  # gradio's rules for texts do not reach in
+    assert page.evaluate("getComputedStyle(document.querySelector('.db-word')).color") == "rgb(243, 244, 246)"
+    assert page.evaluate("document.body.className") == "dark"
+    names = page.evaluate(
+        "[...document.querySelectorAll('[id]')].map(e => e.id).filter(id => !id.startsWith('dreambooth'))"
+    )
+    assert all(name.endswith(("checkpoint", "internal", "ext")) for name in names)
+
+
+def test_a_page_that_is_drawn_anew_gets_the_tab_again(open_page, server) -> None:
+    page = open_page(f"{server}webui")
+    page.wait_for_selector(".db-word")
+    page.evaluate("""() => {
+        const place = document.getElementById('dreambooth_ext'), fresh = document.createElement('div');
+        fresh.id = 'dreambooth_ext';
+        place.replaceWith(fresh);
+    }""")
+    page.wait_for_selector(".db-word")
