@@ -18,6 +18,7 @@ from .architecture import Architecture, shipped, size_of_text
 from .download import download
 from .families import Family
 from .folder import FolderSource
+from .ldm_config import absolute_clip
 from .ldm_yaml import to_yaml
 from .single_file import SingleFileSource
 from .tensors import LazyTensor
@@ -32,6 +33,7 @@ class Source(Protocol):
     architecture: Architecture
     prediction_type: str | None  # None: nothing says
     sidecar_yaml: str | None
+    clip_folder: Path | None  # the local one that the yaml names
     metadata: dict[str, str]
 
     def read(self, component: str) -> Iterator[tuple[str, Tensor]]:
@@ -157,11 +159,11 @@ class Base:
 
     @property
     def needs_clip_folder(self) -> bool:
-        """Whether the WebUI can make the text encoder only from a local CLIP folder that no yaml of the base names:
-        an SD1 of unusual sizes, opened without a yaml. `architecture.write_clip_folder` writes one."""
+        """Whether the WebUI can make the text encoder only from a local CLIP folder: an SD1 of unusual sizes, or one
+        whose yaml names a folder. `architecture.write_clip_folder` writes one."""
         usual = shipped(self.family.name).text_encoders[0]
         unusual = size_of_text(self.architecture.text_encoders[0]) != size_of_text(usual)
-        return self.family.name == "sd1" and self.sidecar_yaml is None and unusual
+        return self.family.name == "sd1" and (unusual or self.source.clip_folder is not None)
 
     def export_yaml(self, clip: str | None = None) -> str | None:
         """The configuration that a file trained from this base needs beside it, or None where the WebUI needs none.
@@ -169,7 +171,7 @@ class Base:
         clip: the CLIP folder, where `needs_clip_folder`, as a path that the WebUI can reach.
         """
         if self.sidecar_yaml is not None:
-            return self.sidecar_yaml
+            return self.sidecar_yaml if clip is None else absolute_clip(self.sidecar_yaml, clip)
         known = self.architecture.standard and self.family.name != "sd2"  # the WebUI would run an SD2 to know
         if known and self.prediction_type == "epsilon":
             return None

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import free_bytes, human_size, replacing, write_json, write_text
-from .architecture import shipped, size_of_text, write_clip_folder
+from .architecture import write_clip_folder
 from .base import Base
 from .convert import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
-from .ldm_yaml import to_yaml
 from .metadata import HASH_TO_COME
 from .tensorfile import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
 from .tensors import LazyTensor
@@ -221,15 +220,14 @@ def sha256_of(path: Path) -> str:
 
 
 def configuration(base: Base, path: Path) -> str | None:
-    """The yaml that a model at `path` needs beside it, or None. A local CLIP folder in it is named by its full path,
-    so that it works wherever the model is published to."""
-    slots, usual = base.family.text_slots, shipped(base.family.name).text_encoders
-    text = base.architecture.text_encoders[0]
-    if base.sidecar_yaml or slots[0].kind != "clip" or len(slots) > 1 or size_of_text(text) == size_of_text(usual[0]):
+    """The yaml that a model at `path` needs beside it, or None. The CLIP folder that it may need is written beside
+    the model, too, and named by its full path: the WebUI would look for a relative one where it was started."""
+    if not base.needs_clip_folder:
         return base.export_yaml()
     folder = path.resolve().with_name(f"{path.stem}-clip")  # the WebUI reads an encoder's odd sizes from a folder
-    write_clip_folder(text, folder, base.source.tokenizer_folder(0))
-    return to_yaml(base.architecture, base.prediction_type, clip=str(folder))
+    if folder != base.source.clip_folder:
+        write_clip_folder(base.architecture.text_encoders[0], folder, base.source.tokenizer_folder(0))
+    return base.export_yaml(clip=str(folder))
 
 
 def write_sidecars(

@@ -26,6 +26,7 @@ INDEX = "model_index.json"
 
 class FolderSource:
     sidecar_yaml = None
+    clip_folder = None
 
     def __init__(self, path: Path, field: str):
         self.path, self.name, self.field = path, path.name, field

@@ -13,6 +13,7 @@ import yaml
 from ..errors import UserError
 from .architecture import Architecture, per_level
 from .families import SD1, SD2, SDXL, Family
+from .ldm_yaml import CLIP_FOLDER, with_clip, written
 from .recognise import Shapes, block_types, recognise
 
 FREE_HEADS = -1  # LDM's "not given" of num_heads and num_head_channels
@@ -127,13 +128,18 @@ def local_clip(version: Any, folder: Path) -> Path | None:
     return None
 
 
-def absolute_clip(text: str, folder: Path | None) -> str:
+def absolute_clip(text: str, folder: Path | str | None) -> str:
     """The yaml with its CLIP folder by full path, so that it works beside a copy of the model elsewhere."""
     if folder is None:
         return text
     content = yaml.safe_load(text)
-    encoder_parameters(content["model"]["params"])[0]["version"] = str(folder)
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    params = content["model"]["params"]
+    if "conditioner_config" in params:
+        encoder_parameters(params)[0]["version"] = CLIP_FOLDER
+    else:  # which may have no parameters yet
+        stage = params["cond_stage_config"]
+        stage["params"] = {**(stage.get("params") or {}), "version": CLIP_FOLDER}
+    return with_clip(written(content), str(folder))
 
 
 def clip_config(folder: Path) -> dict[str, Any]:

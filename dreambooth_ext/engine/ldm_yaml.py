@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from .architecture import Architecture, per_level
 from .families import SDXL
+
+CLIP_FOLDER = "the CLIP folder's path"  # stands for it while the rest is written
+
+
+def written(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+
+
+def with_clip(text: str, folder: str) -> str:
+    """A yaml in which CLIP_FOLDER stands, with the folder's path there: on one line and in double quotes whatever is
+    in it, so that publishing (which knows no YAML) can put another path in its place."""
+    return text.replace(CLIP_FOLDER, json.dumps(folder, ensure_ascii=False))
 
 
 def to_yaml(architecture: Architecture, prediction_type: str, *, clip: str | None = None) -> str:
@@ -24,7 +37,8 @@ def to_yaml(architecture: Architecture, prediction_type: str, *, clip: str | Non
     target = targets[0] if family is SDXL else targets[1]
     if architecture.inpainting and family is not SDXL:
         target = "ldm.models.diffusion.ddpm.LatentInpaintDiffusion"
-    return yaml.safe_dump({"model": {"target": target, "params": params}}, sort_keys=False, allow_unicode=True)
+    text = written({"model": {"target": target, "params": params}})
+    return text if clip is None else with_clip(text, clip)
 
 
 def ldm_parameters(architecture: Architecture, prediction_type: str, clip: str | None) -> dict[str, Any]:
@@ -62,7 +76,7 @@ def ldm_parameters(architecture: Architecture, prediction_type: str, clip: str |
             "params": {"freeze": True, "layer": layer},
         }
     elif clip is not None:
-        params["cond_stage_config"]["params"] = {"version": clip}
+        params["cond_stage_config"]["params"] = {"version": CLIP_FOLDER}
     return params
 
 

@@ -6,14 +6,16 @@ that continuing a run renews its model; one without is somebody else's and is ne
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import TEMPORARY, flush_to_disk, free_bytes, human_size, read_json, replace, write_json
+from ..files import TEMPORARY, flush_to_disk, free_bytes, human_size, read_json, remove, replace, write_json
 
 WEBUI_FOLDERS = {
     "checkpoint": Path("models", "Stable-diffusion"),
@@ -23,6 +25,8 @@ WEBUI_FOLDERS = {
 }
 MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt")
 SIDECAR_SUFFIXES = (".yaml", ".json", ".preview.png")
+CLIP = "-clip"  # a folder beside a model, whose yaml names it: what the WebUI makes an unusual text encoder from
+CLIP_LINE = re.compile(r'^(\s*version: )".*"$', re.MULTILINE)  # as the engine writes it, a JSON string
 MARK = "dreambooth_ext"  # key in the .json sidecar: {"run", "name", "file"}
 
 
@@ -55,12 +59,18 @@ def publish(artifact: Path, folder: Path, *, run: str, name: str) -> Path:
     if previous and previous != target.name:  # its container changed, and one set of sidecars serves one model
         (folder / previous).unlink(missing_ok=True)
     describe(target, sidecars.get(".json"), {"run": run, "name": name, "file": target.name})  # from here on it is ours
+    has_clip = sidecar(artifact, CLIP).is_dir()
+    if has_clip:
+        put_folder(sidecar(artifact, CLIP), sidecar(target, CLIP))
     for suffix, source in sidecars.items():
         if suffix != ".json":
-            put(source, sidecar(target, suffix), shutil.copyfile)
+            naming = has_clip and suffix == ".yaml"
+            put(source, sidecar(target, suffix), copy_naming(sidecar(target, CLIP)) if naming else shutil.copyfile)
     if ".yaml" not in sidecars:  # the WebUI would build the new model by an old one's
         sidecar(target, ".yaml").unlink(missing_ok=True)
     put(artifact, target, link_or_copy)
+    if not has_clip and sidecar(target, CLIP).is_dir():
+        remove(sidecar(target, CLIP))
     return target
 
 
@@ -89,7 +99,7 @@ def published_mark(model: Path) -> dict[str, Any] | None:
 
 def check_ours(target: Path) -> str | None:
     """The name of the file that is to be replaced, None where the name is free. Raises UserError if it is not ours."""
-    names = [sidecar(target, suffix) for suffix in (*MODEL_SUFFIXES, *SIDECAR_SUFFIXES)]
+    names = [sidecar(target, suffix) for suffix in (*MODEL_SUFFIXES, *SIDECAR_SUFFIXES, CLIP)]
     present = [path for path in names if path.exists()]
     mark = published_mark(target)
     if mark is None and present:
@@ -134,6 +144,28 @@ def put(source: Path, target: Path, copy: Callable[[Path, Path], Any]) -> None:
         replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def put_folder(source: Path, target: Path) -> None:
+    """`put` for a folder."""
+    temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
+    try:
+        shutil.copytree(source, temporary)
+        flush_to_disk(temporary)
+        replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def copy_naming(clip: Path) -> Callable[[Path, Path], None]:
+    """Copies a yaml so that it names this CLIP folder: the model works without the run and the base it came from."""
+
+    def copy(source: Path, target: Path) -> None:
+        path = json.dumps(str(clip.resolve()), ensure_ascii=False)
+        text = CLIP_LINE.sub(lambda line: line[1] + path, source.read_text(encoding="utf-8"))
+        target.write_text(text, encoding="utf-8")
+
+    return copy
 
 
 def link_or_copy(source: Path, target: Path) -> None:

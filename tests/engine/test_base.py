@@ -356,8 +356,9 @@ def test_hub_pages_and_web_pages(tmp_path, monkeypatch):
 
 def test_an_unusual_sd1_without_yaml_needs_a_clip_folder(tmp_path):
     assert open_base(tiny.diffusers_folder(tmp_path)).needs_clip_folder
-    assert "version: some/clip" in open_base(tiny.diffusers_folder(tmp_path)).export_yaml(clip="some/clip")
-    assert not open_base(tiny.single_file(tmp_path)).needs_clip_folder
+    assert 'version: "some/clip"' in open_base(tiny.diffusers_folder(tmp_path)).export_yaml(clip="some/clip")
+    named = open_base(tiny.single_file(tmp_path))  # by its yaml
+    assert named.needs_clip_folder and 'version: "some/clip"' in named.export_yaml(clip="some/clip")
     assert not open_base(tiny.single_file(tmp_path, "sdxl", sidecar=False)).needs_clip_folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from dreambooth_ext.engine.metadata import SETTINGS_KEY, modelspec, training_met
 from dreambooth_ext.engine.tensorfile import open_tensors
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.files import read_json
+from dreambooth_ext.host.publish import publish
 from tests import tiny
 
 FAMILIES = ["sd1", "sd2", "sdxl"]
@@ -96,7 +98,24 @@ def test_sidecars(tmp_path):
     assert Image.open(path.with_name("кот.preview.png")).size == (512, 256)
     text = yaml.safe_load(path.with_suffix(".yaml").read_text(encoding="utf-8"))
     clip = text["model"]["params"]["cond_stage_config"]["params"]["version"]
-    assert clip == str((tmp_path / "tiny-sd1-clip").resolve())
+    assert clip == str(path.resolve().with_name("кот-clip"))
+
+
+def test_a_published_model_of_odd_sizes_needs_neither_its_run_nor_its_base(tmp_path):
+    folder = tmp_path / "my base's моя"
+    folder.mkdir()
+    base = open_base(tiny.single_file(folder))
+    done = export_checkpoint(base, {"unet": trained_unet(base)}, tmp_path / "run" / "кот.safetensors",
+                             precision="fp32", metadata={})  # fmt: skip
+    sizes, vocabulary = base.architecture.text_encoders, base.tokenizers()[0].get_vocab()
+    (tmp_path / "run").rename(tmp_path / "moved run")  # so that the yaml's path is stale
+    path = publish(tmp_path / "moved run" / done.path.name, tmp_path / "web ui's", run="r", name="кот")
+    base.close()
+    shutil.rmtree(folder)
+    shutil.rmtree(tmp_path / "moved run")
+    again = open_base(path)
+    assert again.architecture.text_encoders == sizes and again.tokenizers()[0].get_vocab() == vocabulary
+    assert again.source.clip_folder == path.with_name("кот-clip").resolve()
 
 
 def test_an_old_yaml_goes_where_none_is_needed(tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 
 import pytest
 
@@ -128,3 +130,41 @@ def test_a_full_disk_is_said_before_copying(artifact, folder, monkeypatch):
     monkeypatch.setattr(publishing, "same_disk", lambda artifact, folder: False)
     with pytest.raises(UserError, match="free"):
         publish(artifact, folder, run="r1", name="cat")
+
+
+@pytest.fixture
+def odd(artifact):
+    """The model with a yaml that names a CLIP folder beside it, as the engine exports unusual sizes."""
+    clip = artifact.with_name("cat-clip")
+    clip.mkdir()
+    (clip / "config.json").write_text("1", encoding="utf-8")
+    text = f'model:\n  params:\n    version: {json.dumps(str(clip), ensure_ascii=False)}\n    other: "x"\n'
+    artifact.with_name("cat.yaml").write_text(text, encoding="utf-8")
+    return artifact
+
+
+def test_a_clip_folder_comes_along_and_the_yaml_names_it(odd, folder):
+    publish(odd, folder, run="r1", name="cat")
+    assert (folder / "cat-clip" / "config.json").read_text() == "1"
+    clip = json.dumps(str(folder / "cat-clip"), ensure_ascii=False)
+    text = (folder / "cat.yaml").read_text(encoding="utf-8")
+    assert text == f'model:\n  params:\n    version: {clip}\n    other: "x"\n'
+    (odd.with_name("cat-clip") / "config.json").write_text("2", encoding="utf-8")
+    publish(odd, folder, run="r1", name="cat")
+    assert (folder / "cat-clip" / "config.json").read_text() == "2"
+    assert not [path for path in folder.iterdir() if path.name.startswith(".tmp-")]
+
+
+def test_a_clip_folder_goes_with_the_model_that_needed_it(odd, folder):
+    publish(odd, folder, run="r1", name="cat")
+    shutil.rmtree(odd.with_name("cat-clip"))
+    odd.with_name("cat.yaml").unlink()
+    publish(odd, folder, run="r2", name="cat")
+    assert sorted(p.name for p in folder.iterdir()) == ["cat.json", "cat.preview.png", "cat.safetensors"]
+
+
+def test_a_strangers_folder_is_never_touched(odd, folder):
+    (folder / "cat-clip").mkdir(parents=True)
+    with pytest.raises(UserError, match="was not made by this tool"):
+        publish(odd, folder, run="r1", name="cat")
+    assert list((folder / "cat-clip").iterdir()) == []
