@@ -1,0 +1,64 @@
+"""Translations belong to texts that are there, say the same, and in Russian are complete."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from dreambooth_ext.config import SETTINGS
+from dreambooth_ext.host import localization
+
+FILES = sorted(localization.FOLDER.glob("*.json"))
+COMPLETE = ("ru_RU",)
+LEAST = 0.6  # of all texts, in the others
+
+
+def placeholders(text: str) -> list[str]:
+    return sorted(re.findall(r"\{\w+\}", text))
+
+
+def test_the_languages_that_the_readers_of_the_guide_speak():
+    assert {"ru_RU", "ar_AR"} <= {path.stem for path in FILES}
+
+
+def test_the_sources_are_found():
+    texts = localization.sources()
+    assert len(texts) == len(set(texts)) > 400
+    assert {known.label for known in SETTINGS.values()} - localization.SAME <= set(texts)
+    assert "Train" in texts and "{count} pictures" in texts and not localization.STYLES & set(texts)
+
+
+def test_the_page_asks_for_translations():
+    page = localization.TEXTS
+    assert "export const TEXTS = localised({" in page.read_text(encoding="utf-8")
+    assert "localisedSchema(" in page.with_name("main.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_no_translation_is_dead_or_out_of_order(path):
+    translations = localization.read(path)
+    dead = [text for text in translations if text not in localization.sources()]
+    assert not dead, f"run python -m dreambooth_ext.host.localization; {path.name} translates what is not there: {dead}"
+    assert list(translations) == list(localization.ordered(translations))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_translations_say_the_same(path):
+    """The same values in them, the same numbers of the guide, and words of the language."""
+    for text, translation in localization.read(path).items():
+        assert isinstance(translation, str) and translation.strip() == translation != ""
+        assert placeholders(text) == placeholders(translation), text
+        numbers = r"\d+e-\d+|\d{3,}|\b\w+_\w+\b"
+        assert sorted(re.findall(numbers, text)) == sorted(re.findall(numbers, translation)), text
+        assert "\u2028" not in translation and "<" not in translation.replace("<name>_<step>", "")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_coverage(path):
+    missing = localization.missing(localization.read(path))
+    share = 1 - len(missing) / len(localization.sources())
+    print(f"{path.stem}: {share:.0%}")
+    if path.stem in COMPLETE:
+        assert not missing, f"{path.name} has no translation of {missing}"
+    assert share >= LEAST, f"{path.name}: {share:.0%}"
