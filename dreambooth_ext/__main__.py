@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from . import __version__
-from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, resume, runs, train
+from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, resume, runs, train, ui
 from .config import SETTINGS
 from .errors import UserError
 
@@ -21,6 +21,7 @@ VERBS = {
     "generate": generate,
     "convert": convert,
     "runs": runs,
+    "ui": ui,
     "env": env,
 }
 

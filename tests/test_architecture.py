@@ -17,9 +17,10 @@ HOSTS_OWN = {
     "host/extension.py": {"modules", "gradio"},
     "host/tab.py": {"gradio"},
     "host/api.py": {"starlette"},
-    "host/guard.py": {"starlette"},
+    "host/guard.py": {"starlette", "anyio"},
     "host/serve.py": {"starlette", "uvicorn"},
-    "host/uploads.py": {"PIL"},
+    "host/decoding.py": {"PIL"},
+    "host/answers.py": {"starlette"},
 }
 HOSTS_ONLY = {"gradio", "fastapi", "starlette", "modules", "modules_forge"}
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

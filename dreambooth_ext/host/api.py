@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +21,12 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from .. import files, pictures
-from ..errors import Problem, UserError
+from ..errors import UserError
 from . import decoding, uploads
+from .answers import HEADERS, picture, refused, tagged, to_json
 from .guard import Caller, admit
 from .refusal import Refusal
-from .service import Problems, Service
+from .service import Service
 
 PREFIX = "/dreambooth/v1"
 NAME = "dreambooth_ext"  # of all our routes in the host's app
@@ -36,13 +34,6 @@ PAGE = Path(__file__).with_name("page")
 PAGE_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 LARGEST_JSON = 2**20  # bytes
 POLITE = 8  # times the limit of a body that is read and thrown away, so that its sender hears the answer
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 @dataclass(frozen=True)
@@ -184,7 +175,7 @@ def put_picture(call: Call) -> Response:
 def show_picture(call: Call) -> Response:
     size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
     path = call.service.picture(call.path["set"], call.path["name"], call.query.get("folder"))
-    return picture(call, path, "image/jpeg", lambda: decoding.draw(path, size), size)
+    return picture(call.headers, path, "image/jpeg", lambda: decoding.draw(path, size), size)
 
 
 def show_sample(call: Call) -> Response:
@@ -192,8 +183,8 @@ def show_sample(call: Call) -> Response:
     size = call.number("size")
     if size:
         size = uploads.fitting(size)
-        return picture(call, path, "image/jpeg", lambda: decoding.draw(path, size), size)
-    return picture(call, path, kind, path.read_bytes)
+        return picture(call.headers, path, "image/jpeg", lambda: decoding.draw(path, size), size)
+    return picture(call.headers, path, kind, path.read_bytes)
 
 
 def show_page(call: Call) -> Response:
@@ -352,61 +343,3 @@ def from_json(data: bytes) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise Refusal(400, "the body is no JSON object.", "Send one object: {...}.")
     return values
-
-
-def to_json(values: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    try:
-        text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except ValueError:  # numbers that JSON has no words for
-        text = json.dumps(finite(values), ensure_ascii=False, separators=(",", ":"))
-    data = text.encode("utf-8", "replace")  # names of files may hold bytes that are no text
-    return Response(data, status, dict(headers or {}), media_type="application/json")
-
-
-def finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else None
-
-
-def refused(error: Exception) -> Response:
-    """Every answer that is no, as {"error", "remedy", "field"?, "problems"?}."""
-    if isinstance(error, Problems):
-        problems = [problem.as_dict() for problem in error.problems]
-        return to_json(
-            {"error": str(error.problem), "remedy": "Correct what `problems` names.", "problems": problems}, 422
-        )
-    if isinstance(error, UserError):
-        problem = error.problem
-        told = {"error": sentence(problem), "remedy": problem.remedy}
-        if problem.field:
-            told["field"] = problem.field
-        return to_json(told, getattr(error, "status", 422), getattr(error, "headers", None))
-    if isinstance(error, OSError):
-        why = error.strerror or type(error).__name__
-        return to_json({"error": f"A file or folder could not be used: {why}.", "remedy": "Check the disk."}, 500)
-    traceback.print_exception(error, file=sys.stderr)
-    told = {"error": f"Unexpected {type(error).__name__}.", "remedy": "The console says more. Please report this."}
-    return to_json(told, 500)
-
-
-def sentence(problem: Problem) -> str:
-    """The message alone, where it is whole without the field's name before it."""
-    needs_name = problem.field and problem.message[:1].islower()
-    return f"{problem.field}: {problem.message}" if needs_name else problem.message
-
-
-def picture(call: Call, path: Path, kind: str, draw: Callable[[], bytes], size: int | None = None) -> Response:
-    """A picture that the browser may keep for as long as its file stays the same."""
-    about = path.stat()
-    return tagged(call.headers, f"{about.st_mtime_ns:x}-{about.st_size:x}-{size}", draw, kind)
-
-
-def tagged(headers: Mapping[str, str], tag: str, content: Callable[[], bytes], kind: str) -> Response:
-    """Something to keep and to ask for again: "not modified" where the browser has it."""
-    about = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
-    if f'"{tag}"' in headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=about)
-    return Response(content(), headers=about, media_type=kind)

@@ -15,11 +15,11 @@ import base64
 import binascii
 import ipaddress
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import anyio
 from starlette.datastructures import Headers
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .interface import Host
 
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+)(?::([0-9]{1,5}))?")
 READING = ("GET", "HEAD")
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "cf-connecting-ip")
 LOGIN_TIMEOUT = 5.0  # seconds
@@ -118,24 +119,24 @@ def is_foreign(headers: Headers) -> bool:
     sites = headers.getlist("sec-fetch-site")  # of all newer browsers; pages cannot change it
     if sites:
         return any(site not in ("same-origin", "none") for site in sites)
-    own = {_split(host) for host in headers.getlist("host")}
-    return any(_origin(origin) not in own for origin in headers.getlist("origin"))
+    hosts = headers.getlist("host")
+    return any(not any(_is_same(origin, host) for host in hosts) for origin in headers.getlist("origin"))
 
 
-def _origin(origin: str) -> tuple[str, int | None]:
-    """(name, port) as `_split` gives them of the Host header; ports that go without saying are left out there."""
-    parts = urlsplit(origin)
-    name, port = _split(parts.netloc)
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
-    return name, None if port == usual else port
+def _is_same(origin: str, host: str) -> bool:
+    """Whether an Origin header names the place that the Host header does. The scheme may be a proxy's own."""
+    scheme, _, place = origin.partition("://")
+    usual = {"http": 80, "https": 443}.get(scheme)
+    (name, port), (own_name, own_port) = _split(place), _split(host)
+    return bool(usual and name) and (name, port or usual) == (own_name, own_port or usual)
 
 
 def _split(host: str) -> tuple[str, int | None]:
-    try:
-        parts = urlsplit(f"//{host}")
-        return (parts.hostname or "").rstrip("."), parts.port
-    except ValueError:
-        return "", -1
+    """(name, port) of a Host header; no name where it is none."""
+    parts = HOST.fullmatch(host)
+    if not parts:
+        return "", None
+    return parts[1].strip("[]").rstrip(".").lower(), int(parts[2]) if parts[2] else None
 
 
 # --- authentication
@@ -164,7 +165,10 @@ async def logged_in(scope: Scope, headers: Headers) -> tuple[bool, str]:
 
     Asked inside the process: gradio keeps its tokens in another place in every version, and answers there in all.
     """
-    status, body = await _ask(scope["app"], scope, headers)
+    try:
+        status, body = await _ask(scope["app"], scope, headers)
+    except Exception:  # whatever breaks in the host's route, it lets nobody in
+        status, body = 500, b""
     if status == 404:  # no page at all (--nowebui)
         return False, ""
     try:

@@ -19,8 +19,18 @@ class PlainFolder:
 
     name = "standalone"
 
-    def __init__(self, folder: Path, webui: Path | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        webui: Path | None = None,
+        *,
+        runs: Path | None = None,
+        passwords: dict[str, str] | None = None,
+        restricted: str = "",
+    ):
+        """`runs`: the runs' folder, whatever the options say; `passwords`, `restricted`: see interface.Host."""
         self.folder = folder.absolute()
+        self.runs, self.passwords, self.restriction = runs, passwords or {}, restricted
         if webui:
             webui_folder(webui, "checkpoint")  # raises UserError where it is none
         self.models = (webui or folder).absolute()
@@ -31,6 +41,8 @@ class PlainFolder:
         return self.folder
 
     def runs_folder(self) -> Path:
+        if self.runs:
+            return self.runs.absolute()
         named = self.option("runs_folder").strip()
         return Path(named).expanduser().absolute() if named else self.folder / "runs"
 
@@ -53,10 +65,10 @@ class PlainFolder:
         return self.options.values()[name]
 
     def restricted(self) -> str:
-        return ""
+        return self.restriction
 
     def api_auth(self) -> dict[str, str]:
-        return {}
+        return self.passwords
 
     def has_login(self) -> bool:
         return False

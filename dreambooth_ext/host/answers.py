@@ -1,0 +1,86 @@
+"""HTTP answers: JSON, refusals in words, pictures that browsers may keep. Nothing is ever run or shown as a page."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import Response
+
+from ..errors import Problem, UserError
+from .service import Problems
+
+HEADERS = {  # of every answer
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def to_json(values: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    try:
+        text = json.dumps(values, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except ValueError:  # numbers that JSON has no words for
+        text = json.dumps(finite(values), ensure_ascii=False, separators=(",", ":"))
+    data = text.encode("utf-8", "replace")  # names of files may hold bytes that are no text
+    return Response(data, status, dict(headers or {}), media_type="application/json")
+
+
+def finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def refused(error: Exception) -> Response:
+    """Every answer that is no, as {"error", "remedy", "field"?, "problems"?}."""
+    if isinstance(error, Problems):
+        problems = [problem.as_dict() for problem in error.problems]
+        return to_json(
+            {"error": str(error.problem), "remedy": "Correct what `problems` names.", "problems": problems}, 422
+        )
+    if isinstance(error, UserError):
+        problem = error.problem
+        told = {"error": sentence(problem), "remedy": problem.remedy}
+        if problem.field:
+            told["field"] = problem.field
+        return to_json(told, getattr(error, "status", 422), getattr(error, "headers", None))
+    if isinstance(error, OSError):
+        why = error.strerror or type(error).__name__
+        return to_json({"error": f"A file or folder could not be used: {why}.", "remedy": "Check the disk."}, 500)
+    traceback.print_exception(error, file=sys.stderr)
+    told = {"error": f"Unexpected {type(error).__name__}.", "remedy": "The console says more. Please report this."}
+    return to_json(told, 500)
+
+
+def sentence(problem: Problem) -> str:
+    """The message as a sentence by itself: some go on from the field's name."""
+    message = problem.message
+    if not message[:1].islower():
+        return message
+    return f"{problem.field}: {message}" if problem.field else message[0].upper() + message[1:]
+
+
+def picture(
+    headers: Mapping[str, str], path: Path, kind: str, draw: Callable[[], bytes], size: int | None = None
+) -> Response:
+    """A picture that the browser may keep for as long as its file stays the same."""
+    about = path.stat()
+    return tagged(headers, f"{about.st_mtime_ns:x}-{about.st_size:x}-{size}", draw, kind)
+
+
+def tagged(headers: Mapping[str, str], tag: str, content: Callable[[], bytes], kind: str) -> Response:
+    """Something to keep and to ask for again: "not modified" where the browser has it."""
+    about = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
+    if f'"{tag}"' in headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=about)
+    return Response(content(), headers=about, media_type=kind)

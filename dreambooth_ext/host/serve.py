@@ -1,0 +1,203 @@
+"""The tab without a WebUI: a small server of our own, run inside the trainer's environment, which has what it needs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__, checks, runs
+from ..errors import UserError
+from ..parsing import to_path
+from .environment import Environment
+from .interpreter import REPOSITORY
+from .plain import PlainFolder
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from .service import Service
+
+PORT = 7870
+PAGE = Path(__file__).with_name("page")
+PATIENCE = 3  # seconds that answers in progress may take when the server ends
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+FILES = {  # what is served beside the API
+    "/": (PAGE / "index.html", "text/html; charset=utf-8"),
+    "/style.css": (REPOSITORY / "style.css", "text/css; charset=utf-8"),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, metavar="N", default=PORT, help=f"default: {PORT}; 0 takes a free one")
+    parser.add_argument("--host", metavar="NAME", default="127.0.0.1",
+                        help="default: 127.0.0.1, this machine only; 0.0.0.0 for all that can reach it")  # fmt: skip
+    parser.add_argument("--api-auth", metavar="USER:PASSWORD", default="",
+                        help="ask for this; several with commas between. Others than this machine need it")  # fmt: skip
+    parser.add_argument("--webui", type=_folder, metavar="DIR", help="publish into this WebUI's model folders")
+    parser.add_argument("--runs-dir", type=_folder, metavar="DIR", default=runs.DEFAULT_RUNS_DIR,
+                        help="folder of the runs (default: runs, beside the program)")  # fmt: skip
+    parser.add_argument("--open", action="store_true", help="open it in the browser")
+
+
+def _folder(text: str) -> Path:
+    cleaned = to_path(text)
+    if not cleaned:
+        raise argparse.ArgumentTypeError("needs a path")
+    return Path(os.path.expanduser(cleaned)).absolute()
+
+
+def host_for(arguments: argparse.Namespace) -> PlainFolder:
+    """The host that the options describe. Raises UserError."""
+    if not 0 <= arguments.port <= 65535:
+        raise UserError("port", f"{arguments.port} is no port.", "Use 0 to 65535.")
+    for problem in checks.folder_problems("runs_dir", arguments.runs_dir):
+        raise UserError(problem.field, problem.message, problem.remedy)
+    restricted = "" if is_local(arguments.host) else "This server can be reached from other machines (--host)."
+    passwords = read_passwords(arguments.api_auth)
+    return PlainFolder(REPOSITORY, arguments.webui, runs=arguments.runs_dir, passwords=passwords, restricted=restricted)
+
+
+def read_passwords(text: str) -> dict[str, str]:
+    """User -> password, as the WebUI reads its --api-auth. Raises UserError."""
+    found = {}
+    for pair in filter(None, text.split(",")):
+        user, _, password = pair.partition(":")
+        if not user or not password:
+            raise UserError("api_auth", "is not USER:PASSWORD.", "Several are written USER:PASSWORD,USER:PASSWORD.")
+        found[user] = password
+    return found
+
+
+def is_local(name: str) -> bool:
+    if name == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(name).is_loopback
+    return False
+
+
+def application(service: Service) -> Starlette:
+    """The page, its style, and the API."""
+    from starlette.applications import Starlette
+    from starlette.routing import Route
+
+    from . import api
+
+    @contextlib.asynccontextmanager
+    async def working(_app: Any) -> AsyncIterator[None]:
+        service.start()
+        yield
+
+    files = [Route(path, _show_file, name="file", methods=["GET"]) for path in FILES]
+    app = Starlette(routes=files, lifespan=working)
+    api.mount(app, service)
+    return app
+
+
+async def _show_file(request: Request) -> Response:
+    from starlette.responses import FileResponse
+
+    path, kind = FILES[request.url.path if request.url.path in FILES else "/"]
+    return FileResponse(path, headers={**HEADERS, "Cache-Control": "no-cache"}, media_type=kind)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at that address. Raises UserError where it cannot be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError):
+        raise UserError("host", f"there is no address {host!r}.", "Use 127.0.0.1, or 0.0.0.0 for all.") from None
+    made = socket.socket(family, kind, protocol)
+    try:
+        if os.name != "nt":  # there, it would let two programs have the same port
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        made.close()
+        remedy = f"Choose another one: --port {port + 1 if port < 65535 else PORT}"
+        raise UserError("port", f"{port} cannot be had ({error.strerror}).", remedy) from None
+    return made
+
+
+def address_of(listening: socket.socket) -> str:
+    """The page's address, as this machine's browser opens it."""
+    name, port = listening.getsockname()[:2]
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)
+    return f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until Ctrl-C. Raises UserError."""
+    import uvicorn
+
+    from .service import Service
+
+    host = host_for(arguments)
+    listening = bound(arguments.host, arguments.port)
+    service = Service(host, Environment())
+    # proxy_headers: else uvicorn believes what a proxy, or who says to be one, tells of the caller
+    server = uvicorn.Server(
+        uvicorn.Config(
+            application(service),
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=PATIENCE,
+        )
+    )
+    address = address_of(listening)
+    print(f"DreamBooth {__version__}: {address}  (Ctrl-C ends it; trainings are in {arguments.runs_dir})", flush=True)
+    if host.restricted() and not host.api_auth():
+        print("Only this machine is let in. For others, add --api-auth USER:PASSWORD", file=sys.stderr, flush=True)
+    if arguments.open:
+        threading.Thread(target=_open, args=(server, address), daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done then, too
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        service.close()
+    return 0
+
+
+def _open(server: Any, address: str) -> None:
+    while not server.started:
+        if server.should_exit:
+            return
+        time.sleep(0.1)
+    webbrowser.open(address)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m dreambooth_ext ui", allow_abbrev=False)
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""For tests of the API: a service over a plain folder and a dispatcher that only takes notes, asked without a socket.
+
+asked = Asked(tmp_path)
+answer = asked.get("runs")                        # as a page of this machine asks
+answer.status, answer.json(), answer.headers
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_module
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from starlette.applications import Starlette
+
+from dreambooth_ext import runs
+from dreambooth_ext.config import RunConfig
+from dreambooth_ext.host import api, publish, wishes
+from dreambooth_ext.host.environment import Status
+from dreambooth_ext.host.plain import PlainFolder
+from dreambooth_ext.host.service import Service
+from dreambooth_ext.runs import Run
+
+LOCAL = ("127.0.0.1", 50000)
+FAR = ("203.0.113.9", 50000)
+
+
+class Place(PlainFolder):
+    """A plain folder whose locks can be set."""
+
+    login = False
+    base = ""
+
+    def has_login(self) -> bool:
+        return self.login
+
+    def current_base(self) -> str:
+        return self.base
+
+
+class Notes:
+    """A dispatcher that trains nothing."""
+
+    def __init__(self, runs_dir: Path, host: Place):
+        self.runs_dir, self.host = runs_dir, host
+        self.revision, self.published, self.waiting, self.trouble = 0, [], "", None
+        self.active: Run | None = None
+        self.ids: list[str] = []
+        self.said: list[tuple] = []
+
+    def start(self) -> None:
+        self.said.append(("start",))
+
+    def close(self) -> None:
+        self.said.append(("close",))
+
+    def queue(self) -> list[str]:
+        return list(self.ids)
+
+    def submit(self, config: RunConfig, chosen: wishes.Wishes) -> Run:
+        run = runs.create(self.runs_dir, config)
+        chosen.write(run)
+        self.ids.append(run.id)
+        return run
+
+    def resume(self, run: Run, chosen: wishes.Wishes | None = None, total: int | None = None) -> None:
+        self.said.append(("resume", run.id, chosen, total))
+
+    def order(self, ids: list[str]) -> None:
+        self.ids = ids + [id for id in self.ids if id not in ids]
+
+    def cancel(self, run: Run) -> None:
+        self.ids.remove(run.id)
+        run.write_state(status="stopped")
+
+    def command(self, run: Run, command: str) -> None:
+        run.command(command)
+
+    def kill(self, run: Run) -> None:
+        self.said.append(("kill", run.id))
+
+    def delete(self, run: Run) -> None:
+        run.delete()
+
+    def publish(self, run: Run, file: str, select: bool) -> Path:
+        self.revision += 1
+        folder = self.host.folders()["checkpoint"]
+        return publish.publish(run.artifacts / file, folder, run=run.id, name=run.config.name)
+
+
+class Trainer:
+    """An environment that is ready, or is what it is told to be."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.tree, self.log = folder, folder / "venv", folder / "install.log"
+        self.state, self.error, self.made = "ready", None, []
+
+    def status(self) -> Status:
+        return Status(self.state, "" if self.state == "ready" else "It is not there.", str(self.folder))
+
+    def build(self, progress, *others) -> None:
+        progress(0.5, "half way")
+        self.made.append("build")
+        if self.error:
+            raise self.error
+        self.state = "ready"
+
+    def repair(self, progress, *others) -> None:
+        self.made.append("repair")
+
+    def verify(self) -> None:
+        self.made.append("verify")
+
+
+@dataclass
+class Answer:
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def json(self) -> Any:
+        def refuse(constant: str) -> None:
+            raise AssertionError(f"browsers cannot read {constant}")
+
+        return json_module.loads(self.body, parse_constant=refuse)
+
+
+def request(
+    app: Any,
+    method: str,
+    path: str,
+    *,
+    headers: dict[str, str] | None = None,
+    body: bytes = b"",
+    client: tuple[str, int] | None = LOCAL,
+    chunk: int = 65536,
+) -> Answer:
+    """One request to an ASGI app, as a server would pass it on. `path`: as in a URL, after decoding."""
+    path, _, query = path.partition("?")
+    named = {"host": "127.0.0.1:7860", **{name.lower(): value for name, value in (headers or {}).items()}}
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in named.items() if value is not None]
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+        "path": path, "raw_path": quote(path).encode(), "root_path": "", "query_string": query.encode(),
+        "headers": raw, "client": client, "server": ("127.0.0.1", 7860),
+    }  # fmt: skip
+    parts = [body[i : i + chunk] for i in range(0, len(body), chunk)] or [b""]
+    answer = Answer()
+
+    async def receive() -> dict[str, Any]:
+        if not parts:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            answer.status = message["status"]
+            answer.headers = {name.decode().lower(): value.decode("latin-1") for name, value in message["headers"]}
+        elif message["type"] == "http.response.body":
+            answer.body += message.get("body", b"")
+
+    asyncio.run(app(scope, receive, send))
+    return answer
+
+
+class Asked:
+    """A service in `folder` with its app; `get`, `post` ... ask it as a page of this machine does."""
+
+    def __init__(self, folder: Path, **about: Any):
+        self.host = Place(folder / "home", **about)
+        self.environment = Trainer(folder / "environment")
+        self.dispatcher = Notes(self.host.runs_folder(), self.host)
+        self.service = Service(self.host, self.environment, self.dispatcher)
+        self.app = Starlette()
+        api.mount(self.app, self.service)
+
+    def ask(self, method: str, path: str, query: dict[str, Any] | None = None, **about: Any) -> Answer:
+        path = f"{api.PREFIX}/{path}" + (f"?{urlencode(query)}" if query else "")
+        return request(self.app, method, path, **about)
+
+    def get(self, path: str, query: dict[str, Any] | None = None, **about: Any) -> Answer:
+        return self.ask("GET", path, query, **about)
+
+    def post(self, path: str, values: Any = None, **about: Any) -> Answer:
+        headers = {"content-type": "application/json", **about.pop("headers", {})}
+        body = json_module.dumps({} if values is None else values).encode()
+        return self.ask("POST", path, headers=headers, body=body, **about)
+
+    def put(self, path: str, body: bytes, kind: str, **about: Any) -> Answer:
+        return self.ask("PUT", path, headers={"content-type": kind, **about.pop("headers", {})}, body=body, **about)
+
+    def delete(self, path: str, **about: Any) -> Answer:
+        return self.ask("DELETE", path, **about)
+
+    def run(self, name: str = "mine", status: str = "done", **settings: Any) -> Run:
+        """A run's folder as a worker left it."""
+        run = runs.create(self.host.runs_folder(), RunConfig(name=name, max_train_steps=10, **settings))
+        run.write_state(status=status, step=4)
+        return run
