@@ -38,7 +38,8 @@ def safe_name(name: str, what: str) -> str:
     if hidden or set(text) & {"/", "\\"} or text.startswith("."):
         raise Refusal(422, f"{name[:80]!a} cannot be the name of a {what}.", "Rename it.", "name")
     text = text.translate(ILLEGAL).strip().rstrip(". ")
-    if not text or RESERVED.fullmatch(text):
+    stem = unicodedata.normalize("NFKC", text.partition(".")[0]).rstrip()  # "nul .png" and "com¹" are devices, too
+    if not text or RESERVED.fullmatch(stem):
         raise Refusal(422, f"{name[:80]!a} cannot be the name of a {what} everywhere.", "Rename it.", "name")
     if len(text.encode()) > LONGEST_NAME:
         raise Refusal(422, f"the name of this {what} is too long.", "Use 60 letters at most.", "name")
