@@ -135,7 +135,7 @@ class Service:
             raise Refusal(404, error.problem.message, error.problem.remedy, "preset") from None
 
     def read_import(self, text: str) -> dict[str, Any]:
-        return imports.read(text).as_dict()
+        return imports.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
 
     # --- checks and new runs ---
 
@@ -174,6 +174,7 @@ class Service:
                 problems.append(error.problem)
         if problems:
             raise Problems(problems)
+        self.inspector.close()  # its memory is the training's now
         return self.dispatcher.submit(runs.absolute(completed), chosen)
 
     def _complete(self, values: Mapping[str, Any]) -> tuple[RunConfig, dict[str, guide.Choice], list, list[Problem]]:
