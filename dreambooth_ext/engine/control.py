@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from .. import protocol
 from ..config import RunConfig
+from ..protocol import EventLog
 from ..runs import Run, this_worker
 
 HEARTBEAT = 2.0  # seconds
@@ -126,3 +127,33 @@ class Control:
     def _write(self) -> None:
         with self._lock:
             self.run.write_state(**self._state, heartbeat=round(time.time(), 3))
+
+
+class Nowhere(EventLog):
+    """Takes events and keeps none."""
+
+    def append(self, type: str, **data: Any) -> dict[str, Any]:
+        return {}
+
+
+class Follower(Control):
+    """Of the other processes where several train one run: the first one speaks and listens for all of them."""
+
+    def __init__(self, run: Run):
+        super().__init__(run)
+        self.events = Nowhere(run.events.path)
+
+    def status(self, status: str, **state: Any) -> None:
+        self._state["status"] = status
+
+    def stage(self, stage: str, done: int, total: int) -> None:
+        pass
+
+    def warn(self, message: str, field: str = "", remedy: str = "") -> None:
+        pass
+
+    def commands(self) -> list[str]:
+        return []
+
+    def _write(self) -> None:
+        pass

@@ -16,7 +16,7 @@ from diffusers.training_utils import EMAModel
 from .. import protocol
 from ..config import RunConfig
 from ..errors import UserError
-from . import checkpoint, memory
+from . import checkpoint, memory, processes
 from .control import STOPPING, Control
 from .dataset import Dataset
 from .export import NothingLearned
@@ -61,7 +61,7 @@ class Loop:
             self._save_model(final=False)  # the worker was killed between the two
         pace = Pace()
         while True:
-            stop = self._obey(self.control.commands())
+            stop = self._obey(processes.from_first(self.control.commands()))
             if stop or self.step >= self.total:
                 break
             loss = self._accumulate()
@@ -105,29 +105,24 @@ class Loop:
         memory.release()
 
     def _accumulate(self) -> float:
-        """Forward and backward over the step's pictures; the loss is the mean over the accumulated batches."""
+        """Forward and backward over the step's pictures; the loss is the mean over the accumulated batches.
+
+        Randomness goes by a batch's place in the step, so that two processes do what one does that accumulates two.
+        """
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         micros, total = self.config.gradient_accumulation_steps, 0.0
         for micro in range(micros):
-            batches = self.dataset.batches(self.step, micro, rank, world)
-            for part, batch in enumerate(batches):
-                place = (self.step, micro, part, rank)
+            for part, batch in enumerate(self.dataset.batches(self.step, micro, rank, world)):
+                place = (self.step, micro * world + rank, part, 0)
                 torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
-                last = micro == micros - 1 and part == len(batches) - 1
-                with contextlib.nullcontext() if last else self._no_sync():
-                    noise = generator(self.config.seed, "noise", *place)
-                    loss = self.method.loss(batch.to(self.accelerator.device), noise)
-                    self.accelerator.backward(loss / micros)
+                noise = generator(self.config.seed, "noise", *place)
+                loss = self.method.loss(batch.to(self.accelerator.device), noise)
+                self.accelerator.backward(loss / micros)
                 total += loss.item() / micros
+        if world > 1:
+            processes.average(p for group in self.optimizer.param_groups for p in group["params"])
+            total = processes.mean(total, self.accelerator.device)
         return total
-
-    @contextlib.contextmanager
-    def _no_sync(self) -> Iterator[None]:
-        """Gradients stay on their device until the step's last backward."""
-        with contextlib.ExitStack() as stack:
-            for module in self.method.modules():
-                stack.enter_context(self.accelerator.no_sync(module))
-            yield
 
     def _optimise(self, loss: float) -> float | None:
         """One step of the optimizer; the gradients' global norm before clipping, if it was asked for."""
@@ -166,7 +161,7 @@ class Loop:
             "step",
             step=self.step,
             total=self.total,
-            epoch=round(self.step / self.dataset.steps_per_epoch, 3),
+            epoch=round(self.step * self.accelerator.num_processes / self.dataset.steps_per_epoch, 3),
             loss=loss,
             grad_norm=norm if norm is None or math.isfinite(norm) else None,  # JSON has no infinity; fp16 does
             lr=self.rates,
@@ -202,8 +197,8 @@ class Loop:
         return every > 0 and self.step % every == 0 and first <= self.step < self.total
 
     def _save_state(self) -> None:
-        if self.step == self.saved:
-            return  # so it is at the start, too: nothing has been learned yet
+        if self.step == self.saved or not self.accelerator.is_main_process:
+            return  # the first is so at the start, too: nothing has been learned yet
         scaler = self.accelerator.scaler
         trainer = {
             "optimizer": self.optimizer.state_dict(),
@@ -217,6 +212,8 @@ class Loop:
         self.control.events.append("checkpoint", step=self.step, path=str(saved.path))
 
     def _save_model(self, final: bool) -> None:
+        if not self.accelerator.is_main_process:
+            return
         with self._saving(), self.averaged():
             try:
                 self.saver.model(self.step, final)
@@ -233,6 +230,8 @@ class Loop:
         self.control.status("training", step=self.step)
 
     def _sample(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
         try:
             with self.averaged():
                 self.saver.preview(self.step)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from PIL import Image
 
 from .. import files
@@ -18,13 +19,22 @@ from .sampling import draw, make_sampler
 
 
 class Saver:
-    def __init__(self, run: Run, config: RunConfig, base: Base, method: Any, control: Control, dataset: Dataset):
+    def __init__(
+        self,
+        run: Run,
+        config: RunConfig,
+        base: Base,
+        method: Any,
+        control: Control,
+        dataset: Dataset,
+        accelerator: Accelerator,
+    ):
         self.run, self.config, self.base = run, config, base
-        self.method, self.control, self.dataset = method, control, dataset
+        self.method, self.control, self.dataset, self.accelerator = method, control, dataset, accelerator
         self._writer = self._open_tracker()
 
     def _open_tracker(self):
-        if self.config.report_to != "tensorboard":
+        if self.config.report_to != "tensorboard" or not self.accelerator.is_main_process:
             return None
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -87,7 +97,7 @@ class Saver:
             started_at=self.run.state()["created"],
             num_train_images=sum(not entry.is_class for entry in pictures),
             num_reg_images=sum(entry.is_class for entry in pictures),
-            num_epochs=int(step / self.dataset.steps_per_epoch),
+            num_epochs=int(step * self.accelerator.num_processes / self.dataset.steps_per_epoch),
         )
         return {**about, **made}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import errno
 import os
 import sys
@@ -15,16 +16,17 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from diffusers.models.attention_processor import AttnProcessor
 
 from .. import files, pictures
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..runs import Run
-from . import checkpoint, class_images, memory, plan
+from . import checkpoint, class_images, memory, plan, processes
 from .backbone import Backbone
 from .base import Base, open_base
-from .control import Control, Stopped, take_standard_input
+from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
 from .loop import Loop
 from .methods import METHODS
@@ -34,6 +36,7 @@ from .saver import Saver
 from .text import TextStack
 
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
+PATIENCE = datetime.timedelta(days=7)  # of the other processes, while the first one draws class pictures or saves
 WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of what does not train
 
 
@@ -52,11 +55,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tied", action="store_true", help="stop when standard input closes")
     arguments = parser.parse_args(argv)
     run = Run(arguments.run.resolve())
-    lock = run.take()
+    lock = run.take() if processes.is_first() else contextlib.nullcontext()
     if lock is None:
         print(f"{run.id} is being trained by another process.", file=sys.stderr)
         return BAD_INPUT
-    with lock, Control(run) as control:
+    with lock, (Control if processes.is_first() else Follower)(run) as control:
         if arguments.tied:
             control.stop_with(take_standard_input())
         return work(run, control, arguments.total)
@@ -104,19 +107,23 @@ def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
 
 def train(run: Run, control: Control, total: int | None) -> str:
     """Everything from the base file to the finished model. Returns "done" or "stopped"."""
-    for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
-        files.remove_unfinished(folder)
+    processes.require_one_machine()
+    if processes.is_first():
+        for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
+            files.remove_unfinished(folder)
     with contextlib.closing(open_chosen(run.config)) as base:
-        config = control.config = plan.resolve(run.config, base)
+        config = plan.resolve(run.config, base)
+        config = control.config = config.replace(device=processes.of_this_process(config.device))
         if found := plan.problems(config, base):
             raise BadInput(found)
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures")
         check_resources(config, base, run, control)
-        dataset = gather(config, base, run, control, accelerator.device)
+        dataset = gather(config, base, run, control, accelerator)
         total = total or run.state().get("total") or dataset.steps(config.num_train_epochs, accelerator.num_processes)
         config = config.replace(max_train_steps=total)
-        resumed = checkpoint.latest(run.checkpoints, control.warn)
+        with accelerator.main_process_first():
+            resumed = checkpoint.latest(run.checkpoints, control.warn)
         if resumed and resumed.step > total:
             raise UserError("max_train_steps", f"the run is at step {resumed.step} already.", "Give a larger number.")
         kinds = [picture.entry.is_class for picture in dataset.pictures]
@@ -131,9 +138,11 @@ def train(run: Run, control: Control, total: int | None) -> str:
         )
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         method = make_method(config, base, dataset, run, accelerator, resumed, control)
-        saver = Saver(run, config, base, method, control, dataset)
+        saver = Saver(run, config, base, method, control, dataset, accelerator)
         with contextlib.closing(saver):
-            return Loop(config, method, dataset, accelerator, control, saver, total).run(resumed)
+            ended = Loop(config, method, dataset, accelerator, control, saver, total).run(resumed)
+        accelerator.end_training()
+        return ended
 
 
 def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -> None:
@@ -163,16 +172,22 @@ def open_chosen(config: RunConfig) -> Base:
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
-    if "LOCAL_RANK" not in os.environ:  # one process: the user's device; several: each its own
+    handlers = []
+    if processes.launched():  # each takes its own device
+        handlers.append(InitProcessGroupKwargs(timeout=PATIENCE))
+    else:
         os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
         if config.device.startswith("cuda:"):
             torch.cuda.set_device(config.device)  # libraries that ask for "cuda" shall not take the first card
-    return Accelerator(mixed_precision=config.mixed_precision, cpu=config.device == "cpu")
+    is_cpu = config.device == "cpu"
+    return Accelerator(mixed_precision=config.mixed_precision, cpu=is_cpu, kwargs_handlers=handlers)
 
 
-def gather(config: RunConfig, base: Base, run: Run, control: Control, device: torch.device) -> Dataset:
+def gather(config: RunConfig, base: Base, run: Run, control: Control, accelerator: Accelerator) -> Dataset:
     """The run's pictures, class pictures drawn and latents cached; the VAE is gone afterwards."""
-    class_images.draw_missing(config, base, device, lambda d, n: control.stage("drawing class pictures", d, n))
+    device = accelerator.device
+    with accelerator.main_process_first():
+        class_images.draw_missing(config, base, device, lambda d, n: control.stage("drawing class pictures", d, n))
     memory.release()
     entries, found = pictures.entries(config)
     if found:
@@ -182,7 +197,9 @@ def gather(config: RunConfig, base: Base, run: Run, control: Control, device: to
     dataset = Dataset(config, entries, factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
     stage = "caching latents" if dataset.cached else "reading pictures"
-    dataset.encode(vae, device, lambda d, n: control.stage(stage, d, n), control.warn)
+    shared = accelerator.main_process_first() if config.cache_latents_to_disk else contextlib.nullcontext()
+    with shared:
+        dataset.encode(vae, device, lambda d, n: control.stage(stage, d, n), control.warn)
     del vae
     memory.release()
     return dataset

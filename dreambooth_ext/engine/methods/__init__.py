@@ -6,8 +6,8 @@ loss(batch, generator)                                     a scalar, with its gr
 state_dict() / load_state_dict()                           what has been learned, by component
 export(path, ...)                                          the file that users take away
 
-Beside them: modules() (for gradient synchronisation), enter(step) (groups that stop learning there), averaged()
-(parameters of the moving average) and painted() (what previews draw with).
+Beside them: enter(step) (groups that stop learning there) and averaged() (parameters of the moving average). Previews
+draw with the `backbone`.
 """
 
 from .full import FullWeights

@@ -58,9 +58,14 @@ class FullWeights:
             self.load_state_dict(saved)
         if step >= self.config.text_encoder_steps:
             self._freeze_text()
-        backbone.unet = accelerator.prepare(backbone.unet)
+        backbone.unet = self._placed(backbone.unet)
         if prompts.training:
-            prompts.text.encoders = [accelerator.prepare(encoder) for encoder in prompts.text.encoders]
+            prompts.text.encoders = [self._placed(encoder) for encoder in prompts.text.encoders]
+
+    def _placed(self, module: nn.Module) -> nn.Module:
+        """On its device and under mixed precision; not as accelerate's `prepare`, which would also wrap it where
+        several processes train: there the loop itself averages gradients (`processes.average` says why)."""
+        return self.accelerator.prepare_model(module, evaluation_mode=True)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
@@ -71,11 +76,6 @@ class FullWeights:
             {"name": name, "rate": rates[name], "params": list(module.parameters())}
             for name, module in self._live.items()
         ]
-
-    def modules(self) -> list[nn.Module]:
-        """What learns, as it runs (wrapped where several processes train together)."""
-        text = self.backbone.prompts.text
-        return [self.backbone.unet, *(text.encoders if self.backbone.prompts.training else [])]
 
     def averaged(self) -> list[nn.Parameter]:
         """What the moving average follows."""
@@ -110,12 +110,14 @@ class FullWeights:
 
     def _freeze_text(self) -> None:
         """Write trained text encoders to disk, encode all captions with them, and let them go."""
+        accelerator, text = self.accelerator, self.backbone.prompts.text
         for name in TEXT_PARTS:
             if module := self._live.pop(name, None):
                 path = self.folder / f"{name}.safetensors"
-                save_tensors(module.state_dict(), path)
+                if accelerator.is_main_process:
+                    save_tensors(module.state_dict(), path)
+                accelerator.wait_for_everyone()
                 self._frozen[name] = open_tensors(path)
-        accelerator, text = self.accelerator, self.backbone.prompts.text
         text.encoders = [accelerator.unwrap_model(encoder, keep_fp32_wrapper=False) for encoder in text.encoders]
         unet = accelerator.unwrap_model(self.backbone.unet)
         # accelerate holds on to all that it prepared, and has no call to forget one model

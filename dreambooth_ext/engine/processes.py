@@ -1,0 +1,76 @@
+"""Several processes that train one run together, each on a card of its own: `torchrun --nproc-per-node 2 -m
+dreambooth_ext.engine.worker RUN`, or `accelerate launch`. All do the same steps on different pictures; the first one
+alone speaks, listens, draws and writes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+import torch
+from accelerate.utils import broadcast_object_list, reduce
+from torch import Tensor
+
+from ..errors import UserError
+
+NUMBERS_AT_ONCE = 32 * 2**20  # that gradients are exchanged in: few calls, and little memory beside them
+
+
+def launched() -> bool:
+    """Whether a launcher started this process as one of several; it says so in the environment."""
+    return "LOCAL_RANK" in os.environ
+
+
+def is_first() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def require_one_machine() -> None:
+    """Raise UserError where processes of other machines take part: they do not share the run's folder."""
+    everywhere = os.environ.get("WORLD_SIZE", "1")
+    if launched() and os.environ.get("LOCAL_WORLD_SIZE", everywhere) != everywhere:
+        raise UserError("device", "a run cannot be trained on several machines.", "Launch it on one of them.")
+
+
+def of_this_process(device: str) -> str:
+    """The device that a process trains on, where the user's choice is `device`."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if launched() and device.startswith("cuda") else device
+
+
+def average(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Put the mean of all processes' gradients in place of each one's own.
+
+    DistributedDataParallel would do so during the backward pass, but wants every parameter to have a part in every
+    loss; the text encoders' last layers have none with clip skip, or in SDXL.
+    """
+    for gradients in portions(p.grad for p in parameters if p.grad is not None):
+        flat = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+def portions(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+    """In order, as many at once as have NUMBERS_AT_ONCE, and of one type."""
+    portion: list[Tensor] = []
+    for tensor in tensors:
+        if portion and (
+            sum(t.numel() for t in portion) + tensor.numel() > NUMBERS_AT_ONCE or tensor.dtype != portion[0].dtype
+        ):
+            yield portion
+            portion = []
+        portion.append(tensor)
+    if portion:
+        yield portion
+
+
+def mean(number: float, device: torch.device) -> float:
+    """The mean of all processes' numbers."""
+    return float(reduce(torch.tensor(number, device=device), "mean"))
+
+
+def from_first(commands: list[str]) -> list[str]:
+    """What the first process gives, in all of them."""
+    box = [commands]
+    broadcast_object_list(box)
+    return box[0]

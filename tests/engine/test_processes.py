@@ -1,0 +1,104 @@
+"""Several processes on one run, on the CPU: together they do what one does that accumulates as many batches."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dreambooth_ext.engine import processes, worker
+from dreambooth_ext.errors import UserError
+from dreambooth_ext.runs import Run
+from tests import training
+from tests.training import Trainer
+
+
+def together(run: Run, count: int = 2, total: int | None = None, **environment: str) -> list[int]:
+    """The run's worker in so many processes, with the environment that launchers give them. Returns their codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    world = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    world |= {"MASTER_PORT": str(port), **environment}
+    started = [training.start(run, total, RANK=str(n), LOCAL_RANK=str(n), **world) for n in range(count)]
+    try:
+        return [process.wait(200) for process in started]
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def test_two_processes_train_as_one_that_accumulates_two_batches(tmp_path):
+    """Class pictures, a text encoder that is frozen on the way, averages, previews, a resume; and all told once."""
+    trainer = Trainer(tmp_path, instance_data_dir=training.pictures(tmp_path / "pictures", 5))
+    settings = {
+        "class_prompt": "a photo of a person",
+        "num_class_images": 2,
+        "text_encoder_steps": 2,
+        "use_ema": True,
+        "max_grad_norm": 0.5,
+        "optimizer": "sgd",
+        "learning_rate": 0.05,
+        "max_train_steps": 4,
+        "validation_prompts": ["a photo of sksper person"],
+        "validation_steps": 2,
+    }
+    one = trainer.train(**settings, gradient_accumulation_steps=2)
+    two = trainer.create(**settings)
+    assert together(two, total=3) == [worker.DONE, worker.DONE], training.log(two)
+    assert together(two, total=4) == [worker.DONE, worker.DONE], training.log(two)
+    expected, found = training.weights(one), training.weights(two)
+    assert expected.keys() == found.keys()
+    for key in expected:
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-6, msg=key)
+    assert training.losses(two) == pytest.approx(training.losses(one), rel=1e-4)
+    assert [event["step"] for event in training.events(two, "step")] == [1, 2, 3, 4]
+    assert [event["epoch"] for event in training.events(two, "step")] == [0.4, 0.8, 1.2, 1.6]
+    assert [event["step"] for event in training.events(two, "checkpoint")] == [3, 4]
+    assert two.state()["status"] == "done" and training.events(two, "error") == []
+    pictures = {path.name for path in (tmp_path / "runs" / "class_pictures").rglob("*.png")}
+    assert pictures == {"class-00000.png", "class-00001.png"}
+
+
+def test_processes_of_several_machines_are_refused(tmp_path, monkeypatch):
+    run = Trainer(tmp_path).create()
+    for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="several machines"):
+        processes.require_one_machine()
+    assert training.go_on(run) == worker.BAD_INPUT
+    assert "several machines" in run.state()["problem"]["message"]
+
+
+def test_each_process_has_a_card(monkeypatch):
+    assert processes.of_this_process("cuda:1") == "cuda:1" and not processes.launched()
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert processes.of_this_process("cuda:0") == "cuda:2" and processes.of_this_process("cpu") == "cpu"
+
+
+def test_gradients_are_exchanged_in_portions_of_one_type(monkeypatch):
+    monkeypatch.setattr(processes, "NUMBERS_AT_ONCE", 10)
+    tensors = [torch.zeros(n) for n in (4, 6, 1, 20, 3)] + [torch.zeros(2, dtype=torch.float64)]
+    assert [[t.numel() for t in p] for p in processes.portions(tensors)] == [[4, 6], [1], [20], [3], [2]]
+
+
+def test_torchs_launcher_starts_it(tmp_path):
+    """With the very command that users give."""
+    run = Trainer(tmp_path).create(max_train_steps=1)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *command, "-m", "dreambooth_ext.engine.worker", str(run.path)],
+        cwd=training.REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    assert run.state()["status"] == "done" and len(training.losses(run)) == 1
