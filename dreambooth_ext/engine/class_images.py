@@ -85,6 +85,7 @@ def draw_one(painter: Painter, config: RunConfig, prompt: str, path: Path, numbe
         steps=config.validation_inference_steps,
         cfg_scale=config.validation_guidance_scale,
         sampler=config.validation_sampler,
+        emphasis=False,  # it is trained with these very words
     )
     save_png(picture, path, prompt)
 

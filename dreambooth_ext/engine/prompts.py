@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from .text import CHUNK, Conditioning, TextStack
+from .emphasis import CHUNK
+from .text import Conditioning, TextStack
 
 CACHED_AT_MOST = 2000  # captions; one takes 0.2 MB (SD 1.5) to 0.6 MB (SDXL)
 Progress = Callable[[int, int], None]
@@ -19,20 +20,28 @@ class Prompts:
         self.text: TextStack | None = text.to(device)
         self.device = device
         self.training = False
-        self._cache: dict[str, Conditioning] = {}
+        self._cache: dict[tuple[str, bool], Conditioning] = {}  # by text, and whether it is a prompt with emphasis
 
     def __call__(self, captions: Sequence[str]) -> Conditioning:
-        missing = [caption for caption in captions if caption not in self._cache]
+        """Of captions to train on."""
+        return self._encoded(captions, emphasis=False)
+
+    def drawn(self, prompts: Sequence[str]) -> Conditioning:
+        """Of prompts to draw, with the WebUI's emphasis."""
+        return self._encoded(prompts, emphasis=True)
+
+    def _encoded(self, texts: Sequence[str], emphasis: bool) -> Conditioning:
+        missing = [text for text in texts if (text, emphasis) not in self._cache]
         if missing:
             assert self.text is not None, f"not encoded before the text encoders left memory: {missing}"
             with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
-                return self.text.encode(captions)
-        return self._stack([self._cache[caption] for caption in captions])
+                return self.text.encode(texts, emphasis=emphasis)
+        return self._stack([self._cache[text, emphasis] for text in texts])
 
-    def negative(self, captions: Sequence[str]) -> Conditioning:
+    def negative(self, prompts: Sequence[str]) -> Conditioning:
         """The other side of guidance, as `TextStack.encode_negative`."""
-        conditioning = self(captions)
-        if conditioning.pooled_bp is None or any(captions):
+        conditioning = self.drawn(prompts)
+        if conditioning.pooled_bp is None or any(prompts):
             return conditioning
         return Conditioning(torch.zeros_like(conditioning.hidden_bsd), torch.zeros_like(conditioning.pooled_bp))
 
@@ -44,11 +53,18 @@ class Prompts:
             encoder.requires_grad_(True).train()
 
     @torch.no_grad()
-    def freeze(self, captions: Iterable[str] | None, dtype: torch.dtype, progress: Progress | None = None) -> None:
+    def freeze(
+        self,
+        captions: Iterable[str] | None,
+        dtype: torch.dtype,
+        drawn: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> None:
         """Stop training the text encoders. With a known set of captions they are encoded and the encoders let go.
 
         Where captions cannot be told ahead (None: shuffled tags) or are too many, the frozen encoders stay, in `dtype`.
         One caption is encoded at a time, so that the result does not depend on which others there are.
+        drawn: prompts of previews.
         """
         self.training = False
         for encoder in self.text.encoders:
@@ -57,16 +73,17 @@ class Prompts:
         if captions is None or len(captions) > CACHED_AT_MOST:
             self.text.to(dtype=dtype)
             return
-        for index, caption in enumerate(captions):
-            self._cache[caption] = self.text.encode([caption]).to("cpu")
+        wanted = [*((caption, False) for caption in captions), *((prompt, True) for prompt in dict.fromkeys(drawn))]
+        for index, (text, emphasis) in enumerate(wanted):
+            self._cache[text, emphasis] = self.text.encode([text], emphasis=emphasis).to("cpu")
             if progress:
-                progress(index + 1, len(captions))
+                progress(index + 1, len(wanted))
         self.text = None
 
     def _stack(self, rows: list[Conditioning]) -> Conditioning:
         """One batch; shorter captions are filled up with empty chunks, as `TextStack.encode` does."""
         length = max(row.hidden_bsd.shape[1] for row in rows)
-        empty = self._cache[""].hidden_bsd
+        empty = self._cache["", False].hidden_bsd
         assert empty.shape[1] == CHUNK + 2
         filled = [
             torch.cat([row.hidden_bsd, *[empty] * ((length - row.hidden_bsd.shape[1]) // empty.shape[1])], dim=1)

@@ -72,12 +72,16 @@ class Painter:
         steps: int = 25,
         cfg_scale: float = 7.5,
         sampler: str = "DPM++ 2M Karras",
+        emphasis: bool = True,
         progress: Progress | None = None,
     ) -> list[Image.Image]:
-        """One batch: a picture of width x height pixels for each seed."""
+        """One batch: a picture of width x height pixels for each seed. emphasis: brackets mean what they do in the
+        WebUI."""
         with torch.no_grad(), evaluating(*self.text.encoders):
-            conditioning = self.text.encode([prompt]).repeat(len(seeds))
-            negative = self.text.encode_negative([negative_prompt]).repeat(len(seeds)) if cfg_scale != 1 else None
+            conditioning = self.text.encode([prompt], emphasis=emphasis).repeat(len(seeds))
+            negative = None
+            if cfg_scale != 1:
+                negative = self.text.encode_negative([negative_prompt], emphasis=emphasis).repeat(len(seeds))
         return draw(
             self.unet,
             self.vae,

@@ -138,7 +138,7 @@ class Saver:
             backbone.unet,
             vae,
             make_sampler(config.validation_sampler, self.base.scheduler_config),
-            backbone.prompts([prompt]),
+            backbone.prompts.drawn([prompt]),
             backbone.prompts.negative([config.validation_negative_prompt]),
             seeds=[seed],
             width=config.resolution,

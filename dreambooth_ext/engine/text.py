@@ -1,6 +1,7 @@
 """Prompts to what the UNet is conditioned on: tokens, chunks of 75 of them, text encoders, clip skip; as in the WebUI.
 
-One code path serves training (differentiable, captions cut at `max_token_length`) and drawing (no limit).
+Captions in training are plain text, cut at `max_token_length`, and gradients flow; a prompt that is drawn has the
+WebUI's emphasis and no limit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-CHUNK = 75  # tokens of a prompt that fit between the start and end marks of one run of the text encoder
+from .emphasis import BREAK, CHUNK, chunks, emphasised, parse
 
 
 @dataclass
@@ -66,20 +67,28 @@ class TextStack:
             encoder.to(device=device, dtype=dtype)
         return self
 
-    def encode(self, prompts: Sequence[str]) -> Conditioning:
-        """Encode a batch; gradients flow if they are enabled. Short prompts are filled up with empty chunks."""
+    def encode(self, prompts: Sequence[str], *, emphasis: bool = False) -> Conditioning:
+        """Encode a batch; gradients flow if they are enabled. Short prompts are filled up with empty chunks.
+
+        emphasis: prompts are read as the WebUI does (`emphasis.py`); else brackets are letters like any other.
+        """
         hidden, pooled = [], None
         for index, encoder in enumerate(self.encoders):
-            tokens_bcs = self.tokens(prompts, index)
+            if emphasis:
+                tokens_bcs, weights_bcs = self.weighted_tokens(prompts, index)
+            else:
+                tokens_bcs, weights_bcs = self.tokens(prompts, index), None
             states, pooled = self._states(encoder, tokens_bcs.flatten(0, 1).to(_device(encoder)), index)
+            if weights_bcs is not None:
+                states = emphasised(states, weights_bcs.flatten(0, 1))
             hidden.append(states.reshape(len(prompts), -1, states.shape[-1]))
             if pooled is not None:  # a long prompt is summed up by its first chunk
                 pooled = pooled.reshape(len(prompts), -1, pooled.shape[-1])[:, 0]
         return Conditioning(torch.cat(hidden, dim=-1), pooled)
 
-    def encode_negative(self, prompts: Sequence[str]) -> Conditioning:
+    def encode_negative(self, prompts: Sequence[str], *, emphasis: bool = False) -> Conditioning:
         """The other side of classifier-free guidance. SDXL takes zeros for no prompt, as it was trained."""
-        conditioning = self.encode(prompts)
+        conditioning = self.encode(prompts, emphasis=emphasis)
         if self.is_sdxl and not any(prompts):
             return Conditioning(torch.zeros_like(conditioning.hidden_bsd), torch.zeros_like(conditioning.pooled_bp))
         return conditioning
@@ -88,8 +97,22 @@ class TextStack:
         """(b, chunks, 77) token numbers of the encoder `index`, each chunk with its start, end and filling."""
         tokenizer = self.tokenizers[index]
         rows = [self._ids(tokenizer, prompt)[: self.max_tokens] for prompt in prompts]
-        chunks = max([1, *(-(-len(row) // CHUNK) for row in rows)])
-        return torch.tensor([[_chunk(tokenizer, row[i * CHUNK :][:CHUNK]) for i in range(chunks)] for row in rows])
+        count = max([1, *(-(-len(row) // CHUNK) for row in rows)])
+        return torch.tensor([[_chunk(tokenizer, row[i * CHUNK :][:CHUNK]) for i in range(count)] for row in rows])
+
+    def weighted_tokens(self, prompts: Sequence[str], index: int = 0) -> tuple[Tensor, Tensor]:
+        """`tokens` of prompts in the WebUI's syntax, and the weight of each, both (b, chunks, 77)."""
+        tokenizer = self.tokenizers[index]
+        comma = tokenizer.convert_tokens_to_ids(",</w>")
+        rows = []
+        for prompt in prompts:
+            parts = [(None if part == BREAK else self._ids(tokenizer, part[0]), part[1]) for part in parse(prompt)]
+            rows.append(chunks(parts, comma))
+        count = max(map(len, rows))
+        filled = [row + [[]] * (count - len(row)) for row in rows]
+        tokens = [[_chunk(tokenizer, [number for number, _ in chunk]) for chunk in row] for row in filled]
+        weights = [[_weights([weight for _, weight in chunk]) for chunk in row] for row in filled]
+        return torch.tensor(tokens), torch.tensor(weights)
 
     def count(self, prompt: str) -> int:
         """Length of a prompt in tokens, without start and end."""
@@ -125,6 +148,11 @@ class TextStack:
 def _chunk(tokenizer, ids: list[int]) -> list[int]:
     filling = [tokenizer.pad_token_id] * (CHUNK - len(ids))  # SD1 fills with the end mark, OpenCLIP with 0
     return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *filling]
+
+
+def _weights(weights: list[float]) -> list[float]:
+    """Of a chunk with its marks and filling, which have no emphasis."""
+    return [1.0, *weights, *[1.0] * (CHUNK - len(weights) + 1)]
 
 
 def _device(encoder: nn.Module) -> torch.device:

@@ -224,8 +224,6 @@ def make_method(
     captions = dataset.all_captions()
     for warning in text.cuts(captions or []):
         control.warn(warning, "max_token_length")
-    if captions is not None:
-        captions += [*config.validation_prompts, config.validation_negative_prompt]
     prompts = Prompts(text, accelerator.device)
     backbone = Backbone(unet, prompts, vae, dataset.scaling_factor, base.inpainting)
     objective = Objective(config, base.scheduler_config, config.prediction_type)

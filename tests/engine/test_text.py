@@ -142,3 +142,19 @@ def test_gradients_reach_every_encoder(double):
     for encoder in encoders:
         assert encoder.text_model.embeddings.token_embedding.weight.grad.abs().sum() > 0
         encoder.zero_grad()
+
+
+@torch.no_grad()
+def test_emphasis_is_for_drawing_and_plain_text_means_the_same_with_it(double):
+    tokenizers, encoders = double
+    stack = TextStack(tokenizers, encoders, max_tokens=75)
+    plain, drawn = stack.encode(PROMPTS), stack.encode(PROMPTS, emphasis=True)
+    assert torch.equal(plain.hidden_bsd, drawn.hidden_bsd) and torch.equal(plain.pooled_bp, drawn.pooled_bp)
+    weighted = stack.encode(["a (cat:1.5)"], emphasis=True)
+    assert not torch.equal(weighted.hidden_bsd, stack.encode(["a cat"]).hidden_bsd)
+    assert torch.equal(weighted.pooled_bp, stack.encode(["a cat"]).pooled_bp)
+    assert len(stack.weighted_tokens(["a" * 100])[0][0]) == 2  # no limit
+    tokens, weights = stack.weighted_tokens(["a (b)", "c BREAK d"], 1)
+    assert tokens.shape == weights.shape == (2, 2, 77)
+    assert weights[0, 0, :4].tolist() == pytest.approx([1, 1, 1.1, 1]) and weights[0, 1].eq(1).all()
+    assert torch.equal(tokens[0, 1], stack.tokens([""], 1)[0, 0])

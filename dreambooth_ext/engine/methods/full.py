@@ -23,7 +23,7 @@ Weights = Mapping[str, Mapping[str, Tensor]]
 
 
 class FullWeights:
-    """`captions` are all that the run can ask for, or None where that cannot be told ahead.
+    """`captions` are all that the run can train on, or None where that cannot be told ahead.
 
     `folder` takes the trained text encoders when they leave memory.
     """
@@ -122,4 +122,5 @@ class FullWeights:
         unet = accelerator.unwrap_model(self.backbone.unet)
         # accelerate holds on to all that it prepared, and has no call to forget one model
         accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
-        self.backbone.prompts.freeze(self.captions, self.weight_dtype)
+        drawn = [*self.config.validation_prompts, self.config.validation_negative_prompt]
+        self.backbone.prompts.freeze(self.captions, self.weight_dtype, drawn)

@@ -1,0 +1,108 @@
+"""The WebUI's prompt syntax: (more), (more:1.3), [less], \\( for a bracket itself, BREAK; and what it does to the text
+encoder's output. Of its settings, those of a fresh installation: emphasis "Original", commas looked for 20 tokens back.
+
+A weight changes the encoder's output, not its input. What the WebUI also knows (prompts that change from step to step,
+several prompts joined by AND) is left as it is written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+CHUNK = 75  # tokens of a prompt that fit between the start and end marks of one run of the text encoder
+COMMA_NEAR = 20  # a chunk that is full ends at its last comma where that is so near its end
+BRACKET = 1.1
+BREAK = ("BREAK", -1.0)  # a part that begins a new chunk; within brackets its weight changes, and it is only a word
+
+_PIECE = re.compile(
+    r"\\(?P<escaped>[()\[\]\\]?)|(?P<opening>[(\[])|:\s*(?P<weight>[+-]?[.\d]+)\s*\)|[)\]]|[^\\()\[\]:]+|:"
+)
+_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+
+
+def parse(prompt: str) -> list[tuple[str, float]]:
+    """The prompt's parts with their weights, neighbours of one weight joined; at least one part."""
+    parts: list[tuple[str, float]] = []
+    opened: dict[str, list[int]] = {"(": [], "[": []}  # where each bracket begins that is still open
+
+    def close(bracket: str, factor: float) -> None:
+        begin = opened[bracket].pop()
+        parts[begin:] = [(text, weight * factor) for text, weight in parts[begin:]]
+
+    for piece in _PIECE.finditer(prompt):
+        text = piece[0]
+        if piece["escaped"] is not None:
+            parts.append((piece["escaped"], 1.0))
+        elif piece["opening"]:
+            opened[text].append(len(parts))
+        elif piece["weight"] and opened["("] and _is_number(piece["weight"]):
+            close("(", float(piece["weight"]))
+        elif text == ")" and opened["("]:
+            close("(", BRACKET)
+        elif text == "]" and opened["["]:
+            close("[", 1 / BRACKET)
+        else:
+            first, *others = _BREAK.split(text)
+            parts.append((first, 1.0))
+            for other in others:
+                parts += [BREAK, (other, 1.0)]
+    for bracket, factor in (("(", BRACKET), ("[", 1 / BRACKET)):  # as if closed at the prompt's end
+        while opened[bracket]:
+            close(bracket, factor)
+    return _joined(parts) or [("", 1.0)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:  # "1.2.3"
+        return False
+    return True
+
+
+def _joined(parts: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    joined: list[tuple[str, float]] = []
+    for text, weight in parts:
+        if joined and joined[-1][1] == weight:
+            text = joined.pop()[0] + text
+        joined.append((text, weight))
+    return joined
+
+
+def chunks(parts: Iterable[tuple[list[int] | None, float]], comma: int | None) -> list[list[tuple[int, float]]]:
+    """Tokens with their weights, cut into chunks of CHUNK at most; at least one chunk, which may be empty.
+
+    parts: token numbers with a weight, None for a BREAK. comma: the comma's token number.
+    """
+    full: list[list[tuple[int, float]]] = []
+    chunk: list[tuple[int, float]] = []
+    after_comma = 0  # where the text after the chunk's last comma begins; 0 without one
+    for numbers, weight in parts:
+        if numbers is None:
+            full.append(chunk)
+            chunk, after_comma = [], 0
+            continue
+        for number in numbers:
+            if number == comma:
+                after_comma = len(chunk) + 1
+            elif len(chunk) == CHUNK and after_comma and CHUNK - (after_comma - 1) <= COMMA_NEAR:
+                full.append(chunk[:after_comma])
+                chunk, after_comma = chunk[after_comma:], 0
+            if len(chunk) == CHUNK:
+                full.append(chunk)
+                chunk, after_comma = [], 0
+            chunk.append((number, weight))
+    return [*full, chunk] if chunk or not full else full
+
+
+def emphasised(states_nsd: Tensor, weights_ns: Tensor) -> Tensor:
+    """Each token's output times its weight, and each chunk's mean as it was before. Chunks of weights 1 stay as they
+    are."""
+    scaled_nsd = states_nsd * weights_ns[..., None].to(states_nsd)
+    scaled_nsd = scaled_nsd * (states_nsd.mean(dim=(1, 2), keepdim=True) / scaled_nsd.mean(dim=(1, 2), keepdim=True))
+    plain_n11 = (weights_ns == 1).all(dim=1)[:, None, None]
+    return torch.where(plain_n11.to(states_nsd.device), states_nsd, scaled_nsd)
