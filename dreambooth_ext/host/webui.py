@@ -204,11 +204,11 @@ class WebUI:
         else:
             shared.opts.set("sd_model_checkpoint", info.title, run_callbacks=False)
             save_settings()
-        failure = "The checkpoint stays in the WebUI's list; its console says more."
+        remedy = "The WebUI's console says more; the checkpoint that was loaded before is chosen again."
         try:
             self.later.when_back("sd_model_checkpoint", self.load_chosen)
         except Exception as error:  # whatever a damaged file, full memory or an extension may raise
-            raise UserError("select", f"The WebUI could not load {path.name}: {error}", failure) from error
+            raise UserError("select", f"The WebUI could not load {path.name}: {error}", remedy) from error
         return info.title
 
     def load_chosen(self) -> None:
@@ -227,7 +227,12 @@ class WebUI:
                 data.forge_hash = ""
             sys.modules["modules_forge.main_entry"].refresh_model_loading_parameters()
         elif forced or getattr(data, "was_loaded_at_least_once", True):
-            sd_models.reload_model_weights(info=info, forced_reload=forced)
+            before = getattr(data.sd_model, "sd_checkpoint_info", None)
+            try:
+                sd_models.reload_model_weights(info=info, forced_reload=forced)
+            except Exception:
+                go_back(before)
+                raise
         self.overwritten.discard(place)
 
     def renew_checkpoint(self, path: Path) -> None:
@@ -343,6 +348,15 @@ def bring_back(never_loaded: bool) -> None:
         sd_models.send_model_to_trash(model)
 
 
+def go_back(info: Any) -> None:
+    """Choose and load what was there before a checkpoint that did not load, which the WebUI would try for ever."""
+    if info is not None:
+        shared.opts.set("sd_model_checkpoint", info.title, run_callbacks=False)
+        with reporting(f"going back to {info.title}"):
+            save_settings()
+            sd_models.reload_model_weights(info=info, forced_reload=True)
+
+
 def refusal(p: Any) -> Any:
     """What a tab shows in the place of pictures; an image that was to be enlarged stays."""
     kept = [image for image in [getattr(p, "firstpass_image", None)] if image is not None]
@@ -390,8 +404,10 @@ def forget_prompts() -> None:
     """Empty the caches of encoded prompts: they know neither an embedding's content nor a text encoder's."""
     for name in ("StableDiffusionProcessing", "StableDiffusionProcessingTxt2Img"):
         kind = getattr(processing, name)
-        for attribute in [it for it in vars(kind) if it.startswith("cached_")]:
-            setattr(kind, attribute, [None] * len(getattr(kind, attribute)))
+        caches = {key: value for key, value in vars(kind).items() if key.startswith("cached_")}
+        for key, value in caches.items():
+            if isinstance(value, list):
+                setattr(kind, key, [None] * len(value))
 
 
 def forget_lora(networks: Any, name: str) -> None:

@@ -28,6 +28,9 @@ class StableDiffusionProcessing:
     def close(self):
         pass
 
+    def cached_params(self, required_prompts, steps, extra_network_data, hires_steps=None, use_old_scheduling=False):
+        return ()
+
 
 class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
     cached_hr_uc: ClassVar = [None, None]

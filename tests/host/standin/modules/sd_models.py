@@ -146,13 +146,8 @@ def reload_model_weights(sd_model=None, info=None, forced_reload=False):
         return load_model(info)
     if model.sd_model_checkpoint == info.filename and not forced_reload:
         return model
-    before = model.sd_checkpoint_info
-    try:
-        model.read(info)
-    except Exception:
-        print("Failed to load checkpoint, restoring previous")
-        model.read(before)
-        raise
+    send_model_to_cpu(model)  # where a damaged file leaves it
+    model.read(info)
     script_callbacks.model_loaded_callback(model)
     return model
 

@@ -1,0 +1,174 @@
+"""Asking a WebUI, real or stand-in, through its API and its page, and making its process do what a test wants.
+
+`PROBE` is an extension of its own that runs what is posted to it where our service would run it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dreambooth_ext.files import write_text
+
+from . import running
+
+PROBE = """
+import threading
+from pathlib import Path
+from modules import script_callbacks, sd_models, shared
+from dreambooth_ext.host.webui import WebUI
+
+host, kept, moves = WebUI(), {}, []
+away = threading.Event()
+
+
+def recorded(name):
+    original = getattr(sd_models, name)
+
+    def move(model):
+        moves.append(name)
+        return original(model)
+
+    setattr(sd_models, name, move)
+
+
+def training(mode):
+    with host.handed_over(mode):
+        kept["entered"] = True
+        away.wait()
+        kept["entered"] = False
+
+
+def begin(mode):
+    away.clear()
+    kept["thread"] = threading.Thread(target=training, args=(mode,))
+    kept["thread"].start()
+
+
+def finish():
+    away.set()
+    if "thread" in kept:
+        kept["thread"].join(60)
+        return not kept["thread"].is_alive()
+
+
+def fail():
+    try:
+        with host.handed_over("refuse"):
+            raise KeyError
+    except KeyError:
+        return "raised"
+
+
+def attempt(path):
+    try:
+        return host.select(Path(path))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def model():
+    found = sd_models.model_data.sd_model
+    return {"device": str(getattr(found, "device", None)), "moves": moves[-2:], "entered": kept.get("entered"),
+            "titles": sd_models.checkpoint_tiles(), "chosen": shared.opts.sd_model_checkpoint,
+            "base": host.current_base()}
+
+
+def started(demo, app):
+    recorded("send_model_to_cpu")
+    recorded("send_model_to_device")
+
+    def run(body: dict):
+        return {"value": eval(body["code"], globals())}
+
+    app.add_api_route("/probe", run, methods=["POST"])
+
+
+script_callbacks.on_app_started(started)
+"""
+
+
+class Client:
+    """`data` holds the WebUI's models, settings and extensions; its checkpoints' content is any text."""
+
+    settings: dict[str, Any] = {"prompt": "a photo", "seed": 1}  # noqa: RUF012 - read only
+
+    def __init__(self, address: str, data: Path):
+        self.address, self.data = address, data
+        self.checkpoints = data / "models" / "Stable-diffusion"
+
+    def add(self, name: str, content: str) -> Path:
+        """A checkpoint, perhaps in the place of another, that draws by its content."""
+        return running.add_checkpoint(self.data, name, content.encode())
+
+    def call(self, route: str, content: Any = None) -> Any:
+        body = None if content is None else json.dumps(content).encode()
+        request = urllib.request.Request(f"{self.address}/{route}", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return json.loads(answer.read())
+
+    def run(self, code: str) -> Any:
+        return self.call("probe", {"code": code})["value"]
+
+    def model(self) -> dict[str, Any]:
+        return self.run("model()")
+
+    def refresh(self, kind: str, path: Path) -> None:
+        self.run(f"host.refresh({kind!r}, Path({str(path)!r}))")
+
+    def select(self, path: Path) -> str:
+        return self.run(f"host.select(Path({str(path)!r}))")
+
+    def is_away(self) -> bool:
+        """Whether the model is off the device."""
+        return self.model()["device"] == "cpu"
+
+    def draw(self, **settings: Any) -> bytes:
+        """A picture's pixels."""
+        answer = self.call("sdapi/v1/txt2img", {**self.settings, **settings})
+        with Image.open(io.BytesIO(base64.b64decode(answer["images"][0]))) as picture:
+            return picture.convert("RGB").tobytes()
+
+    def generate(self) -> tuple[list, str]:
+        """As the page's button does: (pictures, text below them)."""
+        config = self.call("config")
+        components = {component["id"]: component["props"] for component in config["components"]}
+        by_name = {props.get("elem_id"): number for number, props in components.items()}
+        button = by_name["txt2img_generate"]
+        index, event = next(
+            (index, event)
+            for index, event in enumerate(config["dependencies"])
+            if button in event["targets"] or [button, "click"] in event["targets"]
+        )
+        small = {by_name.get(f"txt2img_{name}"): value for name, value in (("width", 64), ("height", 64), ("steps", 2))}
+        inputs = [components[number] | {"small": small.get(number)} for number in event["inputs"]]
+        values = [
+            props["small"] or props.get("value") or ([] if props.get("multiselect") else None) for props in inputs
+        ]
+        values[0] = "task(1)"
+        answer = self.call("run/predict", {"fn_index": index, "data": values, "session_hash": "x"})
+        return answer["data"][0], answer["data"][2]
+
+    def begin(self, mode: str) -> None:
+        """A training has the device until `finish`."""
+        self.run(f"begin({mode!r})")
+        deadline = time.monotonic() + 30
+        while not self.model()["entered"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def finish(self) -> None:
+        assert self.run("finish()") is not False
+
+
+def prepare(data: Path) -> None:
+    """Our extension, linked, and the probe, in folders that no program would choose."""
+    running.install_extension(data, "DreamBooth расширение")
+    write_text(data / "extensions" / "zz probe" / "scripts" / "probe.py", PROBE)
