@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -84,13 +85,15 @@ def caption_path(picture: Path, extension: str) -> Path:
 def read_caption(picture: Path, extension: str) -> str | None:
     """The caption file's text on one line; None where there is no such file, or nothing in it.
 
-    Raises UnicodeDecodeError and OSError.
+    UTF-8, or UTF-16 that begins with its mark, as Windows writes it. Raises UnicodeDecodeError and OSError.
     """
     path = caption_path(picture, extension)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     return " ".join(text.split()) or None
 
 

@@ -148,6 +148,15 @@ def test_name_is_the_runs_where_the_file_says_nothing(tmp_path):
     assert captions_of(config) == {"IMG_1.jpg": "ohwx: IMG_1", "a red car (2).jpg": "ohwx: a red car"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_captions_as_windows_programs_write_them(tmp_path, encoding):
+    make(tmp_path, "sksper.jpg")
+    mark = "\ufeff" if encoding[-2:] in ("le", "be") else ""
+    (tmp_path / "sksper.txt").write_bytes(f"{mark}кот,\r\n猫 sksper\r\n".encode(encoding))
+    config = RunConfig(method="finetune", instance_data_dir=str(tmp_path), use_captions=True)
+    assert captions_of(config) == {"sksper.jpg": "кот, 猫 sksper"}
+
+
 def test_finetuning_takes_captions_as_they_are(tmp_path):
     make(tmp_path, "01 a blue cup.png", "02 x.png", **{"02 x": "a green cup"})
     config = RunConfig(method="finetune", instance_data_dir=str(tmp_path), use_captions=True)
