@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import subprocess
 import sys
 import threading
 import traceback
@@ -47,7 +48,7 @@ class Dispatcher:
         self._following: Following | None = None  # the run that has the device
         self._elsewhere: Run | None = None  # the one that another host's dispatcher trains
         self._settled: set[str] = set()  # runs that need no second look
-        self._processes: dict[str, Any] = {}  # of workers that were left to themselves by `close`, by run
+        self._processes: dict[str, subprocess.Popen] = {}  # of workers that this program has started, by run: they outlast `close`
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -254,13 +255,13 @@ class Dispatcher:
         return False
 
     def _has_process(self, run: Run) -> bool:
-        """Whether a worker that `close` left is still there; it may not have begun."""
+        """Whether a worker that we have started is still there; it may not have begun."""
         process = self._processes.get(run.id)
         return process is not None and process.poll() is None
 
     def _adopt(self, run: Run, wanted: Wishes, closing: threading.Event) -> None:
         """Follow a worker that lives already."""
-        following = Following(run, wanted, self._publisher, self.patience, self._processes.pop(run.id, None))
+        following = Following(run, wanted, self._publisher, self.patience, self._processes.get(run.id))
         self._following, self.waiting = following, ""
         try:
             with self._handed_over(following):
@@ -336,7 +337,7 @@ class Dispatcher:
             if run.id not in ids or status_of(run) != "queued":
                 return False
             try:
-                following.start(self.environment, tied=self._stops_on_close())
+                self._processes[run.id] = following.start(self.environment, tied=self._stops_on_close())
                 ids.remove(run.id)
                 return True
             except OSError as error:
@@ -379,11 +380,10 @@ class Dispatcher:
                 self._settle(following)
                 return
             if closing.is_set():
-                if following.process:
-                    self._processes[following.run.id] = following.process
                 return
             self._sleep(closing, POLL)
 
     def _settle(self, following: Following) -> None:
         if following.settle():
             self._settled.add(following.run.id)
+            self._processes.pop(following.run.id, None)

@@ -85,5 +85,6 @@ def tail(log: Path, start: int = 0) -> str:
             text = stream.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
-    lines = [line.rpartition("\r")[2].rstrip() for line in text.splitlines(keepends=False) if line.strip()]
+    # of a progress bar, which draws over itself, its last look
+    lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n") if line.strip()]
     return "\n".join(lines[-LINES:])[-CHARACTERS:]

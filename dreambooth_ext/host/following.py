@@ -41,11 +41,12 @@ class Following:
 
     # --- the worker ---
 
-    def start(self, environment: Environment, tied: bool) -> None:
+    def start(self, environment: Environment, tied: bool) -> subprocess.Popen:
         """Start the run's worker. Raises OSError where the system refuses."""
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
         self.process = supervisor.start(self.run, environment, self.wishes.total, tied)
+        return self.process
 
     def has_ended(self) -> bool:
         """Whether no worker has the run. One that ended because another has it, has not ended it."""

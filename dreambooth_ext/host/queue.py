@@ -1,7 +1,7 @@
 """The order in which waiting runs are trained: `queue.json` in the folder of the runs.
 
-A run waits if it is listed there and its state is "queued"; only what is listed is ever started. Every change is made under a lock between processes, so
-that several hosts, and a user's two browsers, can work on one queue.
+A run waits if it is listed there and its state is "queued"; only what is listed is ever started. Every change is made
+under a lock between processes, so that several hosts, and a user's two browsers, can work on one queue.
 """
 
 from __future__ import annotations

@@ -1,0 +1,669 @@
+"""From the queue to the published model, with workers that pretend (scripted_worker.py), and with the engine's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dreambooth_ext import files, runs
+from dreambooth_ext.config import RunConfig
+from dreambooth_ext.errors import UserError
+from dreambooth_ext.host import endings, publish, supervisor, wishes
+from dreambooth_ext.host.dispatcher import Dispatcher
+from dreambooth_ext.host.environment import Status
+from dreambooth_ext.host.watch import LOOK, Patience, Watch
+from dreambooth_ext.host.wishes import Wishes
+from dreambooth_ext.protocol import ENDED, EventReader
+
+REPOSITORY = Path(__file__).parents[2]
+SCRIPT = Path(__file__).with_name("scripted_worker.py")
+posix = pytest.mark.skipif(os.name == "nt", reason="signals")
+
+
+class FakeHost:
+    """Writes down what it is asked for, in order; `fails` names what goes wrong."""
+
+    name = "a host of the tests"
+
+    def __init__(self, folder: Path):
+        self.folder, self.calls, self.options = folder, [], {"on_close": "continue"}
+        self.fails: set[str] = set()
+        self.without: dict[str, str] = {}
+        self.held = contextlib.nullcontext()  # entered while the device is being handed over
+
+    def said(self, call: str, *about: Any) -> None:
+        self.calls.append((call, *about))
+        if call in self.fails:
+            raise RuntimeError(f"{call} failed")
+
+    def folders(self) -> dict[str, Path]:
+        return {"checkpoint": self.folder / "models"}
+
+    def lacks(self) -> dict[str, str]:
+        return self.without
+
+    def option(self, name: str) -> Any:
+        return self.options[name]
+
+    @contextlib.contextmanager
+    def handed_over(self, mode: str):
+        with self.held:
+            self.said("hand over", mode)
+        try:
+            yield
+        finally:
+            self.said("take back")
+
+    def refresh(self, kind: str, path: Path) -> None:
+        assert path.exists()
+        self.said("refresh", path.name)
+
+    def select(self, path: Path) -> str:
+        self.said("select", path.name)
+        return f"{path.stem} [0123456789]"
+
+
+class FakeEnvironment:
+    """Ready, and this Python: its workers pretend, unless they are to be the engine's."""
+
+    def __init__(self, folder: Path, engine: bool = False):
+        self.folder, self.engine, self.state, self.reason = folder, engine, "ready", ""
+
+    def status(self) -> Status:
+        return Status(self.state, self.reason, str(self.folder), device="CPU only")
+
+    def command(self, argv: list[str]) -> list[str]:
+        return [sys.executable, *(argv if self.engine else [str(SCRIPT), *argv[2:]])]
+
+    def variables(self, changes: dict[str, str]) -> dict[str, str]:
+        return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY), **changes}
+
+
+class Place:
+    """A folder of runs with its host, and the dispatchers on it."""
+
+    def __init__(self, folder: Path, engine: bool = False):
+        self.folder, self.runs = folder, folder / "my runs"
+        self.host = FakeHost(folder)
+        self.environment = FakeEnvironment(folder / "environment", engine)
+        self.made: list[Dispatcher] = []
+
+    def dispatcher(self, start: bool = True, patience: Patience | None = None) -> Dispatcher:
+        made = Dispatcher(self.runs, self.environment, self.host, patience)
+        self.made.append(made)
+        if start:
+            made.start()
+        return made
+
+    def submit(self, dispatcher: Dispatcher, name: str = "cat", steps: int = 5, saves: int = 0, **wanted) -> runs.Run:
+        config = RunConfig(name=name, device="cpu", max_train_steps=steps, checkpointing_steps=saves)
+        return dispatcher.submit(config, Wishes(**wanted))
+
+    def end(self) -> None:
+        self.host.held = contextlib.nullcontext()
+        for dispatcher in self.made:
+            dispatcher.close()
+        for run in runs.list_runs(self.runs):
+            with contextlib.suppress(UserError):  # a damaged one
+                supervisor.kill_alive(run)
+
+    def names(self) -> list[str]:
+        return sorted(path.name for path in (self.folder / "models").glob("*.safetensors"))
+
+
+@pytest.fixture
+def place(tmp_path):
+    made = Place(tmp_path)
+    yield made
+    made.end()
+
+
+def until(condition, patience: float = 20.0) -> Any:
+    """What `condition` returns as soon as that is true."""
+    deadline = time.monotonic() + patience
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def ended(run: runs.Run, status: str = "done", patience: float = 20.0) -> dict[str, Any]:
+    """Its state when all about it is settled; `status` says how it is to have ended."""
+    until(lambda: run.state()["status"] in ENDED and wishes.read(run).settled, patience)
+    state = run.state()
+    assert state["status"] == status, (state, said(run), log(run))
+    return state
+
+
+def alive(run: runs.Run) -> bool:
+    state = run.state()
+    return state["status"] == "training" and state["step"] > 0
+
+
+def said(run: runs.Run, *kinds: str) -> list[dict[str, Any]]:
+    return [event for event in run.events.read() if event["type"] in (kinds or ("warning", "error"))]
+
+
+def log(run: runs.Run) -> str:
+    return endings.tail(run.path / "log.txt")
+
+
+def begun(run: runs.Run) -> list[float]:
+    return [event["time"] for event in said(run, "status") if event["status"] == "preparing"]
+
+
+# --- the usual way
+
+
+def test_a_run_is_trained_published_and_selected(place):
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, saves=2)
+    ended(run)
+    until(lambda: dispatcher.active is None)
+    assert place.host.calls == [
+        ("hand over", "wait"),
+        ("refresh", "cat_2.safetensors"),
+        ("refresh", "cat_4.safetensors"),
+        ("refresh", "cat.safetensors"),
+        ("select", "cat.safetensors"),
+        ("take back",),
+    ]
+    assert place.names() == ["cat.safetensors", "cat_2.safetensors", "cat_4.safetensors"]
+    assert [(e["name"], e["selected"]) for e in said(run, "published")] == [
+        ("cat_2", False),
+        ("cat_4", False),
+        ("cat", True),
+    ]
+    assert dispatcher.revision == 3 and dispatcher.published[-1]["title"] == "cat [0123456789]"
+    assert dispatcher.published[-1]["path"] == str(place.folder / "models" / "cat.safetensors")
+
+
+@pytest.mark.parametrize(("wanted", "selected"), [("every", ["cat_20.safetensors", "cat.safetensors"]), ("never", [])])
+def test_what_is_selected_is_what_was_wished(place, wanted, selected):
+    ended(place.submit(place.dispatcher(), steps=40, saves=20, select=wanted, while_training="share"))
+    assert [call[1] for call in place.host.calls if call[0] == "select"] == selected
+    assert place.host.calls[0] == ("hand over", "share")
+
+
+def test_nothing_is_published_unasked_and_all_can_be_later(place):
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, saves=3, publish=False)
+    ended(run)
+    assert place.names() == []
+    path = dispatcher.publish(run, "cat_3.safetensors", select=True)
+    assert path.read_text() == "weights of step 3" and ("select", "cat_3.safetensors") in place.host.calls
+    assert said(run, "published")[0]["title"] == "cat_3 [0123456789]" and dispatcher.revision == 1
+    with pytest.raises(UserError, match="no model"):
+        dispatcher.publish(run, "../../secret", select=False)
+
+
+# --- the queue
+
+
+def test_one_run_at_a_time_in_the_order_that_was_asked_for(place):
+    dispatcher = place.dispatcher(start=False)
+    one, two, three, four = (place.submit(dispatcher, name) for name in ("one", "two", "three", "four"))
+    assert dispatcher.queue() == [one.id, two.id, three.id, four.id]
+    dispatcher.order([three.id, one.id, "unknown"])
+    dispatcher.cancel(two)
+    assert dispatcher.queue() == [three.id, one.id, four.id] and two.state()["status"] == "stopped"
+    dispatcher.start()
+    for run in (three, one, four):
+        ended(run)
+    (first,), (second,), (third,) = begun(three), begun(one), begun(four)
+    assert three.state()["heartbeat"] <= second and one.state()["heartbeat"] <= third and first < second
+    assert begun(two) == []
+
+
+def test_the_queue_survives_a_restart(place):
+    runs_ = [place.submit(place.dispatcher(start=False), name) for name in ("one", "two")]
+    place.dispatcher()
+    for run in runs_:
+        ended(run)
+
+
+def test_a_run_that_trains_is_stopped_and_goes_on_later(place):
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, steps=200)
+    until(lambda: alive(run))
+    assert dispatcher.active == run and dispatcher.queue() == []
+    for forbidden in (dispatcher.delete, dispatcher.resume):
+        with pytest.raises(UserError, match=run.id):
+            forbidden(run)
+    dispatcher.cancel(run)
+    step = ended(run, "stopped")["step"]
+    assert 0 < step < 200 and place.names() == []
+    with pytest.raises(UserError, match="neither waits nor trains"):
+        dispatcher.cancel(run)
+    until(lambda: dispatcher.active is None)
+    dispatcher.resume(run, total=step + 3)
+    assert ended(run)["step"] == step + 3
+    dispatcher.resume(run, Wishes(select="never"), total=step + 5)
+    assert ended(run)["step"] == step + 5
+    assert [event["step"] for event in said(run, "published")] == [step + 3, step + 5]
+    assert (place.folder / "models" / "cat.safetensors").read_text() == f"weights of step {step + 5}"
+
+
+def test_waiting_runs_cannot_be_deleted_others_can(place):
+    dispatcher = place.dispatcher(start=False)
+    run = place.submit(dispatcher)
+    with pytest.raises(UserError, match="waits in the queue"):
+        dispatcher.delete(run)
+    dispatcher.command(run, "stop")
+    with pytest.raises(UserError, match="does not train"):
+        dispatcher.command(run, "sample")
+    dispatcher.delete(run)
+    assert not run.path.exists() and dispatcher.queue() == []
+
+
+def test_a_run_that_is_cancelled_while_the_device_is_handed_over_does_not_begin(place):
+    dispatcher = place.dispatcher(start=False)
+    place.host.held = waiting = Gate()
+    run = place.submit(dispatcher)
+    dispatcher.start()
+    until(lambda: dispatcher.active)
+    assert dispatcher.waiting == "the device is being handed over."
+    dispatcher.cancel(run)
+    assert run.state()["status"] == "stopped"
+    waiting.open()
+    until(lambda: ("take back",) in place.host.calls)
+    assert begun(run) == [] and not (run.path / "log.txt").exists()
+
+
+class Gate:
+    """A context that cannot be entered before it was opened."""
+
+    def __init__(self):
+        self.is_open = False
+
+    def open(self) -> None:
+        self.is_open = True
+
+    def __enter__(self) -> None:
+        until(lambda: self.is_open)
+
+    def __exit__(self, *error) -> None:
+        pass
+
+
+def test_a_run_from_a_terminal_has_the_device_first(place):
+    dispatcher = place.dispatcher(start=False)
+    other = runs.create(place.runs, RunConfig(name="other", device="cpu", max_train_steps=200))
+    run = place.submit(dispatcher)
+    with other.take():
+        dispatcher.start()
+        until(lambda: dispatcher.waiting)
+        assert other.id in dispatcher.waiting and run.state()["status"] == "queued"
+    ended(run)
+    assert other.state()["status"] == "queued"  # is its terminal's, as before
+
+
+# --- workers that die or hang
+
+
+@posix
+def test_a_killed_worker_is_noticed_within_seconds_and_explained(place):
+    dispatcher = place.dispatcher()
+    run, following = place.submit(dispatcher, steps=300), place.submit(dispatcher, "next")
+    until(lambda: alive(run))
+    os.kill(run.state()["pid"], signal.SIGKILL)
+    started = time.monotonic()
+    state = ended(run, "failed")
+    assert time.monotonic() - started < 3
+    assert "killed (signal 9, SIGKILL)" in state["problem"]["message"] and "memory" in state["problem"]["remedy"]
+    (error,) = said(run, "error")
+    assert error["what"] == state["problem"]["message"] and said(run, "status")[-1]["status"] == "failed"
+    ended(following)
+    assert [call[0] for call in place.host.calls[:2]] == ["hand over", "take back"]
+    (run.checkpoints / "7").mkdir()
+    assert endings.resuming(run) == "Resume it: it goes on from step 7."
+
+
+def test_a_worker_that_crashes_or_never_begins_is_explained_by_its_log(place):
+    dispatcher = place.dispatcher()
+    never, within, refused = (place.submit(dispatcher, name) for name in ("crash", "abort", "refused"))
+    problem = ended(never, "failed")["problem"]
+    assert "exit code 1" in problem["message"] and "No module named 'diffusers'" in problem["message"]
+    assert "repair the trainer's environment" in problem["remedy"]
+    problem = ended(within, "failed")["problem"]
+    assert "device-side assert" in problem["message"]
+    assert os.name == "nt" or "a library crashed it (signal 6, SIGABRT)" in problem["message"]
+    assert ended(refused, "failed")["problem"]["field"] == "base_model"
+    assert len(said(refused, "error")) == 1  # the worker's own
+    until(lambda: dispatcher.active is None)
+    assert [call[0] for call in place.host.calls] == ["hand over", "take back"] * 3
+
+
+@posix
+def test_a_worker_that_hangs_is_told_and_can_be_ended(place):
+    dispatcher = place.dispatcher(patience=Patience(silent=0.8))
+    run = place.submit(dispatcher, steps=300)
+    until(lambda: alive(run))
+    pid = run.state()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    trouble = until(lambda: dispatcher.trouble)
+    assert "not answered" in trouble["what"] and "end it" in trouble["remedy"]
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: dispatcher.trouble is None)
+    warning, cleared = said(run, "warning")[0], said(run, "status")[-1]
+    assert cleared["clears"] == warning["n"] == trouble["n"] and cleared["status"] == "training"
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: dispatcher.trouble)
+    dispatcher.kill(run)
+    assert "ended at your word" in ended(run, "failed")["problem"]["message"]
+    with pytest.raises(UserError, match="no worker"):
+        dispatcher.kill(run)
+
+
+def test_a_worker_without_progress_is_told_until_it_goes_on(place):
+    dispatcher = place.dispatcher(patience=Patience(silent=60, stuck=0.6, factor=1.5))
+    run = place.submit(dispatcher, "stuck")
+    trouble = until(lambda: dispatcher.trouble)
+    assert "no progress" in trouble["what"]
+    ended(run)
+    assert dispatcher.trouble is None
+    assert [event["clears"] for event in said(run, "status") if "clears" in event] == [trouble["n"]]
+
+
+@posix
+def test_only_the_run_s_own_worker_is_ever_ended(place):
+    run = place.submit(place.dispatcher(start=False))
+    stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        run.write_state(status="training", pid=stranger.pid, host=runs.this_worker()["host"])
+        assert not supervisor.kill_alive(run)  # nobody holds the run's lock: the number is an old one
+        with run.take():
+            assert not supervisor.kill_alive(run) or not Path("/proc/self/cmdline").exists()
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_exit_codes_in_words():
+    assert "SIGSEGV" in endings.in_words(-11) or os.name == "nt"
+    assert "access violation" in endings.in_words(0xC0000005)
+    assert endings.in_words(0xC0000999) == "it ended with exit code 0xC0000999"
+    assert endings.in_words(3) == "it ended with exit code 3"
+    assert "the machine went down" in endings.in_words(None)
+
+
+def test_the_end_of_a_log_is_short_and_of_this_worker(tmp_path):
+    path = tmp_path / "log.txt"
+    assert endings.tail(path) == ""
+    path.write_text("of an earlier one\n", encoding="utf-8")
+    start = path.stat().st_size
+    with path.open("a", encoding="utf-8", newline="") as stream:
+        stream.write("\n".join(f"line {n} ä" for n in range(5000)) + "\n\n 10%|#\r 20%|##\nlast\xff\n")
+    lines = endings.tail(path, start).splitlines()
+    assert len(lines) == endings.LINES and lines[-3:] == ["line 4999 ä", " 20%|##", "last\xff"]
+    assert endings.tail(path, path.stat().st_size) == ""
+
+
+def test_patience_grows_with_the_pauses_that_were_made_and_sleep_does_not_count():
+    now = [0.0]
+    watch = Watch(Patience(silent=15, starting=100, stuck=60, factor=5), clock=lambda: now[0])
+    step, beats = [{"type": "step"}], iter(range(1_000_000))
+
+    def passing(seconds: float, beating: bool) -> None:
+        for _ in range(int(seconds)):
+            now[0] += 1
+            watch.see([], next(beats) if beating else None)
+
+    passing(100, False)
+    assert watch.trouble() is None
+    passing(1, False)
+    assert "not begun" in watch.trouble().message
+    passing(40, True)
+    assert "no progress" in watch.trouble().message
+    watch.see(step, None)
+    assert watch.trouble() is None
+    passing(5 * 140, True)
+    assert watch.trouble() is None  # the first step took 140 seconds
+    passing(10, True)
+    assert "no progress" in watch.trouble().message
+    watch.see([{"type": "warning"}, {"type": "status", "clears": 7}], None)  # by ourselves
+    assert watch.trouble()
+    watch.see(step, None)
+    passing(16, False)
+    assert "not answered" in watch.trouble().message
+    watch.see(step, next(beats))
+    now[0] += 8 * 3600
+    watch.see([], None)
+    assert LOOK < 15 and watch.trouble() is None
+
+
+# --- what keeps a run from beginning
+
+
+@pytest.mark.parametrize("state", ["missing", "broken"])
+def test_without_an_environment_the_run_says_so(place, state):
+    place.environment.state, place.environment.reason = state, "Its interpreter is gone."
+    problem = ended(place.submit(place.dispatcher()), "failed")["problem"]
+    assert problem["field"] == "environment" and "Its interpreter is gone." in problem["message"]
+    assert "Repair" in problem["remedy"] and place.host.calls == []
+
+
+def test_an_environment_that_is_being_made_is_waited_for(place):
+    place.environment.state = "missing"
+    dispatcher = place.dispatcher(start=False)
+    with files.try_lock(place.environment.folder / "build.lock"):
+        run = place.submit(dispatcher)
+        dispatcher.start()
+        until(lambda: "being made" in dispatcher.waiting)
+        place.environment.state = "ready"
+    ended(run)
+    assert dispatcher.waiting == ""
+
+
+def test_a_worker_that_cannot_be_started_gives_the_device_back(place, monkeypatch):
+    monkeypatch.setattr(place.environment, "command", lambda argv: [str(place.folder / "no such python")])
+    problem = ended(place.submit(place.dispatcher()), "failed")["problem"]
+    assert "could not be started" in problem["message"] and place.made[0].queue() == []
+    until(lambda: place.made[0].active is None)
+    assert [call[0] for call in place.host.calls] == ["hand over", "take back"]
+
+
+# --- what a host does wrong
+
+
+@pytest.mark.parametrize("what", ["hand over", "take back", "refresh", "select"])
+def test_a_host_that_fails_is_told_and_the_model_is_there(place, what):
+    place.host.fails.add(what)
+    run = place.submit(place.dispatcher())
+    ended(run)
+    until(lambda: said(run, "warning"))
+    (warning,) = said(run, "warning")
+    assert f"{what} failed" in warning["what"] and warning["remedy"]
+    assert place.names() == ["cat.safetensors"] and len(said(run, "published")) == 1
+    ended(place.submit(place.made[0], "next"))
+
+
+def test_a_foreign_model_of_that_name_is_a_warning_and_training_goes_on(place):
+    foreign = place.folder / "models" / "cat_2.safetensors"
+    foreign.parent.mkdir()
+    foreign.write_text("somebody's")
+    run = place.submit(place.dispatcher(), saves=2)
+    ended(run)
+    (warning,) = said(run, "warning")
+    assert "was not made by this tool" in warning["what"] and "Choose another" in warning["remedy"]
+    assert foreign.read_text() == "somebody's"
+    assert [event["name"] for event in said(run, "published")] == ["cat_4", "cat"]
+    foreign.rename(foreign.with_name("moved.safetensors"))
+    place.made[0].publish(run, "cat_2.safetensors", select=False)
+    assert foreign.read_text() == "weights of step 2"
+
+
+def test_a_full_disk_is_a_warning_and_not_tried_again_and_again(place, monkeypatch):
+    tries = []
+
+    def full(*arguments, **options):
+        tries.append(arguments)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(publish, "publish", full)
+    run = place.submit(place.dispatcher(), saves=2)
+    ended(run)
+    assert len(said(run, "warning")) == len(tries) == 3
+    assert (
+        "No space left" in said(run, "warning")[0]["what"] and str(run.artifacts) in said(run, "warning")[0]["remedy"]
+    )
+    with pytest.raises(UserError, match="No space left"):
+        place.made[0].publish(run, "cat.safetensors", select=False)
+
+
+def test_what_a_host_cannot_use_is_not_published(place):
+    place.host.without = {"checkpoint": "This host has no checkpoints."}
+    run = place.submit(place.dispatcher())
+    ended(run)
+    assert place.names() == [] and said(run, "warning")[0]["what"] == "This host has no checkpoints."
+
+
+# --- hosts that come and go
+
+
+def test_a_worker_goes_on_without_its_host_and_is_adopted_by_the_next(place):
+    first = place.dispatcher()
+    run = place.submit(first, steps=40, saves=4)
+    until(lambda: said(run, "published"))
+    first.close()
+    first.close()
+    assert alive(run) and place.host.calls[-1] == ("take back",)
+    until(lambda: len(said(run, "artifact")) >= 4)  # some come while nobody is there
+    second = place.dispatcher()
+    until(lambda: second.active == run)
+    ended(run)
+    names = [event["name"] for event in said(run, "published")]
+    assert sorted(names) == sorted({event["name"] for event in said(run, "artifact")}) and len(names) == 10
+    assert place.host.calls.count(("hand over", "wait")) == 2
+
+
+def test_a_run_that_ended_while_no_host_was_there_is_published_by_the_next(place):
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, steps=10)
+    until(lambda: alive(run))
+    dispatcher.close()
+    until(lambda: run.state()["status"] == "done")
+    assert place.names() == []
+    dispatcher.start()
+    ended(run)
+    assert place.names() == ["cat.safetensors"] and ("select", "cat.safetensors") in place.host.calls
+
+
+@posix
+def test_a_run_that_was_killed_while_no_host_was_there_is_explained_by_the_next(place):
+    run = place.submit(place.dispatcher(), steps=300)
+    until(lambda: alive(run))
+    place.made[0].close()
+    os.kill(run.state()["pid"], signal.SIGKILL)
+    until(lambda: not run.is_alive())
+    place.dispatcher()
+    assert "killed, or the machine went down" in ended(run, "failed")["problem"]["message"]
+
+
+def test_closing_stops_the_run_where_the_user_wants_that(place):
+    place.host.options["on_close"] = "stop"
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, steps=300)
+    until(lambda: alive(run))
+    dispatcher.close()
+    until(lambda: run.state()["status"] == "stopped")
+
+
+HOST = """
+import sys, time
+sys.path[:0] = [{repository!r}]
+from pathlib import Path
+from tests.host.test_dispatcher import Place
+place = Place(Path({folder!r}))
+place.host.options["on_close"] = {on_close!r}
+place.dispatcher()
+time.sleep(60)
+"""
+
+
+@posix
+@pytest.mark.parametrize(("on_close", "status"), [("stop", "stopped"), ("continue", "done")])
+def test_a_host_that_is_killed_leaves_the_run_as_the_user_wants(place, on_close, status):
+    run = place.submit(place.dispatcher(start=False), steps=60)
+    code = HOST.format(repository=str(REPOSITORY), folder=str(place.folder), on_close=on_close)
+    host = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        until(lambda: alive(run))
+    finally:
+        host.kill()
+        host.wait()
+    until(lambda: run.state()["status"] == status)
+    place.dispatcher()
+    ended(run, status)
+    assert place.names() == (["cat.safetensors"] if status == "done" else [])
+
+
+def test_of_two_on_one_folder_one_leads_and_the_other_takes_over(place):
+    leader = place.dispatcher()
+    until(lambda: leader.leads)
+    other = place.dispatcher()
+    run, next_one = place.submit(other, steps=40), place.submit(other, "next")
+    until(lambda: leader.active == run and alive(run))
+    until(lambda: other.active == run)
+    assert not other.leads and other.waiting and leader.queue() == other.queue() == [next_one.id]
+    leader.close()
+    until(lambda: other.leads)
+    ended(run)
+    ended(next_one)
+    assert len(begun(run)) == len(begun(next_one)) == 1
+    assert sum(event["name"] == "cat" for event in said(run, "published")) == 1
+
+
+def test_a_damaged_run_hinders_no_other(place):
+    dispatcher = place.dispatcher(start=False)
+    broken, run = place.submit(dispatcher, "broken"), place.submit(dispatcher)
+    (broken.path / "state.json").write_text("{", encoding="utf-8")
+    dispatcher.start()
+    ended(run)
+
+
+# --- the engine itself
+
+
+@posix
+def test_the_engine_killed_resumed_and_adopted(tmp_path):
+    from tests import tiny
+    from tests.training import USUAL, pictures
+
+    place = Place(tmp_path, engine=True)
+    base, shown = tiny.single_file(tmp_path), pictures(tmp_path / "pictures")
+    config = RunConfig(
+        **{**USUAL, "checkpointing_steps": 8, "max_train_steps": 24, "name": "taught"},
+        base_model=str(base),
+        instance_data_dir=shown,
+    )
+    try:
+        first = place.dispatcher()
+        run = first.submit(config, Wishes(select="every"))
+        until(lambda: said(run, "published"), 60)
+        os.kill(run.state()["pid"], signal.SIGKILL)
+        problem = ended(run, "failed")["problem"]
+        assert "SIGKILL" in problem["message"] and "goes on from step" in problem["remedy"]
+        until(lambda: first.active is None)
+        reader = EventReader(run.path / "events.jsonl", from_end=True)
+        first.resume(run)
+        until(lambda: any(event["type"] == "step" for event in reader.new()), 60)
+        first.close()
+        place.dispatcher()
+        assert ended(run, patience=60)["step"] == 24
+        made = {event["name"] for event in said(run, "artifact")}
+        assert {event["name"] for event in said(run, "published")} == made
+        assert {f"{name}.safetensors" for name in made} == set(place.names())
+        assert ("select", "taught.safetensors") in place.host.calls
+        until(lambda: place.host.calls[-1] == ("take back",))
+    finally:
+        place.end()
