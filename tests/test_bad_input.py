@@ -146,7 +146,7 @@ SETTING_ROWS = [
     ({"huber_c": 1}, "huber_c", "the loss l2 does not use it"),
     ({"ema_decay": 0.5}, "ema_decay", "use_ema is off"),
     ({"ema_decay": 0.5, "use_ema": "maybe"}, "use_ema", "neither true nor false"),
-    ({"validation_steps": 10}, "validation_prompts", "nothing to draw"),
+    ({"validation_steps": 10, "instance_prompt": "a photo of a cat"}, "validation_prompts", "nothing to draw"),
     ({"text_encoder_lr": 1e-6, "text_encoder_steps": 0}, "text_encoder_lr", "text_encoder_steps is 0"),
     ({"center_crop": False, "cache_latents": True}, "cache_latents", "always of the same crop"),
     ({"cache_latents": False, "cache_latents_to_disk": True}, "cache_latents_to_disk", "has no effect"),
