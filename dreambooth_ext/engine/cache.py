@@ -21,7 +21,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import TEMPORARY, replace
 
-VERSION = 1  # of how pixels are made; counted up when resampling or alpha changes, so that old files miss
+VERSION = 2  # of how pixels are made; counted up when resampling, alpha or colours change, so that old files miss
 DIGEST = 32  # bytes of blake2b before the file's content
 IN_MEMORY = 4 * 2**30  # bytes of float32 posteriors; beyond, they are held in float16
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 import zlib
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from torch import Tensor
 
 from ..errors import UserError
@@ -85,7 +86,8 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The upright picture in RGB; transparent parts become white, of an animation the first frame.
+    """The upright picture in RGB; transparent parts become white, of an animation the first frame. Its numbers are
+    those of the file's colour profile, if it has one: `to_srgb` comes after scaling.
 
     Raises UserError that names the file when it is missing, damaged, too large or no picture.
     """
@@ -93,8 +95,11 @@ def open_picture(path: Path) -> Image.Image:
         orientation = _orientation(image)  # before load: a PNG's late EXIF must not turn what picture_size did not
         try:
             image.load()
+            profile = image.info.get("icc_profile") if image.mode.startswith("RGB") else None
             image = _to_rgb(image)
-            return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+            image = image.transpose(TURNS[orientation]) if orientation in TURNS else image
+            image.info = {"icc_profile": profile} if profile else {}
+            return image
         except DAMAGE as error:
             raise _damaged(path, error) from error
 
@@ -117,10 +122,25 @@ def training_pixels(path: Path, crop: Crop, flip: bool = False) -> Tensor:
         min(width, (crop.left + crop.target[0]) * width / wide),
         min(height, (crop.top + crop.target[1]) * height / high),
     )
-    image = image.resize(crop.target, Image.Resampling.LANCZOS, box=box)
+    image = to_srgb(image.resize(crop.target, Image.Resampling.LANCZOS, box=box))
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """The colours of an RGB picture as every viewer shows them: telephones (Display P3) and cameras (Adobe RGB) write
+    others, which read as sRGB are dull. A profile that cannot be used is as good as none."""
+    content = image.info.get("icc_profile")
+    if not content:
+        return image
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():  # the usual one: no rounding for nothing
+            return image
+        return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, ImportError, *DAMAGE):  # ImportError: a Pillow without colour management
+        return image
 
 
 def to_model(pixels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 from dreambooth_ext.engine.images import (
     Crop,
@@ -211,6 +211,40 @@ def test_a_mirrored_crop_is_a_crop_of_the_mirrored_picture(tmp_path, left):
     other = Crop((100, 64), (64, 64), from_left, top)
     assert from_left == 100 - 64 - left
     assert torch.equal(training_pixels(path, crop, flip=True), training_pixels(mirrored, other))
+
+
+def srgb() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def swapped_profile() -> bytes:
+    """sRGB's with the places of red and green exchanged, under another name."""
+    content = bytearray(srgb())
+    tags = {
+        bytes(content[at : at + 4]): at for at in range(132, 132 + 12 * int.from_bytes(content[128:132], "big"), 12)
+    }
+    red, green = tags[b"rXYZ"] + 4, tags[b"gXYZ"] + 4
+    content[red : red + 4], content[green : green + 4] = content[green : green + 4], content[red : red + 4]
+    return bytes(content).replace("sRGB".encode("utf-16-be"), "sped".encode("utf-16-be"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_colours_of_another_profile_become_srgb(tmp_path, mode, suffix):
+    if (mode, suffix) == ("RGBA", ".jpg"):
+        pytest.skip("JPEG knows no transparency")
+    picture = Image.new(mode, (64, 64), (200, 40, 40))
+    picture.save(tmp_path / f"a{suffix}", icc_profile=swapped_profile(), quality=95)
+    found = training_pixels(tmp_path / f"a{suffix}", centre_crop((64, 64), (64, 64)))[:, 32, 32]
+    assert torch.allclose(found.float(), torch.tensor([40.0, 200.0, 40.0]), atol=8), found
+
+
+@pytest.mark.parametrize("profile", [srgb(), b"no profile", swapped_profile()[:200]], ids=["srgb", "none", "cut"])
+def test_srgb_and_broken_profiles_change_nothing(tmp_path, profile):
+    gradient(64, 64).save(tmp_path / "a.png", icc_profile=profile)
+    gradient(64, 64).save(tmp_path / "b.png")
+    crop = centre_crop((64, 64), (64, 64))
+    assert torch.equal(training_pixels(tmp_path / "a.png", crop), training_pixels(tmp_path / "b.png", crop))
 
 
 def test_random_crops_reach_every_place():
