@@ -372,6 +372,8 @@ def _caption_texts(paths: list[Path], extension: str) -> tuple[dict[Path, str | 
             texts[path] = captions.read_caption(path, extension)
         except UnicodeDecodeError:
             garbled.append(captions.caption_path(path, extension).name)
+        except ValueError:  # "/x": no ending of a name, as `problems` says
+            texts[path] = None
         except OSError as error:
             unreadable.append(f"{captions.caption_path(path, extension).name} ({error.strerror})")
     problems = []

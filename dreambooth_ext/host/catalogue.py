@@ -17,6 +17,7 @@ from .refusal import Refusal
 
 PARTS = ("checkpoints", "samples", "artifacts")
 GROWING = 15.0  # seconds for which the size of a run that still writes holds
+LONGEST_NAME = 255  # bytes, in most file systems
 FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, UserError)  # of damaged run folders
 
 
@@ -60,7 +61,7 @@ class Catalogue:
             described["problem"] = problem.as_dict()
             settled = True
         sizes = self._size(run, settled)
-        return {**described, "size": sizes["total"], "sizes": sizes}
+        return {**described, "size": sizes["total"], "sizes": sizes, "picture": newest_picture(run)}
 
     def brief(self, run: Run) -> dict[str, Any]:
         """state.json with id, name and method: what can be asked every second. Raises FAULTS for a damaged run."""
@@ -97,7 +98,24 @@ class Catalogue:
 
 def is_component(name: str) -> bool:
     """Whether a text from outside may become one part of a path: no way out, no device, no hidden file."""
-    return bool(name) and name.isprintable() and not name.startswith(".") and not set(name) & set('/\\:*?"<>|')
+    fits = 0 < len(name.encode("utf-8", "replace")) <= LONGEST_NAME
+    return fits and name.isprintable() and not name.startswith(".") and not set(name) & set('/\\:*?"<>|')
+
+
+def newest_picture(run: Run) -> str | None:
+    """ "<step>/<file>" of a preview of the last step that has any."""
+    try:
+        steps = sorted(
+            (int(name) for name in os.listdir(run.samples) if name.isascii() and name.isdigit()), reverse=True
+        )
+        for step in steps:
+            pictures = sorted(name for name in os.listdir(run.samples / str(step)) if name.endswith(".png"))
+            shown = [name for name in pictures if is_component(name)]
+            if shown:
+                return f"{step}/{shown[0]}"
+    except OSError:  # deleted meanwhile
+        pass
+    return None
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

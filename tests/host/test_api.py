@@ -1,0 +1,674 @@
+"""Every route: what it answers, and what it says to wrong questions."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("starlette")
+Image = pytest.importorskip("PIL.Image")
+
+from starlette.applications import Starlette  # noqa: E402
+
+from dreambooth_ext import __version__, protocol, runs  # noqa: E402
+from dreambooth_ext.config import SETTINGS, RunConfig  # noqa: E402
+from dreambooth_ext.errors import UserError  # noqa: E402
+from dreambooth_ext.host import api, event_pages, service, wishes  # noqa: E402
+from tests.host.asking import FAR, Asked, request  # noqa: E402
+
+
+@pytest.fixture
+def asked(tmp_path) -> Asked:
+    return Asked(tmp_path)
+
+
+def pictures(folder: Path, count: int = 6) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"sksper ({number}).png")
+    return str(folder)
+
+
+def good(folder: Path, **changes) -> dict:
+    """A config with nothing wrong in it."""
+    base = folder / "base.safetensors"
+    base.write_bytes(b"x")
+    given = {"name": "mine", "base_model": str(base), "instance_data_dir": pictures(folder / "фото")}
+    return {**given, "instance_prompt": "a photo of sksper person", **changes}
+
+
+def artifact(run: runs.Run, file: str = "mine.safetensors") -> None:
+    (run.artifacts / file).write_bytes(b"weights")
+    about = {"kind": "checkpoint", "name": file.split(".")[0], "file": file, "step": 4, "final": True}
+    run.events.append("artifact", **about, path=str(run.artifacts / file), size=7)
+
+
+class Alive:
+    """A worker's hold on a run."""
+
+    def __init__(self, run: runs.Run):
+        self.run = run
+
+    def __enter__(self) -> None:
+        self.run.write_state(status="training")
+        self.lock = self.run.take()
+        assert self.lock
+
+    def __exit__(self, *error: object) -> None:
+        self.lock.close()
+
+
+# --- what there is
+
+
+def test_version_host_schema_state(asked, tmp_path):
+    assert asked.get("version").json() == {
+        "version": __version__, "protocol": protocol.PROTOCOL, "host": "standalone",
+    }  # fmt: skip
+    host = asked.get("host").json()
+    assert host["name"] == "standalone" and host["restricted"] == "" and host["can_open"] is True
+    assert host["bases"] == [] and host["current"] == "" and host["lacks"] == {}
+    assert host["options"]["select"] == "final" and host["folders"].keys() >= {"checkpoint", "lora"}
+    told = asked.get("schema").json()
+    assert {item["name"] for group in told["groups"] for item in group["settings"]} == SETTINGS.keys()
+    state = asked.get("state").json()
+    assert state["queue"] == [] and state["active"] is None and state["revision"] == 0
+    assert state["environment"]["state"] == "ready" and abs(state["time"] - time.time()) < 60
+
+
+def test_every_answer_is_harmless(asked):
+    for path in ("version", "nothing", "page/none.js", "runs/none"):
+        headers = asked.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff" and "sandbox" in headers["content-security-policy"]
+        assert headers["cross-origin-resource-policy"] == "same-origin" and headers["cache-control"] == "no-store"
+        assert "access-control-allow-origin" not in headers
+
+
+def test_unknown_addresses_and_methods(asked):
+    for path in ("", "nothing", "runs/a/b/c/d", "page/", "version/"):
+        answer = asked.get(path)
+        assert answer.status == 404 and answer.json()["error"] and answer.json()["remedy"], path
+    answer = asked.post("version")
+    assert answer.status == 405 and answer.headers["allow"] == "GET"
+    assert asked.delete("queue").status == 405
+    assert asked.ask("PATCH", "runs").status == 405
+    answer = asked.ask("OPTIONS", "runs", headers={"access-control-request-method": "POST", "origin": "null"})
+    assert answer.status == 403
+    assert asked.ask("HEAD", "version").status == 200
+
+
+def test_nothing_is_changed_by_get(asked):
+    changing = {"GET"} ^ {m for methods in api.table(asked.service).values() for m in methods}
+    assert changing == {"POST", "PUT", "DELETE"}
+    for path in ("check", "import", "runs/x/commands", "runs/x/publish", "runs/x/open"):
+        assert asked.get(path).status == 405
+
+
+# --- bodies
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b'{"config": {}}', "text/plain", 415),
+        (b'{"config": {}}', "application/x-www-form-urlencoded", 415),
+        (b'{"config": {}}', "multipart/form-data", 415),
+        (b'{"config": {}}', "", 415),
+        (b"[]", "application/json", 400),
+        (b'"x"', "application/json", 400),
+        (b"{", "application/json", 400),
+        (b"\xff{}", "application/json", 400),
+        (b'{"config": NaN}', "application/json", 400),
+        (b"[" * 200_000, "application/json", 400),
+        (b'{"a":' * 100_000, "application/json", 400),
+        (b'{"config": ' + b"9" * 5000 + b"}", "application/json", 400),
+        (b'{"config": "' + b"x" * 2**20 + b'"}', "application/json", 413),
+        (b"x" * (20 * 2**20), "application/json", 413),
+        (b"{}", "application/json", 422),
+        (b"", "application/json", 422),
+        (b'{"config": []}', "application/json", 422),
+        (b'{"config": "x"}', "application/json", 422),
+        (b'{"config": {}, "deep": 1}', "application/json", 422),
+        (b'{"config": {}}', "application/json; charset=utf-8", 200),
+    ],
+    ids=range(20),
+)
+def test_bodies(asked, body, kind, status):
+    answer = asked.ask("POST", "check", headers={"content-type": kind}, body=body)
+    assert answer.status == status
+    if status != 200:
+        assert answer.json()["error"] and answer.json()["remedy"]
+
+
+def test_a_body_that_ends_too_early(asked):
+    """The caller hangs up: nothing is answered, and nothing breaks."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        sent.append(message)
+
+    import asyncio
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": f"{api.PREFIX}/check", "query_string": b"", "root_path": ""}
+    scope |= {"headers": headers, "client": ("::1", 1)}
+    asyncio.run(asked.app(scope, receive, send))
+    assert sent == []
+
+
+# --- check
+
+
+def test_check_fills_in_and_names_every_problem(asked, tmp_path):
+    found = asked.post("check", {"config": good(tmp_path)}).json()
+    assert found["problems"] == [] and found["plan"]["steps"] == 1200 and found["plan"]["pictures"] == 6
+    assert found["filled_in"]["max_train_steps"]["value"] == 1200
+    assert found["filled_in"]["report_to"] == {"value": "tensorboard", "reason": "chosen in the settings"}
+    assert all(warning["message"] for warning in found["warnings"])
+    assert found["estimate"].keys() == {"seconds", "source"}
+
+    wrong = good(tmp_path, seed="x", resolution=100, name="a b", instance_data_dir=str(tmp_path / "none"), rank=4)
+    fields = [problem["field"] for problem in asked.post("check", {"config": wrong}).json()["problems"]]
+    assert sorted(fields) == ["instance_data_dir", "name", "rank", "resolution", "seed"]
+
+
+def test_the_hosts_checkpoint_is_the_base_unless_another_is_named(asked, tmp_path):
+    config = good(tmp_path)
+    asked.host.base = config.pop("base_model")
+    found = asked.post("check", {"config": config}).json()
+    assert found["problems"] == [] and found["filled_in"]["base_model"]["value"] == asked.host.base
+    made = asked.post("runs", {"config": config}).json()["id"]
+    assert asked.get(f"runs/{made}/config").json()["base_model"] == asked.host.base
+
+
+@pytest.mark.parametrize("ending", ["/x", "../../x", "a/b", "\0", "", "x" * 5000, {"a": 1}, None])
+def test_odd_values_are_problems_not_errors(asked, tmp_path, ending):
+    config = good(tmp_path, caption_extension=ending, use_captions=True)
+    answer = asked.post("check", {"config": config})
+    assert answer.status == 200 and answer.json()["problems"][0]["field"] == "caption_extension"
+
+
+def test_the_deep_check(asked, tmp_path, monkeypatch):
+    seen = []
+
+    def inspect(config):
+        seen.append(config)
+        problem = {"field": "base_model", "message": "base.safetensors is a web page.", "remedy": "Fetch it again."}
+        return {"plan": {"family": "sd1", "steps": 7, "device": "cpu"}, "problems": [problem], "warnings": ["Poor."]}
+
+    monkeypatch.setattr(asked.service.inspector, "inspect", inspect)
+    found = asked.post("check", {"config": good(tmp_path), "deep": True}).json()
+    assert seen[0].max_train_steps == 1200 and Path(seen[0].instance_data_dir).is_absolute()
+    assert found["plan"]["family"] == "sd1" and found["problems"][0]["message"].startswith("base.safetensors is")
+    assert {"field": "", "message": "Poor.", "remedy": ""} in found["warnings"]
+    asked.environment.state = "missing"
+    answer = asked.post("check", {"config": good(tmp_path), "deep": True})
+    assert answer.status == 200  # as of a moment ago
+    asked.service.mending._seen = None
+    answer = asked.post("check", {"config": good(tmp_path), "deep": True})
+    assert answer.status == 503 and answer.json()["error"] == "It is not there."
+
+
+# --- runs
+
+
+def test_a_run_is_made_and_shown(asked, tmp_path):
+    answer = asked.post(
+        "runs", {"config": good(tmp_path), "publish": False, "select": "every", "while_training": "share"}
+    )
+    assert answer.status == 201
+    id = answer.json()["id"]
+    known = wishes.read(asked.service.catalogue.find(id))
+    assert (known.publish, known.select, known.while_training) == (False, "every", "share")
+    (listed,) = asked.get("runs").json()["runs"]
+    assert (listed["id"], listed["name"], listed["method"], listed["status"]) == (id, "mine", "dreambooth", "queued")
+    shown = asked.get(f"runs/{id}").json()
+    assert shown["total"] == 1200 and shown["size"] > 0 and shown["wishes"]["select"] == "every"
+    assert asked.get(f"runs/{id}/config").json()["max_train_steps"] == 1200
+    assert asked.get("queue").json()["queue"] == [id]
+
+
+def test_wishes_that_are_left_out_follow_the_options(asked, tmp_path):
+    asked.host.options.set("select", "never")
+    id = asked.post("runs", {"config": good(tmp_path)}).json()["id"]
+    known = wishes.read(asked.service.catalogue.find(id))
+    assert (known.publish, known.select, known.while_training) == (True, "never", "refuse")
+
+
+@pytest.mark.parametrize(
+    ("wish", "value"), [("publish", "yes"), ("publish", 1), ("select", "all"), ("select", []), ("while_training", 5)]
+)
+def test_wishes_that_cannot_be(asked, tmp_path, wish, value):
+    answer = asked.post("runs", {"config": good(tmp_path), wish: value})
+    assert answer.status == 422 and answer.json()["field"] == wish and asked.get("runs").json()["runs"] == []
+
+
+def test_a_wrong_config_makes_no_run(asked, tmp_path):
+    answer = asked.post("runs", {"config": good(tmp_path, seed="x", resolution=100)})
+    assert answer.status == 422
+    assert sorted(problem["field"] for problem in answer.json()["problems"]) == ["resolution", "seed"]
+    assert all(problem["message"] and problem["remedy"] for problem in answer.json()["problems"])
+    folder = asked.host.folders()["checkpoint"]
+    folder.mkdir(parents=True)
+    (folder / "mine.safetensors").write_bytes(b"somebody's")
+    answer = asked.post("runs", {"config": good(tmp_path)})
+    assert answer.status == 422 and "not made by this tool" in answer.json()["problems"][0]["message"]
+    assert asked.post("runs", {"config": good(tmp_path), "publish": False}).status == 201
+
+
+def test_no_run_without_an_environment(asked, tmp_path):
+    asked.environment.state = "broken"
+    answer = asked.post("runs", {"config": good(tmp_path)})
+    assert answer.status == 503 and "Repair" in answer.json()["remedy"]
+
+
+@pytest.mark.parametrize(
+    "id", ["none", ".", "..", "../runs", "a\\b", "C:", "a\0b", ".git", "x" * 5000, "ä", "con", "*", "%2e%2e", "a b"]
+)  # fmt: skip
+def test_ids_that_are_none(asked, id):
+    asked.run()
+    for path in ("", "/config", "/events", "/log", "/artifacts", "/samples/1/a.png"):
+        assert asked.get(f"runs/{id}{path}").status == 404, path
+    assert asked.delete(f"runs/{id}").status == 404
+    assert asked.post(f"runs/{id}/commands", {"command": "stop"}).status == 404
+    assert asked.post(f"runs/{id}/publish", {"artifact": "a"}).status == 404
+    assert asked.post(f"runs/{id}/open").status == 404
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_is_no_run(asked, tmp_path):
+    real = runs.create(tmp_path / "elsewhere", RunConfig(name="x"))
+    asked.host.runs_folder().mkdir(parents=True)
+    (asked.host.runs_folder() / "linked").symlink_to(real.path)
+    assert asked.get("runs/linked").status == 404 and asked.delete("runs/linked").status == 404
+    assert real.path.exists()
+
+
+def test_damaged_runs_hide_no_others(asked):
+    whole, broken, odd = asked.run("whole"), asked.run("broken"), asked.run("odd")
+    (broken.path / "config.json").write_text("{")
+    (odd.path / "state.json").write_text('{"status": "x"}')
+    found = {run["id"]: run for run in asked.get("runs").json()["runs"]}
+    assert found[whole.id]["status"] == "done"
+    for run in (broken, odd):
+        assert found[run.id]["status"] == "damaged" and found[run.id]["problem"]["message"]
+        assert asked.get(f"runs/{run.id}").status == 200
+        assert asked.delete(f"runs/{run.id}").status == 200
+
+
+def test_sizes_are_measured_once(asked, monkeypatch):
+    run = asked.run()
+    (run.artifacts / "m.safetensors").write_bytes(b"x" * 1000)
+    first = asked.get(f"runs/{run.id}").json()
+    assert first["sizes"]["artifacts"] == 1000 and first["size"] > 1000
+    monkeypatch.setattr("dreambooth_ext.host.catalogue.GROWING", 0)
+    monkeypatch.setattr("os.walk", lambda *a: pytest.fail("measured again"))
+    assert asked.get(f"runs/{run.id}").json()["size"] == first["size"]
+
+
+def test_commands(asked):
+    run = asked.run(status="stopped")
+
+    def give(command, **more):
+        return asked.post(f"runs/{run.id}/commands", {"command": command, **more}).status
+
+    for command in ("stop", "stop_and_save", "save", "sample", "kill"):
+        assert give(command) == 409
+    with Alive(run):
+        for command in protocol.COMMANDS:
+            assert give(command) == 202
+        assert protocol.take_commands(run.commands) == list(protocol.COMMANDS)
+        assert give("kill") == 202 and asked.dispatcher.said[-1] == ("kill", run.id)
+        assert give("resume") == 409 and give("continue", max_train_steps=99) == 409
+        assert asked.delete(f"runs/{run.id}").status == 409
+    run.write_state(status="stopped")
+    assert give("resume") == 202 and asked.dispatcher.said[-1][:2] == ("resume", run.id)
+    assert give("continue", max_train_steps=99) == 202 and asked.dispatcher.said[-1][3] == 99
+    for wrong in (None, 4, 0, -1, "99", 1.5, True):
+        assert give("continue", max_train_steps=wrong) == 422, wrong
+    for wrong in ("", "rm", None, 5, ["stop"]):
+        assert give(wrong) == 422
+    run.write_state(status="done")
+    assert give("resume") == 409
+
+
+def test_a_waiting_run_is_cancelled_and_deleted(asked, tmp_path):
+    ids = [asked.post("runs", {"config": good(tmp_path, name=name)}).json()["id"] for name in "ab"]
+    assert asked.post(f"runs/{ids[0]}/commands", {"command": "stop"}).status == 202
+    assert asked.get("queue").json()["queue"] == ids[1:]
+    assert asked.delete(f"runs/{ids[1]}").status == 200
+    assert asked.get("queue").json()["queue"] == [] and asked.get(f"runs/{ids[1]}").status == 404
+
+
+def test_the_queue(asked, tmp_path):
+    ids = [asked.post("runs", {"config": good(tmp_path, name=name)}).json()["id"] for name in "abc"]
+    answer = asked.post("queue", {"order": [ids[2], ids[0]]})
+    assert answer.status == 200 and answer.json()["queue"] == [ids[2], ids[0], ids[1]]
+    for wrong in (None, "x", [1], [None], {}):
+        assert asked.post("queue", {"order": wrong}).status == 422
+    assert asked.post("queue", {"order": ["none"]}).status == 409
+    asked.dispatcher.active = asked.service.catalogue.find(ids[0])
+    shown = asked.get("state").json()["active"]
+    assert shown["id"] == ids[0] and shown["name"] == "a" and shown["step"] == 0
+
+
+def test_artifacts_and_publishing(asked):
+    run = asked.run()
+    artifact(run)
+    (found,) = asked.get(f"runs/{run.id}/artifacts").json()["artifacts"]
+    assert found["file"] == "mine.safetensors" and found["published"] is None
+    answer = asked.post(f"runs/{run.id}/publish", {"artifact": "mine.safetensors", "select": True})
+    assert answer.status == 200 and Path(answer.json()["path"]).read_bytes() == b"weights"
+    for wrong in ("../config.json", "none", "", "/etc/passwd", "mine.safetensors\0"):
+        assert asked.post(f"runs/{run.id}/publish", {"artifact": wrong}).status == 404, wrong
+    for wrong in (None, 5, []):
+        assert asked.post(f"runs/{run.id}/publish", {"artifact": wrong}).status == 422
+    assert asked.post(f"runs/{run.id}/publish", {"artifact": "x", "select": "yes"}).status == 422
+
+
+def test_folders_are_opened_on_this_machine_only(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr(service.Service, "open_folder", lambda self, id: opened.append(id))
+    asked = Asked(tmp_path, passwords={"a": "b"})
+    login = {"authorization": "Basic YTpi"}
+    assert asked.post("runs/x/open", headers=login, client=FAR).status == 403
+    assert asked.post("runs/x/open", headers={**login, "x-forwarded-for": "10.0.0.1"}).status == 403
+    assert asked.post("runs/x/open", headers=login).status == 200
+    assert Asked(tmp_path, restricted="Shared.").post("runs/x/open").status == 403
+    assert opened == ["x"]
+
+
+# --- events, log, previews
+
+
+def test_events_by_pages(asked):
+    run = asked.run()
+    for number in range(9):
+        run.events.append("warning", field="", what=str(number), remedy="")
+    found = asked.get(f"runs/{run.id}/events", {"after": 4}).json()
+    assert [event["n"] for event in found["events"]] == [5, 6, 7, 8, 9, 10]
+    assert found["next"] == 10 and found["more"] is False
+    assert asked.get(f"runs/{run.id}/events", {"after": 10}).json() == {"events": [], "next": 10, "more": False}
+    for wrong in ("x", "-1", "1.5", "9" * 40):
+        assert asked.get(f"runs/{run.id}/events", {"after": wrong}).status == 422
+
+
+def test_numbers_that_are_none_reach_no_browser(asked):
+    run = asked.run()
+    run.events.append("step", step=1, loss=float("nan"), lr={"unet": float("inf")})
+    with (run.path / "events.jsonl").open("ab") as stream:
+        stream.write(b'{"n": 3, "type": "step", "loss": 1e999}\n')
+        stream.write(b'{"n": 4, "type": "warning", "what": "half a letter \\ud800"}\n')
+    events = asked.get(f"runs/{run.id}/events").json()["events"]
+    assert events[1]["loss"] is None and events[1]["lr"]["unet"] is None and events[2]["loss"] is None
+
+
+def write_events(path: Path, numbers: range, mode: str = "ab") -> None:
+    with path.open(mode) as stream:
+        for n in numbers:
+            stream.write(json.dumps({"n": n, "time": 1.5, "type": "step", "step": n, "loss": 0.1}).encode() + b"\n")
+
+
+def test_a_long_log_is_read_from_where_the_last_answer_ended(tmp_path, monkeypatch):
+    path = tmp_path / "events.jsonl"
+    write_events(path, range(1, 100_001))
+    pages, after, found = event_pages.EventPages(), 0, []
+    while True:
+        events, more = pages.page(path, after)
+        found += [event["n"] for event in events]
+        if not more:
+            break
+        after = found[-1]
+    assert found == list(range(1, 100_001))
+    read = []
+    monkeypatch.setattr(event_pages, "parsed", lambda line, real=event_pages.parsed: read.append(1) or real(line))
+    assert pages.page(path, 100_000) == ([], False) and len(read) <= 1
+    write_events(path, range(100_001, 100_004))
+    assert [event["n"] for event in pages.page(path, 100_000)[0]] == [100_001, 100_002, 100_003]
+    assert len(read) < 10
+    read.clear()
+    assert pages.page(path, 77_777, 5)[0][0]["n"] == 77_778 and len(read) < 520  # a place in the middle
+
+
+def test_logs_that_were_cut_short_or_replaced(tmp_path):
+    path = tmp_path / "events.jsonl"
+    pages = event_pages.EventPages()
+    assert pages.page(path) == ([], False)
+    write_events(path, range(1, 1201))
+    with path.open("ab") as stream:
+        stream.write(b'{"n": 1201, "ty')
+    assert pages.page(path)[0][-1]["n"] == 1200
+    with path.open("ab") as stream:
+        stream.write(b"\n")
+    write_events(path, range(1201, 1300))
+    assert [e["n"] for e in pages.page(path, 1200)[0]] == list(range(1201, 1300))
+    write_events(path, range(1, 4), "wb")  # another run in the place of a deleted one
+    assert [e["n"] for e in pages.page(path, 0)[0]] == [1, 2, 3] and pages.page(path, 1299) == ([], False)
+    write_events(path, range(1, 3001), "wb")
+    assert [e["n"] for e in pages.page(path, 2998)[0]] == [2999, 3000]
+
+
+def test_the_log(asked):
+    run = asked.run()
+    assert asked.get(f"runs/{run.id}/log").json() == {"text": "", "next": 0, "size": 0}
+    path = run.path / "log.txt"
+    path.write_bytes("грусть\n".encode()[:-2])  # a letter is half written
+    found = asked.get(f"runs/{run.id}/log").json()
+    assert found["text"] == "грус" + "т" and found["next"] == 10
+    path.write_bytes("грусть\n".encode() + b"\xff\xfe\n")
+    found = asked.get(f"runs/{run.id}/log", {"after": found["next"]}).json()
+    assert found["text"] == "ь\n\ufffd\ufffd\n" and found["next"] == found["size"]
+    assert asked.get(f"runs/{run.id}/log", {"after": 10**9}).json()["text"] == ""
+    path.write_bytes(b"line\n" * 200_000)
+    found = asked.get(f"runs/{run.id}/log").json()
+    assert found["size"] == 10**6 and found["text"].startswith("line\n") and len(found["text"]) < 70_000
+    found = asked.get(f"runs/{run.id}/log", {"after": 0}).json()
+    assert len(found["text"]) == event_pages.TEXT_PAGE == found["next"]
+
+
+def test_previews(asked, tmp_path):
+    run = asked.run()
+    (run.samples / "4").mkdir()
+    Image.new("RGB", (512, 512)).save(run.samples / "4" / "0_7.png")
+    (run.samples / "4" / "x.html").write_text("<script>")
+    (run.samples / "4" / "x.svg").write_text("<svg/>")
+    answer = asked.get(f"runs/{run.id}/samples/4/0_7.png")
+    assert answer.status == 200 and answer.headers["content-type"] == "image/png"
+    assert answer.body == (run.samples / "4" / "0_7.png").read_bytes()
+    small = asked.get(f"runs/{run.id}/samples/4/0_7.png", {"size": 128})
+    assert small.headers["content-type"] == "image/jpeg" and len(small.body) < 5000
+    tag = {"if-none-match": answer.headers["etag"]}
+    assert asked.get(f"runs/{run.id}/samples/4/0_7.png", headers=tag).status == 304
+    none = ["4/x.html", "4/x.svg", "4/none.png", "x/0_7.png", "../samples/4/0_7.png", "4/..", "٤/0_7.png", "4/.png"]
+    for path in [*none, "../../config.json", "4/0_7.png\0", "04/../4/0_7.png", "4/" + "x" * 300 + ".png"]:
+        assert asked.get(f"runs/{run.id}/samples/{path}").status == 404, path
+    if os.name != "nt":
+        Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+        (run.samples / "4" / "s.png").symlink_to(tmp_path / "secret.png")
+        assert asked.get(f"runs/{run.id}/samples/4/s.png").status == 404
+    assert asked.get("runs").json()["runs"][0]["picture"] == "4/0_7.png"
+
+
+# --- presets, imports, environment, page
+
+
+def test_presets(asked):
+    known = asked.get("presets").json()["presets"]
+    assert known and all(preset["built_in"] for preset in known)
+    answer = asked.post("presets", {"name": "Meine Öl-Bilder", "settings": {"resolution": 768}})
+    assert answer.status == 201
+    name = answer.json()["name"]
+    assert asked.get(f"presets/{name}").json()["settings"] == {"resolution": 768}
+    assert asked.delete(f"presets/{name}").status == 200
+    assert asked.get(f"presets/{name}").status == 404 and asked.delete(f"presets/{name}").status == 404
+    assert asked.delete(f"presets/{known[0]['name']}").status == 409
+    names = ("../x", 5, "", "x\0", ".x", None, "con")
+    for wrong in [{}, {"name": "x"}, *({"name": name, "settings": {}} for name in names)]:
+        assert asked.post("presets", wrong).status == 422, wrong
+    for wrong in ({"name": "x", "settings": []}, {"name": "x", "settings": {"none": 1}}):
+        assert asked.post("presets", wrong).status == 422, wrong
+    for name in ("..", ".hidden", "a\\b", "none", "x" * 3000):
+        assert asked.get(f"presets/{name}").status == 404
+        assert asked.delete(f"presets/{name}").status == 404
+
+
+def test_import(asked):
+    found = asked.post("import", {"text": json.dumps({"pretrained_model_name_or_path": "x.safetensors", "seed": 5})})
+    assert found.status == 200 and found.json().keys() >= {"settings", "ignored", "source"}
+    for wrong in (None, 5, "", "\0", "<html>", "[" * 100_000):
+        assert asked.post("import", {"text": wrong}).status == 422, wrong
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_environment_is_repaired_meanwhile(asked):
+    go, trainer = threading.Event(), asked.environment
+    trainer.state = "missing"
+    build = trainer.build
+    trainer.build = lambda progress, *others: (build(progress), go.wait(20))
+    assert asked.post("environment", {"action": "repair"}).status == 202
+    wait_for(lambda: (asked.get("environment").json()["building"] or {}).get("fraction") == 0.5)
+    assert asked.get("state").json()["environment"]["building"]["stage"] == "half way"
+    for action in ("repair", "verify"):
+        assert asked.post("environment", {"action": action}).status == 409
+    go.set()
+    wait_for(lambda: asked.get("environment").json()["building"] is None)
+    assert asked.get("environment").json()["state"] == "ready" and trainer.made == ["build"]
+    assert asked.post("environment", {"action": "verify"}).status == 202
+    wait_for(lambda: asked.get("environment").json()["building"] is None)
+    assert asked.get("environment").json()["verified"] and trainer.made == ["build", "verify"]
+    for wrong in ("", "delete", None, 5):
+        assert asked.post("environment", {"action": wrong}).status == 422
+
+
+@pytest.mark.parametrize(
+    "error", [UserError("environment", "No network.", "Get one."), RuntimeError("x"), OSError(28, "full")]
+)
+def test_a_repair_that_fails_says_so_and_can_be_tried_again(asked, error):
+    asked.environment.state, asked.environment.error = "broken", error
+    for _ in range(2):
+        assert asked.post("environment", {"action": "repair"}).status == 202
+        wait_for(lambda: asked.get("environment").json()["building"] is None)
+        problem = asked.get("environment").json()["problem"]
+        assert problem["message"] and problem["remedy"]
+
+
+def test_no_repair_under_a_run(asked):
+    asked.dispatcher.active = asked.run()
+    assert asked.post("environment", {"action": "repair"}).status == 409
+    assert asked.post("environment", {"action": "verify"}).status == 202
+
+
+def test_the_pages_modules(asked):
+    answer = asked.get("page/main.js")
+    assert answer.status == 200 and answer.headers["content-type"].startswith("text/javascript")
+    tag = {"if-none-match": answer.headers["etag"]}
+    assert asked.get("page/main.js", headers=tag).status == 304
+    assert asked.get("page/main.js", {"version": "1"}, client=FAR).status == 200
+    for path in (
+        "none.js",
+        "../api.py",
+        "..",
+        "index.html",
+        "main.js.map",
+        "main.py",
+        ".js",
+        "MAIN.js",
+        "a\\b.js",
+        "sub/a.js",
+    ):
+        assert asked.get(f"page/{path}").status in (403, 404), path
+
+
+# --- strangers
+
+
+def test_no_paths_for_strangers(tmp_path):
+    """Under --share and --listen: what the host itself offers, and nothing else of this machine or the internet."""
+    asked = Asked(tmp_path, restricted="It is shared.")
+    checkpoints = asked.host.folders()["checkpoint"]
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "own.safetensors").write_bytes(b"x")
+    sets = asked.host.data_folder() / "pictures"
+    allowed = {"name": "x", "base_model": str(checkpoints / "own.safetensors"), "instance_prompt": "sksper person"}
+    allowed |= {"instance_data_dir": pictures(sets / "s")}
+    assert asked.post("check", {"config": allowed}).json()["problems"] == []
+    assert asked.post("runs", {"config": allowed}).status == 201
+    pictures(tmp_path / "mine")
+    for wrong in (
+        {"base_model": "runwayml/stable-diffusion-v1-5"},
+        {"base_model": "https://evil.example/x.ckpt"},
+        {"base_model": str(tmp_path / "base.safetensors")},
+        {"base_model": str(checkpoints / ".." / ".." / ".." / "x.safetensors")},
+        {"base_model": "~/x.safetensors"},
+        {"base_model": r"\\evil.example\share\x.ckpt"},
+        {"instance_data_dir": str(tmp_path / "mine")},
+        {"instance_data_dir": str(sets / ".." / ".." / "mine")},
+        {"instance_data_dir": str(sets) + "2"},
+        {"instance_data_dir": "file:///etc"},
+        {"class_data_dir": "/etc"},
+        {"concepts": [{"instance_data_dir": "/etc"}]},
+        {"concepts": [{"instance_data_dir": str(sets / "s"), "class_data_dir": str(tmp_path)}]},
+    ):
+        for route in ("check", "runs"):
+            answer = asked.post(route, {"config": {**allowed, **wrong}})
+            assert answer.status == 403, wrong
+            assert "It is shared." in answer.json()["error"] and answer.json()["remedy"] and answer.json()["field"]
+    if os.name != "nt":
+        (sets / "linked").symlink_to(tmp_path / "mine")
+        linked = {**allowed, "instance_data_dir": str(sets / "linked")}
+        assert asked.post("check", {"config": linked}).status == 403
+
+
+def test_paths_are_refused_before_they_are_looked_at(tmp_path, monkeypatch):
+    asked = Asked(tmp_path, restricted="It is shared.")
+    monkeypatch.setattr("dreambooth_ext.checks.check", lambda config: pytest.fail("looked"))
+    monkeypatch.setattr("os.path.realpath", lambda path, **k: pytest.fail("looked") if "secret" in str(path) else path)
+    for field in ("base_model", "instance_data_dir", "class_data_dir"):
+        assert asked.post("check", {"config": {field: "/secret/x"}}).status == 403
+
+
+# --- the app around
+
+
+def test_mounting_again_replaces(asked, tmp_path):
+    count = len(asked.app.routes)
+    api.mount(asked.app, asked.service)
+    assert len(asked.app.routes) == count
+    other = Asked(tmp_path / "other")
+    other.run("others")
+    api.mount(asked.app, other.service)
+    assert len(asked.app.routes) == count and len(asked.get("runs").json()["runs"]) == 1
+
+
+def test_before_a_route_that_takes_everything(asked):
+    async def catch(scope, receive, send):
+        pytest.fail("asked the host")
+
+    from starlette.routing import Mount
+
+    app = Starlette(routes=[Mount("/", catch)])
+    api.mount(app, asked.service)
+    assert request(app, "GET", f"{api.PREFIX}/version").status == 200
+
+
+def test_unexpected_errors_are_told_in_words(asked, monkeypatch, capsys):
+    monkeypatch.setattr(asked.service.catalogue, "all", lambda: 1 / 0)
+    answer = asked.get("runs")
+    assert answer.status == 500 and "ZeroDivisionError" in answer.json()["error"] and answer.json()["remedy"]
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setattr(asked.service.catalogue, "all", lambda: (_ for _ in ()).throw(OSError(28, "No space")))
+    assert asked.get("runs").status == 500
