@@ -20,6 +20,7 @@ from . import checkpoint, memory, processes
 from .control import STOPPING, Control
 from .dataset import Dataset
 from .export import NothingLearned
+from .fused import FusedBackward, is_possible
 from .optim import RateSchedules, forget, load_state, make_optimizer
 from .saver import Saver
 from .seeds import derive, generator
@@ -81,6 +82,8 @@ class Loop:
         groups = self.method.parameter_groups()
         self.schedules = RateSchedules(self.config, groups, self.total)
         self.optimizer = self.accelerator.prepare(make_optimizer(self.config, groups))
+        possible = is_possible(self.config, self.accelerator.num_processes)
+        self.fused = FusedBackward(self.optimizer.optimizer) if possible else None
         self.ema = None
         if self.config.use_ema:
             self.ema = EMAModel(self.method.averaged(), decay=self.config.ema_decay)
@@ -112,35 +115,54 @@ class Loop:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         micros, total = self.config.gradient_accumulation_steps, 0.0
         for micro in range(micros):
-            for part, batch in enumerate(self.dataset.batches(self.step, micro, rank, world)):
+            batches = self.dataset.batches(self.step, micro, rank, world)
+            for part, batch in enumerate(batches):
                 place = (self.step, micro * world + rank, part, 0)
                 torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
                 noise = generator(self.config.seed, "noise", *place)
                 loss = self.method.loss(batch.to(self.accelerator.device), noise)
-                self.accelerator.backward(loss / micros)
                 total += loss.item() / micros
+                last = micro == micros - 1 and part == len(batches) - 1
+                with self._stepping(total) if self.fused and last else contextlib.nullcontext():
+                    self.accelerator.backward(loss / micros)
         if world > 1:
             processes.average(p for group in self.optimizer.param_groups for p in group["params"])
             total = processes.mean(total, self.accelerator.device)
         return total
 
-    def _optimise(self, loss: float) -> float | None:
-        """One step of the optimizer; the gradients' global norm before clipping, if it was asked for."""
+    @contextlib.contextmanager
+    def _stepping(self, loss: float) -> Iterator[None]:
+        """Around the backward pass in which the optimizer takes its steps."""
+        self._prepare_step(loss)
+        with self.fused.stepping():
+            yield
+
+    def _prepare_step(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise self._not_finite(f"the loss became {loss}")
         self.rates = self.schedules.set_rates(self.optimizer, self.step)
+
+    def _optimise(self, loss: float) -> float | None:
+        """One step of the optimizer; the gradients' global norm before clipping, if it was asked for."""
         norm = None
-        if self.config.max_grad_norm > 0:
-            parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-            norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
-            if not math.isfinite(norm) and self.accelerator.scaler is None:
-                raise self._not_finite(f"the gradients became {norm}")
-        self.optimizer.step()
+        if not self.fused:  # else it has been taken
+            self._prepare_step(loss)
+            norm = self._clip()
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.accelerator.scaler and self.accelerator.scaler.get_scale() < 1:
             raise self._not_finite("the gradients overflow in fp16 however they are scaled")
         if self.ema and not self.accelerator.optimizer_step_was_skipped:
             self.ema.step(self.method.averaged())
+        return norm
+
+    def _clip(self) -> float | None:
+        if self.config.max_grad_norm <= 0:
+            return None
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
+        if not math.isfinite(norm) and self.accelerator.scaler is None:
+            raise self._not_finite(f"the gradients became {norm}")
         return norm
 
     def _not_finite(self, what: str) -> UserError:

@@ -14,6 +14,7 @@ from ..pictures import caches_latents
 from . import memory
 from .base import Base
 from .device import choose_device
+from .fused import is_possible
 from .optim import make_optimizer, resolve_optimizer
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
@@ -128,7 +129,9 @@ def estimate(config: RunConfig, base: Base) -> int:
     held = trained * (4 + state_bytes(config)) + (4 * counts["unet"] if config.use_ema else 0)
     held += 0 if config.cache_latents else 4 * counts["vae"]
     kept = _kept(config, counts["unet"], trained)
-    peaks = [held + max(kept, 4 * trained + 0.3 * kept)]
+    parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
+    gradients = 0 if is_possible(config) and not parts else 4 * trained
+    peaks = [held + max(kept, gradients + 0.3 * kept)]
     decoding = 4 * counts["vae"] + DECODING * config.resolution**2
     if config.validation_prompts:
         peaks.append(held + decoding)  # between two steps there are no gradients

@@ -1,0 +1,60 @@
+"""The optimizer's steps within the backward pass: each parameter's as soon as its gradient is complete, which is then
+let go. The gradients are never in memory together, which saves 4 bytes for each number that learns: 3.9 GB for SD 1.5
+with its text encoder, of the 9.8 GB that it takes with 8-bit AdamW and gradient checkpointing.
+
+The steps are the same, number by number, because these optimizers treat each parameter by itself. It cannot be where
+something needs all gradients at once: clipping by their global norm, fp16's loss scale, several processes' mean,
+Prodigy's one rate for all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+import torch
+
+from ..config import RunConfig
+
+
+def is_possible(config: RunConfig, processes: int = 1) -> bool:
+    """Whether a resolved config's steps can be taken in the backward pass, and would save memory there."""
+    return (
+        config.max_grad_norm == 0
+        and config.gradient_accumulation_steps == 1  # else the gradients have to wait for each other anyhow
+        and config.mixed_precision != "fp16"
+        and config.optimizer != "prodigy"
+        and processes == 1
+    )
+
+
+class FusedBackward:
+    """Steps `optimizer`, whose groups have a "name", during every backward pass within `stepping`."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer):
+        self.optimizer = optimizer
+        self._active = False
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:  # the hook belongs to the parameter, and goes with it
+                parameter.register_post_accumulate_grad_hook(functools.partial(self._step, group["name"]))
+
+    @contextlib.contextmanager
+    def stepping(self) -> Iterator[None]:
+        self._active = True
+        try:
+            yield
+        finally:
+            self._active = False
+
+    def _step(self, name: str, parameter: torch.Tensor) -> None:
+        if not self._active:
+            return
+        groups = self.optimizer.param_groups
+        group = next(group for group in groups if group["name"] == name)
+        self.optimizer.param_groups = [{**group, "params": [parameter]}]
+        try:
+            self.optimizer.step()
+        finally:
+            self.optimizer.param_groups = groups
+        parameter.grad = None

@@ -1,0 +1,118 @@
+"""Steps within the backward pass are the steps after it, bit by bit, with never more than a few gradients in memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dreambooth_ext.config import RunConfig
+from dreambooth_ext.engine import fused, worker
+from dreambooth_ext.engine import loop as loop_module
+from dreambooth_ext.engine.fused import FusedBackward
+from dreambooth_ext.engine.optim import missing_optimizer
+from tests import training
+from tests.training import Trainer
+
+OFF = {"max_grad_norm": 0}
+
+
+@pytest.fixture
+def trainer(tmp_path) -> Trainer:
+    return Trainer(tmp_path)
+
+
+def assert_same(trainer: Trainer, monkeypatch, **settings) -> None:
+    """With and without; with, the optimizer steps once for each parameter."""
+    steps, step = [], FusedBackward._step
+
+    def counted(*arguments) -> None:
+        steps.append(1)
+        step(*arguments)
+
+    monkeypatch.setattr(FusedBackward, "_step", counted)
+    one = trainer.train(**OFF, **settings)
+    assert len(steps) > 100
+    monkeypatch.setattr(loop_module, "is_possible", lambda *a: False)
+    steps.clear()
+    other = trainer.train(**OFF, **settings)
+    assert steps == []
+    training.assert_same_run(one, other)
+    assert training.losses(one) == training.losses(other)
+    assert training.difference(training.artifact(one), training.artifact(other)) == ""
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adamw8bit", "lion", "adafactor", "sgd"])
+def test_the_steps_are_the_same(trainer, monkeypatch, optimizer):
+    if reason := missing_optimizer(optimizer, torch.device("cpu")):
+        pytest.skip(reason)
+    assert_same(trainer, monkeypatch, optimizer=optimizer, text_encoder_steps=2)
+
+
+def test_also_with_checkpointing_averages_and_schedules(trainer, monkeypatch):
+    assert_same(
+        trainer,
+        monkeypatch,
+        gradient_checkpointing=True,
+        mixed_precision="bf16",
+        use_ema=True,
+        lr_scheduler="cosine",
+        lr_warmup_steps=2,
+        text_encoder_steps=3,
+    )
+
+
+def test_also_where_a_step_has_two_backward_passes(tmp_path, monkeypatch):
+    """A class picture of another size than the instance picture."""
+    folder = tmp_path / "class"
+    for number in range(3):
+        training.draw(folder / f"{number}.png", 50 + number, (320, 192))
+    trainer = Trainer(tmp_path, instance_data_dir=training.pictures(tmp_path / "pictures", sizes=((256, 256),)))
+    prior = {"class_prompt": "a photo of a person", "class_data_dir": str(folder), "num_class_images": 3}
+    assert_same(trainer, monkeypatch, enable_bucket=True, resolution=256, max_train_steps=2, **prior)
+
+
+def test_a_resumed_run_is_the_same(trainer):
+    whole = trainer.train(**OFF, max_train_steps=4, text_encoder_steps=3)
+    run = trainer.train(**OFF, max_train_steps=2, text_encoder_steps=3)
+    assert training.go_on(run, total=4) == worker.DONE
+    training.assert_same_run(whole, run)
+
+
+def test_gradients_are_let_go_as_they_come(monkeypatch):
+    layers = torch.nn.Sequential(*(torch.nn.Linear(8, 8, bias=False) for _ in range(6)))
+    alive, step = [], FusedBackward._step
+
+    def counted(*arguments) -> None:
+        alive.append(sum(p.grad is not None for p in layers.parameters()))
+        step(*arguments)
+
+    monkeypatch.setattr(FusedBackward, "_step", counted)
+    optimizer = torch.optim.SGD([{"params": list(layers.parameters()), "name": "unet"}], lr=0.1)
+    before = layers[0].weight.detach().clone()
+    with FusedBackward(optimizer).stepping():
+        layers(torch.randn(4, 8)).sum().backward()
+    assert len(alive) == 6 and max(alive) <= 2 and all(p.grad is None for p in layers.parameters())
+    assert not torch.equal(before, layers[0].weight) and len(optimizer.param_groups[0]["params"]) == 6
+
+
+def test_a_loss_that_is_no_number_does_not_reach_the_weights(trainer, monkeypatch):
+    loss = worker.METHODS["dreambooth"].loss
+    monkeypatch.setattr(worker.METHODS["dreambooth"], "loss", lambda *a: loss(*a) * float("nan"))
+    monkeypatch.setattr(FusedBackward, "_step", lambda *a: pytest.fail("it did"))
+    run = trainer.train(**OFF, ends=worker.FAILED)
+    assert "the loss became nan at step 1" in run.state()["problem"]["message"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_grad_norm": 1.0},
+        {"gradient_accumulation_steps": 2},
+        {"mixed_precision": "fp16"},
+        {"optimizer": "prodigy"},
+    ],
+)
+def test_not_where_all_gradients_are_needed_at_once(settings):
+    usual = {"max_grad_norm": 0, "mixed_precision": "bf16", "optimizer": "adamw8bit"}
+    assert fused.is_possible(RunConfig(**usual)) and not fused.is_possible(RunConfig(**usual), processes=2)
+    assert not fused.is_possible(RunConfig(**usual | settings))
