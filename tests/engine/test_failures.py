@@ -173,6 +173,18 @@ def test_too_little_disk_is_said_before_anything_is_loaded(trainer, monkeypatch)
     assert error["field"] == "checkpointing_steps" and "are free" in error["what"]
 
 
+def test_an_optimizer_that_cannot_work_here_is_said_before_anything_is_loaded(trainer, monkeypatch):
+    def no_kernel(*arguments):
+        raise NotImplementedError("no kernel for this device")
+
+    monkeypatch.setattr("dreambooth_ext.engine.optim._try_step", no_kernel)
+    monkeypatch.setattr(worker, "gather", None)
+    run = trainer.train(optimizer="adamw8bit", ends=worker.BAD_INPUT)
+    error = error_of(run)
+    assert error["field"] == "optimizer" and "no kernel" in error["what"] and "adamw" in error["remedy"]
+    assert run.state()["step"] == 0 and not list(run.checkpoints.iterdir())
+
+
 def test_any_other_error_names_itself_and_the_log(trainer, monkeypatch, capsys):
     fail_at(monkeypatch, 1, KeyError("odd"))
     error = error_of(trainer.train(ends=worker.FAILED))
