@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,13 +99,8 @@ def application(service: Service) -> Starlette:
 
     from . import api
 
-    @contextlib.asynccontextmanager
-    async def working(_app: Any) -> AsyncIterator[None]:
-        service.start()
-        yield
-
     files = [Route(path, _show_file, name="file", methods=["GET"]) for path in FILES]
-    app = Starlette(routes=files, lifespan=working)
+    app = Starlette(routes=files)
     api.mount(app, service)
     return app
 
@@ -131,6 +125,7 @@ def bound(host: str, port: int) -> socket.socket:
         if os.name != "nt":  # there, it would let two programs have the same port
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
+        made.listen()  # from here on, whoever asks waits for the server, which needs a moment
     except OSError as error:
         made.close()
         remedy = f"Choose another one: --port {port + 1 if port < 65535 else PORT}"
@@ -158,6 +153,7 @@ def run(arguments: argparse.Namespace) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             application(service),
+            lifespan="off",
             log_level="warning",
             access_log=False,
             proxy_headers=False,
@@ -172,12 +168,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.open:
         threading.Thread(target=_open, args=(server, address), daemon=True).start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done then, too
-    try:
+    service.start()
+    with contextlib.closing(service), contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        service.close()
     return 0
 
 
