@@ -1,8 +1,9 @@
 // A line plot on a canvas: zoom by dragging, wheel, two fingers or keys; logarithmic scale; values under the pointer.
 
 import { button, element, say } from "./dom.js";
+import { drawAxes, drawDot, drawLine, placeIn } from "./drawing.js";
 import { number } from "./format.js";
-import { logTicks, lowerBound, nearest, smoothed, ticks } from "./series.js";
+import { lowerBound, nearest, smoothed } from "./series.js";
 import { TEXTS } from "./texts.js";
 
 const COLOURS = ["--db-line-1", "--db-line-2", "--db-line-3"];
@@ -253,14 +254,14 @@ export class Plot {
         const colour = (name) => style.getPropertyValue(name).trim() || style.color;
         const area = this.#area();
         const lines = this.#visible();
-        const frame = { ...area, seen: this.#seen(), ...this.#heights(lines) };
+        const frame = { ...area, seen: this.#seen(), logarithmic: this.logarithmic, ...this.#heights(lines) };
         pen.font = `12px ${style.fontFamily}`;
-        this.#axes(pen, frame, colour);
+        drawAxes(pen, frame, colour);
         pen.save();
         pen.beginPath();
         pen.rect(area.left, area.top, area.width, area.height);
         pen.clip();
-        lines.forEach((line) => this.#curve(pen, frame, line, colour));
+        lines.forEach((line) => drawLine(pen, frame, line, colour(line.colour), this.raw && this.weight > 0));
         pen.restore();
         this.#pointAt(pen, frame, lines, colour);
         this.resetButton.disabled = !this.range;
@@ -273,7 +274,7 @@ export class Plot {
             const soft = smoothed(one.ys, this.weight);
             const begin = Math.max(0, lowerBound(one.xs, from) - 1);
             const end = Math.min(one.xs.length, lowerBound(one.xs, to) + 1);
-            return { ...one, soft, begin, end, index };
+            return { ...one, soft, begin, end, colour: COLOURS[index % COLOURS.length] };
         });
     }
 
@@ -293,92 +294,14 @@ export class Plot {
         return { low: low >= 0 ? Math.max(0, low - space) : low - space, high: high + space };
     }
 
-    #place(frame) {
-        const [from, to] = frame.seen;
-        const scale = this.logarithmic ? (y) => Math.log(Math.max(y, frame.low / 10)) : (y) => y;
-        const [low, high] = [scale(frame.low), scale(frame.high)];
-        return {
-            x: (step) => frame.left + ((step - from) / (to - from || 1)) * frame.width,
-            y: (value) => frame.top + frame.height - ((scale(value) - low) / (high - low || 1)) * frame.height,
-        };
-    }
-
-    #axes(pen, frame, colour) {
-        const place = this.#place(frame);
-        pen.strokeStyle = colour("--db-grid");
-        pen.fillStyle = colour("--db-subdued");
-        pen.lineWidth = 1;
-        pen.textBaseline = "middle";
-        pen.textAlign = "right";
-        const marks = this.logarithmic ? logTicks(frame.low, frame.high) : ticks(frame.low, frame.high, 4);
-        for (const mark of marks) {
-            const y = Math.round(place.y(mark)) + 0.5;
-            if (y < frame.top - 1 || y > frame.top + frame.height + 1) continue;
-            pen.beginPath();
-            pen.moveTo(frame.left, y);
-            pen.lineTo(frame.left + frame.width, y);
-            pen.stroke();
-            pen.fillText(number(mark), frame.left - 8, y);
-        }
-        pen.textBaseline = "top";
-        pen.textAlign = "center";
-        for (const mark of ticks(...frame.seen, Math.max(2, frame.width / 90))) {
-            if (!Number.isInteger(mark)) continue;
-            const x = Math.min(Math.max(place.x(mark), frame.left + 6), frame.left + frame.width - 8);
-            pen.fillText(number(mark), x, frame.top + frame.height + 7);
-        }
-    }
-
-    #curve(pen, frame, line, colour) {
-        const place = this.#place(frame);
-        pen.strokeStyle = colour(COLOURS[line.index % COLOURS.length]);
-        pen.lineJoin = "round";
-        if (this.raw && this.weight > 0) {
-            pen.globalAlpha = 0.28;
-            pen.lineWidth = 1;
-            this.#trace(pen, place, line, line.ys);
-            pen.globalAlpha = 1;
-        }
-        pen.lineWidth = 2;
-        this.#trace(pen, place, line, line.soft);
-        if (line.end - line.begin === 1) {
-            pen.fillStyle = pen.strokeStyle;
-            pen.beginPath();
-            pen.arc(place.x(line.xs[line.begin]), place.y(line.soft[line.begin]), 3, 0, 7);
-            pen.fill();
-        }
-    }
-
-    /** Where many points share a pixel, its lowest and highest stand for them. */
-    #trace(pen, place, line, ys) {
-        pen.beginPath();
-        let column = null;
-        const close = () => column && [column.low, column.high, column.last].forEach((y) => pen.lineTo(column.x, y));
-        for (let i = line.begin; i < line.end; i += 1) {
-            if (!Number.isFinite(ys[i])) continue;
-            const x = Math.round(place.x(line.xs[i]) * 2) / 2;
-            const y = place.y(ys[i]);
-            if (column && column.x === x) {
-                column.low = Math.max(column.low, y);
-                column.high = Math.min(column.high, y);
-                column.last = y;
-            } else {
-                close();
-                column = { x, low: y, high: y, last: y };
-            }
-        }
-        close();
-        pen.stroke();
-    }
-
     #pointAt(pen, frame, lines, colour) {
         const inside = this.pointer !== null && this.pointer >= frame.left - 4 && this.pointer <= frame.left + frame.width + 4;
-        this.#showLegend(lines, colour);
+        this.#showLegend(lines);
         if (!inside || !lines.some((line) => line.xs.length)) {
             say(this.readout, "");
             return;
         }
-        const place = this.#place(frame);
+        const place = placeIn(frame);
         const step = this.#stepAt(this.pointer);
         const found = lines.map((line) => ({ line, i: nearest(line.xs, step) })).filter((one) => one.i >= 0);
         const x = place.x(found[0].line.xs[found[0].i]);
@@ -389,10 +312,7 @@ export class Plot {
         pen.lineTo(Math.round(x) + 0.5, frame.top + frame.height);
         pen.stroke();
         for (const { line, i } of found) {
-            pen.fillStyle = colour(COLOURS[line.index % COLOURS.length]);
-            pen.beginPath();
-            pen.arc(place.x(line.xs[i]), place.y(line.soft[i]), 3.5, 0, 7);
-            pen.fill();
+            drawDot(pen, place.x(line.xs[i]), place.y(line.soft[i]), colour(line.colour));
         }
         const texts = found.map(({ line, i }) => this.#reading(line, i));
         say(this.readout, `${TEXTS.plot.step} ${found[0].line.xs[found[0].i]}: ${texts.join(", ")}`);
@@ -406,14 +326,14 @@ export class Plot {
         return `${name}${number(line.soft[i])}${before}`;
     }
 
-    #showLegend(lines, colour) {
+    #showLegend(lines) {
         const names = lines.length > 1 ? lines.map((line) => line.name).join("\n") : "";
         if (this.legend.dataset.names === names) return;
         this.legend.dataset.names = names;
         this.legend.replaceChildren();
         if (lines.length < 2) return;
         for (const line of lines) {
-            const swatch = element("span", { class: "db-swatch", style: { background: `var(${COLOURS[line.index % COLOURS.length]})` } });
+            const swatch = element("span", { class: "db-swatch", style: { background: `var(${line.colour})` } });
             this.legend.append(element("span", { class: "db-legend-item" }, swatch, line.name));
         }
     }

@@ -66,7 +66,7 @@ class Run:
         self.commands: list[str] = []
         self.log = ""
         self.last = 0.0  # when it was last advanced
-        self.pauses = False  # the tests' hold on the clock
+        self.hold: int | None = None  # the step at which a test lets it rest
         self.say("status", status="queued")
 
     def say(self, type: str, **data: Any) -> None:
@@ -102,10 +102,11 @@ class Run:
 
     def advance(self) -> None:
         """Do the steps that are due."""
-        due = 0 if self.pauses else int((time.time() - self.last) * self.speed)
+        due = int((time.time() - self.last) * self.speed)
         if due:
             self.last += due / self.speed
-        for _ in range(min(due, self.total - self.step)):
+        end = self.total if self.hold is None else min(self.hold, self.total)
+        for _ in range(min(due, end - self.step)):
             if self._obey():
                 return
             self._train()
@@ -219,6 +220,7 @@ class Simulator:
         self.faults: dict[str, tuple[int, dict[str, Any]]] = {}  # "METHOD route" -> (status, answer); 0: no answer
         self.asked: list[tuple[str, str, Any]] = []  # what was asked for, except by GET
         self.speed = 40.0  # steps a second
+        self.hold: int | None = None  # see Run
         self.trouble: dict[str, Any] | None = None
         self.deep_problems: list[dict[str, str]] = []
 
@@ -254,6 +256,7 @@ class Simulator:
     def create(self, config: dict[str, Any], total: int) -> Run:
         id = f"20261121-{len(self.runs):06d}-{re.sub(r'[^A-Za-z0-9_-]', '_', config['name'])}"
         run = self.runs[id] = Run(id, config, total, self.speed)
+        run.hold = self.hold
         self.waiting.append(id)
         return run
 
