@@ -283,8 +283,8 @@ def _text_steps(flat: dict[str, Any], found: Imported, is_form: bool, steps: int
     elif steps:
         share = min(100.0, stop) / 100 if stop > 0 else 1.0
         found.take(name, "text_encoder_steps", math.ceil(steps * share))
-    else:
-        found.ignore(name, "needs the number of steps, which cannot be counted here: the guide's is used.")
+    elif stop > 0:
+        found.ignore(name, "is a share of all steps, which cannot be counted here.")
 
 
 def _optimizer(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
