@@ -148,10 +148,10 @@ class Client:
             if button in event["targets"] or [button, "click"] in event["targets"]
         )
         small = {by_name.get(f"txt2img_{name}"): value for name, value in (("width", 64), ("height", 64), ("steps", 2))}
-        inputs = [components[number] | {"small": small.get(number)} for number in event["inputs"]]
-        values = [
-            props["small"] or props.get("value") or ([] if props.get("multiselect") else None) for props in inputs
-        ]
+        values = [small.get(number, components[number].get("value")) for number in event["inputs"]]
+        for place, number in enumerate(event["inputs"]):
+            if values[place] is None and components[number].get("multiselect"):
+                values[place] = []
         values[0] = "task(1)"
         answer = self.call("run/predict", {"fn_index": index, "data": values, "session_hash": "x"})
         return answer["data"][0], answer["data"][2]
