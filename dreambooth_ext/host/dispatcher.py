@@ -29,6 +29,7 @@ from .wishes import Wishes
 IDLE = 1.0  # seconds between looks for what other processes have put into the folder
 POLL = 0.2  # seconds between looks at a run that trains
 RECOVERY = 5.0  # seconds after an error of this program
+CHOSEN = {"CPU only": "cpu", "Apple GPU (MPS)": "mps"}  # what "auto" is, by the environment's word for the device
 REPAIR = "Repair it: the Environment part of the DreamBooth tab, or python -m dreambooth_ext env --repair. Then resume."
 
 
@@ -48,7 +49,9 @@ class Dispatcher:
         self._following: Following | None = None  # the run that has the device
         self._elsewhere: Run | None = None  # the one that another host's dispatcher trains
         self._settled: set[str] = set()  # runs that need no second look
-        self._processes: dict[str, subprocess.Popen] = {}  # of workers that this program has started, by run: they outlast `close`
+        self._processes: dict[
+            str, subprocess.Popen
+        ] = {}  # of workers that this program has started, by run: they outlast `close`
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -75,7 +78,8 @@ class Dispatcher:
         self._wake.set()
         following = self._following
         if following and self._stops_on_close() and not following.has_ended():
-            following.run.command("stop")
+            with contextlib.suppress(OSError):  # on a full disk: the worker notices that we are gone all the same
+                following.run.command("stop")
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(patience)
 
@@ -108,8 +112,8 @@ class Dispatcher:
 
     def queue(self) -> list[str]:
         """The ids of the runs that wait, in order."""
-        active = self.active
-        return [id for id in self._queue.ids() if (self.runs_dir / id).is_dir() and not (active and active.id == id)]
+        waiting = (Run(self.runs_dir / id) for id in self._queue.ids())
+        return [run.id for run in waiting if run.path.is_dir() and not self._has_device(run)]
 
     # --- what users ask for ---
 
@@ -127,8 +131,10 @@ class Dispatcher:
         `wanted`: None for the wishes that it had. Raises UserError where there is nothing to go on with.
         """
         with self._queue.changing() as ids:
-            if run.id in ids or self._is_ours(run) or run.is_alive():
-                raise UserError("run", f"{run.id} waits or trains already.", "Wait for it, or stop it first.")
+            if run.id in ids or self._has_device(run) or run.is_alive():
+                raise UserError(
+                    "run", f"{run.id} waits, trains or is still being published.", "Wait for it, or stop it."
+                )
             put_back(run, wanted, total)
             ids.append(run.id)
             self._settled.discard(run.id)
@@ -154,7 +160,7 @@ class Dispatcher:
         """One of protocol.COMMANDS for a run that has begun; to stop one that waits is to cancel it."""
         if command in ("stop", "stop_and_save") and run.id in self._queue.ids():
             self.cancel(run)
-        elif not self._is_ours(run) and not run.is_alive():
+        elif not self._has_device(run) and not run.is_alive():
             raise UserError("run", f"{run.id} does not train.", "Only a run that trains can do that; resume it first.")
         else:
             run.command(command)
@@ -172,7 +178,7 @@ class Dispatcher:
         with self._queue.changing() as ids:
             if run.id in ids:
                 raise UserError("run", f"{run.id} waits in the queue.", "Cancel it first.")
-            if self._is_ours(run) or run.is_alive():
+            if self._has_device(run) or run.is_alive():
                 raise UserError("run", f"{run.id} is training.", "Stop it first.")
             try:
                 run.delete()
@@ -187,9 +193,10 @@ class Dispatcher:
                 return self._publisher.publish(run, event, select)
         raise UserError("artifact", f"{run.id} has no model '{file}'.", "Choose one that it lists.")
 
-    def _is_ours(self, run: Run) -> bool:
+    def _has_device(self, run: Run) -> bool:
+        """Whether we train it, from the hand-over to its end; the host may take its models back still."""
         following = self._following
-        return following is not None and following.run.id == run.id
+        return following is not None and following.run.id == run.id and not following.wishes.settled
 
     # --- the thread ---
 
@@ -320,9 +327,9 @@ class Dispatcher:
             wanted = run.config.device
         except UserError:
             wanted = "auto"
-        if wanted == "auto" and self.environment.status().device == "CPU only":
-            return "cpu"
-        return "cuda:0" if wanted in ("auto", "cuda") else wanted
+        if wanted == "auto":
+            wanted = CHOSEN.get(self.environment.status().device, "cuda")
+        return "cuda:0" if wanted == "cuda" else wanted
 
     def _environment_problem(self) -> Problem | None:
         status = self.environment.status()
@@ -384,6 +391,8 @@ class Dispatcher:
             self._sleep(closing, POLL)
 
     def _settle(self, following: Following) -> None:
-        if following.settle():
-            self._settled.add(following.run.id)
-            self._processes.pop(following.run.id, None)
+        following.finish()
+        with self._queue.changing():
+            if following.settle():
+                self._settled.add(following.run.id)
+                self._processes.pop(following.run.id, None)

@@ -84,7 +84,9 @@ class Following:
                 self.run.events.append("status", status=status_of(self.run), clears=cleared["n"])
 
     def warn(self, message: str, remedy: str = "") -> int:
-        """Returns the event's number; 0 if it could not be written."""
+        """Returns the event's number; 0 if it could not be written, or the run was deleted meanwhile."""
+        if not status_of(self.run):
+            return 0
         with contextlib.suppress(OSError):
             return self.run.events.append("warning", what=message, field="", remedy=remedy)["n"]
         return 0
@@ -92,14 +94,15 @@ class Following:
     # --- its end ---
 
     def fail(self, problem: Problem) -> None:
-        """End a run whose worker is gone, or never came. Nothing happens if another worker has it."""
-        if not status_of(self.run):
+        """End a run whose worker is gone, or never came. Nothing happens if it goes on, here or elsewhere."""
+        status = status_of(self.run)
+        if not status:
             return  # its folder is gone
         lock = self.run.take(GRACE)
         if lock is None:
             return
         with lock:
-            if status_of(self.run) in ENDED:
+            if status in ENDED or status_of(self.run) != status:
                 return
             about = problem.as_dict()
             self.run.write_state(status="failed", problem=about, problems=[about])
@@ -108,18 +111,22 @@ class Following:
             )
             self.run.events.append("status", status="failed", problem=about)
 
-    def settle(self) -> bool:
-        """The worker is gone: write why, unless it did so itself, and note that nothing is owed any more.
-
-        False if another worker has the run by now.
-        """
+    def finish(self) -> None:
+        """The worker is gone: do what is left to do, and write why, unless it did so itself."""
         self.look()
         if status_of(self.run) not in ENDED:
             code = self.process.poll() if self.process else None
             began = read_state(self.run).get("heartbeat") is not None
             self.fail(endings.explain(self.run, code, self._log_from, began, self._killed))
+
+    def settle(self) -> bool:
+        """Note that nothing is owed any more. The queue has to be held: the run may be put back there meanwhile.
+
+        False if it goes on, here or elsewhere.
+        """
         if status_of(self.run) not in ENDED:
             return False
-        self.wishes = self.wishes.but(settled=True)
-        self.wishes.write(self.run)
+        settled = self.wishes.but(settled=True)
+        settled.write(self.run)
+        self.wishes = settled  # only now may it be put back
         return True

@@ -38,6 +38,7 @@ class FakeHost:
         self.fails: set[str] = set()
         self.without: dict[str, str] = {}
         self.held = contextlib.nullcontext()  # entered while the device is being handed over
+        self.returning = contextlib.nullcontext()  # and while it is taken back
 
     def said(self, call: str, *about: Any) -> None:
         self.calls.append((call, *about))
@@ -60,7 +61,8 @@ class FakeHost:
         try:
             yield
         finally:
-            self.said("take back")
+            with self.returning:
+                self.said("take back")
 
     def refresh(self, kind: str, path: Path) -> None:
         assert path.exists()
@@ -108,7 +110,7 @@ class Place:
         return dispatcher.submit(config, Wishes(**wanted))
 
     def end(self) -> None:
-        self.host.held = contextlib.nullcontext()
+        self.host.held = self.host.returning = contextlib.nullcontext()
         for dispatcher in self.made:
             dispatcher.close()
         for run in runs.list_runs(self.runs):
@@ -276,6 +278,16 @@ def test_a_run_that_is_cancelled_while_the_device_is_handed_over_does_not_begin(
     waiting.open()
     until(lambda: ("take back",) in place.host.calls)
     assert begun(run) == [] and not (run.path / "log.txt").exists()
+
+
+def test_a_run_can_go_on_while_the_host_takes_its_models_back(place):
+    dispatcher, place.host.returning = place.dispatcher(), Gate()
+    run = place.submit(dispatcher)
+    ended(run)
+    dispatcher.resume(run, total=9)
+    assert dispatcher.active == run and dispatcher.queue() == [run.id] and run.state()["status"] == "queued"
+    place.host.returning.open()
+    assert ended(run)["step"] == 9
 
 
 class Gate:

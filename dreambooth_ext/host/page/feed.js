@@ -58,6 +58,10 @@ export class Feed {
     }
 
     #takeStatus(event) {
+        if (event.clears) { // a warning that is over: the worker answers again
+            this.messages = this.messages.filter((one) => one.n !== event.clears);
+            return;
+        }
         this.status = event.status;
         this.stage = event.stage ? { stage: event.stage, done: event.done, of: event.of } : null;
         if (Number.isFinite(event.step)) this.#forgetFrom(event.step + 1);
