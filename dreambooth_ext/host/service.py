@@ -175,6 +175,7 @@ class Service:
         if problems:
             raise Problems(problems)
         self.inspector.close()  # its memory is the training's now
+        self.inspector.close()  # the memory that its process holds is the training's now
         return self.dispatcher.submit(runs.absolute(completed), chosen)
 
     def _complete(self, values: Mapping[str, Any]) -> tuple[RunConfig, dict[str, guide.Choice], list, list[Problem]]:
