@@ -20,10 +20,11 @@ from .simulator import REPOSITORY, Application, Simulator  # noqa: E402 - only w
 
 SCREENSHOTS = REPOSITORY / "outputs" / "screenshots"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+GRADIO = ("https://fonts.googleapis.com", "https://cdnjs.cloudflare.com", "https://api.gradio.app")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
-# Chromium's own messages about answers that a test provokes
-EXPECTED = ("Failed to load resource", "net::ERR_")
+# Chromium's own messages about answers that a test provokes, and about what gradio fetches from elsewhere
+EXPECTED = ("Failed to load resource", "net::ERR_", "Unable to preload CSS", *GRADIO)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The page in a real browser, on a simulated API: the whole path, every button, every error, keys only, narrow, hostile."""
+"""The page in a real browser, on a simulated API: the whole path, every button and error, keys alone, narrow."""
 
 from __future__ import annotations
 
@@ -636,7 +636,8 @@ def test_controls_have_names(page, simulator) -> None:
     page.click(".db-advanced > summary")
     begin(page, simulator)
     nameless = page.evaluate(
-        """() => [...document.querySelectorAll('#dreambooth_ext :is(input, select, textarea, button, canvas, progress)')]
+        """() => [...document.querySelectorAll('#dreambooth_ext *')]
+        .filter(one => one.matches('input, select, textarea, button, canvas, progress'))
         .filter(one => !one.labels?.length && !one.getAttribute('aria-label') && !one.textContent.trim())
         .map(one => one.outerHTML.slice(0, 100))"""
     )
@@ -698,8 +699,10 @@ CONTRAST = """() => {
     for (const node of document.querySelectorAll('#dreambooth_ext *')) {
         const text = [...node.childNodes].some(one => one.nodeType === 3 && one.textContent.trim());
         if (!text || !node.offsetParent || node.closest(':disabled, .db-old, .db-hidden')) continue;
-        const [a, b] = [light(over(scaled(getComputedStyle(node).color), behind(node))), light(behind(node))].sort((x, y) => y - x);
-        if ((a + 0.05) / (b + 0.05) < 4.5) found.push(`${node.className} ${node.textContent.slice(0, 30)} ${(a + 0.05) / (b + 0.05)}`);
+        const back = behind(node), front = over(scaled(getComputedStyle(node).color), back);
+        const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
+        const contrast = (a + 0.05) / (b + 0.05);
+        if (contrast < 4.5) found.push(`${node.className} ${node.textContent.slice(0, 30)} ${contrast.toFixed(2)}`);
     }
     return [...new Set(found)];
 }"""

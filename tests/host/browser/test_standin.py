@@ -1,0 +1,124 @@
+"""From pictures to the model that is selected in txt2img, in a real browser, with a real training, in a WebUI's page.
+
+The WebUI is the stand-in with the real gradio, 3 and 4; or, where $WEBUI_DIR names one, the real WebUI.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dreambooth_ext.host.environment import FOLDER_VARIABLE, Environment
+from tests.host.standin import running
+
+from .simulator import REPOSITORY
+from .test_page import DEMO, FILES, TRAIN
+
+BASE = REPOSITORY / "dreambooth_ext" / "demo" / "base"
+LONG = 180_000  # milliseconds: a training on a busy machine
+QUICK = {  # group of the form -> settings that make the demo's base train in seconds
+    "Pictures": {"resolution": "64"},
+    "Training": {"max_train_steps": "14"},
+    "Saving": {"checkpointing_steps": "6"},
+    "Previews": {"validation_steps": "7", "validation_inference_steps": "2"},
+}
+
+pytestmark = pytest.mark.skipif(
+    Environment().status().state != "ready", reason="needs the trainer's environment: python -m dreambooth_ext env"
+)
+
+
+@dataclass
+class WebUI:
+    address: str
+    checkpoints: Path
+
+    def options(self) -> dict:
+        with urllib.request.urlopen(f"{self.address}/sdapi/v1/options", timeout=30) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture(params=[3, 4], ids=["gradio3", "gradio4"], scope="module")
+def webui(request, tmp_path_factory) -> Iterator[WebUI]:
+    data = tmp_path_factory.mktemp("web ui")
+    checkpoints = data / "models" / "Stable-diffusion"
+    shutil.copytree(BASE, checkpoints)
+    running.install_extension(data, "Мои расширения")
+    like = "a1111" if request.param == 3 else "forge"
+    variables = {FOLDER_VARIABLE: str(Environment().folder)}  # the extension is a link here, and has none of its own
+    options = ["--api", "--like", like]
+    with running.running(data, gradio=request.param, options=options, variables=variables) as standin:
+        yield WebUI(standin.address, checkpoints)
+
+
+def enter(page) -> None:
+    """To our tab, among the WebUI's."""
+    page.click("#tabs button:has-text('DreamBooth')", timeout=60_000)
+    page.wait_for_selector(".db-panel:visible", timeout=30_000)
+
+
+def answer_everything(page) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.wait_for_selector("text=12 pictures", timeout=30_000)
+    page.fill(".db-word", "zkz")
+    page.click(".db-type >> text=Object")
+    page.click(".db-advanced > summary")
+    for group, settings in QUICK.items():
+        page.click(f".db-group summary:has-text('{group}')")
+        for name, value in settings.items():
+            page.fill(f"[data-setting={name}] input", value)
+
+
+def chosen(page) -> str:
+    """The checkpoint that the WebUI's page shows as selected."""
+    return page.eval_on_selector("#setting_sd_model_checkpoint", "all => (all.querySelector('input') || all).value")
+
+
+def test_from_pictures_to_the_model_in_txt2img(webui: WebUI, open_page, screenshot, request) -> None:
+    page = open_page(webui.address)
+    enter(page)
+    assert "demo-base" in page.inner_text("select[id^=dreambooth_base] option >> nth=0")  # the current checkpoint
+    answer_everything(page)
+    page.wait_for_selector(".db-facts >> text=Memory", timeout=LONG)
+    name = request.node.callspec.id
+    screenshot(page, f"standin-train-{name}")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-badge[data-status=preparing], .db-badge[data-status=training]", timeout=LONG)
+    page.reload()
+    enter(page)
+    page.wait_for_selector(".db-monitor .db-badge[data-status]", timeout=30_000)
+    assert page.inner_text(".db-monitor h3 >> nth=0") == "zkz_object"
+    page.wait_for_selector(".db-badge[data-status=done]", timeout=LONG)
+    page.wait_for_selector(".db-model:has-text('zkz_object.safetensors') >> text=selected", timeout=60_000)
+    screenshot(page, f"standin-done-{name}")
+    assert {"zkz_object.safetensors", "zkz_object_6.safetensors"} <= {path.name for path in webui.checkpoints.iterdir()}
+    deadline = time.monotonic() + 60
+    while not chosen(page).startswith("zkz_object.safetensors"):
+        assert time.monotonic() < deadline, chosen(page)
+        page.wait_for_timeout(200)
+    assert webui.options()["sd_model_checkpoint"].startswith("zkz_object.safetensors")
+    page.click("#tabs button:has-text('txt2img')")
+    page.fill("#txt2img_prompt textarea", "zkz object in medieval armor")
+    page.click("#txt2img_generate")
+    page.wait_for_selector("#txt2img_gallery img", timeout=60_000)
+    screenshot(page, f"standin-txt2img-{name}")
+
+
+def test_a_second_browser_and_the_settings_of_the_run(webui: WebUI, open_page) -> None:
+    page = open_page(webui.address, viewport={"width": 380, "height": 800})
+    enter(page)
+    page.click(".db-tab:has-text('Runs')")
+    page.wait_for_selector(".db-run:has-text('zkz_object')", timeout=30_000)
+    page.wait_for_selector(".db-run .db-badge[data-status=done]")
+    page.click(".db-run >> text=Use settings")
+    page.wait_for_selector("text=12 pictures", timeout=30_000)
+    assert page.input_value("[data-setting=max_train_steps] input") == "14"
+    inside = page.evaluate("document.querySelector('#dreambooth_ext').scrollWidth")
+    assert inside <= 380
