@@ -14,6 +14,7 @@ A picture's caption, in this order:
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 FORMATS = "JPG, PNG, WebP or BMP"
 CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
 LEAST = 5  # pictures of a subject, below which the guide warns
+MOST_FILES = 500_000  # in a folder and below; more are a whole disk that was named by mistake
 NAMED_AT_MOST = 5  # bad files that one message names
 
 
@@ -223,23 +225,27 @@ def list_pictures(folder: Path, without: tuple[Path, ...] = ()) -> list[Path]:
     """All pictures in `folder` and below, in natural order; hidden files and the WebUI's previews are none.
 
     Folders in `without` (other concepts' and class folders that lie inside) are left out. Linked folders are followed,
-    each once. Raises OSError for a folder that cannot be read.
+    each once. Raises OSError for a folder that cannot be read, or holds more than MOST_FILES files of any kind.
     """
     seen = {path.resolve() for path in without}
-    return sorted(_walk(folder, seen), key=lambda path: captions.natural_key(path.relative_to(folder)))
+    return sorted(
+        _walk(folder, seen, itertools.count(1)), key=lambda path: captions.natural_key(path.relative_to(folder))
+    )
 
 
-def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, seen: set[Path], files: Iterator[int]) -> Iterator[Path]:
     seen.add(folder.resolve())
     with os.scandir(folder) as items:
         for item in items:
+            if next(files) > MOST_FILES:
+                raise OSError(f"there are more than {MOST_FILES} files in it")
             name = item.name
             if name.startswith(".") or name == "__MACOSX":
                 continue
             path = folder / name
             if item.is_dir():
                 if path.resolve() not in seen:
-                    yield from _walk(path, seen)
+                    yield from _walk(path, seen, files)
             elif path.suffix.lower() in EXTENSIONS and not path.stem.lower().endswith(".preview"):
                 yield path
 

@@ -16,7 +16,7 @@ HOSTS_OWN = {
     "host/webui.py": {"modules", "fastapi"},
     "host/extension.py": {"modules", "gradio"},
     "host/tab.py": {"gradio"},
-    "host/api.py": {"starlette"},
+    "host/api.py": {"starlette", "anyio"},
     "host/guard.py": {"starlette", "anyio"},
     "host/serve.py": {"starlette", "uvicorn"},
     "host/decoding.py": {"PIL"},

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
+import anyio
+import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -32,6 +33,7 @@ PREFIX = "/dreambooth/v1"
 NAME = "dreambooth_ext"  # of all our routes in the host's app
 PAGE = Path(__file__).with_name("page")
 PAGE_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+QUICK_THREADS, SLOW_THREADS = 16, 6  # at once
 LARGEST_JSON = 2**20  # bytes
 POLITE = 8  # times the limit of a body that is read and thrown away, so that its sender hears the answer
 
@@ -86,14 +88,28 @@ class Call:
 
 @dataclass(frozen=True)
 class Action:
-    """What one method of one path does: `run` answers with JSON's values or a Response. `body`: what it reads."""
+    """What one method of one path does: `run` answers with JSON's values or a Response."""
 
     run: Callable[[Call], Any]
     status: int = 200
-    body: str = ""  # "json", "file"
+    body: str = ""  # what it reads: "json", "file"
+    slow: bool = False  # walks through folders, decodes, copies or waits for the trainer
+    public: bool = False  # needs no guard
 
 
 Methods = Mapping[str, Action]
+
+
+class Lanes:
+    """Threads of our own, few for slow work: the host's page shares the others, and must never wait for us."""
+
+    def __init__(self) -> None:
+        self._limits: dict[bool, anyio.CapacityLimiter] = {}
+
+    async def run(self, work: Callable[[], Any], slow: bool) -> Any:
+        if slow not in self._limits:  # made where it is used, inside the event loop
+            self._limits[slow] = anyio.CapacityLimiter(SLOW_THREADS if slow else QUICK_THREADS)
+        return await anyio.to_thread.run_sync(work, limiter=self._limits[slow])
 
 
 # --- handlers that need more than a line
@@ -103,6 +119,10 @@ def create_run(call: Call) -> dict[str, Any]:
     names = ("publish", "select", "while_training")
     run = call.service.create(call.object("config"), **{name: call.values.get(name) for name in names})
     return {"id": run.id}
+
+
+def check(call: Call) -> dict[str, Any]:
+    return call.service.check(call.object("config"), call.flag("deep"))
 
 
 def command_run(call: Call) -> dict[str, Any]:
@@ -204,7 +224,7 @@ def table(s: Service) -> dict[str, Methods]:
         return Action(lambda call: run(*(call.path[name] for name in names)))
 
     def change(run: Callable[..., Any], *names: str) -> Action:
-        return Action(lambda call: run(*(call.path[name] for name in names)) or {})
+        return Action(lambda call: run(*(call.path[name] for name in names)) or {}, slow=True)
 
     return {
         "/version": {"GET": show(s.version)},
@@ -214,27 +234,27 @@ def table(s: Service) -> dict[str, Methods]:
         "/environment": {"GET": show(s.mending.status), "POST": Action(mend, 202, "json")},
         "/presets": {"GET": show(s.list_presets), "POST": Action(save_preset, 201, "json")},
         "/presets/{name}": {"GET": show(s.show_preset, "name"), "DELETE": change(s.delete_preset, "name")},
-        "/import": {"POST": Action(lambda call: s.read_import(call.text("text")), body="json")},
-        "/check": {"POST": Action(lambda call: s.check(call.object("config"), call.flag("deep")), body="json")},
-        "/runs": {"GET": show(s.runs), "POST": Action(create_run, 201, "json")},
+        "/import": {"POST": Action(lambda call: s.read_import(call.text("text")), body="json", slow=True)},
+        "/check": {"POST": Action(check, body="json", slow=True)},
+        "/runs": {"GET": show(s.runs), "POST": Action(create_run, 201, "json", slow=True)},
         "/runs/{id}": {"GET": show(s.run, "id"), "DELETE": change(s.delete, "id")},
         "/runs/{id}/config": {"GET": show(s.config, "id")},
         "/runs/{id}/events": {"GET": Action(lambda call: s.events(call.path["id"], call.number("after") or 0))},
         "/runs/{id}/log": {"GET": Action(lambda call: s.log(call.path["id"], call.number("after")))},
-        "/runs/{id}/samples/{step}/{file}": {"GET": Action(show_sample)},
+        "/runs/{id}/samples/{step}/{file}": {"GET": Action(show_sample, slow=True)},
         "/runs/{id}/artifacts": {"GET": show(s.artifacts, "id")},
         "/runs/{id}/commands": {"POST": Action(command_run, 202, "json")},
-        "/runs/{id}/publish": {"POST": Action(publish, body="json")},
+        "/runs/{id}/publish": {"POST": Action(publish, body="json", slow=True)},
         "/runs/{id}/open": {"POST": Action(open_run, body="json")},
         "/queue": {"GET": show(s.queue), "POST": Action(reorder, body="json")},
-        "/pictures": {"GET": Action(list_pictures)},
-        "/pictures/{set}": {"DELETE": Action(lambda call: s.delete_pictures(call.path["set"]) or {})},
+        "/pictures": {"GET": Action(list_pictures, slow=True)},
+        "/pictures/{set}": {"DELETE": change(s.delete_pictures, "set")},
         "/pictures/{set}/{name:path}": {
-            "GET": Action(show_picture),
-            "PUT": Action(put_picture, body="file"),
+            "GET": Action(show_picture, slow=True),
+            "PUT": Action(put_picture, body="file", slow=True),
             "DELETE": change(s.delete_pictures, "set", "name"),
         },
-        "/page/{file}": {"GET": Action(show_page)},
+        "/page/{file}": {"GET": Action(show_page, public=True)},
         "/{rest:path}": {},
     }
 
@@ -244,8 +264,9 @@ def table(s: Service) -> dict[str, Methods]:
 
 def routes(service: Service) -> list[Route]:
     """For any Starlette or FastAPI app."""
+    lanes = Lanes()
     return [
-        Route(PREFIX + path, Endpoint(service, methods), name=NAME, include_in_schema=False)
+        Route(PREFIX + path, Endpoint(service, methods, lanes), name=NAME, include_in_schema=False)
         for path, methods in table(service).items()
     ]
 
@@ -259,8 +280,8 @@ def mount(app: Any, service: Service) -> None:
 class Endpoint:
     """One path as an ASGI program: guard, body, handler in a thread, answer."""
 
-    def __init__(self, service: Service, methods: Methods):
-        self.service, self.methods = service, methods
+    def __init__(self, service: Service, methods: Methods, lanes: Lanes):
+        self.service, self.methods, self.lanes = service, methods, lanes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -274,27 +295,24 @@ class Endpoint:
 
     async def answer(self, request: Request) -> Response:
         try:
-            is_page = request.path_params.keys() == {"file"}  # our own modules hold no secret, and load before a login
-            caller = Caller(False) if is_page else await admit(request.scope, self.service.host)
-            action = self._action(request.method)
+            action = self.methods.get("GET" if request.method == "HEAD" else request.method)
+            is_public = action is not None and action.public
+            caller = Caller(False) if is_public else await admit(request.scope, self.service.host)
+            if action is None:
+                raise self._unknown(request.method)
             call = await self._call(request, caller, action)
-            result = await run_in_threadpool(action.run, call)
-            return result if isinstance(result, Response) else to_json(result, action.status)
+            return await self.lanes.run(lambda: work(action, call), action.slow)
         except ClientDisconnect:
             raise
         except Exception as error:
             return refused(error)
 
-    def _action(self, method: str) -> Action:
-        """Raises a Refusal (404, 405)."""
-        action = self.methods.get("GET" if method == "HEAD" else method)
-        if action:
-            return action
+    def _unknown(self, method: str) -> Refusal:
         if not self.methods:
-            raise Refusal(404, "there is nothing at this address.", "docs/api.md lists the routes.")
+            return Refusal(404, "there is nothing at this address.", "docs/api.md lists the routes.")
         refusal = Refusal(405, f"{method[:20]} does nothing here.", f"Use {' or '.join(self.methods)}.")
         refusal.headers = {"Allow": ", ".join(self.methods)}
-        raise refusal
+        return refusal
 
     async def _call(self, request: Request, caller: Caller, action: Action) -> Call:
         values: dict[str, Any] = {}
@@ -309,6 +327,11 @@ class Endpoint:
             data = await read_body(request, uploads.LARGEST)
         path, query = request.path_params, dict(request.query_params)
         return Call(self.service, caller, path, query, request.headers, values, data)
+
+
+def work(action: Action, call: Call) -> Response:
+    result = action.run(call)
+    return result if isinstance(result, Response) else to_json(result, action.status)
 
 
 async def read_body(request: Request, limit: int) -> bytes:

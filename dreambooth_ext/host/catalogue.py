@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ class Catalogue:
         self.runs_dir = runs_dir
         self._sizes: dict[str, tuple[Any, float, dict[str, int]]] = {}  # id -> (state's stamp, when, sizes)
         self._about: dict[str, tuple[Any, dict[str, Any]]] = {}  # id -> (config's stamp, what it says)
-        self._lock = threading.Lock()
 
     def find(self, id: str) -> Run:
         """The run with just this id. Raises a Refusal (404): ids come from anywhere, and become a path here."""
@@ -42,11 +40,10 @@ class Catalogue:
     def all(self) -> list[dict[str, Any]]:
         """Newest first."""
         known = [run for run in runs.list_runs(self.runs_dir) if is_component(run.id)]
-        with self._lock:
-            ids = {run.id for run in known}
-            for cache in (self._sizes, self._about):
-                for id in cache.keys() - ids:
-                    del cache[id]
+        ids = {run.id for run in known}
+        for cache in (self._sizes, self._about):
+            for id in [id for id in list(cache) if id not in ids]:
+                cache.pop(id, None)
         return [self.describe(run) for run in known]
 
     def describe(self, run: Run) -> dict[str, Any]:

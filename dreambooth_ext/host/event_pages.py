@@ -93,6 +93,17 @@ def _read(path: Path, places: _Places, after: int, limit: int) -> tuple[list[dic
     return events, False
 
 
+def of_kinds(path: Path, *kinds: str) -> list[dict[str, Any]]:
+    """All events of these types, by a look at each line that costs a hundredth of reading it."""
+    marks = [f'"type": "{kind}"'.encode() for kind in kinds]  # as `EventLog.append` writes it
+    try:
+        with path.open("rb") as stream:
+            events = [parsed(line) for line in stream if any(mark in line for mark in marks)]
+    except FileNotFoundError:
+        return []
+    return [event for event in events if event is not None and event.get("type") in kinds]
+
+
 def parsed(line: bytes) -> dict[str, Any] | None:
     """One event; what is no number in JSON (a loss that is NaN) becomes null."""
     try:

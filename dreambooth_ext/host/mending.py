@@ -31,9 +31,11 @@ class Mending:
         with self._lock:
             if not self._seen or time.monotonic() - self._seen[0] > FRESH:
                 self._seen = time.monotonic(), self.environment.status().as_dict()
+            status, building = self._seen[1], self.building
+            if building is None and status["state"] != "ready" and self.is_building():
+                building = {"action": "repair", "stage": "another program is setting it up", "fraction": None}
             problem = self.problem and self.problem.as_dict()
-            found = {"building": self.building, "problem": problem, "verified": self.verified}
-            return {**self._seen[1], **found}
+            return {**status, "building": building, "problem": problem, "verified": self.verified}
 
     def is_ready(self) -> bool:
         return self.environment.status().state == "ready"

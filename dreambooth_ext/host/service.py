@@ -5,6 +5,7 @@ No HTTP here: values go in and out as JSON has them, and what cannot be done is 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from . import estimate, form, imports, publish, restrictions, wishes
 from .catalogue import FAULTS, Catalogue, is_component
 from .dispatcher import Dispatcher
 from .environment import Environment
-from .event_pages import EventPages, text_page
+from .event_pages import EventPages, of_kinds, text_page
 from .inspector import Inspector
 from .mending import Mending
 from .options import OPTIONS
@@ -182,6 +183,7 @@ class Service:
         """The config that was asked for, completed by the host and the guide, and what is wrong with it."""
         offered = self._offered(values)
         config, unreadable = parse({**values, **{name: choice.value for name, choice in offered.items()}})
+        _check_depth(config)
         restrictions.check_paths(config, self.host)  # before anything looks at these paths
         completed, choices, entries, found = checks.check(config)
         choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
@@ -261,13 +263,18 @@ class Service:
     def artifacts(self, id: str) -> dict[str, Any]:
         """What the run made and still has, each with the place where it was published last, if it was."""
         run = self.catalogue.find(id)
-        places = {event["name"]: event["path"] for event in run.events.read() if event["type"] == "published"}
-        found = [{**event, "published": places.get(event["name"])} for event in run.artifact_events()]
-        return {"artifacts": found}
+        places, latest = {}, {}
+        for event in of_kinds(run.path / "events.jsonl", "artifact", "published"):
+            if event["type"] == "published":
+                places[event.get("name")] = event.get("path")
+            else:
+                latest[event["file"]] = event
+        there = [event for file, event in latest.items() if (run.artifacts / file).exists()]
+        return {"artifacts": [{**event, "published": places.get(event["name"])} for event in there]}
 
     def publish(self, id: str, file: str, select: bool) -> dict[str, Any]:
         run = self.catalogue.find(id)
-        if not any(event["file"] == file for event in run.artifact_events()):
+        if not any(event["file"] == file for event in self.artifacts(id)["artifacts"]):
             raise Refusal(404, f"{id} has no artifact {file[:80]!r}.", "GET its artifacts lists them.", "artifact")
         path = self.dispatcher.publish(run, file, select)
         return {"path": str(path), "selected": select, "revision": self.dispatcher.revision}
@@ -398,6 +405,14 @@ class Problems(UserError):
         first = problems[0]
         super().__init__(first.field, first.message, first.remedy)
         self.problems = problems
+
+
+def _check_depth(config: RunConfig) -> None:
+    """Raises UserError where the config could not be written as a run keeps it."""
+    try:
+        json.dumps(config.as_dict(), indent=2)
+    except RecursionError:
+        raise UserError("config", "is nested too deeply.", "Give flat values.") from None
 
 
 def _picture_folders(run: Run) -> list[str]:
