@@ -158,3 +158,15 @@ def test_a_damaged_checkpoint_is_told_and_changes_nothing(webui):
     said = webui.run(f"attempt({str(path)!r})")
     assert said.startswith("UserError: ") and "could not load bad.safetensors" in said
     assert webui.draw() == before
+
+
+def test_the_ui_is_reloaded_during_a_training(webui):
+    before = webui.draw()
+    webui.begin("refuse")
+    webui.reload_ui()
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        webui.draw()
+    assert refused.value.code == 503
+    assert webui.call("dreambooth/v1/version")["host"]
+    webui.finish()
+    assert webui.draw() == before

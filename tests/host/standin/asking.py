@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import time
@@ -20,13 +21,15 @@ from dreambooth_ext.files import write_text
 from . import running
 
 PROBE = """
-import threading
+import sys, threading, types
 from pathlib import Path
 from modules import script_callbacks, sd_models, shared
 from dreambooth_ext.host.webui import WebUI
 
-host, kept, moves = WebUI(), {}, []
-away = threading.Event()
+fresh = "probe_kept" not in sys.modules  # else, this is after a "Reload UI"
+it = sys.modules.setdefault("probe_kept", types.SimpleNamespace(host=None, kept={}, moves=[], away=threading.Event()))
+it.host = it.host or WebUI()
+host, kept, moves, away = it.host, it.kept, it.moves, it.away
 
 
 def recorded(name):
@@ -82,8 +85,9 @@ def model():
 
 
 def started(demo, app):
-    recorded("send_model_to_cpu")
-    recorded("send_model_to_device")
+    if fresh:
+        recorded("send_model_to_cpu")
+        recorded("send_model_to_device")
 
     def run(body: dict):
         return {"value": eval(body["code"], globals())}
@@ -166,6 +170,18 @@ class Client:
 
     def finish(self) -> None:
         assert self.run("finish()") is not False
+
+    def reload_ui(self) -> None:
+        """As the button of that name does."""
+        before = self.run("id(shared.demo)")
+        self.run("shared.state.request_restart()")
+        deadline = time.monotonic() + 120
+        while True:
+            time.sleep(0.5)
+            with contextlib.suppress(OSError, RuntimeError):
+                if self.run("id(shared.demo)") != before:
+                    return
+            assert time.monotonic() < deadline
 
 
 def prepare(data: Path) -> None:

@@ -65,10 +65,19 @@ def environment(variables: dict[str, str] | None) -> dict[str, str]:
 def wait_for(standin: Standin) -> None:
     deadline = time.monotonic() + START
     while time.monotonic() < deadline and standin.process.poll() is None:
-        if "Startup time:" in standin.said():
+        if "Startup time:" in standin.said() and answers(standin.address):  # with --nowebui, it listens a bit later
             return
         time.sleep(0.1)
     raise AssertionError("the stand-in does not start:\n" + standin.said()[-3000:])
+
+
+def answers(address: str) -> bool:
+    host, _, port = address.removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def end(process: subprocess.Popen) -> None:

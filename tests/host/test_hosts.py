@@ -1,0 +1,71 @@
+"""Where a host says that things are: the plain folder, and the WebUI's ways to start."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+import pytest
+
+from dreambooth_ext.errors import UserError
+from dreambooth_ext.host.plain import PlainFolder
+from tests.host.standin import asking, running
+from tests.host.standin.asking import Client
+
+
+def test_a_plain_folder_lists_and_selects_checkpoints(tmp_path):
+    host = PlainFolder(tmp_path)
+    assert host.bases() == [] and host.current_base() == ""
+    folder = host.folders()["checkpoint"]
+    (folder / "mine").mkdir(parents=True)
+    for name in ("b.safetensors", "mine/A.CKPT", "b.yaml", "b.vae.safetensors"):
+        (folder / name).touch()
+    assert [base["title"] for base in host.bases()] == ["b.safetensors", "mine/A.CKPT"]
+    with host.handed_over("refuse"):
+        assert host.select(folder / "b.safetensors") == "b.safetensors"
+    assert host.current_base() == str(folder / "b.safetensors")
+    (folder / "b.safetensors").unlink()
+    assert host.current_base() == ""
+
+
+def test_a_plain_folder_beside_a_webui(tmp_path):
+    (tmp_path / "webui" / "models" / "Stable-diffusion").mkdir(parents=True)
+    host = PlainFolder(tmp_path / "ours", tmp_path / "webui")
+    assert host.folders()["lora"] == tmp_path / "webui" / "models" / "Lora"
+    assert host.runs_folder() == tmp_path / "ours" / "runs"
+    host.options.set("runs_folder", str(tmp_path / "elsewhere"))
+    assert host.runs_folder() == tmp_path / "elsewhere"
+    (tmp_path / "webui" / "models").rename(tmp_path / "webui" / "no models")
+    with pytest.raises(UserError, match="does not look like a WebUI"):
+        PlainFolder(tmp_path / "ours", tmp_path / "webui")
+
+
+def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):
+    data, other = tmp_path / "data", tmp_path / "other place"
+    asking.prepare(data)
+    options = ["--api", "--nowebui", "--listen", "--api-auth", "me:secret,you:other", "--gradio-auth", "a:b"]
+    for name in ("ckpt", "lora", "embeddings", "hypernetwork"):
+        options += [f"--{name}-dir", str(other / name)]
+    with running.running(data, options=options) as standin:
+        client = Client(standin.address, data)
+        folders = client.run("{kind: str(path) for kind, path in host.folders().items()}")
+        assert folders["checkpoint"] == str(other / "ckpt") and folders["lora"] == str(other / "lora")
+        assert folders["textual_inversion"] == str(other / "embeddings")
+        assert folders["hypernetwork"] == str(other / "hypernetwork")
+        assert client.run("host.api_auth()") == {"me": "secret", "you": "other"} and client.run("host.has_login()")
+        assert "--enable-insecure-extension-access" in client.run("host.restricted()")
+        assert client.run("str(host.runs_folder())") == str(data / "dreambooth" / "runs")
+        request = urllib.request.Request(f"{standin.address}/dreambooth/v1/version")
+        request.add_header("Authorization", "Basic bWU6c2VjcmV0")
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.loads(answer.read())["host"].startswith("AUTOMATIC1111")
+
+
+@pytest.mark.parametrize("like, gradio, name", [("forge", 4, "Forge"), ("classic", 3, "Forge-classic")])
+def test_what_a_host_lacks_is_said(tmp_path, like, gradio, name):
+    asking.prepare(tmp_path)
+    with running.running(tmp_path, gradio=gradio, options=["--api", "--nowebui", "--like", like]) as standin:
+        client = Client(standin.address, tmp_path)
+        assert client.run("host.name").startswith(name)
+        assert name in client.run("host.lacks()")["hypernetwork"]
+        assert client.run("str(host.folders()['hypernetwork'])").endswith("hypernetworks")
