@@ -117,7 +117,7 @@ export class Form {
         });
         this.method = element(
             "select", { id: ids.method, class: "db-input", on: { change: () => this.#chooseMethod() } },
-            Object.entries(this.app.schema.methods).map(([value, text]) => element("option", { value, text: TEXTS.methods[value] || value, title: text })),
+            Object.entries(this.app.schema.methods).map(([value, text]) => element("option", { value, text: this.#methodName(value), title: text })),
         );
         this.methodAbout = element("p", { class: "db-quiet" });
         this.methodNote = element("p", { class: "db-warn-text", hidden: true });
@@ -134,6 +134,12 @@ export class Form {
             field(ids.name, TEXTS.train.name, "name", this.name),
             field(ids.method, TEXTS.train.method, "method", this.method, this.methodAbout, this.methodNote),
         );
+    }
+
+    /** What the host cannot use is said before it is chosen. */
+    #methodName(method) {
+        const name = TEXTS.methods[method] || method;
+        return this.app.host.lacks[KINDS[method]] ? `${name} (${TEXTS.train.notHere})` : name;
     }
 
     #chooseBase() {

@@ -136,7 +136,7 @@ class Page {
             if (this.isSeen && this.view === "monitor") await this.monitor.poll();
             if (this.isSeen && this.view === "runs") await this.runs.poll();
         } catch (error) {
-            if (error.isLost) this.#missed(error);
+            if (error.isLost || error.status === 401 || error.status === 403) this.#missed(error);
             else this.fail(error);
         }
         if (turn !== this.turn) return; // a newer loop has begun

@@ -3,7 +3,7 @@
 import { button, element, say } from "./dom.js";
 import { drawAxes, drawDot, drawLine, placeIn } from "./drawing.js";
 import { number } from "./format.js";
-import { lowerBound, nearest, smoothed } from "./series.js";
+import { lowerBound, nearest, smoothed, thinned } from "./series.js";
 import { TEXTS } from "./texts.js";
 
 const COLOURS = ["--db-line-1", "--db-line-2", "--db-line-3"];
@@ -28,14 +28,14 @@ export class Plot {
 
     /** @param {{name: string, xs: number[], ys: number[]}[]} series with rising xs */
     set(series) {
-        this.series = series;
+        this.series = series.map((one) => ({ ...one, soft: smoothed(one.ys, this.weight) }));
         this.draw();
     }
 
     /** @param {number} weight of the past in the average, 0 to 0.99 */
     smooth(weight) {
         this.weight = weight;
-        this.draw();
+        this.set(this.series);
     }
 
     reset() {
@@ -45,7 +45,7 @@ export class Plot {
 
     #build() {
         this.canvas = element("canvas", {
-            class: "db-plot-canvas", tabindex: "0", role: "img", "aria-label": `${this.title}. ${TEXTS.plot.keys}`,
+            class: "db-plot-canvas", tabindex: "0", role: "img", title: TEXTS.plot.keys, "aria-label": `${this.title}. ${TEXTS.plot.keys}`,
         });
         this.readout = element("div", { class: "db-plot-readout", "aria-live": "off" });
         this.selection = element("div", { class: "db-plot-selection", hidden: true });
@@ -271,10 +271,9 @@ export class Plot {
     #visible() {
         const [from, to] = this.#seen();
         return this.series.map((one, index) => {
-            const soft = smoothed(one.ys, this.weight);
             const begin = Math.max(0, lowerBound(one.xs, from) - 1);
             const end = Math.min(one.xs.length, lowerBound(one.xs, to) + 1);
-            return { ...one, soft, begin, end, colour: COLOURS[index % COLOURS.length] };
+            return { ...one, begin, end, colour: COLOURS[index % COLOURS.length] };
         });
     }
 
@@ -282,7 +281,7 @@ export class Plot {
     #heights(lines) {
         let values = lines.flatMap((line) => line.soft.slice(line.begin, line.end));
         if (this.raw && this.weight) {
-            const sorted = lines.flatMap((line) => line.ys.slice(line.begin, line.end)).filter(Number.isFinite).sort((a, b) => a - b);
+            const sorted = lines.flatMap((line) => thinned(line.ys, line.begin, line.end)).filter(Number.isFinite).sort((a, b) => a - b);
             values = values.concat([sorted[Math.floor(sorted.length * 0.02)], sorted[Math.floor((sorted.length - 1) * 0.98)]]);
         }
         values = values.filter((one) => Number.isFinite(one) && (!this.logarithmic || one > 0));

@@ -4,7 +4,7 @@ import { memory } from "./dom.js";
 
 const PREVIEW_EVERY = 250; // steps between previews, where the user wants some and says no number
 const BLANK = {
-    word: "", source: "upload", set: "", folder: "", previews: true, publish: true, select: "", whileTraining: "", values: {},
+    word: "", source: "upload", set: "", folder: "", previews: true, publish: null, select: "", whileTraining: "", values: {},
 };
 
 export class Settings {
@@ -163,11 +163,12 @@ export class Settings {
         return config;
     }
 
-    /** What the user wants done with the run. */
+    /** What the user wants done with the run, else what the host's options say. */
     wishes(options) {
+        const publish = this.state.publish ?? options.publish ?? true;
         return {
-            publish: this.state.publish,
-            select: this.state.publish ? this.state.select || options.select || "final" : "never",
+            publish,
+            select: publish ? this.state.select || options.select || "final" : "never",
             while_training: this.state.whileTraining || options.while_training || "refuse",
         };
     }

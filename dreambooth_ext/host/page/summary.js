@@ -64,9 +64,9 @@ export class Summary {
         const { settings, result } = form;
         const wishes = settings.wishes(form.app.host.options || {});
         this.previews.checked = settings.state.previews;
-        this.publish.checked = settings.state.publish;
+        this.publish.checked = wishes.publish;
         this.select.value = wishes.select;
-        this.select.disabled = !settings.state.publish;
+        this.select.disabled = !wishes.publish;
         this.meanwhile.value = wishes.while_training;
         this.#showPlan(result);
         this.#showProblems(form.problems(), form.missing());

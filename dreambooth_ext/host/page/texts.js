@@ -77,6 +77,7 @@ export const TEXTS = localised({
         baseExample: "stable-diffusion-v1-5/stable-diffusion-v1-5",
         name: "Name of the new model",
         method: "Method",
+        notHere: "not in this WebUI",
         fromAnswers: "From your answers above.",
         changedMeanwhile: "The settings were changed during the check: press Train again.",
     },
@@ -347,6 +348,7 @@ export const TEXTS = localised({
         folder: "Folder",
         packages: "Packages",
         optional: "not available: {why}",
+        lacks: "Not in this WebUI",
     },
 });
 
