@@ -30,7 +30,7 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 FORMATS = "JPG, PNG, WebP or BMP"
 CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
 LEAST = 5  # pictures of a subject, below which the guide warns
-MOST_FILES = 500_000  # in a folder and below; more are a whole disk that was named by mistake
+MOST_FILES = 250_000  # in a folder and below; more are a whole disk that was named by mistake
 NAMED_AT_MOST = 5  # bad files that one message names
 
 

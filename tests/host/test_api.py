@@ -217,6 +217,17 @@ def test_the_deep_check(asked, tmp_path, monkeypatch):
     assert answer.status == 503 and answer.json()["error"] == "It is not there."
 
 
+@pytest.mark.parametrize("depth", [100, 900, 5000])
+def test_values_in_values_in_values(asked, tmp_path, depth):
+    """Either it is a run or it is none; not half of one."""
+    text = json.dumps({"config": good(tmp_path, optimizer_args={"a": 0})}).replace(
+        "0}", "[" * depth + "]" * depth + "}"
+    )
+    answer = asked.ask("POST", "runs", headers={"content-type": "application/json"}, body=text.encode())
+    folders = list(asked.host.runs_folder().glob("*")) if asked.host.runs_folder().exists() else []
+    assert (answer.status, len(folders)) in ((201, 1), (422, 0), (400, 0))
+
+
 # --- runs
 
 
@@ -472,6 +483,42 @@ def test_the_log(asked):
     assert found["size"] == 10**6 and found["text"].startswith("line\n") and len(found["text"]) < 70_000
     found = asked.get(f"runs/{run.id}/log", {"after": 0}).json()
     assert len(found["text"]) == event_pages.TEXT_PAGE == found["next"]
+
+
+def test_the_page_does_not_wait_for_slow_work(asked, tmp_path, monkeypatch):
+    """Checks that take minutes: other questions are answered, and so are the host's own, which share its threads."""
+    import asyncio
+
+    import anyio
+
+    go = threading.Event()
+    monkeypatch.setattr(asked.service, "check", lambda values, deep: {"waited": go.wait(30)})
+    app, done = asked.app, []
+
+    async def ask(method: str, path: str) -> None:
+        async def receive():
+            return {"type": "http.request", "body": b'{"config": {}}', "more_body": False}
+
+        async def send(message):
+            if message["type"] == "http.response.start":
+                done.append((path, message["status"]))
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        scope = {"type": "http", "method": method, "path": f"{api.PREFIX}/{path}", "query_string": b"", "root_path": ""}
+        await app({**scope, "headers": headers, "client": ("::1", 1)}, receive, send)
+
+    async def all_at_once() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(ask, "POST", "check")
+            await asyncio.sleep(0.3)
+            await ask("GET", "version")
+            await anyio.to_thread.run_sync(time.time)
+            assert done == [("version", 200)]
+            go.set()
+
+    asyncio.run(all_at_once())
+    assert len(done) == 101 and {status for _, status in done} == {200}
 
 
 def test_previews(asked, tmp_path):

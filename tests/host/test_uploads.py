@@ -351,6 +351,16 @@ def test_large_folders_are_shown_by_pages(asked, tmp_path, monkeypatch):
     assert [item["name"] for item in found["pictures"]] == ["x (2).png", "x (3).png"] and found["count"] == 5
 
 
+def test_a_whole_disk_is_no_folder_of_pictures(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr("dreambooth_ext.pictures.MOST_FILES", 3)
+    for number in range(4):
+        (tmp_path / str(number)).mkdir()
+    answer = asked.get("pictures", {"folder": str(tmp_path)})
+    assert answer.status == 422 and "more than 3 files" in answer.json()["error"]
+    found = asked.post("check", {"config": {"instance_data_dir": str(tmp_path)}}).json()["problems"]
+    assert any("more than 3 files" in problem["message"] for problem in found)
+
+
 def test_no_folders_for_strangers(tmp_path):
     asked = Asked(tmp_path, restricted="It is shared.")
     asked.put("pictures/s/a.png", drawn(), PNG)
