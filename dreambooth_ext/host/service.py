@@ -5,7 +5,6 @@ No HTTP here: values go in and out as JSON has them, and what cannot be done is 
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -18,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__, checks, guide, pictures, runs
 from ..config import RunConfig
 from ..errors import Problem, UserError
-from ..parsing import parse
 from ..protocol import COMMANDS, PROTOCOL
 from ..runs import Run
 from . import estimate, form, imports, publish, restrictions, wishes
 from .catalogue import FAULTS, Catalogue, is_component
+from .completion import complete
 from .dispatcher import Dispatcher
 from .environment import Environment
 from .event_pages import EventPages, of_kinds, text_page
@@ -142,7 +141,7 @@ class Service:
 
     def check(self, values: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
-        completed, choices, entries, problems = self._complete(values)
+        completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
         count = sum(not entry.is_class for entry in entries)
         warnings = [w.as_dict() for w in [*guide.warnings(completed, count), *pictures.warnings(completed, entries)]]
         plan = {"steps": completed.max_train_steps, "pictures": count, "class_pictures": len(entries) - count}
@@ -166,7 +165,7 @@ class Service:
     def create(self, values: Mapping[str, Any], **wanted: Any) -> Run:
         """A new run at the end of the queue. Raises `Problems` (422) with everything that is wrong."""
         self._check_environment()
-        completed, _, _, problems = self._complete(values)
+        completed, _, _, problems = complete(values, self.host, self.runs_dir)
         chosen = self._wishes(wanted)
         if chosen.publish and not any(problem.field in ("name", "save_format") for problem in problems):
             try:
@@ -178,31 +177,6 @@ class Service:
         self.inspector.close()  # its memory is the training's now
         self.inspector.close()  # the memory that its process holds is the training's now
         return self.dispatcher.submit(runs.absolute(completed), chosen)
-
-    def _complete(self, values: Mapping[str, Any]) -> tuple[RunConfig, dict[str, guide.Choice], list, list[Problem]]:
-        """The config that was asked for, completed by the host and the guide, and what is wrong with it."""
-        offered = self._offered(values)
-        config, unreadable = parse({**values, **{name: choice.value for name, choice in offered.items()}})
-        _check_depth(config)
-        restrictions.check_paths(config, self.host)  # before anything looks at these paths
-        completed, choices, entries, found = checks.check(config)
-        choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
-        problems = [*unreadable, *checks.independent(found, unreadable)]
-        problems += checks.folder_problems("runs_dir", self.runs_dir)
-        return completed, {**offered, **choices}, entries, problems
-
-    def _offered(self, values: Mapping[str, Any]) -> dict[str, guide.Choice]:
-        """What the host fills in where it was left out."""
-        known = {
-            "base_model": (self.host.current_base(), f"the checkpoint that {self.host.name} uses now"),
-            "subject_type": (self.host.option("subject_type"), "chosen in the settings"),
-            "report_to": (self.host.option("tracker"), "chosen in the settings"),
-        }
-        return {
-            name: guide.Choice(value, reason)
-            for name, (value, reason) in known.items()
-            if value and values.get(name) in (None, "")
-        }
 
     def _inspect(self, config: RunConfig, count: int) -> dict[str, Any]:
         self._check_environment()
@@ -405,14 +379,6 @@ class Problems(UserError):
         first = problems[0]
         super().__init__(first.field, first.message, first.remedy)
         self.problems = problems
-
-
-def _check_depth(config: RunConfig) -> None:
-    """Raises UserError where the config could not be written as a run keeps it."""
-    try:
-        json.dumps(config.as_dict(), indent=2)
-    except RecursionError:
-        raise UserError("config", "is nested too deeply.", "Give flat values.") from None
 
 
 def _picture_folders(run: Run) -> list[str]:

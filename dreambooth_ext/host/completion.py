@@ -1,0 +1,55 @@
+"""A config as somebody sent it -> the config that is trained: what the host and the guide fill in, and all problems."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import checks
+from ..config import RunConfig
+from ..errors import Problem, UserError
+from ..guide import Choice
+from ..parsing import parse
+from ..pictures import Entry
+from . import restrictions
+
+if TYPE_CHECKING:
+    from .interface import Host
+
+
+def complete(
+    values: Mapping[str, Any], host: Host, runs_dir: Path
+) -> tuple[RunConfig, dict[str, Choice], list[Entry], list[Problem]]:
+    """The completed config, what was filled in and why, its pictures, and everything that is wrong, without a model.
+
+    Raises a Refusal (403) for paths that the host keeps back, before anything looks at them.
+    """
+    offered = offers(values, host)
+    config, unreadable = parse({**values, **{name: choice.value for name, choice in offered.items()}})
+    check_depth(config)
+    restrictions.check_paths(config, host)
+    completed, choices, entries, found = checks.check(config)
+    choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
+    problems = [*unreadable, *checks.independent(found, unreadable), *checks.folder_problems("runs_dir", runs_dir)]
+    return completed, {**offered, **choices}, entries, problems
+
+
+def offers(values: Mapping[str, Any], host: Host) -> dict[str, Choice]:
+    """What the host fills in where it was left out."""
+    known = {
+        "base_model": (host.current_base(), f"the checkpoint that {host.name} uses now"),
+        "subject_type": (host.option("subject_type"), "chosen in the settings"),
+        "report_to": (host.option("tracker"), "chosen in the settings"),
+    }
+    left_out = {name: known[name] for name in known if values.get(name) in (None, "")}
+    return {name: Choice(value, reason) for name, (value, reason) in left_out.items() if value}
+
+
+def check_depth(config: RunConfig) -> None:
+    """Raises UserError where the config could not be written as a run keeps it."""
+    try:
+        json.dumps(config.as_dict(), indent=2)
+    except RecursionError:
+        raise UserError("config", "is nested too deeply.", "Give flat values.") from None
