@@ -206,7 +206,7 @@ class WebUI:
             save_settings()
         remedy = "The WebUI's console says more; the checkpoint that was loaded before is chosen again."
         try:
-            self.later.when_back("sd_model_checkpoint", self.load_chosen)
+            self.later.when_back("the checkpoint", self.load_chosen)
         except Exception as error:  # whatever a damaged file, full memory or an extension may raise
             raise UserError("select", f"The WebUI could not load {path.name}: {error}", remedy) from error
         return info.title
@@ -219,9 +219,13 @@ class WebUI:
         data = sd_models.model_data
         if forced:
             forget_prompts()
-            for model in loaded_models():
-                if getattr(model, "filename", None) and normal(model.filename) == place:
-                    model.filename = ""  # by which reForge and classic tell that there is nothing to do
+        for model in loaded_models():
+            if file_of(model) in self.overwritten and model is not data.sd_model:  # kept for later, and stale
+                data.loaded_sd_models.remove(model)
+                self.overwritten.discard(file_of(model))
+                sd_models.send_model_to_trash(model)
+            elif file_of(model) == place and forced and hasattr(model, "filename"):
+                model.filename = ""  # by which reForge and classic tell that there is nothing to do
         if hasattr(data, "forge_loading_parameters"):
             if forced:
                 data.forge_hash = ""
@@ -240,11 +244,10 @@ class WebUI:
         cached = sd_models.checkpoints_loaded
         for info in [info for info in list(cached) if normal(info.filename) == normal(path)]:
             cached.pop(info, None)
-        infos = [getattr(model, "sd_checkpoint_info", None) for model in loaded_models()]
-        if any(info and normal(info.filename) == normal(path) for info in infos):
+        if normal(path) in map(file_of, loaded_models()):
             self.overwritten.add(normal(path))
             with reporting(f"loading {path.name} anew"):
-                self.later.when_back("sd_model_checkpoint", self.load_chosen)
+                self.later.when_back("the checkpoint", self.load_chosen)
 
     def renew_lora(self, path: Path) -> None:
         networks = sys.modules.get("networks")  # of the Lora extension, which may be off
@@ -290,6 +293,12 @@ def loaded_models() -> list[Any]:
     data = sd_models.model_data
     models = [data.sd_model, *getattr(data, "loaded_sd_models", [])]
     return list({id(model): model for model in models if model is not None}.values())
+
+
+def file_of(model: Any) -> str:
+    """The checkpoint that a loaded model came from; "" for Forge's placeholder."""
+    info = getattr(model, "sd_checkpoint_info", None)
+    return normal(info.filename) if info else ""
 
 
 @contextlib.contextmanager

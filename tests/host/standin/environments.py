@@ -17,6 +17,10 @@ CACHE = Path(__file__).parents[3] / "outputs" / "standin"
 PYTHONS = ((3, 10), (3, 11))  # for which the locks' versions have builds
 
 
+class NoPython(RuntimeError):
+    """There is no Python for the locks here; tests are skipped."""
+
+
 def python(gradio: int) -> Path:
     """The interpreter that has gradio 3 or 4. Waits while another process makes it; takes half a minute once."""
     lock = HERE / f"gradio{gradio}.lock"
@@ -40,7 +44,7 @@ def base_python() -> str:
     names = [f"python{major}.{minor}" for major, minor in PYTHONS]
     found = next((path for name in names if (path := shutil.which(name))), None)
     if not found:
-        raise RuntimeError("The stand-in of the WebUI needs Python 3.10 or 3.11; neither is on the PATH.")
+        raise NoPython("The stand-in of the WebUI needs Python 3.10 or 3.11; neither is on the PATH.")
     return found
 
 

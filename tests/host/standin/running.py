@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from dreambooth_ext.host.interpreter import clean_variables
 
 from . import environments
@@ -39,10 +41,12 @@ def running(
     data.mkdir(parents=True, exist_ok=True)
     port = free_port()
     log = data / "standin.log"
+    try:
+        program = command(data, gradio, port, options)
+    except environments.NoPython as reason:
+        pytest.skip(str(reason))
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command(data, gradio, port, options), cwd=data, env=environment(variables), stdout=output, stderr=output
-        )
+        process = subprocess.Popen(program, cwd=data, env=environment(variables), stdout=output, stderr=output)
     standin = Standin(data, port, process, log)
     try:
         wait_for(standin)
