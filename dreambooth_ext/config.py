@@ -314,7 +314,8 @@ class RunConfig:
     max_grad_norm: float = setting(
         1.0,
         "Gradient clipping",
-        "Largest global norm of the gradients; 0 is off.",
+        "Largest global norm of the gradients. 0 is off, and saves memory: each gradient is let go as soon as it was used "
+        "(not with fp16, accumulation or Prodigy).",
         group="Training",
         minimum=0,
         maximum=1e6,

@@ -215,6 +215,9 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, 
         remedies.append("use the optimizer adamw8bit or paged_adamw8bit")
     if config.cache_latents is False:
         remedies.append("turn cache_latents on")
+    if config.max_grad_norm and config.optimizer != "prodigy" and config.mixed_precision != "fp16":
+        alone = "" if config.gradient_accumulation_steps == 1 else " and gradient_accumulation_steps to 1"
+        remedies.append(f"set max_grad_norm to 0{alone}: then gradients are let go one by one")
     if config.use_ema:
         remedies.append("turn use_ema off")
     if config.text_encoder_steps:

@@ -136,7 +136,7 @@ def _parsed(part: bytes) -> Iterator[dict[str, Any]]:
 def _from_guide(config: RunConfig, plan: dict[str, Any], card: str) -> dict[str, Any] | None:
     """The guide's minutes, where they fit: Stable Diffusion 1 or 2 at 512, one picture a step, on a card it names."""
     fits = (
-        str(plan["device"]).startswith("cuda")
+        str(plan.get("device", "")).startswith("cuda")
         and plan["family"] in ("Stable Diffusion 1", "Stable Diffusion 2")
         and plan["resolution"] == guide.TIMED_RESOLUTION
         and config.train_batch_size * config.gradient_accumulation_steps == 1

@@ -112,7 +112,8 @@ def test_out_of_memory_ends_with_the_remedies_that_fit_in_order(trainer, monkeyp
     run = trainer.train(checkpointing_steps=1, train_batch_size=2, text_encoder_steps=4, ends=worker.FAILED)
     said = error_of(run)
     assert "memory of cpu was not enough" in said["what"]
-    expected = ["gradient_checkpointing on", "train_batch_size to 1", "adamw8bit", "text_encoder_steps", "close other"]
+    expected = ["gradient_checkpointing on", "train_batch_size to 1", "adamw8bit", "max_grad_norm to 0:"]
+    expected += ["text_encoder_steps", "close other"]
     places = [said["remedy"].index(f"{n}. ") for n in range(1, len(expected) + 1)]
     assert places == sorted(places) and f"{len(expected) + 1}. " not in said["remedy"]
     for place, words in zip(places, expected, strict=True):
@@ -122,7 +123,8 @@ def test_out_of_memory_ends_with_the_remedies_that_fit_in_order(trainer, monkeyp
 
 def test_remedies_that_are_in_use_are_not_named(trainer, monkeypatch):
     fail_at(monkeypatch, 0, MemoryError())
-    run = trainer.train(gradient_checkpointing=True, optimizer="adamw8bit", use_ema=True, ends=worker.FAILED)
+    settings = {"gradient_checkpointing": True, "optimizer": "adamw8bit", "max_grad_norm": 0, "use_ema": True}
+    run = trainer.train(**settings, ends=worker.FAILED)
     remedy = error_of(run)["remedy"]
     assert remedy.startswith("In this order: 1. turn use_ema off; 2. close other programs")
 
