@@ -4,6 +4,7 @@ import { api } from "./api.js";
 import { button, element, fill, memory, say, show } from "./dom.js";
 import { Environment } from "./environment.js";
 import { Form } from "./form.js";
+import { baseName } from "./format.js";
 import { HostLists } from "./host.js";
 import { localisedSchema } from "./localised.js";
 import { Monitor } from "./monitor.js";
@@ -160,7 +161,7 @@ class Page {
         if (Number.isFinite(state.time)) this.clockOffset = state.time - Date.now() / 1000;
         this.#found();
         this.environment.refresh(state.environment || {});
-        for (const one of this.lists.follow(state)) this.tell(TEXTS[one.selected ? "selectedNow" : "publishedNow"], one.title || one.path);
+        for (const one of this.lists.follow(state)) this.tell(TEXTS[one.selected ? "selectedNow" : "publishedNow"], one.title || baseName(one.path));
         this.#showLive();
         if (before && before.revision !== state.revision && this.form) this.#askHost();
         if (before && before.active && before.active.id !== state.active?.id) this.#ended(before.active);

@@ -282,7 +282,8 @@ export class Plot {
         let values = lines.flatMap((line) => line.soft.slice(line.begin, line.end));
         if (this.raw && this.weight) {
             const sorted = lines.flatMap((line) => thinned(line.ys, line.begin, line.end)).filter(Number.isFinite).sort((a, b) => a - b);
-            values = values.concat([sorted[Math.floor(sorted.length * 0.02)], sorted[Math.floor((sorted.length - 1) * 0.98)]]);
+            const cut = sorted.length < 100 ? 0 : 0.02; // of few values each one counts
+            values = values.concat([sorted[Math.floor((sorted.length - 1) * cut)], sorted[Math.ceil((sorted.length - 1) * (1 - cut))]]);
         }
         values = values.filter((one) => Number.isFinite(one) && (!this.logarithmic || one > 0));
         let low = values.reduce((a, b) => Math.min(a, b), Infinity);

@@ -737,6 +737,8 @@ def test_the_webui_page_is_not_touched(open_page, server) -> None:
     assert inside == "0px"  # gradio's rules for texts do not reach in
     assert page.evaluate("getComputedStyle(document.querySelector('.db-word')).color") == "rgb(243, 244, 246)"
     assert page.evaluate("document.body.className") == "dark"
+    looks = page.eval_on_selector_all("select, [type=radio]", "all => all.map(one => getComputedStyle(one).appearance)")
+    assert set(looks) == {"auto"}  # gradio 4 takes them away
     names = page.evaluate(
         "[...document.querySelectorAll('[id]')].map(e => e.id).filter(id => !id.startsWith('dreambooth'))"
     )
