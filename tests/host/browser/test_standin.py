@@ -91,7 +91,8 @@ def answer_everything(page) -> None:
 
 def chosen(page) -> str:
     """The checkpoint that the WebUI's page shows as selected."""
-    return page.eval_on_selector("#setting_sd_model_checkpoint", "all => (all.querySelector('input') || all).value")
+    of_a1111, of_forge = "#setting_sd_model_checkpoint input", "#quicksettings input"
+    return page.locator(of_a1111 if page.locator(of_a1111).count() else of_forge).first.input_value()
 
 
 def test_from_pictures_to_the_model_in_txt2img(webui: WebUI, open_page, screenshot, request) -> None:
