@@ -75,7 +75,7 @@ def open_page(browser) -> Iterator:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(10_000)
-        page.on("pageerror", lambda error: faults.append(f"{error}"))
+        page.on("pageerror", lambda error: faults.append(f"{error.message} {error.stack}"))
         page.on("console", lambda message: message.type == "error" and faults.append(message.text))
         page.on("request", lambda request: watch(request.url))
         page.goto(address)

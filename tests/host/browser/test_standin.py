@@ -17,7 +17,10 @@ import pytest
 
 from dreambooth_ext.host.environment import FOLDER_VARIABLE, Environment
 from dreambooth_ext.runs import Run
+from tests import tiny
 from tests.host.standin import running
+from tests.webui import server
+from tests.webui.server import webui_folder
 
 from .simulator import REPOSITORY
 from .test_page import DEMO, FILES, TRAIN
@@ -46,20 +49,33 @@ class WebUI:
             return json.load(answer)
 
 
-@pytest.fixture(params=[3, 4], ids=["gradio3", "gradio4"], scope="module")
+KINDS = ["gradio3", "gradio4"] if webui_folder() is None else ["real"]
+
+
+@pytest.fixture(params=KINDS, scope="module")
 def webui(request, tmp_path_factory) -> Iterator[WebUI]:
     data = tmp_path_factory.mktemp("web ui")
     checkpoints = data / "models" / "Stable-diffusion"
     shutil.copytree(BASE, checkpoints)
     running.install_extension(data, "Мои расширения")
-    like = "a1111" if request.param == 3 else "forge"
     # The extension is a link here, and has no environment of its own. One thread: on a busy machine, threads that wait
     # for each other take a hundred times as long.
     variables = {FOLDER_VARIABLE: str(Environment().folder), "OMP_NUM_THREADS": "1"}
-    options = ["--api", "--like", like]
-    with running.running(data, gradio=request.param, options=options, variables=variables) as standin:
-        yield WebUI(standin.address, checkpoints)
-        end_trainings(data)
+    if request.param == "real":
+        yaml = checkpoints / "demo-base.yaml"  # the WebUI looks for a relative path where it was started
+        clip = str(checkpoints / "demo-base-clip")
+        yaml.write_text(yaml.read_text("utf-8").replace("demo-base-clip", clip), "utf-8")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(FOLDER_VARIABLE, variables[FOLDER_VARIABLE])
+            encoders = {family: tiny.architecture(family) for family in ("sd2", "sdxl")}
+            with server.running(webui_folder(), data, encoders) as started:
+                yield WebUI(started.address, checkpoints)
+    else:
+        options = ["--api", "--like", "a1111" if request.param == "gradio3" else "forge"]
+        number = int(request.param[-1])
+        with running.running(data, gradio=number, options=options, variables=variables) as started:
+            yield WebUI(started.address, checkpoints)
+    end_trainings(data)
 
 
 def end_trainings(data: Path) -> None:
@@ -77,7 +93,7 @@ def enter(page) -> None:
 
 
 def answer_everything(page) -> None:
-    page.set_input_files(FILES, DEMO)
+    page.set_input_files(f"#dreambooth_ext {FILES}", DEMO)
     page.wait_for_selector("text=12 pictures", timeout=30_000)
     page.fill(".db-word", "zkz")
     page.click(".db-type >> text=Object")
@@ -122,8 +138,12 @@ def test_from_pictures_to_the_model_in_txt2img(webui: WebUI, open_page, screensh
     assert webui.options()["sd_model_checkpoint"].startswith("zkz_object.safetensors")
     page.click("#tabs button:has-text('txt2img')")
     page.fill("#txt2img_prompt textarea", "zkz object in medieval armor")
+    for side in ("width", "height"):
+        if (box := page.locator(f"#txt2img_{side} input[type=number]")).count():
+            box.fill("64")
+            box.blur()
     page.click("#txt2img_generate")
-    page.wait_for_selector("#txt2img_gallery img", timeout=60_000)
+    page.wait_for_selector("#txt2img_gallery img", timeout=LONG)
     screenshot(page, f"standin-txt2img-{name}")
 
 
