@@ -1,6 +1,7 @@
 // The WebUI's own page: its lists are renewed when a model was published, without a reload of the page.
 
 
+const DRAWN = 4000; // milliseconds after which a fresh page of the WebUI is surely whole
 const SETTLE = 800; // milliseconds that the WebUI's lists take before the new checkpoint is chosen in them
 const BUTTONS = {
     checkpoint: ["refresh_sd_model_checkpoint", "forge_refresh_checkpoint"],
@@ -37,8 +38,8 @@ export class HostLists {
         const fresh = isFirst ? [] : published.filter((one) => one.n > this.newest);
         this.newest = published.reduce((most, one) => Math.max(most, one.n), this.newest);
         if (revision !== this.revision && revision > 0) {
-            press(BUTTONS.checkpoint);
-            press(BUTTONS.others);
+            // a page that has just been loaded is still being drawn: gradio stumbles over an answer for what is missing
+            setTimeout(() => press([...BUTTONS.checkpoint, ...BUTTONS.others]), isFirst ? DRAWN : 0);
         }
         this.revision = revision;
         this.chosen = fresh.filter((one) => one.selected && one.title).pop() || this.chosen;
