@@ -103,7 +103,7 @@ class Environment:
         python = Path(record["python"])
         if not python.exists():
             return "broken", f"Its interpreter {python} is gone."
-        if record["folder"] != str(self.folder):
+        if os.path.realpath(record["folder"]) != os.path.realpath(self.folder):  # a link to it is no other place
             return "outdated", f"It was made in {record['folder']} and cannot be moved."
         if os.path.realpath(python) != record["real_python"] or not Path(record["base_python"]).exists():
             return "outdated", "The Python that it was made with has been replaced."

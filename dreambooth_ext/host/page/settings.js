@@ -13,7 +13,7 @@ export class Settings {
         this.schema = schema;
         this.known = new Map(schema.groups.flatMap((group) => group.settings).map((one) => [one.name, one]));
         this.host = { bases: [], current: "" };
-        this.uploaded = { folder: "", count: 0, captioned: false, names: [] }; // the pictures, as `Pictures` sees them
+        this.uploaded = { folder: "", count: 0, captioned: false, captions: [], names: [] }; // the pictures, as `Pictures` sees them
         this.listeners = [];
         this.state = { ...BLANK, ...memory.read("form", {}) };
         this.state.values = this.#known(this.state.values);
@@ -107,8 +107,10 @@ export class Settings {
     /** The prompts that follow from word, type and captions; "" without a word. */
     prompts() {
         const { subject } = this;
-        const templates = this.uploaded.captioned ? subject.prompts_with_captions || subject.prompts : subject.prompts;
-        const filled = (text) => text.split("{word}").join(this.word);
+        const { captioned, captions } = this.uploaded;
+        const templates = captioned ? subject.prompts_with_captions || subject.prompts : subject.prompts;
+        const tell = templates.instance_prompt.includes("[filewords]") && captions.every((text) => text.includes(this.word));
+        const filled = (text) => (tell ? "[filewords]" : text.split("{word}").join(this.word)); // captions may say the word
         const instance = this.word && this.method === "dreambooth" ? filled(templates.instance_prompt) : "";
         return { instance, ofClass: templates.class_prompt };
     }
