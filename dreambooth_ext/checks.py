@@ -14,6 +14,7 @@ from . import guide, pictures
 from .captions import rare_words
 from .config import METHODS, SETTINGS, RunConfig, Setting
 from .errors import Problem
+from .files import expanded
 from .parsing import shown
 from .pictures import Entry
 from .rates import rate_problems
@@ -164,8 +165,8 @@ def _base_problems(base: str) -> list[Problem]:
 
 def _exists(path: str) -> bool:
     try:
-        return Path(path).expanduser().exists()
-    except (OSError, ValueError, RuntimeError):  # too long, a zero byte, the ~ of an unknown user
+        return expanded(path).exists()
+    except (OSError, ValueError):  # too long, a zero byte
         return False
 
 

@@ -82,6 +82,11 @@ def replace(source: Path, target: Path) -> None:
     patiently(once)
 
 
+def expanded(path: str | Path) -> Path:
+    """A path as people write it, with `~` for their home; one of a user who is not known here stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def write_text(path: Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -92,7 +97,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(patiently(lambda: path.read_text(encoding="utf-8-sig")))
+    """Raises OSError, and ValueError for what is damaged."""
+    text = patiently(lambda: path.read_text(encoding="utf-8-sig"))
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def remove_unfinished(folder: Path) -> None:

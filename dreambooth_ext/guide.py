@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from .config import RunConfig
 from .errors import Problem
+from .files import expanded
 
 # (least, best from, best to, most) pictures for each type of subject
 PICTURES = {"person": (5, 10, 20, 25), "style": (15, 20, 30, 40), "object": (10, 15, 25, 30), "pet": (10, 15, 20, 25)}
@@ -132,7 +132,7 @@ def _wants_prior(config: RunConfig) -> bool:
 def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none."""
     folders = [config.instance_data_dir, *(concept.get("instance_data_dir") for concept in config.concepts)]
-    name = next((Path(folder).expanduser().resolve().name for folder in folders if folder), "")
+    name = next((expanded(folder).resolve().name for folder in folders if folder), "")
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 
 

@@ -24,6 +24,7 @@ from typing import Any
 from . import captions
 from .config import RunConfig
 from .errors import Problem
+from .files import expanded
 from .parsing import shown
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -257,7 +258,7 @@ def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
     `num_class_images`. Class pictures that are still missing are no problem; the run draws them.
     """
     known = concepts(config)
-    folders = {Path(text).expanduser() for c in known for text in (c.instance_data_dir, c.class_data_dir) if text}
+    folders = {expanded(text) for c in known for text in (c.instance_data_dir, c.class_data_dir) if text}
     instances: list[Entry] = []
     classes: list[Entry] = []
     found: list[Problem] = []
@@ -279,7 +280,7 @@ def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Path]
     remedy = f"Give a folder that holds your pictures ({FORMATS})."
     if not concept.instance_data_dir.strip():
         return [], [Problem(field, "needs a folder.", remedy)]
-    folder = Path(concept.instance_data_dir).expanduser()
+    folder = expanded(concept.instance_data_dir)
     try:
         if not folder.exists():
             return [], [Problem(field, f"there is no folder {shown(str(folder))}.", remedy)]
@@ -338,7 +339,7 @@ def _instance_caption(config: RunConfig, concept: Concept, path: Path, text: str
 
 def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[list[Entry], list[Problem]]:
     assert concept.class_data_dir is not None
-    folder = Path(concept.class_data_dir).expanduser()
+    folder = expanded(concept.class_data_dir)
     field = concept.field + "class_data_dir"
     prompt = concept.class_prompt or ""
     try:
@@ -346,7 +347,7 @@ def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[lis
             return [], []  # the run makes it
         if not folder.is_dir():
             return [], [Problem(field, f"{shown(str(folder))} is a file.", "Give a folder, or leave it out.")]
-        instance_folder = Path(concept.instance_data_dir).expanduser()
+        instance_folder = expanded(concept.instance_data_dir)
         if concept.instance_data_dir and instance_folder.is_dir() and folder.samefile(instance_folder):
             message = "is the folder of your own pictures."
             return [], [Problem(field, message, "Give another folder, or leave it out.")]

@@ -45,8 +45,8 @@ def missing(config: RunConfig) -> dict[Path, tuple[int, int]]:
     for index, concept in enumerate(concepts(config) if uses_prior(config) else []):
         if not concept.class_data_dir:
             continue
-        folder = Path(concept.class_data_dir).expanduser()
-        without = (Path(concept.instance_data_dir).expanduser(),)  # as `pictures.entries` counts them
+        folder = files.expanded(concept.class_data_dir)
+        without = (files.expanded(concept.instance_data_dir),)  # as `pictures.entries` counts them
         lacks = concept.num_class_images - (len(list_pictures(folder, without)) if folder.is_dir() else 0)
         if lacks > lacking.get(folder, (index, 0))[1]:
             lacking[folder] = (index, lacks)

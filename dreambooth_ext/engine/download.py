@@ -12,7 +12,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ..errors import UserError
-from ..files import free_bytes, human_size, replacing
+from ..files import expanded, free_bytes, human_size, replacing
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 HUB_PAGE = re.compile(r"^https://huggingface\.co/([\w.-]+/[\w.-]+?)(?:/tree/main)?/?$")
@@ -30,7 +30,7 @@ def download(name: str, field: str) -> Path:
         return from_hub(page.group(1), field)
     if name.startswith(("http://", "https://")):
         return from_link(name.replace("/blob/", "/resolve/") if "huggingface.co/" in name else name, field)
-    path = Path(name).expanduser()
+    path = expanded(name)
     try:
         path.exists()
     except (OSError, ValueError) as error:

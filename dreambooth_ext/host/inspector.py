@@ -21,6 +21,7 @@ from typing import Any
 from .. import pictures
 from ..config import RunConfig
 from ..errors import Problem
+from ..files import expanded
 from .environment import REPAIR, Environment
 
 TIME_OUT = 300.0  # seconds for an answer: a base given as a link is fetched first
@@ -181,11 +182,11 @@ class _Process:
 
 def _key(config: RunConfig, runs_dir: Path) -> str:
     """The question, with what tells that base or pictures have changed."""
-    paths = [Path(config.base_model).expanduser()]
+    paths = [expanded(config.base_model)]
     for concept in pictures.concepts(config):
         for text in (concept.instance_data_dir, concept.class_data_dir):
             if text:
-                folder = Path(text).expanduser()
+                folder = expanded(text)
                 with contextlib.suppress(OSError, ValueError):
                     paths += [folder, *pictures.list_pictures(folder)]
     text = json.dumps([config.as_dict(), str(runs_dir), [_stamp(path) for path in paths]])

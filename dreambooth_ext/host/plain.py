@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..files import expanded
+from ..parsing import to_path
 from .options import FileOptions
 from .publish import WEBUI_FOLDERS, webui_folder
 
@@ -43,8 +45,8 @@ class PlainFolder:
     def runs_folder(self) -> Path:
         if self.runs:
             return self.runs.absolute()
-        named = self.option("runs_folder").strip()
-        return Path(named).expanduser().absolute() if named else self.folder / "runs"
+        named = to_path(self.option("runs_folder"))
+        return expanded(named).absolute() if named else self.folder / "runs"
 
     def folders(self) -> dict[str, Path]:
         return {kind: self.models / place for kind, place in WEBUI_FOLDERS.items()}

@@ -21,6 +21,8 @@ from typing import Any
 from modules import call_queue, devices, errors, paths_internal, processing, scripts, sd_models, shared
 
 from ..errors import UserError
+from ..files import expanded
+from ..parsing import to_path
 from . import options
 from .interface import Host
 from .later import Later
@@ -57,8 +59,8 @@ class WebUI:
         return Path(paths_internal.data_path).absolute() / "dreambooth"
 
     def runs_folder(self) -> Path:
-        named = self.option("runs_folder").strip()
-        return Path(named).expanduser().absolute() if named else self.data_folder() / "runs"
+        named = to_path(self.option("runs_folder"))
+        return expanded(named).absolute() if named else self.data_folder() / "runs"
 
     def folders(self) -> dict[str, Path]:
         models = Path(paths_internal.models_path) if hasattr(paths_internal, "models_path") else self.models_beside()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,10 @@ def test_a_plain_folder_beside_a_webui(tmp_path):
     assert host.runs_folder() == tmp_path / "ours" / "runs"
     host.options.set("runs_folder", str(tmp_path / "elsewhere"))
     assert host.runs_folder() == tmp_path / "elsewhere"
+    host.options.set("runs_folder", f' "{tmp_path}" ')  # Windows' "Copy as path"
+    assert host.runs_folder() == tmp_path
+    host.options.set("runs_folder", "~nobody-of-this-name/runs")
+    assert host.runs_folder() == Path("~nobody-of-this-name/runs").absolute()
     (tmp_path / "webui" / "models").rename(tmp_path / "webui" / "no models")
     with pytest.raises(UserError, match="does not look like a WebUI"):
         PlainFolder(tmp_path / "ours", tmp_path / "webui")
