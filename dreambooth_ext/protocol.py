@@ -22,6 +22,10 @@ COMMANDS = ("stop", "stop_and_save", "save", "sample")
 STOPPED_EARLY = ("stopped", "failed")
 ENDED = ("done", *STOPPED_EARLY)
 STATUSES = ("queued", "preparing", "training", "saving", *ENDED)
+NEEDED = {  # without which an event of this type says nothing
+    "artifact": {"kind": str, "name": str, "file": str, "step": int, "final": bool},
+    "published": {"name": str, "step": int},
+}
 
 
 class EventLog:
@@ -50,7 +54,7 @@ class EventLog:
         with self.path.open("rb") as stream:
             for line in stream:
                 event = _parsed(line)
-                if event is not None:
+                if is_event(event):
                     yield event
 
     def _last_number(self) -> int:
@@ -88,14 +92,21 @@ class EventReader:
             lines = stream.read().splitlines(keepends=True)
         whole = [line for line in lines if line.endswith(b"\n")]
         self._offset += sum(map(len, whole))
-        return [event for line in whole if (event := _parsed(line)) is not None]
+        return [event for line in whole if is_event(event := _parsed(line))]
+
+
+def is_event(value: Any) -> bool:
+    """Whether it is an event as workers and hosts write them: a line may be damaged, or another version's."""
+    if not isinstance(value, dict) or not isinstance(value.get("n"), int) or not isinstance(value.get("type"), str):
+        return False
+    return all(isinstance(value.get(key), kind) for key, kind in NEEDED.get(value["type"], {}).items())
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """One event, or None for a line that was cut short."""
+    """What has a number, or None for a line that was cut short."""
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("n"), int) else None
 

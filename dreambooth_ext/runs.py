@@ -52,7 +52,8 @@ class Run:
 
     def _read_state(self) -> dict[str, Any]:
         state = self._read("state.json")
-        if state.get("status") not in STATUSES or not isinstance(state.get("step"), int):
+        kinds = {"step": int, "heartbeat": (int, float, type(None)), "host": (str, type(None))}
+        if state.get("status") not in STATUSES or not all(isinstance(state.get(key), kinds[key]) for key in kinds):
             raise UserError("run", f"{self.id}: its state.json is damaged.", "Delete this run.")
         return state
 
@@ -101,7 +102,7 @@ class Run:
         """Whether a worker has this run: it holds the lock here, or it beats on another machine."""
         state = state or self._read_state()
         if state.get("host") not in (None, platform.node()):
-            return time.time() - state.get("heartbeat", 0) < SILENCE
+            return time.time() - (state.get("heartbeat") or 0) < SILENCE
         return files.is_locked(self.path / "worker.lock")
 
     def take(self, patience: float = 1.0) -> IO[bytes] | None:
@@ -174,7 +175,7 @@ def absolute(config: RunConfig) -> RunConfig:
     def fixed(path: str | None) -> str | None:
         return os.path.abspath(os.path.expanduser(path)) if path else path
 
-    base = fixed(config.base_model) if Path(config.base_model).expanduser().exists() else config.base_model
+    base = fixed(config.base_model) if files.expanded(config.base_model).exists() else config.base_model
     concepts = [
         {key: fixed(value) if key.endswith("_dir") else value for key, value in concept.items()}
         for concept in config.concepts

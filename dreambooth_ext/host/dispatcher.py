@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import subprocess
 import sys
 import threading
@@ -22,13 +21,14 @@ from .environment import Environment
 from .following import Following
 from .interface import Host
 from .publisher import Publisher
-from .queue import Queue, put_back, status_of, withdraw
+from .queue import Queue, is_of_this_machine, put_back, status_of, withdraw
 from .watch import Patience
 from .wishes import Wishes
 
 IDLE = 1.0  # seconds between looks for what other processes have put into the folder
 POLL = 0.2  # seconds between looks at a run that trains
 RECOVERY = 5.0  # seconds after an error of this program
+FAULTS = (ValueError, LookupError, TypeError, AttributeError)  # what else a damaged folder of a run may come to
 CHOSEN = {"CPU only": "cpu", "Apple GPU (MPS)": "mps"}  # what "auto" is, by the environment's word for the device
 REPAIR = "Repair it: the Environment part of the DreamBooth tab, or python -m dreambooth_ext env --repair. Then resume."
 
@@ -49,9 +49,7 @@ class Dispatcher:
         self._following: Following | None = None  # the run that has the device
         self._elsewhere: Run | None = None  # the one that another host's dispatcher trains
         self._settled: set[str] = set()  # runs that need no second look
-        self._processes: dict[
-            str, subprocess.Popen
-        ] = {}  # of workers that this program has started, by run: they outlast `close`
+        self._processes: dict[str, subprocess.Popen] = {}  # of workers started here, by run: they outlast `close`
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -132,9 +130,8 @@ class Dispatcher:
         """
         with self._queue.changing() as ids:
             if run.id in ids or self._has_device(run) or run.is_alive():
-                raise UserError(
-                    "run", f"{run.id} waits, trains or is still being published.", "Wait for it, or stop it."
-                )
+                why = f"{run.id} waits, trains or is still being published."
+                raise UserError("run", why, "Wait for it, or stop it.")
             put_back(run, wanted, total)
             ids.append(run.id)
             self._settled.discard(run.id)
@@ -243,22 +240,25 @@ class Dispatcher:
             wanted = wishes.read(run) if run.id not in self._settled else None
             if wanted is None:
                 continue
-            if wanted.settled:
+            try:
+                if self._attend_to(run, wanted, waiting, closing):
+                    return True
+            except FAULTS:  # it must not keep the others from being trained
+                traceback.print_exc(file=sys.stderr)
                 self._settled.add(run.id)
-            elif files.is_locked(run.path / "worker.lock") or self._has_process(run):
-                self._adopt(run, wanted, closing)
-                return True
-            elif status_of(run) == "queued":
-                if run.id not in waiting:  # its host went while it put it there
-                    self._queue.add(run.id)
-            elif self._is_of_this_machine(run):
-                self._settle(Following(run, wanted, self._publisher, self.patience))
         return False
 
-    @staticmethod
-    def _is_of_this_machine(run: Run) -> bool:
-        with contextlib.suppress(UserError):
-            return run.state().get("host") in (None, platform.node())
+    def _attend_to(self, run: Run, wanted: Wishes, waiting: list[str], closing: threading.Event) -> bool:
+        if wanted.settled:
+            self._settled.add(run.id)
+        elif files.is_locked(run.path / "worker.lock") or self._has_process(run):
+            self._adopt(run, wanted, closing)
+            return True
+        elif status_of(run) == "queued":
+            if run.id not in waiting:  # its host went while it put it there
+                self._queue.add(run.id)
+        elif is_of_this_machine(run):
+            self._settle(Following(run, wanted, self._publisher, self.patience))
         return False
 
     def _has_process(self, run: Run) -> bool:

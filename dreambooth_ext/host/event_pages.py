@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..protocol import is_event
+
 PAGE = 5000  # events in an answer
 MARK_EVERY = 500  # events between remembered places
 RUNS = 200  # logs whose places are remembered
@@ -101,7 +103,7 @@ def of_kinds(path: Path, *kinds: str) -> list[dict[str, Any]]:
             events = [parsed(line) for line in stream if any(mark in line for mark in marks)]
     except FileNotFoundError:
         return []
-    return [event for event in events if event is not None and event.get("type") in kinds]
+    return [event for event in events if is_event(event) and event["type"] in kinds]
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:

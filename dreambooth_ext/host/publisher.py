@@ -34,7 +34,7 @@ class Announced:
                 self._open[event["name"]] = event
             elif event["type"] == "published" or (event["type"] == "warning" and "artifact" in event):
                 name = event.get("name") or event.get("artifact")
-                if self._open.get(name, {}).get("step") == event["step"]:
+                if self._open.get(name, {}).get("step") == event.get("step"):
                     del self._open[name]
 
     def take(self) -> list[dict[str, Any]]:

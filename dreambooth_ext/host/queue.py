@@ -7,6 +7,7 @@ under a lock between processes, so that several hosts, and a user's two browsers
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,12 @@ def read_state(run: Run) -> dict[str, Any]:
 
 def status_of(run: Run) -> str:
     return str(read_state(run).get("status", ""))
+
+
+def is_of_this_machine(run: Run) -> bool:
+    """Whether a worker of this machine had it last, or none at all. False where its state cannot be read."""
+    state = read_state(run)
+    return bool(state) and state.get("host") in (None, platform.node())
 
 
 def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:

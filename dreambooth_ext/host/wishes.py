@@ -33,6 +33,11 @@ class Wishes:
         if self.while_training not in WHILE_TRAINING:
             choices = ", ".join(WHILE_TRAINING)
             raise UserError("while_training", f"cannot be '{self.while_training}'.", f"Choose one of {choices}.")
+        flags, nothing = ("publish", "settled"), type(None)
+        kinds = {**dict.fromkeys(flags, bool), "total": (int, nothing), "since": int, "before": (dict, nothing)}
+        for name, kind in kinds.items():
+            if not isinstance(getattr(self, name), kind):
+                raise UserError(name, f"cannot be {getattr(self, name)!r}.", "Leave it out.")
 
     def but(self, **changes: Any) -> Wishes:
         return dataclasses.replace(self, **changes)

@@ -196,6 +196,13 @@ def test_odd_values_are_problems_not_errors(asked, tmp_path, ending):
     assert answer.status == 200 and answer.json()["problems"][0]["field"] == "caption_extension"
 
 
+def test_a_home_that_nobody_has_is_a_problem(asked, tmp_path):
+    for field in ("base_model", "instance_data_dir"):
+        config = good(tmp_path, class_data_dir="~nobody-here/y", with_prior_preservation=True, class_prompt="a person", **{field: "~nobody-here/x"})
+        answer = asked.post("check", {"config": config})
+        assert answer.status == 200 and field in {problem["field"] for problem in answer.json()["problems"]}, field
+
+
 def test_the_deep_check(asked, tmp_path, monkeypatch):
     seen = []
 
@@ -307,12 +314,24 @@ def test_damaged_runs_hide_no_others(asked):
     whole, broken, odd = asked.run("whole"), asked.run("broken"), asked.run("odd")
     (broken.path / "config.json").write_text("{")
     (odd.path / "state.json").write_text('{"status": "x"}')
+    deep, late = asked.run("deep"), asked.run("late")
+    (deep.path / "config.json").write_text("[" * 100_000)
+    (late.path / "state.json").write_text('{"status": "training", "step": 1, "heartbeat": "x", "host": "elsewhere"}')
     found = {run["id"]: run for run in asked.get("runs").json()["runs"]}
     assert found[whole.id]["status"] == "done"
-    for run in (broken, odd):
+    for run in (broken, odd, deep, late):
         assert found[run.id]["status"] == "damaged" and found[run.id]["problem"]["message"]
         assert asked.get(f"runs/{run.id}").status == 200
         assert asked.delete(f"runs/{run.id}").status == 200
+
+
+def test_events_that_nobody_wrote_are_passed_over(asked):
+    run = asked.run()
+    artifact(run)
+    with (run.path / "events.jsonl").open("a") as stream:
+        stream.write('{"n": 9}\n{"n": 10, "type": "artifact"}\n' + "[" * 100_000 + "\n")
+    assert [item["name"] for item in asked.get(f"runs/{run.id}/artifacts").json()["artifacts"]] == ["mine"]
+    assert asked.get(f"runs/{run.id}/events").status == 200
 
 
 def test_sizes_are_measured_once(asked, monkeypatch):

@@ -19,12 +19,25 @@ from dreambooth_ext.errors import UserError
 from dreambooth_ext.host import endings, publish, supervisor, wishes
 from dreambooth_ext.host.dispatcher import Dispatcher
 from dreambooth_ext.host.environment import Status
+from dreambooth_ext.host.following import Following
 from dreambooth_ext.host.watch import LOOK, Patience, Watch
 from dreambooth_ext.host.wishes import Wishes
 from dreambooth_ext.protocol import ENDED, EventReader
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
+DAMAGES = (  # files of a run's folder, and what they may hold after a failing disk, an editor or another version
+    ("state.json", "{"),
+    ("state.json", "[]"),
+    ("state.json", '{"status": "training", "step": 1, "heartbeat": "x", "host": "elsewhere"}'),
+    ("state.json", "[" * 100_000),
+    ("config.json", "{"),
+    ("config.json", "[" * 100_000),
+    ("host.json", '{"since": "x", "total": "y"}'),
+    ("events.jsonl", '{"n": 9}\n'),
+    ("events.jsonl", '{"n": 9, "type": "artifact"}\n'),
+    ("events.jsonl", "[" * 100_000 + "\n"),
+)
 posix = pytest.mark.skipif(os.name == "nt", reason="signals")
 
 
@@ -635,12 +648,31 @@ def test_of_two_on_one_folder_one_leads_and_the_other_takes_over(place):
     assert sum(event["name"] == "cat" for event in said(run, "published")) == 1
 
 
-def test_a_damaged_run_hinders_no_other(place):
+@pytest.mark.parametrize("status", ["queued", "training", "done"])
+def test_damaged_runs_hinder_no_other(place, status):
     dispatcher = place.dispatcher(start=False)
-    broken, run = place.submit(dispatcher, "broken"), place.submit(dispatcher)
-    (broken.path / "state.json").write_text("{", encoding="utf-8")
+    for number, (file, text) in enumerate(DAMAGES):
+        broken = place.submit(dispatcher, f"broken{number}")
+        broken.write_state(status=status)
+        with (broken.path / file).open("a" if file == "events.jsonl" else "w", encoding="utf-8") as stream:
+            stream.write(text)
+    run = place.submit(dispatcher, steps=2)
+    dispatcher.order([run.id])
     dispatcher.start()
     ended(run)
+    until(lambda: not dispatcher.queue())
+
+
+def test_what_nobody_foresaw_in_one_run_hinders_no_other(place, monkeypatch, capsys):
+    dispatcher = place.dispatcher(start=False)
+    odd, run = place.submit(dispatcher, "odd"), place.submit(dispatcher, steps=2)
+    dispatcher.cancel(odd)
+    wishes.read(odd).but(settled=False).write(odd)
+    finish = Following.finish
+    monkeypatch.setattr(Following, "finish", lambda it: finish(it) if it.run.id != odd.id else {}["odd"])
+    dispatcher.start()
+    ended(run)
+    assert "KeyError" in capsys.readouterr().err
 
 
 # --- the engine itself
