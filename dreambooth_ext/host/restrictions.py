@@ -61,6 +61,8 @@ def inside(path: str | Path, folders: Iterable[Path]) -> bool:
     By its letters first: only to look at a network path of Windows sends this account's password there.
     """
     text = _absolute(path)
+    if "\0" in text:  # no path has it, and none can be followed
+        return False
     return any(
         _is_below(text, os.path.abspath(folder)) and _is_below(os.path.realpath(text), os.path.realpath(folder))
         for folder in folders

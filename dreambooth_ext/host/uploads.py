@@ -35,7 +35,7 @@ def safe_name(name: str, what: str) -> str:
     """A name that every file system takes and that stays where it is put. Raises a Refusal (422)."""
     text = unicodedata.normalize("NFC", name)
     hidden = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
-    if hidden or set(text) & {"/", "\\"} or text.startswith("."):
+    if hidden or set(text) & {"/", "\\"} or text.lstrip().startswith("."):
         raise Refusal(422, f"{name[:80]!a} cannot be the name of a {what}.", "Rename it.", "name")
     text = text.translate(ILLEGAL).strip().rstrip(". ")
     stem = unicodedata.normalize("NFKC", text.partition(".")[0]).rstrip()  # "nul .png" and "com¹" are devices, too
@@ -97,7 +97,8 @@ class PictureSets:
 
     def _is_own(self, path: Path) -> bool:
         """Whether it is a folder right here, not a link to another place."""
-        at_home = os.path.realpath(path) == os.path.join(os.path.realpath(self.folder), path.name)
+        real, home = os.path.realpath(path), os.path.join(os.path.realpath(self.folder), path.name)
+        at_home = os.path.normcase(real) == os.path.normcase(home)  # on Windows, names may be given in any case
         return path.is_dir() and at_home and not path.name.startswith(".")
 
     def _about(self, path: Path) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_pictures_that_a_run_needs_stay(asked):
     "name",
     ["", ".", "..", ".hidden.png", "...", "a/b.png", "a\\b.png", "../a.png", "C:\\a.png", "a\0.png", "a\n.png", "con",
      "CON.png", "lpt1.txt", "nul .png", "COM¹.png", "x" * 300 + ".png", "\ud800.png", ".tmp-1-a.png", "a\x7f.png",
-     " ", "я" * 120],
+     " ", "я" * 120, " .hidden.png", "\u3000.tmp-1-a.png"],
 )  # fmt: skip
 def test_names_that_are_refused(name):
     with pytest.raises(Refusal) as refused:
@@ -366,7 +366,8 @@ def test_no_folders_for_strangers(tmp_path):
     asked.put("pictures/s/a.png", drawn(), PNG)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "a.png").write_bytes(drawn())
-    for place in (tmp_path / "mine", "/etc", "..", "~", folder(asked) / ".." / ".." / ".." / "mine"):
+    sets = folder(asked)
+    for place in (tmp_path / "mine", "/etc", "..", "~", f"{sets}/s\0", sets / ".." / ".." / ".." / "mine"):
         assert asked.get("pictures", {"folder": str(place)}).status == 403
         assert asked.get("pictures/folder/a.png", {"folder": str(place)}).status == 403
     own = str(folder(asked) / "s")
