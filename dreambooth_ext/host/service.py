@@ -174,7 +174,6 @@ class Service:
                 problems.append(error.problem)
         if problems:
             raise Problems(problems)
-        self.inspector.close()  # its memory is the training's now
         self.inspector.close()  # the memory that its process holds is the training's now
         return self.dispatcher.submit(runs.absolute(completed), chosen)
 
