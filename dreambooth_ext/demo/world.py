@@ -28,7 +28,7 @@ COLOURS = {
     "white": (250, 250, 250),
     "black": (15, 15, 18),
 }
-RADII = {"small": 13.0, "big": 23.0}
+RADII = {"small": 15.0, "big": 23.0}
 
 # Plain backgrounds are a little paler than the figures' colours, as walls behind things are.
 PLAIN = {
