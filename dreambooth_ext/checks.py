@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import guide, pictures
 from .captions import rare_words
-from .config import METHODS, SETTINGS, RunConfig, Setting
+from .config import METHODS, NETWORK_TARGETS, SETTINGS, SUBJECT_METHODS, RunConfig, Setting
 from .errors import Problem
 from .files import expanded
 from .parsing import shown
@@ -48,7 +48,7 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
 
 def _word(config: RunConfig, entries: list[Entry]) -> str:
     """The one word that stands for the run's subject, or "" where there is none, or more than one."""
-    if config.method != "dreambooth":
+    if config.method not in SUBJECT_METHODS:
         return ""
     found = {entry.identifier for entry in entries if not entry.is_class}
     if config.concepts or config.instance_prompt:
@@ -69,6 +69,7 @@ def problems(config: RunConfig) -> list[Problem]:
     found += _length_problems(config)
     found += _loss_problems(config)
     found += _preview_problems(config)
+    found += _network_problems(config) if config.method == "lora" else []
     return found
 
 
@@ -232,3 +233,47 @@ def _preview_problems(config: RunConfig) -> list[Problem]:
             Problem("validation_prompts", "previews are asked for, but there is nothing to draw.", "Give a prompt.")
         ]
     return []
+
+
+def _network_problems(config: RunConfig) -> list[Problem]:
+    """A LoRA's settings that cannot be, or would have no effect."""
+    if config.network_weights:
+        return _continued_problems(config)
+    found, kind = [], config.network_type
+    targets = config.target_modules
+    if unknown := [word for word in targets if word not in NETWORK_TARGETS]:
+        message = f"{shown(unknown[0])} is not known."
+        found.append(Problem("target_modules", message, f"Choose of: {', '.join(NETWORK_TARGETS)}."))
+    for name, rank in config.block_ranks.items():
+        if not isinstance(rank, int) or isinstance(rank, bool) or not 0 <= rank <= SETTINGS["rank"].maximum:
+            message = f"the rank of {shown(name)} cannot be {shown(rank)}."
+            found.append(Problem("block_ranks", message, "Use 0 to 1024, 0 to leave the block out."))
+    convolves = "convolutions" in targets
+    if kind == "locon" and targets and not convolves:
+        remedy = "Add convolutions to target_modules, or choose lora."
+        found.append(Problem("network_type", "locon is LoRA with convolutions, and they are left out.", remedy))
+    useless = {
+        "conv_rank": (not convolves, "no convolutions are trained", "add convolutions to target_modules"),
+        "text_encoder_rank": (config.text_encoder_steps == 0, "text_encoder_steps is 0", "set that above 0"),
+        "lokr_factor": (kind != "lokr", f"the type {kind} has none", "choose lokr"),
+        "loraplus_lr_ratio": (kind not in ("lora", "locon", "dora"), f"the type {kind} has no up matrix", "choose lora"),
+        "alpha": (kind == "oft", "the type oft has none", "choose another type"),
+        "use_rslora": (kind == "oft", "the type oft has no alpha", "choose another type"),
+    }
+    for name, (is_so, why, remedy) in useless.items():
+        if is_so and getattr(config, name) != SETTINGS[name].default:
+            found.append(Problem(name, f"has no effect: {why}.", f"Leave it out, or {remedy}."))
+    if config.lokr_factor == 0:
+        found.append(Problem("lokr_factor", "cannot be 0.", "Use -1, or 1 and more."))
+    return found
+
+
+def _continued_problems(config: RunConfig) -> list[Problem]:
+    """A LoRA that goes on has its own type, ranks and layers."""
+    path = config.network_weights
+    if not _exists(path) or not path.lower().endswith(MODEL_SUFFIXES):
+        remedy = "Give a .safetensors file."
+        return [Problem("network_weights", f"{shown(path)} is no LoRA file that is there.", remedy)]
+    named = ("network_type", "rank", "alpha", "text_encoder_rank", "conv_rank", "target_modules", "block_ranks")
+    given = [n for n in (*named, "use_rslora", "lokr_factor") if getattr(config, n) != SETTINGS[n].default]
+    return [Problem(name, "has no effect: network_weights names a LoRA, which has its own.", "Leave it out.") for name in given]

@@ -17,7 +17,11 @@ from typing import Any
 METHODS = {
     "dreambooth": "DreamBooth: teach the whole model a subject or style by a rare word",
     "finetune": "Fine-tuning: train the whole model on many captioned pictures",
+    "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
 }
+SUBJECT_METHODS = ("dreambooth", "lora")  # those that bind a subject to a rare word
+NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dora", "oft")
+NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
 SUBJECT_TYPES = ("person", "style", "object", "pet")
 OPTIMIZERS = ("auto", "adamw", "adamw8bit", "paged_adamw8bit", "lion", "adafactor", "prodigy", "sgd")
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -63,7 +67,8 @@ def _plain(number: float) -> str:
     return str(int(number)) if number == int(number) else f"{number:g}"
 
 
-DREAMBOOTH = {"methods": ("dreambooth",)}
+SUBJECT = {"methods": SUBJECT_METHODS}
+LORA = {"methods": ("lora",), "group": "LoRA"}
 
 
 @dataclass
@@ -112,7 +117,7 @@ class RunConfig:
         "Class prompt",
         "What your subject is, without the rare word: 'a photo of a person'. Needed for prior preservation.",
         group="Prior preservation",
-        **DREAMBOOTH,
+        **SUBJECT,
     )
     class_data_dir: str | None = setting(
         None,
@@ -120,7 +125,7 @@ class RunConfig:
         "Folder with pictures of the class in general. Missing ones are drawn by the base model and kept there.",
         group="Prior preservation",
         kind="path",
-        **DREAMBOOTH,
+        **SUBJECT,
     )
     with_prior_preservation: bool | None = setting(
         None,
@@ -128,7 +133,7 @@ class RunConfig:
         "Train on pictures of the class as well, so that not every person becomes yours. On by default when a class "
         "prompt is given.",
         group="Prior preservation",
-        **DREAMBOOTH,
+        **SUBJECT,
     )
     num_class_images: int = setting(
         100,
@@ -137,7 +142,7 @@ class RunConfig:
         group="Prior preservation",
         minimum=1,
         maximum=100_000,
-        **DREAMBOOTH,
+        **SUBJECT,
     )
     prior_loss_weight: float = setting(
         1.0,
@@ -146,7 +151,7 @@ class RunConfig:
         group="Prior preservation",
         minimum=0,
         maximum=100,
-        **DREAMBOOTH,
+        **SUBJECT,
     )
     concepts: list = setting(
         [],
@@ -155,7 +160,7 @@ class RunConfig:
         "class_prompt, num_class_images and repeats (how often each picture counts in an epoch).",
         group="Pictures",
         kind="concepts",
-        **DREAMBOOTH,
+        **SUBJECT,
     )
     resolution: int | None = setting(
         None,
@@ -344,6 +349,90 @@ class RunConfig:
     )
     seed: int = setting(42, "Seed", "Same seed, same run.", group="Training", minimum=0, maximum=2**32 - 1)
 
+    # --- LoRA
+    network_type: str = setting(
+        "lora",
+        "Type of LoRA",
+        "lora: the usual one. locon: with convolutions, for styles. loha, lokr: other products of small matrices. dora: "
+        "learns size and direction apart. oft: only turns what the model knows.",
+        choices=NETWORK_TYPES,
+        **LORA,
+    )
+    rank: int | None = setting(
+        None,
+        "Rank",
+        "How much the LoRA can hold, and how large its file is: 8 to 32 for subjects, 32 to 128 for styles. For oft the "
+        "largest size of a block. Left out: 16.",
+        minimum=1,
+        maximum=1024,
+        **LORA,
+    )
+    alpha: float | None = setting(
+        None,
+        "Alpha",
+        "The change is multiplied by alpha / rank; parts with ranks of their own keep this proportion. Left out: as the "
+        "rank.",
+        minimum=1e-3,
+        maximum=4096,
+        **LORA,
+    )
+    text_encoder_rank: int | None = setting(
+        None, "Text encoder's rank", "Left out: as the rank.", minimum=1, maximum=1024, **LORA
+    )
+    conv_rank: int | None = setting(
+        None, "Convolutions' rank", "Of 3x3 convolutions. Left out: as the rank.", minimum=1, maximum=1024, **LORA
+    )
+    target_modules: list = setting(
+        [],
+        "Layers",
+        "Which layers learn: attention, feed_forward, convolutions. Left out: the first two, and convolutions for locon.",
+        **LORA,
+    )
+    block_ranks: dict = setting(
+        {},
+        "Ranks of blocks",
+        'Single blocks, by diffusers\' names, with ranks of their own; 0 leaves one out: {"down_blocks.0": 0, '
+        '"mid_block": 8, "up_blocks.1.attentions.0": 32}. "unet" and "text_encoder" mean all of them.',
+        **LORA,
+    )
+    network_dropout: float = setting(
+        0.0,
+        "Dropout",
+        "Share of what the LoRA's layers see that is hidden from them at each step; 0.1 works against overtraining.",
+        minimum=0,
+        maximum=0.9,
+        **LORA,
+    )
+    use_rslora: bool = setting(
+        False,
+        "Rank-stabilised scaling",
+        "Multiply by alpha / sqrt(rank) instead, so that high ranks learn as fast as low ones.",
+        **LORA,
+    )
+    loraplus_lr_ratio: float = setting(
+        1.0,
+        "LoRA+ ratio",
+        "How many times faster the second (up) matrix learns than the first; 16 is the paper's, 1 is off.",
+        minimum=1,
+        maximum=1000,
+        **LORA,
+    )
+    lokr_factor: int = setting(
+        -1,
+        "LoKr factor",
+        "Largest size of LoKr's smaller matrix; -1 is as large as the other.",
+        minimum=-1,
+        maximum=1024,
+        **LORA,
+    )
+    network_weights: str | None = setting(
+        None,
+        "Continue a LoRA",
+        "A LoRA file to go on from, of this program or another; type, ranks and layers are then the file's.",
+        kind="path",
+        **LORA,
+    )
+
     # --- Loss and noise
     loss_type: str = setting(
         "l2", "Loss", "How a wrong prediction is counted.", group="Loss", choices=("l2", "l1", "huber", "smooth_l1")
@@ -474,6 +563,7 @@ class RunConfig:
         "safetensors is safe and quick; ckpt for old programs.",
         group="Saving",
         choices=("safetensors", "ckpt"),
+        methods=("dreambooth", "finetune"),
     )
 
     # --- Preview pictures

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .config import RunConfig
+from .config import SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
 
@@ -26,6 +26,8 @@ TEXT_ENCODER_SHARE = 0.25  # of the UNet's steps at most, where the run is short
 LEARNING_RATE = 2e-6
 TEXT_ENCODER_LR = 1e-6
 HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
+LORA_RANK = 16
+LORA_RATE, LORA_TEXT_RATE = 1e-4, 5e-5  # diffusers' README for DreamBooth with LoRA; kohya's for text encoders
 FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
 FINETUNE_EPOCHS = 10
 FINETUNE_LEAST_STEPS = 1600  # kohya's default
@@ -96,7 +98,7 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
     choices: dict[str, Choice] = {}
 
     def fill(name: str, value: object, reason: str) -> None:
-        if getattr(config, name) in (None, "") and name not in choices:
+        if getattr(config, name) in (None, "", []) and name not in choices:
             choices[name] = Choice(value, reason)
 
     fill("name", name_for(config), "after the pictures' folder")
@@ -104,6 +106,8 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
         for name in ("learning_rate", "text_encoder_lr"):
             fill(name, 1.0, "Prodigy finds the rate itself")
     kind, count = config.subject_type, f"{pictures} pictures, {config.subject_type}"
+    if config.method == "lora":
+        _complete_lora(config, fill)
     if config.method == "finetune":
         _complete_finetune(config, pictures, fill)
     else:
@@ -118,6 +122,22 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
         fill("with_prior_preservation", _wants_prior(config), "on when a class prompt is given")
     fill("text_encoder_lr", TEXT_ENCODER_LR, "the guide: half of the UNet's standard rate")
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
+
+
+def _complete_lora(config: RunConfig, fill) -> None:
+    """What differs from DreamBooth's."""
+    fill("learning_rate", LORA_RATE, "usual for LoRA: far above that of whole models")
+    fill("text_encoder_lr", LORA_TEXT_RATE, "half of the UNet's usual rate")
+    if config.network_weights:
+        fill("text_encoder_steps", 0, "a LoRA that goes on has taught the text encoder already")
+        return
+    fill("rank", LORA_RANK, "enough for a subject, and a small file")
+    rank = config.rank or LORA_RANK
+    if config.network_type != "oft":
+        fill("alpha", float(rank), "as the rank")
+    if not config.target_modules:
+        names = ["attention", "feed_forward", *(["convolutions"] if config.network_type == "locon" else [])]
+        fill("target_modules", names, f"usual for {config.network_type}")
 
 
 def _wants_prior(config: RunConfig) -> bool:
@@ -167,11 +187,12 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
     """What a beginner should know before training; none of it forbids anything."""
     found = []
     least, _, _, most = PICTURES[config.subject_type]
-    if config.method == "dreambooth" and pictures < 5:
+    of_subject = config.method in SUBJECT_METHODS
+    if of_subject and pictures < 5:
         found.append(
             Problem("instance_data_dir", f"only {pictures} pictures.", f"{least} is the least for good results.")
         )
-    elif config.method == "dreambooth" and pictures < least:
+    elif of_subject and pictures < least:
         found.append(
             Problem(
                 "instance_data_dir",
@@ -179,7 +200,7 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
                 f"{least} is the least, {PICTURES[config.subject_type][1]} or more are better.",
             )
         )
-    elif config.method == "dreambooth" and pictures > most:
+    elif of_subject and pictures > most:
         found.append(
             Problem(
                 "instance_data_dir",
@@ -222,6 +243,8 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, 
         remedies.append("turn use_ema off")
     if config.text_encoder_steps:
         remedies.append("set text_encoder_steps to 0")
+    if config.method == "lora" and (config.rank or 0) > 8:
+        remedies.append("lower the rank")
     if resolution > 512:
         remedies.append(f"lower the resolution from {resolution} to {max(512, resolution - 256)}")
     what = "" if config.device == "cpu" else " that use the card, the WebUI's loaded model among them"

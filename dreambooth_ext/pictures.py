@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from . import captions
-from .config import RunConfig
+from .config import SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
 from .parsing import shown
@@ -62,7 +62,7 @@ class Entry:
 
 def uses_prior(config: RunConfig) -> bool:
     """Whether class pictures are trained on; left out, it is on where a class prompt is given."""
-    if config.method != "dreambooth":
+    if config.method not in SUBJECT_METHODS:
         return False
     if config.with_prior_preservation is not None:
         return config.with_prior_preservation
@@ -147,8 +147,8 @@ def _concept_problems(config: RunConfig) -> list[Problem]:
         if config.concepts and getattr(config, name):
             message = "has no effect: each concept brings its own."
             found.append(Problem(name, message, "Leave it out, or make it a concept of its own."))
-    if config.method != "dreambooth":
-        return found  # class pictures are DreamBooth's; checks of methods refuse their settings elsewhere
+    if config.method not in SUBJECT_METHODS:
+        return found  # class pictures are for subjects; checks of methods refuse their settings elsewhere
     prior = uses_prior(config)
     for concept in concepts(config):
         is_template = captions.has_template(concept.class_prompt)  # class words are the captions' without the subject's
@@ -192,7 +192,7 @@ def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
     for entry in entries:
         if not entry.is_class and entry.identifier and not known[entry.concept].instance_prompt:
             counts[entry.identifier] = counts.get(entry.identifier, 0) + 1
-    if config.method != "dreambooth":
+    if config.method not in SUBJECT_METHODS:
         return []
     poor = [warning for word in counts if (warning := captions.identifier_warning(word))]
     few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
@@ -316,7 +316,7 @@ def _instance_entries(
         for path in paths
     ]
     nameless = [entry.path.name for entry in made if not entry.caption]
-    if nameless and config.method == "dreambooth":
+    if nameless and config.method in SUBJECT_METHODS:
         message = f"is missing, and these file names hold no word for the subject: {_some(nameless)}."
         remedy = "Give a prompt with a rare word ('a photo of sksper person'), or name the files 'sksper (1).jpg'."
         problems.append(Problem(concept.field + "instance_prompt", message, remedy))
@@ -328,7 +328,7 @@ def _instance_caption(config: RunConfig, concept: Concept, path: Path, text: str
     if prompt is not None and captions.has_template(prompt):
         name = identifier if identifier and captions.identifier_warning(identifier) is None else config.name
         return captions.fill_template(prompt, text or captions.cleaned_name(path), name)
-    if config.method != "dreambooth":
+    if config.method not in SUBJECT_METHODS:
         return (text if config.use_captions else None) or prompt or captions.cleaned_name(path)
     subject = prompt or identifier
     if text is None or not config.use_captions or not subject:

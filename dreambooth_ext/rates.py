@@ -7,6 +7,7 @@ import math
 from .config import RunConfig
 from .errors import Problem
 
+# group of the optimizer -> its setting; "unet_up" and the like, LoRA+'s faster halves, follow theirs
 RATE_SETTINGS = {"unet": "learning_rate", "text_encoder": "text_encoder_lr", "text_encoder_2": "text_encoder_2_lr"}
 POLYNOMIAL_END = 1e-7  # where diffusers' polynomial schedule ends
 EXAMPLE = "Write one number, or '2e-6:1000, 1e-6': 2e-6 for the first 1000 steps, then 1e-6."
@@ -32,6 +33,14 @@ def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
     if not pairs:
         raise ValueError("has no rate in it.")
     return pairs
+
+
+def scaled(text: str | float, factor: float) -> str | float:
+    """A rate, or a schedule of rates, times a number."""
+    if not isinstance(text, str):
+        return text * factor
+    pairs = parse_rate_schedule(text)
+    return ", ".join(f"{rate * factor}" + ("" if until is None else f":{until}") for rate, until in pairs)
 
 
 def is_schedule(pairs: list[tuple[float, int | None]]) -> bool:

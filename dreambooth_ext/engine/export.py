@@ -18,6 +18,9 @@ from .architecture import write_clip_folder
 from .base import Base
 from .convert import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
 from .metadata import HASH_TO_COME
+from .network import Network
+from .network_file import Names
+from .network_file import state as network_state
 from .tensorfile import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
 from .tensors import LazyTensor
 
@@ -65,6 +68,36 @@ def export_checkpoint(
         write_verified(state, temporary, metadata, precision)
         base.close()
         sidecars = write_sidecars(path, configuration(base, path), base.family.name, activation_text, preview)
+        digest = sha256_of(temporary)
+    return Exported(path, digest, sidecars)
+
+
+def export_network(
+    base: Base,
+    network: Network,
+    names: Names,
+    path: Path,
+    *,
+    precision: str,
+    metadata: Mapping[str, str],
+    activation_text: str = "",
+    preview: Image.Image | None = None,
+    zero_terminal_snr: bool = False,
+) -> Exported:
+    """Write a LoRA file and its sidecars. zero_terminal_snr: has no place in such a file.
+
+    Raises UserError as `export_checkpoint` does.
+    """
+    dtype = PRECISIONS[precision]
+    state = network_state(network, names, dtype)
+    for key, tensor in network_state(network, names, torch.float32).items():
+        if not tensor.isfinite().all():
+            raise not_finite(key)
+    if not any(adapter.learned(dtype) for made in network.values() for adapter in made.values()):
+        raise nothing_learned(precision)
+    with replacing(path) as temporary:
+        write_verified(state, temporary, metadata, precision)
+        sidecars = write_sidecars(path, None, base.family.name, activation_text, preview)
         digest = sha256_of(temporary)
     return Exported(path, digest, sidecars)
 
@@ -132,20 +165,28 @@ def check_trained(base: Base, trained: Components, dtype: torch.dtype, precision
         for tie in parts[name]:
             exact = fold(tie, [state[key].detach() for key in tie.diffusers])
             if not exact.isfinite().all():
-                raise UserError(
-                    "learning_rate",
-                    f"The trained model holds invalid numbers (NaN or infinite, in {tie.ldm}); it was not written.",
-                    "Lower the learning rate and go on from an earlier checkpoint.",
-                )
+                raise not_finite(tie.ldm)
             if not differs:
                 differs = not torch.equal(exact.to("cpu", dtype), before[tie.ldm].load().to(dtype))
     if not differs:
-        finer = "" if precision == "fp32" else ", or save_precision fp32, which keeps smaller changes"
-        raise NothingLearned(
-            "learning_rate",
-            f"The trained model is equal to its base in {precision}: it has learned nothing that could be saved.",
-            f"Use a higher learning rate or more steps{finer}.",
-        )
+        raise nothing_learned(precision)
+
+
+def not_finite(key: str) -> UserError:
+    return UserError(
+        "learning_rate",
+        f"The trained model holds invalid numbers (NaN or infinite, in {key}); it was not written.",
+        "Lower the learning rate and go on from an earlier checkpoint.",
+    )
+
+
+def nothing_learned(precision: str) -> NothingLearned:
+    finer = "" if precision == "fp32" else ", or save_precision fp32, which keeps smaller changes"
+    return NothingLearned(
+        "learning_rate",
+        f"The trained model is equal to its base in {precision}: it has learned nothing that could be saved.",
+        f"Use a higher learning rate or more steps{finer}.",
+    )
 
 
 def write_verified(

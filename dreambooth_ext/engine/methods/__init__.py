@@ -11,5 +11,6 @@ draw with the `backbone`.
 """
 
 from .full import FullWeights
+from .lora import LoRA
 
-METHODS = {"dreambooth": FullWeights, "finetune": FullWeights}
+METHODS = {"dreambooth": FullWeights, "finetune": FullWeights, "lora": LoRA}

@@ -1,0 +1,305 @@
+"""What a LoRA changes in one layer: each type's formula, its tensors as files name them, and how it begins.
+
+W is a layer's weight, (out, in) or (out, in, height, width). An adapter knows the change dW of a given W, and a layer
+with an adapter computes with W + dW. In training the two are applied one after the other: added up in 16 bits, small
+changes would be lost.
+
+The formulas are those by which WebUIs read such files (v1.10.1: extensions-builtin/Lora/network_*.py); s = alpha / rank.
+LoRA, LoCon  s B A                               arXiv 2106.09685; B: lora_up, A: lora_down
+DoRA         (W + s B A) m / |W + s B A| - W     2402.09353; m, and the norms |.|, of each input channel
+LoHa         s (w1_a w1_b) * (w2_a w2_b)         2108.06098; * by element
+LoKr         s w1 (x) w2, w2 = w2_a w2_b         2309.14859; (x) Kronecker's product
+OFT          R W - W, R = (I + Q) (I - Q)^-1     2306.07280; blocks of R on the diagonal, Q = B - B^T
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import RunConfig
+
+ALPHA, DORA = "alpha", "dora_scale"
+
+
+class Adapter(nn.Module):
+    """The change of one layer. `parts`: its tensors by their names in files; they are copied, in float32."""
+
+    PARTS: ClassVar[dict[str, str]] = {}  # name in files -> attribute
+    NEEDED: ClassVar[tuple[tuple[str, ...], ...]] = ()  # of each, one has to be there
+    GROWS: ClassVar[tuple[str, ...]] = ()  # attributes of which the first that is there is zero at the start
+    FAST: ClassVar[tuple[str, ...]] = ()  # attributes that LoRA+ gives a higher rate
+    TRAINS: ClassVar[bool] = True
+
+    def __init__(self, parts: Mapping[str, Tensor]):
+        super().__init__()
+        for name, attribute in {**self.PARTS, DORA: DORA}.items():
+            given = parts.get(name)
+            copied = None if given is None else nn.Parameter(given.detach().to("cpu", torch.float32, copy=True))
+            self.register_parameter(attribute, copied)
+        self.alpha = float(parts[ALPHA]) if ALPHA in parts else None
+
+    @property
+    def rank(self) -> int | None:
+        """None where the change has no rank, and is not scaled by alpha."""
+        return None
+
+    @property
+    def scale(self) -> float:
+        return 1.0 if self.alpha is None or self.rank is None else self.alpha / self.rank
+
+    def delta(self, weight: Tensor) -> Tensor:
+        """What the formula says before scale and DoRA, float32; as large as `weight`."""
+        raise NotImplementedError
+
+    def change(self, weight: Tensor) -> Tensor:
+        """dW for a layer's `weight`, in float32 and in its shape."""
+        weight = weight.float()
+        changed = self.delta(weight).reshape(weight.shape) * self.scale
+        if self.dora_scale is None:
+            return changed
+        whole = weight + changed
+        size = self.dora_scale.reshape(*self.dora_scale.shape, *[1] * (weight.dim() - self.dora_scale.dim()))
+        # the norm counts as a constant, section 4.3 of the paper: less memory, and no worse
+        return whole * (size / norms(whole.detach(), size.shape)) - weight
+
+    def bias_change(self) -> Tensor | None:
+        return None
+
+    def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+        """What the change adds to the layer's output for these inputs."""
+        with torch.autocast(inputs.device.type, enabled=False):
+            changed = self.change(layer.weight)
+        return apply(layer, inputs, changed)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parts, as `__init__` takes them."""
+        known = {name: getattr(self, attribute) for name, attribute in {**self.PARTS, DORA: DORA}.items()}
+        found = {name: tensor.detach() for name, tensor in known.items() if tensor is not None}
+        return found if self.alpha is None else {**found, ALPHA: torch.tensor(self.alpha)}
+
+    def learned(self, dtype: torch.dtype) -> bool:
+        """Whether anything of the change is left in a precision."""
+        growing = next(getattr(self, name) for name in self.GROWS if getattr(self, name) is not None)
+        return bool(growing.detach().to(dtype).any())
+
+    def fast(self) -> list[nn.Parameter]:
+        return [getattr(self, name) for name in self.FAST]
+
+
+def apply(layer: nn.Linear | nn.Conv2d, inputs: Tensor, weight: Tensor) -> Tensor:
+    """The layer with another weight, and no bias."""
+    if isinstance(layer, nn.Conv2d):
+        return functional.conv2d(inputs, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return functional.linear(inputs, weight)
+
+
+def norms(weight: Tensor, shape: Sequence[int]) -> Tensor:
+    """The norms along the axes that have length 1 in `shape`: (1, in, 1, 1) is each input channel's. Some tools keep
+    (out, 1, 1, 1), each output's, which v1.10.1 draws wrongly and Forge rightly."""
+    return torch.linalg.vector_norm(weight, dim=[axis for axis, size in enumerate(shape) if size == 1], keepdim=True)
+
+
+class LoRA(Adapter):
+    """up: (out, rank) or (out, rank, 1, 1); down: (rank, in) or (rank, in, h, w); mid (rank, rank, h, w) if there is
+    one, then down is (rank, in, 1, 1)."""
+
+    PARTS = {"lora_up.weight": "up", "lora_down.weight": "down", "lora_mid.weight": "mid"}
+    NEEDED = (("lora_up.weight",), ("lora_down.weight",))
+    GROWS = FAST = ("up",)
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+    def delta(self, weight: Tensor) -> Tensor:
+        up, down = self.up.flatten(1), self.down.flatten(1)
+        if self.mid is None:
+            return up @ down
+        return torch.einsum("nmhw,on,mi->oihw", self.mid, up, down)
+
+    def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
+        if self.mid is not None or self.dora_scale is not None:
+            return super().forward(inputs, layer)
+        if isinstance(layer, nn.Conv2d):
+            down = self.down.reshape(self.rank, -1, *layer.kernel_size)
+            return functional.conv2d(apply(layer, inputs, down), self.up.reshape(*self.up.shape[:2], 1, 1)) * self.scale
+        return functional.linear(functional.linear(inputs, self.down.flatten(1)), self.up.flatten(1)) * self.scale
+
+
+class LoHa(Adapter):
+    """w*_a: (out, rank), w*_b: (rank, in h w); with t* (rank, rank, h, w): (rank, out) and (rank, in)."""
+
+    PARTS = {f"hada_{name}": name for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")}
+    NEEDED = (("hada_w1_a",), ("hada_w1_b",), ("hada_w2_a",), ("hada_w2_b",))
+    GROWS = ("w2_a",)
+
+    @property
+    def rank(self) -> int:
+        return self.w1_b.shape[0]
+
+    def delta(self, weight: Tensor) -> Tensor:
+        sides = ((self.t1, self.w1_a, self.w1_b), (self.t2, self.w2_a, self.w2_b))
+        one, other = (a @ b if t is None else with_kernel(t, a, b) for t, a, b in sides)
+        return one.reshape(weight.shape) * other.reshape(weight.shape)
+
+
+class LoKr(Adapter):
+    """w1: (o1, i1); w2: (o2, i2) or (o2, i2, h, w), with o1 o2 = out and i1 i2 = in. Each may be a product of two."""
+
+    PARTS = {f"lokr_{name}": name for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")}
+    NEEDED = (("lokr_w1", "lokr_w1_a"), ("lokr_w1", "lokr_w1_b"), ("lokr_w2", "lokr_w2_a"), ("lokr_w2", "lokr_w2_b"))
+    GROWS = ("w2", "w2_b")
+
+    @property
+    def rank(self) -> int | None:
+        factor = self.w2_b if self.w2_b is not None else self.w1_b
+        return None if factor is None else factor.shape[0]
+
+    def delta(self, weight: Tensor) -> Tensor:
+        w1 = self.w1_a @ self.w1_b if self.w1 is None else self.w1
+        if self.w2 is not None:
+            w2 = self.w2
+        else:
+            w2 = self.w2_a @ self.w2_b if self.t2 is None else with_kernel(self.t2, self.w2_a, self.w2_b)
+        return torch.kron(w1, w2.reshape(w2.shape[0], -1)) if w2.dim() == 2 else torch.kron(w1[..., None, None], w2)
+
+
+class OFT(Adapter):
+    """blocks: (blocks, size, size), of which the antisymmetric part counts. alpha, where there is one, bounds it."""
+
+    PARTS = {"oft_blocks": "blocks"}
+    NEEDED = (("oft_blocks",),)
+    GROWS = ("blocks",)
+
+    def delta(self, weight: Tensor) -> Tensor:
+        turned = self.blocks - self.blocks.transpose(1, 2)
+        if self.alpha:
+            norm = turned.norm()
+            turned = turned * ((norm.clamp(max=self.alpha * len(weight)) + 1e-8) / (norm + 1e-8))
+        eye = torch.eye(turned.shape[-1], device=turned.device)
+        rotation = (eye + turned) @ torch.linalg.inv(eye - turned)
+        rows = weight.reshape(*self.blocks.shape[:2], -1)
+        return (torch.einsum("knm,kni->kmi", rotation, rows) - rows).reshape(weight.shape)
+
+
+class Whole(Adapter):
+    """A difference that is written out, of other tools' files; drawn with, but not trained on."""
+
+    PARTS = {"diff": "diff", "diff_b": "diff_b", "w_norm": "w_norm", "b_norm": "b_norm"}
+    NEEDED = (("diff", "w_norm"),)
+    TRAINS = False
+
+    def delta(self, weight: Tensor) -> Tensor:
+        return self.diff if self.diff is not None else self.w_norm
+
+    def bias_change(self) -> Tensor | None:
+        return self.diff_b if self.diff_b is not None else self.b_norm
+
+
+KINDS = (LoRA, LoHa, LoKr, OFT, Whole)
+PARTS = {ALPHA, DORA, *(name for kind in KINDS for name in kind.PARTS)}
+
+
+def from_parts(parts: Mapping[str, Tensor]) -> Adapter | None:
+    """The adapter that these tensors of a file make; None if they are none that is known."""
+    for kind in KINDS:
+        whole = all(any(name in parts for name in names) for names in kind.NEEDED)
+        if whole and set(parts) <= {ALPHA, DORA, *kind.PARTS}:
+            return kind(parts)
+    return None
+
+
+def with_kernel(t: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Tucker's product: t (p, q, h, w), a (p, out), b (q, in) -> (out, in, h, w)."""
+    return torch.einsum("pqhw,po,qi->oihw", t, a, b)
+
+
+# --- how they begin: with no change at all
+
+
+def create(config: RunConfig, weight: Tensor, rank: int, randomness: torch.Generator) -> Adapter:
+    """A new adapter of the type, alpha and scaling that the config says, with a layer's own rank."""
+    kind = config.network_type
+    if kind == "oft":
+        return OFT({"oft_blocks": torch.zeros(oft_shape(weight.shape[0], rank))})
+    parts = STARTS[kind](config, tuple(weight.shape), rank, randomness)
+    if kind == "dora":
+        parts[DORA] = norms(weight.float(), (1, weight.shape[1], *[1] * (weight.dim() - 2)))
+    alpha = config.alpha * rank / config.rank  # the same in relation to the rank everywhere
+    # a reader divides by the rank; to come out at alpha / sqrt(rank) (arXiv 2312.03732), the file's alpha is larger
+    return from_parts({**parts, ALPHA: torch.tensor(alpha * math.sqrt(rank) if config.use_rslora else alpha)})
+
+
+def _lora(config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator) -> dict[str, Tensor]:
+    out, *rest = shape
+    down = uniform((rank, *rest), math.prod(rest), randomness)
+    return {"lora_up.weight": torch.zeros(out, rank, *[1] * (len(rest) - 1)), "lora_down.weight": down}
+
+
+def _loha(config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator) -> dict[str, Tensor]:
+    out, width = shape[0], math.prod(shape[1:])
+
+    def normal(rows: int, columns: int, deviation: float) -> Tensor:
+        return torch.randn(rows, columns, generator=randomness) * deviation
+
+    first = {"hada_w1_a": normal(out, rank, 0.1), "hada_w1_b": normal(rank, width, 1)}
+    return {**first, "hada_w2_a": torch.zeros(out, rank), "hada_w2_b": normal(rank, width, 1)}
+
+
+def _lokr(config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator) -> dict[str, Tensor]:
+    (o1, o2), (i1, i2) = (factors(size, config.lokr_factor) for size in shape[:2])
+    kernel = math.prod(shape[2:])
+    w1 = uniform((o1, i1), i1, randomness)
+    if lokr_is_whole(o2, i2, rank):
+        return {"lokr_w1": w1, "lokr_w2": torch.zeros(o2, i2, *shape[2:])}
+    return {
+        "lokr_w1": w1,
+        "lokr_w2_a": uniform((o2, rank), rank, randomness),
+        "lokr_w2_b": torch.zeros(rank, i2 * kernel),
+    }
+
+
+STARTS = {"lora": _lora, "locon": _lora, "dora": _lora, "loha": _loha, "lokr": _lokr}
+
+
+def uniform(shape: tuple[int, ...], inputs: int, randomness: torch.Generator) -> Tensor:
+    """As PyTorch's layers begin: evenly within 1 / sqrt(inputs)."""
+    return (torch.rand(shape, generator=randomness) * 2 - 1) / math.sqrt(inputs)
+
+
+def factors(size: int, factor: int) -> tuple[int, int]:
+    """Two whole numbers, the smaller first, whose product is `size`: the smaller is the largest divisor up to
+    `factor` and up to the root of `size`; -1: only that."""
+    most = math.isqrt(size) if factor < 0 else min(factor, math.isqrt(size))
+    small = next(n for n in range(most, 0, -1) if size % n == 0)
+    return small, size // small
+
+
+def lokr_is_whole(o2: int, i2: int, rank: int) -> bool:
+    """Whether the larger factor is written out, because a product of that rank would hardly be smaller."""
+    return rank >= max(o2, i2) / 2
+
+
+def oft_shape(out: int, rank: int) -> tuple[int, int, int]:
+    """Blocks of the largest size up to `rank` that divides the output's channels."""
+    size = next(n for n in range(min(rank, out), 0, -1) if out % n == 0)
+    return out // size, size, size
+
+
+def count(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
+    """Numbers that an adapter trains in a layer of that shape."""
+    out, width = shape[0], math.prod(shape[1:])
+    if config.network_type == "oft":
+        return math.prod(oft_shape(out, rank))
+    if config.network_type == "lokr":
+        (o1, o2), (i1, i2) = (factors(size, config.lokr_factor) for size in shape[:2])
+        kernel = math.prod(shape[2:])
+        return o1 * i1 + (o2 * i2 * kernel if lokr_is_whole(o2, i2, rank) else rank * (o2 + i2 * kernel))
+    once = rank * (out + width)
+    return {"loha": 2 * once, "dora": once + shape[1]}.get(config.network_type, once)

@@ -1,0 +1,133 @@
+"""All adapters of a model: which layers have one, how they take part in the model, and their tensors by layer.
+
+Layers are named as diffusers and transformers name their modules: {"unet": {"down_blocks.0.attentions.0...": adapter}}.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import RunConfig
+from . import adapters
+from .adapters import Adapter
+from .base import Base
+from .convert import ties
+from .seeds import generator
+
+TEXT_PARTS = ("text_encoder", "text_encoder_2")
+Network = dict[str, dict[str, Adapter]]  # by component and layer
+
+# the words of `target_modules` -> the layers they mean, by the end of their names
+TARGETS = {
+    "attention": r"attn[12]\.to_(q|k|v|out\.0)|attentions\.\d+\.proj_(in|out)|self_attn\.(q|k|v|out)_proj",
+    "feed_forward": r"ff\.net\.(0\.proj|2)|mlp\.fc[12]",
+    "convolutions": r"resnets\.\d+\.(conv[12]|conv_shortcut|time_emb_proj)|(down|up)samplers\.\d+\.conv",
+}
+_LAYERS = {word: re.compile(rf"(.*\.)?({pattern})") for word, pattern in TARGETS.items()}
+
+
+def target_ranks(config: RunConfig, component: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The layers of a component that get an adapter, with its rank. shapes: of the weights, by layer."""
+    chosen = {}
+    for layer, shape in shapes.items():
+        if any(_LAYERS[word].fullmatch(layer) for word in config.target_modules):
+            rank = rank_of(config, component, layer, shape)
+            if rank:
+                chosen[layer] = rank
+    return chosen
+
+
+def rank_of(config: RunConfig, component: str, layer: str, shape: tuple[int, ...]) -> int:
+    """By the longest of `block_ranks`' names that the layer's begins with, else by the kind of layer."""
+    named = [name for name in config.block_ranks if begins(component, layer, name)]
+    if named:
+        return config.block_ranks[max(named, key=lambda name: len(full_name(name)))]
+    if component in TEXT_PARTS:
+        return config.text_encoder_rank or config.rank
+    is_wide = len(shape) == 4 and shape[-1] > 1
+    return (config.conv_rank or config.rank) if is_wide else config.rank
+
+
+def begins(component: str, layer: str, name: str) -> bool:
+    """Whether a layer belongs to a block: "up_blocks.1", "unet.mid_block", "text_encoder.text_model.encoder.layers.0"."""
+    return f"{component}.{layer}.".startswith(full_name(name) + ".")
+
+
+def full_name(block: str) -> str:
+    return block if block.split(".")[0] in ("unet", *TEXT_PARTS) else f"unet.{block}"
+
+
+def shapes_of(base: Base) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The shapes of all weights of a base that layers can have, by component and layer, without reading any."""
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for component, part in ties(base.architecture).items():
+        stored = base.ldm_tensors(component) if component != "vae" else {}
+        for tie in part:
+            if tie.ldm in stored and tie.diffusers[0].endswith(".weight"):
+                shape = stored[tie.ldm].shape
+                shape = (shape[0] // len(tie.diffusers), *shape[1:])
+                found.setdefault(component, {}).update({key.removesuffix(".weight"): shape for key in tie.diffusers})
+    return found
+
+
+def create(config: RunConfig, component: str, module: nn.Module) -> dict[str, Adapter]:
+    """New adapters for a component. The random numbers of each follow from the run's seed and its place."""
+    layers = dict(named_layers(module))
+    chosen = target_ranks(config, component, {name: tuple(layer.weight.shape) for name, layer in layers.items()})
+    return {
+        name: adapters.create(config, layers[name].weight.detach(), rank, generator(config.seed, "lora", component, name))
+        for name, rank in chosen.items()
+    }
+
+
+def named_layers(module: nn.Module) -> Iterable[tuple[str, nn.Linear | nn.Conv2d]]:
+    return ((name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d))
+
+
+def attach(module: nn.Module, made: Mapping[str, Adapter], dropout: float) -> list[Any]:
+    """Let adapters take part in a module. Returns handles, whose `remove` ends it.
+
+    dropout: the share of what adapters see that is zeroed while their layer is in training mode.
+    """
+    return [module.get_submodule(name).register_forward_hook(_adding(adapter, dropout)) for name, adapter in made.items()]
+
+
+def _adding(adapter: Adapter, dropout: float) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+    def add(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        seen = functional.dropout(inputs[0], dropout, layer.training) if dropout else inputs[0]
+        return output + adapter(seen, layer).to(output.dtype)
+
+    return add
+
+
+@torch.no_grad()
+def merge(module: nn.Module, made: Mapping[str, Adapter], weight: float = 1.0) -> None:
+    """Put changes into a module's own weights, times `weight`, as the WebUI does."""
+    for name, adapter in made.items():
+        layer = module.get_submodule(name)
+        adapter.to(layer.weight.device)
+        changed = layer.weight.float() + weight * adapter.change(layer.weight)
+        layer.weight.copy_(changed)
+        bias = adapter.bias_change()
+        if bias is not None and layer.bias is not None:
+            layer.bias.copy_(layer.bias.float() + weight * bias)
+
+
+def flat(made: Mapping[str, Adapter]) -> dict[str, Tensor]:
+    """All tensors of a component, as a training state keeps them."""
+    return {f"{layer}.{part}": tensor for layer, adapter in made.items() for part, tensor in adapter.tensors().items()}
+
+
+def from_flat(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Adapter]:
+    """The inverse of `flat`, in the order of the module's layers."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key in state:
+        part = next(part for part in adapters.PARTS if key.endswith(f".{part}"))
+        parts.setdefault(key.removesuffix(f".{part}"), {})[part] = state[key]
+    return {name: adapters.from_parts(parts[name]) for name, _ in module.named_modules() if name in parts}
