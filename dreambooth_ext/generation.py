@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from . import __version__
 from .config import SAMPLERS, SETTINGS
@@ -21,6 +22,7 @@ RANGES = {
     "clip_skip": (1, 12),
 }
 SIZE_STEP = 8  # pixels a latent pixel
+HEAVIEST = 10  # weight of a LoRA
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sampler = SETTINGS["validation_sampler"].default
     option = parser.add_argument
     option("--model", required=True, help="checkpoint file (.safetensors, .ckpt), diffusers folder or Hub name")
+    option(
+        "--lora",
+        action="append",
+        default=[],
+        metavar="FILE[:w]",
+        help="draw with a LoRA file, at weight w (default: 1); give it again for further ones",
+    )
     option("--prompt", action="append", required=True, help="what to draw; give it again for further prompts")
     option("--negative-prompt", default="", help="what not to draw")
     option("--num-images", type=int, default=1, metavar="N", help="pictures a prompt (default: 1)")
@@ -44,6 +53,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--out", required=True, metavar="DIR", help="folder for the pictures, <prompt index>_<seed>.png")
 
 
+def lora(text: str) -> tuple[Path, float]:
+    """The file and weight of one `--lora`. What follows the last colon is a weight if it is a number."""
+    path, colon, tail = text.rpartition(":")
+    try:
+        weight = float(tail) if colon else 1.0
+    except ValueError:  # C:\\loras\\mine.safetensors
+        return Path(text), 1.0
+    return Path(path if colon else text), weight
+
+
+def lora_words(loras: Iterable[tuple[Path, float]]) -> str:
+    """What the WebUI reads at a prompt's end to draw with these."""
+    return "".join(f" <lora:{path.stem}:{weight:g}>" for path, weight in loras)
+
+
 def problems(arguments: argparse.Namespace) -> list[Problem]:
     """Every value that is out of range, by its option."""
     found = []
@@ -56,6 +80,12 @@ def problems(arguments: argparse.Namespace) -> list[Problem]:
         if value is not None and value % SIZE_STEP:
             remedy = f"Try {round(value / 64) * 64 or 64}."
             found.append(Problem(name, f"{value} pixels is not a multiple of {SIZE_STEP}.", remedy))
+    for text in arguments.lora:
+        path, weight = lora(text)
+        if not path.is_file():
+            found.append(Problem("lora", f"There is no file {path}.", "Give a LoRA file, or FILE:0.8."))
+        if not abs(weight) <= HEAVIEST:
+            found.append(Problem("lora", f"A weight of {weight} is out of range.", "Usual are 0.5 to 1."))
     if arguments.seed + arguments.num_images - 1 > RANGES["seed"][1] >= arguments.seed:
         found.append(Problem("seed", "The last picture's seed is beyond 4294967295.", "Choose a lower seed."))
     return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -13,9 +14,11 @@ from .. import generation
 from ..errors import UserError
 from ..files import replacing
 from ..terminal import Progress
+from . import network, network_file
 from .base import Base, open_base
 from .device import choose_device
 from .export import sha256_of
+from .network import TEXT_PARTS
 from .sampling import Painter
 from .text import TextStack
 
@@ -30,7 +33,8 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     device = choose_device(arguments.device)
     base = open_base(arguments.model, field="model")
     out = Path(arguments.out)
-    painter = load_painter(base, device, arguments.clip_skip)
+    loras = [generation.lora(text) for text in arguments.lora]
+    painter = load_painter(base, device, arguments.clip_skip, loras)
     width, height = arguments.width or base.resolution, arguments.height or base.resolution
     digest = sha256_of(base.path)[:10] if base.path.is_file() else None
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
@@ -44,17 +48,31 @@ def run(arguments: argparse.Namespace) -> list[Path]:
                 pictures = painter.paint(prompt, seeds=batch, **common)
                 for seed, picture in zip(batch, pictures, strict=True):
                     path = out / f"{index}_{seed}.png"
-                    save_png(picture, path, generation.infotext(prompt=prompt, seed=seed, **common, **about))
+                    said = prompt + generation.lora_words(loras)
+                    save_png(picture, path, generation.infotext(prompt=said, seed=seed, **common, **about))
                     written.append(path)
                     progress.update(len(written), path.name)
     return written
 
 
-def load_painter(base: Base, device: torch.device, clip_skip: int | None = None) -> Painter:
-    """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32."""
+def load_painter(
+    base: Base, device: torch.device, clip_skip: int | None = None, loras: Sequence[tuple[Path, float]] = ()
+) -> Painter:
+    """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32.
+
+    loras: files and weights, merged into them as the WebUI does. Raises UserError for one that does not fit.
+    """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
+    unet = base.unet(dtype).to(device)
     text = TextStack(base.tokenizers(), base.text_encoders(), clip_skip=clip_skip).to(device)
-    return Painter(base.unet(dtype).to(device), base.vae().to(device), text, base.scheduler_config)
+    models = {"unet": unet, **dict(zip(TEXT_PARTS, text.encoders, strict=False))}
+    for path, weight in loras:
+        found, strangers = network_file.read(path, models, "lora")
+        if strangers:
+            print(f"{path.name}: {len(strangers)} of its parts have no place in this model.", file=sys.stderr)
+        for component, made in found.items():
+            network.merge(models[component], made, weight)
+    return Painter(unet, base.vae().to(device), text, base.scheduler_config)
 
 
 def batches(seeds: list[int], size: int) -> Iterator[list[int]]:

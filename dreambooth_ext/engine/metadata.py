@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .. import __version__
 from ..config import SETTINGS, RunConfig
+from ..pictures import Entry
 from .base import Base
 
 SETTINGS_KEY = "dreambooth_ext.settings"  # the run's settings as JSON
@@ -20,8 +21,11 @@ SGM = "https://github.com/Stability-AI/generative-models"
 STABILITY = "https://github.com/Stability-AI/stablediffusion"
 
 
-def modelspec(base: Base, *, title: str, resolution: int, date: float | None = None, **more: str) -> dict[str, str]:
-    """sai_model_spec 1.0.0. date: seconds since 1970; more: description, trigger_phrase, ... where there is one."""
+def modelspec(
+    base: Base, *, title: str, resolution: int, date: float | None = None, adapter: str = "", **more: str
+) -> dict[str, str]:
+    """sai_model_spec 1.0.0. date: seconds since 1970; adapter: "lora" for a file that only changes a model; more:
+    description, trigger_phrase, ... where there is one."""
     family, variant = base.family.name, ""
     if family == "sd2" and base.prediction_type == "v_prediction":
         variant = "-768-v"
@@ -32,7 +36,7 @@ def modelspec(base: Base, *, title: str, resolution: int, date: float | None = N
     implementation = {"sd1": IMPLEMENTATIONS["sd1"], "sd2": STABILITY, "sdxl": SGM}[family]
     fields = {
         "sai_model_spec": "1.0.0",
-        "architecture": base.family.modelspec + variant,
+        "architecture": base.family.modelspec + variant + (f"/{adapter}" if adapter else ""),
         "implementation": implementation,
         "title": title,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(date)),
@@ -93,6 +97,25 @@ def training_metadata(
     }
     found = {f"ss_{key}": str(value) for key, value in values.items()}
     return {**found, SETTINGS_KEY: json.dumps(shareable(config.as_dict()), ensure_ascii=False)}
+
+
+def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int, int], int]) -> dict[str, str]:
+    """What kohya's tools say of the pictures, and WebUIs show: their folders, their sizes (width, height), and how often
+    each folder has which words."""
+    instance, classes, words = {}, {}, {}
+    for entry in entries:
+        folder = entry.path.parent.name
+        about = (classes if entry.is_class else instance).setdefault(folder, {"n_repeats": entry.repeats, "img_count": 0})
+        about["img_count"] += 1
+        if entry.is_class:
+            continue
+        counts = words.setdefault(folder, {})
+        for tag in {tag.strip() for tag in entry.caption.split(",")} - {""}:
+            counts[tag] = counts.get(tag, 0) + 1
+    sizes = {str(i): {"resolution": list(size), "count": n} for i, (size, n) in enumerate(bucket_counts.items())}
+    buckets = {"buckets": sizes}
+    values = {"dataset_dirs": instance, "reg_dataset_dirs": classes, "tag_frequency": words, "bucket_info": buckets}
+    return {f"ss_{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 
 def shareable(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,22 @@ def shapes_of(base: Base) -> dict[str, dict[str, tuple[int, ...]]]:
     return found
 
 
+def sizes(config: RunConfig, base: Base) -> dict[str, int]:
+    """Numbers of the new adapters that a run trains, by component."""
+    found = {}
+    for component, shapes in shapes_of(base).items():
+        if component == "unet" or config.text_encoder_steps:
+            ranks = target_ranks(config, component, shapes)
+            found[component] = sum(adapters.count(config, shapes[layer], rank) for layer, rank in ranks.items())
+    return found
+
+
+def strange_blocks(config: RunConfig, base: Base) -> list[str]:
+    """Names in `block_ranks` that no layer of the base begins with."""
+    layers = [(component, layer) for component, shapes in shapes_of(base).items() for layer in shapes]
+    return [name for name in config.block_ranks if not any(begins(*layer, name) for layer in layers)]
+
+
 def create(config: RunConfig, component: str, module: nn.Module) -> dict[str, Adapter]:
     """New adapters for a component. The random numbers of each follow from the run's seed and its place."""
     layers = dict(named_layers(module))

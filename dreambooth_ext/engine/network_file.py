@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..config import RunConfig
 from ..errors import UserError
 from . import adapters
 from .adapters import ALPHA, DORA
+from .architecture import per_level
 from .convert import UNET_PREFIX, unet_ties
 from .network import TEXT_PARTS, Network
 from .tensorfile import open_tensors
@@ -30,41 +32,42 @@ KOHYA, LYCORIS = "networks.lora", "lycoris.kohya"  # the tools whose files these
 MODULES = {"lora": KOHYA, "locon": KOHYA, "dora": LYCORIS, "loha": LYCORIS, "lokr": LYCORIS, "oft": LYCORIS}
 
 Models = Mapping[str, nn.Module]  # "unet", "text_encoder", "text_encoder_2" of one model
+Layers = Mapping[str, Sequence[str]]  # names of its layers, by component
 Names = dict[tuple[str, str], str]  # (component, layer) -> name in a file
 
 
-def file_names(models: Models) -> Names:
-    """(component, layer) -> the layer's name in the files that we write.
+def layers_of(models: Models) -> Layers:
+    return {component: [name for name, _ in module.named_modules() if name] for component, module in models.items()}
+
+
+def file_names(layers: Layers, unet: Mapping[str, Any]) -> Names:
+    """The layers' names in the files that we write. unet: its configuration, as diffusers has it.
 
     SD1 and SD2 as kohya names them, after diffusers' modules; SDXL after the single file's, as everybody does. So are
     models of unusual sizes: v1.10.1 counts blocks on the assumption that there are two layers in each.
     """
-    unet = models["unet"]
     single = single_file_names(unet)
-    by_single_file = len(models) > 2 or not _counted_by_webui(unet.config)
-    prefixes = ("lora_te1", "lora_te2") if len(models) > 2 else ("lora_te",)
+    is_sdxl = len(layers) > 2
+    by_single_file = is_sdxl or not _counted_by_webui(unet)
     names = {}
-    for layer, _ in unet.named_modules():
-        chosen = single.get(layer) if by_single_file else layer
-        if chosen:
-            names["unet", layer] = f"lora_unet_{flat_name(chosen)}"
-    for component, prefix in zip(TEXT_PARTS, prefixes, strict=False):
-        names |= {(component, n): f"{prefix}_{flat_name(n)}" for n, _ in models[component].named_modules() if n}
+    for layer in layers["unet"]:
+        if not by_single_file or layer in single:
+            names["unet", layer] = f"lora_unet_{flat_name(single[layer] if by_single_file else layer)}"
+    for component, prefix in zip(TEXT_PARTS, ("lora_te1", "lora_te2") if is_sdxl else ("lora_te",), strict=False):
+        names |= {(component, layer): f"{prefix}_{flat_name(layer)}" for layer in layers[component]}
     return names
 
 
-def _counted_by_webui(config: Mapping[str, Any]) -> bool:
-    layers = config["layers_per_block"]
-    attends = [name.startswith("CrossAttn") for name in config["up_block_types"]]
-    return (layers == 2 if isinstance(layers, int) else set(layers) == {2}) and attends == [False] + [True] * (
-        len(attends) - 1
-    )
+def _counted_by_webui(unet: Mapping[str, Any]) -> bool:
+    depths = per_level(unet["layers_per_block"], len(unet["block_out_channels"]))
+    first, *others = (name.startswith("CrossAttn") for name in unet["up_block_types"])
+    return set(depths) == {2} and not first and all(others)
 
 
-def single_file_names(unet: nn.Module) -> dict[str, str]:
+def single_file_names(unet: Mapping[str, Any]) -> dict[str, str]:
     """Layer of diffusers' UNet -> its name in a single file."""
     found = {}
-    for tie in unet_ties(unet.config):
+    for tie in unet_ties(unet):
         if tie.ldm.endswith(".weight"):
             found[tie.diffusers[0].removesuffix(".weight")] = tie.ldm.removeprefix(UNET_PREFIX).removesuffix(".weight")
     return found
@@ -74,18 +77,40 @@ def flat_name(name: str) -> str:
     return name.replace(".", "_")
 
 
-def known_names(models: Models) -> dict[str, tuple[str, str]]:
+def known_names(layers: Layers, unet: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Every name under which files have a layer -> (component, layer)."""
-    single, found = single_file_names(models["unet"]), {}
-    for layer, _ in models["unet"].named_modules():
-        for name in {layer, single.get(layer, layer)} - {""}:
-            found |= {f"{start}_{flat_name(name)}": ("unet", layer) for start in ("lora_unet", "oft_unet", "unet")}
-    starts = {"text_encoder": ("lora_te", "lora_te1", "text_encoder"), "text_encoder_2": ("lora_te2", "text_encoder_2")}
-    for component in TEXT_PARTS[: len(models) - 1]:
-        for layer, _ in models[component].named_modules():
-            if layer:
-                found |= {f"{start}_{flat_name(layer)}": (component, layer) for start in starts[component]}
+    single, found = single_file_names(unet), {}
+    starts = {
+        "unet": ("lora_unet", "oft_unet", "unet"),
+        "text_encoder": ("lora_te", "lora_te1", "text_encoder"),
+        "text_encoder_2": ("lora_te2", "text_encoder_2"),
+    }
+    for component, names in layers.items():
+        for layer in names:
+            for name in {layer, single.get(layer, layer) if component == "unet" else layer}:
+                found |= {f"{start}_{flat_name(name)}": (component, layer) for start in starts[component]}
     return found
+
+
+def shapes(path: Path, field: str) -> dict[str, tuple[int, ...]]:
+    """A file's tensors by their keys there; only its table of contents is read."""
+    with contextlib.closing(open_tensors(path, field=field)) as file:
+        return {key: shape for key, (shape, _) in file.entries.items()}
+
+
+def components(path: Path, layers: Layers, unet: Mapping[str, Any], field: str) -> set[str]:
+    """The parts of a model that a LoRA file changes. Raises UserError where it changes nothing, or cannot be read."""
+    names = known_names(layers, unet)
+    keys = (flat_name(_split(key)[0]) for key in shapes(path, field))
+    found = {names[key][0] for key in keys if key in names}
+    if not found:
+        raise _stranger(path, field)
+    return found
+
+
+def _stranger(path: Path, field: str) -> UserError:
+    remedy = "Choose a LoRA that was made for this kind of model."
+    return UserError(field, f"{path.name} changes nothing in this model: no layer has its names.", remedy)
 
 
 def read(path: Path, models: Models, field: str) -> tuple[Network, list[str]]:
@@ -95,7 +120,7 @@ def read(path: Path, models: Models, field: str) -> tuple[Network, list[str]]:
     Raises UserError where the file cannot be read, is made for another kind of model, or does not fit.
     """
     file = open_tensors(path, field=field)
-    names, strangers = known_names(models), []
+    names, strangers = known_names(layers_of(models), models["unet"].config), []
     parts: dict[tuple[str, str], dict[str, Tensor]] = {}
     for key in file:
         name, part = _split(key)
@@ -104,8 +129,7 @@ def read(path: Path, models: Models, field: str) -> tuple[Network, list[str]]:
         else:
             strangers.append(name)
     if not parts:
-        remedy = "Choose a LoRA that was made for this kind of model."
-        raise UserError(field, f"{path.name} changes nothing in this model: no layer has its names.", remedy)
+        raise _stranger(path, field)
     network: Network = {}
     for component, module in models.items():
         layers = {layer: parts[component, layer] for layer, _ in module.named_modules() if (component, layer) in parts}

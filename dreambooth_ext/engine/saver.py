@@ -14,7 +14,7 @@ from ..runs import Run
 from .base import Base
 from .control import Control
 from .dataset import Dataset
-from .metadata import modelspec, training_metadata
+from .metadata import modelspec, pictures_metadata, training_metadata
 from .sampling import draw, make_sampler
 
 
@@ -73,7 +73,7 @@ class Saver:
         )
         self.control.events.append(
             "artifact",
-            kind="checkpoint",
+            kind=self.method.kind,
             name=name,
             file=path.name,
             step=step,
@@ -88,7 +88,11 @@ class Saver:
         """What the file says of itself and of its making."""
         pictures = [p.entry for p in self.dataset.pictures]
         about = modelspec(
-            self.base, title=name, resolution=self.config.resolution, trigger_phrase=self._activation_text()
+            self.base,
+            title=name,
+            resolution=self.config.resolution,
+            adapter="" if self.method.kind == "checkpoint" else self.method.kind,
+            trigger_phrase=self._activation_text(),
         )
         made = training_metadata(
             self.config,
@@ -99,7 +103,7 @@ class Saver:
             num_reg_images=sum(entry.is_class for entry in pictures),
             num_epochs=int(step * self.accelerator.num_processes / self.dataset.steps_per_epoch),
         )
-        return {**about, **made}
+        return {**about, **made, **pictures_metadata(pictures, self.dataset.bucket_counts), **self.method.about()}
 
     def _activation_text(self) -> str:
         """The words that call the subject: the prompt, or the identifiers of the file names."""

@@ -28,6 +28,8 @@ class FullWeights:
     `folder` takes the trained text encoders when they leave memory.
     """
 
+    kind = "checkpoint"
+
     def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
         self.objective = objective
@@ -103,6 +105,10 @@ class FullWeights:
     def load_state_dict(self, weights: Weights) -> None:
         for name, module in self._live.items():
             module.load_state_dict(dict(weights[name]))
+
+    def about(self) -> dict[str, str]:
+        """What the file says of itself beyond what every model says: nothing."""
+        return {}
 
     def export(self, base: Base, path: Path, **about: Any) -> Exported:
         """A whole checkpoint: what was trained here, the rest as in the base."""

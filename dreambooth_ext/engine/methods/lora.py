@@ -52,7 +52,7 @@ class LoRA:
         self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts, config = backbone.prompts, self.config
         models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.text.encoders, strict=False))}
-        self._names = network_file.file_names(models)
+        self._names = network_file.file_names(network_file.layers_of(models), backbone.unet.config)
         if config.text_encoder_steps:
             prompts.train()
         for module in models.values():
