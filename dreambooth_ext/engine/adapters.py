@@ -167,7 +167,7 @@ class LoKr(Adapter):
             w2 = self.w2
         else:
             w2 = self.w2_a @ self.w2_b if self.t2 is None else with_kernel(self.t2, self.w2_a, self.w2_b)
-        return torch.kron(w1, w2.reshape(w2.shape[0], -1)) if w2.dim() == 2 else torch.kron(w1[..., None, None], w2)
+        return torch.kron(w1.reshape(*w1.shape, *[1] * (w2.dim() - 2)), w2.contiguous())
 
 
 class OFT(Adapter):

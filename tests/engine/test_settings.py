@@ -87,6 +87,8 @@ SAVES = {"checkpointing_steps": 1, "max_train_steps": 3}
 LONG = {"instance_prompt": "sksper person, " + "and so on, " * 40, "max_token_length": 75}
 V = {"base_model": "v"}
 XL = {"base_model": "sdxl", **TEXT}
+LORA = {"method": "lora", "rank": 4}
+CONVOLUTIONS = {**LORA, "target_modules": ["attention", "convolutions"]}
 WIDE = {"instance_data_dir": "wide"}
 
 # setting: where to look, another value, what else is set. "wide" and the like are made by the fixture `lab`.
@@ -139,6 +141,18 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "loss_type": (learned, "l1", {}),
     "huber_c": (learned, 0.5, {"loss_type": "huber"}),
     "huber_schedule": (learned, "constant", {"loss_type": "smooth_l1"}),
+    "network_type": (learned, "loha", LORA),
+    "rank": (learned, 8, LORA),
+    "alpha": (learned, 1.0, LORA),
+    "text_encoder_rank": (learned, 2, {**LORA, **TEXT}),
+    "conv_rank": (learned, 2, CONVOLUTIONS),
+    "target_modules": (learned, ["attention"], LORA),
+    "block_ranks": (learned, {"mid_block": 2}, LORA),
+    "network_dropout": (learned, 0.5, LORA),
+    "use_rslora": (learned, True, LORA),
+    "loraplus_lr_ratio": (learned, 4.0, LORA),
+    "lokr_factor": (learned, 2, {**LORA, "network_type": "lokr"}),
+    "network_weights": (learned, "lora", {"method": "lora"}),
     "snr_gamma": (learned, 1.0, {"min_timestep": 0, "max_timestep": 300}),
     "debiased_estimation": (learned, True, {}),
     "offset_noise": (learned, 0.1, {}),
@@ -187,13 +201,15 @@ class Lab:
             ("instance_data_dir", "other"): training.pictures(folder / "other", 2),
             ("class_data_dir", "class"): training.pictures(folder / "class", 2, sizes=((80, 80),)),
         }
+        lora = self.trainer.train(method="lora", max_train_steps=1)
+        self.known["network_weights", "lora"] = lora.artifacts / "taught.safetensors"
         for picture in Path(training.pictures(folder / "pictures", captions=True)).glob("*.png"):
             picture.with_suffix(".words").write_text("a blue thing, at night", encoding="utf-8")
         self.runs: dict[str, Run] = {}
 
     def run(self, settings: dict[str, Any]) -> Run:
         given = {"max_train_steps": 2, **settings}
-        given = {key: str(self.known.get((key, value), value)) if key.endswith(("_dir", "_model")) else value
+        given = {key: str(self.known.get((key, value), value)) if key.endswith(("_dir", "_model", "_weights")) else value
                  for key, value in given.items()}  # fmt: skip
         if given.get("concepts") == "concepts":
             folder = self.trainer.settings["instance_data_dir"]

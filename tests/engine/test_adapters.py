@@ -1,0 +1,203 @@
+"""Each type of LoRA against its formula, written down once more: a layer with an adapter is a layer with W + dW."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dreambooth_ext.config import NETWORK_TYPES
+from dreambooth_ext.engine import adapters, network
+from dreambooth_ext.engine.adapters import Adapter
+from tests.adapters import config
+
+LAYERS = {
+    "linear": lambda: nn.Linear(12, 8),
+    "conv": lambda: nn.Conv2d(12, 8, 3, stride=2, padding=1),
+    "conv1x1": lambda: nn.Conv2d(12, 8, 1),
+}
+
+
+def layer_of(name: str) -> nn.Module:
+    torch.manual_seed(0)
+    return LAYERS[name]().requires_grad_(False)
+
+
+def inputs_of(layer: nn.Module) -> Tensor:
+    return torch.randn(2, 5, 12) if isinstance(layer, nn.Linear) else torch.randn(2, 12, 7, 7)
+
+
+def adapter_of(kind: str, layer: nn.Module, rank: int = 3, **settings) -> Adapter:
+    """With random numbers everywhere."""
+    made = adapters.create(config(kind, **settings), layer.weight, rank, torch.Generator().manual_seed(1))
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return made
+
+
+def changed_weight(kind: str, parts: dict[str, Tensor], weight: Tensor) -> Tensor:
+    """W + dW by loops over its numbers."""
+    scale = float(parts["alpha"]) / 3 if "alpha" in parts else 1.0
+    flat = weight.flatten(1)
+    out, width = flat.shape
+    new = flat.clone()
+    if kind in ("lora", "locon", "dora"):
+        up, down = parts["lora_up.weight"].flatten(1), parts["lora_down.weight"].flatten(1)
+        for o in range(out):
+            for i in range(width):
+                new[o, i] += scale * sum(up[o, r] * down[r, i] for r in range(3))
+    elif kind == "loha":
+        for o in range(out):
+            for i in range(width):
+                one = sum(parts["hada_w1_a"][o, r] * parts["hada_w1_b"][r, i] for r in range(3))
+                new[o, i] += scale * one * sum(parts["hada_w2_a"][o, r] * parts["hada_w2_b"][r, i] for r in range(3))
+    elif kind == "lokr":
+        w1 = parts["lokr_w1"]
+        if "lokr_w2" in parts:
+            w2, scale = parts["lokr_w2"].flatten(1), 1.0
+        else:
+            w2 = parts["lokr_w2_a"] @ parts["lokr_w2_b"]
+        for o in range(out):
+            for i in range(width):
+                o1, o2 = divmod(o, w2.shape[0])
+                i1, i2 = divmod(i, w2.shape[1])
+                new[o, i] += scale * w1[o1, i1] * w2[o2, i2]
+    elif kind == "oft":
+        rotations = []
+        for block in parts["oft_blocks"]:
+            turned, eye = block - block.T, torch.eye(len(block))
+            rotations.append((eye + turned) @ torch.linalg.inv(eye - turned))
+        rotation = torch.block_diag(*rotations)
+        assert torch.allclose(rotation @ rotation.T, torch.eye(out), atol=1e-5)  # it keeps lengths and angles
+        new = rotation.T @ flat
+    new = new.reshape(weight.shape)
+    if kind == "dora":
+        for i in range(weight.shape[1]):
+            new[:, i] *= parts["dora_scale"].flatten()[i] / new[:, i].square().sum().sqrt()
+    return new
+
+
+@pytest.mark.parametrize("where", LAYERS)
+@pytest.mark.parametrize("kind", NETWORK_TYPES)
+def test_the_formula(kind, where):
+    layer = layer_of(where)
+    made = adapter_of(kind, layer)
+    parts = made.tensors()
+    expected = copy.deepcopy(layer)
+    expected.weight.copy_(changed_weight(kind, parts, layer.weight))
+    torch.testing.assert_close(layer.weight + made.change(layer.weight), expected.weight, rtol=1e-4, atol=1e-5)
+
+    inputs = inputs_of(layer)
+    wanted, plain = expected(inputs), layer(inputs)
+    assert not torch.allclose(wanted, plain, atol=1e-2)
+    model = nn.ModuleDict({"layer": layer})
+    (hook,) = network.attach(model, {"layer": made}, 0.0)
+    torch.testing.assert_close(layer(inputs), wanted, rtol=1e-4, atol=1e-4)
+    hook.remove()
+    assert torch.equal(layer(inputs), plain)
+    network.merge(model, {"layer": made})
+    torch.testing.assert_close(layer(inputs), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("where", LAYERS)
+@pytest.mark.parametrize("kind", NETWORK_TYPES)
+def test_it_begins_with_no_change_and_has_the_size_that_the_plan_counts(kind, where):
+    layer = layer_of(where)
+    made = adapters.create(config(kind), layer.weight, 3, torch.Generator().manual_seed(1))
+    assert made.change(layer.weight).abs().max() < 1e-6
+    assert not made.learned(torch.float32)
+    assert sum(p.numel() for p in made.parameters()) == adapters.count(config(kind), tuple(layer.weight.shape), 3)
+    loss = (layer(inputs_of(layer)) + made(inputs_of(layer), layer)).square().mean()
+    loss.backward()
+    moved = [name for name, parameter in made.named_parameters() if parameter.grad.any()]
+    assert set(moved) & set(made.GROWS) and (kind != "dora" or "dora_scale" in moved)
+
+
+@pytest.mark.parametrize("kind", NETWORK_TYPES)
+def test_parts_make_the_same_adapter(kind):
+    layer = layer_of("conv")
+    made = adapter_of(kind, layer)
+    again = adapters.from_parts(made.tensors())
+    assert type(again) is type(made) and again.scale == made.scale
+    assert torch.equal(again.change(layer.weight), made.change(layer.weight))
+
+
+def test_scaling():
+    layer = layer_of("linear")
+    half = adapter_of("lora", layer, rank=4, alpha=2.0)
+    assert half.scale == 0.5 and float(half.tensors()["alpha"]) == 2.0
+    own = adapter_of("lora", layer, rank=8, alpha=2.0)  # a layer with twice the rank: the same proportion
+    assert own.scale == 0.5 and float(own.tensors()["alpha"]) == 4.0
+    stabilised = adapter_of("lora", layer, rank=4, alpha=2.0, use_rslora=True)
+    assert stabilised.scale == pytest.approx(2.0 / math.sqrt(4))
+    assert float(stabilised.tensors()["alpha"]) / 4 == stabilised.scale  # as every reader of the file computes it
+
+
+def test_lokr_writes_a_small_factor_out_and_scales_it_by_nothing():
+    layer = layer_of("linear")
+    low, whole = (adapters.create(config("lokr"), layer.weight, rank, torch.Generator()) for rank in (1, 4))
+    assert {"lokr_w1", "lokr_w2_a", "lokr_w2_b"} <= low.tensors().keys() and low.scale == 0.5
+    assert "lokr_w2" in whole.tensors() and whole.scale == 1
+    assert adapters.factors(360, -1) == (18, 20) and adapters.factors(360, 4) == (4, 90)
+    assert adapters.factors(7, -1) == (1, 7)
+
+
+def tucker(kind: str) -> tuple[dict[str, Tensor], Tensor]:
+    """Forms that other tools write for convolutions, and what they mean for a weight (8, 12, 3, 3)."""
+    t, a, b = torch.randn(3, 3, 3, 3), torch.randn(3, 8), torch.randn(3, 12)
+    product = torch.einsum("pqhw,po,qi->oihw", t, a, b)
+    alpha = torch.tensor(3.0)
+    if kind == "lora_mid":
+        parts = {"lora_up.weight": a.T[..., None, None], "lora_down.weight": b[..., None, None]}
+        return {**parts, "lora_mid.weight": t, "alpha": alpha}, product
+    if kind == "loha":
+        parts = {f"hada_{name}": value for n in "12" for name, value in ((f"w{n}_a", a), (f"w{n}_b", b), (f"t{n}", t))}
+        return {**parts, "alpha": alpha}, product * product
+    w1 = torch.randn(2, 2)
+    t, a, b = torch.randn(3, 3, 3, 3), torch.randn(3, 4), torch.randn(3, 6)
+    small = torch.einsum("pqhw,po,qi->oihw", t, a, b)
+    parts = {"lokr_w1": w1, "lokr_w2_a": a, "lokr_w2_b": b, "lokr_t2": t, "alpha": alpha}
+    return parts, torch.cat([torch.cat([w1[o, i] * small for i in range(2)], dim=1) for o in range(2)])
+
+
+@pytest.mark.parametrize("kind", ["lora_mid", "loha", "lokr"])
+def test_tuckers_forms_of_other_tools(kind):
+    parts, expected = tucker(kind)
+    made = adapters.from_parts(parts)
+    torch.testing.assert_close(made.change(torch.zeros(8, 12, 3, 3)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dora_of_other_tools_with_the_outputs_norms():
+    layer = layer_of("linear")
+    made = adapter_of("lora", layer)
+    sizes = torch.rand(8, 1) + 0.5
+    turned = adapters.from_parts({**made.tensors(), "dora_scale": sizes})
+    whole = layer.weight + made.change(layer.weight)
+    expected = functional.normalize(whole, dim=1) * sizes
+    torch.testing.assert_close(layer.weight + turned.change(layer.weight), expected)
+
+
+def test_dropout_hides_inputs_in_training_only():
+    layer = layer_of("linear")
+    made = adapter_of("lora", layer)
+    network.attach(nn.ModuleDict({"layer": layer}), {"layer": made}, 0.5)
+    inputs = inputs_of(layer)
+    assert not torch.equal(layer.train()(inputs), layer(inputs))
+    assert torch.equal(layer.eval()(inputs), layer(inputs))
+
+
+def test_full_differences_are_drawn_with():
+    layer = layer_of("linear")
+    whole = adapters.from_parts({"diff": torch.ones(8, 12), "diff_b": torch.full((8,), 2.0)})
+    before, inputs = layer.bias.clone(), torch.zeros(1, 12)
+    network.merge(nn.ModuleDict({"layer": layer}), {"layer": whole}, 0.5)
+    torch.testing.assert_close(layer(inputs)[0], before + 1)
+
+
+@pytest.mark.parametrize("parts", [{"lora_up.weight"}, {"hada_w1_a", "hada_w1_b"}, {"weight", "on_input"}, {"oft_diag"}])
+def test_what_is_not_known_makes_no_adapter(parts):
+    assert adapters.from_parts({name: torch.ones(2, 2) for name in parts}) is None

@@ -1,0 +1,98 @@
+"""LoRA files in the real WebUI: `<lora:name:1>` draws what `generate --lora` draws.
+
+Needs $WEBUI_DIR, the folder of a WebUI 1.10.1 with its environment; skipped without.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from dreambooth_ext.config import NETWORK_TYPES, RunConfig
+from dreambooth_ext.engine import network_file
+from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.export import Exported, export_network
+from dreambooth_ext.engine.generate import load_painter
+from dreambooth_ext.engine.metadata import modelspec, training_metadata
+from tests import adapters, tiny
+from tests.webui.server import WebUI, running, webui_folder
+from tests.webui.test_checkpoints import CLOSE, SETTINGS, difference, drawn_by_us, export
+
+pytestmark = pytest.mark.skipif(webui_folder() is None, reason="$WEBUI_DIR names no WebUI")
+
+FAMILIES = ("sd1", "sd2", "sdxl")
+# Two layers in each block, as the models of usual sizes have: then the files take kohya's own names.
+USUAL = {"layers_per_block": 2}
+
+
+@pytest.fixture(scope="module")
+def webui(tmp_path_factory):
+    encoders = {family: tiny.architecture(family) for family in ("sd2", "sdxl")}
+    with running(webui_folder(), tmp_path_factory.mktemp("webui"), encoders) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def checkpoints(webui, tmp_path_factory) -> dict[str, Exported]:
+    """A model of each family, where the WebUI lists it."""
+    folder = tmp_path_factory.mktemp("bases")
+    found = {family: export(webui, tiny.single_file(folder, family), f"{family}.safetensors") for family in FAMILIES}
+    with mock.patch.dict(tiny.UNET["sd1"], USUAL), mock.patch.dict(tiny.UNET["sd2"], USUAL):
+        for family in ("sd1", "sd2"):
+            name = f"{family}-usual"
+            found[name] = export(webui, tiny.single_file(folder, family, name=name), f"{name}.safetensors")
+    return found
+
+
+def write(webui: WebUI, model: Path, name: str, kind: str, precision: str = "fp32", **settings) -> Exported:
+    """A LoRA for a model, where the WebUI finds it."""
+    base, config = open_base(model), adapters.config(kind, **settings)
+    models = adapters.models(base)
+    names = network_file.file_names(network_file.layers_of(models), models["unet"].config)
+    run = RunConfig(name=name, base_model=str(model), instance_data_dir="pictures", method="lora")
+    return export_network(
+        base,
+        adapters.made(base, kind, **settings),
+        names,
+        webui.data / "models" / "Lora" / f"{name}.safetensors",
+        precision=precision,
+        metadata={
+            **modelspec(base, title=name, resolution=64, adapter="lora"),
+            **training_metadata(run, base, steps=7, started_at=1.5, num_train_images=12),
+            **network_file.metadata(config),
+        },
+        activation_text="zkz",
+    )
+
+
+def with_lora(model: Path, loras: list[tuple[Path, float]]) -> np.ndarray:
+    painter = load_painter(open_base(model), torch.device("cpu"), loras=loras)
+    settings = dict(SETTINGS)
+    return np.asarray(painter.paint(seeds=[settings.pop("seed")], sampler="Euler", **settings)[0])
+
+
+def by_webui(webui: WebUI, model: Exported, words: str) -> np.ndarray:
+    webui.load(model.path.name)
+    prompt = SETTINGS["prompt"] + words
+    picture, said = webui.draw(sampler_name="Euler", scheduler="Automatic", **SETTINGS | {"prompt": prompt})
+    assert said["sd_model_name"] == model.path.stem and "not found" not in str(said)
+    return picture
+
+
+@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("family", [*FAMILIES, "sd1-usual", "sd2-usual"])
+def test_every_type_draws_what_generate_draws(webui, checkpoints, family, kind):
+    model = checkpoints[family]
+    name = f"{family}-{kind}"
+    lora = write(webui, model.path, name, kind)
+    picture = by_webui(webui, model, f" <lora:{name}:1>")
+    ours = with_lora(model.path, [(lora.path, 1.0)])
+    log = (webui.data / "log.txt").read_text(encoding="utf-8", errors="replace")
+    print("difference", difference(picture, ours), "from the base", difference(picture, drawn_by_us(model.path)))
+    assert difference(picture, ours) < CLOSE
+    assert difference(picture, drawn_by_us(model.path)) > 100 * CLOSE
+    assert f"didn't match keys: {{'{name}" not in log
