@@ -256,7 +256,11 @@ def _network_problems(config: RunConfig) -> list[Problem]:
         "conv_rank": (not convolves, "no convolutions are trained", "add convolutions to target_modules"),
         "text_encoder_rank": (config.text_encoder_steps == 0, "text_encoder_steps is 0", "set that above 0"),
         "lokr_factor": (kind != "lokr", f"the type {kind} has none", "choose lokr"),
-        "loraplus_lr_ratio": (kind not in ("lora", "locon", "dora"), f"the type {kind} has no up matrix", "choose lora"),
+        "loraplus_lr_ratio": (
+            kind not in ("lora", "locon", "dora"),
+            f"the type {kind} has no up matrix",
+            "choose lora",
+        ),
         "alpha": (kind == "oft", "the type oft has none", "choose another type"),
         "use_rslora": (kind == "oft", "the type oft has no alpha", "choose another type"),
     }
@@ -276,4 +280,7 @@ def _continued_problems(config: RunConfig) -> list[Problem]:
         return [Problem("network_weights", f"{shown(path)} is no LoRA file that is there.", remedy)]
     named = ("network_type", "rank", "alpha", "text_encoder_rank", "conv_rank", "target_modules", "block_ranks")
     given = [n for n in (*named, "use_rslora", "lokr_factor") if getattr(config, n) != SETTINGS[n].default]
-    return [Problem(name, "has no effect: network_weights names a LoRA, which has its own.", "Leave it out.") for name in given]
+    return [
+        Problem(name, "has no effect: network_weights names a LoRA, which has its own.", "Leave it out.")
+        for name in given
+    ]

@@ -19,6 +19,7 @@ METHODS = {
     "finetune": "Fine-tuning: train the whole model on many captioned pictures",
     "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
 }
+KINDS = {"dreambooth": "checkpoint", "finetune": "checkpoint", "lora": "lora"}  # of the models that methods make
 SUBJECT_METHODS = ("dreambooth", "lora")  # those that bind a subject to a rare word
 NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dora", "oft")
 NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
@@ -319,8 +320,8 @@ class RunConfig:
     max_grad_norm: float = setting(
         1.0,
         "Gradient clipping",
-        "Largest global norm of the gradients. 0 is off, and saves memory: each gradient is let go as soon as it was used "
-        "(not with fp16, accumulation or Prodigy).",
+        "Largest global norm of the gradients. 0 is off, and saves memory: each gradient is let go as soon as it was "
+        "used (not with fp16, accumulation or Prodigy).",
         group="Training",
         minimum=0,
         maximum=1e6,
@@ -353,16 +354,16 @@ class RunConfig:
     network_type: str = setting(
         "lora",
         "Type of LoRA",
-        "lora: the usual one. locon: with convolutions, for styles. loha, lokr: other products of small matrices. dora: "
-        "learns size and direction apart. oft: only turns what the model knows.",
+        "lora: the usual one. locon: with convolutions, for styles. loha, lokr: other products of small matrices. "
+        "dora: learns size and direction apart. oft: only turns what the model knows.",
         choices=NETWORK_TYPES,
         **LORA,
     )
     rank: int | None = setting(
         None,
         "Rank",
-        "How much the LoRA can hold, and how large its file is: 8 to 32 for subjects, 32 to 128 for styles. For oft the "
-        "largest size of a block. Left out: 16.",
+        "How much the LoRA can hold, and how large its file is: 8 to 32 for subjects, 32 to 128 for styles. For oft "
+        "the largest size of a block. Left out: 16.",
         minimum=1,
         maximum=1024,
         **LORA,
@@ -370,8 +371,8 @@ class RunConfig:
     alpha: float | None = setting(
         None,
         "Alpha",
-        "The change is multiplied by alpha / rank; parts with ranks of their own keep this proportion. Left out: as the "
-        "rank.",
+        "The change is multiplied by alpha / rank; parts with ranks of their own keep this proportion. Left out: as "
+        "the rank.",
         minimum=1e-3,
         maximum=4096,
         **LORA,
@@ -385,7 +386,8 @@ class RunConfig:
     target_modules: list = setting(
         [],
         "Layers",
-        "Which layers learn: attention, feed_forward, convolutions. Left out: the first two, and convolutions for locon.",
+        "Which layers learn: attention, feed_forward, convolutions. Left out: the first two, and convolutions for "
+        "locon.",
         **LORA,
     )
     block_ranks: dict = setting(

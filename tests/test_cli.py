@@ -86,7 +86,7 @@ def test_help(verb, capsys):
     [
         ([], "required: VERB"),
         (["trian"], "invalid choice: 'trian'"),
-        (["check", "--rank", "5"], "unrecognized arguments: --rank 5"),
+        (["check", "--ranks-of", "5"], "unrecognized arguments: --ranks-of 5"),
         (["check", "--learning_rate", "5"], "did you mean --learning-rate?"),
         (["train", "--lerning-rate=5"], "did you mean --learning-rate?"),
         (["train", "--output-dir", ""], "needs a path"),

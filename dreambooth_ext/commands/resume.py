@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{run.id} is done, with {steps} steps. Train longer with --max-train-steps {steps + 500}", file=sys.stderr
         )
         return DONE
-    target = target_folder(arguments)
+    target = target_folder(arguments, run.config.method)
     environment = Environment()
     environment.ensure()
     return Follower(run, environment, target).train(total or state.get("total"))

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from .. import checks, guide, pictures, runs
+from ..config import KINDS
 from ..errors import UserError
 from ..host import publish
 from ..host.environment import Environment
@@ -30,13 +31,13 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output-dir", type=settings.path, metavar="DIR", help="publish into this folder")
 
 
-def target_folder(arguments: argparse.Namespace) -> Path | None:
-    """The folder that takes the models, if one was named."""
+def target_folder(arguments: argparse.Namespace, method: str) -> Path | None:
+    """The folder that takes the models that a method makes, if one was named."""
     if arguments.webui and arguments.output_dir:
         raise UserError("output_dir", "--webui names a folder for the model already.", "Leave one of them out.")
     folder = arguments.output_dir
     if arguments.webui:
-        folder = publish.webui_folder(arguments.webui, "checkpoint")
+        folder = publish.webui_folder(arguments.webui, KINDS[method])
     for problem in checks.folder_problems("webui" if arguments.webui else "output_dir", folder) if folder else []:
         raise UserError(problem.field, problem.message, problem.remedy)
     return folder
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     problems += checks.folder_problems("runs_dir", arguments.runs_dir)
     target = None
     try:
-        target = target_folder(arguments)
+        target = target_folder(arguments, config.method)
         if target and not any(problem.field in ("name", "save_format") for problem in problems):
             publish.check_ours(target / f"{config.name}.{config.save_format}")
     except UserError as error:

@@ -1,10 +1,10 @@
 """What a LoRA changes in one layer: each type's formula, its tensors as files name them, and how it begins.
 
-W is a layer's weight, (out, in) or (out, in, height, width). An adapter knows the change dW of a given W, and a layer
-with an adapter computes with W + dW. In training the two are applied one after the other: added up in 16 bits, small
-changes would be lost.
+W is a layer's weight, (out, in) or (out, in, height, width). An adapter knows the change dW of a given W,
+and a layer with an adapter computes with W + dW. In training the two are applied one after the other: added up in 16
+bits, small changes would be lost.
 
-The formulas are those by which WebUIs read such files (v1.10.1: extensions-builtin/Lora/network_*.py); s = alpha / rank.
+The formulas are those by which WebUIs read such files (v1.10.1: extensions-builtin/Lora/network_*.py). s: alpha / rank
 LoRA, LoCon  s B A                               arXiv 2106.09685; B: lora_up, A: lora_down
 DoRA         (W + s B A) m / |W + s B A| - W     2402.09353; m, and the norms |.|, of each input channel
 LoHa         s (w1_a w1_b) * (w2_a w2_b)         2108.06098; * by element
@@ -109,7 +109,7 @@ class LoRA(Adapter):
     """up: (out, rank) or (out, rank, 1, 1); down: (rank, in) or (rank, in, h, w); mid (rank, rank, h, w) if there is
     one, then down is (rank, in, 1, 1)."""
 
-    PARTS = {"lora_up.weight": "up", "lora_down.weight": "down", "lora_mid.weight": "mid"}
+    PARTS: ClassVar = {"lora_up.weight": "up", "lora_down.weight": "down", "lora_mid.weight": "mid"}
     NEEDED = (("lora_up.weight",), ("lora_down.weight",))
     GROWS = FAST = ("up",)
 
@@ -135,7 +135,7 @@ class LoRA(Adapter):
 class LoHa(Adapter):
     """w*_a: (out, rank), w*_b: (rank, in h w); with t* (rank, rank, h, w): (rank, out) and (rank, in)."""
 
-    PARTS = {f"hada_{name}": name for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")}
+    PARTS: ClassVar = {f"hada_{name}": name for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")}
     NEEDED = (("hada_w1_a",), ("hada_w1_b",), ("hada_w2_a",), ("hada_w2_b",))
     GROWS = ("w2_a",)
 
@@ -152,7 +152,7 @@ class LoHa(Adapter):
 class LoKr(Adapter):
     """w1: (o1, i1); w2: (o2, i2) or (o2, i2, h, w), with o1 o2 = out and i1 i2 = in. Each may be a product of two."""
 
-    PARTS = {f"lokr_{name}": name for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")}
+    PARTS: ClassVar = {f"lokr_{name}": name for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")}
     NEEDED = (("lokr_w1", "lokr_w1_a"), ("lokr_w1", "lokr_w1_b"), ("lokr_w2", "lokr_w2_a"), ("lokr_w2", "lokr_w2_b"))
     GROWS = ("w2", "w2_b")
 
@@ -173,7 +173,7 @@ class LoKr(Adapter):
 class OFT(Adapter):
     """blocks: (blocks, size, size), of which the antisymmetric part counts. alpha, where there is one, bounds it."""
 
-    PARTS = {"oft_blocks": "blocks"}
+    PARTS: ClassVar = {"oft_blocks": "blocks"}
     NEEDED = (("oft_blocks",),)
     GROWS = ("blocks",)
 
@@ -191,7 +191,7 @@ class OFT(Adapter):
 class Whole(Adapter):
     """A difference that is written out, of other tools' files; drawn with, but not trained on."""
 
-    PARTS = {"diff": "diff", "diff_b": "diff_b", "w_norm": "w_norm", "b_norm": "b_norm"}
+    PARTS: ClassVar = {"diff": "diff", "diff_b": "diff_b", "w_norm": "w_norm", "b_norm": "b_norm"}
     NEEDED = (("diff", "w_norm"),)
     TRAINS = False
 

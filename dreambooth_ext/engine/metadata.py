@@ -100,12 +100,14 @@ def training_metadata(
 
 
 def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int, int], int]) -> dict[str, str]:
-    """What kohya's tools say of the pictures, and WebUIs show: their folders, their sizes (width, height), and how often
-    each folder has which words."""
+    """What kohya's tools say of the pictures, and WebUIs show: their folders, their sizes (width, height), and how
+    often each folder has which words."""
     instance, classes, words = {}, {}, {}
     for entry in entries:
         folder = entry.path.parent.name
-        about = (classes if entry.is_class else instance).setdefault(folder, {"n_repeats": entry.repeats, "img_count": 0})
+        about = (classes if entry.is_class else instance).setdefault(
+            folder, {"n_repeats": entry.repeats, "img_count": 0}
+        )
         about["img_count"] += 1
         if entry.is_class:
             continue

@@ -55,7 +55,7 @@ def rank_of(config: RunConfig, component: str, layer: str, shape: tuple[int, ...
 
 
 def begins(component: str, layer: str, name: str) -> bool:
-    """Whether a layer belongs to a block: "up_blocks.1", "unet.mid_block", "text_encoder.text_model.encoder.layers.0"."""
+    """Whether a layer belongs to a block: "up_blocks.1", "unet", "text_encoder.text_model.encoder.layers.0"."""
     return f"{component}.{layer}.".startswith(full_name(name) + ".")
 
 
@@ -97,7 +97,9 @@ def create(config: RunConfig, component: str, module: nn.Module) -> dict[str, Ad
     layers = dict(named_layers(module))
     chosen = target_ranks(config, component, {name: tuple(layer.weight.shape) for name, layer in layers.items()})
     return {
-        name: adapters.create(config, layers[name].weight.detach(), rank, generator(config.seed, "lora", component, name))
+        name: adapters.create(
+            config, layers[name].weight.detach(), rank, generator(config.seed, "lora", component, name)
+        )
         for name, rank in chosen.items()
     }
 
@@ -111,7 +113,9 @@ def attach(module: nn.Module, made: Mapping[str, Adapter], dropout: float) -> li
 
     dropout: the share of what adapters see that is zeroed while their layer is in training mode.
     """
-    return [module.get_submodule(name).register_forward_hook(_adding(adapter, dropout)) for name, adapter in made.items()]
+    return [
+        module.get_submodule(name).register_forward_hook(_adding(adapter, dropout)) for name, adapter in made.items()
+    ]
 
 
 def _adding(adapter: Adapter, dropout: float) -> Callable[[nn.Module, tuple, Tensor], Tensor]:

@@ -191,8 +191,15 @@ def _tensors(network: Network) -> Iterator[tuple[str, str, str, Tensor]]:
 def metadata(config: RunConfig) -> dict[str, str]:
     """What kohya's tools and the WebUI's cards say about a network."""
     if config.network_weights:
-        return {"ss_network_module": KOHYA, "ss_network_args": json.dumps({"network_weights": Path(config.network_weights).name})}
-    arguments = {"algo": config.network_type, "conv_dim": config.conv_rank or config.rank, "dropout": config.network_dropout}
+        return {
+            "ss_network_module": KOHYA,
+            "ss_network_args": json.dumps({"network_weights": Path(config.network_weights).name}),
+        }
+    arguments = {
+        "algo": config.network_type,
+        "conv_dim": config.conv_rank or config.rank,
+        "dropout": config.network_dropout,
+    }
     if config.alpha is not None:
         arguments["conv_alpha"] = config.alpha * arguments["conv_dim"] / config.rank
     found = {

@@ -236,7 +236,9 @@ class RateSchedules:
 
     def __init__(self, config: RunConfig, groups: Iterable[dict[str, Any]], total: int):
         self.by_name = {
-            group["name"]: RateSchedule(group["rate"], config, total, RATE_SETTINGS.get(group["name"].removesuffix("_up"), "learning_rate"))
+            group["name"]: RateSchedule(
+                group["rate"], config, total, RATE_SETTINGS.get(group["name"].removesuffix("_up"), "learning_rate")
+            )
             for group in groups
         }
 

@@ -175,12 +175,16 @@ def network_problems(config: RunConfig, base: Base) -> list[Problem]:
         return []
     found = []
     if strange := network.strange_blocks(config, base):
-        remedy = "Blocks are down_blocks.0, mid_block, up_blocks.1.attentions.0, text_encoder.text_model.encoder.layers.0."
+        remedy = (
+            "Blocks are down_blocks.0, mid_block, up_blocks.1.attentions.0, text_encoder.text_model.encoder.layers.0."
+        )
         found.append(Problem("block_ranks", f"the base has no block {shown(strange[0])}.", remedy))
     sizes = network.sizes(config, base)
     if not sizes["unet"] and len(learning) == 1:
         message = "no layer is left to learn."
-        found.append(Problem("target_modules", message, "Name more layers, or give a block in block_ranks more than 0."))
+        found.append(
+            Problem("target_modules", message, "Name more layers, or give a block in block_ranks more than 0.")
+        )
     elif config.text_encoder_steps and not sum(sizes[name] for name in learning[1:]):
         message = "none of the chosen layers is in a text encoder."
         found.append(Problem("text_encoder_steps", message, "Set it to 0, or add attention to target_modules."))

@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from .. import files
-from ..config import RunConfig
+from ..config import KINDS, RunConfig
 from ..runs import Run
 from .base import Base
 from .control import Control
@@ -73,7 +73,7 @@ class Saver:
         )
         self.control.events.append(
             "artifact",
-            kind=self.method.kind,
+            kind=KINDS[config.method],
             name=name,
             file=path.name,
             step=step,
@@ -91,7 +91,7 @@ class Saver:
             self.base,
             title=name,
             resolution=self.config.resolution,
-            adapter="" if self.method.kind == "checkpoint" else self.method.kind,
+            adapter=self.config.method if self.config.method == "lora" else "",
             trigger_phrase=self._activation_text(),
         )
         made = training_metadata(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, checks, guide, pictures, runs
-from ..config import RunConfig
+from ..config import KINDS, RunConfig
 from ..errors import Problem, UserError
 from ..protocol import COMMANDS, PROTOCOL
 from ..runs import Run
@@ -169,7 +169,9 @@ class Service:
         chosen = self._wishes(wanted)
         if chosen.publish and not any(problem.field in ("name", "save_format") for problem in problems):
             try:
-                publish.check_ours(self.host.folders()["checkpoint"] / f"{completed.name}.{completed.save_format}")
+                publish.check_ours(
+                    self.host.folders()[KINDS[completed.method]] / f"{completed.name}.{completed.save_format}"
+                )
             except UserError as error:
                 problems.append(error.problem)
         if problems:

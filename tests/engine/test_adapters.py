@@ -198,6 +198,8 @@ def test_full_differences_are_drawn_with():
     torch.testing.assert_close(layer(inputs)[0], before + 1)
 
 
-@pytest.mark.parametrize("parts", [{"lora_up.weight"}, {"hada_w1_a", "hada_w1_b"}, {"weight", "on_input"}, {"oft_diag"}])
+@pytest.mark.parametrize(
+    "parts", [{"lora_up.weight"}, {"hada_w1_a", "hada_w1_b"}, {"weight", "on_input"}, {"oft_diag"}]
+)
 def test_what_is_not_known_makes_no_adapter(parts):
     assert adapters.from_parts({name: torch.ones(2, 2) for name in parts}) is None

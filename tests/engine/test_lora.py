@@ -275,11 +275,15 @@ def test_the_file_tells_webuis_what_it_is(trainer):
 
     with safe_open(str(run.artifacts / event["file"]), "pt") as file:
         said = file.metadata()
-        kinds = {(key.partition(".")[2] == "alpha", file.get_tensor(key).dtype) for key in file.keys()}
+        kinds = {(key.partition(".")[2] == "alpha", file.get_tensor(key).dtype) for key in file.keys()}  # noqa: SIM118
     assert kinds == {(False, torch.float16), (True, torch.float32)}
     assert said["ss_base_model_version"] == "sd_v1" and said["ss_v2"] == "False"
     assert said["modelspec.architecture"] == "stable-diffusion-v1/lora"
-    assert (said["ss_network_module"], said["ss_network_dim"], said["ss_network_alpha"]) == ("networks.lora", "4", "2.0")
+    assert (said["ss_network_module"], said["ss_network_dim"], said["ss_network_alpha"]) == (
+        "networks.lora",
+        "4",
+        "2.0",
+    )
     arguments = json.loads(said["ss_network_args"])
     assert arguments["conv_dim"] == "2" and arguments["conv_alpha"] == "1.0"
     assert json.loads(said["ss_tag_frequency"]) == {"pictures": {"a photo of sksper person": 3}}
@@ -290,7 +294,9 @@ def test_the_file_tells_webuis_what_it_is(trainer):
 
 
 def test_a_lora_that_learned_nothing_is_not_written(trainer):
-    run = trainer.train(**{**LORA, "learning_rate": 1e-12}, max_train_steps=1, save_precision="fp16", ends=worker.FAILED)
+    run = trainer.train(
+        **{**LORA, "learning_rate": 1e-12}, max_train_steps=1, save_precision="fp16", ends=worker.FAILED
+    )
     assert "equal to its base" in training.log(run) and not list(run.artifacts.iterdir())
 
 
@@ -308,7 +314,9 @@ def test_generate_draws_what_the_run_draws(trainer, kind):
         validation_inference_steps=3,
     )
     (preview,) = run.samples.glob("4/*.png")
-    painter = load_painter(open_base(trainer.base), torch.device("cpu"), None, [(run.artifacts / "taught.safetensors", 1)])
+    painter = load_painter(
+        open_base(trainer.base), torch.device("cpu"), None, [(run.artifacts / "taught.safetensors", 1)]
+    )
     common = {"seeds": [0], "width": 64, "height": 64, "steps": 3, "cfg_scale": 7.5}
     (drawn,) = painter.paint("a photo of sksper person", **common)
     (plain,) = load_painter(open_base(trainer.base), torch.device("cpu")).paint("a photo of sksper person", **common)
@@ -365,7 +373,9 @@ def test_the_plan_counts_what_learns(tmp_path, methods):
         with_base = open_base(trainer.base)
         part = plan.share(plan.resolve(config, with_base), with_base)
         trainer.train(**LORA, **TEXT, network_type=kind, max_train_steps=1)
-        counts = {c: sum(p.numel() for a in made.values() for p in a.parameters()) for c, made in methods[-1].network.items()}
+        counts = {
+            c: sum(p.numel() for a in made.values() for p in a.parameters()) for c, made in methods[-1].network.items()
+        }
         assert part.unet == counts["unet"] and part.texts == counts["text_encoder"] + counts["text_encoder_2"]
 
 

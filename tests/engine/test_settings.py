@@ -209,7 +209,8 @@ class Lab:
 
     def run(self, settings: dict[str, Any]) -> Run:
         given = {"max_train_steps": 2, **settings}
-        given = {key: str(self.known.get((key, value), value)) if key.endswith(("_dir", "_model", "_weights")) else value
+        paths = ("_dir", "_model", "_weights")
+        given = {key: str(self.known.get((key, value), value)) if key.endswith(paths) else value
                  for key, value in given.items()}  # fmt: skip
         if given.get("concepts") == "concepts":
             folder = self.trainer.settings["instance_data_dir"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from dreambooth_ext import generation
 from dreambooth_ext.config import NETWORK_TYPES, RunConfig
 from dreambooth_ext.engine import network_file
 from dreambooth_ext.engine.base import open_base
@@ -83,16 +84,43 @@ def by_webui(webui: WebUI, model: Exported, words: str) -> np.ndarray:
     return picture
 
 
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
-@pytest.mark.parametrize("family", [*FAMILIES, "sd1-usual", "sd2-usual"])
+CASES = [
+    *((family, kind) for family in FAMILIES for kind in NETWORK_TYPES),
+    ("sd1-usual", "locon"),
+    ("sd2-usual", "locon"),
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), CASES)
 def test_every_type_draws_what_generate_draws(webui, checkpoints, family, kind):
     model = checkpoints[family]
-    name = f"{family}-{kind}"
-    lora = write(webui, model.path, name, kind)
-    picture = by_webui(webui, model, f" <lora:{name}:1>")
-    ours = with_lora(model.path, [(lora.path, 1.0)])
-    log = (webui.data / "log.txt").read_text(encoding="utf-8", errors="replace")
-    print("difference", difference(picture, ours), "from the base", difference(picture, drawn_by_us(model.path)))
-    assert difference(picture, ours) < CLOSE
+    lora = write(webui, model.path, f"{family}-{kind}", kind)
+    picture = by_webui(webui, model, f" <lora:{family}-{kind}:1>")
+    assert difference(picture, with_lora(model.path, [(lora.path, 1.0)])) < CLOSE
     assert difference(picture, drawn_by_us(model.path)) > 100 * CLOSE
-    assert f"didn't match keys: {{'{name}" not in log
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_several_at_weights_of_their_own_in_half_precision(webui, checkpoints, precision):
+    model = checkpoints["sdxl"]
+    loras = [
+        (write(webui, model.path, f"{kind}-{precision}", kind, precision, use_rslora=kind == "lora").path, weight)
+        for kind, weight in (("lora", 0.7), ("lokr", -0.4))
+    ]
+    words = generation.lora_words(loras)
+    assert words == f" <lora:lora-{precision}:0.7> <lora:lokr-{precision}:-0.4>"
+    assert difference(by_webui(webui, model, words), with_lora(model.path, loras)) < CLOSE
+
+
+def test_the_webui_knows_what_a_file_is_for(webui, checkpoints):
+    for family in FAMILIES:
+        write(webui, checkpoints[family].path, f"known-{family}", "lora")
+    webui.call("sdapi/v1/refresh-loras", {})
+    said = {item["name"]: item["metadata"] for item in webui.call("sdapi/v1/loras")}
+    kinds = {f: (said[f"known-{f}"]["ss_base_model_version"], said[f"known-{f}"]["ss_v2"]) for f in FAMILIES}
+    # as it tells them apart: "sdxl_", "True", anything else
+    assert kinds == {"sd1": ("sd_v1", "False"), "sd2": ("sd_v2", "True"), "sdxl": ("sdxl_base_v1-0", "False")}
+    webui.load(checkpoints["sdxl"].path.name)
+    which = {"page": "lora", "tabname": "txt2img", "name": "known-sdxl"}
+    card = webui.call("sd_extra_networks/get-single-card", **which)["html"]
+    assert "known-sdxl" in card and "metadata-button" in card

@@ -6,8 +6,8 @@ loss(batch, generator)                                     a scalar, with its gr
 state_dict() / load_state_dict()                           what has been learned, by component
 export(path, ...)                                          the file that users take away
 
-Beside them: enter(step) (groups that stop learning there), averaged() (parameters of the moving average), about() (what
-the file says of itself) and `kind` (the WebUI's folder that it goes into). Previews draw with the `backbone`.
+Beside them: enter(step) (groups that stop learning there), averaged() (parameters of the moving average) and about()
+(what the file says of itself). Previews draw with the `backbone`.
 """
 
 from .full import FullWeights

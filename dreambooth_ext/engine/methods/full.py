@@ -28,8 +28,6 @@ class FullWeights:
     `folder` takes the trained text encoders when they leave memory.
     """
 
-    kind = "checkpoint"
-
     def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
         self.objective = objective

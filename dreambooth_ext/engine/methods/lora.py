@@ -25,8 +25,6 @@ from .full import Weights
 class LoRA:
     """`captions` are all that the run can train on, or None where that cannot be told ahead."""
 
-    kind = "lora"
-
     def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
         self.objective = objective

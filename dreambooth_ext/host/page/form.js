@@ -208,7 +208,7 @@ export class Form {
     #showWord() {
         const { settings } = this;
         const { word } = settings;
-        const needed = settings.uses("instance_prompt") && settings.method === "dreambooth";
+        const needed = settings.bindsWord;
         this.word.disabled = !needed;
         const problem = word ? settings.wordProblem(word) : "";
         this.advice.className = `db-advice ${word && needed ? (problem ? "db-bad" : "db-good") : ""}`;

@@ -155,7 +155,7 @@ export class Pictures {
     /** What the guide says of so many pictures of this type. */
     #advice(count) {
         const { pictures } = this.settings.subject;
-        if (!pictures || !count || this.settings.method !== "dreambooth") return "";
+        if (!pictures || !count || !this.settings.bindsWord) return "";
         const values = { least: pictures.least, from: pictures.best_from, to: pictures.best_to, most: pictures.most };
         if (count < pictures.least) return plain(TEXTS.pictures.few, values);
         if (count < pictures.best_from) return plain(TEXTS.pictures.better, values);

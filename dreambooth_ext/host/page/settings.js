@@ -97,6 +97,11 @@ export class Settings {
         return Boolean(about) && about.methods.includes(this.method);
     }
 
+    /** Whether the method binds a subject to a word, as those that know class pictures do. */
+    get bindsWord() {
+        return this.uses("class_prompt");
+    }
+
     /** What is wrong with a word, in a few words; "" if it is a good one. */
     wordProblem(word) {
         const { rules, known_words: knownWords, known_message: message } = this.schema.identifier;
@@ -111,12 +116,12 @@ export class Settings {
         const templates = captioned ? subject.prompts_with_captions || subject.prompts : subject.prompts;
         const tell = templates.instance_prompt.includes("[filewords]") && captions.every((text) => text.includes(this.word));
         const filled = (text) => (tell ? "[filewords]" : text.split("{word}").join(this.word)); // captions may say the word
-        const instance = this.word && this.method === "dreambooth" ? filled(templates.instance_prompt) : "";
+        const instance = this.word && this.bindsWord ? filled(templates.instance_prompt) : "";
         return { instance, ofClass: templates.class_prompt };
     }
 
     testPrompts() {
-        if (this.method !== "dreambooth") return [];
+        if (!this.bindsWord) return [];
         const words = this.word ? [this.word] : this.identifiers();
         return words.slice(0, 3).flatMap((word) => this.subject.test_prompts
             .slice(0, words.length > 1 ? 2 : 4).map((prompt) => prompt.split("{word}").join(word)));
