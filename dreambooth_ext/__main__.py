@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 
 from . import __version__
-from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, resume, runs, train, ui
+from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, network, resume, runs, train, ui
 from .config import SETTINGS
 from .errors import UserError
 
@@ -20,6 +20,7 @@ VERBS = {
     "check": check,
     "generate": generate,
     "convert": convert,
+    "network": network,
     "runs": runs,
     "ui": ui,
     "env": env,

@@ -63,6 +63,17 @@ def lora(text: str) -> tuple[Path, float]:
     return Path(path if colon else text), weight
 
 
+def lora_problems(given: Iterable[str]) -> list[Problem]:
+    """What is wrong with `--lora`s."""
+    found = []
+    for path, weight in map(lora, given):
+        if not path.is_file():
+            found.append(Problem("lora", f"There is no file {path}.", "Give a LoRA file, or FILE:0.8."))
+        if not abs(weight) <= HEAVIEST:
+            found.append(Problem("lora", f"A weight of {weight} is out of range.", "Usual are 0.5 to 1."))
+    return found
+
+
 def lora_words(loras: Iterable[tuple[Path, float]]) -> str:
     """What the WebUI reads at a prompt's end to draw with these."""
     return "".join(f" <lora:{path.stem}:{weight:g}>" for path, weight in loras)
@@ -80,12 +91,7 @@ def problems(arguments: argparse.Namespace) -> list[Problem]:
         if value is not None and value % SIZE_STEP:
             remedy = f"Try {round(value / 64) * 64 or 64}."
             found.append(Problem(name, f"{value} pixels is not a multiple of {SIZE_STEP}.", remedy))
-    for text in arguments.lora:
-        path, weight = lora(text)
-        if not path.is_file():
-            found.append(Problem("lora", f"There is no file {path}.", "Give a LoRA file, or FILE:0.8."))
-        if not abs(weight) <= HEAVIEST:
-            found.append(Problem("lora", f"A weight of {weight} is out of range.", "Usual are 0.5 to 1."))
+    found += lora_problems(arguments.lora)
     if arguments.seed + arguments.num_images - 1 > RANGES["seed"][1] >= arguments.seed:
         found.append(Problem("seed", "The last picture's seed is beyond 4294967295.", "Choose a lower seed."))
     return found

@@ -7,13 +7,14 @@ import importlib
 import sys
 from types import ModuleType
 
-from .. import conversion, generation
+from .. import conversion, generation, networks
 from ..errors import UserError
 
 # verb -> its options, which need nothing installed, and the engine's module that does it
 VERBS: dict[str, tuple[ModuleType, str]] = {
     "generate": (generation, "generate"),
     "convert": (conversion, "convert_command"),
+    "network": (networks, "network_command"),
 }
 
 

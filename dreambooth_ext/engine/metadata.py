@@ -59,13 +59,8 @@ def training_metadata(
     num_epochs: int = 0,
 ) -> dict[str, str]:
     """ss_* and the run's settings, all as strings, as safetensors wants them. started_at: seconds since 1970."""
-    v2, v = base.family.name == "sd2", base.prediction_type == "v_prediction"
-    versions = {"sd1": "sd_v1", "sd2": "sd_v2_768_v" if v else "sd_v2", "sdxl": "sdxl_base_v1-0"}
     values: dict[str, Any] = {
         "output_name": config.name,
-        "sd_model_name": base.path.name,
-        "base_model_version": versions[base.family.name],
-        "v2": v2,
         "training_started_at": started_at,
         "training_finished_at": time.time(),
         "learning_rate": config.learning_rate,
@@ -96,7 +91,18 @@ def training_metadata(
         "training_comment": f"dreambooth_ext {__version__}, {config.method}",
     }
     found = {f"ss_{key}": str(value) for key, value in values.items()}
-    return {**found, SETTINGS_KEY: json.dumps(shareable(config.as_dict()), ensure_ascii=False)}
+    return {**base_metadata(base), **found, SETTINGS_KEY: json.dumps(shareable(config.as_dict()), ensure_ascii=False)}
+
+
+def base_metadata(base: Base) -> dict[str, str]:
+    """By what WebUIs know the models that a LoRA goes with."""
+    v = base.prediction_type == "v_prediction"
+    versions = {"sd1": "sd_v1", "sd2": "sd_v2_768_v" if v else "sd_v2", "sdxl": "sdxl_base_v1-0"}
+    return {
+        "ss_sd_model_name": base.path.name,
+        "ss_base_model_version": versions[base.family.name],
+        "ss_v2": str(base.family.name == "sd2"),
+    }
 
 
 def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int, int], int]) -> dict[str, str]:

@@ -6,7 +6,7 @@ Layers are named as diffusers and transformers name their modules: {"unet": {"do
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,8 +50,12 @@ def rank_of(config: RunConfig, component: str, layer: str, shape: tuple[int, ...
         return config.block_ranks[max(named, key=lambda name: len(full_name(name)))]
     if component in TEXT_PARTS:
         return config.text_encoder_rank or config.rank
-    is_wide = len(shape) == 4 and shape[-1] > 1
-    return (config.conv_rank or config.rank) if is_wide else config.rank
+    return (config.conv_rank or config.rank) if is_wide(shape) else config.rank
+
+
+def is_wide(shape: Sequence[int]) -> bool:
+    """Whether a weight is of a convolution that sees more than one pixel."""
+    return len(shape) == 4 and shape[-1] > 1
 
 
 def begins(component: str, layer: str, name: str) -> bool:

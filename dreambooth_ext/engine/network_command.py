@@ -1,0 +1,139 @@
+"""The verb `network`: merge, extract and resize, by singular values.
+
+Of a difference D = U S V^T the first r singular values are the best LoRA of rank r: up = U sqrt(S), down = sqrt(S) V^T.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .. import generation
+from ..config import RunConfig
+from ..errors import UserError
+from ..terminal import Progress
+from . import network, network_file
+from .adapters import ALPHA, Adapter, LoRA
+from .base import Base, open_base
+from .device import choose_device
+from .export import export_checkpoint, export_network
+from .metadata import base_metadata, modelspec
+from .network import TEXT_PARTS, TARGETS, Network, is_wide, named_layers, target_ranks
+
+Models = Mapping[str, nn.Module]
+
+
+def run(arguments: argparse.Namespace) -> Path:
+    """Do what the command line asks (`networks.add_arguments`); returns the file that was written."""
+    device = choose_device(arguments.device)
+    base, out = open_base(arguments.model, field="model"), Path(arguments.out)
+    models = parts_of(base, device)
+    common = {"precision": arguments.precision}
+    if arguments.action == "merge":
+        loras = [generation.lora(text) for text in arguments.lora]
+        merge(models, loras)
+        trained = {name: module.state_dict() for name, module in models.items()}
+        about = modelspec(base, title=out.stem, resolution=base.resolution)
+        return export_checkpoint(base, trained, out, metadata=about, **common).path
+    if arguments.action == "extract":
+        made = extract(arguments, base, models, device)
+    else:
+        made = resize(arguments, models)
+    names = network_file.file_names(network_file.layers_of(models), base.architecture.unet)
+    return export_network(base, made, names, out, metadata=described(base, out.stem, arguments), **common).path
+
+
+def parts_of(base: Base, device: torch.device) -> dict[str, nn.Module]:
+    """The parts of a model that LoRAs change."""
+    modules = {"unet": base.unet(), **dict(zip(TEXT_PARTS, base.text_encoders(), strict=False))}
+    return {name: module.to(device) for name, module in modules.items()}
+
+
+def described(base: Base, title: str, arguments: argparse.Namespace) -> dict[str, str]:
+    """What WebUIs have to know of the new LoRA."""
+    config = lora_config(arguments)
+    about = modelspec(base, title=title, resolution=base.resolution, adapter="lora")
+    return {**about, **base_metadata(base), "ss_output_name": title, **network_file.metadata(config)}
+
+
+def lora_config(arguments: argparse.Namespace) -> RunConfig:
+    """A LoRA of the ranks that are asked for; its scale is 1."""
+    words = [word for word in TARGETS if word != "convolutions" or arguments.conv_rank]
+    rank, conv_rank = arguments.rank, arguments.conv_rank
+    return RunConfig(method="lora", rank=rank, conv_rank=conv_rank, alpha=float(rank), target_modules=words)
+
+
+def merge(models: Models, loras: list[tuple[Path, float]]) -> None:
+    """Into the models' own weights. Raises UserError where a file has parts that the models lack."""
+    for path, weight in loras:
+        for component, made in whole(path, models).items():
+            network.merge(models[component], made, weight)
+
+
+def whole(path: Path, models: Models) -> Network:
+    found, strangers = network_file.read(path, models, "lora")
+    if strangers:
+        message = f"{path.name} has {len(strangers)} parts with no place in this model, {strangers[0]} among them."
+        raise UserError("lora", message, "Choose a LoRA that was made for this kind of model.")
+    return found
+
+
+def extract(arguments: argparse.Namespace, base: Base, models: Models, device: torch.device) -> Network:
+    """What the tuned model is beyond the base. Parts that are the same in both are left out."""
+    tuned = open_base(arguments.tuned, field="tuned")
+    if network.shapes_of(tuned) != network.shapes_of(base):
+        raise UserError("tuned", f"{tuned.name} and {base.name} differ in their layers.", "Give a model and its own base.")
+    config, differences = lora_config(arguments), {}
+    for name, module in parts_of(tuned, device).items():
+        before, after = dict(named_layers(models[name])), dict(named_layers(module))
+        ranks = target_ranks(config, name, {layer: tuple(after[layer].weight.shape) for layer in after})
+        found = {layer: (after[layer].weight - before[layer].weight).detach() for layer in ranks}
+        if any(difference.any() for difference in found.values()):
+            differences[name] = {layer: (difference, ranks[layer]) for layer, difference in found.items()}
+    return decomposed(differences)
+
+
+def resize(arguments: argparse.Namespace, models: Models) -> Network:
+    """A file of any type as a LoRA of other ranks."""
+    (text,) = arguments.lora
+    differences = {}
+    for name, made in whole(generation.lora(text)[0], models).items():
+        found = differences[name] = {}
+        for layer, adapter in made.items():
+            if not adapter.TRAINS:
+                raise UserError("lora", f"{layer} holds a whole difference, which has no rank.", "Choose another file.")
+            weight = models[name].get_submodule(layer).weight.detach()
+            rank = (arguments.conv_rank if is_wide(weight.shape) else None) or arguments.rank
+            found[layer] = (adapter.to(weight.device).change(weight).detach(), rank)
+    return decomposed(differences)
+
+
+def decomposed(differences: dict[str, dict[str, tuple[Tensor, int]]]) -> Network:
+    total, done, made = sum(map(len, differences.values())), 0, {}
+    with Progress(total, "Decomposing") as progress:
+        for component, layers in differences.items():
+            made[component] = {}
+            for layer, (difference, rank) in layers.items():
+                made[component][layer] = low_rank(difference, rank)
+                done += 1
+                progress.update(done, layer)
+    return made
+
+
+def low_rank(difference: Tensor, rank: int) -> Adapter:
+    """The LoRA of that rank, at the most, that comes nearest to a weight's difference."""
+    matrix = difference.float().flatten(1)
+    rank = min(rank, *matrix.shape)
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    root = values[:rank].sqrt()
+    up, down = left[:, :rank] * root, root[:, None] * right[:rank]
+    parts = {
+        "lora_up.weight": up.reshape(*up.shape, *[1] * (difference.dim() - 2)),
+        "lora_down.weight": down.reshape(rank, *difference.shape[1:]),
+        ALPHA: torch.tensor(float(rank)),
+    }
+    return LoRA(parts)
