@@ -217,6 +217,9 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
             and config.optimizer != "prodigy"
         ):
             found.append(Problem(field, f"{rate:g} is high.", f"More than {highest:g} overtrains full-size models."))
+    if config.method == "lora" and config.network_type in ("loha", "lokr") and config.save_precision != "fp32":
+        message = f"WebUIs compute {config.network_type} in the file's precision; in fp16 not at all on a CPU."
+        found.append(Problem("save_precision", message, "fp32 is safe, and such files are small."))
     if config.text_encoder_steps and config.max_train_steps and config.text_encoder_steps > config.max_train_steps:
         found.append(Problem("text_encoder_steps", "more than the run has steps.", "Fewer are usual: 20 to 30 %."))
     return found

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(
         "action",
         choices=ACTIONS,
-        help="merge: LoRA files into a checkpoint; extract: a LoRA from what a trained model is beyond its base; resize: "
-        "any LoRA file to one of another rank, of the type lora",
+        help="merge: LoRA files into a checkpoint; extract: a LoRA from what a trained model is beyond its base; "
+        "resize: any LoRA file to one of another rank, of the type lora",
     )
     option("--model", required=True, help="the base: checkpoint file, diffusers folder or Hub name")
     option("--lora", action="append", default=[], metavar="FILE[:w]", help="LoRA file, when merging also at a weight")

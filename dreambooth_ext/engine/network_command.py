@@ -22,7 +22,7 @@ from .base import Base, open_base
 from .device import choose_device
 from .export import export_checkpoint, export_network
 from .metadata import base_metadata, modelspec
-from .network import TEXT_PARTS, TARGETS, Network, is_wide, named_layers, target_ranks
+from .network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
 
 Models = Mapping[str, nn.Module]
 
@@ -39,10 +39,8 @@ def run(arguments: argparse.Namespace) -> Path:
         trained = {name: module.state_dict() for name, module in models.items()}
         about = modelspec(base, title=out.stem, resolution=base.resolution)
         return export_checkpoint(base, trained, out, metadata=about, **common).path
-    if arguments.action == "extract":
-        made = extract(arguments, base, models, device)
-    else:
-        made = resize(arguments, models)
+    extracts = arguments.action == "extract"
+    made = extract(arguments, base, models, device) if extracts else resize(arguments, models)
     names = network_file.file_names(network_file.layers_of(models), base.architecture.unet)
     return export_network(base, made, names, out, metadata=described(base, out.stem, arguments), **common).path
 
@@ -86,7 +84,9 @@ def extract(arguments: argparse.Namespace, base: Base, models: Models, device: t
     """What the tuned model is beyond the base. Parts that are the same in both are left out."""
     tuned = open_base(arguments.tuned, field="tuned")
     if network.shapes_of(tuned) != network.shapes_of(base):
-        raise UserError("tuned", f"{tuned.name} and {base.name} differ in their layers.", "Give a model and its own base.")
+        raise UserError(
+            "tuned", f"{tuned.name} and {base.name} differ in their layers.", "Give a model and its own base."
+        )
     config, differences = lora_config(arguments), {}
     for name, module in parts_of(tuned, device).items():
         before, after = dict(named_layers(models[name])), dict(named_layers(module))

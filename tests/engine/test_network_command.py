@@ -59,9 +59,13 @@ def test_resized_is_the_nearest_of_that_rank(tmp_path, kind):
     lora = written(tmp_path, open_base(base), kind)
     models = adapters.models(open_base(base))
     before, _ = network_file.read(lora, models, "lora")
-    out = run("resize", "--model", base, "--lora", lora, "--rank", 3, "--conv-rank", 2, "--out", tmp_path / "r.safetensors")
+    out = run(
+        "resize", "--model", base, "--lora", lora, "--rank", 3, "--conv-rank", 2, "--out", tmp_path / "r.safetensors"
+    )
     after, strangers = network_file.read(out, models, "lora")
-    assert not strangers and {c: list(made) for c, made in after.items()} == {c: list(made) for c, made in before.items()}
+    assert not strangers and {c: list(made) for c, made in after.items()} == {
+        c: list(made) for c, made in before.items()
+    }
     for component, made in after.items():
         for layer, adapter in made.items():
             weight = models[component].get_submodule(layer).weight
@@ -92,7 +96,7 @@ def test_what_does_not_go_together_is_refused(tmp_path):
     with pytest.raises(UserError, match="equal to its base"):
         run("extract", *common, "--tuned", base)
     lora = written(tmp_path, open_base(other))
-    with pytest.raises(UserError, match="does not fit|no place"):
+    with pytest.raises(UserError, match=r"does not fit|no place"):
         run("resize", *common, "--lora", lora)
 
 
