@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from dreambooth_ext import checks, runs
-from dreambooth_ext.commands.demo import BASE, demo_config
-from dreambooth_ext.demo import measure, world
+from dreambooth_ext.commands.demo import BASE, FOLDER, RECIPE, demo_config
+from dreambooth_ext.demo import judge, measure, world
+from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.generate import load_painter
+from dreambooth_ext.files import read_json
 from dreambooth_ext.parsing import parse
 from tests import training
 
@@ -55,6 +59,26 @@ def test_prior_preservation_keeps_the_rest_of_the_world(folder, base, with_prior
     kept, lost = (measure.world_score(painter, 32)["all"] for painter in (with_prior, without))
     assert kept > lost + 0.1, (kept, lost)
     assert measure.leak_score(with_prior, 14) < measure.leak_score(without, 14)
+
+
+def test_a_lora_learns_the_subject_beside_the_untouched_base(folder):
+    """The base's colours of backgrounds drift a little with it, so that only the subject is looked for."""
+    values = read_json(RECIPE) | {"method": "lora", "network_type": "locon", "rank": 16, "name": "lora"}
+    values |= {"learning_rate": 1e-3, "text_encoder_lr": 1e-3, "base_model": str(BASE)}
+    config, problems = parse({**values, "instance_data_dir": str(FOLDER / "pictures")})
+    config, _, _, more = checks.check(config)
+    assert not problems and not more, (problems, more)
+    run = runs.create(folder / "runs", config)
+    assert training.go_on(run) == 0, training.log(run)
+    file = run.artifacts / "lora.safetensors"
+    assert file.stat().st_size < BASE.stat().st_size / 4
+    painter = load_painter(open_base(BASE), torch.device("cpu"), None, [(file, 1.0)])
+    for backgrounds in (world.SUBJECT_BACKGROUNDS, measure.UNSEEN):
+        prompts = [f"{measure.SUBJECT_PROMPT} on a {background} background" for background in backgrounds]
+        pictures = [picture for prompt in prompts for picture in measure.draw(painter, prompt, [0])]
+        shown = [judge.has_subject(picture) > measure.SURE for picture in pictures]
+        assert sum(shown) > 0.7 * len(shown)
+    assert measure.world_score(painter, 32)["all"] > 0.5 and measure.leak_score(painter, 14) < 0.2
 
 
 def test_a_style_is_learned_from_captioned_pictures_and_comes_when_it_is_asked_for(folder, base):
