@@ -134,7 +134,10 @@ class Run:
     def delete(self) -> None:
         if files.is_locked(self.path / "worker.lock"):
             raise UserError("run", f"{self.id} is still training.", "Stop it first.")
-        shutil.rmtree(self.path)
+        files.remove(self.path)  # whole: on Windows an open file keeps all of it, and a restart leaves no half of it
+        for left in self.path.parent.glob(f"{files.TEMPORARY}*"):  # what was being deleted when the machine went down
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def create(runs_dir: Path, config: RunConfig) -> Run:
@@ -192,7 +195,8 @@ def list_runs(runs_dir: Path) -> list[Run]:
     """All runs, newest first."""
     if not runs_dir.is_dir():
         return []
-    found = [Run(path) for path in runs_dir.iterdir() if (path / "state.json").is_file()]
+    folders = (path for path in runs_dir.iterdir() if not path.name.startswith(files.TEMPORARY))
+    found = [Run(path) for path in folders if (path / "state.json").is_file()]
     return sorted(found, key=lambda run: run.id, reverse=True)
 
 
