@@ -153,11 +153,19 @@ def create(runs_dir: Path, config: RunConfig) -> Run:
         break
     else:
         raise UserError("runs_dir", f"too many runs named {stem} in {runs_dir}.")
-    for folder in ("commands", "checkpoints", "samples", "artifacts"):
-        (path / folder).mkdir()
-    files.write_json(path / "config.json", config.as_dict())
     run = Run(path)
-    now = round(time.time(), 3)
+    try:
+        _fill(run, config)
+    except OSError:  # a full disk
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    return run
+
+
+def _fill(run: Run, config: RunConfig) -> None:
+    for folder in ("commands", "checkpoints", "samples", "artifacts"):
+        (run.path / folder).mkdir()
+    files.write_json(run.path / "config.json", config.as_dict())
     run.write_state(
         status="queued",
         step=0,
@@ -165,11 +173,10 @@ def create(runs_dir: Path, config: RunConfig) -> Run:
         pid=None,
         heartbeat=None,
         host=None,
-        created=now,
+        created=round(time.time(), 3),
         version=__version__,
     )
     run.events.append("status", status="queued")
-    return run
 
 
 def absolute(config: RunConfig) -> RunConfig:
