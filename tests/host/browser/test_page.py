@@ -754,6 +754,12 @@ def test_the_webui_lists_are_renewed_and_the_model_is_selected(open_page, server
     until(lambda: "select zkz_person.safetensors [1234567890]" in page.evaluate("pressed"))
     assert set(lists) <= set(page.evaluate("pressed"))
 
+    run = next(iter(simulator.runs.values()))
+    simulator.revision, simulator.published = 0, []  # the server is restarted; the page stays open
+    page.wait_for_timeout(2500)
+    simulator.announce(run, {"name": "again", "file": "again.safetensors", "step": 9}, selected=True)
+    until(lambda: "select again.safetensors [1234567890]" in page.evaluate("pressed"))
+
 
 def test_the_webui_page_is_not_touched(open_page, server) -> None:
     page = open_page(f"{server}webui?__theme=dark")
