@@ -149,6 +149,10 @@ def _wants_prior(config: RunConfig) -> bool:
     )
 
 
+def a_or_an(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
 def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none."""
     folders = [config.instance_data_dir, *(concept.get("instance_data_dir") for concept in config.concepts)]
@@ -196,7 +200,7 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
         found.append(
             Problem(
                 "instance_data_dir",
-                f"{pictures} pictures are few for a {config.subject_type}.",
+                f"{pictures} pictures are few for {a_or_an(config.subject_type)}.",
                 f"{least} is the least, {PICTURES[config.subject_type][1]} or more are better.",
             )
         )
@@ -204,7 +208,7 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
         found.append(
             Problem(
                 "instance_data_dir",
-                f"{pictures} pictures are many for a {config.subject_type}.",
+                f"{pictures} pictures are many for {a_or_an(config.subject_type)}.",
                 f"More than {most} is not always better.",
             )
         )

@@ -134,7 +134,10 @@ class Run:
     def delete(self) -> None:
         if files.is_locked(self.path / "worker.lock"):
             raise UserError("run", f"{self.id} is still training.", "Stop it first.")
-        shutil.rmtree(self.path)
+        files.remove(self.path)  # whole: on Windows an open file keeps all of it, and a restart leaves no half of it
+        for left in self.path.parent.glob(f"{files.TEMPORARY}*"):  # what was being deleted when the machine went down
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def create(runs_dir: Path, config: RunConfig) -> Run:
@@ -150,11 +153,19 @@ def create(runs_dir: Path, config: RunConfig) -> Run:
         break
     else:
         raise UserError("runs_dir", f"too many runs named {stem} in {runs_dir}.")
-    for folder in ("commands", "checkpoints", "samples", "artifacts"):
-        (path / folder).mkdir()
-    files.write_json(path / "config.json", config.as_dict())
     run = Run(path)
-    now = round(time.time(), 3)
+    try:
+        _fill(run, config)
+    except OSError:  # a full disk
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    return run
+
+
+def _fill(run: Run, config: RunConfig) -> None:
+    for folder in ("commands", "checkpoints", "samples", "artifacts"):
+        (run.path / folder).mkdir()
+    files.write_json(run.path / "config.json", config.as_dict())
     run.write_state(
         status="queued",
         step=0,
@@ -162,11 +173,10 @@ def create(runs_dir: Path, config: RunConfig) -> Run:
         pid=None,
         heartbeat=None,
         host=None,
-        created=now,
+        created=round(time.time(), 3),
         version=__version__,
     )
     run.events.append("status", status="queued")
-    return run
 
 
 def absolute(config: RunConfig) -> RunConfig:
@@ -192,7 +202,8 @@ def list_runs(runs_dir: Path) -> list[Run]:
     """All runs, newest first."""
     if not runs_dir.is_dir():
         return []
-    found = [Run(path) for path in runs_dir.iterdir() if (path / "state.json").is_file()]
+    folders = (path for path in runs_dir.iterdir() if not path.name.startswith(files.TEMPORARY))
+    found = [Run(path) for path in folders if (path / "state.json").is_file()]
     return sorted(found, key=lambda run: run.id, reverse=True)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import checks, pictures, runs
+from dreambooth_ext import checks, files, pictures, runs
 from dreambooth_ext.commands import following, settings, train
 from dreambooth_ext.commands import runs as runs_command
 from dreambooth_ext.config import SETTINGS, RunConfig
@@ -580,6 +580,17 @@ def test_a_living_run_cannot_be_deleted(tmp_path):
         run.delete()
     assert_one([caught.value.problem], "run", "still training")
     assert run.path.exists()
+
+
+def test_a_run_is_deleted_whole_or_not_at_all(tmp_path, monkeypatch):
+    run, other = made_run(tmp_path), made_run(tmp_path)
+    with monkeypatch.context() as patched:  # the machine goes down in the middle of it
+        patched.setattr("shutil.rmtree", lambda path, **_: None)
+        run.delete()
+    assert [it.id for it in runs.list_runs(tmp_path)] == [other.id]
+    assert len(list(tmp_path.glob(f"{files.TEMPORARY}*"))) == 1
+    other.delete()
+    assert not list(tmp_path.glob(f"{files.TEMPORARY}*")) and not runs.list_runs(tmp_path)
 
 
 def test_deleting_needs_a_name(tmp_path):

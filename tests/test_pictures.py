@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import captions, pictures
+from dreambooth_ext import captions, guide, pictures
 from dreambooth_ext.config import RunConfig
 
 
@@ -315,3 +315,8 @@ def test_warnings_name_poor_words_and_lonely_subjects(tmp_path):
     config = RunConfig(instance_data_dir=str(tmp_path))
     found = pictures.warnings(config, pictures.entries(config)[0])
     assert len(found) == 2 and "'john'" in found[0] and "'ohwx' (1)" in found[1]
+
+
+@pytest.mark.parametrize(("kind", "said"), [("object", "many for an object."), ("person", "many for a person.")])
+def test_warnings_are_good_english(kind, said):
+    assert said in guide.warnings(RunConfig(subject_type=kind), 60)[0].message

@@ -118,8 +118,12 @@ class Dispatcher:
     def submit(self, config: RunConfig, wanted: Wishes) -> Run:
         """Make a run, at the end of the queue."""
         run = runs.create(self.runs_dir, config)
-        wanted.but(since=0, before=None, settled=False).write(run)
-        self._queue.add(run.id)
+        try:
+            wanted.but(since=0, before=None, settled=False).write(run)
+            self._queue.add(run.id)
+        except OSError:  # a full disk: half made, it would seem to wait for ever
+            run.delete()
+            raise
         self._wake.set()
         return run
 
@@ -249,9 +253,10 @@ class Dispatcher:
         return False
 
     def _attend_to(self, run: Run, wanted: Wishes, waiting: list[str], closing: threading.Event) -> bool:
+        process = self._processes.get(run.id)
         if wanted.settled:
             self._settled.add(run.id)
-        elif files.is_locked(run.path / "worker.lock") or self._has_process(run):
+        elif files.is_locked(run.path / "worker.lock") or (process and process.poll() is None):
             self._adopt(run, wanted, closing)
             return True
         elif status_of(run) == "queued":
@@ -260,11 +265,6 @@ class Dispatcher:
         elif is_of_this_machine(run):
             self._settle(Following(run, wanted, self._publisher, self.patience))
         return False
-
-    def _has_process(self, run: Run) -> bool:
-        """Whether a worker that we have started is still there; it may not have begun."""
-        process = self._processes.get(run.id)
-        return process is not None and process.poll() is None
 
     def _adopt(self, run: Run, wanted: Wishes, closing: threading.Event) -> None:
         """Follow a worker that lives already."""

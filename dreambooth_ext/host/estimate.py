@@ -69,7 +69,8 @@ def _pace(run: Run, config: RunConfig, plan: dict[str, Any]) -> Pace | None:
         return None
     if any(there.get(name) != plan.get(name) for name in SAME_PLAN):
         return None
-    if not 1 / ALIKE < there.get("memory", 0) / max(1, plan["memory"]) < ALIKE:  # a small base is of a family, too
+    memory = there.get("memory")  # a small base is of a family, too
+    if not isinstance(memory, int | float) or not 1 / ALIKE < memory / max(1, plan["memory"]) < ALIKE:
         return None
     if any(getattr(old, name) != getattr(config, name) for name in SAME_CONFIG):
         return None

@@ -24,6 +24,8 @@ def add_options() -> None:
             component, arguments = gradio.Radio, {"choices": list(option.choices)}
         else:
             component, arguments = (gradio.Checkbox if isinstance(option.default, bool) else gradio.Textbox), None
+        if option.name == "runs_folder":  # --hide-ui-dir-config: the WebUI then lets nobody set it
+            arguments = getattr(shared, "hide_dirs", None)
         info = shared.OptionInfo(option.default, option.label, component, arguments, section=SECTION)
         shared.opts.add_option(options.PREFIX + option.name, info.info(option.help))
 

@@ -36,7 +36,7 @@ READING = ("GET", "HEAD")
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "cf-connecting-ip")
 LOGIN_TIMEOUT = 5.0  # seconds
 LARGEST_ANSWER = 64 * 1024  # bytes of what /user may say
-LOCK_IT = "Start the WebUI with --gradio-auth or --api-auth to use it from elsewhere."
+LOCK_IT = "To use it from elsewhere, start it with --api-auth USER:PASSWORD (a WebUI also with --gradio-auth)."
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, checks, guide, pictures, runs
-from ..config import KINDS, RunConfig
+from ..config import KINDS, SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..protocol import COMMANDS, PROTOCOL
 from ..runs import Run
@@ -232,7 +232,7 @@ class Service:
         path = run.samples / step / file if step.isascii() and step.isdigit() and is_component(file) else run.samples
         kind = SHOWN_TYPES.get(path.suffix.lower())
         if not kind or not path.is_file() or not restrictions.inside(path, [run.samples]):
-            raise Refusal(404, f"there is no preview {file[:80]!r} of step {step[:20]}.", "", "file")
+            raise Refusal(404, f"there is no preview {file[:80]!r} of step {step[:20]}.", "Reload the page.", "file")
         return path, kind
 
     def artifacts(self, id: str) -> dict[str, Any]:
@@ -251,8 +251,10 @@ class Service:
         run = self.catalogue.find(id)
         if not any(event["file"] == file for event in self.artifacts(id)["artifacts"]):
             raise Refusal(404, f"{id} has no artifact {file[:80]!r}.", "GET its artifacts lists them.", "artifact")
-        path = self.dispatcher.publish(run, file, select)
-        return {"path": str(path), "selected": select, "revision": self.dispatcher.revision}
+        path = str(self.dispatcher.publish(run, file, select))
+        done = [item for item in self.dispatcher.published if item["path"] == path]
+        # what could not be selected is published all the same, and a warning of the run says why
+        return {"path": path, "selected": bool(done and done[-1]["selected"]), "revision": self.dispatcher.revision}
 
     def command(self, id: str, command: str, total: int | None = None, wanted: Mapping[str, Any] | None = None) -> None:
         """One of RUN_COMMANDS; `total`: the step up to which "continue" trains in all."""
@@ -266,7 +268,7 @@ class Service:
             elif command in ("stop", "stop_and_save") and state["status"] == "queued":
                 self.dispatcher.cancel(run)
             elif not run.is_alive(state):
-                raise Refusal(409, f"{id} is {state['status']}: nothing is training it.", "", "command")
+                raise Refusal(409, f"{id} is {state['status']}: nothing is training it.", "Resume it first.", "command")
             elif command == "kill":
                 self.dispatcher.kill(run)
             else:
@@ -282,6 +284,9 @@ class Service:
         if total is not None and total <= state["step"]:
             message = f"{run.id} is at step {state['step']} already."
             raise UserError("max_train_steps", message, "Give a larger number.")
+        most = SETTINGS["max_train_steps"].maximum
+        if total is not None and most is not None and total > most:
+            raise UserError("max_train_steps", "is more than any training needs.", f"Give {most:.0f} at most.")
         self._check_environment()
         chosen = self._wishes(wanted, wishes.read(run)) if wanted or not wishes.read(run) else None
         self.dispatcher.resume(run, chosen, total)
@@ -351,11 +356,11 @@ class Service:
             return self.sets.picture(name, picture)
         restrictions.check_paths(RunConfig(instance_data_dir=folder), self.host)
         if not all(map(is_component, picture.split("/"))):
-            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "", "name")
+            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
         path = Path(os.path.abspath(os.path.expanduser(folder)), picture)
         restrictions.check_paths(RunConfig(instance_data_dir=str(path)), self.host)
         if path.suffix.lower() not in pictures.EXTENSIONS or not path.is_file():
-            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "", "name")
+            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
         return path
 
     def delete_pictures(self, name: str, picture: str | None = None) -> None:

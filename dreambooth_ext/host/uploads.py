@@ -92,7 +92,7 @@ class PictureSets:
         """The file of a picture. Raises a Refusal (404)."""
         path = self.path(name) / safe_name(picture, "picture")
         if path.suffix.lower() not in pictures.EXTENSIONS or not path.is_file() or path.is_symlink():
-            raise Refusal(404, f"there is no picture {picture[:80]!r} in this set.", "", "name")
+            raise Refusal(404, f"there is no picture {picture[:80]!r} in this set.", "Reload the page.", "name")
         return path
 
     def _is_own(self, path: Path) -> bool:
@@ -162,7 +162,7 @@ class PictureSets:
                 return
             path = folder / safe_name(picture, "picture")
             if path.suffix.lower() not in (*pictures.EXTENSIONS, ".txt") or not (path.is_file() or path.is_symlink()):
-                raise Refusal(404, f"there is no {picture[:80]!r} in this set.", "", "name")
+                raise Refusal(404, f"there is no {picture[:80]!r} in this set.", "Reload the page.", "name")
             path.unlink()
             if not any(other.stem == path.stem for other in _pictures_in(folder)):
                 path.with_suffix(".txt").unlink(missing_ok=True)

@@ -47,6 +47,7 @@ class Notes:
     def __init__(self, runs_dir: Path, host: Place):
         self.runs_dir, self.host = runs_dir, host
         self.revision, self.published, self.waiting, self.trouble = 0, [], "", None
+        self.selects = True  # whether the host can load what it is to select
         self.active: Run | None = None
         self.ids: list[str] = []
         self.said: list[tuple] = []
@@ -88,7 +89,9 @@ class Notes:
     def publish(self, run: Run, file: str, select: bool) -> Path:
         self.revision += 1
         folder = self.host.folders()["checkpoint"]
-        return publish.publish(run.artifacts / file, folder, run=run.id, name=run.config.name)
+        path = publish.publish(run.artifacts / file, folder, run=run.id, name=run.config.name)
+        self.published.append({"n": self.revision, "path": str(path), "selected": select and self.selects})
+        return path
 
 
 class Trainer:

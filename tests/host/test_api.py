@@ -198,7 +198,8 @@ def test_odd_values_are_problems_not_errors(asked, tmp_path, ending):
 
 def test_a_home_that_nobody_has_is_a_problem(asked, tmp_path):
     for field in ("base_model", "instance_data_dir"):
-        config = good(tmp_path, class_data_dir="~nobody-here/y", with_prior_preservation=True, class_prompt="a person", **{field: "~nobody-here/x"})
+        config = good(tmp_path, with_prior_preservation=True, class_prompt="a person")
+        config |= {"class_data_dir": "~nobody-here/y", field: "~nobody-here/x"}
         answer = asked.post("check", {"config": config})
         assert answer.status == 200 and field in {problem["field"] for problem in answer.json()["problems"]}, field
 
@@ -362,7 +363,7 @@ def test_commands(asked):
     run.write_state(status="stopped")
     assert give("resume") == 202 and asked.dispatcher.said[-1][:2] == ("resume", run.id)
     assert give("continue", max_train_steps=99) == 202 and asked.dispatcher.said[-1][3] == 99
-    for wrong in (None, 4, 0, -1, "99", 1.5, True):
+    for wrong in (None, 4, 0, -1, "99", 1.5, True, 10**30):
         assert give("continue", max_train_steps=wrong) == 422, wrong
     for wrong in ("", "rm", None, 5, ["stop"]):
         assert give(wrong) == 422
@@ -397,6 +398,10 @@ def test_artifacts_and_publishing(asked):
     assert found["file"] == "mine.safetensors" and found["published"] is None
     answer = asked.post(f"runs/{run.id}/publish", {"artifact": "mine.safetensors", "select": True})
     assert answer.status == 200 and Path(answer.json()["path"]).read_bytes() == b"weights"
+    assert answer.json()["selected"] is True
+    asked.dispatcher.selects = False
+    answer = asked.post(f"runs/{run.id}/publish", {"artifact": "mine.safetensors", "select": True})
+    assert answer.status == 200 and answer.json()["selected"] is False
     for wrong in ("../config.json", "none", "", "/etc/passwd", "mine.safetensors\0"):
         assert asked.post(f"runs/{run.id}/publish", {"artifact": wrong}).status == 404, wrong
     for wrong in (None, 5, []):

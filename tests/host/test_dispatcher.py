@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -543,6 +544,23 @@ def test_a_full_disk_is_a_warning_and_not_tried_again_and_again(place, monkeypat
     )
     with pytest.raises(UserError, match="No space left"):
         place.made[0].publish(run, "cat.safetensors", select=False)
+
+
+@pytest.mark.parametrize("file", ["config.json", "state.json", "host.json", "queue.json"])
+def test_on_a_full_disk_no_half_of_a_run_is_made(place, monkeypatch, file):
+    dispatcher, write = place.dispatcher(start=False), files.write_text
+
+    def full(path: Path, text: str) -> None:
+        if path.name == file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, text)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_text", full)
+        with pytest.raises(OSError, match="No space"):
+            place.submit(dispatcher)
+    assert not [path for path in place.runs.iterdir() if path.is_dir()]
+    assert dispatcher.queue() == []
 
 
 def test_what_a_host_cannot_use_is_not_published(place):

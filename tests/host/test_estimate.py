@@ -102,6 +102,7 @@ def test_damaged_runs_are_passed_over(tmp_path):
     good.path.rename(tmp_path / "20200101-000000-a")
     for damage in ("state.json", "config.json", "events.jsonl"):
         (past_run(tmp_path).path / damage).write_bytes(b"\xff{")
+    past_run(tmp_path).write_state(plan={**PLAN, "memory": None})
     past_run(tmp_path, steps=1)  # no two steps to measure between
     assert "20200101-000000-a" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
 

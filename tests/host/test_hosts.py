@@ -49,6 +49,7 @@ def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):
     data, other = tmp_path / "data", tmp_path / "other place"
     asking.prepare(data)
     options = ["--api", "--nowebui", "--listen", "--api-auth", "me:secret,you:other", "--gradio-auth", "a:b"]
+    options.append("--hide-ui-dir-config")
     for name in ("ckpt", "lora", "embeddings", "hypernetwork"):
         options += [f"--{name}-dir", str(other / name)]
     with running.running(data, options=options) as standin:
@@ -59,6 +60,9 @@ def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):
         assert folders["hypernetwork"] == str(other / "hypernetwork")
         assert client.run("host.api_auth()") == {"me": "secret", "you": "other"} and client.run("host.has_login()")
         assert "--enable-insecure-extension-access" in client.run("host.restricted()")
+        client.run("__import__('dreambooth_ext.host.extension').host.extension.add_options()")
+        known = "__import__('modules.shared').shared.opts.data_labels['dreambooth_ext_runs_folder'].component_args"
+        assert client.run(known) == {"visible": False}  # by which the WebUI knows that nobody may set it
         assert client.run("str(host.runs_folder())") == str(data / "dreambooth" / "runs")
         request = urllib.request.Request(f"{standin.address}/dreambooth/v1/version")
         request.add_header("Authorization", "Basic bWU6c2VjcmV0")

@@ -43,7 +43,7 @@ SURFACE = {
     "model_data.sd_model.sd_model_hash model_data.sd_model.lowvram model_data.sd_model.modules "
     "reload_model_weights select_checkpoint send_model_to_cpu send_model_to_device send_model_to_trash "
     "unload_model_weights",
-    "shared": "OptionInfo cmd_opts config_filename hypernetworks list_checkpoint_tiles loaded_hypernetworks "
+    "shared": "OptionInfo cmd_opts config_filename hide_dirs hypernetworks list_checkpoint_tiles loaded_hypernetworks "
     "opts.data opts.data_labels opts.sd_model_checkpoint refresh_checkpoints reload_hypernetworks sd_model "
     "state.begin state.end state.interrupt state.interrupted state.job state.request_restart "
     "state.wait_for_server_command",

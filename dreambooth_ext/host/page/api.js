@@ -75,7 +75,6 @@ function refusal(status, content) {
 export const api = {
     get: (parts, query, timeout) => ask("GET", parts, { query, timeout }),
     post: (parts, body = {}, timeout) => ask("POST", parts, { body, timeout }),
-    put: (parts, body = {}, timeout) => ask("PUT", parts, { body, timeout }),
     delete: (parts, timeout) => ask("DELETE", parts, { timeout }),
 
     /**

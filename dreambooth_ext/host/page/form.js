@@ -92,7 +92,7 @@ export class Form {
             on: { input: () => this.settings.give("instance_prompt", this.prompt.value.trim() || undefined) },
         });
         this.promptShown = element("p", { class: "db-quiet db-prompt" });
-        this.promptButton = button(TEXTS.train.changePrompt, () => this.#editPrompt(), { class: "db-small" });
+        this.promptButton = button(TEXTS.train.changePrompt, () => (this.#editPrompt(), this.prompt.focus()), { class: "db-small" });
         this.promptRow = element("div", { class: "db-row" }, this.promptShown, this.promptButton);
         this.wordLabel = element("label", { class: "db-hidden", for: id, text: TEXTS.train.wordTitle });
         return element("div", { class: "db-stack" }, this.wordLabel, this.word, this.advice, this.promptRow, this.prompt);
@@ -102,10 +102,7 @@ export class Form {
         if (!open) this.settings.give("instance_prompt", undefined);
         show(this.prompt, open);
         say(this.promptButton, open ? TEXTS.train.ownPromptOff : TEXTS.train.changePrompt);
-        if (open) {
-            this.prompt.value = this.settings.given("instance_prompt") || this.settings.prompts().instance;
-            this.prompt.focus();
-        }
+        if (open) this.prompt.value = this.settings.given("instance_prompt") || this.settings.prompts().instance;
     }
 
     #modelBox() {

@@ -1,6 +1,5 @@
 // The WebUI's own page: its lists are renewed when a model was published, without a reload of the page.
 
-
 const DRAWN = 4000; // milliseconds after which a fresh page of the WebUI is surely whole
 const SETTLE = 800; // milliseconds that the WebUI's lists take before the new checkpoint is chosen in them
 const BUTTONS = {
@@ -30,11 +29,12 @@ export class HostLists {
     }
 
     /**
-     * @param {{revision: number, published: object[], active: object | null, models_away?: boolean}} state
+     * @param {{revision: number, published: object[], active: object | null}} state
      * @returns {object[]} what has been published since the last call
      */
-    follow({ revision = 0, published = [], active = null, models_away: away = Boolean(active) }) {
+    follow({ revision = 0, published = [], active = null }) {
         const isFirst = this.revision === null;
+        if (revision < this.revision) this.newest = 0; // the server was restarted, and counts from the beginning
         const fresh = isFirst ? [] : published.filter((one) => one.n > this.newest);
         this.newest = published.reduce((most, one) => Math.max(most, one.n), this.newest);
         if (revision !== this.revision && revision > 0) {
@@ -43,7 +43,7 @@ export class HostLists {
         }
         this.revision = revision;
         this.chosen = fresh.filter((one) => one.selected && one.title).pop() || this.chosen;
-        if (this.chosen && !away) this.#choose();
+        if (this.chosen && !active) this.#choose();
         return fresh;
     }
 

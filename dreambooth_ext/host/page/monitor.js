@@ -27,7 +27,7 @@ export class Monitor {
 
     #build() {
         this.empty = element(
-            "section", { class: "db-card db-empty" }, element("p", { text: T.none }), button(T.start, () => this.app.go("train"), { class: "db-primary" }),
+            "section", { class: "db-card db-empty", hidden: true }, element("p", { text: T.none }), button(T.start, () => this.app.go("train"), { class: "db-primary" }),
         );
         this.title = element("h3", { class: "db-h" });
         this.badge = element("span", { class: "db-badge", role: "status" });
@@ -107,14 +107,22 @@ export class Monitor {
         show(this.content, false);
     }
 
+    async #follow() {
+        const id = this.#following() || (await api.get(["runs"], {}, 30_000)).runs?.[0]?.id || "";
+        if (!this.wanted) this.#switch(id); // else one was chosen meanwhile
+    }
+
     /** One look at the run; called every second while the view is seen. */
     async poll() {
-        if (!this.wanted) this.#switch(this.#following());
-        show(this.empty, !this.id);
-        if (!this.id || this.polling) return;
+        if (this.polling) return;
         this.polling = true;
-        const { id, feed } = this;
+        let { id } = this;
         try {
+            if (!this.wanted) await this.#follow();
+            show(this.empty, !this.id);
+            if (!this.id) return;
+            const { feed } = this;
+            id = this.id;
             const [run, isNew] = await Promise.all([api.get(["runs", id]), feed.pull()]);
             if (id !== this.id) return;
             this.run = run;

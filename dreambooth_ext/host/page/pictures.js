@@ -7,7 +7,7 @@ import { TEXTS } from "./texts.js";
 
 const AT_ONCE = 3; // uploads side by side
 const TYPES = { jpg: "image/jpeg", jpeg: "image/jpeg", png: "image/png", webp: "image/webp", bmp: "image/bmp", txt: "text/plain" };
-const SMALL = 512; // pixels, below which the guide warns
+const SMALL = 512; // pixels, below which the guide warns; less where less is trained
 
 const ending = (name) => name.split(".").pop().toLowerCase();
 const stem = (name) => name.replace(/\.[^.]*$/, "");
@@ -20,6 +20,8 @@ export class Pictures {
         this.sent = new Map(); // what was uploaded from this page, "name size time" -> name on the server
         this.cards = new Map();
         this.listing = [];
+        this.found = 0; // how many there are; the listing may have fewer
+        this.small = SMALL;
         this.element = this.#build();
         this.reload = debounced(() => this.load(), 250);
         this.looking = debounced(() => this.load(), 600);
@@ -44,6 +46,7 @@ export class Pictures {
         });
         this.folderNote = element("p", { class: "db-quiet" });
         this.folderBox = element("div", { class: "db-stack" }, element("label", { class: "db-label", for: folderId, text: TEXTS.pictures.folder }), this.folder, this.folderNote);
+        this.advice = element("span", { class: "db-quiet" });
         this.summary = element("div", { class: "db-row db-pictures-head" });
         this.failures = element("ul", { class: "db-failures", hidden: true });
         this.status = element("p", { class: "db-quiet", role: "status" });
@@ -91,6 +94,11 @@ export class Pictures {
         this.folder.disabled = Boolean(host.restricted);
         say(this.folderNote, host.restricted || TEXTS.pictures.folderHint);
         this.#showSource();
+        say(this.advice, this.#advise());
+        const small = Math.min(SMALL, this.settings.given("resolution") || SMALL);
+        if (small === this.small) return;
+        this.small = small;
+        for (const picture of this.listing) this.cards.get(picture.name)?.refresh(picture);
     }
 
     // --- what is there ---
@@ -122,9 +130,11 @@ export class Pictures {
             folder: this.listing.length ? folder : "",
             count: this.listing.length,
             captioned: this.listing.length > 0 && words.length === this.listing.length,
+            captions: words.map((one) => one.caption),
             names: this.listing.map((one) => one.name),
         };
-        this.#draw(found.count ?? this.listing.length);
+        this.found = found.count ?? this.listing.length;
+        this.#draw();
         this.settings.answer("pictures", `${folder} ${this.settings.uploaded.names.join("|")} ${words.length}`);
     }
 
@@ -132,7 +142,8 @@ export class Pictures {
         return this.settings.uploaded.count;
     }
 
-    #draw(count) {
+    #draw() {
+        const count = this.found;
         const seen = new Set(this.listing.map((one) => one.name));
         for (const [name, card] of this.cards) if (!seen.has(name)) (card.element.remove(), this.cards.delete(name));
         for (const picture of this.listing) {
@@ -140,11 +151,11 @@ export class Pictures {
             this.cards.get(picture.name).refresh(picture);
             this.grid.append(this.cards.get(picture.name).element);
         }
-        const advice = this.#advice(count);
+        say(this.advice, this.#advise());
         fill(
             this.summary,
             count ? element("span", { class: "db-strong" }, phrase(count === 1 ? TEXTS.pictures.one : TEXTS.pictures.count, { count })) : null,
-            advice ? element("span", { class: "db-quiet", text: advice }) : null,
+            this.advice,
             count ? this.#captionSwitch() : null,
             count && this.settings.state.source === "upload" ? sureButton(TEXTS.pictures.removeAll, TEXTS.pictures.removeAllSure, () => this.#removeAll(), { class: "db-small" }) : null,
         );
@@ -153,7 +164,8 @@ export class Pictures {
     }
 
     /** What the guide says of so many pictures of this type. */
-    #advice(count) {
+    #advise() {
+        const count = this.found;
         const { pictures } = this.settings.subject;
         if (!pictures || !count || !this.settings.bindsWord) return "";
         const values = { least: pictures.least, from: pictures.best_from, to: pictures.best_to, most: pictures.most };
@@ -167,7 +179,7 @@ export class Pictures {
         const { captions } = this.settings.state;
         return button(captions ? TEXTS.pictures.hideCaptions : TEXTS.pictures.showCaptions, () => {
             this.settings.answer("captions", !captions);
-            this.#draw(this.listing.length);
+            this.#draw();
         }, { class: "db-small", "aria-pressed": String(Boolean(captions)) });
     }
 
@@ -187,7 +199,7 @@ export class Pictures {
             element("span", { class: "db-picture-name", text: picture.name, title: picture.name }), note, caption,
         );
         const refresh = (now) => {
-            const small = now.width && Math.min(now.width, now.height) < SMALL;
+            const small = now.width && Math.min(now.width, now.height) < this.small;
             const size = now.width ? `${now.width} × ${now.height}` : "";
             say(note, now.problem || (small ? `${size} ${TEXTS.pictures.isSmall}` : size));
             note.classList.toggle("db-warn", Boolean(now.problem || small));

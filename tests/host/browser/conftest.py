@@ -27,7 +27,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"
 EXPECTED = ("Failed to load resource", "net::ERR_", "Unable to preload CSS", *GRADIO, "/assets/Blocks-")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: tests/webui has it, too, and Playwright runs only once at a time
 def browser():
     path = os.environ.get("CHROMIUM") or next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if not path:

@@ -377,6 +377,31 @@ def test_every_command(page, simulator) -> None:
     assert commands == ["save", "sample", "stop_and_save", "resume", "stop"]
 
 
+def test_where_none_trains_the_newest_is_shown(open_page, server, simulator) -> None:
+    simulator.speed = 1000
+    page = open_page(server)
+    tab(page, "Monitor")
+    page.wait_for_selector("text=Nothing has been trained yet.")
+    tab(page, "Train")
+    begin(page, simulator)
+    page.wait_for_selector(".db-badge[data-status=done]")
+    second = open_page(server)  # of another browser, which remembers nothing
+    tab(second, "Monitor")
+    second.wait_for_selector(".db-monitor .db-badge[data-status=done]")
+
+
+def test_advice_follows_the_type_and_small_the_resolution(page) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.wait_for_selector("text=A good number for this type.")
+    page.click(".db-type >> text=Object")
+    page.wait_for_selector("text=15 to 25 are better for this type.")
+    assert page.locator(".db-note.db-warn").count() == 12
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Pictures')")
+    page.fill("[data-setting=resolution] input", "64")
+    until(lambda: page.locator(".db-note.db-warn").count() == 0)
+
+
 def test_plots_zoom_by_drag_wheel_and_keys(page, simulator) -> None:
     simulator.speed, simulator.hold = 2000, 400
     run = simulator.runs[begin(page, simulator)]
@@ -728,6 +753,12 @@ def test_the_webui_lists_are_renewed_and_the_model_is_selected(open_page, server
     page.wait_for_selector(".db-badge[data-status=done]")
     until(lambda: "select zkz_person.safetensors [1234567890]" in page.evaluate("pressed"))
     assert set(lists) <= set(page.evaluate("pressed"))
+
+    run = next(iter(simulator.runs.values()))
+    simulator.revision, simulator.published = 0, []  # the server is restarted; the page stays open
+    page.wait_for_timeout(2500)
+    simulator.announce(run, {"name": "again", "file": "again.safetensors", "step": 9}, selected=True)
+    until(lambda: "select again.safetensors [1234567890]" in page.evaluate("pressed"))
 
 
 def test_the_webui_page_is_not_touched(open_page, server) -> None:

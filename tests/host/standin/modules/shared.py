@@ -10,6 +10,7 @@ config_filename = cmd_opts.ui_settings_file
 demo: gr.Blocks = None
 hypernetworks, loaded_hypernetworks = {}, []
 restricted_opts = set()
+hide_dirs = {"visible": not cmd_opts.hide_ui_dir_config}
 
 
 class State:
