@@ -38,7 +38,7 @@ def webui_folder(webui: Path, kind: str) -> Path:
         raise UserError(
             "webui",
             f"{webui} does not look like a WebUI: it has no models/Stable-diffusion, webui.py or launch.py.",
-            "Name the folder that holds webui.py, or use --output-dir for any other folder.",
+            "Name the folder that holds webui.py; `train` takes any other folder as --output-dir.",
         )
     return webui / WEBUI_FOLDERS[kind]
 

@@ -154,7 +154,7 @@ def run(arguments: argparse.Namespace) -> int:
         uvicorn.Config(
             application(service),
             lifespan="off",
-            log_level="warning",
+            log_level="error",  # of its warnings, all are about what a caller sent
             access_log=False,
             proxy_headers=False,
             server_header=False,

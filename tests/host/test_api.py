@@ -697,7 +697,7 @@ def test_no_paths_for_strangers(tmp_path):
         for route in ("check", "runs"):
             answer = asked.post(route, {"config": {**allowed, **wrong}})
             assert answer.status == 403, wrong
-            assert "It is shared." in answer.json()["error"] and answer.json()["remedy"] and answer.json()["field"]
+            assert answer.json()["error"].endswith("here. It is shared.") and answer.json()["remedy"] and answer.json()["field"]
     if os.name != "nt":
         (sets / "linked").symlink_to(tmp_path / "mine")
         linked = {**allowed, "instance_data_dir": str(sets / "linked")}
