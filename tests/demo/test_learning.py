@@ -61,6 +61,7 @@ def test_prior_preservation_keeps_the_rest_of_the_world(folder, base, with_prior
     assert measure.leak_score(with_prior, 14) < measure.leak_score(without, 14)
 
 
+@pytest.mark.slow
 def test_a_lora_learns_the_subject_beside_the_untouched_base(folder):
     """The base's colours of backgrounds drift a little with it, so that only the subject is looked for."""
     values = read_json(RECIPE) | {"method": "lora", "network_type": "locon", "rank": 16, "name": "lora"}
@@ -81,9 +82,10 @@ def test_a_lora_learns_the_subject_beside_the_untouched_base(folder):
     assert measure.world_score(painter, 32)["all"] > 0.5 and measure.leak_score(painter, 14) < 0.2
 
 
+@pytest.mark.slow
 def test_a_style_is_learned_from_captioned_pictures_and_comes_when_it_is_asked_for(folder, base):
-    write_captioned(folder / "style", 24, world.draw_style, f" in {world.STYLE} style")
-    write_captioned(folder / "ordinary", 48, world.draw, "")
+    write_captioned(folder / "style", 40, 15, world.draw_style, f" in {world.STYLE} style")
+    write_captioned(folder / "ordinary", 48, 16, world.draw, "")
     config, problems = parse(
         {
             "name": "style",
@@ -95,11 +97,11 @@ def test_a_style_is_learned_from_captioned_pictures_and_comes_when_it_is_asked_f
             "instance_data_dir": str(folder / "style"),
             "class_data_dir": str(folder / "ordinary"),
             "num_class_images": 48,
-            "max_train_steps": 800,
+            "max_train_steps": 1000,
             "train_batch_size": 4,
             "learning_rate": 5e-4,
             "text_encoder_lr": 1e-3,
-            "text_encoder_steps": 800,
+            "text_encoder_steps": 1000,
             "offset_noise": 0,
             "checkpointing_steps": 0,
             "report_to": "none",
@@ -109,14 +111,14 @@ def test_a_style_is_learned_from_captioned_pictures_and_comes_when_it_is_asked_f
     assert not problems and not more, (problems, more)
     styled, word = train(folder, config), f" in {world.STYLE} style"
     assert measure.style_score(base, word, 12) < 0.1
-    asked, not_asked = measure.style_score(styled, word, 16), measure.style_score(styled, "", 16)
+    asked, not_asked = measure.style_score(styled, word, 24), measure.style_score(styled, "", 24)
     assert asked > 0.25 and not_asked < asked / 2, (asked, not_asked)
 
 
-def write_captioned(folder, count, draw, ending):
-    """Pictures of the world by `draw`, other ones for another ending, each with its caption."""
+def write_captioned(folder, count, seed, draw, ending):
+    """Pictures of the world by `draw`, each with its caption."""
     folder.mkdir()
     for index in range(count):
-        spec = world.random_spec(np.random.default_rng([5, index, len(ending)]))
+        spec = world.random_spec(np.random.default_rng([seed, index]))
         draw(spec).save(folder / f"{index}.png")
         (folder / f"{index}.txt").write_text(world.caption(spec) + ending, encoding="utf-8")
