@@ -697,7 +697,8 @@ def test_no_paths_for_strangers(tmp_path):
         for route in ("check", "runs"):
             answer = asked.post(route, {"config": {**allowed, **wrong}})
             assert answer.status == 403, wrong
-            assert answer.json()["error"].endswith("here. It is shared.") and answer.json()["remedy"] and answer.json()["field"]
+            told = answer.json()
+            assert told["error"].endswith("here. It is shared.") and told["remedy"] and told["field"]
     if os.name != "nt":
         (sets / "linked").symlink_to(tmp_path / "mine")
         linked = {**allowed, "instance_data_dir": str(sets / "linked")}
