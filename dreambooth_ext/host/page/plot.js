@@ -3,7 +3,7 @@
 import { button, element, say } from "./dom.js";
 import { drawAxes, drawDot, drawLine, placeIn } from "./drawing.js";
 import { number } from "./format.js";
-import { lowerBound, nearest, smoothed, thinned } from "./series.js";
+import { areApart, lowerBound, nearest, smoothed, thinned } from "./series.js";
 import { TEXTS } from "./texts.js";
 
 const COLOURS = ["--db-line-1", "--db-line-2", "--db-line-3"];
@@ -290,7 +290,7 @@ export class Plot {
         let high = values.reduce((a, b) => Math.max(a, b), -Infinity);
         if (!Number.isFinite(low)) [low, high] = this.logarithmic ? [0.1, 1] : [0, 1];
         if (this.logarithmic) return { low: low / 1.15, high: high * 1.15 };
-        const space = (high - low || Math.abs(high) || 1) * 0.06;
+        const space = (areApart(low, high) ? high - low : Math.abs(high) || 1) * 0.06;
         return { low: low >= 0 ? Math.max(0, low - space) : low - space, high: high + space };
     }
 

@@ -49,10 +49,15 @@ export function nearest(xs, x) {
     return xs[after] - x < x - xs[after - 1] ? after : after - 1;
 }
 
+/** Whether two numbers differ by more than rounding: between neighbours there is no room for ticks. */
+export function areApart(low, high) {
+    return high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high));
+}
+
 /** Round numbers from `low` to `high`, about `count` of them. */
 export function ticks(low, high, count) {
     const rough = (high - low) / Math.max(1, count);
-    if (!(rough > 0) || !Number.isFinite(rough)) return [low];
+    if (!areApart(low, high) || !Number.isFinite(rough)) return [low];
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((factor) => factor * power).find((one) => one >= rough * 0.999);
     const found = [];

@@ -377,6 +377,16 @@ def test_every_command(page, simulator) -> None:
     assert commands == ["save", "sample", "stop_and_save", "resume", "stop"]
 
 
+def test_values_that_differ_by_rounding_alone_have_an_axis(page, server) -> None:
+    """As the first step's loss and its average do; there is no room for round numbers between them."""
+    series = f"import('{server}dreambooth/v1/page/series.js')"
+    value = 0.4787750542163849
+    soft = page.evaluate(f"{series}.then(it => it.smoothed([{value}], 0.9))")[0]
+    assert 0 < value - soft < 1e-15
+    assert page.evaluate(f"{series}.then(it => it.ticks({soft!r}, {value!r}, 4))") == [soft]
+    assert page.evaluate(f"{series}.then(it => it.ticks(0.1, 0.3, 2))") == [0.1, 0.2, 0.3]
+
+
 def test_where_none_trains_the_newest_is_shown(open_page, server, simulator) -> None:
     simulator.speed = 1000
     page = open_page(server)
