@@ -145,9 +145,11 @@ def test_from_pictures_to_the_model_in_txt2img(webui: WebUI, open_page, screensh
     page.click("#txt2img_generate")
     page.wait_for_selector("#txt2img_gallery img", timeout=LONG)
     screenshot(page, f"standin-txt2img-{name}")
+    look_with_a_second_browser(webui, open_page)  # here, for another process of the tests has another WebUI
 
 
-def test_a_second_browser_and_the_settings_of_the_run(webui: WebUI, open_page) -> None:
+def look_with_a_second_browser(webui: WebUI, open_page) -> None:
+    """It shows the run, takes its settings, and has room on a phone."""
     page = open_page(webui.address, viewport={"width": 380, "height": 800})
     enter(page)
     page.click(".db-tab:has-text('Runs')")
