@@ -69,7 +69,7 @@ def problems(config: RunConfig) -> list[Problem]:
     found += _length_problems(config)
     found += _loss_problems(config)
     found += _preview_problems(config)
-    found += _network_problems(config) if config.method == "lora" else []
+    found += _METHOD_PROBLEMS[config.method](config) if config.method in _METHOD_PROBLEMS else []
     return found
 
 
@@ -284,3 +284,6 @@ def _continued_problems(config: RunConfig) -> list[Problem]:
         Problem(name, "has no effect: network_weights names a LoRA, which has its own.", "Leave it out.")
         for name in given
     ]
+
+
+_METHOD_PROBLEMS = {"lora": _network_problems}

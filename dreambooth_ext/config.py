@@ -21,6 +21,13 @@ METHODS = {
 }
 KINDS = {"dreambooth": "checkpoint", "finetune": "checkpoint", "lora": "lora"}  # of the models that methods make
 SUBJECT_METHODS = ("dreambooth", "lora")  # those that bind a subject to a rare word
+PROMPTED_METHODS = ("dreambooth", "finetune", "lora")  # those that start from a base, which draws by prompts
+TUNING_METHODS = ("dreambooth", "finetune", "lora")  # those that can change the base's text encoders
+FORMATS = {  # of the files that methods make, the usual one first
+    "dreambooth": ("safetensors", "ckpt"),
+    "finetune": ("safetensors", "ckpt"),
+    "lora": ("safetensors",),
+}
 NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dora", "oft")
 NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
 SUBJECT_TYPES = ("person", "style", "object", "pet")
@@ -69,6 +76,8 @@ def _plain(number: float) -> str:
 
 
 SUBJECT = {"methods": SUBJECT_METHODS}
+PROMPTED = {"methods": PROMPTED_METHODS}
+TUNING = {"methods": TUNING_METHODS}
 LORA = {"methods": ("lora",), "group": "LoRA"}
 
 
@@ -85,6 +94,7 @@ class RunConfig:
         "The model to start from: a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link.",
         group="Model",
         kind="path",
+        **PROMPTED,
     )
     subject_type: str = setting(
         "person",
@@ -92,6 +102,7 @@ class RunConfig:
         "Decides steps, rates, captions and offset noise where you leave them out.",
         group="Model",
         choices=SUBJECT_TYPES,
+        **PROMPTED,
     )
     prediction_type: str = setting(
         "auto",
@@ -99,6 +110,7 @@ class RunConfig:
         "What the base predicts. Only for a base that is recognised wrongly (images turn into noise or flat colour).",
         group="Model",
         choices=("auto", "epsilon", "v_prediction"),
+        **PROMPTED,
     )
 
     # --- Pictures
@@ -112,6 +124,7 @@ class RunConfig:
         "caption file's text, else the cleaned file name) and [name]. Left out: the words come from the file names, "
         "'sksper (1).jpg', one subject for each.",
         group="Pictures",
+        **PROMPTED,
     )
     class_prompt: str | None = setting(
         None,
@@ -177,6 +190,7 @@ class RunConfig:
         "Aspect buckets",
         "Keep each picture's proportions (in 64-pixel steps) instead of cropping it to a square.",
         group="Pictures",
+        **PROMPTED,
     )
     center_crop: bool = setting(
         True,
@@ -192,12 +206,17 @@ class RunConfig:
         "Use captions",
         "Read the caption file beside each picture. Left out: yes for styles, objects and fine-tuning, no for faces.",
         group="Pictures",
+        **PROMPTED,
     )
     caption_extension: str = setting(
-        ".txt", "Caption extension", "Ending of the caption files' names.", group="Pictures"
+        ".txt", "Caption extension", "Ending of the caption files' names.", group="Pictures", **PROMPTED
     )
     shuffle_tags: bool = setting(
-        False, "Shuffle tags", "Put a caption's comma-separated tags in a new order each time.", group="Pictures"
+        False,
+        "Shuffle tags",
+        "Put a caption's comma-separated tags in a new order each time.",
+        group="Pictures",
+        **PROMPTED,
     )
     keep_tokens: int = setting(
         0,
@@ -206,6 +225,7 @@ class RunConfig:
         group="Pictures",
         minimum=0,
         maximum=255,
+        **PROMPTED,
     )
     caption_dropout: float = setting(
         0.0,
@@ -214,15 +234,21 @@ class RunConfig:
         group="Pictures",
         minimum=0,
         maximum=1,
+        **PROMPTED,
     )
     cache_latents: bool | None = setting(
         None,
         "Cache latents",
         "Encode each picture once, before training: faster, and the VAE leaves memory. Left out: on wherever possible.",
         group="Pictures",
+        **PROMPTED,
     )
     cache_latents_to_disk: bool = setting(
-        False, "Cache on disk", "Keep the latents on disk instead of in memory, and reuse them.", group="Pictures"
+        False,
+        "Cache on disk",
+        "Keep the latents on disk instead of in memory, and reuse them.",
+        group="Pictures",
+        **PROMPTED,
     )
 
     # --- Training
@@ -267,6 +293,7 @@ class RunConfig:
         "About half of the UNet's: 1e-6 standard, 4e-7 to 8e-7 careful, 2e-6 at most. A schedule as above.",
         group="Training",
         kind="rate",
+        **TUNING,
     )
     text_encoder_2_lr: float | str | None = setting(
         None,
@@ -274,6 +301,7 @@ class RunConfig:
         "SDXL's second text encoder. Left out: as the first.",
         group="Training",
         kind="rate",
+        **TUNING,
     )
     text_encoder_steps: int | None = setting(
         None,
@@ -283,6 +311,7 @@ class RunConfig:
         group="Training",
         minimum=0,
         maximum=10_000_000,
+        **TUNING,
     )
     lr_scheduler: str = setting(
         "constant", "Rate schedule", "How the rate goes over the run.", group="Training", choices=LR_SCHEDULERS
@@ -333,6 +362,7 @@ class RunConfig:
         group="Training",
         minimum=1,
         maximum=12,
+        **PROMPTED,
     )
     max_token_length: int = setting(
         75,
@@ -341,6 +371,7 @@ class RunConfig:
         group="Training",
         minimum=75,
         maximum=225,
+        **PROMPTED,
     )
     use_ema: bool = setting(
         False, "EMA", "Keep a moving average of the UNet's weights, and export that.", group="Training"
@@ -470,6 +501,7 @@ class RunConfig:
         group="Loss",
         minimum=0,
         maximum=1,
+        **PROMPTED,
     )
     adaptive_noise_scale: float = setting(
         0.0,
@@ -478,12 +510,25 @@ class RunConfig:
         group="Loss",
         minimum=-1,
         maximum=1,
+        **PROMPTED,
     )
     multires_noise_iterations: int = setting(
-        0, "Multi-resolution noise", "Layers of pyramid noise; 6 to 10, 0 is off.", group="Loss", minimum=0, maximum=64
+        0,
+        "Multi-resolution noise",
+        "Layers of pyramid noise; 6 to 10, 0 is off.",
+        group="Loss",
+        minimum=0,
+        maximum=64,
+        **PROMPTED,
     )
     multires_noise_discount: float = setting(
-        0.3, "Multi-resolution discount", "How fast pyramid noise fades.", group="Loss", minimum=0, maximum=1
+        0.3,
+        "Multi-resolution discount",
+        "How fast pyramid noise fades.",
+        group="Loss",
+        minimum=0,
+        maximum=1,
+        **PROMPTED,
     )
     ip_noise_gamma: float = setting(
         0.0,
@@ -492,6 +537,7 @@ class RunConfig:
         group="Loss",
         minimum=0,
         maximum=1,
+        **PROMPTED,
     )
     min_timestep: int = setting(0, "Lowest timestep", "Train from this timestep.", group="Loss", minimum=0, maximum=999)
     max_timestep: int = setting(
@@ -503,6 +549,7 @@ class RunConfig:
         "Rescale the noise schedule so that the last timestep is pure noise; only for v-prediction. Left out: as the "
         "base was trained.",
         group="Loss",
+        **PROMPTED,
     )
 
     # --- Machine
@@ -526,6 +573,7 @@ class RunConfig:
         "'auto' is PyTorch's own fast attention (sdpa).",
         group="Machine",
         choices=("auto", "sdpa", "xformers", "eager"),
+        **PROMPTED,
     )
 
     # --- Saving
@@ -565,7 +613,7 @@ class RunConfig:
         "safetensors is safe and quick; ckpt for old programs.",
         group="Saving",
         choices=("safetensors", "ckpt"),
-        methods=("dreambooth", "finetune"),
+        methods=tuple(method for method, formats in FORMATS.items() if len(formats) > 1),
     )
 
     # --- Preview pictures
@@ -574,11 +622,14 @@ class RunConfig:
         "Preview prompts",
         "Prompts to draw on the way, with your word. Left out: the guide's test prompts when previews are asked for.",
         group="Previews",
+        **PROMPTED,
     )
     validation_steps: int = setting(
         0, "Preview every N steps", "0 draws none on the way.", group="Previews", minimum=0, maximum=10_000_000
     )
-    validation_negative_prompt: str = setting("", "Negative prompt", "What previews should not show.", group="Previews")
+    validation_negative_prompt: str = setting(
+        "", "Negative prompt", "What previews should not show.", group="Previews", **PROMPTED
+    )
     validation_num_images: int = setting(
         1, "Pictures a prompt", "Pictures drawn for each prompt.", group="Previews", minimum=1, maximum=64
     )
@@ -586,10 +637,15 @@ class RunConfig:
         25, "Sampling steps", "Steps of the sampler.", group="Previews", minimum=1, maximum=1000
     )
     validation_guidance_scale: float = setting(
-        7.5, "CFG scale", "How closely previews follow the prompt.", group="Previews", minimum=1, maximum=50
+        7.5, "CFG scale", "How closely previews follow the prompt.", group="Previews", minimum=1, maximum=50, **PROMPTED
     )
     validation_sampler: str = setting(
-        "DPM++ 2M Karras", "Sampler", "The sampler of previews and class pictures.", group="Previews", choices=SAMPLERS
+        "DPM++ 2M Karras",
+        "Sampler",
+        "The sampler of previews and class pictures.",
+        group="Previews",
+        choices=SAMPLERS,
+        **PROMPTED,
     )
     validation_seed: int = setting(
         0,
@@ -606,6 +662,12 @@ class RunConfig:
         group="Saving",
         choices=("tensorboard", "none"),
     )
+
+    @property
+    def model_format(self) -> str:
+        """The file's ending without its dot: `save_format` where the method has a choice."""
+        formats = FORMATS[self.method]
+        return self.save_format if self.save_format in formats else formats[0]
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .config import SUBJECT_METHODS, RunConfig
@@ -25,6 +26,7 @@ TEXT_ENCODER_SHARE = 0.25  # of the UNet's steps at most, where the run is short
 
 LEARNING_RATE = 2e-6
 TEXT_ENCODER_LR = 1e-6
+TEXT_ENCODER_REASON = "the guide: half of the UNet's standard rate"
 HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
 LORA_RANK = 16
 LORA_RATE, LORA_TEXT_RATE = 1e-4, 5e-5  # diffusers' README for DreamBooth with LoRA; kohya's for text encoders
@@ -84,6 +86,9 @@ class Choice:
     reason: str
 
 
+Fill = Callable[[str, object, str], None]  # setting, value, reason; the first to fill an open setting has it
+
+
 def steps_for(subject_type: str, pictures: int) -> int:
     """The guide's steps: the lower end of its row, because fewer steps are continued more easily than undone."""
     rows = STEPS[subject_type]
@@ -105,27 +110,30 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
     if config.optimizer == "prodigy":
         for name in ("learning_rate", "text_encoder_lr"):
             fill(name, 1.0, "Prodigy finds the rate itself")
-    kind, count = config.subject_type, f"{pictures} pictures, {config.subject_type}"
-    if config.method == "lora":
-        _complete_lora(config, fill)
-    if config.method == "finetune":
-        _complete_finetune(config, pictures, fill)
-    else:
-        if config.num_train_epochs is None:
-            fill("max_train_steps", steps_for(kind, pictures), f"{count}: the guide's number of steps")
-        steps = config.max_train_steps or steps_for(kind, pictures)
-        fill("learning_rate", LEARNING_RATE, "the guide's standard rate")
-        text_steps = min(TEXT_ENCODER_STEPS[kind], round(steps * TEXT_ENCODER_SHARE))
-        fill("text_encoder_steps", text_steps, f"{kind}: the guide's best, at most a quarter of the UNet's steps")
-        fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
-        fill("offset_noise", OFFSET_NOISE.get(kind, 0.0), "the guide: always for styles, never for others")
-        fill("with_prior_preservation", _wants_prior(config), "on when a class prompt is given")
-    fill("text_encoder_lr", TEXT_ENCODER_LR, "the guide: half of the UNet's standard rate")
+    COMPLETIONS[config.method](config, pictures, fill)
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
 
 
-def _complete_lora(config: RunConfig, fill) -> None:
-    """What differs from DreamBooth's."""
+def _complete_subject(config: RunConfig, pictures: int, fill: Fill) -> None:
+    kind, count = config.subject_type, f"{pictures} pictures, {config.subject_type}"
+    if config.num_train_epochs is None:
+        fill("max_train_steps", steps_for(kind, pictures), f"{count}: the guide's number of steps")
+    steps = config.max_train_steps or steps_for(kind, pictures)
+    fill("learning_rate", LEARNING_RATE, "the guide's standard rate")
+    text_steps = min(TEXT_ENCODER_STEPS[kind], round(steps * TEXT_ENCODER_SHARE))
+    fill("text_encoder_steps", text_steps, f"{kind}: the guide's best, at most a quarter of the UNet's steps")
+    fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
+    fill("offset_noise", OFFSET_NOISE.get(kind, 0.0), "the guide: always for styles, never for others")
+    fill("with_prior_preservation", _wants_prior(config), "on when a class prompt is given")
+    fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
+
+
+def _complete_lora(config: RunConfig, pictures: int, fill: Fill) -> None:
+    _fill_network(config, fill)
+    _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
+
+
+def _fill_network(config: RunConfig, fill: Fill) -> None:
     fill("learning_rate", LORA_RATE, "usual for LoRA: far above that of whole models")
     fill("text_encoder_lr", LORA_TEXT_RATE, "half of the UNet's usual rate")
     if config.network_weights:
@@ -160,7 +168,7 @@ def name_for(config: RunConfig) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 
 
-def _complete_finetune(config: RunConfig, pictures: int, fill) -> None:
+def _complete_finetune(config: RunConfig, pictures: int, fill: Fill) -> None:
     if config.num_train_epochs is None:
         batch = config.train_batch_size * config.gradient_accumulation_steps
         steps = max(FINETUNE_LEAST_STEPS, FINETUNE_EPOCHS * -(-pictures // batch))
@@ -172,6 +180,10 @@ def _complete_finetune(config: RunConfig, pictures: int, fill) -> None:
     fill("use_captions", True, "fine-tuning lives by captions")
     fill("offset_noise", 0.0, "off unless asked for")
     fill("with_prior_preservation", False, "DreamBooth only")
+    fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
+
+
+COMPLETIONS = {"dreambooth": _complete_subject, "finetune": _complete_finetune, "lora": _complete_lora}
 
 
 def test_prompts(subject_type: str, word: str) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from .batch import Batch
+from .objective import Objective
 from .prompts import Prompts
 
 
@@ -23,6 +26,40 @@ class Backbone:
     vae: nn.Module | None
     scaling_factor: float
     inpainting: bool
+
+    def place(self, accelerator: Accelerator) -> None:
+        """The UNet, and text encoders that train, onto their device and under mixed precision.
+
+        Not as accelerate's `prepare`, which would also wrap them where several processes train: there the loop itself
+        averages gradients (`processes.average` says why).
+        """
+        self.unet = accelerator.prepare_model(self.unet, evaluation_mode=True)
+        if self.prompts.training:
+            text = self.prompts.text
+            text.encoders = [accelerator.prepare_model(encoder, evaluation_mode=True) for encoder in text.encoders]
+
+    def bare_encoders(self, accelerator: Accelerator) -> list[nn.Module]:
+        """The text encoders as they were before `place`."""
+        text = self.prompts.text
+        text.encoders = [accelerator.unwrap_model(encoder, keep_fp32_wrapper=False) for encoder in text.encoders]
+        return text.encoders
+
+    def freeze_text(
+        self, accelerator: Accelerator, captions: Iterable[str] | None, dtype: torch.dtype, drawn: Iterable[str]
+    ) -> None:
+        """Encode all captions and drawn prompts, and let the text encoders, which are bare, go (`Prompts.freeze`)."""
+        unet = accelerator.unwrap_model(self.unet)
+        # accelerate holds on to all that it prepared, and has no call to forget one model
+        accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
+        self.prompts.freeze(captions, dtype, drawn)
+
+    def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The batch's loss, a scalar with its graph."""
+        latents_bchw, extra_bchw = self.latents(batch, generator)
+        conditioning = self.prompts(batch.captions)
+        return objective.loss(
+            self.unet, latents_bchw, conditioning, batch.time_ids_b6, batch.weights_b, generator, extra_bchw
+        )
 
     def latents(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Scaled latents (b, 4, h, w), and for inpainting the UNet's further channels (b, 5, h, w)."""

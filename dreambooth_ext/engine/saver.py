@@ -61,7 +61,7 @@ class Saver:
         """Write the model as it is into the run's artifacts: <name>, or <name>_<step> on the way."""
         config = self.config
         name = config.name if final else f"{config.name}_{step}"
-        path = self.run.artifacts / f"{name}.{config.save_format}"
+        path = self.run.artifacts / f"{name}.{config.model_format}"
         exported = self.method.export(
             self.base,
             path,

@@ -170,7 +170,7 @@ class Service:
         if chosen.publish and not any(problem.field in ("name", "save_format") for problem in problems):
             try:
                 publish.check_ours(
-                    self.host.folders()[KINDS[completed.method]] / f"{completed.name}.{completed.save_format}"
+                    self.host.folders()[KINDS[completed.method]] / f"{completed.name}.{completed.model_format}"
                 )
             except UserError as error:
                 problems.append(error.problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ...config import RunConfig
-from ...errors import UserError
+from ...errors import Problem, UserError
+from ...parsing import shown
 from ...rates import scaled
 from .. import network, network_file
 from ..backbone import Backbone
@@ -19,7 +21,11 @@ from ..batch import Batch
 from ..export import Exported, export_network
 from ..network import TEXT_PARTS, Network
 from ..objective import Objective
-from .full import Weights
+from ..share import Share
+from .full import Weights, component_rates, drawn_prompts
+
+# LoRAs whose changes are written out as large as the weights, which the backward pass needs: bytes for each of these
+WRITTEN_OUT = {"dora": 8, "loha": 12, "lokr": 4, "oft": 4}
 
 
 class LoRA:
@@ -36,6 +42,23 @@ class LoRA:
         self._names: network_file.Names = {}
         self._live: list[str] = []  # components that learn at this moment
         self._hooks: dict[str, list[Any]] = {}
+
+    @staticmethod
+    def problems(config: RunConfig, base: Base) -> list[Problem]:
+        return continued_problems(config, base) if config.network_weights else new_problems(config, base)
+
+    @staticmethod
+    def share(config: RunConfig, base: Base) -> Share:
+        counts = base.parameter_counts()
+        texts = 4 * counts["text_encoders"] if config.text_encoder_steps else 0
+        frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + texts
+        written_out = WRITTEN_OUT.get(config.network_type, 0) * counts["unet"]
+        if config.network_weights:
+            size = sum(map(math.prod, network_file.shapes(continued(config), "network_weights").values()))
+            return Share(size, 0, frozen, size, written_out)
+        sizes = network.sizes(config, base)
+        unet, model = sizes.get("unet", 0), sum(sizes.values())
+        return Share(unet, model - unet, frozen, model, written_out)
 
     def prepare(
         self,
@@ -65,9 +88,7 @@ class LoRA:
             self._hooks[name] = network.attach(models[name], made, config.network_dropout)
         if step >= config.text_encoder_steps:
             self._freeze_text()
-        backbone.unet = self._placed(backbone.unet)
-        if prompts.training:
-            prompts.text.encoders = [self._placed(encoder) for encoder in prompts.text.encoders]
+        backbone.place(accelerator)
 
     def _adapters(self, models: dict[str, nn.Module], saved: Weights | None) -> Network:
         config = self.config
@@ -77,7 +98,7 @@ class LoRA:
             learning = [name for name in models if name == "unet" or config.text_encoder_steps]
             made = {name: network.create(config, name, models[name]) for name in learning}
             return {name: adapters for name, adapters in made.items() if adapters}
-        path = Path(config.network_weights).expanduser()
+        path = continued(config)
         found, strangers = network_file.read(path, models, "network_weights")
         fixed = [layer for made in found.values() for layer, adapter in made.items() if not adapter.TRAINS]
         if strangers or fixed:
@@ -85,15 +106,9 @@ class LoRA:
             raise UserError("network_weights", what, "Merge it into the base, and train a new LoRA on that.")
         return found
 
-    def _placed(self, module: nn.Module) -> nn.Module:
-        """As in `full.py`: gradients of several processes are averaged by the loop."""
-        return self.accelerator.prepare_model(module, evaluation_mode=True)
-
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
-        config, groups = self.config, []
-        second = config.text_encoder_lr if config.text_encoder_2_lr is None else config.text_encoder_2_lr
-        rates = {"unet": config.learning_rate, "text_encoder": config.text_encoder_lr, "text_encoder_2": second}
+        config, groups, rates = self.config, [], component_rates(self.config)
         for name in self._live:
             made = self.network.get(name, {}).values()
             fast = [p for adapter in made for p in adapter.fast()] if config.loraplus_lr_ratio != 1 else []
@@ -118,11 +133,7 @@ class LoRA:
         return names
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        latents_bchw, extra_bchw = self.backbone.latents(batch, generator)
-        conditioning = self.backbone.prompts(batch.captions)
-        return self.objective.loss(
-            self.backbone.unet, latents_bchw, conditioning, batch.time_ids_b6, batch.weights_b, generator, extra_bchw
-        )
+        return self.backbone.loss(self.objective, batch, generator)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """All adapters by component, those that have stopped learning too."""
@@ -145,18 +156,13 @@ class LoRA:
 
     def _freeze_text(self) -> None:
         """Put what the text encoders have learned into their weights, encode all captions, and let them go."""
-        accelerator, text = self.accelerator, self.backbone.prompts.text
-        text.encoders = [accelerator.unwrap_model(encoder, keep_fp32_wrapper=False) for encoder in text.encoders]
-        for name, encoder in zip(TEXT_PARTS, text.encoders, strict=False):
+        encoders = self.backbone.bare_encoders(self.accelerator)
+        for name, encoder in zip(TEXT_PARTS, encoders, strict=False):
             for hook in self._hooks.pop(name, []):
                 hook.remove()
             network.merge(encoder, self.network.get(name, {}))
         self._live = ["unet"]
-        unet = accelerator.unwrap_model(self.backbone.unet)
-        # accelerate holds on to all that it prepared, and has no call to forget one model
-        accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
-        drawn = [*self.config.validation_prompts, self.config.validation_negative_prompt]
-        self.backbone.prompts.freeze(self.captions, self.weight_dtype, drawn)
+        self.backbone.freeze_text(self.accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
 
 
 def halve_layers(module: nn.Module, dtype: torch.dtype) -> None:
@@ -164,3 +170,38 @@ def halve_layers(module: nn.Module, dtype: torch.dtype) -> None:
     memory. Norms and embeddings stay, for they compute in float32."""
     for _, layer in network.named_layers(module):
         layer.to(dtype)
+
+
+def continued(config: RunConfig) -> Path:
+    return Path(config.network_weights).expanduser()
+
+
+def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
+    """What of a LoRA that goes on does not go with the base or the settings."""
+    names = {component: list(shapes) for component, shapes in network.shapes_of(base).items()}
+    try:
+        there = network_file.components(continued(config), names, base.architecture.unet, "network_weights")
+    except UserError as error:
+        return [error.problem]
+    if config.text_encoder_steps and there == {"unet"}:
+        message = "the LoRA that goes on holds nothing for the text encoder."
+        return [Problem("text_encoder_steps", message, "Set it to 0.")]
+    return []
+
+
+def new_problems(config: RunConfig, base: Base) -> list[Problem]:
+    """What of a new LoRA's settings does not go with the base."""
+    found = []
+    if strange := network.strange_blocks(config, base):
+        remedy = (
+            "Blocks are down_blocks.0, mid_block, up_blocks.1.attentions.0, text_encoder.text_model.encoder.layers.0."
+        )
+        found.append(Problem("block_ranks", f"the base has no block {shown(strange[0])}.", remedy))
+    sizes = network.sizes(config, base)
+    if not any(sizes.values()) and not config.text_encoder_steps:
+        remedy = "Name more layers, or give a block in block_ranks more than 0."
+        found.append(Problem("target_modules", "no layer is left to learn.", remedy))
+    elif config.text_encoder_steps and not sum(sizes.values()) - sizes["unet"]:
+        message = "none of the chosen layers is in a text encoder."
+        found.append(Problem("text_encoder_steps", message, "Set it to 0, or add attention to target_modules."))
+    return found
