@@ -51,6 +51,7 @@ class Setting:
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
     methods: tuple[str, ...] = tuple(METHODS)
+    lists: str = ""  # the kind of model files (KINDS' values) that a form can offer for it
 
     @property
     def option(self) -> str:
@@ -463,6 +464,7 @@ class RunConfig:
         "Continue a LoRA",
         "A LoRA file to go on from, of this program or another; type, ranks and layers are then the file's.",
         kind="path",
+        lists="lora",
         **LORA,
     )
 

@@ -67,6 +67,7 @@ def _about(known: Setting) -> dict[str, Any]:
         "maximum": known.maximum,
         "choices": list(known.choices) if known.choices else None,
         "methods": list(known.methods),
+        "lists": known.lists,
     }
 
 

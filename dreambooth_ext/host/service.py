@@ -19,7 +19,7 @@ from ..config import KINDS, SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..protocol import COMMANDS, PROTOCOL
 from ..runs import Run
-from . import estimate, form, imports, publish, restrictions, wishes
+from . import estimate, form, imports, publish, restrictions, shelves, wishes
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete
 from .dispatcher import Dispatcher
@@ -75,6 +75,7 @@ class Service:
             "version": __version__,
             "bases": self.host.bases(),
             "current": self.host.current_base(),
+            "files": shelves.files(self.host.folders()),
             "folders": {kind: str(path) for kind, path in self.host.folders().items()},
             "runs_folder": str(self.runs_dir),
             "lacks": self.host.lacks(),

@@ -49,7 +49,7 @@ export class Field {
         this.element = element(
             "div", { class: `db-field db-kind-${about.kind}`, data: { setting: about.name } },
             element("div", { class: "db-field-head" }, label, this.helpButton, this.undo),
-            this.control, this.help, this.reason, this.problem,
+            this.control, this.offers || [], this.help, this.reason, this.problem,
         );
     }
 
@@ -73,7 +73,22 @@ export class Field {
         const input = { ...common, autocomplete: "off", spellcheck: "false", on: { input: () => this.#read() } };
         if (["list", "dict", "concepts"].includes(about.kind)) return element("textarea", { ...input, rows: about.kind === "dict" ? 1 : 3 });
         const mode = { int: "numeric", float: "decimal" }[about.kind] || null;
-        return element("input", { ...input, type: "text", inputmode: mode });
+        const text = element("input", { ...input, type: "text", inputmode: mode });
+        return about.lists ? this.#offering(text) : text;
+    }
+
+    /** The host's files of a kind, to choose from; another path can be written all the same. */
+    #offering(input) {
+        this.offers = element("datalist", { id: `${this.id}_files` });
+        input.setAttribute("list", this.offers.id);
+        return input;
+    }
+
+    #offer() {
+        const files = this.settings.host.files?.[this.about.lists] || [];
+        if (files === this.offered) return;
+        this.offered = files;
+        fill(this.offers, files.map((file) => element("option", { value: file.path, label: file.title })));
     }
 
     /** The first option leaves the setting out; the default is not listed a second time. */
@@ -122,6 +137,7 @@ export class Field {
     /** Shows the value, what is filled in and why, and the problem. */
     refresh(filled, problems) {
         const { about, settings, control } = this;
+        if (this.offers) this.#offer();
         const given = settings.given(about.name);
         const auto = filled[about.name];
         const instead = auto ? written(auto.value) : written(about.default);

@@ -194,6 +194,7 @@ class Simulator:
                 {"title": "dreamlike.safetensors [abc]", "path": str(folder / "dreamlike.safetensors")},
             ],
             "folders": {},
+            "files": {"lora": [{"title": "mine/old.safetensors", "path": str(folder / "old.safetensors")}]},
             "runs_folder": str(folder / "runs"),
             "lacks": {},
             "restricted": "",

@@ -293,6 +293,16 @@ def test_only_what_the_method_uses(page, simulator) -> None:
     assert page.is_visible("text=No setting has these words.")
 
 
+def test_files_to_go_on_from_are_offered(page, simulator) -> None:
+    page.select_option("select[id^=dreambooth_method]", "lora")
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('LoRA')")
+    field = page.locator("[data-setting=network_weights]")
+    offered = field.locator("datalist option")
+    assert field.locator("input").get_attribute("list") == field.locator("datalist").get_attribute("id")
+    assert [offered.get_attribute("value")] == [one["path"] for one in simulator.host["files"]["lora"]]
+
+
 def test_a_filled_in_value_has_its_reason(page) -> None:
     page.set_input_files(FILES, DEMO)
     page.click(".db-advanced > summary")
