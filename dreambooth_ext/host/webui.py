@@ -13,6 +13,7 @@ import contextlib
 import functools
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..errors import UserError
 from ..files import expanded
 from ..parsing import to_path
 from . import options
+from .devices import plain
 from .interface import Host
 from .later import Later
 
@@ -42,6 +44,10 @@ class WebUI:
     def __init__(self) -> None:
         self.later = Later(call_queue.queue_lock, reporting)
         self.overwritten: set[str] = set()  # checkpoints whose loaded content is not the file's any more
+        self.mode = ""  # by which the models went away last
+        self._trainings = 0  # that keep the models away
+        self._away = contextlib.ExitStack()
+        self._moving = threading.Lock()  # of the two
 
     @functools.cached_property
     def name(self) -> str:
@@ -116,12 +122,36 @@ class WebUI:
     # --- the models and the device ---
 
     @contextlib.contextmanager
-    def handed_over(self, mode: str) -> Iterator[None]:
-        """See interface.Host. With "refuse" the queue's lock is held only while the models move: settings and the
-        rest of the WebUI stay usable for the hours of a training. With "wait" it is held all the time."""
-        if mode == "share":
+    def handed_over(self, mode: str, device: str) -> Iterator[None]:
+        """See interface.Host."""
+        if mode == "share" or not self.uses(device):
             yield
             return
+        with self._moving:
+            if not self._trainings:
+                self._away.enter_context(self.without_models(mode))
+            self._trainings += 1
+        try:
+            yield
+        finally:
+            with self._moving:
+                self._trainings -= 1
+                if not self._trainings:
+                    self._away.close()
+
+    def uses(self, device: str) -> bool:
+        """Whether a training there is in our models' way: also where we have a kind of device that it does not know."""
+        own = plain(str(devices.device))
+        return own == device or own.partition(":")[0] not in ("cuda", "mps", "cpu")
+
+    def models_away(self) -> str:
+        return self.mode if self.later.away else ""
+
+    @contextlib.contextmanager
+    def without_models(self, mode: str) -> Iterator[None]:
+        """With "refuse" the queue's lock is held only while the models move: settings and the rest of the WebUI stay
+        usable for the hours of a training. With "wait" it is held all the time. Left in any thread."""
+        self.mode = mode
         lock = call_queue.queue_lock
         lock.acquire()  # waits for the picture that is being drawn
         try:

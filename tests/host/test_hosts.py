@@ -22,7 +22,7 @@ def test_a_plain_folder_lists_and_selects_checkpoints(tmp_path):
     for name in ("b.safetensors", "mine/A.CKPT", "b.yaml", "b.vae.safetensors"):
         (folder / name).touch()
     assert [base["title"] for base in host.bases()] == ["b.safetensors", "mine/A.CKPT"]
-    with host.handed_over("refuse"):
+    with host.handed_over("refuse", "cpu"):
         assert host.select(folder / "b.safetensors") == "b.safetensors"
     assert host.current_base() == str(folder / "b.safetensors")
     (folder / "b.safetensors").unlink()

@@ -23,7 +23,8 @@ from . import running
 PROBE = """
 import sys, threading, types
 from pathlib import Path
-from modules import script_callbacks, sd_models, shared
+from modules import devices, script_callbacks, sd_models, shared
+from dreambooth_ext.host.devices import plain
 from dreambooth_ext.host.webui import WebUI
 
 fresh = "probe_kept" not in sys.modules  # else, this is after a "Reload UI"
@@ -42,16 +43,16 @@ def recorded(name):
     setattr(sd_models, name, move)
 
 
-def training(mode):
-    with host.handed_over(mode):
+def training(mode, device):
+    with host.handed_over(mode, device or plain(str(devices.device))):
         kept["entered"] = True
         away.wait()
         kept["entered"] = False
 
 
-def begin(mode):
+def begin(mode, device=None):
     away.clear()
-    kept["thread"] = threading.Thread(target=training, args=(mode,))
+    kept["thread"] = threading.Thread(target=training, args=(mode, device))
     kept["thread"].start()
 
 
@@ -64,7 +65,7 @@ def finish():
 
 def fail():
     try:
-        with host.handed_over("refuse"):
+        with host.handed_over("refuse", plain(str(devices.device))):
             raise KeyError
     except KeyError:
         return "raised"
