@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from .. import protocol
 from ..config import RunConfig
+from ..leadership import Leadership
 from ..protocol import EventLog
 from ..runs import Run, this_worker
 
@@ -115,6 +116,22 @@ class Control:
             self._signalled = True
 
         threading.Thread(target=wait, name="parent", daemon=True).start()
+
+    def stop_without(self, leadership: Leadership) -> None:
+        """Stop when the host that started us is gone, however it went, if it had wished that by then.
+
+        Only what is seen twice counts: another host may take over, or just be looking.
+        """
+
+        def watch() -> None:
+            looks = 0
+            while not self._ended.wait(HEARTBEAT):
+                with contextlib.suppress(OSError):  # of a network folder: unseen is not gone
+                    looks = 0 if leadership.is_taken() else looks + 1
+                    if looks == 2 and leadership.stops_on_close():
+                        self._signalled = True
+
+        threading.Thread(target=watch, name="leader", daemon=True).start()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True

@@ -22,6 +22,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from .. import files, pictures
 from ..config import RunConfig
 from ..errors import Problem, UserError
+from ..leadership import Leadership
 from ..runs import Run
 from . import checkpoint, class_images, memory, plan, processes
 from .backbone import Backbone
@@ -53,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--total", type=int, help="go on to this step")
     parser.add_argument("--tied", action="store_true", help="stop when standard input closes")
+    parser.add_argument("--led", action="store_true", help="stop when no host leads the runs any more and wished so")
     arguments = parser.parse_args(argv)
     run = Run(arguments.run.resolve())
     lock = run.take() if processes.is_first() else contextlib.nullcontext()
@@ -62,13 +64,15 @@ def main(argv: list[str] | None = None) -> int:
     with lock, (Control if processes.is_first() else Follower)(run) as control:
         if arguments.tied:
             control.stop_with(take_standard_input())
+        if arguments.led:
+            control.stop_without(Leadership(run.path.parent))
         return work(run, control, arguments.total)
 
 
 def work(run: Run, control: Control, total: int | None) -> int:
     """Train, and write down how it ended, whatever happens."""
     try:
-        control.status("preparing", problem=None)
+        control.status("preparing", problem=None, problems=[])
         ended = train(run, control, total)
     except BadInput as error:
         return fail(control, error.problems, BAD_INPUT)

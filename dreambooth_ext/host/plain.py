@@ -74,9 +74,12 @@ class PlainFolder:
         return False
 
     @contextmanager
-    def handed_over(self, mode: str) -> Iterator[None]:
+    def handed_over(self, mode: str, device: str) -> Iterator[None]:
         """There is no model to move."""
         yield
+
+    def models_away(self) -> str:
+        return ""
 
     def refresh(self, kind: str, path: Path) -> None:
         """Lists are read from the disk each time."""

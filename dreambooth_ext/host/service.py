@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__, checks, guide, pictures, runs
 from ..config import KINDS, SETTINGS, RunConfig
 from ..errors import Problem, UserError
-from ..protocol import COMMANDS, PROTOCOL
+from ..protocol import COMMANDS, ENDED, PROTOCOL
 from ..runs import Run
 from . import estimate, form, imports, publish, restrictions, shelves, wishes
 from .catalogue import FAULTS, Catalogue, is_component
@@ -100,8 +100,8 @@ class Service:
 
     def mend(self, action: str) -> None:
         """Repair or verify the environment, in a thread. Raises a Refusal (409) while that would be in the way."""
-        if action == "repair" and self.dispatcher.active:
-            message = f"the run {self.dispatcher.active.id} uses the environment."
+        if action == "repair" and self.dispatcher.running:
+            message = f"the run {self.dispatcher.running[-1].id} uses the environment."
             raise Refusal(409, message, "Wait for it, or stop it first.", "action")
         self.inspector.close()  # its process holds files of the environment open
         self.mending.begin(action)
@@ -268,12 +268,18 @@ class Service:
                 self._go_on(run, state, command, total, wanted or {})
             elif command in ("stop", "stop_and_save") and state["status"] == "queued":
                 self.dispatcher.cancel(run)
+            elif command == "kill" and state["status"] not in ENDED:
+                self._kill(run)  # also a worker that is stuck at its start, and does not count as alive yet
             elif not run.is_alive(state):
                 raise Refusal(409, f"{id} is {state['status']}: nothing is training it.", "Resume it first.", "command")
-            elif command == "kill":
-                self.dispatcher.kill(run)
             else:
                 self.dispatcher.command(run, command)
+
+    def _kill(self, run: Run) -> None:
+        try:
+            self.dispatcher.kill(run)
+        except UserError as error:
+            raise Refusal(409, error.problem.message, error.problem.remedy, "command") from error
 
     def _go_on(self, run: Run, state: dict[str, Any], command: str, total: int | None, wanted: Mapping) -> None:
         if state["status"] == "queued" or run.is_alive(state):
@@ -323,13 +329,25 @@ class Service:
     # --- queue ---
 
     def queue(self) -> dict[str, Any]:
-        active = self.dispatcher.active
+        """`active`: what began last of those that are `running`, one a device; `trouble`: what is wrong with it."""
+        running = [self._shown(run) for run in self.dispatcher.running]
+        active = running[-1] if running else None
+        return {
+            "active": active,
+            "running": running,
+            "queue": self.dispatcher.queue(),
+            "waiting": self.dispatcher.waiting,
+            "trouble": active and active["trouble"],
+            "models_away": self.host.models_away(),
+        }
+
+    def _shown(self, run: Run) -> dict[str, Any]:
+        """A run that trains, with its worker's trouble."""
         try:
-            shown = active and self.catalogue.brief(active)
+            known = self.catalogue.brief(run)
         except FAULTS:
-            shown = {"id": active.id}
-        known = {"queue": self.dispatcher.queue(), "waiting": self.dispatcher.waiting}
-        return {"active": shown, **known, "trouble": self.dispatcher.trouble}
+            known = {"id": run.id}
+        return {**known, "trouble": self.dispatcher.trouble(run)}
 
     def reorder(self, ids: list[str]) -> dict[str, Any]:
         """Train these first, in this order."""
@@ -367,7 +385,7 @@ class Service:
     def delete_pictures(self, name: str, picture: str | None = None) -> None:
         """A set or one of its pictures. Raises a Refusal (409) while a run needs them."""
         folder = self.sets.path(name)
-        for run in [self.dispatcher.active, *map(self._quietly, self.dispatcher.queue())]:
+        for run in [*self.dispatcher.running, *map(self._quietly, self.dispatcher.queue())]:
             if run and any(restrictions.inside(path, [folder]) for path in _picture_folders(run)):
                 raise Refusal(409, f"the run {run.id} needs these pictures.", "Wait for it, or stop it first.", "set")
         self.sets.delete(name, picture)

@@ -13,9 +13,11 @@ from collections.abc import Callable
 
 import pytest
 
-from dreambooth_ext import files, protocol
+from dreambooth_ext import files, protocol, runs
+from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import checkpoint, control, worker
 from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.leadership import Leadership
 from dreambooth_ext.protocol import EventLog, EventReader
 from dreambooth_ext.runs import Run
 from tests import training
@@ -424,3 +426,40 @@ def test_programs_that_a_tied_worker_starts_do_not_wait_for_its_parent():
     process.stdin.close()
     assert process.stdout.readline() == "parent said b''\n"
     assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("wish", ["stop", "continue"])
+def test_a_led_worker_does_what_its_host_wished_last_when_no_host_leads_any_more(tmp_path, monkeypatch, wish):
+    monkeypatch.setattr(control, "HEARTBEAT", 0.05)
+    run, leadership = runs.create(tmp_path, RunConfig(name="cat")), Leadership(tmp_path)
+    first = leadership.take()
+    leadership.wish(wish != "stop")
+    with control.Control(run) as led:
+        led.stop_without(leadership)
+        time.sleep(0.3)
+        assert led.commands() == []
+        leadership.wish(wish == "stop")  # the option was changed meanwhile
+        first.close()
+        with leadership.take():  # another host takes over at once
+            time.sleep(0.3)
+            assert led.commands() == []
+        deadline = time.monotonic() + (5 if wish == "stop" else 0.5)
+        while not (heard := led.commands()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert heard == (["stop"] if wish == "stop" else [])
+
+
+def test_a_led_run_goes_on_without_a_host_that_wished_nothing(trainer, monkeypatch):
+    monkeypatch.setattr(control, "HEARTBEAT", 0.01)
+    run = trainer.create()
+    training.forget_accelerate()
+    assert worker.main([str(run.path), "--led"]) == worker.DONE
+
+
+def test_what_was_wrong_before_is_forgotten_when_it_goes_on(trainer):
+    run = trainer.train(max_train_steps=2)
+    problem = {"field": "", "message": "the disk is full.", "remedy": "Delete something."}
+    run.write_state(status="failed", problem=problem, problems=[problem])
+    assert training.go_on(run, 4) == worker.DONE
+    state = run.state()
+    assert (state["status"], state["problem"], state["problems"]) == ("done", None, [])

@@ -386,9 +386,13 @@ def test_the_queue(asked, tmp_path):
     for wrong in (None, "x", [1], [None], {}):
         assert asked.post("queue", {"order": wrong}).status == 422
     assert asked.post("queue", {"order": ["none"]}).status == 409
-    asked.dispatcher.active = asked.service.catalogue.find(ids[0])
-    shown = asked.get("state").json()["active"]
-    assert shown["id"] == ids[0] and shown["name"] == "a" and shown["step"] == 0
+    asked.dispatcher.running = [asked.service.catalogue.find(id) for id in ids[:2]]
+    asked.dispatcher.troubles = {ids[0]: {"n": 7, "what": "It hangs.", "remedy": "Wait."}}
+    shown = asked.get("state").json()
+    assert shown["active"]["id"] == ids[1] and shown["active"]["name"] == "b" and shown["active"]["step"] == 0
+    assert [run["id"] for run in shown["running"]] == ids[:2] and shown["trouble"] is None
+    assert [run["trouble"] and run["trouble"]["what"] for run in shown["running"]] == ["It hangs.", None]
+    assert shown["models_away"] == ""
 
 
 def test_artifacts_and_publishing(asked):
@@ -638,7 +642,7 @@ def test_a_repair_that_fails_says_so_and_can_be_tried_again(asked, error):
 
 
 def test_no_repair_under_a_run(asked):
-    asked.dispatcher.active = asked.run()
+    asked.dispatcher.running = [asked.run()]
     assert asked.post("environment", {"action": "repair"}).status == 409
     assert asked.post("environment", {"action": "verify"}).status == 202
 

@@ -23,7 +23,7 @@ def test_a_plain_folder_lists_and_selects_checkpoints(tmp_path):
     for name in ("b.safetensors", "mine/A.CKPT", "b.yaml", "b.vae.safetensors"):
         (folder / name).touch()
     assert [base["title"] for base in host.bases()] == ["b.safetensors", "mine/A.CKPT"]
-    with host.handed_over("refuse"):
+    with host.handed_over("refuse", "cpu"):
         assert host.select(folder / "b.safetensors") == "b.safetensors"
     assert host.current_base() == str(folder / "b.safetensors")
     (folder / "b.safetensors").unlink()
@@ -93,7 +93,7 @@ def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):
             assert json.loads(answer.read())["host"].startswith("AUTOMATIC1111")
 
 
-@pytest.mark.parametrize("like, gradio, name", [("forge", 4, "Forge"), ("classic", 3, "Forge-classic")])
+@pytest.mark.parametrize("like, gradio, name", [("forge", 4, "Forge"), ("classic", 3, "Forge-classic"), ("reforge", 3, "reForge")])
 def test_what_a_host_lacks_is_said(tmp_path, like, gradio, name):
     asking.prepare(tmp_path)
     with running.running(tmp_path, gradio=gradio, options=["--api", "--nowebui", "--like", like]) as standin:

@@ -164,7 +164,8 @@ class Page {
         for (const one of this.lists.follow(state)) this.tell(TEXTS[one.selected ? "selectedNow" : "publishedNow"], one.title || baseName(one.path));
         this.#showLive();
         if (before && before.revision !== state.revision && this.form) this.#askHost();
-        if (before && before.active && before.active.id !== state.active?.id) this.#ended(before.active);
+        const running = new Set((state.running || [state.active]).map((one) => one?.id));
+        for (const one of before?.running || [before?.active]) if (one && !running.has(one.id)) this.#ended(one);
     }
 
     #showLive() {

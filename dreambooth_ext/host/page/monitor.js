@@ -164,19 +164,22 @@ export class Monitor {
     }
 
     #drawOther() {
-        const { active } = this.app.state || {};
-        const another = active && active.id !== this.id;
-        show(this.other, Boolean(another));
-        if (another && this.otherId !== active.id) {
-            fill(this.other, element("span", { text: T.another }), " ", button(active.name || active.id, () => this.choose(""), { class: "db-link" }));
+        const { active, running = [active] } = this.app.state || {};
+        const others = running.filter((one) => one && one.id !== this.id);
+        const key = others.map((one) => one.id).join();
+        show(this.other, others.length > 0);
+        if (key && this.otherId !== key) {
+            const links = others.map((one) => button(one.name || one.id, () => this.choose(one.id === active.id ? "" : one.id), { class: "db-link" }));
+            fill(this.other, element("span", { text: T.another }), " ", ...links.flatMap((link) => [link, " "]));
         }
-        this.otherId = another ? active.id : "";
+        this.otherId = key;
     }
 
     #drawTrouble() {
         const { run } = this;
         const silence = ALIVE.includes(run.status) && run.heartbeat ? this.app.now() - run.heartbeat : 0;
-        const trouble = this.app.state?.active?.id === this.id ? this.app.state.trouble || this.app.state.active.trouble : null;
+        const { active, running = [active], trouble: latest } = this.app.state || {};
+        const trouble = running.find((one) => one?.id === this.id)?.trouble || (active?.id === this.id ? latest : null);
         const problems = run.status === "failed" ? run.problems || (run.problem ? [run.problem] : []) : [];
         const texts = problems.map((one) => [one.message, one.remedy]);
         if (trouble) texts.push([trouble.what || trouble.message, trouble.remedy]);

@@ -319,7 +319,7 @@ export const TEXTS = localised({
 
     queue: {
         title: "Queue",
-        about: "One run at a time, in this order.",
+        about: "One run at a time on each device, in this order.",
         up: "Earlier",
         down: "Later",
         cancel: "Cancel",

@@ -223,21 +223,24 @@ class Simulator:
         self.asked: list[tuple[str, str, Any]] = []  # what was asked for, except by GET
         self.speed = 40.0  # steps a second
         self.hold: int | None = None  # see Run
+        self.devices = 1  # so many runs train side by side
         self.trouble: dict[str, Any] | None = None
         self.deep_problems: list[dict[str, str]] = []
 
     # --- runs ---
 
+    def running(self) -> list[Run]:
+        return [run for run in self.runs.values() if run.status in ("preparing", "training", "saving")]
+
     def active(self) -> Run | None:
-        return next((run for run in self.runs.values() if run.status in ("preparing", "training", "saving")), None)
+        return (self.running() or [None])[-1]
 
     def tick(self) -> None:
         """Let time pass: train, end, publish, begin the next."""
-        run = self.active()
-        if run:
+        for run in self.running():
             run.advance()
             self._publish(run)
-        if not self.active() and self.waiting:
+        if len(self.running()) < self.devices and self.waiting:
             self.runs[self.waiting.pop(0)].begin()
 
     def _publish(self, run: Run) -> None:
@@ -305,6 +308,8 @@ class Simulator:
             "published": self.published[-20:],
             "queue": self.waiting,
             "active": active and active.describe(),
+            "running": [{**run.describe(), "trouble": None} for run in self.running()],
+            "models_away": "",
             "waiting": "",
             "trouble": self.trouble,
             "environment": {k: self.environment[k] for k in ("state", "reason", "building", "problem")},

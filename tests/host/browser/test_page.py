@@ -486,6 +486,22 @@ def test_messages_trouble_log_and_failure(page, simulator) -> None:
     page.wait_for_selector(".db-toast-bad:has-text('Training failed')")
 
 
+def test_two_runs_side_by_side(page, simulator) -> None:
+    simulator.devices, simulator.speed, simulator.hold = 2, 2000, 100
+    first = simulator.runs[begin(page, simulator)]
+    page.wait_for_selector(".db-badge[data-status=training]")
+    second = simulator.create({**first.config, "name": "another"}, first.total)
+    page.click(".db-monitor .db-link:has-text('another')")  # begun last, to be looked at instead
+    page.wait_for_selector(".db-monitor h3:has-text('another')")
+    page.click(f".db-monitor .db-link:has-text('{first.config['name']}')")
+    page.wait_for_selector(f".db-monitor h3:has-text('{first.config['name']}')")
+    first.hold = None
+    page.wait_for_selector(f".db-toast:has-text('Training has finished:'):has-text('{first.config['name']}')")
+    assert second.status == "training"
+    second.hold = None
+    page.wait_for_selector(".db-toast:has-text('Training has finished:'):has-text('another')")
+
+
 def test_steps_that_are_done_again_replace_the_old_ones(page, simulator) -> None:
     simulator.hold = 20
     run = simulator.runs[begin(page, simulator)]
