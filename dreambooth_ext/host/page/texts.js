@@ -127,7 +127,7 @@ export const TEXTS = localised({
         steps: "Steps",
         epochs: "Epochs",
         time: "Time",
-        timeUnknown: "unknown until a first run",
+        timeUnknown: "unknown: no run like this one on this device so far",
         memory: "Memory",
         disk: "Disk",
         device: "Device",
