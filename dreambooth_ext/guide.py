@@ -196,7 +196,7 @@ def identifier_problem(word: str) -> str:
     for pattern, message in IDENTIFIER_RULES:
         if not re.fullmatch(pattern, word):
             return message
-    return "is a word that the model knows" if word.lower() in KNOWN_WORDS else ""
+    return "is a word or name that the model knows" if word.lower() in KNOWN_WORDS else ""
 
 
 def warnings(config: RunConfig, pictures: int) -> list[Problem]:

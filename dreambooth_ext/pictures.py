@@ -185,7 +185,7 @@ def _key_problems(field: str, given: dict[str, Any]) -> list[Problem]:
     return found
 
 
-def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
+def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     """What is allowed, but seldom meant: poor identifiers, and subjects with next to no pictures."""
     known = concepts(config)
     counts: dict[str, int] = {}
@@ -194,10 +194,13 @@ def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
             counts[entry.identifier] = counts.get(entry.identifier, 0) + 1
     if config.method not in SUBJECT_METHODS:
         return []
-    poor = [warning for word in counts if (warning := captions.identifier_warning(word))]
+    field = "instance_data_dir"
+    warned = [warning for word in counts if (warning := captions.identifier_warning(word))]
+    poor = [Problem(field, warning, captions.ADVICE) for warning in warned]
     few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
     if few:
-        poor.append(f"These subjects have fewer than {LEAST} pictures: {_some(few)}. Each should have 10 or more.")
+        message = f"these subjects have fewer than {LEAST} pictures: {_some(few)}."
+        poor.append(Problem(field, message, "10 or more are good."))
     return poor
 
 

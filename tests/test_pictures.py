@@ -314,7 +314,8 @@ def test_warnings_name_poor_words_and_lonely_subjects(tmp_path):
     make(tmp_path, *[f"john ({i}).jpg" for i in range(6)], "ohwx (1).jpg")
     config = RunConfig(instance_data_dir=str(tmp_path))
     found = pictures.warnings(config, pictures.entries(config)[0])
-    assert len(found) == 2 and "'john'" in found[0] and "'ohwx' (1)" in found[1]
+    assert len(found) == 2 and "'john'" in found[0].message and "'ohwx' (1)" in found[1].message
+    assert {problem.field for problem in found} == {"instance_data_dir"}
 
 
 @pytest.mark.parametrize(("kind", "said"), [("object", "many for an object."), ("person", "many for a person.")])

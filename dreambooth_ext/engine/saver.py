@@ -126,14 +126,15 @@ class Saver:
         folder.mkdir(parents=True, exist_ok=True)
         device = self.method.backbone.prompts.device
         vae = self.base.vae(torch.float32).to(device)
-        for index, prompt in enumerate(config.validation_prompts):
-            seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
-            for seed in seeds:
-                picture = self._draw(vae, prompt, seed)
-                path = folder / f"{index}_{seed}.png"
-                with files.replacing(path) as temporary:
-                    picture.save(temporary)
-                self.control.events.append("sample", step=step, prompt=prompt, seed=seed, path=str(path))
+        seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
+        wanted = [(index, prompt, seed) for index, prompt in enumerate(config.validation_prompts) for seed in seeds]
+        for number, (index, prompt, seed) in enumerate(wanted, 1):
+            self.control.progress("drawing previews", number, len(wanted))
+            picture = self._draw(vae, prompt, seed)
+            path = folder / f"{index}_{seed}.png"
+            with files.replacing(path) as temporary:
+                picture.save(temporary)
+            self.control.events.append("sample", step=step, prompt=prompt, seed=seed, path=str(path))
 
     @torch.no_grad()
     def _draw(self, vae: torch.nn.Module, prompt: str, seed: int) -> Image.Image:

@@ -84,7 +84,8 @@ export class Form {
         const id = uniqueId("word");
         this.word = element("input", {
             id, type: "text", class: "db-input db-word", autocomplete: "off", autocapitalize: "off", spellcheck: "false", placeholder: TEXTS.train.wordExample,
-            "aria-describedby": `${id}_advice`, maxlength: "60", on: { input: () => this.settings.answer("word", this.word.value) },
+            "aria-describedby": `${id}_advice`, maxlength: "60",
+            on: { focus: () => this.settings.holdWord(), input: () => this.settings.rename(this.word.value) },
         });
         this.advice = element("p", { class: "db-advice", id: `${id}_advice`, "aria-live": "polite" });
         this.prompt = element("input", {
@@ -217,6 +218,7 @@ export class Form {
         show(this.promptRow, needed && (Boolean(prompt) || !this.prompt.hidden));
         fill(this.promptShown, prompt ? phrase(TEXTS.train.promptIs, { prompt }) : null);
         if (settings.given("instance_prompt") && this.prompt.hidden) this.#editPrompt(true);
+        if (settings.given("instance_prompt") && document.activeElement !== this.prompt) this.prompt.value = settings.given("instance_prompt");
     }
 
     #adviseWithoutWord() {
@@ -354,9 +356,11 @@ export class Form {
             this.settings.state.source = "folder";
             this.settings.state.folder = folder;
         }
-        this.settings.state.word = "instance_prompt" in config ? "" : this.settings.state.word;
+        const { instance_prompt: prompt, class_prompt: ofClass } = others;
+        this.settings.state.word = this.settings.wordOf(prompt, ofClass) || (prompt ? "" : this.settings.state.word);
+        this.word.value = this.settings.state.word;
         this.settings.replace(others, { keep });
-        if (others.instance_prompt) this.#editPrompt(true);
+        if (prompt) this.#editPrompt(true);
         else show(this.prompt, false);
         this.pictures.load();
     }

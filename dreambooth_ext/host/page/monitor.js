@@ -9,7 +9,7 @@ import { phrase } from "./phrase.js";
 import { Plot } from "./plot.js";
 import { Previews } from "./previews.js";
 import { runActions } from "./runs.js";
-import { ALIVE, badge } from "./status.js";
+import { ALIVE, ENDED, badge } from "./status.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.monitor;
@@ -127,7 +127,7 @@ export class Monitor {
             if (id !== this.id) return;
             this.run = run;
             this.#draw(isNew);
-            await this.log.poll();
+            await this.log.poll(ENDED.includes(run.status));
         } catch (error) {
             if (id === this.id && error.status === 404) this.#gone();
             else throw error;
@@ -198,11 +198,12 @@ export class Monitor {
         const waiting = run.status === "queued" ? this.app.state?.waiting : "";
         if (ALIVE.includes(run.status) && stage) {
             fill(this.stage, phrase(stage.of ? T.stage : "{stage}", { stage: document.createTextNode(stage.stage), done: number(stage.done), of: number(stage.of) }));
-            if (stage.of) this.bar.value = stage.done / stage.of;
-            else this.bar.removeAttribute("value");
-            return;
-        }
-        say(this.stage, waiting || T.about[run.status] || "");
+            if (run.status === "preparing") {
+                if (stage.of) this.bar.value = stage.done / stage.of;
+                else this.bar.removeAttribute("value");
+                return;
+            }
+        } else say(this.stage, waiting || T.about[run.status] || "");
         this.bar.value = run.total ? Math.min(1, this.#step() / run.total) : 0;
     }
 
@@ -223,7 +224,7 @@ export class Monitor {
             fact(T.step, phrase(run.total ? T.stepOf : "{step}", { step: number(this.#step()), total: number(run.total) })),
             fact(T.epoch, latest ? number(Number(latest.epoch?.toFixed?.(2) ?? latest.epoch)) : null),
             fact(T.speed, latest ? speed(latest.it_per_s) : null),
-            fact(T.left, active && latest && !feed.stage ? duration(Math.max(0, latest.eta_s - passed)) : null, T.leftHelp),
+            fact(T.left, active && latest && run.status !== "preparing" ? duration(Math.max(0, latest.eta_s - passed)) : null, T.leftHelp),
             fact(T.memory, latest?.memory ? size(latest.memory.now) : null),
             fact(T.peak, latest?.memory ? size(latest.memory.peak) : null),
             fact(T.lossNow, latest ? number(latest.loss) : null),

@@ -121,14 +121,13 @@ export class Summary {
             element("dt", { text: name }),
             element("dd", { title }, content, part === undefined ? null : meter(part, name)),
         ];
-        const seconds = result?.estimate?.seconds;
         const ready = Boolean(count && steps);
         const share = (need, there) => (there ? need / there : undefined);
         fill(
             this.facts,
             fact(T.steps, ready && number(steps)),
             fact(T.epochs, ready && epochs && number(Number(epochs.toPrecision(3)))),
-            fact(T.time, ready && (Number.isFinite(seconds) ? phrase("≈ {time}", { time: duration(seconds) }) : T.timeUnknown), { title: result?.estimate?.source }),
+            fact(T.time, ready && this.#time(result?.estimate, plan)),
             plan?.memory ? fact(T.memory, phrase(T.ofAll, { need: size(plan.memory), all: size(plan.memory_available) }), { part: share(plan.memory, plan.memory_available) }) : null,
             plan?.disk ? fact(T.disk, phrase(T.ofFree, { need: size(plan.disk), all: size(plan.disk_available) }), { part: share(plan.disk, plan.disk_available) }) : null,
             plan?.device ? fact(T.device, `${plan.device}, ${plan.mixed_precision === "no" ? "fp32" : plan.mixed_precision}, ${plan.optimizer}`) : null,
@@ -136,6 +135,14 @@ export class Summary {
             plan?.class_pictures ? fact(T.classPictures, number(plan.class_pictures)) : null,
         );
         this.facts.classList.toggle("db-old", result?.deep === "old");
+    }
+
+    /** How long it will take, and by what that is known; nothing before base and machine were looked at. */
+    #time(estimate, plan) {
+        if (Number.isFinite(estimate?.seconds)) {
+            return [phrase("≈ {time}", { time: duration(estimate.seconds) }), element("div", { class: "db-quiet", text: estimate.source || "" })];
+        }
+        return plan?.device ? T.timeUnknown : null;
     }
 
     #item(one) {

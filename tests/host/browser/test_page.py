@@ -356,6 +356,24 @@ def test_settings_as_a_file_and_back(page, tmp_path: Path) -> None:
     until(lambda: page.input_value("[data-setting=seed] input") == "7")
 
 
+def test_the_word_of_settings_with_a_prompt_of_their_own(page, simulator, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({"instance_prompt": "Ohwx, a photo of Ohwx woman", "class_prompt": "a photo of a woman"}))
+    page.set_input_files(".db-presets input[type=file]", path)
+    until(lambda: page.input_value(".db-word") == "Ohwx")
+    page.wait_for_selector(".db-advice.db-good")
+    page.fill(".db-word", "zkz")  # and the prompt goes with it
+    until(lambda: checked(simulator).get("instance_prompt") == "zkz, a photo of zkz woman")
+    assert page.input_value("input[aria-label='Instance prompt']") == "zkz, a photo of zkz woman"
+    path.write_text(json.dumps({"seed": 7}))  # without a prompt, the word stays
+    page.set_input_files(".db-presets input[type=file]", path)
+    page.wait_for_selector(".db-presets [role=status]:has-text('1 settings')")
+    assert page.input_value(".db-word") == "zkz"
+    path.write_text(json.dumps({"instance_prompt": "qqa beside wwb"}))  # which of them is not for us to say
+    page.set_input_files(".db-presets input[type=file]", path)
+    until(lambda: page.input_value(".db-word") == "")
+
+
 def test_a_kohya_configuration(page, tmp_path: Path) -> None:
     path = tmp_path / "kohya.toml"
     path.write_text('learning_rate = 1e-6\nmax_train_steps = 1200\nsome_new_thing = "x"\n')
@@ -469,6 +487,31 @@ def test_previews_enlarge(page, simulator) -> None:
     assert not caption.is_visible()
 
 
+def test_the_log_of_a_run_that_has_ended(page, simulator) -> None:
+    simulator.speed = 2000
+    run = simulator.runs[begin(page, simulator)]
+    page.wait_for_selector(".db-monitor .db-badge[data-status=done]")
+    page.click(".db-monitor summary:has-text('Log')")
+    page.wait_for_selector(".db-log:has-text('encoding 12 pictures')")
+    run.log = ""  # of an older version, which wrote nothing where all went well
+    page.reload()
+    page.wait_for_selector(".db-monitor .db-badge[data-status=done]")
+    page.click(".db-monitor summary:has-text('Log')")
+    page.wait_for_selector(".db-log:has-text('This run has written no log.')")
+
+
+def test_previews_that_are_being_drawn_are_counted(page, simulator) -> None:
+    simulator.hold = 100
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.step == 100)
+    run.say("status", status="training", stage="drawing previews", done=2, of=5)
+    page.wait_for_selector(".db-monitor p:has-text('drawing previews: 2 of 5')")
+    share = page.eval_on_selector(".db-thick", "bar => bar.value")
+    assert share == pytest.approx(100 / run.total)  # the bar stays the training's
+    run.hold = 200
+    page.wait_for_selector(".db-monitor p:has-text('drawing previews')", state="detached")
+
+
 def test_messages_trouble_log_and_failure(page, simulator) -> None:
     run = simulator.runs[begin(page, simulator)]
     until(lambda: run.status == "training")
@@ -531,8 +574,15 @@ def test_runs_and_queue(page, simulator) -> None:
     until(lambda: page.locator(".db-queued").count() == 1)
     card = page.locator(f"[data-run='{first.id}']")
     card.locator("text=Use settings").click()
-    page.wait_for_selector(".db-toast:has-text('in the form')")
+    page.wait_for_selector(".db-toast:has-text('zkz_person_2')")
+    assert page.input_value("input[id^=dreambooth_name]") == "zkz_person_2"  # the older model stays
     assert page.input_value("input[aria-label='Instance prompt']") == "a photo of zkz person"
+    assert page.input_value(".db-word") == "zkz"
+    simulator.create({**first.config, "name": "zkz_person_2"}, 100)
+    simulator.waiting.pop()
+    tab(page, "Runs")
+    page.locator(".db-run:has-text('zkz_person_2') >> text=Use settings").click()
+    page.wait_for_selector(".db-toast:has-text('zkz_person_3')")
     tab(page, "Runs")
     first.hold = first.step
     first.commands.append("stop_and_save")
@@ -795,6 +845,25 @@ def test_the_webui_lists_are_renewed_and_the_model_is_selected(open_page, server
     page.wait_for_timeout(2500)
     simulator.announce(run, {"name": "again", "file": "again.safetensors", "step": 9}, selected=True)
     until(lambda: "select again.safetensors [1234567890]" in page.evaluate("pressed"))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_train_button_is_seen(open_page, server, theme: str) -> None:
+    """Whatever the WebUI's own primary colour is: gradio's is a faint orange in the light theme."""
+    page = open_page(f"{server}webui?__theme={theme}")
+    page.add_style_tag(content=":root { --button-primary-background-fill: #ffedd5; --button-primary-text-color: #ea580c }")
+    page.wait_for_selector(".db-word")
+    for _ in range(2):
+        assert page.evaluate(CONTRAST) == []
+        behind = page.eval_on_selector(TRAIN, """button => {
+            const of = node => getComputedStyle(node).backgroundColor.match(/\\d+/g).slice(0, 3).map(v => v / 255)
+                .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+                .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+            const [a, b] = [of(button), of(button.closest('.db-card'))].sort((x, y) => y - x);
+            return (a + 0.05) / (b + 0.05);
+        }""")
+        assert behind > 3  # of the button and what it lies on
+        page.hover(TRAIN)
 
 
 def test_the_webui_page_is_not_touched(open_page, server) -> None:
