@@ -123,9 +123,11 @@ def export_embedding(
     zero_terminal_snr: have no place in such a file. Raises UserError as `export_network` does.
     """
     tensors = embedding_file.state(vectors, PRECISIONS[precision])
-    for key, tensor in tensors.items():
+    for key, tensor in embedding_file.state(vectors, torch.float32).items():
         if not tensor.isfinite().all():
             raise not_finite(key)
+        if not tensors[key].isfinite().all():
+            raise does_not_fit(key, precision)
     about = {**metadata, "modelspec.title": path.stem, "modelspec.trigger_phrase": path.stem}
     with replacing(path) as temporary:
         if path.suffix == ".safetensors":
@@ -256,12 +258,16 @@ def verify(state: Mapping[str, Tensor | LazyTensor], path: Path, precision: str)
         if found.dtype != expected.dtype or not same_bits(found, expected):
             raise reads_differently()
         if found.is_floating_point() and not found.isfinite().all():
-            raise UserError(
-                "save_precision",
-                f"{key} holds numbers that are infinite or invalid" + (" in fp16." if precision == "fp16" else "."),
-                "Choose save_precision bf16 or fp32." if precision == "fp16" else "Choose another base model.",
-            )
+            raise does_not_fit(key, precision)
     written.close()
+
+
+def does_not_fit(key: str, precision: str) -> UserError:
+    return UserError(
+        "save_precision",
+        f"{key} holds numbers that are infinite or invalid" + (" in fp16." if precision == "fp16" else "."),
+        "Choose save_precision bf16 or fp32." if precision == "fp16" else "Choose another base model.",
+    )
 
 
 def reads_differently() -> UserError:
