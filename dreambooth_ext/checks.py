@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import guide, pictures
+from . import guide, pictures, templates
 from .captions import rare_words
-from .config import METHODS, NETWORK_TARGETS, SETTINGS, SUBJECT_METHODS, RunConfig, Setting
+from .config import FORMATS, METHODS, NETWORK_TARGETS, SETTINGS, SUBJECT_METHODS, RunConfig, Setting
 from .errors import Problem
 from .files import expanded
 from .parsing import shown
@@ -20,6 +20,7 @@ from .pictures import Entry
 from .rates import rate_problems
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows' devices
+TOKEN = re.compile(r"<?[A-Za-z0-9][A-Za-z0-9_.-]*>?")  # of textual inversion; "<cat-toy>" is diffusers' way
 RESOLUTION_STEP = 64
 LONGEST_NAME = 100
 MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -48,13 +49,15 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
 
 def _word(config: RunConfig, entries: list[Entry]) -> str:
     """The one word that stands for the run's subject, or "" where there is none, or more than one."""
+    if config.method == "textual_inversion":
+        return " ".join(templates.tokens(config))
     if config.method not in SUBJECT_METHODS:
         return ""
     found = {entry.identifier for entry in entries if not entry.is_class}
     if config.concepts or config.instance_prompt:
-        templates = {"filewords", "name"}
+        marks = {"filewords", "name"}
         known = pictures.concepts(config)
-        found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - templates for c in known))
+        found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - marks for c in known))
     return found.pop() if len(found) == 1 else ""
 
 
@@ -63,6 +66,7 @@ def problems(config: RunConfig) -> list[Problem]:
     found = range_problems(config)
     found += _unused(config)
     found += _name_problems(config.name)
+    found += _format_problems(config)
     found += _base_problems(config.base_model)
     found += pictures.problems(config)
     found += rate_problems(config, config.max_train_steps)
@@ -152,6 +156,14 @@ def _name_problems(name: str) -> list[Problem]:
     if RESERVED.fullmatch(name):
         return [Problem("name", f"'{name}' cannot be a file name on Windows.", good)]
     return []
+
+
+def _format_problems(config: RunConfig) -> list[Problem]:
+    formats = FORMATS[config.method]
+    if config.save_format in formats or len(formats) == 1:  # one alone is no choice: `_unused`
+        return []
+    message = f"the method {config.method} does not write {config.save_format}."
+    return [Problem("save_format", message, f"Choose {' or '.join(formats)}.")]
 
 
 def _base_problems(base: str) -> list[Problem]:
@@ -286,4 +298,40 @@ def _continued_problems(config: RunConfig) -> list[Problem]:
     ]
 
 
-_METHOD_PROBLEMS = {"lora": _network_problems}
+def _embedding_problems(config: RunConfig) -> list[Problem]:
+    """A learned word's settings that cannot be, or would have no effect."""
+    found, words = [], templates.tokens(config)
+    remedy = "Use Latin letters, digits, - and _, such as sksper; several words with commas between them."
+    if bad := [word for word in words if not TOKEN.fullmatch(word)]:
+        found.append(Problem("placeholder_token", f"{shown(bad[0])} cannot be a word of its own.", remedy))
+    elif len(words) > 1 and (bad := [problem for word in words for problem in _name_problems(word)]):
+        found.append(Problem("placeholder_token", f"is to name files. {bad[0].message}", bad[0].remedy))
+    elif len({word.lower() for word in words}) < max(1, len(words)):
+        found.append(Problem("placeholder_token", "needs words that differ.", remedy))
+    if config.instance_prompt is not None and config.prompt_template:
+        message = "has no effect: the instance prompt takes its place."
+        found.append(Problem("prompt_template", message, "Leave one of them out."))
+    elif config.instance_prompt is None:
+        found += templates.lines(config)[1]
+    return found + (_continued_embedding_problems(config, len(words)) if config.embedding_weights else [])
+
+
+def _continued_embedding_problems(config: RunConfig, words: int) -> list[Problem]:
+    """An embedding that goes on has its own vectors."""
+    found = []
+    paths = templates.continued(config)
+    for path in paths:
+        if not _exists(path) or not path.lower().endswith((*MODEL_SUFFIXES, ".png")):
+            remedy = "Give a .safetensors, .pt, .bin or .png file."
+            found.append(Problem("embedding_weights", f"{shown(path)} is no embedding's file that is there.", remedy))
+    if len(paths) != words:
+        message = f"names {len(paths)} files for {words} words."
+        found.append(Problem("embedding_weights", message, "Give one for each of placeholder_token."))
+    return found + [
+        Problem(name, "has no effect: embedding_weights names vectors to begin with.", "Leave it out.")
+        for name in ("initializer_token", "num_vectors")
+        if getattr(config, name) != SETTINGS[name].default
+    ]
+
+
+_METHOD_PROBLEMS = {"lora": _network_problems, "textual_inversion": _embedding_problems}

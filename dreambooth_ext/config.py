@@ -18,15 +18,22 @@ METHODS = {
     "dreambooth": "DreamBooth: teach the whole model a subject or style by a rare word",
     "finetune": "Fine-tuning: train the whole model on many captioned pictures",
     "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
+    "textual_inversion": "Textual Inversion: teach a word, in a file of a few kilobytes; the model stays as it is",
 }
-KINDS = {"dreambooth": "checkpoint", "finetune": "checkpoint", "lora": "lora"}  # of the models that methods make
+KINDS = {  # of the models that methods make
+    "dreambooth": "checkpoint",
+    "finetune": "checkpoint",
+    "lora": "lora",
+    "textual_inversion": "textual_inversion",
+}
 SUBJECT_METHODS = ("dreambooth", "lora")  # those that bind a subject to a rare word
-PROMPTED_METHODS = ("dreambooth", "finetune", "lora")  # those that start from a base, which draws by prompts
+PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "textual_inversion")  # those that start from a base, which draws by prompts
 TUNING_METHODS = ("dreambooth", "finetune", "lora")  # those that can change the base's text encoders
 FORMATS = {  # of the files that methods make, the usual one first
     "dreambooth": ("safetensors", "ckpt"),
     "finetune": ("safetensors", "ckpt"),
     "lora": ("safetensors",),
+    "textual_inversion": ("safetensors", "pt"),
 }
 NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dora", "oft")
 NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
@@ -80,6 +87,9 @@ SUBJECT = {"methods": SUBJECT_METHODS}
 PROMPTED = {"methods": PROMPTED_METHODS}
 TUNING = {"methods": TUNING_METHODS}
 LORA = {"methods": ("lora",), "group": "LoRA"}
+EMBEDDING = {"methods": ("textual_inversion",), "group": "Textual Inversion"}
+# A word's vectors are few, and their length means something: nothing draws them to 0.
+DECAYED = {"methods": tuple(method for method in METHODS if method != "textual_inversion")}
 
 
 @dataclass
@@ -235,7 +245,7 @@ class RunConfig:
         group="Pictures",
         minimum=0,
         maximum=1,
-        **PROMPTED,
+        methods=tuple(method for method in PROMPTED_METHODS if method != "textual_inversion"),
     )
     cache_latents: bool | None = setting(
         None,
@@ -345,7 +355,7 @@ class RunConfig:
         group="Training",
     )
     weight_decay: float = setting(
-        1e-2, "Weight decay", "Decoupled weight decay.", group="Training", minimum=0, maximum=10
+        1e-2, "Weight decay", "Decoupled weight decay.", group="Training", minimum=0, maximum=10, **DECAYED
     )
     max_grad_norm: float = setting(
         1.0,
@@ -466,6 +476,55 @@ class RunConfig:
         kind="path",
         lists="lora",
         **LORA,
+    )
+
+    # --- Textual inversion
+    placeholder_token: str = setting(
+        "",
+        "Word",
+        "The word that is taught. Left out: the name, as WebUIs know an embedding by its file's name. Several, with "
+        "commas: each gets a file of its own name; a picture whose file name begins with one of them teaches only that.",
+        **EMBEDDING,
+    )
+    initializer_token: str = setting(
+        "",
+        "Initial words",
+        "What the word begins as: 'red toy cat'. For several words as many parts with commas, or the same for all. "
+        "Left out: the type of the subject.",
+        **EMBEDDING,
+    )
+    num_vectors: int | None = setting(
+        None,
+        "Vectors a word",
+        "How much a word can hold, and how many tokens of the prompt it takes. Left out: by the type of the subject.",
+        minimum=1,
+        maximum=75,
+        **EMBEDDING,
+    )
+    prompt_template: str = setting(
+        "",
+        "Prompt template",
+        "The prompts to train with: subject, style, or a text file with one in each line, where [name] is the word and "
+        "[filewords] the caption. Each picture takes one at random each time. Left out: by the type of the subject; "
+        "an instance prompt takes its place.",
+        **EMBEDDING,
+    )
+    embedding_norm: float = setting(
+        2.0,
+        "Longest vector",
+        "A vector may be so many times as long as the base's words are on average. Longer ones drown the rest of the "
+        "prompt; 0 is no limit.",
+        minimum=0,
+        maximum=1000,
+        **EMBEDDING,
+    )
+    embedding_weights: str | None = setting(
+        None,
+        "Continue an embedding",
+        "An embedding to go on from, of this program or another (.safetensors, .pt, .bin, or a PNG that carries one); "
+        "several with commas, in the order of the words. Vectors and their number are then the file's.",
+        kind="path",
+        **EMBEDDING,
     )
 
     # --- Loss and noise
@@ -612,9 +671,9 @@ class RunConfig:
     save_format: str = setting(
         "safetensors",
         "File format",
-        "safetensors is safe and quick; ckpt for old programs.",
+        "safetensors is safe and quick; for old programs ckpt, and pt for textual inversion.",
         group="Saving",
-        choices=("safetensors", "ckpt"),
+        choices=("safetensors", "ckpt", "pt"),
         methods=tuple(method for method, formats in FORMATS.items() if len(formats) > 1),
     )
 

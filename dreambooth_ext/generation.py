@@ -38,6 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:w]",
         help="draw with a LoRA file, at weight w (default: 1); give it again for further ones",
     )
+    option(
+        "--embedding",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="know the word that this file (textual inversion) is named after; give it again for further ones",
+    )
     option("--prompt", action="append", required=True, help="what to draw; give it again for further prompts")
     option("--negative-prompt", default="", help="what not to draw")
     option("--num-images", type=int, default=1, metavar="N", help="pictures a prompt (default: 1)")
@@ -92,6 +99,8 @@ def problems(arguments: argparse.Namespace) -> list[Problem]:
             remedy = f"Try {round(value / 64) * 64 or 64}."
             found.append(Problem(name, f"{value} pixels is not a multiple of {SIZE_STEP}.", remedy))
     found += lora_problems(arguments.lora)
+    missing = [path for path in arguments.embedding if not Path(path).is_file()]
+    found += [Problem("embedding", f"There is no file {path}.", "Give an embedding's file.") for path in missing]
     if arguments.seed + arguments.num_images - 1 > RANGES["seed"][1] >= arguments.seed:
         found.append(Problem("seed", "The last picture's seed is beyond 4294967295.", "Choose a lower seed."))
     return found
@@ -118,8 +127,13 @@ def infotext(
     model: str,
     model_hash: str | None,
     clip_skip: int | None,
+    ti_hashes: Mapping[str, str] | None = None,
 ) -> str:
-    """The PNG text "parameters", in the WebUI's order and quoting (modules/processing.py, create_infotext)."""
+    """The PNG text "parameters", in the WebUI's order and quoting (modules/processing.py, create_infotext).
+
+    ti_hashes: of the files of learned words that the prompts hold, by word.
+    """
+    hashes = ", ".join(f"{word.replace(':', '').replace(',', '')}: {hash}" for word, hash in (ti_hashes or {}).items())
     fields: Mapping[str, object] = {
         "Steps": steps,
         **sampler_fields(sampler),
@@ -130,6 +144,7 @@ def infotext(
         "Model": model,
         "Clip skip": clip_skip if clip_skip != 1 else None,
         "RNG": "CPU",  # the WebUI's setting that draws the same noise
+        "TI hashes": hashes or None,
         "Version": f"dreambooth_ext {__version__}",
     }
     last = ", ".join(f"{name}: {quoted(value)}" for name, value in fields.items() if value is not None)

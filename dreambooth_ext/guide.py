@@ -33,6 +33,9 @@ LORA_RATE, LORA_TEXT_RATE = 1e-4, 5e-5  # diffusers' README for DreamBooth with 
 FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
 FINETUNE_EPOCHS = 10
 FINETUNE_LEAST_STEPS = 1600  # kohya's default
+EMBEDDING_RATE, EMBEDDING_STEPS = 5e-4, 3000  # diffusers' README for textual inversion
+EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
+INITIAL_WORDS = {"person": "person", "style": "style", "object": "object", "pet": "animal"}
 OFFSET_NOISE = {"style": 0.1}
 PRIOR_IMAGES = (100, 200)
 
@@ -183,7 +186,29 @@ def _complete_finetune(config: RunConfig, pictures: int, fill: Fill) -> None:
     fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
 
 
-COMPLETIONS = {"dreambooth": _complete_subject, "finetune": _complete_finetune, "lora": _complete_lora}
+def _complete_embedding(config: RunConfig, pictures: int, fill: Fill) -> None:
+    kind = config.subject_type
+    if config.num_train_epochs is None:
+        fill("max_train_steps", EMBEDDING_STEPS, "usual for textual inversion; continue if it does not do")
+    fill("learning_rate", EMBEDDING_RATE, "usual for textual inversion: far above that of whole models")
+    fill("placeholder_token", config.name or name_for(config), "the file's name, by which WebUIs know the word")
+    if not config.embedding_weights:
+        fill("num_vectors", EMBEDDING_VECTORS[kind], f"{kind}: enough for its looks, and short in the prompt")
+        fill("initializer_token", INITIAL_WORDS[kind], f"{kind}: a word that the base knows")
+    if config.instance_prompt is None:
+        fill("prompt_template", "style" if kind == "style" else "subject", f"the prompts for {a_or_an(kind)}")
+    fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
+    fill("offset_noise", 0.0, "a word cannot learn it: off unless asked for")
+    fill("text_encoder_steps", 0, "textual inversion leaves the text encoder alone")
+    fill("with_prior_preservation", False, "the base stays as it is")
+
+
+COMPLETIONS = {
+    "dreambooth": _complete_subject,
+    "finetune": _complete_finetune,
+    "lora": _complete_lora,
+    "textual_inversion": _complete_embedding,
+}
 
 
 def test_prompts(subject_type: str, word: str) -> list[str]:

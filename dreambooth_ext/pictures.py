@@ -9,10 +9,12 @@ A picture's caption, in this order:
   instance prompt's rare words (or not the file name's identifier), those go before it;
 - the instance prompt as it is;
 - with no instance prompt, the identifier in the file name; for fine-tuning the cleaned file name.
+Textual inversion puts captions into lines of its own: `templates`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 import os
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import captions
+from . import captions, templates
 from .config import SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
@@ -58,6 +60,8 @@ class Entry:
     is_class: bool = False
     repeats: int = 1  # how often it comes up in an epoch
     identifier: str = ""  # what its file name calls the subject; "" where it says nothing
+    lines: tuple[str, ...] = ()  # textual inversion: `templates` for the caption, of which each step takes one
+    word: str = ""  # textual inversion: what is taught
 
 
 def uses_prior(config: RunConfig) -> bool:
@@ -305,7 +309,8 @@ def _instance_entries(
     config: RunConfig, concept: Concept, index: int, paths: list[Path]
 ) -> tuple[list[Entry], list[Problem]]:
     prompt = concept.instance_prompt
-    reads_files = bool(config.use_captions) or (prompt is not None and "[filewords]" in prompt)
+    lines = templates.lines(config)[0] if templates.is_used(config) else ()
+    reads_files = bool(config.use_captions) or any("[filewords]" in line for line in (prompt or "", *lines))
     texts, problems = _caption_texts(paths, config.caption_extension) if reads_files else ({}, [])
     names = captions.identifiers(paths)
     made = [
@@ -318,6 +323,10 @@ def _instance_entries(
         )
         for path in paths
     ]
+    if lines:
+        about = [(texts.get(entry.path), captions.cleaned_name(entry.path), entry.identifier) for entry in made]
+        words = [templates.words_of(config, lines, *known) for known in about]
+        made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, words, strict=True)]
     nameless = [entry.path.name for entry in made if not entry.caption]
     if nameless and config.method in SUBJECT_METHODS:
         message = f"is missing, and these file names hold no word for the subject: {_some(nameless)}."

@@ -158,11 +158,12 @@ def trainer_state(run: Run) -> dict[str, Any]:
 
 
 def artifact(run: Run) -> dict[str, Tensor]:
-    """The finished model's tensors, as they are in the file."""
-    (path,) = [run.artifacts / e["file"] for e in run.artifact_events() if e["final"]]
+    """The finished model's tensors, as they are in the file; of several files, by "name/key"."""
+    paths = sorted({run.artifacts / e["file"] for e in run.artifact_events() if e["final"]})
     from dreambooth_ext.engine.tensorfile import open_tensors
 
-    return {key: tensor.clone() for key, tensor in open_tensors(path).items()}
+    found = {(path.stem, key): tensor.clone() for path in paths for key, tensor in open_tensors(path).items()}
+    return {key if len(paths) == 1 else f"{name}/{key}": tensor for (name, key), tensor in found.items()}
 
 
 def difference(one: Any, other: Any, place: str = "") -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ..config import RunConfig
 from ..errors import UserError
 from ..pictures import Entry, caches_latents, concepts, uses_prior
+from ..templates import filled
 from . import latents
 from .batch import Batch
 from .buckets import assign, bucket_sizes
@@ -152,6 +153,9 @@ class Dataset:
         if self.config.shuffle_tags and any(len(_tags(c)) > self.config.keep_tokens + 1 for c in instances):
             return None
         dropped = [""] if self.config.caption_dropout > 0 else []
+        if any(p.entry.lines for p in self.pictures):
+            entries = [p.entry for p in self.pictures]
+            return list(dict.fromkeys(filled(line, e.caption, e.word) for e in entries for line in e.lines))
         return list(dict.fromkeys([*instances, *(p.entry.caption for p in self.pictures), *dropped]))
 
     # --- training
@@ -239,6 +243,9 @@ class Dataset:
         caption = picture.entry.caption
         if not picture.entry.is_class:  # a class caption is its prompt: there is nothing to vary
             caption = self._vary(caption, drop_at, draw)
+        if lines := picture.entry.lines:
+            line = lines[int(torch.randint(len(lines), (), generator=draw))]
+            caption = filled(line, caption, picture.entry.word)
         return Sample(picture, tensor, caption, crop.time_ids(flip), weight)
 
     def _vary(self, caption: str, drop_at: float, draw: torch.Generator) -> str:

@@ -14,9 +14,10 @@ from .. import generation
 from ..errors import UserError
 from ..files import replacing
 from ..terminal import Progress
-from . import network, network_file
+from . import embedding_file, network, network_file
 from .base import Base, open_base
 from .device import choose_device
+from .embeddings import Embedding, table_of
 from .export import sha256_of
 from .network import TEXT_PARTS
 from .sampling import Painter
@@ -34,7 +35,8 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     base = open_base(arguments.model, field="model")
     out = Path(arguments.out)
     loras = [generation.lora(text) for text in arguments.lora]
-    painter = load_painter(base, device, arguments.clip_skip, loras)
+    embeddings = [Path(path) for path in arguments.embedding]
+    painter = load_painter(base, device, arguments.clip_skip, loras, embeddings)
     width, height = arguments.width or base.resolution, arguments.height or base.resolution
     digest = sha256_of(base.path)[:10] if base.path.is_file() else None
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
@@ -44,23 +46,30 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     written: list[Path] = []
     with Progress(len(seeds) * len(arguments.prompt), "Drawing") as progress:
         for index, prompt in enumerate(arguments.prompt):
+            hashes = used_hashes(painter.text, [prompt, arguments.negative_prompt], embeddings)
             for batch in batches(seeds, arguments.batch_size):
                 pictures = painter.paint(prompt, seeds=batch, **common)
                 for seed, picture in zip(batch, pictures, strict=True):
                     path = out / f"{index}_{seed}.png"
                     said = prompt + generation.lora_words(loras)
-                    save_png(picture, path, generation.infotext(prompt=said, seed=seed, **common, **about))
+                    shown = generation.infotext(prompt=said, seed=seed, ti_hashes=hashes, **common, **about)
+                    save_png(picture, path, shown)
                     written.append(path)
                     progress.update(len(written), path.name)
     return written
 
 
 def load_painter(
-    base: Base, device: torch.device, clip_skip: int | None = None, loras: Sequence[tuple[Path, float]] = ()
+    base: Base,
+    device: torch.device,
+    clip_skip: int | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
+    embeddings: Sequence[Path] = (),
 ) -> Painter:
     """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32.
 
-    loras: files and weights, merged into them as the WebUI does. Raises UserError for one that does not fit.
+    loras: files and weights, merged into them as the WebUI does. embeddings: files of learned words, which the prompts
+    may hold. Raises UserError for one that does not fit.
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     unet = base.unet(dtype).to(device)
@@ -72,7 +81,29 @@ def load_painter(
             print(f"{path.name}: {len(strangers)} of its parts have no place in this model.", file=sys.stderr)
         for component, made in found.items():
             network.merge(models[component], made, weight)
+    text.learn(read_embeddings(embeddings, text))
     return Painter(unet, base.vae().to(device), text, base.scheduler_config)
+
+
+def read_embeddings(paths: Sequence[Path], text: TextStack) -> list[Embedding]:
+    """The words in these files. Raises UserError for one that does not fit, and for two of the same word."""
+    found: dict[str, Embedding] = {}
+    wanted = [table_of(encoder).weight.shape[-1] for encoder in text.encoders]
+    for path in paths:
+        stored = embedding_file.read(path, "embedding")
+        embedding_file.check_widths(stored, path, wanted, "embedding")
+        word = stored.embedding.word
+        if word.lower() in found:
+            raise UserError("embedding", f"Two files are called '{word}'.", "Rename one of them, or leave it out.")
+        found[word.lower()] = stored.embedding
+    return list(found.values())
+
+
+def used_hashes(text: TextStack, prompts: Sequence[str], paths: Sequence[Path]) -> dict[str, str]:
+    """The words that these prompts hold, and the hash of each one's file as the WebUI shows it."""
+    files = dict(zip((id(word) for word in text.embeddings.words), paths, strict=True))
+    used = {id(word): word for prompt in prompts for word in text.learned_in(prompt)}
+    return {word.word: sha256_of(files[key])[:12] for key, word in used.items()}
 
 
 def batches(seeds: list[int], size: int) -> Iterator[list[int]]:

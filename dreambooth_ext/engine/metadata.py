@@ -18,6 +18,7 @@ HASH_KEY = "modelspec.hash_sha256"
 HASH_TO_COME = "0x" + "0" * 64  # patched into the header once the numbers are written and hashed
 IMPLEMENTATIONS = {"sd1": "https://github.com/CompVis/stable-diffusion"}
 SGM = "https://github.com/Stability-AI/generative-models"
+ADAPTERS = {"lora": "lora", "textual_inversion": "textual-inversion"}  # methods whose files only change a model
 STABILITY = "https://github.com/Stability-AI/stablediffusion"
 
 

@@ -90,7 +90,7 @@ def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device
 def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
     """The optimizer that `config.optimizer` names, which must not be "auto" any more.
 
-    groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text). The optimizer's groups
+    groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text), perhaps "weight_decay". The optimizer's groups
     carry "name" and "lr"; `RateSchedules` moves "lr" from step to step.
     Raises UserError for an optimizer that cannot work on this machine and for arguments that it does not know.
     """
@@ -105,7 +105,8 @@ def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch
     parameters = []
     for group in groups:
         rate = parse_rate_schedule(group["rate"])[0][0]
-        parameters.append({"params": group["params"], "name": group["name"], "lr": rate})
+        own = {"weight_decay": group["weight_decay"]} if "weight_decay" in group else {}
+        parameters.append({"params": group["params"], "name": group["name"], "lr": rate, **own})
     rates = {group["lr"] for group in parameters if group["lr"]}
     if config.optimizer == "prodigy" and len(rates) > 1:
         raise UserError("text_encoder_lr", "Prodigy finds one rate for everything.", "Set all rates to 1.")

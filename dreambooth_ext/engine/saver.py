@@ -14,7 +14,7 @@ from ..runs import Run
 from .base import Base
 from .control import Control
 from .dataset import Dataset
-from .metadata import modelspec, pictures_metadata, training_metadata
+from .metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
 from .sampling import draw, make_sampler
 
 
@@ -71,18 +71,19 @@ class Saver:
             preview=self._preview(),
             zero_terminal_snr=config.zero_terminal_snr,
         )
-        self.control.events.append(
-            "artifact",
-            kind=KINDS[config.method],
-            name=name,
-            file=path.name,
-            step=step,
-            final=final,
-            path=str(path),
-            size=path.stat().st_size,
-            sha256=exported.sha256,
-            sidecars=[sidecar.name for sidecar in exported.sidecars],
-        )
+        for made in (exported, *exported.others):
+            self.control.events.append(
+                "artifact",
+                kind=KINDS[config.method],
+                name=made.path.stem,
+                file=made.path.name,
+                step=step,
+                final=final,
+                path=str(made.path),
+                size=made.path.stat().st_size,
+                sha256=made.sha256,
+                sidecars=[sidecar.name for sidecar in made.sidecars],
+            )
 
     def _metadata(self, name: str, step: int) -> dict[str, str]:
         """What the file says of itself and of its making."""
@@ -91,7 +92,7 @@ class Saver:
             self.base,
             title=name,
             resolution=self.config.resolution,
-            adapter=self.config.method if self.config.method == "lora" else "",
+            adapter=ADAPTERS.get(self.config.method, ""),
             trigger_phrase=self._activation_text(),
         )
         made = training_metadata(

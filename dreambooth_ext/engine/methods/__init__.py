@@ -13,5 +13,6 @@ average) and about() (what the file says of itself). Previews draw with the `bac
 
 from .full import FullWeights
 from .lora import LoRA
+from .textual_inversion import TextualInversion
 
-METHODS = {"dreambooth": FullWeights, "finetune": FullWeights, "lora": LoRA}
+METHODS = {"dreambooth": FullWeights, "finetune": FullWeights, "lora": LoRA, "textual_inversion": TextualInversion}
