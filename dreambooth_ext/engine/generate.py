@@ -14,7 +14,7 @@ from .. import generation
 from ..errors import UserError
 from ..files import replacing
 from ..terminal import Progress
-from . import network, network_file
+from . import hypernetwork, hypernetwork_file, network, network_file
 from .base import Base, open_base
 from .device import choose_device
 from .export import sha256_of
@@ -34,7 +34,9 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     base = open_base(arguments.model, field="model")
     out = Path(arguments.out)
     loras = [generation.lora(text) for text in arguments.lora]
-    painter = load_painter(base, device, arguments.clip_skip, loras)
+    hypernetworks = [generation.lora(text) for text in arguments.hypernetwork]
+    painter = load_painter(base, device, arguments.clip_skip, loras, hypernetworks)
+    words = generation.lora_words(loras) + generation.lora_words(hypernetworks, "hypernet")
     width, height = arguments.width or base.resolution, arguments.height or base.resolution
     digest = sha256_of(base.path)[:10] if base.path.is_file() else None
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
@@ -48,19 +50,23 @@ def run(arguments: argparse.Namespace) -> list[Path]:
                 pictures = painter.paint(prompt, seeds=batch, **common)
                 for seed, picture in zip(batch, pictures, strict=True):
                     path = out / f"{index}_{seed}.png"
-                    said = prompt + generation.lora_words(loras)
-                    save_png(picture, path, generation.infotext(prompt=said, seed=seed, **common, **about))
+                    save_png(picture, path, generation.infotext(prompt=prompt + words, seed=seed, **common, **about))
                     written.append(path)
                     progress.update(len(written), path.name)
     return written
 
 
 def load_painter(
-    base: Base, device: torch.device, clip_skip: int | None = None, loras: Sequence[tuple[Path, float]] = ()
+    base: Base,
+    device: torch.device,
+    clip_skip: int | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
+    hypernetworks: Sequence[tuple[Path, float]] = (),
 ) -> Painter:
     """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32.
 
-    loras: files and weights, merged into them as the WebUI does. Raises UserError for one that does not fit.
+    loras: files and weights, merged into them as the WebUI does; hypernetworks: files and strengths. Raises UserError
+    for one that does not fit.
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     unet = base.unet(dtype).to(device)
@@ -72,6 +78,11 @@ def load_painter(
             print(f"{path.name}: {len(strangers)} of its parts have no place in this model.", file=sys.stderr)
         for component, made in found.items():
             network.merge(models[component], made, weight)
+    for path, strength in hypernetworks:
+        made = hypernetwork_file.read(path, "hypernetwork").network().to(device).eval().requires_grad_(False)
+        if not hypernetwork.attach(unet, made, strength):
+            message = f"{path.name} changes nothing in this model: it is for contexts of other widths."
+            raise UserError("hypernetwork", message, "Choose one that was made for this kind of model.")
     return Painter(unet, base.vae().to(device), text, base.scheduler_config)
 
 

@@ -91,7 +91,7 @@ class Saver:
             self.base,
             title=name,
             resolution=self.config.resolution,
-            adapter=self.config.method if self.config.method == "lora" else "",
+            adapter="" if KINDS[self.config.method] == "checkpoint" else KINDS[self.config.method],
             trigger_phrase=self._activation_text(),
         )
         made = training_metadata(

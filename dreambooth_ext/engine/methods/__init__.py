@@ -12,6 +12,7 @@ average) and about() (what the file says of itself). Previews draw with the `bac
 """
 
 from .full import FullWeights
+from .hypernetwork import HypernetworkTraining
 from .lora import LoRA
 
-METHODS = {"dreambooth": FullWeights, "finetune": FullWeights, "lora": LoRA}
+METHODS = {"dreambooth": FullWeights, "finetune": FullWeights, "lora": LoRA, "hypernetwork": HypernetworkTraining}
