@@ -18,7 +18,7 @@ METHODS = {
     "dreambooth": "DreamBooth: teach the whole model a subject or style by a rare word",
     "finetune": "Fine-tuning: train the whole model on many captioned pictures",
     "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
-    "hypernetwork": "Hypernetwork: teach a subject or style in a small file that the WebUI's hypernetworks are made of",
+    "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI draws with",
 }
 KINDS = {"dreambooth": "checkpoint", "finetune": "checkpoint", "lora": "lora", "hypernetwork": "hypernetwork"}  # of the models that methods make
 SUBJECT_METHODS = ("dreambooth", "lora", "hypernetwork")  # those that bind a subject to a rare word

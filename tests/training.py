@@ -12,7 +12,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -160,9 +160,21 @@ def trainer_state(run: Run) -> dict[str, Any]:
 def artifact(run: Run) -> dict[str, Tensor]:
     """The finished model's tensors, as they are in the file."""
     (path,) = [run.artifacts / e["file"] for e in run.artifact_events() if e["final"]]
+    from dreambooth_ext.engine.pickles import load_pickle
     from dreambooth_ext.engine.tensorfile import open_tensors
 
+    if path.suffix == ".pt":
+        return {key: tensor.clone() for key, tensor in flat(load_pickle(path))}
     return {key: tensor.clone() for key, tensor in open_tensors(path).items()}
+
+
+def flat(thing: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a nested structure, by their places in it."""
+    if isinstance(thing, Tensor):
+        yield place, thing
+    elif isinstance(thing, Mapping | list | tuple):
+        for key, inner in thing.items() if isinstance(thing, Mapping) else enumerate(thing):
+            yield from flat(inner, f"{place}/{key}")
 
 
 def difference(one: Any, other: Any, place: str = "") -> str:

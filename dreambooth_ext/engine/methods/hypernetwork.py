@@ -168,16 +168,19 @@ def _listed(sizes: list[int]) -> str:
 
 
 def kept_bytes(config: RunConfig, base: Base, sizes: set[int], structure: Structure) -> int:
-    """Bytes that the networks keep of the forward pass for the backward one: what goes into each of their layers."""
+    """Bytes that the networks keep of the forward pass for the backward one: what goes into each of their layers. What
+    goes into the first is kept once for both, and the text once for all attentions."""
     levels = len(base.architecture.unet["block_out_channels"])
     pixels = (config.resolution // 8) ** 2
-    extra = (structure.activation != "linear") + structure.layer_norm + any(structure.dropout)
+    extra = structure.layer_norm + any(structure.dropout)
+    between, after = (extra + (structure.activation != "linear" and there) for there in (True, structure.activate_output))
     numbers = 0
     for name, width in hypernetwork.contexts(base).items():
         if width in sizes:
             block, _, index = name.partition(".")
             level = int(index.split(".")[0]) if block == "down_blocks" else levels - 1
             level = levels - 1 - int(index.split(".")[0]) if block == "up_blocks" else level
-            tokens = pixels // 4**level if name.endswith("attn1") else 77
-            numbers += 2 * tokens * sum(structure.widths(width)[:-1]) * (1 + extra)
+            is_own = name.endswith("attn1")
+            numbers_each = sum(structure.widths(width)[1:-1]) * (1 + between) + width * after
+            numbers += (pixels // 4**level if is_own else 77) * (width * is_own + 2 * numbers_each)
     return numbers * config.train_batch_size * (4 if config.mixed_precision == "no" else 2)
