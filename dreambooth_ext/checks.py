@@ -12,7 +12,16 @@ from pathlib import Path
 
 from . import guide, pictures, templates
 from .captions import rare_words
-from .config import FORMATS, METHODS, NETWORK_TARGETS, SETTINGS, SUBJECT_METHODS, RunConfig, Setting
+from .config import (
+    FORMATS,
+    METHODS,
+    NETWORK_TARGETS,
+    SETTINGS,
+    SUBJECT_METHODS,
+    TUNING_METHODS,
+    RunConfig,
+    Setting,
+)
 from .errors import Problem
 from .files import expanded
 from .parsing import shown
@@ -205,7 +214,7 @@ def _length_problems(config: RunConfig) -> list[Problem]:
 
 def _rate_without_steps(config: RunConfig, completed: RunConfig) -> list[Problem]:
     """A text encoder's rate that was asked for, where the text encoder does not train."""
-    if completed.text_encoder_steps:
+    if completed.text_encoder_steps or completed.method not in TUNING_METHODS:
         return []
     names = [name for name in ("text_encoder_lr", "text_encoder_2_lr") if getattr(config, name)]
     remedy = "Set text_encoder_steps to a number of steps, or leave this out."
@@ -334,4 +343,45 @@ def _continued_embedding_problems(config: RunConfig, words: int) -> list[Problem
     ]
 
 
-_METHOD_PROBLEMS = {"lora": _network_problems, "textual_inversion": _embedding_problems}
+def _hypernetwork_problems(config: RunConfig) -> list[Problem]:
+    """A hypernetwork's settings that cannot be, or would have no effect."""
+    if config.hypernetwork_weights:
+        return _continued_hypernetwork_problems(config)
+    found, layers, dropout = [], config.layer_structure, config.dropout
+    if len(layers) < 2 or layers[0] != 1 or layers[-1] != 1 or min(layers) <= 0:
+        message = f"cannot be {shown(layers)}: the first and the last are 1, and none is 0 or less."
+        found.append(Problem("layer_structure", message, "1, 2, 1 is usual."))
+    elif config.activation != "linear" and len(layers) == 2 and not config.activate_output:
+        message = "has no effect: with a single layer there is none between two."
+        found.append(Problem("activation", message, "Leave it out, or turn activate_output on."))
+    if config.activate_output and config.activation == "linear":
+        found.append(Problem("activate_output", "has no effect: the activation is linear.", "Leave it out."))
+    if dropout and len(dropout) != len(layers):
+        message = f"has {len(dropout)} numbers, and layer_structure {len(layers)}."
+        found.append(Problem("dropout", message, "Give one for each, 0 for the first and the last."))
+    elif dropout and (dropout[0] or dropout[-1] or not all(0 <= share < 1 for share in dropout)):
+        message = f"cannot be {shown(dropout)}: the first and the last are 0, the others from 0 to below 1."
+        found.append(Problem("dropout", message, "0 to 0.35 is usual."))
+    if wrong := [size for size in config.enable_sizes if not isinstance(size, int) or size < 1]:
+        remedy = "Leave it out: then it is all that the base has."
+        found.append(Problem("enable_sizes", f"{shown(wrong[0])} cannot be the width of a context.", remedy))
+    return found
+
+
+def _continued_hypernetwork_problems(config: RunConfig) -> list[Problem]:
+    """A hypernetwork that goes on has its own sizes and structure."""
+    path = config.hypernetwork_weights
+    if not _exists(path) or not path.lower().endswith(".pt"):
+        message = f"{shown(path)} is no hypernetwork's file that is there."
+        return [Problem("hypernetwork_weights", message, "Give a .pt file.")]
+    named = ("enable_sizes", "layer_structure", "activation", "activate_output", "weight_init", "layer_norm", "dropout")
+    given = [name for name in named if getattr(config, name) != SETTINGS[name].default]
+    message = "has no effect: hypernetwork_weights names a file, which has its own."
+    return [Problem(name, message, "Leave it out.") for name in given]
+
+
+_METHOD_PROBLEMS = {
+    "lora": _network_problems,
+    "textual_inversion": _embedding_problems,
+    "hypernetwork": _hypernetwork_problems,
+}

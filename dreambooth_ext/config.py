@@ -19,24 +19,47 @@ METHODS = {
     "finetune": "Fine-tuning: train the whole model on many captioned pictures",
     "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
     "textual_inversion": "Textual Inversion: teach a word, in a file of a few kilobytes; the model stays as it is",
+    "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI draws with",
 }
 KINDS = {  # of the models that methods make
     "dreambooth": "checkpoint",
     "finetune": "checkpoint",
     "lora": "lora",
     "textual_inversion": "textual_inversion",
+    "hypernetwork": "hypernetwork",
 }
-SUBJECT_METHODS = ("dreambooth", "lora")  # those that bind a subject to a rare word
-PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "textual_inversion")  # those that start from a base, which draws by prompts
+SUBJECT_METHODS = ("dreambooth", "lora", "hypernetwork")  # those that bind a subject to a rare word
+# Those that start from a base, which draws by prompts
+PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "textual_inversion", "hypernetwork")
 TUNING_METHODS = ("dreambooth", "finetune", "lora")  # those that can change the base's text encoders
 FORMATS = {  # of the files that methods make, the usual one first
     "dreambooth": ("safetensors", "ckpt"),
     "finetune": ("safetensors", "ckpt"),
     "lora": ("safetensors",),
     "textual_inversion": ("safetensors", "pt"),
+    "hypernetwork": ("pt",),
 }
 NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dora", "oft")
 NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
+# The names of the WebUI's list. It also has threshold and glu, with which it cannot make or draw anything.
+ACTIVATIONS = (
+    *("linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid", "rrelu", "hardtanh", "relu6", "hardsigmoid"),
+    *(
+        "silu",
+        "mish",
+        "celu",
+        "selu",
+        "gelu",
+        "hardshrink",
+        "logsigmoid",
+        "softplus",
+        "softshrink",
+        "prelu",
+        "softsign",
+    ),
+    *("tanhshrink", "softmin", "softmax", "softmax2d", "logsoftmax"),
+)
+WEIGHT_INITS = ("Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal")
 SUBJECT_TYPES = ("person", "style", "object", "pet")
 OPTIMIZERS = ("auto", "adamw", "adamw8bit", "paged_adamw8bit", "lion", "adafactor", "prodigy", "sgd")
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -48,7 +71,7 @@ class Setting:
     """What a form, a command line or a table has to know about one field of `RunConfig`."""
 
     name: str
-    kind: str  # "int", "float", "bool", "str", "path", "rate", "list", "dict", "concepts"
+    kind: str  # "int", "float", "bool", "str", "path", "rate", "list", "numbers", "dict", "concepts"
     default: Any
     label: str
     help: str
@@ -90,6 +113,7 @@ LORA = {"methods": ("lora",), "group": "LoRA"}
 EMBEDDING = {"methods": ("textual_inversion",), "group": "Textual Inversion"}
 # A word's vectors are few, and their length means something: nothing draws them to 0.
 DECAYED = {"methods": tuple(method for method in METHODS if method != "textual_inversion")}
+HYPERNETWORK = {"methods": ("hypernetwork",), "group": "Hypernetwork"}
 
 
 @dataclass
@@ -525,6 +549,59 @@ class RunConfig:
         "several with commas, in the order of the words. Vectors and their number are then the file's.",
         kind="path",
         **EMBEDDING,
+    )
+
+    # --- Hypernetwork
+    enable_sizes: list = setting(
+        [],
+        "Sizes",
+        "Widths of the contexts that are changed: 768 (SD 1), 1024 (SD 2) or 2048 (SDXL) for the text; 320, 640 and 1280 "
+        "for the picture's own features. Left out: all that the base has.",
+        kind="numbers",
+        **HYPERNETWORK,
+    )
+    layer_structure: list = setting(
+        [1, 2, 1],
+        "Layer structure",
+        "Widths of the layers, as multiples of the context's; the first and the last are 1. 1, 2, 2, 1 holds more.",
+        kind="numbers",
+        **HYPERNETWORK,
+    )
+    activation: str = setting(
+        "linear",
+        "Activation",
+        "What comes between the layers; linear is none. The WebUI recommends swish or linear.",
+        choices=ACTIVATIONS,
+        **HYPERNETWORK,
+    )
+    activate_output: bool = setting(
+        False, "Activate the output", "The activation also comes after the last layer.", **HYPERNETWORK
+    )
+    weight_init: str = setting(
+        "Normal",
+        "Initialisation",
+        "How the weights begin. Kaiming for relu and its like, Xavier for sigmoid and its like, Normal for others.",
+        choices=WEIGHT_INITS,
+        **HYPERNETWORK,
+    )
+    layer_norm: bool = setting(
+        False, "Layer normalisation", "Normalise what each layer gives, which few need.", **HYPERNETWORK
+    )
+    dropout: list = setting(
+        [],
+        "Dropout structure",
+        "Share that is dropped at each width of the layer structure, the first and the last 0: 0, 0.05, 0.15, 0. It works "
+        "against overtraining. Left out: none.",
+        kind="numbers",
+        **HYPERNETWORK,
+    )
+    hypernetwork_weights: str | None = setting(
+        None,
+        "Continue a hypernetwork",
+        "A .pt file to go on from, also one of the WebUI's Train tab; sizes and structure are then the file's. Its "
+        ".optim file, if there is one, is not used: the optimizer starts afresh.",
+        kind="path",
+        **HYPERNETWORK,
     )
 
     # --- Loss and noise

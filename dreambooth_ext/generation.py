@@ -45,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="know the word that this file (textual inversion) is named after; give it again for further ones",
     )
+    option(
+        "--hypernetwork",
+        action="append",
+        default=[],
+        metavar="FILE[:w]",
+        help="draw with a hypernetwork's file, at strength w (default: 1); give it again for further ones",
+    )
     option("--prompt", action="append", required=True, help="what to draw; give it again for further prompts")
     option("--negative-prompt", default="", help="what not to draw")
     option("--num-images", type=int, default=1, metavar="N", help="pictures a prompt (default: 1)")
@@ -61,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def lora(text: str) -> tuple[Path, float]:
-    """The file and weight of one `--lora`. What follows the last colon is a weight if it is a number."""
+    """The file and weight of one `--lora` or `--hypernetwork`. What follows the last colon is a weight if it is a number."""
     path, colon, tail = text.rpartition(":")
     try:
         weight = float(tail) if colon else 1.0
@@ -70,20 +77,20 @@ def lora(text: str) -> tuple[Path, float]:
     return Path(path if colon else text), weight
 
 
-def lora_problems(given: Iterable[str]) -> list[Problem]:
-    """What is wrong with `--lora`s."""
-    found = []
+def lora_problems(given: Iterable[str], field: str = "lora") -> list[Problem]:
+    """What is wrong with `--lora`s, or with `--hypernetwork`s."""
+    found, kind = [], {"lora": "LoRA", "hypernetwork": "hypernetwork"}[field]
     for path, weight in map(lora, given):
         if not path.is_file():
-            found.append(Problem("lora", f"There is no file {path}.", "Give a LoRA file, or FILE:0.8."))
+            found.append(Problem(field, f"There is no file {path}.", f"Give a {kind} file, or FILE:0.8."))
         if not abs(weight) <= HEAVIEST:
-            found.append(Problem("lora", f"A weight of {weight} is out of range.", "Usual are 0.5 to 1."))
+            found.append(Problem(field, f"A weight of {weight} is out of range.", "Usual are 0.5 to 1."))
     return found
 
 
-def lora_words(loras: Iterable[tuple[Path, float]]) -> str:
-    """What the WebUI reads at a prompt's end to draw with these."""
-    return "".join(f" <lora:{path.stem}:{weight:g}>" for path, weight in loras)
+def lora_words(loras: Iterable[tuple[Path, float]], kind: str = "lora") -> str:
+    """What the WebUI reads at a prompt's end to draw with these. kind: "lora" or "hypernet"."""
+    return "".join(f" <{kind}:{path.stem}:{weight:g}>" for path, weight in loras)
 
 
 def problems(arguments: argparse.Namespace) -> list[Problem]:
@@ -101,6 +108,7 @@ def problems(arguments: argparse.Namespace) -> list[Problem]:
     found += lora_problems(arguments.lora)
     missing = [path for path in arguments.embedding if not Path(path).is_file()]
     found += [Problem("embedding", f"There is no file {path}.", "Give an embedding's file.") for path in missing]
+    found += lora_problems(arguments.hypernetwork, "hypernetwork")
     if arguments.seed + arguments.num_images - 1 > RANGES["seed"][1] >= arguments.seed:
         found.append(Problem("seed", "The last picture's seed is beyond 4294967295.", "Choose a lower seed."))
     return found

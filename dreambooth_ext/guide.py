@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .config import SUBJECT_METHODS, RunConfig
+from .config import SETTINGS, SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
 
@@ -30,6 +30,8 @@ TEXT_ENCODER_REASON = "the guide: half of the UNet's standard rate"
 HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
 LORA_RANK = 16
 LORA_RATE, LORA_TEXT_RATE = 1e-4, 5e-5  # diffusers' README for DreamBooth with LoRA; kohya's for text encoders
+HYPERNETWORK_RATE, HYPERNETWORK_STEPS = 1e-5, 10_000  # the WebUI's Train tab; usual for it at this rate
+HYPERNETWORK_HIGHEST = 5e-5  # of the WebUI's users, for the first steps only
 FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
 FINETUNE_EPOCHS = 10
 FINETUNE_LEAST_STEPS = 1600  # kohya's default
@@ -106,6 +108,8 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
     choices: dict[str, Choice] = {}
 
     def fill(name: str, value: object, reason: str) -> None:
+        if value and config.method not in SETTINGS[name].methods:
+            return  # of no use there
         if getattr(config, name) in (None, "", []) and name not in choices:
             choices[name] = Choice(value, reason)
 
@@ -203,11 +207,20 @@ def _complete_embedding(config: RunConfig, pictures: int, fill: Fill) -> None:
     fill("with_prior_preservation", False, "the base stays as it is")
 
 
+def _complete_hypernetwork(config: RunConfig, pictures: int, fill: Fill) -> None:
+    fill("learning_rate", HYPERNETWORK_RATE, "the WebUI's rate for hypernetworks: higher ones break them")
+    if config.num_train_epochs is None:
+        fill("max_train_steps", HYPERNETWORK_STEPS, "usual at this rate; files saved on the way tell when it is enough")
+    fill("text_encoder_steps", 0, "a hypernetwork has no place for a text encoder")
+    _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
+
+
 COMPLETIONS = {
     "dreambooth": _complete_subject,
     "finetune": _complete_finetune,
     "lora": _complete_lora,
     "textual_inversion": _complete_embedding,
+    "hypernetwork": _complete_hypernetwork,
 }
 
 
@@ -261,8 +274,20 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
     if config.method == "lora" and config.network_type in ("loha", "lokr") and config.save_precision != "fp32":
         message = f"WebUIs compute {config.network_type} in the file's precision; in fp16 not at all on a CPU."
         found.append(Problem("save_precision", message, "fp32 is safe, and such files are small."))
+    found += _hypernetwork_warnings(config) if config.method == "hypernetwork" else []
     if config.text_encoder_steps and config.max_train_steps and config.text_encoder_steps > config.max_train_steps:
         found.append(Problem("text_encoder_steps", "more than the run has steps.", "Fewer are usual: 20 to 30 %."))
+    return found
+
+
+def _hypernetwork_warnings(config: RunConfig) -> list[Problem]:
+    found, rate = [], config.learning_rate
+    if isinstance(rate, float) and rate > HYPERNETWORK_HIGHEST and config.optimizer != "prodigy":
+        message = f"{rate:g} is high for a hypernetwork."
+        found.append(Problem("learning_rate", message, f"More than {HYPERNETWORK_HIGHEST:g} breaks full-size models."))
+    if "soft" in config.activation and config.activation.removeprefix("log").startswith(("softmax", "softmin")):
+        message = f"{config.activation} goes over the pictures of a batch, in the WebUI, too: alone, none learns."
+        found.append(Problem("activation", message, "Choose another, swish for example."))
     return found
 
 
@@ -289,6 +314,8 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, 
         remedies.append("set text_encoder_steps to 0")
     if config.method == "lora" and (config.rank or 0) > 8:
         remedies.append("lower the rank")
+    if config.method == "hypernetwork" and sum(config.layer_structure) > 4:
+        remedies.append("set layer_structure to 1, 2, 1")
     if resolution > 512:
         remedies.append(f"lower the resolution from {resolution} to {max(512, resolution - 256)}")
     what = "" if config.device == "cpu" else " that use the card, the WebUI's loaded model among them"

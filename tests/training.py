@@ -12,7 +12,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -160,10 +160,25 @@ def trainer_state(run: Run) -> dict[str, Any]:
 def artifact(run: Run) -> dict[str, Tensor]:
     """The finished model's tensors, as they are in the file; of several files, by "name/key"."""
     paths = sorted({run.artifacts / e["file"] for e in run.artifact_events() if e["final"]})
+    found = {(path.stem, key): tensor.clone() for path in paths for key, tensor in tensors(path).items()}
+    return {key if len(paths) == 1 else f"{name}/{key}": tensor for (name, key), tensor in found.items()}
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """All that are in a model's file."""
+    from dreambooth_ext.engine.pickles import load_pickle
     from dreambooth_ext.engine.tensorfile import open_tensors
 
-    found = {(path.stem, key): tensor.clone() for path in paths for key, tensor in open_tensors(path).items()}
-    return {key if len(paths) == 1 else f"{name}/{key}": tensor for (name, key), tensor in found.items()}
+    return dict(flat(load_pickle(path))) if path.suffix == ".pt" else dict(open_tensors(path).items())
+
+
+def flat(thing: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a nested structure, by their places in it."""
+    if isinstance(thing, Tensor):
+        yield place, thing
+    elif isinstance(thing, Mapping | list | tuple):
+        for key, inner in thing.items() if isinstance(thing, Mapping) else enumerate(thing):
+            yield from flat(inner, f"{place}/{key}")
 
 
 def difference(one: Any, other: Any, place: str = "") -> str:

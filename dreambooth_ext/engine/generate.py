@@ -14,7 +14,7 @@ from .. import generation
 from ..errors import UserError
 from ..files import replacing
 from ..terminal import Progress
-from . import embedding_file, network, network_file
+from . import embedding_file, hypernetwork, hypernetwork_file, network, network_file
 from .base import Base, open_base
 from .device import choose_device
 from .embeddings import Embedding, table_of
@@ -36,7 +36,9 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     out = Path(arguments.out)
     loras = [generation.lora(text) for text in arguments.lora]
     embeddings = [Path(path) for path in arguments.embedding]
-    painter = load_painter(base, device, arguments.clip_skip, loras, embeddings)
+    hypernetworks = [generation.lora(text) for text in arguments.hypernetwork]
+    painter = load_painter(base, device, arguments.clip_skip, loras, embeddings, hypernetworks)
+    words = generation.lora_words(loras) + generation.lora_words(hypernetworks, "hypernet")
     width, height = arguments.width or base.resolution, arguments.height or base.resolution
     digest = sha256_of(base.path)[:10] if base.path.is_file() else None
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
                 pictures = painter.paint(prompt, seeds=batch, **common)
                 for seed, picture in zip(batch, pictures, strict=True):
                     path = out / f"{index}_{seed}.png"
-                    said = prompt + generation.lora_words(loras)
+                    said = prompt + words
                     shown = generation.infotext(prompt=said, seed=seed, ti_hashes=hashes, **common, **about)
                     save_png(picture, path, shown)
                     written.append(path)
@@ -65,11 +67,12 @@ def load_painter(
     clip_skip: int | None = None,
     loras: Sequence[tuple[Path, float]] = (),
     embeddings: Sequence[Path] = (),
+    hypernetworks: Sequence[tuple[Path, float]] = (),
 ) -> Painter:
     """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32.
 
     loras: files and weights, merged into them as the WebUI does. embeddings: files of learned words, which the prompts
-    may hold. Raises UserError for one that does not fit.
+    may hold. hypernetworks: files and strengths. Raises UserError for one that does not fit.
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     unet = base.unet(dtype).to(device)
@@ -82,6 +85,11 @@ def load_painter(
         for component, made in found.items():
             network.merge(models[component], made, weight)
     text.learn(read_embeddings(embeddings, text))
+    for path, strength in hypernetworks:
+        made = hypernetwork_file.read(path, "hypernetwork").network().to(device).eval().requires_grad_(False)
+        if not hypernetwork.attach(unet, made, strength):
+            message = f"{path.name} changes nothing in this model: it is for contexts of other widths."
+            raise UserError("hypernetwork", message, "Choose one that was made for this kind of model.")
     return Painter(unet, base.vae().to(device), text, base.scheduler_config)
 
 

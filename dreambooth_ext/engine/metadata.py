@@ -18,14 +18,18 @@ HASH_KEY = "modelspec.hash_sha256"
 HASH_TO_COME = "0x" + "0" * 64  # patched into the header once the numbers are written and hashed
 IMPLEMENTATIONS = {"sd1": "https://github.com/CompVis/stable-diffusion"}
 SGM = "https://github.com/Stability-AI/generative-models"
-ADAPTERS = {"lora": "lora", "textual_inversion": "textual-inversion"}  # methods whose files only change a model
+ADAPTERS = {  # methods whose files only change a model
+    "lora": "lora",
+    "textual_inversion": "textual-inversion",
+    "hypernetwork": "hypernetwork",
+}
 STABILITY = "https://github.com/Stability-AI/stablediffusion"
 
 
 def modelspec(
     base: Base, *, title: str, resolution: int, date: float | None = None, adapter: str = "", **more: str
 ) -> dict[str, str]:
-    """sai_model_spec 1.0.0. date: seconds since 1970; adapter: "lora" for a file that only changes a model; more:
+    """sai_model_spec 1.0.0. date: seconds since 1970; adapter: "lora" or another kind of file that only changes a model; more:
     description, trigger_phrase, ... where there is one."""
     family, variant = base.family.name, ""
     if family == "sd2" and base.prediction_type == "v_prediction":
