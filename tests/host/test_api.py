@@ -641,6 +641,14 @@ def test_a_repair_that_fails_says_so_and_can_be_tried_again(asked, error):
         assert problem["message"] and problem["remedy"]
 
 
+def test_no_repair_under_a_training_from_a_terminal(asked):
+    asked.environment.used = UserError("environment", "The trainer's environment is in use: cat.", "Wait for it.")
+    answer = asked.post("environment", {"action": "repair"})
+    assert answer.status == 409 and "in use: cat" in answer.json()["error"] and answer.json()["remedy"]
+    assert asked.environment.made == []
+    assert asked.post("environment", {"action": "verify"}).status == 202
+
+
 def test_no_repair_under_a_run(asked):
     asked.dispatcher.running = [asked.run()]
     assert asked.post("environment", {"action": "repair"}).status == 409
