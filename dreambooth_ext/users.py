@@ -1,7 +1,7 @@
 """Which programs use the trainer's environment now, so that nobody takes it away from under them.
 
-Each holds a lock file of its own in the environment's `users/`, named for what it does; the system lets go of it however
-the program ends. One lock for all would need shared locks, which Windows lacks.
+Each holds a lock file of its own in the environment's `users/`, named for what it does; the system lets go of it
+however the program ends. One lock for all would need shared locks, which Windows lacks.
 """
 
 from __future__ import annotations
