@@ -371,6 +371,19 @@ def test_commands(asked):
     assert give("resume") == 409
 
 
+def test_a_worker_that_hangs_at_its_start_can_be_ended(asked, monkeypatch):
+    run = asked.run(status="queued")  # still, as long as its worker has not taken it
+    assert asked.post(f"runs/{run.id}/commands", {"command": "kill"}).status == 202
+    assert asked.dispatcher.said[-1] == ("kill", run.id)
+
+    def refuse(run: runs.Run) -> None:
+        raise UserError("run", "it has no worker.", "Reload the page.")
+
+    monkeypatch.setattr(asked.dispatcher, "kill", refuse)
+    answer = asked.post(f"runs/{run.id}/commands", {"command": "kill"})
+    assert answer.status == 409 and "it has no worker." in answer.json()["error"]
+
+
 def test_a_waiting_run_is_cancelled_and_deleted(asked, tmp_path):
     ids = [asked.post("runs", {"config": good(tmp_path, name=name)}).json()["id"] for name in "ab"]
     assert asked.post(f"runs/{ids[0]}/commands", {"command": "stop"}).status == 202
