@@ -24,6 +24,7 @@ from .config import (
 )
 from .errors import Problem
 from .files import expanded
+from .listing import Listings
 from .parsing import shown
 from .pictures import Entry
 from .rates import rate_problems
@@ -42,11 +43,12 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     """
     unfit = range_problems(config)
     config = usable(config, unfit)
-    entries, picture_problems = pictures.entries(config)
+    listings = Listings()
+    entries, picture_problems = pictures.entries(config, listings)
     count = sum(not entry.is_class for entry in entries)
     completed, choices = guide.complete(config, count)
-    if completed.use_captions != config.use_captions:  # captions are read or not by what the guide filled in
-        entries, picture_problems = pictures.entries(completed)
+    if bool(completed.use_captions) != bool(config.use_captions):  # the guide has filled in that captions are read
+        entries, picture_problems = pictures.entries(completed, listings)
     if completed.validation_steps and not completed.validation_prompts and (word := _word(completed, entries)):
         prompts = guide.test_prompts(completed.subject_type, word)
         completed = completed.replace(validation_prompts=prompts)

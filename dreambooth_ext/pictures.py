@@ -16,9 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,13 +24,12 @@ from . import captions, templates
 from .config import SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
+from .listing import EXTENSIONS, Listings
 from .parsing import shown
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 FORMATS = "JPG, PNG, WebP or BMP"
 CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
 LEAST = 5  # pictures of a subject, below which the guide warns
-MOST_FILES = 250_000  # in a folder and below; more are a whole disk that was named by mistake
 NAMED_AT_MOST = 5  # bad files that one message names
 
 
@@ -229,60 +225,31 @@ def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict
     return found
 
 
-def list_pictures(folder: Path, without: tuple[Path, ...] = ()) -> list[Path]:
-    """All pictures in `folder` and below, in natural order; hidden files and the WebUI's previews are none.
-
-    Folders in `without` (other concepts' and class folders that lie inside) are left out. Linked folders are followed,
-    each once. Raises OSError for a folder that cannot be read, or holds more than MOST_FILES files of any kind.
-    """
-    seen = {path.resolve() for path in without}
-    return sorted(
-        _walk(folder, seen, itertools.count(1)), key=lambda path: captions.natural_key(path.relative_to(folder))
-    )
-
-
-def _walk(folder: Path, seen: set[Path], files: Iterator[int]) -> Iterator[Path]:
-    seen.add(folder.resolve())
-    with os.scandir(folder) as items:
-        for item in items:
-            if next(files) > MOST_FILES:
-                raise OSError(f"there are more than {MOST_FILES} files in it")
-            name = item.name
-            if name.startswith(".") or name == "__MACOSX":
-                continue
-            path = folder / name
-            if item.is_dir():
-                if path.resolve() not in seen:
-                    yield from _walk(path, seen, files)
-            elif path.suffix.lower() in EXTENSIONS and not path.stem.lower().endswith(".preview"):
-                yield path
-
-
-def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
+def entries(config: RunConfig, listings: Listings | None = None) -> tuple[list[Entry], list[Problem]]:
     """Every picture of the run with its caption, and everything that is wrong with folders and captions.
 
-    Instance pictures first, concept by concept, then class pictures: of each class folder the first
-    `num_class_images`. Class pictures that are still missing are no problem; the run draws them.
+    Instance pictures first, concept by concept, then class pictures: of each class folder the first `num_class_images`.
+    Class pictures that are still missing are no problem; the run draws them. listings: what was looked up already.
     """
-    known = concepts(config)
+    known, listings = concepts(config), listings or Listings()
     folders = {expanded(text) for c in known for text in (c.instance_data_dir, c.class_data_dir) if text}
     instances: list[Entry] = []
     classes: list[Entry] = []
     found: list[Problem] = []
     for index, concept in enumerate(known):
-        paths, trouble = _instance_pictures(concept, folders)
+        paths, trouble = _instance_pictures(concept, folders, listings)
         found += trouble
         made, trouble = _instance_entries(config, concept, index, paths)
         instances += made
         found += trouble
         if uses_prior(config) and concept.class_data_dir:
-            made, trouble = _class_entries(config, concept, index)
+            made, trouble = _class_entries(config, concept, index, listings)
             classes += made
             found += trouble
     return instances + classes, found
 
 
-def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Path], list[Problem]]:
+def _instance_pictures(concept: Concept, folders: set[Path], listings: Listings) -> tuple[list[Path], list[Problem]]:
     field = concept.field + "instance_data_dir"
     remedy = f"Give a folder that holds your pictures ({FORMATS})."
     if not concept.instance_data_dir.strip():
@@ -293,7 +260,7 @@ def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Path]
             return [], [Problem(field, f"there is no folder {shown(str(folder))}.", remedy)]
         if not folder.is_dir():
             return [], [Problem(field, f"{shown(str(folder))} is a file.", remedy)]
-        paths = list_pictures(folder, tuple(folders - {folder}))
+        paths = listings.of(folder, folders - {folder})
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         return [], [
             Problem(
@@ -349,7 +316,9 @@ def _instance_caption(config: RunConfig, concept: Concept, path: Path, text: str
     return captions.with_subject(text, subject, rare)
 
 
-def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[list[Entry], list[Problem]]:
+def _class_entries(
+    config: RunConfig, concept: Concept, index: int, listings: Listings
+) -> tuple[list[Entry], list[Problem]]:
     assert concept.class_data_dir is not None
     folder = expanded(concept.class_data_dir)
     field = concept.field + "class_data_dir"
@@ -363,7 +332,7 @@ def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[lis
         if concept.instance_data_dir and instance_folder.is_dir() and folder.samefile(instance_folder):
             message = "is the folder of your own pictures."
             return [], [Problem(field, message, "Give another folder, or leave it out.")]
-        paths = list_pictures(folder, (instance_folder,))[: concept.num_class_images]
+        paths = listings.of(folder, [instance_folder])[: concept.num_class_images]
     except (OSError, ValueError) as error:
         return [], [
             Problem(

@@ -9,6 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from .. import users
 from ..errors import Problem, UserError
 from ..host import publish, supervisor
 from ..host.environment import Environment
@@ -30,6 +31,10 @@ class Follower:
 
     def train(self, total: int | None = None) -> int:
         """Start the worker and stay with it to its end. Returns the exit status."""
+        with users.joined(self.run.id, self.environment.folder):  # until the worker, which takes seconds, does so
+            return self._train(total)
+
+    def _train(self, total: int | None) -> int:
         events = EventReader(self.run.path / "events.jsonl", from_end=total is not None or self.run.state()["step"] > 0)
         process = supervisor.start(self.run, self.environment, total, tied=True)
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from diffusers.models.attention_processor import AttnProcessor
 
-from .. import files, pictures
+from .. import files, pictures, users
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..leadership import Leadership
@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     if lock is None:
         print(f"{run.id} is being trained by another process.", file=sys.stderr)
         return BAD_INPUT
-    with lock, (Control if processes.is_first() else Follower)(run) as control:
+    with lock, users.joined(run.id), (Control if processes.is_first() else Follower)(run) as control:
         if arguments.tied:
             control.stop_with(take_standard_input())
         if arguments.led:

@@ -81,9 +81,9 @@ class Course:
             self._go(closing)
         except OSError:  # a full disk, a network folder that is gone: the dispatcher says so, and follows it again
             closing.wait(RECOVERY)
-        except FAULTS:
+        except Exception as error:  # of this program: the dispatcher tries again, unless the run's folder is damaged
             traceback.print_exc(file=sys.stderr)
-            if self.lives:
+            if self.lives and isinstance(error, FAULTS):
                 self.common.settled.add(self.following.run.id)
             closing.wait(RECOVERY)
         finally:

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from .. import pictures
+from .. import listing, pictures
 from ..config import RunConfig
 from ..errors import Problem
 from ..files import expanded
@@ -188,7 +188,7 @@ def _key(config: RunConfig, runs_dir: Path) -> str:
             if text:
                 folder = expanded(text)
                 with contextlib.suppress(OSError, ValueError):
-                    paths += [folder, *pictures.list_pictures(folder)]
+                    paths += [folder, *listing.list_pictures(folder)]
     text = json.dumps([config.as_dict(), str(runs_dir), [_stamp(path) for path in paths]])
     return hashlib.sha256(text.encode()).hexdigest()
 

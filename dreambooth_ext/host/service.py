@@ -103,6 +103,11 @@ class Service:
         if action == "repair" and self.dispatcher.running:
             message = f"the run {self.dispatcher.running[-1].id} uses the environment."
             raise Refusal(409, message, "Wait for it, or stop it first.", "action")
+        if action == "repair":
+            try:
+                self.environment.check_unused()  # also by trainings from a terminal
+            except UserError as error:
+                raise Refusal(409, error.problem.message, error.problem.remedy, "action") from error
         self.inspector.close()  # its process holds files of the environment open
         self.mending.begin(action)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dreambooth_ext import files, protocol, runs
+from dreambooth_ext import files, protocol, runs, users
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import checkpoint, control, worker
 from dreambooth_ext.engine.loop import Loop
@@ -496,3 +496,11 @@ def test_what_was_wrong_before_is_forgotten_when_it_goes_on(trainer):
     assert training.go_on(run, 4) == worker.DONE
     state = run.state()
     assert (state["status"], state["problem"], state["problems"]) == ("done", None, [])
+
+
+def test_a_worker_says_in_its_environment_that_it_uses_it(trainer, at_step, tmp_path, monkeypatch):
+    monkeypatch.setenv(users.VARIABLE, str(tmp_path / "environment"))
+    found = []
+    at_step(2, lambda run: found.extend(users.names(tmp_path / "environment")))
+    run = trainer.train()
+    assert found == [run.id] and users.names(tmp_path / "environment") == []

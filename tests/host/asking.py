@@ -103,10 +103,14 @@ class Trainer:
 
     def __init__(self, folder: Path):
         self.folder, self.tree, self.log = folder, folder / "venv", folder / "install.log"
-        self.state, self.error, self.made = "ready", None, []
+        self.state, self.error, self.made, self.used = "ready", None, [], None
 
     def status(self) -> Status:
         return Status(self.state, "" if self.state == "ready" else "It is not there.", str(self.folder))
+
+    def check_unused(self) -> None:
+        if self.used:
+            raise self.used
 
     def build(self, progress, *others) -> None:
         progress(0.5, "half way")

@@ -377,6 +377,19 @@ def test_commands(asked):
     assert give("resume") == 409
 
 
+def test_a_worker_that_hangs_at_its_start_can_be_ended(asked, monkeypatch):
+    run = asked.run(status="queued")  # still, as long as its worker has not taken it
+    assert asked.post(f"runs/{run.id}/commands", {"command": "kill"}).status == 202
+    assert asked.dispatcher.said[-1] == ("kill", run.id)
+
+    def refuse(run: runs.Run) -> None:
+        raise UserError("run", "it has no worker.", "Reload the page.")
+
+    monkeypatch.setattr(asked.dispatcher, "kill", refuse)
+    answer = asked.post(f"runs/{run.id}/commands", {"command": "kill"})
+    assert answer.status == 409 and "it has no worker." in answer.json()["error"]
+
+
 def test_a_waiting_run_is_cancelled_and_deleted(asked, tmp_path):
     ids = [asked.post("runs", {"config": good(tmp_path, name=name)}).json()["id"] for name in "ab"]
     assert asked.post(f"runs/{ids[0]}/commands", {"command": "stop"}).status == 202
@@ -645,6 +658,14 @@ def test_a_repair_that_fails_says_so_and_can_be_tried_again(asked, error):
         wait_for(lambda: asked.get("environment").json()["building"] is None)
         problem = asked.get("environment").json()["problem"]
         assert problem["message"] and problem["remedy"]
+
+
+def test_no_repair_under_a_training_from_a_terminal(asked):
+    asked.environment.used = UserError("environment", "The trainer's environment is in use: cat.", "Wait for it.")
+    answer = asked.post("environment", {"action": "repair"})
+    assert answer.status == 409 and "in use: cat" in answer.json()["error"] and answer.json()["remedy"]
+    assert asked.environment.made == []
+    assert asked.post("environment", {"action": "verify"}).status == 202
 
 
 def test_no_repair_under_a_run(asked):

@@ -357,7 +357,9 @@ def test_runs_on_different_devices_train_side_by_side_and_in_order_on_each(place
     ended(other, "stopped")
     for run in (first, third, second):
         ended(run)
-    assert begun(other)[0] < first.state()["heartbeat"] <= begun(third)[0] < third.state()["heartbeat"] <= begun(second)[0]
+    assert (
+        begun(other)[0] < first.state()["heartbeat"] <= begun(third)[0] < third.state()["heartbeat"] <= begun(second)[0]
+    )
     assert sorted(place.host.devices) == ["cuda:0"] * 3 + ["cuda:1"]
     assert place.names() == ["a.safetensors", "b.safetensors", "c.safetensors"]
 
@@ -365,7 +367,10 @@ def test_runs_on_different_devices_train_side_by_side_and_in_order_on_each(place
 def test_what_waits_for_one_device_holds_up_no_other(place):
     dispatcher = place.dispatcher(start=False)
     terminal = runs.create(place.runs, RunConfig(name="terminal", device="cuda:1"))
-    blocked, free = place.submit(dispatcher, "blocked", device="cuda:1"), place.submit(dispatcher, "free", device="auto")
+    blocked, free = (
+        place.submit(dispatcher, "blocked", device="cuda:1"),
+        place.submit(dispatcher, "free", device="auto"),
+    )
     with terminal.take():
         dispatcher.start()
         ended(free)

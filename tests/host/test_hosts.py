@@ -93,7 +93,9 @@ def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):
             assert json.loads(answer.read())["host"].startswith("AUTOMATIC1111")
 
 
-@pytest.mark.parametrize("like, gradio, name", [("forge", 4, "Forge"), ("classic", 3, "Forge-classic"), ("reforge", 3, "reForge")])
+@pytest.mark.parametrize(
+    "like, gradio, name", [("forge", 4, "Forge"), ("classic", 3, "Forge-classic"), ("reforge", 3, "reForge")]
+)
 def test_what_a_host_lacks_is_said(tmp_path, like, gradio, name):
     asking.prepare(tmp_path)
     with running.running(tmp_path, gradio=gradio, options=["--api", "--nowebui", "--like", like]) as standin:

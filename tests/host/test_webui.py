@@ -99,9 +99,13 @@ def test_all_else_that_uses_the_card_is_refused(webui):
             continue  # does nothing there
         with pytest.raises(urllib.error.HTTPError) as refused:
             webui.call(f"sdapi/v1/{name.strip()}", content)
-        assert refused.value.code == 503 and "training has the graphics card" in json.loads(refused.value.read())["detail"]
+        assert (
+            refused.value.code == 503 and "training has the graphics card" in json.loads(refused.value.read())["detail"]
+        )
     if "/sdapi/v1/train/embedding" in there:
-        assert "training has the graphics card" in webui.call("sdapi/v1/train/embedding", {"embedding_name": "x"})["info"]
+        assert (
+            "training has the graphics card" in webui.call("sdapi/v1/train/embedding", {"embedding_name": "x"})["info"]
+        )
     assert webui.run("caught(draw_without_scripts)").startswith("Busy: A DreamBooth training has")
     merge = "sys.modules['modules.extras'].run_modelmerger('x', *[''] * (merger_needs() - 1))"
     if webui.run("'modules.extras' in sys.modules"):
@@ -245,7 +249,9 @@ def test_models_that_are_kept_for_later_are_read_anew_and_leave_no_copy(webui):
         webui.refresh("checkpoint", path)
         webui.select(path)
         colours.append(webui.draw())
-        kept = webui.run("[m.sd_checkpoint_info.filename for m in getattr(sd_models.model_data, 'loaded_sd_models', [])]")
+        kept = webui.run(
+            "[m.sd_checkpoint_info.filename for m in getattr(sd_models.model_data, 'loaded_sd_models', [])]"
+        )
         assert len(kept) == len(set(kept)) <= 2
     assert len(set(colours)) == 3
     webui.call("sdapi/v1/options", {"sd_checkpoints_limit": 1})

@@ -51,7 +51,8 @@ SURFACE = {
     "unload_model_weights",
     "shared": "OptionInfo cmd_opts config_filename hide_dirs hypernetworks list_checkpoint_tiles loaded_hypernetworks "
     "opts.data opts.data_labels opts.sd_model_checkpoint refresh_checkpoints reload_hypernetworks sd_model "
-    "interrogator.interrogate state.begin state.end state.time_start state.interrupt state.interrupted state.job state.request_restart "
+    "interrogator.interrogate state.begin state.end state.time_start state.interrupt state.interrupted state.job "
+    "state.request_restart "
     "state.wait_for_server_command",
     "textual_inversion.textual_inversion": "create_embedding train_embedding",
 }

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from dreambooth_ext import checks, guide, parsing, pictures, protocol
+from dreambooth_ext import checks, guide, listing, parsing, protocol
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.host import form, imports
 from dreambooth_ext.host.presets import Presets
@@ -431,7 +431,7 @@ class Application:
     def _list(self, folder: Path) -> dict[str, Any]:
         found = []
         try:
-            paths = pictures.list_pictures(folder)
+            paths = listing.list_pictures(folder)
         except OSError as error:
             raise UserError("folder", f"{folder} cannot be read.", "Give a folder with pictures.") from error
         for path in paths:

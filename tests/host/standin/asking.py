@@ -95,7 +95,8 @@ def merger_needs():
 
 
 def draw_without_scripts():
-    settings = {"steps": 2, "width": 64, "height": 64, "outpath_samples": kept.setdefault("samples", tempfile.mkdtemp())}
+    folder = kept.setdefault("samples", tempfile.mkdtemp())
+    settings = {"steps": 2, "width": 64, "height": 64, "outpath_samples": folder}
     p = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, prompt="a photo", seed=1)
     for name, value in settings.items():
         setattr(p, name, value)

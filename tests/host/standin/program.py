@@ -14,9 +14,8 @@ began = time.time()
 
 def initialize():
     import forge
-    import modules.hypernetworks.ui
-    import modules.textual_inversion.textual_inversion
     from modules import interrogate
+    from modules.hypernetworks import ui  # noqa: F401 - as the page has it
 
     shared.interrogator = interrogate.InterrogateModels()
     if cmd_opts.like == "forge":
