@@ -6,7 +6,7 @@ import { Environment } from "./environment.js";
 import { Form } from "./form.js";
 import { baseName } from "./format.js";
 import { HostLists } from "./host.js";
-import { localisedSchema } from "./localised.js";
+import { localisedSchema, told } from "./localised.js";
 import { Monitor } from "./monitor.js";
 import { phrase } from "./phrase.js";
 import { Runs } from "./runs.js";
@@ -242,7 +242,8 @@ class Page {
 
 /** GET host's answer with everything that the page looks at. */
 function normal(host) {
-    return { bases: [], current: "", lacks: {}, options: {}, restricted: "", ...host };
+    const lacks = Object.fromEntries(Object.entries(host.lacks || {}).map(([kind, why]) => [kind, told(why)]));
+    return { bases: [], current: "", options: {}, restricted: "", ...host, lacks };
 }
 
 /** Without a WebUI around it, the page follows the system's theme by itself; `?__theme=dark` chooses, as in the WebUI. */
