@@ -16,6 +16,7 @@ from ..config import METHODS, SETTINGS
 from ..files import read_json, write_text
 from . import form, messages, presets
 from .options import OPTIONS
+from .refusal import Refusal
 
 TEXTS = Path(__file__).with_name("page") / "texts.js"
 FOLDER = Path(__file__).resolve().parents[2] / "localizations"
@@ -82,6 +83,18 @@ def _options() -> Iterator[str]:
     for option in OPTIONS:
         yield option.label
         yield f"({option.help})"  # so the WebUI's settings page shows it
+
+
+def languages() -> list[str]:
+    """The languages that the page has beside English: ["ar_AR", ...]."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def language(name: str) -> dict[str, str]:
+    """The translations of one of `languages()`. Raises a Refusal (404)."""
+    if name not in languages():
+        raise Refusal(404, f"there is no language {name[:20]!r}.", "GET languages lists them.", "name")
+    return read(FOLDER / f"{name}.json")
 
 
 def read(path: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ export const TEXTS = localised({
     version: "version {version}",
     views: { train: "Train", monitor: "Monitor", runs: "Runs" },
     messages: "Messages",
+    language: "Language",
     again: "Try again",
     dismiss: "Dismiss",
     offline: "No connection",
