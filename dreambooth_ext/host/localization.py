@@ -27,7 +27,7 @@ SAME = frozenset(
         *("DreamBooth", "LoRA", "Textual Inversion", "EMA", "UNet", "sksper", "{stage}: {done} of {of}"),
         *("Stable Diffusion 1", "Stable Diffusion 2", "Stable Diffusion XL", "kohya sd-scripts", "8bit AdamW", "Euler a"),
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
-        '[{"instance_data_dir": "…", "instance_prompt": "a photo of sksper person"}]',
+        *("a photo of sksper person", "a photo of a person"),
     ]
 )
 STYLES = frozenset(["good", "bad"])  # classes of messages in texts.js
