@@ -49,7 +49,8 @@ def _advice(known: Setting) -> str:
         "dict": 'Write it as {"name": value}',
         "concepts": 'Write it as [{"instance_data_dir": "...", "instance_prompt": "..."}]',
     }
-    return kinds[known.kind] + (", or leave it out." if known.default not in ("", None) or known.optional else ".")
+    advice = kinds[known.kind]
+    return f"{advice}, or leave it out." if known.default not in ("", None) or known.optional else f"{advice}."
 
 
 def convert(known: Setting, value: Any) -> Any:

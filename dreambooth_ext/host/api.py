@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from .. import files, pictures
 from ..errors import UserError
-from . import decoding, uploads
+from . import decoding, localization, uploads
 from .answers import HEADERS, picture, refused, tagged, to_json
 from .guard import Caller, admit
 from .refusal import Refusal
@@ -234,6 +234,8 @@ def table(s: Service) -> dict[str, Methods]:
         "/environment": {"GET": show(s.mending.status), "POST": Action(mend, 202, "json")},
         "/presets": {"GET": show(s.list_presets), "POST": Action(save_preset, 201, "json")},
         "/presets/{name}": {"GET": show(s.show_preset, "name"), "DELETE": change(s.delete_preset, "name")},
+        "/languages": {"GET": Action(lambda call: {"languages": localization.languages()})},
+        "/languages/{name}": {"GET": Action(lambda call: localization.language(call.path["name"]))},
         "/import": {"POST": Action(lambda call: s.read_import(call.text("text")), body="json", slow=True)},
         "/check": {"POST": Action(check, body="json", slow=True)},
         "/runs": {"GET": show(s.runs), "POST": Action(create_run, 201, "json", slow=True)},

@@ -19,7 +19,7 @@ from ..config import KINDS, SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..protocol import COMMANDS, ENDED, PROTOCOL
 from ..runs import Run
-from . import estimate, form, imports, publish, restrictions, shelves, wishes
+from . import estimate, form, imports, presets, publish, restrictions, shelves, wishes
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete
 from .dispatcher import Dispatcher
@@ -51,7 +51,7 @@ class Service:
         self.catalogue = Catalogue(self.runs_dir)
         self.mending = Mending(self.environment)
         self.inspector = Inspector(self.environment, self.runs_dir)
-        self.presets = Presets(host.data_folder() / "presets")
+        self.presets = Presets(host.data_folder() / presets.FOLDER)
         self.sets = PictureSets(restrictions.pictures_folder(host))
         self._events = EventPages()
         self._changing = threading.Lock()  # looks at a run's state that lead to a change of it

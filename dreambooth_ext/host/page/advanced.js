@@ -1,5 +1,6 @@
 // All other settings, made from the schema: groups, controls, help, ranges, and only what the chosen method uses.
 
+import { Concepts } from "./concepts.js";
 import { button, element, fill, say, show, uniqueId } from "./dom.js";
 import { value as written } from "./format.js";
 import { plain } from "./phrase.js";
@@ -17,7 +18,7 @@ export function parsed(about, text) {
         return Number.isFinite(number) ? number : trimmed; // the server says what is wrong with it
     }
     if (about.kind === "list") return trimmed.split("\n").map((line) => line.trim()).filter(Boolean);
-    if (about.kind === "dict" || about.kind === "concepts") return JSON.parse(trimmed);
+    if (about.kind === "dict") return JSON.parse(trimmed);
     return trimmed === "" ? undefined : trimmed;
 }
 
@@ -71,7 +72,7 @@ export class Field {
         if (about.choices) return this.#select(common, about.choices.map((one) => [one, one]));
         if (about.kind === "bool") return this.#select(common, [[true, TEXTS.advanced.on], [false, TEXTS.advanced.off]]);
         const input = { ...common, autocomplete: "off", spellcheck: "false", on: { input: () => this.#read() } };
-        if (["list", "dict", "concepts"].includes(about.kind)) return element("textarea", { ...input, rows: about.kind === "dict" ? 1 : 3 });
+        if (["list", "dict"].includes(about.kind)) return element("textarea", { ...input, rows: about.kind === "dict" ? 1 : 3 });
         const mode = { int: "numeric", float: "decimal" }[about.kind] || null;
         const text = element("input", { ...input, type: "text", inputmode: mode });
         return about.lists ? this.#offering(text) : text;
@@ -145,7 +146,7 @@ export class Field {
             const sort = auto ? TEXTS.advanced.filledIn : TEXTS.advanced.default;
             say(this.byItself, instead ? `${instead} (${sort})` : this.#blank());
         } else {
-            control.placeholder = instead || (about.kind === "concepts" ? TEXTS.advanced.conceptsExample : about.optional ? this.#blank() : "");
+            control.placeholder = instead || (about.optional ? this.#blank() : "");
         }
         if (document.activeElement !== control) control.value = given === undefined ? "" : this.byItself ? String(given) : written(given);
         say(this.reason, given === undefined && auto ? auto.reason : "");
@@ -196,7 +197,7 @@ export class Advanced {
     }
 
     #group({ name, title, settings: members }) {
-        const fields = members.filter((one) => !ELSEWHERE.has(one.name)).map((one) => new Field(one, this.settings));
+        const fields = members.filter((one) => !ELSEWHERE.has(one.name)).map((one) => new (one.kind === "concepts" ? Concepts : Field)(one, this.settings));
         if (!fields.length) return null;
         fields.forEach((field) => this.fields.set(field.about.name, field));
         const count = element("span", { class: "db-count" });
@@ -245,10 +246,11 @@ export class Advanced {
         if (this.search.value.trim()) this.#filter();
     }
 
-    reveal(name) {
+    /** @param {string} name of a setting  @param {string} field within it: "concepts[1].class_prompt" */
+    reveal(name, field = name) {
         this.element.open = true;
         this.search.value = "";
         this.#filter();
-        this.fields.get(name).reveal();
+        this.fields.get(name).reveal(field);
     }
 }

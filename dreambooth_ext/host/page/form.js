@@ -266,8 +266,8 @@ export class Form {
     #mark() {
         const byField = {};
         for (const problem of this.problems()) {
-            const name = problem.field.split(/[.[]/)[0];
-            byField[name] = [byField[name], `${problem.message} ${problem.remedy || ""}`.trim()].filter(Boolean).join(" ");
+            const text = `${problem.message} ${problem.remedy || ""}`.trim();
+            for (const name of new Set([problem.field.split(/[.[]/)[0], problem.field])) byField[name] = [byField[name], text].filter(Boolean).join(" ");
         }
         for (const [name, box] of Object.entries(this.problemBoxes)) {
             say(box, byField[name] || "");
@@ -283,7 +283,7 @@ export class Form {
     reveal(field) {
         const name = field.split(/[.[]/)[0];
         if (this.advanced.fields.has(name)) {
-            this.advanced.reveal(name);
+            this.advanced.reveal(name, field);
             return;
         }
         const controls = {

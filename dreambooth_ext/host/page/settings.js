@@ -148,6 +148,11 @@ export class Settings {
         ));
     }
 
+    /** The usual prompt for a word and the type of subject. */
+    promptFor(word) {
+        return this.subject.prompts.instance_prompt.split(WORD).join(word);
+    }
+
     testPrompts() {
         if (!this.bindsWord) return [];
         const words = this.word ? [this.word] : this.identifiers();

@@ -8,6 +8,7 @@ export const TEXTS = localised({
     version: "version {version}",
     views: { train: "Train", monitor: "Monitor", runs: "Runs" },
     messages: "Messages",
+    language: "Language",
     again: "Try again",
     dismiss: "Dismiss",
     offline: "No connection",
@@ -172,8 +173,20 @@ export const TEXTS = localised({
         default: "default",
         auto: "auto",
         unset: "off",
-        conceptsExample: "[{\"instance_data_dir\": \"…\", \"instance_prompt\": \"a photo of sksper person\"}]",
         notJson: "This cannot be read ({why}). Write it as JSON, with double quotes.",
+    },
+
+    concepts: {
+        about: "For more than one subject. Each has its own pictures and word; the pictures and the word above are then left out.",
+        add: "Add a subject",
+        subject: "Subject {number}",
+        remove: "Remove",
+        removeOne: "Remove subject {number}",
+        fields: {
+            instance_data_dir: "Folder with its pictures", instance_prompt: "Word or prompt", class_prompt: "Class prompt", class_data_dir: "Folder with class pictures",
+            num_class_images: "Class pictures", repeats: "Repeats",
+        },
+        examples: { instance_prompt: "a photo of sksper person", class_prompt: "a photo of a person", num_class_images: "100", repeats: "1" },
     },
 
     presets: {

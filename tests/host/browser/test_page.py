@@ -303,6 +303,55 @@ def test_files_to_go_on_from_are_offered(page, simulator) -> None:
     assert [offered.get_attribute("value")] == [one["path"] for one in simulator.host["files"]["lora"]]
 
 
+def test_several_subjects_in_rows(page, simulator, tmp_path: Path, screenshot) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.fill(".db-word", "zkz")
+    page.wait_for_selector("text=12 pictures")
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Pictures')")
+    page.focus("text=Add a subject")
+    page.keyboard.press("Enter")
+    rows = page.locator(".db-concept")
+    assert rows.count() == 2  # what the form has, and the new one, which has the focus
+    assert page.evaluate("document.activeElement.dataset.concept") == "instance_data_dir"
+    page.keyboard.type(str(tmp_path / "gone"))
+    page.keyboard.press("Tab")
+    page.keyboard.type("ohwx")
+    page.keyboard.press("Tab")  # a word becomes the usual prompt
+    first = {"instance_data_dir": checked_folder(simulator), "instance_prompt": "a photo of zkz person"}
+    second = {"instance_data_dir": str(tmp_path / "gone"), "instance_prompt": "a photo of ohwx person"}
+    until(lambda: checked(simulator).get("concepts") == [first, second])
+    assert "instance_data_dir" not in checked(simulator) and "instance_prompt" not in checked(simulator)
+    problem = rows.nth(1).locator(".db-problem:visible")
+    problem.wait_for()
+    assert "there is no folder" in problem.inner_text() and rows.nth(0).locator(".db-problem:visible").count() == 0
+    rows.nth(1).locator("[data-concept=repeats]").fill("3")
+    rows.nth(1).locator("[data-concept=num_class_images]").fill("many")
+    until(lambda: checked(simulator)["concepts"][1].get("repeats") == 3)
+    page.wait_for_selector("text='many' is not a whole number above 0. Use 1 or more. >> visible=true")
+    screenshot(page, "concepts-1280-light")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-problems")
+    page.click(".db-problems .db-link >> nth=0")
+    assert page.evaluate("document.activeElement.closest('.db-concept') !== null")
+    page.reload()  # it is kept
+    page.wait_for_selector(".db-concept >> nth=1", state="attached")
+    assert page.locator("[data-concept=instance_prompt]").nth(1).input_value() == "a photo of ohwx person"
+    page.click(".db-group summary:has-text('Pictures')")
+    page.focus("[aria-label='Remove subject 2']")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Remove subject 1"
+    until(lambda: checked(simulator).get("concepts") == [first])
+    page.keyboard.press("Enter")
+    until(lambda: "concepts" not in checked(simulator))
+    assert page.evaluate("document.activeElement.textContent") == "Add a subject"
+    until(lambda: checked(simulator).get("instance_prompt") == "a photo of zkz person")  # the form's own again
+
+
+def checked_folder(simulator) -> str:
+    return next(c["config"]["instance_data_dir"] for c in posted(simulator, "check") if "instance_data_dir" in c["config"])
+
+
 def test_a_filled_in_value_has_its_reason(page) -> None:
     page.set_input_files(FILES, DEMO)
     page.click(".db-advanced > summary")
@@ -774,6 +823,13 @@ def test_every_view_fits(open_page, server, simulator, screenshot, width: int, t
     page.click("[data-setting=max_train_steps] .db-help")
     page.wait_for_selector(".db-facts >> text=Memory")
     look("train")
+    page.click(".db-group summary:has-text('Pictures')")
+    page.click("text=Add a subject")
+    page.fill("[data-concept=instance_data_dir] >> nth=1", "/a/folder/that/is/not/there/and_has_a_very_long_name")
+    page.wait_for_selector(".db-concept .db-problem:visible")
+    look("concepts")
+    for _ in range(2):
+        page.click(".db-concept >> text=Remove >> nth=0")
     page.fill("input[id^=dreambooth_name]", "no good name!")
     page.click(TRAIN)
     page.wait_for_selector(".db-problems")
