@@ -20,9 +20,15 @@ METHODS = {
     "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
     "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI draws with",
 }
-KINDS = {"dreambooth": "checkpoint", "finetune": "checkpoint", "lora": "lora", "hypernetwork": "hypernetwork"}  # of the models that methods make
+KINDS = {  # of the models that methods make
+    "dreambooth": "checkpoint",
+    "finetune": "checkpoint",
+    "lora": "lora",
+    "hypernetwork": "hypernetwork",
+}
 SUBJECT_METHODS = ("dreambooth", "lora", "hypernetwork")  # those that bind a subject to a rare word
-PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "hypernetwork")  # those that start from a base, which draws by prompts
+# those that start from a base, which draws by prompts
+PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "hypernetwork")
 TUNING_METHODS = ("dreambooth", "finetune", "lora")  # those that can change the base's text encoders
 FORMATS = {  # of the files that methods make, the usual one first
     "dreambooth": ("safetensors", "ckpt"),
@@ -35,8 +41,8 @@ NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
 # The names of the WebUI's list. It also has threshold and glu, with which it cannot make or draw anything.
 ACTIVATIONS = (
     *("linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid", "rrelu", "hardtanh", "relu6", "hardsigmoid"),
-    *("silu", "mish", "celu", "selu", "gelu", "hardshrink", "logsigmoid", "softplus", "softshrink", "prelu", "softsign"),
-    *("tanhshrink", "softmin", "softmax", "softmax2d", "logsoftmax"),
+    *("silu", "mish", "celu", "selu", "gelu", "hardshrink", "logsigmoid", "softplus", "softshrink", "prelu"),
+    *("softsign", "tanhshrink", "softmin", "softmax", "softmax2d", "logsoftmax"),
 )
 WEIGHT_INITS = ("Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal")
 SUBJECT_TYPES = ("person", "style", "object", "pet")
@@ -480,8 +486,8 @@ class RunConfig:
     enable_sizes: list = setting(
         [],
         "Sizes",
-        "Widths of the contexts that are changed: 768 (SD 1), 1024 (SD 2) or 2048 (SDXL) for the text; 320, 640 and 1280 "
-        "for the picture's own features. Left out: all that the base has.",
+        "Widths of the contexts that are changed: 768 (SD 1), 1024 (SD 2) or 2048 (SDXL) for the text; 320, 640 and "
+        "1280 for the picture's own features. Left out: all that the base has.",
         kind="numbers",
         **HYPERNETWORK,
     )
@@ -515,8 +521,8 @@ class RunConfig:
     dropout: list = setting(
         [],
         "Dropout structure",
-        "Share that is dropped at each width of the layer structure, the first and the last 0: 0, 0.05, 0.15, 0. It works "
-        "against overtraining. Left out: none.",
+        "Share that is dropped at each width of the layer structure, the first and the last 0: 0, 0.05, 0.15, 0. It "
+        "works against overtraining. Left out: none.",
         kind="numbers",
         **HYPERNETWORK,
     )
