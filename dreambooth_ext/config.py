@@ -44,20 +44,8 @@ NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
 # The names of the WebUI's list. It also has threshold and glu, with which it cannot make or draw anything.
 ACTIVATIONS = (
     *("linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid", "rrelu", "hardtanh", "relu6", "hardsigmoid"),
-    *(
-        "silu",
-        "mish",
-        "celu",
-        "selu",
-        "gelu",
-        "hardshrink",
-        "logsigmoid",
-        "softplus",
-        "softshrink",
-        "prelu",
-        "softsign",
-    ),
-    *("tanhshrink", "softmin", "softmax", "softmax2d", "logsoftmax"),
+    *("silu", "mish", "celu", "selu", "gelu", "hardshrink", "logsigmoid", "softplus", "softshrink", "prelu"),
+    *("softsign", "tanhshrink", "softmin", "softmax", "softmax2d", "logsoftmax"),
 )
 WEIGHT_INITS = ("Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal")
 SUBJECT_TYPES = ("person", "style", "object", "pet")
@@ -555,8 +543,8 @@ class RunConfig:
     enable_sizes: list = setting(
         [],
         "Sizes",
-        "Widths of the contexts that are changed: 768 (SD 1), 1024 (SD 2) or 2048 (SDXL) for the text; 320, 640 and 1280 "
-        "for the picture's own features. Left out: all that the base has.",
+        "Widths of the contexts that are changed: 768 (SD 1), 1024 (SD 2) or 2048 (SDXL) for the text; 320, 640 and "
+        "1280 for the picture's own features. Left out: all that the base has.",
         kind="numbers",
         **HYPERNETWORK,
     )
@@ -590,8 +578,8 @@ class RunConfig:
     dropout: list = setting(
         [],
         "Dropout structure",
-        "Share that is dropped at each width of the layer structure, the first and the last 0: 0, 0.05, 0.15, 0. It works "
-        "against overtraining. Left out: none.",
+        "Share that is dropped at each width of the layer structure, the first and the last 0: 0, 0.05, 0.15, 0. It "
+        "works against overtraining. Left out: none.",
         kind="numbers",
         **HYPERNETWORK,
     )

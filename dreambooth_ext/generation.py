@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def lora(text: str) -> tuple[Path, float]:
-    """The file and weight of one `--lora` or `--hypernetwork`. What follows the last colon is a weight if it is a number."""
+    """The file and weight of one `--lora` or `--hypernetwork`: what follows the last colon, if it is a number."""
     path, colon, tail = text.rpartition(":")
     try:
         weight = float(tail) if colon else 1.0

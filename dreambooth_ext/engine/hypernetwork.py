@@ -1,8 +1,8 @@
 """A hypernetwork: small networks that change what an attention's keys and values are made of.
 
-For each width of context that attentions see there are two, one before `to_k` and one before `to_v`. What enters becomes
-x + linear(x) * multiplier, as in the WebUI (v1.10.1: modules/hypernetworks/hypernetwork.py, HypernetworkModule and
-apply_single_hypernetwork): the text's width in cross-attention, the features' own in self-attention.
+For each width of context that attentions see there are two, one before `to_k` and one before `to_v`. What enters
+becomes x + linear(x) * multiplier, as in the WebUI (v1.10.1: modules/hypernetworks/hypernetwork.py, HypernetworkModule
+and apply_single_hypernetwork). The context is the text in cross-attention, the features themselves in self-attention.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,8 +23,8 @@ from .base import Base
 from .network import shapes_of
 from .seeds import generator
 
-# The WebUI's names, which are PyTorch's but for two. Softmax and its kin get no axis there; PyTorch then takes the first
-# one of three, so that they go over the pictures of a batch.
+# The WebUI's names, which are PyTorch's but for two. Softmax and its kin get no axis there; PyTorch then takes the
+# first one of three, so that they go over the pictures of a batch.
 ACTIVATIONS: dict[str, Callable[[], nn.Module] | None] = {
     "linear": None,
     "swish": nn.Hardswish,
@@ -90,7 +91,7 @@ class Part(nn.Module):
     def __init__(self, width: int, structure: Structure):
         super().__init__()
         widths, made = structure.widths(width), []
-        for index, (inner, outer) in enumerate(zip(widths, widths[1:], strict=False), 1):
+        for index, (inner, outer) in enumerate(pairwise(widths), 1):
             made.append(nn.Linear(inner, outer))
             activation = ACTIVATIONS[structure.activation]
             if activation and (index < len(widths) - 1 or structure.activate_output):

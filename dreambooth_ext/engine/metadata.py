@@ -29,8 +29,8 @@ STABILITY = "https://github.com/Stability-AI/stablediffusion"
 def modelspec(
     base: Base, *, title: str, resolution: int, date: float | None = None, adapter: str = "", **more: str
 ) -> dict[str, str]:
-    """sai_model_spec 1.0.0. date: seconds since 1970; adapter: "lora" or another kind of file that only changes a model; more:
-    description, trigger_phrase, ... where there is one."""
+    """sai_model_spec 1.0.0. date: seconds since 1970; adapter: "lora" or another kind of file that only changes a
+    model; more: description, trigger_phrase, ... where there is one."""
     family, variant = base.family.name, ""
     if family == "sd2" and base.prediction_type == "v_prediction":
         variant = "-768-v"

@@ -89,6 +89,7 @@ V = {"base_model": "v"}
 XL = {"base_model": "sdxl", **TEXT}
 LORA = {"method": "lora", "rank": 4}
 CONVOLUTIONS = {**LORA, "target_modules": ["attention", "convolutions"]}
+HYPER = {"method": "hypernetwork"}
 WIDE = {"instance_data_dir": "wide"}
 
 # setting: where to look, another value, what else is set. "wide" and the like are made by the fixture `lab`.
@@ -153,6 +154,15 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "loraplus_lr_ratio": (learned, 4.0, LORA),
     "lokr_factor": (learned, 2, {**LORA, "network_type": "lokr"}),
     "network_weights": (learned, "lora", {"method": "lora"}),
+    # not by what a state keeps: that also says what the network is
+    "enable_sizes": (training.losses, [16], HYPER),
+    "layer_structure": (training.losses, [1, 2, 2, 1], HYPER),
+    "activation": (training.losses, "swish", HYPER),
+    "activate_output": (training.losses, True, {**HYPER, "activation": "swish"}),
+    "weight_init": (training.losses, "XavierUniform", HYPER),
+    "layer_norm": (training.losses, True, HYPER),
+    "dropout": (training.losses, [0, 0.5, 0], HYPER),
+    "hypernetwork_weights": (training.losses, "hypernetwork", HYPER),
     "snr_gamma": (learned, 1.0, {"min_timestep": 0, "max_timestep": 300}),
     "debiased_estimation": (learned, True, {}),
     "offset_noise": (learned, 0.1, {}),
@@ -203,6 +213,8 @@ class Lab:
         }
         lora = self.trainer.train(method="lora", max_train_steps=1)
         self.known["network_weights", "lora"] = lora.artifacts / "taught.safetensors"
+        hypernetwork = self.trainer.train(method="hypernetwork", max_train_steps=1)
+        self.known["hypernetwork_weights", "hypernetwork"] = hypernetwork.artifacts / "taught.pt"
         for picture in Path(training.pictures(folder / "pictures", captions=True)).glob("*.png"):
             picture.with_suffix(".words").write_text("a blue thing, at night", encoding="utf-8")
         self.runs: dict[str, Run] = {}

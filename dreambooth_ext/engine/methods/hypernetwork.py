@@ -70,7 +70,8 @@ class HypernetworkTraining:
         saved: Weights | None,
         step: int,
     ) -> None:
-        """Put the networks before the attentions: new ones, those of a file, or the `saved` ones of a training state."""
+        """Put the networks before the attentions: new ones, those of a file, or the `saved` ones of a training
+        state."""
         self.backbone, unet = backbone, backbone.unet
         unet.requires_grad_(False).train()
         backbone.freeze_text(accelerator, self.captions, weight_dtype, drawn_prompts(self.config))
@@ -81,8 +82,9 @@ class HypernetworkTraining:
         if saved:
             said = json.loads(bytes(saved[COMPONENT][SAID].tolist()))
             self._before = said["before"]
-            lists = {key: tuple(value) if isinstance(value, list) else value for key, value in said["structure"].items()}
-            self.network = Hypernetwork(said["sizes"], Structure(**lists))
+            about = said["structure"]
+            about |= {key: tuple(about[key]) for key in ("layers", "dropout")}
+            self.network = Hypernetwork(said["sizes"], Structure(**about))
             self.load_state_dict(saved)
         self._learning = [size for size in self.network.sizes if size in widths]
         self.network.to(accelerator.device)
@@ -173,7 +175,8 @@ def kept_bytes(config: RunConfig, base: Base, sizes: set[int], structure: Struct
     levels = len(base.architecture.unet["block_out_channels"])
     pixels = (config.resolution // 8) ** 2
     extra = structure.layer_norm + any(structure.dropout)
-    between, after = (extra + (structure.activation != "linear" and there) for there in (True, structure.activate_output))
+    activates = structure.activation != "linear"
+    between, after = extra + activates, extra + (activates and structure.activate_output)
     numbers = 0
     for name, width in hypernetwork.contexts(base).items():
         if width in sizes:

@@ -946,3 +946,22 @@ def test_a_page_that_is_drawn_anew_gets_the_tab_again(open_page, server) -> None
         place.replaceWith(fresh);
     }""")
     page.wait_for_selector(".db-word")
+
+
+def test_a_method_that_the_host_cannot_use_says_so_and_lists_are_numbers(open_page, server, simulator) -> None:
+    """Forge and its relatives ignore hypernetworks."""
+    simulator.host["lacks"] = {"hypernetwork": "Forge does not use hypernetworks: its drawing has no place for them."}
+    page = open_page(server)
+    texts = page.locator("select[id^=dreambooth_method] option").all_inner_texts()
+    assert [text for text in texts if "not in this WebUI" in text] == ["Hypernetwork (not in this WebUI)"]
+    assert not page.is_visible(".db-warn-text")
+    page.select_option("select[id^=dreambooth_method]", "hypernetwork")
+    page.wait_for_selector(".db-warn-text:has-text('Forge does not use hypernetworks')")
+    page.set_input_files(FILES, DEMO)
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Hypernetwork')")
+    assert page.get_attribute("[data-setting=layer_structure] input", "placeholder") == "1, 2, 1"
+    page.fill("[data-setting=layer_structure] input", "1, 1.5, 2, 1")
+    until(lambda: checked(simulator).get("layer_structure") == "1, 1.5, 2, 1")
+    page.fill("[data-setting=layer_structure] input", "1, two, 1")
+    page.wait_for_selector("[data-setting=layer_structure] .db-problem:has-text('is not a number')")
