@@ -313,7 +313,21 @@ def _embedding_problems(config: RunConfig) -> list[Problem]:
         found.append(Problem("prompt_template", message, "Leave one of them out."))
     elif config.instance_prompt is None:
         found += templates.lines(config)[1]
+    found += _picture_problems(config, words)
     return found + (_continued_embedding_problems(config, len(words)) if config.embedding_weights else [])
+
+
+def _picture_problems(config: RunConfig, words: list[str]) -> list[Problem]:
+    """Of previews that carry the embedding."""
+    if not config.save_image_with_embedding:
+        return []
+    if not config.validation_steps:
+        message = "has no effect: validation_steps is 0, so there are no previews."
+        return [Problem("save_image_with_embedding", message, "Set that above 0, or leave this out.")]
+    if len(words) > 1:
+        message = "a picture has room for one word only."
+        return [Problem("save_image_with_embedding", message, "Turn it off, or teach one word.")]
+    return []
 
 
 def _continued_embedding_problems(config: RunConfig, words: int) -> list[Problem]:

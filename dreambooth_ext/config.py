@@ -261,6 +261,24 @@ class RunConfig:
         **PROMPTED,
     )
 
+    latent_sampling: str = setting(
+        "random",
+        "Latent sampling",
+        "The VAE gives each picture a small range of latents. random: another of them each time; once: the same one "
+        "each time; deterministic: the middle.",
+        group="Pictures",
+        choices=("random", "once", "deterministic"),
+        **PROMPTED,
+    )
+    alpha_as_loss_weight: bool = setting(
+        False,
+        "Transparency as loss weight",
+        "What is transparent in a picture counts less, and what is wholly transparent not at all: to teach a subject "
+        "without what is around it.",
+        group="Pictures",
+        **PROMPTED,
+    )
+
     # --- Training
     max_train_steps: int | None = setting(
         None,
@@ -356,14 +374,23 @@ class RunConfig:
     weight_decay: float = setting(
         1e-2, "Weight decay", "Decoupled weight decay.", group="Training", minimum=0, maximum=10, **DECAYED
     )
-    max_grad_norm: float = setting(
+    max_grad_norm: float | str = setting(
         1.0,
         "Gradient clipping",
-        "Largest global norm of the gradients. 0 is off, and saves memory: each gradient is let go as soon as it was "
-        "used (not with fp16, accumulation or Prodigy).",
+        "Largest global norm of the gradients, or a schedule as of rates, '1:500, 0.1'. 0 is off, and saves memory: "
+        "each gradient is let go as soon as it was used (not with fp16, accumulation or Prodigy).",
         group="Training",
+        kind="rate",
         minimum=0,
         maximum=1e6,
+    )
+    clip_grad_mode: str = setting(
+        "norm",
+        "Clip by",
+        "norm: all gradients are made smaller together where their norm is too large; value: each number is cut off by "
+        "itself at that limit.",
+        group="Training",
+        choices=("norm", "value"),
     )
     clip_skip: int | None = setting(
         None,
@@ -522,6 +549,13 @@ class RunConfig:
         "An embedding to go on from, of this program or another (.safetensors, .pt, .bin, or a PNG that carries one); "
         "several with commas, in the order of the words. Vectors and their number are then the file's.",
         kind="path",
+        **EMBEDDING,
+    )
+
+    save_image_with_embedding: bool = setting(
+        False,
+        "Embedding in previews",
+        "Preview pictures on the way carry the embedding: put into the embeddings folder, a WebUI knows its word.",
         **EMBEDDING,
     )
 

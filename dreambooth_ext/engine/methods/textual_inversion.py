@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
 from ... import templates
@@ -154,8 +155,19 @@ class TextualInversion:
             place = path if len(self.words) == 1 else path.with_name(word.word + ending)
             own = {**metadata, embedding_file.STEPS_KEY: str(steps)}
             made.append(export_embedding(base, word.vectors, place, steps=steps, metadata=own, **about))
+        # the rest are reported with the first
         made[0] = Exported(made[0].path, made[0].sha256, made[0].sidecars, tuple(made[1:]))
         return made[0]
+
+
+    def carried(self, base: Base) -> PngInfo:
+        """The word as text in a picture, from which WebUIs read it."""
+        (word,), (before,) = self.words, self._steps
+        tensors = embedding_file.state(word.vectors, torch.float32)
+        content = embedding_file.pickled(tensors, word.word, before + self._step, base.path.stem, None)
+        info = PngInfo()
+        info.add_text(embedding_file.PNG_KEY, embedding_file.picture_text(content))
+        return info
 
 
 def widths(base: Base) -> list[int]:
