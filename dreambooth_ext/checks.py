@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import guide, pictures, templates
-from .captions import rare_words
+from .captions import has_template, rare_words
 from .config import FORMATS, METHODS, NETWORK_TARGETS, SETTINGS, SUBJECT_METHODS, RunConfig, Setting
 from .errors import Problem
 from .files import expanded
@@ -298,8 +298,41 @@ def _continued_problems(config: RunConfig) -> list[Problem]:
     ]
 
 
-def _embedding_problems(config: RunConfig) -> list[Problem]:
-    """A learned word's settings that cannot be, or would have no effect."""
+def _lora_problems(config: RunConfig) -> list[Problem]:
+    return _network_problems(config) + (_pivotal_problems(config) if config.placeholder_token else _no_words(config))
+
+
+def _no_words(config: RunConfig) -> list[Problem]:
+    names = [name for name, known in SETTINGS.items() if known.group == SETTINGS["placeholder_token"].group]
+    remedy = "Leave it out, or give the word in placeholder_token."
+    return [
+        Problem(name, "has no effect: no word is taught along with the LoRA.", remedy)
+        for name in names
+        if "lora" in SETTINGS[name].methods and getattr(config, name) != SETTINGS[name].default
+    ]
+
+
+def _pivotal_problems(config: RunConfig) -> list[Problem]:
+    """Of words that are taught along with a LoRA."""
+    found, words = _word_problems(config), templates.tokens(config)
+    for word in words:
+        if config.bundle_embedding and re.search(r"[.<>]", word):
+            remedy = "Use letters, digits, - and _, or turn bundle_embedding off."
+            found.append(Problem("placeholder_token", f"{shown(word)} cannot be written into a LoRA.", remedy))
+        elif not config.bundle_embedding and word.lower() == config.name.lower():
+            message = "is the LoRA's name, and the embedding beside it is called like the word."
+            found.append(Problem("placeholder_token", message, "Choose another name, or turn bundle_embedding on."))
+    prompts = [concept.instance_prompt for concept in pictures.concepts(config) if concept.instance_prompt]
+    for prompt in prompts:
+        if not has_template(prompt) and not any(templates.says(prompt, word) for word in words):
+            remedy = f"Write {words[0]} where it is to stand."
+            found.append(Problem("instance_prompt", "does not hold the word that is taught.", remedy))
+    if config.embedding_weights:
+        found += _continued_embedding_problems(config, len(words))
+    return found
+
+
+def _word_problems(config: RunConfig) -> list[Problem]:
     found, words = [], templates.tokens(config)
     remedy = "Use Latin letters, digits, - and _, such as sksper; several words with commas between them."
     if bad := [word for word in words if not TOKEN.fullmatch(word)]:
@@ -308,6 +341,12 @@ def _embedding_problems(config: RunConfig) -> list[Problem]:
         found.append(Problem("placeholder_token", f"is to name files. {bad[0].message}", bad[0].remedy))
     elif len({word.lower() for word in words}) < max(1, len(words)):
         found.append(Problem("placeholder_token", "needs words that differ.", remedy))
+    return found
+
+
+def _embedding_problems(config: RunConfig) -> list[Problem]:
+    """A learned word's settings that cannot be, or would have no effect."""
+    found, words = _word_problems(config), templates.tokens(config)
     if config.instance_prompt is not None and config.prompt_template:
         message = "has no effect: the instance prompt takes its place."
         found.append(Problem("prompt_template", message, "Leave one of them out."))
@@ -348,4 +387,4 @@ def _continued_embedding_problems(config: RunConfig, words: int) -> list[Problem
     ]
 
 
-_METHOD_PROBLEMS = {"lora": _network_problems, "textual_inversion": _embedding_problems}
+_METHOD_PROBLEMS = {"lora": _lora_problems, "textual_inversion": _embedding_problems}

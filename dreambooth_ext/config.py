@@ -86,7 +86,8 @@ SUBJECT = {"methods": SUBJECT_METHODS}
 PROMPTED = {"methods": PROMPTED_METHODS}
 TUNING = {"methods": TUNING_METHODS}
 LORA = {"methods": ("lora",), "group": "LoRA"}
-EMBEDDING = {"methods": ("textual_inversion",), "group": "Textual Inversion"}
+EMBEDDING = {"methods": ("textual_inversion", "lora"), "group": "Textual Inversion"}
+PIVOTAL = {"methods": ("lora",), "group": "Textual Inversion"}
 # A word's vectors are few, and their length means something: nothing draws them to 0.
 DECAYED = {"methods": tuple(method for method in METHODS if method != "textual_inversion")}
 
@@ -508,7 +509,8 @@ class RunConfig:
         "",
         "Word",
         "The word that is taught. Left out: the name, as WebUIs know an embedding by its file's name. Several, with "
-        "commas: each gets a file of its own name; a picture whose file name begins with one of them teaches only that.",
+        "commas: each gets a file of its own name; a picture whose file name begins with one of them teaches only that. "
+        "A LoRA learns along with the word where one is given here (pivotal tuning).",
         **EMBEDDING,
     )
     initializer_token: str = setting(
@@ -532,7 +534,8 @@ class RunConfig:
         "The prompts to train with: subject, style, or a text file with one in each line, where [name] is the word and "
         "[filewords] the caption. Each picture takes one at random each time. Left out: by the type of the subject; "
         "an instance prompt takes its place.",
-        **EMBEDDING,
+        group="Textual Inversion",
+        methods=("textual_inversion",),
     )
     embedding_norm: float = setting(
         2.0,
@@ -556,7 +559,30 @@ class RunConfig:
         False,
         "Embedding in previews",
         "Preview pictures on the way carry the embedding: put into the embeddings folder, a WebUI knows its word.",
-        **EMBEDDING,
+        group="Textual Inversion",
+        methods=("textual_inversion",),
+    )
+    embedding_lr: float | str | None = setting(
+        None,
+        "Word's rate",
+        "Of a word that learns along with a LoRA. Left out: that of textual inversion. A schedule as above.",
+        kind="rate",
+        **PIVOTAL,
+    )
+    embedding_steps: int | None = setting(
+        None,
+        "Word's steps",
+        "For so many steps from the start the word learns along with the LoRA. Left out: half of them.",
+        minimum=1,
+        maximum=10_000_000,
+        **PIVOTAL,
+    )
+    bundle_embedding: bool = setting(
+        True,
+        "Word in the LoRA",
+        "Put the word's vectors into the LoRA's file, so that the word is known where the LoRA is (A1111). Off: an "
+        "embedding beside it, called like the word.",
+        **PIVOTAL,
     )
 
     # --- Loss and noise

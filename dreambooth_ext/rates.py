@@ -9,6 +9,7 @@ from .errors import Problem
 
 # group of the optimizer -> its setting; "unet_up" and the like, LoRA+'s faster halves, follow theirs
 RATE_SETTINGS = {"unet": "learning_rate", "text_encoder": "text_encoder_lr", "text_encoder_2": "text_encoder_2_lr"}
+RATE_SETTINGS["embedding"] = "embedding_lr"
 POLYNOMIAL_END = 1e-7  # where diffusers' polynomial schedule ends
 CLIP_EXAMPLE = "Write one number, or '1:500, 0.1': 1 for the first 500 steps, then 0.1."
 EXAMPLE = "Write one number, or '2e-6:1000, 1e-6': 2e-6 for the first 1000 steps, then 1e-6."

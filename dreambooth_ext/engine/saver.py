@@ -74,7 +74,7 @@ class Saver:
         for made in (exported, *exported.others):
             self.control.events.append(
                 "artifact",
-                kind=KINDS[config.method],
+                kind=made.kind or KINDS[config.method],
                 name=made.path.stem,
                 file=made.path.name,
                 step=step,

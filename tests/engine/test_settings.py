@@ -99,6 +99,7 @@ XL = {"base_model": "sdxl", **TEXT}
 LORA = {"method": "lora", "rank": 4}
 CONVOLUTIONS = {**LORA, "target_modules": ["attention", "convolutions"]}
 TAUGHT = {"method": "textual_inversion", "instance_prompt": None, "prompt_template": "subject"}
+PIVOTAL = {**LORA, "placeholder_token": "sksper", "embedding_lr": 1e-2, "embedding_steps": 2}
 WIDE = {"instance_data_dir": "wide"}
 
 # setting: where to look, another value, what else is set. "wide" and the like are made by the fixture `lab`.
@@ -172,6 +173,9 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "prompt_template": (learned, "style", TAUGHT),
     "embedding_norm": (learned, 0.5, TAUGHT),
     "embedding_weights": (learned, "embedding", TAUGHT),
+    "embedding_lr": (learned, 1e-3, PIVOTAL),
+    "embedding_steps": (learned, 1, PIVOTAL),
+    "bundle_embedding": (names, False, PIVOTAL),
     "save_image_with_embedding": (carried, True, {**TAUGHT, **PREVIEWS}),
     "snr_gamma": (learned, 1.0, {"min_timestep": 0, "max_timestep": 300}),
     "debiased_estimation": (learned, True, {}),

@@ -13,12 +13,13 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from dreambooth_ext import generation
-from dreambooth_ext.engine import embedding_file
+from dreambooth_ext.engine import embedding_file, network_file
 from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.engine.export import Exported, export_embedding
+from dreambooth_ext.engine.embeddings import Embedding
+from dreambooth_ext.engine.export import Exported, export_embedding, export_network, sha256_of
 from dreambooth_ext.engine.generate import load_painter, used_hashes
-from dreambooth_ext.engine.metadata import modelspec
-from tests import tiny
+from dreambooth_ext.engine.metadata import base_metadata, modelspec
+from tests import adapters, tiny
 from tests.webui.server import WebUI, running, webui_folder
 from tests.webui.test_checkpoints import CLOSE, SETTINGS, difference, drawn_by_us, export
 
@@ -82,7 +83,7 @@ def test_a_word_draws_what_generate_draws(webui, checkpoints, family, suffix):
     assert difference(picture, drawn_by_us(model.path, prompt=prompt)) > 10 * CLOSE
     text = load_painter(open_base(model.path), torch.device("cpu"), embeddings=[path]).text
     ((word, hash),) = used_hashes(text, [prompt], [path]).items()
-    assert f'TI hashes: "{word}: {hash}"' in said["infotexts"][0]
+    assert f'TI hashes: "{word}: {hash}' in said["infotexts"][0]  # of SDXL it says so once for each text encoder
 
 
 PROMPTS = {
@@ -103,7 +104,8 @@ def test_words_are_found_and_placed_as_there(webui, checkpoints, family, prompt)
         for name in ("word", "longword", "shortword-2"):
             (webui.data / "embeddings" / f"{name}.safetensors").unlink(missing_ok=True)
     model = checkpoints[family]
-    paths = [write(webui, model, family, f"{n}.safetensors", c) for n, c in (("word", 3), ("longword", 7), ("shortword-2", 1))]
+    counts = {"word": 3, "longword": 7, "shortword-2": 1}
+    paths = [write(webui, model, family, f"{name}.safetensors", count) for name, count in counts.items()]
     negative = {"negative_prompt": "grey (word:0.8)"}
     picture, _ = by_webui(webui, model, prompt, **negative)
     assert difference(picture, with_embeddings(model.path, paths, prompt, **negative)) < CLOSE
@@ -132,13 +134,28 @@ def test_the_webui_draws_from_the_text_in_our_pictures(webui, checkpoints):
     webui.call("sdapi/v1/refresh-embeddings", {})
     settings = {**SETTINGS, "prompt": "a described thing"}
     about = {"model": model.path.stem, "model_hash": model.sha256[:10], "clip_skip": None}
-    hashes = {"described": embedding_hash(path)}
+    hashes = {"described": sha256_of(path)[:12]}
     text = generation.infotext(sampler="Euler", ti_hashes=hashes, **settings, **about)
     picture, _ = webui.draw(infotext=text)
     assert difference(picture, with_embeddings(model.path, [path], settings["prompt"])) < CLOSE
 
 
-def embedding_hash(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_lora_brings_its_word_along(webui, checkpoints, family):
+    model, base = checkpoints[family], open_base(checkpoints[family].path)
+    models = adapters.models(base)
+    names = network_file.file_names(network_file.layers_of(models), models["unet"].config)
+    path = webui.data / "models" / "Lora" / f"pivotal-{family}.safetensors"
+    about = {"precision": "fp32", "metadata": {**base_metadata(base), **network_file.metadata(adapters.config("lora"))}}
+    word = Embedding(f"brought-{family}", vectors(family, 3))
+    export_network(base, adapters.made(base, "lora"), names, path, words=[word], **about)
+    prompt = f"a photo of brought-{family}"
+    picture, _ = by_webui(webui, model, f"{prompt} <lora:pivotal-{family}:1>")
+    settings = {**SETTINGS, "prompt": prompt}
+    painter = load_painter(base, torch.device("cpu"), loras=[(path, 1.0)])
+    drawn = np.asarray(painter.paint(seeds=[settings.pop("seed")], sampler="Euler", **settings)[0])
+    assert difference(picture, drawn) < CLOSE
+    painter.text.learn([])
+    settings = {**SETTINGS, "prompt": prompt}
+    without = np.asarray(painter.paint(seeds=[settings.pop("seed")], sampler="Euler", **settings)[0])
+    assert difference(picture, without) > 10 * CLOSE
