@@ -565,7 +565,7 @@ class RunConfig:
     embedding_lr: float | str | None = setting(
         None,
         "Word's rate",
-        "Of a word that learns along with a LoRA. Left out: that of textual inversion. A schedule as above.",
+        "Of a word that learns along with a LoRA. Left out: 5e-4. Or a schedule, as of other rates.",
         kind="rate",
         **PIVOTAL,
     )

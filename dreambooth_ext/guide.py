@@ -33,8 +33,10 @@ LORA_RATE, LORA_TEXT_RATE = 1e-4, 5e-5  # diffusers' README for DreamBooth with 
 FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
 FINETUNE_EPOCHS = 10
 FINETUNE_LEAST_STEPS = 1600  # kohya's default
-EMBEDDING_RATE, EMBEDDING_STEPS = 5e-4, 3000  # diffusers' README for textual inversion
-EMBEDDING_REASON = "usual for textual inversion: far above that of whole models"
+# diffusers' README for textual inversion: 5e-4 for each of the 4 pictures of a step, 3000 steps; the WebUI's is 5e-3
+EMBEDDING_RATE, EMBEDDING_STEPS = 2e-3, 3000
+PIVOTAL_RATE = 5e-4  # of a word along with a LoRA: https://github.com/cloneofsimo/lora
+EMBEDDING_REASON = "usual for a word: far above that of whole models"
 EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
 EMBEDDING_SHARE = 0.5  # of a LoRA's steps, --train_text_encoder_ti_frac of diffusers' advanced training script
 INITIAL_WORDS = {"person": "person", "style": "style", "object": "object", "pet": "animal"}
@@ -201,7 +203,7 @@ def _fill_words(config: RunConfig, fill: Fill) -> None:
     """Of words that learn along with a LoRA."""
     if not _is_pivotal(config):
         return
-    fill("embedding_lr", EMBEDDING_RATE, EMBEDDING_REASON)
+    fill("embedding_lr", PIVOTAL_RATE, EMBEDDING_REASON)
     _fill_vectors(config, fill)
 
 
