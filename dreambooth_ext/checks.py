@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import guide, pictures, templates
-from .captions import rare_words
+from .captions import has_template, rare_words
 from .config import (
     FORMATS,
     METHODS,
     NETWORK_TARGETS,
     SETTINGS,
     SUBJECT_METHODS,
-    TUNING_METHODS,
     RunConfig,
     Setting,
 )
@@ -309,8 +308,41 @@ def _continued_problems(config: RunConfig) -> list[Problem]:
     ]
 
 
-def _embedding_problems(config: RunConfig) -> list[Problem]:
-    """A learned word's settings that cannot be, or would have no effect."""
+def _lora_problems(config: RunConfig) -> list[Problem]:
+    return _network_problems(config) + (_pivotal_problems(config) if config.placeholder_token else _no_words(config))
+
+
+def _no_words(config: RunConfig) -> list[Problem]:
+    names = [name for name, known in SETTINGS.items() if known.group == SETTINGS["placeholder_token"].group]
+    remedy = "Leave it out, or give the word in placeholder_token."
+    return [
+        Problem(name, "has no effect: no word is taught along with the LoRA.", remedy)
+        for name in names
+        if "lora" in SETTINGS[name].methods and getattr(config, name) != SETTINGS[name].default
+    ]
+
+
+def _pivotal_problems(config: RunConfig) -> list[Problem]:
+    """Of words that are taught along with a LoRA."""
+    found, words = _word_problems(config), templates.tokens(config)
+    for word in words:
+        if config.bundle_embedding and re.search(r"[.<>]", word):
+            remedy = "Use letters, digits, - and _, or turn bundle_embedding off."
+            found.append(Problem("placeholder_token", f"{shown(word)} cannot be written into a LoRA.", remedy))
+        elif not config.bundle_embedding and word.lower() == config.name.lower():
+            message = "is the LoRA's name, and the embedding beside it is called like the word."
+            found.append(Problem("placeholder_token", message, "Choose another name, or turn bundle_embedding on."))
+    prompts = [concept.instance_prompt for concept in pictures.concepts(config) if concept.instance_prompt]
+    for prompt in prompts:
+        if not has_template(prompt) and not any(templates.says(prompt, word) for word in words):
+            remedy = f"Write {words[0]} where it is to stand."
+            found.append(Problem("instance_prompt", "does not hold the word that is taught.", remedy))
+    if config.embedding_weights:
+        found += _continued_embedding_problems(config, len(words))
+    return found
+
+
+def _word_problems(config: RunConfig) -> list[Problem]:
     found, words = [], templates.tokens(config)
     remedy = "Use Latin letters, digits, - and _, such as sksper; several words with commas between them."
     if bad := [word for word in words if not TOKEN.fullmatch(word)]:
@@ -319,12 +351,32 @@ def _embedding_problems(config: RunConfig) -> list[Problem]:
         found.append(Problem("placeholder_token", f"is to name files. {bad[0].message}", bad[0].remedy))
     elif len({word.lower() for word in words}) < max(1, len(words)):
         found.append(Problem("placeholder_token", "needs words that differ.", remedy))
+    return found
+
+
+def _embedding_problems(config: RunConfig) -> list[Problem]:
+    """A learned word's settings that cannot be, or would have no effect."""
+    found, words = _word_problems(config), templates.tokens(config)
     if config.instance_prompt is not None and config.prompt_template:
         message = "has no effect: the instance prompt takes its place."
         found.append(Problem("prompt_template", message, "Leave one of them out."))
     elif config.instance_prompt is None:
         found += templates.lines(config)[1]
+    found += _picture_problems(config, words)
     return found + (_continued_embedding_problems(config, len(words)) if config.embedding_weights else [])
+
+
+def _picture_problems(config: RunConfig, words: list[str]) -> list[Problem]:
+    """Of previews that carry the embedding."""
+    if not config.save_image_with_embedding:
+        return []
+    if not config.validation_steps:
+        message = "has no effect: validation_steps is 0, so there are no previews."
+        return [Problem("save_image_with_embedding", message, "Set that above 0, or leave this out.")]
+    if len(words) > 1:
+        message = "a picture has room for one word only."
+        return [Problem("save_image_with_embedding", message, "Turn it off, or teach one word.")]
+    return []
 
 
 def _continued_embedding_problems(config: RunConfig, words: int) -> list[Problem]:
@@ -383,7 +435,7 @@ def _continued_hypernetwork_problems(config: RunConfig) -> list[Problem]:
 
 
 _METHOD_PROBLEMS = {
-    "lora": _network_problems,
+    "lora": _lora_problems,
     "textual_inversion": _embedding_problems,
     "hypernetwork": _hypernetwork_problems,
 }

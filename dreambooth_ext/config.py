@@ -98,7 +98,8 @@ SUBJECT = {"methods": SUBJECT_METHODS}
 PROMPTED = {"methods": PROMPTED_METHODS}
 TUNING = {"methods": TUNING_METHODS}
 LORA = {"methods": ("lora",), "group": "LoRA"}
-EMBEDDING = {"methods": ("textual_inversion",), "group": "Textual Inversion"}
+EMBEDDING = {"methods": ("textual_inversion", "lora"), "group": "Textual Inversion"}
+PIVOTAL = {"methods": ("lora",), "group": "Textual Inversion"}
 # A word's vectors are few, and their length means something: nothing draws them to 0.
 DECAYED = {"methods": tuple(method for method in METHODS if method != "textual_inversion")}
 HYPERNETWORK = {"methods": ("hypernetwork",), "group": "Hypernetwork"}
@@ -274,6 +275,24 @@ class RunConfig:
         **PROMPTED,
     )
 
+    latent_sampling: str = setting(
+        "random",
+        "Latent sampling",
+        "The VAE gives each picture a small range of latents. random: another of them each time; once: the same one "
+        "each time; deterministic: the middle.",
+        group="Pictures",
+        choices=("random", "once", "deterministic"),
+        **PROMPTED,
+    )
+    alpha_as_loss_weight: bool = setting(
+        False,
+        "Transparency as loss weight",
+        "What is transparent in a picture counts less, and what is wholly transparent not at all: to teach a subject "
+        "without what is around it.",
+        group="Pictures",
+        **PROMPTED,
+    )
+
     # --- Training
     max_train_steps: int | None = setting(
         None,
@@ -369,14 +388,23 @@ class RunConfig:
     weight_decay: float = setting(
         1e-2, "Weight decay", "Decoupled weight decay.", group="Training", minimum=0, maximum=10, **DECAYED
     )
-    max_grad_norm: float = setting(
+    max_grad_norm: float | str = setting(
         1.0,
         "Gradient clipping",
-        "Largest global norm of the gradients. 0 is off, and saves memory: each gradient is let go as soon as it was "
-        "used (not with fp16, accumulation or Prodigy).",
+        "Largest global norm of the gradients, or a schedule as of rates, '1:500, 0.1'. 0 is off, and saves memory: "
+        "each gradient is let go as soon as it was used (not with fp16, accumulation or Prodigy).",
         group="Training",
+        kind="rate",
         minimum=0,
         maximum=1e6,
+    )
+    clip_grad_mode: str = setting(
+        "norm",
+        "Clip by",
+        "norm: all gradients are made smaller together where their norm is too large; value: each number is cut off by "
+        "itself at that limit.",
+        group="Training",
+        choices=("norm", "value"),
     )
     clip_skip: int | None = setting(
         None,
@@ -495,7 +523,8 @@ class RunConfig:
         "",
         "Word",
         "The word that is taught. Left out: the name, as WebUIs know an embedding by its file's name. Several, with "
-        "commas: each gets a file of its own name; a picture whose file name begins with one of them teaches only that.",
+        "commas: each gets a file of its own name; a picture whose file name begins with one of them teaches only that. "
+        "A LoRA learns along with the word where one is given here (pivotal tuning).",
         **EMBEDDING,
     )
     initializer_token: str = setting(
@@ -519,7 +548,8 @@ class RunConfig:
         "The prompts to train with: subject, style, or a text file with one in each line, where [name] is the word and "
         "[filewords] the caption. Each picture takes one at random each time. Left out: by the type of the subject; "
         "an instance prompt takes its place.",
-        **EMBEDDING,
+        group="Textual Inversion",
+        methods=("textual_inversion",),
     )
     embedding_norm: float = setting(
         2.0,
@@ -536,7 +566,38 @@ class RunConfig:
         "An embedding to go on from, of this program or another (.safetensors, .pt, .bin, or a PNG that carries one); "
         "several with commas, in the order of the words. Vectors and their number are then the file's.",
         kind="path",
+        lists="textual_inversion",
         **EMBEDDING,
+    )
+
+    save_image_with_embedding: bool = setting(
+        False,
+        "Embedding in previews",
+        "Preview pictures on the way carry the embedding: put into the embeddings folder, a WebUI knows its word.",
+        group="Textual Inversion",
+        methods=("textual_inversion",),
+    )
+    embedding_lr: float | str | None = setting(
+        None,
+        "Word's rate",
+        "Of a word that learns along with a LoRA. Left out: 5e-4. Or a schedule, as of other rates.",
+        kind="rate",
+        **PIVOTAL,
+    )
+    embedding_steps: int | None = setting(
+        None,
+        "Word's steps",
+        "For so many steps from the start the word learns along with the LoRA. Left out: half of them.",
+        minimum=1,
+        maximum=10_000_000,
+        **PIVOTAL,
+    )
+    bundle_embedding: bool = setting(
+        True,
+        "Word in the LoRA",
+        "Put the word's vectors into the LoRA's file, so that the word is known where the LoRA is (A1111). Off: an "
+        "embedding beside it, called like the word.",
+        **PIVOTAL,
     )
 
     # --- Hypernetwork
@@ -589,6 +650,7 @@ class RunConfig:
         "A .pt file to go on from, also one of the WebUI's Train tab; sizes and structure are then the file's. Its "
         ".optim file, if there is one, is not used: the optimizer starts afresh.",
         kind="path",
+        lists="hypernetwork",
         **HYPERNETWORK,
     )
 

@@ -35,8 +35,12 @@ HYPERNETWORK_HIGHEST = 5e-5  # of the WebUI's users, for the first steps only
 FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
 FINETUNE_EPOCHS = 10
 FINETUNE_LEAST_STEPS = 1600  # kohya's default
-EMBEDDING_RATE, EMBEDDING_STEPS = 5e-4, 3000  # diffusers' README for textual inversion
+# diffusers' README for textual inversion: 5e-4 for each of the 4 pictures of a step, 3000 steps; the WebUI's is 5e-3
+EMBEDDING_RATE, EMBEDDING_STEPS = 2e-3, 3000
+PIVOTAL_RATE = 5e-4  # of a word along with a LoRA: https://github.com/cloneofsimo/lora
+EMBEDDING_REASON = "usual for a word: far above that of whole models"
 EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
+EMBEDDING_SHARE = 0.5  # of a LoRA's steps, --train_text_encoder_ti_frac of diffusers' advanced training script
 INITIAL_WORDS = {"person": "person", "style": "style", "object": "object", "pet": "animal"}
 OFFSET_NOISE = {"style": 0.1}
 PRIOR_IMAGES = (100, 200)
@@ -115,10 +119,15 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
 
     fill("name", name_for(config), "after the pictures' folder")
     if config.optimizer == "prodigy":
-        for name in ("learning_rate", "text_encoder_lr"):
+        for name in ("learning_rate", "text_encoder_lr", *(["embedding_lr"] if _is_pivotal(config) else [])):
             fill(name, 1.0, "Prodigy finds the rate itself")
     COMPLETIONS[config.method](config, pictures, fill)
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
+
+
+def _is_pivotal(config: RunConfig) -> bool:
+    """Whether a LoRA learns along with a word."""
+    return config.method == "lora" and bool(config.placeholder_token)
 
 
 def _complete_subject(config: RunConfig, pictures: int, fill: Fill) -> None:
@@ -138,9 +147,13 @@ def _complete_subject(config: RunConfig, pictures: int, fill: Fill) -> None:
 def _complete_lora(config: RunConfig, pictures: int, fill: Fill) -> None:
     _fill_network(config, fill)
     _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
+    if _is_pivotal(config):
+        steps = config.max_train_steps or steps_for(config.subject_type, pictures)
+        fill("embedding_steps", max(1, round(steps * EMBEDDING_SHARE)), "diffusers' default: then the LoRA goes on alone")
 
 
 def _fill_network(config: RunConfig, fill: Fill) -> None:
+    _fill_words(config, fill)
     fill("learning_rate", LORA_RATE, "usual for LoRA: far above that of whole models")
     fill("text_encoder_lr", LORA_TEXT_RATE, "half of the UNet's usual rate")
     if config.network_weights:
@@ -190,15 +203,28 @@ def _complete_finetune(config: RunConfig, pictures: int, fill: Fill) -> None:
     fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
 
 
+def _fill_words(config: RunConfig, fill: Fill) -> None:
+    """Of words that learn along with a LoRA."""
+    if not _is_pivotal(config):
+        return
+    fill("embedding_lr", PIVOTAL_RATE, EMBEDDING_REASON)
+    _fill_vectors(config, fill)
+
+
+def _fill_vectors(config: RunConfig, fill: Fill) -> None:
+    kind = config.subject_type
+    if not config.embedding_weights:
+        fill("num_vectors", EMBEDDING_VECTORS[kind], f"{kind}: enough for its looks, and short in the prompt")
+        fill("initializer_token", INITIAL_WORDS[kind], f"{kind}: a word that the base knows")
+
+
 def _complete_embedding(config: RunConfig, pictures: int, fill: Fill) -> None:
     kind = config.subject_type
     if config.num_train_epochs is None:
         fill("max_train_steps", EMBEDDING_STEPS, "usual for textual inversion; continue if it does not do")
-    fill("learning_rate", EMBEDDING_RATE, "usual for textual inversion: far above that of whole models")
+    fill("learning_rate", EMBEDDING_RATE, EMBEDDING_REASON)
     fill("placeholder_token", config.name or name_for(config), "the file's name, by which WebUIs know the word")
-    if not config.embedding_weights:
-        fill("num_vectors", EMBEDDING_VECTORS[kind], f"{kind}: enough for its looks, and short in the prompt")
-        fill("initializer_token", INITIAL_WORDS[kind], f"{kind}: a word that the base knows")
+    _fill_vectors(config, fill)
     if config.instance_prompt is None:
         fill("prompt_template", "style" if kind == "style" else "subject", f"the prompts for {a_or_an(kind)}")
     fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")

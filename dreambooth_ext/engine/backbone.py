@@ -58,7 +58,14 @@ class Backbone:
         latents_bchw, extra_bchw = self.latents(batch, generator)
         conditioning = self.prompts(batch.captions)
         return objective.loss(
-            self.unet, latents_bchw, conditioning, batch.time_ids_b6, batch.weights_b, generator, extra_bchw
+            self.unet,
+            latents_bchw,
+            conditioning,
+            batch.time_ids_b6,
+            batch.weights_b,
+            generator,
+            extra_bchw,
+            batch.masks_b1hw,
         )
 
     def latents(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:

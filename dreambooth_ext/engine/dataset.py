@@ -23,9 +23,12 @@ from . import latents
 from .batch import Batch
 from .buckets import assign, bucket_sizes
 from .cache import DiskCache, MemoryCache
-from .images import random_crop, to_model, training_pixels
+from .images import Crop, alpha_weights, random_crop, to_model
 from .latents import Picture, Progress, Warn
 from .seeds import generator
+
+
+LATENT_SIDE = 8  # pixels a side that one latent pixel stands for
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Sample:
     caption: str
     time_ids: tuple[int, ...]
     weight: float
+    mask_1hw: Tensor | None  # of its latents, where its parts do not count the same
 
 
 class Dataset:
@@ -72,6 +76,7 @@ class Dataset:
         self.pictures: list[Picture] = []
         self._epochs: dict[int, Epoch] = {}
         self._orders: dict[tuple[int, int], list[int]] = {}
+        self._masks: dict[tuple[Path, bool], Tensor] = {}
 
     # --- before training
 
@@ -89,7 +94,8 @@ class Dataset:
         """
         if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
             warn(f"At {self.config.resolution} pixels there is one bucket, the square: pictures are cropped to it.")
-        found = latents.scan(self.entries, self._target, self.cache_dir is not None, warn)
+        opaque = self.config.alpha_as_loss_weight
+        found = latents.scan(self.entries, self._target, self.cache_dir is not None, warn, opaque)
         if self.cached:
             assert vae is not None
             flips = self.config.random_flip
@@ -236,17 +242,35 @@ class Dataset:
             crop = random_crop(crop.original, crop.target, x, y)
         if self.cached:
             moments = self._cache.get(picture.key(flip, self._vae))
-            noise = torch.randn(moments.shape[0] // 2, *moments.shape[1:], generator=draw)
+            noise = self._latent_noise(picture, (moments.shape[0] // 2, *moments.shape[1:]), draw)
             tensor = latents.sample(moments[None], noise[None])[0] * self.scaling_factor
         else:
-            tensor = to_model(training_pixels(picture.entry.path, crop, flip))
+            tensor = to_model(picture.pixels(crop, flip))
         caption = picture.entry.caption
         if not picture.entry.is_class:  # a class caption is its prompt: there is nothing to vary
             caption = self._vary(caption, drop_at, draw)
         if lines := picture.entry.lines:
             line = lines[int(torch.randint(len(lines), (), generator=draw))]
             caption = filled(line, caption, picture.entry.word)
-        return Sample(picture, tensor, caption, crop.time_ids(flip), weight)
+        return Sample(picture, tensor, caption, crop.time_ids(flip), weight, self._mask(picture, crop, flip))
+
+    def _latent_noise(self, picture: Picture, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
+        """Which of the picture's latents is taken: of the posterior, so many deviations from the mean."""
+        noise = torch.randn(shape, generator=draw)
+        if self.config.latent_sampling == "once":
+            return torch.randn(shape, generator=generator(self.config.seed, "latents", picture.entry.path.name))
+        return torch.zeros(shape) if self.config.latent_sampling == "deterministic" else noise
+
+    def _mask(self, picture: Picture, crop: Crop, flip: bool) -> Tensor | None:
+        if not self.config.alpha_as_loss_weight:
+            return None
+        size = (crop.target[0] // LATENT_SIDE, crop.target[1] // LATENT_SIDE)
+        if crop != picture.crop:  # a random one
+            return alpha_weights(picture.entry.path, crop, flip, size)[None]
+        key = (picture.entry.path, flip)
+        if key not in self._masks:
+            self._masks[key] = alpha_weights(picture.entry.path, crop, flip, size)[None]
+        return self._masks[key]
 
     def _vary(self, caption: str, drop_at: float, draw: torch.Generator) -> str:
         if drop_at < self.config.caption_dropout:
@@ -265,6 +289,7 @@ class Dataset:
             captions=[sample.caption for sample in samples],
             time_ids_b6=torch.tensor([sample.time_ids for sample in samples], dtype=torch.float32),
             weights_b=torch.tensor([sample.weight for sample in samples]),
+            masks_b1hw=torch.stack([s.mask_1hw for s in samples]) if samples[0].mask_1hw is not None else None,
             keys=[str(sample.picture.entry.path) for sample in samples],
         )
 

@@ -28,6 +28,7 @@ from .tensorfile import container, open_tensors, save_tensors
 PNG_KEY = "sd-ti-embedding"
 SINGLE, DOUBLE = ("emb_params",), ("clip_l", "clip_g")  # by the number of text encoders
 STEPS_KEY = "ss_steps"  # of the metadata that training tools write
+BUNDLE = "bundle_emb."  # begins the keys of words in a LoRA's file
 PNG_MAGIC = b"\x89PNG\r\n"
 KINDS = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}  # by the vectors' width, both encoders' together
 OTHER_FILE = "Choose an embedding (textual inversion): .safetensors, .pt, .bin or .png."
@@ -52,6 +53,8 @@ def read(path: Path, field: str) -> Stored:
     else:
         file = open_tensors(path, field=field)
         content = {key: file[key].clone() for key in file}
+        if inside := bundled(content):
+            word, content = only(inside, path, field)
         steps = file.metadata.get(STEPS_KEY, "0")
         file.close()
     if not isinstance(content, Mapping):
@@ -125,6 +128,45 @@ def from_picture(path: Path, field: str) -> dict[str, Any]:
 
 def _tensor(values: dict[str, Any]) -> Any:
     return torch.tensor(values["TORCHTENSOR"], dtype=torch.float32) if "TORCHTENSOR" in values else values
+
+
+def bundle(words: Sequence[Embedding], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The words' tensors in the file of a LoRA that brings them along, as the WebUI's Lora extension reads them."""
+    found = {}
+    for word in words:
+        tensors = state(word.vectors, dtype)
+        names = {key: key if len(tensors) == 2 else "string_to_param.*" for key in tensors}
+        found |= {f"{BUNDLE}{word.word}.{names[key]}": tensor for key, tensor in tensors.items()}
+    return found
+
+
+def bundled(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The words that a LoRA's file brings along, each with its tensors."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        word, _, part = key.removeprefix(BUNDLE).partition(".")
+        if key.startswith(BUNDLE) and part:
+            found.setdefault(word, {})[part] = tensor
+    return found
+
+
+def only(inside: dict[str, dict[str, Tensor]], path: Path, field: str) -> tuple[str, dict[str, Tensor]]:
+    if len(inside) > 1:
+        raise _stranger(path, field)
+    return next(iter(inside.items()))
+
+
+def read_bundle(path: Path, field: str) -> list[Embedding]:
+    """The words that a LoRA's file brings along. Raises UserError where they are damaged."""
+    file = open_tensors(path, field=field)
+    content = {key: file[key].clone() for key in file if key.startswith(BUNDLE)}
+    file.close()
+    found = []
+    for word, tensors in bundled(content).items():
+        vectors = _vectors(path, tensors, field)
+        _check(path, vectors, field)
+        found.append(Embedding(word, vectors))
+    return found
 
 
 def picture_text(content: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from . import embedding_file
 from .architecture import write_clip_folder
 from .base import Base
 from .convert import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
+from .embeddings import Embedding
 from .metadata import HASH_TO_COME
 from .network import Network
 from .network_file import Names
@@ -43,6 +44,7 @@ class Exported:
     sha256: str  # of the file, as the WebUI shows its first ten digits
     sidecars: list[Path]
     others: tuple[Exported, ...] = ()  # models of the same save, beside it
+    kind: str = ""  # where it is another than the run's
 
 
 def export_checkpoint(
@@ -86,14 +88,16 @@ def export_network(
     activation_text: str = "",
     preview: Image.Image | None = None,
     zero_terminal_snr: bool = False,
+    words: Sequence[Embedding] = (),
 ) -> Exported:
-    """Write a LoRA file and its sidecars. zero_terminal_snr: has no place in such a file.
+    """Write a LoRA file and its sidecars. zero_terminal_snr: has no place in such a file. words: that it brings along.
 
     Raises UserError as `export_checkpoint` does.
     """
     dtype = PRECISIONS[precision]
-    state = network_state(network, names, dtype)
-    for key, tensor in network_state(network, names, torch.float32).items():
+    state = network_state(network, names, dtype) | embedding_file.bundle(words, dtype)
+    exact = network_state(network, names, torch.float32) | embedding_file.bundle(words, torch.float32)
+    for key, tensor in exact.items():
         if not tensor.isfinite().all():
             raise not_finite(key)
     if not any(adapter.learned(dtype) for made in network.values() for adapter in made.values()):

@@ -17,6 +17,7 @@ from ..terminal import Progress
 from . import embedding_file, hypernetwork, hypernetwork_file, network, network_file
 from .base import Base, open_base
 from .device import choose_device
+from .embedding_file import Stored
 from .embeddings import Embedding, table_of
 from .export import sha256_of
 from .network import TEXT_PARTS
@@ -80,11 +81,12 @@ def load_painter(
     models = {"unet": unet, **dict(zip(TEXT_PARTS, text.encoders, strict=False))}
     for path, weight in loras:
         found, strangers = network_file.read(path, models, "lora")
+        strangers = [name for name in strangers if not name.startswith(embedding_file.BUNDLE)]
         if strangers:
             print(f"{path.name}: {len(strangers)} of its parts have no place in this model.", file=sys.stderr)
         for component, made in found.items():
             network.merge(models[component], made, weight)
-    text.learn(read_embeddings(embeddings, text))
+    text.learn(read_embeddings(embeddings, text, [path for path, _ in loras]))
     for path, strength in hypernetworks:
         made = hypernetwork_file.read(path, "hypernetwork").network().to(device).eval().requires_grad_(False)
         if not hypernetwork.attach(unet, made, strength):
@@ -93,8 +95,11 @@ def load_painter(
     return Painter(unet, base.vae().to(device), text, base.scheduler_config)
 
 
-def read_embeddings(paths: Sequence[Path], text: TextStack) -> list[Embedding]:
-    """The words in these files. Raises UserError for one that does not fit, and for two of the same word."""
+def read_embeddings(paths: Sequence[Path], text: TextStack, loras: Sequence[Path] = ()) -> list[Embedding]:
+    """The words in these files, then those that LoRAs bring along, if there is no file for them.
+
+    Raises UserError for one that does not fit, and for two files of the same word.
+    """
     found: dict[str, Embedding] = {}
     wanted = [table_of(encoder).weight.shape[-1] for encoder in text.encoders]
     for path in paths:
@@ -104,14 +109,18 @@ def read_embeddings(paths: Sequence[Path], text: TextStack) -> list[Embedding]:
         if word.lower() in found:
             raise UserError("embedding", f"Two files are called '{word}'.", "Rename one of them, or leave it out.")
         found[word.lower()] = stored.embedding
+    for path in loras:
+        for embedding in embedding_file.read_bundle(path, "lora"):
+            embedding_file.check_widths(Stored(embedding), path, wanted, "lora")
+            found.setdefault(embedding.word.lower(), embedding)
     return list(found.values())
 
 
 def used_hashes(text: TextStack, prompts: Sequence[str], paths: Sequence[Path]) -> dict[str, str]:
     """The words that these prompts hold, and the hash of each one's file as the WebUI shows it."""
-    files = dict(zip((id(word) for word in text.embeddings.words), paths, strict=True))
+    files = dict(zip((id(word) for word in text.embeddings.words), paths, strict=False))  # LoRAs' words come after
     used = {id(word): word for prompt in prompts for word in text.learned_in(prompt)}
-    return {word.word: sha256_of(files[key])[:12] for key, word in used.items()}
+    return {word.word: sha256_of(files[key])[:12] for key, word in used.items() if key in files}
 
 
 def batches(seeds: list[int], size: int) -> Iterator[list[int]]:

@@ -16,6 +16,7 @@ from diffusers.training_utils import EMAModel
 from .. import protocol
 from ..config import RunConfig
 from ..errors import UserError
+from ..rates import parse_rate_schedule, value_at
 from . import checkpoint, memory, processes
 from .control import STOPPING, Control
 from .dataset import Dataset
@@ -157,10 +158,14 @@ class Loop:
         return norm
 
     def _clip(self) -> float | None:
-        if self.config.max_grad_norm <= 0:
+        limit = value_at(parse_rate_schedule(self.config.max_grad_norm), self.step)
+        if limit <= 0:
             return None
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
+        by_value = self.config.clip_grad_mode == "value"
+        norm = float(self.accelerator.clip_grad_norm_(parameters, math.inf if by_value else limit))
+        if by_value:
+            torch.nn.utils.clip_grad_value_(parameters, limit)  # the norm's turn has taken fp16's scale off them
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             raise self._not_finite(f"the gradients became {norm}")
         return norm

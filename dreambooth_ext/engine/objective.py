@@ -46,12 +46,14 @@ class Objective:
         weights_b: Tensor,
         generator: torch.Generator,
         extra_channels_bchw: Tensor | None = None,
+        masks_b1hw: Tensor | None = None,
     ) -> Tensor:
         """The batch's loss, a float32 scalar: each picture's, times its weight, summed.
 
         weights_b are `Batch.weights_b`, shares of the loss; the other arguments are those of `per_picture`.
         """
-        losses_b = self.per_picture(unet, latents_bchw, conditioning, time_ids_b6, generator, extra_channels_bchw)
+        further = (extra_channels_bchw, masks_b1hw)
+        losses_b = self.per_picture(unet, latents_bchw, conditioning, time_ids_b6, generator, *further)
         return (losses_b * weights_b.to(losses_b)).sum()
 
     def per_picture(
@@ -62,11 +64,13 @@ class Objective:
         time_ids_b6: Tensor,
         generator: torch.Generator,
         extra_channels_bchw: Tensor | None = None,
+        masks_b1hw: Tensor | None = None,
     ) -> Tensor:
         """Each picture's loss, (b,), float32, weighed by its timestep.
 
         latents_bchw are scaled. time_ids_b6 is used where the conditioning is pooled (SDXL). generator is on the CPU.
         extra_channels_bchw: an inpainting UNet's further input, mask (1) and masked latents (4), in this order.
+        masks_b1hw: how much each latent pixel counts; None for all the same.
         """
         latents_bchw = latents_bchw.float()
         draws = draw(latents_bchw, self.timesteps, self.config, generator).to(latents_bchw.device)
@@ -83,13 +87,17 @@ class Objective:
         if conditioning.pooled_bp is not None:
             added["added_cond_kwargs"] = {"text_embeds": conditioning.pooled_bp, "time_ids": time_ids_b6}
         predicted_bchw = unet(input_bchw, timesteps_b, encoder_hidden_states=conditioning.hidden_bsd, **added).sample
-        return self._errors(predicted_bchw.float(), target_bchw, timesteps_b)
+        return self._errors(predicted_bchw.float(), target_bchw, timesteps_b, masks_b1hw)
 
-    def _errors(self, predicted_bchw: Tensor, target_bchw: Tensor, timesteps_b: Tensor) -> Tensor:
+    def _errors(
+        self, predicted_bchw: Tensor, target_bchw: Tensor, timesteps_b: Tensor, masks_b1hw: Tensor | None
+    ) -> Tensor:
         thresholds_b = self.thresholds.to(timesteps_b.device)[timesteps_b]
         errors_bchw = pixel_errors(
             self.config.loss_type, predicted_bchw - target_bchw, thresholds_b[:, None, None, None]
         )
+        if masks_b1hw is not None:
+            errors_bchw = errors_bchw * masks_b1hw
         return errors_bchw.mean(dim=(1, 2, 3)) * self.weights.to(timesteps_b.device)[timesteps_b]
 
 

@@ -13,7 +13,7 @@ from diffusers.optimization import get_scheduler
 
 from ..config import RunConfig
 from ..errors import UserError
-from ..rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule
+from ..rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class RateSchedule:
 
     def at(self, step: int) -> float:
         """The rate of the step that follows `step` finished ones: `at(0)` is the first step's."""
-        rate = next((rate for rate, until in self.pairs if until is None or step < until), self.pairs[-1][0])
+        rate = value_at(self.pairs, step)
         # Beyond its end, cosine would rise again.
         return rate * self.factor(min(step, self.total)) if self.factor else rate
 

@@ -85,6 +85,9 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
         found.append(Problem("cache_latents", "an inpainting base needs a new mask each step.", "Turn it off."))
     if config.mixed_precision == "fp16" and not config.device.startswith("cuda"):
         found.append(Problem("mixed_precision", f"fp16 does not train on '{config.device}'.", "Use no or bf16."))
+    if config.latent_sampling != "random" and not config.cache_latents:
+        message = "latents that are not cached are always drawn anew."
+        found.append(Problem("latent_sampling", message, "Set it to random, or cache_latents and center_crop on."))
     found += _optimizer_problems(config)
     if config.attention == "xformers" and (reason := _why_no_xformers(config.device)):
         found.append(Problem("attention", reason, "Use sdpa: it is as fast."))

@@ -74,7 +74,7 @@ class Saver:
         for made in (exported, *exported.others):
             self.control.events.append(
                 "artifact",
-                kind=KINDS[config.method],
+                kind=made.kind or KINDS[config.method],
                 name=made.path.stem,
                 file=made.path.name,
                 step=step,
@@ -123,6 +123,7 @@ class Saver:
         if not config.validation_prompts:
             self.control.warn("there are no preview prompts.", "validation_prompts", "Give some in the settings.")
             return
+        carried = self.method.carried(self.base) if config.save_image_with_embedding else None
         folder = self.run.samples / str(step)
         folder.mkdir(parents=True, exist_ok=True)
         device = self.method.backbone.prompts.device
@@ -134,7 +135,7 @@ class Saver:
             picture = self._draw(vae, prompt, seed)
             path = folder / f"{index}_{seed}.png"
             with files.replacing(path) as temporary:
-                picture.save(temporary)
+                picture.save(temporary, pnginfo=carried)
             self.control.events.append("sample", step=step, prompt=prompt, seed=seed, path=str(path))
 
     @torch.no_grad()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from dreambooth_ext.config import SETTINGS
 from dreambooth_ext.engine import worker
@@ -63,6 +64,14 @@ def previews(run: Run) -> list[tuple[str, str]]:
     return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in drawn]
 
 
+def carried(run: Run) -> set[bool]:
+    found = set()
+    for path in run.samples.glob("*/*.png"):
+        with Image.open(path) as picture:
+            found.add("sd-ti-embedding" in picture.text)
+    return found
+
+
 def class_pictures(run: Run) -> int:
     return run.state()["plan"]["class_pictures"]
 
@@ -90,6 +99,8 @@ XL = {"base_model": "sdxl", **TEXT}
 LORA = {"method": "lora", "rank": 4}
 CONVOLUTIONS = {**LORA, "target_modules": ["attention", "convolutions"]}
 HYPER = {"method": "hypernetwork"}
+TAUGHT = {"method": "textual_inversion", "instance_prompt": None, "prompt_template": "subject"}
+PIVOTAL = {**LORA, "placeholder_token": "sksper", "embedding_lr": 1e-2, "embedding_steps": 2}
 WIDE = {"instance_data_dir": "wide"}
 
 # setting: where to look, another value, what else is set. "wide" and the like are made by the fixture `lab`.
@@ -118,6 +129,8 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "caption_dropout": (learned, 1.0, CAPTIONS),
     "cache_latents": (stages, False, {}),
     "cache_latents_to_disk": (latents, True, {}),
+    "latent_sampling": (learned, "deterministic", {}),
+    "alpha_as_loss_weight": (learned, True, {"instance_data_dir": "clear"}),
     "max_train_steps": (steps, 3, {}),
     "num_train_epochs": (steps, 1, {"max_train_steps": None, "num_train_epochs": 2}),
     "train_batch_size": (learned, 2, {}),
@@ -134,6 +147,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "optimizer_args": (learned, {"betas": [0.5, 0.9]}, {}),
     "weight_decay": (learned, 0.5, {}),
     "max_grad_norm": (learned, 0.01, {"optimizer": "sgd"}),
+    "clip_grad_mode": (learned, "value", {"optimizer": "sgd", "max_grad_norm": 1e-4}),
     "clip_skip": (learned, 2, {}),
     "max_token_length": (learned, 150, LONG),
     "use_ema": (model, True, {}),
@@ -163,6 +177,16 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "layer_norm": (training.losses, True, HYPER),
     "dropout": (training.losses, [0, 0.5, 0], HYPER),
     "hypernetwork_weights": (training.losses, "hypernetwork", HYPER),
+    "placeholder_token": (learned, "aaa, bbb", TAUGHT),
+    "initializer_token": (learned, "red cat", TAUGHT),
+    "num_vectors": (learned, 2, TAUGHT),
+    "prompt_template": (learned, "style", TAUGHT),
+    "embedding_norm": (learned, 0.5, TAUGHT),
+    "embedding_weights": (learned, "embedding", TAUGHT),
+    "embedding_lr": (learned, 1e-3, PIVOTAL),
+    "embedding_steps": (learned, 1, PIVOTAL),
+    "bundle_embedding": (names, False, PIVOTAL),
+    "save_image_with_embedding": (carried, True, {**TAUGHT, **PREVIEWS}),
     "snr_gamma": (learned, 1.0, {"min_timestep": 0, "max_timestep": 300}),
     "debiased_estimation": (learned, True, {}),
     "offset_noise": (learned, 0.1, {}),
@@ -198,6 +222,17 @@ SET_UP: dict[str, tuple] = {}
 DEVICES: dict[str, str] = {}
 
 
+def clear(folder: Path) -> str:
+    """Pictures whose left half is transparent."""
+    for path in Path(training.pictures(folder)).glob("*.png"):
+        with Image.open(path) as picture:
+            alpha = Image.new("L", picture.size)
+            alpha.paste(255, (32, 0, 64, 64))
+            picture.putalpha(alpha)
+            picture.save(path)
+    return str(folder)
+
+
 class Lab:
     """Everything that rows can name, and each run made once."""
 
@@ -209,12 +244,15 @@ class Lab:
             ("base_model", "other"): tiny.single_file(folder, name="other", seed=1),
             ("instance_data_dir", "wide"): training.pictures(folder / "wide", sizes=((320, 192),)),
             ("instance_data_dir", "other"): training.pictures(folder / "other", 2),
+            ("instance_data_dir", "clear"): clear(folder / "clear"),
             ("class_data_dir", "class"): training.pictures(folder / "class", 2, sizes=((80, 80),)),
         }
         lora = self.trainer.train(method="lora", max_train_steps=1)
         self.known["network_weights", "lora"] = lora.artifacts / "taught.safetensors"
         hypernetwork = self.trainer.train(method="hypernetwork", max_train_steps=1)
         self.known["hypernetwork_weights", "hypernetwork"] = hypernetwork.artifacts / "taught.pt"
+        word = self.trainer.train(**TAUGHT, max_train_steps=1)
+        self.known["embedding_weights", "embedding"] = word.artifacts / "taught.safetensors"
         for picture in Path(training.pictures(folder / "pictures", captions=True)).glob("*.png"):
             picture.with_suffix(".words").write_text("a blue thing, at night", encoding="utf-8")
         self.runs: dict[str, Run] = {}

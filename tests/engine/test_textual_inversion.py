@@ -121,7 +121,7 @@ def first_step(trainer: Trainer, monkeypatch, **settings) -> tuple[TextualInvers
 def as_diffusers(trainer: Trainer, method: TextualInversion, batch, state) -> tuple[float, list[Tensor]]:
     """The same loss and gradients as diffusers' training script comes to them: new tokens, a longer vocabulary."""
     base = open_base(trainer.base)
-    count = len(method.words[0])
+    count = len(method.words.words[0])
     names = [f"<new{i}>" for i in range(count)]
     hidden, pooled, rows = [], None, []
     for index, (tokenizer, encoder) in enumerate(zip(base.tokenizers(), base.text_encoders(), strict=True)):
@@ -130,7 +130,7 @@ def as_diffusers(trainer: Trainer, method: TextualInversion, batch, state) -> tu
         encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         table = encoder.get_input_embeddings()
         with torch.no_grad():
-            table.weight[first:] = method.words[0].vectors[index].detach()
+            table.weight[first:] = method.words.words[0].vectors[index].detach()
         rows.append((table.weight, first))
         texts = [re.sub(r"\bzkz\b", " ".join(names), caption) for caption in batch.captions]
         tokens = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
@@ -372,7 +372,7 @@ def test_going_on_from_a_file(tmp_path, methods, family, save_format):
     assert stored.steps == (0 if (family, save_format) == ("sdxl", "pt") else 3)
     goes_on = {"embedding_weights": str(path), "num_vectors": None, "max_train_steps": 2}
     again = trainer.train(**goes_on)
-    assert training.difference(methods[1]._before[0], stored.embedding.vectors) == ""
+    assert training.difference(methods[1].words.before[0], stored.embedding.vectors) == ""
     assert embedding_file.read(again.artifacts / path.name, "x").steps == (stored.steps + 2 if stored.steps else 0) or (
         family,
         save_format,
@@ -384,7 +384,7 @@ def test_each_word_goes_on_from_its_own_file(trainer, methods):
     one, other = (trainer.train(name=name, max_train_steps=1, num_vectors=n) for name, n in (("one", 2), ("other", 4)))
     paths = f"{one.artifacts / 'one.safetensors'}, {other.artifacts / 'other.safetensors'}"
     trainer.train(placeholder_token="aaa,bbb", embedding_weights=paths, num_vectors=None, max_train_steps=1)
-    assert [len(word) for word in methods[2].words] == [2, 4]
+    assert [len(word) for word in methods[2].words.words] == [2, 4]
 
 
 # --- what cannot be
