@@ -18,6 +18,7 @@ from .config import (
     NETWORK_TARGETS,
     SETTINGS,
     SUBJECT_METHODS,
+    TUNING_METHODS,
     RunConfig,
     Setting,
 )
