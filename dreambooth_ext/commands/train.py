@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         target = target_folder(arguments, config.method)
         if target and not any(problem.field in ("name", "save_format") for problem in problems):
-            publish.check_ours(target / f"{config.name}.{config.model_format}")
+            publish.check_ours(target / config.model_file(config.name))
     except UserError as error:
         problems.append(error.problem)
     if problems:

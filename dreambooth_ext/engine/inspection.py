@@ -22,14 +22,14 @@ from ..parsing import parse
 from . import class_images, plan
 from .base import Base
 from .dataset import Dataset
-from .worker import open_chosen
+from .starts import STARTS
 
 
 def inspect(values: dict[str, Any], runs_dir: Path) -> dict[str, Any]:
     """The plan of a completed config, with the problems that only the base, the pictures and the machine can tell."""
     config, _ = parse(values)
     try:
-        with contextlib.closing(open_chosen(config)) as base:
+        with contextlib.closing(STARTS[config.method].open(config)) as base:
             return look(plan.resolve(config, base), base, runs_dir)
     except UserError as error:
         return {"plan": {}, "problems": [error.problem.as_dict()], "warnings": []}
@@ -59,7 +59,7 @@ def readable(config: RunConfig, base: Base, warnings: list[str]) -> list:
         return []  # told before, by `checks`
     prior = any(entry.is_class for entry in entries)  # where there are none yet, the run draws them
     uncached = config.replace(cache_latents=False, cache_latents_to_disk=False, with_prior_preservation=prior)
-    dataset = Dataset(uncached, entries, base.architecture.vae["scaling_factor"])
+    dataset = Dataset(uncached, entries, base.scaling_factor)
     dataset.encode(None, warn=warnings.append)
     return dataset.pictures
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from PIL import Image
 
 from .. import files
-from ..config import KINDS, RunConfig
+from ..config import KINDS, PROMPTED_METHODS, RunConfig
 from ..runs import Run
 from .base import Base
 from .control import Control
 from .dataset import Dataset
 from .metadata import modelspec, pictures_metadata, training_metadata
-from .sampling import draw, make_sampler
 
 
 class Saver:
@@ -61,7 +59,7 @@ class Saver:
         """Write the model as it is into the run's artifacts: <name>, or <name>_<step> on the way."""
         config = self.config
         name = config.name if final else f"{config.name}_{step}"
-        path = self.run.artifacts / f"{name}.{config.model_format}"
+        path = self.run.artifacts / config.model_file(name)
         exported = self.method.export(
             self.base,
             path,
@@ -79,7 +77,7 @@ class Saver:
             step=step,
             final=final,
             path=str(path),
-            size=path.stat().st_size,
+            size=files.size(path),
             sha256=exported.sha256,
             sidecars=[sidecar.name for sidecar in exported.sidecars],
         )
@@ -119,35 +117,13 @@ class Saver:
     def preview(self, step: int) -> None:
         """Draw the preview prompts with the model as it is. Training goes on as if nothing had happened."""
         config = self.config
-        if not config.validation_prompts:
+        if config.method in PROMPTED_METHODS and not config.validation_prompts:
             self.control.warn("there are no preview prompts.", "validation_prompts", "Give some in the settings.")
             return
         folder = self.run.samples / str(step)
         folder.mkdir(parents=True, exist_ok=True)
-        device = self.method.backbone.prompts.device
-        vae = self.base.vae(torch.float32).to(device)
-        for index, prompt in enumerate(config.validation_prompts):
-            seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
-            for seed in seeds:
-                picture = self._draw(vae, prompt, seed)
-                path = folder / f"{index}_{seed}.png"
-                with files.replacing(path) as temporary:
-                    picture.save(temporary)
-                self.control.events.append("sample", step=step, prompt=prompt, seed=seed, path=str(path))
-
-    @torch.no_grad()
-    def _draw(self, vae: torch.nn.Module, prompt: str, seed: int) -> Image.Image:
-        config, backbone = self.config, self.method.backbone
-        (picture,) = draw(
-            backbone.unet,
-            vae,
-            make_sampler(config.validation_sampler, self.base.scheduler_config),
-            backbone.prompts.drawn([prompt]),
-            backbone.prompts.negative([config.validation_negative_prompt]),
-            seeds=[seed],
-            width=config.resolution,
-            height=config.resolution,
-            steps=config.validation_inference_steps,
-            cfg_scale=config.validation_guidance_scale,
-        )
-        return picture
+        for drawn in self.method.backbone.drawn(config, self.base):
+            path = folder / f"{drawn.index}_{drawn.seed}.png"
+            with files.replacing(path) as temporary:
+                drawn.picture.save(temporary)
+            self.control.events.append("sample", step=step, prompt=drawn.prompt, seed=drawn.seed, path=str(path))

@@ -167,11 +167,10 @@ class Service:
         self._check_environment()
         completed, _, _, problems = complete(values, self.host, self.runs_dir)
         chosen = self._wishes(wanted)
-        if chosen.publish and not any(problem.field in ("name", "save_format") for problem in problems):
+        folder = self.host.folders().get(KINDS[completed.method])  # there is none for what no WebUI can load
+        if chosen.publish and folder and not any(problem.field in ("name", "save_format") for problem in problems):
             try:
-                publish.check_ours(
-                    self.host.folders()[KINDS[completed.method]] / f"{completed.name}.{completed.model_format}"
-                )
+                publish.check_ours(folder / completed.model_file(completed.name))
             except UserError as error:
                 problems.append(error.problem)
         if problems:

@@ -13,5 +13,6 @@ average) and about() (what the file says of itself). Previews draw with the `bac
 
 from .full import FullWeights
 from .lora import LoRA
+from .unconditional import Unconditional
 
-METHODS = {"dreambooth": FullWeights, "finetune": FullWeights, "lora": LoRA}
+METHODS = {"dreambooth": FullWeights, "finetune": FullWeights, "lora": LoRA, "unconditional": Unconditional}
