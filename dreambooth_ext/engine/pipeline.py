@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import read_json, replacing, write_json
 from .export import PRECISIONS, Exported, not_finite, sha256_of, write_verified
+from .families import PIXELS
 from .folder import present_name
 from .tensorfile import open_tensors
 
@@ -23,16 +24,6 @@ if TYPE_CHECKING:
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
-KINDS = ("DDPMPipeline", "DDIMPipeline")  # the same parts; they differ in how they draw
-
-
-def is_pipeline(path: Path) -> bool:
-    """Whether this is the folder of an unconditional model."""
-    try:
-        index = read_json(path / INDEX)
-    except (OSError, ValueError):
-        return False
-    return isinstance(index, dict) and index.get("_class_name") in KINDS
 
 
 class Pipeline:
@@ -56,6 +47,12 @@ class Pipeline:
 
     def _damaged(self, why: str) -> UserError:
         return UserError(self.field, f"{self.path.name} is damaged: {why}.", "Get the whole folder again.")
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of what it draws."""
+        size = self.unet_config.get("sample_size") or PIXELS.default_resolution
+        return size if isinstance(size, int) else max(size)
 
     def scheduler(self) -> DDPMScheduler:
         try:

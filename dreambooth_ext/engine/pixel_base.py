@@ -15,9 +15,10 @@ from diffusers import UNet2DModel
 from ..config import RunConfig
 from ..errors import UserError
 from ..files import expanded, read_json
+from ..generation import is_pipeline
 from .download import download, download_config
 from .families import PIXELS
-from .pipeline import Pipeline, is_pipeline
+from .pipeline import Pipeline
 from .seeds import derive
 
 DEFAULT: dict[str, Any] = {  # diffusers' train_unconditional.py
@@ -50,8 +51,8 @@ class PixelBase:
         self.field, self.pipeline, self.seed = field, pipeline, config.seed
         self.unet_config = {key: value for key, value in unet_config.items() if not key.startswith("_")}
         self._require_colour()
-        size = config.resolution or self.unet_config.get("sample_size") or PIXELS.default_resolution
-        self.resolution = size if isinstance(size, int) else max(size)
+        size = self.unet_config.get("sample_size") or PIXELS.default_resolution
+        self.resolution = config.resolution or (size if isinstance(size, int) else max(size))
         self.unet_config["sample_size"] = self.resolution
         known = pipeline.scheduler_config if pipeline else {}
         chosen = config.prediction_type
