@@ -17,9 +17,9 @@ import torch
 
 from .. import files, pictures
 from ..config import RunConfig
-from ..errors import UserError
+from ..errors import Problem, UserError
 from ..parsing import parse
-from . import class_images, plan
+from . import class_images, hub_pictures, plan
 from .base import Base
 from .dataset import Dataset
 from .starts import STARTS
@@ -44,12 +44,26 @@ def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
         found = readable(config, base, warnings)
     except UserError as error:
         problems.append(error.problem)
-    count = sum(not p.entry.is_class for p in found)
+    count = sum(not p.entry.is_class for p in found) or in_data_set(config, problems, warnings)
     steps, epochs = plan.length(config, count)
     made = plan.make_plan(config, base, count, len(found) - count + missing, steps, epochs, files.free_bytes(runs_dir))
     problems += plan.resource_problems(made, config)
     warnings += map(str, plan.resource_warnings(made, config))
     return {"plan": made.as_dict(), "problems": [p.as_dict() for p in problems], "warnings": warnings}
+
+
+def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[str]) -> int:
+    """How many pictures a data set that is not here yet has; 0 where its files do not tell."""
+    if not config.dataset_name or config.train_data_dir:
+        return 0
+    try:
+        count = hub_pictures.count(config.dataset_name)
+    except UserError as error:
+        problems.append(error.problem)
+        return 0
+    if count is None:
+        warnings.append("How many pictures the data set has shows once it is fetched, and with it the steps.")
+    return count or 0
 
 
 def readable(config: RunConfig, base: Base, warnings: list[str]) -> list:

@@ -63,7 +63,7 @@ class PixelBase:
             "beta_schedule": config.ddpm_beta_schedule,
             "prediction_type": self.prediction_type,
         }
-        self.name = pipeline.path.name if pipeline else "a new model"
+        self.name = pipeline.path.name if pipeline else ""
         self._shapes = self._looked_at()
 
     def _require_colour(self) -> None:

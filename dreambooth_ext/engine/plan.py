@@ -11,7 +11,7 @@ from .. import files, guide
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..pictures import caches_latents
-from . import memory
+from . import hub, memory
 from .base import Base
 from .device import choose_device
 from .fused import is_possible
@@ -95,6 +95,7 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
     if config.text_encoder_2_lr is not None and len(base.family.text_slots) < 2:
         found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
     found += METHODS[config.method].problems(config, base)
+    found += hub.problems(config)
     layers = [c["num_hidden_layers"] for c in base.architecture.text_encoders] if base.family.text_slots else []
     if layers and config.clip_skip > min(layers):
         layers = min(layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -10,9 +11,11 @@ from PIL import Image
 from .. import files
 from ..config import KINDS, PROMPTED_METHODS, RunConfig
 from ..runs import Run
+from . import hub
 from .base import Base
 from .control import Control
 from .dataset import Dataset
+from .export import Exported
 from .metadata import modelspec, pictures_metadata, training_metadata
 
 
@@ -81,6 +84,28 @@ class Saver:
             sha256=exported.sha256,
             sidecars=[sidecar.name for sidecar in exported.sidecars],
         )
+        if final and config.push_to_hub:
+            self._push(exported)
+
+    def _push(self, exported: Exported) -> None:
+        """To Hugging Face. What goes wrong is a warning: the model is there, and can be uploaded by hand."""
+        samples = self._newest_samples()
+        try:
+            address = hub.push(
+                self.config, self.base.name, exported.path, exported.sidecars, self._activation_text(), samples
+            )
+        except hub.FAILURES as error:
+            why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason'}"
+            what = f"the model could not be uploaded to Hugging Face ({why[:300]})."
+            remedy = f"It is safe in {exported.path}: `huggingface-cli upload <owner/name> {exported.path}`."
+            self.control.warn(what, "push_to_hub", remedy)
+            return
+        self.control.events.append("uploaded", name=self.config.name, address=address)
+
+    def _newest_samples(self) -> list[Path]:
+        """The preview pictures of the last step that has any."""
+        drawn = sorted(self.run.samples.glob("*/[0-9]*.png"), key=lambda path: (int(path.parent.name), path.name))
+        return [path for path in drawn if path.parent == drawn[-1].parent]
 
     def _metadata(self, name: str, step: int) -> dict[str, str]:
         """What the file says of itself and of its making."""
@@ -111,7 +136,7 @@ class Saver:
 
     def _preview(self) -> Image.Image | None:
         """The newest preview picture that was drawn."""
-        drawn = sorted(self.run.samples.glob("*/[0-9]*.png"), key=lambda path: (int(path.parent.name), path.name))
+        drawn = self._newest_samples()
         return Image.open(drawn[-1]) if drawn else None
 
     def preview(self, step: int) -> None:

@@ -22,7 +22,7 @@ from .. import files, pictures
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..runs import Run
-from . import checkpoint, class_images, memory, plan, processes
+from . import checkpoint, class_images, hub_pictures, memory, plan, processes
 from .base import Base
 from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
@@ -115,6 +115,8 @@ def train(run: Run, control: Control, total: int | None) -> str:
             raise BadInput(found)
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures")
+        with accelerator.main_process_first():
+            config = hub_pictures.with_folder(config, run, lambda d, n: control.stage("fetching pictures", d, n))
         check_resources(config, base, run, control)
         dataset = gather(config, base, run, control, accelerator)
         total = total or run.state().get("total") or dataset.steps(config.num_train_epochs, accelerator.num_processes)
