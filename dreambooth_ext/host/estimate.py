@@ -30,6 +30,7 @@ SAME_CONFIG = (
     "attention",
     "cache_latents",
     "use_ema",
+    "model_config",
     "max_token_length",
 )
 
