@@ -20,6 +20,8 @@ METHODS = {
     "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
     "textual_inversion": "Textual Inversion: teach a word, in a file of a few kilobytes; the model stays as it is",
     "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI draws with",
+    "unconditional": "Unconditional: train a model of its own, without a base, which draws pictures like yours without "
+    "a prompt",
 }
 KINDS = {  # of the models that methods make
     "dreambooth": "checkpoint",
@@ -27,6 +29,7 @@ KINDS = {  # of the models that methods make
     "lora": "lora",
     "textual_inversion": "textual_inversion",
     "hypernetwork": "hypernetwork",
+    "unconditional": "unconditional",
 }
 SUBJECT_METHODS = ("dreambooth", "lora", "hypernetwork")  # those that bind a subject to a rare word
 # Those that start from a base, which draws by prompts
@@ -38,6 +41,7 @@ FORMATS = {  # of the files that methods make, the usual one first
     "lora": ("safetensors",),
     "textual_inversion": ("safetensors", "pt"),
     "hypernetwork": ("pt",),
+    "unconditional": ("",),  # a folder
 }
 NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dora", "oft")
 NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
@@ -103,6 +107,7 @@ PIVOTAL = {"methods": ("lora",), "group": "Textual Inversion"}
 # A word's vectors are few, and their length means something: nothing draws them to 0.
 DECAYED = {"methods": tuple(method for method in METHODS if method != "textual_inversion")}
 HYPERNETWORK = {"methods": ("hypernetwork",), "group": "Hypernetwork"}
+UNCONDITIONAL = {"methods": ("unconditional",), "group": "Unconditional"}
 
 
 @dataclass
@@ -115,10 +120,10 @@ class RunConfig:
     base_model: str = setting(
         "",
         "Base model",
-        "The model to start from: a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link.",
+        "The model to start from: a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link. "
+        "An unconditional model starts from nothing, or from the folder of one that is to go on.",
         group="Model",
         kind="path",
-        **PROMPTED,
     )
     subject_type: str = setting(
         "person",
@@ -131,15 +136,20 @@ class RunConfig:
     prediction_type: str = setting(
         "auto",
         "Prediction type",
-        "What the base predicts. Only for a base that is recognised wrongly (images turn into noise or flat colour).",
+        "What the base predicts. Only for a base that is recognised wrongly (images turn into noise or flat colour). "
+        "A new unconditional model may also predict the sample, the picture itself; 'auto' is epsilon, the noise.",
         group="Model",
-        choices=("auto", "epsilon", "v_prediction"),
-        **PROMPTED,
+        choices=("auto", "epsilon", "v_prediction", "sample"),
     )
 
     # --- Pictures
     instance_data_dir: str = setting(
-        "", "Pictures", "Folder with the pictures to learn (JPG, PNG, WebP, BMP).", group="Pictures", kind="path"
+        "",
+        "Pictures",
+        "Folder with the pictures to learn (JPG, PNG, WebP, BMP).",
+        group="Pictures",
+        kind="path",
+        **PROMPTED,
     )
     instance_prompt: str | None = setting(
         None,
@@ -204,9 +214,9 @@ class RunConfig:
         None,
         "Resolution",
         "Training resolution in pixels, in steps of 64: 512 for SD 1.5, 768 for SD 2.1-768, 1024 for SDXL. Left out: "
-        "the base's own.",
+        "the base's own. Unconditional models also take less, in steps of 8; left out, 64.",
         group="Pictures",
-        minimum=64,
+        minimum=16,
         maximum=2048,
     )
     enable_bucket: bool = setting(
@@ -654,6 +664,65 @@ class RunConfig:
         **HYPERNETWORK,
     )
 
+    # --- Unconditional
+    train_data_dir: str = setting(
+        "",
+        "Pictures to learn",
+        "Folder with the pictures (JPG, PNG, WebP, BMP): some hundreds at least.",
+        kind="path",
+        **UNCONDITIONAL,
+    )
+    dataset_name: str | None = setting(
+        None,
+        "Data set",
+        "Pictures from Hugging Face instead of a folder: the name of a data set, such as owner/name, of pictures or "
+        "Parquet files.",
+        **UNCONDITIONAL,
+    )
+    model_config: str | None = setting(
+        None,
+        "Configuration of the model",
+        "A diffusers configuration of a UNet2DModel: its config.json, or the folder that holds it. Left out: that of "
+        "diffusers' train_unconditional.py, 113 million numbers.",
+        kind="path",
+        **UNCONDITIONAL,
+    )
+    ddpm_num_steps: int = setting(
+        1000, "Steps of the noise", "Timesteps from picture to noise.", minimum=2, maximum=10_000, **UNCONDITIONAL
+    )
+    ddpm_beta_schedule: str = setting(
+        "linear",
+        "Noise schedule",
+        "How the noise grows: linear, as in DDPM, or squaredcos_cap_v2, the squared cosine, which is gentler on small "
+        "pictures.",
+        choices=("linear", "squaredcos_cap_v2"),
+        **UNCONDITIONAL,
+    )
+    ddpm_num_inference_steps: int | None = setting(
+        None,
+        "Preview's sampling steps",
+        "Steps that previews are drawn in; fewer are quicker and rougher. Left out: as many as the noise has.",
+        minimum=1,
+        maximum=10_000,
+        **UNCONDITIONAL,
+    )
+    ema_inv_gamma: float | None = setting(
+        None,
+        "EMA inverse gamma",
+        "The average's decay after n steps is 1 - (1 + n / inverse gamma)^-power. Left out: 1.",
+        minimum=1e-3,
+        maximum=1e6,
+        **UNCONDITIONAL,
+    )
+    ema_power: float | None = setting(
+        None,
+        "EMA power",
+        "As above: 2/3 for runs of a million steps and more, 3/4 for shorter ones. Left out: 3/4.",
+        minimum=1e-3,
+        maximum=10,
+        **UNCONDITIONAL,
+    )
+
     # --- Loss and noise
     loss_type: str = setting(
         "l2", "Loss", "How a wrong prediction is counted.", group="Loss", choices=("l2", "l1", "huber", "smooth_l1")
@@ -729,7 +798,12 @@ class RunConfig:
     )
     min_timestep: int = setting(0, "Lowest timestep", "Train from this timestep.", group="Loss", minimum=0, maximum=999)
     max_timestep: int = setting(
-        1000, "Highest timestep", "Train up to this timestep (exclusive).", group="Loss", minimum=1, maximum=1000
+        1000,
+        "Highest timestep",
+        "Train up to this timestep (exclusive); 1000 is the end of every schedule.",
+        group="Loss",
+        minimum=1,
+        maximum=1000,
     )
     zero_terminal_snr: bool | None = setting(
         None,
@@ -819,10 +893,15 @@ class RunConfig:
         "", "Negative prompt", "What previews should not show.", group="Previews", **PROMPTED
     )
     validation_num_images: int = setting(
-        1, "Pictures a prompt", "Pictures drawn for each prompt.", group="Previews", minimum=1, maximum=64
+        1,
+        "Pictures a prompt",
+        "Pictures drawn for each prompt; without prompts, in the grid.",
+        group="Previews",
+        minimum=1,
+        maximum=64,
     )
     validation_inference_steps: int = setting(
-        25, "Sampling steps", "Steps of the sampler.", group="Previews", minimum=1, maximum=1000
+        25, "Sampling steps", "Steps of the sampler.", group="Previews", minimum=1, maximum=1000, **PROMPTED
     )
     validation_guidance_scale: float = setting(
         7.5, "CFG scale", "How closely previews follow the prompt.", group="Previews", minimum=1, maximum=50, **PROMPTED
@@ -851,11 +930,35 @@ class RunConfig:
         choices=("tensorboard", "none"),
     )
 
+    # --- Hugging Face
+    push_to_hub: bool = setting(
+        False,
+        "Upload",
+        "Put the finished model, with a page that describes it, into a repository on Hugging Face. Log in first: "
+        "`huggingface-cli login`, or HF_TOKEN.",
+        group="Hugging Face",
+    )
+    hub_model_id: str | None = setting(
+        None, "Repository", "Its name: owner/name, or name for your own. Left out: the run's name.", group="Hugging Face"
+    )
+    hub_private_repo: bool = setting(
+        False, "Private repository", "Only you can see a repository that is made now.", group="Hugging Face"
+    )
+
     @property
     def model_format(self) -> str:
         """The file's ending without its dot: `save_format` where the method has a choice."""
         formats = FORMATS[self.method]
         return self.save_format if self.save_format in formats else formats[0]
+
+    def model_file(self, name: str) -> str:
+        """What a model of this name is called on disk; one without an ending is a folder."""
+        return f"{name}.{self.model_format}" if self.model_format else name
+
+    @property
+    def pictures_setting(self) -> str:
+        """The setting that names the folder of pictures."""
+        return "instance_data_dir" if self.method in PROMPTED_METHODS else "train_data_dir"
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

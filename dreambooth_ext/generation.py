@@ -10,6 +10,7 @@ from pathlib import Path
 from . import __version__
 from .config import SAMPLERS, SETTINGS
 from .errors import Problem
+from .files import read_json
 
 RANGES = {
     "num_images": (1, 10_000),
@@ -21,12 +22,14 @@ RANGES = {
     "batch_size": (1, 64),
     "clip_skip": (1, 12),
 }
+USUAL_STEPS = SETTINGS["validation_inference_steps"].default
 SIZE_STEP = 8  # pixels a latent pixel
 HEAVIEST = 10  # weight of a LoRA
+PIPELINES = ("DDPMPipeline", "DDIMPipeline")  # of unconditional models; they differ in how they draw
+WORDED = ("prompt", "lora", "negative_prompt", "cfg_scale", "sampler", "width", "height", "clip_skip")  # not theirs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    steps = SETTINGS["validation_inference_steps"].default
     scale = SETTINGS["validation_guidance_scale"].default
     sampler = SETTINGS["validation_sampler"].default
     option = parser.add_argument
@@ -52,11 +55,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:w]",
         help="draw with a hypernetwork's file, at strength w (default: 1); give it again for further ones",
     )
-    option("--prompt", action="append", required=True, help="what to draw; give it again for further prompts")
+    option(
+        "--prompt",
+        action="append",
+        default=[],
+        help="what to draw; give it again for further prompts. Unconditional models take none",
+    )
     option("--negative-prompt", default="", help="what not to draw")
     option("--num-images", type=int, default=1, metavar="N", help="pictures a prompt (default: 1)")
     option("--seed", type=int, default=0, help="first picture's seed, the next ones count up (default: 0)")
-    option("--steps", type=int, default=steps, help=f"sampling steps (default: {steps})")
+    steps = f"sampling steps (default: {USUAL_STEPS}; of an unconditional model as many as its noise has)"
+    option("--steps", type=int, help=steps)
     option("--cfg-scale", type=float, default=scale, help=f"how closely to follow the prompt (default: {scale})")
     option("--sampler", choices=SAMPLERS, default=sampler, help=f"default: {sampler}")
     option("--width", type=int, metavar="PIXELS", help="default: the size the model was made for")
@@ -65,6 +74,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--clip-skip", type=int, help="take the text encoder's last layer but so many, as in the WebUI")
     option("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu (default: auto)")
     option("--out", required=True, metavar="DIR", help="folder for the pictures, <prompt index>_<seed>.png")
+
+
+def is_pipeline(model: str | Path) -> bool:
+    """Whether this is the folder of an unconditional model, which draws without a prompt."""
+    try:
+        index = read_json(Path(model) / "model_index.json")
+    except (OSError, ValueError):
+        return False
+    return isinstance(index, dict) and index.get("_class_name") in PIPELINES
+
+
+def worded_problems(arguments: argparse.Namespace) -> list[Problem]:
+    """Options that mean nothing to an unconditional model."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = [name for name in WORDED if getattr(arguments, name) != parser.get_default(name)]
+    return [Problem(name, "an unconditional model draws without it.", "Leave it out.") for name in given]
 
 
 def lora(text: str) -> tuple[Path, float]:
@@ -128,7 +154,7 @@ def infotext(
     negative_prompt: str,
     steps: int,
     sampler: str,
-    cfg_scale: float,
+    cfg_scale: float | None,
     seed: int,
     width: int,
     height: int,
@@ -145,7 +171,7 @@ def infotext(
     fields: Mapping[str, object] = {
         "Steps": steps,
         **sampler_fields(sampler),
-        "CFG scale": f"{cfg_scale:g}",
+        "CFG scale": None if cfg_scale is None else f"{cfg_scale:g}",
         "Seed": seed,
         "Size": f"{width}x{height}",
         "Model hash": model_hash,

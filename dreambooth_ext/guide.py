@@ -42,6 +42,10 @@ EMBEDDING_REASON = "usual for a word: far above that of whole models"
 EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
 EMBEDDING_SHARE = 0.5  # of a LoRA's steps, --train_text_encoder_ti_frac of diffusers' advanced training script
 INITIAL_WORDS = {"person": "person", "style": "style", "object": "object", "pet": "animal"}
+UNCONDITIONAL_RATE, UNCONDITIONAL_EPOCHS = 1e-4, 100  # diffusers' train_unconditional.py
+UNCONDITIONAL_LEAST_STEPS = 5000  # from nothing: fewer show hardly more than colours
+UNCONDITIONAL_LEAST_PICTURES, UNCONDITIONAL_LEAST_BATCH = 100, 8
+EMA_INV_GAMMA, EMA_POWER = 1.0, 0.75  # diffusers' train_unconditional.py
 OFFSET_NOISE = {"style": 0.1}
 PRIOR_IMAGES = (100, 200)
 
@@ -183,8 +187,8 @@ def a_or_an(noun: str) -> str:
 
 def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none."""
-    folders = [config.instance_data_dir, *(concept.get("instance_data_dir") for concept in config.concepts)]
-    name = next((expanded(folder).resolve().name for folder in folders if folder), "")
+    folders = [getattr(config, config.pictures_setting), *(concept.get("instance_data_dir") for concept in config.concepts)]
+    name = next((expanded(folder).resolve().name for folder in folders if folder), config.dataset_name or "")
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 
 
@@ -241,12 +245,28 @@ def _complete_hypernetwork(config: RunConfig, pictures: int, fill: Fill) -> None
     _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
 
 
+def _complete_unconditional(config: RunConfig, pictures: int, fill: Fill) -> None:
+    if config.num_train_epochs is None and pictures:
+        batch = config.train_batch_size * config.gradient_accumulation_steps
+        epochs, least = UNCONDITIONAL_EPOCHS, UNCONDITIONAL_LEAST_STEPS
+        steps = max(least, epochs * -(-pictures // batch))
+        fill("max_train_steps", steps, f"{pictures} pictures: {epochs} epochs, at least {least}")
+    elif config.max_train_steps is None:  # of a data set that is still to be fetched
+        fill("num_train_epochs", UNCONDITIONAL_EPOCHS, "usual for unconditional models")
+    fill("learning_rate", UNCONDITIONAL_RATE, "usual for unconditional models")
+    fill("ddpm_num_inference_steps", config.ddpm_num_steps, "as many as the noise has")
+    if config.use_ema:
+        fill("ema_inv_gamma", EMA_INV_GAMMA, "usual for unconditional models")
+        fill("ema_power", EMA_POWER, "usual for unconditional models")
+
+
 COMPLETIONS = {
     "dreambooth": _complete_subject,
     "finetune": _complete_finetune,
     "lora": _complete_lora,
     "textual_inversion": _complete_embedding,
     "hypernetwork": _complete_hypernetwork,
+    "unconditional": _complete_unconditional,
 }
 
 
@@ -265,7 +285,7 @@ def identifier_problem(word: str) -> str:
 
 def warnings(config: RunConfig, pictures: int) -> list[Problem]:
     """What a beginner should know before training; none of it forbids anything."""
-    found = []
+    found = _unconditional_warnings(config, pictures) if config.method == "unconditional" else []
     least, _, _, most = PICTURES[config.subject_type]
     of_subject = config.method in SUBJECT_METHODS
     if of_subject and pictures < 5:
@@ -317,6 +337,17 @@ def _hypernetwork_warnings(config: RunConfig) -> list[Problem]:
     return found
 
 
+def _unconditional_warnings(config: RunConfig, pictures: int) -> list[Problem]:
+    found = []
+    if 0 < pictures < UNCONDITIONAL_LEAST_PICTURES:
+        message = f"{pictures} pictures are few for a model that starts from nothing: it will only repeat them."
+        found.append(Problem("train_data_dir", message, "Give some hundreds; or teach a base by DreamBooth or LoRA."))
+    batch = config.train_batch_size * config.gradient_accumulation_steps
+    if batch < UNCONDITIONAL_LEAST_BATCH:
+        found.append(Problem("train_batch_size", f"{batch} is small for this method.", "16 is usual."))
+    return found
+
+
 def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, checkpointing: bool) -> list[str]:
     """What this run can still do about memory, most effective first."""
     remedies = []
@@ -342,7 +373,9 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, 
         remedies.append("lower the rank")
     if config.method == "hypernetwork" and sum(config.layer_structure) > 4:
         remedies.append("set layer_structure to 1, 2, 1")
-    if resolution > 512:
+    if config.method == "unconditional" and resolution > 64:
+        remedies.append(f"lower the resolution from {resolution} to {resolution // 2}")
+    elif resolution > 512:
         remedies.append(f"lower the resolution from {resolution} to {max(512, resolution - 256)}")
     what = "" if config.device == "cpu" else " that use the card, the WebUI's loaded model among them"
     remedies.append(f"close other programs{what}")

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import captions, templates
-from .config import SUBJECT_METHODS, RunConfig
+from .config import PROMPTED_METHODS, SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
 from .listing import EXTENSIONS, Listings
@@ -30,6 +31,7 @@ from .parsing import shown
 FORMATS = "JPG, PNG, WebP or BMP"
 CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
 LEAST = 5  # pictures of a subject, below which the guide warns
+DATASET_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 NAMED_AT_MOST = 5  # bad files that one message names
 
 
@@ -44,6 +46,7 @@ class Concept:
     class_prompt: str | None
     num_class_images: int
     repeats: int = 1
+    pictures_setting: str = "instance_data_dir"  # what `instance_data_dir` is called in messages
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ def uses_prior(config: RunConfig) -> bool:
 
 def caches_latents(config: RunConfig, inpainting: bool = False) -> bool:
     """Whether pictures are encoded ahead of training; left out, wherever each picture is always cropped the same."""
+    if config.method not in PROMPTED_METHODS:
+        return False  # it trains on the pixels
     if config.cache_latents is not None:
         return config.cache_latents
     return config.center_crop and not inpainting
@@ -86,11 +91,12 @@ def concepts(config: RunConfig) -> list[Concept]:
         return [
             Concept(
                 field="",
-                instance_data_dir=config.instance_data_dir,
+                instance_data_dir=getattr(config, config.pictures_setting),
                 instance_prompt=config.instance_prompt or None,
                 class_data_dir=config.class_data_dir or None,
                 class_prompt=config.class_prompt or None,
                 num_class_images=config.num_class_images,
+                pictures_setting=config.pictures_setting,
             )
         ]
     found = []
@@ -236,6 +242,8 @@ def entries(config: RunConfig, listings: Listings | None = None) -> tuple[list[E
     instances: list[Entry] = []
     classes: list[Entry] = []
     found: list[Problem] = []
+    if config.dataset_name and config.method not in PROMPTED_METHODS:
+        return [], _dataset_problems(config)  # the engine fetches them, and then names their folder
     for index, concept in enumerate(known):
         paths, trouble = _instance_pictures(concept, folders, listings)
         found += trouble
@@ -249,8 +257,18 @@ def entries(config: RunConfig, listings: Listings | None = None) -> tuple[list[E
     return instances + classes, found
 
 
+def _dataset_problems(config: RunConfig) -> list[Problem]:
+    if config.train_data_dir:
+        message = "has no effect: the pictures come from train_data_dir."
+        return [Problem("dataset_name", message, "Leave one of them out.")]
+    if not DATASET_NAME.fullmatch(config.dataset_name):
+        message = f"{shown(config.dataset_name)} cannot be a data set's name."
+        return [Problem("dataset_name", message, "Use owner/name; a folder is named by train_data_dir.")]
+    return []
+
+
 def _instance_pictures(concept: Concept, folders: set[Path], listings: Listings) -> tuple[list[Path], list[Problem]]:
-    field = concept.field + "instance_data_dir"
+    field = concept.field + concept.pictures_setting
     remedy = f"Give a folder that holds your pictures ({FORMATS})."
     if not concept.instance_data_dir.strip():
         return [], [Problem(field, "needs a folder.", remedy)]
@@ -279,6 +297,8 @@ def _instance_entries(
     lines = templates.lines(config)[0] if templates.is_used(config) else ()
     reads_files = bool(config.use_captions) or any("[filewords]" in line for line in (prompt or "", *lines))
     texts, problems = _caption_texts(paths, config.caption_extension) if reads_files else ({}, [])
+    if config.method not in PROMPTED_METHODS:
+        return [Entry(path, "", index) for path in paths], []
     names = captions.identifiers(paths)
     made = [
         Entry(

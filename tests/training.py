@@ -52,6 +52,18 @@ USUAL: dict[str, Any] = {
 }
 
 
+PIXELS: dict[str, Any] = {  # what an unconditional run needs instead
+    "method": "unconditional",
+    "base_model": "",
+    "instance_prompt": None,
+    "instance_data_dir": "",
+    "text_encoder_steps": None,
+    "validation_inference_steps": 25,
+    "ddpm_num_inference_steps": 2,
+    "resolution": 32,
+}
+
+
 def draw(path: Path, number: int, size: tuple[int, int] = (64, 64), caption: str | None = None) -> None:
     """A noise picture, the same for the same number, and its caption file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +80,12 @@ def pictures(
         caption = f"a red thing, number {i}, on grass, at noon" if captions else None
         draw(folder / f"sksper ({i + 1}).png", i, sizes[i % len(sizes)], caption)
     return str(folder)
+
+
+def pixel_settings(folder: Path, **settings: Any) -> dict[str, Any]:
+    """Of an unconditional run on a few pictures, with a UNet of 80 thousand numbers."""
+    config = tiny.pixel_config(folder)
+    return {**PIXELS, "train_data_dir": pictures(folder / "pictures"), "model_config": str(config), **settings}
 
 
 class Trainer:
@@ -169,6 +187,8 @@ def tensors(path: Path) -> dict[str, Tensor]:
     from dreambooth_ext.engine.pickles import load_pickle
     from dreambooth_ext.engine.tensorfile import open_tensors
 
+    if path.is_dir():
+        path = path / "unet" / "diffusion_pytorch_model.safetensors"
     return dict(flat(load_pickle(path))) if path.suffix == ".pt" else dict(open_tensors(path).items())
 
 

@@ -109,6 +109,9 @@ class Follower:
         self._say(f"wrote {path}")
         self.models.append(str(path))
 
+    def _on_uploaded(self, event: dict[str, Any]) -> None:
+        self._say(f"uploaded to {event['address']}")
+
     def _not_published(self, problem: Problem) -> None:
         self.publish_error = problem
         self._say(f"warning: {problem}")

@@ -45,6 +45,7 @@ SAME_CONFIG = (
     "attention",
     "cache_latents",
     "use_ema",
+    "model_config",
     "max_token_length",
 )
 # Multiplications of the UNet for a picture of 512 x 512, Stable Diffusion 1's 0.34e12 as 1; SDXL's are 3.0e12 at 1024

@@ -29,9 +29,10 @@ def test_built_in_presets_can_be_trained(preset, tmp_path):
     base.write_bytes(b"")
     own = {"instance_data_dir": str(tmp_path), "base_model": str(base), "name": "sksper"}
     kind = preset.settings.get("subject_type", "person")
-    config, unreadable = parse(
-        {**own, **preset.settings, "instance_prompt": form.prompts_for("sksper", kind)["instance_prompt"]}
-    )
+    own["instance_prompt"] = form.prompts_for("sksper", kind)["instance_prompt"]
+    if preset.settings.get("method") == "unconditional":
+        own = {"train_data_dir": str(tmp_path), "name": "sksper"}
+    config, unreadable = parse({**own, **preset.settings})
     completed, _, _, problems = checks.check(config)
     assert not unreadable and not problems
     assert preset.title and preset.description and preset.built_in and not preset.problem

@@ -15,6 +15,7 @@ from .full import FullWeights
 from .hypernetwork import HypernetworkTraining
 from .lora import LoRA
 from .textual_inversion import TextualInversion
+from .unconditional import Unconditional
 
 METHODS = {
     "dreambooth": FullWeights,
@@ -22,4 +23,5 @@ METHODS = {
     "lora": LoRA,
     "textual_inversion": TextualInversion,
     "hypernetwork": HypernetworkTraining,
+    "unconditional": Unconditional,
 }

@@ -7,7 +7,7 @@ import { plain } from "./phrase.js";
 import { memory } from "./dom.js";
 import { TEXTS } from "./texts.js";
 
-const ELSEWHERE = new Set(["method", "name", "base_model", "subject_type", "instance_data_dir", "instance_prompt"]);
+const ELSEWHERE = new Set(["method", "name", "base_model", "subject_type", "instance_data_dir", "train_data_dir", "instance_prompt"]);
 
 /** The text of a control as the setting's value; undefined where it is empty. Raises SyntaxError. */
 export function parsed(about, text) {

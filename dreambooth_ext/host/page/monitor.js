@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 import { button, element, fill, memory, say, show, uniqueId } from "./dom.js";
 import { Feed } from "./feed.js";
+import { Gallery } from "./gallery.js";
 import { clock, duration, number, size, speed } from "./format.js";
 import { LogView } from "./logview.js";
 import { phrase } from "./phrase.js";
@@ -44,6 +45,7 @@ export class Monitor {
         this.messageCard = element("section", { class: "db-card", "aria-label": T.messages, hidden: true }, element("h3", { class: "db-h", text: T.messages }), this.messages);
         this.models = element("ul", { class: "db-models" });
         this.modelCard = element("section", { class: "db-card", "aria-label": T.models, hidden: true }, element("h3", { class: "db-h", text: T.models }), this.models);
+        this.gallery = new Gallery(this.app);
         this.log = new LogView();
         this.content = element(
             "div", { class: "db-stack", hidden: true }, this.other,
@@ -54,7 +56,7 @@ export class Monitor {
             ),
             this.messageCard,
             element("section", { class: "db-card", "aria-label": T.curves }, this.#plotTools(), element("div", { class: "db-plots" }, this.lossPlot.element, this.ratePlot.element)),
-            this.previews.element, this.modelCard, this.log.element,
+            this.previews.element, this.modelCard, this.gallery.element, this.log.element,
         );
         return element("div", { class: "db-monitor" }, this.empty, this.content);
     }
@@ -127,6 +129,7 @@ export class Monitor {
             if (id !== this.id) return;
             this.run = run;
             this.#draw(isNew);
+            await this.gallery.refresh(run, this.#newestModels(), ALIVE.includes(run.status));
             await this.log.poll(ENDED.includes(run.status));
         } catch (error) {
             if (id === this.id && error.status === 404) this.#gone();
@@ -274,8 +277,13 @@ export class Monitor {
         )));
     }
 
+    #newestModels() {
+        return [...this.feed.artifacts.values()].sort((a, b) => b.step - a.step);
+    }
+
     #drawModels() {
-        const found = [...this.feed.artifacts.values()].sort((a, b) => b.step - a.step);
+        const found = this.#newestModels();
+        const loads = (one) => one.kind !== "unconditional"; // no WebUI does
         show(this.modelCard, found.length > 0);
         const places = new Map(this.feed.published.map((one) => [one.name || one.file, one]));
         fill(this.models, found.map((one) => {
@@ -283,7 +291,8 @@ export class Monitor {
             return element(
                 "li", { class: "db-model" }, element("b", { text: one.file }), element("span", { class: "db-quiet" }, phrase(T.modelAbout, { step: number(one.step), size: size(one.size) })),
                 published ? element("span", { class: "db-good-text", title: published.path, text: published.selected ? T.selected : T.published }) : element("span", { class: "db-quiet", text: T.notPublished }),
-                button(T.publish, (event) => this.#publish(one, event.currentTarget), { class: "db-small" }),
+                this.feed.uploaded.get(one.name) ? element("a", { href: this.feed.uploaded.get(one.name), target: "_blank", rel: "noreferrer" }, T.uploaded, " ", this.feed.uploaded.get(one.name)) : null,
+                loads(one) ? button(T.publish, (event) => this.#publish(one, event.currentTarget), { class: "db-small" }) : null,
             );
         }));
     }

@@ -110,7 +110,7 @@ export function runActions(app, run, { here = false, changed = () => {} } = {}) 
         stopped ? act(T.resume, T.resumeHelp, async () => (await command("resume")(), app.go("monitor", run.id)), { class: "db-small db-primary" }) : null,
         ["done", "stopped"].includes(status) ? continueButton(app, run, command) : null,
         status === "damaged" ? null : act(T.duplicate, T.duplicateHelp, () => duplicate(app, run)),
-        ALIVE.includes(status) || run.step === 0 ? null : publishButton(app, run),
+        ALIVE.includes(status) || run.step === 0 || run.method === "unconditional" ? null : publishButton(app, run),
         app.host?.restricted || app.host?.can_open === false ? null : act(T.open, T.openHelp, () => api.post(["runs", run.id, "open"])),
         ALIVE.includes(status) || status === "queued" ? null
             : sureButton(T.delete, T.deleteSure, () => doing(app, null, () => api.delete(["runs", run.id], 120_000), changed), { class: "db-small", title: T.deleteHelp }),

@@ -182,24 +182,26 @@ export class Settings {
         const prompts = this.prompts();
         fill("name", this.suggestedName());
         fill("instance_data_dir", this.given("concepts")?.length ? "" : this.folder);
+        fill("train_data_dir", this.given("dataset_name") ? "" : this.folder);
         fill("instance_prompt", this.given("concepts")?.length ? "" : prompts.instance);
         if (this.given("with_prior_preservation") === true) fill("class_prompt", prompts.ofClass);
         fill("validation_prompts", this.testPrompts().length ? this.testPrompts() : undefined);
         const drawn = this.given("validation_prompts") || filled.validation_prompts;
-        if (this.state.previews && drawn?.length) fill("validation_steps", PREVIEW_EVERY);
+        if (this.state.previews && (drawn?.length || !this.uses("validation_prompts"))) fill("validation_steps", PREVIEW_EVERY);
         return filled;
     }
 
     /** The configuration as POST check and POST runs take it. */
     config() {
         const given = Object.entries(this.state.values).filter(([name]) => this.uses(name));
-        return { method: this.method, subject_type: this.subjectType, ...Object.fromEntries(given), ...this.pageValues() };
+        const type = this.uses("subject_type") ? { subject_type: this.subjectType } : {};
+        return { method: this.method, ...type, ...Object.fromEntries(given), ...this.pageValues() };
     }
 
     /** What is to be kept in a file. */
     saved() {
         const config = this.config();
-        if (this.state.source === "upload") delete config.instance_data_dir;
+        if (this.state.source === "upload") ["instance_data_dir", "train_data_dir"].forEach((name) => delete config[name]);
         return config;
     }
 

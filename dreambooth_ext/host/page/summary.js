@@ -55,8 +55,8 @@ export class Summary {
 
     hostChanged() {
         const standalone = this.form.app.host.name === "standalone";
-        show(this.selectRow, !standalone);
         show(this.meanwhileRow, !standalone);
+        this.standalone = standalone;
     }
 
     refresh() {
@@ -65,6 +65,9 @@ export class Summary {
         const wishes = settings.wishes(form.app.host.options || {});
         this.previews.checked = settings.state.previews;
         this.publish.checked = wishes.publish;
+        const loads = settings.method !== "unconditional"; // no WebUI does
+        show(this.publish.parentElement, loads);
+        show(this.selectRow, loads && !this.standalone);
         this.select.value = wishes.select;
         this.select.disabled = !wishes.publish;
         this.meanwhile.value = wishes.while_training;
@@ -95,7 +98,7 @@ export class Summary {
         const steps = plan?.steps ?? of("max_train_steps");
         if (!count || !steps) fill(this.sentence, element("span", { class: "db-quiet", text: T.nothingYet }));
         else {
-            const kind = document.createTextNode(settings.bindsWord ? TEXTS.types[settings.subjectType]?.[0] || settings.subjectType : T.finetune);
+            const kind = document.createTextNode(settings.bindsWord ? TEXTS.types[settings.subjectType]?.[0] || settings.subjectType : T[settings.method] || settings.method);
             const text = plan?.text_encoder_steps ?? of("text_encoder_steps");
             const rate = typeof of("learning_rate") === "number" ? number(of("learning_rate")) : value(of("learning_rate"));
             fill(this.sentence, phrase(text ? T.sentence : T.sentenceWithoutText, { count, kind, steps: number(steps), rate, text: number(text) }));
