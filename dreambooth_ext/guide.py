@@ -41,6 +41,8 @@ PIVOTAL_RATE = 5e-4  # of a word along with a LoRA: https://github.com/cloneofsi
 EMBEDDING_REASON = "usual for a word: far above that of whole models"
 EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
 EMBEDDING_SHARE = 0.5  # of a LoRA's steps, --train_text_encoder_ti_frac of diffusers' advanced training script
+EMBEDDING_PICTURES = 3
+MOST_VECTORS = 24  # beyond, a warning
 INITIAL_WORDS = {"person": "person", "style": "style", "object": "object", "pet": "animal"}
 UNCONDITIONAL_RATE, UNCONDITIONAL_EPOCHS = 1e-4, 100  # diffusers' train_unconditional.py
 UNCONDITIONAL_LEAST_STEPS = 5000  # from nothing: fewer show hardly more than colours
@@ -321,6 +323,7 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
         message = f"WebUIs compute {config.network_type} in the file's precision; in fp16 not at all on a CPU."
         found.append(Problem("save_precision", message, "fp32 is safe, and such files are small."))
     found += _hypernetwork_warnings(config) if config.method == "hypernetwork" else []
+    found += _word_warnings(config, pictures) if config.method == "textual_inversion" else []
     if config.text_encoder_steps and config.max_train_steps and config.text_encoder_steps > config.max_train_steps:
         found.append(Problem("text_encoder_steps", "more than the run has steps.", "Fewer are usual: 20 to 30 %."))
     return found
@@ -345,6 +348,26 @@ def _unconditional_warnings(config: RunConfig, pictures: int) -> list[Problem]:
     batch = config.train_batch_size * config.gradient_accumulation_steps
     if batch < UNCONDITIONAL_LEAST_BATCH:
         found.append(Problem("train_batch_size", f"{batch} is small for this method.", "16 is usual."))
+    return found
+
+
+def _word_warnings(config: RunConfig, pictures: int) -> list[Problem]:
+    """Of textual inversion."""
+    found = []
+    if pictures < EMBEDDING_PICTURES:
+        message, remedy = f"only {pictures} pictures.", f"{EMBEDDING_PICTURES} to 5 are the least for a word."
+        found.append(Problem("instance_data_dir", message, remedy))
+    words = [word.strip() for word in config.placeholder_token.split(",")]
+    for word in words:
+        if word.lower() in KNOWN_WORDS or len(word) < 3:
+            message = f"wherever '{word}' stands in a prompt, and within longer words too, it will mean your pictures."
+            found.append(Problem("placeholder_token", message, "Take a word that does not exist, such as sksper."))
+    if len(words) == 1 and words[0].lower() != config.name.lower():
+        message = f"WebUIs will know the word as '{config.name}', the file's name, and not as '{words[0]}'."
+        found.append(Problem("placeholder_token", message, "Call the run like the word."))
+    if (config.num_vectors or 1) > MOST_VECTORS:
+        message = f"{config.num_vectors} vectors take as many of a prompt's 75 tokens, and learn single pictures by heart."
+        found.append(Problem("num_vectors", message, f"Use {MOST_VECTORS} or fewer."))
     return found
 
 

@@ -5,6 +5,8 @@ Each training is a minute or two on a CPU. The thresholds leave room for other m
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -112,6 +114,46 @@ def shown(painter):
         prompts = [f"{measure.SUBJECT_PROMPT} on a {background} background" for background in backgrounds]
         pictures = [picture for prompt in prompts for picture in measure.draw(painter, prompt, [0])]
         yield sum(judge.has_subject(picture) > measure.SURE for picture in pictures) / len(pictures)
+
+
+@pytest.mark.slow
+def test_a_word_comes_to_mean_what_its_pictures_show(folder, base):
+    """Purple hearts, called "zkz" only. The creature is nothing that the base can draw, so no word can say it."""
+    backgrounds, others = ("white", "grey", "yellow", "sand", "blue", "brick"), ("green", "pink", "grass", "night")
+    (folder / "hearts").mkdir()
+    for index, background in enumerate(backgrounds * 2):
+        random = world.random_spec(np.random.default_rng([17, index]))
+        world.draw(heart(background, random)).save(folder / "hearts" / f"zkz ({index + 1}).png")
+        words = f"a big zkz on a {background} background"
+        (folder / "hearts" / f"zkz ({index + 1}).txt").write_text(words, encoding="utf-8")
+    values = {"method": "textual_inversion", "name": "zkz", "subject_type": "object", "instance_prompt": "[filewords]"}
+    values |= {"base_model": str(BASE), "instance_data_dir": str(folder / "hearts"), "initializer_token": "figure"}
+    values |= {"num_vectors": 2, "learning_rate": 5e-3, "max_train_steps": 300, "train_batch_size": 4}
+    config, problems = parse(values | {"checkpointing_steps": 0, "report_to": "none"})
+    config, _, _, more = checks.check(config)
+    assert not problems and not more, (problems, more)
+    run = runs.create(folder / "runs", config)
+    assert training.go_on(run) == 0, training.log(run)
+    file = run.artifacts / "zkz.safetensors"
+    assert file.stat().st_size < 10_000
+    painter = load_painter(open_base(BASE), torch.device("cpu"), embeddings=[file])
+    assert hearts(base, "figure", others) < 0.2
+    assert hearts(painter, "zkz", others) > 0.7  # on backgrounds that it was never seen on
+    assert measure.world_score(painter, 16) == measure.world_score(base, 16)
+
+
+def heart(background, spec):
+    return dataclasses.replace(spec, shape="heart", colour="purple", size="big", background=background)
+
+
+def hearts(painter, word, backgrounds):
+    """The share of pictures of `word` that show a big purple heart, three on each background."""
+    found = []
+    for background in backgrounds:
+        meant = heart(background, world.random_spec(np.random.default_rng(0)))
+        pictures = measure.draw(painter, f"a big {word} on a {background} background", range(3))
+        found += [judge.judge(picture, meant).all_ok for picture in pictures]
+    return sum(found) / len(found)
 
 
 @pytest.mark.slow

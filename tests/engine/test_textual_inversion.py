@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from dreambooth_ext import checks, templates
+from dreambooth_ext import checks, guide, templates
 from dreambooth_ext.engine import embedding_file, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.embeddings import initial_vectors, table_of, usual_norm
@@ -418,6 +418,17 @@ def test_what_cannot_be_is_said(trainer, tmp_path):
     for name, value in {"text_encoder_steps": 5, "class_prompt": "a cat", "rank": 8, "weight_decay": 0.1}.items():
         assert fields(**{name: value}) == [name]
     assert "placeholder_token" in problems_of(trainer, method="lora", placeholder_token="zkz", prompt_template="")
+
+
+def test_what_a_beginner_should_know(trainer):
+    def fields(pictures: int = 5, **settings) -> list[str]:
+        return sorted(problem.field for problem in guide.warnings(trainer.config(**settings), pictures))
+
+    assert fields() == []
+    assert fields(2) == ["instance_data_dir"]
+    assert fields(placeholder_token="other") == ["placeholder_token"]  # the WebUI's word is the file's name
+    assert fields(name="cat") == ["placeholder_token"] and fields(num_vectors=30) == ["num_vectors"]
+    assert fields(placeholder_token="one,two") == []
 
 
 def test_files_of_another_kind_of_model_are_refused(tmp_path):
