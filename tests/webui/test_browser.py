@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.commands.demo import BASE, RECIPE
+from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.host.environment import FOLDER_VARIABLE, Environment
-from tests import tiny
 from tests.host.browser.conftest import browser, open_page, screenshot  # noqa: F401 - fixtures
 from tests.host.browser.test_page import DEMO, FILES, TRAIN, tab, until
 from tests.host.browser.test_standin import LONG, chosen, end_trainings, enter
@@ -58,8 +58,7 @@ def data(tmp_path: Path, monkeypatch) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def started(data: Path) -> Iterator[WebUI]:
-    encoders = {family: tiny.architecture(family) for family in ("sd2", "sdxl")}
-    with running(webui_folder(), data, encoders) as webui:
+    with running(webui_folder(), data, sd1=open_base(BASE).architecture) as webui:
         yield webui
 
 
