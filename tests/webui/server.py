@@ -91,7 +91,8 @@ def running(root: Path, data: Path, **models: Architecture) -> Iterator[WebUI]:
 def options(root: Path) -> list[str]:
     """Of OPTIONS, those that this WebUI knows: the forks lack some and have others."""
     text = "".join((root / name).read_text(encoding="utf-8") for name in ARGUMENTS if (root / name).exists())
-    return [option for option in OPTIONS.split() if f'"{option.partition("=")[0]}"' in text]
+    allowed = f"--gradio-allowed-path={root}"  # gradio 4 serves no scripts from beside the data folder
+    return [option for option in [*OPTIONS.split(), allowed] if f'"{option.partition("=")[0]}"' in text]
 
 
 def wait_for(process: subprocess.Popen, log: Path) -> None:

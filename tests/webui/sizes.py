@@ -10,10 +10,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dreambooth_ext.engine.architecture import Architecture, write_clip_folder
-from dreambooth_ext.engine.ldm_yaml import to_yaml
+from dreambooth_ext.engine.ldm_yaml import unet_to_yaml, vae_to_yaml
 from dreambooth_ext.files import write_json, write_text
 
 INSIDE = Path(__file__).parent / "inside"
@@ -38,6 +36,8 @@ def shrink(root: Path, data: Path, models: dict[str, Architecture]) -> None:
     extension = data / "extensions" / "tiny-models"
     if (root / "backend" / "huggingface").is_dir():
         shrink_forge(root, extension, models)
+    elif (root / "ldm_patched").is_dir():
+        shrink_patched(extension, models["sd1"])
     else:
         shrink_a1111(extension, data / "hub" / "hub", models)
 
@@ -73,21 +73,28 @@ def shrink_forge(root: Path, extension: Path, models: dict[str, Architecture]) -
     sizes = []
     for family, architecture in models.items():
         folder = extension / "configurations" / family
-        shutil.copytree(root / "backend" / "huggingface" / FORGE[family], folder)
+        shutil.copytree(root / "backend" / "huggingface" / FORGE[family], folder, dirs_exist_ok=True)
         names = architecture.family.components[2:]
         parts = {"vae": architecture.vae, **dict(zip(names, architecture.text_encoders, strict=True))}
         for name, config in parts.items():
             path = folder / name / "config.json"
             write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **config})
-        unet = unet_sizes(architecture)
-        heads = {"num_heads": unet.get("num_heads", -1), "num_head_channels": unet.get("num_head_channels", -1)}
-        sizes.append({"family": family, "unet": unet, "heads": heads, "folder": str(folder)})
+        sizes.append({"family": family, "folder": str(folder), **unet_sizes(architecture)})
     write_json(extension / "sizes.json", sizes)
     write_text(extension / "scripts" / "tiny_models.py", (INSIDE / "forge.py").read_text(encoding="utf-8"))
 
 
+def shrink_patched(extension: Path, architecture: Architecture) -> None:
+    """The UNet's sizes as it finds them in the file, the other parts' as its loader takes them."""
+    vae = vae_to_yaml(architecture, "")["params"]
+    clip = extension / "clip.json"
+    write_json(clip, architecture.text_encoders[0])
+    parts = {"vae": {key: vae[key] for key in ("ddconfig", "embed_dim")}, "clip": str(clip)}
+    write_json(extension / "sizes.json", {**unet_sizes(architecture), **parts})
+    write_text(extension / "scripts" / "tiny_models.py", (INSIDE / "ldm_patched.py").read_text(encoding="utf-8"))
+
+
 def unet_sizes(architecture: Architecture) -> dict[str, Any]:
-    """As LDM's UNet takes them."""
-    content = yaml.safe_load(to_yaml(architecture, "epsilon", clip="" if architecture.family.name == "sd1" else None))
-    params = content["model"]["params"]
-    return (params.get("unet_config") or params["network_config"])["params"]
+    """As LDM's UNet takes them; the heads apart, which no file tells."""
+    unet = unet_to_yaml(architecture)
+    return {"unet": unet, "heads": {key: unet.get(key, -1) for key in ("num_heads", "num_head_channels")}}

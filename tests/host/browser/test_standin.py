@@ -107,7 +107,7 @@ def answer_everything(page) -> None:
 
 def chosen(page) -> str:
     """The checkpoint that the WebUI's page shows as selected."""
-    of_a1111, of_forge = "#setting_sd_model_checkpoint input", "#quicksettings input"
+    of_a1111, of_forge = "#setting_sd_model_checkpoint input", "#quicksettings input[aria-label=Checkpoint]"
     return page.locator(of_a1111 if page.locator(of_a1111).count() else of_forge).first.input_value()
 
 
@@ -115,8 +115,7 @@ def test_from_pictures_to_the_model_in_txt2img(webui: WebUI, open_page, screensh
     page = open_page(webui.address)
     enter(page)
     base = page.locator("select[id^=dreambooth_base]")
-    if "demo-base" not in base.locator("option").first.inner_text():  # Forge begins with none chosen
-        base.select_option(index=1)
+    assert "demo-base" in base.locator("option").first.inner_text()
     answer_everything(page)
     page.wait_for_selector(".db-facts >> text=Memory", timeout=LONG)
     name = request.node.callspec.id
