@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import guide, pictures
+from . import guide, kohya_dataset, pictures
 from .captions import rare_words
 from .config import METHODS, NETWORK_TARGETS, SETTINGS, SUBJECT_METHODS, RunConfig, Setting
 from .errors import Problem
@@ -31,12 +31,11 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     A value that is out of range is at its default in the completed config, so that the other checks can still run.
     """
     unfit = range_problems(config)
-    config = usable(config, unfit)
-    entries, picture_problems = pictures.entries(config)
-    count = sum(not entry.is_class for entry in entries)
-    completed, choices = guide.complete(config, count)
-    if completed.use_captions != config.use_captions:  # captions are read or not by what the guide filled in
-        entries, picture_problems = pictures.entries(completed)
+    config, stated = with_data_set(usable(config, unfit))
+    reads = guide.complete(config, 0)[0].use_captions  # what the guide says of captions hangs on no number of pictures
+    entries, picture_problems = pictures.entries(config.replace(use_captions=reads))
+    completed, choices = guide.complete(config, pictures.trained(entries))
+    choices |= stated
     if completed.validation_steps and not completed.validation_prompts and (word := _word(completed, entries)):
         prompts = guide.test_prompts(completed.subject_type, word)
         completed = completed.replace(validation_prompts=prompts)
@@ -46,12 +45,21 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     return completed, choices, entries, [*unfit, *independent(found, unfit)]
 
 
+def with_data_set(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice]]:
+    """The config with what kohya's data set says of the whole run, where the settings leave it out."""
+    if not config.dataset_config:
+        return config, {}
+    said = kohya_dataset.read(config.dataset_config).run
+    taken = {name: value for name, value in said.items() if getattr(config, name) == SETTINGS[name].default != value}
+    return config.replace(**taken), {name: guide.Choice(value, "dataset_config says so") for name, value in taken.items()}
+
+
 def _word(config: RunConfig, entries: list[Entry]) -> str:
     """The one word that stands for the run's subject, or "" where there is none, or more than one."""
     if config.method not in SUBJECT_METHODS:
         return ""
     found = {entry.identifier for entry in entries if not entry.is_class}
-    if config.concepts or config.instance_prompt:
+    if config.concepts or config.instance_prompt or config.dataset_config:
         templates = {"filewords", "name"}
         known = pictures.concepts(config)
         found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - templates for c in known))

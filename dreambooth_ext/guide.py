@@ -110,6 +110,8 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
     if config.optimizer == "prodigy":
         for name in ("learning_rate", "text_encoder_lr"):
             fill(name, 1.0, "Prodigy finds the rate itself")
+    if config.dataset_config:
+        fill("use_captions", True, "as kohya, which reads captions wherever there are some")
     COMPLETIONS[config.method](config, pictures, fill)
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
 
@@ -165,6 +167,8 @@ def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none."""
     folders = [config.instance_data_dir, *(concept.get("instance_data_dir") for concept in config.concepts)]
     name = next((expanded(folder).resolve().name for folder in folders if folder), "")
+    if config.dataset_config:
+        name = expanded(config.dataset_config).stem
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 
 

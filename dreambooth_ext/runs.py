@@ -194,6 +194,7 @@ def absolute(config: RunConfig) -> RunConfig:
         base_model=base,
         instance_data_dir=fixed(config.instance_data_dir),
         class_data_dir=fixed(config.class_data_dir),
+        dataset_config=fixed(config.dataset_config),
         concepts=concepts,
     )
 

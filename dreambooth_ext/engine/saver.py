@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from .. import files
+from ..concepts import concepts
 from ..config import KINDS, RunConfig
 from ..runs import Run
 from .base import Base
@@ -107,7 +108,7 @@ class Saver:
 
     def _activation_text(self) -> str:
         """The words that call the subject: the prompt, or the identifiers of the file names."""
-        prompts = [self.config.instance_prompt, *(c.get("instance_prompt") for c in self.config.concepts)]
+        prompts = dict.fromkeys(concept.instance_prompt for concept in concepts(self.config))
         words = [p for p in prompts if p and "[" not in p]
         return ", ".join(words or sorted({p.entry.identifier for p in self.dataset.pictures if p.entry.identifier}))
 
