@@ -92,6 +92,9 @@ class Follower:
         text = f"loss {event['loss']:.4f}, rate {rates}, {memory:.1f} GB, {clock(event['eta_s'])} to go"
         self._advance("training", event["step"], event["total"], text)
 
+    def _on_validation(self, event: dict[str, Any]) -> None:
+        self._say(f"validation loss at step {event['step']}: {event['loss']:.5f}")
+
     def _on_sample(self, event: dict[str, Any]) -> None:
         self._say(f"preview of step {event['step']}: {event['path']}")
 

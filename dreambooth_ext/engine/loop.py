@@ -24,6 +24,7 @@ from .fused import FusedBackward, is_possible
 from .optim import RateSchedules, forget, load_state, make_optimizer
 from .saver import Saver
 from .seeds import derive, generator
+from .validation import Validation, measure
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Loop:
         self.control.status("training", step=self.step, total=self.total)
         if resumed and self._is_due() and self.config.save_intermediate_models and not self.saver.has_model(self.step):
             self._save_model(final=False)  # the worker was killed between the two
+        self._prepare_validation(resumed)
         pace = Pace()
         while True:
             stop = self._obey(processes.from_first(self.control.commands()))
@@ -97,6 +99,13 @@ class Loop:
                 self.ema.to(self.accelerator.device)
             if self.accelerator.scaler and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _prepare_validation(self, resumed: checkpoint.Checkpoint | None) -> None:
+        self.validation = Validation(self.config, self.dataset, self.total)
+        if resumed:
+            self.validation.resume(self.control.events.read(), self.step)
+        elif self.validation.is_due(0):
+            self._validate()
 
     def _leave(self, names: list[str]) -> None:
         """Forget groups that have stopped learning, with all that the optimizer knows of them."""
@@ -208,6 +217,8 @@ class Loop:
         config = self.config
         if config.validation_steps and (self.step % config.validation_steps == 0 or self.step == self.total):
             self._sample()
+        if self.validation.is_due(self.step):
+            self._validate()
         if self._is_due():
             self._save_state()
             if config.save_intermediate_models:
@@ -262,6 +273,24 @@ class Loop:
                 raise
             self.control.warn("the memory was not enough for a preview; training goes on.", "validation_prompts")
         memory.release()
+
+    def _validate(self) -> None:
+        """The loss on the pictures that are held out, with the weights that would be exported; a word when it turns."""
+        if not self.accelerator.is_main_process:
+            return
+        with self.averaged():
+            loss = measure(self.config, self.method, self.dataset, self.accelerator.device)
+        if not math.isfinite(loss):
+            raise self._not_finite(f"the validation loss became {loss}")
+        self.control.events.append("validation", step=self.step, loss=loss)
+        self.saver.track_validation(self.step, loss)
+        if (best := self.validation.add(self.step, loss)) is not None:
+            now, lowest = self.validation.at(self.step), self.validation.at(best)
+            self.control.warn(
+                f"the validation loss has turned: smoothed, it was {lowest:.4g} at step {best} and is {now:.4g} now.",
+                "validation_split",
+                f"The model begins to learn the pictures by heart. Training goes on: compare models of about step {best}.",
+            )
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

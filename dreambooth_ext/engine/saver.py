@@ -58,6 +58,10 @@ class Saver:
             for name, rate in rates.items():
                 self._writer.add_scalar(f"lr/{name}", rate, step)
 
+    def track_validation(self, step: int, loss: float) -> None:
+        if self._writer:
+            self._writer.add_scalar("validation_loss", loss, step)
+
     def model(self, step: int, final: bool) -> None:
         """Write the model as it is into the run's artifacts: <name>, or <name>_<step> on the way."""
         config = self.config

@@ -9,9 +9,11 @@ import argparse
 import contextlib
 import datetime
 import errno
+import heapq
 import os
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,8 +24,9 @@ from diffusers.models.attention_processor import AttnProcessor
 from .. import files, pictures
 from ..config import RunConfig
 from ..errors import Problem, UserError
+from ..pictures import caches_latents
 from ..runs import Run
-from . import checkpoint, class_images, memory, plan, processes
+from . import checkpoint, class_images, latents, memory, plan, processes
 from .backbone import Backbone
 from .base import Base, open_base
 from .control import Control, Follower, Stopped, take_standard_input
@@ -31,12 +34,13 @@ from .dataset import Dataset
 from .loop import Loop
 from .methods import METHODS
 from .objective import Objective
-from .prompts import Prompts
+from .prompts import CACHED_AT_MOST, Prompts
 from .saver import Saver
 from .text import TextStack
 
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
 PATIENCE = datetime.timedelta(days=7)  # of the other processes, while the first one draws class pictures or saves
+CUTS_NAMED = 10  # captions that are too long
 WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of what does not train
 
 
@@ -194,15 +198,29 @@ def gather(config: RunConfig, base: Base, run: Run, control: Control, accelerato
         raise BadInput(found)
     factor = base.architecture.vae["scaling_factor"]
     cache = run.path.parent / "latents"
+    if config.cache_latents_to_disk is None:
+        config = config.replace(cache_latents_to_disk=needs_disk(config, base, len(entries), cache, control))
     dataset = Dataset(config, entries, factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
     stage = "caching latents" if dataset.cached else "reading pictures"
     shared = accelerator.main_process_first() if config.cache_latents_to_disk else contextlib.nullcontext()
     with shared:
-        dataset.encode(vae, device, lambda d, n: control.stage(stage, d, n), control.warn)
+        shown, measured = partial(control.stage, stage), partial(control.stage, "looking at pictures")
+        dataset.encode(vae, device, shown, control.warn, measured)
     del vae
     memory.release()
     return dataset
+
+
+def needs_disk(config: RunConfig, base: Base, pictures: int, folder: Path, control: Control) -> bool:
+    """Whether latents, where nothing is said of it, go to disk: memory must not grow with the number of pictures."""
+    need, limit = latents.most_bytes(config, pictures), latents.memory_limit(memory.total(torch.device("cpu")))
+    if not caches_latents(config, base.inpainting) or need <= limit:
+        return False
+    sizes = tuple(map(files.human_size, (need, limit)))
+    message = f"the latents of {pictures} pictures take about {sizes[0]}, more than {sizes[1]} of memory: they are kept"
+    control.warn(f"{message} on disk, in '{folder}', and can be deleted there after the run.", "cache_latents_to_disk")
+    return True
 
 
 def make_method(
@@ -222,8 +240,11 @@ def make_method(
     vae = None if dataset.cached else base.vae(torch.float32).to(accelerator.device).requires_grad_(False).eval()
     set_up(config, unet, text)
     captions = dataset.all_captions()
-    for warning in text.cuts(captions or []):
+    cut = text.cuts(heapq.nlargest(CACHED_AT_MOST, captions or [], key=len))
+    for warning in cut[:CUTS_NAMED]:
         control.warn(warning, "max_token_length")
+    if len(cut) > CUTS_NAMED:
+        control.warn(f"{len(cut) - CUTS_NAMED} further captions are cut as well.", "max_token_length")
     prompts = Prompts(text, accelerator.device)
     backbone = Backbone(unet, prompts, vae, dataset.scaling_factor, base.inpainting)
     objective = Objective(config, base.scheduler_config, config.prediction_type)
