@@ -58,6 +58,10 @@ def states(run: Run) -> list[int]:
     return sorted(int(path.name) for path in run.checkpoints.iterdir())
 
 
+def validated(run: Run) -> list[int]:
+    return [event["step"] for event in training.events(run, "validation")]
+
+
 def previews(run: Run) -> list[tuple[str, str]]:
     drawn = sorted(run.samples.glob("*/*.png"))
     return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in drawn]
@@ -117,6 +121,15 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "caption_dropout": (learned, 1.0, CAPTIONS),
     "cache_latents": (stages, False, {}),
     "cache_latents_to_disk": (latents, True, {}),
+    "dataset_config": (learned, "kohya", {"instance_data_dir": "", "instance_prompt": None, "method": "finetune"}),
+    "repeats_from_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
+    "balance_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
+    "captions_per_picture": (learned, "random", {**CAPTIONS, "instance_data_dir": "folders", "caption_extension": ".lines"}),
+    "caption_column": (learned, "prompt", {**CAPTIONS, "instance_data_dir": "folders"}),
+    "tag_dropout": (learned, 0.7, CAPTIONS),
+    "caption_separator": (learned, "e", {**CAPTIONS, "tag_dropout": 0.7}),
+    "validation_split": (learned, 1, {}),
+    "validation_loss_steps": (validated, 1, {"validation_split": 1, "validation_loss_steps": 2}),
     "max_train_steps": (steps, 3, {}),
     "num_train_epochs": (steps, 1, {"max_train_steps": None, "num_train_epochs": 2}),
     "train_batch_size": (learned, 2, {}),
@@ -201,6 +214,19 @@ class Lab:
             ("instance_data_dir", "other"): training.pictures(folder / "other", 2),
             ("class_data_dir", "class"): training.pictures(folder / "class", 2, sizes=((80, 80),)),
         }
+        folders = folder / "folders"
+        training.pictures(folders / "3_few", 1)
+        training.pictures(folders / "many", 4)
+        rows = [{"file_name": p.relative_to(folders).as_posix(), "text": f"a thing {p.name}", "prompt": f"a cat {p.name}"}
+                for p in sorted(folders.glob("*/*.png"))]  # fmt: skip
+        (folders / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        for row in rows:
+            (folders / row["file_name"]).with_suffix(".lines").write_text("one thing\nanother", encoding="utf-8")
+        self.known["instance_data_dir", "folders"] = str(folders)
+        (folder / "kohya.toml").write_text(
+            "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'other'\nclass_tokens = 'x'", encoding="utf-8"
+        )
+        self.known["dataset_config", "kohya"] = str(folder / "kohya.toml")
         lora = self.trainer.train(method="lora", max_train_steps=1)
         self.known["network_weights", "lora"] = lora.artifacts / "taught.safetensors"
         for picture in Path(training.pictures(folder / "pictures", captions=True)).glob("*.png"):
@@ -209,13 +235,13 @@ class Lab:
 
     def run(self, settings: dict[str, Any]) -> Run:
         given = {"max_train_steps": 2, **settings}
-        paths = ("_dir", "_model", "_weights")
+        paths = ("_dir", "_model", "_weights", "_config")
         given = {key: str(self.known.get((key, value), value)) if key.endswith(paths) else value
                  for key, value in given.items()}  # fmt: skip
         if given.get("concepts") == "concepts":
             folder = self.trainer.settings["instance_data_dir"]
             given["concepts"] = [{"instance_data_dir": folder, "instance_prompt": "a cat"}]
-        elif given.get("instance_data_dir") == "":
+        elif given.get("instance_data_dir") == "" and not given.get("dataset_config"):
             del given["instance_data_dir"], given["instance_prompt"]
         key = json.dumps(given, sort_keys=True)
         if key not in self.runs:
