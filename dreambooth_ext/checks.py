@@ -189,10 +189,14 @@ def _length_problems(config: RunConfig) -> list[Problem]:
     if config.max_token_length % 75:
         found.append(Problem("max_token_length", f"{config.max_token_length} is not 75, 150 or 225.", "Use 75."))
     steps, start = config.max_train_steps, config.checkpointing_start_step
-    if start and not config.checkpointing_steps:
+    usual = SETTINGS["checkpointing_steps"].default
+    if config.save_every_n_epochs and config.checkpointing_steps not in (usual, 0):
+        message = "has no effect: save_every_n_epochs says when."
+        found.append(Problem("checkpointing_steps", message, "Leave one of them out."))
+    if start and not config.checkpointing_steps and not config.save_every_n_epochs:
         message = "has no effect: checkpointing_steps is 0."
         found.append(Problem("checkpointing_start_step", message, "Set that above 0, or leave this out."))
-    if config.checkpointing_steps and steps and start >= steps > 1:
+    if (config.checkpointing_steps or config.save_every_n_epochs) and steps and start >= steps > 1:
         found.append(
             Problem("checkpointing_start_step", f"the run ends at step {steps} already.", "Use a smaller number.")
         )

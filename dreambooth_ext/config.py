@@ -655,6 +655,14 @@ class RunConfig:
         minimum=0,
         maximum=10_000_000,
     )
+    save_every_n_epochs: int = setting(
+        0,
+        "Save every N epochs",
+        "Saves at the end of every N-th epoch instead of by steps; 0 is off.",
+        group="Saving",
+        minimum=0,
+        maximum=1_000_000,
+    )
     checkpointing_start_step: int = setting(
         0, "Save from step", "No intermediate save before this step.", group="Saving", minimum=0, maximum=10_000_000
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -157,6 +158,15 @@ def _wants_prior(config: RunConfig) -> bool:
     return any(getattr(config, name) not in ("", getattr(blank, name)) for name in own) or any(
         concept.get(name) for concept in config.concepts for name in own[:2]
     )
+
+
+def saves_on_the_way(config: RunConfig, steps: int, epochs: float) -> int:
+    """How many training states a run writes before its end."""
+    if config.save_every_n_epochs and steps:
+        step = steps * config.save_every_n_epochs / max(epochs, 1e-9)  # between two of them
+        return max(0, math.ceil(steps / step) - 1 - int(max(0, config.checkpointing_start_step - 1) / step))
+    every = config.checkpointing_steps
+    return max(0, (steps - 1) // every - max(0, config.checkpointing_start_step - 1) // every) if every else 0
 
 
 def a_or_an(noun: str) -> str:

@@ -226,8 +226,13 @@ class Loop:
 
     def _is_due(self) -> bool:
         """Whether an intermediate save falls on this step."""
-        every, first = self.config.checkpointing_steps, self.config.checkpointing_start_step
-        return every > 0 and self.step % every == 0 and first <= self.step < self.total
+        config, step = self.config, self.step
+        if not config.checkpointing_start_step <= step < self.total or step == 0:
+            return False
+        if every := config.save_every_n_epochs:
+            now, before = (self.dataset.epoch_of(n, self.accelerator.num_processes) for n in (step, step - 1))
+            return now // every > before // every
+        return config.checkpointing_steps > 0 and step % config.checkpointing_steps == 0
 
     def _save_state(self) -> None:
         if self.step == self.saved or not self.accelerator.is_main_process:

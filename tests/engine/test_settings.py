@@ -178,6 +178,8 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "zero_terminal_snr": (learned, True, V),
     "mixed_precision": (learned, "bf16", {}),
     "checkpointing_steps": (states, 1, {}),
+    "save_every_n_epochs": (states, 1, {"instance_data_dir": "other", "max_train_steps": 4, "checkpointing_steps": 0,
+                                       "checkpoints_total_limit": None}),  # fmt: skip
     "checkpointing_start_step": (states, 2, {**SAVES, "checkpoints_total_limit": None}),
     "checkpoints_total_limit": (states, 1, SAVES),
     "save_intermediate_models": (names, False, SAVES),
