@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ class Dataset:
         self.pictures: list[Picture] = []
         self.held: list[Picture] = []  # never trained on
         self._variations = [concept.variation for concept in concepts(config)]
+        self._lock = threading.Lock()  # of the two below: batches are made in several threads
         self._epochs: dict[int, Epoch] = {}
         self._orders: dict[tuple[int, int], list[int]] = {}
 
@@ -215,12 +217,18 @@ class Dataset:
             groups.setdefault(tuple(sample.tensor.shape), []).append(sample)
         return [self._batch(group) for group in groups.values()]
 
+    @property
+    def reads_files(self) -> bool:
+        """Whether a batch is read from disk, so that reading ahead saves time."""
+        return not self.cached or self.cache_dir is not None
+
     def _epoch(self, number: int) -> Epoch:
-        if number not in self._epochs:
-            while len(self._epochs) >= 2:  # where one epoch ends and the next begins, both are at hand
-                self._epochs.pop(next(iter(self._epochs)))
-            self._epochs[number] = self._make_epoch(number)
-        return self._epochs[number]
+        with self._lock:
+            if number not in self._epochs:
+                while len(self._epochs) >= 2:  # where one epoch ends and the next begins, both are at hand
+                    self._epochs.pop(next(iter(self._epochs)))
+                self._epochs[number] = self._make_epoch(number)
+            return self._epochs[number]
 
     def _make_epoch(self, number: int) -> Epoch:
         seed, size = self.config.seed, self.config.train_batch_size
@@ -255,12 +263,13 @@ class Dataset:
 
     def _class_order(self, concept: int, number: int) -> list[int]:
         key = (concept, number)
-        if key not in self._orders:
-            while len(self._orders) > 2 * len(self._classes):
-                self._orders.pop(next(iter(self._orders)))
-            draw = generator(self.config.seed, "class order", concept, number)
-            self._orders[key] = torch.randperm(len(self._classes[concept]), generator=draw).tolist()
-        return self._orders[key]
+        with self._lock:
+            if key not in self._orders:
+                while len(self._orders) > 2 * len(self._classes):
+                    self._orders.pop(next(iter(self._orders)))
+                draw = generator(self.config.seed, "class order", concept, number)
+                self._orders[key] = torch.randperm(len(self._classes[concept]), generator=draw).tolist()
+            return self._orders[key]
 
     def _sample(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
         flip_at, x, y, drop_at = torch.rand(4, generator=draw).tolist()

@@ -17,6 +17,7 @@ from .. import protocol
 from ..config import RunConfig
 from ..errors import UserError
 from . import checkpoint, memory, processes
+from .ahead import ReadAhead
 from .control import STOPPING, Control
 from .dataset import Dataset
 from .export import NothingLearned
@@ -62,6 +63,17 @@ class Loop:
         if resumed and self._is_due() and self.config.save_intermediate_models and not self.saver.has_model(self.step):
             self._save_model(final=False)  # the worker was killed between the two
         self._prepare_validation(resumed)
+        with contextlib.closing(ReadAhead(self.dataset, self.config.gradient_accumulation_steps, self.total)) as ahead:
+            self.source = ahead if self.dataset.reads_files else self.dataset
+            self._train()
+        self._save_state()
+        if self.step < self.total:
+            return "stopped"
+        self._save_model(final=True)
+        return "done"
+
+    def _train(self) -> None:
+        """The steps, up to the last one or a command to stop."""
         pace = Pace()
         while True:
             stop = self._obey(processes.from_first(self.control.commands()))
@@ -74,11 +86,6 @@ class Loop:
             pace.step()
             self._report(loss, norm, pace)
             self._scheduled()
-        self._save_state()
-        if self.step < self.total:
-            return "stopped"
-        self._save_model(final=True)
-        return "done"
 
     def _set_up(self, resumed: checkpoint.Checkpoint | None) -> None:
         groups = self.method.parameter_groups()
@@ -124,7 +131,7 @@ class Loop:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         micros, total = self.config.gradient_accumulation_steps, 0.0
         for micro in range(micros):
-            batches = self.dataset.batches(self.step, micro, rank, world)
+            batches = self.source.batches(self.step, micro, rank, world)
             for part, batch in enumerate(batches):
                 place = (self.step, micro * world + rank, part, 0)
                 torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
