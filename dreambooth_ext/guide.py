@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
     if config.optimizer == "prodigy":
         for name in ("learning_rate", "text_encoder_lr", *(["embedding_lr"] if _is_pivotal(config) else [])):
             fill(name, 1.0, "Prodigy finds the rate itself")
+    if config.dataset_config:
+        fill("use_captions", True, "as kohya, which reads captions wherever there are some")
     COMPLETIONS[config.method](config, pictures, fill)
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
 
@@ -183,6 +186,15 @@ def _wants_prior(config: RunConfig) -> bool:
     )
 
 
+def saves_on_the_way(config: RunConfig, steps: int, epochs: float) -> int:
+    """How many training states a run writes before its end."""
+    if config.save_every_n_epochs and steps:
+        step = steps * config.save_every_n_epochs / max(epochs, 1e-9)  # between two of them
+        return max(0, math.ceil(steps / step) - 1 - int(max(0, config.checkpointing_start_step - 1) / step))
+    every = config.checkpointing_steps
+    return max(0, (steps - 1) // every - max(0, config.checkpointing_start_step - 1) // every) if every else 0
+
+
 def a_or_an(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
@@ -191,6 +203,8 @@ def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none."""
     folders = [getattr(config, config.pictures_setting), *(concept.get("instance_data_dir") for concept in config.concepts)]
     name = next((expanded(folder).resolve().name for folder in folders if folder), config.dataset_name or "")
+    if config.dataset_config:
+        name = expanded(config.dataset_config).stem
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 
 
