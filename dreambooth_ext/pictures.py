@@ -24,11 +24,11 @@ from pathlib import Path
 
 from . import captions, held_out, kohya_dataset, templates
 from . import concepts as about_concepts
-from .concepts import CONCEPT_KEYS, Concept, concepts, uses_prior
+from .concepts import Concept, concepts, uses_prior
 from .config import PROMPTED_METHODS, SETTINGS, SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
-from .listing import EXTENSIONS, FORMATS, Found, find_pictures, list_pictures
+from .listing import EXTENSIONS, FORMATS, Found, find_pictures
 from .metadata_files import Metadata, read_below, read_file
 from .parsing import shown
 

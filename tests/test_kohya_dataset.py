@@ -132,7 +132,7 @@ def test_class_pictures_go_with_their_subject(home):
         ("r2.png", "girl", 0),
         ("d.png", "dog", 1),
     ]
-    assert "num_repeats" in pictures.warnings(config, entries)[0]
+    assert "num_repeats" in pictures.warnings(config, entries)[0].message
     finetune = pictures.problems(config.replace(method="finetune"))
     assert [problem.field for problem in finetune] == ["dataset_config"] and "is_reg" in str(finetune[0])
 

@@ -135,7 +135,7 @@ def test_missing_captions_are_counted(tmp_path):
     (tmp_path / "3.txt").write_text("three", encoding="utf-8")
     config = config_of(tmp_path)
     (warning,) = pictures.warnings(config, pictures.entries(config)[0])
-    assert "8 of 9 pictures have no caption" in warning and "and 3 more" in warning
+    assert "8 of 9 pictures have no caption" in warning.message and "and 3 more" in warning.message
 
 
 @pytest.mark.parametrize(
