@@ -26,21 +26,28 @@ nick nina oleg olga paul peter sam sarah sergey sofia sophia steve tanya tom vic
 """
 COMMON_WORDS = frozenset(KNOWN_WORDS.split())
 
+KNOWN = "is a word or name that the model knows"
+ADVICE = "Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
+
 _DIGITS = re.compile(r"(\d+)")
 _LEADING_NUMBERS = re.compile(r"^[-\d]+\s*")  # the WebUI's re_numbers_at_start
 _BRACKETED_COUNTER = re.compile(r"\s*\(\d+\)$")
 _COUNTER = re.compile(r"(?:\s*\(\d+\)|[\s_-]+\d+)$")
 _GLUED_COUNTER = re.compile(r"(?<=\D)\d+$")
+_NO_LETTERS = re.compile(r"[\W\d_]+")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
     """Sorts "x (2).jpg" before "x (10).jpg"; upper and lower case together, and folder by folder."""
-    key: list[tuple[int, int, str]] = []
-    for part in path.parts:
-        pieces = _DIGITS.split(part.casefold())
-        key += [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(pieces) if p]
-        key.append((-1, 0, ""))  # the part's end: "a/b" before "a b"
+    return [piece for part in path.parts for piece in part_key(part)]
+
+
+def part_key(part: str) -> list[tuple[int, int, str]]:
+    """Of one part of a path; the key of a whole one is those of its parts, one after another."""
+    pieces = _DIGITS.split(part.casefold())
+    key = [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(pieces) if p]
+    key.append((-1, 0, ""))  # the part's end: "a/b" before "a b"
     return key
 
 
@@ -50,27 +57,24 @@ def identifiers(paths: Iterable[Path]) -> dict[Path, str]:
     A counter is "(1)", " 1", "_1" or "-1" at the end. In "sksper1.jpg" the digit is a counter too, unless another
     picture says that it belongs to the word: "person1 (3).jpg".
     """
-    paths = list(paths)
-    counted = {path: _COUNTER.sub("", path.stem).strip() for path in paths}
-    proven = {word for path, word in counted.items() if word != path.stem.strip()}
+    counted = [(path, stem, _COUNTER.sub("", stem).strip()) for path in paths for stem in [path.stem]]
+    proven = {word for _, stem, word in counted if word != stem.strip()}
     found = {}
-    for path, word in counted.items():
-        if word == path.stem.strip() and word not in proven:
+    for path, stem, word in counted:
+        if word == stem.strip() and word not in proven:
             word = _GLUED_COUNTER.sub("", word).strip(" _-")
-        letters = re.split(r"[\W\d_]+", word)[0].casefold()
+        letters = _NO_LETTERS.split(word, maxsplit=1)[0].casefold()
         is_subject = any(c.isalpha() for c in word) and letters not in CAMERA_NAMES
         found[path] = word if is_subject else ""
     return found
 
 
 def identifier_warning(word: str) -> str | None:
-    """Why `word` is a poor identifier, in a sentence; None for a good one."""
+    """Why `word` is a poor identifier, in a sentence; None for a good one. `ADVICE` is the remedy."""
     problem = guide.identifier_problem(word)
     if not problem and word.lower() in COMMON_WORDS:
-        problem = "is a word or name that the model knows"
-    if not problem:
-        return None
-    return f"'{word}' {problem}. Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
+        problem = KNOWN
+    return f"'{word}' {problem}." if problem else None
 
 
 def cleaned_name(path: Path) -> str:

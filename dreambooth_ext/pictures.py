@@ -16,24 +16,22 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import itertools
-import os
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import captions, templates
-from .config import SUBJECT_METHODS, RunConfig
+from .config import PROMPTED_METHODS, SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
+from .listing import EXTENSIONS, Listings
 from .parsing import shown
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 FORMATS = "JPG, PNG, WebP or BMP"
 CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
 LEAST = 5  # pictures of a subject, below which the guide warns
-MOST_FILES = 250_000  # in a folder and below; more are a whole disk that was named by mistake
+DATASET_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)
 NAMED_AT_MOST = 5  # bad files that one message names
 
 
@@ -48,6 +46,7 @@ class Concept:
     class_prompt: str | None
     num_class_images: int
     repeats: int = 1
+    pictures_setting: str = "instance_data_dir"  # what `instance_data_dir` is called in messages
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,8 @@ def uses_prior(config: RunConfig) -> bool:
 
 def caches_latents(config: RunConfig, inpainting: bool = False) -> bool:
     """Whether pictures are encoded ahead of training; left out, wherever each picture is always cropped the same."""
+    if config.method not in PROMPTED_METHODS:
+        return False  # it trains on the pixels
     if config.cache_latents is not None:
         return config.cache_latents
     return config.center_crop and not inpainting
@@ -90,11 +91,12 @@ def concepts(config: RunConfig) -> list[Concept]:
         return [
             Concept(
                 field="",
-                instance_data_dir=config.instance_data_dir,
+                instance_data_dir=getattr(config, config.pictures_setting),
                 instance_prompt=config.instance_prompt or None,
                 class_data_dir=config.class_data_dir or None,
                 class_prompt=config.class_prompt or None,
                 num_class_images=config.num_class_images,
+                pictures_setting=config.pictures_setting,
             )
         ]
     found = []
@@ -189,7 +191,7 @@ def _key_problems(field: str, given: dict[str, Any]) -> list[Problem]:
     return found
 
 
-def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
+def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     """What is allowed, but seldom meant: poor identifiers, and subjects with next to no pictures."""
     known = concepts(config)
     counts: dict[str, int] = {}
@@ -198,10 +200,13 @@ def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
             counts[entry.identifier] = counts.get(entry.identifier, 0) + 1
     if config.method not in SUBJECT_METHODS:
         return []
-    poor = [warning for word in counts if (warning := captions.identifier_warning(word))]
+    field = "instance_data_dir"
+    warned = [warning for word in counts if (warning := captions.identifier_warning(word))]
+    poor = [Problem(field, warning, captions.ADVICE) for warning in warned]
     few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
     if few:
-        poor.append(f"These subjects have fewer than {LEAST} pictures: {_some(few)}. Each should have 10 or more.")
+        message = f"these subjects have fewer than {LEAST} pictures: {_some(few)}."
+        poor.append(Problem(field, message, "10 or more are good."))
     return poor
 
 
@@ -226,61 +231,44 @@ def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict
     return found
 
 
-def list_pictures(folder: Path, without: tuple[Path, ...] = ()) -> list[Path]:
-    """All pictures in `folder` and below, in natural order; hidden files and the WebUI's previews are none.
-
-    Folders in `without` (other concepts' and class folders that lie inside) are left out. Linked folders are followed,
-    each once. Raises OSError for a folder that cannot be read, or holds more than MOST_FILES files of any kind.
-    """
-    seen = {path.resolve() for path in without}
-    return sorted(
-        _walk(folder, seen, itertools.count(1)), key=lambda path: captions.natural_key(path.relative_to(folder))
-    )
-
-
-def _walk(folder: Path, seen: set[Path], files: Iterator[int]) -> Iterator[Path]:
-    seen.add(folder.resolve())
-    with os.scandir(folder) as items:
-        for item in items:
-            if next(files) > MOST_FILES:
-                raise OSError(f"there are more than {MOST_FILES} files in it")
-            name = item.name
-            if name.startswith(".") or name == "__MACOSX":
-                continue
-            path = folder / name
-            if item.is_dir():
-                if path.resolve() not in seen:
-                    yield from _walk(path, seen, files)
-            elif path.suffix.lower() in EXTENSIONS and not path.stem.lower().endswith(".preview"):
-                yield path
-
-
-def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
+def entries(config: RunConfig, listings: Listings | None = None) -> tuple[list[Entry], list[Problem]]:
     """Every picture of the run with its caption, and everything that is wrong with folders and captions.
 
-    Instance pictures first, concept by concept, then class pictures: of each class folder the first
-    `num_class_images`. Class pictures that are still missing are no problem; the run draws them.
+    Instance pictures first, concept by concept, then class pictures: of each class folder the first `num_class_images`.
+    Class pictures that are still missing are no problem; the run draws them. listings: what was looked up already.
     """
-    known = concepts(config)
+    known, listings = concepts(config), listings or Listings()
     folders = {expanded(text) for c in known for text in (c.instance_data_dir, c.class_data_dir) if text}
     instances: list[Entry] = []
     classes: list[Entry] = []
     found: list[Problem] = []
+    if config.dataset_name and config.method not in PROMPTED_METHODS:
+        return [], _dataset_problems(config)  # the engine fetches them, and then names their folder
     for index, concept in enumerate(known):
-        paths, trouble = _instance_pictures(concept, folders)
+        paths, trouble = _instance_pictures(concept, folders, listings)
         found += trouble
         made, trouble = _instance_entries(config, concept, index, paths)
         instances += made
         found += trouble
         if uses_prior(config) and concept.class_data_dir:
-            made, trouble = _class_entries(config, concept, index)
+            made, trouble = _class_entries(config, concept, index, listings)
             classes += made
             found += trouble
     return instances + classes, found
 
 
-def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Path], list[Problem]]:
-    field = concept.field + "instance_data_dir"
+def _dataset_problems(config: RunConfig) -> list[Problem]:
+    if config.train_data_dir:
+        message = "has no effect: the pictures come from train_data_dir."
+        return [Problem("dataset_name", message, "Leave one of them out.")]
+    if not DATASET_NAME.fullmatch(config.dataset_name):
+        message = f"{shown(config.dataset_name)} cannot be a data set's name."
+        return [Problem("dataset_name", message, "Use owner/name; a folder is named by train_data_dir.")]
+    return []
+
+
+def _instance_pictures(concept: Concept, folders: set[Path], listings: Listings) -> tuple[list[Path], list[Problem]]:
+    field = concept.field + concept.pictures_setting
     remedy = f"Give a folder that holds your pictures ({FORMATS})."
     if not concept.instance_data_dir.strip():
         return [], [Problem(field, "needs a folder.", remedy)]
@@ -290,7 +278,7 @@ def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Path]
             return [], [Problem(field, f"there is no folder {shown(str(folder))}.", remedy)]
         if not folder.is_dir():
             return [], [Problem(field, f"{shown(str(folder))} is a file.", remedy)]
-        paths = list_pictures(folder, tuple(folders - {folder}))
+        paths = listings.of(folder, folders - {folder})
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         return [], [
             Problem(
@@ -309,6 +297,8 @@ def _instance_entries(
     lines = templates.lines(config)[0] if templates.is_used(config) else ()
     reads_files = bool(config.use_captions) or any("[filewords]" in line for line in (prompt or "", *lines))
     texts, problems = _caption_texts(paths, config.caption_extension) if reads_files else ({}, [])
+    if config.method not in PROMPTED_METHODS:
+        return [Entry(path, "", index) for path in paths], []
     names = captions.identifiers(paths)
     made = [
         Entry(
@@ -346,7 +336,9 @@ def _instance_caption(config: RunConfig, concept: Concept, path: Path, text: str
     return captions.with_subject(text, subject, rare)
 
 
-def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[list[Entry], list[Problem]]:
+def _class_entries(
+    config: RunConfig, concept: Concept, index: int, listings: Listings
+) -> tuple[list[Entry], list[Problem]]:
     assert concept.class_data_dir is not None
     folder = expanded(concept.class_data_dir)
     field = concept.field + "class_data_dir"
@@ -360,7 +352,7 @@ def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[lis
         if concept.instance_data_dir and instance_folder.is_dir() and folder.samefile(instance_folder):
             message = "is the folder of your own pictures."
             return [], [Problem(field, message, "Give another folder, or leave it out.")]
-        paths = list_pictures(folder, (instance_folder,))[: concept.num_class_images]
+        paths = listings.of(folder, [instance_folder])[: concept.num_class_images]
     except (OSError, ValueError) as error:
         return [], [
             Problem(

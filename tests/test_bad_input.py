@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import checks, files, pictures, runs
+from dreambooth_ext import checks, files, runs
 from dreambooth_ext.commands import following, settings, train
 from dreambooth_ext.commands import runs as runs_command
 from dreambooth_ext.config import SETTINGS, RunConfig
@@ -291,7 +291,7 @@ def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     values = good(tmp_path)
-    monkeypatch.setattr(pictures.os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     assert_one(found_in(tmp_path, values), "instance_data_dir", "cannot be read: Permission denied")
 
 

@@ -122,10 +122,11 @@ class Dataset:
         left = {(p.entry.concept, p.entry.is_class) for p in found}
         for index, is_class in sorted({(e.concept, e.is_class) for e in self.entries}):
             if (index, is_class) not in left:
-                field = known[index].field + ("class_data_dir" if is_class else "instance_data_dir")
+                field = known[index].field + ("class_data_dir" if is_class else known[index].pictures_setting)
                 raise UserError(field, "none of these pictures can be read.", "The warnings above say why, one by one.")
         if not self._instances:
-            raise UserError("instance_data_dir", "there are no pictures.", "Give a folder that holds your pictures.")
+            field = known[0].pictures_setting
+            raise UserError(field, "there are no pictures.", "Give a folder that holds your pictures.")
         if self.prior and not self._classes:
             raise UserError("class_data_dir", "there are no class pictures.", "Let the run draw them: give a prompt.")
         self._counts = dict.fromkeys(range(len(known)), 0)

@@ -239,6 +239,15 @@ def write_verified(
 ) -> None:
     """Write a file of tensors, and compare every one of them with what it was to be. `path` is a temporary one."""
     size = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in state.values())
+    require_space(path, size, precision)
+    save_tensors(state, path, metadata)
+    verify(state, path, precision)
+    if path.suffix not in PICKLE_SUFFIXES:
+        patch_hash(path)
+
+
+def require_space(path: Path, size: int, precision: str) -> None:
+    """Raise UserError where the disk has no room for so many bytes."""
     free = free_bytes(path)
     if free < size + HEADROOM:
         raise UserError(
@@ -246,10 +255,6 @@ def write_verified(
             f"The model needs {human_size(size)} and the disk of {path.parent} has {human_size(free)} free.",
             "Free some space" + (", or choose fp16." if precision == "fp32" else "."),
         )
-    save_tensors(state, path, metadata)
-    verify(state, path, precision)
-    if path.suffix not in PICKLE_SUFFIXES:
-        patch_hash(path)
 
 
 def verify(state: Mapping[str, Tensor | LazyTensor], path: Path, precision: str) -> None:

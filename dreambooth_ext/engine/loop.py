@@ -87,7 +87,7 @@ class Loop:
         self.fused = FusedBackward(self.optimizer.optimizer) if possible else None
         self.ema = None
         if self.config.use_ema:
-            self.ema = EMAModel(self.method.averaged(), decay=self.config.ema_decay)
+            self.ema = EMAModel(self.method.averaged(), **average_options(self.config))
             self.ema.to(self.accelerator.device)
         if resumed:
             state = resumed.trainer()
@@ -281,6 +281,14 @@ class Loop:
             yield
         finally:
             self.ema.restore(parameters)
+
+
+def average_options(config: RunConfig) -> dict[str, Any]:
+    """Of diffusers' EMAModel: its decay, and how it grows where the config says that."""
+    if config.ema_power is None:
+        return {"decay": config.ema_decay}
+    warmup = {"use_ema_warmup": True, "inv_gamma": config.ema_inv_gamma, "power": config.ema_power}
+    return {"decay": config.ema_decay, **warmup}
 
 
 assert set(protocol.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows

@@ -11,7 +11,7 @@ from .. import files, guide
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..pictures import caches_latents
-from . import memory
+from . import hub, memory
 from .base import Base
 from .device import choose_device
 from .fused import is_possible
@@ -98,8 +98,10 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
     if config.text_encoder_2_lr is not None and len(base.family.text_slots) < 2:
         found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
     found += METHODS[config.method].problems(config, base)
-    layers = min(c["num_hidden_layers"] for c in base.architecture.text_encoders)
-    if config.clip_skip > layers:
+    found += hub.problems(config)
+    layers = [c["num_hidden_layers"] for c in base.architecture.text_encoders] if base.family.text_slots else []
+    if layers and config.clip_skip > min(layers):
+        layers = min(layers)
         found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
     return found
 
@@ -134,7 +136,7 @@ def estimate(config: RunConfig, base: Base) -> int:
     trained = part.learning
     held = part.frozen + trained * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
     held += 0 if config.cache_latents else 4 * counts["vae"]
-    kept = _kept(config, counts["unet"], part)
+    kept = _kept(config, base, part)
     parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
     gradients = 0 if is_possible(config) and not parts else 4 * trained
     peaks = [held + max(kept, gradients + 0.3 * kept)]
@@ -147,14 +149,15 @@ def estimate(config: RunConfig, base: Base) -> int:
     return int(max(peaks) + PROCESS)
 
 
-def _kept(config: RunConfig, unet: int, part: Share) -> float:
+def _kept(config: RunConfig, base: Base, part: Share) -> float:
     """Bytes that the forward pass keeps for the backward one.
 
     Weights stay in float32 in every precision. What the forward pass keeps was counted for SD 1.5's UNet, 1.9 GB for a
-    picture of 512 (benchmarks/activations.py), and goes by the latents' pixels and the root of the UNet's parameters.
+    picture of 512 (benchmarks/activations.py), and goes by the UNet's pixels and the root of its parameters.
     Most of it is gone again when the last gradients come: then 0.3 of it were left.
     """
-    area = config.train_batch_size * (config.resolution / 512) ** 2 * (2 if config.with_prior_preservation else 1)
+    unet, side = base.parameter_counts()["unet"], config.resolution / base.factor / 64
+    area = config.train_batch_size * side**2 * (2 if config.with_prior_preservation else 1)
     kept = area * (unet / 860e6) ** 0.5 * (0.6e9 if config.gradient_checkpointing else 1.9e9)
     if not config.gradient_checkpointing:
         kept += part.written_out
@@ -242,7 +245,7 @@ def make_plan(
         class_pictures=class_pictures,
         steps=steps,
         epochs=round(epochs, 2),
-        text_encoder_steps=min(steps, config.text_encoder_steps),
+        text_encoder_steps=min(steps, config.text_encoder_steps or 0),
         device=config.device,
         optimizer=config.optimizer,
         mixed_precision=config.mixed_precision,

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .. import checks, pictures
+from .. import checks, listing
 from ..config import SETTINGS, RunConfig
 from ..errors import UserError
 from ..parsing import convert
@@ -101,7 +101,7 @@ class Place:
         if not self.may_look or not folder:
             return None
         try:
-            return len(pictures.list_pictures(Path(folder)))
+            return len(listing.list_pictures(Path(folder)))
         except (OSError, ValueError):
             return None
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth_ext.config import SETTINGS
-from dreambooth_ext.engine import worker
+from dreambooth_ext.config import SETTINGS, RunConfig
+from dreambooth_ext.engine import hub, hub_pictures, worker
 from dreambooth_ext.runs import Run
 from tests import tiny, training
 from tests.training import Trainer
@@ -80,6 +80,14 @@ def stages(run: Run) -> list[str]:
     return sorted({event["stage"] for event in training.events(run, "status") if "stage" in event})
 
 
+def names_of_weights(run: Run) -> list[tuple[int, ...]]:
+    return [tuple(tensor.shape) for tensor in training.artifact(run).values()]
+
+
+def uploads(run: Run) -> list[tuple[str, bool]]:
+    return UPLOADS.get(run.id, [])
+
+
 def latents(run: Run) -> int:
     return len(list((run.path.parent / "latents").rglob("*.latents")))
 
@@ -98,9 +106,14 @@ V = {"base_model": "v"}
 XL = {"base_model": "sdxl", **TEXT}
 LORA = {"method": "lora", "rank": 4}
 CONVOLUTIONS = {**LORA, "target_modules": ["attention", "convolutions"]}
+HYPER = {"method": "hypernetwork"}
 TAUGHT = {"method": "textual_inversion", "instance_prompt": None, "prompt_template": "subject"}
 PIVOTAL = {**LORA, "placeholder_token": "sksper", "embedding_lr": 1e-2, "embedding_steps": 2}
 WIDE = {"instance_data_dir": "wide"}
+PIXELS = {"method": "unconditional"}
+GRIDS = {**PIXELS, "validation_steps": 2}
+AVERAGE = {**PIXELS, "use_ema": True, "max_train_steps": 3}
+PUSHED = {"push_to_hub": True, "max_train_steps": 1}
 
 # setting: where to look, another value, what else is set. "wide" and the like are made by the fixture `lab`.
 SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
@@ -167,6 +180,15 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "loraplus_lr_ratio": (learned, 4.0, LORA),
     "lokr_factor": (learned, 2, {**LORA, "network_type": "lokr"}),
     "network_weights": (learned, "lora", {"method": "lora"}),
+    # not by what a state keeps: that also says what the network is
+    "enable_sizes": (training.losses, [16], HYPER),
+    "layer_structure": (training.losses, [1, 2, 2, 1], HYPER),
+    "activation": (training.losses, "swish", HYPER),
+    "activate_output": (training.losses, True, {**HYPER, "activation": "swish"}),
+    "weight_init": (training.losses, "XavierUniform", HYPER),
+    "layer_norm": (training.losses, True, HYPER),
+    "dropout": (training.losses, [0, 0.5, 0], HYPER),
+    "hypernetwork_weights": (training.losses, "hypernetwork", HYPER),
     "placeholder_token": (learned, "aaa, bbb", TAUGHT),
     "initializer_token": (learned, "red cat", TAUGHT),
     "num_vectors": (learned, 2, TAUGHT),
@@ -203,12 +225,24 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "validation_sampler": (previews, "Euler a", {**PREVIEWS, "validation_inference_steps": 3}),
     "validation_seed": (previews, 3, PREVIEWS),
     "report_to": (names, "tensorboard", {}),
+    "train_data_dir": (learned, "other", PIXELS),
+    "dataset_name": (learned, "me/other", PIXELS),
+    "model_config": (names_of_weights, "wide_config", PIXELS),
+    "ddpm_num_steps": (learned, 500, {**PIXELS, "ddpm_num_inference_steps": 2}),
+    "ddpm_beta_schedule": (learned, "squaredcos_cap_v2", PIXELS),
+    "ddpm_num_inference_steps": (previews, 3, GRIDS),
+    "ema_inv_gamma": (model, 10.0, AVERAGE),
+    "ema_power": (model, 0.1, AVERAGE),
+    "push_to_hub": (uploads, True, {"max_train_steps": 1}),
+    "hub_model_id": (uploads, "me/other", PUSHED),
+    "hub_private_repo": (uploads, True, PUSHED),
     # They change how, not what, is computed: a look at the model that is set up, below.
     "gradient_checkpointing": (lambda run: SET_UP[run.id], True, {}),
     "attention": (lambda run: SET_UP[run.id], "eager", {}),
     "device": (lambda run: DEVICES[run.id], "auto", {}),
 }
 SET_UP: dict[str, tuple] = {}
+UPLOADS: dict[str, list[tuple[str, bool]]] = {}
 DEVICES: dict[str, str] = {}
 
 
@@ -228,6 +262,8 @@ class Lab:
 
     def __init__(self, folder: Path):
         self.trainer = Trainer(folder)
+        (folder / "unconditional").mkdir()
+        self.pixels = Trainer(folder / "unconditional", **training.pixel_settings(folder / "unconditional"))
         self.known = {
             ("base_model", "v"): tiny.single_file(folder, "sd2", prediction_type="v_prediction"),
             ("base_model", "sdxl"): tiny.single_file(folder, "sdxl"),
@@ -235,10 +271,14 @@ class Lab:
             ("instance_data_dir", "wide"): training.pictures(folder / "wide", sizes=((320, 192),)),
             ("instance_data_dir", "other"): training.pictures(folder / "other", 2),
             ("instance_data_dir", "clear"): clear(folder / "clear"),
+            ("train_data_dir", "other"): folder / "other",
+            ("model_config", "wide_config"): tiny.pixel_config(folder / "wide", block_out_channels=[16, 16]),
             ("class_data_dir", "class"): training.pictures(folder / "class", 2, sizes=((80, 80),)),
         }
         lora = self.trainer.train(method="lora", max_train_steps=1)
         self.known["network_weights", "lora"] = lora.artifacts / "taught.safetensors"
+        hypernetwork = self.trainer.train(method="hypernetwork", max_train_steps=1)
+        self.known["hypernetwork_weights", "hypernetwork"] = hypernetwork.artifacts / "taught.pt"
         word = self.trainer.train(**TAUGHT, max_train_steps=1)
         self.known["embedding_weights", "embedding"] = word.artifacts / "taught.safetensors"
         for picture in Path(training.pictures(folder / "pictures", captions=True)).glob("*.png"):
@@ -247,7 +287,7 @@ class Lab:
 
     def run(self, settings: dict[str, Any]) -> Run:
         given = {"max_train_steps": 2, **settings}
-        paths = ("_dir", "_model", "_weights")
+        paths = ("_dir", "_model", "_weights", "model_config")
         given = {key: str(self.known.get((key, value), value)) if key.endswith(paths) else value
                  for key, value in given.items()}  # fmt: skip
         if given.get("concepts") == "concepts":
@@ -255,9 +295,12 @@ class Lab:
             given["concepts"] = [{"instance_data_dir": folder, "instance_prompt": "a cat"}]
         elif given.get("instance_data_dir") == "":
             del given["instance_data_dir"], given["instance_prompt"]
+        if "dataset_name" in given:
+            given["train_data_dir"] = ""
         key = json.dumps(given, sort_keys=True)
         if key not in self.runs:
-            self.runs[key] = self.trainer.train(**given)
+            trainer = self.pixels if given.get("method") == "unconditional" else self.trainer
+            self.runs[key] = trainer.train(**given)
         return self.runs[key]
 
 
@@ -274,12 +317,26 @@ def watched(monkeypatch):
     def made(config, base, dataset, run, *others):
         method = original(config, base, dataset, run, *others)
         unet = method.backbone.unet
-        processors = {type(processor).__name__ for processor in unet.attn_processors.values()}
+        processors = {type(processor).__name__ for processor in getattr(unet, "attn_processors", {}).values()}
         SET_UP[run.id] = (unet.is_gradient_checkpointing, sorted(processors))
         DEVICES[run.id] = run.config.device
         return method
 
     monkeypatch.setattr(worker, "make_method", made)
+
+
+@pytest.fixture(autouse=True)
+def hub_of_our_own(monkeypatch, lab):
+    """No test reaches Hugging Face: what would be fetched is a folder, what would be uploaded is noted."""
+
+    def pushed(config: RunConfig, base: str, path: Path, *others) -> str:
+        repository = config.hub_model_id or config.name
+        UPLOADS[path.parents[1].name] = [(repository, config.hub_private_repo)]
+        return repository
+
+    monkeypatch.setattr(hub, "push", pushed)
+    monkeypatch.setattr(hub, "get_token", lambda: "a token")
+    monkeypatch.setattr(hub_pictures, "fetch", lambda name, revision: lab.known["train_data_dir", "other"])
 
 
 def test_every_setting_has_its_row():

@@ -21,9 +21,10 @@ from dreambooth_ext.files import write_text
 from . import running
 
 PROBE = """
-import sys, threading, types
+import inspect, sys, tempfile, threading, types
 from pathlib import Path
-from modules import script_callbacks, sd_models, shared
+from modules import call_queue, devices, processing, script_callbacks, sd_models, shared
+from dreambooth_ext.host.devices import plain
 from dreambooth_ext.host.webui import WebUI
 
 fresh = "probe_kept" not in sys.modules  # else, this is after a "Reload UI"
@@ -42,16 +43,16 @@ def recorded(name):
     setattr(sd_models, name, move)
 
 
-def training(mode):
-    with host.handed_over(mode):
+def training(mode, device):
+    with host.handed_over(mode, device or plain(str(devices.device))):
         kept["entered"] = True
         away.wait()
         kept["entered"] = False
 
 
-def begin(mode):
+def begin(mode, device=None):
     away.clear()
-    kept["thread"] = threading.Thread(target=training, args=(mode,))
+    kept["thread"] = threading.Thread(target=training, args=(mode, device))
     kept["thread"].start()
 
 
@@ -64,7 +65,7 @@ def finish():
 
 def fail():
     try:
-        with host.handed_over("refuse"):
+        with host.handed_over("refuse", plain(str(devices.device))):
             raise KeyError
     except KeyError:
         return "raised"
@@ -75,6 +76,33 @@ def attempt(path):
         return host.select(Path(path))
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+
+
+def caught(action):
+    try:
+        return str(action())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def in_queue(action):
+    with call_queue.queue_lock:
+        return caught(action)
+
+
+def merger_needs():
+    return len(inspect.signature(sys.modules["modules.extras"].run_modelmerger).parameters)
+
+
+def draw_without_scripts():
+    folder = kept.setdefault("samples", tempfile.mkdtemp())
+    settings = {"steps": 2, "width": 64, "height": 64, "outpath_samples": folder}
+    p = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, prompt="a photo", seed=1)
+    for name, value in settings.items():
+        setattr(p, name, value)
+    p.scripts = None
+    with call_queue.queue_lock:
+        return len(processing.process_images(p).images)
 
 
 def model():
@@ -160,9 +188,18 @@ class Client:
         answer = self.call("run/predict", {"fn_index": index, "data": values, "session_hash": "x"})
         return answer["data"][0], answer["data"][2]
 
-    def begin(self, mode: str) -> None:
-        """A training has the device until `finish`."""
-        self.run(f"begin({mode!r})")
+    def picture(self) -> str:
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64), (200, 100, 50)).save(buffer, "PNG")
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    def has_manager(self) -> bool:
+        """Whether it is one of Forge's relatives, which move models by themselves."""
+        return bool(self.run("'hypernetwork' in host.lacks()"))
+
+    def begin(self, mode: str, device: str | None = None) -> None:
+        """A training has the device until `finish`: the WebUI's, unless another is named."""
+        self.run(f"begin({mode!r}, {device!r})")
         deadline = time.monotonic() + 30
         while not self.model()["entered"]:
             assert time.monotonic() < deadline
