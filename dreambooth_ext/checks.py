@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import guide, pictures, templates
+from . import guide, kohya_dataset, pictures, templates
 from .captions import has_template, rare_words
 from .config import (
     FORMATS,
@@ -25,7 +25,6 @@ from .config import (
 )
 from .errors import Problem
 from .files import expanded
-from .listing import Listings
 from .parsing import shown
 from .pictures import Entry
 from .rates import rate_problems
@@ -45,13 +44,11 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     A value that is out of range is at its default in the completed config, so that the other checks can still run.
     """
     unfit = range_problems(config)
-    config = usable(config, unfit)
-    listings = Listings()
-    entries, picture_problems = pictures.entries(config, listings)
-    count = sum(not entry.is_class for entry in entries)
-    completed, choices = guide.complete(config, count)
-    if bool(completed.use_captions) != bool(config.use_captions):  # the guide has filled in that captions are read
-        entries, picture_problems = pictures.entries(completed, listings)
+    config, stated = with_data_set(usable(config, unfit))
+    reads = guide.complete(config, 0)[0].use_captions  # what the guide says of captions hangs on no number of pictures
+    entries, picture_problems = pictures.entries(config.replace(use_captions=reads))
+    completed, choices = guide.complete(config, pictures.trained(entries))
+    choices |= stated
     prompted = completed.method in PROMPTED_METHODS
     if prompted and completed.validation_steps and not completed.validation_prompts and (word := _word(completed, entries)):
         prompts = guide.test_prompts(completed.subject_type, word)
@@ -62,6 +59,15 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     return completed, choices, entries, [*unfit, *independent(found, unfit)]
 
 
+def with_data_set(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice]]:
+    """The config with what kohya's data set says of the whole run, where the settings leave it out."""
+    if not config.dataset_config:
+        return config, {}
+    said = kohya_dataset.read(config.dataset_config).run
+    taken = {name: value for name, value in said.items() if getattr(config, name) == SETTINGS[name].default != value}
+    return config.replace(**taken), {name: guide.Choice(value, "dataset_config says so") for name, value in taken.items()}
+
+
 def _word(config: RunConfig, entries: list[Entry]) -> str:
     """The one word that stands for the run's subject, or "" where there is none, or more than one."""
     if config.method == "textual_inversion":
@@ -69,7 +75,7 @@ def _word(config: RunConfig, entries: list[Entry]) -> str:
     if config.method not in SUBJECT_METHODS:
         return ""
     found = {entry.identifier for entry in entries if not entry.is_class}
-    if config.concepts or config.instance_prompt:
+    if config.concepts or config.instance_prompt or config.dataset_config:
         marks = {"filewords", "name"}
         known = pictures.concepts(config)
         found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - marks for c in known))
@@ -210,10 +216,14 @@ def _length_problems(config: RunConfig) -> list[Problem]:
     if config.max_token_length % 75:
         found.append(Problem("max_token_length", f"{config.max_token_length} is not 75, 150 or 225.", "Use 75."))
     steps, start = config.max_train_steps, config.checkpointing_start_step
-    if start and not config.checkpointing_steps:
+    usual = SETTINGS["checkpointing_steps"].default
+    if config.save_every_n_epochs and config.checkpointing_steps not in (usual, 0):
+        message = "has no effect: save_every_n_epochs says when."
+        found.append(Problem("checkpointing_steps", message, "Leave one of them out."))
+    if start and not config.checkpointing_steps and not config.save_every_n_epochs:
         message = "has no effect: checkpointing_steps is 0."
         found.append(Problem("checkpointing_start_step", message, "Set that above 0, or leave this out."))
-    if config.checkpointing_steps and steps and start >= steps > 1:
+    if (config.checkpointing_steps or config.save_every_n_epochs) and steps and start >= steps > 1:
         found.append(
             Problem("checkpointing_start_step", f"the run ends at step {steps} already.", "Use a smaller number.")
         )

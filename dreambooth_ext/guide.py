@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -127,6 +128,8 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
     if config.optimizer == "prodigy":
         for name in ("learning_rate", "text_encoder_lr", *(["embedding_lr"] if _is_pivotal(config) else [])):
             fill(name, 1.0, "Prodigy finds the rate itself")
+    if config.dataset_config:
+        fill("use_captions", True, "as kohya, which reads captions wherever there are some")
     COMPLETIONS[config.method](config, pictures, fill)
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
 
@@ -183,6 +186,15 @@ def _wants_prior(config: RunConfig) -> bool:
     )
 
 
+def saves_on_the_way(config: RunConfig, steps: int, epochs: float) -> int:
+    """How many training states a run writes before its end."""
+    if config.save_every_n_epochs and steps:
+        step = steps * config.save_every_n_epochs / max(epochs, 1e-9)  # between two of them
+        return max(0, math.ceil(steps / step) - 1 - int(max(0, config.checkpointing_start_step - 1) / step))
+    every = config.checkpointing_steps
+    return max(0, (steps - 1) // every - max(0, config.checkpointing_start_step - 1) // every) if every else 0
+
+
 def a_or_an(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
@@ -191,6 +203,8 @@ def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none."""
     folders = [getattr(config, config.pictures_setting), *(concept.get("instance_data_dir") for concept in config.concepts)]
     name = next((expanded(folder).resolve().name for folder in folders if folder), config.dataset_name or "")
+    if config.dataset_config:
+        name = expanded(config.dataset_config).stem
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 
 
@@ -322,30 +336,10 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
     if config.method == "lora" and config.network_type in ("loha", "lokr") and config.save_precision != "fp32":
         message = f"WebUIs compute {config.network_type} in the file's precision; in fp16 not at all on a CPU."
         found.append(Problem("save_precision", message, "fp32 is safe, and such files are small."))
-    found += _word_warnings(config, pictures) if config.method == "textual_inversion" else []
     found += _hypernetwork_warnings(config) if config.method == "hypernetwork" else []
+    found += _word_warnings(config, pictures) if config.method == "textual_inversion" else []
     if config.text_encoder_steps and config.max_train_steps and config.text_encoder_steps > config.max_train_steps:
         found.append(Problem("text_encoder_steps", "more than the run has steps.", "Fewer are usual: 20 to 30 %."))
-    return found
-
-
-def _word_warnings(config: RunConfig, pictures: int) -> list[Problem]:
-    """Of textual inversion."""
-    found = []
-    if pictures < EMBEDDING_PICTURES:
-        message, remedy = f"only {pictures} pictures.", f"{EMBEDDING_PICTURES} to 5 are the least for a word."
-        found.append(Problem("instance_data_dir", message, remedy))
-    words = [word.strip() for word in config.placeholder_token.split(",")]
-    for word in words:
-        if word.lower() in KNOWN_WORDS or len(word) < 3:
-            message = f"wherever '{word}' stands in a prompt, and within longer words too, it will mean your pictures."
-            found.append(Problem("placeholder_token", message, "Take a word that does not exist, such as sksper."))
-    if len(words) == 1 and words[0].lower() != config.name.lower():
-        message = f"WebUIs will know the word as '{config.name}', the file's name, and not as '{words[0]}'."
-        found.append(Problem("placeholder_token", message, "Call the run like the word."))
-    if (config.num_vectors or 1) > MOST_VECTORS:
-        message = f"{config.num_vectors} vectors take as many of a prompt's 75 tokens, and learn single pictures by heart."
-        found.append(Problem("num_vectors", message, f"Use {MOST_VECTORS} or fewer."))
     return found
 
 
@@ -368,6 +362,26 @@ def _unconditional_warnings(config: RunConfig, pictures: int) -> list[Problem]:
     batch = config.train_batch_size * config.gradient_accumulation_steps
     if batch < UNCONDITIONAL_LEAST_BATCH:
         found.append(Problem("train_batch_size", f"{batch} is small for this method.", "16 is usual."))
+    return found
+
+
+def _word_warnings(config: RunConfig, pictures: int) -> list[Problem]:
+    """Of textual inversion."""
+    found = []
+    if pictures < EMBEDDING_PICTURES:
+        message, remedy = f"only {pictures} pictures.", f"{EMBEDDING_PICTURES} to 5 are the least for a word."
+        found.append(Problem("instance_data_dir", message, remedy))
+    words = [word.strip() for word in config.placeholder_token.split(",")]
+    for word in words:
+        if word.lower() in KNOWN_WORDS or len(word) < 3:
+            message = f"wherever '{word}' stands in a prompt, and within longer words too, it will mean your pictures."
+            found.append(Problem("placeholder_token", message, "Take a word that does not exist, such as sksper."))
+    if len(words) == 1 and words[0].lower() != config.name.lower():
+        message = f"WebUIs will know the word as '{config.name}', the file's name, and not as '{words[0]}'."
+        found.append(Problem("placeholder_token", message, "Call the run like the word."))
+    if (config.num_vectors or 1) > MOST_VECTORS:
+        message = f"{config.num_vectors} vectors take as many of a prompt's 75 tokens, and learn single pictures by heart."
+        found.append(Problem("num_vectors", message, f"Use {MOST_VECTORS} or fewer."))
     return found
 
 

@@ -213,6 +213,7 @@ def absolute(config: RunConfig) -> RunConfig:
         model_config=local(config.model_config),
         network_weights=fixed(config.network_weights),
         class_data_dir=fixed(config.class_data_dir),
+        dataset_config=fixed(config.dataset_config),
         concepts=concepts,
     )
 

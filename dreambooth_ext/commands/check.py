@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config, choices, entries, problems = settings.complete(arguments)
-    count = sum(not entry.is_class for entry in entries)
+    count = pictures.trained(entries)
     warnings = [str(w) for w in [*guide.warnings(config, count), *pictures.warnings(config, entries)]]
     plan: dict[str, Any] = {}
     problems += checks.folder_problems("runs_dir", arguments.runs_dir)

@@ -93,6 +93,9 @@ class Follower:
     def _on_step(self, event: dict[str, Any]) -> None:
         self._advance("training", event["step"], event["total"], step_figures(event))
 
+    def _on_validation(self, event: dict[str, Any]) -> None:
+        self._say(f"validation loss at step {event['step']}: {event['loss']:.5f}")
+
     def _on_artifact(self, event: dict[str, Any]) -> None:
         path = Path(event["path"])
         if self.target:

@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings.print_problems(problems)
         return BAD_INPUT
     settings.print_choices(choices)
-    count = sum(not entry.is_class for entry in entries)
+    count = pictures.trained(entries)
     settings.print_warnings([*guide.warnings(config, count), *pictures.warnings(config, entries)])
     environment = Environment()
     environment.ensure()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,9 +17,11 @@ from .base import Base
 from .batch import Batch
 from .dataset import Dataset
 from .objective import Objective
-from .prompts import Prompts
+from .prompts import CACHED_AT_MOST, Prompts
 from .sampling import Progress, draw, make_sampler
 from .text import TextStack
+
+CUTS_NAMED = 10  # captions that are too long
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,17 @@ def assemble(
     unet = base.unet()
     vae = None if dataset.cached else base.vae(torch.float32).to(device).requires_grad_(False).eval()
     set_up(config, unet, text)
-    for warning in text.cuts(dataset.all_captions() or []):
-        warn(warning, "max_token_length")
+    warn_of_cuts(text, dataset.all_captions() or [], warn)
     return Backbone(unet, Prompts(text, device), vae, dataset.scaling_factor, base.inpainting)
+
+
+def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[..., None]) -> None:
+    """Of captions that are too long; the first by name. Only the longest are looked at, for there may be any number."""
+    cut = text.cuts(heapq.nlargest(CACHED_AT_MOST, captions, key=len))
+    for warning in cut[:CUTS_NAMED]:
+        warn(warning, "max_token_length")
+    if len(cut) > CUTS_NAMED:
+        warn(f"{len(cut) - CUTS_NAMED} further captions are cut as well.", "max_token_length")
 
 
 def set_up(config: RunConfig, unet: nn.Module, text: TextStack) -> None:

@@ -44,9 +44,10 @@ def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
         found = readable(config, base, warnings)
     except UserError as error:
         problems.append(error.problem)
-    count = sum(not p.entry.is_class for p in found) or in_data_set(config, problems, warnings)
+    count = pictures.trained(p.entry for p in found) or in_data_set(config, problems, warnings)
     steps, epochs = plan.length(config, count)
-    made = plan.make_plan(config, base, count, len(found) - count + missing, steps, epochs, files.free_bytes(runs_dir))
+    classes = sum(p.entry.is_class for p in found) + missing
+    made = plan.make_plan(config, base, count, classes, steps, epochs, files.free_bytes(runs_dir))
     problems += plan.resource_problems(made, config)
     warnings += map(str, plan.resource_warnings(made, config))
     return {"plan": made.as_dict(), "problems": [p.as_dict() for p in problems], "warnings": warnings}

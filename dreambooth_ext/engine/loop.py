@@ -18,6 +18,7 @@ from ..config import RunConfig
 from ..errors import UserError
 from ..rates import parse_rate_schedule, value_at
 from . import checkpoint, memory, processes
+from .ahead import ReadAhead
 from .control import STOPPING, Control
 from .dataset import Dataset
 from .export import NothingLearned
@@ -25,6 +26,7 @@ from .fused import FusedBackward, is_possible
 from .optim import RateSchedules, forget, load_state, make_optimizer
 from .saver import Saver
 from .seeds import derive, generator
+from .validation import Validation, measure
 
 
 @dataclass
@@ -61,6 +63,18 @@ class Loop:
         self.control.status("training", step=self.step, total=self.total)
         if resumed and self._is_due() and self.config.save_intermediate_models and not self.saver.has_model(self.step):
             self._save_model(final=False)  # the worker was killed between the two
+        self._prepare_validation(resumed)
+        with contextlib.closing(ReadAhead(self.dataset, self.config.gradient_accumulation_steps, self.total)) as ahead:
+            self.source = ahead if self.dataset.reads_files else self.dataset
+            self._train()
+        self._save_state()
+        if self.step < self.total:
+            return "stopped"
+        self._save_model(final=True)
+        return "done"
+
+    def _train(self) -> None:
+        """The steps, up to the last one or a command to stop."""
         pace = Pace()
         while True:
             stop = self._obey(processes.from_first(self.control.commands()))
@@ -73,11 +87,6 @@ class Loop:
             pace.step()
             self._report(loss, norm, pace)
             self._scheduled()
-        self._save_state()
-        if self.step < self.total:
-            return "stopped"
-        self._save_model(final=True)
-        return "done"
 
     def _set_up(self, resumed: checkpoint.Checkpoint | None) -> None:
         groups = self.method.parameter_groups()
@@ -99,6 +108,13 @@ class Loop:
             if self.accelerator.scaler and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
 
+    def _prepare_validation(self, resumed: checkpoint.Checkpoint | None) -> None:
+        self.validation = Validation(self.config, self.dataset, self.total)
+        if resumed:
+            self.validation.resume(self.control.events.read(), self.step)
+        elif self.validation.is_due(0):
+            self._validate()
+
     def _leave(self, names: list[str]) -> None:
         """Forget groups that have stopped learning, with all that the optimizer knows of them."""
         if not names:
@@ -116,7 +132,7 @@ class Loop:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         micros, total = self.config.gradient_accumulation_steps, 0.0
         for micro in range(micros):
-            batches = self.dataset.batches(self.step, micro, rank, world)
+            batches = self.source.batches(self.step, micro, rank, world)
             for part, batch in enumerate(batches):
                 place = (self.step, micro * world + rank, part, 0)
                 torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
@@ -213,6 +229,8 @@ class Loop:
         config = self.config
         if config.validation_steps and (self.step % config.validation_steps == 0 or self.step == self.total):
             self._sample()
+        if self.validation.is_due(self.step):
+            self._validate()
         if self._is_due():
             self._save_state()
             if config.save_intermediate_models:
@@ -220,8 +238,13 @@ class Loop:
 
     def _is_due(self) -> bool:
         """Whether an intermediate save falls on this step."""
-        every, first = self.config.checkpointing_steps, self.config.checkpointing_start_step
-        return every > 0 and self.step % every == 0 and first <= self.step < self.total
+        config, step = self.config, self.step
+        if not config.checkpointing_start_step <= step < self.total or step == 0:
+            return False
+        if every := config.save_every_n_epochs:
+            now, before = (self.dataset.epoch_of(n, self.accelerator.num_processes) for n in (step, step - 1))
+            return now // every > before // every
+        return config.checkpointing_steps > 0 and step % config.checkpointing_steps == 0
 
     def _save_state(self) -> None:
         if self.step == self.saved or not self.accelerator.is_main_process:
@@ -267,6 +290,24 @@ class Loop:
                 raise
             self.control.warn("the memory was not enough for a preview; training goes on.", "validation_prompts")
         memory.release()
+
+    def _validate(self) -> None:
+        """The loss on the pictures that are held out, with the weights that would be exported; a word when it turns."""
+        if not self.accelerator.is_main_process:
+            return
+        with self.averaged():
+            loss = measure(self.config, self.method, self.dataset, self.accelerator.device)
+        if not math.isfinite(loss):
+            raise self._not_finite(f"the validation loss became {loss}")
+        self.control.events.append("validation", step=self.step, loss=loss)
+        self.saver.track_validation(self.step, loss)
+        if (best := self.validation.add(self.step, loss)) is not None:
+            now, lowest = self.validation.at(self.step), self.validation.at(best)
+            self.control.warn(
+                f"the validation loss has turned: smoothed, it was {lowest:.4g} at step {best} and is {now:.4g} now.",
+                "validation_split",
+                f"The model begins to learn the pictures by heart. Training goes on: compare models of about step {best}.",
+            )
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:

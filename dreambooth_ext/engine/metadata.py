@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import time
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from .families import FAMILIES
 
 SETTINGS_KEY = "dreambooth_ext.settings"  # the run's settings as JSON
 HASH_KEY = "modelspec.hash_sha256"
+MOST_WORDS = 2000  # of the captions, that the file counts
 HASH_TO_COME = "0x" + "0" * 64  # patched into the header once the numbers are written and hashed
 IMPLEMENTATIONS = {"sd1": "https://github.com/CompVis/stable-diffusion"}
 SGM = "https://github.com/Stability-AI/generative-models"
@@ -116,8 +118,9 @@ def base_metadata(base: Base) -> dict[str, str]:
 
 def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int, int], int]) -> dict[str, str]:
     """What kohya's tools say of the pictures, and WebUIs show: their folders, their sizes (width, height), and how
-    often each folder has which words."""
-    instance, classes, words = {}, {}, {}
+    often each folder has which words: the most frequent ones, for of tens of thousands of captions most are like no
+    other, and the file's header would take megabytes."""
+    instance, classes, words = {}, {}, collections.Counter()
     for entry in entries:
         folder = entry.path.parent.name
         about = (classes if entry.is_class else instance).setdefault(
@@ -126,12 +129,13 @@ def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int
         about["img_count"] += 1
         if entry.is_class:
             continue
-        counts = words.setdefault(folder, {})
-        for tag in {tag.strip() for tag in entry.caption.split(",")} - {""}:
-            counts[tag] = counts.get(tag, 0) + 1
+        words.update((folder, tag) for tag in dict.fromkeys(tag.strip() for tag in entry.caption.split(",")) if tag)
+    counts: dict[str, dict[str, int]] = {}
+    for (folder, tag), count in words.most_common(MOST_WORDS):
+        counts.setdefault(folder, {})[tag] = count
     sizes = {str(i): {"resolution": list(size), "count": n} for i, (size, n) in enumerate(bucket_counts.items())}
     buckets = {"buckets": sizes}
-    values = {"dataset_dirs": instance, "reg_dataset_dirs": classes, "tag_frequency": words, "bucket_info": buckets}
+    values = {"dataset_dirs": instance, "reg_dataset_dirs": classes, "tag_frequency": counts, "bucket_info": buckets}
     return {f"ss_{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 

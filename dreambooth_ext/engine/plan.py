@@ -177,12 +177,11 @@ def state_bytes(config: RunConfig) -> int:
     return {"lion": 4, "adafactor": 2, "prodigy": 16}.get(config.optimizer, 8)
 
 
-def disk_need(config: RunConfig, base: Base, steps: int) -> int:
+def disk_need(config: RunConfig, base: Base, steps: int, epochs: float) -> int:
     """Bytes that the run writes at the most: training states, one more while it replaces the last, and models."""
     part = METHODS[config.method].share(config, base)
     state = part.learning * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
-    every = config.checkpointing_steps
-    saves = max(0, (steps - 1) // every - max(0, config.checkpointing_start_step - 1) // every) if every else 0
+    saves = guide.saves_on_the_way(config, steps, epochs)
     states = min(saves + 1, (config.checkpoints_total_limit or saves) + 1)
     models = (saves if config.save_intermediate_models else 0) + 1
     return state * states + part.model * PRECISION_BYTES[config.save_precision] * models
@@ -252,6 +251,6 @@ def make_plan(
         memory=estimate(config, base),
         memory_available=memory.total(torch.device(config.device)),
         memory_free=memory.free(torch.device(config.device)),
-        disk=disk_need(config, base, steps),
+        disk=disk_need(config, base, steps, epochs),
         disk_available=free,
     )

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from .. import files
+from ..concepts import concepts
 from ..config import KINDS, PROMPTED_METHODS, RunConfig
 from ..runs import Run
 from . import hub
@@ -58,6 +59,10 @@ class Saver:
             self._writer.add_scalar("loss", loss, step)
             for name, rate in rates.items():
                 self._writer.add_scalar(f"lr/{name}", rate, step)
+
+    def track_validation(self, step: int, loss: float) -> None:
+        if self._writer:
+            self._writer.add_scalar("validation_loss", loss, step)
 
     def model(self, step: int, final: bool) -> None:
         """Write the model as it is into the run's artifacts: <name>, or <name>_<step> on the way."""
@@ -132,7 +137,7 @@ class Saver:
 
     def _activation_text(self) -> str:
         """The words that call the subject: the prompt, or the identifiers of the file names."""
-        prompts = [self.config.instance_prompt, *(c.get("instance_prompt") for c in self.config.concepts)]
+        prompts = dict.fromkeys(concept.instance_prompt for concept in concepts(self.config))
         words = [p for p in prompts if p and "[" not in p]
         return ", ".join(words or sorted({p.entry.identifier for p in self.dataset.pictures if p.entry.identifier}))
 

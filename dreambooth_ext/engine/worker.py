@@ -12,6 +12,7 @@ import errno
 import os
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,8 +23,9 @@ from .. import files, pictures, users
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..leadership import Leadership
+from ..pictures import caches_latents
 from ..runs import Run
-from . import checkpoint, class_images, hub_pictures, memory, plan, processes
+from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes
 from .base import Base
 from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
@@ -153,10 +155,10 @@ def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -
     entries, found = pictures.entries(config)
     if found:
         raise BadInput(found)
-    count = sum(not entry.is_class for entry in entries)
+    count = pictures.trained(entries)
     steps, epochs = plan.length(config, count)
     missing = sum(lacks for _, lacks in class_images.missing(config).values())
-    made = plan.make_plan(config, base, count, len(entries) - count + missing, steps, epochs, free_bytes(run))
+    made = plan.make_plan(config, base, count, sum(entry.is_class for entry in entries) + missing, steps, epochs, free_bytes(run))
     if found := plan.resource_problems(made, config):
         raise BadInput(found)
     for problem in plan.resource_warnings(made, config):
@@ -190,15 +192,29 @@ def gather(config: RunConfig, base: Base, run: Run, control: Control, accelerato
     if found:
         raise BadInput(found)
     cache = run.path.parent / "latents"
+    if config.cache_latents_to_disk is None:
+        config = config.replace(cache_latents_to_disk=needs_disk(config, base, len(entries), cache, control))
     dataset = Dataset(config, entries, base.scaling_factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
     stage = "caching latents" if dataset.cached else "reading pictures"
     shared = accelerator.main_process_first() if config.cache_latents_to_disk else contextlib.nullcontext()
     with shared:
-        dataset.encode(vae, device, lambda d, n: control.stage(stage, d, n), control.warn)
+        shown, measured = partial(control.stage, stage), partial(control.stage, "looking at pictures")
+        dataset.encode(vae, device, shown, control.warn, measured)
     del vae
     memory.release()
     return dataset
+
+
+def needs_disk(config: RunConfig, base: Base, pictures: int, folder: Path, control: Control) -> bool:
+    """Whether latents, where nothing is said of it, go to disk: memory must not grow with the number of pictures."""
+    need, limit = latents.most_bytes(config, pictures), latents.memory_limit(memory.total(torch.device("cpu")))
+    if not caches_latents(config, base.inpainting) or need <= limit:
+        return False
+    sizes = tuple(map(files.human_size, (need, limit)))
+    message = f"the latents of {pictures} pictures take about {sizes[0]}, more than {sizes[1]} of memory: they are kept"
+    control.warn(f"{message} on disk, in '{folder}', and can be deleted there after the run.", "cache_latents_to_disk")
+    return True
 
 
 def make_method(

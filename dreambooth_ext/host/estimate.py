@@ -200,8 +200,7 @@ def measured(events: list[dict[str, Any]]) -> Pace:
 def _total(pace: Pace, config: RunConfig, plan: dict[str, Any]) -> float:
     with_text = min(plan["steps"], plan["text_encoder_steps"])
     step, text_step = pace.step or pace.text_step or 0.0, pace.text_step or pace.step or 0.0
-    every = config.checkpointing_steps
-    saves = 1 + (max(0, plan["steps"] - 1) // every if every else 0)
+    saves = 1 + guide.saves_on_the_way(config, plan["steps"], plan.get("epochs") or 0.0)
     others = saves * pace.saving + pace.preparing
     return with_text * text_step + (plan["steps"] - with_text) * step + others
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..concepts import concepts
 from ..config import SETTINGS, RunConfig
 from .refusal import Refusal
 
@@ -48,6 +49,10 @@ def _paths(config: RunConfig) -> Iterator[tuple[str, str]]:
         value = getattr(config, known.name)
         if known.kind == "path" and value:
             yield known.name, value
+    if config.dataset_config:  # a file that names folders
+        for concept in concepts(config):
+            named = (concept.instance_data_dir, concept.class_data_dir, concept.subset.metadata_file)
+            yield from (("dataset_config", path) for path in named if path)
     for index, concept in enumerate(config.concepts):
         for key, value in concept.items():
             if key.endswith("_dir") and isinstance(value, str) and value:

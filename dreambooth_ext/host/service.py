@@ -152,9 +152,9 @@ class Service:
     def check(self, values: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
         completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
-        count = sum(not entry.is_class for entry in entries)
+        count = pictures.trained(entries)
         warnings = [w.as_dict() for w in [*guide.warnings(completed, count), *pictures.warnings(completed, entries)]]
-        plan = {"steps": completed.max_train_steps, "pictures": count, "class_pictures": len(entries) - count}
+        plan = {"steps": completed.max_train_steps, "pictures": count, "class_pictures": sum(e.is_class for e in entries)}
         answer: dict[str, Any] = {}
         if deep and (completed.base_model or completed.method not in PROMPTED_METHODS) and not any(p.field in ("base_model", "runs_dir") for p in problems):
             answer = self._inspect(checks.usable(completed, problems), count)

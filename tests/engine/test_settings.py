@@ -59,6 +59,10 @@ def states(run: Run) -> list[int]:
     return sorted(int(path.name) for path in run.checkpoints.iterdir())
 
 
+def validated(run: Run) -> list[int]:
+    return [event["step"] for event in training.events(run, "validation")]
+
+
 def previews(run: Run) -> list[tuple[str, str]]:
     drawn = sorted(run.samples.glob("*/*.png"))
     return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in drawn]
@@ -143,6 +147,15 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "cache_latents_to_disk": (latents, True, {}),
     "latent_sampling": (learned, "deterministic", {}),
     "alpha_as_loss_weight": (learned, True, {"instance_data_dir": "clear"}),
+    "dataset_config": (learned, "kohya", {"instance_data_dir": "", "instance_prompt": None, "method": "finetune"}),
+    "repeats_from_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
+    "balance_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
+    "captions_per_picture": (learned, "random", {**CAPTIONS, "instance_data_dir": "folders", "caption_extension": ".lines"}),
+    "caption_column": (learned, "prompt", {**CAPTIONS, "instance_data_dir": "folders"}),
+    "tag_dropout": (learned, 0.7, CAPTIONS),
+    "caption_separator": (learned, "e", {**CAPTIONS, "tag_dropout": 0.7}),
+    "validation_split": (learned, 1, {}),
+    "validation_loss_steps": (validated, 1, {"validation_split": 1, "validation_loss_steps": 2}),
     "max_train_steps": (steps, 3, {}),
     "num_train_epochs": (steps, 1, {"max_train_steps": None, "num_train_epochs": 2}),
     "train_batch_size": (learned, 2, {}),
@@ -211,6 +224,8 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "zero_terminal_snr": (learned, True, V),
     "mixed_precision": (learned, "bf16", {}),
     "checkpointing_steps": (states, 1, {}),
+    "save_every_n_epochs": (states, 1, {"instance_data_dir": "other", "max_train_steps": 4, "checkpointing_steps": 0,
+                                       "checkpoints_total_limit": None}),  # fmt: skip
     "checkpointing_start_step": (states, 2, {**SAVES, "checkpoints_total_limit": None}),
     "checkpoints_total_limit": (states, 1, SAVES),
     "save_intermediate_models": (names, False, SAVES),
@@ -275,6 +290,19 @@ class Lab:
             ("model_config", "wide_config"): tiny.pixel_config(folder / "wide", block_out_channels=[16, 16]),
             ("class_data_dir", "class"): training.pictures(folder / "class", 2, sizes=((80, 80),)),
         }
+        folders = folder / "folders"
+        training.pictures(folders / "3_few", 1)
+        training.pictures(folders / "many", 4)
+        rows = [{"file_name": p.relative_to(folders).as_posix(), "text": f"a thing {p.name}", "prompt": f"a cat {p.name}"}
+                for p in sorted(folders.glob("*/*.png"))]  # fmt: skip
+        (folders / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        for row in rows:
+            (folders / row["file_name"]).with_suffix(".lines").write_text("one thing\nanother", encoding="utf-8")
+        self.known["instance_data_dir", "folders"] = str(folders)
+        (folder / "kohya.toml").write_text(
+            "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'other'\nclass_tokens = 'x'", encoding="utf-8"
+        )
+        self.known["dataset_config", "kohya"] = str(folder / "kohya.toml")
         lora = self.trainer.train(method="lora", max_train_steps=1)
         self.known["network_weights", "lora"] = lora.artifacts / "taught.safetensors"
         hypernetwork = self.trainer.train(method="hypernetwork", max_train_steps=1)
@@ -287,13 +315,13 @@ class Lab:
 
     def run(self, settings: dict[str, Any]) -> Run:
         given = {"max_train_steps": 2, **settings}
-        paths = ("_dir", "_model", "_weights", "model_config")
+        paths = ("_dir", "_model", "_weights", "_config")
         given = {key: str(self.known.get((key, value), value)) if key.endswith(paths) else value
                  for key, value in given.items()}  # fmt: skip
         if given.get("concepts") == "concepts":
             folder = self.trainer.settings["instance_data_dir"]
             given["concepts"] = [{"instance_data_dir": folder, "instance_prompt": "a cat"}]
-        elif given.get("instance_data_dir") == "":
+        elif given.get("instance_data_dir") == "" and not given.get("dataset_config"):
             del given["instance_data_dir"], given["instance_prompt"]
         if "dataset_name" in given:
             given["train_data_dir"] = ""

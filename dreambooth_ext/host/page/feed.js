@@ -12,6 +12,7 @@ export class Feed {
         this.after = 0;
         this.steps = [];
         this.losses = [];
+        this.validation = { steps: [], losses: [] }; // on the pictures that are held out
         this.rates = new Map(); // group -> its rate at each of `steps`; NaN where it did not learn
         this.samples = new Map(); // "step/file" -> {step, prompt, seed, file, url, time}
         this.messages = []; // warnings and errors
@@ -49,6 +50,7 @@ export class Feed {
         const take = {
             step: () => this.#takeStep(event),
             status: () => this.#takeStatus(event),
+            validation: () => this.#takeValidation(event),
             sample: () => this.#takeSample(event),
             warning: () => this.messages.push({ ...event, level: "warning" }),
             error: () => this.messages.push({ ...event, level: "error" }),
@@ -82,12 +84,23 @@ export class Feed {
         for (const [group, values] of this.rates) values.push(Number.isFinite(rates[group]) ? rates[group] : NaN);
     }
 
+    #takeValidation(event) {
+        if (!Number.isFinite(event.step) || !Number.isFinite(event.loss)) return;
+        this.validation.steps.push(event.step);
+        this.validation.losses.push(event.loss);
+    }
+
     /** A resumed run goes over the steps since its last checkpoint again. */
     #forgetFrom(step) {
         while (this.steps.length && this.steps[this.steps.length - 1] >= step) {
             this.steps.pop();
             this.losses.pop();
             for (const values of this.rates.values()) values.pop();
+        }
+        const { steps, losses } = this.validation;
+        while (steps.length && steps[steps.length - 1] >= step) {
+            steps.pop();
+            losses.pop();
         }
     }
 

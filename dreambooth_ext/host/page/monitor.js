@@ -159,11 +159,19 @@ export class Monitor {
         this.#drawActions();
         if (!isNew && this.drawn === feed) return;
         this.drawn = feed;
-        this.lossPlot.set(feed.steps.length ? [{ name: T.loss, xs: feed.steps, ys: feed.losses }] : []);
+        this.lossPlot.set(this.#lossCurves());
         this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: T.groups[name] || name, xs: feed.steps, ys })));
         this.previews.refresh(feed.samples.values());
         this.#drawMessages();
         this.#drawModels();
+    }
+
+    /** The training loss, and beside it the validation loss where pictures are held out: that one is steady as it is. */
+    #lossCurves() {
+        const { steps, losses, validation } = this.feed;
+        const curves = steps.length ? [{ name: T.loss, xs: steps, ys: losses }] : [];
+        if (validation.steps.length) curves.push({ name: T.validationLoss, xs: validation.steps, ys: validation.losses, steady: true });
+        return curves;
     }
 
     #drawOther() {

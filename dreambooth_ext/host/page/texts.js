@@ -243,6 +243,7 @@ export const TEXTS = localised({
         lossNow: "Loss",
         norm: "Gradient norm",
         loss: "Loss",
+        validationLoss: "Validation loss",
         rate: "Learning rate",
         groups: { unet: "UNet", text_encoder: "text encoder", text_encoder_1: "text encoder", text_encoder_2: "second text encoder" },
         curves: "Curves",
