@@ -417,7 +417,7 @@ def test_what_cannot_be_is_said(trainer, tmp_path):
     assert fields(caption_dropout=0.5) == ["caption_dropout"]
     for name, value in {"text_encoder_steps": 5, "class_prompt": "a cat", "rank": 8, "weight_decay": 0.1}.items():
         assert fields(**{name: value}) == [name]
-    assert "placeholder_token" in problems_of(trainer, method="lora", placeholder_token="zkz", prompt_template="")
+    assert "placeholder_token" in problems_of(trainer, method="dreambooth", placeholder_token="zkz", prompt_template="")
 
 
 def test_what_a_beginner_should_know(trainer):
