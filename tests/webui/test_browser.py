@@ -113,7 +113,7 @@ def answer(page, settings: Path) -> None:
     page.fill(".db-word", "zkz")
     page.wait_for_selector(".db-advice.db-good")
     page.wait_for_selector(".db-facts >> text=Memory", timeout=LONG)
-    assert f"{STEPS} steps at 2e-4" in page.inner_text(".db-sentence")
+    assert f"{STEPS} steps at 3e-4" in page.inner_text(".db-sentence")
     assert not page.is_visible(".db-problems")
 
 
