@@ -39,7 +39,7 @@ def _of_module(name: str) -> Iterator[str]:
     tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
     found = [(part.lineno, part.col_offset, template(part)) for part in _parts(tree)]
     for _, _, text in sorted(found):
-        letters = re.findall(r"[A-Za-z]", re.sub(r"\{\w+\}", "", text))
+        letters = re.findall(r"[A-Za-z]", re.sub(r"\{\w+\}|\b[A-Z]+\b", "", text))  # RTX 4090 is no sentence
         values = re.findall(r"\{\w+\}", text)
         is_frame = len(values) > 1 and text.endswith(".") and " " in text  # "'{word}' {problem}."
         if is_frame or (len(letters) >= LETTERS and " " in text.strip() and "{}" not in text and "\n" not in text):
@@ -48,14 +48,14 @@ def _of_module(name: str) -> Iterator[str]:
 
 def _parts(node: ast.AST) -> Iterator[ast.expr]:
     """Every text of a tree that is not inside another one: no documentation, no pattern, nothing of an assertion."""
-    for field, value in ast.iter_fields(node):
+    for _, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, ast.Assert):
                 continue
             is_text = isinstance(child, ast.JoinedStr) or (
                 isinstance(child, ast.Constant) and isinstance(child.value, str)
             )
-            if is_text and not isinstance(node, ast.Expr) and not (isinstance(node, ast.Dict) and field == "keys"):
+            if is_text and not isinstance(node, ast.Expr):
                 yield child
             elif isinstance(child, ast.Call) and _name(child.func) in UNSPOKEN:
                 continue
