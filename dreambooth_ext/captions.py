@@ -26,6 +26,9 @@ nick nina oleg olga paul peter sam sarah sergey sofia sophia steve tanya tom vic
 """
 COMMON_WORDS = frozenset(KNOWN_WORDS.split())
 
+KNOWN = "is a word or name that the model knows"
+ADVICE = "Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
+
 _DIGITS = re.compile(r"(\d+)")
 _LEADING_NUMBERS = re.compile(r"^[-\d]+\s*")  # the WebUI's re_numbers_at_start
 _BRACKETED_COUNTER = re.compile(r"\s*\(\d+\)$")
@@ -35,45 +38,47 @@ _NO_LETTERS = re.compile(r"[\W\d_]+")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 
 
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
+def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
     """Sorts "x (2).jpg" before "x (10).jpg"; upper and lower case together, and folder by folder."""
-    return [piece for part in path.parts for piece in part_key(part)]
-
-
-def part_key(part: str) -> list[tuple[int, int, str]]:
-    """Of one part of a path; the key of a whole one is those of its parts, one after another."""
-    pieces = _DIGITS.split(part.casefold())
-    key = [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(pieces) if p]
-    key.append((-1, 0, ""))  # the part's end: "a/b" before "a b"
+    key: list[tuple[int, int, str]] = []
+    for part in (path,) if isinstance(path, str) else path.parts:
+        pieces = _DIGITS.split(part.casefold())
+        key += [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(pieces) if p]
+        key.append((-1, 0, ""))  # the part's end: "a/b" before "a b"
     return key
 
 
 def identifiers(paths: Iterable[Path]) -> dict[Path, str]:
-    """The word that each file's name gives to its subject; "" where it gives none (IMG_2034.jpg, 0001.png).
+    """The word that each file's name gives to its subject; "" where it gives none (IMG_2034.jpg, 0001.png)."""
+    paths = list(paths)
+    return dict(zip(paths, identifiers_of([path.stem for path in paths]), strict=True))
+
+
+def identifiers_of(stems: list[str]) -> list[str]:
+    """The same for file names without their endings.
 
     A counter is "(1)", " 1", "_1" or "-1" at the end. In "sksper1.jpg" the digit is a counter too, unless another
     picture says that it belongs to the word: "person1 (3).jpg".
     """
-    counted = [(path, stem, _COUNTER.sub("", stem).strip()) for path in paths for stem in [path.stem]]
-    proven = {word for _, stem, word in counted if word != stem.strip()}
-    found = {}
-    for path, stem, word in counted:
-        if word == stem.strip() and word not in proven:
+    bare = [stem.strip() for stem in stems]
+    counted = [_COUNTER.sub("", stem).strip() for stem in stems]
+    proven = {word for stem, word in zip(bare, counted, strict=True) if word != stem}
+    found = []
+    for stem, word in zip(bare, counted, strict=True):
+        if word == stem and word not in proven:
             word = _GLUED_COUNTER.sub("", word).strip(" _-")
         letters = _NO_LETTERS.split(word, maxsplit=1)[0].casefold()
         is_subject = any(c.isalpha() for c in word) and letters not in CAMERA_NAMES
-        found[path] = word if is_subject else ""
+        found.append(word if is_subject else "")
     return found
 
 
 def identifier_warning(word: str) -> str | None:
-    """Why `word` is a poor identifier, in a sentence; None for a good one."""
+    """Why `word` is a poor identifier, in a sentence; None for a good one. `ADVICE` is the remedy."""
     problem = guide.identifier_problem(word)
     if not problem and word.lower() in COMMON_WORDS:
-        problem = "is a word or name that the model knows"
-    if not problem:
-        return None
-    return f"'{word}' {problem}. Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
+        problem = KNOWN
+    return f"'{word}' {problem}." if problem else None
 
 
 def cleaned_name(path: Path) -> str:
@@ -88,16 +93,25 @@ def caption_path(picture: Path, extension: str) -> Path:
 def read_caption(picture: Path, extension: str) -> str | None:
     """The caption file's text on one line; None where there is no such file, or nothing in it.
 
-    UTF-8, or UTF-16 that begins with its mark, as Windows writes it. Raises UnicodeDecodeError and OSError.
+    Raises UnicodeDecodeError and OSError.
     """
-    path = caption_path(picture, extension)
     try:
-        content = path.read_bytes()
+        lines = read_lines(caption_path(picture, extension))
     except FileNotFoundError:
         return None
+    return " ".join(lines) or None
+
+
+def read_lines(path: Path | str) -> list[str]:
+    """A caption file's lines, without the empty ones, each with single spaces between its words.
+
+    UTF-8, or UTF-16 that begins with its mark, as Windows writes it. Raises UnicodeDecodeError and OSError.
+    """
+    with open(path, "rb") as stream:
+        content = stream.read()
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    return " ".join(text.split()) or None
+    return [line for raw in text.splitlines() if (line := " ".join(raw.split()))]
 
 
 def has_template(prompt: str | None) -> bool:

@@ -10,19 +10,31 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import guide, pictures
-from .captions import rare_words
-from .config import METHODS, NETWORK_TARGETS, SETTINGS, SUBJECT_METHODS, RunConfig, Setting
+from . import guide, kohya_dataset, pictures, templates
+from .captions import has_template, rare_words
+from .config import (
+    FORMATS,
+    METHODS,
+    NETWORK_TARGETS,
+    PROMPTED_METHODS,
+    SETTINGS,
+    SUBJECT_METHODS,
+    TUNING_METHODS,
+    RunConfig,
+    Setting,
+)
 from .errors import Problem
 from .files import expanded
-from .listing import Listings
 from .parsing import shown
 from .pictures import Entry
 from .rates import rate_problems
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows' devices
+TOKEN = re.compile(r"<?[A-Za-z0-9][A-Za-z0-9_.-]*>?")  # of textual inversion; "<cat-toy>" is diffusers' way
 RESOLUTION_STEP = 64
+SMALL_STEP = 8  # of models that draw pixels themselves; theirs also goes by the levels that they have
 LONGEST_NAME = 100
+HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9](?!.*(--|\.\.))[\w.-]*(?<![.-])", re.ASCII)
 MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -32,14 +44,13 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     A value that is out of range is at its default in the completed config, so that the other checks can still run.
     """
     unfit = range_problems(config)
-    config = usable(config, unfit)
-    listings = Listings()
-    entries, picture_problems = pictures.entries(config, listings)
-    count = sum(not entry.is_class for entry in entries)
-    completed, choices = guide.complete(config, count)
-    if bool(completed.use_captions) != bool(config.use_captions):  # the guide has filled in that captions are read
-        entries, picture_problems = pictures.entries(completed, listings)
-    if completed.validation_steps and not completed.validation_prompts and (word := _word(completed, entries)):
+    config, stated = with_data_set(usable(config, unfit))
+    reads = guide.complete(config, 0)[0].use_captions  # what the guide says of captions hangs on no number of pictures
+    entries, picture_problems = pictures.entries(config.replace(use_captions=reads))
+    completed, choices = guide.complete(config, pictures.trained(entries))
+    choices |= stated
+    prompted = completed.method in PROMPTED_METHODS
+    if prompted and completed.validation_steps and not completed.validation_prompts and (word := _word(completed, entries)):
         prompts = guide.test_prompts(completed.subject_type, word)
         completed = completed.replace(validation_prompts=prompts)
         choices["validation_prompts"] = guide.Choice(prompts, f"{completed.subject_type}: the guide's test prompts")
@@ -48,15 +59,26 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     return completed, choices, entries, [*unfit, *independent(found, unfit)]
 
 
+def with_data_set(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice]]:
+    """The config with what kohya's data set says of the whole run, where the settings leave it out."""
+    if not config.dataset_config:
+        return config, {}
+    said = kohya_dataset.read(config.dataset_config).run
+    taken = {name: value for name, value in said.items() if getattr(config, name) == SETTINGS[name].default != value}
+    return config.replace(**taken), {name: guide.Choice(value, "dataset_config says so") for name, value in taken.items()}
+
+
 def _word(config: RunConfig, entries: list[Entry]) -> str:
     """The one word that stands for the run's subject, or "" where there is none, or more than one."""
+    if config.method == "textual_inversion":
+        return " ".join(templates.tokens(config))
     if config.method not in SUBJECT_METHODS:
         return ""
     found = {entry.identifier for entry in entries if not entry.is_class}
-    if config.concepts or config.instance_prompt:
-        templates = {"filewords", "name"}
+    if config.concepts or config.instance_prompt or config.dataset_config:
+        marks = {"filewords", "name"}
         known = pictures.concepts(config)
-        found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - templates for c in known))
+        found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - marks for c in known))
     return found.pop() if len(found) == 1 else ""
 
 
@@ -65,13 +87,15 @@ def problems(config: RunConfig) -> list[Problem]:
     found = range_problems(config)
     found += _unused(config)
     found += _name_problems(config.name)
-    found += _base_problems(config.base_model)
+    found += _format_problems(config)
+    found += _base_problems(config.base_model, needed=config.method in PROMPTED_METHODS)
     found += pictures.problems(config)
     found += rate_problems(config, config.max_train_steps)
     found += _length_problems(config)
     found += _loss_problems(config)
     found += _preview_problems(config)
-    found += _network_problems(config) if config.method == "lora" else []
+    found += _hub_problems(config)
+    found += _METHOD_PROBLEMS[config.method](config) if config.method in _METHOD_PROBLEMS else []
     return found
 
 
@@ -156,10 +180,18 @@ def _name_problems(name: str) -> list[Problem]:
     return []
 
 
-def _base_problems(base: str) -> list[Problem]:
+def _format_problems(config: RunConfig) -> list[Problem]:
+    formats = FORMATS[config.method]
+    if config.save_format in formats or len(formats) == 1:  # one alone is no choice: `_unused`
+        return []
+    message = f"the method {config.method} does not write {config.save_format}."
+    return [Problem("save_format", message, f"Choose {' or '.join(formats)}.")]
+
+
+def _base_problems(base: str, needed: bool) -> list[Problem]:
     remedy = "Give a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link."
     if not base.strip():
-        return [Problem("base_model", "needs a model to start from.", remedy)]
+        return [Problem("base_model", "needs a model to start from.", remedy)] if needed else []
     is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.lower().endswith(MODEL_SUFFIXES)
     if base.startswith(("http://", "https://")) or is_hub_name or _exists(base):
         return []
@@ -177,16 +209,21 @@ def _length_problems(config: RunConfig) -> list[Problem]:
     found = []
     if config.max_train_steps is not None and config.num_train_epochs is not None:
         found.append(Problem("num_train_epochs", "steps and epochs cannot both be given.", "Leave one of them out."))
-    if config.resolution is not None and config.resolution % RESOLUTION_STEP:
-        near = max(RESOLUTION_STEP, round(config.resolution / RESOLUTION_STEP) * RESOLUTION_STEP)
-        found.append(Problem("resolution", f"{config.resolution} is not a multiple of 64.", f"Use {near}."))
+    step = RESOLUTION_STEP if config.method in PROMPTED_METHODS else SMALL_STEP
+    if config.resolution is not None and config.resolution % step:
+        near = max(step, round(config.resolution / step) * step)
+        found.append(Problem("resolution", f"{config.resolution} is not a multiple of {step}.", f"Use {near}."))
     if config.max_token_length % 75:
         found.append(Problem("max_token_length", f"{config.max_token_length} is not 75, 150 or 225.", "Use 75."))
     steps, start = config.max_train_steps, config.checkpointing_start_step
-    if start and not config.checkpointing_steps:
+    usual = SETTINGS["checkpointing_steps"].default
+    if config.save_every_n_epochs and config.checkpointing_steps not in (usual, 0):
+        message = "has no effect: save_every_n_epochs says when."
+        found.append(Problem("checkpointing_steps", message, "Leave one of them out."))
+    if start and not config.checkpointing_steps and not config.save_every_n_epochs:
         message = "has no effect: checkpointing_steps is 0."
         found.append(Problem("checkpointing_start_step", message, "Set that above 0, or leave this out."))
-    if config.checkpointing_steps and steps and start >= steps > 1:
+    if (config.checkpointing_steps or config.save_every_n_epochs) and steps and start >= steps > 1:
         found.append(
             Problem("checkpointing_start_step", f"the run ends at step {steps} already.", "Use a smaller number.")
         )
@@ -195,7 +232,7 @@ def _length_problems(config: RunConfig) -> list[Problem]:
 
 def _rate_without_steps(config: RunConfig, completed: RunConfig) -> list[Problem]:
     """A text encoder's rate that was asked for, where the text encoder does not train."""
-    if completed.text_encoder_steps:
+    if completed.text_encoder_steps or completed.method not in TUNING_METHODS:
         return []
     names = [name for name in ("text_encoder_lr", "text_encoder_2_lr") if getattr(config, name)]
     remedy = "Set text_encoder_steps to a number of steps, or leave this out."
@@ -207,6 +244,9 @@ def _loss_problems(config: RunConfig) -> list[Problem]:
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
         message = "a base that predicts noise cannot learn the last timestep."
         found.append(Problem("zero_terminal_snr", message, "Turn it off."))
+    if config.prediction_type == "sample" and config.method in PROMPTED_METHODS:
+        message = "no base predicts the sample."
+        found.append(Problem("prediction_type", message, "Leave it at auto, or train an unconditional model."))
     if config.min_timestep >= config.max_timestep:
         found.append(Problem("min_timestep", "must be below max_timestep.", "0 and 1000 are usual."))
     default_discount = SETTINGS["multires_noise_discount"].default
@@ -230,7 +270,7 @@ def _loss_problems(config: RunConfig) -> list[Problem]:
 
 
 def _preview_problems(config: RunConfig) -> list[Problem]:
-    if config.validation_steps and not config.validation_prompts:
+    if config.method in PROMPTED_METHODS and config.validation_steps and not config.validation_prompts:
         return [
             Problem("validation_prompts", "previews are asked for, but there is nothing to draw.", "Give a prompt.")
         ]
@@ -286,3 +326,171 @@ def _continued_problems(config: RunConfig) -> list[Problem]:
         Problem(name, "has no effect: network_weights names a LoRA, which has its own.", "Leave it out.")
         for name in given
     ]
+
+
+def _lora_problems(config: RunConfig) -> list[Problem]:
+    return _network_problems(config) + (_pivotal_problems(config) if config.placeholder_token else _no_words(config))
+
+
+def _no_words(config: RunConfig) -> list[Problem]:
+    names = [name for name, known in SETTINGS.items() if known.group == SETTINGS["placeholder_token"].group]
+    remedy = "Leave it out, or give the word in placeholder_token."
+    return [
+        Problem(name, "has no effect: no word is taught along with the LoRA.", remedy)
+        for name in names
+        if "lora" in SETTINGS[name].methods and getattr(config, name) != SETTINGS[name].default
+    ]
+
+
+def _pivotal_problems(config: RunConfig) -> list[Problem]:
+    """Of words that are taught along with a LoRA."""
+    found, words = _word_problems(config), templates.tokens(config)
+    for word in words:
+        if config.bundle_embedding and re.search(r"[.<>]", word):
+            remedy = "Use letters, digits, - and _, or turn bundle_embedding off."
+            found.append(Problem("placeholder_token", f"{shown(word)} cannot be written into a LoRA.", remedy))
+        elif not config.bundle_embedding and word.lower() == config.name.lower():
+            message = "is the LoRA's name, and the embedding beside it is called like the word."
+            found.append(Problem("placeholder_token", message, "Choose another name, or turn bundle_embedding on."))
+    prompts = [concept.instance_prompt for concept in pictures.concepts(config) if concept.instance_prompt]
+    for prompt in prompts:
+        if not has_template(prompt) and not any(templates.says(prompt, word) for word in words):
+            remedy = f"Write {words[0]} where it is to stand."
+            found.append(Problem("instance_prompt", "does not hold the word that is taught.", remedy))
+    if config.embedding_weights:
+        found += _continued_embedding_problems(config, len(words))
+    return found
+
+
+def _word_problems(config: RunConfig) -> list[Problem]:
+    found, words = [], templates.tokens(config)
+    remedy = "Use Latin letters, digits, - and _, such as sksper; several words with commas between them."
+    if bad := [word for word in words if not TOKEN.fullmatch(word)]:
+        found.append(Problem("placeholder_token", f"{shown(bad[0])} cannot be a word of its own.", remedy))
+    elif len(words) > 1 and (bad := [problem for word in words for problem in _name_problems(word)]):
+        found.append(Problem("placeholder_token", f"is to name files. {bad[0].message}", bad[0].remedy))
+    elif len({word.lower() for word in words}) < max(1, len(words)):
+        found.append(Problem("placeholder_token", "needs words that differ.", remedy))
+    return found
+
+
+def _embedding_problems(config: RunConfig) -> list[Problem]:
+    """A learned word's settings that cannot be, or would have no effect."""
+    found, words = _word_problems(config), templates.tokens(config)
+    if config.instance_prompt is not None and config.prompt_template:
+        message = "has no effect: the instance prompt takes its place."
+        found.append(Problem("prompt_template", message, "Leave one of them out."))
+    elif config.instance_prompt is None:
+        found += templates.lines(config)[1]
+    found += _picture_problems(config, words)
+    return found + (_continued_embedding_problems(config, len(words)) if config.embedding_weights else [])
+
+
+def _picture_problems(config: RunConfig, words: list[str]) -> list[Problem]:
+    """Of previews that carry the embedding."""
+    if not config.save_image_with_embedding:
+        return []
+    if not config.validation_steps:
+        message = "has no effect: validation_steps is 0, so there are no previews."
+        return [Problem("save_image_with_embedding", message, "Set that above 0, or leave this out.")]
+    if len(words) > 1:
+        message = "a picture has room for one word only."
+        return [Problem("save_image_with_embedding", message, "Turn it off, or teach one word.")]
+    return []
+
+
+def _continued_embedding_problems(config: RunConfig, words: int) -> list[Problem]:
+    """An embedding that goes on has its own vectors."""
+    found = []
+    paths = templates.continued(config)
+    for path in paths:
+        if not _exists(path) or not path.lower().endswith((*MODEL_SUFFIXES, ".png")):
+            remedy = "Give a .safetensors, .pt, .bin or .png file."
+            found.append(Problem("embedding_weights", f"{shown(path)} is no embedding's file that is there.", remedy))
+    if len(paths) != words:
+        message = f"names {len(paths)} files for {words} words."
+        found.append(Problem("embedding_weights", message, "Give one for each of placeholder_token."))
+    return found + [
+        Problem(name, "has no effect: embedding_weights names vectors to begin with.", "Leave it out.")
+        for name in ("initializer_token", "num_vectors")
+        if getattr(config, name) != SETTINGS[name].default
+    ]
+
+
+def _hypernetwork_problems(config: RunConfig) -> list[Problem]:
+    """A hypernetwork's settings that cannot be, or would have no effect."""
+    if config.hypernetwork_weights:
+        return _continued_hypernetwork_problems(config)
+    found, layers, dropout = [], config.layer_structure, config.dropout
+    if len(layers) < 2 or layers[0] != 1 or layers[-1] != 1 or min(layers) <= 0:
+        message = f"cannot be {shown(layers)}: the first and the last are 1, and none is 0 or less."
+        found.append(Problem("layer_structure", message, "1, 2, 1 is usual."))
+    elif config.activation != "linear" and len(layers) == 2 and not config.activate_output:
+        message = "has no effect: with a single layer there is none between two."
+        found.append(Problem("activation", message, "Leave it out, or turn activate_output on."))
+    if config.activate_output and config.activation == "linear":
+        found.append(Problem("activate_output", "has no effect: the activation is linear.", "Leave it out."))
+    if dropout and len(dropout) != len(layers):
+        message = f"has {len(dropout)} numbers, and layer_structure {len(layers)}."
+        found.append(Problem("dropout", message, "Give one for each, 0 for the first and the last."))
+    elif dropout and (dropout[0] or dropout[-1] or not all(0 <= share < 1 for share in dropout)):
+        message = f"cannot be {shown(dropout)}: the first and the last are 0, the others from 0 to below 1."
+        found.append(Problem("dropout", message, "0 to 0.35 is usual."))
+    if wrong := [size for size in config.enable_sizes if not isinstance(size, int) or size < 1]:
+        remedy = "Leave it out: then it is all that the base has."
+        found.append(Problem("enable_sizes", f"{shown(wrong[0])} cannot be the width of a context.", remedy))
+    return found
+
+
+def _continued_hypernetwork_problems(config: RunConfig) -> list[Problem]:
+    """A hypernetwork that goes on has its own sizes and structure."""
+    path = config.hypernetwork_weights
+    if not _exists(path) or not path.lower().endswith(".pt"):
+        message = f"{shown(path)} is no hypernetwork's file that is there."
+        return [Problem("hypernetwork_weights", message, "Give a .pt file.")]
+    named = ("enable_sizes", "layer_structure", "activation", "activate_output", "weight_init", "layer_norm", "dropout")
+    given = [name for name in named if getattr(config, name) != SETTINGS[name].default]
+    message = "has no effect: hypernetwork_weights names a file, which has its own."
+    return [Problem(name, message, "Leave it out.") for name in given]
+
+
+def _unconditional_problems(config: RunConfig) -> list[Problem]:
+    found = []
+    if config.model_config and config.base_model:
+        message = "has no effect: base_model names a model, which has its own."
+        found.append(Problem("model_config", message, "Leave one of them out."))
+    elif config.model_config and not (_exists(config.model_config) or HUB_NAME.fullmatch(config.model_config)):
+        remedy = "Give a diffusers config.json, or the folder that holds it."
+        found.append(Problem("model_config", f"there is no file or folder {shown(config.model_config)}.", remedy))
+    steps = config.ddpm_num_inference_steps
+    if steps is not None and steps > config.ddpm_num_steps:
+        message = f"{steps} are more than the noise has, {config.ddpm_num_steps}."
+        found.append(Problem("ddpm_num_inference_steps", message, "Use as many, or fewer."))
+    if config.min_timestep >= config.ddpm_num_steps:
+        message = f"the noise has no timestep from {config.min_timestep} on: ddpm_num_steps is {config.ddpm_num_steps}."
+        found.append(Problem("min_timestep", message, "Use a lower one."))
+    for name in ("ema_inv_gamma", "ema_power"):
+        if getattr(config, name) is not None and not config.use_ema:
+            found.append(Problem(name, "has no effect: use_ema is off.", "Turn use_ema on, or leave it out."))
+    return found
+
+
+def _hub_problems(config: RunConfig) -> list[Problem]:
+    """Whether a login is there can only be told by the engine."""
+    if config.push_to_hub:
+        if config.hub_model_id and not (HUB_NAME.fullmatch(config.hub_model_id) and len(config.hub_model_id) <= 96):
+            message = f"{shown(config.hub_model_id)} cannot be a repository's name."
+            found = Problem("hub_model_id", message, "Use owner/name, of Latin letters, digits, -, _ and dots.")
+            return [found]
+        return []
+    given = [name for name in ("hub_model_id", "hub_private_repo") if getattr(config, name)]
+    remedy = "Turn push_to_hub on, or leave it out."
+    return [Problem(name, "has no effect: push_to_hub is off.", remedy) for name in given]
+
+
+_METHOD_PROBLEMS = {
+    "lora": _lora_problems,
+    "textual_inversion": _embedding_problems,
+    "hypernetwork": _hypernetwork_problems,
+    "unconditional": _unconditional_problems,
+}

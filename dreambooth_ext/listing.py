@@ -1,91 +1,84 @@
-"""The pictures in a folder and below, fast: people name whole disks by mistake, and the page looks as they type."""
+"""Folders -> the pictures in them, in natural order, and quickly: a data set may have hundreds of thousands of files."""
 
 from __future__ import annotations
 
-import operator
+import itertools
 import os
-import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from . import captions
+from .captions import natural_key
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
-ENDINGS = frozenset(extension[1:] for extension in EXTENSIONS)
+FORMATS = "JPG, PNG, WebP or BMP"
 MOST_FILES = 250_000  # in a folder and below; more are a whole disk that was named by mistake
 
 
-def list_pictures(folder: Path, without: tuple[Path, ...] = ()) -> list[Path]:
+@dataclass(frozen=True)
+class Found:
+    """One picture's file."""
+
+    folder: str
+    name: str
+    parts: tuple[str, ...]  # the folders on the way here from the one that was asked for
+    others: frozenset[str]  # what else is in the folder, captions among it, as `os.path.normcase` has the names
+
+    @property
+    def top(self) -> str:
+        """The folder directly below the one that was asked for, or "" in that itself."""
+        return self.parts[0] if self.parts else ""
+
+    @property
+    def full_name(self) -> str:
+        return os.path.join(self.folder, self.name)
+
+    @property
+    def path(self) -> Path:
+        return Path(self.full_name)
+
+
+def list_pictures(folder: Path, without: Iterable[Path] = ()) -> list[Path]:
     """All pictures in `folder` and below, in natural order; hidden files and the WebUI's previews are none.
 
     Folders in `without` (other concepts' and class folders that lie inside) are left out. Linked folders are followed,
     each once. Raises OSError for a folder that cannot be read, or holds more than MOST_FILES files of any kind.
     """
-    seen = {_real(path) for path in without}
-    walk = _Walk(seen)
-    walk.into(str(folder), _real(folder), [])
-    while walk.links:  # after the folders themselves, and in order: where a picture is found depends on no disk
-        walk.links.sort()
-        key, path = walk.links.pop(0)
-        if (place := _real(path)) not in seen:
-            walk.into(path, place, key)
-    walk.found.sort(key=operator.itemgetter(0))
-    return [Path(path) for _, path in walk.found]
+    return [found.path for found in find_pictures(folder, without)]
 
 
-class _Walk:
-    """Through a folder, which may be a whole disk: paths are text here, and only links are asked where they lead."""
-
-    def __init__(self, seen: set[str]):
-        self.seen = seen  # folders without links
-        self.found: list[tuple[list[Any], str]] = []  # (key that sorts, path)
-        self.links: list[tuple[list[Any], str]] = []  # of folders
-        self._files = 0
-
-    def into(self, folder: str, real: str, key: list[Any]) -> None:
-        """`real`: the folder without links."""
-        self.seen.add(real)
-        with os.scandir(folder) as items:
-            for item in items:
-                self._files += 1
-                if self._files > MOST_FILES:
-                    raise OSError(f"there are more than {MOST_FILES} files in it")
-                name = item.name
-                if name.startswith(".") or name == "__MACOSX":
-                    continue
-                if item.is_dir():
-                    own, place = key + captions.part_key(name), os.path.join(real, os.path.normcase(name))
-                    if _is_link(item):
-                        self.links.append((own, item.path))
-                    elif place not in self.seen:
-                        self.into(item.path, place, own)
-                    continue
-                stem, _, ending = name.lower().rpartition(".")
-                if ending in ENDINGS and not stem.endswith(".preview"):
-                    self.found.append((key + captions.part_key(name), item.path))
+def find_pictures(folder: Path, without: Iterable[Path] = (), nested: bool = True) -> Iterator[Found]:
+    """The same with what lies around each. `nested`: also those below."""
+    seen = {os.path.realpath(path) for path in without}
+    return _walk(str(folder), (), seen, itertools.count(1), nested)
 
 
-def _real(path: str | Path) -> str:
-    return os.path.normcase(os.path.realpath(path))
+def _walk(folder: str, parts: tuple[str, ...], seen: set[str], count: Iterator[int], nested: bool) -> Iterator[Found]:
+    seen.add(os.path.realpath(folder))
+    inside, others = [], set()
+    with os.scandir(folder) as items:
+        for item in items:
+            if next(count) > MOST_FILES:
+                raise OSError(f"there are more than {MOST_FILES} files in it")
+            name = item.name
+            if name[0] == "." or name == "__MACOSX":
+                continue
+            if is_folder := item.is_dir():
+                others.add(os.path.normcase(name))  # one that is called like a caption file is no caption
+                if nested:
+                    inside.append((natural_key(name), name, is_folder))
+            elif is_picture(name):
+                inside.append((natural_key(name), name, is_folder))
+            else:
+                others.add(os.path.normcase(name))
+    siblings = frozenset(others)
+    for _, name, is_folder in sorted(inside):
+        if not is_folder:
+            yield Found(folder, name, parts, siblings)
+        elif os.path.realpath(path := os.path.join(folder, name)) not in seen:
+            yield from _walk(path, (*parts, name), seen, count, nested)
 
 
-def _is_link(item: os.DirEntry[str]) -> bool:
-    """Also one of Windows' other kinds (junctions), of which Python 3.12 is the first to tell."""
-    if os.name != "nt" or item.is_symlink():
-        return item.is_symlink()
-    return bool(item.stat(follow_symlinks=False).st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT)
-
-
-class Listings:
-    """The pictures of folders, each walked through once."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, list[Path]] = {}
-
-    def of(self, folder: Path, without: Iterable[Path] = ()) -> list[Path]:
-        """See list_pictures."""
-        left_out = frozenset(without)
-        if (folder, left_out) not in self._known:
-            self._known[folder, left_out] = list_pictures(folder, tuple(left_out))
-        return self._known[folder, left_out]
+def is_picture(name: str) -> bool:
+    stem, suffix = os.path.splitext(name)
+    return suffix.lower() in EXTENSIONS and not stem.lower().endswith(".preview")

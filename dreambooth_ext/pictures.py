@@ -9,39 +9,33 @@ A picture's caption, in this order:
   instance prompt's rare words (or not the file name's identifier), those go before it;
 - the instance prompt as it is;
 - with no instance prompt, the identifier in the file name; for fine-tuning the cleaned file name.
+Textual inversion puts captions into lines of its own: `templates`.
 """
 
 from __future__ import annotations
 
-import difflib
+import dataclasses
+import itertools
+import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from . import captions
-from .config import SUBJECT_METHODS, RunConfig
+from . import captions, held_out, kohya_dataset, templates
+from . import concepts as about_concepts
+from .concepts import Concept, concepts, uses_prior
+from .config import PROMPTED_METHODS, SETTINGS, SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
-from .listing import EXTENSIONS, Listings
+from .listing import EXTENSIONS, FORMATS, Found, find_pictures
+from .metadata_files import Metadata, read_below, read_file
 from .parsing import shown
 
-FORMATS = "JPG, PNG, WebP or BMP"
-CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
 LEAST = 5  # pictures of a subject, below which the guide warns
 NAMED_AT_MOST = 5  # bad files that one message names
-
-
-@dataclass(frozen=True)
-class Concept:
-    """One subject's (or, with identifiers in the file names, one folder's) pictures and words."""
-
-    field: str  # what its settings are called in messages: "" or "concepts[0]."
-    instance_data_dir: str
-    instance_prompt: str | None
-    class_data_dir: str | None
-    class_prompt: str | None
-    num_class_images: int
-    repeats: int = 1
+DATASET_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)  # on Hugging Face
+REPEATED = re.compile(r"(\d{1,6})_(.+)")  # kohya's folder names: "10_sks person"
 
 
 @dataclass(frozen=True)
@@ -54,71 +48,35 @@ class Entry:
     is_class: bool = False
     repeats: int = 1  # how often it comes up in an epoch
     identifier: str = ""  # what its file name calls the subject; "" where it says nothing
+    others: tuple[str, ...] = ()  # further captions; each time, one of all is drawn
+    folder: str = ""  # the folder directly below the concept's in which it lies; "" in that itself
+    is_captioned: bool = False  # its words are from a caption file or metadata
+    is_held: bool = False  # never trained on: the validation loss is measured on it
+    lines: tuple[str, ...] = ()  # textual inversion: `templates` for the caption, of which each step takes one
+    word: str = ""  # textual inversion: what is taught
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        return (self.caption, *self.others)
 
 
-def uses_prior(config: RunConfig) -> bool:
-    """Whether class pictures are trained on; left out, it is on where a class prompt is given."""
-    if config.method not in SUBJECT_METHODS:
-        return False
-    if config.with_prior_preservation is not None:
-        return config.with_prior_preservation
-    return any(concept.class_prompt for concept in concepts(config))
+def trained(entries: Iterable[Entry]) -> int:
+    """How many of the pictures are learned: neither class pictures nor held out."""
+    return sum(not entry.is_class and not entry.is_held for entry in entries)
 
 
 def caches_latents(config: RunConfig, inpainting: bool = False) -> bool:
     """Whether pictures are encoded ahead of training; left out, wherever each picture is always cropped the same."""
+    if config.method not in PROMPTED_METHODS:
+        return False  # it trains on the pixels
     if config.cache_latents is not None:
         return config.cache_latents
     return config.center_crop and not inpainting
 
 
-def concepts(config: RunConfig) -> list[Concept]:
-    """The run's concepts: `config.concepts`, else the one that the single settings describe.
-
-    A concept that names no class of its own takes the run's class prompt, folder and count.
-    Values of a wrong type are left at their defaults here; `problems` names them.
-    """
-    if not config.concepts:
-        return [
-            Concept(
-                field="",
-                instance_data_dir=config.instance_data_dir,
-                instance_prompt=config.instance_prompt or None,
-                class_data_dir=config.class_data_dir or None,
-                class_prompt=config.class_prompt or None,
-                num_class_images=config.num_class_images,
-            )
-        ]
-    found = []
-    for index, given in enumerate(config.concepts):
-        texts = {key: given.get(key) if isinstance(given.get(key), str) else None for key in CONCEPT_KEYS[:4]}
-        has_class = texts["class_prompt"] or texts["class_data_dir"]
-        found.append(
-            Concept(
-                field=f"concepts[{index}].",
-                instance_data_dir=texts["instance_data_dir"] or "",
-                instance_prompt=texts["instance_prompt"] or None,
-                class_data_dir=(texts["class_data_dir"] if has_class else config.class_data_dir) or None,
-                class_prompt=texts["class_prompt"] or config.class_prompt or None,
-                num_class_images=_count(given, "num_class_images", config.num_class_images),
-                repeats=_count(given, "repeats", 1),
-            )
-        )
-    return found
-
-
-def _count(given: dict[str, Any], key: str, default: int) -> int:
-    value = given.get(key)
-    return value if _is_count(value) else default
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def problems(config: RunConfig) -> list[Problem]:
     """Picture settings that are wrong, or do not go together, whatever the folders hold."""
-    found = _concept_problems(config)
+    found = about_concepts.problems(config) + held_out.problems(config)
     if not config.center_crop and config.cache_latents:
         message = "cached latents are always of the same crop, but center_crop is off."
         found.append(Problem("cache_latents", message, "Turn cache_latents off, or center_crop on."))
@@ -126,8 +84,13 @@ def problems(config: RunConfig) -> list[Problem]:
         why = "center_crop is off" if config.cache_latents is not False else "cache_latents is off"
         message = f"has no effect: {why}, so nothing is cached."
         found.append(Problem("cache_latents_to_disk", message, "Turn it off, or the other on."))
-    if config.keep_tokens and not config.shuffle_tags:
-        found.append(Problem("keep_tokens", "has no effect: shuffle_tags is off.", "Set it to 0, or turn that on."))
+    varies = config.dataset_config or config.shuffle_tags or config.tag_dropout
+    for name in ("keep_tokens", "caption_separator"):
+        if getattr(config, name) != SETTINGS[name].default and not varies:
+            message = "has no effect: shuffle_tags and tag_dropout are off."
+            found.append(Problem(name, message, "Leave it out, or turn one of them on."))
+    if not config.caption_separator.strip():
+        found.append(Problem("caption_separator", "has to be some mark.", "',' is usual."))
     ending = "." + config.caption_extension.strip().lstrip(".").lower()
     if ending == "." or ending in EXTENSIONS or set(ending) & set('/\\:*?"<>|'):
         message = f"'{config.caption_extension}' is no ending of a text file's name."
@@ -135,66 +98,40 @@ def problems(config: RunConfig) -> list[Problem]:
     return found
 
 
-def _concept_problems(config: RunConfig) -> list[Problem]:
-    found = []
-    for index, given in enumerate(config.concepts):
-        found += _key_problems(f"concepts[{index}].", given)
-    for name in ("instance_data_dir", "instance_prompt"):
-        if config.concepts and getattr(config, name):
-            message = "has no effect: each concept brings its own."
-            found.append(Problem(name, message, "Leave it out, or make it a concept of its own."))
+def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
+    """What is allowed, but seldom meant: poor identifiers, subjects with next to no pictures, missing captions."""
+    said = kohya_dataset.read(config.dataset_config).warnings if config.dataset_config else []
+    found = [Problem("dataset_config", message) for message in said] + _caption_warnings(config, entries)
     if config.method not in SUBJECT_METHODS:
-        return found  # class pictures are for subjects; checks of methods refuse their settings elsewhere
-    prior = uses_prior(config)
-    for concept in concepts(config):
-        is_template = captions.has_template(concept.class_prompt)  # class words are the captions' without the subject's
-        if concept.class_prompt and concept.class_prompt == concept.instance_prompt and not is_template:
-            message = "is the instance prompt: your subject would be taught as the class."
-            remedy = "Leave the rare word out: 'a photo of a person'."
-            found.append(Problem(concept.field + "class_prompt", message, remedy))
-        wants_class = prior and (not config.concepts or not any(c.class_prompt for c in concepts(config)))
-        if not concept.class_prompt and (wants_class or (concept.class_data_dir and not _is_off(config))):
-            message = "is missing: it says what the class pictures show."
-            remedy = "Give one, 'a photo of a person', or turn with_prior_preservation off."
-            found.append(Problem(concept.field + "class_prompt", message, remedy))
-    return found
-
-
-def _is_off(config: RunConfig) -> bool:
-    return config.with_prior_preservation is False
-
-
-def _key_problems(field: str, given: dict[str, Any]) -> list[Problem]:
-    found = []
-    for key, value in given.items():
-        if key not in CONCEPT_KEYS:
-            near = difflib.get_close_matches(key, CONCEPT_KEYS, n=1)
-            remedy = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(CONCEPT_KEYS)}."
-            found.append(Problem(field + str(key), "there is no setting of this name.", remedy))
-        elif value is None:
-            continue
-        elif key in ("num_class_images", "repeats"):
-            if not _is_count(value):
-                found.append(Problem(field + key, f"{value!r} is not a whole number above 0.", "Use 1 or more."))
-        elif not isinstance(value, str):
-            found.append(Problem(field + key, f"{value!r} is not a text.", "Put it in quotation marks."))
-    return found
-
-
-def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
-    """What is allowed, but seldom meant: poor identifiers, and subjects with next to no pictures."""
+        return found
     known = concepts(config)
     counts: dict[str, int] = {}
     for entry in entries:
         if not entry.is_class and entry.identifier and not known[entry.concept].instance_prompt:
             counts[entry.identifier] = counts.get(entry.identifier, 0) + 1
-    if config.method not in SUBJECT_METHODS:
-        return []
-    poor = [warning for word in counts if (warning := captions.identifier_warning(word))]
+    if config.repeats_from_folders:
+        return found  # then the words are the folders'
+    field = "instance_data_dir"
+    warned = [warning for word in counts if (warning := captions.identifier_warning(word))]
+    found += [Problem(field, warning, captions.ADVICE) for warning in warned]
     few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
     if few:
-        poor.append(f"These subjects have fewer than {LEAST} pictures: {_some(few)}. Each should have 10 or more.")
-    return poor
+        message = f"these subjects have fewer than {LEAST} pictures: {_some(few)}."
+        found.append(Problem(field, message, "10 or more are good."))
+    return found
+
+
+def _caption_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
+    """Fine-tuning lives by captions: how many pictures have none."""
+    if config.method in SUBJECT_METHODS or not config.use_captions:
+        return []
+    without = [entry for entry in entries if not entry.is_captioned and not entry.is_class]
+    if not without:
+        return []
+    names = _some([entry.path.name for entry in without])
+    instead = "instance_prompt" if config.instance_prompt else "their files' names"
+    message = f"{len(without)} of {len(entries)} pictures have no caption and are trained with {instead}: {names}."
+    return [Problem("use_captions", message, "Write captions for them, if they need any.")]
 
 
 def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict[str, str]:
@@ -218,80 +155,141 @@ def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict
     return found
 
 
-def entries(config: RunConfig, listings: Listings | None = None) -> tuple[list[Entry], list[Problem]]:
+def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
     """Every picture of the run with its caption, and everything that is wrong with folders and captions.
 
-    Instance pictures first, concept by concept, then class pictures: of each class folder the first `num_class_images`.
-    Class pictures that are still missing are no problem; the run draws them. listings: what was looked up already.
+    Instance pictures first, concept by concept, then class pictures: of each class folder the first
+    `num_class_images`. Class pictures that are still missing are no problem; the run draws them.
     """
-    known, listings = concepts(config), listings or Listings()
+    known = concepts(config)
     folders = {expanded(text) for c in known for text in (c.instance_data_dir, c.class_data_dir) if text}
     instances: list[Entry] = []
     classes: list[Entry] = []
-    found: list[Problem] = []
+    problems: list[Problem] = []
+    if config.dataset_name and config.method not in PROMPTED_METHODS:
+        return [], _dataset_problems(config)  # the engine fetches them, and then names their folder
     for index, concept in enumerate(known):
-        paths, trouble = _instance_pictures(concept, folders, listings)
-        found += trouble
-        made, trouble = _instance_entries(config, concept, index, paths)
+        found, trouble = _instance_pictures(concept, folders)
+        problems += trouble
+        made, trouble = _instance_entries(config, concept, index, found)
+        problems += trouble
         instances += made
-        found += trouble
-        if uses_prior(config) and concept.class_data_dir:
-            made, trouble = _class_entries(config, concept, index, listings)
-            classes += made
-            found += trouble
-    return instances + classes, found
+    if uses_prior(config):
+        for index, concept in enumerate(known):
+            if concept.class_data_dir:
+                made, trouble = _class_entries(config, concept, index)
+                classes += made
+                problems += trouble
+    instances, trouble = held_out.hold_out(config, instances)
+    used = [entry for entry in instances if entry.repeats]
+    if instances and not used:
+        trouble = [Problem("repeats_from_folders", "every folder's name begins with 0.", "Give them a number above 0.")]
+    return used + classes, problems + trouble
 
 
-def _instance_pictures(concept: Concept, folders: set[Path], listings: Listings) -> tuple[list[Path], list[Problem]]:
-    field = concept.field + "instance_data_dir"
+def _dataset_problems(config: RunConfig) -> list[Problem]:
+    if config.train_data_dir:
+        message = "has no effect: the pictures come from train_data_dir."
+        return [Problem("dataset_name", message, "Leave one of them out.")]
+    if not DATASET_NAME.fullmatch(config.dataset_name):
+        message = f"{shown(config.dataset_name)} cannot be a data set's name."
+        return [Problem("dataset_name", message, "Use owner/name; a folder is named by train_data_dir.")]
+    return []
+
+
+def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Found], list[Problem]]:
+    field = concept.named("instance_data_dir")
     remedy = f"Give a folder that holds your pictures ({FORMATS})."
     if not concept.instance_data_dir.strip():
         return [], [Problem(field, "needs a folder.", remedy)]
-    folder = expanded(concept.instance_data_dir)
+    folder, subset = expanded(concept.instance_data_dir), concept.subset
     try:
         if not folder.exists():
             return [], [Problem(field, f"there is no folder {shown(str(folder))}.", remedy)]
         if not folder.is_dir():
             return [], [Problem(field, f"{shown(str(folder))} is a file.", remedy)]
-        paths = listings.of(folder, folders - {folder})
+        nested = subset is None or bool(subset.metadata_file)  # else kohya looks at the folder's own pictures alone
+        found = list(find_pictures(folder, folders - {folder}, nested))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        return [], [
-            Problem(
-                field, f"{shown(str(folder))} cannot be read: {why(error)}.", "Check the folder's name and permissions."
-            )
-        ]
-    if not paths:
+        message = f"{shown(str(folder))} cannot be read: {why(error)}."
+        return [], [Problem(field, message, "Check the folder's name and permissions.")]
+    if not found:
         return [], [Problem(field, f"there is no picture in {shown(str(folder))}.", f"Put pictures there: {FORMATS}.")]
-    return paths, []
+    return found, []
 
 
 def _instance_entries(
-    config: RunConfig, concept: Concept, index: int, paths: list[Path]
+    config: RunConfig, concept: Concept, index: int, found: list[Found]
 ) -> tuple[list[Entry], list[Problem]]:
+    if config.method not in PROMPTED_METHODS:
+        return [Entry(item.path, "", index, folder=item.top) for item in found], []
     prompt = concept.instance_prompt
-    reads_files = bool(config.use_captions) or (prompt is not None and "[filewords]" in prompt)
-    texts, problems = _caption_texts(paths, config.caption_extension) if reads_files else ({}, [])
-    names = captions.identifiers(paths)
-    made = [
-        Entry(
-            path,
-            _instance_caption(config, concept, path, texts.get(path), names[path]),
-            index,
-            repeats=concept.repeats,
-            identifier=names[path],
+    lines = templates.lines(config)[0] if templates.is_used(config) else ()
+    reads_files = bool(config.use_captions) or any("[filewords]" in line for line in (prompt or "", *lines))
+    reads_files = reads_files or bool(concept.subset and concept.subset.metadata_file)
+    metadata, problems = _metadata(config, concept, found) if reads_files else (Metadata(), [])
+    if concept.subset and concept.subset.metadata_file:  # as kohya: it says which pictures there are
+        found = [item for item in found if metadata.names(item.full_name)]
+    texts, trouble = _texts(config, concept, found, metadata) if reads_files else ([()] * len(found), [])
+    problems += trouble
+    identifiers = captions.identifiers_of([os.path.splitext(item.name)[0] for item in found])
+    named = _FolderNames(concept) if config.repeats_from_folders else None
+    made = []
+    for item, own, identifier in zip(found, texts, identifiers, strict=True):
+        repeats, words = named.of(item) if named else (1, "")
+        subject = concept if not words or prompt else dataclasses.replace(concept, instance_prompt=words)
+        path = item.path
+        all_captions = [_instance_caption(config, subject, path, text, identifier) for text in own or (None,)]
+        made.append(
+            Entry(
+                path,
+                all_captions[0],
+                index,
+                repeats=concept.repeats * repeats,
+                identifier=identifier,
+                others=tuple(all_captions[1:]),
+                folder=item.top,
+                is_captioned=bool(own),
+            )
         )
-        for path in paths
-    ]
+    if lines:
+        about = [(own[0] if own else None, captions.cleaned_name(entry.path), entry.identifier)
+                 for own, entry in zip(texts, made, strict=True)]
+        words = [templates.words_of(config, lines, *known) for known in about]
+        made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, words, strict=True)]
     nameless = [entry.path.name for entry in made if not entry.caption]
     if nameless and config.method in SUBJECT_METHODS:
         message = f"is missing, and these file names hold no word for the subject: {_some(nameless)}."
         remedy = "Give a prompt with a rare word ('a photo of sksper person'), or name the files 'sksper (1).jpg'."
-        problems.append(Problem(concept.field + "instance_prompt", message, remedy))
+        problems.append(Problem(concept.named("instance_prompt"), message, remedy))
     return made, problems
 
 
+class _FolderNames:
+    """What kohya's folder names say: "10_sks person" is 10 repeats and the words; the nearest such folder counts."""
+
+    def __init__(self, concept: Concept):
+        self.own = self._said(expanded(concept.instance_data_dir).name)
+        self.known: dict[tuple[str, ...], tuple[int, str]] = {}
+
+    def of(self, found: Found) -> tuple[int, str]:
+        if found.parts not in self.known:
+            said = (self._said(part) for part in reversed(found.parts))
+            self.known[found.parts] = next((one for one in said if one), None) or self.own or (1, "")
+        return self.known[found.parts]
+
+    @staticmethod
+    def _said(name: str) -> tuple[int, str] | None:
+        match = REPEATED.fullmatch(name)
+        return (int(match[1]), match[2].strip()) if match else None
+
+
 def _instance_caption(config: RunConfig, concept: Concept, path: Path, text: str | None, identifier: str) -> str:
-    prompt = concept.instance_prompt
+    prompt, subset = concept.instance_prompt, concept.subset
+    if subset:  # as kohya: the caption as it is, else class_tokens
+        own_name = identifier if config.method in SUBJECT_METHODS else captions.cleaned_name(path)
+        words = (text if config.use_captions else None) or prompt or own_name
+        return " ".join(part for part in (subset.prefix, words, subset.suffix) if part)
     if prompt is not None and captions.has_template(prompt):
         name = identifier if identifier and captions.identifier_warning(identifier) is None else config.name
         return captions.fill_template(prompt, text or captions.cleaned_name(path), name)
@@ -304,12 +302,10 @@ def _instance_caption(config: RunConfig, concept: Concept, path: Path, text: str
     return captions.with_subject(text, subject, rare)
 
 
-def _class_entries(
-    config: RunConfig, concept: Concept, index: int, listings: Listings
-) -> tuple[list[Entry], list[Problem]]:
+def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[list[Entry], list[Problem]]:
     assert concept.class_data_dir is not None
     folder = expanded(concept.class_data_dir)
-    field = concept.field + "class_data_dir"
+    field = concept.named("class_data_dir")
     prompt = concept.class_prompt or ""
     try:
         if not folder.exists():
@@ -320,38 +316,70 @@ def _class_entries(
         if concept.instance_data_dir and instance_folder.is_dir() and folder.samefile(instance_folder):
             message = "is the folder of your own pictures."
             return [], [Problem(field, message, "Give another folder, or leave it out.")]
-        paths = listings.of(folder, [instance_folder])[: concept.num_class_images]
+        found = list(itertools.islice(find_pictures(folder, (instance_folder,)), concept.num_class_images))
     except (OSError, ValueError) as error:
-        return [], [
-            Problem(
-                field, f"{shown(str(folder))} cannot be read: {why(error)}.", "Check the folder's name and permissions."
-            )
-        ]
-    texts, problems = _caption_texts(paths, config.caption_extension) if "[filewords]" in prompt else ({}, [])
-    made = [
-        Entry(
-            path,
-            captions.fill_template(prompt, texts.get(path) or captions.cleaned_name(path), config.name),
-            index,
-            is_class=True,
-        )
-        for path in paths
-    ]
+        message = f"{shown(str(folder))} cannot be read: {why(error)}."
+        return [], [Problem(field, message, "Check the folder's name and permissions.")]
+    reads_files = "[filewords]" in prompt
+    files = [_caption_file(item, config.caption_extension) if reads_files else "" for item in found]
+    lines, problems = _lines(files)
+    made = []
+    for item, own in zip(found, lines, strict=True):
+        path = item.path
+        caption = captions.fill_template(prompt, " ".join(own) or captions.cleaned_name(path), config.name)
+        made.append(Entry(path, caption, index, is_class=True))
     return made, problems
 
 
-def _caption_texts(paths: list[Path], extension: str) -> tuple[dict[Path, str | None], list[Problem]]:
-    texts: dict[Path, str | None] = {}
+def _metadata(config: RunConfig, concept: Concept, found: list[Found]) -> tuple[Metadata, list[Problem]]:
+    """The captions in metadata files, and what is wrong with those."""
+    folder, subset = str(expanded(concept.instance_data_dir)), concept.subset
+    if not subset or not subset.metadata_file:
+        metadata = read_below(folder, {item.folder for item in found}, config.caption_column)
+        return metadata, metadata.problems
+    metadata = Metadata(setting="dataset_config")
+    read_file(subset.metadata_file, folder, config.caption_column, metadata)
+    if not metadata.problems and found and not any(metadata.names(item.full_name) for item in found):
+        message = f"{shown(subset.metadata_file)} names no picture in {shown(folder)}."
+        metadata.problems.append(Problem("dataset_config", message, "Check image_dir."))
+    return metadata, metadata.problems
+
+
+def _texts(
+    config: RunConfig, concept: Concept, found: list[Found], metadata: Metadata
+) -> tuple[list[tuple[str, ...]], list[Problem]]:
+    """Each picture's captions, from the file beside it, else from a metadata file; and what is wrong with them."""
+    lines, problems = _lines([_caption_file(item, concept.caption_extension) for item in found])
+    draws = config.captions_per_picture == "random"
+    texts = []
+    for item, own in zip(found, lines, strict=True):
+        if own:
+            texts.append(tuple(own) if draws else (" ".join(own),))
+        else:
+            given = metadata.of(item.full_name) if metadata.captions else ()
+            texts.append(given if draws else given[:1])
+    return texts, problems
+
+
+def _caption_file(found: Found, extension: str) -> str:
+    """The path of a picture's caption file, or "" where there is none."""
+    name = os.path.splitext(found.name)[0] + "." + extension.lstrip(".")
+    return os.path.join(found.folder, name) if os.path.normcase(name) in found.others else ""
+
+
+def _lines(files: list[str]) -> tuple[list[list[str]], list[Problem]]:
+    """The lines of each file, none for "", and what is wrong with them."""
+    lines: list[list[str]] = []
     garbled, unreadable = [], []
-    for path in paths:
+    for file in files:
+        own: list[str] = []
         try:
-            texts[path] = captions.read_caption(path, extension)
+            own = captions.read_lines(file) if file else []
         except UnicodeDecodeError:
-            garbled.append(captions.caption_path(path, extension).name)
-        except ValueError:  # "/x": no ending of a name, as `problems` says
-            texts[path] = None
+            garbled.append(os.path.basename(file))
         except OSError as error:
-            unreadable.append(f"{captions.caption_path(path, extension).name} ({error.strerror})")
+            unreadable.append(f"{os.path.basename(file)} ({error.strerror})")
+        lines.append(own)
     problems = []
     if garbled:
         message = f"these caption files are not UTF-8 text: {_some(garbled)}."
@@ -359,7 +387,7 @@ def _caption_texts(paths: list[Path], extension: str) -> tuple[dict[Path, str | 
     if unreadable:
         message = f"these caption files cannot be read: {_some(unreadable)}."
         problems.append(Problem("caption_extension", message, "Check their permissions."))
-    return texts, problems
+    return lines, problems
 
 
 def why(error: Exception) -> str:

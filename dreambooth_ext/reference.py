@@ -52,6 +52,8 @@ FILLED_IN = frozenset(
     if known.default is None
     and name
     not in ("class_prompt", "class_data_dir", "num_train_epochs", "snr_gamma", "instance_prompt", "text_encoder_2_lr")
+    and not name.endswith("_weights")
+    and name not in ("dataset_name", "model_config")
 )
 
 

@@ -198,15 +198,22 @@ def absolute(config: RunConfig) -> RunConfig:
     def fixed(path: str | None) -> str | None:
         return os.path.abspath(os.path.expanduser(path)) if path else path
 
-    base = fixed(config.base_model) if files.expanded(config.base_model).exists() else config.base_model
+    def local(path: str | None) -> str | None:
+        """Hub names and links stay as they are."""
+        return fixed(path) if path and files.expanded(path).exists() else path
+
     concepts = [
         {key: fixed(value) if key.endswith("_dir") else value for key, value in concept.items()}
         for concept in config.concepts
     ]
     return config.replace(
-        base_model=base,
+        base_model=local(config.base_model),
         instance_data_dir=fixed(config.instance_data_dir),
+        train_data_dir=fixed(config.train_data_dir),
+        model_config=local(config.model_config),
+        network_weights=fixed(config.network_weights),
         class_data_dir=fixed(config.class_data_dir),
+        dataset_config=fixed(config.dataset_config),
         concepts=concepts,
     )
 

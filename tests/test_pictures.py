@@ -79,7 +79,7 @@ def test_a_check_walks_through_a_folder_once_and_asks_for_no_file_s_place(tmp_pa
     config = RunConfig(subject_type="style", instance_prompt="zkz style", instance_data_dir=str(tmp_path))
     completed, _, entries, _ = checks.check(config)
     assert completed.use_captions and len(entries) == 3
-    assert len(walks) == 3 and set(places) == {tmp_path}
+    assert len(walks) == 3 and {Path(place) for place in places} == {tmp_path / part for part in (".", "sub", "sub/deep")}
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,8 @@ def test_warnings_name_poor_words_and_lonely_subjects(tmp_path):
     make(tmp_path, *[f"john ({i}).jpg" for i in range(6)], "ohwx (1).jpg")
     config = RunConfig(instance_data_dir=str(tmp_path))
     found = pictures.warnings(config, pictures.entries(config)[0])
-    assert len(found) == 2 and "'john'" in found[0] and "'ohwx' (1)" in found[1]
+    assert len(found) == 2 and "'john'" in found[0].message and "'ohwx' (1)" in found[1].message
+    assert {problem.field for problem in found} == {"instance_data_dir"}
 
 
 @pytest.mark.parametrize(("kind", "said"), [("object", "many for an object."), ("person", "many for a person.")])

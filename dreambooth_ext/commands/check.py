@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from .. import checks, files, guide, pictures, runs
+from ..config import PROMPTED_METHODS
 from ..errors import Problem
 from ..host.environment import Environment
 from ..host.inspector import Inspector
@@ -27,11 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config, choices, entries, problems = settings.complete(arguments)
-    count = sum(not entry.is_class for entry in entries)
+    count = pictures.trained(entries)
     warnings = [str(w) for w in [*guide.warnings(config, count), *pictures.warnings(config, entries)]]
     plan: dict[str, Any] = {}
     problems += checks.folder_problems("runs_dir", arguments.runs_dir)
-    if config.base_model and not any(problem.field in ("base_model", "runs_dir") for problem in problems):
+    if (config.base_model or config.method not in PROMPTED_METHODS) and not any(problem.field in ("base_model", "runs_dir") for problem in problems):
         usable, _ = guide.complete(checks.usable(config, problems), count)
         environment = Environment()
         environment.ensure()

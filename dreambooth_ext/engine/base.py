@@ -71,6 +71,15 @@ class Base:
     def inpainting(self) -> bool:
         return self.architecture.inpainting
 
+    @property
+    def scaling_factor(self) -> float:
+        return self.architecture.vae["scaling_factor"]
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side for each of the UNet's."""
+        return 2 ** (len(self.architecture.vae["block_out_channels"]) - 1)
+
     @cached_property
     def prediction_type(self) -> str:
         """ "epsilon" or "v_prediction": as chosen, as the file or its yaml says, else (SD2) by trying the UNet once."""
@@ -96,7 +105,7 @@ class Base:
         size = self.architecture.unet["sample_size"]
         if self.family.name == "sd2" and self.sidecar_yaml is None and self.prediction_type == "v_prediction":
             size = max(size, 96)
-        return size * 2 ** (len(self.architecture.vae["block_out_channels"]) - 1)
+        return size * self.factor
 
     @property
     def scheduler_config(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 
 def with_folders(config: RunConfig, base: Base, folder: Path) -> RunConfig:
     """The config with a class folder for every class prompt that names none: below `folder`, by base and prompt."""
-    if not uses_prior(config):
+    if not uses_prior(config) or config.dataset_config:  # a data set of kohya's brings its own
         return config
 
     def place(prompt: str) -> str:
@@ -44,7 +44,7 @@ def missing(config: RunConfig) -> dict[Path, tuple[int, int]]:
     """Class folders with fewer pictures than asked for: the concept that asks for most, and how many are lacking."""
     lacking: dict[Path, tuple[int, int]] = {}
     for index, concept in enumerate(concepts(config) if uses_prior(config) else []):
-        if not concept.class_data_dir:
+        if not concept.class_data_dir or concept.subset:
             continue
         folder = files.expanded(concept.class_data_dir)
         without = (files.expanded(concept.instance_data_dir),)  # as `pictures.entries` counts them

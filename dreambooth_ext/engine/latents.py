@@ -14,19 +14,24 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..concepts import concepts
+from ..config import RunConfig
 from ..errors import UserError
 from ..pictures import Entry
-from .cache import DiskCache, MemoryCache, content_key, file_digest, vae_fingerprint
+from .cache import IN_MEMORY, DiskCache, MemoryCache, content_key, file_digest, vae_fingerprint
 from .images import Crop, centre_crop, picture_size, to_model, training_pixels
 
 Progress = Callable[[int, int], None]  # done, of how many
 Warn = Callable[[str], None]
+Flips = Callable[["Picture"], bool]  # whether a picture is shown mirrored, too
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Pixels encoded at once. An SD VAE's largest activation takes 512 bytes a pixel in float32, and several live at a time:
 # 4 pictures of 512 (or one of 1024) stay near 3 GB. A CPU gains nothing beyond 4 pictures of 64 at once.
 PIXELS_AT_ONCE = {"cuda": 1024 * 1024, "cpu": 128 * 128}
+MEMORY_SHARE = 0.25  # of the machine's memory, for latents
+NAMED_AT_MOST = 20  # broken pictures
 LATENT_BYTES = 2 * 4 * 4 / 64  # bytes a pixel: mean and logvar, 4 channels of float32 for 8 x 8 pixels
 
 
@@ -37,13 +42,19 @@ class Picture:
     entry: Entry
     crop: Crop
     digest: str  # sha256 of its bytes; "" where nothing is kept on disk
+    opaque: bool = False  # transparent parts keep their colours, for they are weighed instead
+
+    def pixels(self, crop: Crop | None = None, flip: bool = False) -> Tensor:
+        """`images.training_pixels` of it. crop: another than its own."""
+        return training_pixels(self.entry.path, crop or self.crop, flip, self.opaque)
 
     def key(self, flip: bool, vae: str) -> Hashable:
         """Its posterior's name in the cache."""
         if not self.digest:
             return (str(self.entry.path), self.crop, flip)  # in memory nothing outlives the run
         crop = self.crop
-        return content_key(self.digest, (crop.original, crop.target, crop.left, crop.top), flip, vae)
+        place = (crop.original, crop.target, crop.left, crop.top)
+        return content_key(self.digest, (*place, "opaque") if self.opaque else place, flip, vae)
 
 
 def workers() -> int:
@@ -73,21 +84,28 @@ def attempt(function: Callable[..., Result], *arguments: Any) -> Result | UserEr
 
 
 def scan(
-    entries: list[Entry], target: Callable[[tuple[int, int]], tuple[int, int]], digests: bool, warn: Warn
+    entries: list[Entry],
+    target: Callable[[tuple[int, int]], tuple[int, int]],
+    digests: bool,
+    left_out: Warn,
+    warn: Warn,
+    progress: Progress,
+    opaque: bool = False,
 ) -> list[Picture]:
     """Measure every picture from its header; `target` gives the training size for a size, both (width, height).
 
-    With `digests` the files' bytes are hashed as well. A picture that cannot be read is named by `warn`, and left out.
+    With `digests` the files' bytes are hashed as well. A picture that cannot be read is named by `left_out`.
     """
 
     def measure(entry: Entry) -> Picture:
         size = picture_size(entry.path)
-        return Picture(entry, centre_crop(size, target(size)), _digest(entry.path) if digests else "")
+        return Picture(entry, centre_crop(size, target(size)), _digest(entry.path) if digests else "", opaque)
 
     found = []
-    for result in ahead(lambda entry: attempt(measure, entry), entries, window=256):
+    for done, result in enumerate(ahead(lambda entry: attempt(measure, entry), entries, window=256), 1):
+        progress(done, len(entries))
         if isinstance(result, UserError):
-            warn(f"Left out: {result.problem.message}")
+            left_out(f"Left out: {result.problem.message}")
         else:
             found.append(result)
     small = [p for p in found if p.crop.original[0] < p.crop.target[0] or p.crop.original[1] < p.crop.target[1]]
@@ -107,7 +125,7 @@ def _digest(path: Path) -> str:
 def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
     """Decode every picture once, for runs that decode them while training: those that can be decoded."""
     kept = []
-    results = ahead(lambda p: attempt(training_pixels, p.entry.path, p.crop), pictures, window=2 * workers())
+    results = ahead(lambda p: attempt(p.pixels), pictures, window=2 * workers())
     for done, (picture, result) in enumerate(zip(pictures, results, strict=True), 1):
         if isinstance(result, UserError):
             warn(f"Left out: {result.problem.message}")
@@ -117,32 +135,60 @@ def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Pict
     return kept
 
 
-def memory_bytes(pictures: list[Picture], flips: bool) -> int:
+def memory_bytes(pictures: list[Picture], flips: Flips) -> int:
     """What the posteriors of all pictures take in float32."""
-    return int(sum(p.crop.target[0] * p.crop.target[1] for p in pictures) * LATENT_BYTES * (2 if flips else 1))
+    return int(sum(p.crop.target[0] * p.crop.target[1] * (2 if flips(p) else 1) for p in pictures) * LATENT_BYTES)
+
+
+def most_bytes(config: RunConfig, pictures: int) -> int:
+    """The same before any of them has been looked at: buckets have at most the square's area."""
+    flips = any(concept.variation.random_flip for concept in concepts(config))
+    return int(pictures * config.resolution**2 * LATENT_BYTES * (2 if flips else 1))
+
+
+def memory_limit(total: int) -> int:
+    """How many bytes of latents may be in memory where nothing is said of it, on a machine with `total`. Never so many
+    that they would be kept in 16 bits: so the choice, which hangs on the machine, changes no bit of the training."""
+    return min(IN_MEMORY, int(total * MEMORY_SHARE))
+
+
+class Bounded:
+    """Names the first of many broken pictures, and counts the others: an event for each of thousands helps nobody."""
+
+    def __init__(self, warn: Warn, limit: int = NAMED_AT_MOST):
+        self.warn, self.limit, self.count = warn, limit, 0
+
+    def __call__(self, message: str) -> None:
+        self.count += 1
+        if self.count <= self.limit:
+            self.warn(message)
+
+    def close(self) -> None:
+        if self.count > self.limit:
+            self.warn(f"{self.count - self.limit} further pictures were left out as well.")
 
 
 @torch.no_grad()
 def encode(
     pictures: list[Picture],
-    flips: bool,
+    flips: Flips,
     cache: MemoryCache | DiskCache,
     vae: torch.nn.Module,
     device: torch.device,
     progress: Progress,
     warn: Warn,
 ) -> tuple[list[Picture], str]:
-    """Fill the cache with every picture's posterior, mirrored ones too with `flips`; what is there already stays.
+    """Fill the cache with every picture's posterior, mirrored ones too where `flips` says so; what is there already stays.
 
     Returns the pictures that could be encoded, and the VAE's fingerprint. The VAE works in float32 always: SDXL's
     overflows in float16.
     """
     fingerprint = vae_fingerprint(vae) if isinstance(cache, DiskCache) else ""
     vae.to(device, torch.float32).requires_grad_(False).eval()
-    variants = (False, True) if flips else (False,)
-    jobs = [(p, flip) for p in pictures for flip in variants if p.key(flip, fingerprint) not in cache]
+    wanted = [(p, flip) for p in pictures for flip in ((False, True) if flips(p) else (False,))]
+    jobs = [(p, flip) for p, flip in wanted if p.key(flip, fingerprint) not in cache]
     jobs.sort(key=lambda job: job[0].crop.target)  # stable: batches of one size, else the folder's order
-    total, broken = len(pictures) * len(variants), set()
+    total, broken = len(wanted), set()
     done = total - len(jobs)
     progress(done, total)
     for batch, pixels in _pixel_batches(jobs, device, broken, warn):
@@ -165,7 +211,7 @@ def _pixel_batches(
 ) -> Iterator[tuple[list[tuple[Picture, bool]], Tensor]]:
     """Jobs with their pixels, (b, 3, h, w) in uint8, as many at once as `PIXELS_AT_ONCE` allows."""
     budget = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"])
-    decoded = ahead(lambda j: attempt(training_pixels, j[0].entry.path, j[0].crop, j[1]), jobs, 2 * workers())
+    decoded = ahead(lambda j: attempt(j[0].pixels, None, j[1]), jobs, 2 * workers())
     batch: list[tuple[Picture, bool]] = []
     pixels: list[Tensor] = []
     for job, result in zip(jobs, decoded, strict=True):

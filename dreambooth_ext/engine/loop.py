@@ -16,7 +16,9 @@ from diffusers.training_utils import EMAModel
 from .. import protocol
 from ..config import RunConfig
 from ..errors import UserError
+from ..rates import parse_rate_schedule, value_at
 from . import checkpoint, memory, processes
+from .ahead import ReadAhead
 from .control import STOPPING, Control
 from .dataset import Dataset
 from .export import NothingLearned
@@ -24,6 +26,7 @@ from .fused import FusedBackward, is_possible
 from .optim import RateSchedules, forget, load_state, make_optimizer
 from .saver import Saver
 from .seeds import derive, generator
+from .validation import Validation, measure
 
 
 @dataclass
@@ -60,6 +63,18 @@ class Loop:
         self.control.status("training", step=self.step, total=self.total)
         if resumed and self._is_due() and self.config.save_intermediate_models and not self.saver.has_model(self.step):
             self._save_model(final=False)  # the worker was killed between the two
+        self._prepare_validation(resumed)
+        with contextlib.closing(ReadAhead(self.dataset, self.config.gradient_accumulation_steps, self.total)) as ahead:
+            self.source = ahead if self.dataset.reads_files else self.dataset
+            self._train()
+        self._save_state()
+        if self.step < self.total:
+            return "stopped"
+        self._save_model(final=True)
+        return "done"
+
+    def _train(self) -> None:
+        """The steps, up to the last one or a command to stop."""
         pace = Pace()
         while True:
             stop = self._obey(processes.from_first(self.control.commands()))
@@ -72,11 +87,6 @@ class Loop:
             pace.step()
             self._report(loss, norm, pace)
             self._scheduled()
-        self._save_state()
-        if self.step < self.total:
-            return "stopped"
-        self._save_model(final=True)
-        return "done"
 
     def _set_up(self, resumed: checkpoint.Checkpoint | None) -> None:
         groups = self.method.parameter_groups()
@@ -86,7 +96,7 @@ class Loop:
         self.fused = FusedBackward(self.optimizer.optimizer) if possible else None
         self.ema = None
         if self.config.use_ema:
-            self.ema = EMAModel(self.method.averaged(), decay=self.config.ema_decay)
+            self.ema = EMAModel(self.method.averaged(), **average_options(self.config))
             self.ema.to(self.accelerator.device)
         if resumed:
             state = resumed.trainer()
@@ -97,6 +107,13 @@ class Loop:
                 self.ema.to(self.accelerator.device)
             if self.accelerator.scaler and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
+
+    def _prepare_validation(self, resumed: checkpoint.Checkpoint | None) -> None:
+        self.validation = Validation(self.config, self.dataset, self.total)
+        if resumed:
+            self.validation.resume(self.control.events.read(), self.step)
+        elif self.validation.is_due(0):
+            self._validate()
 
     def _leave(self, names: list[str]) -> None:
         """Forget groups that have stopped learning, with all that the optimizer knows of them."""
@@ -115,7 +132,7 @@ class Loop:
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         micros, total = self.config.gradient_accumulation_steps, 0.0
         for micro in range(micros):
-            batches = self.dataset.batches(self.step, micro, rank, world)
+            batches = self.source.batches(self.step, micro, rank, world)
             for part, batch in enumerate(batches):
                 place = (self.step, micro * world + rank, part, 0)
                 torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
@@ -157,10 +174,14 @@ class Loop:
         return norm
 
     def _clip(self) -> float | None:
-        if self.config.max_grad_norm <= 0:
+        limit = value_at(parse_rate_schedule(self.config.max_grad_norm), self.step)
+        if limit <= 0:
             return None
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
+        by_value = self.config.clip_grad_mode == "value"
+        norm = float(self.accelerator.clip_grad_norm_(parameters, math.inf if by_value else limit))
+        if by_value:
+            torch.nn.utils.clip_grad_value_(parameters, limit)  # the norm's turn has taken fp16's scale off them
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             raise self._not_finite(f"the gradients became {norm}")
         return norm
@@ -208,6 +229,8 @@ class Loop:
         config = self.config
         if config.validation_steps and (self.step % config.validation_steps == 0 or self.step == self.total):
             self._sample()
+        if self.validation.is_due(self.step):
+            self._validate()
         if self._is_due():
             self._save_state()
             if config.save_intermediate_models:
@@ -215,8 +238,13 @@ class Loop:
 
     def _is_due(self) -> bool:
         """Whether an intermediate save falls on this step."""
-        every, first = self.config.checkpointing_steps, self.config.checkpointing_start_step
-        return every > 0 and self.step % every == 0 and first <= self.step < self.total
+        config, step = self.config, self.step
+        if not config.checkpointing_start_step <= step < self.total or step == 0:
+            return False
+        if every := config.save_every_n_epochs:
+            now, before = (self.dataset.epoch_of(n, self.accelerator.num_processes) for n in (step, step - 1))
+            return now // every > before // every
+        return config.checkpointing_steps > 0 and step % config.checkpointing_steps == 0
 
     def _save_state(self) -> None:
         if self.step == self.saved or not self.accelerator.is_main_process:
@@ -263,6 +291,24 @@ class Loop:
             self.control.warn("the memory was not enough for a preview; training goes on.", "validation_prompts")
         memory.release()
 
+    def _validate(self) -> None:
+        """The loss on the pictures that are held out, with the weights that would be exported; a word when it turns."""
+        if not self.accelerator.is_main_process:
+            return
+        with self.averaged():
+            loss = measure(self.config, self.method, self.dataset, self.accelerator.device)
+        if not math.isfinite(loss):
+            raise self._not_finite(f"the validation loss became {loss}")
+        self.control.events.append("validation", step=self.step, loss=loss)
+        self.saver.track_validation(self.step, loss)
+        if (best := self.validation.add(self.step, loss)) is not None:
+            now, lowest = self.validation.at(self.step), self.validation.at(best)
+            self.control.warn(
+                f"the validation loss has turned: smoothed, it was {lowest:.4g} at step {best} and is {now:.4g} now.",
+                "validation_split",
+                f"The model begins to learn the pictures by heart. Training goes on: compare models of about step {best}.",
+            )
+
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """The moving average in place of the weights, where there is one."""
@@ -276,6 +322,14 @@ class Loop:
             yield
         finally:
             self.ema.restore(parameters)
+
+
+def average_options(config: RunConfig) -> dict[str, Any]:
+    """Of diffusers' EMAModel: its decay, and how it grows where the config says that."""
+    if config.ema_power is None:
+        return {"decay": config.ema_decay}
+    warmup = {"use_ema_warmup": True, "inv_gamma": config.ema_inv_gamma, "power": config.ema_power}
+    return {"decay": config.ema_decay, **warmup}
 
 
 assert set(protocol.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows

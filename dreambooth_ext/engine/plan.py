@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
 from .. import files, guide
 from ..config import RunConfig
 from ..errors import Problem, UserError
-from ..parsing import shown
 from ..pictures import caches_latents
-from . import memory, network, network_file
+from . import hub, memory
 from .base import Base
 from .device import choose_device
 from .fused import is_possible
+from .methods import METHODS
 from .optim import make_optimizer, resolve_optimizer
+from .share import Share
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 MARGIN = 512 * 2**20  # bytes of disk that stay free
 DECODING = 3072  # bytes a pixel: the VAE draws in float32, picture by picture (benchmarks/activations.py --decoding)
-# LoRAs whose changes are written out as large as the weights, which the backward pass needs: bytes for each of these
-WRITTEN_OUT = {"dora": 8, "loha": 12, "lokr": 4, "oft": 4}
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
@@ -87,6 +85,9 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
         found.append(Problem("cache_latents", "an inpainting base needs a new mask each step.", "Turn it off."))
     if config.mixed_precision == "fp16" and not config.device.startswith("cuda"):
         found.append(Problem("mixed_precision", f"fp16 does not train on '{config.device}'.", "Use no or bf16."))
+    if config.latent_sampling != "random" and not config.cache_latents:
+        message = "latents that are not cached are always drawn anew."
+        found.append(Problem("latent_sampling", message, "Set it to random, or cache_latents and center_crop on."))
     found += _optimizer_problems(config)
     if config.attention == "xformers" and (reason := _why_no_xformers(config.device)):
         found.append(Problem("attention", reason, "Use sdpa: it is as fast."))
@@ -96,10 +97,11 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
         )
     if config.text_encoder_2_lr is not None and len(base.family.text_slots) < 2:
         found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
-    if config.method == "lora":
-        found += network_problems(config, base)
-    layers = min(c["num_hidden_layers"] for c in base.architecture.text_encoders)
-    if config.clip_skip > layers:
+    found += METHODS[config.method].problems(config, base)
+    found += hub.problems(config)
+    layers = [c["num_hidden_layers"] for c in base.architecture.text_encoders] if base.family.text_slots else []
+    if layers and config.clip_skip > min(layers):
+        layers = min(layers)
         found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
     return found
 
@@ -128,76 +130,13 @@ def _why_no_xformers(device: str) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Share:
-    """What of a base a run works on."""
-
-    unet: int  # numbers that learn in the UNet
-    texts: int  # and in the text encoders
-    frozen: int  # bytes of weights in memory that do not learn
-    model: int  # numbers in a model that is written
-
-    @property
-    def learning(self) -> int:
-        return self.unet + self.texts
-
-
-def share(config: RunConfig, base: Base) -> Share:
-    counts = base.parameter_counts()
-    texts = counts["text_encoders"] if config.text_encoder_steps else 0
-    if config.method != "lora":
-        return Share(counts["unet"], texts, 0, sum(counts.values()))
-    frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + 4 * texts
-    if config.network_weights:
-        size = sum(map(math.prod, network_file.shapes(_continued(config), "network_weights").values()))
-        return Share(size, 0, frozen, size)
-    sizes = network.sizes(config, base)
-    unet = sizes.pop("unet", 0)
-    return Share(unet, sum(sizes.values()), frozen, unet + sum(sizes.values()))
-
-
-def _continued(config: RunConfig) -> Path:
-    return Path(config.network_weights).expanduser()
-
-
-def network_problems(config: RunConfig, base: Base) -> list[Problem]:
-    """What of a LoRA's settings does not go with the base."""
-    names = {component: list(shapes) for component, shapes in network.shapes_of(base).items()}
-    learning = [name for name in names if name == "unet" or config.text_encoder_steps]
-    if config.network_weights:
-        try:
-            there = network_file.components(_continued(config), names, base.architecture.unet, "network_weights")
-        except UserError as error:
-            return [error.problem]
-        if config.text_encoder_steps and there == {"unet"}:
-            message = "the LoRA that goes on holds nothing for the text encoder."
-            return [Problem("text_encoder_steps", message, "Set it to 0.")]
-        return []
-    found = []
-    if strange := network.strange_blocks(config, base):
-        remedy = (
-            "Blocks are down_blocks.0, mid_block, up_blocks.1.attentions.0, text_encoder.text_model.encoder.layers.0."
-        )
-        found.append(Problem("block_ranks", f"the base has no block {shown(strange[0])}.", remedy))
-    sizes = network.sizes(config, base)
-    if not sizes["unet"] and len(learning) == 1:
-        message = "no layer is left to learn."
-        found.append(
-            Problem("target_modules", message, "Name more layers, or give a block in block_ranks more than 0.")
-        )
-    elif config.text_encoder_steps and not sum(sizes[name] for name in learning[1:]):
-        message = "none of the chosen layers is in a text encoder."
-        found.append(Problem("text_encoder_steps", message, "Set it to 0, or add attention to target_modules."))
-    return found
-
-
 def estimate(config: RunConfig, base: Base) -> int:
     """Bytes of device memory at the peak, which is in the backward pass but for very large pictures."""
-    counts, part = base.parameter_counts(), share(config, base)
+    counts, part = base.parameter_counts(), METHODS[config.method].share(config, base)
     trained = part.learning
     held = part.frozen + trained * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
     held += 0 if config.cache_latents else 4 * counts["vae"]
-    kept = _kept(config, counts["unet"], trained)
+    kept = _kept(config, base, part)
     parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
     gradients = 0 if is_possible(config) and not parts else 4 * trained
     peaks = [held + max(kept, gradients + 0.3 * kept)]
@@ -210,21 +149,22 @@ def estimate(config: RunConfig, base: Base) -> int:
     return int(max(peaks) + PROCESS)
 
 
-def _kept(config: RunConfig, unet: int, trained: int) -> float:
+def _kept(config: RunConfig, base: Base, part: Share) -> float:
     """Bytes that the forward pass keeps for the backward one.
 
     Weights stay in float32 in every precision. What the forward pass keeps was counted for SD 1.5's UNet, 1.9 GB for a
-    picture of 512 (benchmarks/activations.py), and goes by the latents' pixels and the root of the UNet's parameters.
+    picture of 512 (benchmarks/activations.py), and goes by the UNet's pixels and the root of its parameters.
     Most of it is gone again when the last gradients come: then 0.3 of it were left.
     """
-    area = config.train_batch_size * (config.resolution / 512) ** 2 * (2 if config.with_prior_preservation else 1)
+    unet, side = base.parameter_counts()["unet"], config.resolution / base.factor / 64
+    area = config.train_batch_size * side**2 * (2 if config.with_prior_preservation else 1)
     kept = area * (unet / 860e6) ** 0.5 * (0.6e9 if config.gradient_checkpointing else 1.9e9)
-    if config.method == "lora" and not config.gradient_checkpointing:
-        kept += WRITTEN_OUT.get(config.network_type, 0) * unet
+    if not config.gradient_checkpointing:
+        kept += part.written_out
     if config.mixed_precision == "no":
         return kept
     # half the size; without checkpoints the weights' 16-bit copies stay, too
-    return kept * 0.5 + (0 if config.gradient_checkpointing else 2 * trained)
+    return kept * 0.5 + (0 if config.gradient_checkpointing else 2 * part.learning)
 
 
 def state_bytes(config: RunConfig) -> int:
@@ -237,12 +177,11 @@ def state_bytes(config: RunConfig) -> int:
     return {"lion": 4, "adafactor": 2, "prodigy": 16}.get(config.optimizer, 8)
 
 
-def disk_need(config: RunConfig, base: Base, steps: int) -> int:
+def disk_need(config: RunConfig, base: Base, steps: int, epochs: float) -> int:
     """Bytes that the run writes at the most: training states, one more while it replaces the last, and models."""
-    part = share(config, base)
+    part = METHODS[config.method].share(config, base)
     state = part.learning * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
-    every = config.checkpointing_steps
-    saves = max(0, (steps - 1) // every - max(0, config.checkpointing_start_step - 1) // every) if every else 0
+    saves = guide.saves_on_the_way(config, steps, epochs)
     states = min(saves + 1, (config.checkpoints_total_limit or saves) + 1)
     models = (saves if config.save_intermediate_models else 0) + 1
     return state * states + part.model * PRECISION_BYTES[config.save_precision] * models
@@ -305,13 +244,13 @@ def make_plan(
         class_pictures=class_pictures,
         steps=steps,
         epochs=round(epochs, 2),
-        text_encoder_steps=min(steps, config.text_encoder_steps),
+        text_encoder_steps=min(steps, config.text_encoder_steps or 0),
         device=config.device,
         optimizer=config.optimizer,
         mixed_precision=config.mixed_precision,
         memory=estimate(config, base),
         memory_available=memory.total(torch.device(config.device)),
         memory_free=memory.free(torch.device(config.device)),
-        disk=disk_need(config, base, steps),
+        disk=disk_need(config, base, steps, epochs),
         disk_available=free,
     )

@@ -7,6 +7,7 @@ import math
 import re
 from typing import Any
 
+from . import import_kohya_lora
 from .imports import Imported, Place, Subject, batch_of, is_nothing, number, set_subjects, steps_of, text_of
 from .kohya_names import ALIASES, DIRECT, OPTIMIZERS, READ_APART, SAMPLERS, WHEN, ZERO_IS_SAID, reason_against
 
@@ -15,13 +16,13 @@ def read(values: dict[str, Any], place: Place) -> Imported:
     is_form = "max_resolution" in values or "LoRA_type" in values or "lr_warmup" in values
     found = Imported("kohya_ss" if is_form else "kohya sd-scripts")
     flat = _flattened(values, found)
-    is_lora = not is_nothing(flat.get("network_module")) or "LoRA_type" in values
-    if is_lora:
-        found.ignore("network_module", "a later version trains LoRA: this is for the whole model.")
-    if is_finetuning(flat, values):
+    is_lora = import_kohya_lora.is_lora(flat)
+    import_kohya_lora.read(flat, found, is_form)
+    if not is_lora and is_finetuning(flat, values):
         found.take("method", "method", "finetune")
     for name, value in flat.items():
         _simple(name, value, flat, found)
+    _tags(flat, found)
     _model(flat, found, place)
     subjects = _subjects(values, flat, found, place)
     steps, epochs = _length(flat, found, subjects, place)
@@ -72,6 +73,14 @@ def _simple(name: str, value: Any, flat: dict[str, Any], found: Imported) -> Non
         found.ignore(name, reason_against(name))
 
 
+def _tags(flat: dict[str, Any], found: Imported) -> None:
+    """Only where tags vary; elsewhere our checks would refuse what kohya passes over."""
+    if found.settings.get("shuffle_tags") or found.settings.get("tag_dropout"):
+        for name in ("keep_tokens", "caption_separator"):
+            if not is_nothing(flat.get(name)):
+                found.take(name, name, flat[name])
+
+
 def _model(flat: dict[str, Any], found: Imported, place: Place) -> None:
     if base := text_of(flat.get("pretrained_model_name_or_path")):
         found.take("pretrained_model_name_or_path", "base_model", place.base(base))
@@ -95,7 +104,15 @@ def _model(flat: dict[str, Any], found: Imported, place: Place) -> None:
     if not is_nothing(flat.get("additional_parameters")):
         found.ignore("additional_parameters", "are not read: set them by hand.")
     if not is_nothing(flat.get("dataset_config")):
-        found.ignore("dataset_config", "is not opened: paste that file's text below this one's.")
+        _data_set_file(text_of(flat["dataset_config"]), found, place)
+
+
+def _data_set_file(path: str, found: Imported, place: Place) -> None:
+    """A data set's configuration that the text names: by its path, which a run opens. Not for other hosts' files."""
+    if place.exists(path):
+        found.take("dataset_config", "dataset_config", path)
+    else:
+        found.ignore("dataset_config", "is not opened: give its whole path, or paste that file's text below this one's.")
 
 
 def _resolution(size: Any, found: Imported) -> None:
@@ -221,6 +238,8 @@ def _every(flat: dict[str, Any], found: Imported, steps: int | None, epochs: int
             continue
         if by_step > 0:
             found.take(f"{what}_every_n_steps", ours, int(by_step))
+        elif by_epoch > 0 and what == "save":
+            found.take("save_every_n_epochs", "save_every_n_epochs", int(by_epoch))
         elif by_epoch > 0 and steps and epochs:
             found.take(f"{what}_every_n_epochs", ours, max(1, round(by_epoch * steps / epochs)))
         elif by_epoch > 0:
@@ -249,9 +268,10 @@ def _prompts(flat: dict[str, Any], found: Imported) -> bool:
 
 def _rates(flat: dict[str, Any], found: Imported, is_lora: bool, is_form: bool, steps: int | None) -> None:
     if is_lora:
-        for name in ("learning_rate", "learning_rate_te"):
-            if not is_nothing(flat.get(name)):
-                found.ignore(name, "a LoRA's rate is too high for the whole model.")
+        if import_kohya_lora.rates(flat, found, is_form):
+            _text_steps({}, found, is_form, steps)
+        else:
+            found.take("text_encoder_lr", "text_encoder_steps", 0)
         return
     if not is_nothing(flat.get("learning_rate")):
         found.take("learning_rate", "learning_rate", flat["learning_rate"])

@@ -12,10 +12,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from .. import checks, listing
+from .. import checks, listing, toml
 from ..config import SETTINGS, RunConfig
 from ..errors import UserError
 from ..parsing import convert
@@ -228,23 +227,11 @@ def _json(text: str) -> Any:
 
 
 def _toml(text: str) -> Any:
-    reader = _toml_reader()
     try:
-        return reader.loads(text)
+        return toml.loads(text)
     except (ValueError, RecursionError) as error:
         remedy = "Correct it in an editor. A Windows path stands in single quotation marks: 'C:\\pictures'."
         raise UserError("text", f"is neither JSON nor TOML ({error}).", remedy) from None
-
-
-def _toml_reader() -> ModuleType:
-    """Python's own from 3.11 on; before that the one that pip brings along, or the package that it is."""
-    for name in ("tomllib", "tomli", "pip._vendor.tomli"):
-        try:
-            return __import__(name, fromlist=["loads"])
-        except ImportError:
-            continue
-    remedy = "Save the configuration as JSON (kohya_ss does), or run the WebUI with Python 3.11 or newer."
-    raise UserError("text", "is TOML, which this Python cannot read.", remedy)
 
 
 def _depth(values: Any) -> int:

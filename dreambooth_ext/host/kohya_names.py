@@ -23,6 +23,7 @@ DIRECT = {
     "cache_latents_to_disk": "cache_latents_to_disk",
     "caption_dropout_rate": "caption_dropout",
     "caption_extension": "caption_extension",
+    "caption_tag_dropout_rate": "tag_dropout",
     "clip_skip": "clip_skip",
     "enable_bucket": "enable_bucket",
     "flip_aug": "random_flip",
@@ -48,7 +49,6 @@ DIRECT = {
 WHEN = {
     "huber_c": ("huber_c", "loss_type", ("huber", "smooth_l1")),
     "huber_schedule": ("huber_schedule", "loss_type", ("huber", "smooth_l1")),
-    "keep_tokens": ("keep_tokens", "shuffle_caption", (True,)),
     "lr_scheduler_num_cycles": ("lr_num_cycles", "lr_scheduler", ("cosine_with_restarts",)),
     "lr_scheduler_power": ("lr_power", "lr_scheduler", ("polynomial",)),
 }
@@ -75,8 +75,8 @@ SAMPLERS = {
 }
 # Those that need more than a new name; import_kohya.py reads them
 NAMES_READ_APART = """
-additional_parameters class_tokens dataset_config dataset_repeats datasets debiased_estimation_loss epoch general
-image_dir in_json is_reg learning_rate learning_rate_te learning_rate_te1 learning_rate_te2 lr_warmup
+additional_parameters caption_separator class_tokens dataset_config dataset_repeats datasets debiased_estimation_loss epoch general
+image_dir in_json is_reg keep_tokens learning_rate learning_rate_te learning_rate_te1 learning_rate_te2 lr_warmup
 lr_warmup_steps max_train_epochs max_train_steps metadata_file multires_noise_discount network_module
 noise_offset_type num_repeats optimizer_args optimizer_type output_name pretrained_model_name_or_path
 prior_loss_weight random_crop reg_data_dir resolution sample_every_n_epochs sample_every_n_steps sample_prompts
@@ -85,13 +85,21 @@ train_data_dir train_text_encoder use_8bit_adam use_lion_optimizer use_safetenso
 """
 READ_APART = frozenset(NAMES_READ_APART.split())
 
+# Of a LoRA; import_kohya_lora.py reads them
+NAMES_OF_LORA = """
+LoRA_type LyCORIS_preset conv_alpha conv_dim decompose_both dora_wd factor loraplus_lr_ratio network_alpha network_args
+network_dim network_dropout network_train_text_encoder_only network_train_unet_only network_weights text_encoder_lr
+unet_lr
+"""
+LORA_OPTIONS = tuple(NAMES_OF_LORA.split())
+READ_APART |= frozenset(LORA_OPTIONS)
 LORA = (
-    r"network_.*|conv_.*|LoRA_type|lora_.*|LyCORIS_preset|(unet|text_encoder)_lr|.*block.*|.*_lr_weight|dim_from_weights"
-    r"|scale_weight_norms|(rank|module)_dropout.*|train_(norm|on_input)|use_(tucker|cp|scalar)|decompose_both|factor"
+    r"network_.*|conv_.*|lora_.*|.*block.*|.*_lr_weight|dim_from_weights"
+    r"|scale_weight_norms|(rank|module)_dropout.*|train_(norm|on_input)|use_(tucker|cp|scalar)"
+    r"|constrain|rescaled|bypass_mode|unit|base_weights.*"
 )
-LORA += r"|dora_wd|constrain|rescaled|bypass_mode|unit|base_weights.*"
 REASONS = {
-    "belongs to LoRA, which a later version trains.": LORA,
+    "belongs to LoRA, and has no counterpart here.": LORA,
     "PyTorch's own attention is as fast, and is always there.": r"xformers|sdpa|mem_eff_attn|diffusers_xformers",
     "weights are trained in 32 bits here, which loses nothing.": r"full_fp16|full_bf16|fp8_base.*|.*no_half_vae",
     "what the base is, is seen in its file.": r"v2|v_pred.*|sd3.*|flux.*|model_list",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..concepts import concepts
 from ..config import SETTINGS, RunConfig
 from .refusal import Refusal
 
@@ -21,6 +22,9 @@ def check_paths(config: RunConfig, host: Host) -> None:
     why = host.restricted()
     if not why:
         return
+    for field in ("push_to_hub", "dataset_name"):  # by this machine's login, onto its disk
+        if getattr(config, field):
+            raise Refusal(403, f"this server's Hugging Face cannot be used. {why}", "Leave it out.", field)
     bases = [item["path"] for item in host.bases()]
     for field, path in _paths(config):
         if field == "base_model":
@@ -30,7 +34,7 @@ def check_paths(config: RunConfig, host: Host) -> None:
         else:
             if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES)):
                 continue
-            remedy = "Upload the pictures instead." if field.endswith("instance_data_dir") else "Leave it out."
+            remedy = "Upload the pictures instead." if field.endswith(("instance_data_dir", "train_data_dir")) else "Leave it out."
         raise Refusal(403, f"files of the server cannot be named here. {why}", remedy, field)
 
 
@@ -45,6 +49,10 @@ def _paths(config: RunConfig) -> Iterator[tuple[str, str]]:
         value = getattr(config, known.name)
         if known.kind == "path" and value:
             yield known.name, value
+    if config.dataset_config:  # a file that names folders
+        for concept in concepts(config):
+            named = (concept.instance_data_dir, concept.class_data_dir, concept.subset.metadata_file)
+            yield from (("dataset_config", path) for path in named if path)
     for index, concept in enumerate(config.concepts):
         for key, value in concept.items():
             if key.endswith("_dir") and isinstance(value, str) and value:

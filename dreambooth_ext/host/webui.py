@@ -132,18 +132,13 @@ class WebUI:
     def select(self, path: Path) -> str:
         info = listed(path) or register(path)
         info.calculate_shorthash()  # as loading does; the title holds it from then on
-        main_entry = sys.modules.get("modules_forge.main_entry")
-        if main_entry:
-            main_entry.checkpoint_change(info.title, save=True, refresh=True)
-        else:
-            shared.opts.set("sd_model_checkpoint", info.title, run_callbacks=False)
-            save_settings()
+        choose(info)
         remedy = "The WebUI's console says more; the checkpoint that was loaded before is chosen again."
         try:
             self.later.when_back("the checkpoint", self.load_chosen)
         except Exception as error:  # whatever a damaged file, full memory or an extension may raise
             raise UserError("select", f"The WebUI could not load {path.name}: {error}", remedy) from error
-        return info.title
+        return shown(info)
 
     def load_chosen(self) -> None:
         """Load the checkpoint that is chosen in the settings; anew if it was overwritten. Under the queue's lock."""
@@ -222,9 +217,8 @@ def loads_anew() -> bool:
 def go_back(info: Any) -> None:
     """Choose and load what was there before a checkpoint that did not load, which the WebUI would try for ever."""
     if info is not None:
-        shared.opts.set("sd_model_checkpoint", info.title, run_callbacks=False)
         with reporting(f"going back to {info.title}"):
-            save_settings()
+            choose(info)
             sd_models.reload_model_weights(info=info, forced_reload=True)
 
 
@@ -244,12 +238,22 @@ def register(path: Path) -> Any:
     if old:
         if old.title != info.title:
             sd_models.checkpoints_list.pop(old.title, None)
-        for name in old.ids:  # the settings and the page still know it by its former hash
-            sd_models.checkpoint_aliases[name] = info
+        for name, known in list(sd_models.checkpoint_aliases.items()):
+            if known is old:  # the settings and the page still know it by a former hash
+                sd_models.checkpoint_aliases[name] = info
     return info
 
 
-def save_settings() -> None:
+def shown(info: Any) -> str:
+    """A checkpoint's name in the WebUI's list, which cannot show another: with its hash, but in Forge without."""
+    tiles = sd_models.checkpoint_tiles(use_short=shared.opts.data.get("sd_checkpoint_dropdown_use_short", False))
+    found = (tile for tile, other in zip(tiles, sd_models.checkpoints_list.values()) if other is info)
+    return next(found, info.title)
+
+
+def choose(info: Any) -> None:
+    """Have the settings name a checkpoint, without loading it; Forge's own call leaves an overwritten one's old hash."""
+    shared.opts.set("sd_model_checkpoint", shown(info), run_callbacks=False)
     if not flag("freeze_settings"):
         shared.opts.save(shared.config_filename)
 
@@ -274,6 +278,15 @@ def forget_lora(networks: Any, name: str) -> None:
     for model in loaded_models():
         if hasattr(model, "current_lora_hash"):
             model.current_lora_hash = ""
+        for loader in lora_loaders(model):
+            loader.loaded_hash = ""
         for module in model.modules() if hasattr(model, "modules") else ():
             if any(entry[0] == name for entry in getattr(module, "network_current_names", ())):
                 module.network_current_names = (("", 0.0, 0.0, None),)  # is never wanted, so the backup comes back
+
+
+def lora_loaders(model: Any) -> list[Any]:
+    """Forge's, which merge LoRAs into the UNet and the text encoders, and know what is merged by name and weight."""
+    parts = getattr(model, "forge_objects", None)
+    patchers = [getattr(parts, "unet", None), getattr(getattr(parts, "clip", None), "patcher", None)]
+    return [patcher.lora_loader for patcher in patchers if hasattr(patcher, "lora_loader")]

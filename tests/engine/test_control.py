@@ -17,6 +17,7 @@ from dreambooth_ext import files, protocol, runs, users
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import checkpoint, control, worker
 from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine.saver import Saver
 from dreambooth_ext.leadership import Leadership
 from dreambooth_ext.protocol import EventLog, EventReader
 from dreambooth_ext.runs import Run
@@ -203,6 +204,38 @@ def test_sample_now_draws_the_previews(trainer, at_step):
     names = sorted(path.name for path in (run.samples / "2").iterdir())
     assert names == ["0_5.png", "0_6.png", "1_5.png", "1_6.png"]
     assert (run.artifacts / "taught.preview.png").exists()
+
+
+def test_previews_are_counted_while_they_are_drawn(trainer):
+    run = trainer.train(validation_prompts=[PROMPT, "a house"], validation_steps=2, max_train_steps=2)
+    told = [e for e in run.events.read() if e.get("stage") == "drawing previews" or e["type"] == "sample"]
+    assert [e["type"] for e in told] == ["status", "sample"] * 2
+    assert [(e["status"], e["done"], e["of"]) for e in told[::2]] == [("training", 1, 2), ("training", 2, 2)]
+
+
+def test_a_stop_during_previews_keeps_what_was_learned(trainer, monkeypatch):
+    """Unlike during the preparations, where there is nothing to keep."""
+    drawn = Saver._draw
+
+    def draw(saver, *given):
+        saver.run.command("stop")
+        return drawn(saver, *given)
+
+    monkeypatch.setattr(Saver, "_draw", draw)
+    run = trainer.train(validation_prompts=[PROMPT], validation_steps=1, ends=worker.STOPPED)
+    assert run.state()["step"] == 1 and states(run) == [1]
+
+
+def test_the_log_tells_what_a_run_did(trainer, capsys):
+    run = trainer.train(validation_prompts=[PROMPT], validation_steps=2, max_train_steps=2)
+    lines = [line.partition("  ")[2] for line in capsys.readouterr().err.splitlines()]
+    plan = run.state()["plan"]
+    assert any(line.startswith(f"{plan['family']} at {plan['resolution']}, ") for line in lines)
+    steps = [line for line in lines if line.startswith("training ")]
+    loss = training.losses(run)[-1]
+    assert len(steps) == 2 and steps[-1].startswith(f"training 2/2, loss {loss:.4f}, ")
+    assert "drawing previews 1/1" in lines and "saved the state of step 2" in lines
+    assert any(line.endswith("taught.safetensors") for line in lines) and lines[-1] == "done"
 
 
 def test_sample_without_prompts_is_a_warning(trainer, at_step):

@@ -371,7 +371,7 @@ def test_the_plan_counts_what_learns(tmp_path, methods):
         trainer = Trainer(tmp_path / kind, "sdxl") if (tmp_path / kind).mkdir() is None else None
         config = trainer.config(**LORA, **TEXT, network_type=kind)
         with_base = open_base(trainer.base)
-        part = plan.share(plan.resolve(config, with_base), with_base)
+        part = LoRA.share(plan.resolve(config, with_base), with_base)
         trainer.train(**LORA, **TEXT, network_type=kind, max_train_steps=1)
         counts = {
             c: sum(p.numel() for a in made.values() for p in a.parameters()) for c, made in methods[-1].network.items()

@@ -175,6 +175,12 @@ def test_check_fills_in_and_names_every_problem(asked, tmp_path):
     assert all(warning["message"] for warning in found["warnings"])
     assert found["estimate"].keys() == {"seconds", "source"}
 
+    unnamed = good(tmp_path, instance_prompt=None)
+    for number, path in enumerate(sorted(Path(unnamed["instance_data_dir"]).iterdir())):
+        path.rename(path.with_name(f"anna ({number}){path.suffix}"))
+    warnings = asked.post("check", {"config": unnamed}).json()["warnings"]
+    assert any("'anna'" in warning["message"] and "sksper" in warning["remedy"] for warning in warnings)
+
     wrong = good(tmp_path, seed="x", resolution=100, name="a b", instance_data_dir=str(tmp_path / "none"), rank=4)
     fields = [problem["field"] for problem in asked.post("check", {"config": wrong}).json()["problems"]]
     assert sorted(fields) == ["instance_data_dir", "name", "rank", "resolution", "seed"]

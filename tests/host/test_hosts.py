@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.errors import UserError
+from dreambooth_ext.host import shelves
 from dreambooth_ext.host.plain import PlainFolder
 from tests.host.standin import asking, running
 from tests.host.standin.asking import Client
@@ -27,6 +28,28 @@ def test_a_plain_folder_lists_and_selects_checkpoints(tmp_path):
     assert host.current_base() == str(folder / "b.safetensors")
     (folder / "b.safetensors").unlink()
     assert host.current_base() == ""
+
+
+def test_files_to_go_on_from_are_those_of_their_kind(tmp_path):
+    host = PlainFolder(tmp_path)
+    assert shelves.files(host.folders()) == {"lora": [], "textual_inversion": [], "hypernetwork": []}
+    made = {
+        "lora": ("b/Новый.safetensors", "a.PT", "a.txt"),
+        "textual_inversion": ("x.png", "x.preview.png"),
+        "hypernetwork": ("h.pt", "h.safetensors", ".h.pt"),
+    }
+    for kind, names in made.items():
+        for name in names:
+            path = host.folders()[kind] / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    found = shelves.files(host.folders())
+    assert {kind: [one["title"] for one in listed] for kind, listed in found.items()} == {
+        "lora": ["a.PT", "b/Новый.safetensors"],
+        "textual_inversion": ["x.png"],
+        "hypernetwork": ["h.pt"],
+    }
+    assert found["lora"][0]["path"] == str(host.folders()["lora"] / "a.PT")
 
 
 def test_a_plain_folder_beside_a_webui(tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 
@@ -191,7 +190,7 @@ def test_a_form_with_its_folders(tmp_path):
     ]
     steps = 10 * (6 * 10 + 4 * 5) // 2
     assert given["num_train_epochs"] == 10 and given["text_encoder_steps"] == steps // 5
-    assert given["lr_warmup_steps"] == steps // 10 and given["checkpointing_steps"] == steps // 2
+    assert given["lr_warmup_steps"] == steps // 10 and given["save_every_n_epochs"] == 5
     assert given["validation_prompts"] == ["a sks cat", "a sks cat in Rome"]
     assert given["validation_negative_prompt"] == "ugly, blurry" and given["validation_sampler"] == "Euler a"
     assert given["optimizer"] == "adafactor" and given["optimizer_args"] == {"scale_parameter": False}
@@ -203,16 +202,82 @@ def test_folders_that_cannot_be_seen(tmp_path):
     for text, may_look in ((form(train_data_dir="C:\\img"), True), (form(train_data_dir=str(tmp_path)), False)):
         found = imports.read(text, may_look=may_look)
         why = reasons(found)
-        assert "by hand" in why["train_data_dir"] and "counted" in why["save_every_n_epochs"]
+        assert "by hand" in why["train_data_dir"] and found.settings["save_every_n_epochs"] == 5
         assert settings_of(found)["num_train_epochs"] == 10 and "instance_data_dir" not in found.settings
         assert found.settings["text_encoder_steps"] == 0  # its rate is 0
 
 
-def test_a_lora_keeps_its_rates():
-    found = imports.read(form(LoRA_type="Standard", network_dim=32, unet_lr=1e-4, max_train_steps=2000))
-    why = reasons(found)
-    assert not {"learning_rate", "text_encoder_lr"} & set(settings_of(found))
-    assert "LoRA" in why["network_dim"] and "too high" in why["learning_rate"]
+def lora(**values) -> dict:
+    return settings_of(imports.read(json.dumps({"network_module": "networks.lora", "max_train_steps": 900, **values})))
+
+
+def test_a_lora_with_its_rates():
+    given = lora(network_dim=32, network_alpha=16, unet_lr=1e-4, text_encoder_lr=5e-5, learning_rate=2e-4)
+    assert given == {
+        "method": "lora",
+        "rank": 32,
+        "alpha": 16.0,
+        "learning_rate": 1e-4,
+        "text_encoder_lr": 5e-5,
+        "text_encoder_steps": 900,
+        "max_train_steps": 900,
+    }
+    assert lora(learning_rate=2e-4)["text_encoder_lr"] == 2e-4
+    assert (lora(learning_rate=2e-4)["rank"], lora(learning_rate=2e-4)["alpha"]) == (4, 1.0)  # sd-scripts' defaults
+    assert lora(learning_rate=2e-4, network_train_unet_only=True)["text_encoder_steps"] == 0
+    both = lora(text_encoder_lr=[1e-5, 2e-5], unet_lr=1e-4)
+    assert (both["text_encoder_lr"], both["text_encoder_2_lr"]) == (1e-5, 2e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["conv_dim=8", "conv_alpha=8"], {"network_type": "locon", "conv_rank": 8}),
+        (["algo=loha"], {"network_type": "loha"}),
+        (["algo=lokr", "factor=8"], {"network_type": "lokr", "lokr_factor": 8}),
+        (["dora_wd=True"], {"network_type": "dora"}),
+        (["algo=diag-oft"], {"network_type": "oft"}),
+        (["loraplus_lr_ratio=16"], {"loraplus_lr_ratio": 16.0}),
+        (["preset=attn-only"], {"target_modules": ["attention"]}),
+        (["rs_lora=True"], {"use_rslora": True}),
+    ],
+)
+def test_a_networks_arguments(arguments, wanted):
+    given = lora(network_dim=16, network_alpha=16, network_args=arguments)
+    assert {name: given.get(name) for name in wanted} == wanted
+    if given.get("network_type") != "oft":
+        assert given["alpha"] == 16.0
+
+
+def test_a_networks_strange_arguments_are_named():
+    values = {"network_module": "networks.lora", "network_args": ["algo=glora", "down_lr_weight=1", "x"]}
+    why = reasons(imports.read(json.dumps(values)))
+    assert "glora" in why["network_args"] and "network_args: down_lr_weight" in why
+
+
+def test_a_forms_lora():
+    """kohya_ss: a part whose rate is 0 is left out, and convolutions are only those of its types that have them."""
+    given = settings_of(imports.read(form(LoRA_type="Standard", network_dim=32, network_alpha=16, conv_dim=4,
+                                          unet_lr=1e-4, text_encoder_lr=0, max_train_steps=2000)))  # fmt: skip
+    assert given["method"] == "lora" and (given["rank"], given["alpha"]) == (32, 16.0)
+    assert given["learning_rate"] == 1e-4 and given["text_encoder_steps"] == 0 and "conv_rank" not in given
+    given = settings_of(imports.read(form(LoRA_type="LyCORIS/LoCon", network_dim=32, network_alpha=32, conv_dim=4,
+                                          conv_alpha=4, unet_lr=1e-4, text_encoder_lr=5e-5)))  # fmt: skip
+    assert given["network_type"] == "locon" and given["conv_rank"] == 4 and given["text_encoder_lr"] == 5e-5
+
+
+def test_a_data_set_that_the_text_names(tmp_path):
+    path = tmp_path / "set.toml"
+    path.write_text("", encoding="utf-8")
+    text = json.dumps({"network_module": "networks.lora", "dataset_config": str(path)})
+    assert imports.read(text).settings["dataset_config"] == str(path)
+    assert "dataset_config" not in imports.read(text, may_look=False).settings
+    assert "paste" in reasons(imports.read(text, may_look=False))["dataset_config"]
+
+
+def test_tags_that_are_dropped():
+    given = settings_of(imports.read('train_data_dir = "x"\ncaption_tag_dropout_rate = 0.1\nkeep_tokens = 2'))
+    assert (given["tag_dropout"], given["keep_tokens"]) == (0.1, 2)
 
 
 def test_finetuning_with_a_metadata_file():
@@ -391,17 +456,6 @@ def test_every_name_of_ours_is_a_setting():
         assert ours in SETTINGS
 
 
-def test_toml_without_a_reader(monkeypatch):
-    for name in ("tomllib", "tomli", "pip._vendor.tomli"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"Python cannot read.*JSON"):
-        imports.read("seed = 1")
-
-
-def test_toml_by_pip(monkeypatch):
-    """Python 3.10 has no tomllib, but each pip for it brings one along."""
-    reader = pytest.importorskip("pip._vendor.tomli", reason="pip for newer Pythons has none")
-    assert reader.loads("a = 1") == {"a": 1}
-    for name in ("tomllib", "tomli"):
-        monkeypatch.setitem(sys.modules, name, None)
+def test_toml_on_a_python_without_a_reader(monkeypatch):
+    monkeypatch.setattr("dreambooth_ext.toml.tomllib", None)
     assert imports.read(SCRIPT).settings["seed"] == 1234

@@ -194,7 +194,7 @@ def test_a_published_checkpoint_is_listed_and_selected(webui):
     webui.refresh("checkpoint", path)
     assert any(title.startswith("trained") for title in webui.model()["titles"])
     title = webui.select(path)
-    assert title.startswith("trained.safetensors [") and webui.model()["chosen"] == title
+    assert title.startswith("trained.safetensors") and webui.model()["chosen"] == title
     assert title in webui.model()["titles"] and len(webui.model()["titles"]) == 3
     assert webui.draw() != first
     saved = json.loads((webui.data / "config.json").read_text(encoding="utf-8"))
@@ -219,19 +219,21 @@ def test_selecting_during_a_training_takes_effect_after_it(webui):
 def test_an_overwritten_checkpoint_is_read_anew(webui):
     path = webui.add("trained.safetensors", "trained")
     webui.refresh("checkpoint", path)
-    titles = [webui.select(path)]
-    colours = [webui.draw()]
-    for number, mode in enumerate((None, "refuse", "wait")):
+    webui.select(path)
+    chosen = "sd_models.select_checkpoint().title"
+    titles, colours = [webui.run(chosen)], [webui.draw()]
+    for number, mode in enumerate((None, "refuse", None, "wait")):
         if mode:
             webui.begin(mode)
         webui.add(path.name, f"trained longer: {number}")
         webui.refresh("checkpoint", path)
-        if number != 1:  # once only published, not selected: it is the one in use
-            titles.append(webui.select(path))
+        if number in (0, 3):  # between them only published, not selected: it is the one in use
+            assert webui.select(path) == webui.model()["chosen"]
+            titles.append(webui.run(chosen))
         if mode:
             webui.finish()
         colours.append(webui.draw())
-    assert len(set(colours)) == 4 and len(set(titles)) == 3
+    assert len(set(colours)) == 5 and len(set(titles)) == 3
     assert len(webui.model()["titles"]) == 3  # one entry for one file
 
 

@@ -119,7 +119,7 @@ def real(data: Path) -> dict[str, Any]:
     tiny.single_file(data / "base")
     client.add("one.safetensors", "first")
     asking.prepare(data)
-    with running(webui_folder(), data, {family: tiny.architecture(family) for family in ("sd2", "sdxl")}) as webui:
+    with running(webui_folder(), data) as webui:
         client.address = webui.address
         client.draw()
         return described(client)

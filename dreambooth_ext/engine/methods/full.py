@@ -11,11 +11,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ...config import RunConfig
+from ...errors import Problem
 from ..backbone import Backbone
 from ..base import Base
 from ..batch import Batch
 from ..export import Exported, export_checkpoint
 from ..objective import Objective
+from ..share import Share
 from ..tensorfile import open_tensors, save_tensors
 
 TEXT_PARTS = ("text_encoder", "text_encoder_2")  # as diffusers names the folders; also the optimizer's groups
@@ -39,6 +41,17 @@ class FullWeights:
         self._live: dict[str, nn.Module] = {}  # what learns at this moment, as the model's own modules
         self._frozen: dict[str, Mapping[str, Tensor]] = {}  # text encoders that have been trained, mapped from disk
 
+    @staticmethod
+    def problems(config: RunConfig, base: Base) -> list[Problem]:
+        """What of this method's settings does not go with the base: nothing."""
+        return []
+
+    @staticmethod
+    def share(config: RunConfig, base: Base) -> Share:
+        counts = base.parameter_counts()
+        texts = counts["text_encoders"] if config.text_encoder_steps else 0
+        return Share(counts["unet"], texts, frozen=0, model=sum(counts.values()))
+
     def prepare(
         self,
         backbone: Backbone,
@@ -58,20 +71,11 @@ class FullWeights:
             self.load_state_dict(saved)
         if step >= self.config.text_encoder_steps:
             self._freeze_text()
-        backbone.unet = self._placed(backbone.unet)
-        if prompts.training:
-            prompts.text.encoders = [self._placed(encoder) for encoder in prompts.text.encoders]
-
-    def _placed(self, module: nn.Module) -> nn.Module:
-        """On its device and under mixed precision; not as accelerate's `prepare`, which would also wrap it where
-        several processes train: there the loop itself averages gradients (`processes.average` says why)."""
-        return self.accelerator.prepare_model(module, evaluation_mode=True)
+        backbone.place(accelerator)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
-        config = self.config
-        second = config.text_encoder_lr if config.text_encoder_2_lr is None else config.text_encoder_2_lr
-        rates = {"unet": config.learning_rate, "text_encoder": config.text_encoder_lr, "text_encoder_2": second}
+        rates = component_rates(self.config)
         return [
             {"name": name, "rate": rates[name], "params": list(module.parameters())}
             for name, module in self._live.items()
@@ -90,11 +94,7 @@ class FullWeights:
         return names
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        latents_bchw, extra_bchw = self.backbone.latents(batch, generator)
-        conditioning = self.backbone.prompts(batch.captions)
-        return self.objective.loss(
-            self.backbone.unet, latents_bchw, conditioning, batch.time_ids_b6, batch.weights_b, generator, extra_bchw
-        )
+        return self.backbone.loss(self.objective, batch, generator)
 
     def state_dict(self) -> dict[str, Mapping[str, Tensor]]:
         """Trained weights by component, under diffusers' names."""
@@ -114,7 +114,7 @@ class FullWeights:
 
     def _freeze_text(self) -> None:
         """Write trained text encoders to disk, encode all captions with them, and let them go."""
-        accelerator, text = self.accelerator, self.backbone.prompts.text
+        accelerator = self.accelerator
         for name in TEXT_PARTS:
             if module := self._live.pop(name, None):
                 path = self.folder / f"{name}.safetensors"
@@ -122,9 +122,16 @@ class FullWeights:
                     save_tensors(module.state_dict(), path)
                 accelerator.wait_for_everyone()
                 self._frozen[name] = open_tensors(path)
-        text.encoders = [accelerator.unwrap_model(encoder, keep_fp32_wrapper=False) for encoder in text.encoders]
-        unet = accelerator.unwrap_model(self.backbone.unet)
-        # accelerate holds on to all that it prepared, and has no call to forget one model
-        accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
-        drawn = [*self.config.validation_prompts, self.config.validation_negative_prompt]
-        self.backbone.prompts.freeze(self.captions, self.weight_dtype, drawn)
+        self.backbone.bare_encoders(accelerator)
+        self.backbone.freeze_text(accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
+
+
+def component_rates(config: RunConfig) -> dict[str, float | str]:
+    """The learning rate of each part of a model."""
+    second = config.text_encoder_lr if config.text_encoder_2_lr is None else config.text_encoder_2_lr
+    return {"unet": config.learning_rate, "text_encoder": config.text_encoder_lr, "text_encoder_2": second}
+
+
+def drawn_prompts(config: RunConfig) -> list[str]:
+    """All that previews draw."""
+    return [*config.validation_prompts, config.validation_negative_prompt]

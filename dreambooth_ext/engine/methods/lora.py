@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,22 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ...config import RunConfig
-from ...errors import UserError
+from ...errors import Problem, UserError
+from ...parsing import shown
 from ...rates import scaled
-from .. import network, network_file
+from .. import embedding_file, network, network_file, words
 from ..backbone import Backbone
 from ..base import Base
 from ..batch import Batch
 from ..export import Exported, export_network
 from ..network import TEXT_PARTS, Network
 from ..objective import Objective
-from .full import Weights
+from ..share import Share
+from ..words import Words
+from .full import Weights, component_rates, drawn_prompts
+
+# LoRAs whose changes are written out as large as the weights, which the backward pass needs: bytes for each of these
+WRITTEN_OUT = {"dora": 8, "loha": 12, "lokr": 4, "oft": 4}
 
 
 class LoRA:
@@ -36,6 +44,27 @@ class LoRA:
         self._names: network_file.Names = {}
         self._live: list[str] = []  # components that learn at this moment
         self._hooks: dict[str, list[Any]] = {}
+        self.words: Words | None = None  # that learn along
+        self._text_is_frozen = False
+        self._step = 0
+
+    @staticmethod
+    def problems(config: RunConfig, base: Base) -> list[Problem]:
+        found = continued_problems(config, base) if config.network_weights else new_problems(config, base)
+        return found + words.problems(config, base)
+
+    @staticmethod
+    def share(config: RunConfig, base: Base) -> Share:
+        counts = base.parameter_counts()
+        texts = 4 * counts["text_encoders"] if config.text_encoder_steps or config.placeholder_token else 0
+        frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + texts
+        written_out = WRITTEN_OUT.get(config.network_type, 0) * counts["unet"]
+        if config.network_weights:
+            size = sum(map(math.prod, network_file.shapes(continued(config), "network_weights").values()))
+            return Share(size, 0, frozen, size, written_out)
+        sizes = network.sizes(config, base)
+        unet, model = sizes.get("unet", 0), sum(sizes.values())
+        return Share(unet, model - unet, frozen, model, written_out)
 
     def prepare(
         self,
@@ -51,7 +80,11 @@ class LoRA:
         prompts, config = backbone.prompts, self.config
         models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.text.encoders, strict=False))}
         self._names = network_file.file_names(network_file.layers_of(models), backbone.unet.config)
-        if config.text_encoder_steps:
+        self._step = step
+        if config.placeholder_token:
+            vectors = saved[words.COMPONENT] if saved else None
+            self.words = Words(config, prompts.text, accelerator.device, vectors)
+        if self._text_steps():
             prompts.train()
         for module in models.values():
             module.requires_grad_(False)
@@ -63,11 +96,12 @@ class LoRA:
             for adapter in made.values():
                 adapter.to(accelerator.device)
             self._hooks[name] = network.attach(models[name], made, config.network_dropout)
-        if step >= config.text_encoder_steps:
-            self._freeze_text()
-        backbone.unet = self._placed(backbone.unet)
-        if prompts.training:
-            prompts.text.encoders = [self._placed(encoder) for encoder in prompts.text.encoders]
+        self._settle(step)
+        backbone.place(accelerator)
+
+    def _text_steps(self) -> int:
+        """How long the text encoders are there: while they, or words, learn."""
+        return max(self.config.text_encoder_steps, self.config.embedding_steps if self.words else 0)
 
     def _adapters(self, models: dict[str, nn.Module], saved: Weights | None) -> Network:
         config = self.config
@@ -77,23 +111,19 @@ class LoRA:
             learning = [name for name in models if name == "unet" or config.text_encoder_steps]
             made = {name: network.create(config, name, models[name]) for name in learning}
             return {name: adapters for name, adapters in made.items() if adapters}
-        path = Path(config.network_weights).expanduser()
+        path = continued(config)
         found, strangers = network_file.read(path, models, "network_weights")
+        if config.embedding_weights:  # which may be this very file
+            strangers = [name for name in strangers if not name.startswith(embedding_file.BUNDLE)]
         fixed = [layer for made in found.values() for layer, adapter in made.items() if not adapter.TRAINS]
         if strangers or fixed:
             what = f"{path.name} holds parts that cannot be trained on here, {(strangers or fixed)[0]} among them."
             raise UserError("network_weights", what, "Merge it into the base, and train a new LoRA on that.")
         return found
 
-    def _placed(self, module: nn.Module) -> nn.Module:
-        """As in `full.py`: gradients of several processes are averaged by the loop."""
-        return self.accelerator.prepare_model(module, evaluation_mode=True)
-
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
-        config, groups = self.config, []
-        second = config.text_encoder_lr if config.text_encoder_2_lr is None else config.text_encoder_2_lr
-        rates = {"unet": config.learning_rate, "text_encoder": config.text_encoder_lr, "text_encoder_2": second}
+        config, groups, rates = self.config, [], component_rates(self.config)
         for name in self._live:
             made = self.network.get(name, {}).values()
             fast = [p for adapter in made for p in adapter.fast()] if config.loraplus_lr_ratio != 1 else []
@@ -103,6 +133,8 @@ class LoRA:
             if fast:
                 rate = scaled(rates[name], config.loraplus_lr_ratio)
                 groups.append({"name": f"{name}_up", "rate": rate, "params": fast})
+        if self._word_learns():
+            groups.append(self.words.group(config.embedding_lr))
         return [group for group in groups if group["params"]]
 
     def averaged(self) -> list[nn.Parameter]:
@@ -111,22 +143,33 @@ class LoRA:
 
     def enter(self, step: int) -> list[str]:
         """Called before each step; names the groups that have stopped learning with it."""
-        names = [group["name"] for group in self.parameter_groups() if group["name"].startswith("text_encoder")]
-        if self._live == ["unet"] or step < self.config.text_encoder_steps:
-            return []
-        self._freeze_text()
-        return names
+        before = [group["name"] for group in self.parameter_groups()]
+        if self.words and self._word_learns():
+            self.words.limit()
+        self._settle(step)
+        left = [group["name"] for group in self.parameter_groups()]
+        return [name for name in before if name not in left]
+
+    def _settle(self, step: int) -> None:
+        """Let go of what has stopped learning before `step`."""
+        self._step = step
+        if step >= self.config.text_encoder_steps:
+            self._live = ["unet"]
+        if step >= self._text_steps() and not self._text_is_frozen:
+            self._freeze_text()
+            self._text_is_frozen = True
+
+    def _word_learns(self) -> bool:
+        return self.words is not None and self._step < self.config.embedding_steps
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        latents_bchw, extra_bchw = self.backbone.latents(batch, generator)
-        conditioning = self.backbone.prompts(batch.captions)
-        return self.objective.loss(
-            self.backbone.unet, latents_bchw, conditioning, batch.time_ids_b6, batch.weights_b, generator, extra_bchw
-        )
+        loss = self.backbone.loss(self.objective, batch, generator)
+        return loss + self.words.nothing() if self._word_learns() else loss
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """All adapters by component, those that have stopped learning too."""
-        return {name: network.flat(made) for name, made in self.network.items()}
+        learned = {words.COMPONENT: self.words.state()} if self.words else {}
+        return {name: network.flat(made) for name, made in self.network.items()} | learned
 
     def load_state_dict(self, weights: Weights) -> None:
         """Take the numbers of a training state of this network."""
@@ -134,29 +177,31 @@ class LoRA:
             for layer, adapter in made.items():
                 for part, tensor in adapter.tensors().items():
                     tensor.copy_(weights[name][f"{layer}.{part}"])
+        if self.words:
+            self.words.load(weights[words.COMPONENT])
 
     def about(self) -> dict[str, str]:
         """What the file says of itself beyond what every model says."""
         return network_file.metadata(self.config)
 
     def export(self, base: Base, path: Path, **about: Any) -> Exported:
-        """The adapters alone, as kohya's tools name them."""
-        return export_network(base, self.network, self._names, path, **about)
+        """The adapters alone, as kohya's tools name them; with the words that have learned along, or those beside it."""
+        bundled = self.words.words if self.words and self.config.bundle_embedding else []
+        made = export_network(base, self.network, self._names, path, words=bundled, **about)
+        if not self.words or bundled:
+            return made
+        beside = self.words.export(base, path, min(self._step, self.config.embedding_steps), **about)
+        others = (dataclasses.replace(other, kind="textual_inversion") for other in beside)
+        return dataclasses.replace(made, others=tuple(others))
 
     def _freeze_text(self) -> None:
         """Put what the text encoders have learned into their weights, encode all captions, and let them go."""
-        accelerator, text = self.accelerator, self.backbone.prompts.text
-        text.encoders = [accelerator.unwrap_model(encoder, keep_fp32_wrapper=False) for encoder in text.encoders]
-        for name, encoder in zip(TEXT_PARTS, text.encoders, strict=False):
+        encoders = self.backbone.bare_encoders(self.accelerator)
+        for name, encoder in zip(TEXT_PARTS, encoders, strict=False):
             for hook in self._hooks.pop(name, []):
                 hook.remove()
             network.merge(encoder, self.network.get(name, {}))
-        self._live = ["unet"]
-        unet = accelerator.unwrap_model(self.backbone.unet)
-        # accelerate holds on to all that it prepared, and has no call to forget one model
-        accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
-        drawn = [*self.config.validation_prompts, self.config.validation_negative_prompt]
-        self.backbone.prompts.freeze(self.captions, self.weight_dtype, drawn)
+        self.backbone.freeze_text(self.accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
 
 
 def halve_layers(module: nn.Module, dtype: torch.dtype) -> None:
@@ -164,3 +209,38 @@ def halve_layers(module: nn.Module, dtype: torch.dtype) -> None:
     memory. Norms and embeddings stay, for they compute in float32."""
     for _, layer in network.named_layers(module):
         layer.to(dtype)
+
+
+def continued(config: RunConfig) -> Path:
+    return Path(config.network_weights).expanduser()
+
+
+def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
+    """What of a LoRA that goes on does not go with the base or the settings."""
+    names = {component: list(shapes) for component, shapes in network.shapes_of(base).items()}
+    try:
+        there = network_file.components(continued(config), names, base.architecture.unet, "network_weights")
+    except UserError as error:
+        return [error.problem]
+    if config.text_encoder_steps and there == {"unet"}:
+        message = "the LoRA that goes on holds nothing for the text encoder."
+        return [Problem("text_encoder_steps", message, "Set it to 0.")]
+    return []
+
+
+def new_problems(config: RunConfig, base: Base) -> list[Problem]:
+    """What of a new LoRA's settings does not go with the base."""
+    found = []
+    if strange := network.strange_blocks(config, base):
+        remedy = (
+            "Blocks are down_blocks.0, mid_block, up_blocks.1.attentions.0, text_encoder.text_model.encoder.layers.0."
+        )
+        found.append(Problem("block_ranks", f"the base has no block {shown(strange[0])}.", remedy))
+    sizes = network.sizes(config, base)
+    if not any(sizes.values()) and not config.text_encoder_steps:
+        remedy = "Name more layers, or give a block in block_ranks more than 0."
+        found.append(Problem("target_modules", "no layer is left to learn.", remedy))
+    elif config.text_encoder_steps and not sum(sizes.values()) - sizes["unet"]:
+        message = "none of the chosen layers is in a text encoder."
+        found.append(Problem("text_encoder_steps", message, "Set it to 0, or add attention to target_modules."))
+    return found

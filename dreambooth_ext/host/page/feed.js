@@ -12,11 +12,13 @@ export class Feed {
         this.after = 0;
         this.steps = [];
         this.losses = [];
+        this.validation = { steps: [], losses: [] }; // on the pictures that are held out
         this.rates = new Map(); // group -> its rate at each of `steps`; NaN where it did not learn
         this.samples = new Map(); // "step/file" -> {step, prompt, seed, file, url, time}
         this.messages = []; // warnings and errors
         this.artifacts = new Map(); // file -> event
         this.published = [];
+        this.uploaded = new Map(); // model -> its address on Hugging Face
         this.latest = null; // the newest step event
         this.stage = null; // {stage, done, of} of the preparations
         this.status = "";
@@ -48,10 +50,12 @@ export class Feed {
         const take = {
             step: () => this.#takeStep(event),
             status: () => this.#takeStatus(event),
+            validation: () => this.#takeValidation(event),
             sample: () => this.#takeSample(event),
             warning: () => this.messages.push({ ...event, level: "warning" }),
             error: () => this.messages.push({ ...event, level: "error" }),
             artifact: () => this.artifacts.set(event.file, event),
+            uploaded: () => /^https:\/\//.test(event.address) && this.uploaded.set(event.name, event.address),
             published: () => this.published.push(event),
         }[event.type];
         if (take) take();
@@ -80,12 +84,23 @@ export class Feed {
         for (const [group, values] of this.rates) values.push(Number.isFinite(rates[group]) ? rates[group] : NaN);
     }
 
+    #takeValidation(event) {
+        if (!Number.isFinite(event.step) || !Number.isFinite(event.loss)) return;
+        this.validation.steps.push(event.step);
+        this.validation.losses.push(event.loss);
+    }
+
     /** A resumed run goes over the steps since its last checkpoint again. */
     #forgetFrom(step) {
         while (this.steps.length && this.steps[this.steps.length - 1] >= step) {
             this.steps.pop();
             this.losses.pop();
             for (const values of this.rates.values()) values.pop();
+        }
+        const { steps, losses } = this.validation;
+        while (steps.length && steps[steps.length - 1] >= step) {
+            steps.pop();
+            losses.pop();
         }
     }
 

@@ -57,6 +57,7 @@ export function value(given) {
     if (given === false) return "off";
     if (given === null || given === undefined) return "";
     if (typeof given === "number") return Number.isInteger(given) ? String(given) : number(given);
+    if (Array.isArray(given) && given.every((one) => typeof one === "number")) return given.join(", ");
     if (Array.isArray(given)) return given.every((one) => typeof one !== "object") ? given.join("\n") : JSON.stringify(given);
     return typeof given === "object" ? JSON.stringify(given) : String(given);
 }

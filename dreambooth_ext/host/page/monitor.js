@@ -3,13 +3,14 @@
 import { api } from "./api.js";
 import { button, element, fill, memory, say, show, uniqueId } from "./dom.js";
 import { Feed } from "./feed.js";
+import { Gallery } from "./gallery.js";
 import { clock, duration, number, size, speed } from "./format.js";
 import { LogView } from "./logview.js";
 import { phrase } from "./phrase.js";
 import { Plot } from "./plot.js";
 import { Previews } from "./previews.js";
 import { runActions } from "./runs.js";
-import { ALIVE, badge } from "./status.js";
+import { ALIVE, ENDED, badge } from "./status.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.monitor;
@@ -44,6 +45,7 @@ export class Monitor {
         this.messageCard = element("section", { class: "db-card", "aria-label": T.messages, hidden: true }, element("h3", { class: "db-h", text: T.messages }), this.messages);
         this.models = element("ul", { class: "db-models" });
         this.modelCard = element("section", { class: "db-card", "aria-label": T.models, hidden: true }, element("h3", { class: "db-h", text: T.models }), this.models);
+        this.gallery = new Gallery(this.app);
         this.log = new LogView();
         this.content = element(
             "div", { class: "db-stack", hidden: true }, this.other,
@@ -54,7 +56,7 @@ export class Monitor {
             ),
             this.messageCard,
             element("section", { class: "db-card", "aria-label": T.curves }, this.#plotTools(), element("div", { class: "db-plots" }, this.lossPlot.element, this.ratePlot.element)),
-            this.previews.element, this.modelCard, this.log.element,
+            this.previews.element, this.modelCard, this.gallery.element, this.log.element,
         );
         return element("div", { class: "db-monitor" }, this.empty, this.content);
     }
@@ -127,7 +129,8 @@ export class Monitor {
             if (id !== this.id) return;
             this.run = run;
             this.#draw(isNew);
-            await this.log.poll();
+            await this.gallery.refresh(run, this.#newestModels(), ALIVE.includes(run.status));
+            await this.log.poll(ENDED.includes(run.status));
         } catch (error) {
             if (id === this.id && error.status === 404) this.#gone();
             else throw error;
@@ -156,11 +159,19 @@ export class Monitor {
         this.#drawActions();
         if (!isNew && this.drawn === feed) return;
         this.drawn = feed;
-        this.lossPlot.set(feed.steps.length ? [{ name: T.loss, xs: feed.steps, ys: feed.losses }] : []);
+        this.lossPlot.set(this.#lossCurves());
         this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: T.groups[name] || name, xs: feed.steps, ys })));
         this.previews.refresh(feed.samples.values());
         this.#drawMessages();
         this.#drawModels();
+    }
+
+    /** The training loss, and beside it the validation loss where pictures are held out: that one is steady as it is. */
+    #lossCurves() {
+        const { steps, losses, validation } = this.feed;
+        const curves = steps.length ? [{ name: T.loss, xs: steps, ys: losses }] : [];
+        if (validation.steps.length) curves.push({ name: T.validationLoss, xs: validation.steps, ys: validation.losses, steady: true });
+        return curves;
     }
 
     #drawOther() {
@@ -198,11 +209,12 @@ export class Monitor {
         const waiting = run.status === "queued" ? this.app.state?.waiting : "";
         if (ALIVE.includes(run.status) && stage) {
             fill(this.stage, phrase(stage.of ? T.stage : "{stage}", { stage: document.createTextNode(stage.stage), done: number(stage.done), of: number(stage.of) }));
-            if (stage.of) this.bar.value = stage.done / stage.of;
-            else this.bar.removeAttribute("value");
-            return;
-        }
-        say(this.stage, waiting || T.about[run.status] || "");
+            if (run.status === "preparing") {
+                if (stage.of) this.bar.value = stage.done / stage.of;
+                else this.bar.removeAttribute("value");
+                return;
+            }
+        } else say(this.stage, waiting || T.about[run.status] || "");
         this.bar.value = run.total ? Math.min(1, this.#step() / run.total) : 0;
     }
 
@@ -223,7 +235,7 @@ export class Monitor {
             fact(T.step, phrase(run.total ? T.stepOf : "{step}", { step: number(this.#step()), total: number(run.total) })),
             fact(T.epoch, latest ? number(Number(latest.epoch?.toFixed?.(2) ?? latest.epoch)) : null),
             fact(T.speed, latest ? speed(latest.it_per_s) : null),
-            fact(T.left, active && latest && !feed.stage ? duration(Math.max(0, latest.eta_s - passed)) : null, T.leftHelp),
+            fact(T.left, active && latest && run.status !== "preparing" ? duration(Math.max(0, latest.eta_s - passed)) : null, T.leftHelp),
             fact(T.memory, latest?.memory ? size(latest.memory.now) : null),
             fact(T.peak, latest?.memory ? size(latest.memory.peak) : null),
             fact(T.lossNow, latest ? number(latest.loss) : null),
@@ -273,8 +285,13 @@ export class Monitor {
         )));
     }
 
+    #newestModels() {
+        return [...this.feed.artifacts.values()].sort((a, b) => b.step - a.step);
+    }
+
     #drawModels() {
-        const found = [...this.feed.artifacts.values()].sort((a, b) => b.step - a.step);
+        const found = this.#newestModels();
+        const loads = (one) => one.kind !== "unconditional"; // no WebUI does
         show(this.modelCard, found.length > 0);
         const places = new Map(this.feed.published.map((one) => [one.name || one.file, one]));
         fill(this.models, found.map((one) => {
@@ -282,7 +299,8 @@ export class Monitor {
             return element(
                 "li", { class: "db-model" }, element("b", { text: one.file }), element("span", { class: "db-quiet" }, phrase(T.modelAbout, { step: number(one.step), size: size(one.size) })),
                 published ? element("span", { class: "db-good-text", title: published.path, text: published.selected ? T.selected : T.published }) : element("span", { class: "db-quiet", text: T.notPublished }),
-                button(T.publish, (event) => this.#publish(one, event.currentTarget), { class: "db-small" }),
+                this.feed.uploaded.get(one.name) ? element("a", { href: this.feed.uploaded.get(one.name), target: "_blank", rel: "noreferrer" }, T.uploaded, " ", this.feed.uploaded.get(one.name)) : null,
+                loads(one) ? button(T.publish, (event) => this.#publish(one, event.currentTarget), { class: "db-small" }) : null,
             );
         }));
     }

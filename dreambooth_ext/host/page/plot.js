@@ -26,9 +26,9 @@ export class Plot {
         new ResizeObserver(() => this.draw()).observe(this.canvas);
     }
 
-    /** @param {{name: string, xs: number[], ys: number[]}[]} series with rising xs */
+    /** @param {{name: string, xs: number[], ys: number[], steady?: boolean}[]} series with rising xs; `steady`: never smoothed */
     set(series) {
-        this.series = series.map((one) => ({ ...one, soft: smoothed(one.ys, this.weight) }));
+        this.series = series.map((one) => ({ ...one, soft: one.steady ? one.ys : smoothed(one.ys, this.weight) }));
         this.draw();
     }
 

@@ -26,7 +26,7 @@ from starlette.routing import Route
 
 from dreambooth_ext import checks, guide, listing, parsing, protocol
 from dreambooth_ext.errors import UserError
-from dreambooth_ext.host import form, imports
+from dreambooth_ext.host import form, imports, localization
 from dreambooth_ext.host.presets import Presets
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -194,6 +194,7 @@ class Simulator:
                 {"title": "dreamlike.safetensors [abc]", "path": str(folder / "dreamlike.safetensors")},
             ],
             "folders": {},
+            "files": {"lora": [{"title": "mine/old.safetensors", "path": str(folder / "old.safetensors")}]},
             "runs_folder": str(folder / "runs"),
             "lacks": {},
             "restricted": "",
@@ -368,6 +369,7 @@ class Application:
             "GET schema": form.schema,
             "GET host": lambda: sim.host,
             "GET state": sim.state,
+            "GET languages": lambda: localization.language(parts[1]) if parts[1:] else {"languages": localization.languages()},
             "GET version": lambda: {"version": "1.2.3"},
         }
         if f"{method} {parts[0]}" in plain:

@@ -23,9 +23,9 @@ from . import running
 PROBE = """
 import inspect, sys, tempfile, threading, types
 from pathlib import Path
-from modules import call_queue, devices, processing, script_callbacks, sd_models, shared
+from modules import call_queue, devices, processing, script_callbacks, sd_hijack, sd_models, shared
 from dreambooth_ext.host.devices import plain
-from dreambooth_ext.host.webui import WebUI
+from dreambooth_ext.host.webui import WebUI, memory_manager
 
 fresh = "probe_kept" not in sys.modules  # else, this is after a "Reload UI"
 it = sys.modules.setdefault("probe_kept", types.SimpleNamespace(host=None, kept={}, moves=[], away=threading.Event()))
@@ -33,14 +33,14 @@ it.host = it.host or WebUI()
 host, kept, moves, away = it.host, it.kept, it.moves, it.away
 
 
-def recorded(name):
-    original = getattr(sd_models, name)
+def recorded(module, name):
+    original = getattr(module, name)
 
-    def move(model):
+    def move(*arguments, **named):
         moves.append(name)
-        return original(model)
+        return original(*arguments, **named)
 
-    setattr(sd_models, name, move)
+    setattr(module, name, move)
 
 
 def training(mode, device):
@@ -114,8 +114,12 @@ def model():
 
 def started(demo, app):
     if fresh:
-        recorded("send_model_to_cpu")
-        recorded("send_model_to_device")
+        for name in ("unload_all_models", "load_models_gpu"):
+            if hasattr(memory_manager(), name):
+                recorded(memory_manager(), name)
+        if not memory_manager():
+            recorded(sd_models, "send_model_to_cpu")
+            recorded(sd_models, "send_model_to_device")
 
     def run(body: dict):
         return {"value": eval(body["code"], globals())}
@@ -177,7 +181,8 @@ class Client:
         index, event = next(
             (index, event)
             for index, event in enumerate(config["dependencies"])
-            if button in event["targets"] or [button, "click"] in event["targets"]
+            if (button in event["targets"] or [button, "click"] in event["targets"])
+            and len(event["outputs"]) > 2  # else, it is an extension that listens, too
         )
         small = {by_name.get(f"txt2img_{name}"): value for name, value in (("width", 64), ("height", 64), ("steps", 2))}
         values = [small.get(number, components[number].get("value")) for number in event["inputs"]]

@@ -78,6 +78,8 @@ def become_forge():
     data.sd_model = types.SimpleNamespace(to=lambda device: None)  # a placeholder, as there
     sd_models.model_data = data
 
+    sd_models.checkpoint_tiles = lambda use_short=False: [info.name for info in sd_models.checkpoints_list.values()]
+
     def refresh_model_loading_parameters():
         data.forge_loading_parameters = {"checkpoint_info": sd_models.select_checkpoint()}
 
@@ -97,8 +99,10 @@ def become_forge():
             refresh_model_loading_parameters()
         info = data.forge_loading_parameters["checkpoint_info"]
         if data.forge_hash != str(info.filename):
+            chosen = shared.opts.data["sd_model_checkpoint"]
             data.sd_model = sd_models.Model(info)
             data.forge_hash = str(info.filename)
+            shared.opts.data["sd_model_checkpoint"] = chosen  # loading leaves the settings as they are
             script_callbacks.model_loaded_callback(data.sd_model)
         data.sd_model.to(devices.device)
         return data.sd_model

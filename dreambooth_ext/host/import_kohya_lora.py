@@ -1,0 +1,140 @@
+"""What kohya's tools say of a LoRA: sd-scripts' network_* options, LyCORIS' arguments, kohya_ss' fields.
+
+https://github.com/kohya-ss/sd-scripts/blob/main/docs/train_network.md, https://github.com/KohakuBlueleaf/LyCORIS.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .imports import Imported, is_nothing, number, text_of
+from .kohya_names import LORA_OPTIONS
+
+ALGORITHMS = {"lora": "lora", "locon": "locon", "loha": "loha", "lokr": "lokr", "diag-oft": "oft"}
+PRESETS = {  # of LyCORIS: which layers learn
+    "full": ["attention", "feed_forward", "convolutions"],
+    "attn-mlp": ["attention", "feed_forward"],
+    "attn-only": ["attention"],
+}
+FORMS_DIM, FORMS_ALPHA = 8, 1  # kohya_ss' own defaults; sd-scripts' are 4 and 1
+SCRIPTS_DIM, SCRIPTS_ALPHA = 4, 1
+KNOWN_ARGUMENTS = ("algo", "conv_dim", "conv_alpha", "preset", "factor", "dora_wd", "loraplus_lr_ratio", "rs_lora", "dropout")
+
+
+def is_lora(flat: dict[str, Any]) -> bool:
+    return not is_nothing(flat.get("network_module")) or "LoRA_type" in flat
+
+
+def read(flat: dict[str, Any], found: Imported, is_form: bool) -> None:
+    """The network's settings; in a file that is for no LoRA, that they are not used."""
+    if not is_lora(flat):
+        for name in LORA_OPTIONS:
+            if not is_nothing(flat.get(name)):
+                found.ignore(name, "belongs to LoRA, and this trains the whole model.")
+        return
+    found.take("network_module", "method", "lora")
+    if weights := text_of(flat.get("network_weights")):
+        found.take("network_weights", "network_weights", weights)
+        found.ignore("network_dim", "a LoRA that goes on has its own type, rank and layers.")
+        return
+    arguments = _arguments(flat, is_form)
+    kind = _type(flat, arguments, found)
+    usual = (FORMS_DIM, FORMS_ALPHA) if is_form else (SCRIPTS_DIM, SCRIPTS_ALPHA)
+    rank = number(flat.get("network_dim")) or usual[0]
+    alpha = number(flat.get("network_alpha")) or usual[1]
+    found.take("network_dim", "rank", int(rank))
+    if kind != "oft":
+        found.take("network_alpha", "alpha", alpha)
+    if not is_nothing(flat.get("network_dropout", arguments.get("dropout"))):
+        found.take("network_dropout", "network_dropout", flat.get("network_dropout", arguments.get("dropout")))
+    _convolutions(kind, rank, alpha, arguments, found)
+    if kind == "lokr" and number(arguments.get("factor"), -1) > 0:
+        found.take("factor", "lokr_factor", int(number(arguments["factor"])))
+    if number(arguments.get("loraplus_lr_ratio")) > 1 and kind in ("lora", "locon", "dora"):
+        found.take("loraplus_lr_ratio", "loraplus_lr_ratio", arguments["loraplus_lr_ratio"])
+    if _is_true(arguments.get("rs_lora")) and kind != "oft":
+        found.take("rs_lora", "use_rslora", True)
+    for name in arguments:
+        if name not in KNOWN_ARGUMENTS:
+            found.ignore(f"network_args: {name}", "has no counterpart here.")
+
+
+def _arguments(flat: dict[str, Any], is_form: bool) -> dict[str, Any]:
+    """network_args, ["conv_dim=4", "algo=loha"], or what the form has of them for its type."""
+    given = flat.get("network_args")
+    pairs = given if isinstance(given, list) else text_of(given).split()
+    found = dict(pair.split("=", 1) for pair in pairs if isinstance(pair, str) and "=" in pair)
+    kind = text_of(flat.get("LoRA_type"))
+    if not is_form or not kind or kind == "Standard":
+        return found
+    own = {name: flat[name] for name in ("factor", "dora_wd") if not is_nothing(flat.get(name))}
+    if "LoCon" in kind or "LyCORIS" in kind:
+        own |= {name: flat[name] for name in ("conv_dim", "conv_alpha") if not is_nothing(flat.get(name))}
+    if preset := text_of(flat.get("LyCORIS_preset")):
+        own["preset"] = preset
+    return {"algo": kind.rpartition("/")[2].rpartition(" ")[2], **own, **found}
+
+
+def _type(flat: dict[str, Any], arguments: dict[str, Any], found: Imported) -> str:
+    asked = text_of(arguments.get("algo")).lower()
+    if not asked:  # LyCORIS' own default is LoCon
+        asked = "locon" if "lycoris" in text_of(flat.get("network_module")).lower() else "lora"
+    kind = ALGORITHMS.get(asked)
+    if kind is None:
+        found.ignore("network_args", f"the type '{asked[:30]}' is not there: a usual LoRA is trained.")
+        kind = "lora"
+    if kind in ("lora", "locon") and _is_true(arguments.get("dora_wd")):
+        kind = "dora"
+    elif kind in ("lora", "locon"):
+        kind = "locon" if number(arguments.get("conv_dim")) else "lora"
+    if kind != "lora":  # the default
+        found.take("network_args", "network_type", kind)
+    return kind
+
+
+def _convolutions(kind: str, rank: float, alpha: float, arguments: dict[str, Any], found: Imported) -> None:
+    conv_rank = number(arguments.get("conv_dim"))
+    preset = text_of(arguments.get("preset"))
+    layers = PRESETS["full"] if conv_rank else PRESETS.get(preset)
+    if preset and preset not in PRESETS:
+        found.ignore("LyCORIS_preset", f"'{preset[:50]}' is not there.")
+    if layers:
+        found.take("conv_dim" if conv_rank else "LyCORIS_preset", "target_modules", layers)
+    if not conv_rank:
+        return
+    if conv_rank != rank:
+        found.take("conv_dim", "conv_rank", int(conv_rank))
+    conv_alpha = number(arguments.get("conv_alpha"), 1.0)
+    if kind != "oft" and not math.isclose(conv_alpha / conv_rank, alpha / rank):
+        found.ignore("conv_alpha", "is in the proportion of alpha to rank here.")
+
+
+def rates(flat: dict[str, Any], found: Imported, is_form: bool) -> bool:
+    """A LoRA's rates; whether its text encoder trains. learning_rate holds for each that has none of its own."""
+    shared, unet, text = (flat.get(name) for name in ("learning_rate", "unet_lr", "text_encoder_lr"))
+    only_unet, only_text = _is_true(flat.get("network_train_unet_only")), _is_true(flat.get("network_train_text_encoder_only"))
+    if is_form and "unet_lr" in flat and "text_encoder_lr" in flat:  # as kohya_ss: a rate of 0 leaves that part out
+        only_unet = only_unet or (number(unet) > 0 and _first(text) == 0)
+        only_text = only_text or (number(unet) == 0 and _first(text) > 0)
+    if only_text:
+        found.ignore("network_train_text_encoder_only", "the UNet trains, too, here.")
+    rate = shared if is_nothing(unet) else unet
+    if not is_nothing(rate):
+        found.take("learning_rate" if rate is shared else "unet_lr", "learning_rate", rate)
+    if only_unet:
+        return False
+    given = shared if is_nothing(text) else text
+    both = given if isinstance(given, list) else [given]
+    for value, ours in zip(both, ("text_encoder_lr", "text_encoder_2_lr"), strict=False):
+        if not is_nothing(value):
+            found.take("text_encoder_lr", ours, value)
+    return True
+
+
+def _first(rates: Any) -> float:
+    return number(rates[0] if isinstance(rates, list) and rates else rates)
+
+
+def _is_true(value: Any) -> bool:
+    return value is True or str(value).strip().lower() == "true"
