@@ -146,6 +146,9 @@ def test_a_hub_that_is_away_is_told(trainer, monkeypatch):
     with pytest.raises(UserError) as error:
         hub_pictures.fetch("me/world", None)
     assert error.value.problem.field == "dataset_name" and "train_data_dir" in error.value.problem.remedy
+    config = trainer.config(dataset_name="me/world", train_data_dir="")
+    (problem,) = inspection.inspect(config.as_dict(), trainer.folder / "runs")["problems"]
+    assert problem["field"] == "dataset_name" and "no route" in problem["message"]
 
 
 def refuse(*arguments, **options):
