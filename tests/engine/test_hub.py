@@ -94,7 +94,7 @@ FETCHED = {"dataset_name": "me/world", "train_data_dir": ""}
 
 def work(run: runs.Run, server: Server, folder: Path, total: int | None = None) -> int:
     """The worker in a process of its own: huggingface_hub reads its address when it is imported."""
-    return training.start(run, total, HF_ENDPOINT=server.address, HF_HOME=str(folder / "hf")).wait(timeout=120)
+    return training.start(run, total, HF_ENDPOINT=server.address, HF_HOME=str(folder / "hf")).wait(timeout=300)
 
 
 def test_a_data_set_is_fetched_and_trained_on(trainer, server, tmp_path):
@@ -146,6 +146,9 @@ def test_a_hub_that_is_away_is_told(trainer, monkeypatch):
     with pytest.raises(UserError) as error:
         hub_pictures.fetch("me/world", None)
     assert error.value.problem.field == "dataset_name" and "train_data_dir" in error.value.problem.remedy
+    config = trainer.config(dataset_name="me/world", train_data_dir="")
+    (problem,) = inspection.inspect(config.as_dict(), trainer.folder / "runs")["problems"]
+    assert problem["field"] == "dataset_name" and "no route" in problem["message"]
 
 
 def refuse(*arguments, **options):
