@@ -22,7 +22,7 @@ class Found:
     folder: str
     name: str
     parts: tuple[str, ...]  # the folders on the way here from the one that was asked for
-    others: frozenset[str]  # the folder's files that are no pictures, captions among them, as `os.path.normcase` has them
+    others: frozenset[str]  # what else is in the folder, captions among it, as `os.path.normcase` has the names
 
     @property
     def full_name(self) -> str:
@@ -59,6 +59,7 @@ def _walk(folder: str, parts: tuple[str, ...], seen: set[str], count: Iterator[i
             if name[0] == "." or name == "__MACOSX":
                 continue
             if is_folder := item.is_dir():
+                others.add(os.path.normcase(name))  # one that is called like a caption file is no caption
                 if nested:
                     inside.append((natural_key(name), name, is_folder))
             elif is_picture(name):

@@ -150,7 +150,7 @@ SETTING_ROWS = [
     ({"text_encoder_lr": 1e-6, "text_encoder_steps": 0}, "text_encoder_lr", "text_encoder_steps is 0"),
     ({"center_crop": False, "cache_latents": True}, "cache_latents", "always of the same crop"),
     ({"cache_latents": False, "cache_latents_to_disk": True}, "cache_latents_to_disk", "has no effect"),
-    ({"keep_tokens": 2}, "keep_tokens", "shuffle_tags is off"),
+    ({"keep_tokens": 2}, "keep_tokens", "tag_dropout are off"),
     ({"caption_extension": ".jpg"}, "caption_extension", "no ending of a text file"),
     ({"method": "finetune", "class_prompt": "a person"}, "class_prompt", "finetune does not use it"),
     ({"method": "finetune", "with_prior_preservation": True}, "with_prior_preservation", "does not use it"),

@@ -352,7 +352,7 @@ def test_large_folders_are_shown_by_pages(asked, tmp_path, monkeypatch):
 
 
 def test_a_whole_disk_is_no_folder_of_pictures(asked, tmp_path, monkeypatch):
-    monkeypatch.setattr("dreambooth_ext.pictures.MOST_FILES", 3)
+    monkeypatch.setattr("dreambooth_ext.listing.MOST_FILES", 3)
     for number in range(4):
         (tmp_path / str(number)).mkdir()
     answer = asked.get("pictures", {"folder": str(tmp_path)})
