@@ -99,6 +99,7 @@ class Dataset:
             warn(f"At {self.config.resolution} pixels there is one bucket, the square: pictures are cropped to it.")
         with contextlib.closing(latents.Bounded(warn)) as left_out:
             found = latents.scan(self.entries, self._target, self.cache_dir is not None, left_out, warn, measured)
+            latents.warn_of_copies(found, warn)
             if self.cached:
                 assert vae is not None
                 size = latents.memory_bytes(found, self._flips)

@@ -75,3 +75,17 @@ def test_of_many_long_captions_the_first_are_named(tmp_path):
     run = trainer.train(max_train_steps=1)
     said = [event["what"] for event in training.events(run, "warning") if event["field"] == "max_token_length"]
     assert len(said) == worker.CUTS_NAMED + 1 and said[-1].startswith("5 further")
+
+
+def test_copies_are_named(tmp_path):
+    folder = Path(training.pictures(tmp_path / "pictures", 6))
+    for index in (1, 2):
+        (folder / f"copy {index}.png").write_bytes((folder / f"sksper ({index}).png").read_bytes())
+    trainer = Trainer(tmp_path, instance_data_dir=str(folder), validation_split=2)
+    run = trainer.train(max_train_steps=1)
+    (said,) = [event["what"] for event in training.events(run, "warning") if "copies" in event["what"]]
+    assert said.startswith("2 pictures are copies") and "sksper (1).png is copy 1.png" in said
+    concept = {"instance_data_dir": str(folder), "instance_prompt": "sksper"}
+    twice = Trainer(tmp_path, concepts=[concept, {**concept, "instance_prompt": "ohwx"}], instance_prompt=None)
+    said = [event["what"] for event in training.events(twice.train(max_train_steps=1), "warning")]
+    assert sum("copies" in text for text in said) == 1 and "2 pictures" in said[0]  # one folder twice is no copy
