@@ -182,7 +182,7 @@ class _Process:
 
 def _key(config: RunConfig, runs_dir: Path) -> str:
     """The question, with what tells that base or pictures have changed."""
-    paths = [expanded(config.base_model)]
+    paths = [expanded(path) for path in (config.base_model, config.dataset_config) if path]
     for concept in pictures.concepts(config):
         for text in (concept.instance_data_dir, concept.class_data_dir):
             if text:

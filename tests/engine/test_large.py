@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.config import RunConfig
-from dreambooth_ext.engine import latents, worker
+from dreambooth_ext.engine import inspection, latents, worker
 from dreambooth_ext.engine.cache import IN_MEMORY
 from dreambooth_ext.engine.metadata import MOST_WORDS, pictures_metadata
 from dreambooth_ext.pictures import Entry
@@ -89,3 +89,15 @@ def test_copies_are_named(tmp_path):
     twice = Trainer(tmp_path, concepts=[concept, {**concept, "instance_prompt": "ohwx"}], instance_prompt=None)
     said = [event["what"] for event in training.events(twice.train(max_train_steps=1), "warning")]
     assert sum("copies" in text for text in said) == 1 and "2 pictures" in said[0]  # one folder twice is no copy
+
+
+def test_the_deep_check_looks_at_some_of_very_many(tmp_path, monkeypatch):
+    """And counts all of them, but for what it found broken."""
+    folder = Path(training.pictures(tmp_path / "pictures", 9))
+    (folder / "sksper (1).png").write_bytes(b"nothing")
+    config = Trainer(tmp_path, instance_data_dir=str(folder), validation_split=2).config()
+    whole = inspection.inspect(config.as_dict(), tmp_path)
+    assert whole["plan"]["pictures"] == 6 and len(whole["warnings"]) == 1
+    monkeypatch.setattr(inspection, "MOST_READ", 3)
+    some = inspection.inspect(config.as_dict(), tmp_path)
+    assert some["plan"]["pictures"] == 6 and "3 of 9 pictures were looked at" in some["warnings"][-1]
