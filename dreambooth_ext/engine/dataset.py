@@ -106,6 +106,7 @@ class Dataset:
         opaque = self.config.alpha_as_loss_weight
         with contextlib.closing(latents.Bounded(warn)) as left_out:
             found = latents.scan(self.entries, self._target, self.cache_dir is not None, left_out, warn, measured, opaque)
+            latents.warn_of_copies(found, warn)
             if self.cached:
                 assert vae is not None
                 size = latents.memory_bytes(found, self._flips)

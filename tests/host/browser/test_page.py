@@ -520,6 +520,23 @@ def test_plots_zoom_by_drag_wheel_and_keys(page, simulator) -> None:
     page.locator(".db-range").dispatch_event("input")
 
 
+def test_the_validation_loss_is_drawn_beside_the_training_loss(page, simulator) -> None:
+    simulator.speed, simulator.hold = 2000, 20
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.step == 20)
+    assert not page.locator(".db-legend-item >> text=Validation loss").count()
+    run.config["validation_split"], run.hold = 0.1, 400
+    page.wait_for_selector(".db-legend-item >> text=Validation loss")
+    until(lambda: run.step == 400)
+    page.wait_for_timeout(1200)
+    plot = page.locator("canvas").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 80)
+    last = 0.1 + 0.1 * 2.718281828 ** (-400 / 300)
+    assert f"Validation loss {last:.3f}"[:20] in page.inner_text(".db-plot-readout >> nth=0")  # as it is, never smoothed
+
+
 def test_previews_enlarge(page, simulator) -> None:
     simulator.speed, simulator.hold = 2000, 520
     begin(page, simulator)
