@@ -150,6 +150,7 @@ def test_a_language_is_chosen_and_remembered(open_page, server, screenshot):
 def test_at_first_the_browsers_language(open_page, server):
     page = open_page(server, locale="ru-RU")
     page.wait_for_selector(f".db-tab:has-text('{RUSSIAN['Monitor']}')")
+    page.locator(".db-languages:visible").wait_for()  # filled after the page was drawn
     assert page.locator(".db-languages").input_value() == "ru_RU"
     page = open_page(server, locale="ar-EG", viewport={"width": 380, "height": 800})
     page.wait_for_selector(".db-languages")
