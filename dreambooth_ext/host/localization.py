@@ -25,7 +25,14 @@ FOLDER = Path(__file__).resolve().parents[2] / "localizations"
 SAME = frozenset(
     [
         *("DreamBooth", "LoRA", "Textual Inversion", "Hugging Face", "EMA", "UNet", "sksper", "{stage}: {done} of {of}"),
-        *("Stable Diffusion 1", "Stable Diffusion 2", "Stable Diffusion XL", "kohya sd-scripts", "8bit AdamW", "Euler a"),
+        *(
+            "Stable Diffusion 1",
+            "Stable Diffusion 2",
+            "Stable Diffusion XL",
+            "kohya sd-scripts",
+            "8bit AdamW",
+            "Euler a",
+        ),
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         *("a photo of sksper person", "a photo of a person"),
     ]

@@ -371,7 +371,9 @@ class Application:
             "GET schema": form.schema,
             "GET host": lambda: sim.host,
             "GET state": sim.state,
-            "GET languages": lambda: localization.language(parts[1]) if parts[1:] else {"languages": localization.languages()},
+            "GET languages": lambda: (
+                localization.language(parts[1]) if parts[1:] else {"languages": localization.languages()}
+            ),
             "GET version": lambda: {"version": "1.2.3"},
         }
         if f"{method} {parts[0]}" in plain:
