@@ -109,7 +109,7 @@ def test_what_cannot_be_drawn_is_refused(asked, run, tmp_path):
     about = {"kind": "checkpoint", "name": "mine", "file": "mine.safetensors", "step": 4, "final": True}
     other.events.append("artifact", **about, path="", size=1)
     assert asked.post(f"runs/{other.id}/draw", {"artifact": "mine.safetensors"}).status == 422
-    asked.service.dispatcher.active = other
+    asked.service.dispatcher.running = [other]
     assert draw(asked, run).status == 409
 
 
