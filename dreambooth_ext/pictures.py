@@ -254,8 +254,10 @@ def _instance_entries(
             )
         )
     if lines:
-        about = [(own[0] if own else None, captions.cleaned_name(entry.path), entry.identifier)
-                 for own, entry in zip(texts, made, strict=True)]
+        about = [
+            (own[0] if own else None, captions.cleaned_name(entry.path), entry.identifier)
+            for own, entry in zip(texts, made, strict=True)
+        ]
         words = [templates.words_of(config, lines, *known) for known in about]
         made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, words, strict=True)]
     nameless = [entry.path.name for entry in made if not entry.caption]

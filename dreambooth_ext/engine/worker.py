@@ -158,7 +158,9 @@ def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -
     count = pictures.trained(entries)
     steps, epochs = plan.length(config, count)
     missing = sum(lacks for _, lacks in class_images.missing(config).values())
-    made = plan.make_plan(config, base, count, sum(entry.is_class for entry in entries) + missing, steps, epochs, free_bytes(run))
+    made = plan.make_plan(
+        config, base, count, sum(entry.is_class for entry in entries) + missing, steps, epochs, free_bytes(run)
+    )
     if found := plan.resource_problems(made, config):
         raise BadInput(found)
     for problem in plan.resource_warnings(made, config):

@@ -15,8 +15,12 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What everybody who fills in the form may meet: a complete translation has all of it
-OF_THE_FORM = ("guide", "checks", "pictures", "rates", "parsing", "host/completion", "host/estimate")
+OF_THE_FORM = (
+    *("guide", "checks", "method_checks", "names", "concepts", "pictures", "held_out", "templates"),
+    *("rates", "parsing", "host/completion", "host/estimate"),
+)
 OTHERS = (
+    *("kohya_dataset", "metadata_files"),
     *("runs", "engine/plan", "engine/worker", "engine/saver", "engine/loop", "engine/base", "engine/class_images"),
     *("host/dispatcher", "host/watch", "host/endings", "host/environment", "host/mending", "host/service"),
     *("host/publish", "host/publisher", "host/uploads", "host/presets", "host/restrictions", "host/catalogue"),

@@ -538,7 +538,9 @@ def test_the_validation_loss_is_drawn_beside_the_training_loss(page, simulator) 
     box = plot.bounding_box()
     page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 80)
     last = 0.1 + 0.1 * 2.718281828 ** (-400 / 300)
-    assert f"Validation loss {last:.3f}"[:20] in page.inner_text(".db-plot-readout >> nth=0")  # as it is, never smoothed
+    assert f"Validation loss {last:.3f}"[:20] in page.inner_text(
+        ".db-plot-readout >> nth=0"
+    )  # as it is, never smoothed
 
 
 def test_previews_enlarge(page, simulator) -> None:
