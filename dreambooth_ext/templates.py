@@ -1,7 +1,7 @@
 """What textual inversion trains with: the words it teaches, and lines of words around them, as in the WebUI's files.
 
-In a line, [name] is the word and [filewords] the picture's caption. Built in are "subject" and "style", from the code of
-the paper (Gal et al. 2022, arXiv 2208.01618). Where captions are used, lines without [filewords] have it added.
+In a line, [name] is the word and [filewords] the picture's caption. Built in are "subject" and "style", from the code
+of the paper (Gal et al. 2022, arXiv 2208.01618). Where captions are used, lines without [filewords] have it added.
 """
 
 from __future__ import annotations
