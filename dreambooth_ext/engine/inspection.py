@@ -69,8 +69,8 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[str])
 def readable(config: RunConfig, base: Base, warnings: list[str]) -> list:
     """The pictures that can be decoded; broken ones are named in `warnings`. Raises UserError if none is left."""
     entries, problems = pictures.entries(config)
-    if problems:
-        return []  # told before, by `checks`
+    if problems or (config.dataset_name and not entries):
+        return []  # told before, by `checks`; or still on Hugging Face
     prior = any(entry.is_class for entry in entries)  # where there are none yet, the run draws them
     uncached = config.replace(cache_latents=False, cache_latents_to_disk=False, with_prior_preservation=prior)
     dataset = Dataset(uncached, entries, base.scaling_factor)
