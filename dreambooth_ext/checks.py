@@ -40,7 +40,12 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     if completed.use_captions != config.use_captions:  # captions are read or not by what the guide filled in
         entries, picture_problems = pictures.entries(completed)
     prompted = completed.method in PROMPTED_METHODS
-    if prompted and completed.validation_steps and not completed.validation_prompts and (word := _word(completed, entries)):
+    if (
+        prompted
+        and completed.validation_steps
+        and not completed.validation_prompts
+        and (word := _word(completed, entries))
+    ):
         prompts = guide.test_prompts(completed.subject_type, word)
         completed = completed.replace(validation_prompts=prompts)
         choices["validation_prompts"] = guide.Choice(prompts, f"{completed.subject_type}: the guide's test prompts")

@@ -167,7 +167,10 @@ def a_or_an(noun: str) -> str:
 
 def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none."""
-    folders = [getattr(config, config.pictures_setting), *(concept.get("instance_data_dir") for concept in config.concepts)]
+    folders = [
+        getattr(config, config.pictures_setting),
+        *(concept.get("instance_data_dir") for concept in config.concepts),
+    ]
     name = next((expanded(folder).resolve().name for folder in folders if folder), config.dataset_name or "")
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 

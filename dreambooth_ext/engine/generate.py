@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -44,7 +44,11 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     width, height = arguments.width or base.resolution, arguments.height or base.resolution
     digest = sha256_of(base.path)[:10] if base.path.is_file() else None
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
-    common = {"steps": arguments.steps or generation.USUAL_STEPS, "sampler": arguments.sampler, "cfg_scale": arguments.cfg_scale}
+    common = {
+        "steps": arguments.steps or generation.USUAL_STEPS,
+        "sampler": arguments.sampler,
+        "cfg_scale": arguments.cfg_scale,
+    }
     common |= {"negative_prompt": arguments.negative_prompt, "width": width, "height": height}
     about = {"model": base.name, "model_hash": digest, "clip_skip": arguments.clip_skip}
     written: list[Path] = []
@@ -76,12 +80,16 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
     written: list[Path] = []
     with Progress(len(seeds) * steps, "Drawing") as progress:
         for batch in batches(seeds, arguments.batch_size):
-            before = len(written) * steps
-            told = lambda done, of, before=before, many=len(batch): progress.update(before + done * many)  # noqa: E731
+            told = advancing(progress, len(written) * steps, len(batch))
             for seed, picture in zip(batch, pixels.draw(unet, scheduler, batch, size, steps, told), strict=True):
                 written.append(Path(arguments.out) / f"0_{seed}.png")
                 save_png(picture, written[-1], generation.infotext(seed=seed, **common))
     return written
+
+
+def advancing(progress: Progress, before: int, pictures: int) -> Callable[[int, int], None]:
+    """Tells of a batch's steps, each of which counts for all its pictures."""
+    return lambda done, of: progress.update(before + done * pictures)
 
 
 def load_painter(

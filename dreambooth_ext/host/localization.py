@@ -23,7 +23,16 @@ FOLDER = Path(__file__).resolve().parents[2] / "localizations"
 # Names, examples and the like, which are the same in every language
 SAME = frozenset(
     [
-        *("DreamBooth", "LoRA", "Textual Inversion", "Hugging Face", "EMA", "UNet", "sksper", "{stage}: {done} of {of}"),
+        *(
+            "DreamBooth",
+            "LoRA",
+            "Textual Inversion",
+            "Hugging Face",
+            "EMA",
+            "UNet",
+            "sksper",
+            "{stage}: {done} of {of}",
+        ),
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         '[{"instance_data_dir": "…", "instance_prompt": "a photo of sksper person"}]',
     ]

@@ -124,7 +124,11 @@ def test_a_run_goes_on_with_the_pictures_that_it_began_with(trainer, server, tmp
 
 @pytest.mark.parametrize(
     "files, words",
-    [({"a.txt": b"x"}, "neither pictures nor Parquet"), ({"data/train-0.parquet": b"PAR1"}, "pyarrow"), (None, "no public")],
+    [
+        ({"a.txt": b"x"}, "neither pictures nor Parquet"),
+        ({"data/train-0.parquet": b"PAR1"}, "pyarrow"),
+        (None, "no public"),
+    ],
 )
 def test_what_cannot_be_fetched_is_told(trainer, server, tmp_path, files, words):
     try:
@@ -243,14 +247,18 @@ def test_a_pipeline_is_uploaded_as_a_repository_that_diffusers_loads(trainer, th
     expected = {f"me/taught/{name}" for name in (*inner, "README.md", "samples/4-0_0.png")}
     assert there.files.keys() == expected
     page = there.files["me/taught/README.md"].decode()
-    assert "library_name: diffusers" in page and "- unconditional-image-generation" in page and "trained from" not in page
+    assert (
+        "library_name: diffusers" in page and "- unconditional-image-generation" in page and "trained from" not in page
+    )
 
 
 def test_a_failed_upload_is_a_warning_and_loses_nothing(trainer, there):
     there.broken = True
     run = trainer.train(push_to_hub=True)
     (warning,) = training.events(run, "warning")
-    assert warning["field"] == "push_to_hub" and "403" in warning["what"] and "huggingface-cli upload" in warning["remedy"]
+    assert (
+        warning["field"] == "push_to_hub" and "403" in warning["what"] and "huggingface-cli upload" in warning["remedy"]
+    )
     assert training.artifact(run) and run.state()["status"] == "done"
 
 
