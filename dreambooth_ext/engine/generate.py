@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -87,12 +87,16 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
     written: list[Path] = []
     with Progress(len(seeds) * steps, "Drawing") as progress:
         for batch in batches(seeds, arguments.batch_size):
-            before = len(written) * steps
-            told = lambda done, of, before=before, many=len(batch): progress.update(before + done * many)  # noqa: E731
+            told = advancing(progress, len(written) * steps, len(batch))
             for seed, picture in zip(batch, pixels.draw(unet, scheduler, batch, size, steps, told), strict=True):
                 written.append(Path(arguments.out) / f"0_{seed}.png")
                 save_png(picture, written[-1], generation.infotext(seed=seed, **common))
     return written
+
+
+def advancing(progress: Progress, before: int, pictures: int) -> Callable[[int, int], None]:
+    """Tells of a batch's steps, each of which counts for all its pictures."""
+    return lambda done, of: progress.update(before + done * pictures)
 
 
 def load_painter(

@@ -76,8 +76,8 @@ def readable(config: RunConfig, base: Base, warnings: list[str]) -> list[Entry]:
     Of very many only some are looked at, evenly chosen, so that the answer comes in time.
     """
     entries, problems = pictures.entries(config)
-    if problems:
-        return []  # told before, by `checks`
+    if problems or (config.dataset_name and not entries):
+        return []  # told before, by `checks`; or still on Hugging Face
     looked_at = entries[:: -(-len(entries) // MOST_READ)] if entries else []
     prior = any(entry.is_class for entry in looked_at)  # where there are none yet, the run draws them
     uncached = config.replace(cache_latents=False, cache_latents_to_disk=False, with_prior_preservation=prior)

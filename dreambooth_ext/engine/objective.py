@@ -139,8 +139,8 @@ def timestep_weights(config: RunConfig, alphas_cumprod_t: Tensor, prediction_typ
     model's times (SNR + 1) / SNR for the same picture, so its weights are those times SNR / (SNR + 1). The fractions
     are reduced, so that at SNR 0 nothing is divided by 0. A model of the sample has an epsilon model's loss divided by
     the SNR; with nothing else asked for, its weight is the SNR (Salimans and Ho 2022, arXiv 2202.00512, and diffusers'
-    train_unconditional.py), so that each timestep counts as it does for an epsilon model. (sd-scripts takes 1 / (SNR + 1) and OneTrainer
-    1 / sqrt(SNR + 1) for debiased v models, which are other weightings than the paper's.)
+    train_unconditional.py), so that each timestep counts as it does for an epsilon model. (sd-scripts takes
+    1 / (SNR + 1) and OneTrainer 1 / sqrt(SNR + 1) for debiased v models, which are other weightings than the paper's.)
     """
     snr_t = alphas_cumprod_t / (1 - alphas_cumprod_t)
     is_v = prediction_type == "v_prediction"

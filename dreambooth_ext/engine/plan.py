@@ -154,7 +154,8 @@ def _kept(config: RunConfig, base: Base, part: Share) -> float:
     """Bytes that the forward pass keeps for the backward one.
 
     Weights stay in float32 in every precision. What the forward pass keeps goes by the UNet's pixels; the base knows
-    how much that is for 64 x 64 of them (`activations`). Most of it is gone again when the last gradients come: then 0.3 of it were left.
+    how much that is for 64 x 64 of them (`activations`). Most of it is gone again when the last gradients come: then
+    0.3 of it were left.
     """
     side = config.resolution / base.factor / 64
     area = config.train_batch_size * side**2 * (2 if config.with_prior_preservation else 1)

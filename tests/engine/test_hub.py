@@ -8,6 +8,7 @@ import threading
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import RepoUrl
@@ -153,6 +154,18 @@ def test_a_hub_that_is_away_is_told(trainer, monkeypatch):
     config = trainer.config(dataset_name="me/world", train_data_dir="")
     (problem,) = inspection.inspect(config.as_dict(), trainer.folder / "runs")["problems"]
     assert problem["field"] == "dataset_name" and "no route" in problem["message"]
+
+
+def test_the_check_counts_what_is_still_there(trainer, monkeypatch):
+    def listed(api, name, **options):
+        files = [f"train/{number}.png" for number in range(7)] + ["test/a.png", "README.md"]
+        siblings = [SimpleNamespace(rfilename=file, size=100) for file in files]
+        return SimpleNamespace(siblings=siblings, sha=REVISION)
+
+    monkeypatch.setattr(hub_pictures.HfApi, "dataset_info", listed)
+    config = trainer.config(dataset_name="me/world", train_data_dir="", max_train_steps=None, num_train_epochs=2)
+    answer = inspection.inspect(config.as_dict(), trainer.folder / "runs")
+    assert answer["problems"] == [] and answer["plan"]["pictures"] == 7 and answer["plan"]["steps"] == 14
 
 
 def refuse(*arguments, **options):

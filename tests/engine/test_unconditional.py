@@ -89,7 +89,7 @@ def test_the_loss_is_that_of_train_unconditional(trainer, monkeypatch, predictio
 
 
 def test_weights_of_timesteps_mean_the_same_whatever_is_predicted():
-    """Of one picture, the loss of a model of the sample and that of the noise it implies are equal at every timestep."""
+    """Of one picture, the losses of a model of the sample and of the noise that it implies are equal everywhere."""
     known = {"num_train_timesteps": 1000, "beta_schedule": "linear"}
     for weighting in ({}, {"snr_gamma": 5.0}, {"debiased_estimation": True}):
         config = RunConfig(method="unconditional", **weighting)

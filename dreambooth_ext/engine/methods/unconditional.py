@@ -1,4 +1,4 @@
-"""Unconditional: every weight of a UNet that draws pixels, with no prompt and no base (diffusers' train_unconditional)."""
+"""Unconditional: every weight of a UNet that draws pixels, without prompt or base (diffusers' train_unconditional)."""
 
 from __future__ import annotations
 
