@@ -32,6 +32,7 @@ from .metadata_files import Metadata, read_below, read_file
 from .parsing import shown
 
 LEAST = 5  # pictures of a subject, below which the guide warns
+LONGEST_ENDING = 50
 NAMED_AT_MOST = 5  # bad files that one message names
 REPEATED = re.compile(r"(\d{1,6})_(.+)")  # kohya's folder names: "10_sks person"
 
@@ -86,8 +87,8 @@ def problems(config: RunConfig) -> list[Problem]:
     if not config.caption_separator.strip():
         found.append(Problem("caption_separator", "has to be some mark.", "',' is usual."))
     ending = "." + config.caption_extension.strip().lstrip(".").lower()
-    if ending == "." or ending in EXTENSIONS or set(ending) & set('/\\:*?"<>|'):
-        message = f"'{config.caption_extension}' is no ending of a text file's name."
+    if ending == "." or ending in EXTENSIONS or set(ending) & set('/\\:*?"<>|') or len(ending) > LONGEST_ENDING:
+        message = f"{shown(config.caption_extension)} is no ending of a text file's name."
         found.append(Problem("caption_extension", message, "Use .txt or .caption."))
     return found
 
