@@ -33,7 +33,9 @@ def make(folder: Path, count: int) -> None:
         place = folder / f"set {number // (10 * IN_A_FOLDER)}" / f"part {number // IN_A_FOLDER}"
         place.mkdir(parents=True, exist_ok=True)
         (place / f"picture {number}.png").write_bytes(stream.getvalue())
-        (place / f"picture {number}.txt").write_text(f"a red thing, number {number}, on grass, at noon", encoding="utf-8")
+        (place / f"picture {number}.txt").write_text(
+            f"a red thing, number {number}, on grass, at noon", encoding="utf-8"
+        )
 
 
 @contextmanager

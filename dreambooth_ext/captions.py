@@ -26,6 +26,9 @@ nick nina oleg olga paul peter sam sarah sergey sofia sophia steve tanya tom vic
 """
 COMMON_WORDS = frozenset(KNOWN_WORDS.split())
 
+KNOWN = "is a word or name that the model knows"
+ADVICE = "Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
+
 _DIGITS = re.compile(r"(\d+)")
 _LEADING_NUMBERS = re.compile(r"^[-\d]+\s*")  # the WebUI's re_numbers_at_start
 _BRACKETED_COUNTER = re.compile(r"\s*\(\d+\)$")
@@ -71,13 +74,11 @@ def identifiers_of(stems: list[str]) -> list[str]:
 
 
 def identifier_warning(word: str) -> str | None:
-    """Why `word` is a poor identifier, in a sentence; None for a good one."""
+    """Why `word` is a poor identifier, in a sentence; None for a good one. `ADVICE` is the remedy."""
     problem = guide.identifier_problem(word)
     if not problem and word.lower() in COMMON_WORDS:
-        problem = "is a word or name that the model knows"
-    if not problem:
-        return None
-    return f"'{word}' {problem}. Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
+        problem = KNOWN
+    return f"'{word}' {problem}." if problem else None
 
 
 def cleaned_name(path: Path) -> str:

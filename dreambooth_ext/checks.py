@@ -10,19 +10,26 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import guide, kohya_dataset, pictures
+from . import guide, kohya_dataset, method_checks, pictures, templates
 from .captions import rare_words
-from .config import METHODS, NETWORK_TARGETS, SETTINGS, SUBJECT_METHODS, RunConfig, Setting
+from .config import (
+    FORMATS,
+    METHODS,
+    PROMPTED_METHODS,
+    SETTINGS,
+    SUBJECT_METHODS,
+    TUNING_METHODS,
+    RunConfig,
+    Setting,
+)
 from .errors import Problem
-from .files import expanded
+from .names import HUB_NAME, MODEL_SUFFIXES, exists, name_problems
 from .parsing import shown
 from .pictures import Entry
 from .rates import rate_problems
 
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows' devices
 RESOLUTION_STEP = 64
-LONGEST_NAME = 100
-MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+SMALL_STEP = 8  # of models that draw pixels themselves; theirs also goes by the levels that they have
 
 
 def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[Entry], list[Problem]]:
@@ -36,7 +43,13 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     entries, picture_problems = pictures.entries(config.replace(use_captions=reads))
     completed, choices = guide.complete(config, pictures.trained(entries))
     choices |= stated
-    if completed.validation_steps and not completed.validation_prompts and (word := _word(completed, entries)):
+    prompted = completed.method in PROMPTED_METHODS
+    if (
+        prompted
+        and completed.validation_steps
+        and not completed.validation_prompts
+        and (word := _word(completed, entries))
+    ):
         prompts = guide.test_prompts(completed.subject_type, word)
         completed = completed.replace(validation_prompts=prompts)
         choices["validation_prompts"] = guide.Choice(prompts, f"{completed.subject_type}: the guide's test prompts")
@@ -51,18 +64,22 @@ def with_data_set(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice]
         return config, {}
     said = kohya_dataset.read(config.dataset_config).run
     taken = {name: value for name, value in said.items() if getattr(config, name) == SETTINGS[name].default != value}
-    return config.replace(**taken), {name: guide.Choice(value, "dataset_config says so") for name, value in taken.items()}
+    return config.replace(**taken), {
+        name: guide.Choice(value, "dataset_config says so") for name, value in taken.items()
+    }
 
 
 def _word(config: RunConfig, entries: list[Entry]) -> str:
     """The one word that stands for the run's subject, or "" where there is none, or more than one."""
+    if config.method == "textual_inversion":
+        return " ".join(templates.tokens(config))
     if config.method not in SUBJECT_METHODS:
         return ""
     found = {entry.identifier for entry in entries if not entry.is_class}
     if config.concepts or config.instance_prompt or config.dataset_config:
-        templates = {"filewords", "name"}
+        marks = {"filewords", "name"}
         known = pictures.concepts(config)
-        found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - templates for c in known))
+        found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - marks for c in known))
     return found.pop() if len(found) == 1 else ""
 
 
@@ -70,14 +87,16 @@ def problems(config: RunConfig) -> list[Problem]:
     """What is wrong with the settings themselves."""
     found = range_problems(config)
     found += _unused(config)
-    found += _name_problems(config.name)
-    found += _base_problems(config.base_model)
+    found += name_problems(config.name)
+    found += _format_problems(config)
+    found += _base_problems(config.base_model, needed=config.method in PROMPTED_METHODS)
     found += pictures.problems(config)
     found += rate_problems(config, config.max_train_steps)
     found += _length_problems(config)
     found += _loss_problems(config)
     found += _preview_problems(config)
-    found += _METHOD_PROBLEMS[config.method](config) if config.method in _METHOD_PROBLEMS else []
+    found += _hub_problems(config)
+    found += method_checks.problems(config)
     return found
 
 
@@ -149,43 +168,32 @@ def _unused(config: RunConfig) -> list[Problem]:
     ]
 
 
-def _name_problems(name: str) -> list[Problem]:
-    good = "Use Latin letters, digits, - and _, such as portrait_john."
-    if not name:
-        return [Problem("name", "needs a value.", good)]
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name.endswith("."):
-        return [Problem("name", f"{shown(name)} cannot be a model's file name everywhere.", good)]
-    if len(name) > LONGEST_NAME:
-        return [Problem("name", f"has {len(name)} letters.", f"Use {LONGEST_NAME} at most.")]
-    if RESERVED.fullmatch(name):
-        return [Problem("name", f"'{name}' cannot be a file name on Windows.", good)]
-    return []
+def _format_problems(config: RunConfig) -> list[Problem]:
+    formats = FORMATS[config.method]
+    if config.save_format in formats or len(formats) == 1:  # one alone is no choice: `_unused`
+        return []
+    message = f"the method {config.method} does not write {config.save_format}."
+    return [Problem("save_format", message, f"Choose {' or '.join(formats)}.")]
 
 
-def _base_problems(base: str) -> list[Problem]:
+def _base_problems(base: str, needed: bool) -> list[Problem]:
     remedy = "Give a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link."
     if not base.strip():
-        return [Problem("base_model", "needs a model to start from.", remedy)]
+        return [Problem("base_model", "needs a model to start from.", remedy)] if needed else []
     is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.lower().endswith(MODEL_SUFFIXES)
-    if base.startswith(("http://", "https://")) or is_hub_name or _exists(base):
+    if base.startswith(("http://", "https://")) or is_hub_name or exists(base):
         return []
     return [Problem("base_model", f"there is no file or folder {shown(base)}.", remedy)]
-
-
-def _exists(path: str) -> bool:
-    try:
-        return expanded(path).exists()
-    except (OSError, ValueError):  # too long, a zero byte
-        return False
 
 
 def _length_problems(config: RunConfig) -> list[Problem]:
     found = []
     if config.max_train_steps is not None and config.num_train_epochs is not None:
         found.append(Problem("num_train_epochs", "steps and epochs cannot both be given.", "Leave one of them out."))
-    if config.resolution is not None and config.resolution % RESOLUTION_STEP:
-        near = max(RESOLUTION_STEP, round(config.resolution / RESOLUTION_STEP) * RESOLUTION_STEP)
-        found.append(Problem("resolution", f"{config.resolution} is not a multiple of 64.", f"Use {near}."))
+    step = RESOLUTION_STEP if config.method in PROMPTED_METHODS else SMALL_STEP
+    if config.resolution is not None and config.resolution % step:
+        near = max(step, round(config.resolution / step) * step)
+        found.append(Problem("resolution", f"{config.resolution} is not a multiple of {step}.", f"Use {near}."))
     if config.max_token_length % 75:
         found.append(Problem("max_token_length", f"{config.max_token_length} is not 75, 150 or 225.", "Use 75."))
     steps, start = config.max_train_steps, config.checkpointing_start_step
@@ -205,7 +213,7 @@ def _length_problems(config: RunConfig) -> list[Problem]:
 
 def _rate_without_steps(config: RunConfig, completed: RunConfig) -> list[Problem]:
     """A text encoder's rate that was asked for, where the text encoder does not train."""
-    if completed.text_encoder_steps:
+    if completed.text_encoder_steps or completed.method not in TUNING_METHODS:
         return []
     names = [name for name in ("text_encoder_lr", "text_encoder_2_lr") if getattr(config, name)]
     remedy = "Set text_encoder_steps to a number of steps, or leave this out."
@@ -217,6 +225,9 @@ def _loss_problems(config: RunConfig) -> list[Problem]:
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
         message = "a base that predicts noise cannot learn the last timestep."
         found.append(Problem("zero_terminal_snr", message, "Turn it off."))
+    if config.prediction_type == "sample" and config.method in PROMPTED_METHODS:
+        message = "no base predicts the sample."
+        found.append(Problem("prediction_type", message, "Leave it at auto, or train an unconditional model."))
     if config.min_timestep >= config.max_timestep:
         found.append(Problem("min_timestep", "must be below max_timestep.", "0 and 1000 are usual."))
     default_discount = SETTINGS["multires_noise_discount"].default
@@ -240,62 +251,21 @@ def _loss_problems(config: RunConfig) -> list[Problem]:
 
 
 def _preview_problems(config: RunConfig) -> list[Problem]:
-    if config.validation_steps and not config.validation_prompts:
+    if config.method in PROMPTED_METHODS and config.validation_steps and not config.validation_prompts:
         return [
             Problem("validation_prompts", "previews are asked for, but there is nothing to draw.", "Give a prompt.")
         ]
     return []
 
 
-def _network_problems(config: RunConfig) -> list[Problem]:
-    """A LoRA's settings that cannot be, or would have no effect."""
-    if config.network_weights:
-        return _continued_problems(config)
-    found, kind = [], config.network_type
-    targets = config.target_modules
-    if unknown := [word for word in targets if word not in NETWORK_TARGETS]:
-        message = f"{shown(unknown[0])} is not known."
-        found.append(Problem("target_modules", message, f"Choose of: {', '.join(NETWORK_TARGETS)}."))
-    for name, rank in config.block_ranks.items():
-        if not isinstance(rank, int) or isinstance(rank, bool) or not 0 <= rank <= SETTINGS["rank"].maximum:
-            message = f"the rank of {shown(name)} cannot be {shown(rank)}."
-            found.append(Problem("block_ranks", message, "Use 0 to 1024, 0 to leave the block out."))
-    convolves = "convolutions" in targets
-    if kind == "locon" and targets and not convolves:
-        remedy = "Add convolutions to target_modules, or choose lora."
-        found.append(Problem("network_type", "locon is LoRA with convolutions, and they are left out.", remedy))
-    useless = {
-        "conv_rank": (not convolves, "no convolutions are trained", "add convolutions to target_modules"),
-        "text_encoder_rank": (config.text_encoder_steps == 0, "text_encoder_steps is 0", "set that above 0"),
-        "lokr_factor": (kind != "lokr", f"the type {kind} has none", "choose lokr"),
-        "loraplus_lr_ratio": (
-            kind not in ("lora", "locon", "dora"),
-            f"the type {kind} has no up matrix",
-            "choose lora",
-        ),
-        "alpha": (kind == "oft", "the type oft has none", "choose another type"),
-        "use_rslora": (kind == "oft", "the type oft has no alpha", "choose another type"),
-    }
-    for name, (is_so, why, remedy) in useless.items():
-        if is_so and getattr(config, name) != SETTINGS[name].default:
-            found.append(Problem(name, f"has no effect: {why}.", f"Leave it out, or {remedy}."))
-    if config.lokr_factor == 0:
-        found.append(Problem("lokr_factor", "cannot be 0.", "Use -1, or 1 and more."))
-    return found
-
-
-def _continued_problems(config: RunConfig) -> list[Problem]:
-    """A LoRA that goes on has its own type, ranks and layers."""
-    path = config.network_weights
-    if not _exists(path) or not path.lower().endswith(MODEL_SUFFIXES):
-        remedy = "Give a .safetensors file."
-        return [Problem("network_weights", f"{shown(path)} is no LoRA file that is there.", remedy)]
-    named = ("network_type", "rank", "alpha", "text_encoder_rank", "conv_rank", "target_modules", "block_ranks")
-    given = [n for n in (*named, "use_rslora", "lokr_factor") if getattr(config, n) != SETTINGS[n].default]
-    return [
-        Problem(name, "has no effect: network_weights names a LoRA, which has its own.", "Leave it out.")
-        for name in given
-    ]
-
-
-_METHOD_PROBLEMS = {"lora": _network_problems}
+def _hub_problems(config: RunConfig) -> list[Problem]:
+    """Whether a login is there can only be told by the engine."""
+    if config.push_to_hub:
+        if config.hub_model_id and not (HUB_NAME.fullmatch(config.hub_model_id) and len(config.hub_model_id) <= 96):
+            message = f"{shown(config.hub_model_id)} cannot be a repository's name."
+            found = Problem("hub_model_id", message, "Use owner/name, of Latin letters, digits, -, _ and dots.")
+            return [found]
+        return []
+    given = [name for name in ("hub_model_id", "hub_private_repo") if getattr(config, name)]
+    remedy = "Turn push_to_hub on, or leave it out."
+    return [Problem(name, "has no effect: push_to_hub is off.", remedy) for name in given]

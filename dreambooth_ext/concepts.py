@@ -44,10 +44,13 @@ class Concept:
     caption_extension: str
     repeats: int = 1
     subset: kohya_dataset.Subset | None = None  # where a kohya data set describes it
+    pictures_setting: str = "instance_data_dir"  # what `instance_data_dir` is called in messages
 
     def named(self, setting: str) -> str:
         """What one of its settings is called in messages."""
-        return "dataset_config" if self.subset else self.field + setting
+        if self.subset:
+            return "dataset_config"
+        return self.field + (self.pictures_setting if setting == "instance_data_dir" else setting)
 
 
 def uses_prior(config: RunConfig) -> bool:
@@ -73,11 +76,12 @@ def concepts(config: RunConfig) -> list[Concept]:
         return [
             Concept(
                 field="",
-                instance_data_dir=config.instance_data_dir,
+                instance_data_dir=getattr(config, config.pictures_setting),
                 instance_prompt=config.instance_prompt or None,
                 class_data_dir=config.class_data_dir or None,
                 class_prompt=config.class_prompt or None,
                 num_class_images=config.num_class_images,
+                pictures_setting=config.pictures_setting,
                 **usual,
             )
         ]

@@ -18,18 +18,40 @@ METHODS = {
     "dreambooth": "DreamBooth: teach the whole model a subject or style by a rare word",
     "finetune": "Fine-tuning: train the whole model on many captioned pictures",
     "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
+    "textual_inversion": "Textual Inversion: teach a word, in a file of a few kilobytes; the model stays as it is",
+    "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI draws with",
+    "unconditional": "Unconditional: train a model of its own, without a base, which draws pictures like yours without "
+    "a prompt",
 }
-KINDS = {"dreambooth": "checkpoint", "finetune": "checkpoint", "lora": "lora"}  # of the models that methods make
-SUBJECT_METHODS = ("dreambooth", "lora")  # those that bind a subject to a rare word
-PROMPTED_METHODS = ("dreambooth", "finetune", "lora")  # those that start from a base, which draws by prompts
+KINDS = {  # of the models that methods make
+    "dreambooth": "checkpoint",
+    "finetune": "checkpoint",
+    "lora": "lora",
+    "textual_inversion": "textual_inversion",
+    "hypernetwork": "hypernetwork",
+    "unconditional": "unconditional",
+}
+SUBJECT_METHODS = ("dreambooth", "lora", "hypernetwork")  # those that bind a subject to a rare word
+# Those that start from a base, which draws by prompts
+PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "textual_inversion", "hypernetwork")
 TUNING_METHODS = ("dreambooth", "finetune", "lora")  # those that can change the base's text encoders
 FORMATS = {  # of the files that methods make, the usual one first
     "dreambooth": ("safetensors", "ckpt"),
     "finetune": ("safetensors", "ckpt"),
     "lora": ("safetensors",),
+    "textual_inversion": ("safetensors", "pt"),
+    "hypernetwork": ("pt",),
+    "unconditional": ("",),  # a folder
 }
 NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dora", "oft")
 NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
+# The names of the WebUI's list. It also has threshold and glu, with which it cannot make or draw anything.
+ACTIVATIONS = (
+    *("linear", "relu", "leakyrelu", "elu", "swish", "tanh", "sigmoid", "rrelu", "hardtanh", "relu6", "hardsigmoid"),
+    *("silu", "mish", "celu", "selu", "gelu", "hardshrink", "logsigmoid", "softplus", "softshrink", "prelu"),
+    *("softsign", "tanhshrink", "softmin", "softmax", "softmax2d", "logsoftmax"),
+)
+WEIGHT_INITS = ("Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal")
 SUBJECT_TYPES = ("person", "style", "object", "pet")
 OPTIMIZERS = ("auto", "adamw", "adamw8bit", "paged_adamw8bit", "lion", "adafactor", "prodigy", "sgd")
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
@@ -41,7 +63,7 @@ class Setting:
     """What a form, a command line or a table has to know about one field of `RunConfig`."""
 
     name: str
-    kind: str  # "int", "float", "bool", "str", "path", "rate", "list", "dict", "concepts"
+    kind: str  # "int", "float", "bool", "str", "path", "rate", "list", "numbers", "dict", "concepts"
     default: Any
     label: str
     help: str
@@ -51,6 +73,7 @@ class Setting:
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
     methods: tuple[str, ...] = tuple(METHODS)
+    lists: str = ""  # the kind of model files (KINDS' values) that a form can offer for it
 
     @property
     def option(self) -> str:
@@ -79,6 +102,12 @@ SUBJECT = {"methods": SUBJECT_METHODS}
 PROMPTED = {"methods": PROMPTED_METHODS}
 TUNING = {"methods": TUNING_METHODS}
 LORA = {"methods": ("lora",), "group": "LoRA"}
+EMBEDDING = {"methods": ("textual_inversion", "lora"), "group": "Textual Inversion"}
+PIVOTAL = {"methods": ("lora",), "group": "Textual Inversion"}
+# A word's vectors are few, and their length means something: nothing draws them to 0.
+DECAYED = {"methods": tuple(method for method in METHODS if method != "textual_inversion")}
+HYPERNETWORK = {"methods": ("hypernetwork",), "group": "Hypernetwork"}
+UNCONDITIONAL = {"methods": ("unconditional",), "group": "Unconditional"}
 
 
 @dataclass
@@ -91,10 +120,10 @@ class RunConfig:
     base_model: str = setting(
         "",
         "Base model",
-        "The model to start from: a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link.",
+        "The model to start from: a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link. "
+        "An unconditional model starts from nothing, or from the folder of one that is to go on.",
         group="Model",
         kind="path",
-        **PROMPTED,
     )
     subject_type: str = setting(
         "person",
@@ -107,15 +136,20 @@ class RunConfig:
     prediction_type: str = setting(
         "auto",
         "Prediction type",
-        "What the base predicts. Only for a base that is recognised wrongly (images turn into noise or flat colour).",
+        "What the base predicts. Only for a base that is recognised wrongly (images turn into noise or flat colour). "
+        "A new unconditional model may also predict the sample, the picture itself; 'auto' is epsilon, the noise.",
         group="Model",
-        choices=("auto", "epsilon", "v_prediction"),
-        **PROMPTED,
+        choices=("auto", "epsilon", "v_prediction", "sample"),
     )
 
     # --- Pictures
     instance_data_dir: str = setting(
-        "", "Pictures", "Folder with the pictures to learn (JPG, PNG, WebP, BMP).", group="Pictures", kind="path"
+        "",
+        "Pictures",
+        "Folder with the pictures to learn (JPG, PNG, WebP, BMP).",
+        group="Pictures",
+        kind="path",
+        **PROMPTED,
     )
     instance_prompt: str | None = setting(
         None,
@@ -180,9 +214,9 @@ class RunConfig:
         None,
         "Resolution",
         "Training resolution in pixels, in steps of 64: 512 for SD 1.5, 768 for SD 2.1-768, 1024 for SDXL. Left out: "
-        "the base's own.",
+        "the base's own. Unconditional models also take less, in steps of 8; left out, 64.",
         group="Pictures",
-        minimum=64,
+        minimum=16,
         maximum=2048,
     )
     enable_bucket: bool = setting(
@@ -234,7 +268,7 @@ class RunConfig:
         group="Pictures",
         minimum=0,
         maximum=1,
-        **PROMPTED,
+        methods=tuple(method for method in PROMPTED_METHODS if method != "textual_inversion"),
     )
     cache_latents: bool | None = setting(
         None,
@@ -251,6 +285,23 @@ class RunConfig:
         **PROMPTED,
     )
 
+    latent_sampling: str = setting(
+        "random",
+        "Latent sampling",
+        "The VAE gives each picture a small range of latents. random: another of them each time; once: the same one "
+        "each time; deterministic: the middle.",
+        group="Pictures",
+        choices=("random", "once", "deterministic"),
+        **PROMPTED,
+    )
+    alpha_as_loss_weight: bool = setting(
+        False,
+        "Transparency as loss weight",
+        "What is transparent in a picture counts less, and what is wholly transparent not at all: to teach a subject "
+        "without what is around it.",
+        group="Pictures",
+        **PROMPTED,
+    )
     # --- Data set
     dataset_config: str | None = setting(
         None,
@@ -414,16 +465,25 @@ class RunConfig:
         group="Training",
     )
     weight_decay: float = setting(
-        1e-2, "Weight decay", "Decoupled weight decay.", group="Training", minimum=0, maximum=10
+        1e-2, "Weight decay", "Decoupled weight decay.", group="Training", minimum=0, maximum=10, **DECAYED
     )
-    max_grad_norm: float = setting(
+    max_grad_norm: float | str = setting(
         1.0,
         "Gradient clipping",
-        "Largest global norm of the gradients. 0 is off, and saves memory: each gradient is let go as soon as it was "
-        "used (not with fp16, accumulation or Prodigy).",
+        "Largest global norm of the gradients, or a schedule as of rates, '1:500, 0.1'. 0 is off, and saves memory: "
+        "each gradient is let go as soon as it was used (not with fp16, accumulation or Prodigy).",
         group="Training",
+        kind="rate",
         minimum=0,
         maximum=1e6,
+    )
+    clip_grad_mode: str = setting(
+        "norm",
+        "Clip by",
+        "norm: all gradients are made smaller together where their norm is too large; value: each number is cut off by "
+        "itself at that limit.",
+        group="Training",
+        choices=("norm", "value"),
     )
     clip_skip: int | None = setting(
         None,
@@ -533,7 +593,203 @@ class RunConfig:
         "Continue a LoRA",
         "A LoRA file to go on from, of this program or another; type, ranks and layers are then the file's.",
         kind="path",
+        lists="lora",
         **LORA,
+    )
+
+    # --- Textual inversion
+    placeholder_token: str = setting(
+        "",
+        "Word",
+        "The word that is taught. Left out: the name, as WebUIs know an embedding by its file's name. Several, with "
+        "commas: each gets a file of its own name; a picture whose file name begins with one of them teaches only that. "
+        "A LoRA learns along with the word where one is given here (pivotal tuning).",
+        **EMBEDDING,
+    )
+    initializer_token: str = setting(
+        "",
+        "Initial words",
+        "What the word begins as: 'red toy cat'. For several words as many parts with commas, or the same for all. "
+        "Left out: the type of the subject.",
+        **EMBEDDING,
+    )
+    num_vectors: int | None = setting(
+        None,
+        "Vectors a word",
+        "How much a word can hold, and how many tokens of the prompt it takes. Left out: by the type of the subject.",
+        minimum=1,
+        maximum=75,
+        **EMBEDDING,
+    )
+    prompt_template: str = setting(
+        "",
+        "Prompt template",
+        "The prompts to train with: subject, style, or a text file with one in each line, where [name] is the word and "
+        "[filewords] the caption. Each picture takes one at random each time. Left out: by the type of the subject; "
+        "an instance prompt takes its place.",
+        group="Textual Inversion",
+        methods=("textual_inversion",),
+    )
+    embedding_norm: float = setting(
+        2.0,
+        "Longest vector",
+        "A vector may be so many times as long as the base's words are on average. Longer ones drown the rest of the "
+        "prompt; 0 is no limit.",
+        minimum=0,
+        maximum=1000,
+        **EMBEDDING,
+    )
+    embedding_weights: str | None = setting(
+        None,
+        "Continue an embedding",
+        "An embedding to go on from, of this program or another (.safetensors, .pt, .bin, or a PNG that carries one); "
+        "several with commas, in the order of the words. Vectors and their number are then the file's.",
+        kind="path",
+        lists="textual_inversion",
+        **EMBEDDING,
+    )
+
+    save_image_with_embedding: bool = setting(
+        False,
+        "Embedding in previews",
+        "Preview pictures on the way carry the embedding: put into the embeddings folder, a WebUI knows its word.",
+        group="Textual Inversion",
+        methods=("textual_inversion",),
+    )
+    embedding_lr: float | str | None = setting(
+        None,
+        "Word's rate",
+        "Of a word that learns along with a LoRA. Left out: 5e-4. Or a schedule, as of other rates.",
+        kind="rate",
+        **PIVOTAL,
+    )
+    embedding_steps: int | None = setting(
+        None,
+        "Word's steps",
+        "For so many steps from the start the word learns along with the LoRA. Left out: half of them.",
+        minimum=1,
+        maximum=10_000_000,
+        **PIVOTAL,
+    )
+    bundle_embedding: bool = setting(
+        True,
+        "Word in the LoRA",
+        "Put the word's vectors into the LoRA's file, so that the word is known where the LoRA is (A1111). Off: an "
+        "embedding beside it, called like the word.",
+        **PIVOTAL,
+    )
+
+    # --- Hypernetwork
+    enable_sizes: list = setting(
+        [],
+        "Sizes",
+        "Widths of the contexts that are changed: 768 (SD 1), 1024 (SD 2) or 2048 (SDXL) for the text; 320, 640 and "
+        "1280 for the picture's own features. Left out: all that the base has.",
+        kind="numbers",
+        **HYPERNETWORK,
+    )
+    layer_structure: list = setting(
+        [1, 2, 1],
+        "Layer structure",
+        "Widths of the layers, as multiples of the context's; the first and the last are 1. 1, 2, 2, 1 holds more.",
+        kind="numbers",
+        **HYPERNETWORK,
+    )
+    activation: str = setting(
+        "linear",
+        "Activation",
+        "What comes between the layers; linear is none. The WebUI recommends swish or linear.",
+        choices=ACTIVATIONS,
+        **HYPERNETWORK,
+    )
+    activate_output: bool = setting(
+        False, "Activate the output", "The activation also comes after the last layer.", **HYPERNETWORK
+    )
+    weight_init: str = setting(
+        "Normal",
+        "Initialisation",
+        "How the weights begin. Kaiming for relu and its like, Xavier for sigmoid and its like, Normal for others.",
+        choices=WEIGHT_INITS,
+        **HYPERNETWORK,
+    )
+    layer_norm: bool = setting(
+        False, "Layer normalisation", "Normalise what each layer gives, which few need.", **HYPERNETWORK
+    )
+    dropout: list = setting(
+        [],
+        "Dropout structure",
+        "Share that is dropped at each width of the layer structure, the first and the last 0: 0, 0.05, 0.15, 0. It "
+        "works against overtraining. Left out: none.",
+        kind="numbers",
+        **HYPERNETWORK,
+    )
+    hypernetwork_weights: str | None = setting(
+        None,
+        "Continue a hypernetwork",
+        "A .pt file to go on from, also one of the WebUI's Train tab; sizes and structure are then the file's. Its "
+        ".optim file, if there is one, is not used: the optimizer starts afresh.",
+        kind="path",
+        lists="hypernetwork",
+        **HYPERNETWORK,
+    )
+
+    # --- Unconditional
+    train_data_dir: str = setting(
+        "",
+        "Pictures to learn",
+        "Folder with the pictures (JPG, PNG, WebP, BMP): some hundreds at least.",
+        kind="path",
+        **UNCONDITIONAL,
+    )
+    dataset_name: str | None = setting(
+        None,
+        "Data set",
+        "Pictures from Hugging Face instead of a folder: the name of a data set, such as owner/name, of pictures or "
+        "Parquet files.",
+        **UNCONDITIONAL,
+    )
+    model_config: str | None = setting(
+        None,
+        "Configuration of the model",
+        "A diffusers configuration of a UNet2DModel: its config.json, or the folder that holds it. Left out: that of "
+        "diffusers' train_unconditional.py, 113 million numbers.",
+        kind="path",
+        **UNCONDITIONAL,
+    )
+    ddpm_num_steps: int = setting(
+        1000, "Steps of the noise", "Timesteps from picture to noise.", minimum=2, maximum=10_000, **UNCONDITIONAL
+    )
+    ddpm_beta_schedule: str = setting(
+        "linear",
+        "Noise schedule",
+        "How the noise grows: linear, as in DDPM, or squaredcos_cap_v2, the squared cosine, which is gentler on small "
+        "pictures.",
+        choices=("linear", "squaredcos_cap_v2"),
+        **UNCONDITIONAL,
+    )
+    ddpm_num_inference_steps: int | None = setting(
+        None,
+        "Preview's sampling steps",
+        "Steps that previews are drawn in; fewer are quicker and rougher. Left out: as many as the noise has.",
+        minimum=1,
+        maximum=10_000,
+        **UNCONDITIONAL,
+    )
+    ema_inv_gamma: float | None = setting(
+        None,
+        "EMA inverse gamma",
+        "The average's decay after n steps is 1 - (1 + n / inverse gamma)^-power. Left out: 1.",
+        minimum=1e-3,
+        maximum=1e6,
+        **UNCONDITIONAL,
+    )
+    ema_power: float | None = setting(
+        None,
+        "EMA power",
+        "As above: 2/3 for runs of a million steps and more, 3/4 for shorter ones. Left out: 3/4.",
+        minimum=1e-3,
+        maximum=10,
+        **UNCONDITIONAL,
     )
 
     # --- Loss and noise
@@ -611,7 +867,12 @@ class RunConfig:
     )
     min_timestep: int = setting(0, "Lowest timestep", "Train from this timestep.", group="Loss", minimum=0, maximum=999)
     max_timestep: int = setting(
-        1000, "Highest timestep", "Train up to this timestep (exclusive).", group="Loss", minimum=1, maximum=1000
+        1000,
+        "Highest timestep",
+        "Train up to this timestep (exclusive); 1000 is the end of every schedule.",
+        group="Loss",
+        minimum=1,
+        maximum=1000,
     )
     zero_terminal_snr: bool | None = setting(
         None,
@@ -688,9 +949,9 @@ class RunConfig:
     save_format: str = setting(
         "safetensors",
         "File format",
-        "safetensors is safe and quick; ckpt for old programs.",
+        "safetensors is safe and quick; for old programs ckpt, and pt for textual inversion.",
         group="Saving",
-        choices=("safetensors", "ckpt"),
+        choices=("safetensors", "ckpt", "pt"),
         methods=tuple(method for method, formats in FORMATS.items() if len(formats) > 1),
     )
 
@@ -709,10 +970,15 @@ class RunConfig:
         "", "Negative prompt", "What previews should not show.", group="Previews", **PROMPTED
     )
     validation_num_images: int = setting(
-        1, "Pictures a prompt", "Pictures drawn for each prompt.", group="Previews", minimum=1, maximum=64
+        1,
+        "Pictures a prompt",
+        "Pictures drawn for each prompt; without prompts, in the grid.",
+        group="Previews",
+        minimum=1,
+        maximum=64,
     )
     validation_inference_steps: int = setting(
-        25, "Sampling steps", "Steps of the sampler.", group="Previews", minimum=1, maximum=1000
+        25, "Sampling steps", "Steps of the sampler.", group="Previews", minimum=1, maximum=1000, **PROMPTED
     )
     validation_guidance_scale: float = setting(
         7.5, "CFG scale", "How closely previews follow the prompt.", group="Previews", minimum=1, maximum=50, **PROMPTED
@@ -741,11 +1007,38 @@ class RunConfig:
         choices=("tensorboard", "none"),
     )
 
+    # --- Hugging Face
+    push_to_hub: bool = setting(
+        False,
+        "Upload",
+        "Put the finished model, with a page that describes it, into a repository on Hugging Face. Log in first: "
+        "`huggingface-cli login`, or HF_TOKEN.",
+        group="Hugging Face",
+    )
+    hub_model_id: str | None = setting(
+        None,
+        "Repository",
+        "Its name: owner/name, or name for your own. Left out: the run's name.",
+        group="Hugging Face",
+    )
+    hub_private_repo: bool = setting(
+        False, "Private repository", "Only you can see a repository that is made now.", group="Hugging Face"
+    )
+
     @property
     def model_format(self) -> str:
         """The file's ending without its dot: `save_format` where the method has a choice."""
         formats = FORMATS[self.method]
         return self.save_format if self.save_format in formats else formats[0]
+
+    def model_file(self, name: str) -> str:
+        """What a model of this name is called on disk; one without an ending is a folder."""
+        return f"{name}.{self.model_format}" if self.model_format else name
+
+    @property
+    def pictures_setting(self) -> str:
+        """The setting that names the folder of pictures."""
+        return "instance_data_dir" if self.method in PROMPTED_METHODS else "train_data_dir"
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -10,6 +10,7 @@ from pathlib import Path
 from . import __version__
 from .config import SAMPLERS, SETTINGS
 from .errors import Problem
+from .files import read_json
 
 RANGES = {
     "num_images": (1, 10_000),
@@ -21,12 +22,14 @@ RANGES = {
     "batch_size": (1, 64),
     "clip_skip": (1, 12),
 }
+USUAL_STEPS = SETTINGS["validation_inference_steps"].default
 SIZE_STEP = 8  # pixels a latent pixel
 HEAVIEST = 10  # weight of a LoRA
+PIPELINES = ("DDPMPipeline", "DDIMPipeline")  # of unconditional models; they differ in how they draw
+WORDED = ("prompt", "lora", "negative_prompt", "cfg_scale", "sampler", "width", "height", "clip_skip")  # not theirs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    steps = SETTINGS["validation_inference_steps"].default
     scale = SETTINGS["validation_guidance_scale"].default
     sampler = SETTINGS["validation_sampler"].default
     option = parser.add_argument
@@ -38,11 +41,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[:w]",
         help="draw with a LoRA file, at weight w (default: 1); give it again for further ones",
     )
-    option("--prompt", action="append", required=True, help="what to draw; give it again for further prompts")
+    option(
+        "--embedding",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="know the word that this file (textual inversion) is named after; give it again for further ones",
+    )
+    option(
+        "--hypernetwork",
+        action="append",
+        default=[],
+        metavar="FILE[:w]",
+        help="draw with a hypernetwork's file, at strength w (default: 1); give it again for further ones",
+    )
+    option(
+        "--prompt",
+        action="append",
+        default=[],
+        help="what to draw; give it again for further prompts. Unconditional models take none",
+    )
     option("--negative-prompt", default="", help="what not to draw")
     option("--num-images", type=int, default=1, metavar="N", help="pictures a prompt (default: 1)")
     option("--seed", type=int, default=0, help="first picture's seed, the next ones count up (default: 0)")
-    option("--steps", type=int, default=steps, help=f"sampling steps (default: {steps})")
+    steps = f"sampling steps (default: {USUAL_STEPS}; of an unconditional model as many as its noise has)"
+    option("--steps", type=int, help=steps)
     option("--cfg-scale", type=float, default=scale, help=f"how closely to follow the prompt (default: {scale})")
     option("--sampler", choices=SAMPLERS, default=sampler, help=f"default: {sampler}")
     option("--width", type=int, metavar="PIXELS", help="default: the size the model was made for")
@@ -53,8 +76,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--out", required=True, metavar="DIR", help="folder for the pictures, <prompt index>_<seed>.png")
 
 
+def is_pipeline(model: str | Path) -> bool:
+    """Whether this is the folder of an unconditional model, which draws without a prompt."""
+    try:
+        index = read_json(Path(model) / "model_index.json")
+    except (OSError, ValueError):
+        return False
+    return isinstance(index, dict) and index.get("_class_name") in PIPELINES
+
+
+def worded_problems(arguments: argparse.Namespace) -> list[Problem]:
+    """Options that mean nothing to an unconditional model."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    given = [name for name in WORDED if getattr(arguments, name) != parser.get_default(name)]
+    return [Problem(name, "an unconditional model draws without it.", "Leave it out.") for name in given]
+
+
 def lora(text: str) -> tuple[Path, float]:
-    """The file and weight of one `--lora`. What follows the last colon is a weight if it is a number."""
+    """The file and weight of one `--lora` or `--hypernetwork`: what follows the last colon, if it is a number."""
     path, colon, tail = text.rpartition(":")
     try:
         weight = float(tail) if colon else 1.0
@@ -63,20 +103,20 @@ def lora(text: str) -> tuple[Path, float]:
     return Path(path if colon else text), weight
 
 
-def lora_problems(given: Iterable[str]) -> list[Problem]:
-    """What is wrong with `--lora`s."""
-    found = []
+def lora_problems(given: Iterable[str], field: str = "lora") -> list[Problem]:
+    """What is wrong with `--lora`s, or with `--hypernetwork`s."""
+    found, kind = [], {"lora": "LoRA", "hypernetwork": "hypernetwork"}[field]
     for path, weight in map(lora, given):
         if not path.is_file():
-            found.append(Problem("lora", f"There is no file {path}.", "Give a LoRA file, or FILE:0.8."))
+            found.append(Problem(field, f"There is no file {path}.", f"Give a {kind} file, or FILE:0.8."))
         if not abs(weight) <= HEAVIEST:
-            found.append(Problem("lora", f"A weight of {weight} is out of range.", "Usual are 0.5 to 1."))
+            found.append(Problem(field, f"A weight of {weight} is out of range.", "Usual are 0.5 to 1."))
     return found
 
 
-def lora_words(loras: Iterable[tuple[Path, float]]) -> str:
-    """What the WebUI reads at a prompt's end to draw with these."""
-    return "".join(f" <lora:{path.stem}:{weight:g}>" for path, weight in loras)
+def lora_words(loras: Iterable[tuple[Path, float]], kind: str = "lora") -> str:
+    """What the WebUI reads at a prompt's end to draw with these. kind: "lora" or "hypernet"."""
+    return "".join(f" <{kind}:{path.stem}:{weight:g}>" for path, weight in loras)
 
 
 def problems(arguments: argparse.Namespace) -> list[Problem]:
@@ -92,6 +132,9 @@ def problems(arguments: argparse.Namespace) -> list[Problem]:
             remedy = f"Try {round(value / 64) * 64 or 64}."
             found.append(Problem(name, f"{value} pixels is not a multiple of {SIZE_STEP}.", remedy))
     found += lora_problems(arguments.lora)
+    missing = [path for path in arguments.embedding if not Path(path).is_file()]
+    found += [Problem("embedding", f"There is no file {path}.", "Give an embedding's file.") for path in missing]
+    found += lora_problems(arguments.hypernetwork, "hypernetwork")
     if arguments.seed + arguments.num_images - 1 > RANGES["seed"][1] >= arguments.seed:
         found.append(Problem("seed", "The last picture's seed is beyond 4294967295.", "Choose a lower seed."))
     return found
@@ -111,25 +154,31 @@ def infotext(
     negative_prompt: str,
     steps: int,
     sampler: str,
-    cfg_scale: float,
+    cfg_scale: float | None,
     seed: int,
     width: int,
     height: int,
     model: str,
     model_hash: str | None,
     clip_skip: int | None,
+    ti_hashes: Mapping[str, str] | None = None,
 ) -> str:
-    """The PNG text "parameters", in the WebUI's order and quoting (modules/processing.py, create_infotext)."""
+    """The PNG text "parameters", in the WebUI's order and quoting (modules/processing.py, create_infotext).
+
+    ti_hashes: of the files of learned words that the prompts hold, by word.
+    """
+    hashes = ", ".join(f"{word.replace(':', '').replace(',', '')}: {hash}" for word, hash in (ti_hashes or {}).items())
     fields: Mapping[str, object] = {
         "Steps": steps,
         **sampler_fields(sampler),
-        "CFG scale": f"{cfg_scale:g}",
+        "CFG scale": None if cfg_scale is None else f"{cfg_scale:g}",
         "Seed": seed,
         "Size": f"{width}x{height}",
         "Model hash": model_hash,
         "Model": model,
         "Clip skip": clip_skip if clip_skip != 1 else None,
         "RNG": "CPU",  # the WebUI's setting that draws the same noise
+        "TI hashes": hashes or None,
         "Version": f"dreambooth_ext {__version__}",
     }
     last = ", ".join(f"{name}: {quoted(value)}" for name, value in fields.items() if value is not None)

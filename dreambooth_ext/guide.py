@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .config import SUBJECT_METHODS, RunConfig
+from .config import SETTINGS, SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
 
@@ -31,9 +31,24 @@ TEXT_ENCODER_REASON = "the guide: half of the UNet's standard rate"
 HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
 LORA_RANK = 16
 LORA_RATE, LORA_TEXT_RATE = 1e-4, 5e-5  # diffusers' README for DreamBooth with LoRA; kohya's for text encoders
+HYPERNETWORK_RATE, HYPERNETWORK_STEPS = 1e-5, 10_000  # the WebUI's Train tab; usual for it at this rate
+HYPERNETWORK_HIGHEST = 5e-5  # of the WebUI's users, for the first steps only
 FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
 FINETUNE_EPOCHS = 10
 FINETUNE_LEAST_STEPS = 1600  # kohya's default
+# diffusers' README for textual inversion: 5e-4 for each of the 4 pictures of a step, 3000 steps; the WebUI's is 5e-3
+EMBEDDING_RATE, EMBEDDING_STEPS = 2e-3, 3000
+PIVOTAL_RATE = 5e-4  # of a word along with a LoRA: https://github.com/cloneofsimo/lora
+EMBEDDING_REASON = "usual for a word: far above that of whole models"
+EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
+EMBEDDING_SHARE = 0.5  # of a LoRA's steps, --train_text_encoder_ti_frac of diffusers' advanced training script
+EMBEDDING_PICTURES = 3
+MOST_VECTORS = 24  # beyond, a warning
+INITIAL_WORDS = {"person": "person", "style": "style", "object": "object", "pet": "animal"}
+UNCONDITIONAL_RATE, UNCONDITIONAL_EPOCHS = 1e-4, 100  # diffusers' train_unconditional.py
+UNCONDITIONAL_LEAST_STEPS = 5000  # from nothing: fewer show hardly more than colours
+UNCONDITIONAL_LEAST_PICTURES, UNCONDITIONAL_LEAST_BATCH = 100, 8
+EMA_INV_GAMMA, EMA_POWER = 1.0, 0.75  # diffusers' train_unconditional.py
 OFFSET_NOISE = {"style": 0.1}
 PRIOR_IMAGES = (100, 200)
 
@@ -104,17 +119,24 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
     choices: dict[str, Choice] = {}
 
     def fill(name: str, value: object, reason: str) -> None:
+        if value and config.method not in SETTINGS[name].methods:
+            return  # of no use there
         if getattr(config, name) in (None, "", []) and name not in choices:
             choices[name] = Choice(value, reason)
 
     fill("name", name_for(config), "after the pictures' folder")
     if config.optimizer == "prodigy":
-        for name in ("learning_rate", "text_encoder_lr"):
+        for name in ("learning_rate", "text_encoder_lr", *(["embedding_lr"] if _is_pivotal(config) else [])):
             fill(name, 1.0, "Prodigy finds the rate itself")
     if config.dataset_config:
         fill("use_captions", True, "as kohya, which reads captions wherever there are some")
     COMPLETIONS[config.method](config, pictures, fill)
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
+
+
+def _is_pivotal(config: RunConfig) -> bool:
+    """Whether a LoRA learns along with a word."""
+    return config.method == "lora" and bool(config.placeholder_token)
 
 
 def _complete_subject(config: RunConfig, pictures: int, fill: Fill) -> None:
@@ -134,9 +156,15 @@ def _complete_subject(config: RunConfig, pictures: int, fill: Fill) -> None:
 def _complete_lora(config: RunConfig, pictures: int, fill: Fill) -> None:
     _fill_network(config, fill)
     _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
+    if _is_pivotal(config):
+        steps = config.max_train_steps or steps_for(config.subject_type, pictures)
+        fill(
+            "embedding_steps", max(1, round(steps * EMBEDDING_SHARE)), "diffusers' default: then the LoRA goes on alone"
+        )
 
 
 def _fill_network(config: RunConfig, fill: Fill) -> None:
+    _fill_words(config, fill)
     fill("learning_rate", LORA_RATE, "usual for LoRA: far above that of whole models")
     fill("text_encoder_lr", LORA_TEXT_RATE, "half of the UNet's usual rate")
     if config.network_weights:
@@ -175,8 +203,11 @@ def a_or_an(noun: str) -> str:
 
 def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none."""
-    folders = [config.instance_data_dir, *(concept.get("instance_data_dir") for concept in config.concepts)]
-    name = next((expanded(folder).resolve().name for folder in folders if folder), "")
+    folders = [
+        getattr(config, config.pictures_setting),
+        *(concept.get("instance_data_dir") for concept in config.concepts),
+    ]
+    name = next((expanded(folder).resolve().name for folder in folders if folder), config.dataset_name or "")
     if config.dataset_config:
         name = expanded(config.dataset_config).stem
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
@@ -197,7 +228,67 @@ def _complete_finetune(config: RunConfig, pictures: int, fill: Fill) -> None:
     fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
 
 
-COMPLETIONS = {"dreambooth": _complete_subject, "finetune": _complete_finetune, "lora": _complete_lora}
+def _fill_words(config: RunConfig, fill: Fill) -> None:
+    """Of words that learn along with a LoRA."""
+    if not _is_pivotal(config):
+        return
+    fill("embedding_lr", PIVOTAL_RATE, EMBEDDING_REASON)
+    _fill_vectors(config, fill)
+
+
+def _fill_vectors(config: RunConfig, fill: Fill) -> None:
+    kind = config.subject_type
+    if not config.embedding_weights:
+        fill("num_vectors", EMBEDDING_VECTORS[kind], f"{kind}: enough for its looks, and short in the prompt")
+        fill("initializer_token", INITIAL_WORDS[kind], f"{kind}: a word that the base knows")
+
+
+def _complete_embedding(config: RunConfig, pictures: int, fill: Fill) -> None:
+    kind = config.subject_type
+    if config.num_train_epochs is None:
+        fill("max_train_steps", EMBEDDING_STEPS, "usual for textual inversion; continue if it does not do")
+    fill("learning_rate", EMBEDDING_RATE, EMBEDDING_REASON)
+    fill("placeholder_token", config.name or name_for(config), "the file's name, by which WebUIs know the word")
+    _fill_vectors(config, fill)
+    if config.instance_prompt is None:
+        fill("prompt_template", "style" if kind == "style" else "subject", f"the prompts for {a_or_an(kind)}")
+    fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
+    fill("offset_noise", 0.0, "a word cannot learn it: off unless asked for")
+    fill("text_encoder_steps", 0, "textual inversion leaves the text encoder alone")
+    fill("with_prior_preservation", False, "the base stays as it is")
+
+
+def _complete_hypernetwork(config: RunConfig, pictures: int, fill: Fill) -> None:
+    fill("learning_rate", HYPERNETWORK_RATE, "the WebUI's rate for hypernetworks: higher ones break them")
+    if config.num_train_epochs is None:
+        fill("max_train_steps", HYPERNETWORK_STEPS, "usual at this rate; files saved on the way tell when it is enough")
+    fill("text_encoder_steps", 0, "a hypernetwork has no place for a text encoder")
+    _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
+
+
+def _complete_unconditional(config: RunConfig, pictures: int, fill: Fill) -> None:
+    if config.num_train_epochs is None and pictures:
+        batch = config.train_batch_size * config.gradient_accumulation_steps
+        epochs, least = UNCONDITIONAL_EPOCHS, UNCONDITIONAL_LEAST_STEPS
+        steps = max(least, epochs * -(-pictures // batch))
+        fill("max_train_steps", steps, f"{pictures} pictures: {epochs} epochs, at least {least}")
+    elif config.max_train_steps is None:  # of a data set that is still to be fetched
+        fill("num_train_epochs", UNCONDITIONAL_EPOCHS, "usual for unconditional models")
+    fill("learning_rate", UNCONDITIONAL_RATE, "usual for unconditional models")
+    fill("ddpm_num_inference_steps", config.ddpm_num_steps, "as many as the noise has")
+    if config.use_ema:
+        fill("ema_inv_gamma", EMA_INV_GAMMA, "usual for unconditional models")
+        fill("ema_power", EMA_POWER, "usual for unconditional models")
+
+
+COMPLETIONS = {
+    "dreambooth": _complete_subject,
+    "finetune": _complete_finetune,
+    "lora": _complete_lora,
+    "textual_inversion": _complete_embedding,
+    "hypernetwork": _complete_hypernetwork,
+    "unconditional": _complete_unconditional,
+}
 
 
 def test_prompts(subject_type: str, word: str) -> list[str]:
@@ -210,12 +301,12 @@ def identifier_problem(word: str) -> str:
     for pattern, message in IDENTIFIER_RULES:
         if not re.fullmatch(pattern, word):
             return message
-    return "is a word that the model knows" if word.lower() in KNOWN_WORDS else ""
+    return "is a word or name that the model knows" if word.lower() in KNOWN_WORDS else ""
 
 
 def warnings(config: RunConfig, pictures: int) -> list[Problem]:
     """What a beginner should know before training; none of it forbids anything."""
-    found = []
+    found = _unconditional_warnings(config, pictures) if config.method == "unconditional" else []
     least, _, _, most = PICTURES[config.subject_type]
     of_subject = config.method in SUBJECT_METHODS
     if of_subject and pictures < 5:
@@ -250,8 +341,54 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
     if config.method == "lora" and config.network_type in ("loha", "lokr") and config.save_precision != "fp32":
         message = f"WebUIs compute {config.network_type} in the file's precision; in fp16 not at all on a CPU."
         found.append(Problem("save_precision", message, "fp32 is safe, and such files are small."))
+    found += _hypernetwork_warnings(config) if config.method == "hypernetwork" else []
+    found += _word_warnings(config, pictures) if config.method == "textual_inversion" else []
     if config.text_encoder_steps and config.max_train_steps and config.text_encoder_steps > config.max_train_steps:
         found.append(Problem("text_encoder_steps", "more than the run has steps.", "Fewer are usual: 20 to 30 %."))
+    return found
+
+
+def _hypernetwork_warnings(config: RunConfig) -> list[Problem]:
+    found, rate = [], config.learning_rate
+    if isinstance(rate, float) and rate > HYPERNETWORK_HIGHEST and config.optimizer != "prodigy":
+        message = f"{rate:g} is high for a hypernetwork."
+        found.append(Problem("learning_rate", message, f"More than {HYPERNETWORK_HIGHEST:g} breaks full-size models."))
+    if "soft" in config.activation and config.activation.removeprefix("log").startswith(("softmax", "softmin")):
+        message = f"{config.activation} goes over the pictures of a batch, in the WebUI, too: alone, none learns."
+        found.append(Problem("activation", message, "Choose another, swish for example."))
+    return found
+
+
+def _unconditional_warnings(config: RunConfig, pictures: int) -> list[Problem]:
+    found = []
+    if 0 < pictures < UNCONDITIONAL_LEAST_PICTURES:
+        message = f"{pictures} pictures are few for a model that starts from nothing: it will only repeat them."
+        found.append(Problem("train_data_dir", message, "Give some hundreds; or teach a base by DreamBooth or LoRA."))
+    batch = config.train_batch_size * config.gradient_accumulation_steps
+    if batch < UNCONDITIONAL_LEAST_BATCH:
+        found.append(Problem("train_batch_size", f"{batch} is small for this method.", "16 is usual."))
+    return found
+
+
+def _word_warnings(config: RunConfig, pictures: int) -> list[Problem]:
+    """Of textual inversion."""
+    found = []
+    if pictures < EMBEDDING_PICTURES:
+        message, remedy = f"only {pictures} pictures.", f"{EMBEDDING_PICTURES} to 5 are the least for a word."
+        found.append(Problem("instance_data_dir", message, remedy))
+    words = [word.strip() for word in config.placeholder_token.split(",")]
+    for word in words:
+        if word.lower() in KNOWN_WORDS or len(word) < 3:
+            message = f"wherever '{word}' stands in a prompt, and within longer words too, it will mean your pictures."
+            found.append(Problem("placeholder_token", message, "Take a word that does not exist, such as sksper."))
+    if len(words) == 1 and words[0].lower() != config.name.lower():
+        message = f"WebUIs will know the word as '{config.name}', the file's name, and not as '{words[0]}'."
+        found.append(Problem("placeholder_token", message, "Call the run like the word."))
+    if (config.num_vectors or 1) > MOST_VECTORS:
+        message = (
+            f"{config.num_vectors} vectors take as many of a prompt's 75 tokens, and learn single pictures by heart."
+        )
+        found.append(Problem("num_vectors", message, f"Use {MOST_VECTORS} or fewer."))
     return found
 
 
@@ -278,7 +415,11 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, 
         remedies.append("set text_encoder_steps to 0")
     if config.method == "lora" and (config.rank or 0) > 8:
         remedies.append("lower the rank")
-    if resolution > 512:
+    if config.method == "hypernetwork" and sum(config.layer_structure) > 4:
+        remedies.append("set layer_structure to 1, 2, 1")
+    if config.method == "unconditional" and resolution > 64:
+        remedies.append(f"lower the resolution from {resolution} to {resolution // 2}")
+    elif resolution > 512:
         remedies.append(f"lower the resolution from {resolution} to {max(512, resolution - 256)}")
     what = "" if config.device == "cpu" else " that use the card, the WebUI's loaded model among them"
     remedies.append(f"close other programs{what}")

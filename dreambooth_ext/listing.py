@@ -25,6 +25,11 @@ class Found:
     others: frozenset[str]  # what else is in the folder, captions among it, as `os.path.normcase` has the names
 
     @property
+    def top(self) -> str:
+        """The folder directly below the one that was asked for, or "" in that itself."""
+        return self.parts[0] if self.parts else ""
+
+    @property
     def full_name(self) -> str:
         return os.path.join(self.folder, self.name)
 

@@ -45,10 +45,12 @@ def _advice(known: Setting) -> str:
         "path": "Give a path",
         "rate": "Give a number such as 2e-6, or '2e-6:1000, 1e-6'",
         "list": "Give a text, or a list of them",
+        "numbers": "Give numbers such as 1, 2, 1",
         "dict": 'Write it as {"name": value}',
         "concepts": 'Write it as [{"instance_data_dir": "...", "instance_prompt": "..."}]',
     }
-    return kinds[known.kind] + (", or leave it out." if known.default not in ("", None) or known.optional else ".")
+    advice = kinds[known.kind]
+    return f"{advice}, or leave it out." if known.default not in ("", None) or known.optional else f"{advice}."
 
 
 def convert(known: Setting, value: Any) -> Any:
@@ -57,7 +59,7 @@ def convert(known: Setting, value: Any) -> Any:
     if text is None or text == "" or (text == "none" and known.kind != "str"):
         if known.optional:
             return None
-        if known.default != "" and (value is None or known.kind not in ("str", "list", "dict", "concepts")):
+        if known.default != "" and (value is None or known.kind not in ("str", "list", "numbers", "dict", "concepts")):
             raise ValueError("needs a value.")
         return type(known.default)()
     return _CONVERTERS[known.kind](value)
@@ -133,6 +135,16 @@ def _to_list(value: Any) -> list:
     raise ValueError(f"{shown(value)} is not a list of texts.")
 
 
+def _to_numbers(value: Any) -> list[int | float]:
+    """A list of numbers, or such a text: "1, 2, 1", as in the WebUI. Whole ones are whole numbers."""
+    if isinstance(value, str):
+        value = value.strip().strip("[]").split(",")
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{shown(value)} is not a list of numbers.")
+    numbers = [_to_float(item) for item in value if item != ""]
+    return [int(number) if number == int(number) else number for number in numbers]
+
+
 def _from_json(value: Any) -> Any:
     """A command line's and a form's way to give objects and lists of them."""
     try:
@@ -170,6 +182,7 @@ _CONVERTERS = {
     "path": to_path,
     "rate": _to_rate,
     "list": _to_list,
+    "numbers": _to_numbers,
     "dict": _to_dict,
     "concepts": _to_concepts,
 }

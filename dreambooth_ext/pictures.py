@@ -9,6 +9,7 @@ A picture's caption, in this order:
   instance prompt's rare words (or not the file name's identifier), those go before it;
 - the instance prompt as it is;
 - with no instance prompt, the identifier in the file name; for fine-tuning the cleaned file name.
+Textual inversion puts captions into lines of its own: `templates`.
 """
 
 from __future__ import annotations
@@ -21,19 +22,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import captions, held_out, kohya_dataset
+from . import captions, held_out, kohya_dataset, templates
 from . import concepts as about_concepts
-from .concepts import CONCEPT_KEYS, Concept, concepts, uses_prior
-from .config import SETTINGS, SUBJECT_METHODS, RunConfig
+from .concepts import Concept, concepts, uses_prior
+from .config import PROMPTED_METHODS, SETTINGS, SUBJECT_METHODS, RunConfig
 from .errors import Problem
 from .files import expanded
-from .listing import EXTENSIONS, FORMATS, Found, find_pictures, list_pictures
+from .listing import EXTENSIONS, FORMATS, Found, find_pictures
 from .metadata_files import Metadata, read_below, read_file
 from .parsing import shown
 
 LEAST = 5  # pictures of a subject, below which the guide warns
-LONGEST_ENDING = 50
+LONGEST_ENDING = 32  # of a caption file's name
 NAMED_AT_MOST = 5  # bad files that one message names
+DATASET_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)  # on Hugging Face
 REPEATED = re.compile(r"(\d{1,6})_(.+)")  # kohya's folder names: "10_sks person"
 
 
@@ -51,6 +53,8 @@ class Entry:
     folder: str = ""  # the folder directly below the concept's in which it lies; "" in that itself
     is_captioned: bool = False  # its words are from a caption file or metadata
     is_held: bool = False  # never trained on: the validation loss is measured on it
+    lines: tuple[str, ...] = ()  # textual inversion: `templates` for the caption, of which each step takes one
+    word: str = ""  # textual inversion: what is taught
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -64,6 +68,8 @@ def trained(entries: Iterable[Entry]) -> int:
 
 def caches_latents(config: RunConfig, inpainting: bool = False) -> bool:
     """Whether pictures are encoded ahead of training; left out, wherever each picture is always cropped the same."""
+    if config.method not in PROMPTED_METHODS:
+        return False  # it trains on the pixels
     if config.cache_latents is not None:
         return config.cache_latents
     return config.center_crop and not inpainting
@@ -93,10 +99,10 @@ def problems(config: RunConfig) -> list[Problem]:
     return found
 
 
-def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
+def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     """What is allowed, but seldom meant: poor identifiers, subjects with next to no pictures, missing captions."""
-    found = kohya_dataset.read(config.dataset_config).warnings if config.dataset_config else []
-    found += _caption_warnings(config, entries)
+    said = kohya_dataset.read(config.dataset_config).warnings if config.dataset_config else []
+    found = [Problem("dataset_config", message) for message in said] + _caption_warnings(config, entries)
     if config.method not in SUBJECT_METHODS:
         return found
     known = concepts(config)
@@ -106,14 +112,17 @@ def warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
             counts[entry.identifier] = counts.get(entry.identifier, 0) + 1
     if config.repeats_from_folders:
         return found  # then the words are the folders'
-    found += [warning for word in counts if (warning := captions.identifier_warning(word))]
+    field = "instance_data_dir"
+    warned = [warning for word in counts if (warning := captions.identifier_warning(word))]
+    found += [Problem(field, warning, captions.ADVICE) for warning in warned]
     few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
     if few:
-        found.append(f"These subjects have fewer than {LEAST} pictures: {_some(few)}. Each should have 10 or more.")
+        message = f"these subjects have fewer than {LEAST} pictures: {_some(few)}."
+        found.append(Problem(field, message, "10 or more are good."))
     return found
 
 
-def _caption_warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
+def _caption_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     """Fine-tuning lives by captions: how many pictures have none."""
     if config.method in SUBJECT_METHODS or not config.use_captions:
         return []
@@ -122,7 +131,8 @@ def _caption_warnings(config: RunConfig, entries: list[Entry]) -> list[str]:
         return []
     names = _some([entry.path.name for entry in without])
     instead = "instance_prompt" if config.instance_prompt else "their files' names"
-    return [f"{len(without)} of {len(entries)} pictures have no caption and are trained with {instead}: {names}."]
+    message = f"{len(without)} of {len(entries)} pictures have no caption and are trained with {instead}: {names}."
+    return [Problem("use_captions", message, "Write captions for them, if they need any.")]
 
 
 def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict[str, str]:
@@ -157,6 +167,8 @@ def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
     instances: list[Entry] = []
     classes: list[Entry] = []
     problems: list[Problem] = []
+    if config.dataset_name and config.method not in PROMPTED_METHODS:
+        return [], _dataset_problems(config)  # the engine fetches them, and then names their folder
     for index, concept in enumerate(known):
         found, trouble = _instance_pictures(concept, folders)
         problems += trouble
@@ -174,6 +186,16 @@ def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
     if instances and not used:
         trouble = [Problem("repeats_from_folders", "every folder's name begins with 0.", "Give them a number above 0.")]
     return used + classes, problems + trouble
+
+
+def _dataset_problems(config: RunConfig) -> list[Problem]:
+    if config.train_data_dir:
+        message = "has no effect: the pictures come from train_data_dir."
+        return [Problem("dataset_name", message, "Leave one of them out.")]
+    if not DATASET_NAME.fullmatch(config.dataset_name):
+        message = f"{shown(config.dataset_name)} cannot be a data set's name."
+        return [Problem("dataset_name", message, "Use owner/name; a folder is named by train_data_dir.")]
+    return []
 
 
 def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Found], list[Problem]]:
@@ -200,8 +222,11 @@ def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Found
 def _instance_entries(
     config: RunConfig, concept: Concept, index: int, found: list[Found]
 ) -> tuple[list[Entry], list[Problem]]:
+    if config.method not in PROMPTED_METHODS:
+        return [Entry(item.path, "", index, folder=item.top) for item in found], []
     prompt = concept.instance_prompt
-    reads_files = bool(config.use_captions) or (prompt is not None and "[filewords]" in prompt)
+    lines = templates.lines(config)[0] if templates.is_used(config) else ()
+    reads_files = bool(config.use_captions) or any("[filewords]" in line for line in (prompt or "", *lines))
     reads_files = reads_files or bool(concept.subset and concept.subset.metadata_file)
     metadata, problems = _metadata(config, concept, found) if reads_files else (Metadata(), [])
     if concept.subset and concept.subset.metadata_file:  # as kohya: it says which pictures there are
@@ -224,10 +249,17 @@ def _instance_entries(
                 repeats=concept.repeats * repeats,
                 identifier=identifier,
                 others=tuple(all_captions[1:]),
-                folder=item.parts[0] if item.parts else "",
+                folder=item.top,
                 is_captioned=bool(own),
             )
         )
+    if lines:
+        about = [
+            (own[0] if own else None, captions.cleaned_name(entry.path), entry.identifier)
+            for own, entry in zip(texts, made, strict=True)
+        ]
+        words = [templates.words_of(config, lines, *known) for known in about]
+        made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, words, strict=True)]
     nameless = [entry.path.name for entry in made if not entry.caption]
     if nameless and config.method in SUBJECT_METHODS:
         message = f"is missing, and these file names hold no word for the subject: {_some(nameless)}."

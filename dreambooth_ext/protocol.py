@@ -16,7 +16,10 @@ from typing import Any
 from . import files
 
 PROTOCOL = 1
-EVENT_TYPES = ("status", "step", "validation", "sample", "checkpoint", "artifact", "published", "warning", "error")
+EVENT_TYPES = (
+    *("status", "step", "validation", "sample", "checkpoint"),
+    *("artifact", "published", "uploaded", "warning", "error"),
+)
 COMMANDS = ("stop", "stop_and_save", "save", "sample")
 
 STOPPED_EARLY = ("stopped", "failed")
@@ -25,6 +28,7 @@ STATUSES = ("queued", "preparing", "training", "saving", *ENDED)
 NEEDED = {  # without which an event of this type says nothing
     "artifact": {"kind": str, "name": str, "file": str, "step": int, "final": bool},
     "published": {"name": str, "step": int},
+    "uploaded": {"name": str, "address": str},
     "validation": {"step": int, "loss": (int, float)},
 }
 

@@ -9,7 +9,9 @@ from .errors import Problem
 
 # group of the optimizer -> its setting; "unet_up" and the like, LoRA+'s faster halves, follow theirs
 RATE_SETTINGS = {"unet": "learning_rate", "text_encoder": "text_encoder_lr", "text_encoder_2": "text_encoder_2_lr"}
+RATE_SETTINGS["embedding"] = "embedding_lr"
 POLYNOMIAL_END = 1e-7  # where diffusers' polynomial schedule ends
+CLIP_EXAMPLE = "Write one number, or '1:500, 0.1': 1 for the first 500 steps, then 0.1."
 EXAMPLE = "Write one number, or '2e-6:1000, 1e-6': 2e-6 for the first 1000 steps, then 1e-6."
 
 
@@ -35,6 +37,11 @@ def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
     return pairs
 
 
+def value_at(pairs: list[tuple[float, int | None]], step: int) -> float:
+    """Of a schedule, what holds in the step that follows `step` finished ones."""
+    return next((value for value, until in pairs if until is None or step < until), pairs[-1][0])
+
+
 def scaled(text: str | float, factor: float) -> str | float:
     """A rate, or a schedule of rates, times a number."""
     if not isinstance(text, str):
@@ -58,6 +65,10 @@ def rate_problems(config: RunConfig, total: int | None = None) -> list[Problem]:
                 rates[name] = parse_rate_schedule(spec)
         except ValueError as error:
             problems.append(Problem(name, str(error), EXAMPLE))
+    try:
+        parse_rate_schedule(config.max_grad_norm)
+    except ValueError as error:
+        problems.append(Problem("max_grad_norm", str(error), CLIP_EXAMPLE))
     for name, pairs in rates.items():
         problems += _schedule_problems(name, pairs, config, total)
     problems += _option_problems(config, total)

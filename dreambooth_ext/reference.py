@@ -53,8 +53,9 @@ FILLED_IN = frozenset(
     and name
     not in (
         *("class_prompt", "class_data_dir", "num_train_epochs", "snr_gamma", "instance_prompt", "text_encoder_2_lr"),
-        "dataset_config",
+        *("dataset_config", "dataset_name", "model_config"),
     )
+    and not name.endswith("_weights")
 )
 
 

@@ -102,13 +102,26 @@ class Run:
         """Whether a worker has this run: it holds the lock here, or it beats on another machine."""
         state = state or self._read_state()
         if state.get("host") not in (None, platform.node()):
-            return time.time() - (state.get("heartbeat") or 0) < SILENCE
-        return files.is_locked(self.path / "worker.lock")
+            return _beats(state)
+        return self.is_held()
+
+    def is_held(self) -> bool:
+        """Whether a worker of this machine has it: by the run's lock, or by its heartbeat where this user may not look.
+
+        Raises no OSError: nobody else's folder is to stand in the way of one's own runs.
+        """
+        try:
+            return files.is_locked(self.path / "worker.lock")
+        except OSError:
+            with contextlib.suppress(UserError):
+                return _beats(self._read_state())
+            return False
 
     def take(self, patience: float = 1.0) -> IO[bytes] | None:
         """The run's lock, held until it is closed or its process dies; None if another worker has it.
 
-        Whoever looks whether the run is alive holds it for an instant: hence the patience, in seconds.
+        Whoever looks whether the run is alive holds it for an instant: hence the patience, in seconds. Raises OSError
+        where this user may not write.
         """
         deadline = time.monotonic() + patience
         while (lock := files.try_lock(self.path / "worker.lock")) is None and time.monotonic() < deadline:
@@ -132,7 +145,7 @@ class Run:
         return total
 
     def delete(self) -> None:
-        if files.is_locked(self.path / "worker.lock"):
+        if self.is_held():
             raise UserError("run", f"{self.id} is still training.", "Stop it first.")
         files.remove(self.path)  # whole: on Windows an open file keeps all of it, and a restart leaves no half of it
         for left in self.path.parent.glob(f"{files.TEMPORARY}*"):  # what was being deleted when the machine went down
@@ -185,14 +198,20 @@ def absolute(config: RunConfig) -> RunConfig:
     def fixed(path: str | None) -> str | None:
         return os.path.abspath(os.path.expanduser(path)) if path else path
 
-    base = fixed(config.base_model) if files.expanded(config.base_model).exists() else config.base_model
+    def local(path: str | None) -> str | None:
+        """Hub names and links stay as they are."""
+        return fixed(path) if path and files.expanded(path).exists() else path
+
     concepts = [
         {key: fixed(value) if key.endswith("_dir") else value for key, value in concept.items()}
         for concept in config.concepts
     ]
     return config.replace(
-        base_model=base,
+        base_model=local(config.base_model),
         instance_data_dir=fixed(config.instance_data_dir),
+        train_data_dir=fixed(config.train_data_dir),
+        model_config=local(config.model_config),
+        network_weights=fixed(config.network_weights),
         class_data_dir=fixed(config.class_data_dir),
         dataset_config=fixed(config.dataset_config),
         concepts=concepts,
@@ -230,6 +249,10 @@ def find(runs_dir: Path, name: str) -> Run:
 def _safe(name: str) -> str:
     """A name that every file system takes."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "run"
+
+
+def _beats(state: dict[str, Any]) -> bool:
+    return time.time() - (state.get("heartbeat") or 0) < SILENCE
 
 
 def describe(run: Run) -> dict[str, Any]:

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "dreambooth_ext"
 BARE = ("shared", "host", "commands")  # what runs with nothing installed but Python
 # What only a host has, and the files that live in one. PIL comes with the WebUI, too.
 HOSTS_OWN = {
-    "host/webui.py": {"modules", "fastapi"},
+    "host/webui.py": {"modules"},
+    "host/webui_models.py": {"modules", "fastapi", "gradio"},
     "host/extension.py": {"modules", "gradio"},
     "host/tab.py": {"gradio"},
     "host/api.py": {"starlette", "anyio"},

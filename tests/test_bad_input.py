@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import checks, files, pictures, runs
+from dreambooth_ext import checks, files, runs
 from dreambooth_ext.commands import following, settings, train
 from dreambooth_ext.commands import runs as runs_command
 from dreambooth_ext.config import SETTINGS, RunConfig
@@ -125,7 +125,7 @@ SETTING_ROWS = [
     ({"lr_scheduler": "cosin", "lr_warmup_steps": 5}, "lr_scheduler", "'cosin' is not known"),
     ({"loss_type": "mse", "huber_c": 1}, "loss_type", "'mse' is not known"),
     ({"mixed_precision": "fp8"}, "mixed_precision", "'fp8' is not known"),
-    ({"save_format": "pt"}, "save_format", "'pt' is not known"),
+    ({"save_format": "pt"}, "save_format", "does not write pt"),
     ({"prediction_type": "v"}, "prediction_type", "'v' is not known"),
     ({"validation_sampler": "DPM"}, "validation_sampler", "'DPM' is not known"),
     # --- conflicts, and settings that would do nothing
@@ -150,7 +150,7 @@ SETTING_ROWS = [
     ({"text_encoder_lr": 1e-6, "text_encoder_steps": 0}, "text_encoder_lr", "text_encoder_steps is 0"),
     ({"center_crop": False, "cache_latents": True}, "cache_latents", "always of the same crop"),
     ({"cache_latents": False, "cache_latents_to_disk": True}, "cache_latents_to_disk", "has no effect"),
-    ({"keep_tokens": 2}, "keep_tokens", "tag_dropout are off"),
+    ({"keep_tokens": 2}, "keep_tokens", "shuffle_tags and tag_dropout are off"),
     ({"caption_extension": ".jpg"}, "caption_extension", "no ending of a text file"),
     ({"method": "finetune", "class_prompt": "a person"}, "class_prompt", "finetune does not use it"),
     ({"method": "finetune", "with_prior_preservation": True}, "with_prior_preservation", "does not use it"),
@@ -291,7 +291,7 @@ def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     values = good(tmp_path)
-    monkeypatch.setattr(pictures.os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     assert_one(found_in(tmp_path, values), "instance_data_dir", "cannot be read: Permission denied")
 
 

@@ -94,7 +94,7 @@ def test_help(verb, capsys):
         (["resume"], "required: RUN"),
         (["resume", "last", "--max-train-steps", "x"], "invalid int value: 'x'"),
         (["runs", "remove"], "invalid choice: 'remove'"),
-        (["generate", "--out", "x"], "required: --model, --prompt"),
+        (["generate", "--out", "x"], "required: --model"),
         (["generate", "--model", "a", "--prompt", "b", "--out", "c", "--sampler", "x"], "invalid choice: 'x'"),
         (["convert", "a"], "required: DST"),
         (["convert", "a", "b", "--precision", "fp8"], "invalid choice: 'fp8'"),

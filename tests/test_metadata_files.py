@@ -99,7 +99,15 @@ def test_several_captions(tmp_path):
 
 
 def test_repeats_and_words_from_folders(tmp_path):
-    make(tmp_path, "10_sks person/1.png", "2_a dog/deep/2.png", "2_a dog/3_cat/3.png", "other/4.png", "5.png", "0_x/6.png")
+    make(
+        tmp_path,
+        "10_sks person/1.png",
+        "2_a dog/deep/2.png",
+        "2_a dog/3_cat/3.png",
+        "other/4.png",
+        "5.png",
+        "0_x/6.png",
+    )
     entries, problems = pictures.entries(config_of(tmp_path, repeats_from_folders=True))
     assert not problems
     assert {e.path.name: (e.repeats, e.caption) for e in entries} == {
@@ -135,7 +143,7 @@ def test_missing_captions_are_counted(tmp_path):
     (tmp_path / "3.txt").write_text("three", encoding="utf-8")
     config = config_of(tmp_path)
     (warning,) = pictures.warnings(config, pictures.entries(config)[0])
-    assert "8 of 9 pictures have no caption" in warning and "and 3 more" in warning
+    assert "8 of 9 pictures have no caption" in warning.message and "and 3 more" in warning.message
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import captions, guide, pictures
+from dreambooth_ext import captions, checks, guide, listing, pictures
 from dreambooth_ext.config import RunConfig
 
 
@@ -41,7 +42,7 @@ def test_lists_pictures_only_in_natural_order(tmp_path):
     shuffled = wanted + junk
     random.Random(0).shuffle(shuffled)
     make(tmp_path, *shuffled)
-    found = [p.relative_to(tmp_path).as_posix() for p in pictures.list_pictures(tmp_path)]
+    found = [p.relative_to(tmp_path).as_posix() for p in listing.list_pictures(tmp_path)]
     assert found == ["sub/x 1.jpg", *wanted[:-1]]
 
 
@@ -51,7 +52,36 @@ def test_lists_each_folder_of_a_circle_once(tmp_path):
         (tmp_path / "sub" / "back").symlink_to(tmp_path, target_is_directory=True)
     except OSError:
         pytest.skip("no links here")
-    assert [p.name for p in pictures.list_pictures(tmp_path)] == ["a.jpg", "b.jpg"]
+    assert [p.name for p in listing.list_pictures(tmp_path)] == ["a.jpg", "b.jpg"]
+
+
+def test_the_order_is_that_of_the_paths_and_links_lead_nowhere_twice(tmp_path):
+    make(
+        tmp_path, "a 2/x 10.jpg", "a 2/x 9.jpg", "a 10/b.jpg", "a/B 1.jpg", "a b/c.jpg", "other/d.jpg", "z/.e.jpg", "f."
+    )
+    found = listing.list_pictures(tmp_path, (tmp_path / "other",))
+    assert len(found) == 5 and found == sorted(found, key=lambda path: captions.natural_key(path.relative_to(tmp_path)))
+    try:
+        (tmp_path / "z" / "link").symlink_to(tmp_path / "other", target_is_directory=True)
+        (tmp_path / "z" / "twice").symlink_to(tmp_path / "a", target_is_directory=True)
+    except OSError:
+        pytest.skip("no links here")
+    assert listing.list_pictures(tmp_path, (tmp_path / "other",)) == found
+    assert len(listing.list_pictures(tmp_path)) == 6
+
+
+def test_a_check_walks_through_a_folder_once_and_asks_for_no_file_s_place(tmp_path, monkeypatch):
+    """A folder may be a whole disk, and the page checks as one types."""
+    make(tmp_path, "x (1).jpg", "x (1).txt", "sub/y (1).jpg", "sub/deep/z (1).jpg")
+    walks, places, scandir, realpath = [], [], os.scandir, os.path.realpath
+    monkeypatch.setattr(os, "scandir", lambda path: walks.append(path) or scandir(path))
+    monkeypatch.setattr(os.path, "realpath", lambda path, **more: places.append(path) or realpath(path, **more))
+    config = RunConfig(subject_type="style", instance_prompt="zkz style", instance_data_dir=str(tmp_path))
+    completed, _, entries, _ = checks.check(config)
+    assert completed.use_captions and len(entries) == 3
+    assert len(walks) == 3 and {Path(place) for place in places} == {
+        tmp_path / part for part in (".", "sub", "sub/deep")
+    }
 
 
 @pytest.mark.parametrize(
@@ -314,7 +344,8 @@ def test_warnings_name_poor_words_and_lonely_subjects(tmp_path):
     make(tmp_path, *[f"john ({i}).jpg" for i in range(6)], "ohwx (1).jpg")
     config = RunConfig(instance_data_dir=str(tmp_path))
     found = pictures.warnings(config, pictures.entries(config)[0])
-    assert len(found) == 2 and "'john'" in found[0] and "'ohwx' (1)" in found[1]
+    assert len(found) == 2 and "'john'" in found[0].message and "'ohwx' (1)" in found[1].message
+    assert {problem.field for problem in found} == {"instance_data_dir"}
 
 
 @pytest.mark.parametrize(("kind", "said"), [("object", "many for an object."), ("person", "many for a person.")])

@@ -154,6 +154,23 @@ def single_file(
     return path
 
 
+PIXELS: dict[str, Any] = {
+    "block_out_channels": [8, 16],
+    "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"],
+    "layers_per_block": 1,
+    "norm_num_groups": 4,
+    "attention_head_dim": 8,
+}
+
+
+def pixel_config(folder: Path, **changes: Any) -> Path:
+    """The configuration of a small UNet2DModel, as diffusers writes it."""
+    path = folder / "pixels" / "config.json"
+    write_json(path, {"_class_name": "UNet2DModel", **PIXELS, **changes})
+    return path
+
+
 PIPELINES = {"sd1": "StableDiffusionPipeline", "sd2": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}
 
 

@@ -12,7 +12,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -52,6 +52,18 @@ USUAL: dict[str, Any] = {
 }
 
 
+PIXELS: dict[str, Any] = {  # what an unconditional run needs instead
+    "method": "unconditional",
+    "base_model": "",
+    "instance_prompt": None,
+    "instance_data_dir": "",
+    "text_encoder_steps": None,
+    "validation_inference_steps": 25,
+    "ddpm_num_inference_steps": 2,
+    "resolution": 32,
+}
+
+
 def draw(path: Path, number: int, size: tuple[int, int] = (64, 64), caption: str | None = None) -> None:
     """A noise picture, the same for the same number, and its caption file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +80,12 @@ def pictures(
         caption = f"a red thing, number {i}, on grass, at noon" if captions else None
         draw(folder / f"sksper ({i + 1}).png", i, sizes[i % len(sizes)], caption)
     return str(folder)
+
+
+def pixel_settings(folder: Path, **settings: Any) -> dict[str, Any]:
+    """Of an unconditional run on a few pictures, with a UNet of 80 thousand numbers."""
+    config = tiny.pixel_config(folder)
+    return {**PIXELS, "train_data_dir": pictures(folder / "pictures"), "model_config": str(config), **settings}
 
 
 class Trainer:
@@ -158,11 +176,29 @@ def trainer_state(run: Run) -> dict[str, Any]:
 
 
 def artifact(run: Run) -> dict[str, Tensor]:
-    """The finished model's tensors, as they are in the file."""
-    (path,) = [run.artifacts / e["file"] for e in run.artifact_events() if e["final"]]
+    """The finished model's tensors, as they are in the file; of several files, by "name/key"."""
+    paths = sorted({run.artifacts / e["file"] for e in run.artifact_events() if e["final"]})
+    found = {(path.stem, key): tensor.clone() for path in paths for key, tensor in tensors(path).items()}
+    return {key if len(paths) == 1 else f"{name}/{key}": tensor for (name, key), tensor in found.items()}
+
+
+def tensors(path: Path) -> dict[str, Tensor]:
+    """All that are in a model's file."""
+    from dreambooth_ext.engine.pickles import load_pickle
     from dreambooth_ext.engine.tensorfile import open_tensors
 
-    return {key: tensor.clone() for key, tensor in open_tensors(path).items()}
+    if path.is_dir():
+        path = path / "unet" / "diffusion_pytorch_model.safetensors"
+    return dict(flat(load_pickle(path))) if path.suffix == ".pt" else dict(open_tensors(path).items())
+
+
+def flat(thing: Any, place: str = "") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a nested structure, by their places in it."""
+    if isinstance(thing, Tensor):
+        yield place, thing
+    elif isinstance(thing, Mapping | list | tuple):
+        for key, inner in thing.items() if isinstance(thing, Mapping) else enumerate(thing):
+            yield from flat(inner, f"{place}/{key}")
 
 
 def difference(one: Any, other: Any, place: str = "") -> str:

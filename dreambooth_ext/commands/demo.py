@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     target = publish.webui_folder(out, "checkpoint")
     if code := Follower(run, environment, target).train():
         return code
-    model = target / f"{config.name}.{config.model_format}"
+    model = target / config.model_file(config.name)
     say("3 of 3: what the new model draws for the same prompts and seeds")
     if code := draw(environment, model, out / "after"):
         return code

@@ -9,12 +9,14 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from .. import users
 from ..errors import Problem, UserError
 from ..host import publish, supervisor
 from ..host.environment import Environment
 from ..protocol import EventReader
 from ..runs import Run
-from ..terminal import Progress, clock
+from ..telling import step_figures, told
+from ..terminal import Progress
 from . import DONE, FAILED, STOPPED
 
 
@@ -29,6 +31,10 @@ class Follower:
 
     def train(self, total: int | None = None) -> int:
         """Start the worker and stay with it to its end. Returns the exit status."""
+        with users.joined(self.run.id, self.environment.folder):  # until the worker, which takes seconds, does so
+            return self._train(total)
+
+    def _train(self, total: int | None) -> int:
         events = EventReader(self.run.path / "events.jsonl", from_end=total is not None or self.run.state()["step"] > 0)
         process = supervisor.start(self.run, self.environment, total, tied=True)
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
@@ -75,37 +81,20 @@ class Follower:
         handler = getattr(self, f"_on_{event['type']}", None)
         if handler:
             handler(event)
+        elif event["type"] in ("sample", "checkpoint", "warning", "error"):
+            self._say(told(event))
 
     def _on_status(self, event: dict[str, Any]) -> None:
         if "stage" in event:
             self._advance(event["stage"], event["done"], event["of"])
         elif event["status"] == "preparing" and "plan" in event:
-            plan = event["plan"]
-            self._say(
-                f"{plan['family']} at {plan['resolution']}, {plan['pictures']} pictures, {plan['steps']} steps "
-                f"({plan['epochs']:g} epochs) with {plan['optimizer']} on {plan['device']}, {plan['mixed_precision']}"
-            )
+            self._say(told(event))
 
     def _on_step(self, event: dict[str, Any]) -> None:
-        rates = ", ".join(f"{name} {rate:.3g}" for name, rate in event["lr"].items())
-        memory = event["memory"]["peak"] / 2**30
-        text = f"loss {event['loss']:.4f}, rate {rates}, {memory:.1f} GB, {clock(event['eta_s'])} to go"
-        self._advance("training", event["step"], event["total"], text)
+        self._advance("training", event["step"], event["total"], step_figures(event))
 
     def _on_validation(self, event: dict[str, Any]) -> None:
         self._say(f"validation loss at step {event['step']}: {event['loss']:.5f}")
-
-    def _on_sample(self, event: dict[str, Any]) -> None:
-        self._say(f"preview of step {event['step']}: {event['path']}")
-
-    def _on_checkpoint(self, event: dict[str, Any]) -> None:
-        self._say(f"saved the state of step {event['step']}")
-
-    def _on_warning(self, event: dict[str, Any]) -> None:
-        self._say(f"warning: {Problem(event['field'], event['what'], event['remedy'])}")
-
-    def _on_error(self, event: dict[str, Any]) -> None:
-        self._say(f"error: {Problem(event['field'], event['what'], event['remedy'])}")
 
     def _on_artifact(self, event: dict[str, Any]) -> None:
         path = Path(event["path"])
@@ -122,6 +111,9 @@ class Follower:
             self.run.events.append("published", name=event["name"], step=event["step"], path=str(path))
         self._say(f"wrote {path}")
         self.models.append(str(path))
+
+    def _on_uploaded(self, event: dict[str, Any]) -> None:
+        self._say(f"uploaded to {event['address']}")
 
     def _not_published(self, problem: Problem) -> None:
         self.publish_error = problem

@@ -21,7 +21,7 @@ from ..pictures import Entry
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=path, metavar="FILE", help="settings from a JSON file; options go before it")
     names = ", ".join(preset.name for preset in presets.built_in())
-    help = f"settings of a preset ({names}, or a preset's file); file and options go before it"
+    help = f"settings of a preset ({names}, one saved in the tab, or a preset's file); file and options go before it"
     parser.add_argument("--preset", metavar="NAME", help=help)
     groups: dict[str, Any] = {}
     for known in SETTINGS.values():
@@ -65,15 +65,15 @@ def read(arguments: argparse.Namespace) -> tuple[RunConfig, list[Problem]]:
     """The config that file and options ask for, and what in them cannot be read."""
     values: dict[str, Any] = {}
     if arguments.preset:
-        values |= _preset(arguments.preset).settings
+        values |= _preset(arguments.preset, getattr(arguments, "webui", None)).settings
     if arguments.config:
         values |= _read_file(arguments.config)
     values |= {name: value for name, value in vars(arguments).items() if name in SETTINGS}
     return parse(values)
 
 
-def _preset(name: str) -> presets.Preset:
-    return presets.read_file(path(name)) if name.lower().endswith(".json") else presets.Presets().get(name)
+def _preset(name: str, webui: Path | None) -> presets.Preset:
+    return presets.read_file(path(name)) if name.lower().endswith(".json") else presets.known_here(webui).get(name)
 
 
 def _read_file(path: Path) -> dict[str, Any]:

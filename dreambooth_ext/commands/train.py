@@ -36,6 +36,10 @@ def target_folder(arguments: argparse.Namespace, method: str) -> Path | None:
     if arguments.webui and arguments.output_dir:
         raise UserError("output_dir", "--webui names a folder for the model already.", "Leave one of them out.")
     folder = arguments.output_dir
+    if (arguments.webui or folder) and KINDS[method] not in publish.WEBUI_FOLDERS:
+        field = "webui" if arguments.webui else "output_dir"
+        message = "no WebUI loads an unconditional model, and it is a folder."
+        raise UserError(field, message, "Leave it out: the model is in the run's artifacts. Draw with `generate`.")
     if arguments.webui:
         folder = publish.webui_folder(arguments.webui, KINDS[method])
     for problem in checks.folder_problems("webui" if arguments.webui else "output_dir", folder) if folder else []:
@@ -50,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         target = target_folder(arguments, config.method)
         if target and not any(problem.field in ("name", "save_format") for problem in problems):
-            publish.check_ours(target / f"{config.name}.{config.model_format}")
+            publish.check_ours(target / config.model_file(config.name))
     except UserError as error:
         problems.append(error.problem)
     if problems:

@@ -7,7 +7,7 @@ import importlib
 import sys
 from types import ModuleType
 
-from .. import conversion, generation, networks
+from .. import conversion, generation, networks, users
 from ..errors import UserError
 
 # verb -> its options, which need nothing installed, and the engine's module that does it
@@ -29,7 +29,8 @@ def main(argv: list[str]) -> int:
     if problems:
         return 1
     try:
-        result = importlib.import_module(f"{__package__}.{module}").run(arguments)
+        with users.joined(argv[0]):
+            result = importlib.import_module(f"{__package__}.{module}").run(arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
+from diffusers.models.attention_processor import AttnProcessor
+from PIL import Image
 from torch import Tensor, nn
 
+from ..config import RunConfig
+from .base import Base
 from .batch import Batch
+from .dataset import Dataset
 from .objective import Objective
-from .prompts import Prompts
+from .prompts import CACHED_AT_MOST, Prompts
+from .sampling import Progress, draw, make_sampler
+from .text import TextStack
+
+CUTS_NAMED = 10  # captions that are too long
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A preview picture, and what it is of. index: the prompt's."""
+
+    index: int
+    prompt: str
+    seed: int
+    picture: Image.Image
 
 
 @dataclass
@@ -58,8 +78,38 @@ class Backbone:
         latents_bchw, extra_bchw = self.latents(batch, generator)
         conditioning = self.prompts(batch.captions)
         return objective.loss(
-            self.unet, latents_bchw, conditioning, batch.time_ids_b6, batch.weights_b, generator, extra_bchw
+            self.unet,
+            latents_bchw,
+            conditioning,
+            batch.time_ids_b6,
+            batch.weights_b,
+            generator,
+            extra_bchw,
+            batch.masks_b1hw,
         )
+
+    @torch.no_grad()
+    @torch.no_grad()
+    def drawn(self, config: RunConfig, base: Base, told: Progress) -> Iterator[Drawn]:
+        """Every preview prompt, with each of its seeds."""
+        vae = base.vae(torch.float32).to(self.prompts.device)
+        seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
+        wanted = [(index, prompt, seed) for index, prompt in enumerate(config.validation_prompts) for seed in seeds]
+        for number, (index, prompt, seed) in enumerate(wanted, 1):
+            told(number, len(wanted))
+            (picture,) = draw(
+                self.unet,
+                vae,
+                make_sampler(config.validation_sampler, base.scheduler_config),
+                self.prompts.drawn([prompt]),
+                self.prompts.negative([config.validation_negative_prompt]),
+                seeds=[seed],
+                width=config.resolution,
+                height=config.resolution,
+                steps=config.validation_inference_steps,
+                cfg_scale=config.validation_guidance_scale,
+            )
+            yield Drawn(index, prompt, seed, picture)
 
     def latents(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Scaled latents (b, 4, h, w), and for inpainting the UNet's further channels (b, 5, h, w)."""
@@ -79,6 +129,41 @@ class Backbone:
         posterior = self.vae.encode(pixels_bchw.to(self.vae.dtype)).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean.device)
         return (posterior.mean.float() + posterior.std.float() * noise) * self.scaling_factor
+
+
+def assemble(
+    config: RunConfig, base: Base, dataset: Dataset, device: torch.device, warn: Callable[..., None]
+) -> Backbone:
+    """The models on their way to training, set up as the settings say. warn: of captions that are too long."""
+    text = TextStack(
+        base.tokenizers(), base.text_encoders(), clip_skip=config.clip_skip, max_tokens=config.max_token_length
+    )
+    unet = base.unet()
+    vae = None if dataset.cached else base.vae(torch.float32).to(device).requires_grad_(False).eval()
+    set_up(config, unet, text)
+    warn_of_cuts(text, dataset.all_captions() or [], warn)
+    return Backbone(unet, Prompts(text, device), vae, dataset.scaling_factor, base.inpainting)
+
+
+def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[..., None]) -> None:
+    """Of captions that are too long; the first by name. Only the longest are looked at, for there may be any number."""
+    cut = text.cuts(heapq.nlargest(CACHED_AT_MOST, captions, key=len))
+    for warning in cut[:CUTS_NAMED]:
+        warn(warning, "max_token_length")
+    if len(cut) > CUTS_NAMED:
+        warn(f"{len(cut) - CUTS_NAMED} further captions are cut as well.", "max_token_length")
+
+
+def set_up(config: RunConfig, unet: nn.Module, text: TextStack) -> None:
+    """Attention and gradient checkpointing, as the settings say."""
+    if config.attention == "xformers":
+        unet.enable_xformers_memory_efficient_attention()
+    elif config.attention == "eager":
+        unet.set_attn_processor(AttnProcessor())
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+        for encoder in text.encoders:  # reentrant checkpoints would cut the gradient of a frozen embedding's output
+            encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 def random_masks(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:

@@ -71,6 +71,15 @@ class Base:
     def inpainting(self) -> bool:
         return self.architecture.inpainting
 
+    @property
+    def scaling_factor(self) -> float:
+        return self.architecture.vae["scaling_factor"]
+
+    @property
+    def factor(self) -> int:
+        """Pixels a side for each of the UNet's."""
+        return 2 ** (len(self.architecture.vae["block_out_channels"]) - 1)
+
     @cached_property
     def prediction_type(self) -> str:
         """ "epsilon" or "v_prediction": as chosen, as the file or its yaml says, else (SD2) by trying the UNet once."""
@@ -96,7 +105,7 @@ class Base:
         size = self.architecture.unet["sample_size"]
         if self.family.name == "sd2" and self.sidecar_yaml is None and self.prediction_type == "v_prediction":
             size = max(size, 96)
-        return size * 2 ** (len(self.architecture.vae["block_out_channels"]) - 1)
+        return size * self.factor
 
     @property
     def scheduler_config(self) -> dict[str, Any]:
@@ -144,6 +153,14 @@ class Base:
     def parameter_counts(self) -> dict[str, int]:
         texts = sum(self.source.count(name) for name in self.family.components[2:])
         return {"unet": self.source.count("unet"), "vae": self.source.count("vae"), "text_encoders": texts}
+
+    @property
+    def activations(self) -> float:
+        """Bytes that a forward pass keeps for the backward one, in float32, for a picture of 64 x 64 UNet pixels.
+
+        1.9 GB were counted for SD 1.5's UNet (benchmarks/activations.py); others go by the root of their parameters.
+        """
+        return 1.9e9 * (self.parameter_counts()["unet"] / 860e6) ** 0.5
 
     def ldm_tensors(self, component: str) -> dict[str, LazyTensor]:
         """A component that did not change, for streaming it into an exported file. `close` when done."""

@@ -16,6 +16,7 @@ class Batch:
     Shapes: latents (b, c, h / 8, w / 8), scaled; pixels (b, 3, h, w) in [-1, 1]; time_ids (b, 6) in SDXL's order:
     original height and width, crop top and left, target height and width, in pixels; weights (b,).
     Exactly one of latents and pixels is given: pixels where they cannot be encoded ahead (random crops, inpainting).
+    masks (b, 1, h / 8, w / 8), where parts of a picture do not count the same: 1 on average over each picture.
     The weights are shares of the loss: instance pictures sum to 1, class pictures to `prior_loss_weight`.
     """
 
@@ -25,6 +26,7 @@ class Batch:
     time_ids_b6: Tensor
     weights_b: Tensor
     keys: list[str]
+    masks_b1hw: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.captions)

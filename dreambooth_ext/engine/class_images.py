@@ -11,7 +11,8 @@ import torch
 
 from .. import files
 from ..config import RunConfig
-from ..pictures import class_prompts, concepts, entries, list_pictures, uses_prior
+from ..listing import list_pictures
+from ..pictures import class_prompts, concepts, entries, uses_prior
 from .base import Base
 from .generate import load_painter, save_png
 from .sampling import Painter

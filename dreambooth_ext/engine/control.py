@@ -6,17 +6,22 @@ import contextlib
 import io
 import os
 import signal
+import sys
 import threading
 import time
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO
 
 from .. import protocol
 from ..config import RunConfig
+from ..leadership import Leadership
 from ..protocol import EventLog
 from ..runs import Run, this_worker
+from ..telling import told
 
 HEARTBEAT = 2.0  # seconds
+STEP_LINES = 10.0  # seconds between steps that the log tells of
 STOPPING = ("stop", "stop_and_save")
 
 
@@ -35,6 +40,25 @@ def take_standard_input() -> BinaryIO:
     return io.FileIO(pipe, closefd=False)  # a buffered one, or one to close, would lock the exit
 
 
+class Told(EventLog):
+    """Says what it appends on standard error as well, which is the run's log; of steps one in a while."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self._last_step = -STEP_LINES  # seconds
+
+    def append(self, type: str, **data: Any) -> dict[str, Any]:
+        event = super().append(type, **data)
+        if type == "step" and data["step"] < data["total"] and time.monotonic() - self._last_step < STEP_LINES:
+            return event
+        if type == "step":
+            self._last_step = time.monotonic()
+        if type != "error":  # the worker prints it, also where the disk is too full for events
+            with contextlib.suppress(OSError):
+                print(f"{time.strftime('%H:%M:%S')}  {told(event)}", file=sys.stderr, flush=True)
+        return event
+
+
 class Control:
     """A context manager around a run's whole life in this process.
 
@@ -43,7 +67,7 @@ class Control:
 
     def __init__(self, run: Run):
         self.run = run
-        self.events = run.events
+        self.events = Told(run.events.path)
         self.config: RunConfig | None = None  # as the base and the machine have completed it, once they have
         self._state: dict[str, Any] = this_worker()
         self._lock = threading.Lock()
@@ -93,7 +117,11 @@ class Control:
         now = time.monotonic()
         if done >= total or now - self._last_stage > 0.5:
             self._last_stage = now
-            self.events.append("status", status=self.current, stage=stage, done=done, of=total)
+            self.progress(stage, done, total)
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Tell of something long, whenever it is; commands wait until it is over."""
+        self.events.append("status", status=self.current, stage=stage, done=done, of=total)
 
     def warn(self, message: str, field: str = "", remedy: str = "") -> None:
         self.events.append("warning", what=message, field=field, remedy=remedy)
@@ -115,6 +143,22 @@ class Control:
             self._signalled = True
 
         threading.Thread(target=wait, name="parent", daemon=True).start()
+
+    def stop_without(self, leadership: Leadership) -> None:
+        """Stop when the host that started us is gone, however it went, if it had wished that by then.
+
+        Only what is seen twice counts: another host may take over, or just be looking.
+        """
+
+        def watch() -> None:
+            looks = 0
+            while not self._ended.wait(HEARTBEAT):
+                with contextlib.suppress(OSError):  # of a network folder: unseen is not gone
+                    looks = 0 if leadership.is_taken() else looks + 1
+                    if looks == 2 and leadership.stops_on_close():
+                        self._signalled = True
+
+        threading.Thread(target=watch, name="leader", daemon=True).start()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signalled = True

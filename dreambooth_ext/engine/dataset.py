@@ -22,14 +22,17 @@ from ..concepts import Variation
 from ..config import RunConfig
 from ..errors import UserError
 from ..pictures import Entry, caches_latents, concepts, uses_prior
+from ..templates import filled
 from . import latents
 from .balance import compose
 from .batch import Batch
 from .buckets import assign, bucket_sizes
 from .cache import DiskCache, MemoryCache
-from .images import Crop, random_crop, to_model, training_pixels
+from .images import Crop, alpha_weights, random_crop, to_model
 from .latents import Picture, Progress, Warn
 from .seeds import generator
+
+LATENT_SIDE = 8  # pixels a side that one latent pixel stands for
 
 
 @dataclass
@@ -50,6 +53,7 @@ class Sample:
     caption: str
     time_ids: tuple[int, ...]
     weight: float
+    mask_1hw: Tensor | None  # of its latents, where its parts do not count the same
 
 
 class Dataset:
@@ -79,6 +83,7 @@ class Dataset:
         self._lock = threading.Lock()  # of the two below: batches are made in several threads
         self._epochs: dict[int, Epoch] = {}
         self._orders: dict[tuple[int, int], list[int]] = {}
+        self._masks: dict[tuple[Path, bool], Tensor] = {}
 
     # --- before training
 
@@ -97,8 +102,11 @@ class Dataset:
         """
         if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
             warn(f"At {self.config.resolution} pixels there is one bucket, the square: pictures are cropped to it.")
+        opaque = self.config.alpha_as_loss_weight
         with contextlib.closing(latents.Bounded(warn)) as left_out:
-            found = latents.scan(self.entries, self._target, self.cache_dir is not None, left_out, warn, measured)
+            found = latents.scan(
+                self.entries, self._target, self.cache_dir is not None, left_out, warn, measured, opaque
+            )
             latents.warn_of_copies(found, warn)
             if self.cached:
                 assert vae is not None
@@ -133,7 +141,9 @@ class Dataset:
                 field = known[index].named("class_data_dir" if is_class else "instance_data_dir")
                 raise UserError(field, "none of these pictures can be read.", "The warnings above say why, one by one.")
         if not instances:
-            raise UserError("instance_data_dir", "there are no pictures.", "Give a folder that holds your pictures.")
+            raise UserError(
+                known[0].named("instance_data_dir"), "there are no pictures.", "Give a folder that holds your pictures."
+            )
         if self.prior and not self._classes:
             raise UserError("class_data_dir", "there are no class pictures.", "Let the run draw them: give a prompt.")
         self._counts = dict.fromkeys(range(len(known)), 0)
@@ -169,6 +179,9 @@ class Dataset:
             return None
         dropped = [""] if any(variations[p.entry.concept].caption_dropout for p in instances) else []
         seen = [p for p in self.pictures if p.entry.is_class] + self.held
+        if any(p.entry.lines for p in instances):
+            entries = [p.entry for p in instances + self.held]
+            return list(dict.fromkeys(filled(line, e.caption, e.word) for e in entries for line in e.lines))
         return list(dict.fromkeys([*(c for p in instances + seen for c in p.entry.captions), *dropped]))
 
     # --- the pictures that are held out
@@ -191,8 +204,9 @@ class Dataset:
                 )
 
     def _held_sample(self, picture: Picture, draw: torch.Generator, count: int) -> Sample:
-        tensor = self._tensor(picture, picture.crop, False, draw)
-        return Sample(picture, tensor, picture.entry.caption, picture.crop.time_ids(False), 1 / count)
+        tensor, entry, crop = self._tensor(picture, picture.crop, False, draw), picture.entry, picture.crop
+        caption = filled(entry.lines[0], entry.caption, entry.word) if entry.lines else entry.caption
+        return Sample(picture, tensor, caption, crop.time_ids(False), 1 / count, self._mask(picture, crop, False))
 
     # --- training
 
@@ -283,14 +297,35 @@ class Dataset:
         caption = picture.entry.caption
         if not picture.entry.is_class:  # a class caption is its prompt: there is nothing to vary
             caption = vary(picture.entry.captions, variation, drop_at, draw)
-        return Sample(picture, tensor, caption, crop.time_ids(flip), weight)
+        if lines := picture.entry.lines:
+            line = lines[int(torch.randint(len(lines), (), generator=draw))]
+            caption = filled(line, caption, picture.entry.word)
+        return Sample(picture, tensor, caption, crop.time_ids(flip), weight, self._mask(picture, crop, flip))
+
+    def _latent_noise(self, picture: Picture, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
+        """Which of the picture's latents is taken: of the posterior, so many deviations from the mean."""
+        noise = torch.randn(shape, generator=draw)
+        if self.config.latent_sampling == "once":
+            return torch.randn(shape, generator=generator(self.config.seed, "latents", picture.entry.path.name))
+        return torch.zeros(shape) if self.config.latent_sampling == "deterministic" else noise
+
+    def _mask(self, picture: Picture, crop: Crop, flip: bool) -> Tensor | None:
+        if not self.config.alpha_as_loss_weight:
+            return None
+        size = (crop.target[0] // LATENT_SIDE, crop.target[1] // LATENT_SIDE)
+        if crop != picture.crop:  # a random one
+            return alpha_weights(picture.entry.path, crop, flip, size)[None]
+        key = (picture.entry.path, flip)
+        if key not in self._masks:
+            self._masks[key] = alpha_weights(picture.entry.path, crop, flip, size)[None]
+        return self._masks[key]
 
     def _tensor(self, picture: Picture, crop: Crop, flip: bool, draw: torch.Generator) -> Tensor:
         """Scaled latents, or where nothing is cached pixels."""
         if not self.cached:
-            return to_model(training_pixels(picture.entry.path, crop, flip))
+            return to_model(picture.pixels(crop, flip))
         moments = self._cache.get(picture.key(flip, self._vae))
-        noise = torch.randn(moments.shape[0] // 2, *moments.shape[1:], generator=draw)
+        noise = self._latent_noise(picture, (moments.shape[0] // 2, *moments.shape[1:]), draw)
         return latents.sample(moments[None], noise[None])[0] * self.scaling_factor
 
     def _batch(self, samples: list[Sample]) -> Batch:
@@ -301,6 +336,7 @@ class Dataset:
             captions=[sample.caption for sample in samples],
             time_ids_b6=torch.tensor([sample.time_ids for sample in samples], dtype=torch.float32),
             weights_b=torch.tensor([sample.weight for sample in samples]),
+            masks_b1hw=torch.stack([s.mask_1hw for s in samples]) if samples[0].mask_1hw is not None else None,
             keys=[str(sample.picture.entry.path) for sample in samples],
         )
 

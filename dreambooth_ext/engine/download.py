@@ -68,6 +68,18 @@ def from_hub(name: str, field: str) -> Path:
         ) from error
 
 
+def download_config(name: str, field: str) -> Path:
+    """The folder with a diffusers model's configurations alone, from Hugging Face."""
+    try:
+        return Path(snapshot_download(name, allow_patterns=["config.json", "unet/config.json"]))
+    except RepositoryNotFoundError as error:
+        remedy = "Check the spelling; for a model behind a login run `huggingface-cli login` first."
+        raise UserError(field, f"{name} is neither here nor a public model on Hugging Face.", remedy) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        message = f"{name} is not here, and Hugging Face cannot be reached ({type(error).__name__})."
+        raise UserError(field, message, "Check the network, or choose a file on this machine.") from error
+
+
 def from_link(link: str, field: str) -> Path:
     """The file behind a link, downloaded once into `models`."""
     try:

@@ -8,7 +8,7 @@ several prompts joined by AND) is left as it is written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -73,10 +73,13 @@ def _joined(parts: list[tuple[str, float]]) -> list[tuple[str, float]]:
     return joined
 
 
-def chunks(parts: Iterable[tuple[list[int] | None, float]], comma: int | None) -> list[list[tuple[int, float]]]:
+def chunks(
+    parts: Iterable[tuple[Sequence[int | range] | None, float]], comma: int | None
+) -> list[list[tuple[int, float]]]:
     """Tokens with their weights, cut into chunks of CHUNK at most; at least one chunk, which may be empty.
 
-    parts: token numbers with a weight, None for a BREAK. comma: the comma's token number.
+    parts: token numbers with a weight, None for a BREAK; a range of numbers stays in one chunk. comma: the comma's
+    token number. (Where a comma near a chunk's end moves such a range on, the WebUI leaves its vectors behind.)
     """
     full: list[list[tuple[int, float]]] = []
     chunk: list[tuple[int, float]] = []
@@ -86,16 +89,17 @@ def chunks(parts: Iterable[tuple[list[int] | None, float]], comma: int | None) -
             full.append(chunk)
             chunk, after_comma = [], 0
             continue
-        for number in numbers:
-            if number == comma:
+        for piece in numbers:
+            together = piece if isinstance(piece, range) else (piece,)
+            if piece == comma:
                 after_comma = len(chunk) + 1
             elif len(chunk) == CHUNK and after_comma and CHUNK - (after_comma - 1) <= COMMA_NEAR:
                 full.append(chunk[:after_comma])
                 chunk, after_comma = chunk[after_comma:], 0
-            if len(chunk) == CHUNK:
+            if len(chunk) + len(together) > CHUNK:
                 full.append(chunk)
                 chunk, after_comma = [], 0
-            chunk.append((number, weight))
+            chunk += [(number, weight) for number in together]
     return [*full, chunk] if chunk or not full else full
 
 

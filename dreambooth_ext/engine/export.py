@@ -14,13 +14,16 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import free_bytes, human_size, replacing, write_json, write_text
+from . import embedding_file
 from .architecture import write_clip_folder
 from .base import Base
 from .convert import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
+from .embeddings import Embedding
 from .metadata import HASH_TO_COME
 from .network import Network
 from .network_file import Names
 from .network_file import state as network_state
+from .pickles import save_pickle
 from .tensorfile import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
 from .tensors import LazyTensor
 
@@ -40,6 +43,8 @@ class Exported:
     path: Path
     sha256: str  # of the file, as the WebUI shows its first ten digits
     sidecars: list[Path]
+    others: tuple[Exported, ...] = ()  # models of the same save, beside it
+    kind: str = ""  # where it is another than the run's
 
 
 def export_checkpoint(
@@ -83,14 +88,16 @@ def export_network(
     activation_text: str = "",
     preview: Image.Image | None = None,
     zero_terminal_snr: bool = False,
+    words: Sequence[Embedding] = (),
 ) -> Exported:
-    """Write a LoRA file and its sidecars. zero_terminal_snr: has no place in such a file.
+    """Write a LoRA file and its sidecars. zero_terminal_snr: has no place in such a file. words: that it brings along.
 
     Raises UserError as `export_checkpoint` does.
     """
     dtype = PRECISIONS[precision]
-    state = network_state(network, names, dtype)
-    for key, tensor in network_state(network, names, torch.float32).items():
+    state = network_state(network, names, dtype) | embedding_file.bundle(words, dtype)
+    exact = network_state(network, names, torch.float32) | embedding_file.bundle(words, torch.float32)
+    for key, tensor in exact.items():
         if not tensor.isfinite().all():
             raise not_finite(key)
     if not any(adapter.learned(dtype) for made in network.values() for adapter in made.values()):
@@ -98,6 +105,44 @@ def export_network(
     with replacing(path) as temporary:
         write_verified(state, temporary, metadata, precision)
         sidecars = write_sidecars(path, None, base.family.name, activation_text, preview)
+        digest = sha256_of(temporary)
+    return Exported(path, digest, sidecars)
+
+
+def export_embedding(
+    base: Base,
+    vectors: Sequence[Tensor],
+    path: Path,
+    *,
+    precision: str,
+    metadata: Mapping[str, str],
+    steps: int,
+    activation_text: str = "",
+    preview: Image.Image | None = None,
+    zero_terminal_snr: bool = False,
+) -> Exported:
+    """Write an embedding (.safetensors or .pt) and its sidecars. The word that calls it is the file's name.
+
+    vectors: (n, width) for each text encoder. steps: that it has been trained for. activation_text,
+    zero_terminal_snr: have no place in such a file. Raises UserError as `export_network` does.
+    """
+    tensors = embedding_file.state(vectors, PRECISIONS[precision])
+    for key, tensor in embedding_file.state(vectors, torch.float32).items():
+        if not tensor.isfinite().all():
+            raise not_finite(key)
+        if not tensors[key].isfinite().all():
+            raise does_not_fit(key, precision)
+    about = {**metadata, "modelspec.title": path.stem, "modelspec.trigger_phrase": path.stem}
+    with replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            write_verified(tensors, temporary, about, precision)
+        else:
+            digest = sha256_of(base.path)[:10] if base.path.is_file() else None
+            save_pickle(embedding_file.pickled(tensors, path.stem, steps, base.path.stem, digest), temporary)
+            written = embedding_file.read(temporary, "save_format").embedding.vectors
+            if not all(map(torch.equal, written, (tensor.float() for tensor in tensors.values()))):
+                raise reads_differently()
+        sidecars = write_sidecars(path, None, base.family.name, path.stem, preview)
         digest = sha256_of(temporary)
     return Exported(path, digest, sidecars)
 
@@ -194,6 +239,15 @@ def write_verified(
 ) -> None:
     """Write a file of tensors, and compare every one of them with what it was to be. `path` is a temporary one."""
     size = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in state.values())
+    require_space(path, size, precision)
+    save_tensors(state, path, metadata)
+    verify(state, path, precision)
+    if path.suffix not in PICKLE_SUFFIXES:
+        patch_hash(path)
+
+
+def require_space(path: Path, size: int, precision: str) -> None:
+    """Raise UserError where the disk has no room for so many bytes."""
     free = free_bytes(path)
     if free < size + HEADROOM:
         raise UserError(
@@ -201,33 +255,33 @@ def write_verified(
             f"The model needs {human_size(size)} and the disk of {path.parent} has {human_size(free)} free.",
             "Free some space" + (", or choose fp16." if precision == "fp32" else "."),
         )
-    save_tensors(state, path, metadata)
-    verify(state, path, precision)
-    if path.suffix not in PICKLE_SUFFIXES:
-        patch_hash(path)
 
 
 def verify(state: Mapping[str, Tensor | LazyTensor], path: Path, precision: str) -> None:
     """Read a file back. Raises UserError for numbers that the precision cannot hold or that the disk changed."""
     written = open_tensors(path, field="save_format")
-    damaged = UserError(
-        "save_format",
-        "The model that was just written reads back differently.",
-        "The disk may be failing: use another.",
-    )
     if set(written) != set(state):
-        raise damaged
+        raise reads_differently()
     for key, meant in state.items():
         found, expected = written[key], meant.load() if isinstance(meant, LazyTensor) else meant
         if found.dtype != expected.dtype or not same_bits(found, expected):
-            raise damaged
+            raise reads_differently()
         if found.is_floating_point() and not found.isfinite().all():
-            raise UserError(
-                "save_precision",
-                f"{key} holds numbers that are infinite or invalid" + (" in fp16." if precision == "fp16" else "."),
-                "Choose save_precision bf16 or fp32." if precision == "fp16" else "Choose another base model.",
-            )
+            raise does_not_fit(key, precision)
     written.close()
+
+
+def does_not_fit(key: str, precision: str) -> UserError:
+    return UserError(
+        "save_precision",
+        f"{key} holds numbers that are infinite or invalid" + (" in fp16." if precision == "fp16" else "."),
+        "Choose save_precision bf16 or fp32." if precision == "fp16" else "Choose another base model.",
+    )
+
+
+def reads_differently() -> UserError:
+    message = "The model that was just written reads back differently."
+    return UserError("save_format", message, "The disk may be failing: use another.")
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:

@@ -30,6 +30,8 @@ class Family:
     @property
     def components(self) -> tuple[str, ...]:
         """Names of the parts, as diffusers' folders have them."""
+        if not self.text_slots:
+            return ("unet",)
         return ("unet", "vae", *("text_encoder", "text_encoder_2")[: len(self.text_slots)])
 
 
@@ -65,5 +67,15 @@ SDXL = Family(
     clip_skip=2,
     num_heads=None,
     modelspec="stable-diffusion-xl-v1-base",
+)
+PIXELS = Family(  # of models that draw pixels, by themselves: no checkpoint is recognised as one
+    name="unconditional",
+    title="Unconditional model",
+    scaling_factor=1.0,
+    default_resolution=64,
+    text_slots=(),
+    clip_skip=1,
+    num_heads=None,
+    modelspec="ddpm-unconditional",
 )
 FAMILIES = {family.name: family for family in (SD1, SD2, SDXL)}

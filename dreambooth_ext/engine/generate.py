@@ -14,11 +14,15 @@ from .. import generation
 from ..errors import UserError
 from ..files import replacing
 from ..terminal import Progress
-from . import network, network_file
+from . import embedding_file, hypernetwork, hypernetwork_file, network, network_file, pixels
 from .base import Base, open_base
 from .device import choose_device
+from .download import download
+from .embedding_file import Stored
+from .embeddings import Embedding, table_of
 from .export import sha256_of
 from .network import TEXT_PARTS
+from .pipeline import Pipeline
 from .sampling import Painter
 from .text import TextStack
 
@@ -31,36 +35,78 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     for problem in generation.problems(arguments):
         raise UserError(problem.field, problem.message, problem.remedy)
     device = choose_device(arguments.device)
+    if generation.is_pipeline(path := download(arguments.model, "model")):
+        return draw_without_prompt(arguments, Pipeline(path, "model"), device)
     base = open_base(arguments.model, field="model")
+    if not arguments.prompt:
+        raise UserError("prompt", "says nothing to draw.", "Give one: --prompt 'a cat'.")
     out = Path(arguments.out)
     loras = [generation.lora(text) for text in arguments.lora]
-    painter = load_painter(base, device, arguments.clip_skip, loras)
+    embeddings = [Path(path) for path in arguments.embedding]
+    hypernetworks = [generation.lora(text) for text in arguments.hypernetwork]
+    painter = load_painter(base, device, arguments.clip_skip, loras, embeddings, hypernetworks)
+    words = generation.lora_words(loras) + generation.lora_words(hypernetworks, "hypernet")
     width, height = arguments.width or base.resolution, arguments.height or base.resolution
     digest = sha256_of(base.path)[:10] if base.path.is_file() else None
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
-    common = {"steps": arguments.steps, "sampler": arguments.sampler, "cfg_scale": arguments.cfg_scale}
+    common = {
+        "steps": arguments.steps or generation.USUAL_STEPS,
+        "sampler": arguments.sampler,
+        "cfg_scale": arguments.cfg_scale,
+    }
     common |= {"negative_prompt": arguments.negative_prompt, "width": width, "height": height}
     about = {"model": base.name, "model_hash": digest, "clip_skip": arguments.clip_skip}
     written: list[Path] = []
     with Progress(len(seeds) * len(arguments.prompt), "Drawing") as progress:
         for index, prompt in enumerate(arguments.prompt):
+            hashes = used_hashes(painter.text, [prompt, arguments.negative_prompt], embeddings)
             for batch in batches(seeds, arguments.batch_size):
                 pictures = painter.paint(prompt, seeds=batch, **common)
                 for seed, picture in zip(batch, pictures, strict=True):
                     path = out / f"{index}_{seed}.png"
-                    said = prompt + generation.lora_words(loras)
-                    save_png(picture, path, generation.infotext(prompt=said, seed=seed, **common, **about))
+                    said = prompt + words
+                    shown = generation.infotext(prompt=said, seed=seed, ti_hashes=hashes, **common, **about)
+                    save_png(picture, path, shown)
                     written.append(path)
                     progress.update(len(written), path.name)
     return written
 
 
+def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, device: torch.device) -> list[Path]:
+    """Pictures of an unconditional model, as diffusers' DDPMPipeline draws them from the same seeds."""
+    for problem in generation.worded_problems(arguments):
+        raise UserError(problem.field, problem.message, problem.remedy)
+    scheduler, unet = pipeline.scheduler(), pipeline.unet().to(device)
+    size, most = pipeline.size, len(scheduler)
+    steps = arguments.steps or most
+    if steps > most:
+        raise UserError("steps", f"{steps} are more than the model's noise has, {most}.", "Use as many, or fewer.")
+    common = {"prompt": "", "negative_prompt": "", "steps": steps, "sampler": "DDPM", "cfg_scale": None}
+    common |= {"width": size, "height": size, "model": pipeline.path.name, "model_hash": None, "clip_skip": None}
+    seeds = [arguments.seed + index for index in range(arguments.num_images)]
+    written: list[Path] = []
+    with Progress(len(seeds) * steps, "Drawing") as progress:
+        for batch in batches(seeds, arguments.batch_size):
+            before = len(written) * steps
+            told = lambda done, of, before=before, many=len(batch): progress.update(before + done * many)  # noqa: E731
+            for seed, picture in zip(batch, pixels.draw(unet, scheduler, batch, size, steps, told), strict=True):
+                written.append(Path(arguments.out) / f"0_{seed}.png")
+                save_png(picture, written[-1], generation.infotext(seed=seed, **common))
+    return written
+
+
 def load_painter(
-    base: Base, device: torch.device, clip_skip: int | None = None, loras: Sequence[tuple[Path, float]] = ()
+    base: Base,
+    device: torch.device,
+    clip_skip: int | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
+    embeddings: Sequence[Path] = (),
+    hypernetworks: Sequence[tuple[Path, float]] = (),
 ) -> Painter:
     """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32.
 
-    loras: files and weights, merged into them as the WebUI does. Raises UserError for one that does not fit.
+    loras: files and weights, merged into them as the WebUI does. embeddings: files of learned words, which the prompts
+    may hold. hypernetworks: files and strengths. Raises UserError for one that does not fit.
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     unet = base.unet(dtype).to(device)
@@ -68,11 +114,46 @@ def load_painter(
     models = {"unet": unet, **dict(zip(TEXT_PARTS, text.encoders, strict=False))}
     for path, weight in loras:
         found, strangers = network_file.read(path, models, "lora")
+        strangers = [name for name in strangers if not name.startswith(embedding_file.BUNDLE)]
         if strangers:
             print(f"{path.name}: {len(strangers)} of its parts have no place in this model.", file=sys.stderr)
         for component, made in found.items():
             network.merge(models[component], made, weight)
+    text.learn(read_embeddings(embeddings, text, [path for path, _ in loras]))
+    for path, strength in hypernetworks:
+        made = hypernetwork_file.read(path, "hypernetwork").network().to(device).eval().requires_grad_(False)
+        if not hypernetwork.attach(unet, made, strength):
+            message = f"{path.name} changes nothing in this model: it is for contexts of other widths."
+            raise UserError("hypernetwork", message, "Choose one that was made for this kind of model.")
     return Painter(unet, base.vae().to(device), text, base.scheduler_config)
+
+
+def read_embeddings(paths: Sequence[Path], text: TextStack, loras: Sequence[Path] = ()) -> list[Embedding]:
+    """The words in these files, then those that LoRAs bring along, if there is no file for them.
+
+    Raises UserError for one that does not fit, and for two files of the same word.
+    """
+    found: dict[str, Embedding] = {}
+    wanted = [table_of(encoder).weight.shape[-1] for encoder in text.encoders]
+    for path in paths:
+        stored = embedding_file.read(path, "embedding")
+        embedding_file.check_widths(stored, path, wanted, "embedding")
+        word = stored.embedding.word
+        if word.lower() in found:
+            raise UserError("embedding", f"Two files are called '{word}'.", "Rename one of them, or leave it out.")
+        found[word.lower()] = stored.embedding
+    for path in loras:
+        for embedding in embedding_file.read_bundle(path, "lora"):
+            embedding_file.check_widths(Stored(embedding), path, wanted, "lora")
+            found.setdefault(embedding.word.lower(), embedding)
+    return list(found.values())
+
+
+def used_hashes(text: TextStack, prompts: Sequence[str], paths: Sequence[Path]) -> dict[str, str]:
+    """The words that these prompts hold, and the hash of each one's file as the WebUI shows it."""
+    files = dict(zip((id(word) for word in text.embeddings.words), paths, strict=False))  # LoRAs' words come after
+    used = {id(word): word for prompt in prompts for word in text.learned_in(prompt)}
+    return {word.word: sha256_of(files[key])[:12] for key, word in used.items() if key in files}
 
 
 def batches(seeds: list[int], size: int) -> Iterator[list[int]]:

@@ -85,9 +85,11 @@ def picture_size(path: Path) -> tuple[int, int]:
         return image.size[::-1] if _orientation(image) >= 5 else image.size
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(path: Path, opaque: bool = False) -> Image.Image:
     """The upright picture in RGB; transparent parts become white, of an animation the first frame. Its numbers are
     those of the file's colour profile, if it has one: `to_srgb` comes after scaling.
+
+    opaque: transparent parts keep the colours that they have all the same.
 
     Raises UserError that names the file when it is missing, damaged, too large or no picture.
     """
@@ -96,7 +98,7 @@ def open_picture(path: Path) -> Image.Image:
         try:
             image.load()
             profile = image.info.get("icc_profile") if image.mode.startswith("RGB") else None
-            image = _to_rgb(image)
+            image = image.convert("RGBA").convert("RGB") if opaque and _has_alpha(image) else _to_rgb(image)
             image = image.transpose(TURNS[orientation]) if orientation in TURNS else image
             image.info = {"icc_profile": profile} if profile else {}
             return image
@@ -104,12 +106,43 @@ def open_picture(path: Path) -> Image.Image:
             raise _damaged(path, error) from error
 
 
-def training_pixels(path: Path, crop: Crop, flip: bool = False) -> Tensor:
+def training_pixels(path: Path, crop: Crop, flip: bool = False, opaque: bool = False) -> Tensor:
     """The cropped picture as bytes, (3, height, width), uint8. `to_model` makes [-1, 1] of them.
 
     Raises UserError naming the file, also when it is not the picture any more that `crop` was made for.
     """
-    image = open_picture(path)
+    image = to_srgb(_cropped(open_picture(path, opaque), path, crop, crop.target))
+    if flip:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def alpha_weights(path: Path, crop: Crop, flip: bool, size: tuple[int, int]) -> Tensor:
+    """How much each part of the cropped picture counts, (height, width) of `size` = (width, height), by its opacity.
+
+    As in the WebUI (modules/textual_inversion/dataset.py): the least opaque part counts nothing, and all together as
+    much as in a picture without transparency, which has 1 everywhere.
+    """
+    with _opened(path) as image:
+        orientation = _orientation(image)
+        try:
+            image.load()
+            if not _has_alpha(image):
+                return torch.ones(size[::-1])
+            alpha = image.convert("RGBA").getchannel("A")
+        except DAMAGE as error:
+            raise _damaged(path, error) from error
+    alpha = alpha.transpose(TURNS[orientation]) if orientation in TURNS else alpha
+    alpha = _cropped(alpha, path, crop, size)
+    if flip:
+        alpha = alpha.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    weights_hw = torch.from_numpy(np.array(alpha)).float()
+    weights_hw -= weights_hw.min()
+    return weights_hw / weights_hw.mean() if weights_hw.any() else torch.ones(size[::-1])
+
+
+def _cropped(image: Image.Image, path: Path, crop: Crop, size: tuple[int, int]) -> Image.Image:
+    """The part that is trained on, in any size (width, height)."""
     if image.size != crop.original:
         remedy = "Leave the pictures alone while a run uses them."
         raise UserError("instance_data_dir", f"'{path}' has another size than when the run began.", remedy)
@@ -122,10 +155,7 @@ def training_pixels(path: Path, crop: Crop, flip: bool = False) -> Tensor:
         min(width, (crop.left + crop.target[0]) * width / wide),
         min(height, (crop.top + crop.target[1]) * height / high),
     )
-    image = to_srgb(image.resize(crop.target, Image.Resampling.LANCZOS, box=box))
-    if flip:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return image.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
@@ -175,10 +205,14 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _from_16_bit(image)
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+    if _has_alpha(image):
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")

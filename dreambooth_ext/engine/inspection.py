@@ -17,13 +17,13 @@ import torch
 
 from .. import files, pictures
 from ..config import RunConfig
-from ..errors import UserError
+from ..errors import Problem, UserError
 from ..parsing import parse
 from ..pictures import Entry
-from . import class_images, plan
+from . import class_images, hub_pictures, plan
 from .base import Base
 from .dataset import Dataset
-from .worker import open_chosen
+from .starts import STARTS
 
 MOST_READ = 1000  # pictures
 
@@ -32,7 +32,7 @@ def inspect(values: dict[str, Any], runs_dir: Path) -> dict[str, Any]:
     """The plan of a completed config, with the problems that only the base, the pictures and the machine can tell."""
     config, _ = parse(values)
     try:
-        with contextlib.closing(open_chosen(config)) as base:
+        with contextlib.closing(STARTS[config.method].open(config)) as base:
             return look(plan.resolve(config, base), base, runs_dir)
     except UserError as error:
         return {"plan": {}, "problems": [error.problem.as_dict()], "warnings": []}
@@ -47,13 +47,27 @@ def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
         found = readable(config, base, warnings)
     except UserError as error:
         problems.append(error.problem)
-    count = pictures.trained(found)
+    count = pictures.trained(found) or in_data_set(config, problems, warnings)
     steps, epochs = plan.length(config, count)
     classes = sum(entry.is_class for entry in found) + missing
     made = plan.make_plan(config, base, count, classes, steps, epochs, files.free_bytes(runs_dir))
     problems += plan.resource_problems(made, config)
     warnings += map(str, plan.resource_warnings(made, config))
     return {"plan": made.as_dict(), "problems": [p.as_dict() for p in problems], "warnings": warnings}
+
+
+def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[str]) -> int:
+    """How many pictures a data set that is not here yet has; 0 where its files do not tell."""
+    if not config.dataset_name or config.train_data_dir:
+        return 0
+    try:
+        count = hub_pictures.count(config.dataset_name)
+    except UserError as error:
+        problems.append(error.problem)
+        return 0
+    if count is None:
+        warnings.append("How many pictures the data set has shows once it is fetched, and with it the steps.")
+    return count or 0
 
 
 def readable(config: RunConfig, base: Base, warnings: list[str]) -> list[Entry]:
@@ -67,7 +81,7 @@ def readable(config: RunConfig, base: Base, warnings: list[str]) -> list[Entry]:
     looked_at = entries[:: -(-len(entries) // MOST_READ)] if entries else []
     prior = any(entry.is_class for entry in looked_at)  # where there are none yet, the run draws them
     uncached = config.replace(cache_latents=False, cache_latents_to_disk=False, with_prior_preservation=prior)
-    dataset = Dataset(uncached, looked_at, base.architecture.vae["scaling_factor"])
+    dataset = Dataset(uncached, looked_at, base.scaling_factor)
     dataset.encode(None, warn=warnings.append)
     if len(looked_at) < len(entries):
         warnings.append(f"{len(looked_at)} of {len(entries)} pictures were looked at; the run looks at all of them.")

@@ -43,13 +43,19 @@ class Picture:
     entry: Entry
     crop: Crop
     digest: str  # sha256 of its bytes; "" where nothing is kept on disk
+    opaque: bool = False  # transparent parts keep their colours, for they are weighed instead
+
+    def pixels(self, crop: Crop | None = None, flip: bool = False) -> Tensor:
+        """`images.training_pixels` of it. crop: another than its own."""
+        return training_pixels(self.entry.path, crop or self.crop, flip, self.opaque)
 
     def key(self, flip: bool, vae: str) -> Hashable:
         """Its posterior's name in the cache."""
         if not self.digest:
             return (str(self.entry.path), self.crop, flip)  # in memory nothing outlives the run
         crop = self.crop
-        return content_key(self.digest, (crop.original, crop.target, crop.left, crop.top), flip, vae)
+        place = (crop.original, crop.target, crop.left, crop.top)
+        return content_key(self.digest, (*place, "opaque") if self.opaque else place, flip, vae)
 
 
 def workers() -> int:
@@ -85,6 +91,7 @@ def scan(
     left_out: Warn,
     warn: Warn,
     progress: Progress,
+    opaque: bool = False,
 ) -> list[Picture]:
     """Measure every picture from its header; `target` gives the training size for a size, both (width, height).
 
@@ -93,7 +100,7 @@ def scan(
 
     def measure(entry: Entry) -> Picture:
         size = picture_size(entry.path)
-        return Picture(entry, centre_crop(size, target(size)), _digest(entry.path) if digests else "")
+        return Picture(entry, centre_crop(size, target(size)), _digest(entry.path) if digests else "", opaque)
 
     found = []
     for done, result in enumerate(ahead(lambda entry: attempt(measure, entry), entries, window=256), 1):
@@ -160,7 +167,7 @@ def _digest(path: Path) -> str:
 def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
     """Decode every picture once, for runs that decode them while training: those that can be decoded."""
     kept = []
-    results = ahead(lambda p: attempt(training_pixels, p.entry.path, p.crop), pictures, window=2 * workers())
+    results = ahead(lambda p: attempt(p.pixels), pictures, window=2 * workers())
     for done, (picture, result) in enumerate(zip(pictures, results, strict=True), 1):
         if isinstance(result, UserError):
             warn(f"Left out: {result.problem.message}")
@@ -246,7 +253,7 @@ def _pixel_batches(
 ) -> Iterator[tuple[list[tuple[Picture, bool]], Tensor]]:
     """Jobs with their pixels, (b, 3, h, w) in uint8, as many at once as `PIXELS_AT_ONCE` allows."""
     budget = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"])
-    decoded = ahead(lambda j: attempt(training_pixels, j[0].entry.path, j[0].crop, j[1]), jobs, 2 * workers())
+    decoded = ahead(lambda j: attempt(j[0].pixels, None, j[1]), jobs, 2 * workers())
     batch: list[tuple[Picture, bool]] = []
     pixels: list[Tensor] = []
     for job, result in zip(jobs, decoded, strict=True):

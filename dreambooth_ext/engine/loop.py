@@ -16,6 +16,7 @@ from diffusers.training_utils import EMAModel
 from .. import protocol
 from ..config import RunConfig
 from ..errors import UserError
+from ..rates import parse_rate_schedule, value_at
 from . import checkpoint, memory, processes
 from .ahead import ReadAhead
 from .control import STOPPING, Control
@@ -95,7 +96,7 @@ class Loop:
         self.fused = FusedBackward(self.optimizer.optimizer) if possible else None
         self.ema = None
         if self.config.use_ema:
-            self.ema = EMAModel(self.method.averaged(), decay=self.config.ema_decay)
+            self.ema = EMAModel(self.method.averaged(), **average_options(self.config))
             self.ema.to(self.accelerator.device)
         if resumed:
             state = resumed.trainer()
@@ -173,10 +174,14 @@ class Loop:
         return norm
 
     def _clip(self) -> float | None:
-        if self.config.max_grad_norm <= 0:
+        limit = value_at(parse_rate_schedule(self.config.max_grad_norm), self.step)
+        if limit <= 0:
             return None
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = float(self.accelerator.clip_grad_norm_(parameters, self.config.max_grad_norm))
+        by_value = self.config.clip_grad_mode == "value"
+        norm = float(self.accelerator.clip_grad_norm_(parameters, math.inf if by_value else limit))
+        if by_value:
+            torch.nn.utils.clip_grad_value_(parameters, limit)  # the norm's turn has taken fp16's scale off them
         if not math.isfinite(norm) and self.accelerator.scaler is None:
             raise self._not_finite(f"the gradients became {norm}")
         return norm
@@ -317,6 +322,14 @@ class Loop:
             yield
         finally:
             self.ema.restore(parameters)
+
+
+def average_options(config: RunConfig) -> dict[str, Any]:
+    """Of diffusers' EMAModel: its decay, and how it grows where the config says that."""
+    if config.ema_power is None:
+        return {"decay": config.ema_decay}
+    warmup = {"use_ema_warmup": True, "inv_gamma": config.ema_inv_gamma, "power": config.ema_power}
+    return {"decay": config.ema_decay, **warmup}
 
 
 assert set(protocol.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows

@@ -13,6 +13,7 @@ from .. import __version__
 from ..config import SETTINGS, RunConfig
 from ..pictures import Entry
 from .base import Base
+from .families import FAMILIES
 
 SETTINGS_KEY = "dreambooth_ext.settings"  # the run's settings as JSON
 HASH_KEY = "modelspec.hash_sha256"
@@ -20,14 +21,20 @@ MOST_WORDS = 2000  # of the captions, that the file counts
 HASH_TO_COME = "0x" + "0" * 64  # patched into the header once the numbers are written and hashed
 IMPLEMENTATIONS = {"sd1": "https://github.com/CompVis/stable-diffusion"}
 SGM = "https://github.com/Stability-AI/generative-models"
+ADAPTERS = {  # methods whose files only change a model
+    "lora": "lora",
+    "textual_inversion": "textual-inversion",
+    "hypernetwork": "hypernetwork",
+}
+DIFFUSERS = "https://github.com/huggingface/diffusers"
 STABILITY = "https://github.com/Stability-AI/stablediffusion"
 
 
 def modelspec(
     base: Base, *, title: str, resolution: int, date: float | None = None, adapter: str = "", **more: str
 ) -> dict[str, str]:
-    """sai_model_spec 1.0.0. date: seconds since 1970; adapter: "lora" for a file that only changes a model; more:
-    description, trigger_phrase, ... where there is one."""
+    """sai_model_spec 1.0.0. date: seconds since 1970; adapter: "lora" or another kind of file that only changes a
+    model; more: description, trigger_phrase, ... where there is one."""
     family, variant = base.family.name, ""
     if family == "sd2" and base.prediction_type == "v_prediction":
         variant = "-768-v"
@@ -35,7 +42,7 @@ def modelspec(
         variant = "-512"
     if base.inpainting:
         variant += "/inpainting"
-    implementation = {"sd1": IMPLEMENTATIONS["sd1"], "sd2": STABILITY, "sdxl": SGM}[family]
+    implementation = {"sd1": IMPLEMENTATIONS["sd1"], "sd2": STABILITY, "sdxl": SGM}.get(family, DIFFUSERS)
     fields = {
         "sai_model_spec": "1.0.0",
         "architecture": base.family.modelspec + variant + (f"/{adapter}" if adapter else ""),
@@ -43,7 +50,7 @@ def modelspec(
         "title": title,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(date)),
         "resolution": f"{resolution}x{resolution}",
-        "prediction_type": "v" if base.prediction_type == "v_prediction" else "epsilon",
+        "prediction_type": "v" if base.prediction_type == "v_prediction" else base.prediction_type,
         "hash_sha256": HASH_TO_COME,
         **{key: value for key, value in more.items() if value},
     }
@@ -97,7 +104,9 @@ def training_metadata(
 
 
 def base_metadata(base: Base) -> dict[str, str]:
-    """By what WebUIs know the models that a LoRA goes with."""
+    """By what WebUIs know the models that a LoRA goes with; of one that has no such relatives, nothing."""
+    if base.family.name not in FAMILIES:
+        return {}
     v = base.prediction_type == "v_prediction"
     versions = {"sd1": "sd_v1", "sd2": "sd_v2_768_v" if v else "sd_v2", "sdxl": "sdxl_base_v1-0"}
     return {

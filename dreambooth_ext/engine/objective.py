@@ -16,7 +16,7 @@ from .noise import draw
 if TYPE_CHECKING:
     from .text import Conditioning
 
-PREDICTION_TYPES = ("epsilon", "v_prediction")
+PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 DEBIAS_SNR_LIMIT = 1000.0  # sd-scripts' limit: the first timesteps, almost without noise, are not weighed down further
 
 
@@ -24,7 +24,7 @@ class Objective:
     """The loss of one run: noise schedule, target, error and weights.
 
     scheduler_config: the base's, as `diffusers.DDPMScheduler.from_config` takes it.
-    prediction_type: "epsilon" or "v_prediction": the config's, or the base's where that says "auto".
+    prediction_type: one of PREDICTION_TYPES: the config's, or the base's where that says "auto".
     Raises UserError where the settings do not fit the base.
     """
 
@@ -41,32 +41,37 @@ class Objective:
         self,
         unet: nn.Module,
         latents_bchw: Tensor,
-        conditioning: Conditioning,
+        conditioning: Conditioning | None,
         time_ids_b6: Tensor,
         weights_b: Tensor,
         generator: torch.Generator,
         extra_channels_bchw: Tensor | None = None,
+        masks_b1hw: Tensor | None = None,
     ) -> Tensor:
         """The batch's loss, a float32 scalar: each picture's, times its weight, summed.
 
         weights_b are `Batch.weights_b`, shares of the loss; the other arguments are those of `per_picture`.
         """
-        losses_b = self.per_picture(unet, latents_bchw, conditioning, time_ids_b6, generator, extra_channels_bchw)
+        further = (extra_channels_bchw, masks_b1hw)
+        losses_b = self.per_picture(unet, latents_bchw, conditioning, time_ids_b6, generator, *further)
         return (losses_b * weights_b.to(losses_b)).sum()
 
     def per_picture(
         self,
         unet: nn.Module,
         latents_bchw: Tensor,
-        conditioning: Conditioning,
+        conditioning: Conditioning | None,
         time_ids_b6: Tensor,
         generator: torch.Generator,
         extra_channels_bchw: Tensor | None = None,
+        masks_b1hw: Tensor | None = None,
     ) -> Tensor:
         """Each picture's loss, (b,), float32, weighed by its timestep.
 
-        latents_bchw are scaled. time_ids_b6 is used where the conditioning is pooled (SDXL). generator is on the CPU.
+        latents_bchw are scaled; for models without a VAE they are pixels in [-1, 1], and there is no conditioning.
+        time_ids_b6 is used where the conditioning is pooled (SDXL). generator is on the CPU.
         extra_channels_bchw: an inpainting UNet's further input, mask (1) and masked latents (4), in this order.
+        masks_b1hw: how much each latent pixel counts; None for all the same.
         """
         latents_bchw = latents_bchw.float()
         draws = draw(latents_bchw, self.timesteps, self.config, generator).to(latents_bchw.device)
@@ -78,18 +83,22 @@ class Objective:
         if self.prediction_type == "v_prediction":
             target_bchw = self.schedule.get_velocity(latents_bchw, noise_bchw, timesteps_b)
         else:
-            target_bchw = noise_bchw
-        added = {}
-        if conditioning.pooled_bp is not None:
-            added["added_cond_kwargs"] = {"text_embeds": conditioning.pooled_bp, "time_ids": time_ids_b6}
-        predicted_bchw = unet(input_bchw, timesteps_b, encoder_hidden_states=conditioning.hidden_bsd, **added).sample
-        return self._errors(predicted_bchw.float(), target_bchw, timesteps_b)
+            target_bchw = latents_bchw if self.prediction_type == "sample" else noise_bchw
+        given = {} if conditioning is None else {"encoder_hidden_states": conditioning.hidden_bsd}
+        if conditioning is not None and conditioning.pooled_bp is not None:
+            given["added_cond_kwargs"] = {"text_embeds": conditioning.pooled_bp, "time_ids": time_ids_b6}
+        predicted_bchw = unet(input_bchw, timesteps_b, **given).sample
+        return self._errors(predicted_bchw.float(), target_bchw, timesteps_b, masks_b1hw)
 
-    def _errors(self, predicted_bchw: Tensor, target_bchw: Tensor, timesteps_b: Tensor) -> Tensor:
+    def _errors(
+        self, predicted_bchw: Tensor, target_bchw: Tensor, timesteps_b: Tensor, masks_b1hw: Tensor | None
+    ) -> Tensor:
         thresholds_b = self.thresholds.to(timesteps_b.device)[timesteps_b]
         errors_bchw = pixel_errors(
             self.config.loss_type, predicted_bchw - target_bchw, thresholds_b[:, None, None, None]
         )
+        if masks_b1hw is not None:
+            errors_bchw = errors_bchw * masks_b1hw
         return errors_bchw.mean(dim=(1, 2, 3)) * self.weights.to(timesteps_b.device)[timesteps_b]
 
 
@@ -111,8 +120,8 @@ def noise_schedule(config: RunConfig, scheduler_config: Mapping[str, Any], predi
 
 
 def timestep_range(config: RunConfig, count: int) -> range:
-    """The timesteps to draw from; 1000, the default end, means the last one of a shorter schedule too."""
-    timesteps = range(config.min_timestep, min(config.max_timestep, count))
+    """The timesteps to draw from; 1000, the default end, means the last one of every schedule."""
+    timesteps = range(config.min_timestep, config.max_timestep if config.max_timestep < min(count, 1000) else count)
     if not timesteps:
         raise UserError(
             "min_timestep",
@@ -128,12 +137,14 @@ def timestep_weights(config: RunConfig, alphas_cumprod_t: Tensor, prediction_typ
     Both weightings are defined on an epsilon model's loss: Min-SNR is min(SNR, gamma) / SNR (Hang et al. 2023, arXiv
     2303.09556), debiased estimation 1 / sqrt(SNR) (Yu et al. 2023, arXiv 2310.08442). A v model's loss is an epsilon
     model's times (SNR + 1) / SNR for the same picture, so its weights are those times SNR / (SNR + 1). The fractions
-    are reduced, so that at SNR 0 nothing is divided by 0. (sd-scripts takes 1 / (SNR + 1) and OneTrainer
+    are reduced, so that at SNR 0 nothing is divided by 0. A model of the sample has an epsilon model's loss divided by
+    the SNR; with nothing else asked for, its weight is the SNR (Salimans and Ho 2022, arXiv 2202.00512, and diffusers'
+    train_unconditional.py), so that each timestep counts as it does for an epsilon model. (sd-scripts takes 1 / (SNR + 1) and OneTrainer
     1 / sqrt(SNR + 1) for debiased v models, which are other weightings than the paper's.)
     """
     snr_t = alphas_cumprod_t / (1 - alphas_cumprod_t)
     is_v = prediction_type == "v_prediction"
-    weights_t = torch.ones_like(snr_t)
+    weights_t = snr_t.clone() if prediction_type == "sample" else torch.ones_like(snr_t)
     if config.snr_gamma is not None:
         capped_t = snr_t.clamp(max=config.snr_gamma)
         weights_t *= capped_t / (snr_t + 1) if is_v else (config.snr_gamma / snr_t).clamp(max=1)

@@ -13,7 +13,7 @@ from diffusers.optimization import get_scheduler
 
 from ..config import RunConfig
 from ..errors import UserError
-from ..rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule
+from ..rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device
 def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
     """The optimizer that `config.optimizer` names, which must not be "auto" any more.
 
-    groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text). The optimizer's groups
+    groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text), perhaps "weight_decay". The optimizer's groups
     carry "name" and "lr"; `RateSchedules` moves "lr" from step to step.
     Raises UserError for an optimizer that cannot work on this machine and for arguments that it does not know.
     """
@@ -105,7 +105,8 @@ def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch
     parameters = []
     for group in groups:
         rate = parse_rate_schedule(group["rate"])[0][0]
-        parameters.append({"params": group["params"], "name": group["name"], "lr": rate})
+        own = {"weight_decay": group["weight_decay"]} if "weight_decay" in group else {}
+        parameters.append({"params": group["params"], "name": group["name"], "lr": rate, **own})
     rates = {group["lr"] for group in parameters if group["lr"]}
     if config.optimizer == "prodigy" and len(rates) > 1:
         raise UserError("text_encoder_lr", "Prodigy finds one rate for everything.", "Set all rates to 1.")
@@ -209,7 +210,7 @@ class RateSchedule:
 
     def at(self, step: int) -> float:
         """The rate of the step that follows `step` finished ones: `at(0)` is the first step's."""
-        rate = next((rate for rate, until in self.pairs if until is None or step < until), self.pairs[-1][0])
+        rate = value_at(self.pairs, step)
         # Beyond its end, cosine would rise again.
         return rate * self.factor(min(step, self.total)) if self.factor else rate
 

@@ -162,6 +162,8 @@ class LegacyUnpickler(SafeUnpickler):
         self.types: dict[str, torch.dtype] = {}
 
     def persistent_load(self, identifier: Any) -> torch.TypedStorage:
+        if identifier[0] == "module":  # a module's class with its source; embeddings of 2022 hold a ParameterDict
+            return identifier[1]
         kind, storage, key, _, count, view = identifier
         if kind != "storage":
             raise pickle.UnpicklingError(f"unknown reference {kind!r}")

@@ -11,7 +11,7 @@ from .. import files, guide
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..pictures import caches_latents
-from . import memory
+from . import hub, memory
 from .base import Base
 from .device import choose_device
 from .fused import is_possible
@@ -20,6 +20,7 @@ from .optim import make_optimizer, resolve_optimizer
 from .share import Share
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
+CHECKPOINTED = 0.6 / 1.9  # of what the forward pass keeps, as counted for SD 1.5's UNet
 MARGIN = 512 * 2**20  # bytes of disk that stay free
 DECODING = 3072  # bytes a pixel: the VAE draws in float32, picture by picture (benchmarks/activations.py --decoding)
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
@@ -85,6 +86,9 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
         found.append(Problem("cache_latents", "an inpainting base needs a new mask each step.", "Turn it off."))
     if config.mixed_precision == "fp16" and not config.device.startswith("cuda"):
         found.append(Problem("mixed_precision", f"fp16 does not train on '{config.device}'.", "Use no or bf16."))
+    if config.latent_sampling != "random" and not config.cache_latents:
+        message = "latents that are not cached are always drawn anew."
+        found.append(Problem("latent_sampling", message, "Set it to random, or cache_latents and center_crop on."))
     found += _optimizer_problems(config)
     if config.attention == "xformers" and (reason := _why_no_xformers(config.device)):
         found.append(Problem("attention", reason, "Use sdpa: it is as fast."))
@@ -95,8 +99,10 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
     if config.text_encoder_2_lr is not None and len(base.family.text_slots) < 2:
         found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
     found += METHODS[config.method].problems(config, base)
-    layers = min(c["num_hidden_layers"] for c in base.architecture.text_encoders)
-    if config.clip_skip > layers:
+    found += hub.problems(config)
+    layers = [c["num_hidden_layers"] for c in base.architecture.text_encoders] if base.family.text_slots else []
+    if layers and config.clip_skip > min(layers):
+        layers = min(layers)
         found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
     return found
 
@@ -131,7 +137,7 @@ def estimate(config: RunConfig, base: Base) -> int:
     trained = part.learning
     held = part.frozen + trained * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
     held += 0 if config.cache_latents else 4 * counts["vae"]
-    kept = _kept(config, counts["unet"], part)
+    kept = _kept(config, base, part)
     parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
     gradients = 0 if is_possible(config) and not parts else 4 * trained
     peaks = [held + max(kept, gradients + 0.3 * kept)]
@@ -144,15 +150,15 @@ def estimate(config: RunConfig, base: Base) -> int:
     return int(max(peaks) + PROCESS)
 
 
-def _kept(config: RunConfig, unet: int, part: Share) -> float:
+def _kept(config: RunConfig, base: Base, part: Share) -> float:
     """Bytes that the forward pass keeps for the backward one.
 
-    Weights stay in float32 in every precision. What the forward pass keeps was counted for SD 1.5's UNet, 1.9 GB for a
-    picture of 512 (benchmarks/activations.py), and goes by the latents' pixels and the root of the UNet's parameters.
-    Most of it is gone again when the last gradients come: then 0.3 of it were left.
+    Weights stay in float32 in every precision. What the forward pass keeps goes by the UNet's pixels; the base knows
+    how much that is for 64 x 64 of them (`activations`). Most of it is gone again when the last gradients come: then 0.3 of it were left.
     """
-    area = config.train_batch_size * (config.resolution / 512) ** 2 * (2 if config.with_prior_preservation else 1)
-    kept = area * (unet / 860e6) ** 0.5 * (0.6e9 if config.gradient_checkpointing else 1.9e9)
+    side = config.resolution / base.factor / 64
+    area = config.train_batch_size * side**2 * (2 if config.with_prior_preservation else 1)
+    kept = area * base.activations * (CHECKPOINTED if config.gradient_checkpointing else 1)
     if not config.gradient_checkpointing:
         kept += part.written_out
     if config.mixed_precision == "no":
@@ -238,7 +244,7 @@ def make_plan(
         class_pictures=class_pictures,
         steps=steps,
         epochs=round(epochs, 2),
-        text_encoder_steps=min(steps, config.text_encoder_steps),
+        text_encoder_steps=min(steps, config.text_encoder_steps or 0),
         device=config.device,
         optimizer=config.optimizer,
         mixed_precision=config.mixed_precision,

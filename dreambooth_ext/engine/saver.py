@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from PIL import Image
 
 from .. import files
 from ..concepts import concepts
-from ..config import KINDS, RunConfig
+from ..config import KINDS, PROMPTED_METHODS, RunConfig
 from ..runs import Run
+from . import hub
 from .base import Base
 from .control import Control
 from .dataset import Dataset
-from .metadata import modelspec, pictures_metadata, training_metadata
-from .sampling import draw, make_sampler
+from .export import Exported
+from .metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
 
 
 class Saver:
@@ -66,7 +68,7 @@ class Saver:
         """Write the model as it is into the run's artifacts: <name>, or <name>_<step> on the way."""
         config = self.config
         name = config.name if final else f"{config.name}_{step}"
-        path = self.run.artifacts / f"{name}.{config.model_format}"
+        path = self.run.artifacts / config.model_file(name)
         exported = self.method.export(
             self.base,
             path,
@@ -76,18 +78,41 @@ class Saver:
             preview=self._preview(),
             zero_terminal_snr=config.zero_terminal_snr,
         )
-        self.control.events.append(
-            "artifact",
-            kind=KINDS[config.method],
-            name=name,
-            file=path.name,
-            step=step,
-            final=final,
-            path=str(path),
-            size=path.stat().st_size,
-            sha256=exported.sha256,
-            sidecars=[sidecar.name for sidecar in exported.sidecars],
-        )
+        for made in (exported, *exported.others):
+            self.control.events.append(
+                "artifact",
+                kind=made.kind or KINDS[config.method],
+                name=made.path.stem,
+                file=made.path.name,
+                step=step,
+                final=final,
+                path=str(made.path),
+                size=files.size(made.path),
+                sha256=made.sha256,
+                sidecars=[sidecar.name for sidecar in made.sidecars],
+            )
+        if final and config.push_to_hub:
+            self._push(exported)
+
+    def _push(self, exported: Exported) -> None:
+        """To Hugging Face. What goes wrong is a warning: the model is there, and can be uploaded by hand."""
+        samples = self._newest_samples()
+        try:
+            address = hub.push(
+                self.config, self.base.name, exported.path, exported.sidecars, self._activation_text(), samples
+            )
+        except hub.FAILURES as error:
+            why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason'}"
+            what = f"the model could not be uploaded to Hugging Face ({why[:300]})."
+            remedy = f"It is safe in {exported.path}: `huggingface-cli upload <owner/name> {exported.path}`."
+            self.control.warn(what, "push_to_hub", remedy)
+            return
+        self.control.events.append("uploaded", name=self.config.name, address=address)
+
+    def _newest_samples(self) -> list[Path]:
+        """The preview pictures of the last step that has any."""
+        drawn = sorted(self.run.samples.glob("*/[0-9]*.png"), key=lambda path: (int(path.parent.name), path.name))
+        return [path for path in drawn if path.parent == drawn[-1].parent]
 
     def _metadata(self, name: str, step: int) -> dict[str, str]:
         """What the file says of itself and of its making."""
@@ -96,7 +121,7 @@ class Saver:
             self.base,
             title=name,
             resolution=self.config.resolution,
-            adapter=self.config.method if self.config.method == "lora" else "",
+            adapter=ADAPTERS.get(self.config.method, ""),
             trigger_phrase=self._activation_text(),
         )
         made = training_metadata(
@@ -118,41 +143,21 @@ class Saver:
 
     def _preview(self) -> Image.Image | None:
         """The newest preview picture that was drawn."""
-        drawn = sorted(self.run.samples.glob("*/[0-9]*.png"), key=lambda path: (int(path.parent.name), path.name))
+        drawn = self._newest_samples()
         return Image.open(drawn[-1]) if drawn else None
 
     def preview(self, step: int) -> None:
         """Draw the preview prompts with the model as it is. Training goes on as if nothing had happened."""
         config = self.config
-        if not config.validation_prompts:
+        if config.method in PROMPTED_METHODS and not config.validation_prompts:
             self.control.warn("there are no preview prompts.", "validation_prompts", "Give some in the settings.")
             return
+        carried = self.method.carried(self.base) if config.save_image_with_embedding else None
         folder = self.run.samples / str(step)
         folder.mkdir(parents=True, exist_ok=True)
-        device = self.method.backbone.prompts.device
-        vae = self.base.vae(torch.float32).to(device)
-        for index, prompt in enumerate(config.validation_prompts):
-            seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
-            for seed in seeds:
-                picture = self._draw(vae, prompt, seed)
-                path = folder / f"{index}_{seed}.png"
-                with files.replacing(path) as temporary:
-                    picture.save(temporary)
-                self.control.events.append("sample", step=step, prompt=prompt, seed=seed, path=str(path))
-
-    @torch.no_grad()
-    def _draw(self, vae: torch.nn.Module, prompt: str, seed: int) -> Image.Image:
-        config, backbone = self.config, self.method.backbone
-        (picture,) = draw(
-            backbone.unet,
-            vae,
-            make_sampler(config.validation_sampler, self.base.scheduler_config),
-            backbone.prompts.drawn([prompt]),
-            backbone.prompts.negative([config.validation_negative_prompt]),
-            seeds=[seed],
-            width=config.resolution,
-            height=config.resolution,
-            steps=config.validation_inference_steps,
-            cfg_scale=config.validation_guidance_scale,
-        )
-        return picture
+        told = functools.partial(self.control.progress, "drawing previews")
+        for drawn in self.method.backbone.drawn(config, self.base, told):
+            path = folder / f"{drawn.index}_{drawn.seed}.png"
+            with files.replacing(path) as temporary:
+                drawn.picture.save(temporary, pnginfo=carried)
+            self.control.events.append("sample", step=step, prompt=drawn.prompt, seed=drawn.seed, path=str(path))

@@ -6,12 +6,14 @@ WebUI's emphasis and no limit.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from .embeddings import Embedding, Embeddings, Piece
 from .emphasis import BREAK, CHUNK, chunks, emphasised, parse
 
 
@@ -57,6 +59,15 @@ class TextStack:
         self.encoders = list(encoders)
         self.clip_skip = clip_skip
         self.max_tokens = max_tokens
+        self.embeddings = Embeddings(self.tokenizers)
+
+    def learn(self, words: Sequence[Embedding]) -> None:
+        """Know these words, and no others, by their vectors."""
+        self.embeddings = Embeddings(self.tokenizers, words)
+
+    def learned_in(self, prompt: str) -> list[Embedding]:
+        """The learned words that a prompt to draw holds."""
+        return self.embeddings.within([piece for text, _ in parse(prompt) for piece in self._pieces(text, 0)])
 
     @property
     def is_sdxl(self) -> bool:
@@ -94,29 +105,33 @@ class TextStack:
         return conditioning
 
     def tokens(self, prompts: Sequence[str], index: int = 0) -> Tensor:
-        """(b, chunks, 77) token numbers of the encoder `index`, each chunk with its start, end and filling."""
-        tokenizer = self.tokenizers[index]
-        rows = [self._ids(tokenizer, prompt)[: self.max_tokens] for prompt in prompts]
-        count = max([1, *(-(-len(row) // CHUNK) for row in rows)])
-        return torch.tensor([[_chunk(tokenizer, row[i * CHUNK :][:CHUNK]) for i in range(count)] for row in rows])
+        """(b, chunks, 77) token numbers of the encoder `index`, each chunk with its start, end and filling. Numbers
+        from `embeddings.SLOTS` on are learned vectors."""
+        rows = [chunks([(self._cut(self._pieces(prompt, index)), 1.0)], None) for prompt in prompts]
+        most = None if self.max_tokens is None else -(-self.max_tokens // CHUNK)  # a word that moved on makes one more
+        return self._filled([row[:most] for row in rows], index)
 
     def weighted_tokens(self, prompts: Sequence[str], index: int = 0) -> tuple[Tensor, Tensor]:
         """`tokens` of prompts in the WebUI's syntax, and the weight of each, both (b, chunks, 77)."""
-        tokenizer = self.tokenizers[index]
-        comma = tokenizer.convert_tokens_to_ids(",</w>")
+        comma = self.tokenizers[index].convert_tokens_to_ids(",</w>")
         rows = []
         for prompt in prompts:
-            parts = [(None if part == BREAK else self._ids(tokenizer, part[0]), part[1]) for part in parse(prompt)]
+            parts = [(None if part == BREAK else self._pieces(part[0], index), part[1]) for part in parse(prompt)]
             rows.append(chunks(parts, comma))
         count = max(map(len, rows))
+        weights = [[_weights([w for _, w in chunk]) for chunk in [*row, *[[]] * (count - len(row))]] for row in rows]
+        return self._filled(rows, index), torch.tensor(weights)
+
+    def _filled(self, rows: list[list[list[tuple[int, float]]]], index: int) -> Tensor:
+        """Each prompt's chunks with their marks, and as many chunks for all."""
+        count = max(map(len, rows))
         filled = [row + [[]] * (count - len(row)) for row in rows]
-        tokens = [[_chunk(tokenizer, [number for number, _ in chunk]) for chunk in row] for row in filled]
-        weights = [[_weights([weight for _, weight in chunk]) for chunk in row] for row in filled]
-        return torch.tensor(tokens), torch.tensor(weights)
+        tokenizer = self.tokenizers[index]
+        return torch.tensor([[_chunk(tokenizer, [number for number, _ in chunk]) for chunk in row] for row in filled])
 
     def count(self, prompt: str) -> int:
-        """Length of a prompt in tokens, without start and end."""
-        return len(self._ids(self.tokenizers[0], prompt))
+        """Length of a prompt in tokens and learned vectors, without start and end."""
+        return sum(map(_length, self._pieces(prompt, 0)))
 
     def cuts(self, prompts: Sequence[str]) -> list[str]:
         """A warning for each different prompt that is longer than `max_tokens`."""
@@ -129,13 +144,22 @@ class TextStack:
             if count > self.max_tokens
         ]
 
-    @staticmethod
-    def _ids(tokenizer, prompt: str) -> list[int]:
-        return tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
+    def _pieces(self, prompt: str, index: int) -> list[Piece]:
+        tokenizer = self.tokenizers[index]
+        tokens = tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        return self.embeddings.pieces(tokens, index)
+
+    def _cut(self, pieces: list[Piece]) -> list[Piece]:
+        """As many as fit into `max_tokens`, learned words whole or not at all."""
+        if self.max_tokens is None:
+            return pieces
+        lengths = itertools.accumulate(map(_length, pieces))
+        return [piece for piece, length in zip(pieces, lengths, strict=True) if length <= self.max_tokens]
 
     def _states(self, encoder: nn.Module, tokens_bs: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
         """The hidden layer that conditions the UNet (b, 77, width), and SDXL's pooled projection (b, p) or None."""
-        output = encoder(tokens_bs, output_hidden_states=True)
+        with self.embeddings.put_into(encoder, tokens_bs, index) as known_bs:
+            output = encoder(known_bs, output_hidden_states=True)
         if self.is_sdxl:
             skip = self.clip_skip if index == 0 and self.clip_skip else 2
             return output.hidden_states[-skip], output.text_embeds if index == 1 else None
@@ -148,6 +172,10 @@ class TextStack:
 def _chunk(tokenizer, ids: list[int]) -> list[int]:
     filling = [tokenizer.pad_token_id] * (CHUNK - len(ids))  # SD1 fills with the end mark, OpenCLIP with 0
     return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *filling]
+
+
+def _length(piece: Piece) -> int:
+    return len(piece) if isinstance(piece, range) else 1
 
 
 def _weights(weights: list[float]) -> list[float]:

@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import datetime
 import errno
-import heapq
 import os
 import sys
 import traceback
@@ -19,28 +18,25 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from diffusers.models.attention_processor import AttnProcessor
 
-from .. import files, pictures
+from .. import files, pictures, users
 from ..config import RunConfig
 from ..errors import Problem, UserError
+from ..leadership import Leadership
 from ..pictures import caches_latents
 from ..runs import Run
-from . import checkpoint, class_images, latents, memory, plan, processes
-from .backbone import Backbone
-from .base import Base, open_base
+from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes
+from .base import Base
 from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
 from .loop import Loop
 from .methods import METHODS
 from .objective import Objective
-from .prompts import CACHED_AT_MOST, Prompts
 from .saver import Saver
-from .text import TextStack
+from .starts import STARTS
 
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
 PATIENCE = datetime.timedelta(days=7)  # of the other processes, while the first one draws class pictures or saves
-CUTS_NAMED = 10  # captions that are too long
 WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of what does not train
 
 
@@ -57,22 +53,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--total", type=int, help="go on to this step")
     parser.add_argument("--tied", action="store_true", help="stop when standard input closes")
+    parser.add_argument("--led", action="store_true", help="stop when no host leads the runs any more and wished so")
     arguments = parser.parse_args(argv)
     run = Run(arguments.run.resolve())
     lock = run.take() if processes.is_first() else contextlib.nullcontext()
     if lock is None:
         print(f"{run.id} is being trained by another process.", file=sys.stderr)
         return BAD_INPUT
-    with lock, (Control if processes.is_first() else Follower)(run) as control:
+    with lock, users.joined(run.id), (Control if processes.is_first() else Follower)(run) as control:
         if arguments.tied:
             control.stop_with(take_standard_input())
+        if arguments.led:
+            control.stop_without(Leadership(run.path.parent))
         return work(run, control, arguments.total)
 
 
 def work(run: Run, control: Control, total: int | None) -> int:
     """Train, and write down how it ended, whatever happens."""
     try:
-        control.status("preparing", problem=None)
+        control.status("preparing", problem=None, problems=[])
         ended = train(run, control, total)
     except BadInput as error:
         return fail(control, error.problems, BAD_INPUT)
@@ -115,13 +114,15 @@ def train(run: Run, control: Control, total: int | None) -> str:
     if processes.is_first():
         for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
             files.remove_unfinished(folder)
-    with contextlib.closing(open_chosen(run.config)) as base:
+    with contextlib.closing(STARTS[run.config.method].open(run.config)) as base:
         config = plan.resolve(run.config, base)
         config = control.config = config.replace(device=processes.of_this_process(config.device))
         if found := plan.problems(config, base):
             raise BadInput(found)
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures")
+        with accelerator.main_process_first():
+            config = hub_pictures.with_folder(config, run, control)
         check_resources(config, base, run, control)
         dataset = gather(config, base, run, control, accelerator)
         total = total or run.state().get("total") or dataset.steps(config.num_train_epochs, accelerator.num_processes)
@@ -157,7 +158,9 @@ def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -
     count = pictures.trained(entries)
     steps, epochs = plan.length(config, count)
     missing = sum(lacks for _, lacks in class_images.missing(config).values())
-    made = plan.make_plan(config, base, count, sum(entry.is_class for entry in entries) + missing, steps, epochs, free_bytes(run))
+    made = plan.make_plan(
+        config, base, count, sum(entry.is_class for entry in entries) + missing, steps, epochs, free_bytes(run)
+    )
     if found := plan.resource_problems(made, config):
         raise BadInput(found)
     for problem in plan.resource_warnings(made, config):
@@ -167,12 +170,6 @@ def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -
 def free_bytes(run: Run) -> int:
     """What a run can write: what is free, and what it has written itself, which is replaced or counted already."""
     return files.free_bytes(run.path) + run.size()
-
-
-def open_chosen(config: RunConfig) -> Base:
-    return open_base(
-        config.base_model, prediction_type=None if config.prediction_type == "auto" else config.prediction_type
-    )
 
 
 def make_accelerator(config: RunConfig) -> Accelerator:
@@ -196,11 +193,10 @@ def gather(config: RunConfig, base: Base, run: Run, control: Control, accelerato
     entries, found = pictures.entries(config)
     if found:
         raise BadInput(found)
-    factor = base.architecture.vae["scaling_factor"]
     cache = run.path.parent / "latents"
     if config.cache_latents_to_disk is None:
         config = config.replace(cache_latents_to_disk=needs_disk(config, base, len(entries), cache, control))
-    dataset = Dataset(config, entries, factor, cache_dir=cache, inpainting=base.inpainting)
+    dataset = Dataset(config, entries, base.scaling_factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
     stage = "caching latents" if dataset.cached else "reading pictures"
     shared = accelerator.main_process_first() if config.cache_latents_to_disk else contextlib.nullcontext()
@@ -233,39 +229,14 @@ def make_method(
     control: Control,
 ):
     """The models on their device, and the method that trains them, as they were at the last checkpoint."""
-    text = TextStack(
-        base.tokenizers(), base.text_encoders(), clip_skip=config.clip_skip, max_tokens=config.max_token_length
-    )
-    unet = base.unet()
-    vae = None if dataset.cached else base.vae(torch.float32).to(accelerator.device).requires_grad_(False).eval()
-    set_up(config, unet, text)
-    captions = dataset.all_captions()
-    cut = text.cuts(heapq.nlargest(CACHED_AT_MOST, captions or [], key=len))
-    for warning in cut[:CUTS_NAMED]:
-        control.warn(warning, "max_token_length")
-    if len(cut) > CUTS_NAMED:
-        control.warn(f"{len(cut) - CUTS_NAMED} further captions are cut as well.", "max_token_length")
-    prompts = Prompts(text, accelerator.device)
-    backbone = Backbone(unet, prompts, vae, dataset.scaling_factor, base.inpainting)
+    backbone = STARTS[config.method].assemble(config, base, dataset, accelerator.device, control.warn)
     objective = Objective(config, base.scheduler_config, config.prediction_type)
-    method = METHODS[config.method](config, objective, captions, run.path / "frozen")
+    method = METHODS[config.method](config, objective, dataset.all_captions(), run.path / "frozen")
     weights = resumed.weights() if resumed else None
     method.prepare(
         backbone, accelerator, WEIGHT_DTYPES[config.mixed_precision], weights, resumed.step if resumed else 0
     )
     return method
-
-
-def set_up(config: RunConfig, unet: torch.nn.Module, text: TextStack) -> None:
-    """Attention and gradient checkpointing, as the settings say."""
-    if config.attention == "xformers":
-        unet.enable_xformers_memory_efficient_attention()
-    elif config.attention == "eager":
-        unet.set_attn_processor(AttnProcessor())
-    if config.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
-        for encoder in text.encoders:  # reentrant checkpoints would cut the gradient of a frozen embedding's output
-            encoder.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
 if __name__ == "__main__":

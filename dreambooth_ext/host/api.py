@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from .. import files, pictures
 from ..errors import UserError
-from . import decoding, uploads
+from . import decoding, localization, uploads
 from .answers import HEADERS, picture, refused, tagged, to_json
 from .guard import Caller, admit
 from .refusal import Refusal
@@ -207,6 +207,18 @@ def show_sample(call: Call) -> Response:
     return picture(call.headers, path, kind, path.read_bytes)
 
 
+def draw(call: Call) -> dict[str, Any]:
+    given = {name: call.count(name) for name in ("num_images", "seed", "steps")}
+    wanted = {"num_images": 1, "seed": 0} | {name: value for name, value in given.items() if value is not None}
+    call.service.draw(call.path["id"], call.text("artifact"), wanted)
+    return {}
+
+
+def show_drawn(call: Call) -> Response:
+    path, kind = call.service.drawn_picture(call.path["id"], call.path["artifact"], call.path["file"])
+    return picture(call.headers, path, kind, path.read_bytes)
+
+
 def show_page(call: Call) -> Response:
     file = call.path["file"]
     kind = PAGE_TYPES.get(Path(file).suffix)
@@ -234,6 +246,8 @@ def table(s: Service) -> dict[str, Methods]:
         "/environment": {"GET": show(s.mending.status), "POST": Action(mend, 202, "json")},
         "/presets": {"GET": show(s.list_presets), "POST": Action(save_preset, 201, "json")},
         "/presets/{name}": {"GET": show(s.show_preset, "name"), "DELETE": change(s.delete_preset, "name")},
+        "/languages": {"GET": Action(lambda call: {"languages": localization.languages()})},
+        "/languages/{name}": {"GET": Action(lambda call: localization.language(call.path["name"]))},
         "/import": {"POST": Action(lambda call: s.read_import(call.text("text")), body="json", slow=True)},
         "/check": {"POST": Action(check, body="json", slow=True)},
         "/runs": {"GET": show(s.runs), "POST": Action(create_run, 201, "json", slow=True)},
@@ -245,6 +259,8 @@ def table(s: Service) -> dict[str, Methods]:
         "/runs/{id}/artifacts": {"GET": show(s.artifacts, "id")},
         "/runs/{id}/commands": {"POST": Action(command_run, 202, "json")},
         "/runs/{id}/publish": {"POST": Action(publish, body="json", slow=True)},
+        "/runs/{id}/draw": {"GET": show(s.drawn, "id"), "POST": Action(draw, 202, "json")},
+        "/runs/{id}/drawn/{artifact}/{file}": {"GET": Action(show_drawn, slow=True)},
         "/runs/{id}/open": {"POST": Action(open_run, body="json")},
         "/queue": {"GET": show(s.queue), "POST": Action(reorder, body="json")},
         "/pictures": {"GET": Action(list_pictures, slow=True)},

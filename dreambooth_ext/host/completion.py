@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import checks
-from ..config import RunConfig
+from ..config import METHODS, PROMPTED_METHODS, SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..guide import Choice
 from ..parsing import parse
@@ -43,7 +43,10 @@ def offers(values: Mapping[str, Any], host: Host) -> dict[str, Choice]:
         "subject_type": (host.option("subject_type"), "chosen in the settings"),
         "report_to": (host.option("tracker"), "chosen in the settings"),
     }
-    left_out = {name: known[name] for name in known if values.get(name) in (None, "")}
+    method = values.get("method") or SETTINGS["method"].default
+    prompted = method in PROMPTED_METHODS or method not in METHODS
+    fitting = [name for name in known if prompted or name not in ("base_model", "subject_type")]
+    left_out = {name: known[name] for name in fitting if values.get(name) in (None, "")}
     return {name: Choice(value, reason) for name, (value, reason) in left_out.items() if value}
 
 

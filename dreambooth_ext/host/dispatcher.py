@@ -1,9 +1,8 @@
-"""Trains what waits in the queue, one run at a time, and does with its models what their user wished."""
+"""Trains what waits in the queue, one run a device at a time, and does with its models what their user wished."""
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import sys
 import threading
 import traceback
@@ -14,9 +13,12 @@ from typing import Any
 from .. import files, runs
 from ..config import RunConfig
 from ..errors import Problem, UserError
+from ..leadership import Leadership
 from ..protocol import ENDED
 from ..runs import Run
 from . import supervisor, wishes
+from .course import FAULTS, RECOVERY, REPAIR, Common, Course
+from .devices import Devices
 from .environment import Environment
 from .following import Following
 from .interface import Host
@@ -26,11 +28,6 @@ from .watch import Patience
 from .wishes import Wishes
 
 IDLE = 1.0  # seconds between looks for what other processes have put into the folder
-POLL = 0.2  # seconds between looks at a run that trains
-RECOVERY = 5.0  # seconds after an error of this program
-FAULTS = (ValueError, LookupError, TypeError, AttributeError)  # what else a damaged folder of a run may come to
-CHOSEN = {"CPU only": "cpu", "Apple GPU (MPS)": "mps"}  # what "auto" is, by the environment's word for the device
-REPAIR = "Repair it: the Environment part of the DreamBooth tab, or python -m dreambooth_ext env --repair. Then resume."
 
 
 class Dispatcher:
@@ -42,14 +39,16 @@ class Dispatcher:
     def __init__(self, runs_dir: Path, environment: Environment, host: Host, patience: Patience | None = None):
         self.runs_dir, self.environment, self.host = runs_dir, environment, host
         self.patience = patience or Patience()
-        self.waiting = ""  # why the first of the queue is not trained yet, in words; "" if nothing waits
         self.leads = False  # whether this host starts the runs of this folder; if not, another one may
+        self._leadership = Leadership(runs_dir)
         self._queue = Queue(runs_dir)
         self._publisher = Publisher(host)
-        self._following: Following | None = None  # the run that has the device
-        self._elsewhere: Run | None = None  # the one that another host's dispatcher trains
-        self._settled: set[str] = set()  # runs that need no second look
-        self._processes: dict[str, subprocess.Popen] = {}  # of workers started here, by run: they outlast `close`
+        self._common = Common(self._queue, environment, host)  # outlasts `close`
+        self._courses: dict[str, Course] = {}  # of the runs that have a device, by run, in the order of their beginning
+        self._devices = Devices(environment)
+        self._elsewhere: list[Run] = []  # those that another host's dispatcher trains
+        self._hindrance = ""  # why the first that waits is not trained yet
+        self._passed_over: set[str] = set()  # runs of another user, of which that was told
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -68,16 +67,16 @@ class Dispatcher:
             work.start()
 
     def close(self, patience: float = 5.0) -> None:
-        """Stop working. The run goes on, or saves and stops, as the host's option `on_close` says.
+        """Stop working. Runs go on, or save and stop, as the host's option `on_close` says.
 
-        To be called when the program ends; one that ends without it has the same effect on the run.
+        To be called when the program ends; one that ends without it has the same effect on the runs.
         """
         self._closing.set()
         self._wake.set()
-        following = self._following
-        if following and self._stops_on_close() and not following.has_ended():
+        for course in self._current() if self._stops_on_close() else []:
             with contextlib.suppress(OSError):  # on a full disk: the worker notices that we are gone all the same
-                following.run.command("stop")
+                if not course.following.has_ended():
+                    course.following.run.command("stop")
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(patience)
 
@@ -86,17 +85,28 @@ class Dispatcher:
 
     # --- what pages show ---
 
-    @property
-    def active(self) -> Run | None:
-        """The run that has the device, from its hand-over on."""
-        following = self._following
-        return following.run if following else self._elsewhere
+    def _current(self) -> list[Course]:
+        return list(self._courses.values())
 
     @property
-    def trouble(self) -> dict[str, Any] | None:
-        """The active run's worker does not answer or go on: {"what", "remedy", "n": the warning event's number}."""
-        following = self._following
-        return following.trouble if following else None
+    def running(self) -> list[Run]:
+        """The runs that have a device, from their hand-over on; what began last comes last."""
+        return [course.following.run for course in self._current()] or self._elsewhere
+
+    @property
+    def active(self) -> Run | None:
+        """The last of those."""
+        return (self.running or [None])[-1]
+
+    def trouble(self, run: Run) -> dict[str, Any] | None:
+        """Its worker does not answer or go on: {"what", "remedy", "n": the warning event's number}."""
+        course = self._courses.get(run.id)
+        return course.following.trouble if course else None
+
+    @property
+    def waiting(self) -> str:
+        """Why the first of the queue is not trained yet, in words; "" if nothing waits, or only for another's end."""
+        return next((course.waits for course in self._current() if course.waits), self._hindrance)
 
     @property
     def revision(self) -> int:
@@ -138,7 +148,7 @@ class Dispatcher:
                 raise UserError("run", why, "Wait for it, or stop it.")
             put_back(run, wanted, total)
             ids.append(run.id)
-            self._settled.discard(run.id)
+            self._common.settled.discard(run.id)
         self._wake.set()
 
     def order(self, ids: list[str]) -> None:
@@ -168,8 +178,8 @@ class Dispatcher:
 
     def kill(self, run: Run) -> None:
         """End the worker of a run that does not answer, at once and unsaved."""
-        following = self._following
-        if following and following.run.id == run.id and following.kill():
+        course = self._courses.get(run.id)
+        if course and course.following.kill():
             return
         if not supervisor.kill_alive(run):
             raise UserError("run", f"{run.id} has no worker on this machine that could be ended.", "Reload the page.")
@@ -196,203 +206,159 @@ class Dispatcher:
 
     def _has_device(self, run: Run) -> bool:
         """Whether we train it, from the hand-over to its end; the host may take its models back still."""
-        following = self._following
-        return following is not None and following.run.id == run.id and not following.wishes.settled
+        course = self._courses.get(run.id)
+        return course is not None and course.has_device()
 
     # --- the thread ---
 
     def _work(self, closing: threading.Event) -> None:
         while not closing.is_set():
-            try:
-                lock = files.try_lock(self.runs_dir / "dispatcher.lock")
+            with self._recovering(closing):
+                lock = self._leadership.take()
                 if lock is None:
                     self._stand_by(closing)
                 else:
                     with lock:
                         self._lead(closing)
-            except OSError as error:  # a full disk, a network folder that is gone
-                self.waiting = f"the folder of the runs cannot be used ({error})."
-                closing.wait(RECOVERY)
-            except Exception:  # of this program: whatever it is, the next runs are to be trained
-                traceback.print_exc(file=sys.stderr)
-                closing.wait(RECOVERY)
+
+    @contextlib.contextmanager
+    def _recovering(self, closing: threading.Event) -> Iterator[None]:
+        """What fails inside is told, and tried again after a while."""
+        try:
+            yield
+        except OSError as error:  # a full disk, a network folder that is gone
+            self._hindrance = f"the folder of the runs cannot be used ({error})."
+            closing.wait(RECOVERY)
+        except Exception:  # of this program: whatever it is, the next runs are to be trained
+            traceback.print_exc(file=sys.stderr)
+            closing.wait(RECOVERY)
 
     def _stand_by(self, closing: threading.Event) -> None:
         """Another host leads: only show what it does."""
-        self._elsewhere = next((run for run in self._alive() if wishes.read(run)), None)
-        self.waiting = "another WebUI with the same folder of runs starts them." if self._queue.ids() else ""
-        self._sleep(closing, IDLE)
+        self._elsewhere = [run for run in reversed(list(self._alive())) if wishes.read(run)]
+        self._hindrance = "another WebUI with the same folder of runs starts them." if self._queue.ids() else ""
+        self._sleep(closing)
 
     def _lead(self, closing: threading.Event) -> None:
-        self.leads, self._elsewhere = True, None
+        """Until this host closes: a worker that sees nobody lead takes its host for gone."""
+        self.leads, self._elsewhere = True, []
         try:
             while not closing.is_set():
-                if not self._attend_to_unsettled(closing) and not self._train_next(closing):
-                    self._sleep(closing, IDLE)
+                with self._recovering(closing):
+                    self._leadership.wish(self._stops_on_close())
+                    self._attend_to_unsettled(closing)
+                    self._train_next(closing)
+                    self._sleep(closing)
+                self._forget_courses()
         finally:
+            for course in self._current():
+                course.join()
+            self._forget_courses()
             self.leads = False
 
-    def _sleep(self, closing: threading.Event, seconds: float) -> None:
-        self._wake.wait(seconds)
+    def _sleep(self, closing: threading.Event) -> None:
+        self._wake.wait(IDLE)
         if not closing.is_set():
             self._wake.clear()
 
-    def _attend_to_unsettled(self, closing: threading.Event) -> bool:
-        """Runs that were left by a host that went, or by the one that led before. True if one was followed."""
+    def _start(self, following: Following, device: str, closing: threading.Event, lives: bool) -> None:
+        course = Course(following, device, self._common, lives, self._wake.set)
+        self._courses[following.run.id] = course
+        course.start(closing)
+
+    def _forget_courses(self) -> None:
+        for course in self._current():
+            if course.is_over():
+                del self._courses[course.following.run.id]
+
+    # --- those that live, and those that ended without us ---
+
+    def _attend_to_unsettled(self, closing: threading.Event) -> None:
+        """Runs that were left by a host that went, or by the one that led before."""
         waiting = self._queue.ids()
         for run in reversed(runs.list_runs(self.runs_dir)):
-            wanted = wishes.read(run) if run.id not in self._settled else None
-            if wanted is None:
+            if run.id in self._common.settled or run.id in self._courses:
                 continue
+            wanted = wishes.read(run)
             try:
-                if self._attend_to(run, wanted, waiting, closing):
-                    return True
+                if wanted:
+                    self._attend_to(run, wanted, waiting, closing)
+            except PermissionError as error:  # another user's, or open in a program; neither are these to hinder others
+                if run.id not in self._passed_over:
+                    print(f"DreamBooth: {run.id} is passed over for now ({error}).", file=sys.stderr)
+                self._passed_over.add(run.id)
             except FAULTS:  # it must not keep the others from being trained
                 traceback.print_exc(file=sys.stderr)
-                self._settled.add(run.id)
-        return False
+                self._common.settled.add(run.id)
 
-    def _attend_to(self, run: Run, wanted: Wishes, waiting: list[str], closing: threading.Event) -> bool:
-        process = self._processes.get(run.id)
+    def _attend_to(self, run: Run, wanted: Wishes, waiting: list[str], closing: threading.Event) -> None:
+        process = self._common.processes.get(run.id)
         if wanted.settled:
-            self._settled.add(run.id)
-        elif files.is_locked(run.path / "worker.lock") or (process and process.poll() is None):
-            self._adopt(run, wanted, closing)
-            return True
+            self._common.settled.add(run.id)
+        elif run.is_held() or (process and process.poll() is None):
+            following = Following(run, wanted, self._publisher, self.patience, process)
+            self._start(following, self._devices.of(run), closing, lives=True)
         elif status_of(run) == "queued":
             if run.id not in waiting:  # its host went while it put it there
                 self._queue.add(run.id)
         elif is_of_this_machine(run):
-            self._settle(Following(run, wanted, self._publisher, self.patience))
-        return False
+            self._common.settle(Following(run, wanted, self._publisher, self.patience))
 
-    def _adopt(self, run: Run, wanted: Wishes, closing: threading.Event) -> None:
-        """Follow a worker that lives already."""
-        following = Following(run, wanted, self._publisher, self.patience, self._processes.get(run.id))
-        self._following, self.waiting = following, ""
+    # --- the next ones ---
+
+    def _train_next(self, closing: threading.Event) -> None:
+        """Begin every run that waits and has its device for itself."""
+        waiting = self._waiting()
+        if not waiting:
+            self._hindrance = ""
+            return
+        if files.is_locked(self.environment.folder / "build.lock"):
+            self._hindrance = "the trainer's environment is being made."
+            return
+        ours = {course.device for course in self._current()}
+        others: dict[str, list[str]] = {}  # by device; started by a terminal, say
+        if any(self._devices.of(run) not in ours for run in waiting):
+            for other in self._alive():
+                others.setdefault(self._devices.of(other), []).append(other.id)
+        reasons = []
+        for run in waiting:
+            device = self._devices.of(run)
+            reasons.append("" if device in ours else self._obstacle(run, others.get(device, [])))
+            if device not in ours and not reasons[-1] and self._train(run, device, closing):
+                ours.add(device)
+        self._hindrance = reasons[0]
+
+    def _obstacle(self, run: Run, others: list[str]) -> str:
+        """Why a run cannot be begun now though none of ours has its device, "" if it can."""
+        other = next((id for id in others if id != run.id), "")
+        if other:
+            return f"{other}, which was started elsewhere, has the device."
         try:
-            with self._handed_over(following):
-                self._follow(following, closing)
-        finally:
-            self._following = None
+            lock = run.take(patience=0)  # its folder may be another user's
+        except OSError as error:
+            return f"{run.id} cannot begin: its folder cannot be used ({error})."
+        if lock:
+            lock.close()
+        return ""
 
-    # --- the next one ---
-
-    def _train_next(self, closing: threading.Event) -> bool:
-        """Train the first of the queue to its end. False if there is none that can be begun."""
-        run = self._first()
-        self.waiting = self._obstacle(run) if run else ""
-        if run is None or self.waiting:
-            return False
-        wanted = wishes.read(run) or Wishes()
-        following = Following(run, wanted, self._publisher, self.patience)
-        self._following = following
-        self._settled.discard(run.id)
-        try:
-            problem = self._environment_problem()
-            if problem:
-                self._fail(following, problem)
-                return True
-            self.waiting = "the device is being handed over."
-            with self._handed_over(following):
-                self.waiting = ""
-                if not closing.is_set() and self._begin(following):
-                    self._follow(following, closing)
-        finally:
-            self._following = None
-        return True
-
-    def _first(self) -> Run | None:
-        """The first that waits. What was deleted, or trained from a terminal meanwhile, leaves the queue."""
+    def _waiting(self) -> list[Run]:
+        """In order. What was deleted, or trained from a terminal meanwhile, leaves the queue."""
         with self._queue.changing() as ids:
             ids[:] = [id for id in ids if status_of(Run(self.runs_dir / id)) == "queued"]
-            return Run(self.runs_dir / ids[0]) if ids else None
-
-    def _obstacle(self, run: Run) -> str:
-        """Why a run cannot be begun now, "" if it can."""
-        if files.is_locked(self.environment.folder / "build.lock"):
-            return "the trainer's environment is being made."
-        mine = self._device(run)
-        for other in self._alive():
-            if other.id != run.id and self._device(other) == mine:
-                return f"{other.id}, which was started elsewhere, has the device."
-        return ""
+            return [Run(self.runs_dir / id) for id in ids]
 
     def _alive(self) -> Iterator[Run]:
         """Runs with a worker on this machine, whoever started it."""
-        return (run for run in runs.list_runs(self.runs_dir) if files.is_locked(run.path / "worker.lock"))
+        return (run for run in runs.list_runs(self.runs_dir) if run.is_held())
 
-    def _device(self, run: Run) -> str:
-        try:
-            wanted = run.config.device
-        except UserError:
-            wanted = "auto"
-        if wanted == "auto":
-            wanted = CHOSEN.get(self.environment.status().device, "cuda")
-        return "cuda:0" if wanted == "cuda" else wanted
-
-    def _environment_problem(self) -> Problem | None:
+    def _train(self, run: Run, device: str, closing: threading.Event) -> bool:
+        """Whether it is being begun now."""
+        following = Following(run, wishes.read(run) or Wishes(), self._publisher, self.patience)
+        self._common.settled.discard(run.id)
         status = self.environment.status()
-        if status.state == "ready":
-            return None
-        return Problem("environment", f"The trainer's environment is {status.state}. {status.reason}", REPAIR)
-
-    def _begin(self, following: Following) -> bool:
-        """Start the worker, unless the run was taken out of the queue while the device was being handed over."""
-        run, failure = following.run, None
-        with self._queue.changing() as ids:
-            if run.id not in ids or status_of(run) != "queued":
-                return False
-            try:
-                self._processes[run.id] = following.start(self.environment, tied=self._stops_on_close())
-                ids.remove(run.id)
-                return True
-            except OSError as error:
-                failure = Problem("environment", f"The training process could not be started ({error}).", REPAIR)
-        self._fail(following, failure)
-        return False
-
-    def _fail(self, following: Following, problem: Problem) -> None:
-        """End a run that has not begun."""
-        with self._queue.changing() as ids:
-            if following.run.id in ids:
-                ids.remove(following.run.id)
-        following.fail(problem)
-        self._settle(following)
-
-    @contextlib.contextmanager
-    def _handed_over(self, following: Following) -> Iterator[None]:
-        """The host's models off the device; what fails in moving them is told by the run, and does not end it."""
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(self.host.handed_over(following.wishes.while_training))
-            except Exception as error:  # a host's own code raises anything
-                remedy = "If memory is short now, stop this run and restart the WebUI."
-                following.warn(f"{self.host.name} could not free its memory for the training ({error}).", remedy)
-            try:
-                yield
-            finally:
-                try:
-                    stack.close()
-                except Exception as error:
-                    message = f"{self.host.name} could not take its models back ({error})."
-                    following.warn(message, "Choose a model there again.")
-
-    def _follow(self, following: Following, closing: threading.Event) -> None:
-        """Stay with a worker to its end, or leave it when this host closes."""
-        while True:
-            ended = following.has_ended()
-            following.look()
-            if ended:
-                self._settle(following)
-                return
-            if closing.is_set():
-                return
-            self._sleep(closing, POLL)
-
-    def _settle(self, following: Following) -> None:
-        following.finish()
-        with self._queue.changing():
-            if following.settle():
-                self._settled.add(following.run.id)
-                self._processes.pop(following.run.id, None)
+        if status.state != "ready":
+            why = f"The trainer's environment is {status.state}. {status.reason}"
+            self._common.fail(following, Problem("environment", why, REPAIR))
+            return False
+        self._start(following, device, closing, lives=False)
+        return True

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from .. import users
 from ..errors import UserError
 from ..files import read_json, try_lock, write_json
 from ..terminal import StageLine, Stages, silent
@@ -200,6 +201,7 @@ class Environment:
         with self.only_builder(progress) as (lock, waited):
             if not renew and waited and self.status().state == "ready":
                 return self.status()
+            self.check_unused()
             try:
                 Build(self, progress, wheels or named_wheels(), host_python, lock).run(renew)
             except Exception as error:
@@ -244,6 +246,12 @@ class Environment:
 
     # --- using ---
 
+    def check_unused(self) -> None:
+        """Raises UserError("environment") while a program runs inside, whoever started it: a training, say."""
+        if found := users.names(self.folder):
+            message = f"The trainer's environment is in use: {', '.join(found)}."
+            raise UserError("environment", message, "Wait until that has ended, or stop it; then try again.")
+
     def command(self, argv: list[str]) -> list[str]:
         """The command line that runs `argv` (["-m", module, ...] or [file, ...]) inside."""
         return [*self.starter(self.record().get("kind", ""), self.python), *argv]
@@ -259,7 +267,8 @@ class Environment:
         path = [str(REPOSITORY)]
         if self.record().get("kind") == "target":
             path.append(str(self.packages))
-        return clean_variables(PYTHONPATH=os.pathsep.join(path), PYTHONNOUSERSITE="1", **(changes or {}))
+        known = {"PYTHONPATH": os.pathsep.join(path), "PYTHONNOUSERSITE": "1", users.VARIABLE: str(self.folder)}
+        return clean_variables(**known, **(changes or {}))
 
     def run_inside(self, argv: list[str], env: Mapping[str, str] | None = None, *, replace: bool = False) -> int:
         """Run `argv` (see `command`) inside and return its exit status; an environment that is not ready is made first.

@@ -1,9 +1,22 @@
-"""How long a run will take: from earlier runs on this machine, else from the guide's table, else unknown."""
+"""How long a run will take: from earlier runs on this machine, else from the guide's table, else unknown.
+
+A run of the same kind gives its pace as it is. One of another size gives it in proportion to the work of a step, which
+is counted in passes of Stable Diffusion 1's UNet over one picture of 512 x 512:
+
+    work = pictures * (resolution / 512)^2 * family * (passes + encoding) * precision
+
+    pictures    batch * accumulation, twice as many with prior preservation: a class picture for each
+    family      multiplications of the UNet on the same area, see FAMILIES
+    passes      1 forward, 1 back to the inputs, 1 back to the weights if these learn, 1 more forward with checkpointing
+    encoding    of a picture by the VAE at each step, where latents are not cached
+    precision   float32 on a card takes twice the time of 16 bits
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 import platform
 import statistics
 from collections.abc import Iterator
@@ -14,6 +27,8 @@ from typing import Any
 from .. import guide
 from ..config import RunConfig
 from ..errors import UserError
+from ..files import expanded
+from ..pictures import caches_latents, uses_prior
 from ..runs import Run, list_runs
 
 LOOKED_AT = 50  # runs, the newest
@@ -30,8 +45,15 @@ SAME_CONFIG = (
     "attention",
     "cache_latents",
     "use_ema",
+    "model_config",
     "max_token_length",
 )
+# Multiplications of the UNet for a picture of 512 x 512, Stable Diffusion 1's 0.34e12 as 1; SDXL's are 3.0e12 at 1024
+FAMILIES = {"Stable Diffusion 1": 1.0, "Stable Diffusion 2": 1.0, "Stable Diffusion XL": 2.2}
+BASE_BYTES = {"Stable Diffusion 1": 2e9, "Stable Diffusion 2": 2.6e9, "Stable Diffusion XL": 6.9e9}  # of 16-bit files
+SAME_SIZE = 5  # fold: a file may hold 32 bits and a moving average beside the model; a small model is far smaller
+FROZEN = ("lora", "textual_inversion", "hypernetwork")  # methods that leave the model's own weights as they are
+ENCODING = 1.6  # the VAE's encoder, 0.54e12 multiplications at 512 x 512
 
 
 @dataclass
@@ -51,31 +73,105 @@ def seconds(runs_dir: Path, config: RunConfig, plan: dict[str, Any], card: str =
     """
     if not plan:
         return {"seconds": None, "source": "needs the deep check"}
-    for run in list_runs(runs_dir)[:LOOKED_AT]:
-        pace = _pace(run, config, plan)
-        if pace:
-            return {"seconds": round(_total(pace, config, plan)), "source": f"the pace of {run.id} on this machine"}
-    return _from_guide(config, plan, card) or {"seconds": None, "source": "no run on this machine yet"}
+    known = [past for run in list_runs(runs_dir)[:LOOKED_AT] if (past := _past(run, plan))]
+    for past in known:
+        if _is_same(past, config, plan) and (pace := past.pace()):
+            return {"seconds": round(_total(pace, config, plan)), "source": f"by the pace of {past.run.id}"}
+    others = [(ratio, past) for past in known if (ratio := _ratio(past, config, plan))]
+    for ratio, past in sorted(others, key=lambda pair: abs(math.log(pair[0]))):  # the nearest; of equals the newest
+        if pace := past.pace():
+            total = _total(_scaled(pace, past, ratio, config, plan), config, plan)
+            return {"seconds": round(total), "source": f"about, by {past.run.id}, a run of another size or kind"}
+    return _from_guide(config, plan, card) or {"seconds": None, "source": "no run on this device yet"}
 
 
-def _pace(run: Run, config: RunConfig, plan: dict[str, Any]) -> Pace | None:
-    """How fast that run was, if it was of the same kind on this machine."""
+@dataclass
+class Past:
+    """A run that trained on this machine's device."""
+
+    run: Run
+    plan: dict[str, Any]
+
+    def pace(self) -> Pace | None:
+        """None where it did not come to two steps."""
+        pace = measured(_events(self.run.path / "events.jsonl"))
+        return pace if pace.step or pace.text_step else None
+
+
+def _past(run: Run, plan: dict[str, Any]) -> Past | None:
     try:
-        state, old = run.state(), run.config
+        state = run.state()
+        run.config  # noqa: B018 - raises where it cannot be read
     except (UserError, OSError):
         return None
     there = state.get("plan")
     if not isinstance(there, dict) or state.get("host") != platform.node():
         return None
-    if any(there.get(name) != plan.get(name) for name in SAME_PLAN):
-        return None
-    memory = there.get("memory")  # a small base is of a family, too
+    return Past(run, there) if _device(there) == _device(plan) else None
+
+
+def _device(plan: dict[str, Any]) -> str:
+    return str(plan.get("device")).partition(":")[0]
+
+
+def _is_same(past: Past, config: RunConfig, plan: dict[str, Any]) -> bool:
+    if any(past.plan.get(name) != plan.get(name) for name in SAME_PLAN):
+        return False
+    memory = past.plan.get("memory")  # a small base is of a family, too
     if not isinstance(memory, int | float) or not 1 / ALIKE < memory / max(1, plan["memory"]) < ALIKE:
+        return False
+    return all(getattr(past.run.config, name) == getattr(config, name) for name in SAME_CONFIG)
+
+
+def _ratio(past: Past, config: RunConfig, plan: dict[str, Any]) -> float | None:
+    """How many times the work of that run's step one of this run is; None where nothing can be said."""
+    old = past.run.config
+    if not old.base_model or old.base_model != config.base_model:
+        there, here = _share(old, past.plan), _share(config, plan)
+        if not there or not here or not 1 / SAME_SIZE < there / here < SAME_SIZE:
+            return None
+    there, here = work(old, past.plan), work(config, plan)
+    return here / there if here and there else None
+
+
+def _share(config: RunConfig, plan: dict[str, Any]) -> float | None:
+    """The base's size beside its family's usual one; None where that is unknown."""
+    usual = BASE_BYTES.get(plan.get("family", ""))
+    if usual is None or not config.base_model:
         return None
-    if any(getattr(old, name) != getattr(config, name) for name in SAME_CONFIG):
+    path = expanded(config.base_model)
+    try:
+        if path.is_dir():
+            return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) / usual
+        if path.is_file():
+            return path.stat().st_size / usual
+    except (OSError, ValueError):
         return None
-    pace = measured(_events(run.path / "events.jsonl"))
-    return pace if pace.step or pace.text_step else None
+    return None if path.is_absolute() else 1.0  # from the Hub or a link
+
+
+def work(config: RunConfig, plan: dict[str, Any]) -> float | None:
+    """A step's, as above; None for a plan that does not tell."""
+    family, resolution = FAMILIES.get(plan.get("family", "")), plan.get("resolution")
+    if family is None or not isinstance(resolution, int) or resolution <= 0:
+        return None
+    pictures = config.train_batch_size * config.gradient_accumulation_steps * (2 if uses_prior(config) else 1)
+    on_card = _device(plan) != "cpu"
+    checkpointing = config.gradient_checkpointing if config.gradient_checkpointing is not None else on_card
+    passes = 2 + (config.method not in FROZEN) + checkpointing + (0 if caches_latents(config) else ENCODING)
+    precision = 2 if on_card and plan.get("mixed_precision") == "no" else 1
+    return pictures * (resolution / 512) ** 2 * family * passes * precision
+
+
+def _scaled(pace: Pace, past: Past, ratio: float, config: RunConfig, plan: dict[str, Any]) -> Pace:
+    """That run's pace with more or less work in a step; saves are as long where the same is saved."""
+    saves_alike = past.run.config.method == config.method and past.plan.get("family") == plan["family"]
+    return Pace(
+        step=pace.step and pace.step * ratio,
+        text_step=pace.text_step and pace.text_step * ratio,
+        saving=pace.saving if saves_alike else 0.0,
+        preparing=pace.preparing,
+    )
 
 
 def measured(events: list[dict[str, Any]]) -> Pace:
@@ -134,17 +230,12 @@ def _parsed(part: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _from_guide(config: RunConfig, plan: dict[str, Any], card: str) -> dict[str, Any] | None:
-    """The guide's minutes, where they fit: Stable Diffusion 1 or 2 at 512, one picture a step, on a card it names."""
-    fits = (
-        str(plan.get("device", "")).startswith("cuda")
-        and plan["family"] in ("Stable Diffusion 1", "Stable Diffusion 2")
-        and plan["resolution"] == guide.TIMED_RESOLUTION
-        and config.train_batch_size * config.gradient_accumulation_steps == 1
-        and not config.with_prior_preservation
-    )
-    name = next((name for name in guide.MINUTES if name in card), None) if fits else None
-    if name is None:
+    """The guide's minutes, for DreamBooth with one picture of 512 a step on a card that it names, in proportion."""
+    name = next((name for name in guide.MINUTES if name in card), None)
+    timed = {"family": "Stable Diffusion 1", "resolution": guide.TIMED_RESOLUTION, "device": "cuda"}
+    here, there = work(config, plan), work(RunConfig(), timed)
+    if name is None or _device(plan) != "cuda" or not here:
         return None
     least, most = guide.MINUTES[name]
-    middle = (least + most) / 2 * 60 * plan["steps"] / guide.TIMED_STEPS
-    return {"seconds": round(middle), "source": f"the guide's {least} to {most} minutes for 1500 steps on a {name}"}
+    middle = (least + most) / 2 * 60 * plan["steps"] / guide.TIMED_STEPS * here / there
+    return {"seconds": round(middle), "source": f"about, by the guide's {least} to {most} minutes on a {name}"}

@@ -6,7 +6,6 @@ import contextlib
 import subprocess
 from typing import Any
 
-from .. import files
 from ..errors import Problem
 from ..protocol import ENDED, EventReader
 from ..runs import Run
@@ -41,18 +40,18 @@ class Following:
 
     # --- the worker ---
 
-    def start(self, environment: Environment, tied: bool) -> subprocess.Popen:
+    def start(self, environment: Environment) -> subprocess.Popen:
         """Start the run's worker. Raises OSError where the system refuses."""
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
-        self.process = supervisor.start(self.run, environment, self.wishes.total, tied)
+        self.process = supervisor.start(self.run, environment, self.wishes.total, led=True)
         return self.process
 
     def has_ended(self) -> bool:
         """Whether no worker has the run. One that ended because another has it, has not ended it."""
         if self.process and self.process.poll() is None:
             return False
-        return not files.is_locked(self.run.path / "worker.lock")
+        return not self.run.is_held()
 
     def kill(self) -> bool:
         """End the worker at once; False if there is none that could be ended."""
@@ -80,8 +79,10 @@ class Following:
                 n = self.warn(problem.message, problem.remedy)
                 self.trouble = {"n": n, "what": problem.message, "remedy": problem.remedy}
             elif self.trouble and not problem:
-                cleared, self.trouble = self.trouble, None
-                self.run.events.append("status", status=status_of(self.run), clears=cleared["n"])
+                try:
+                    self.run.events.append("status", status=status_of(self.run), clears=self.trouble["n"])
+                finally:
+                    self.trouble = None
 
     def warn(self, message: str, remedy: str = "") -> int:
         """Returns the event's number; 0 if it could not be written, or the run was deleted meanwhile."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import guide
-from ..captions import COMMON_WORDS
+from ..captions import ADVICE, COMMON_WORDS, KNOWN
 from ..config import METHODS, SETTINGS, Setting
 from ..reference import FILLED_IN
 
@@ -33,8 +33,8 @@ def schema() -> dict[str, Any]:
         "identifier": {
             "rules": [{"pattern": pattern, "message": message} for pattern, message in guide.IDENTIFIER_RULES],
             "known_words": sorted(COMMON_WORDS | guide.KNOWN_WORDS),
-            "known_message": "is a word or name that the model knows",
-            "advice": "Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters.",
+            "known_message": KNOWN,
+            "advice": ADVICE,
         },
         "groups": [{"name": name, "settings": members} for name, members in groups.items()],
     }
@@ -67,6 +67,7 @@ def _about(known: Setting) -> dict[str, Any]:
         "maximum": known.maximum,
         "choices": list(known.choices) if known.choices else None,
         "methods": list(known.methods),
+        "lists": known.lists,
     }
 
 

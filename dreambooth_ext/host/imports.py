@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import checks, pictures, toml
+from .. import checks, listing, toml
 from ..config import SETTINGS, RunConfig
 from ..errors import UserError
 from ..parsing import convert
@@ -100,7 +100,7 @@ class Place:
         if not self.may_look or not folder:
             return None
         try:
-            return len(pictures.list_pictures(Path(folder)))
+            return len(listing.list_pictures(Path(folder)))
         except (OSError, ValueError):
             return None
 

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from .. import pictures
+from .. import listing, pictures
 from ..config import RunConfig
 from ..errors import Problem
 from ..files import expanded
@@ -182,13 +182,14 @@ class _Process:
 
 def _key(config: RunConfig, runs_dir: Path) -> str:
     """The question, with what tells that base or pictures have changed."""
-    paths = [expanded(path) for path in (config.base_model, config.dataset_config) if path]
+    files = (config.base_model, config.model_config, config.dataset_config)
+    paths = [expanded(path) for path in files if path]
     for concept in pictures.concepts(config):
         for text in (concept.instance_data_dir, concept.class_data_dir):
             if text:
                 folder = expanded(text)
                 with contextlib.suppress(OSError, ValueError):
-                    paths += [folder, *pictures.list_pictures(folder)]
+                    paths += [folder, *listing.list_pictures(folder)]
     text = json.dumps([config.as_dict(), str(runs_dir), [_stamp(path) for path in paths]])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -41,12 +41,17 @@ class Host(Protocol):
     def has_login(self) -> bool:
         """Whether the host's page asks for a login."""
 
-    def handed_over(self, mode: str) -> AbstractContextManager[None]:
+    def handed_over(self, mode: str, device: str) -> AbstractContextManager[None]:
         """The host's models are off the device inside, and back afterwards in every case.
 
+        device: as devices.device_of names it; nothing moves where the host uses another one. Several threads may be
+        inside at once: the first one's mode counts, and the models are back when the last has left.
         mode: what happens to pictures asked for meanwhile: "refuse" (at once, politely), "wait" (drawn afterwards) or
         "share" (drawn at once; the models stay where they are). Waits for the picture that is being drawn.
         """
+
+    def models_away(self) -> str:
+        """The mode by which they are off the device now, and drawing is refused or waits; "" when they are there."""
 
     def refresh(self, kind: str, path: Path) -> None:
         """`path` has just been published, perhaps over an older file: the host's lists and caches are renewed."""

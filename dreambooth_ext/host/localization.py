@@ -1,7 +1,7 @@
 """The translations in `localizations/`: `python -m dreambooth_ext.host.localization` puts them in order.
 
-A translation belongs to a text that the page shows, word for word. What is not shown any more is taken out, the rest is
-put in the sources' order, and what has no translation yet is listed.
+A translation belongs to a text that the page shows, word for word, or to the template of a message (messages.py). What
+is not said any more is taken out, the rest is put in the sources' order, and what has no translation yet is listed.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..config import METHODS, SETTINGS
 from ..files import read_json, write_text
-from . import form, presets
+from . import form, messages, presets
 from .options import OPTIONS
+from .refusal import Refusal
 
 TEXTS = Path(__file__).with_name("page") / "texts.js"
 FOLDER = Path(__file__).resolve().parents[2] / "localizations"
@@ -23,17 +24,47 @@ FOLDER = Path(__file__).resolve().parents[2] / "localizations"
 # Names, examples and the like, which are the same in every language
 SAME = frozenset(
     [
-        *("DreamBooth", "LoRA", "Textual Inversion", "EMA", "UNet", "sksper", "{stage}: {done} of {of}"),
+        *(
+            "DreamBooth",
+            "LoRA",
+            "Textual Inversion",
+            "Hugging Face",
+            "EMA",
+            "UNet",
+            "sksper",
+            "{stage}: {done} of {of}",
+        ),
+        *(
+            "Stable Diffusion 1",
+            "Stable Diffusion 2",
+            "Stable Diffusion XL",
+            "kohya sd-scripts",
+            "8bit AdamW",
+            "Euler a",
+        ),
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
-        '[{"instance_data_dir": "…", "instance_prompt": "a photo of sksper person"}]',
+        *("a photo of sksper person", "a photo of a person"),
     ]
 )
 STYLES = frozenset(["good", "bad"])  # classes of messages in texts.js
 
 
 def sources() -> list[str]:
-    """Every text that a translation may be for, each once, in the order of the page."""
-    texts = [*_page(), *_schema(), *_presets(), *_options()]
+    """Every text of the page itself, each once, in its order."""
+    return _once([*_page(), *_schema(), *_presets(), *_options()])
+
+
+def needed() -> list[str]:
+    """What a complete translation has: the page, and all that may be said of its form."""
+    return _once([*sources(), *messages.WORDS, *messages.of_modules(messages.OF_THE_FORM)])
+
+
+def known() -> list[str]:
+    """Every text that a translation may be for, in the order of the files."""
+    return _once([*needed(), *messages.of_modules(messages.OTHERS)])
+
+
+def _once(texts: Iterable[str]) -> list[str]:
     return [text for text in dict.fromkeys(texts) if text not in SAME and re.search(r"[^\W\d_]", text)]
 
 
@@ -70,17 +101,29 @@ def _options() -> Iterator[str]:
         yield f"({option.help})"  # so the WebUI's settings page shows it
 
 
+def languages() -> list[str]:
+    """The languages that the page has beside English: ["ar_AR", ...]."""
+    return sorted(path.stem for path in FOLDER.glob("*.json"))
+
+
+def language(name: str) -> dict[str, str]:
+    """The translations of one of `languages()`. Raises a Refusal (404)."""
+    if name not in languages():
+        raise Refusal(404, f"there is no language {name[:20]!r}.", "GET languages lists them.", "name")
+    return read(FOLDER / f"{name}.json")
+
+
 def read(path: Path) -> dict[str, str]:
     return read_json(path)
 
 
 def missing(translations: dict[str, str]) -> list[str]:
-    return [text for text in sources() if text not in translations]
+    return [text for text in needed() if text not in translations]
 
 
 def ordered(translations: dict[str, str]) -> dict[str, str]:
     """The translations of texts that are still there, in the sources' order."""
-    return {text: translations[text] for text in sources() if text in translations}
+    return {text: translations[text] for text in known() if text in translations}
 
 
 def main() -> int:

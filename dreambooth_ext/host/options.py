@@ -32,8 +32,10 @@ OPTIONS = (
         "while_training",
         "refuse",
         "Generate while a training runs",
-        "refuse: the WebUI's model leaves the graphics card and Generate says so; wait: it leaves, too, and pictures "
-        "are made when the training has ended; share: it stays, for cards with memory for both",
+        "refuse: the WebUI's model leaves the graphics card; Generate, Extras, Interrogate, Train and the checkpoint "
+        "merger say so; wait: it leaves, too, and they begin when the training has ended; share: it stays, for cards "
+        "with memory for both. A training on another device disturbs nothing. Models that other extensions load by "
+        "themselves cannot be held back",
         ("refuse", "wait", "share"),
     ),
     Option(

@@ -11,6 +11,7 @@ from ..files import expanded
 from ..parsing import to_path
 from .options import FileOptions
 from .publish import WEBUI_FOLDERS, webui_folder
+from .shelves import listing
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".ckpt")
 NO_CHECKPOINTS = (".vae.safetensors", ".vae.ckpt")  # the WebUI lists these with the VAEs
@@ -55,10 +56,7 @@ class PlainFolder:
         return {}
 
     def bases(self) -> list[dict[str, str]]:
-        folder = self.folders()["checkpoint"]
-        files = (path for path in folder.rglob("*") if path.suffix.lower() in CHECKPOINT_SUFFIXES)
-        names = sorted(path for path in files if not path.name.lower().endswith(NO_CHECKPOINTS))
-        return [{"title": path.relative_to(folder).as_posix(), "path": str(path)} for path in names]
+        return listing(self.folders()["checkpoint"], CHECKPOINT_SUFFIXES, NO_CHECKPOINTS)
 
     def current_base(self) -> str:
         return self._chosen if self._chosen and Path(self._chosen).exists() else ""
@@ -76,9 +74,12 @@ class PlainFolder:
         return False
 
     @contextmanager
-    def handed_over(self, mode: str) -> Iterator[None]:
+    def handed_over(self, mode: str, device: str) -> Iterator[None]:
         """There is no model to move."""
         yield
+
+    def models_away(self) -> str:
+        return ""
 
     def refresh(self, kind: str, path: Path) -> None:
         """Lists are read from the disk each time."""

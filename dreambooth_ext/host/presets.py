@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..checks import RESERVED
 from ..errors import UserError
+from ..names import RESERVED
 from ..parsing import parse, shown
+from .interpreter import REPOSITORY
 
+FOLDER = "presets"  # in a host's data folder
+WEBUI_DATA = "dreambooth"  # a WebUI's data folder for us
 BUILT_IN = Path(__file__).with_name("presets")
 LARGEST = 256 * 1024  # bytes of a preset's file
 LONGEST = 60  # letters of a name: in UTF-8, file systems take 255 bytes
@@ -37,14 +40,17 @@ class Preset:
 
 
 class Presets:
-    """The built-in presets and those in `folder`, which need not exist. Everything is read when asked for."""
+    """The built-in presets and those in `folder`, which need not exist. Everything is read when asked for.
 
-    def __init__(self, folder: Path | None = None):
-        self.folder = folder
+    `others`: folders whose presets are known, too, but stay as they are.
+    """
+
+    def __init__(self, folder: Path | None = None, *others: Path):
+        self.folder, self.others = folder, others
 
     def list(self) -> list[Preset]:
         """The built-in ones, then the user's by name; a damaged file is listed with its problem."""
-        own = [_read(path) for path in self._files()]
+        own = [_read(path) for path in (*self._files(), *(p for other in self.others for p in _files(other)))]
         return [*built_in(), *sorted(own, key=lambda preset: preset.name.casefold())]
 
     def get(self, name: str) -> Preset:
@@ -94,9 +100,20 @@ class Presets:
         raise UserError("preset", f"there is no preset {shown(name)}.", "Perhaps it has been deleted already.")
 
     def _files(self) -> list[Path]:
-        if self.folder is None or not self.folder.is_dir():
-            return []
-        return sorted(path for path in self.folder.glob("*.json") if not path.name.startswith("."))
+        return _files(self.folder)
+
+
+def _files(folder: Path | None) -> list[Path]:
+    if folder is None or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.glob("*.json") if not path.name.startswith("."))
+
+
+def known_here(webui: Path | None = None) -> Presets:
+    """Those that the tab has saved: by itself, in the WebUI that this is an extension of, or in a named WebUI."""
+    webuis = [REPOSITORY.parent.parent] if REPOSITORY.parent.name == "extensions" else []
+    webuis += [webui] if webui else []
+    return Presets(REPOSITORY / FOLDER, *(place / WEBUI_DATA / FOLDER for place in webuis))
 
 
 def built_in() -> list[Preset]:

@@ -88,7 +88,11 @@ def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
     if state["status"] == "done" and total is None:
         done = f"{run.id} is done, with {state['step']} steps."
         raise UserError("max_train_steps", done, "Give a larger number of steps to train it longer.")
-    lock = run.take()
+    try:
+        lock = run.take()
+    except OSError as error:
+        why = f"{run.id} cannot be used by this user ({error})."
+        raise UserError("run", why, "Change the rights of its folder, or train it as its owner.") from error
     if lock is None:
         raise UserError("run", f"{run.id} is being trained already.", "Wait for it, or stop it first.")
     with lock:

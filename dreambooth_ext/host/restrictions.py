@@ -22,6 +22,9 @@ def check_paths(config: RunConfig, host: Host) -> None:
     why = host.restricted()
     if not why:
         return
+    for field in ("push_to_hub", "dataset_name"):  # by this machine's login, onto its disk
+        if getattr(config, field):
+            raise Refusal(403, f"this server's Hugging Face cannot be used. {why}", "Leave it out.", field)
     bases = [item["path"] for item in host.bases()]
     for field, path in _paths(config):
         if field == "base_model":
@@ -31,7 +34,11 @@ def check_paths(config: RunConfig, host: Host) -> None:
         else:
             if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES)):
                 continue
-            remedy = "Upload the pictures instead." if field.endswith("instance_data_dir") else "Leave it out."
+            remedy = (
+                "Upload the pictures instead."
+                if field.endswith(("instance_data_dir", "train_data_dir"))
+                else "Leave it out."
+            )
         raise Refusal(403, f"files of the server cannot be named here. {why}", remedy, field)
 
 

@@ -15,7 +15,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, checks, runs
+from .. import __version__, checks, runs, users
 from ..errors import UserError
 from ..parsing import to_path
 from .environment import Environment
@@ -169,7 +169,7 @@ def run(arguments: argparse.Namespace) -> int:
         threading.Thread(target=_open, args=(server, address), daemon=True).start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done then, too
     service.start()
-    with contextlib.closing(service), contextlib.suppress(KeyboardInterrupt):
+    with users.joined("ui"), contextlib.closing(service), contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     return 0
 

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, checks, guide, pictures, runs
-from ..config import KINDS, SETTINGS, RunConfig
+from ..config import KINDS, PROMPTED_METHODS, SETTINGS, RunConfig
 from ..errors import Problem, UserError
-from ..protocol import COMMANDS, PROTOCOL
+from ..protocol import COMMANDS, ENDED, PROTOCOL
 from ..runs import Run
-from . import estimate, form, imports, publish, restrictions, wishes
+from . import estimate, form, imports, presets, publish, restrictions, shelves, wishes
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete
 from .dispatcher import Dispatcher
+from .drawing import FOLDER as DRAWN
+from .drawing import Drawing
 from .environment import Environment
 from .event_pages import EventPages, of_kinds, text_page
 from .inspector import Inspector
@@ -51,7 +53,8 @@ class Service:
         self.catalogue = Catalogue(self.runs_dir)
         self.mending = Mending(self.environment)
         self.inspector = Inspector(self.environment, self.runs_dir)
-        self.presets = Presets(host.data_folder() / "presets")
+        self.drawing = Drawing(self.environment)
+        self.presets = Presets(host.data_folder() / presets.FOLDER)
         self.sets = PictureSets(restrictions.pictures_folder(host))
         self._events = EventPages()
         self._changing = threading.Lock()  # looks at a run's state that lead to a change of it
@@ -62,6 +65,7 @@ class Service:
 
     def close(self) -> None:
         self.dispatcher.close()
+        self.drawing.close()
         self.inspector.close()
 
     # --- what there is ---
@@ -75,6 +79,7 @@ class Service:
             "version": __version__,
             "bases": self.host.bases(),
             "current": self.host.current_base(),
+            "files": shelves.files(self.host.folders()),
             "folders": {kind: str(path) for kind, path in self.host.folders().items()},
             "runs_folder": str(self.runs_dir),
             "lacks": self.host.lacks(),
@@ -99,9 +104,14 @@ class Service:
 
     def mend(self, action: str) -> None:
         """Repair or verify the environment, in a thread. Raises a Refusal (409) while that would be in the way."""
-        if action == "repair" and self.dispatcher.active:
-            message = f"the run {self.dispatcher.active.id} uses the environment."
+        if action == "repair" and self.dispatcher.running:
+            message = f"the run {self.dispatcher.running[-1].id} uses the environment."
             raise Refusal(409, message, "Wait for it, or stop it first.", "action")
+        if action == "repair":
+            try:
+                self.environment.check_unused()  # also by trainings from a terminal
+            except UserError as error:
+                raise Refusal(409, error.problem.message, error.problem.remedy, "action") from error
         self.inspector.close()  # its process holds files of the environment open
         self.mending.begin(action)
 
@@ -144,9 +154,17 @@ class Service:
         completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
         count = pictures.trained(entries)
         warnings = [w.as_dict() for w in [*guide.warnings(completed, count), *pictures.warnings(completed, entries)]]
-        plan = {"steps": completed.max_train_steps, "pictures": count, "class_pictures": sum(e.is_class for e in entries)}
+        plan = {
+            "steps": completed.max_train_steps,
+            "pictures": count,
+            "class_pictures": sum(e.is_class for e in entries),
+        }
         answer: dict[str, Any] = {}
-        if deep and completed.base_model and not any(p.field in ("base_model", "runs_dir") for p in problems):
+        if (
+            deep
+            and (completed.base_model or completed.method not in PROMPTED_METHODS)
+            and not any(p.field in ("base_model", "runs_dir") for p in problems)
+        ):
             answer = self._inspect(checks.usable(completed, problems), count)
             found = [Problem(**item) for item in answer["problems"]]
             problems += checks.independent(found, problems)
@@ -167,11 +185,10 @@ class Service:
         self._check_environment()
         completed, _, _, problems = complete(values, self.host, self.runs_dir)
         chosen = self._wishes(wanted)
-        if chosen.publish and not any(problem.field in ("name", "save_format") for problem in problems):
+        folder = self.host.folders().get(KINDS[completed.method])  # there is none for what no WebUI can load
+        if chosen.publish and folder and not any(problem.field in ("name", "save_format") for problem in problems):
             try:
-                publish.check_ours(
-                    self.host.folders()[KINDS[completed.method]] / f"{completed.name}.{completed.model_format}"
-                )
+                publish.check_ours(folder / completed.model_file(completed.name))
             except UserError as error:
                 problems.append(error.problem)
         if problems:
@@ -256,6 +273,29 @@ class Service:
         # what could not be selected is published all the same, and a warning of the run says why
         return {"path": path, "selected": bool(done and done[-1]["selected"]), "revision": self.dispatcher.revision}
 
+    def draw(self, id: str, file: str, wanted: dict[str, int]) -> None:
+        """Let a run's unconditional model draw (`Drawing.start`). Raises a Refusal (409) while a training runs."""
+        run = self.catalogue.find(id)
+        if not any(event["file"] == file for event in self.artifacts(id)["artifacts"]):
+            raise Refusal(404, f"{id} has no artifact {file[:80]!r}.", "GET its artifacts lists them.", "artifact")
+        if self.dispatcher.active:
+            message = f"the run {self.dispatcher.active.id} trains, and needs the memory."
+            raise Refusal(409, message, "Wait for it, or stop it first.", "artifact")
+        self._check_environment()
+        self.drawing.start(run, file, wanted)
+
+    def drawn(self, id: str) -> dict[str, Any]:
+        return self.drawing.status(self.catalogue.find(id))
+
+    def drawn_picture(self, id: str, artifact: str, file: str) -> tuple[Path, str]:
+        """(file, media type) of one of them. Raises a Refusal (404)."""
+        run = self.catalogue.find(id)
+        folder = run.path / DRAWN
+        path = folder / artifact / file if is_component(artifact) and is_component(file) else folder
+        if path.suffix != ".png" or not path.is_file() or not restrictions.inside(path, [folder]):
+            raise Refusal(404, f"there is no picture {file[:80]!r} of {artifact[:80]!r}.", "Reload the page.", "file")
+        return path, "image/png"
+
     def command(self, id: str, command: str, total: int | None = None, wanted: Mapping[str, Any] | None = None) -> None:
         """One of RUN_COMMANDS; `total`: the step up to which "continue" trains in all."""
         run = self.catalogue.find(id)
@@ -267,12 +307,18 @@ class Service:
                 self._go_on(run, state, command, total, wanted or {})
             elif command in ("stop", "stop_and_save") and state["status"] == "queued":
                 self.dispatcher.cancel(run)
+            elif command == "kill" and state["status"] not in ENDED:
+                self._kill(run)  # also a worker that is stuck at its start, and does not count as alive yet
             elif not run.is_alive(state):
                 raise Refusal(409, f"{id} is {state['status']}: nothing is training it.", "Resume it first.", "command")
-            elif command == "kill":
-                self.dispatcher.kill(run)
             else:
                 self.dispatcher.command(run, command)
+
+    def _kill(self, run: Run) -> None:
+        try:
+            self.dispatcher.kill(run)
+        except UserError as error:
+            raise Refusal(409, error.problem.message, error.problem.remedy, "command") from error
 
     def _go_on(self, run: Run, state: dict[str, Any], command: str, total: int | None, wanted: Mapping) -> None:
         if state["status"] == "queued" or run.is_alive(state):
@@ -322,13 +368,25 @@ class Service:
     # --- queue ---
 
     def queue(self) -> dict[str, Any]:
-        active = self.dispatcher.active
+        """`active`: what began last of those that are `running`, one a device; `trouble`: what is wrong with it."""
+        running = [self._shown(run) for run in self.dispatcher.running]
+        active = running[-1] if running else None
+        return {
+            "active": active,
+            "running": running,
+            "queue": self.dispatcher.queue(),
+            "waiting": self.dispatcher.waiting,
+            "trouble": active and active["trouble"],
+            "models_away": self.host.models_away(),
+        }
+
+    def _shown(self, run: Run) -> dict[str, Any]:
+        """A run that trains, with its worker's trouble."""
         try:
-            shown = active and self.catalogue.brief(active)
+            known = self.catalogue.brief(run)
         except FAULTS:
-            shown = {"id": active.id}
-        known = {"queue": self.dispatcher.queue(), "waiting": self.dispatcher.waiting}
-        return {"active": shown, **known, "trouble": self.dispatcher.trouble}
+            known = {"id": run.id}
+        return {**known, "trouble": self.dispatcher.trouble(run)}
 
     def reorder(self, ids: list[str]) -> dict[str, Any]:
         """Train these first, in this order."""
@@ -366,7 +424,7 @@ class Service:
     def delete_pictures(self, name: str, picture: str | None = None) -> None:
         """A set or one of its pictures. Raises a Refusal (409) while a run needs them."""
         folder = self.sets.path(name)
-        for run in [self.dispatcher.active, *map(self._quietly, self.dispatcher.queue())]:
+        for run in [*self.dispatcher.running, *map(self._quietly, self.dispatcher.queue())]:
             if run and any(restrictions.inside(path, [folder]) for path in _picture_folders(run)):
                 raise Refusal(409, f"the run {run.id} needs these pictures.", "Wait for it, or stop it first.", "set")
         self.sets.delete(name, picture)

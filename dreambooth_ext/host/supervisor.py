@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import files
 from ..protocol import ENDED, EventReader, take_commands
 from ..runs import Run
 from .environment import Environment
@@ -21,18 +20,23 @@ POLL = 0.2  # seconds between looks at a run's events
 PATIENCE = 5.0  # seconds for a killed process to be gone
 
 
-def start(run: Run, environment: Environment, total: int | None = None, tied: bool = False) -> subprocess.Popen:
+def start(
+    run: Run, environment: Environment, total: int | None = None, tied: bool = False, led: bool = False
+) -> subprocess.Popen:
     """Start the run's worker in the trainer's environment. What it prints goes to the run's log.txt.
 
     It has a process group of its own: Ctrl-C in a terminal reaches us, and we ask the worker to stop in its own time.
     On Windows it has a hidden console, too: closing a console's window ends all that share it, at once and unsaved.
-    `tied`: it saves and stops when this process ends, even by a kill; else it lives on.
+    `tied`: it saves and stops when this process ends, even by a kill. `led`: when no host leads its folder of runs any
+    more, and the last one wished that (see Leadership). Else it lives on.
     """
     arguments = ["-m", "dreambooth_ext.engine.worker", str(run.path)]
     if total is not None:
         arguments += ["--total", str(total)]
     if tied:
         arguments.append("--tied")
+    if led:
+        arguments.append("--led")
     take_commands(run.commands)  # what was meant for an earlier worker; from here on, they are for this one
     if os.name == "nt":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
@@ -80,7 +84,7 @@ def kill_alive(run: Run) -> bool:
     pid = state.get("pid")
     if state.get("host") != platform.node() or state["status"] in (*ENDED, "queued") or not isinstance(pid, int):
         return False
-    if not files.is_locked(run.path / "worker.lock") or not runs_worker(pid, run):
+    if not run.is_held() or not runs_worker(pid, run):
         return False
     with contextlib.suppress(ProcessLookupError):
         if os.name == "nt":

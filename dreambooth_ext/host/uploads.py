@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import captions, files, pictures
-from ..checks import RESERVED
+from .. import captions, files, listing, pictures
+from ..names import RESERVED
 from . import decoding
 from .refusal import Refusal
 
@@ -81,7 +81,7 @@ class PictureSets:
     def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
         """The same for any folder and what is below it. Raises a Refusal (422) where it cannot be read."""
         try:
-            found = pictures.list_pictures(folder)
+            found = listing.list_pictures(folder)
         except (OSError, ValueError) as error:
             why = f"{str(folder)[:200]!r} cannot be read: {pictures.why(error)}."
             raise Refusal(422, why, "Give a folder with pictures.", "folder") from None

@@ -1,4 +1,4 @@
-"""The WebUI as the host: AUTOMATIC1111 v1.10.1 and its forks. The only file that knows `modules.*`.
+"""The WebUI as the host: AUTOMATIC1111 v1.10.1 and its forks. With webui_models.py all that knows `modules.*`.
 
 What a fork does otherwise is told by what it has (`getattr`), never by its name:
 - `sd_models.model_data.forge_loading_parameters` (Forge): models load when a picture is drawn, not when chosen
@@ -11,36 +11,31 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import sys
-import time
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from modules import call_queue, devices, errors, paths_internal, processing, scripts, sd_models, shared
+from modules import paths_internal, processing, sd_models, shared
 
 from ..errors import UserError
 from ..files import expanded
 from ..parsing import to_path
 from . import options
 from .interface import Host
-from .later import Later
+from .webui_models import Models, file_of, loaded_models, memory_manager, normal, reporting
 
 __all__ = ["Host", "WebUI"]
-
-MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's; reForge's and classic's
-BUSY = (
-    "A DreamBooth training has the graphics card, so no picture was made. Wait until it has ended, stop it in the "
-    "DreamBooth tab, or choose under Settings > DreamBooth what Generate does while a training runs."
-)
 
 
 class WebUI:
     """See interface.Host. One object for the process: it knows whether the models are away."""
 
     def __init__(self) -> None:
-        self.later = Later(call_queue.queue_lock, reporting)
+        self.models = Models()
+        self.later = self.models.later
         self.overwritten: set[str] = set()  # checkpoints whose loaded content is not the file's any more
 
     @functools.cached_property
@@ -115,74 +110,11 @@ class WebUI:
 
     # --- the models and the device ---
 
-    @contextlib.contextmanager
-    def handed_over(self, mode: str) -> Iterator[None]:
-        """See interface.Host. With "refuse" the queue's lock is held only while the models move: settings and the
-        rest of the WebUI stay usable for the hours of a training. With "wait" it is held all the time."""
-        if mode == "share":
-            yield
-            return
-        lock = call_queue.queue_lock
-        lock.acquire()  # waits for the picture that is being drawn
-        try:
-            with self.refusing() if mode == "refuse" else contextlib.nullcontext(), self.settings_put_off():
-                self.later.away = True
-                never_loaded = send_away()
-                try:
-                    if mode == "refuse":
-                        lock.release()
-                    try:
-                        yield
-                    finally:
-                        if mode == "refuse":
-                            lock.acquire()
-                finally:
-                    bring_back(never_loaded)
-                    self.later.away = False
-        finally:
-            lock.release()
-            self.later.catch_up()
+    def handed_over(self, mode: str, device: str) -> AbstractContextManager[None]:
+        return self.models.handed_over(mode, device)
 
-    @contextlib.contextmanager
-    def refusing(self) -> Iterator[None]:
-        """Drawing ends before it begins, in every tab, script and API route: all of them go through these two."""
-        runner = scripts.ScriptRunner
-        was_run, was_before = runner.run, runner.before_process
-
-        def run(this, p, *arguments):  # of both tabs, with and without a script; its result is what the tab shows
-            return refusal(p) if self.later.away else was_run(this, p, *arguments)
-
-        def before_process(this, p):  # of the API, and of whatever else draws
-            if self.later.away:
-                raise busy()
-            return was_before(this, p)
-
-        runner.run, runner.before_process = run, before_process
-        try:
-            yield
-        finally:  # what another extension has put over ours stays, and goes on through ours to the original
-            runner.run = was_run if runner.run is run else runner.run
-            runner.before_process = was_before if runner.before_process is before_process else runner.before_process
-
-    @contextlib.contextmanager
-    def settings_put_off(self) -> Iterator[None]:
-        """Settings that load models (the checkpoint, the VAE) can be changed, at once, and take effect afterwards.
-
-        They are those whose callbacks the WebUI runs under the queue's lock.
-        """
-        queued = call_queue.wrap_queued_call(int).__code__
-        waiting = [
-            (key, info, info.onchange)
-            for key, info in list(shared.opts.data_labels.items())
-            if getattr(info.onchange, "__code__", None) is queued
-        ]
-        for key, info, onchange in waiting:
-            info.onchange = functools.partial(self.later.put_off, key, onchange)
-        try:
-            yield
-        finally:
-            for _, info, onchange in waiting:
-                info.onchange = onchange
+    def models_away(self) -> str:
+        return self.models.away()
 
     # --- what was published ---
 
@@ -200,18 +132,13 @@ class WebUI:
     def select(self, path: Path) -> str:
         info = listed(path) or register(path)
         info.calculate_shorthash()  # as loading does; the title holds it from then on
-        main_entry = sys.modules.get("modules_forge.main_entry")
-        if main_entry:
-            main_entry.checkpoint_change(info.title, save=True, refresh=True)
-        else:
-            shared.opts.set("sd_model_checkpoint", info.title, run_callbacks=False)
-            save_settings()
+        choose(info)
         remedy = "The WebUI's console says more; the checkpoint that was loaded before is chosen again."
         try:
             self.later.when_back("the checkpoint", self.load_chosen)
         except Exception as error:  # whatever a damaged file, full memory or an extension may raise
             raise UserError("select", f"The WebUI could not load {path.name}: {error}", remedy) from error
-        return info.title
+        return shown(info)
 
     def load_chosen(self) -> None:
         """Load the checkpoint that is chosen in the settings; anew if it was overwritten. Under the queue's lock."""
@@ -226,8 +153,8 @@ class WebUI:
                 data.loaded_sd_models.remove(model)
                 self.overwritten.discard(file_of(model))
                 sd_models.send_model_to_trash(model)
-            elif file_of(model) == place and forced and hasattr(model, "filename"):
-                model.filename = ""  # by which reForge and classic tell that there is nothing to do
+            elif file_of(model) == place and forced and hasattr(model, "filename") and not loads_anew():
+                model.filename = ""  # by which classic tells that there is nothing to do
         if hasattr(data, "forge_loading_parameters"):
             if forced:
                 data.forge_hash = ""
@@ -282,107 +209,17 @@ def flag(name: str) -> Any:
     return getattr(shared.cmd_opts, name, None)
 
 
-def memory_manager() -> Any:
-    """Forge's and its relatives' module that moves models; None in AUTOMATIC1111's WebUI."""
-    return next((sys.modules[name] for name in MANAGERS if name in sys.modules), None)
-
-
-def normal(path: str | Path) -> str:
-    return os.path.normcase(os.path.abspath(path))
-
-
-def loaded_models() -> list[Any]:
-    data = sd_models.model_data
-    models = [data.sd_model, *getattr(data, "loaded_sd_models", [])]
-    return list({id(model): model for model in models if model is not None}.values())
-
-
-def file_of(model: Any) -> str:
-    """The checkpoint that a loaded model came from; "" for Forge's placeholder."""
-    info = getattr(model, "sd_checkpoint_info", None)
-    return normal(info.filename) if info else ""
-
-
-@contextlib.contextmanager
-def reporting(what: str) -> Iterator[None]:
-    """Errors inside are told in the console, as the WebUI tells its own, and go no further."""
-    try:
-        yield
-    except Exception:
-        errors.report(f"DreamBooth: error while {what}", exc_info=True)
-
-
-def send_away() -> bool:
-    """Take the models off the device. Under the queue's lock. Returns whether none had ever been loaded."""
-    data, manager = sd_models.model_data, memory_manager()
-    with getattr(data, "lock", contextlib.nullcontext()):  # the start loads the first model beside the queue
-        never_loaded = not getattr(data, "was_loaded_at_least_once", True)
-        if never_loaded:
-            data.was_loaded_at_least_once = True  # else, whoever looks at shared.sd_model would load one
-        with reporting("taking the WebUI's models off the device"):
-            if manager:
-                manager.unload_all_models()
-                manager.soft_empty_cache()
-            else:
-                for model in loaded_models():
-                    sd_models.send_model_to_cpu(model)
-            devices.torch_gc()
-    return never_loaded
-
-
-def bring_back(never_loaded: bool) -> None:
-    """Put the chosen model back on the device. Under the queue's lock. Never raises.
-
-    The trainer's process may take a moment to give its memory back. A model that cannot be moved even then is dropped,
-    and loaded from its file when it is next needed: half of it on the device would break every picture.
-    """
-    data = sd_models.model_data
-    if never_loaded and not data.sd_model:
-        data.was_loaded_at_least_once = False
-    if memory_manager() or not data.sd_model:
-        return
-    for patience in (0.5, 2.0, 5.0, 0.0):
-        try:
-            sd_models.send_model_to_device(data.sd_model)
-            return
-        except Exception:
-            with reporting("putting the WebUI's model back on the device"):
-                if not patience:
-                    raise
-            devices.torch_gc()
-            time.sleep(patience)
-    with reporting("dropping the WebUI's model"):
-        model = data.sd_model
-        data.set_sd_model(None)
-        data.loaded_sd_models[:] = [it for it in data.loaded_sd_models if it is not model]
-        data.was_loaded_at_least_once = False
-        sd_models.send_model_to_trash(model)
+def loads_anew() -> bool:
+    """Whether a file that is loaded already can be loaded anew by asking for it, as in reForge."""
+    return "forced_reload" in inspect.signature(sd_models.load_model).parameters
 
 
 def go_back(info: Any) -> None:
     """Choose and load what was there before a checkpoint that did not load, which the WebUI would try for ever."""
     if info is not None:
-        shared.opts.set("sd_model_checkpoint", info.title, run_callbacks=False)
         with reporting(f"going back to {info.title}"):
-            save_settings()
+            choose(info)
             sd_models.reload_model_weights(info=info, forced_reload=True)
-
-
-def refusal(p: Any) -> Any:
-    """What a tab shows in the place of pictures; an image that was to be enlarged stays."""
-    kept = [image for image in [getattr(p, "firstpass_image", None)] if image is not None]
-    return processing.Processed(p, kept, info=BUSY, comments="")
-
-
-def busy() -> Exception:
-    """For the API, which answers with its status and detail and prints no traceback for it."""
-    from fastapi import HTTPException
-
-    class Busy(HTTPException):
-        def __str__(self) -> str:
-            return BUSY
-
-    return Busy(status_code=503, detail=BUSY)
 
 
 def listed(path: Path) -> Any:
@@ -401,12 +238,22 @@ def register(path: Path) -> Any:
     if old:
         if old.title != info.title:
             sd_models.checkpoints_list.pop(old.title, None)
-        for name in old.ids:  # the settings and the page still know it by its former hash
-            sd_models.checkpoint_aliases[name] = info
+        for name, known in list(sd_models.checkpoint_aliases.items()):
+            if known is old:  # the settings and the page still know it by a former hash
+                sd_models.checkpoint_aliases[name] = info
     return info
 
 
-def save_settings() -> None:
+def shown(info: Any) -> str:
+    """A checkpoint's name in the WebUI's list, which cannot show another: with its hash, but in Forge without."""
+    tiles = sd_models.checkpoint_tiles(use_short=shared.opts.data.get("sd_checkpoint_dropdown_use_short", False))
+    found = (tile for tile, other in zip(tiles, sd_models.checkpoints_list.values()) if other is info)
+    return next(found, info.title)
+
+
+def choose(info: Any) -> None:
+    """Have the settings name a checkpoint, without loading it; Forge's own call leaves an overwritten one's old hash."""
+    shared.opts.set("sd_model_checkpoint", shown(info), run_callbacks=False)
     if not flag("freeze_settings"):
         shared.opts.save(shared.config_filename)
 
@@ -431,6 +278,15 @@ def forget_lora(networks: Any, name: str) -> None:
     for model in loaded_models():
         if hasattr(model, "current_lora_hash"):
             model.current_lora_hash = ""
+        for loader in lora_loaders(model):
+            loader.loaded_hash = ""
         for module in model.modules() if hasattr(model, "modules") else ():
             if any(entry[0] == name for entry in getattr(module, "network_current_names", ())):
                 module.network_current_names = (("", 0.0, 0.0, None),)  # is never wanted, so the backup comes back
+
+
+def lora_loaders(model: Any) -> list[Any]:
+    """Forge's, which merge LoRAs into the UNet and the text encoders, and know what is merged by name and weight."""
+    parts = getattr(model, "forge_objects", None)
+    patchers = [getattr(parts, "unet", None), getattr(getattr(parts, "clip", None), "patcher", None)]
+    return [patcher.lora_loader for patcher in patchers if hasattr(patcher, "lora_loader")]

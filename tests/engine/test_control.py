@@ -13,9 +13,12 @@ from collections.abc import Callable
 
 import pytest
 
-from dreambooth_ext import files, protocol
+from dreambooth_ext import files, protocol, runs, users
+from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import checkpoint, control, worker
 from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine.saver import Saver
+from dreambooth_ext.leadership import Leadership
 from dreambooth_ext.protocol import EventLog, EventReader
 from dreambooth_ext.runs import Run
 from tests import training
@@ -201,6 +204,38 @@ def test_sample_now_draws_the_previews(trainer, at_step):
     names = sorted(path.name for path in (run.samples / "2").iterdir())
     assert names == ["0_5.png", "0_6.png", "1_5.png", "1_6.png"]
     assert (run.artifacts / "taught.preview.png").exists()
+
+
+def test_previews_are_counted_while_they_are_drawn(trainer):
+    run = trainer.train(validation_prompts=[PROMPT, "a house"], validation_steps=2, max_train_steps=2)
+    told = [e for e in run.events.read() if e.get("stage") == "drawing previews" or e["type"] == "sample"]
+    assert [e["type"] for e in told] == ["status", "sample"] * 2
+    assert [(e["status"], e["done"], e["of"]) for e in told[::2]] == [("training", 1, 2), ("training", 2, 2)]
+
+
+def test_a_stop_during_previews_keeps_what_was_learned(trainer, monkeypatch):
+    """Unlike during the preparations, where there is nothing to keep."""
+    drawn = Saver._draw
+
+    def draw(saver, *given):
+        saver.run.command("stop")
+        return drawn(saver, *given)
+
+    monkeypatch.setattr(Saver, "_draw", draw)
+    run = trainer.train(validation_prompts=[PROMPT], validation_steps=1, ends=worker.STOPPED)
+    assert run.state()["step"] == 1 and states(run) == [1]
+
+
+def test_the_log_tells_what_a_run_did(trainer, capsys):
+    run = trainer.train(validation_prompts=[PROMPT], validation_steps=2, max_train_steps=2)
+    lines = [line.partition("  ")[2] for line in capsys.readouterr().err.splitlines()]
+    plan = run.state()["plan"]
+    assert any(line.startswith(f"{plan['family']} at {plan['resolution']}, ") for line in lines)
+    steps = [line for line in lines if line.startswith("training ")]
+    loss = training.losses(run)[-1]
+    assert len(steps) == 2 and steps[-1].startswith(f"training 2/2, loss {loss:.4f}, ")
+    assert "drawing previews 1/1" in lines and "saved the state of step 2" in lines
+    assert any(line.endswith("taught.safetensors") for line in lines) and lines[-1] == "done"
 
 
 def test_sample_without_prompts_is_a_warning(trainer, at_step):
@@ -424,3 +459,48 @@ def test_programs_that_a_tied_worker_starts_do_not_wait_for_its_parent():
     process.stdin.close()
     assert process.stdout.readline() == "parent said b''\n"
     assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("wish", ["stop", "continue"])
+def test_a_led_worker_does_what_its_host_wished_last_when_no_host_leads_any_more(tmp_path, monkeypatch, wish):
+    monkeypatch.setattr(control, "HEARTBEAT", 0.05)
+    run, leadership = runs.create(tmp_path, RunConfig(name="cat")), Leadership(tmp_path)
+    first = leadership.take()
+    leadership.wish(wish != "stop")
+    with control.Control(run) as led:
+        led.stop_without(leadership)
+        time.sleep(0.3)
+        assert led.commands() == []
+        leadership.wish(wish == "stop")  # the option was changed meanwhile
+        first.close()
+        with leadership.take():  # another host takes over at once
+            time.sleep(0.3)
+            assert led.commands() == []
+        deadline = time.monotonic() + (5 if wish == "stop" else 0.5)
+        while not (heard := led.commands()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert heard == (["stop"] if wish == "stop" else [])
+
+
+def test_a_led_run_goes_on_without_a_host_that_wished_nothing(trainer, monkeypatch):
+    monkeypatch.setattr(control, "HEARTBEAT", 0.01)
+    run = trainer.create()
+    training.forget_accelerate()
+    assert worker.main([str(run.path), "--led"]) == worker.DONE
+
+
+def test_what_was_wrong_before_is_forgotten_when_it_goes_on(trainer):
+    run = trainer.train(max_train_steps=2)
+    problem = {"field": "", "message": "the disk is full.", "remedy": "Delete something."}
+    run.write_state(status="failed", problem=problem, problems=[problem])
+    assert training.go_on(run, 4) == worker.DONE
+    state = run.state()
+    assert (state["status"], state["problem"], state["problems"]) == ("done", None, [])
+
+
+def test_a_worker_says_in_its_environment_that_it_uses_it(trainer, at_step, tmp_path, monkeypatch):
+    monkeypatch.setenv(users.VARIABLE, str(tmp_path / "environment"))
+    found = []
+    at_step(2, lambda run: found.extend(users.names(tmp_path / "environment")))
+    run = trainer.train()
+    assert found == [run.id] and users.names(tmp_path / "environment") == []

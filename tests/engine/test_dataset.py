@@ -152,6 +152,56 @@ def test_latents_are_a_new_sample_of_the_posterior_each_time(tmp_path, vae):
     assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
 
 
+def test_latents_sampled_once_or_in_the_middle(tmp_path, vae):
+    config = RunConfig(instance_data_dir=folder(tmp_path, 2), resolution=64, train_batch_size=2)
+
+    def drawn(sampling: str) -> list[dict[str, torch.Tensor]]:
+        made = dataset(config.replace(latent_sampling=sampling), vae)
+        batches = [made.batches(step)[0] for step in range(3)]
+        return [dict(zip(batch.keys, batch.latents_bchw / SCALING, strict=True)) for batch in batches]
+
+    once, middle = drawn("once"), drawn("deterministic")
+    noises = []
+    for path in once[0]:
+        pixels = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None] / 127.5 - 1
+        posterior = vae.encode(pixels).latent_dist
+        for step in range(3):
+            assert torch.equal(once[step][path], once[0][path])
+            torch.testing.assert_close(middle[step][path][None], posterior.mean)
+        noises.append((once[0][path] - posterior.mean) / posterior.std)
+    assert all(abs(noise.std() - 1) < 0.2 for noise in noises) and (noises[0] - noises[1]).abs().max() > 1
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_transparency_weighs_the_loss(tmp_path, vae, cached):
+    config = RunConfig(instance_data_dir=folder(tmp_path, 2), resolution=64, train_batch_size=2, random_flip=True)
+    path = tmp_path / "sksper (1).png"
+    with Image.open(path) as picture:
+        alpha = Image.new("L", picture.size)
+        alpha.paste(255, (32, 0, 64, 64))
+        picture.putalpha(alpha)
+        picture.save(path)
+    assert dataset(config, vae).batches(0)[0].masks_b1hw is None
+    made = dataset(config.replace(alpha_as_loss_weight=True, cache_latents=cached), vae if cached else None)
+    sides = set()
+    for step in range(8):
+        batch = made.batches(step)[0]
+        masks = dict(zip(batch.keys, batch.masks_b1hw, strict=True))
+        clear = masks.pop(str(path))
+        assert clear.shape == (1, 8, 8) and clear.mean().item() == pytest.approx(1)
+        assert all(torch.equal(mask, torch.ones(1, 8, 8)) for mask in masks.values())
+        right = clear[..., 5:].mean() > clear[..., :3].mean()
+        flipped = not torch.equal(clear, made._mask(*mask_of(made, path), False))
+        assert right != flipped  # the mask is mirrored with its picture
+        sides.add(bool(right))
+    assert sides == {True, False}
+
+
+def mask_of(made, path):
+    (picture,) = (picture for picture in made.pictures if picture.entry.path == path)
+    return picture, picture.crop
+
+
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("size", [(64, 64), (150, 90)])
 def test_cached_latents_are_those_of_the_pixels(tmp_path, vae, flip, size):

@@ -12,6 +12,7 @@ from PIL import Image, ImageCms
 
 from dreambooth_ext.engine.images import (
     Crop,
+    alpha_weights,
     centre_crop,
     open_picture,
     picture_size,
@@ -267,3 +268,33 @@ def test_a_picture_changed_meanwhile_is_named(tmp_path):
 
 def test_model_range():
     assert to_model(torch.tensor([0, 255], dtype=torch.uint8)).tolist() == [-1.0, 1.0]
+
+
+def test_transparency_as_weights(tmp_path):
+    """As the WebUI's dataset module does it: least opaque is 0, the mean is 1; and the colours beneath are kept."""
+    alpha = np.full((64, 64), 55, np.uint8)
+    alpha[:, 32:] = 255
+    picture = Image.new("RGB", (64, 64), (10, 200, 30))
+    picture.putalpha(Image.fromarray(alpha))
+    picture.save(tmp_path / "a.png")
+    crop = centre_crop((64, 64), (64, 64))
+    weights = alpha_weights(tmp_path / "a.png", crop, False, (8, 8))
+    assert weights.shape == (8, 8) and weights.min() == 0 and weights.mean().item() == pytest.approx(1)
+    assert weights[:, :3].max() < 0.05 and weights[:, 5:].min() > 1.9
+    assert torch.equal(alpha_weights(tmp_path / "a.png", crop, True, (8, 8)), weights.flip(1))
+    assert training_pixels(tmp_path / "a.png", crop, opaque=True)[:, 0, 0].tolist() == [10, 200, 30]
+    assert training_pixels(tmp_path / "a.png", crop)[:, 0, 0].tolist() != [10, 200, 30]
+    for mode in ("RGB", "RGBA", "L"):  # without transparency, or the same everywhere
+        Image.new(mode, (64, 64)).save(tmp_path / f"{mode}.png")
+        assert torch.equal(alpha_weights(tmp_path / f"{mode}.png", crop, False, (8, 8)), torch.ones(8, 8))
+
+
+def test_weights_lie_where_the_crop_does(tmp_path):
+    alpha = np.zeros((64, 128), np.uint8)
+    alpha[:32, 96:] = 255
+    picture = Image.new("RGB", (128, 64))
+    picture.putalpha(Image.fromarray(alpha))
+    picture.save(tmp_path / "a.png")
+    right = random_crop((128, 64), (64, 64), 0.999, 0)
+    weights = alpha_weights(tmp_path / "a.png", right, False, (8, 8))
+    assert weights[:3, 5:].min() > 3 and weights[5:].max() < 0.1 and weights[:, :3].max() < 0.1

@@ -71,7 +71,9 @@ def test_of_many_long_captions_the_first_are_named(tmp_path):
     folder = Path(training.pictures(tmp_path / "pictures", 15))
     for index, picture in enumerate(sorted(folder.glob("*.png"))):
         picture.with_suffix(".txt").write_text(f"{index} " + "and so on, " * 40, encoding="utf-8")
-    trainer = Trainer(tmp_path, instance_data_dir=str(folder), method="finetune", instance_prompt=None, use_captions=True)
+    trainer = Trainer(
+        tmp_path, instance_data_dir=str(folder), method="finetune", instance_prompt=None, use_captions=True
+    )
     run = trainer.train(max_train_steps=1)
     said = [event["what"] for event in training.events(run, "warning") if event["field"] == "max_token_length"]
     assert len(said) == worker.CUTS_NAMED + 1 and said[-1].startswith("5 further")

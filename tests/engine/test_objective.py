@@ -52,7 +52,9 @@ def latents(count: int = 3, seed: int = 1) -> torch.Tensor:
     return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
-def measure(prediction_type="epsilon", seed=5, weights=None, latents_bchw=None, extra=None, pooled=None, **settings):
+def measure(
+    prediction_type="epsilon", seed=5, weights=None, latents_bchw=None, extra=None, pooled=None, masks=None, **settings
+):
     """(loss, what the UNet saw) for three pictures."""
     unet, z = Recorder(), latents() if latents_bchw is None else latents_bchw
     loss = Objective(RunConfig(**settings), SCHEDULER, prediction_type).loss(
@@ -63,6 +65,7 @@ def measure(prediction_type="epsilon", seed=5, weights=None, latents_bchw=None, 
         torch.full((len(z),), 1 / len(z)) if weights is None else torch.tensor(weights),
         torch.Generator().manual_seed(seed),
         extra,
+        masks,
     )
     return loss, unet
 
@@ -105,6 +108,16 @@ def test_loss_is_the_weighted_sum_of_the_pictures_means(loss_type, schedule, hub
     errors = expected_error(loss_type, unet.output.double().numpy() - plain_noise(unet, latents()), c)
     assert loss.dtype == torch.float32 and loss.shape == ()
     assert loss.item() == pytest.approx((errors.mean(axis=(1, 2, 3)) * weights).sum(), rel=1e-4)
+
+
+@pytest.mark.parametrize("loss_type", ["l2", "huber"])
+def test_masks_weigh_each_latent_pixel(loss_type):
+    masks = torch.rand(3, 1, *SHAPE[1:], generator=torch.Generator().manual_seed(3))
+    loss, unet = measure(masks=masks, loss_type=loss_type)
+    c = expected_threshold("snr", 0.1, unet.timesteps.numpy())[:, None, None, None]
+    errors = expected_error(loss_type, unet.output.double().numpy() - plain_noise(unet, latents()), c)
+    assert loss.item() == pytest.approx((errors * masks.double().numpy()).mean(), rel=1e-4)
+    assert measure(masks=torch.ones_like(masks), loss_type=loss_type)[0] == measure(loss_type=loss_type)[0]
 
 
 def test_small_errors_survive_float32():

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from dreambooth_ext.config import SETTINGS
-from dreambooth_ext.engine import worker
+from dreambooth_ext.config import SETTINGS, RunConfig
+from dreambooth_ext.engine import hub, hub_pictures, worker
 from dreambooth_ext.runs import Run
 from tests import tiny, training
 from tests.training import Trainer
@@ -67,12 +68,28 @@ def previews(run: Run) -> list[tuple[str, str]]:
     return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in drawn]
 
 
+def carried(run: Run) -> set[bool]:
+    found = set()
+    for path in run.samples.glob("*/*.png"):
+        with Image.open(path) as picture:
+            found.add("sd-ti-embedding" in picture.text)
+    return found
+
+
 def class_pictures(run: Run) -> int:
     return run.state()["plan"]["class_pictures"]
 
 
 def stages(run: Run) -> list[str]:
     return sorted({event["stage"] for event in training.events(run, "status") if "stage" in event})
+
+
+def names_of_weights(run: Run) -> list[tuple[int, ...]]:
+    return [tuple(tensor.shape) for tensor in training.artifact(run).values()]
+
+
+def uploads(run: Run) -> list[tuple[str, bool]]:
+    return UPLOADS.get(run.id, [])
 
 
 def latents(run: Run) -> int:
@@ -93,7 +110,14 @@ V = {"base_model": "v"}
 XL = {"base_model": "sdxl", **TEXT}
 LORA = {"method": "lora", "rank": 4}
 CONVOLUTIONS = {**LORA, "target_modules": ["attention", "convolutions"]}
+HYPER = {"method": "hypernetwork"}
+TAUGHT = {"method": "textual_inversion", "instance_prompt": None, "prompt_template": "subject"}
+PIVOTAL = {**LORA, "placeholder_token": "sksper", "embedding_lr": 1e-2, "embedding_steps": 2}
 WIDE = {"instance_data_dir": "wide"}
+PIXELS = {"method": "unconditional"}
+GRIDS = {**PIXELS, "validation_steps": 2}
+AVERAGE = {**PIXELS, "use_ema": True, "max_train_steps": 3}
+PUSHED = {"push_to_hub": True, "max_train_steps": 1}
 
 # setting: where to look, another value, what else is set. "wide" and the like are made by the fixture `lab`.
 SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
@@ -121,10 +145,16 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "caption_dropout": (learned, 1.0, CAPTIONS),
     "cache_latents": (stages, False, {}),
     "cache_latents_to_disk": (latents, True, {}),
+    "latent_sampling": (learned, "deterministic", {}),
+    "alpha_as_loss_weight": (learned, True, {"instance_data_dir": "clear"}),
     "dataset_config": (learned, "kohya", {"instance_data_dir": "", "instance_prompt": None, "method": "finetune"}),
     "repeats_from_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
     "balance_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
-    "captions_per_picture": (learned, "random", {**CAPTIONS, "instance_data_dir": "folders", "caption_extension": ".lines"}),
+    "captions_per_picture": (
+        learned,
+        "random",
+        {**CAPTIONS, "instance_data_dir": "folders", "caption_extension": ".lines"},
+    ),
     "caption_column": (learned, "prompt", {**CAPTIONS, "instance_data_dir": "folders"}),
     "tag_dropout": (learned, 0.7, CAPTIONS),
     "caption_separator": (learned, "e", {**CAPTIONS, "tag_dropout": 0.7}),
@@ -146,6 +176,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "optimizer_args": (learned, {"betas": [0.5, 0.9]}, {}),
     "weight_decay": (learned, 0.5, {}),
     "max_grad_norm": (learned, 0.01, {"optimizer": "sgd"}),
+    "clip_grad_mode": (learned, "value", {"optimizer": "sgd", "max_grad_norm": 1e-4}),
     "clip_skip": (learned, 2, {}),
     "max_token_length": (learned, 150, LONG),
     "use_ema": (model, True, {}),
@@ -166,6 +197,25 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "loraplus_lr_ratio": (learned, 4.0, LORA),
     "lokr_factor": (learned, 2, {**LORA, "network_type": "lokr"}),
     "network_weights": (learned, "lora", {"method": "lora"}),
+    # not by what a state keeps: that also says what the network is
+    "enable_sizes": (training.losses, [16], HYPER),
+    "layer_structure": (training.losses, [1, 2, 2, 1], HYPER),
+    "activation": (training.losses, "swish", HYPER),
+    "activate_output": (training.losses, True, {**HYPER, "activation": "swish"}),
+    "weight_init": (training.losses, "XavierUniform", HYPER),
+    "layer_norm": (training.losses, True, HYPER),
+    "dropout": (training.losses, [0, 0.5, 0], HYPER),
+    "hypernetwork_weights": (training.losses, "hypernetwork", HYPER),
+    "placeholder_token": (learned, "aaa, bbb", TAUGHT),
+    "initializer_token": (learned, "red cat", TAUGHT),
+    "num_vectors": (learned, 2, TAUGHT),
+    "prompt_template": (learned, "style", TAUGHT),
+    "embedding_norm": (learned, 0.5, TAUGHT),
+    "embedding_weights": (learned, "embedding", TAUGHT),
+    "embedding_lr": (learned, 1e-3, PIVOTAL),
+    "embedding_steps": (learned, 1, PIVOTAL),
+    "bundle_embedding": (names, False, PIVOTAL),
+    "save_image_with_embedding": (carried, True, {**TAUGHT, **PREVIEWS}),
     "snr_gamma": (learned, 1.0, {"min_timestep": 0, "max_timestep": 300}),
     "debiased_estimation": (learned, True, {}),
     "offset_noise": (learned, 0.1, {}),
@@ -178,8 +228,11 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "zero_terminal_snr": (learned, True, V),
     "mixed_precision": (learned, "bf16", {}),
     "checkpointing_steps": (states, 1, {}),
-    "save_every_n_epochs": (states, 1, {"instance_data_dir": "other", "max_train_steps": 4, "checkpointing_steps": 0,
-                                       "checkpoints_total_limit": None}),  # fmt: skip
+    "save_every_n_epochs": (
+        states,
+        1,
+        {"instance_data_dir": "other", "max_train_steps": 4, "checkpointing_steps": 0, "checkpoints_total_limit": None},
+    ),  # fmt: skip
     "checkpointing_start_step": (states, 2, {**SAVES, "checkpoints_total_limit": None}),
     "checkpoints_total_limit": (states, 1, SAVES),
     "save_intermediate_models": (names, False, SAVES),
@@ -194,13 +247,36 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "validation_sampler": (previews, "Euler a", {**PREVIEWS, "validation_inference_steps": 3}),
     "validation_seed": (previews, 3, PREVIEWS),
     "report_to": (names, "tensorboard", {}),
+    "train_data_dir": (learned, "other", PIXELS),
+    "dataset_name": (learned, "me/other", PIXELS),
+    "model_config": (names_of_weights, "wide_config", PIXELS),
+    "ddpm_num_steps": (learned, 500, {**PIXELS, "ddpm_num_inference_steps": 2}),
+    "ddpm_beta_schedule": (learned, "squaredcos_cap_v2", PIXELS),
+    "ddpm_num_inference_steps": (previews, 3, GRIDS),
+    "ema_inv_gamma": (model, 10.0, AVERAGE),
+    "ema_power": (model, 0.1, AVERAGE),
+    "push_to_hub": (uploads, True, {"max_train_steps": 1}),
+    "hub_model_id": (uploads, "me/other", PUSHED),
+    "hub_private_repo": (uploads, True, PUSHED),
     # They change how, not what, is computed: a look at the model that is set up, below.
     "gradient_checkpointing": (lambda run: SET_UP[run.id], True, {}),
     "attention": (lambda run: SET_UP[run.id], "eager", {}),
     "device": (lambda run: DEVICES[run.id], "auto", {}),
 }
 SET_UP: dict[str, tuple] = {}
+UPLOADS: dict[str, list[tuple[str, bool]]] = {}
 DEVICES: dict[str, str] = {}
+
+
+def clear(folder: Path) -> str:
+    """Pictures whose left half is transparent."""
+    for path in Path(training.pictures(folder)).glob("*.png"):
+        with Image.open(path) as picture:
+            alpha = Image.new("L", picture.size)
+            alpha.paste(255, (32, 0, 64, 64))
+            picture.putalpha(alpha)
+            picture.save(path)
+    return str(folder)
 
 
 class Lab:
@@ -208,12 +284,17 @@ class Lab:
 
     def __init__(self, folder: Path):
         self.trainer = Trainer(folder)
+        (folder / "unconditional").mkdir()
+        self.pixels = Trainer(folder / "unconditional", **training.pixel_settings(folder / "unconditional"))
         self.known = {
             ("base_model", "v"): tiny.single_file(folder, "sd2", prediction_type="v_prediction"),
             ("base_model", "sdxl"): tiny.single_file(folder, "sdxl"),
             ("base_model", "other"): tiny.single_file(folder, name="other", seed=1),
             ("instance_data_dir", "wide"): training.pictures(folder / "wide", sizes=((320, 192),)),
             ("instance_data_dir", "other"): training.pictures(folder / "other", 2),
+            ("instance_data_dir", "clear"): clear(folder / "clear"),
+            ("train_data_dir", "other"): folder / "other",
+            ("model_config", "wide_config"): tiny.pixel_config(folder / "wide", block_out_channels=[16, 16]),
             ("class_data_dir", "class"): training.pictures(folder / "class", 2, sizes=((80, 80),)),
         }
         folders = folder / "folders"
@@ -231,6 +312,10 @@ class Lab:
         self.known["dataset_config", "kohya"] = str(folder / "kohya.toml")
         lora = self.trainer.train(method="lora", max_train_steps=1)
         self.known["network_weights", "lora"] = lora.artifacts / "taught.safetensors"
+        hypernetwork = self.trainer.train(method="hypernetwork", max_train_steps=1)
+        self.known["hypernetwork_weights", "hypernetwork"] = hypernetwork.artifacts / "taught.pt"
+        word = self.trainer.train(**TAUGHT, max_train_steps=1)
+        self.known["embedding_weights", "embedding"] = word.artifacts / "taught.safetensors"
         for picture in Path(training.pictures(folder / "pictures", captions=True)).glob("*.png"):
             picture.with_suffix(".words").write_text("a blue thing, at night", encoding="utf-8")
         self.runs: dict[str, Run] = {}
@@ -245,9 +330,12 @@ class Lab:
             given["concepts"] = [{"instance_data_dir": folder, "instance_prompt": "a cat"}]
         elif given.get("instance_data_dir") == "" and not given.get("dataset_config"):
             del given["instance_data_dir"], given["instance_prompt"]
+        if "dataset_name" in given:
+            given["train_data_dir"] = ""
         key = json.dumps(given, sort_keys=True)
         if key not in self.runs:
-            self.runs[key] = self.trainer.train(**given)
+            trainer = self.pixels if given.get("method") == "unconditional" else self.trainer
+            self.runs[key] = trainer.train(**given)
         return self.runs[key]
 
 
@@ -264,12 +352,26 @@ def watched(monkeypatch):
     def made(config, base, dataset, run, *others):
         method = original(config, base, dataset, run, *others)
         unet = method.backbone.unet
-        processors = {type(processor).__name__ for processor in unet.attn_processors.values()}
+        processors = {type(processor).__name__ for processor in getattr(unet, "attn_processors", {}).values()}
         SET_UP[run.id] = (unet.is_gradient_checkpointing, sorted(processors))
         DEVICES[run.id] = run.config.device
         return method
 
     monkeypatch.setattr(worker, "make_method", made)
+
+
+@pytest.fixture(autouse=True)
+def hub_of_our_own(monkeypatch, lab):
+    """No test reaches Hugging Face: what would be fetched is a folder, what would be uploaded is noted."""
+
+    def pushed(config: RunConfig, base: str, path: Path, *others) -> str:
+        repository = config.hub_model_id or config.name
+        UPLOADS[path.parents[1].name] = [(repository, config.hub_private_repo)]
+        return repository
+
+    monkeypatch.setattr(hub, "push", pushed)
+    monkeypatch.setattr(hub, "get_token", lambda: "a token")
+    monkeypatch.setattr(hub_pictures, "fetch", lambda name, revision: lab.known["train_data_dir", "other"])
 
 
 def test_every_setting_has_its_row():

@@ -286,6 +286,28 @@ def test_clipping_is_by_the_global_norm_of_all_that_learns(trainer):
     assert training.events(free, "step")[0]["grad_norm"] is None
 
 
+def test_clipping_by_value_cuts_each_number(trainer):
+    settings = {**SGD, "max_train_steps": 1}
+    before, limit = of_base(trainer), 1e-4
+    free = training.weights(trainer.train(**settings, max_grad_norm=0))
+    clipped = training.weights(trainer.train(**settings, max_grad_norm=limit, clip_grad_mode="value"))
+    assert max(float((free[key] - before[key]).abs().max()) for key in free) > 10 * limit * 0.1
+    for key, tensor in free.items():
+        expected = before[key] + (tensor - before[key]).clamp(-limit * 0.1, limit * 0.1)
+        torch.testing.assert_close(clipped[key], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_clipping_follows_its_schedule(trainer):
+    run = trainer.train(**SGD, max_train_steps=3, max_grad_norm="0.01:1, 0.02:2, 0", checkpointing_steps=1)
+    states = [of_base(trainer), *(training.weights(run, step) for step in (1, 2, 3))]
+    ways = []
+    for before, after in zip(states[:-1], states[1:], strict=True):
+        ways.append(sum(float((after[key] - before[key]).double().square().sum()) for key in after) ** 0.5)
+    assert ways[:2] == pytest.approx([0.001, 0.002], rel=1e-3) and ways[2] > 0.01
+    norms = [event["grad_norm"] for event in training.events(run, "step")]
+    assert norms[0] > 0.01 and norms[2] is None
+
+
 def test_the_moving_average_by_its_formula(trainer):
     """diffusers' warm-up: update k, from 0, keeps min(decay, (1 + k) / (10 + k)) of the average; the first, nothing."""
     run = trainer.train(**STATES, use_ema=True, ema_decay=0.15, text_encoder_steps=2)

@@ -46,9 +46,10 @@ class Notes:
 
     def __init__(self, runs_dir: Path, host: Place):
         self.runs_dir, self.host = runs_dir, host
-        self.revision, self.published, self.waiting, self.trouble = 0, [], "", None
+        self.revision, self.published, self.waiting = 0, [], ""
+        self.troubles: dict[str, dict] = {}
         self.selects = True  # whether the host can load what it is to select
-        self.active: Run | None = None
+        self.running: list[Run] = []
         self.ids: list[str] = []
         self.said: list[tuple] = []
 
@@ -60,6 +61,13 @@ class Notes:
 
     def queue(self) -> list[str]:
         return list(self.ids)
+
+    @property
+    def active(self) -> Run | None:
+        return (self.running or [None])[-1]
+
+    def trouble(self, run: Run) -> dict | None:
+        return self.troubles.get(run.id)
 
     def submit(self, config: RunConfig, chosen: wishes.Wishes) -> Run:
         run = runs.create(self.runs_dir, config)
@@ -99,10 +107,14 @@ class Trainer:
 
     def __init__(self, folder: Path):
         self.folder, self.tree, self.log = folder, folder / "venv", folder / "install.log"
-        self.state, self.error, self.made = "ready", None, []
+        self.state, self.error, self.made, self.used = "ready", None, [], None
 
     def status(self) -> Status:
         return Status(self.state, "" if self.state == "ready" else "It is not there.", str(self.folder))
+
+    def check_unused(self) -> None:
+        if self.used:
+            raise self.used
 
     def build(self, progress, *others) -> None:
         progress(0.5, "half way")

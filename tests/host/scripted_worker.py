@@ -1,7 +1,8 @@
 """A worker that only pretends: state, events, commands and models as the engine's, without anything to learn or load.
 
-What it does follows from the run's name: "crash" dies before it begins, "abort" in the middle of training, "stuck"
-makes no progress though it beats, "refused" finds a problem; all others train, a step in 50 ms.
+What it does follows from the run's name: "crash" dies before it begins, "asleep" never begins, "abort" dies in the
+middle of training, "stuck" makes no progress though it beats, "refused" finds a problem; all others train, a step in
+50 ms.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dreambooth_ext import protocol
+from dreambooth_ext.leadership import Leadership
 from dreambooth_ext.runs import Run, this_worker
 
 STEP = 0.05  # seconds
@@ -41,10 +43,11 @@ class Worker:
             time.sleep(0.2)
             self.beat()
 
-    def stop_with_parent(self) -> None:
-        while os.read(0, 1):
-            pass
-        self.told.append("stop")
+    def stop_without(self, leadership: Leadership) -> None:
+        while leadership.is_taken():
+            time.sleep(0.2)
+        if leadership.stops_on_close():
+            self.told.append("stop")
 
     def model(self, final: bool) -> None:
         name = self.run.config.name if final else f"{self.run.config.name}_{self.step}"
@@ -81,15 +84,17 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("run", type=Path)
     parser.add_argument("--total", type=int)
-    parser.add_argument("--tied", action="store_true")
+    parser.add_argument("--led", action="store_true")
     arguments = parser.parse_args()
     run = Run(arguments.run)
     if "crash" in run.config.name:
         raise ModuleNotFoundError("No module named 'diffusers'")
+    if "asleep" in run.config.name:
+        time.sleep(60)
     with run.take() or sys.exit(1):
         worker = Worker(run)
-        if arguments.tied:
-            threading.Thread(target=worker.stop_with_parent, daemon=True).start()
+        if arguments.led:
+            threading.Thread(target=worker.stop_without, args=[Leadership(run.path.parent)], daemon=True).start()
         worker.status("preparing")
         if "refused" in run.config.name:
             problem = {"field": "base_model", "message": "is no model.", "remedy": "Choose another."}

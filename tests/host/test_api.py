@@ -175,6 +175,12 @@ def test_check_fills_in_and_names_every_problem(asked, tmp_path):
     assert all(warning["message"] for warning in found["warnings"])
     assert found["estimate"].keys() == {"seconds", "source"}
 
+    unnamed = good(tmp_path, instance_prompt=None)
+    for number, path in enumerate(sorted(Path(unnamed["instance_data_dir"]).iterdir())):
+        path.rename(path.with_name(f"anna ({number}){path.suffix}"))
+    warnings = asked.post("check", {"config": unnamed}).json()["warnings"]
+    assert any("'anna'" in warning["message"] and "sksper" in warning["remedy"] for warning in warnings)
+
     wrong = good(tmp_path, seed="x", resolution=100, name="a b", instance_data_dir=str(tmp_path / "none"), rank=4)
     fields = [problem["field"] for problem in asked.post("check", {"config": wrong}).json()["problems"]]
     assert sorted(fields) == ["instance_data_dir", "name", "rank", "resolution", "seed"]
@@ -371,6 +377,19 @@ def test_commands(asked):
     assert give("resume") == 409
 
 
+def test_a_worker_that_hangs_at_its_start_can_be_ended(asked, monkeypatch):
+    run = asked.run(status="queued")  # still, as long as its worker has not taken it
+    assert asked.post(f"runs/{run.id}/commands", {"command": "kill"}).status == 202
+    assert asked.dispatcher.said[-1] == ("kill", run.id)
+
+    def refuse(run: runs.Run) -> None:
+        raise UserError("run", "it has no worker.", "Reload the page.")
+
+    monkeypatch.setattr(asked.dispatcher, "kill", refuse)
+    answer = asked.post(f"runs/{run.id}/commands", {"command": "kill"})
+    assert answer.status == 409 and "it has no worker." in answer.json()["error"]
+
+
 def test_a_waiting_run_is_cancelled_and_deleted(asked, tmp_path):
     ids = [asked.post("runs", {"config": good(tmp_path, name=name)}).json()["id"] for name in "ab"]
     assert asked.post(f"runs/{ids[0]}/commands", {"command": "stop"}).status == 202
@@ -386,9 +405,13 @@ def test_the_queue(asked, tmp_path):
     for wrong in (None, "x", [1], [None], {}):
         assert asked.post("queue", {"order": wrong}).status == 422
     assert asked.post("queue", {"order": ["none"]}).status == 409
-    asked.dispatcher.active = asked.service.catalogue.find(ids[0])
-    shown = asked.get("state").json()["active"]
-    assert shown["id"] == ids[0] and shown["name"] == "a" and shown["step"] == 0
+    asked.dispatcher.running = [asked.service.catalogue.find(id) for id in ids[:2]]
+    asked.dispatcher.troubles = {ids[0]: {"n": 7, "what": "It hangs.", "remedy": "Wait."}}
+    shown = asked.get("state").json()
+    assert shown["active"]["id"] == ids[1] and shown["active"]["name"] == "b" and shown["active"]["step"] == 0
+    assert [run["id"] for run in shown["running"]] == ids[:2] and shown["trouble"] is None
+    assert [run["trouble"] and run["trouble"]["what"] for run in shown["running"]] == ["It hangs.", None]
+    assert shown["models_away"] == ""
 
 
 def test_artifacts_and_publishing(asked):
@@ -637,8 +660,16 @@ def test_a_repair_that_fails_says_so_and_can_be_tried_again(asked, error):
         assert problem["message"] and problem["remedy"]
 
 
+def test_no_repair_under_a_training_from_a_terminal(asked):
+    asked.environment.used = UserError("environment", "The trainer's environment is in use: cat.", "Wait for it.")
+    answer = asked.post("environment", {"action": "repair"})
+    assert answer.status == 409 and "in use: cat" in answer.json()["error"] and answer.json()["remedy"]
+    assert asked.environment.made == []
+    assert asked.post("environment", {"action": "verify"}).status == 202
+
+
 def test_no_repair_under_a_run(asked):
-    asked.dispatcher.active = asked.run()
+    asked.dispatcher.running = [asked.run()]
     assert asked.post("environment", {"action": "repair"}).status == 409
     assert asked.post("environment", {"action": "verify"}).status == 202
 

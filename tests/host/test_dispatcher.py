@@ -49,6 +49,7 @@ class FakeHost:
 
     def __init__(self, folder: Path):
         self.folder, self.calls, self.options = folder, [], {"on_close": "continue"}
+        self.devices: list[str] = []  # that were handed over
         self.fails: set[str] = set()
         self.without: dict[str, str] = {}
         self.held = contextlib.nullcontext()  # entered while the device is being handed over
@@ -69,7 +70,8 @@ class FakeHost:
         return self.options[name]
 
     @contextlib.contextmanager
-    def handed_over(self, mode: str):
+    def handed_over(self, mode: str, device: str):
+        self.devices.append(device)
         with self.held:
             self.said("hand over", mode)
         try:
@@ -119,8 +121,10 @@ class Place:
             made.start()
         return made
 
-    def submit(self, dispatcher: Dispatcher, name: str = "cat", steps: int = 5, saves: int = 0, **wanted) -> runs.Run:
-        config = RunConfig(name=name, device="cpu", max_train_steps=steps, checkpointing_steps=saves)
+    def submit(
+        self, dispatcher: Dispatcher, name: str = "cat", steps: int = 5, saves: int = 0, device: str = "cpu", **wanted
+    ) -> runs.Run:
+        config = RunConfig(name=name, device=device, max_train_steps=steps, checkpointing_steps=saves)
         return dispatcher.submit(config, Wishes(**wanted))
 
     def end(self) -> None:
@@ -332,6 +336,120 @@ def test_a_run_from_a_terminal_has_the_device_first(place):
     assert other.state()["status"] == "queued"  # is its terminal's, as before
 
 
+# --- several devices
+
+
+def test_runs_on_different_devices_train_side_by_side_and_in_order_on_each(place):
+    dispatcher = place.dispatcher(start=False)
+    first, second, third, other = (
+        place.submit(dispatcher, name, steps=steps, device=device)
+        for name, steps, device in (("a", 60, "cuda"), ("b", 3, "cuda:0"), ("c", 3, "cuda:0"), ("d", 60, "cuda:1"))
+    )
+    dispatcher.order([first.id, third.id])
+    dispatcher.start()
+    until(lambda: alive(first) and alive(other))
+    assert dispatcher.running == [first, other] and dispatcher.active == other
+    assert dispatcher.queue() == [third.id, second.id] and dispatcher.waiting == ""
+    for busy in (first, other):
+        with pytest.raises(UserError, match="is training"):
+            dispatcher.delete(busy)
+    dispatcher.command(other, "stop")
+    ended(other, "stopped")
+    for run in (first, third, second):
+        ended(run)
+    assert (
+        begun(other)[0] < first.state()["heartbeat"] <= begun(third)[0] < third.state()["heartbeat"] <= begun(second)[0]
+    )
+    assert sorted(place.host.devices) == ["cuda:0"] * 3 + ["cuda:1"]
+    assert place.names() == ["a.safetensors", "b.safetensors", "c.safetensors"]
+
+
+def test_what_waits_for_one_device_holds_up_no_other(place):
+    dispatcher = place.dispatcher(start=False)
+    terminal = runs.create(place.runs, RunConfig(name="terminal", device="cuda:1"))
+    blocked, free = (
+        place.submit(dispatcher, "blocked", device="cuda:1"),
+        place.submit(dispatcher, "free", device="auto"),
+    )
+    with terminal.take():
+        dispatcher.start()
+        ended(free)
+        assert terminal.id in dispatcher.waiting and blocked.state()["status"] == "queued"
+    ended(blocked)
+    assert place.host.devices == ["cpu", "cuda:1"]
+
+
+def test_all_that_trains_is_adopted_by_the_next_host_or_stopped_with_this_one(place):
+    first = place.dispatcher()
+    several = [place.submit(first, name, steps=400, device=name) for name in ("cpu", "cuda:1", "mps")]
+    until(lambda: all(map(alive, several)))
+    first.close()
+    assert first.running == [] and all(map(alive, several)) and len(place.host.calls) == 6
+    second = place.dispatcher()
+    until(lambda: len(second.running) == 3)
+    for run in several:
+        assert second.queue() == [] and not wishes.read(run).settled
+    place.host.options["on_close"] = "stop"
+    second.close()
+    until(lambda: all(run.state()["status"] == "stopped" for run in several))
+
+
+def test_one_device_s_trouble_is_not_another_s(place):
+    dispatcher = place.dispatcher(patience=Patience(silent=60, stuck=0.6, factor=1.5))
+    fine, stuck = place.submit(dispatcher, "fine", steps=60), place.submit(dispatcher, "stuck", device="cuda:1")
+    assert "no progress" in until(lambda: dispatcher.trouble(stuck))["what"]
+    assert dispatcher.trouble(fine) is None
+    ended(stuck)
+    ended(fine)
+
+
+# --- folders that this user may not use
+
+
+def test_a_run_whose_lock_may_not_be_opened_hinders_no_other(place, monkeypatch, capsys):
+    dispatcher = place.dispatcher(start=False)
+    left, waiting = place.submit(dispatcher, "left"), place.submit(dispatcher, "theirs")
+    dispatcher.cancel(left)
+    wishes.read(left).but(settled=False).write(left)
+    left.write_state(status="training", heartbeat=1.0)
+    run = place.submit(dispatcher)
+
+    def refused(original):
+        def look(path: Path):
+            if path.parent.name in (left.id, waiting.id):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return original(path)
+
+        return look
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "is_locked", refused(files.is_locked))
+        patched.setattr(files, "try_lock", refused(files.try_lock))
+        dispatcher.start()
+        ended(run)
+        until(lambda: "Permission denied" in dispatcher.waiting)
+        assert waiting.id in dispatcher.waiting and dispatcher.queue() == [waiting.id]
+        assert capsys.readouterr().err.count(left.id) == 2  # in one line: the run and its file
+        with pytest.raises(UserError, match="Permission denied"):
+            dispatcher.resume(left)
+    ended(waiting)
+    ended(left, "failed")
+
+
+def test_a_lock_that_may_not_be_looked_at_is_judged_by_the_heartbeat(tmp_path, monkeypatch):
+    run = runs.create(tmp_path, RunConfig(name="cat"))
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(files, "is_locked", refuse)
+    assert not run.is_held()
+    run.write_state(status="training", heartbeat=time.time())
+    assert run.is_held() and run.state()["status"] == "training"
+    run.write_state(heartbeat=time.time() - runs.SILENCE - 1)
+    assert not run.is_held() and run.state()["status"] == "failed"
+
+
 # --- workers that die or hang
 
 
@@ -375,27 +493,37 @@ def test_a_worker_that_hangs_is_told_and_can_be_ended(place):
     until(lambda: alive(run))
     pid = run.state()["pid"]
     os.kill(pid, signal.SIGSTOP)
-    trouble = until(lambda: dispatcher.trouble)
+    trouble = until(lambda: dispatcher.trouble(run))
     assert "not answered" in trouble["what"] and "end it" in trouble["remedy"]
     os.kill(pid, signal.SIGCONT)
-    until(lambda: dispatcher.trouble is None)
+    until(lambda: dispatcher.trouble(run) is None)
     warning, cleared = said(run, "warning")[0], said(run, "status")[-1]
     assert cleared["clears"] == warning["n"] == trouble["n"] and cleared["status"] == "training"
     os.kill(pid, signal.SIGSTOP)
-    until(lambda: dispatcher.trouble)
+    until(lambda: dispatcher.trouble(run))
     dispatcher.kill(run)
     assert "ended at your word" in ended(run, "failed")["problem"]["message"]
     with pytest.raises(UserError, match="no worker"):
         dispatcher.kill(run)
 
 
+def test_a_worker_that_hangs_before_it_has_begun_can_be_ended(place):
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, "asleep")
+    until(lambda: dispatcher.queue() == [] and (run.path / "log.txt").exists())
+    until(lambda: run.id not in dispatcher._queue.ids())
+    assert run.state()["status"] == "queued" and not run.is_alive()
+    dispatcher.kill(run)
+    assert "ended at your word" in ended(run, "failed")["problem"]["message"]
+
+
 def test_a_worker_without_progress_is_told_until_it_goes_on(place):
     dispatcher = place.dispatcher(patience=Patience(silent=60, stuck=0.6, factor=1.5))
     run = place.submit(dispatcher, "stuck")
-    trouble = until(lambda: dispatcher.trouble)
+    trouble = until(lambda: dispatcher.trouble(run))
     assert "no progress" in trouble["what"]
     ended(run)
-    assert dispatcher.trouble is None
+    assert dispatcher.trouble(run) is None
     assert [event["clears"] for event in said(run, "status") if "clears" in event] == [trouble["n"]]
 
 
@@ -627,20 +755,29 @@ sys.path[:0] = [{repository!r}]
 from pathlib import Path
 from tests.host.test_dispatcher import Place
 place = Place(Path({folder!r}))
-place.host.options["on_close"] = {on_close!r}
-place.dispatcher()
+place.host.options["on_close"] = {before!r}
+dispatcher = place.dispatcher()
+while not dispatcher.running:
+    time.sleep(0.01)
+place.host.options["on_close"] = {on_close!r}  # while it trains
+time.sleep(2)
+(place.folder / "chosen").touch()
 time.sleep(60)
 """
 
 
 @posix
-@pytest.mark.parametrize(("on_close", "status"), [("stop", "stopped"), ("continue", "done")])
-def test_a_host_that_is_killed_leaves_the_run_as_the_user_wants(place, on_close, status):
-    run = place.submit(place.dispatcher(start=False), steps=60)
-    code = HOST.format(repository=str(REPOSITORY), folder=str(place.folder), on_close=on_close)
+@pytest.mark.parametrize(
+    ("before", "on_close", "status"),
+    [("stop", "stop", "stopped"), ("continue", "continue", "done"), ("continue", "stop", "stopped")],
+)
+def test_a_host_that_is_killed_leaves_the_run_as_the_user_wants_then(place, before, on_close, status):
+    run = place.submit(place.dispatcher(start=False), steps=150)
+    code = HOST.format(repository=str(REPOSITORY), folder=str(place.folder), before=before, on_close=on_close)
     host = subprocess.Popen([sys.executable, "-c", code])
     try:
         until(lambda: alive(run))
+        until(lambda: (place.folder / "chosen").exists())
     finally:
         host.kill()
         host.wait()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth_ext import users
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.host import build, env_command, graphics
 from dreambooth_ext.host.environment import Environment
@@ -205,6 +206,42 @@ def test_a_changed_lock_updates_in_place_and_repair_starts_from_nothing(environm
     assert not witness.exists()
 
 
+USING = """
+import sys, time
+from dreambooth_ext import users
+with users.joined(sys.argv[1]):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_no_repair_under_a_program_that_runs_inside_however_it_was_started(environment, host, wheels):
+    environment.build(wheels=wheels, host_python=host)
+    program = subprocess.Popen(
+        [*environment.command(["-c", USING]), "20261121-cat"], env=environment.variables(), stdout=subprocess.PIPE
+    )
+    assert program.stdout.readline().strip() == b"in"
+    before = environment.record()
+    assert users.names(environment.folder) == ["20261121-cat"]
+    with pytest.raises(UserError, match="in use: 20261121-cat") as refused:
+        environment.repair(wheels=wheels)
+    assert refused.value.problem.remedy and environment.record() == before and environment.last_failure() == ""
+    assert Path(before["python"]).exists()
+    program.kill()
+    program.wait()
+    (left,) = (environment.folder / "users").iterdir()
+    os.utime(left, (1, 1))
+    environment.repair(wheels=wheels)
+    assert not left.exists() and environment.status().state == "ready"
+
+
+def test_a_program_runs_where_it_may_not_say_that_it_does(tmp_path, monkeypatch):
+    (tmp_path / "users").write_text("is no folder")
+    monkeypatch.setenv(users.VARIABLE, str(tmp_path))
+    with users.joined("cat"):
+        assert users.names(tmp_path) == []
+
+
 def test_without_virtual_environments_the_packages_go_into_a_folder(environment, host, wheels, monkeypatch):
     def refuse(*arguments):
         raise UserError("environment", "no venv")
@@ -306,7 +343,7 @@ def test_every_row_of_the_locks_is_pinned_and_there_once_for_each_python():
             names = [row.name for row in read_lock(lock, python)]
             assert len(names) == len(set(names))
             assert set(names) | {"exceptiongroup", "tomli", "colorama"} >= every
-    assert len(read_lock(LOCK, (3, 10))) == len(read_lock(LOCK, (3, 13))) + 1  # exceptiongroup
+    assert len(read_lock(LOCK, (3, 10))) == len(read_lock(LOCK, (3, 13))) + 2  # exceptiongroup, tomli
     newest = next(row.version for row in read_all(LOCK) if row.name == "bitsandbytes")
     assert newest not in [table.get("bitsandbytes") for _, table in OLD_TORCH]
 

@@ -22,7 +22,9 @@ PLAN = {
     "steps": 1500,
     "text_encoder_steps": 350,
 }
-CONFIG = RunConfig(name="a", max_train_steps=1500, checkpointing_steps=500, with_prior_preservation=False)
+CONFIG = RunConfig(
+    name="a", base_model="someone/model", max_train_steps=1500, checkpointing_steps=500, with_prior_preservation=False
+)
 
 
 def past_run(runs_dir, steps=60, config=CONFIG, plan=PLAN, host=None):
@@ -62,7 +64,7 @@ def past_run(runs_dir, steps=60, config=CONFIG, plan=PLAN, host=None):
 def test_the_pace_of_an_earlier_run(tmp_path):
     run = past_run(tmp_path)
     answer = estimate.seconds(tmp_path, CONFIG, PLAN, CARD)
-    assert answer == {"seconds": 350 * 2 + 1150 * 1 + 3 * 8 + 20, "source": f"the pace of {run.id} on this machine"}
+    assert answer == {"seconds": 350 * 2 + 1150 * 1 + 3 * 8 + 20, "source": f"by the pace of {run.id}"}
 
 
 def test_long_logs_are_read_at_both_ends(tmp_path, monkeypatch):
@@ -80,21 +82,68 @@ def test_the_newest_run_counts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "plan", "host"),
+    ("config", "plan", "times"),
     [
-        ({"train_batch_size": 2}, {}, None),
-        ({"with_prior_preservation": True}, {}, None),
-        ({"gradient_checkpointing": False}, {}, None),
-        ({}, {"resolution": 768}, None),
-        ({}, {"family": "Stable Diffusion XL"}, None),
-        ({}, {"device": "cpu"}, None),
-        ({}, {"memory": 1e9}, None),  # a small base of the same family
-        ({}, {}, "another"),
+        ({"train_batch_size": 2}, {}, 2),
+        ({"gradient_accumulation_steps": 4}, {}, 4),
+        ({"with_prior_preservation": True}, {}, 2),  # a class picture with each
+        ({"gradient_checkpointing": False}, {}, 3 / 4),  # forward, to the inputs, to the weights; without the second
+        ({"method": "lora"}, {}, 3 / 4),  # without the way back to the weights
+        ({"cache_latents": False}, {}, (4 + 1.6) / 4),
+        ({}, {"resolution": 768}, 2.25),
+        ({}, {"resolution": 256}, 1 / 4),
+        ({}, {"family": "Stable Diffusion XL", "resolution": 1024}, 4 * 2.2),
+        ({}, {"mixed_precision": "no"}, 2),
+        ({}, {"optimizer": "adamw"}, 1),
+        ({"attention": "eager"}, {"memory": 20e9}, 1),
     ],
 )
-def test_other_runs_say_nothing(tmp_path, config, plan, host):
-    past_run(tmp_path, config=CONFIG.replace(**config), plan={**PLAN, **plan}, host=host)
-    assert estimate.seconds(tmp_path, CONFIG, PLAN) == {"seconds": None, "source": "no run on this machine yet"}
+def test_a_run_of_another_size_in_proportion(tmp_path, config, plan, times):
+    run = past_run(tmp_path)
+    answer = estimate.seconds(tmp_path, CONFIG.replace(**config), {**PLAN, **plan}, CARD)
+    saves = 3 * 8 if "method" not in config and "family" not in plan else 0  # others write other files
+    assert answer["source"] == f"about, by {run.id}, a run of another size or kind"
+    assert answer["seconds"] == pytest.approx(times * (350 * 2 + 1150 * 1) + saves + 20, abs=1)
+
+
+def test_steps_of_text_encoders_count_as_they_were_measured(tmp_path):
+    past_run(tmp_path)
+    plan = {**PLAN, "resolution": 1024, "text_encoder_steps": 0}
+    assert estimate.seconds(tmp_path, CONFIG, plan)["seconds"] == 4 * 1500 + 3 * 8 + 20
+
+
+def test_of_others_the_nearest_counts(tmp_path):
+    for number, side in enumerate((256, 448, 1024)):
+        run = past_run(tmp_path, plan={**PLAN, "resolution": side})
+        run.path.rename(tmp_path / f"2026010{number}-000000-a")
+    assert "20260101-000000-a" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
+    past_run(tmp_path)  # one like this comes before all
+    assert estimate.seconds(tmp_path, CONFIG, PLAN)["source"].startswith("by the pace")
+
+
+@pytest.mark.parametrize(("plan", "host"), [({"device": "cpu"}, None), ({}, "another"), ({"resolution": None}, None)])
+def test_other_devices_say_nothing(tmp_path, plan, host):
+    past_run(tmp_path, plan={**PLAN, **plan}, host=host)
+    assert estimate.seconds(tmp_path, CONFIG, PLAN) == {"seconds": None, "source": "no run on this device yet"}
+
+
+def test_a_small_model_says_nothing_of_a_large_one(tmp_path):
+    sizes = {"small": 20e6, "half": 2e9, "full": 7.7e9, "xl": 6.9e9}
+    for name, size in sizes.items():
+        with (tmp_path / f"{name}.safetensors").open("wb") as stream:
+            stream.truncate(int(size))  # takes no room on the disk
+    of = {name: CONFIG.replace(base_model=str(tmp_path / f"{name}.safetensors")) for name in sizes}
+    larger = {**PLAN, "resolution": 768}
+    past_run(tmp_path / "runs", config=of["small"])
+    assert estimate.seconds(tmp_path / "runs", of["half"], larger)["seconds"] is None
+    assert estimate.seconds(tmp_path / "runs", of["small"], larger)["seconds"] == round(2.25 * 1850 + 24 + 20)
+    past_run(tmp_path / "runs", config=of["half"])
+    for name in ("full", "xl"):
+        plan = {**larger, "family": "Stable Diffusion XL"} if name == "xl" else larger
+        assert estimate.seconds(tmp_path / "runs", of[name], plan)["seconds"] > 1850
+    assert estimate.seconds(tmp_path / "runs", CONFIG.replace(base_model="someone/a-model"), larger)["seconds"] > 1850
+    gone = CONFIG.replace(base_model=str(tmp_path / "gone.safetensors"))
+    assert estimate.seconds(tmp_path / "runs", gone, larger)["seconds"] is None
 
 
 def test_damaged_runs_are_passed_over(tmp_path):
@@ -102,18 +151,19 @@ def test_damaged_runs_are_passed_over(tmp_path):
     good.path.rename(tmp_path / "20200101-000000-a")
     for damage in ("state.json", "config.json", "events.jsonl"):
         (past_run(tmp_path).path / damage).write_bytes(b"\xff{")
-    past_run(tmp_path).write_state(plan={**PLAN, "memory": None})
+    past_run(tmp_path).write_state(plan={**PLAN, "memory": None, "resolution": "512"})
     past_run(tmp_path, steps=1)  # no two steps to measure between
     assert "20200101-000000-a" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
 
 
 def test_the_guides_figure(tmp_path):
     answer = estimate.seconds(tmp_path, CONFIG, PLAN, CARD)
-    assert answer == {"seconds": 600, "source": "the guide's 8 to 12 minutes for 1500 steps on a RTX 4090"}
+    assert answer == {"seconds": 600, "source": "about, by the guide's 8 to 12 minutes on a RTX 4090"}
     assert estimate.seconds(tmp_path, CONFIG, {**PLAN, "steps": 3000}, "Tesla T4, 15 GB")["seconds"] == 3600
-    for card, plan in ((CARD, {"resolution": 768}), (CARD, {"device": "cpu"}), ("NVIDIA H200", {}), ("", {})):
+    assert estimate.seconds(tmp_path, CONFIG.replace(train_batch_size=4), PLAN, CARD)["seconds"] == 2400
+    assert estimate.seconds(tmp_path, CONFIG, {**PLAN, "resolution": 1024}, CARD)["seconds"] == 2400
+    for card, plan in ((CARD, {"device": "cpu"}), ("NVIDIA H200", {}), ("", {}), (CARD, {"family": "another"})):
         assert estimate.seconds(tmp_path, CONFIG, {**PLAN, **plan}, card)["seconds"] is None
-    assert estimate.seconds(tmp_path, CONFIG.replace(train_batch_size=4), PLAN, CARD)["seconds"] is None
 
 
 def test_without_a_plan(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.errors import UserError
+from dreambooth_ext.host import shelves
 from dreambooth_ext.host.plain import PlainFolder
 from tests.host.standin import asking, running
 from tests.host.standin.asking import Client
@@ -22,11 +23,33 @@ def test_a_plain_folder_lists_and_selects_checkpoints(tmp_path):
     for name in ("b.safetensors", "mine/A.CKPT", "b.yaml", "b.vae.safetensors"):
         (folder / name).touch()
     assert [base["title"] for base in host.bases()] == ["b.safetensors", "mine/A.CKPT"]
-    with host.handed_over("refuse"):
+    with host.handed_over("refuse", "cpu"):
         assert host.select(folder / "b.safetensors") == "b.safetensors"
     assert host.current_base() == str(folder / "b.safetensors")
     (folder / "b.safetensors").unlink()
     assert host.current_base() == ""
+
+
+def test_files_to_go_on_from_are_those_of_their_kind(tmp_path):
+    host = PlainFolder(tmp_path)
+    assert shelves.files(host.folders()) == {"lora": [], "textual_inversion": [], "hypernetwork": []}
+    made = {
+        "lora": ("b/Новый.safetensors", "a.PT", "a.txt"),
+        "textual_inversion": ("x.png", "x.preview.png"),
+        "hypernetwork": ("h.pt", "h.safetensors", ".h.pt"),
+    }
+    for kind, names in made.items():
+        for name in names:
+            path = host.folders()[kind] / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    found = shelves.files(host.folders())
+    assert {kind: [one["title"] for one in listed] for kind, listed in found.items()} == {
+        "lora": ["a.PT", "b/Новый.safetensors"],
+        "textual_inversion": ["x.png"],
+        "hypernetwork": ["h.pt"],
+    }
+    assert found["lora"][0]["path"] == str(host.folders()["lora"] / "a.PT")
 
 
 def test_a_plain_folder_beside_a_webui(tmp_path):
@@ -70,7 +93,9 @@ def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):
             assert json.loads(answer.read())["host"].startswith("AUTOMATIC1111")
 
 
-@pytest.mark.parametrize("like, gradio, name", [("forge", 4, "Forge"), ("classic", 3, "Forge-classic")])
+@pytest.mark.parametrize(
+    "like, gradio, name", [("forge", 4, "Forge"), ("classic", 3, "Forge-classic"), ("reforge", 3, "reForge")]
+)
 def test_what_a_host_lacks_is_said(tmp_path, like, gradio, name):
     asking.prepare(tmp_path)
     with running.running(tmp_path, gradio=gradio, options=["--api", "--nowebui", "--like", like]) as standin:

@@ -29,9 +29,10 @@ def test_built_in_presets_can_be_trained(preset, tmp_path):
     base.write_bytes(b"")
     own = {"instance_data_dir": str(tmp_path), "base_model": str(base), "name": "sksper"}
     kind = preset.settings.get("subject_type", "person")
-    config, unreadable = parse(
-        {**own, **preset.settings, "instance_prompt": form.prompts_for("sksper", kind)["instance_prompt"]}
-    )
+    own["instance_prompt"] = form.prompts_for("sksper", kind)["instance_prompt"]
+    if preset.settings.get("method") == "unconditional":
+        own = {"train_data_dir": str(tmp_path), "name": "sksper"}
+    config, unreadable = parse({**own, **preset.settings})
     completed, _, _, problems = checks.check(config)
     assert not unreadable and not problems
     assert preset.title and preset.description and preset.built_in and not preset.problem
@@ -168,3 +169,25 @@ def test_the_command_line_takes_presets(own, tmp_path):
 def test_an_unknown_name_lists_the_known(own):
     with pytest.raises(UserError, match="quick_test"):
         own.get("nothing")
+
+
+def test_the_command_line_knows_what_the_tab_has_saved(tmp_path, monkeypatch):
+    """The tab alone, the tab of the WebUI that this is an extension of, and the WebUI that --webui names."""
+    repository = tmp_path / "webui" / "extensions" / "ours"
+    monkeypatch.setattr(presets, "REPOSITORY", repository)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--webui", type=settings.path)
+    settings.add_arguments(parser)
+    places = {
+        "alone": repository,
+        "inside": tmp_path / "webui" / "dreambooth",
+        "named": tmp_path / "other" / "dreambooth",
+    }
+    for seed, (name, folder) in enumerate(places.items(), 1):
+        Presets(folder / "presets").save(name, {"seed": seed})
+    for seed, name in enumerate(places, 1):
+        asked = parser.parse_args(["--preset", name.upper(), "--webui", str(tmp_path / "other")])
+        assert settings.read(asked)[0].seed == seed
+    with pytest.raises(UserError, match="no preset 'named'"):
+        settings.read(parser.parse_args(["--preset", "named"]))
+    assert Presets(repository / "presets").get("alone").settings == {"seed": 1}

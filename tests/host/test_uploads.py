@@ -95,9 +95,9 @@ def test_pictures_that_a_run_needs_stay(asked):
     asked.dispatcher.ids = [run.id]
     assert asked.delete("pictures/s").status == 409
     assert asked.delete("pictures/s/a.png").status == 409
-    asked.dispatcher.ids, asked.dispatcher.active = [], run
+    asked.dispatcher.ids, asked.dispatcher.running = [], [run]
     assert asked.delete("pictures/s").status == 409
-    asked.dispatcher.active = None
+    asked.dispatcher.running = []
     assert asked.delete("pictures/s").status == 200
 
 

@@ -1,6 +1,6 @@
 """The WebUI as the host: models move and come back, new models are listed, selected, read anew.
 
-In the stand-in of three hosts here; tests/webui/test_host.py has the same tests run in the real one.
+In the stand-in of four hosts here; tests/webui/test_host.py has the same tests run in the real one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from tests.host.standin import asking, running
 from tests.host.standin.asking import Client
 
-KINDS = {"a1111": 3, "forge": 4, "classic": 3}
+KINDS = {"a1111": 3, "forge": 4, "classic": 3, "reforge": 3}
 
 
 @pytest.fixture(params=KINDS, scope="module")
@@ -79,6 +79,91 @@ def test_generating_is_refused_politely(webui):
     assert webui.generate()[0]
 
 
+def test_all_else_that_uses_the_card_is_refused(webui):
+    """Extras, Interrogate, Train, the merger, and pictures that no script stands before; the WebUI's own routes."""
+    there, picture = webui.call("openapi.json")["paths"], webui.picture()
+    enlarge = {"image": picture, "upscaler_1": "None", "upscaling_resize": 1}
+    embedding = {"name": "zkz", "num_vectors_per_token": 1, "overwrite_old": True, "init_text": "*"}
+    asked = {
+        "extra-single-image": enlarge,
+        "interrogate": {"image": picture, "model": "clip"},
+        "interrogate ": {"image": picture, "model": "deepdanbooru"},
+        "create/embedding": embedding,
+        "reload-checkpoint": {},
+    }
+    asked = {name: content for name, content in asked.items() if f"/sdapi/v1/{name.strip()}" in there}
+    assert len(asked) >= 2
+    webui.begin("refuse")
+    for name, content in asked.items():
+        if name == "reload-checkpoint" and webui.has_manager():
+            continue  # does nothing there
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            webui.call(f"sdapi/v1/{name.strip()}", content)
+        assert (
+            refused.value.code == 503 and "training has the graphics card" in json.loads(refused.value.read())["detail"]
+        )
+    if "/sdapi/v1/train/embedding" in there:
+        assert (
+            "training has the graphics card" in webui.call("sdapi/v1/train/embedding", {"embedding_name": "x"})["info"]
+        )
+    assert webui.run("caught(draw_without_scripts)").startswith("Busy: A DreamBooth training has")
+    merge = "sys.modules['modules.extras'].run_modelmerger('x', *[''] * (merger_needs() - 1))"
+    if webui.run("'modules.extras' in sys.modules"):
+        assert "training has the graphics card" in webui.run(f"caught(lambda: {merge})")
+    assert webui.is_away()
+    webui.finish()
+    assert webui.run("caught(draw_without_scripts)") == "1"
+    assert webui.call("sdapi/v1/extra-single-image", enlarge)["image"]
+    assert webui.run("'begin' in vars(shared.state)") is False  # all is as it was
+
+
+def test_the_tab_that_trains_hypernetworks_leaves_no_model_on_the_card(webui):
+    if not webui.run("'modules.hypernetworks.ui' in sys.modules"):
+        pytest.skip("it has no such tab")
+    before = webui.draw()
+    webui.begin("refuse")
+    said = webui.run("in_queue(lambda: sys.modules['modules.hypernetworks.ui'].train_hypernetwork('x'))")
+    assert "training has the graphics card" in said
+    deadline = time.monotonic() + 10
+    while not webui.is_away():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    webui.finish()
+    assert webui.draw() == before
+
+
+def test_what_takes_no_turn_waits_where_that_is_wished(webui):
+    webui.begin("wait")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        began = pool.submit(webui.run, "caught(lambda: shared.state.begin(job='interrogate'))")
+        time.sleep(0.5)
+        assert not began.done()
+        webui.finish()
+        assert began.result(60) == "None"
+    webui.run("shared.state.end()")
+
+
+def test_a_training_on_another_device_leaves_the_model_where_it_is(webui):
+    webui.draw()
+    webui.begin("refuse", "cuda:7")
+    assert not webui.is_away() and webui.run("host.models_away()") == ""
+    assert webui.generate()[0]
+    webui.finish()
+
+
+def test_the_model_is_back_when_the_last_of_several_trainings_has_ended(webui):
+    before = webui.draw()
+    webui.begin("refuse")
+    webui.run("kept.update(second=host.handed_over('wait', plain(str(devices.device))))")
+    webui.run("kept['second'].__enter__()")
+    webui.finish()
+    assert webui.is_away() and webui.run("host.models_away()") == "refuse"
+    with pytest.raises(urllib.error.HTTPError):
+        webui.draw()
+    webui.run("kept['second'].__exit__(None, None, None)")
+    assert webui.run("host.models_away()") == "" and webui.draw() == before
+
+
 def test_generating_waits(webui):
     before = webui.draw()
     webui.begin("wait")
@@ -109,7 +194,7 @@ def test_a_published_checkpoint_is_listed_and_selected(webui):
     webui.refresh("checkpoint", path)
     assert any(title.startswith("trained") for title in webui.model()["titles"])
     title = webui.select(path)
-    assert title.startswith("trained.safetensors [") and webui.model()["chosen"] == title
+    assert title.startswith("trained.safetensors") and webui.model()["chosen"] == title
     assert title in webui.model()["titles"] and len(webui.model()["titles"]) == 3
     assert webui.draw() != first
     saved = json.loads((webui.data / "config.json").read_text(encoding="utf-8"))
@@ -134,20 +219,44 @@ def test_selecting_during_a_training_takes_effect_after_it(webui):
 def test_an_overwritten_checkpoint_is_read_anew(webui):
     path = webui.add("trained.safetensors", "trained")
     webui.refresh("checkpoint", path)
-    titles = [webui.select(path)]
-    colours = [webui.draw()]
-    for number, mode in enumerate((None, "refuse", "wait")):
+    webui.select(path)
+    chosen = "sd_models.select_checkpoint().title"
+    titles, colours = [webui.run(chosen)], [webui.draw()]
+    for number, mode in enumerate((None, "refuse", None, "wait")):
         if mode:
             webui.begin(mode)
         webui.add(path.name, f"trained longer: {number}")
         webui.refresh("checkpoint", path)
-        if number != 1:  # once only published, not selected: it is the one in use
-            titles.append(webui.select(path))
+        if number in (0, 3):  # between them only published, not selected: it is the one in use
+            assert webui.select(path) == webui.model()["chosen"]
+            titles.append(webui.run(chosen))
         if mode:
             webui.finish()
         colours.append(webui.draw())
-    assert len(set(colours)) == 4 and len(set(titles)) == 3
+    assert len(set(colours)) == 5 and len(set(titles)) == 3
     assert len(webui.model()["titles"]) == 3  # one entry for one file
+
+
+def test_models_that_are_kept_for_later_are_read_anew_and_leave_no_copy(webui):
+    webui.call("sdapi/v1/options", {"sd_checkpoints_limit": 2})
+    path = webui.add("trained.safetensors", "trained")
+    webui.refresh("checkpoint", path)
+    webui.select(path)
+    colours = [webui.draw()]
+    for number in range(2):
+        if number:  # once, another one is in use meanwhile
+            webui.call("sdapi/v1/options", {"sd_model_checkpoint": "one.safetensors"})
+            webui.draw()
+        webui.add(path.name, f"trained longer: {number}")
+        webui.refresh("checkpoint", path)
+        webui.select(path)
+        colours.append(webui.draw())
+        kept = webui.run(
+            "[m.sd_checkpoint_info.filename for m in getattr(sd_models.model_data, 'loaded_sd_models', [])]"
+        )
+        assert len(kept) == len(set(kept)) <= 2
+    assert len(set(colours)) == 3
+    webui.call("sdapi/v1/options", {"sd_checkpoints_limit": 1})
 
 
 def test_a_damaged_checkpoint_is_told_and_changes_nothing(webui):

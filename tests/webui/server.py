@@ -20,25 +20,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dreambooth_ext.engine.architecture import Architecture, write_clip_folder
-from dreambooth_ext.files import write_json, write_text
+from dreambooth_ext.engine.architecture import Architecture
+from dreambooth_ext.engine.families import FAMILIES
 from dreambooth_ext.host.interpreter import clean_variables
+from tests import tiny
+from tests.webui.sizes import shrink
 
-START = 180  # seconds; it takes ten on an idle machine
-# On the CPU and in float32, offline, with the scanner of pickles on.
+START = 400  # seconds; it takes ten on an idle machine, Forge fifty
+# On the CPU and in float32, offline, with the scanner of pickles on; of these, a WebUI gets those that it has.
 OPTIONS = """--skip-prepare-environment --skip-torch-cuda-test --skip-version-check --api --no-gradio-queue
---use-cpu all --no-half --precision full --no-download-sd-model --do-not-download-clip"""
+--use-cpu=all --no-half --precision=full --no-download-sd-model --do-not-download-clip --always-cpu --all-in-fp32"""
+ARGUMENTS = ("modules/cmd_args.py", "backend/args.py", "ldm_patched/modules/args_parser.py")  # where options are told
 # Random numbers from the CPU, as `generate` draws.
 SETTINGS = {"randn_source": "CPU", "live_previews_enable": False, "samples_save": False, "grid_save": False}
-OPENCLIP = {"sd2": "ViT-H-14", "sdxl": "ViT-bigG-14"}  # the only names under which the WebUI makes these encoders
-
-# Run by the WebUI as an extension: a yaml cannot say the size of an OpenCLIP encoder.
-EXTENSION = """
-import json, pathlib
-import open_clip.factory
-models = json.loads((pathlib.Path(__file__).parents[1] / "models.json").read_text(encoding="utf-8"))
-open_clip.factory._MODEL_CONFIGS.update(models)
-"""
 
 
 class WebUI:
@@ -71,18 +65,18 @@ class WebUI:
 
 
 @contextlib.contextmanager
-def running(root: Path, data: Path, encoders: dict[str, Architecture]) -> Iterator[WebUI]:
+def running(root: Path, data: Path, **models: Architecture) -> Iterator[WebUI]:
     """Start the WebUI installed in `root`, its models and settings in `data`.
 
-    encoders: the architectures, by family, whose text encoders take the place of the full-size ones.
+    models: the architectures, by family, that it is to load in the place of tests/tiny.py's.
     """
-    shrink(data, encoders)
+    shrink(root, data, {**{family: tiny.architecture(family) for family in FAMILIES}, **models})
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
     python = next(path for path in (root / "venv/Scripts/python.exe", root / "venv/bin/python") if path.exists())
     variables = clean_variables(HF_HOME=str(data / "hub"), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", COMMANDLINE_ARGS="")
-    command = [str(python), "launch.py", "--data-dir", str(data), "--port", str(port), *OPTIONS.split()]
+    command = [str(python), "launch.py", "--data-dir", str(data), "--port", str(port), *options(root)]
     log = data / "log.txt"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=root, env=variables, stdout=output, stderr=subprocess.STDOUT)
@@ -92,6 +86,13 @@ def running(root: Path, data: Path, encoders: dict[str, Architecture]) -> Iterat
         finally:
             process.kill()
             process.wait()
+
+
+def options(root: Path) -> list[str]:
+    """Of OPTIONS, those that this WebUI knows: the forks lack some and have others."""
+    text = "".join((root / name).read_text(encoding="utf-8") for name in ARGUMENTS if (root / name).exists())
+    allowed = f"--gradio-allowed-path={root}"  # gradio 4 serves no scripts from beside the data folder
+    return [option for option in [*OPTIONS.split(), allowed] if f'"{option.partition("=")[0]}"' in text]
 
 
 def wait_for(process: subprocess.Popen, log: Path) -> None:
@@ -106,34 +107,7 @@ def wait_for(process: subprocess.Popen, log: Path) -> None:
     raise AssertionError("the WebUI does not start:\n" + said[-3000:])
 
 
-def shrink(data: Path, encoders: dict[str, Architecture]) -> None:
-    """The text encoders' sizes: OpenCLIP's by an extension, and those of SDXL's CLIP where the Hub keeps its files."""
-    extension = data / "extensions" / "tiny-encoders"
-    models = {name: openclip_config(encoders[family]) for family, name in OPENCLIP.items()}
-    write_json(extension / "models.json", models)
-    write_text(extension / "scripts" / "tiny_encoders.py", EXTENSION)
-    cached = data / "hub" / "hub" / "models--openai--clip-vit-large-patch14"
-    write_text(cached / "refs" / "main", "0")
-    write_clip_folder(encoders["sdxl"].text_encoders[0], cached / "snapshots" / "0")
-
-
-def openclip_config(architecture: Architecture) -> dict[str, Any]:
-    """open_clip's configuration for the text encoder, and for a picture encoder, which the WebUI throws away."""
-    text, slot = architecture.text_encoders[-1], architecture.family.text_slots[-1]
-    return {
-        "embed_dim": text["hidden_size"],
-        "vision_cfg": {"image_size": 28, "layers": 1, "width": 64, "patch_size": 14},
-        "text_cfg": {
-            "context_length": text["max_position_embeddings"],
-            "vocab_size": text["vocab_size"],
-            "width": text["hidden_size"],
-            "heads": text["num_attention_heads"],
-            "layers": text["num_hidden_layers"] + slot.dropped_layers,
-        },
-    }
-
-
 def webui_folder() -> Path | None:
-    """Where a WebUI 1.10.1 with its environment (`venv`) and repositories is installed: $WEBUI_DIR."""
+    """Where a WebUI 1.10.1 or one of its forks is installed, with its environment (`venv`): $WEBUI_DIR."""
     named = os.environ.get("WEBUI_DIR")
     return Path(named).resolve() if named else None

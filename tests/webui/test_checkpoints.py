@@ -56,8 +56,7 @@ CLOSE = 0.01  # mean difference of two pictures in steps of 256: a few pixels fa
 
 @pytest.fixture(scope="module")
 def webui(tmp_path_factory):
-    encoders = {family: tiny.architecture(family) for family in ("sd2", "sdxl")}
-    with running(webui_folder(), tmp_path_factory.mktemp("webui"), encoders) as started:
+    with running(webui_folder(), tmp_path_factory.mktemp("webui")) as started:
         yield started
 
 

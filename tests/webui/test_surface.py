@@ -21,12 +21,18 @@ pytestmark = pytest.mark.skipif(webui_folder() is None, reason="$WEBUI_DIR names
 # What the extension and the tests use, by module. In the stand-in there is more, for its own use.
 SURFACE = {
     "call_queue": "queue_lock.acquire queue_lock.release wrap_queued_call wrap_gradio_gpu_call",
+    "deepbooru": "DeepDanbooru.start DeepDanbooru.stop DeepDanbooru.tag model.tag",
     "devices": "torch_gc device cpu",
     "errors": "report display",
+    "extras": "run_modelmerger",
+    "hypernetworks.hypernetwork": "train_hypernetwork",
+    "hypernetworks.ui": "train_hypernetwork",
+    "interrogate": "InterrogateModels.interrogate",
     "launch_utils": "git_tag",
     "options": "OptionInfo OptionInfo.info Options.set Options.save Options.add_option Options.onchange Options.load",
     "paths_internal": "data_path models_path script_path extensions_dir",
-    "processing": "Processed Processed.js process_images StableDiffusionProcessing.cached_c "
+    "postprocessing": "run_postprocessing",
+    "processing": "Processed Processed.js process_images process_images_inner StableDiffusionProcessing.cached_c "
     "StableDiffusionProcessing.cached_uc StableDiffusionProcessingTxt2Img.cached_hr_c StableDiffusionProcessing.close "
     "StableDiffusionProcessingTxt2Img.cached_hr_uc StableDiffusionProcessing.cached_params "
     "StableDiffusionProcessing.scripts",
@@ -45,8 +51,10 @@ SURFACE = {
     "unload_model_weights",
     "shared": "OptionInfo cmd_opts config_filename hide_dirs hypernetworks list_checkpoint_tiles loaded_hypernetworks "
     "opts.data opts.data_labels opts.sd_model_checkpoint refresh_checkpoints reload_hypernetworks sd_model "
-    "state.begin state.end state.interrupt state.interrupted state.job state.request_restart "
+    "interrogator.interrogate state.begin state.end state.time_start state.interrupt state.interrupted state.job "
+    "state.request_restart "
     "state.wait_for_server_command",
+    "textual_inversion.textual_inversion": "create_embedding train_embedding",
 }
 DESCRIBE = """
 def describe(module, name):
@@ -66,7 +74,16 @@ def describe(module, name):
 def surface(names):
     return {f"{module}.{name}": describe(module, name) for module, text in names.items() for name in text.split()}
 """
-PRETENDED = {"devices.device", "devices.cpu", "sd_models.model_data.sd_model", "shared.sd_model"}  # need only be there
+PRETENDED = {  # need only be there
+    "devices.device",
+    "devices.cpu",
+    "extras.run_modelmerger",
+    "hypernetworks.hypernetwork.train_hypernetwork",
+    "sd_models.model_data.sd_model",
+    "shared.sd_model",
+    "shared.state.time_start",
+    "textual_inversion.textual_inversion.train_embedding",
+}
 OWN_OPTIONS = {"like", "seconds", "loading", "localization"}  # of the stand-in, for tests
 OWN_NAMES = re.compile(r"^(setting|settings)_(dreambooth_ext|vae|sd|sd_vae|sd_checkpoints_limit)")
 
@@ -102,7 +119,7 @@ def real(data: Path) -> dict[str, Any]:
     tiny.single_file(data / "base")
     client.add("one.safetensors", "first")
     asking.prepare(data)
-    with running(webui_folder(), data, {family: tiny.architecture(family) for family in ("sd2", "sdxl")}) as webui:
+    with running(webui_folder(), data) as webui:
         client.address = webui.address
         client.draw()
         return described(client)

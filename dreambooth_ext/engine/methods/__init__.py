@@ -12,6 +12,16 @@ average) and about() (what the file says of itself). Previews draw with the `bac
 """
 
 from .full import FullWeights
+from .hypernetwork import HypernetworkTraining
 from .lora import LoRA
+from .textual_inversion import TextualInversion
+from .unconditional import Unconditional
 
-METHODS = {"dreambooth": FullWeights, "finetune": FullWeights, "lora": LoRA}
+METHODS = {
+    "dreambooth": FullWeights,
+    "finetune": FullWeights,
+    "lora": LoRA,
+    "textual_inversion": TextualInversion,
+    "hypernetwork": HypernetworkTraining,
+    "unconditional": Unconditional,
+}

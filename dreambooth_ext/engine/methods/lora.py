@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from ...config import RunConfig
 from ...errors import Problem, UserError
 from ...parsing import shown
 from ...rates import scaled
-from .. import network, network_file
+from .. import embedding_file, network, network_file, words
 from ..backbone import Backbone
 from ..base import Base
 from ..batch import Batch
@@ -22,6 +23,7 @@ from ..export import Exported, export_network
 from ..network import TEXT_PARTS, Network
 from ..objective import Objective
 from ..share import Share
+from ..words import Words
 from .full import Weights, component_rates, drawn_prompts
 
 # LoRAs whose changes are written out as large as the weights, which the backward pass needs: bytes for each of these
@@ -42,15 +44,19 @@ class LoRA:
         self._names: network_file.Names = {}
         self._live: list[str] = []  # components that learn at this moment
         self._hooks: dict[str, list[Any]] = {}
+        self.words: Words | None = None  # that learn along
+        self._text_is_frozen = False
+        self._step = 0
 
     @staticmethod
     def problems(config: RunConfig, base: Base) -> list[Problem]:
-        return continued_problems(config, base) if config.network_weights else new_problems(config, base)
+        found = continued_problems(config, base) if config.network_weights else new_problems(config, base)
+        return found + words.problems(config, base)
 
     @staticmethod
     def share(config: RunConfig, base: Base) -> Share:
         counts = base.parameter_counts()
-        texts = 4 * counts["text_encoders"] if config.text_encoder_steps else 0
+        texts = 4 * counts["text_encoders"] if config.text_encoder_steps or config.placeholder_token else 0
         frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + texts
         written_out = WRITTEN_OUT.get(config.network_type, 0) * counts["unet"]
         if config.network_weights:
@@ -74,7 +80,11 @@ class LoRA:
         prompts, config = backbone.prompts, self.config
         models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.text.encoders, strict=False))}
         self._names = network_file.file_names(network_file.layers_of(models), backbone.unet.config)
-        if config.text_encoder_steps:
+        self._step = step
+        if config.placeholder_token:
+            vectors = saved[words.COMPONENT] if saved else None
+            self.words = Words(config, prompts.text, accelerator.device, vectors)
+        if self._text_steps():
             prompts.train()
         for module in models.values():
             module.requires_grad_(False)
@@ -86,9 +96,12 @@ class LoRA:
             for adapter in made.values():
                 adapter.to(accelerator.device)
             self._hooks[name] = network.attach(models[name], made, config.network_dropout)
-        if step >= config.text_encoder_steps:
-            self._freeze_text()
+        self._settle(step)
         backbone.place(accelerator)
+
+    def _text_steps(self) -> int:
+        """How long the text encoders are there: while they, or words, learn."""
+        return max(self.config.text_encoder_steps, self.config.embedding_steps if self.words else 0)
 
     def _adapters(self, models: dict[str, nn.Module], saved: Weights | None) -> Network:
         config = self.config
@@ -100,6 +113,8 @@ class LoRA:
             return {name: adapters for name, adapters in made.items() if adapters}
         path = continued(config)
         found, strangers = network_file.read(path, models, "network_weights")
+        if config.embedding_weights:  # which may be this very file
+            strangers = [name for name in strangers if not name.startswith(embedding_file.BUNDLE)]
         fixed = [layer for made in found.values() for layer, adapter in made.items() if not adapter.TRAINS]
         if strangers or fixed:
             what = f"{path.name} holds parts that cannot be trained on here, {(strangers or fixed)[0]} among them."
@@ -118,6 +133,8 @@ class LoRA:
             if fast:
                 rate = scaled(rates[name], config.loraplus_lr_ratio)
                 groups.append({"name": f"{name}_up", "rate": rate, "params": fast})
+        if self._word_learns():
+            groups.append(self.words.group(config.embedding_lr))
         return [group for group in groups if group["params"]]
 
     def averaged(self) -> list[nn.Parameter]:
@@ -126,18 +143,33 @@ class LoRA:
 
     def enter(self, step: int) -> list[str]:
         """Called before each step; names the groups that have stopped learning with it."""
-        names = [group["name"] for group in self.parameter_groups() if group["name"].startswith("text_encoder")]
-        if self._live == ["unet"] or step < self.config.text_encoder_steps:
-            return []
-        self._freeze_text()
-        return names
+        before = [group["name"] for group in self.parameter_groups()]
+        if self.words and self._word_learns():
+            self.words.limit()
+        self._settle(step)
+        left = [group["name"] for group in self.parameter_groups()]
+        return [name for name in before if name not in left]
+
+    def _settle(self, step: int) -> None:
+        """Let go of what has stopped learning before `step`."""
+        self._step = step
+        if step >= self.config.text_encoder_steps:
+            self._live = ["unet"]
+        if step >= self._text_steps() and not self._text_is_frozen:
+            self._freeze_text()
+            self._text_is_frozen = True
+
+    def _word_learns(self) -> bool:
+        return self.words is not None and self._step < self.config.embedding_steps
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        return self.backbone.loss(self.objective, batch, generator)
+        loss = self.backbone.loss(self.objective, batch, generator)
+        return loss + self.words.nothing() if self._word_learns() else loss
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """All adapters by component, those that have stopped learning too."""
-        return {name: network.flat(made) for name, made in self.network.items()}
+        learned = {words.COMPONENT: self.words.state()} if self.words else {}
+        return {name: network.flat(made) for name, made in self.network.items()} | learned
 
     def load_state_dict(self, weights: Weights) -> None:
         """Take the numbers of a training state of this network."""
@@ -145,14 +177,22 @@ class LoRA:
             for layer, adapter in made.items():
                 for part, tensor in adapter.tensors().items():
                     tensor.copy_(weights[name][f"{layer}.{part}"])
+        if self.words:
+            self.words.load(weights[words.COMPONENT])
 
     def about(self) -> dict[str, str]:
         """What the file says of itself beyond what every model says."""
         return network_file.metadata(self.config)
 
     def export(self, base: Base, path: Path, **about: Any) -> Exported:
-        """The adapters alone, as kohya's tools name them."""
-        return export_network(base, self.network, self._names, path, **about)
+        """The adapters alone, as kohya's tools name them; with the words that have learned along, or those beside it."""
+        bundled = self.words.words if self.words and self.config.bundle_embedding else []
+        made = export_network(base, self.network, self._names, path, words=bundled, **about)
+        if not self.words or bundled:
+            return made
+        beside = self.words.export(base, path, min(self._step, self.config.embedding_steps), **about)
+        others = (dataclasses.replace(other, kind="textual_inversion") for other in beside)
+        return dataclasses.replace(made, others=tuple(others))
 
     def _freeze_text(self) -> None:
         """Put what the text encoders have learned into their weights, encode all captions, and let them go."""
@@ -161,7 +201,6 @@ class LoRA:
             for hook in self._hooks.pop(name, []):
                 hook.remove()
             network.merge(encoder, self.network.get(name, {}))
-        self._live = ["unet"]
         self.backbone.freeze_text(self.accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
 
 

@@ -1,12 +1,13 @@
 // All other settings, made from the schema: groups, controls, help, ranges, and only what the chosen method uses.
 
+import { Concepts } from "./concepts.js";
 import { button, element, fill, say, show, uniqueId } from "./dom.js";
 import { value as written } from "./format.js";
 import { plain } from "./phrase.js";
 import { memory } from "./dom.js";
 import { TEXTS } from "./texts.js";
 
-const ELSEWHERE = new Set(["method", "name", "base_model", "subject_type", "instance_data_dir", "instance_prompt"]);
+const ELSEWHERE = new Set(["method", "name", "base_model", "subject_type", "instance_data_dir", "train_data_dir", "instance_prompt"]);
 
 /** The text of a control as the setting's value; undefined where it is empty. Raises SyntaxError. */
 export function parsed(about, text) {
@@ -17,7 +18,7 @@ export function parsed(about, text) {
         return Number.isFinite(number) ? number : trimmed; // the server says what is wrong with it
     }
     if (about.kind === "list") return trimmed.split("\n").map((line) => line.trim()).filter(Boolean);
-    if (about.kind === "dict" || about.kind === "concepts") return JSON.parse(trimmed);
+    if (about.kind === "dict") return JSON.parse(trimmed);
     return trimmed === "" ? undefined : trimmed;
 }
 
@@ -49,7 +50,7 @@ export class Field {
         this.element = element(
             "div", { class: `db-field db-kind-${about.kind}`, data: { setting: about.name } },
             element("div", { class: "db-field-head" }, label, this.helpButton, this.undo),
-            this.control, this.help, this.reason, this.problem,
+            this.control, this.offers || [], this.help, this.reason, this.problem,
         );
     }
 
@@ -71,9 +72,24 @@ export class Field {
         if (about.choices) return this.#select(common, about.choices.map((one) => [one, one]));
         if (about.kind === "bool") return this.#select(common, [[true, TEXTS.advanced.on], [false, TEXTS.advanced.off]]);
         const input = { ...common, autocomplete: "off", spellcheck: "false", on: { input: () => this.#read() } };
-        if (["list", "dict", "concepts"].includes(about.kind)) return element("textarea", { ...input, rows: about.kind === "dict" ? 1 : 3 });
+        if (["list", "dict"].includes(about.kind)) return element("textarea", { ...input, rows: about.kind === "dict" ? 1 : 3 });
         const mode = { int: "numeric", float: "decimal" }[about.kind] || null;
-        return element("input", { ...input, type: "text", inputmode: mode });
+        const text = element("input", { ...input, type: "text", inputmode: mode });
+        return about.lists ? this.#offering(text) : text;
+    }
+
+    /** The host's files of a kind, to choose from; another path can be written all the same. */
+    #offering(input) {
+        this.offers = element("datalist", { id: `${this.id}_files` });
+        input.setAttribute("list", this.offers.id);
+        return input;
+    }
+
+    #offer() {
+        const files = this.settings.host.files?.[this.about.lists] || [];
+        if (files === this.offered) return;
+        this.offered = files;
+        fill(this.offers, files.map((file) => element("option", { value: file.path, label: file.title })));
     }
 
     /** The first option leaves the setting out; the default is not listed a second time. */
@@ -122,6 +138,7 @@ export class Field {
     /** Shows the value, what is filled in and why, and the problem. */
     refresh(filled, problems) {
         const { about, settings, control } = this;
+        if (this.offers) this.#offer();
         const given = settings.given(about.name);
         const auto = filled[about.name];
         const instead = auto ? written(auto.value) : written(about.default);
@@ -129,7 +146,7 @@ export class Field {
             const sort = auto ? TEXTS.advanced.filledIn : TEXTS.advanced.default;
             say(this.byItself, instead ? `${instead} (${sort})` : this.#blank());
         } else {
-            control.placeholder = instead || (about.kind === "concepts" ? TEXTS.advanced.conceptsExample : about.optional ? this.#blank() : "");
+            control.placeholder = instead || (about.optional ? this.#blank() : "");
         }
         if (document.activeElement !== control) control.value = given === undefined ? "" : this.byItself ? String(given) : written(given);
         say(this.reason, given === undefined && auto ? auto.reason : "");
@@ -180,7 +197,7 @@ export class Advanced {
     }
 
     #group({ name, title, settings: members }) {
-        const fields = members.filter((one) => !ELSEWHERE.has(one.name)).map((one) => new Field(one, this.settings));
+        const fields = members.filter((one) => !ELSEWHERE.has(one.name)).map((one) => new (one.kind === "concepts" ? Concepts : Field)(one, this.settings));
         if (!fields.length) return null;
         fields.forEach((field) => this.fields.set(field.about.name, field));
         const count = element("span", { class: "db-count" });
@@ -229,10 +246,11 @@ export class Advanced {
         if (this.search.value.trim()) this.#filter();
     }
 
-    reveal(name) {
+    /** @param {string} name of a setting  @param {string} field within it: "concepts[1].class_prompt" */
+    reveal(name, field = name) {
         this.element.open = true;
         this.search.value = "";
         this.#filter();
-        this.fields.get(name).reveal();
+        this.fields.get(name).reveal(field);
     }
 }

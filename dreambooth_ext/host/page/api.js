@@ -1,5 +1,6 @@
 // The extension's JSON API. Every request has a time limit, and every failure says what is wrong and what to do.
 
+import { reviver } from "./localised.js";
 import { TEXTS } from "./texts.js";
 
 /** What went wrong with a request. `status` 0: no answer came; `problems`: a refused configuration's. */
@@ -56,7 +57,7 @@ async function readBody(answer) {
     const text = await answer.text();
     if (!text) return {};
     try {
-        return JSON.parse(text);
+        return JSON.parse(text, reviver);
     } catch {
         return answer.ok ? { text } : {}; // a proxy's own page, say
     }
@@ -95,7 +96,7 @@ export const api = {
             request.onload = () => {
                 let content = {};
                 try {
-                    content = JSON.parse(request.responseText);
+                    content = JSON.parse(request.responseText, reviver);
                 } catch {
                     // an empty answer, or a proxy's page
                 }

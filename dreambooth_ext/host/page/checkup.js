@@ -6,7 +6,7 @@ import { debounced } from "./dom.js";
 const QUICK = 350; // milliseconds after the last change
 const DEEP = 1800;
 const LONGEST = 240_000; // the deep check opens the base and every picture
-const NEEDED = ["base_model", "instance_data_dir"]; // without them the engine has nothing to look at
+const NEEDED = ["base_model", "instance_data_dir", "train_data_dir"]; // without them the engine has nothing to look at
 
 const empty = () => ({ problems: [], warnings: [], filled_in: {}, plan: null, estimate: null });
 

@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 import { button, element, fill, say, show } from "./dom.js";
 import { number } from "./format.js";
+import { told } from "./localised.js";
 import { phrase } from "./phrase.js";
 import { TEXTS } from "./texts.js";
 
@@ -84,7 +85,7 @@ export class Environment {
             this.facts, fact(T.state, T.states[now.state] || now.state), fact("Python", now.python_version), fact("PyTorch", now.torch), fact(T.device, now.device),
             fact(T.kind, now.kind), fact(T.folder, now.folder), fact(T.packages, now.packages && number(Object.keys(now.packages).length)),
             Object.values(this.app.host?.lacks || {}).map((why) => fact(T.lacks, why)),
-            Object.entries(now.optional || {}).map(([name, why]) => [element("dt", { text: name }), element("dd", {}, phrase(T.optional, { why }))]),
+            Object.entries(now.optional || {}).map(([name, why]) => [element("dt", { text: name }), element("dd", {}, phrase(T.optional, { why: told(why) }))]),
         );
         if (!now.building && (trouble || this.result.textContent === T.verifying)) say(this.result, trouble || (now.verified ? T.verified : ""));
     }

@@ -18,6 +18,7 @@ export class Feed {
         this.messages = []; // warnings and errors
         this.artifacts = new Map(); // file -> event
         this.published = [];
+        this.uploaded = new Map(); // model -> its address on Hugging Face
         this.latest = null; // the newest step event
         this.stage = null; // {stage, done, of} of the preparations
         this.status = "";
@@ -54,6 +55,7 @@ export class Feed {
             warning: () => this.messages.push({ ...event, level: "warning" }),
             error: () => this.messages.push({ ...event, level: "error" }),
             artifact: () => this.artifacts.set(event.file, event),
+            uploaded: () => /^https:\/\//.test(event.address) && this.uploaded.set(event.name, event.address),
             published: () => this.published.push(event),
         }[event.type];
         if (take) take();

@@ -36,8 +36,8 @@ export class Form {
         const questions = element(
             "div", { class: "db-questions" },
             this.#card("1", TEXTS.train.picturesTitle, TEXTS.train.picturesAbout, this.pictures.element, "instance_data_dir"),
-            this.#card("2", TEXTS.train.wordTitle, TEXTS.train.wordAbout, this.#wordBox(), "instance_prompt"),
-            this.#card("3", TEXTS.train.typeTitle, TEXTS.train.typeAbout, this.#typeChoice(), "subject_type"),
+            (this.wordCard = this.#card("2", TEXTS.train.wordTitle, TEXTS.train.wordAbout, this.#wordBox(), "instance_prompt")),
+            (this.typeCard = this.#card("3", TEXTS.train.typeTitle, TEXTS.train.typeAbout, this.#typeChoice(), "subject_type")),
             this.#card("", TEXTS.train.modelTitle, "", this.#modelBox(), ""),
         );
         return element(
@@ -48,11 +48,13 @@ export class Form {
 
     #card(number, title, about, content, field) {
         const problem = field ? this.#problemBox(field) : null;
+        const aboutText = about ? element("p", { class: "db-quiet", text: about }) : null;
+        if (field === "instance_data_dir") this.picturesAbout = aboutText;
         return element(
             "section", { class: "db-card", "aria-label": title },
             element(
                 "div", { class: "db-card-head" }, number ? element("span", { class: "db-number", "aria-hidden": "true", text: number }) : null,
-                element("div", {}, element("h3", { class: "db-h", text: title }), about ? element("p", { class: "db-quiet", text: about }) : null),
+                element("div", {}, element("h3", { class: "db-h", text: title }), aboutText),
             ),
             content, problem,
         );
@@ -84,7 +86,8 @@ export class Form {
         const id = uniqueId("word");
         this.word = element("input", {
             id, type: "text", class: "db-input db-word", autocomplete: "off", autocapitalize: "off", spellcheck: "false", placeholder: TEXTS.train.wordExample,
-            "aria-describedby": `${id}_advice`, maxlength: "60", on: { input: () => this.settings.answer("word", this.word.value) },
+            "aria-describedby": `${id}_advice`, maxlength: "60",
+            on: { focus: () => this.settings.holdWord(), input: () => this.settings.rename(this.word.value) },
         });
         this.advice = element("p", { class: "db-advice", id: `${id}_advice`, "aria-live": "polite" });
         this.prompt = element("input", {
@@ -159,16 +162,24 @@ export class Form {
     hostChanged() {
         const { host } = this.app;
         this.settings.host = host;
-        const current = host.bases.find((base) => base.path === host.current);
-        const text = host.current ? plain(TEXTS.train.baseCurrent, { name: current?.title || host.current }) : TEXTS.train.baseNone;
-        fill(
-            this.base, element("option", { value: "", text }),
-            host.bases.map((base) => element("option", { value: base.path, text: base.title })),
-            host.restricted ? null : element("option", { value: OTHER, text: TEXTS.train.baseOther }),
-        );
+        this.#offerBases();
         this.summary.hostChanged();
         this.refresh();
         this.checkup.changed();
+    }
+
+    /** The host's checkpoints; a method without a base starts from nothing, or from a model that is named. */
+    #offerBases() {
+        const { host } = this.app;
+        const based = this.settings.uses("instance_data_dir");
+        this.basesFor = based;
+        const current = host.bases.find((base) => base.path === host.current);
+        const text = !based ? TEXTS.train.baseNew : host.current ? plain(TEXTS.train.baseCurrent, { name: current?.title || host.current }) : TEXTS.train.baseNone;
+        fill(
+            this.base, element("option", { value: "", text }),
+            based ? host.bases.map((base) => element("option", { value: base.path, text: base.title })) : null,
+            host.restricted ? null : element("option", { value: OTHER, text: TEXTS.train.baseOther }),
+        );
     }
 
     refresh() {
@@ -187,6 +198,7 @@ export class Form {
     }
 
     #showBase() {
+        if (this.basesFor !== this.settings.uses("instance_data_dir")) this.#offerBases();
         const given = this.settings.given("base_model");
         const listed = !given || this.app.host.bases.some((base) => base.path === given);
         if (listed && !(this.base.value === OTHER && !given)) this.base.value = given || "";
@@ -198,6 +210,10 @@ export class Form {
     #showMethod() {
         const why = this.app.host.lacks?.[KINDS[this.settings.method] || ""] || "";
         say(this.methodAbout, this.app.schema.methods[this.settings.method]?.replace(/^[^:]*: */, ""));
+        const based = this.settings.uses("instance_prompt");
+        show(this.wordCard, based);
+        show(this.typeCard, based);
+        say(this.picturesAbout, based ? TEXTS.train.picturesAbout : TEXTS.train.picturesAboutMany);
         say(this.methodNote, why);
         show(this.methodNote, Boolean(why));
     }
@@ -217,6 +233,7 @@ export class Form {
         show(this.promptRow, needed && (Boolean(prompt) || !this.prompt.hidden));
         fill(this.promptShown, prompt ? phrase(TEXTS.train.promptIs, { prompt }) : null);
         if (settings.given("instance_prompt") && this.prompt.hidden) this.#editPrompt(true);
+        if (settings.given("instance_prompt") && document.activeElement !== this.prompt) this.prompt.value = settings.given("instance_prompt");
     }
 
     #adviseWithoutWord() {
@@ -256,7 +273,7 @@ export class Form {
     }
 
     #isStillEmpty(field) {
-        if (field === "instance_data_dir") return !this.settings.folder;
+        if (field === "instance_data_dir" || field === "train_data_dir") return !this.settings.folder;
         if (field === "base_model") return !this.settings.given("base_model") && !this.app.host.current;
         return field === "instance_prompt" && !this.settings.word && !this.settings.given("instance_prompt");
     }
@@ -264,8 +281,9 @@ export class Form {
     #mark() {
         const byField = {};
         for (const problem of this.problems()) {
-            const name = problem.field.split(/[.[]/)[0];
-            byField[name] = [byField[name], `${problem.message} ${problem.remedy || ""}`.trim()].filter(Boolean).join(" ");
+            const text = `${problem.message} ${problem.remedy || ""}`.trim();
+            const field = problem.field.replace("train_data_dir", "instance_data_dir"); // one place for both
+            for (const name of new Set([field.split(/[.[]/)[0], field])) byField[name] = [byField[name], text].filter(Boolean).join(" ");
         }
         for (const [name, box] of Object.entries(this.problemBoxes)) {
             say(box, byField[name] || "");
@@ -281,11 +299,12 @@ export class Form {
     reveal(field) {
         const name = field.split(/[.[]/)[0];
         if (this.advanced.fields.has(name)) {
-            this.advanced.reveal(name);
+            this.advanced.reveal(name, field);
             return;
         }
+        const pictures = this.settings.state.source === "folder" ? this.pictures.folder : this.pictures.file;
         const controls = {
-            instance_data_dir: this.settings.state.source === "folder" ? this.pictures.folder : this.pictures.file,
+            train_data_dir: pictures, instance_data_dir: pictures,
             instance_prompt: this.prompt.hidden ? this.word : this.prompt, subject_type: this.types[this.settings.subjectType],
             base_model: this.baseOther.hidden ? this.base : this.baseOther, name: this.name, method: this.method,
         };
@@ -297,7 +316,7 @@ export class Form {
 
     hasField(field) {
         const name = field.split(/[.[]/)[0];
-        return this.advanced.fields.has(name) || name in this.problemBoxes;
+        return this.advanced.fields.has(name) || name in this.problemBoxes || name === "train_data_dir";
     }
 
     // --- doing ---
@@ -349,14 +368,17 @@ export class Form {
 
     /** Settings of an earlier run, a preset or a file. */
     take(config, { keep = [] } = {}) {
-        const { instance_data_dir: folder, ...others } = config;
+        const { instance_data_dir: instances, train_data_dir: pixels, ...others } = config;
+        const folder = instances || pixels;
         if (folder) {
             this.settings.state.source = "folder";
             this.settings.state.folder = folder;
         }
-        this.settings.state.word = "instance_prompt" in config ? "" : this.settings.state.word;
+        const { instance_prompt: prompt, class_prompt: ofClass } = others;
+        this.settings.state.word = this.settings.wordOf(prompt, ofClass) || (prompt ? "" : this.settings.state.word);
+        this.word.value = this.settings.state.word;
         this.settings.replace(others, { keep });
-        if (others.instance_prompt) this.#editPrompt(true);
+        if (prompt) this.#editPrompt(true);
         else show(this.prompt, false);
         this.pictures.load();
     }

@@ -18,10 +18,14 @@ export class LogView {
     follow(id) {
         this.id = id;
         this.next = null; // the byte from which the next answer is to begin
+        this.ended = false;
+        this.isEmpty = true; // what is shown is no log
         say(this.text, "");
     }
 
-    async poll() {
+    /** @param {boolean} ended whether the run is over, and nothing more will come */
+    async poll(ended = this.ended) {
+        this.ended = ended;
         if (!this.element.open || !this.id || this.asking) return;
         const { id } = this;
         this.asking = true;
@@ -30,7 +34,7 @@ export class LogView {
             if (id !== this.id) return;
             this.next = found.next ?? this.next;
             if (found.text) this.#add(found.text);
-            else if (!this.text.textContent) say(this.text, TEXTS.monitor.noLog);
+            else if (!this.text.textContent || this.isEmpty) say(this.text, ended ? TEXTS.monitor.noLogEver : TEXTS.monitor.noLog);
         } finally {
             this.asking = false;
         }
@@ -38,7 +42,8 @@ export class LogView {
 
     #add(text) {
         const atEnd = this.text.scrollTop + this.text.clientHeight >= this.text.scrollHeight - 30;
-        const before = this.text.textContent === TEXTS.monitor.noLog ? "" : this.text.textContent;
+        const before = this.isEmpty ? "" : this.text.textContent;
+        this.isEmpty = false;
         say(this.text, (before + text).slice(-MOST));
         if (atEnd) this.text.scrollTop = this.text.scrollHeight;
     }

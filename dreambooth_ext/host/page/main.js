@@ -6,7 +6,7 @@ import { Environment } from "./environment.js";
 import { Form } from "./form.js";
 import { baseName } from "./format.js";
 import { HostLists } from "./host.js";
-import { localisedSchema } from "./localised.js";
+import { allLanguages, choosesLanguage, language, localisedSchema, told } from "./localised.js";
 import { Monitor } from "./monitor.js";
 import { phrase } from "./phrase.js";
 import { Runs } from "./runs.js";
@@ -57,9 +57,12 @@ class Page {
         this.lost = element("div", { class: "db-banner db-banner-bad", role: "alert", hidden: true });
         this.toasts = element("div", { class: "db-toasts", role: "log", "aria-live": "polite", "aria-label": TEXTS.messages });
         this.announcer = element("p", { class: "db-hidden", role: "status" });
+        this.languages = element("select", {
+            class: "db-input db-inline db-languages", "aria-label": TEXTS.language, title: TEXTS.language, hidden: true, on: { change: () => this.#speak() },
+        });
         return element(
             "div", { class: "db-page" },
-            element("header", { class: "db-header" }, element("h2", { class: "db-title" }, element("span", { text: TEXTS.title }), " ", this.version), tabs, this.connection),
+            element("header", { class: "db-header" }, element("h2", { class: "db-title" }, element("span", { text: TEXTS.title }), " ", this.version), tabs, this.connection, this.languages),
             this.lost, this.environment.element, Object.values(this.panels), this.environment.details, this.toasts, this.announcer,
         );
     }
@@ -94,10 +97,33 @@ class Page {
         this.panels.monitor.append(this.monitor.element);
         this.panels.runs.append(this.runs.element);
         this.#showVersion();
+        this.#offerLanguages();
         const remembered = memory.read("view", {});
         this.go(VIEWS.includes(remembered.view) ? remembered.view : "train", remembered.run || "");
         this.environment.refresh(this.state.environment || {});
         this.#loop();
+    }
+
+    /** Each language by its own name. Only where no WebUI has chosen one. */
+    async #offerLanguages() {
+        if (!choosesLanguage) return;
+        const named = (name) => {
+            const own = new Intl.DisplayNames([name.replace("_", "-")], { type: "language" }).of(name.slice(0, 2));
+            return own.charAt(0).toLocaleUpperCase() + own.slice(1);
+        };
+        try {
+            const names = ["en", ...(await allLanguages())];
+            fill(this.languages, names.map((name) => element("option", { value: name, text: named(name), lang: name.slice(0, 2) })));
+            this.languages.value = await language();
+            show(this.languages, names.length > 1);
+        } catch {
+            // English it is
+        }
+    }
+
+    #speak() {
+        memory.write("language", this.languages.value);
+        location.reload();
     }
 
     #showVersion() {
@@ -164,7 +190,8 @@ class Page {
         for (const one of this.lists.follow(state)) this.tell(TEXTS[one.selected ? "selectedNow" : "publishedNow"], one.title || baseName(one.path));
         this.#showLive();
         if (before && before.revision !== state.revision && this.form) this.#askHost();
-        if (before && before.active && before.active.id !== state.active?.id) this.#ended(before.active);
+        const running = new Set((state.running || [state.active]).map((one) => one?.id));
+        for (const one of before?.running || [before?.active]) if (one && !running.has(one.id)) this.#ended(one);
     }
 
     #showLive() {
@@ -242,7 +269,8 @@ class Page {
 
 /** GET host's answer with everything that the page looks at. */
 function normal(host) {
-    return { bases: [], current: "", lacks: {}, options: {}, restricted: "", ...host };
+    const lacks = Object.fromEntries(Object.entries(host.lacks || {}).map(([kind, why]) => [kind, told(why)]));
+    return { bases: [], current: "", options: {}, restricted: "", ...host, lacks };
 }
 
 /** Without a WebUI around it, the page follows the system's theme by itself; `?__theme=dark` chooses, as in the WebUI. */

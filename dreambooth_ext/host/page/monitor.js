@@ -3,13 +3,14 @@
 import { api } from "./api.js";
 import { button, element, fill, memory, say, show, uniqueId } from "./dom.js";
 import { Feed } from "./feed.js";
+import { Gallery } from "./gallery.js";
 import { clock, duration, number, size, speed } from "./format.js";
 import { LogView } from "./logview.js";
 import { phrase } from "./phrase.js";
 import { Plot } from "./plot.js";
 import { Previews } from "./previews.js";
 import { runActions } from "./runs.js";
-import { ALIVE, badge } from "./status.js";
+import { ALIVE, ENDED, badge } from "./status.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.monitor;
@@ -44,6 +45,7 @@ export class Monitor {
         this.messageCard = element("section", { class: "db-card", "aria-label": T.messages, hidden: true }, element("h3", { class: "db-h", text: T.messages }), this.messages);
         this.models = element("ul", { class: "db-models" });
         this.modelCard = element("section", { class: "db-card", "aria-label": T.models, hidden: true }, element("h3", { class: "db-h", text: T.models }), this.models);
+        this.gallery = new Gallery(this.app);
         this.log = new LogView();
         this.content = element(
             "div", { class: "db-stack", hidden: true }, this.other,
@@ -54,7 +56,7 @@ export class Monitor {
             ),
             this.messageCard,
             element("section", { class: "db-card", "aria-label": T.curves }, this.#plotTools(), element("div", { class: "db-plots" }, this.lossPlot.element, this.ratePlot.element)),
-            this.previews.element, this.modelCard, this.log.element,
+            this.previews.element, this.modelCard, this.gallery.element, this.log.element,
         );
         return element("div", { class: "db-monitor" }, this.empty, this.content);
     }
@@ -127,7 +129,8 @@ export class Monitor {
             if (id !== this.id) return;
             this.run = run;
             this.#draw(isNew);
-            await this.log.poll();
+            await this.gallery.refresh(run, this.#newestModels(), ALIVE.includes(run.status));
+            await this.log.poll(ENDED.includes(run.status));
         } catch (error) {
             if (id === this.id && error.status === 404) this.#gone();
             else throw error;
@@ -172,19 +175,22 @@ export class Monitor {
     }
 
     #drawOther() {
-        const { active } = this.app.state || {};
-        const another = active && active.id !== this.id;
-        show(this.other, Boolean(another));
-        if (another && this.otherId !== active.id) {
-            fill(this.other, element("span", { text: T.another }), " ", button(active.name || active.id, () => this.choose(""), { class: "db-link" }));
+        const { active, running = [active] } = this.app.state || {};
+        const others = running.filter((one) => one && one.id !== this.id);
+        const key = others.map((one) => one.id).join();
+        show(this.other, others.length > 0);
+        if (key && this.otherId !== key) {
+            const links = others.map((one) => button(one.name || one.id, () => this.choose(one.id === active.id ? "" : one.id), { class: "db-link" }));
+            fill(this.other, element("span", { text: T.another }), " ", ...links.flatMap((link) => [link, " "]));
         }
-        this.otherId = another ? active.id : "";
+        this.otherId = key;
     }
 
     #drawTrouble() {
         const { run } = this;
         const silence = ALIVE.includes(run.status) && run.heartbeat ? this.app.now() - run.heartbeat : 0;
-        const trouble = this.app.state?.active?.id === this.id ? this.app.state.trouble || this.app.state.active.trouble : null;
+        const { active, running = [active], trouble: latest } = this.app.state || {};
+        const trouble = running.find((one) => one?.id === this.id)?.trouble || (active?.id === this.id ? latest : null);
         const problems = run.status === "failed" ? run.problems || (run.problem ? [run.problem] : []) : [];
         const texts = problems.map((one) => [one.message, one.remedy]);
         if (trouble) texts.push([trouble.what || trouble.message, trouble.remedy]);
@@ -203,11 +209,12 @@ export class Monitor {
         const waiting = run.status === "queued" ? this.app.state?.waiting : "";
         if (ALIVE.includes(run.status) && stage) {
             fill(this.stage, phrase(stage.of ? T.stage : "{stage}", { stage: document.createTextNode(stage.stage), done: number(stage.done), of: number(stage.of) }));
-            if (stage.of) this.bar.value = stage.done / stage.of;
-            else this.bar.removeAttribute("value");
-            return;
-        }
-        say(this.stage, waiting || T.about[run.status] || "");
+            if (run.status === "preparing") {
+                if (stage.of) this.bar.value = stage.done / stage.of;
+                else this.bar.removeAttribute("value");
+                return;
+            }
+        } else say(this.stage, waiting || T.about[run.status] || "");
         this.bar.value = run.total ? Math.min(1, this.#step() / run.total) : 0;
     }
 
@@ -228,7 +235,7 @@ export class Monitor {
             fact(T.step, phrase(run.total ? T.stepOf : "{step}", { step: number(this.#step()), total: number(run.total) })),
             fact(T.epoch, latest ? number(Number(latest.epoch?.toFixed?.(2) ?? latest.epoch)) : null),
             fact(T.speed, latest ? speed(latest.it_per_s) : null),
-            fact(T.left, active && latest && !feed.stage ? duration(Math.max(0, latest.eta_s - passed)) : null, T.leftHelp),
+            fact(T.left, active && latest && run.status !== "preparing" ? duration(Math.max(0, latest.eta_s - passed)) : null, T.leftHelp),
             fact(T.memory, latest?.memory ? size(latest.memory.now) : null),
             fact(T.peak, latest?.memory ? size(latest.memory.peak) : null),
             fact(T.lossNow, latest ? number(latest.loss) : null),
@@ -278,8 +285,13 @@ export class Monitor {
         )));
     }
 
+    #newestModels() {
+        return [...this.feed.artifacts.values()].sort((a, b) => b.step - a.step);
+    }
+
     #drawModels() {
-        const found = [...this.feed.artifacts.values()].sort((a, b) => b.step - a.step);
+        const found = this.#newestModels();
+        const loads = (one) => one.kind !== "unconditional"; // no WebUI does
         show(this.modelCard, found.length > 0);
         const places = new Map(this.feed.published.map((one) => [one.name || one.file, one]));
         fill(this.models, found.map((one) => {
@@ -287,7 +299,8 @@ export class Monitor {
             return element(
                 "li", { class: "db-model" }, element("b", { text: one.file }), element("span", { class: "db-quiet" }, phrase(T.modelAbout, { step: number(one.step), size: size(one.size) })),
                 published ? element("span", { class: "db-good-text", title: published.path, text: published.selected ? T.selected : T.published }) : element("span", { class: "db-quiet", text: T.notPublished }),
-                button(T.publish, (event) => this.#publish(one, event.currentTarget), { class: "db-small" }),
+                this.feed.uploaded.get(one.name) ? element("a", { href: this.feed.uploaded.get(one.name), target: "_blank", rel: "noreferrer" }, T.uploaded, " ", this.feed.uploaded.get(one.name)) : null,
+                loads(one) ? button(T.publish, (event) => this.#publish(one, event.currentTarget), { class: "db-small" }) : null,
             );
         }));
     }

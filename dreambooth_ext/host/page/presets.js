@@ -7,7 +7,7 @@ import { phrase } from "./phrase.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.presets;
-const OWN_WORDS = ["base_model", "name", "instance_data_dir", "instance_prompt", "class_prompt", "class_data_dir", "concepts", "subject_type"];
+const OWN_WORDS = ["base_model", "name", "instance_data_dir", "train_data_dir", "instance_prompt", "class_prompt", "class_data_dir", "concepts", "subject_type"];
 const LARGEST = 1024 * 1024; // letters of a file
 
 export class Presets {

@@ -63,7 +63,7 @@ export class Previews {
     #draw() {
         const atEnd = this.grid.scrollLeft + this.grid.clientWidth >= this.grid.scrollWidth - 20;
         const seeds = new Set(this.rows.map((row) => row.seed)).size > 1;
-        const head = element("tr", {}, element("th", { scope: "col", text: T.prompt }), this.columns.map((step) => element("th", { scope: "col" }, phrase(T.step, { step }))));
+        const head = element("tr", {}, element("th", { scope: "col", text: this.rows.some((row) => row.prompt) ? T.prompt : "" }), this.columns.map((step) => element("th", { scope: "col" }, phrase(T.step, { step }))));
         const body = this.rows.map((row, r) => element(
             "tr", {}, element("th", { scope: "row" }, element("span", { text: row.prompt }), seeds ? element("span", { class: "db-quiet" }, phrase(T.seed, { seed: row.seed })) : null),
             this.columns.map((step, c) => element("td", {}, row.pictures.has(step) ? this.#cell(row.pictures.get(step), r, c) : null)),

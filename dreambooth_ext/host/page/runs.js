@@ -2,7 +2,7 @@
 
 import { address, api } from "./api.js";
 import { button, element, fill, say, show, sureButton, uniqueId } from "./dom.js";
-import { moment, number, size } from "./format.js";
+import { baseName, moment, number, size } from "./format.js";
 import { phrase } from "./phrase.js";
 import { Queue } from "./queue.js";
 import { ALIVE, badge } from "./status.js";
@@ -110,7 +110,7 @@ export function runActions(app, run, { here = false, changed = () => {} } = {}) 
         stopped ? act(T.resume, T.resumeHelp, async () => (await command("resume")(), app.go("monitor", run.id)), { class: "db-small db-primary" }) : null,
         ["done", "stopped"].includes(status) ? continueButton(app, run, command) : null,
         status === "damaged" ? null : act(T.duplicate, T.duplicateHelp, () => duplicate(app, run)),
-        ALIVE.includes(status) || run.step === 0 ? null : publishButton(app, run),
+        ALIVE.includes(status) || run.step === 0 || run.method === "unconditional" ? null : publishButton(app, run),
         app.host?.restricted || app.host?.can_open === false ? null : act(T.open, T.openHelp, () => api.post(["runs", run.id, "open"])),
         ALIVE.includes(status) || status === "queued" ? null
             : sureButton(T.delete, T.deleteSure, () => doing(app, null, () => api.delete(["runs", run.id], 120_000), changed), { class: "db-small", title: T.deleteHelp }),
@@ -131,9 +131,25 @@ async function doing(app, pressed, work, changed) {
 
 async function duplicate(app, run) {
     const found = await api.get(["runs", run.id, "config"]);
-    app.form.take(found.config || found);
+    const { runs = [] } = await api.get(["runs"], {}, 30_000);
+    const taken = [...runs.map((one) => one.name), ...(app.host?.bases || []).map((base) => stem(base.path))];
+    const config = found.config || found;
+    const name = freshName(config.name || run.name || "", taken);
+    app.form.take({ ...config, name });
     app.go("train");
-    app.tell(T.duplicated);
+    app.tell(T.duplicated, name);
+}
+
+const stem = (path) => baseName(path).replace(/\.[^.]*$/, "");
+
+/** A name that none of `taken` has: "anna" -> "anna_2" -> "anna_3", so that the older model stays. */
+function freshName(name, taken) {
+    const used = new Set(taken.map((one) => String(one).toLowerCase()));
+    const [, root, counter] = /^(.*?)(?:_([2-9]|[1-9]\d))?$/.exec(name);
+    let number = Number(counter || 1);
+    let found = name;
+    while (used.has(found.toLowerCase())) found = `${root}_${(number += 1)}`;
+    return found;
 }
 
 /** "Continue" opens a small form: how many more steps. */

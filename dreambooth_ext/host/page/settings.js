@@ -2,6 +2,8 @@
 
 import { memory } from "./dom.js";
 
+const WORD = "{word}"; // in prompts of the schema
+const WORDS = /[\p{L}\p{N}]+(?:['-][\p{L}\p{N}]+)*/gu;
 const PREVIEW_EVERY = 250; // steps between previews, where the user wants some and says no number
 const BLANK = {
     word: "", source: "upload", set: "", folder: "", previews: true, publish: null, select: "", whileTraining: "", values: {},
@@ -115,16 +117,47 @@ export class Settings {
         const { captioned, captions } = this.uploaded;
         const templates = captioned ? subject.prompts_with_captions || subject.prompts : subject.prompts;
         const tell = templates.instance_prompt.includes("[filewords]") && captions.every((text) => text.includes(this.word));
-        const filled = (text) => (tell ? "[filewords]" : text.split("{word}").join(this.word)); // captions may say the word
+        const filled = (text) => (tell ? "[filewords]" : text.split(WORD).join(this.word)); // captions may say the word
         const instance = this.word && this.bindsWord ? filled(templates.instance_prompt) : "";
         return { instance, ofClass: templates.class_prompt };
+    }
+
+    /** The one word of a prompt that can only mean the subject, as captions.rare_words finds it; "" where there is none. */
+    wordOf(prompt, classPrompt = "") {
+        const words = (text) => (String(text || "").toLowerCase().match(WORDS) || []);
+        const common = new Set([...this.schema.identifier.known_words, ...words(classPrompt), "filewords", "name"]);
+        const rare = [...new Set(words(prompt))].filter((word) => !common.has(word));
+        if (rare.length !== 1) return "";
+        return String(prompt).match(WORDS).find((word) => word.toLowerCase() === rare[0]); // in the prompt's own letters
+    }
+
+    /** Another word, also in the prompt of the user's own. */
+    rename(word) {
+        const given = this.given("instance_prompt");
+        const { frame } = this;
+        if (given && frame?.includes(WORD) && word.trim()) this.state.values.instance_prompt = frame.split(WORD).join(word.trim());
+        this.answer("word", word);
+    }
+
+    /** Remembers where the word stands in the user's own prompt, before the word is changed. */
+    holdWord() {
+        const { word } = this;
+        const isPart = (text, place) => /[\p{L}\p{N}]/u.test(text[place] || "");
+        this.frame = !word ? "" : (this.given("instance_prompt") || "").split(word).reduce((before, after) => (
+            before + (isPart(before, before.length - 1) || isPart(after, 0) ? word : WORD) + after
+        ));
+    }
+
+    /** The usual prompt for a word and the type of subject. */
+    promptFor(word) {
+        return this.subject.prompts.instance_prompt.split(WORD).join(word);
     }
 
     testPrompts() {
         if (!this.bindsWord) return [];
         const words = this.word ? [this.word] : this.identifiers();
         return words.slice(0, 3).flatMap((word) => this.subject.test_prompts
-            .slice(0, words.length > 1 ? 2 : 4).map((prompt) => prompt.split("{word}").join(word)));
+            .slice(0, words.length > 1 ? 2 : 4).map((prompt) => prompt.split(WORD).join(word)));
     }
 
     /** The subjects that the file names tell of, "sksper (1).jpg"; the server has the last word. */
@@ -149,24 +182,26 @@ export class Settings {
         const prompts = this.prompts();
         fill("name", this.suggestedName());
         fill("instance_data_dir", this.given("concepts")?.length ? "" : this.folder);
+        fill("train_data_dir", this.given("dataset_name") ? "" : this.folder);
         fill("instance_prompt", this.given("concepts")?.length ? "" : prompts.instance);
         if (this.given("with_prior_preservation") === true) fill("class_prompt", prompts.ofClass);
         fill("validation_prompts", this.testPrompts().length ? this.testPrompts() : undefined);
         const drawn = this.given("validation_prompts") || filled.validation_prompts;
-        if (this.state.previews && drawn?.length) fill("validation_steps", PREVIEW_EVERY);
+        if (this.state.previews && (drawn?.length || !this.uses("validation_prompts"))) fill("validation_steps", PREVIEW_EVERY);
         return filled;
     }
 
     /** The configuration as POST check and POST runs take it. */
     config() {
         const given = Object.entries(this.state.values).filter(([name]) => this.uses(name));
-        return { method: this.method, subject_type: this.subjectType, ...Object.fromEntries(given), ...this.pageValues() };
+        const type = this.uses("subject_type") ? { subject_type: this.subjectType } : {};
+        return { method: this.method, ...type, ...Object.fromEntries(given), ...this.pageValues() };
     }
 
     /** What is to be kept in a file. */
     saved() {
         const config = this.config();
-        if (this.state.source === "upload") delete config.instance_data_dir;
+        if (this.state.source === "upload") ["instance_data_dir", "train_data_dir"].forEach((name) => delete config[name]);
         return config;
     }
 

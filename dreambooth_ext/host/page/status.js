@@ -6,6 +6,9 @@ import { TEXTS } from "./texts.js";
 /** The states in which a worker has the run. */
 export const ALIVE = ["preparing", "training", "saving"];
 
+/** The states after which nothing more comes. */
+export const ENDED = ["done", "stopped", "failed", "damaged"];
+
 /** Shows a run's state as a coloured word. */
 export function badge(node, status) {
     say(node, TEXTS.statuses[status] || status);

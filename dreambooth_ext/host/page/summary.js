@@ -55,8 +55,8 @@ export class Summary {
 
     hostChanged() {
         const standalone = this.form.app.host.name === "standalone";
-        show(this.selectRow, !standalone);
         show(this.meanwhileRow, !standalone);
+        this.standalone = standalone;
     }
 
     refresh() {
@@ -65,6 +65,9 @@ export class Summary {
         const wishes = settings.wishes(form.app.host.options || {});
         this.previews.checked = settings.state.previews;
         this.publish.checked = wishes.publish;
+        const loads = settings.method !== "unconditional"; // no WebUI does
+        show(this.publish.parentElement, loads);
+        show(this.selectRow, loads && !this.standalone);
         this.select.value = wishes.select;
         this.select.disabled = !wishes.publish;
         this.meanwhile.value = wishes.while_training;
@@ -95,7 +98,7 @@ export class Summary {
         const steps = plan?.steps ?? of("max_train_steps");
         if (!count || !steps) fill(this.sentence, element("span", { class: "db-quiet", text: T.nothingYet }));
         else {
-            const kind = document.createTextNode(settings.bindsWord ? TEXTS.types[settings.subjectType]?.[0] || settings.subjectType : T.finetune);
+            const kind = document.createTextNode(settings.bindsWord ? TEXTS.types[settings.subjectType]?.[0] || settings.subjectType : T[settings.method] || settings.method);
             const text = plan?.text_encoder_steps ?? of("text_encoder_steps");
             const rate = typeof of("learning_rate") === "number" ? number(of("learning_rate")) : value(of("learning_rate"));
             fill(this.sentence, phrase(text ? T.sentence : T.sentenceWithoutText, { count, kind, steps: number(steps), rate, text: number(text) }));
@@ -121,14 +124,13 @@ export class Summary {
             element("dt", { text: name }),
             element("dd", { title }, content, part === undefined ? null : meter(part, name)),
         ];
-        const seconds = result?.estimate?.seconds;
         const ready = Boolean(count && steps);
         const share = (need, there) => (there ? need / there : undefined);
         fill(
             this.facts,
             fact(T.steps, ready && number(steps)),
             fact(T.epochs, ready && epochs && number(Number(epochs.toPrecision(3)))),
-            fact(T.time, ready && (Number.isFinite(seconds) ? phrase("≈ {time}", { time: duration(seconds) }) : T.timeUnknown), { title: result?.estimate?.source }),
+            fact(T.time, ready && this.#time(result?.estimate, plan)),
             plan?.memory ? fact(T.memory, phrase(T.ofAll, { need: size(plan.memory), all: size(plan.memory_available) }), { part: share(plan.memory, plan.memory_available) }) : null,
             plan?.disk ? fact(T.disk, phrase(T.ofFree, { need: size(plan.disk), all: size(plan.disk_available) }), { part: share(plan.disk, plan.disk_available) }) : null,
             plan?.device ? fact(T.device, `${plan.device}, ${plan.mixed_precision === "no" ? "fp32" : plan.mixed_precision}, ${plan.optimizer}`) : null,
@@ -136,6 +138,14 @@ export class Summary {
             plan?.class_pictures ? fact(T.classPictures, number(plan.class_pictures)) : null,
         );
         this.facts.classList.toggle("db-old", result?.deep === "old");
+    }
+
+    /** How long it will take, and by what that is known; nothing before base and machine were looked at. */
+    #time(estimate, plan) {
+        if (Number.isFinite(estimate?.seconds)) {
+            return [phrase("≈ {time}", { time: duration(estimate.seconds) }), element("div", { class: "db-quiet", text: estimate.source || "" })];
+        }
+        return plan?.device ? T.timeUnknown : null;
     }
 
     #item(one) {

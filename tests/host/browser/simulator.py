@@ -24,9 +24,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from dreambooth_ext import checks, guide, parsing, pictures, protocol
+from dreambooth_ext import checks, guide, listing, parsing, protocol
 from dreambooth_ext.errors import UserError
-from dreambooth_ext.host import form, imports
+from dreambooth_ext.host import form, imports, localization
 from dreambooth_ext.host.presets import Presets
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -196,6 +196,7 @@ class Simulator:
                 {"title": "dreamlike.safetensors [abc]", "path": str(folder / "dreamlike.safetensors")},
             ],
             "folders": {},
+            "files": {"lora": [{"title": "mine/old.safetensors", "path": str(folder / "old.safetensors")}]},
             "runs_folder": str(folder / "runs"),
             "lacks": {},
             "restricted": "",
@@ -224,21 +225,24 @@ class Simulator:
         self.asked: list[tuple[str, str, Any]] = []  # what was asked for, except by GET
         self.speed = 40.0  # steps a second
         self.hold: int | None = None  # see Run
+        self.devices = 1  # so many runs train side by side
         self.trouble: dict[str, Any] | None = None
         self.deep_problems: list[dict[str, str]] = []
 
     # --- runs ---
 
+    def running(self) -> list[Run]:
+        return [run for run in self.runs.values() if run.status in ("preparing", "training", "saving")]
+
     def active(self) -> Run | None:
-        return next((run for run in self.runs.values() if run.status in ("preparing", "training", "saving")), None)
+        return (self.running() or [None])[-1]
 
     def tick(self) -> None:
         """Let time pass: train, end, publish, begin the next."""
-        run = self.active()
-        if run:
+        for run in self.running():
             run.advance()
             self._publish(run)
-        if not self.active() and self.waiting:
+        if len(self.running()) < self.devices and self.waiting:
             self.runs[self.waiting.pop(0)].begin()
 
     def _publish(self, run: Run) -> None:
@@ -306,6 +310,8 @@ class Simulator:
             "published": self.published[-20:],
             "queue": self.waiting,
             "active": active and active.describe(),
+            "running": [{**run.describe(), "trouble": None} for run in self.running()],
+            "models_away": "",
             "waiting": "",
             "trouble": self.trouble,
             "environment": {k: self.environment[k] for k in ("state", "reason", "building", "problem")},
@@ -365,6 +371,9 @@ class Application:
             "GET schema": form.schema,
             "GET host": lambda: sim.host,
             "GET state": sim.state,
+            "GET languages": lambda: (
+                localization.language(parts[1]) if parts[1:] else {"languages": localization.languages()}
+            ),
             "GET version": lambda: {"version": "1.2.3"},
         }
         if f"{method} {parts[0]}" in plain:
@@ -427,7 +436,7 @@ class Application:
     def _list(self, folder: Path) -> dict[str, Any]:
         found = []
         try:
-            paths = pictures.list_pictures(folder)
+            paths = listing.list_pictures(folder)
         except OSError as error:
             raise UserError("folder", f"{folder} cannot be read.", "Give a folder with pictures.") from error
         for path in paths:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from dreambooth_ext.host import localization
 
-from .test_page import DEMO, FILES
+from .test_page import DEMO, FILES, TRAIN
 
 RUSSIAN = localization.read(localization.FOLDER / "ru_RU.json")
 
@@ -53,3 +54,112 @@ def test_a_translation_cannot_bring_markup(open_page, server):
     page.goto(server)
     page.wait_for_selector(".db-word")
     assert page.evaluate("window.hurt") is None and page.locator("img[src=x]").count() == 0
+
+
+# --- what the server says
+
+
+def test_reasons_problems_and_remedies_are_russian(russian, simulator, screenshot):
+    page = russian
+    page.set_input_files(FILES, DEMO[:6])
+    page.fill(".db-word", "zkz")
+    page.wait_for_selector("text=картинок: 3, человек", state="attached")
+    page.click(".db-reasons summary")
+    reasons = page.eval_on_selector_all(".db-reasons li .db-quiet", "all => all.map(one => one.textContent.trim())")
+    assert len(reasons) > 5 and all(re.search("[а-я]{3}", one) for one in reasons), reasons
+    assert "картинок: 3, человек: число шагов по руководству" in reasons
+    page.click(".db-advanced > summary")
+    for group in ("Картинки", "Обучение", "Потери"):
+        page.click(f".db-group summary:has-text('{group}')")
+    page.fill("[data-setting=resolution] input", "100")
+    page.fill("[data-setting=learning_rate] input", "0")
+    page.fill("[data-setting=huber_c] input", "0.5")
+    page.fill("input[id^=dreambooth_name]", "no good name!")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-problems li:has-text('no good name!')")
+    page.wait_for_selector(".db-problems li >> nth=2")
+    said = page.eval_on_selector_all(".db-problems li", "all => all.map(one => one.textContent)")
+    assert any("100 не делится на 64. Возьмите 128." in one for one in said), "\n".join(said)
+    english = re.compile(r"\b(is|the|not|give|use|of|it|to|leave|set)\b")
+    assert not [one for one in said if english.search(one)]
+    assert "функция потерь l2" in page.inner_text("[data-setting=huber_c] .db-problem")
+    screenshot(page, "russian-problems")
+    simulator.faults["POST runs"] = (
+        422,
+        {"error": "x", "problems": [{"field": "", "message": "is nested too deeply."}]},
+    )
+
+
+def test_messages_within_messages(russian):
+    """Values are translated, too; several sentences; lists; what is not known stays as it is."""
+    russian.wait_for_selector(".db-word")
+    known = RUSSIAN["is a word or name that the model knows"]
+    cases = {
+        "name: cannot be 0. Give a prompt.": "name: не может быть 0. Укажите промпт.",
+        "14 pictures, pet: the guide's number of steps": "картинок: 14, питомец: число шагов по руководству",
+        "has no effect: the type oft has no alpha.": "не действует: у типа oft нет alpha.",
+        "Use 0 to 100.": "Возьмите от 0 до 100.",
+        "Give a whole number from 1 to 5, or leave it out.": "Укажите целое число от 1 до 5 или оставьте пустым.",
+        "'anna' is a word or name that the model knows.": f"«anna» {known}.",
+        "turn use_ema off; set text_encoder_steps to 0": "выключите use_ema; поставьте text_encoder_steps 0",
+        "Something new. Turn it off.": "Something new. Turn it off.",
+        "there is no folder 'a (b) [c] $& {0}'.": "нет папки 'a (b) [c] $& {0}'.",
+        "": "",
+    }
+    told = russian.evaluate(
+        """async (all) => {
+        const { told } = await import(new URL('dreambooth/v1/page/localised.js', location.href));
+        return all.map(told);
+    }""",
+        list(cases),
+    )
+    assert dict(zip(cases, told, strict=True)) == cases
+    hostile = "a. " * 80 + "x: " * 80 + "it is; " * 30  # quickly, too
+    spent = russian.evaluate(
+        """async (text) => {
+        const { told } = await import(new URL('dreambooth/v1/page/localised.js', location.href));
+        const start = performance.now();
+        told(text);
+        return performance.now() - start;
+    }""",
+        hostile,
+    )
+    assert spent < 2000
+
+
+# --- without a WebUI
+
+
+def test_a_language_is_chosen_and_remembered(open_page, server, screenshot):
+    page = open_page(server)
+    choice = page.locator("select[aria-label=Language]")
+    choice.wait_for()
+    names = choice.locator("option").all_inner_texts()
+    assert names[0] == "English" and "Русский" in names and len(names) == len(localization.languages()) + 1
+    page.fill(".db-word", "zkz")
+    choice.select_option(label="Русский")
+    page.wait_for_selector(f".db-tab:has-text('{RUSSIAN['Monitor']}')")
+    assert page.input_value(".db-word") == "zkz" and page.evaluate("document.documentElement.lang") == "ru"
+    page.reload()
+    page.wait_for_selector(f".db-tab:has-text('{RUSSIAN['Monitor']}')")
+    screenshot(page, "russian-alone")
+    page.locator(f"select[aria-label={RUSSIAN['Language']}]").select_option(label="English")
+    page.wait_for_selector(".db-tab:has-text('Monitor')")
+
+
+def test_at_first_the_browsers_language(open_page, server):
+    page = open_page(server, locale="ru-RU")
+    page.wait_for_selector(f".db-tab:has-text('{RUSSIAN['Monitor']}')")
+    page.locator(".db-languages:visible").wait_for()  # filled after the page was drawn
+    assert page.locator(".db-languages").input_value() == "ru_RU"
+    page = open_page(server, locale="ar-EG", viewport={"width": 380, "height": 800})
+    page.wait_for_selector(".db-languages")
+    assert page.evaluate("document.documentElement.dir") == "rtl"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 380
+    assert open_page(server, locale="en-GB").wait_for_selector(".db-tab:has-text('Monitor')")
+
+
+def test_in_a_webui_its_settings_choose(open_page, server):
+    page = open_page(f"{server}webui", locale="ru-RU")
+    page.wait_for_selector(".db-tab:has-text('Monitor')")
+    assert page.locator(".db-languages:visible").count() == 0

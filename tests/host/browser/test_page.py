@@ -293,6 +293,67 @@ def test_only_what_the_method_uses(page, simulator) -> None:
     assert page.is_visible("text=No setting has these words.")
 
 
+def test_files_to_go_on_from_are_offered(page, simulator) -> None:
+    page.select_option("select[id^=dreambooth_method]", "lora")
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('LoRA')")
+    field = page.locator("[data-setting=network_weights]")
+    offered = field.locator("datalist option")
+    assert field.locator("input").get_attribute("list") == field.locator("datalist").get_attribute("id")
+    assert [offered.get_attribute("value")] == [one["path"] for one in simulator.host["files"]["lora"]]
+
+
+def test_several_subjects_in_rows(page, simulator, tmp_path: Path, screenshot) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.fill(".db-word", "zkz")
+    page.wait_for_selector("text=12 pictures")
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Pictures')")
+    page.focus("text=Add a subject")
+    page.keyboard.press("Enter")
+    rows = page.locator(".db-concept")
+    assert rows.count() == 2  # what the form has, and the new one, which has the focus
+    assert page.evaluate("document.activeElement.dataset.concept") == "instance_data_dir"
+    page.keyboard.type(str(tmp_path / "gone"))
+    page.keyboard.press("Tab")
+    page.keyboard.type("ohwx")
+    page.keyboard.press("Tab")  # a word becomes the usual prompt
+    first = {"instance_data_dir": checked_folder(simulator), "instance_prompt": "a photo of zkz person"}
+    second = {"instance_data_dir": str(tmp_path / "gone"), "instance_prompt": "a photo of ohwx person"}
+    until(lambda: checked(simulator).get("concepts") == [first, second])
+    assert "instance_data_dir" not in checked(simulator) and "instance_prompt" not in checked(simulator)
+    problem = rows.nth(1).locator(".db-problem:visible")
+    problem.wait_for()
+    assert "there is no folder" in problem.inner_text() and rows.nth(0).locator(".db-problem:visible").count() == 0
+    rows.nth(1).locator("[data-concept=repeats]").fill("3")
+    rows.nth(1).locator("[data-concept=num_class_images]").fill("many")
+    until(lambda: checked(simulator)["concepts"][1].get("repeats") == 3)
+    page.wait_for_selector("text='many' is not a whole number above 0. Use 1 or more. >> visible=true")
+    screenshot(page, "concepts-1280-light")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-problems")
+    page.click(".db-problems .db-link >> nth=0")
+    assert page.evaluate("document.activeElement.closest('.db-concept') !== null")
+    page.reload()  # it is kept
+    page.wait_for_selector(".db-concept >> nth=1", state="attached")
+    assert page.locator("[data-concept=instance_prompt]").nth(1).input_value() == "a photo of ohwx person"
+    page.click(".db-group summary:has-text('Pictures')")
+    page.focus("[aria-label='Remove subject 2']")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Remove subject 1"
+    until(lambda: checked(simulator).get("concepts") == [first])
+    page.keyboard.press("Enter")
+    until(lambda: "concepts" not in checked(simulator))
+    assert page.evaluate("document.activeElement.textContent") == "Add a subject"
+    until(lambda: checked(simulator).get("instance_prompt") == "a photo of zkz person")  # the form's own again
+
+
+def checked_folder(simulator) -> str:
+    return next(
+        c["config"]["instance_data_dir"] for c in posted(simulator, "check") if "instance_data_dir" in c["config"]
+    )
+
+
 def test_a_filled_in_value_has_its_reason(page) -> None:
     page.set_input_files(FILES, DEMO)
     page.click(".db-advanced > summary")
@@ -344,6 +405,26 @@ def test_settings_as_a_file_and_back(page, tmp_path: Path) -> None:
     assert page.input_value("[data-setting=seed] input") == "" and page.input_value(".db-word") == ""
     page.set_input_files(".db-presets input[type=file]", path)
     until(lambda: page.input_value("[data-setting=seed] input") == "7")
+
+
+def test_the_word_of_settings_with_a_prompt_of_their_own(page, simulator, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(
+        json.dumps({"instance_prompt": "Ohwx, a photo of Ohwx woman", "class_prompt": "a photo of a woman"})
+    )
+    page.set_input_files(".db-presets input[type=file]", path)
+    until(lambda: page.input_value(".db-word") == "Ohwx")
+    page.wait_for_selector(".db-advice.db-good")
+    page.fill(".db-word", "zkz")  # and the prompt goes with it
+    until(lambda: checked(simulator).get("instance_prompt") == "zkz, a photo of zkz woman")
+    assert page.input_value("input[aria-label='Instance prompt']") == "zkz, a photo of zkz woman"
+    path.write_text(json.dumps({"seed": 7}))  # without a prompt, the word stays
+    page.set_input_files(".db-presets input[type=file]", path)
+    page.wait_for_selector(".db-presets [role=status]:has-text('1 settings')")
+    assert page.input_value(".db-word") == "zkz"
+    path.write_text(json.dumps({"instance_prompt": "qqa beside wwb"}))  # which of them is not for us to say
+    page.set_input_files(".db-presets input[type=file]", path)
+    until(lambda: page.input_value(".db-word") == "")
 
 
 def test_a_kohya_configuration(page, tmp_path: Path) -> None:
@@ -457,7 +538,9 @@ def test_the_validation_loss_is_drawn_beside_the_training_loss(page, simulator) 
     box = plot.bounding_box()
     page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 80)
     last = 0.1 + 0.1 * 2.718281828 ** (-400 / 300)
-    assert f"Validation loss {last:.3f}"[:20] in page.inner_text(".db-plot-readout >> nth=0")  # as it is, never smoothed
+    assert f"Validation loss {last:.3f}"[:20] in page.inner_text(
+        ".db-plot-readout >> nth=0"
+    )  # as it is, never smoothed
 
 
 def test_previews_enlarge(page, simulator) -> None:
@@ -476,6 +559,31 @@ def test_previews_enlarge(page, simulator) -> None:
     assert not caption.is_visible()
 
 
+def test_the_log_of_a_run_that_has_ended(page, simulator) -> None:
+    simulator.speed = 2000
+    run = simulator.runs[begin(page, simulator)]
+    page.wait_for_selector(".db-monitor .db-badge[data-status=done]")
+    page.click(".db-monitor summary:has-text('Log')")
+    page.wait_for_selector(".db-log:has-text('encoding 12 pictures')")
+    run.log = ""  # of an older version, which wrote nothing where all went well
+    page.reload()
+    page.wait_for_selector(".db-monitor .db-badge[data-status=done]")
+    page.click(".db-monitor summary:has-text('Log')")
+    page.wait_for_selector(".db-log:has-text('This run has written no log.')")
+
+
+def test_previews_that_are_being_drawn_are_counted(page, simulator) -> None:
+    simulator.hold = 100
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.step == 100)
+    run.say("status", status="training", stage="drawing previews", done=2, of=5)
+    page.wait_for_selector(".db-monitor p:has-text('drawing previews: 2 of 5')")
+    share = page.eval_on_selector(".db-thick", "bar => bar.value")
+    assert share == pytest.approx(100 / run.total)  # the bar stays the training's
+    run.hold = 200
+    page.wait_for_selector(".db-monitor p:has-text('drawing previews')", state="detached")
+
+
 def test_messages_trouble_log_and_failure(page, simulator) -> None:
     run = simulator.runs[begin(page, simulator)]
     until(lambda: run.status == "training")
@@ -491,6 +599,22 @@ def test_messages_trouble_log_and_failure(page, simulator) -> None:
     page.wait_for_selector(".db-badge[data-status=failed]")
     page.wait_for_selector(".db-banner-bad:has-text('the training process was ended. Resume it.')")
     page.wait_for_selector(".db-toast-bad:has-text('Training failed')")
+
+
+def test_two_runs_side_by_side(page, simulator) -> None:
+    simulator.devices, simulator.speed, simulator.hold = 2, 2000, 100
+    first = simulator.runs[begin(page, simulator)]
+    page.wait_for_selector(".db-badge[data-status=training]")
+    second = simulator.create({**first.config, "name": "another"}, first.total)
+    page.click(".db-monitor .db-link:has-text('another')")  # begun last, to be looked at instead
+    page.wait_for_selector(".db-monitor h3:has-text('another')")
+    page.click(f".db-monitor .db-link:has-text('{first.config['name']}')")
+    page.wait_for_selector(f".db-monitor h3:has-text('{first.config['name']}')")
+    first.hold = None
+    page.wait_for_selector(f".db-toast:has-text('Training has finished:'):has-text('{first.config['name']}')")
+    assert second.status == "training"
+    second.hold = None
+    page.wait_for_selector(".db-toast:has-text('Training has finished:'):has-text('another')")
 
 
 def test_steps_that_are_done_again_replace_the_old_ones(page, simulator) -> None:
@@ -522,8 +646,15 @@ def test_runs_and_queue(page, simulator) -> None:
     until(lambda: page.locator(".db-queued").count() == 1)
     card = page.locator(f"[data-run='{first.id}']")
     card.locator("text=Use settings").click()
-    page.wait_for_selector(".db-toast:has-text('in the form')")
+    page.wait_for_selector(".db-toast:has-text('zkz_person_2')")
+    assert page.input_value("input[id^=dreambooth_name]") == "zkz_person_2"  # the older model stays
     assert page.input_value("input[aria-label='Instance prompt']") == "a photo of zkz person"
+    assert page.input_value(".db-word") == "zkz"
+    simulator.create({**first.config, "name": "zkz_person_2"}, 100)
+    simulator.waiting.pop()
+    tab(page, "Runs")
+    page.locator(".db-run:has-text('zkz_person_2') >> text=Use settings").click()
+    page.wait_for_selector(".db-toast:has-text('zkz_person_3')")
     tab(page, "Runs")
     first.hold = first.step
     first.commands.append("stop_and_save")
@@ -715,6 +846,13 @@ def test_every_view_fits(open_page, server, simulator, screenshot, width: int, t
     page.click("[data-setting=max_train_steps] .db-help")
     page.wait_for_selector(".db-facts >> text=Memory")
     look("train")
+    page.click(".db-group summary:has-text('Pictures')")
+    page.click("text=Add a subject")
+    page.fill("[data-concept=instance_data_dir] >> nth=1", "/a/folder/that/is/not/there/and_has_a_very_long_name")
+    page.wait_for_selector(".db-concept .db-problem:visible")
+    look("concepts")
+    for _ in range(2):
+        page.click(".db-concept >> text=Remove >> nth=0")
     page.fill("input[id^=dreambooth_name]", "no good name!")
     page.click(TRAIN)
     page.wait_for_selector(".db-problems")
@@ -788,6 +926,30 @@ def test_the_webui_lists_are_renewed_and_the_model_is_selected(open_page, server
     until(lambda: "select again.safetensors [1234567890]" in page.evaluate("pressed"))
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_train_button_is_seen(open_page, server, theme: str) -> None:
+    """Whatever the WebUI's own primary colour is: gradio's is a faint orange in the light theme."""
+    page = open_page(f"{server}webui?__theme={theme}")
+    page.add_style_tag(
+        content=":root { --button-primary-background-fill: #ffedd5; --button-primary-text-color: #ea580c }"
+    )
+    page.wait_for_selector(".db-word")
+    for _ in range(2):
+        assert page.evaluate(CONTRAST) == []
+        behind = page.eval_on_selector(
+            TRAIN,
+            """button => {
+            const of = node => getComputedStyle(node).backgroundColor.match(/\\d+/g).slice(0, 3).map(v => v / 255)
+                .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+                .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+            const [a, b] = [of(button), of(button.closest('.db-card'))].sort((x, y) => y - x);
+            return (a + 0.05) / (b + 0.05);
+        }""",
+        )
+        assert behind > 3  # of the button and what it lies on
+        page.hover(TRAIN)
+
+
 def test_the_webui_page_is_not_touched(open_page, server) -> None:
     page = open_page(f"{server}webui?__theme=dark")
     page.wait_for_selector(".db-word")
@@ -812,3 +974,22 @@ def test_a_page_that_is_drawn_anew_gets_the_tab_again(open_page, server) -> None
         place.replaceWith(fresh);
     }""")
     page.wait_for_selector(".db-word")
+
+
+def test_a_method_that_the_host_cannot_use_says_so_and_lists_are_numbers(open_page, server, simulator) -> None:
+    """Forge and its relatives ignore hypernetworks."""
+    simulator.host["lacks"] = {"hypernetwork": "Forge does not use hypernetworks: its drawing has no place for them."}
+    page = open_page(server)
+    texts = page.locator("select[id^=dreambooth_method] option").all_inner_texts()
+    assert [text for text in texts if "not in this WebUI" in text] == ["Hypernetwork (not in this WebUI)"]
+    assert not page.is_visible(".db-warn-text")
+    page.select_option("select[id^=dreambooth_method]", "hypernetwork")
+    page.wait_for_selector(".db-warn-text:has-text('Forge does not use hypernetworks')")
+    page.set_input_files(FILES, DEMO)
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Hypernetwork')")
+    assert page.get_attribute("[data-setting=layer_structure] input", "placeholder") == "1, 2, 1"
+    page.fill("[data-setting=layer_structure] input", "1, 1.5, 2, 1")
+    until(lambda: checked(simulator).get("layer_structure") == "1, 1.5, 2, 1")
+    page.fill("[data-setting=layer_structure] input", "1, two, 1")
+    page.wait_for_selector("[data-setting=layer_structure] .db-problem:has-text('is not a number')")

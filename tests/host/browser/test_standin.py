@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.host.environment import FOLDER_VARIABLE, Environment
 from dreambooth_ext.runs import Run
-from tests import tiny
 from tests.host.standin import running
 from tests.webui import server
 from tests.webui.server import webui_folder
@@ -67,8 +67,8 @@ def webui(request, tmp_path_factory) -> Iterator[WebUI]:
         yaml.write_text(yaml.read_text("utf-8").replace("demo-base-clip", clip), "utf-8")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(FOLDER_VARIABLE, variables[FOLDER_VARIABLE])
-            encoders = {family: tiny.architecture(family) for family in ("sd2", "sdxl")}
-            with server.running(webui_folder(), data, encoders) as started:
+            demo = open_base(checkpoints / "demo-base.safetensors").architecture
+            with server.running(webui_folder(), data, sd1=demo) as started:
                 yield WebUI(started.address, checkpoints)
     else:
         options = ["--api", "--like", "a1111" if request.param == "gradio3" else "forge"]
@@ -107,7 +107,7 @@ def answer_everything(page) -> None:
 
 def chosen(page) -> str:
     """The checkpoint that the WebUI's page shows as selected."""
-    of_a1111, of_forge = "#setting_sd_model_checkpoint input", "#quicksettings input"
+    of_a1111, of_forge = "#setting_sd_model_checkpoint input", "#quicksettings input[aria-label=Checkpoint]"
     return page.locator(of_a1111 if page.locator(of_a1111).count() else of_forge).first.input_value()
 
 
@@ -115,8 +115,7 @@ def test_from_pictures_to_the_model_in_txt2img(webui: WebUI, open_page, screensh
     page = open_page(webui.address)
     enter(page)
     base = page.locator("select[id^=dreambooth_base]")
-    if "demo-base" not in base.locator("option").first.inner_text():  # Forge begins with none chosen
-        base.select_option(index=1)
+    assert "demo-base" in base.locator("option").first.inner_text()
     answer_everything(page)
     page.wait_for_selector(".db-facts >> text=Memory", timeout=LONG)
     name = request.node.callspec.id

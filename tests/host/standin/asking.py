@@ -21,10 +21,11 @@ from dreambooth_ext.files import write_text
 from . import running
 
 PROBE = """
-import sys, threading, types
+import inspect, sys, tempfile, threading, types
 from pathlib import Path
-from modules import script_callbacks, sd_models, shared
-from dreambooth_ext.host.webui import WebUI
+from modules import call_queue, devices, processing, script_callbacks, sd_hijack, sd_models, shared
+from dreambooth_ext.host.devices import plain
+from dreambooth_ext.host.webui import WebUI, memory_manager
 
 fresh = "probe_kept" not in sys.modules  # else, this is after a "Reload UI"
 it = sys.modules.setdefault("probe_kept", types.SimpleNamespace(host=None, kept={}, moves=[], away=threading.Event()))
@@ -32,26 +33,26 @@ it.host = it.host or WebUI()
 host, kept, moves, away = it.host, it.kept, it.moves, it.away
 
 
-def recorded(name):
-    original = getattr(sd_models, name)
+def recorded(module, name):
+    original = getattr(module, name)
 
-    def move(model):
+    def move(*arguments, **named):
         moves.append(name)
-        return original(model)
+        return original(*arguments, **named)
 
-    setattr(sd_models, name, move)
+    setattr(module, name, move)
 
 
-def training(mode):
-    with host.handed_over(mode):
+def training(mode, device):
+    with host.handed_over(mode, device or plain(str(devices.device))):
         kept["entered"] = True
         away.wait()
         kept["entered"] = False
 
 
-def begin(mode):
+def begin(mode, device=None):
     away.clear()
-    kept["thread"] = threading.Thread(target=training, args=(mode,))
+    kept["thread"] = threading.Thread(target=training, args=(mode, device))
     kept["thread"].start()
 
 
@@ -64,7 +65,7 @@ def finish():
 
 def fail():
     try:
-        with host.handed_over("refuse"):
+        with host.handed_over("refuse", plain(str(devices.device))):
             raise KeyError
     except KeyError:
         return "raised"
@@ -77,6 +78,33 @@ def attempt(path):
         return f"{type(error).__name__}: {error}"
 
 
+def caught(action):
+    try:
+        return str(action())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def in_queue(action):
+    with call_queue.queue_lock:
+        return caught(action)
+
+
+def merger_needs():
+    return len(inspect.signature(sys.modules["modules.extras"].run_modelmerger).parameters)
+
+
+def draw_without_scripts():
+    folder = kept.setdefault("samples", tempfile.mkdtemp())
+    settings = {"steps": 2, "width": 64, "height": 64, "outpath_samples": folder}
+    p = processing.StableDiffusionProcessingTxt2Img(sd_model=shared.sd_model, prompt="a photo", seed=1)
+    for name, value in settings.items():
+        setattr(p, name, value)
+    p.scripts = None
+    with call_queue.queue_lock:
+        return len(processing.process_images(p).images)
+
+
 def model():
     found = sd_models.model_data.sd_model
     return {"device": str(getattr(found, "device", None)), "moves": moves[-2:], "entered": kept.get("entered"),
@@ -86,8 +114,12 @@ def model():
 
 def started(demo, app):
     if fresh:
-        recorded("send_model_to_cpu")
-        recorded("send_model_to_device")
+        for name in ("unload_all_models", "load_models_gpu"):
+            if hasattr(memory_manager(), name):
+                recorded(memory_manager(), name)
+        if not memory_manager():
+            recorded(sd_models, "send_model_to_cpu")
+            recorded(sd_models, "send_model_to_device")
 
     def run(body: dict):
         return {"value": eval(body["code"], globals())}
@@ -149,7 +181,8 @@ class Client:
         index, event = next(
             (index, event)
             for index, event in enumerate(config["dependencies"])
-            if button in event["targets"] or [button, "click"] in event["targets"]
+            if (button in event["targets"] or [button, "click"] in event["targets"])
+            and len(event["outputs"]) > 2  # else, it is an extension that listens, too
         )
         small = {by_name.get(f"txt2img_{name}"): value for name, value in (("width", 64), ("height", 64), ("steps", 2))}
         values = [small.get(number, components[number].get("value")) for number in event["inputs"]]
@@ -160,9 +193,18 @@ class Client:
         answer = self.call("run/predict", {"fn_index": index, "data": values, "session_hash": "x"})
         return answer["data"][0], answer["data"][2]
 
-    def begin(self, mode: str) -> None:
-        """A training has the device until `finish`."""
-        self.run(f"begin({mode!r})")
+    def picture(self) -> str:
+        buffer = io.BytesIO()
+        Image.new("RGB", (64, 64), (200, 100, 50)).save(buffer, "PNG")
+        return base64.b64encode(buffer.getvalue()).decode()
+
+    def has_manager(self) -> bool:
+        """Whether it is one of Forge's relatives, which move models by themselves."""
+        return bool(self.run("'hypernetwork' in host.lacks()"))
+
+    def begin(self, mode: str, device: str | None = None) -> None:
+        """A training has the device until `finish`: the WebUI's, unless another is named."""
+        self.run(f"begin({mode!r}, {device!r})")
         deadline = time.monotonic() + 30
         while not self.model()["entered"]:
             assert time.monotonic() < deadline

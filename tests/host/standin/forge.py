@@ -15,6 +15,10 @@ def manager():
 
 
 def become_classic():
+    shared.interrogator = None  # nor a Train tab, nor a merger
+    gone = "deepbooru hypernetworks.hypernetwork hypernetworks.ui textual_inversion.textual_inversion extras"
+    for name in gone.split():
+        sys.modules.pop(f"modules.{name}", None)
     sys.modules["ldm_patched.modules.model_management"] = manager()
     reload = sd_models.reload_model_weights
 
@@ -28,7 +32,43 @@ def become_classic():
         return model
 
     sd_models.reload_model_weights = reload_model_weights
-    sd_models.send_model_to_cpu = sd_models.send_model_to_device = sd_models.send_model_to_trash = lambda m: None
+    models_move_by_themselves()
+
+
+def models_move_by_themselves():
+    for name in ("send_model_to_cpu", "send_model_to_device", "send_model_to_trash"):
+        setattr(sd_models, name, lambda m: None)
+
+
+def become_reforge():
+    """Keeps several models, the newest first, told by their files' names; one that is loaded anew replaces its own."""
+    sys.modules["ldm_patched.modules.model_management"] = manager()
+    data = sd_models.model_data
+    data.set_sd_model = lambda v, already_loaded=False: setattr(data, "sd_model", v)
+
+    def load_model(checkpoint_info=None, already_loaded_state_dict=None, forced_reload=False):
+        info, kept = checkpoint_info or sd_models.select_checkpoint(), data.loaded_sd_models
+        model = next((model for model in kept if model.filename == info.filename), None)
+        if model:
+            kept.remove(model)
+        if not model or forced_reload:
+            del kept[max(0, int(shared.opts.sd_checkpoints_limit) - 1) :]
+            model = sd_models.Model(info)
+            model.filename = info.filename
+            data.was_loaded_at_least_once = True
+            sd_hijack.model_hijack.embedding_db.load_textual_inversion_embeddings()
+            script_callbacks.model_loaded_callback(model)
+        kept.insert(0, model)
+        data.set_sd_model(model)
+        model.to(devices.device)
+        return model
+
+    sd_models.load_model = load_model
+    sd_models.reload_model_weights = lambda sd_model=None, info=None, forced_reload=False: load_model(
+        info, forced_reload=forced_reload
+    )
+    sd_models.load_model_to_device = lambda model=None: (model or data.sd_model).to(devices.device)
+    models_move_by_themselves()
 
 
 def become_forge():
@@ -37,6 +77,8 @@ def become_forge():
     data.get_sd_model, data.set_sd_model = lambda: data.sd_model, lambda v: setattr(data, "sd_model", v)
     data.sd_model = types.SimpleNamespace(to=lambda device: None)  # a placeholder, as there
     sd_models.model_data = data
+
+    sd_models.checkpoint_tiles = lambda use_short=False: [info.name for info in sd_models.checkpoints_list.values()]
 
     def refresh_model_loading_parameters():
         data.forge_loading_parameters = {"checkpoint_info": sd_models.select_checkpoint()}
@@ -57,8 +99,10 @@ def become_forge():
             refresh_model_loading_parameters()
         info = data.forge_loading_parameters["checkpoint_info"]
         if data.forge_hash != str(info.filename):
+            chosen = shared.opts.data["sd_model_checkpoint"]
             data.sd_model = sd_models.Model(info)
             data.forge_hash = str(info.filename)
+            shared.opts.data["sd_model_checkpoint"] = chosen  # loading leaves the settings as they are
             script_callbacks.model_loaded_callback(data.sd_model)
         data.sd_model.to(devices.device)
         return data.sd_model
@@ -73,6 +117,5 @@ def become_forge():
     sd_models.forge_model_reload = forge_model_reload
     sd_models.reload_model_weights = lambda sd_model=None, info=None, forced_reload=False: None
     sd_models.load_model = lambda checkpoint_info=None, already_loaded_state_dict=None: None
-    for name in ("send_model_to_cpu", "send_model_to_device", "send_model_to_trash"):
-        setattr(sd_models, name, lambda m: None)
+    models_move_by_themselves()
     del sd_hijack.model_hijack.embedding_db

@@ -14,11 +14,16 @@ began = time.time()
 
 def initialize():
     import forge
+    from modules import interrogate
+    from modules.hypernetworks import ui  # noqa: F401 - as the page has it
 
+    shared.interrogator = interrogate.InterrogateModels()
     if cmd_opts.like == "forge":
         forge.become_forge()
     if cmd_opts.like == "classic":
         forge.become_classic()
+    if cmd_opts.like == "reforge":
+        forge.become_reforge()
     shared.opts.onchange(
         "sd_model_checkpoint", call_queue.wrap_queued_call(lambda: sd_models.reload_model_weights()), call=False
     )

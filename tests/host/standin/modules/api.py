@@ -8,7 +8,8 @@ from secrets import compare_digest
 from fastapi import Depends, HTTPException, Request
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
-from modules import processing, scripts, sd_models, shared
+from modules import deepbooru, postprocessing, processing, scripts, sd_models, shared
+from modules.textual_inversion import textual_inversion
 
 GIVEN = Depends(HTTPBasic())
 
@@ -27,6 +28,17 @@ class Api:
             ("options", self.set_options, "POST"),
             ("sd-models", self.models, "GET"),
             ("refresh-checkpoints", self.refresh, "POST"),
+            ("reload-checkpoint", self.reload, "POST"),
+            ("extra-single-image", self.enlarge, "POST"),
+            *(
+                [
+                    ("interrogate", self.interrogate, "POST"),
+                    ("create/embedding", self.create_embedding, "POST"),
+                    ("train/embedding", self.train_embedding, "POST"),
+                ]
+                if shared.interrogator
+                else []
+            ),
         ):
             guard = {"dependencies": [Depends(self.auth)]} if self.credentials else {}
             app.add_api_route(f"/sdapi/v1/{path}", endpoint, methods=[method], **guard)
@@ -38,12 +50,12 @@ class Api:
     def draw(self, settings: dict):
         known = {"prompt", "negative_prompt", "seed", "steps", "width", "height"}
         with self.queue_lock:
-            shared.state.begin(job="api")
             p = processing.StableDiffusionProcessingTxt2Img(
                 sd_model=shared.sd_model, **{key: value for key, value in settings.items() if key in known}
             )
             p.scripts = scripts.scripts_txt2img
             try:
+                shared.state.begin(job="scripts_txt2img")
                 processed = processing.process_images(p)
             finally:
                 shared.state.end()
@@ -71,6 +83,36 @@ class Api:
     def refresh(self):
         with self.queue_lock:
             shared.refresh_checkpoints()
+
+    def reload(self):
+        sd_models.send_model_to_device(shared.sd_model)
+
+    def enlarge(self, settings: dict):
+        with self.queue_lock:
+            images, _, _ = postprocessing.run_postprocessing(0, settings["image"], "", "", "", True)
+        return {"image": images[0], "html_info": ""}
+
+    def interrogate(self, settings: dict):
+        with self.queue_lock:
+            by = shared.interrogator.interrogate if settings["model"] == "clip" else deepbooru.model.tag
+            return {"caption": by(settings["image"])}
+
+    def create_embedding(self, args: dict):
+        try:
+            shared.state.begin(job="create_embedding")
+            return {"info": f"create embedding filename: {textual_inversion.create_embedding(**args)}"}
+        finally:
+            shared.state.end()
+
+    def train_embedding(self, args: dict):
+        try:
+            shared.state.begin(job="train_embedding")
+            _, filename = textual_inversion.train_embedding(**args)
+            return {"info": f"train embedding complete: filename: {filename} error: None"}
+        except Exception as error:
+            return {"info": f"train embedding error: {error}"}
+        finally:
+            shared.state.end()
 
 
 def encoded(image):

@@ -53,6 +53,10 @@ class Processed:
 def process_images(p: StableDiffusionProcessing) -> Processed:
     if p.scripts is not None:
         p.scripts.before_process(p)
+    return process_images_inner(p)
+
+
+def process_images_inner(p: StableDiffusionProcessing) -> Processed:
     forge = shared.cmd_opts.like == "forge"
     model = sd_models.forge_model_reload() if forge else sd_models.reload_model_weights()
     if model.device != devices.device:

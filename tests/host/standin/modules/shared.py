@@ -9,20 +9,22 @@ from modules.shared_cmd_options import cmd_opts
 config_filename = cmd_opts.ui_settings_file
 demo: gr.Blocks = None
 hypernetworks, loaded_hypernetworks = {}, []
+interrogator = None
 restricted_opts = set()
 hide_dirs = {"visible": not cmd_opts.hide_ui_dir_config}
 
 
 class State:
-    interrupted, job, textinfo = False, "", None
+    interrupted, job, textinfo, time_start = False, "", None, None
 
     def __init__(self):
         self.server_start, self.command, self.signal = time.time(), None, threading.Event()
 
     def begin(self, job="(unknown)"):
-        self.interrupted, self.job = False, job
+        self.interrupted, self.job, self.time_start = False, job, time.time()
 
     def end(self):
+        self.duration = time.time() - self.time_start  # stumbles where nothing has begun yet
         self.job = ""
 
     def interrupt(self):

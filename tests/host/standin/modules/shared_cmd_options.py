@@ -21,7 +21,7 @@ def _options():
     parser.add_argument("--hypernetwork-dir", default=os.path.join(models_path, "hypernetworks"))
     parser.add_argument("--lora-dir", default=os.path.join(models_path, "Lora"))
     parser.add_argument("--ui-settings-file", default=os.path.join(data_path, "config.json"))
-    parser.add_argument("--like", choices=("a1111", "forge", "classic"), default="a1111", help="which WebUI")
+    parser.add_argument("--like", choices=("a1111", "forge", "classic", "reforge"), default="a1111", help="which WebUI")
     parser.add_argument("--seconds", type=float, default=0.0, help="how long a picture takes")
     parser.add_argument("--loading", type=float, default=0.0, help="how long a model takes to load, in seconds")
     parser.add_argument("--localization", default="None")

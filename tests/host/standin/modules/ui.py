@@ -142,6 +142,8 @@ def create_settings():
 def create_quicksettings(settings_text):
     """The checkpoint's dropdown; Forge has another one, without the settings' name."""
     forge = shared.cmd_opts.like == "forge"
+    if forge and not shared.opts.sd_model_checkpoint:
+        shared.opts.set("sd_model_checkpoint", next(iter(shared.list_checkpoint_tiles()), None))
     with gr.Row(elem_id="quicksettings"):
         if forge:
             checkpoint = gr.Dropdown(
@@ -170,10 +172,16 @@ def create_quicksettings(settings_text):
             return gr.update(value=shared.opts.sd_model_checkpoint), shared.opts.dumpjson()
         return run_settings_single(value, "sd_model_checkpoint")
 
+    def matched(value):
+        """In Forge: the first whose name is in this one, or has this one in it; what follows does `chosen`."""
+        wanted = value.partition(" [")[0]
+        tiles = shared.list_checkpoint_tiles()
+        return next((tile for tile in tiles if wanted in tile or tile in wanted), wanted), shared.opts.dumpjson()
+
     refresh.click(refreshed, [], [checkpoint])
     checkpoint.change(chosen, [checkpoint], [checkpoint, settings_text])
     take = "function(v){ var r = desiredCheckpointName; desiredCheckpointName = null; return [r || v]; }"
-    change.click(chosen, [checkpoint], [checkpoint, settings_text], **{SCRIPT: take})
+    change.click(matched if forge else chosen, [checkpoint], [checkpoint, settings_text], **{SCRIPT: take})
 
 
 def create_ui():

@@ -1,0 +1,215 @@
+"""Files of learned words (textual inversion): all that the WebUI reads, and the two kinds that we write.
+
+One text encoder: `.safetensors` {"emb_params": (n, width)}; `.pt` {"string_to_param": {"*": (n, width)}, ...}, with
+the step and the model that it was made on; diffusers' {"<word>": (n, width) or (width,)}; a picture (PNG) that carries
+the `.pt`'s content as text. SDXL, in each of them: {"clip_l": (n, 768), "clip_g": (n, 1280)}. The word is the file's
+name without its ending, as in the WebUI; a picture may say another.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import UserError
+from .embeddings import MOST_VECTORS, Embedding
+from .pickles import load_pickle, save_pickle
+from .tensorfile import container, open_tensors, save_tensors
+
+PNG_KEY = "sd-ti-embedding"
+SINGLE, DOUBLE = ("emb_params",), ("clip_l", "clip_g")  # by the number of text encoders
+STEPS_KEY = "ss_steps"  # of the metadata that training tools write
+BUNDLE = "bundle_emb."  # begins the keys of words in a LoRA's file
+PNG_MAGIC = b"\x89PNG\r\n"
+KINDS = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}  # by the vectors' width, both encoders' together
+OTHER_FILE = "Choose an embedding (textual inversion): .safetensors, .pt, .bin or .png."
+
+
+@dataclass
+class Stored:
+    """What a file holds. steps: how long it has been trained, 0 where it does not say."""
+
+    embedding: Embedding
+    steps: int = 0
+
+
+def read(path: Path, field: str) -> Stored:
+    """The embedding in a file, in float32. Raises UserError where there is none, or it is damaged."""
+    word, steps = path.stem, 0
+    if is_picture(path):
+        content = from_picture(path, field)
+        word = content["name"] if isinstance(content.get("name"), str) else word
+    elif container(path, field) == "pickle":
+        content = load_pickle(path, field=field)
+    else:
+        file = open_tensors(path, field=field)
+        content = {key: file[key].clone() for key in file}
+        if inside := bundled(content):
+            word, content = only(inside, path, field)
+        steps = file.metadata.get(STEPS_KEY, "0")
+        file.close()
+    if not isinstance(content, Mapping):
+        raise _stranger(path, field)
+    vectors = _vectors(path, content, field)
+    _check(path, vectors, field)
+    return Stored(Embedding(word, vectors), _count(content.get("step") or steps))
+
+
+def _vectors(path: Path, content: Mapping[str, Any], field: str) -> list[Tensor]:
+    """The tensors of what a file holds, one for each text encoder."""
+    if "string_to_param" in content:
+        held = content["string_to_param"]
+        content = getattr(held, "_parameters", held)
+        content = content if isinstance(content, Mapping) else {}
+    elif all(isinstance(content.get(key), Tensor) for key in DOUBLE):
+        return [_rows(content[key]) for key in DOUBLE]
+    tensors = [value for value in content.values() if isinstance(value, Tensor)]
+    if len(tensors) != 1:
+        raise _stranger(path, field)
+    return [_rows(tensors[0])]
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    rows = tensor.detach().to(torch.float32, copy=True)
+    return rows[None] if rows.dim() == 1 else rows
+
+
+def _check(path: Path, vectors: list[Tensor], field: str) -> None:
+    if any(tensor.dim() != 2 or len(tensor) != len(vectors[0]) or not tensor.numel() for tensor in vectors):
+        raise _stranger(path, field)
+    if len(vectors[0]) > MOST_VECTORS:
+        message = f"{path.name} holds {len(vectors[0])} vectors; {MOST_VECTORS} fit into a prompt."
+        raise UserError(field, message, "Choose another file.")
+    if not all(tensor.isfinite().all() for tensor in vectors):
+        raise UserError(field, f"{path.name} holds invalid numbers (NaN or infinite).", "Choose another file.")
+
+
+def _stranger(path: Path, field: str) -> UserError:
+    return UserError(field, f"{path.name} holds no single embedding.", OTHER_FILE)
+
+
+def _count(value: Any) -> int:
+    try:
+        return max(0, int(value))
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def is_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(PNG_MAGIC)) == PNG_MAGIC
+    except OSError:  # `container` says why
+        return False
+
+
+def from_picture(path: Path, field: str) -> dict[str, Any]:
+    """What a PNG carries as text. Raises UserError where it carries none."""
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            picture.load()
+            text = picture.text.get(PNG_KEY)
+        if text is None:
+            raise UserError(field, f"the picture {path.name} carries no embedding.", OTHER_FILE)
+        content = json.loads(base64.b64decode(text), object_hook=_tensor)
+    except (OSError, SyntaxError, ValueError, TypeError, RecursionError, binascii.Error) as error:
+        raise UserError(field, f"the embedding in the picture {path.name} is damaged.", OTHER_FILE) from error
+    return content if isinstance(content, dict) else {}
+
+
+def _tensor(values: dict[str, Any]) -> Any:
+    return torch.tensor(values["TORCHTENSOR"], dtype=torch.float32) if "TORCHTENSOR" in values else values
+
+
+def bundle(words: Sequence[Embedding], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The words' tensors in the file of a LoRA that brings them along, as the WebUI's Lora extension reads them."""
+    found = {}
+    for word in words:
+        tensors = state(word.vectors, dtype)
+        names = {key: key if len(tensors) == 2 else "string_to_param.*" for key in tensors}
+        found |= {f"{BUNDLE}{word.word}.{names[key]}": tensor for key, tensor in tensors.items()}
+    return found
+
+
+def bundled(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The words that a LoRA's file brings along, each with its tensors."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        word, _, part = key.removeprefix(BUNDLE).partition(".")
+        if key.startswith(BUNDLE) and part:
+            found.setdefault(word, {})[part] = tensor
+    return found
+
+
+def only(inside: dict[str, dict[str, Tensor]], path: Path, field: str) -> tuple[str, dict[str, Tensor]]:
+    if len(inside) > 1:
+        raise _stranger(path, field)
+    return next(iter(inside.items()))
+
+
+def read_bundle(path: Path, field: str) -> list[Embedding]:
+    """The words that a LoRA's file brings along. Raises UserError where they are damaged."""
+    file = open_tensors(path, field=field)
+    content = {key: file[key].clone() for key in file if key.startswith(BUNDLE)}
+    file.close()
+    found = []
+    for word, tensors in bundled(content).items():
+        vectors = _vectors(path, tensors, field)
+        _check(path, vectors, field)
+        found.append(Embedding(word, vectors))
+    return found
+
+
+def picture_text(content: Mapping[str, Any]) -> str:
+    """What of `pickled` the WebUI reads from a PNG's text PNG_KEY."""
+
+    def plain(value: Any) -> Any:
+        return {"TORCHTENSOR": value.detach().to("cpu", torch.float32).tolist()}
+
+    return base64.b64encode(json.dumps(content, default=plain).encode()).decode("ascii")
+
+
+def state(vectors: Sequence[Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU."""
+    names = SINGLE if len(vectors) == 1 else DOUBLE
+    return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in zip(names, vectors, strict=True)}
+
+
+def pickled(tensors: Mapping[str, Tensor], name: str, steps: int, model: str, model_hash: str | None) -> dict[str, Any]:
+    """The content of a `.pt`, of `state`'s tensors. In SDXL's there is room for nothing else."""
+    if set(tensors) == set(DOUBLE):
+        return dict(tensors)
+    return {
+        "string_to_token": {"*": 265},  # the WebUI's, which nothing reads
+        "string_to_param": {"*": tensors["emb_params"]},
+        "name": name,
+        "step": steps,
+        "sd_checkpoint": model_hash,
+        "sd_checkpoint_name": model,
+    }
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], content: Mapping[str, Any]) -> None:
+    """A `.safetensors` of `state`'s tensors with its metadata, or a `.pt` of `pickled`'s content, by the ending."""
+    if path.suffix == ".safetensors":
+        save_tensors(tensors, path, metadata)
+    else:
+        save_pickle(content, path)
+
+
+def check_widths(stored: Stored, path: Path, wanted: Sequence[int], field: str) -> None:
+    """Raise UserError unless the vectors are as wide as a model's text encoders are."""
+    found = [tensor.shape[-1] for tensor in stored.embedding.vectors]
+    if found != list(wanted):
+        made, here = (KINDS.get(sum(widths), f"models of width {sum(widths)}") for widths in (found, wanted))
+        message = f"{path.name} was made for {made}, and this model is of {here}."
+        raise UserError(field, message, "Choose an embedding that was made for this kind of model.")

@@ -1,0 +1,85 @@
+"""The finished model into a repository on Hugging Face, with a page that says what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError
+
+from .. import __version__
+from ..config import METHODS, SETTINGS, RunConfig
+from ..errors import Problem
+from .metadata import shareable
+
+LOGIN = "Run `huggingface-cli login`, or set HF_TOKEN, with a token that may write."
+TAGS = {  # as the Hub's filters know them
+    "dreambooth": ["text-to-image", "stable-diffusion", "dreambooth"],
+    "finetune": ["text-to-image", "stable-diffusion"],
+    "lora": ["text-to-image", "stable-diffusion", "lora"],
+    "textual_inversion": ["text-to-image", "stable-diffusion", "textual_inversion"],
+    "hypernetwork": ["text-to-image", "stable-diffusion", "hypernetwork"],
+    "unconditional": ["unconditional-image-generation", "diffusers"],
+}
+NOT_SAID = ("method", "name", "base_model", "hub_model_id", "hub_private_repo", "push_to_hub", "report_to", "device")
+FAILURES = (HfHubHTTPError, OSError, ValueError, RuntimeError)  # RuntimeError: a transfer that was given up
+
+
+def problems(config: RunConfig) -> list[Problem]:
+    """What would keep the model from being uploaded, said before it is trained."""
+    if config.push_to_hub and not get_token():
+        return [Problem("push_to_hub", "nobody is logged in to Hugging Face on this machine.", LOGIN)]
+    return []
+
+
+def push(config: RunConfig, base: str, model: Path, sidecars: list[Path], words: str, samples: list[Path]) -> str:
+    """Upload a model, its sidecars and its page; returns the repository's address.
+
+    The token is that of the login or HF_TOKEN and is kept nowhere. base: the name of the model that it came from;
+    words: what calls the subject; samples: pictures that the model drew, for the page. Raises one of FAILURES.
+    """
+    api = HfApi(library_name="dreambooth_ext", library_version=__version__)
+    repository = api.create_repo(config.hub_model_id or config.name, private=config.hub_private_repo, exist_ok=True)
+    shown = {f"samples/{path.parent.name}-{path.name}": path for path in samples}
+    page = card(config, base, model, words, list(shown))
+    api.upload_file(path_or_fileobj=page.encode(), path_in_repo="README.md", repo_id=repository.repo_id)
+    files = {path.name: path for path in sidecars} | shown
+    if model.is_dir():
+        api.upload_folder(folder_path=model, repo_id=repository.repo_id, commit_message=f"Add {model.name}")
+    else:
+        files[model.name] = model
+    for name, path in files.items():
+        api.upload_file(path_or_fileobj=path, path_in_repo=name, repo_id=repository.repo_id)
+    return str(repository)
+
+
+def card(config: RunConfig, base: str, model: Path, words: str, samples: list[str]) -> str:
+    """The model's page, Markdown with the Hub's header."""
+    title, _, about = METHODS[config.method].partition(":")
+    lines = ["---", "tags:", *(f"- {tag}" for tag in TAGS.get(config.method, [])), "- dreambooth_ext"]
+    lines += ["library_name: diffusers"] if model.is_dir() else []
+    lines += ["---", "", f"# {config.name}", "", f"{title}:{about}.".replace("..", ".")]
+    if base:
+        lines += ["", f"It was trained from `{base}`."]
+    if words:
+        lines += ["", f"Write `{words}` in the prompt."]
+    if model.is_dir():
+        use = [
+            "from diffusers import DDPMPipeline",
+            "",
+            'DDPMPipeline.from_pretrained("<this repository>")().images[0]',
+        ]
+        lines += ["", "```python", *use, "```"]
+    lines += [text for name in samples for text in ("", f"![what it draws]({name})")]
+    lines += ["", "## Settings", "", "```json", json.dumps(said(config), ensure_ascii=False, indent=2), "```", ""]
+    return "\n".join([*lines, f"Made with dreambooth_ext {__version__}.", ""])
+
+
+def said(config: RunConfig) -> dict[str, Any]:
+    """The settings that were chosen, without folders of this machine."""
+    values: Mapping[str, Any] = shareable(config.as_dict())
+    known = (about for about in SETTINGS.values() if config.method in about.methods and about.kind != "path")
+    return {a.name: values[a.name] for a in known if values[a.name] != a.default and a.name not in NOT_SAID}

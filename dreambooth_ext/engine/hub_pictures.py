@@ -1,0 +1,149 @@
+"""Pictures of a data set on Hugging Face: picture files as they are, those in Parquet files written out once."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+from ..config import RunConfig
+from ..errors import UserError
+from ..files import free_bytes, human_size, remove_unfinished, replacing
+from ..pictures import EXTENSIONS
+from ..runs import Run
+from .control import Control
+
+PARQUET = ".parquet"
+ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}  # by how pictures begin
+NAMES = ("image", "img")  # of the column with the pictures, where there are several
+TRAIN = "train"  # the split that is trained on, where a data set has several
+TIME_OUT = 30.0  # seconds for an answer
+ROWS = 64  # read at once
+REACH = (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError)
+REMEDY = "Check the network; or download the pictures, and give their folder as train_data_dir."
+Progress = Callable[[int, int], None]
+
+
+def with_folder(config: RunConfig, run: Run, control: Control) -> RunConfig:
+    """The config with the data set's pictures as its folder. A run that goes on takes the revision that it began with.
+
+    Raises UserError where the data set cannot be had, or holds no pictures that can be read here.
+    """
+    if not config.dataset_name:
+        return config
+    name, known = config.dataset_name, run.state().get("dataset_revision")
+    snapshot = fetch(name, known)
+    control.update(dataset_revision=snapshot.name)
+    places = (snapshot / TRAIN, snapshot)
+    folder = next((place for place in places if any(pictures_in(place))), None)
+    if folder is None:
+        key = hashlib.sha256(f"{name}/{snapshot.name}".encode()).hexdigest()[:8]
+        folder = run.path.parent / "data_sets" / f"{name.replace('/', '--')}-{key}"
+        if not folder.is_dir():
+            tables = sorted(snapshot.rglob(f"*{PARQUET}"))
+            write_out(tables, folder, lambda done, of: control.stage("reading the data set", done, of))
+    return config.replace(train_data_dir=str(folder), dataset_name=None)
+
+
+def count(name: str) -> int | None:
+    """How many pictures a data set has, where its list of files tells. Raises UserError as `fetch` does."""
+    try:
+        files, _ = wanted_files(name, None)
+    except REACH as error:
+        raise away(name, error) from error
+    return None if files[0].endswith(PARQUET) else len(files)
+
+
+def fetch(name: str, revision: str | None) -> Path:
+    """The data set's folder in Hugging Face's cache: its training pictures, or the Parquet files that have them."""
+    try:
+        files, revision = wanted_files(name, revision)
+        endings = sorted({PurePosixPath(file).suffix for file in files})
+        start = f"{TRAIN}/" if all(file.startswith(f"{TRAIN}/") for file in files) else ""
+        patterns = [f"{start}*{ending}" for ending in endings]
+        if files[0].endswith(PARQUET):
+            patterns = files
+        return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    except REACH as error:
+        with contextlib.suppress(*REACH):  # no network, but it was here before
+            return Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
+        raise away(name, error) from error
+
+
+def away(name: str, error: Exception) -> UserError:
+    message = f"{name} cannot be fetched from Hugging Face ({type(error).__name__}: {str(error)[:200]})."
+    return UserError("dataset_name", message, REMEDY)
+
+
+def wanted_files(name: str, revision: str | None) -> tuple[list[str], str]:
+    """The files to train on, pictures or else Parquet, of the split "train" where there is one; and the revision."""
+    try:
+        info = HfApi().dataset_info(name, revision=revision, files_metadata=True, timeout=TIME_OUT)
+    except RepositoryNotFoundError as error:
+        remedy = "Check the spelling; for one behind a login run `huggingface-cli login` first."
+        raise UserError("dataset_name", f"there is no public data set {name} on Hugging Face.", remedy) from error
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    kinds = [list(filter(is_picture, sizes)), [file for file in sizes if file.endswith(PARQUET)]]
+    found = next((files for files in kinds if files), [])
+    if not found:
+        message = f"{name} holds neither pictures nor Parquet files."
+        raise UserError("dataset_name", message, "Download its pictures, and give their folder as train_data_dir.")
+    split = [file for file in found if file.startswith(f"{TRAIN}/") or PurePosixPath(file).name.startswith(TRAIN)]
+    chosen = sorted(split or found)
+    needed, free = sum(sizes[file] for file in chosen), free_bytes(Path.home())
+    if needed > free:
+        message = f"{name} needs {human_size(needed)} of disk, and {human_size(free)} are free."
+        raise UserError("dataset_name", message, "Free some space first.")
+    return chosen, info.sha
+
+
+def is_picture(file: str) -> bool:
+    return PurePosixPath(file).suffix.lower() in EXTENSIONS
+
+
+def pictures_in(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if is_picture(path.name))
+
+
+def write_out(tables: list[Path], folder: Path, progress: Progress) -> None:
+    """Every picture of Parquet files as a file of its own, all of them or none."""
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        message = "its pictures are in Parquet files, which only the package pyarrow reads; it is not installed."
+        remedy = "Install pyarrow into the trainer's environment; or download the pictures, and give their folder."
+        raise UserError("dataset_name", message, f"{remedy[:-1]} as train_data_dir.") from error
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder.parent)
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        done = 0
+        for number, path in enumerate(tables):
+            table = pyarrow.parquet.ParquetFile(path)
+            column = picture_column(table.schema_arrow)
+            for batch in table.iter_batches(ROWS, columns=[column]):
+                for row in batch.column(0).to_pylist():
+                    content = (row.get("bytes") if isinstance(row, dict) else row) or b""
+                    if ending := ENDINGS.get(content[:2]):
+                        (temporary / f"{number:03}-{done:07}{ending}").write_bytes(content)
+                    done += 1
+                progress(number, len(tables))
+        if not any(temporary.iterdir()):
+            raise UserError("dataset_name", "its Parquet files hold no pictures.", "Choose another data set.")
+
+
+def picture_column(schema: Any) -> str:
+    """The column that holds pictures: bytes, alone or beside a path, as `datasets` writes them."""
+    fitting = []
+    for field in schema:
+        kind = str(field.type)
+        if kind == "binary" or (kind.startswith("struct<") and "bytes: binary" in kind):
+            fitting.append(field.name)
+    if not fitting:
+        raise UserError("dataset_name", "its Parquet files hold no pictures.", "Choose another data set.")
+    return next((name for name in NAMES if name in fitting), fitting[0])

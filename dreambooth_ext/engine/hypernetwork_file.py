@@ -1,0 +1,233 @@
+"""Hypernetwork files (.pt): the WebUI's format, of its Train tab and of ours."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ..errors import UserError
+from ..files import replacing
+from ..parsing import shown
+from .base import Base
+from .export import (
+    PRECISIONS,
+    Exported,
+    not_finite,
+    nothing_learned,
+    require_space,
+    same_bits,
+    sha256_of,
+    write_sidecars,
+)
+from .hypernetwork import ACTIVATIONS, DEEPEST, WIDEST, Hypernetwork, Part, Structure
+from .metadata import HASH_KEY
+from .pickles import load_pickle, save_pickle
+
+OLD_NAMES = {"linear1": "linear.0", "linear2": "linear.1"}  # of the first files, which had two layers
+OLD_DROPOUT = 0.3  # of files that only say that they drop out
+States = dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]]  # by width, before `to_k` and before `to_v`
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in a file. Numbers are mapped from the disk."""
+
+    structure: Structure
+    states: States
+    step: int  # that it had been trained for
+
+    def network(self) -> Hypernetwork:
+        made = Hypernetwork(self.states, self.structure)
+        for size, states in self.states.items():
+            for part, state in zip(made.pair(size), states, strict=True):
+                part.load_state_dict(state)
+        return made
+
+    @property
+    def numbers(self) -> int:
+        return sum(tensor.numel() for states in self.states.values() for state in states for tensor in state.values())
+
+
+def read(path: Path, field: str) -> Content:
+    """Raises UserError where the file cannot be read, is none, or is not what it says."""
+    said = load_pickle(path, field=field)
+    sizes = [key for key in said if type(key) is int] if isinstance(said, Mapping) else []
+    if not sizes:
+        raise UserError(field, f"{path.name} is no hypernetwork.", "Choose a .pt file of models/hypernetworks.")
+    try:
+        structure = _structure(said)
+        states = {size: _pair(said[size], size, structure) for size in sorted(sizes)}
+        step = said.get("step")
+    except ValueError as error:
+        message = f"{path.name} is no hypernetwork that the WebUI could use: {error}."
+        raise UserError(field, message, "Download or copy it again, or choose another.") from error
+    return Content(structure, states, step if type(step) is int and step >= 0 else 0)
+
+
+def _structure(said: Mapping[Any, Any]) -> Structure:
+    """As the WebUI reads it, with its values for what is left out. Raises ValueError."""
+    layers = _numbers(said.get("layer_structure") or [1, 2, 1], "layer_structure")
+    if not 2 <= len(layers) <= DEEPEST or layers[0] != 1 or layers[-1] != 1 or min(layers) <= 0:
+        raise ValueError(f"its layers are {shown(list(layers))}")
+    activation = said.get("activation_func") or "linear"
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise ValueError(f"its activation is {shown(activation)}")
+    dropout = said.get("dropout_structure")
+    if dropout is None:
+        dropout = _old_dropout(len(layers), said.get("use_dropout"), said.get("last_layer_dropout"))
+    dropout = _numbers(dropout, "dropout_structure")
+    if len(dropout) < len(layers) or not all(0 <= share < 1 for share in dropout):
+        raise ValueError(f"its dropout is {shown(list(dropout))}")
+    return Structure(
+        layers=layers,
+        activation=activation,
+        layer_norm=bool(said.get("is_layer_norm", False)),
+        activate_output=bool(said.get("activate_output", True)),
+        dropout=dropout[: len(layers)] if any(dropout) else (),
+        weight_init=str(said.get("weight_initialization") or "Normal"),
+    )
+
+
+def _numbers(value: Any, name: str) -> tuple[float, ...]:
+    good = isinstance(value, list | tuple) and all(type(number) in (int, float) for number in value)
+    if not good or not all(map(math.isfinite, value)):
+        raise ValueError(f"its {name} is {shown(value)}")
+    return tuple(map(float, value))
+
+
+def _old_dropout(count: int, used: Any, at_the_end: Any) -> list[float]:
+    """What old files mean, which say only whether they drop out, and whether before the last layer, too."""
+    if not used:
+        return [0.0] * count
+    return [0.0, *[OLD_DROPOUT] * (count - 3), OLD_DROPOUT if at_the_end else 0.0, 0.0]
+
+
+def _pair(found: Any, size: int, structure: Structure) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The two state dicts of a width, checked against the structure. Raises ValueError."""
+    if not 0 < size <= WIDEST or not all(1 <= width <= WIDEST for width in structure.widths(size)):
+        raise ValueError(f"a width is {size}")
+    if not isinstance(found, list | tuple) or len(found) != 2 or not all(isinstance(state, Mapping) for state in found):
+        raise ValueError(f"there are not two networks for the width {size}")
+    with torch.device("meta"):
+        wanted = {key: tensor.shape for key, tensor in Part(size, structure).state_dict().items()}
+    first, second = (_state(state, wanted, size) for state in found)
+    return first, second
+
+
+def _state(found: Mapping[Any, Any], wanted: Mapping[str, torch.Size], size: int) -> dict[str, Tensor]:
+    state = {_renamed(str(key)): tensor for key, tensor in found.items()}
+    if state.keys() != wanted.keys():
+        strange = sorted(state.keys() ^ wanted.keys())[0]
+        raise ValueError(f"{shown(strange)} of the width {size} does not go with its structure")
+    for key, tensor in state.items():
+        if not isinstance(tensor, Tensor) or tensor.shape != wanted[key] or not tensor.is_floating_point():
+            raise ValueError(f"{key} of the width {size} does not go with its structure")
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():  # few numbers shown as many
+            raise ValueError(f"{key} of the width {size} holds less than it says")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{key} of the width {size} holds invalid numbers")
+    return state
+
+
+def _renamed(key: str) -> str:
+    layer, dot, part = key.partition(".")
+    return f"{OLD_NAMES.get(layer, layer)}{dot}{part}"
+
+
+def content(
+    network: Hypernetwork, dtype: torch.dtype, *, name: str, step: int, checkpoint: str, digest: str | None, info: str
+) -> dict[Any, Any]:
+    """All that a file holds, under the WebUI's names. checkpoint, digest: the base's name and the first ten digits of
+    its hash, as the WebUI shows them; info: any text."""
+    structure = network.structure
+    dropout = list(structure.dropout or [0.0] * len(structure.layers))
+    said: dict[Any, Any] = {
+        size: tuple(
+            {key: tensor.detach().to("cpu", dtype) for key, tensor in part.state_dict().items()}
+            for part in network.pair(size)
+        )
+        for size in network.sizes
+    }
+    return said | {
+        "step": step,
+        "name": name,
+        "layer_structure": list(structure.layers),
+        "activation_func": structure.activation,
+        "is_layer_norm": structure.layer_norm,
+        "weight_initialization": structure.weight_init,
+        "sd_checkpoint": digest,
+        "sd_checkpoint_name": checkpoint,
+        "activate_output": structure.activate_output,
+        "use_dropout": any(dropout),
+        "dropout_structure": dropout,
+        "last_layer_dropout": dropout[-2] != 0,
+        "optional_info": info,
+    }
+
+
+def export_hypernetwork(
+    base: Base,
+    network: Hypernetwork,
+    start: Mapping[str, Tensor],
+    path: Path,
+    *,
+    step: int,
+    digest: str | None,
+    precision: str,
+    metadata: Mapping[str, str],
+    activation_text: str = "",
+    preview: Image.Image | None = None,
+    zero_terminal_snr: bool = False,
+) -> Exported:
+    """Write a hypernetwork and its sidecars. start: what its tensors were before training, by `network`'s names;
+    step: that it has been trained for; zero_terminal_snr: has no place in such a file.
+
+    Raises UserError as `export.export_checkpoint` does.
+    """
+    dtype, now = PRECISIONS[precision], network.state_dict()
+    for key, tensor in now.items():
+        if not tensor.isfinite().all():
+            raise not_finite(key)
+    before = {key: tensor.to("cpu", dtype) for key, tensor in start.items()}
+    if all(key in before and torch.equal(tensor.to("cpu", dtype), before[key]) for key, tensor in now.items()):
+        raise nothing_learned(precision)
+    info = json.dumps({key: value for key, value in metadata.items() if key != HASH_KEY}, ensure_ascii=False)
+    about = {"name": path.stem, "step": step, "checkpoint": base.name, "digest": digest, "info": info}
+    said = content(network, dtype, **about)
+    with replacing(path) as temporary:
+        require_space(temporary, sum(tensor.numel() for tensor in now.values()) * dtype.itemsize, precision)
+        save_pickle(said, temporary)
+        _verify(said, temporary, precision)
+        sidecars = write_sidecars(path, None, base.family.name, activation_text, preview)
+        written = Exported(path, sha256_of(temporary), sidecars)
+    return written
+
+
+def _verify(said: Mapping[Any, Any], path: Path, precision: str) -> None:
+    """Compare a file with what it was to hold. `path` is a temporary one."""
+    found = load_pickle(path, field="save_precision")
+    same = found.keys() == said.keys() and all(
+        found[key] == value for key, value in said.items() if not isinstance(value, tuple)
+    )
+    pairs = [
+        (key, states[index][key], state[key])
+        for size, states in said.items()
+        if isinstance(states, tuple)
+        for index, state in enumerate(found[size] if same else ())
+        for key in states[index]
+    ]
+    if not same or not all(one.dtype == other.dtype and same_bits(one, other) for _, one, other in pairs):
+        message = "The hypernetwork that was just written reads back differently."
+        raise UserError("save_precision", message, "The disk may be failing: use another.")
+    for key, tensor, _ in pairs:
+        if not tensor.isfinite().all():
+            message = f"{key} holds numbers that are infinite in {precision}."
+            raise UserError("save_precision", message, "Choose save_precision bf16 or fp32.")

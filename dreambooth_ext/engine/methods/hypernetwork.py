@@ -1,0 +1,189 @@
+"""Hypernetwork: small networks before the attentions' keys and values learn, the model itself stays as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ...config import RunConfig
+from ...errors import Problem, UserError
+from ...files import expanded
+from .. import hypernetwork, hypernetwork_file
+from ..backbone import Backbone
+from ..base import Base
+from ..batch import Batch
+from ..export import Exported, sha256_of
+from ..hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
+from ..hypernetwork_file import export_hypernetwork
+from ..objective import Objective
+from ..share import Share
+from .full import Weights, drawn_prompts
+from .lora import halve_layers
+
+COMPONENT = "hypernetwork"  # in training states
+SAID = "said"  # there: the structure and the steps before this run, JSON as bytes
+
+
+class HypernetworkTraining:
+    """`captions` are all that the run can train on, or None where that cannot be told ahead."""
+
+    def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
+        self.config = config
+        self.objective = objective
+        self.captions = captions
+        self.backbone: Backbone
+        self.network: Hypernetwork
+        self._learning: list[int] = []  # widths that the base has
+        self._start: Mapping[str, Tensor] = {}  # what the network began with
+        self._before = 0  # steps that the file which goes on had been trained for
+        self._digest: str | None = None  # of the base
+
+    @staticmethod
+    def problems(config: RunConfig, base: Base) -> list[Problem]:
+        return continued_problems(config, base) if config.hypernetwork_weights else new_problems(config, base)
+
+    @staticmethod
+    def share(config: RunConfig, base: Base) -> Share:
+        counts = base.parameter_counts()
+        frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"]
+        if config.hypernetwork_weights:
+            content = hypernetwork_file.read(continued(config), "hypernetwork_weights")
+            sizes, structure, size = set(content.states), content.structure, content.numbers
+        else:
+            sizes, structure = set(config.enable_sizes or hypernetwork.sizes_of(base)), Structure.of(config)
+            size = hypernetwork.count(sizes, structure)
+        learning = hypernetwork.count(sizes & set(hypernetwork.sizes_of(base)), structure)
+        return Share(learning, 0, frozen, size, written_out=kept_bytes(config, base, sizes, structure))
+
+    def prepare(
+        self,
+        backbone: Backbone,
+        accelerator: Accelerator,
+        weight_dtype: torch.dtype,
+        saved: Weights | None,
+        step: int,
+    ) -> None:
+        """Put the networks before the attentions: new ones, those of a file, or the `saved` ones of a training
+        state."""
+        self.backbone, unet = backbone, backbone.unet
+        unet.requires_grad_(False).train()
+        backbone.freeze_text(accelerator, self.captions, weight_dtype, drawn_prompts(self.config))
+        halve_layers(unet, weight_dtype)
+        widths = sorted({attention.to_k.in_features for attention in hypernetwork.attentions(unet)})
+        self.network = self._began_with(widths)
+        self._start = {key: tensor.clone() for key, tensor in self.network.state_dict().items()}
+        if saved:
+            said = json.loads(bytes(saved[COMPONENT][SAID].tolist()))
+            self._before = said["before"]
+            about = said["structure"]
+            about |= {key: tuple(about[key]) for key in ("layers", "dropout")}
+            self.network = Hypernetwork(said["sizes"], Structure(**about))
+            self.load_state_dict(saved)
+        self._learning = [size for size in self.network.sizes if size in widths]
+        self.network.to(accelerator.device)
+        hypernetwork.attach(unet, self.network)
+        backbone.place(accelerator)
+
+    def _began_with(self, widths: list[int]) -> Hypernetwork:
+        if not self.config.hypernetwork_weights:
+            return hypernetwork.create(self.config, self.config.enable_sizes or widths)
+        content = hypernetwork_file.read(continued(self.config), "hypernetwork_weights")
+        self._before = content.step
+        return content.network()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"name": "hypernetwork", "rate": self.config.learning_rate, "params": self.averaged()}]
+
+    def averaged(self) -> list[nn.Parameter]:
+        """What learns, and the moving average follows. Widths that the base does not have stay as they are."""
+        return [p for size in self._learning for part in self.network.pair(size) for p in part.parameters()]
+
+    def enter(self, step: int) -> list[str]:
+        """Nothing stops learning before the end."""
+        return []
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        return self.backbone.loss(self.objective, batch, generator)
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """The networks, and what they are."""
+        network = self.network
+        said = {"structure": asdict(network.structure), "sizes": network.sizes, "before": self._before}
+        text = torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8)
+        return {COMPONENT: {**network.state_dict(), SAID: text}}
+
+    def load_state_dict(self, weights: Weights) -> None:
+        """Take the numbers of a training state of this network."""
+        self.network.load_state_dict({key: tensor for key, tensor in weights[COMPONENT].items() if key != SAID})
+
+    def about(self) -> dict[str, str]:
+        """What the file says of itself beyond what every model says."""
+        return {"ss_network_module": "hypernetwork"}
+
+    def export(self, base: Base, path: Path, **about: Any) -> Exported:
+        """The networks alone, as the WebUI's Train tab writes them."""
+        if self._digest is None and base.path.is_file():
+            self._digest = sha256_of(base.path)[:10]
+        step = self._before + int(about["metadata"]["ss_steps"])
+        return export_hypernetwork(base, self.network, self._start, path, step=step, digest=self._digest, **about)
+
+
+def continued(config: RunConfig) -> Path:
+    return expanded(config.hypernetwork_weights)
+
+
+def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
+    """What of a hypernetwork that goes on does not go with the base."""
+    try:
+        there = set(hypernetwork_file.read(continued(config), "hypernetwork_weights").states)
+    except UserError as error:
+        return [error.problem]
+    if there & set(hypernetwork.sizes_of(base)):
+        return []
+    message = f"the hypernetwork is for contexts of {_listed(sorted(there))}, of which the base has none."
+    return [Problem("hypernetwork_weights", message, "Choose one that was made for this kind of model.")]
+
+
+def new_problems(config: RunConfig, base: Base) -> list[Problem]:
+    """What of a new hypernetwork's settings does not go with the base."""
+    known = hypernetwork.sizes_of(base)
+    if strange := [size for size in config.enable_sizes if size not in known]:
+        message = f"the base has no attention with a context of {strange[0]:g}."
+        return [Problem("enable_sizes", message, f"It has {_listed(known)}; left out, all of them learn.")]
+    structure = Structure.of(config)
+    for size in config.enable_sizes or known:
+        if not all(1 <= width <= WIDEST for width in structure.widths(int(size))) or len(structure.layers) > DEEPEST:
+            message = f"a layer cannot be {config.layer_structure} times as wide as {size:g}."
+            return [Problem("layer_structure", message, "1, 2, 1 is usual.")]
+    return []
+
+
+def _listed(sizes: list[int]) -> str:
+    return ", ".join(map(str, sizes))
+
+
+def kept_bytes(config: RunConfig, base: Base, sizes: set[int], structure: Structure) -> int:
+    """Bytes that the networks keep of the forward pass for the backward one: what goes into each of their layers. What
+    goes into the first is kept once for both, and the text once for all attentions."""
+    levels = len(base.architecture.unet["block_out_channels"])
+    pixels = (config.resolution // 8) ** 2
+    extra = structure.layer_norm + any(structure.dropout)
+    activates = structure.activation != "linear"
+    between, after = extra + activates, extra + (activates and structure.activate_output)
+    numbers = 0
+    for name, width in hypernetwork.contexts(base).items():
+        if width in sizes:
+            block, _, index = name.partition(".")
+            level = int(index.split(".")[0]) if block == "down_blocks" else levels - 1
+            level = levels - 1 - int(index.split(".")[0]) if block == "up_blocks" else level
+            is_own = name.endswith("attn1")
+            numbers_each = sum(structure.widths(width)[1:-1]) * (1 + between) + width * after
+            numbers += (pixels // 4**level if is_own else 77) * (width * is_own + 2 * numbers_each)
+    return numbers * config.train_batch_size * (4 if config.mixed_precision == "no" else 2)

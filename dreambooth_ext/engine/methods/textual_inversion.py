@@ -1,0 +1,108 @@
+"""Textual inversion: the vectors of a few words learn, and nothing else (Gal et al. 2022, arXiv 2208.01618)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor, nn
+
+from ...config import RunConfig
+from ...errors import Problem
+from .. import embedding_file, words
+from ..backbone import Backbone
+from ..base import Base
+from ..batch import Batch
+from ..export import Exported, nothing_learned
+from ..objective import Objective
+from ..share import Share
+from ..words import COMPONENT, Words
+from .full import Weights
+from .lora import halve_layers
+
+
+class TextualInversion:
+    """`captions`, `folder`: nothing is kept of what a text encoder makes, for it changes with the words."""
+
+    def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
+        self.config = config
+        self.objective = objective
+        self.backbone: Backbone
+        self.words: Words
+        self._step = 0
+
+    @staticmethod
+    def problems(config: RunConfig, base: Base) -> list[Problem]:
+        return words.problems(config, base)
+
+    @staticmethod
+    def share(config: RunConfig, base: Base) -> Share:
+        counts = base.parameter_counts()
+        frozen = (4 if config.mixed_precision == "no" else 2) * (counts["unet"] + counts["text_encoders"])
+        size = words.size(config, base)
+        return Share(0, size, frozen, size)
+
+    def prepare(
+        self,
+        backbone: Backbone,
+        accelerator: Accelerator,
+        weight_dtype: torch.dtype,
+        saved: Weights | None,
+        step: int,
+    ) -> None:
+        """Give the words their vectors, as they are before `step`."""
+        self.backbone, self._step = backbone, step
+        text = backbone.prompts.text
+        self.words = Words(self.config, text, accelerator.device, saved[COMPONENT] if saved else None)
+        backbone.prompts.train()
+        for module in (backbone.unet.train(), *text.encoders):
+            module.requires_grad_(False)
+            halve_layers(module, weight_dtype)
+        backbone.place(accelerator)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What learns: the vectors."""
+        return [self.words.group(self.config.learning_rate)]
+
+    def averaged(self) -> list[nn.Parameter]:
+        """What the moving average follows."""
+        return self.words.parameters()
+
+    def enter(self, step: int) -> list[str]:
+        """Called before each step; keeps the vectors within their length. No group stops learning."""
+        self._step = step
+        self.words.limit()
+        return []
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        return self.backbone.loss(self.objective, batch, generator) + self.words.nothing()
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """The vectors, by word and text encoder."""
+        return {COMPONENT: self.words.state()}
+
+    def load_state_dict(self, weights: Weights) -> None:
+        self.words.load(weights[COMPONENT])
+
+    def about(self) -> dict[str, str]:
+        """What the file says of itself beyond what every model says: each word's has its own, `Words.export`."""
+        return {}
+
+    def export(self, base: Base, path: Path, **about: Any) -> Exported:
+        """One file for a single word; else one for each, by its own name."""
+        if not self.words.learned(about["precision"]):
+            raise nothing_learned(about["precision"])
+        first, *others = self.words.export(base, path, self._step, **about)
+        return Exported(first.path, first.sha256, first.sidecars, tuple(others))
+
+    def carried(self, base: Base) -> PngInfo:
+        """The word as text in a picture, from which WebUIs read it."""
+        (word,), (before,) = self.words.words, self.words.steps
+        tensors = embedding_file.state(word.vectors, torch.float32)
+        content = embedding_file.pickled(tensors, word.word, before + self._step, base.path.stem, None)
+        info = PngInfo()
+        info.add_text(embedding_file.PNG_KEY, embedding_file.picture_text(content))
+        return info

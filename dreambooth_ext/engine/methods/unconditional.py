@@ -1,0 +1,95 @@
+"""Unconditional: every weight of a UNet that draws pixels, with no prompt and no base (diffusers' train_unconditional)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ...config import RunConfig
+from ...errors import Problem
+from ..batch import Batch
+from ..export import Exported
+from ..objective import Objective
+from ..pipeline import export_pipeline
+from ..pixel_base import PixelBase
+from ..pixels import PixelBackbone
+from ..share import Share
+from .full import Weights
+
+
+class Unconditional:
+    """There are no captions, and nothing that leaves memory on the way: `captions` and `folder` are other methods'."""
+
+    def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
+        self.config = config
+        self.objective = objective
+        self.backbone: PixelBackbone
+        self.unet: nn.Module
+
+    @staticmethod
+    def problems(config: RunConfig, base: PixelBase) -> list[Problem]:
+        """What of the settings does not go with the model."""
+        found = []
+        if config.resolution % base.multiple:
+            near = max(base.multiple, round(config.resolution / base.multiple) * base.multiple)
+            message = (
+                f"the model halves pictures {base.multiple.bit_length() - 1} times, and {config.resolution} is not "
+            )
+            found.append(Problem("resolution", f"{message}a multiple of {base.multiple}.", f"Use {near}."))
+        for name, known in base.trained_with.items():
+            if getattr(config, name) != known:
+                message = f"the model that goes on was trained with {known}."
+                found.append(Problem(name, message, f"Set it to {known}."))
+        return found
+
+    @staticmethod
+    def share(config: RunConfig, base: PixelBase) -> Share:
+        unet = base.parameter_counts()["unet"]
+        return Share(unet, 0, frozen=0, model=unet)
+
+    def prepare(
+        self,
+        backbone: PixelBackbone,
+        accelerator: Accelerator,
+        weight_dtype: torch.dtype,
+        saved: Weights | None,
+        step: int,
+    ) -> None:
+        """Take the model as it is before `step`: new, the base's, or the `saved` one of a training state."""
+        self.backbone = backbone
+        self.unet = backbone.unet.requires_grad_(True).train()
+        if saved:
+            self.load_state_dict(saved)
+        backbone.place(accelerator)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"name": "unet", "rate": self.config.learning_rate, "params": self.averaged()}]
+
+    def averaged(self) -> list[nn.Parameter]:
+        """What the moving average follows: all that learns."""
+        return list(self.unet.parameters())
+
+    def enter(self, step: int) -> list[str]:
+        """Nothing stops learning before the end."""
+        return []
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        return self.backbone.loss(self.objective, batch, generator)
+
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        return {"unet": self.unet.state_dict()}
+
+    def load_state_dict(self, weights: Weights) -> None:
+        self.unet.load_state_dict(dict(weights["unet"]))
+
+    def about(self) -> dict[str, str]:
+        """What the file says of itself beyond what every model says: nothing."""
+        return {}
+
+    def export(self, base: PixelBase, path: Path, **about: Any) -> Exported:
+        """A diffusers pipeline, a folder."""
+        return export_pipeline(base, self.unet.state_dict(), path, about["precision"], about["metadata"])

@@ -1,0 +1,118 @@
+"""Unconditional models as diffusers' DDPMPipeline keeps them: a folder with a UNet and its noise schedule."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler, UNet2DModel
+from torch import Tensor
+
+from ..errors import UserError
+from ..files import read_json, replacing, write_json
+from .export import PRECISIONS, Exported, not_finite, sha256_of, write_verified
+from .families import PIXELS
+from .folder import present_name
+from .tensorfile import open_tensors
+
+if TYPE_CHECKING:
+    from .pixel_base import PixelBase
+
+INDEX = "model_index.json"
+WEIGHTS = "diffusion_pytorch_model"
+
+
+class Pipeline:
+    """One such folder. Raises UserError, blaming `field`, for one that is damaged."""
+
+    def __init__(self, path: Path, field: str):
+        self.path, self.field = path, field
+        self.unet_config = self._json("unet/config.json")
+        known = inspect.signature(DDPMScheduler.__init__).parameters
+        scheduler = self._json("scheduler/scheduler_config.json")
+        self.scheduler_config = {key: value for key, value in scheduler.items() if key in known}
+
+    def _json(self, inner: str) -> dict[str, Any]:
+        try:
+            content = read_json(self.path / inner)
+        except (OSError, ValueError) as error:
+            raise self._damaged(f"{inner} cannot be read ({error})") from error
+        if not isinstance(content, dict):
+            raise self._damaged(f"{inner} holds no names and values")
+        return content
+
+    def _damaged(self, why: str) -> UserError:
+        return UserError(self.field, f"{self.path.name} is damaged: {why}.", "Get the whole folder again.")
+
+    @property
+    def size(self) -> int:
+        """Pixels a side of what it draws."""
+        size = self.unet_config.get("sample_size") or PIXELS.default_resolution
+        return size if isinstance(size, int) else max(size)
+
+    def scheduler(self) -> DDPMScheduler:
+        try:
+            return DDPMScheduler.from_config(self.scheduler_config)
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+            raise self._damaged(f"no noise schedule can be made of it ({error})") from error
+
+    def unet(self) -> UNet2DModel:
+        config = {key: value for key, value in self.unet_config.items() if not key.startswith("_")}
+        try:
+            model = UNet2DModel.from_config(config)
+        except (ValueError, TypeError, LookupError, ZeroDivisionError, NotImplementedError, RuntimeError) as error:
+            raise self._damaged(f"no model can be made of unet/config.json ({error})") from error
+        return self.load_into(model).eval()
+
+    def load_into(self, model: UNet2DModel) -> UNet2DModel:
+        files = [self.path / "unet" / f"{WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
+        path = next((file for file in files if file.is_file()), None)
+        if path is None:
+            raise self._damaged("the unet has no weights")
+        tensors = open_tensors(path, field=self.field)
+        try:
+            model.load_state_dict({present_name(key): tensor.float() for key, tensor in tensors.items()})
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise self._damaged(f"its weights do not fit its configuration ({reason[:300]})") from error
+        finally:
+            tensors.close()
+        return model
+
+
+def export_pipeline(
+    base: PixelBase, state: Mapping[str, Tensor], path: Path, precision: str, metadata: Mapping[str, str]
+) -> Exported:
+    """Write the folder under a temporary name, read it back, and only then give it its name.
+
+    Raises UserError where the weights are not finite or do not fit the precision, and where the disk is too full.
+    """
+    for key, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise not_finite(key)
+    rounded = {key: tensor.detach().to("cpu", PRECISIONS[precision]).contiguous() for key, tensor in state.items()}
+    with replacing(path) as temporary:
+        weights = temporary / "unet" / f"{WEIGHTS}.safetensors"
+        weights.parent.mkdir(parents=True)
+        write_verified(rounded, weights, {**metadata, "format": "pt"}, precision)
+        about = {"_class_name": "UNet2DModel", "_diffusers_version": diffusers.__version__}
+        write_json(weights.with_name("config.json"), {**about, **base.unet_config})
+        DDPMScheduler.from_config(base.scheduler_config).save_pretrained(temporary / "scheduler")
+        parts = {"scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]}
+        write_json(temporary / INDEX, {**about, "_class_name": "DDPMPipeline", **parts})
+        require_same(Pipeline(temporary, "save_format"), rounded)
+        digest = sha256_of(weights)
+    return Exported(path, digest, sidecars=[])
+
+
+def require_same(pipeline: Pipeline, state: Mapping[str, Tensor]) -> None:
+    """The model that was just written, built from its folder alone, has the very weights."""
+    pipeline.scheduler()
+    with torch.random.fork_rng():
+        found = pipeline.unet().state_dict()
+    if found.keys() != state.keys() or any(not torch.equal(found[key], state[key].float()) for key in state):
+        raise pipeline._damaged("it reads back differently")

@@ -1,0 +1,152 @@
+"""What an unconditional run starts from: a configuration and chance, or the folder of a model that goes on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import UNet2DModel
+
+from ..config import RunConfig
+from ..errors import UserError
+from ..files import expanded, read_json
+from ..generation import is_pipeline
+from .download import download, download_config
+from .families import PIXELS
+from .pipeline import Pipeline
+from .seeds import derive
+
+DEFAULT: dict[str, Any] = {  # diffusers' train_unconditional.py
+    "in_channels": 3,
+    "out_channels": 3,
+    "layers_per_block": 2,
+    "block_out_channels": [128, 128, 256, 256, 512, 512],
+    "down_block_types": ["DownBlock2D"] * 4 + ["AttnDownBlock2D", "DownBlock2D"],
+    "up_block_types": ["UpBlock2D", "AttnUpBlock2D"] + ["UpBlock2D"] * 4,
+}
+REMEDY = "Give the config.json of a diffusers UNet2DModel that draws colour pictures, or leave it out."
+# What `UNet2DModel` raises for configurations that cannot be.
+IMPOSSIBLE = (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, NotImplementedError, RuntimeError)
+
+
+class PixelBase:
+    """In the place of a `Base`: the same questions are asked of it, and nothing is held but the configuration.
+
+    unet_config: as `UNet2DModel.from_config` takes it; pipeline: the model that goes on, None for a new one.
+    """
+
+    family = PIXELS
+    inpainting = False
+    sidecar_yaml = None
+    scaling_factor = 1.0  # pixels in [-1, 1] are trained on as they are
+    factor = 1  # pixels a side for each of the UNet's
+    prediction_type: str
+
+    def __init__(self, config: RunConfig, unet_config: Mapping[str, Any], field: str, pipeline: Pipeline | None = None):
+        self.field, self.pipeline, self.seed = field, pipeline, config.seed
+        self.unet_config = {key: value for key, value in unet_config.items() if not key.startswith("_")}
+        self._require_colour()
+        size = self.unet_config.get("sample_size") or PIXELS.default_resolution
+        self.resolution = config.resolution or (size if isinstance(size, int) else max(size))
+        self.unet_config["sample_size"] = self.resolution
+        known = pipeline.scheduler_config if pipeline else {}
+        chosen = config.prediction_type
+        self.prediction_type = known.get("prediction_type", "epsilon") if chosen == "auto" else chosen
+        self.scheduler_config = {
+            **known,
+            "num_train_timesteps": config.ddpm_num_steps,
+            "beta_schedule": config.ddpm_beta_schedule,
+            "prediction_type": self.prediction_type,
+        }
+        self.name = pipeline.path.name if pipeline else ""
+        self._shapes = self._looked_at()
+
+    def _require_colour(self) -> None:
+        config = self.unet_config
+        channels = (config.get("in_channels", 3), config.get("out_channels", 3))
+        if channels != (3, 3):
+            raise UserError(self.field, f"its model takes and gives {channels} channels instead of 3.", REMEDY)
+        if config.get("num_class_embeds") or config.get("class_embed_type"):
+            raise UserError(self.field, "its model draws by classes, which pictures here do not have.", REMEDY)
+
+    def _looked_at(self) -> dict[str, torch.Size]:
+        """The shapes of all weights, from a model that takes no memory."""
+        try:
+            with init_empty_weights():
+                model = UNet2DModel.from_config(self.unet_config)
+            return {name: tensor.shape for name, tensor in model.state_dict().items()}
+        except IMPOSSIBLE as error:
+            raise UserError(self.field, f"no model can be made of it ({error}).", REMEDY) from error
+
+    @property
+    def multiple(self) -> int:
+        """Sides of pictures have to be multiples of this: each level but the last halves them."""
+        return 2 ** (len(self.unet_config.get("down_block_types", [0] * 4)) - 1)
+
+    @cached_property
+    def trained_with(self) -> dict[str, Any]:
+        """Settings that the model that goes on brings along; its noise is what it knows."""
+        known = self.pipeline.scheduler_config if self.pipeline else {}
+        names = {"ddpm_num_steps": "num_train_timesteps", "ddpm_beta_schedule": "beta_schedule"}
+        found = {setting: known[name] for setting, name in names.items() if name in known}
+        return found | ({"prediction_type": known["prediction_type"]} if "prediction_type" in known else {})
+
+    def parameter_counts(self) -> dict[str, int]:
+        return {"unet": sum(math.prod(shape) for shape in self._shapes.values()), "vae": 0, "text_encoders": 0}
+
+    @property
+    def activations(self) -> float:
+        """As `Base.activations`: 132 MB were counted for the default (benchmarks/activations.py). It goes by the
+        channels of each level, which has a quarter of the pixels of the one above, and by its layers."""
+        channels = self.unet_config.get("block_out_channels", [224, 448, 672, 896])  # UNet2DModel's own defaults
+        layers = self.unet_config.get("layers_per_block", 2)
+        return 88 * 64**2 * layers * sum(width / 4**level for level, width in enumerate(channels))
+
+    def unet(self) -> UNet2DModel:
+        """New weights, which follow from the run's seed, or those of the model that goes on; in float32."""
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(self.seed, "weights"))
+            model = UNet2DModel.from_config(self.unet_config)
+        if self.pipeline:
+            self.pipeline.load_into(model)
+        return model
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+
+
+def open_pixels(config: RunConfig) -> PixelBase:
+    """The model that goes on (`base_model`), else a new one by `model_config` or by diffusers' default.
+
+    Raises UserError with the reason for everything that is no such model or configuration.
+    """
+    if config.base_model:
+        path = download(config.base_model, "base_model")
+        if not is_pipeline(path):
+            remedy = "Give the folder of a DDPMPipeline, or leave it out: then a new model begins."
+            raise UserError("base_model", f"{path.name} is no unconditional model.", remedy)
+        pipeline = Pipeline(path, "base_model")
+        return PixelBase(config, pipeline.unet_config, "base_model", pipeline)
+    if config.model_config:
+        return PixelBase(config, read_config(config.model_config), "model_config")
+    return PixelBase(config, DEFAULT, "resolution")
+
+
+def read_config(name: str) -> dict[str, Any]:
+    """The configuration of a UNet2DModel: of a file, of a folder that has one, or of a Hugging Face name."""
+    path = expanded(name)
+    path = path if path.exists() else download_config(name, "model_config")
+    if path.is_dir():
+        inner = [path / "config.json", path / "unet" / "config.json"]
+        path = next((file for file in inner if file.is_file()), inner[0])
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError("model_config", f"{path} cannot be read ({error}).", REMEDY) from error
+    if not isinstance(content, dict) or content.get("_class_name", "UNet2DModel") != "UNet2DModel":
+        raise UserError("model_config", f"{path} is no configuration of a UNet2DModel.", REMEDY)
+    return content

@@ -1,0 +1,96 @@
+"""Unconditional models at work: their loss on pixels, and the pictures that they draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler
+from PIL import Image
+from torch import Tensor, nn
+
+from ..config import RunConfig
+from ..errors import UserError
+from .backbone import Drawn
+from .batch import Batch
+from .dataset import Dataset
+from .objective import Objective
+from .pixel_base import PixelBase
+from .sampling import Progress, evaluating
+
+
+@dataclass
+class PixelBackbone:
+    """In the place of a `Backbone`: a UNet alone, which takes and gives pixels in [-1, 1]."""
+
+    unet: nn.Module
+
+    def place(self, accelerator: Accelerator) -> None:
+        """Onto its device and under mixed precision, as `Backbone.place`."""
+        self.unet = accelerator.prepare_model(self.unet, evaluation_mode=True)
+
+    def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
+        """The batch's loss, a scalar with its graph."""
+        return objective.loss(self.unet, batch.pixels_bchw, None, batch.time_ids_b6, batch.weights_b, generator)
+
+    def drawn(self, config: RunConfig, base: PixelBase, told: Progress) -> Iterator[Drawn]:
+        """One picture: a grid, each of its pictures with a seed of its own."""
+        seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
+        scheduler = DDPMScheduler.from_config(base.scheduler_config)
+        pictures = draw(self.unet, scheduler, seeds, config.resolution, config.ddpm_num_inference_steps, told)
+        yield Drawn(0, "", config.validation_seed, grid(pictures))
+
+
+def assemble(
+    config: RunConfig, base: PixelBase, dataset: Dataset, device: torch.device, warn: Callable[..., None]
+) -> PixelBackbone:
+    """The model on its way to training, set up as the settings say."""
+    unet = base.unet().to(device)
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    return PixelBackbone(unet)
+
+
+@torch.no_grad()
+def draw(
+    unet: nn.Module,
+    scheduler: DDPMScheduler,
+    seeds: Sequence[int],
+    size: int,
+    steps: int,
+    progress: Progress | None = None,
+) -> list[Image.Image]:
+    """A square picture for each seed, `size` pixels a side, as diffusers' DDPMPipeline draws it from that seed.
+
+    Each has a generator of its own on the CPU, so that a picture does not depend on its neighbours.
+    """
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+    device = next(unet.parameters()).device
+    shape = (3, size, size)
+    pixels_bchw = torch.stack([torch.randn(shape, generator=generator) for generator in generators]).to(device)
+    scheduler.set_timesteps(steps)
+    with evaluating(unet):
+        for done, timestep in enumerate(scheduler.timesteps, start=1):
+            output_bchw = unet(pixels_bchw, timestep).sample.float()
+            pixels_bchw = scheduler.step(output_bchw, timestep, pixels_bchw, generator=generators).prev_sample
+            if progress:
+                progress(done, len(scheduler.timesteps))
+    if not pixels_bchw.isfinite().all():
+        remedy = "Its weights were broken by too high a learning rate: try an earlier checkpoint."
+        raise UserError("", "The model draws no picture but invalid numbers (NaN).", remedy)
+    pixels_bhwc = (pixels_bchw / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray((pixels_hwc * 255).round().astype(np.uint8)) for pixels_hwc in pixels_bhwc]
+
+
+def grid(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one size side by side, as nearly a square as they make, row by row."""
+    columns = math.ceil(math.sqrt(len(pictures)))
+    width, height = pictures[0].size
+    sheet = Image.new("RGB", (columns * width, math.ceil(len(pictures) / columns) * height))
+    for index, picture in enumerate(pictures):
+        sheet.paste(picture, (index % columns * width, index // columns * height))
+    return sheet

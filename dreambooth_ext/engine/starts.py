@@ -1,0 +1,30 @@
+"""What a run starts from, and how that becomes what a method trains: one row for models of latents, one of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import PROMPTED_METHODS, RunConfig
+from . import backbone, pixels
+from .base import Base, open_base
+from .pixel_base import open_pixels
+
+
+@dataclass(frozen=True)
+class Start:
+    open: Callable[[RunConfig], Any]  # the config -> a `Base` or `PixelBase`
+    assemble: Callable[..., Any]  # config, base, dataset, device, warn -> a `Backbone` or `PixelBackbone`
+
+
+def open_prompted(config: RunConfig) -> Base:
+    return open_base(
+        config.base_model, prediction_type=None if config.prediction_type == "auto" else config.prediction_type
+    )
+
+
+STARTS = {
+    **dict.fromkeys(PROMPTED_METHODS, Start(open_prompted, backbone.assemble)),
+    "unconditional": Start(open_pixels, pixels.assemble),
+}

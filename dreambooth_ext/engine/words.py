@@ -1,0 +1,136 @@
+"""The words that a run teaches: their vectors while they learn, and the files that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import templates
+from ..config import RunConfig
+from ..errors import Problem, UserError
+from ..files import expanded
+from . import embedding_file
+from .base import Base
+from .embedding_file import Stored
+from .embeddings import Embedding, initial_vectors, limit_norms, usual_norm
+from .export import PRECISIONS, Exported, export_embedding
+from .text import TextStack
+
+COMPONENT = "embeddings"  # of a training state
+
+
+class Words:
+    """Those of `config`, on `device`: rows of the vocabulary, vectors of files, or the `saved` ones of a training
+    state. `text` knows them from here on."""
+
+    def __init__(
+        self, config: RunConfig, text: TextStack, device: torch.device, saved: Mapping[str, Tensor] | None = None
+    ):
+        self.config = config
+        self.words, self.steps = begun(config, text)  # steps: that they had been trained for before this run
+        self.before = [[vectors.clone() for vectors in word.vectors] for word in self.words]
+        self.longest = [config.embedding_norm * usual_norm(encoder) for encoder in text.encoders]
+        for word in self.words:
+            word.vectors = [nn.Parameter(vectors.to(device)) for vectors in word.vectors]
+        if saved:
+            self.load(saved)
+        text.learn(self.words)
+
+    def parameters(self) -> list[nn.Parameter]:
+        return [vectors for word in self.words for vectors in word.vectors]
+
+    def group(self, rate: float | str) -> dict[str, Any]:
+        """The optimizer's. A weight decay would only draw the vectors to 0."""
+        return {"name": "embedding", "rate": rate, "params": self.parameters(), "weight_decay": 0.0}
+
+    def nothing(self) -> Tensor:
+        """A zero that has the vectors in its graph: words that were cut off a long caption get gradients of 0."""
+        return sum(0 * vectors.sum() for vectors in self.parameters())
+
+    def limit(self) -> None:
+        """Shorten vectors that have become too long."""
+        for word in self.words if self.config.embedding_norm else []:
+            for vectors, longest in zip(word.vectors, self.longest, strict=True):
+                limit_norms(vectors, longest)
+
+    def state(self) -> dict[str, Tensor]:
+        """The vectors, by word and text encoder."""
+        parts = ((i, k, vectors) for i, word in enumerate(self.words) for k, vectors in enumerate(word.vectors))
+        return {f"{i}.{k}": vectors.detach() for i, k, vectors in parts}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        for i, word in enumerate(self.words):
+            for k, vectors in enumerate(word.vectors):
+                vectors.copy_(state[f"{i}.{k}"])
+
+    def learned(self, precision: str) -> bool:
+        """Whether anything has changed, in the precision of a file."""
+        dtype = PRECISIONS[precision]
+        pairs = [
+            pair
+            for word, old in zip(self.words, self.before, strict=True)
+            for pair in zip(word.vectors, old, strict=True)
+        ]
+        return not all(torch.equal(now.detach().to("cpu", dtype), before.to(dtype)) for now, before in pairs)
+
+    def export(self, base: Base, path: Path, step: int, **about: Any) -> list[Exported]:
+        """A file for each word. `path`: of the run's model; the only word of textual inversion is called like it."""
+        alone = len(self.words) == 1 and self.config.method == "textual_inversion"
+        ending = path.stem.removeprefix(self.config.name)  # "_<step>"
+        metadata, made = about.pop("metadata"), []
+        for word, before in zip(self.words, self.steps, strict=True):
+            place = path if alone else path.with_name(f"{word.word}{ending}{path.suffix}")
+            own = {**metadata, embedding_file.STEPS_KEY: str(before + step)}
+            made.append(export_embedding(base, word.vectors, place, steps=before + step, metadata=own, **about))
+        return made
+
+
+def begun(config: RunConfig, text: TextStack) -> tuple[list[Embedding], list[int]]:
+    """What the words are before anything is learned, and how long they have been trained for."""
+    words = templates.tokens(config)
+    if config.embedding_weights:
+        stored = [_read(path) for path in templates.continued(config)]
+        pairs = zip(words, stored, strict=True)
+        return [Embedding(word, each.embedding.vectors) for word, each in pairs], [each.steps for each in stored]
+    models = list(zip(text.tokenizers, text.encoders, strict=True))
+    made = [
+        Embedding(word, [initial_vectors(*model, initial, config.num_vectors) for model in models])
+        for word, initial in zip(words, templates.initial_words(config), strict=True)
+    ]
+    return made, [0] * len(made)
+
+
+def size(config: RunConfig, base: Base) -> int:
+    """How many numbers learn."""
+    count = (config.num_vectors or 1) * len(templates.tokens(config))
+    if config.embedding_weights:
+        count = sum(len(_read(path).embedding) for path in templates.continued(config))
+    return count * sum(widths(base))
+
+
+def problems(config: RunConfig, base: Base) -> list[Problem]:
+    """What of the words does not go with the base."""
+    found = []
+    for path in templates.continued(config):
+        try:
+            embedding_file.check_widths(_read(path), expanded(path), widths(base), "embedding_weights")
+        except UserError as error:
+            found.append(error.problem)
+    for text in templates.initial_words(config) if not config.embedding_weights else []:
+        if not base.tokenizers()[0](text, add_special_tokens=False).input_ids:
+            found.append(Problem("initializer_token", "has no word in it.", "Give one that the base knows."))
+    return found
+
+
+def widths(base: Base) -> list[int]:
+    """Of the vectors for each of the base's text encoders."""
+    return [config["hidden_size"] for config in base.architecture.text_encoders]
+
+
+def _read(path: str) -> Stored:
+    return embedding_file.read(expanded(path), "embedding_weights")

@@ -1,0 +1,142 @@
+"""One run's whole course, in a thread of its own: the device handed over, its worker started, followed and settled."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ..errors import Problem
+from .environment import Environment
+from .following import Following
+from .interface import Host
+from .queue import Queue, status_of
+
+POLL = 0.2  # seconds between looks at a run that trains
+RECOVERY = 5.0  # seconds after an error of this program
+FAULTS = (ValueError, LookupError, TypeError, AttributeError)  # what else a damaged folder of a run may come to
+REPAIR = "Repair it: the Environment part of the DreamBooth tab, or python -m dreambooth_ext env --repair. Then resume."
+
+
+@dataclass
+class Common:
+    """What the courses of one dispatcher share."""
+
+    queue: Queue
+    environment: Environment
+    host: Host
+    settled: set[str] = field(default_factory=set)  # runs that need no second look
+    processes: dict[str, subprocess.Popen] = field(default_factory=dict)  # of workers started here, by run
+
+    def settle(self, following: Following) -> None:
+        following.finish()
+        with self.queue.changing():
+            if following.settle():
+                self.settled.add(following.run.id)
+                self.processes.pop(following.run.id, None)
+
+    def fail(self, following: Following, problem: Problem) -> None:
+        """End a run that has not begun."""
+        with self.queue.changing() as ids:
+            if following.run.id in ids:
+                ids.remove(following.run.id)
+        following.fail(problem)
+        self.settle(following)
+
+
+class Course:
+    """`lives`: its worker does already, and has only to be followed. `over` is called at the end, by the thread."""
+
+    def __init__(
+        self, following: Following, device: str, common: Common, lives: bool, over: Callable[[], None] = lambda: None
+    ):
+        self.following, self.device, self.common, self.lives, self.over = following, device, common, lives, over
+        self.waits = "" if lives else "the device is being handed over."  # for what, in words, before it begins
+        self._thread: threading.Thread | None = None
+
+    def start(self, closing: threading.Event) -> None:
+        """`closing`: when it is set, the worker is left to itself."""
+        name = f"dreambooth {self.following.run.id}"
+        self._thread = threading.Thread(target=self._work, args=(closing,), name=name, daemon=True)
+        self._thread.start()
+
+    def is_over(self) -> bool:
+        """Whether the host has its models back, too."""
+        return self._thread is not None and not self._thread.is_alive()
+
+    def join(self) -> None:
+        if self._thread:
+            self._thread.join()
+
+    def has_device(self) -> bool:
+        """From the hand-over to the run's end; the host may take its models back still."""
+        return not self.following.wishes.settled
+
+    def _work(self, closing: threading.Event) -> None:
+        try:
+            self._go(closing)
+        except OSError:  # a full disk, a network folder that is gone: the dispatcher says so, and follows it again
+            closing.wait(RECOVERY)
+        except Exception as error:  # of this program: the dispatcher tries again, unless the run's folder is damaged
+            traceback.print_exc(file=sys.stderr)
+            if self.lives and isinstance(error, FAULTS):
+                self.common.settled.add(self.following.run.id)
+            closing.wait(RECOVERY)
+        finally:
+            self.waits = ""
+            self.over()
+
+    def _go(self, closing: threading.Event) -> None:
+        with self._handed_over():
+            self.waits = ""
+            if self.lives or (not closing.is_set() and self._begin()):
+                self._follow(closing)
+
+    def _begin(self) -> bool:
+        """Start the worker, unless the run was taken out of the queue while the device was being handed over."""
+        run, failure = self.following.run, None
+        with self.common.queue.changing() as ids:
+            if run.id not in ids or status_of(run) != "queued":
+                return False
+            try:
+                self.common.processes[run.id] = self.following.start(self.common.environment)
+                ids.remove(run.id)
+                return True
+            except OSError as error:
+                failure = Problem("environment", f"The training process could not be started ({error}).", REPAIR)
+        self.common.fail(self.following, failure)
+        return False
+
+    @contextlib.contextmanager
+    def _handed_over(self) -> Iterator[None]:
+        """The host's models off the device; what fails in moving them is told by the run, and does not end it."""
+        host, following = self.common.host, self.following
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(host.handed_over(following.wishes.while_training, self.device))
+            except Exception as error:  # a host's own code raises anything
+                remedy = "If memory is short now, stop this run and restart the WebUI."
+                following.warn(f"{host.name} could not free its memory for the training ({error}).", remedy)
+            try:
+                yield
+            finally:
+                try:
+                    stack.close()
+                except Exception as error:
+                    message = f"{host.name} could not take its models back ({error})."
+                    following.warn(message, "Choose a model there again.")
+
+    def _follow(self, closing: threading.Event) -> None:
+        """Stay with a worker to its end, or leave it when this host closes."""
+        while True:
+            ended = self.following.has_ended()
+            self.following.look()
+            if ended:
+                self.common.settle(self.following)
+                return
+            if closing.wait(POLL):
+                return

@@ -1,0 +1,114 @@
+"""Pictures that a run's unconditional model draws: `generate` in the trainer's environment, one drawing at a time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import UserError
+from ..generation import is_pipeline
+from ..runs import Run
+from .environment import Environment
+from .refusal import Refusal
+
+FOLDER = "drawn"  # in the run's folder
+MOST = 64  # pictures at once
+BATCH = 8  # of them side by side
+SHOWN = 200  # the newest pictures
+RANGES = {"num_images": (1, MOST), "seed": (0, 2**32 - 1 - MOST), "steps": (1, 1000)}
+
+
+@dataclass
+class _Process:
+    run: str
+    folder: Path
+    seeds: range
+    process: subprocess.Popen
+    errors: IO[bytes]
+
+    @property
+    def done(self) -> int:
+        """Pictures that are there. Those of an earlier drawing with the same seeds were taken away before."""
+        return sum((self.folder / f"0_{seed}.png").exists() for seed in self.seeds)
+
+    def last_words(self) -> str:
+        self.errors.seek(0, os.SEEK_END)
+        self.errors.seek(max(0, self.errors.tell() - 4096))
+        lines = self.errors.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:300].removeprefix("error: ") if lines else f"it ended with {self.process.returncode}."
+
+
+class Drawing:
+    """From any thread."""
+
+    def __init__(self, environment: Environment):
+        self.environment = environment
+        self._lock = threading.Lock()
+        self._current: _Process | None = None
+
+    def start(self, run: Run, file: str, wanted: dict[str, int]) -> None:
+        """Begin to draw with the artifact `file`. wanted: num_images, seed and, unless all are to be taken, steps.
+
+        Raises a Refusal (409) while another drawing goes on, UserError for values out of range and other models.
+        """
+        for name, value in wanted.items():
+            low, high = RANGES[name]
+            if not low <= value <= high:
+                raise UserError(name, f"{value} is out of range.", f"Use {low} to {high}.")
+        model = run.artifacts / file
+        if not is_pipeline(model):
+            raise UserError("artifact", f"{file} does not draw by itself.", "Publish it, and draw in the WebUI.")
+        with self._lock:
+            if self._current and self._current.process.poll() is None:
+                raise Refusal(409, f"pictures of {self._current.run} are being drawn.", "Wait for them.", "artifact")
+            folder = run.path / FOLDER / file
+            seeds = range(wanted["seed"], wanted["seed"] + wanted["num_images"])
+            for seed in seeds:
+                (folder / f"0_{seed}.png").unlink(missing_ok=True)
+            options = {"model": model, "out": folder, "batch-size": BATCH}
+            options |= {name.replace("_", "-"): value for name, value in wanted.items()}
+            words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+            self._current = self._run(run.id, folder, seeds, ["-m", "dreambooth_ext.engine", "generate", *words])
+
+    def _run(self, id: str, folder: Path, seeds: range, argv: list[str]) -> _Process:
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - for its whole life
+        hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
+        process = subprocess.Popen(
+            self.environment.command(argv),
+            env=self.environment.variables({"PYTHONUTF8": "1"}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            **hidden,
+        )
+        return _Process(id, folder, seeds, process, errors)
+
+    def status(self, run: Run) -> dict[str, Any]:
+        """{"state": none | drawing | done | failed, "done", "of", "problem", "pictures"}: those newest first, as
+        {"artifact", "file", "seed"}."""
+        current = self._current if self._current and self._current.run == run.id else None
+        answer: dict[str, Any] = {"state": "none", "done": 0, "of": 0, "problem": ""}
+        if current:
+            code = current.process.poll()
+            state = "drawing" if code is None else "done" if code == 0 else "failed"
+            answer = {"state": state, "done": current.done, "of": len(current.seeds), "problem": ""}
+            answer["problem"] = current.last_words() if state == "failed" else ""
+        found = sorted((run.path / FOLDER).glob("*/0_*.png"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        pictures = [
+            {"artifact": path.parent.name, "file": path.name, "seed": int(path.stem[2:]), "time": path.stat().st_mtime}
+            for path in found[:SHOWN]
+            if path.stem[2:].isdecimal()
+        ]
+        return {**answer, "pictures": pictures}
+
+    def close(self) -> None:
+        """End what is being drawn; what is there stays."""
+        with self._lock:
+            if self._current and self._current.process.poll() is None:
+                self._current.process.kill()
+                self._current.process.wait()

@@ -1,0 +1,281 @@
+"""The WebUI's models: off the device for a training and back, and what is refused or waits meanwhile.
+
+What draws, or puts a model on the device, comes by one of these in every fork: jobs tell `shared.state` that they begin
+(Extras, Interrogate, the merger, the API's routes), pictures go through `processing.process_images_inner` whatever
+script or extension asks for them, checkpoints are loaded or moved by `sd_models`. Beside these, DeepBooru and the Train
+tab are stopped where they start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from modules import call_queue, devices, errors, processing, scripts, sd_models, shared
+
+from .devices import plain
+from .gates import Place, after, replaced
+from .later import Later
+
+MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's; reForge's and classic's
+BUSY = (
+    "A DreamBooth training has the graphics card, so this was not done. Wait until it has ended, stop it in the "
+    "DreamBooth tab, or choose under Settings > DreamBooth what the WebUI does while a training runs."
+)
+PICTURES = ("task(", "scripts_")  # how the names of jobs begin that are a tab's or a picture's: those are refused later
+POLL = 0.1  # seconds between looks whether the models are back
+
+
+class Models:
+    """One object for the process: it knows whether the models are away."""
+
+    def __init__(self) -> None:
+        self.later = Later(call_queue.queue_lock, reporting)
+        self.mode = ""  # by which the models went away last
+        self._shut = False  # whether nobody may use the device
+        self._trainings = 0  # that keep the models away
+        self._away = contextlib.ExitStack()
+        self._moving = threading.Lock()  # of the two
+
+    def away(self) -> str:
+        """See interface.Host.models_away."""
+        return self.mode if self.later.away else ""
+
+    @contextlib.contextmanager
+    def handed_over(self, mode: str, device: str) -> Iterator[None]:
+        """See interface.Host."""
+        if mode == "share" or not uses(device):
+            yield
+            return
+        with self._moving:
+            if not self._trainings:
+                self._away.enter_context(self.sent_away(mode))
+            self._trainings += 1
+        try:
+            yield
+        finally:
+            with self._moving:
+                self._trainings -= 1
+                if not self._trainings:
+                    self._away.close()
+
+    @contextlib.contextmanager
+    def sent_away(self, mode: str) -> Iterator[None]:
+        """With "refuse" the queue's lock is held only while the models move: settings and the rest of the WebUI stay
+        usable for the hours of a training. With "wait" it is held all the time. Left in any thread."""
+        self.mode = mode
+        lock = call_queue.queue_lock
+        lock.acquire()  # waits for the picture that is being drawn
+        try:
+            with replaced(self.places()), self.settings_put_off():
+                self.later.away = self._shut = True
+                never_loaded = send_away()
+                try:
+                    if mode == "refuse":
+                        lock.release()
+                    try:
+                        yield
+                    finally:
+                        if mode == "refuse":
+                            lock.acquire()
+                finally:
+                    self._shut = False
+                    bring_back(never_loaded)
+                    self.later.away = False
+        finally:
+            lock.release()
+            self.later.catch_up()
+
+    # --- what others may not do meanwhile
+
+    def places(self) -> list[Place]:
+        """Where the device is asked for; a fork may lack some."""
+        runner, shut = scripts.ScriptRunner, after(self.wait_or_refuse)
+        inversion = sys.modules.get("modules.textual_inversion.textual_inversion")
+        return [
+            (runner, "run", self.around_run),
+            (runner, "before_process", shut),
+            (processing, "process_images_inner", shut),
+            (processing, "forge_model_reload", shut),
+            (sd_models, "forge_model_reload", shut),
+            (sd_models, "reload_model_weights", shut),
+            (sd_models, "send_model_to_device", shut),
+            (sd_models, "load_model_to_device", shut),
+            (shared.state, "begin", self.around_begin),
+            (getattr(sys.modules.get("modules.deepbooru"), "DeepDanbooru", None), "start", shut),
+            (inversion, "create_embedding", shut),
+            (inversion, "train_embedding", shut),
+            (sys.modules.get("modules.hypernetworks.hypernetwork"), "train_hypernetwork", after(self.undo_or_refuse)),
+        ]
+
+    def wait_or_refuse(self) -> None:
+        """With "wait", most callers wait for the queue's lock already; these are those that do without it."""
+        while self._shut and self.mode == "wait":
+            time.sleep(POLL)
+        if self._shut:
+            raise busy()
+
+    def undo_or_refuse(self) -> None:
+        """For the tab that trains hypernetworks, which puts models on the device when it has failed, too."""
+        if self._shut and self.mode == "refuse":
+            threading.Thread(target=self.send_away_again, name="dreambooth models", daemon=True).start()
+        self.wait_or_refuse()
+
+    def send_away_again(self) -> None:
+        with call_queue.queue_lock:  # the tab holds it until it has failed
+            if self._shut:
+                send_away()
+
+    def around_run(self, original: Callable) -> Callable:
+        """Of both tabs, with and without a script; its result is what the tab shows."""
+
+        def run(this: Any, p: Any, *arguments: Any) -> Any:
+            return refusal(p) if self._shut and self.mode == "refuse" else original(this, p, *arguments)
+
+        return run
+
+    def around_begin(self, original: Callable) -> Callable:
+        """Of all jobs; those of tabs and pictures go on to `around_run`, whose words are better."""
+
+        def begin(*arguments: Any, **named: Any) -> Any:
+            job = named.get("job", arguments[0] if arguments else None)
+            if isinstance(job, str) and not job.startswith(PICTURES):
+                if getattr(shared.state, "time_start", 0.0) is None:  # else `end`, which callers call, would stumble
+                    shared.state.time_start = time.time()
+                self.wait_or_refuse()
+            return original(*arguments, **named)
+
+        return begin
+
+    @contextlib.contextmanager
+    def settings_put_off(self) -> Iterator[None]:
+        """Settings that load models (the checkpoint, the VAE) can be changed, at once, and take effect afterwards.
+
+        They are those whose callbacks the WebUI runs under the queue's lock.
+        """
+        queued = call_queue.wrap_queued_call(int).__code__
+        waiting = [
+            (key, info, info.onchange)
+            for key, info in list(shared.opts.data_labels.items())
+            if getattr(info.onchange, "__code__", None) is queued
+        ]
+        for key, info, onchange in waiting:
+            info.onchange = functools.partial(self.later.put_off, key, onchange)
+        try:
+            yield
+        finally:
+            for _, info, onchange in waiting:
+                info.onchange = onchange
+
+
+def uses(device: str) -> bool:
+    """Whether a training there is in our models' way: also where ours is of a kind that trainings do not know."""
+    own = plain(str(devices.device))
+    return own == device or own.partition(":")[0] not in ("cuda", "mps", "cpu")
+
+
+def memory_manager() -> Any:
+    """Forge's and its relatives' module that moves models; None in AUTOMATIC1111's WebUI."""
+    return next((sys.modules[name] for name in MANAGERS if name in sys.modules), None)
+
+
+def normal(path: str | Path) -> str:
+    return os.path.normcase(os.path.abspath(path))
+
+
+def loaded_models() -> list[Any]:
+    data = sd_models.model_data
+    models = [data.sd_model, *getattr(data, "loaded_sd_models", [])]
+    return list({id(model): model for model in models if model is not None}.values())
+
+
+def file_of(model: Any) -> str:
+    """The checkpoint that a loaded model came from; "" for Forge's placeholder."""
+    info = getattr(model, "sd_checkpoint_info", None)
+    return normal(info.filename) if info else ""
+
+
+@contextlib.contextmanager
+def reporting(what: str) -> Iterator[None]:
+    """Errors inside are told in the console, as the WebUI tells its own, and go no further."""
+    try:
+        yield
+    except Exception:
+        errors.report(f"DreamBooth: error while {what}", exc_info=True)
+
+
+def send_away() -> bool:
+    """Take the models off the device. Under the queue's lock. Returns whether none had ever been loaded."""
+    data, manager = sd_models.model_data, memory_manager()
+    with getattr(data, "lock", contextlib.nullcontext()):  # the start loads the first model beside the queue
+        never_loaded = not getattr(data, "was_loaded_at_least_once", True)
+        if never_loaded:
+            data.was_loaded_at_least_once = True  # else, whoever looks at shared.sd_model would load one
+        with reporting("taking the WebUI's models off the device"):
+            if manager:
+                manager.unload_all_models()
+                manager.soft_empty_cache()
+            else:
+                for model in loaded_models():
+                    sd_models.send_model_to_cpu(model)
+            devices.torch_gc()
+    return never_loaded
+
+
+def bring_back(never_loaded: bool) -> None:
+    """Put the chosen model back on the device. Under the queue's lock. Never raises.
+
+    The trainer's process may take a moment to give its memory back. A model that cannot be moved even then is dropped,
+    and loaded from its file when it is next needed: half of it on the device would break every picture.
+    """
+    data = sd_models.model_data
+    if never_loaded and not data.sd_model:
+        data.was_loaded_at_least_once = False
+    if memory_manager() or not data.sd_model:
+        return
+    for patience in (0.5, 2.0, 5.0, 0.0):
+        try:
+            sd_models.send_model_to_device(data.sd_model)
+            return
+        except Exception:
+            with reporting("putting the WebUI's model back on the device"):
+                if not patience:
+                    raise
+            devices.torch_gc()
+            time.sleep(patience)
+    with reporting("dropping the WebUI's model"):
+        model = data.sd_model
+        data.set_sd_model(None)
+        data.loaded_sd_models[:] = [it for it in data.loaded_sd_models if it is not model]
+        data.was_loaded_at_least_once = False
+        sd_models.send_model_to_trash(model)
+
+
+def refusal(p: Any) -> Any:
+    """What a tab shows in the place of pictures; an image that was to be enlarged stays."""
+    kept = [image for image in [getattr(p, "firstpass_image", None)] if image is not None]
+    return processing.Processed(p, kept, info=BUSY, comments="")
+
+
+def busy() -> Exception:
+    """For the API, which answers with its status and detail and prints no traceback for it; and for tabs that are not
+    ours: gradio shows the text of its own errors only."""
+    import gradio
+    from fastapi import HTTPException
+
+    class Busy(HTTPException, gradio.Error):
+        def __init__(self) -> None:
+            gradio.Error.__init__(self, BUSY)
+            HTTPException.__init__(self, status_code=503, detail=BUSY)
+
+        def __str__(self) -> str:
+            return BUSY
+
+    return Busy()

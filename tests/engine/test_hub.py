@@ -1,0 +1,264 @@
+"""Hugging Face, played by this machine: pictures that come from it, and models that go to it."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import RepoUrl
+from huggingface_hub.errors import HfHubHTTPError
+
+from dreambooth_ext import runs
+from dreambooth_ext.engine import hub, hub_pictures, inspection, worker
+from dreambooth_ext.errors import UserError
+from tests import training
+from tests.training import Trainer
+
+REVISION = "0123456789012345678901234567890123456789"
+OTHERS = "9" * 40
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """The part of the Hub that data sets are fetched by: `files` are those of the only one, me/world."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.files: dict[str, bytes] = {}
+        self.revision = REVISION
+        self.asked: list[str] = []
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        path = urllib.parse.unquote(self.path.partition("?")[0])
+        if path.startswith("/api/datasets/me/world"):
+            known = [{"rfilename": name, "size": len(data)} for name, data in self.server.files.items()]
+            said = path.rpartition("/revision/")[2]
+            sha = said if len(said) == 40 else self.server.revision
+            self._answer(json.dumps({"id": "me/world", "sha": sha, "siblings": known}).encode())
+        elif path.startswith("/datasets/me/world/resolve/"):
+            _, _, rest = path.partition("/resolve/")
+            self._answer(self.server.files[rest.partition("/")[2]], commit=rest.partition("/")[0])
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    do_HEAD = do_GET
+
+    def _answer(self, content: bytes, commit: str = REVISION) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{abs(hash(content))}"')
+        self.send_header("X-Repo-Commit", commit)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *arguments) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path) -> Iterator[Server]:
+    made = Server()
+    folder = Path(training.pictures(tmp_path / "source"))
+    for split in ("train", "test"):
+        made.files |= {f"{split}/{path.name}": path.read_bytes() for path in folder.glob("*.png")}
+    made.files["README.md"] = b"pictures"
+    thread = threading.Thread(target=made.serve_forever, daemon=True)
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+@pytest.fixture
+def trainer(tmp_path) -> Trainer:
+    return Trainer(tmp_path, **training.pixel_settings(tmp_path))
+
+
+FETCHED = {"dataset_name": "me/world", "train_data_dir": ""}
+
+
+def work(run: runs.Run, server: Server, folder: Path, total: int | None = None) -> int:
+    """The worker in a process of its own: huggingface_hub reads its address when it is imported."""
+    return training.start(run, total, HF_ENDPOINT=server.address, HF_HOME=str(folder / "hf")).wait(timeout=300)
+
+
+def test_a_data_set_is_fetched_and_trained_on(trainer, server, tmp_path):
+    run = trainer.create(**FETCHED)
+    assert work(run, server, tmp_path) == worker.DONE, training.log(run)
+    assert run.state()["plan"]["pictures"] == 3  # those of the split "train"
+    fetched = [path for path in server.asked if "/resolve/" in path]
+    assert fetched and all("/train/" in path for path in fetched)
+    local = trainer.train()
+    assert training.difference(training.weights(local), training.weights(run)) == ""  # the same pictures
+    assert run.config.name == "taught" and run.config.dataset_name == "me/world"
+
+
+def test_a_run_goes_on_with_the_pictures_that_it_began_with(trainer, server, tmp_path):
+    run = trainer.create(**FETCHED, max_train_steps=2)
+    assert work(run, server, tmp_path) == worker.DONE, training.log(run)
+    server.revision = OTHERS
+    assert work(run, server, tmp_path, total=3) == worker.DONE, training.log(run)
+    assert run.state()["dataset_revision"] == REVISION
+    server.shutdown()
+    server.server_close()
+    assert work(run, server, tmp_path, total=4) == worker.DONE, training.log(run)  # without the network, too
+    longer = trainer.train(max_train_steps=4)
+    assert training.difference(training.weights(longer), training.weights(run)) == ""
+
+
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        ({"a.txt": b"x"}, "neither pictures nor Parquet"),
+        ({"data/train-0.parquet": b"PAR1"}, "pyarrow"),
+        (None, "no public"),
+    ],
+)
+def test_what_cannot_be_fetched_is_told(trainer, server, tmp_path, files, words):
+    try:
+        import pyarrow  # noqa: F401
+
+        if words == "pyarrow":
+            pytest.skip("it is installed here")
+    except ImportError:
+        pass
+    server.files = files or {}
+    run = trainer.create(dataset_name="me/world" if files else "me/other", train_data_dir="")
+    assert work(run, server, tmp_path) == worker.BAD_INPUT
+    (error,) = training.events(run, "error")
+    assert error["field"] == "dataset_name" and words in error["what"] and error["remedy"]
+
+
+def test_a_hub_that_is_away_is_told(trainer, monkeypatch):
+    monkeypatch.setattr(hub_pictures.HfApi, "dataset_info", refuse)
+    monkeypatch.setattr(hub_pictures, "snapshot_download", refuse)
+    with pytest.raises(UserError) as error:
+        hub_pictures.fetch("me/world", None)
+    assert error.value.problem.field == "dataset_name" and "train_data_dir" in error.value.problem.remedy
+    config = trainer.config(dataset_name="me/world", train_data_dir="")
+    (problem,) = inspection.inspect(config.as_dict(), trainer.folder / "runs")["problems"]
+    assert problem["field"] == "dataset_name" and "no route" in problem["message"]
+
+
+def refuse(*arguments, **options):
+    raise ConnectionError("no route")
+
+
+def test_parquet_is_written_out_as_it_is(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    sources = [path.read_bytes() for path in sorted(Path(training.pictures(tmp_path / "p")).glob("*.png"))]
+    rows = [{"bytes": content, "path": None} for content in sources]
+    table = arrow.table({"label": [1, 2, 3], "thumb": [b"x"] * 3, "image": rows})
+    parquet.write_table(table, tmp_path / "train-0.parquet")
+    hub_pictures.write_out([tmp_path / "train-0.parquet"], tmp_path / "out", lambda done, of: None)
+    assert [path.read_bytes() for path in sorted((tmp_path / "out").iterdir())] == sources
+
+
+# --- models that go there
+
+
+class Hub:
+    """Notes what is uploaded. broken: fails as a Hub does that refuses the token."""
+
+    def __init__(self, broken: bool = False):
+        self.broken, self.made, self.files = broken, [], {}
+
+    def __call__(self, **about) -> Hub:
+        return self
+
+    def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> RepoUrl:
+        if self.broken:
+            raise HfHubHTTPError("403 Forbidden: this token may not write")
+        assert exist_ok
+        self.made.append((name, private))
+        return RepoUrl(f"https://huggingface.co/{name if '/' in name else 'me/' + name}")
+
+    def upload_file(self, *, path_or_fileobj, path_in_repo: str, repo_id: str) -> None:
+        content = path_or_fileobj if isinstance(path_or_fileobj, bytes) else Path(path_or_fileobj).read_bytes()
+        self.files[f"{repo_id}/{path_in_repo}"] = content
+
+    def upload_folder(self, *, folder_path, repo_id: str, commit_message: str) -> None:
+        for path in Path(folder_path).rglob("*"):
+            if path.is_file():
+                self.files[f"{repo_id}/{path.relative_to(folder_path).as_posix()}"] = path.read_bytes()
+
+
+@pytest.fixture
+def there(monkeypatch) -> Hub:
+    made = Hub()
+    monkeypatch.setattr(hub, "HfApi", made)
+    monkeypatch.setattr(hub, "get_token", lambda: "hf_secret")
+    return made
+
+
+PREVIEWS = {"validation_prompts": ["a photo of sksper person"], "validation_steps": 4}
+
+
+def test_a_checkpoint_is_uploaded_with_its_page(tmp_path, there):
+    run = Trainer(tmp_path).train(push_to_hub=True, hub_model_id="me/mine", hub_private_repo=True, **PREVIEWS)
+    assert there.made == [("me/mine", True)]
+    assert there.files["me/mine/taught.safetensors"] == (run.artifacts / "taught.safetensors").read_bytes()
+    assert {"me/mine/taught.json", "me/mine/README.md", "me/mine/samples/4-0_0.png"} <= there.files.keys()
+    page = there.files["me/mine/README.md"].decode()
+    assert page.startswith("---\ntags:\n- text-to-image\n") and "`a photo of sksper person`" in page
+    assert "(samples/4-0_0.png)" in page and "`tiny-sd1`" in page and '"learning_rate": 0.001' in page
+    assert str(tmp_path) not in page
+    (event,) = training.events(run, "uploaded")
+    assert event["address"] == "https://huggingface.co/me/mine"
+    everything = "".join(path.read_text(errors="ignore") for path in run.path.rglob("*.json*"))
+    assert "hf_secret" not in everything and not any(b"hf_secret" in content for content in there.files.values())
+
+
+def test_a_pipeline_is_uploaded_as_a_repository_that_diffusers_loads(trainer, there):
+    run = trainer.train(push_to_hub=True, validation_steps=4)
+    folder = run.artifacts / "taught"
+    inner = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    assert there.made == [("taught", False)]
+    expected = {f"me/taught/{name}" for name in (*inner, "README.md", "samples/4-0_0.png")}
+    assert there.files.keys() == expected
+    page = there.files["me/taught/README.md"].decode()
+    assert (
+        "library_name: diffusers" in page and "- unconditional-image-generation" in page and "trained from" not in page
+    )
+
+
+def test_a_failed_upload_is_a_warning_and_loses_nothing(trainer, there):
+    there.broken = True
+    run = trainer.train(push_to_hub=True)
+    (warning,) = training.events(run, "warning")
+    assert (
+        warning["field"] == "push_to_hub" and "403" in warning["what"] and "huggingface-cli upload" in warning["remedy"]
+    )
+    assert training.artifact(run) and run.state()["status"] == "done"
+
+
+def test_without_a_login_nothing_is_trained(trainer, there, monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "get_token", lambda: None)
+    run = trainer.create(push_to_hub=True)
+    assert training.go_on(run) == worker.BAD_INPUT
+    (error,) = training.events(run, "error")
+    assert error["field"] == "push_to_hub" and "HF_TOKEN" in error["remedy"]
+    answer = inspection.inspect(run.config.as_dict(), tmp_path / "runs")
+    assert [problem["field"] for problem in answer["problems"]] == ["push_to_hub"]
+
+
+def test_intermediate_models_stay_here(trainer, there):
+    trainer.train(push_to_hub=True, checkpointing_steps=1, max_train_steps=3)
+    assert there.made == [("taught", False)]

@@ -1,0 +1,107 @@
+"""Words that learn along with a LoRA (pivotal tuning): for how long, and the files that they come in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from dreambooth_ext.engine import embedding_file
+from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.generate import load_painter
+from tests import tiny, training
+from tests.engine.test_resume import check
+from tests.engine.test_textual_inversion import problems_of
+from tests.training import Trainer
+
+PIVOTAL = {
+    "method": "lora",
+    "rank": 2,
+    "placeholder_token": "sksper",
+    "num_vectors": 3,
+    "embedding_lr": 1e-2,
+    "embedding_steps": 2,
+}
+
+
+@pytest.fixture
+def trainer(tmp_path) -> Trainer:
+    return Trainer(tmp_path, **PIVOTAL)
+
+
+def vectors_at(run, step: int) -> torch.Tensor:
+    return training.weights(run, step)["embeddings/0.0"]
+
+
+def test_the_word_learns_for_its_steps_and_the_lora_goes_on(trainer):
+    run = check(trainer, (1, 2, 3))  # resumed while it learns, just then and after
+    assert not torch.equal(vectors_at(run, 1), vectors_at(run, 2))
+    assert torch.equal(vectors_at(run, 2), vectors_at(run, 4))
+    rates = [event["lr"] for event in training.events(run, "step")][:4]
+    assert [sorted(rate) for rate in rates] == [["embedding", "unet"]] * 2 + [["unet"]] * 2
+    assert {rate["embedding"] for rate in rates[:2]} == {1e-2}
+    weights = {step: training.weights(run, step) for step in (2, 4)}
+    unet = [key for key in weights[4] if key.startswith("unet/") and "lora_" in key]
+    assert any(not torch.equal(weights[2][key], weights[4][key]) for key in unet)
+
+
+@pytest.mark.parametrize(("text", "word"), [(3, 1), (1, 3)])
+def test_text_encoders_and_words_stop_each_at_its_own_step(trainer, text, word):
+    run = check(trainer, (2,), text_encoder_steps=text, embedding_steps=word)
+    rates = [set(event["lr"]) for event in training.events(run, "step")][:4]
+    assert [("text_encoder" in rate, "embedding" in rate) for rate in rates] == [
+        (step < text, step < word) for step in range(4)
+    ]
+    states = {step: training.weights(run, step) for step in (1, 2, 3, 4)}
+    adapters = [key for key in states[1] if key.startswith("text_encoder/") and "lora_" in key]
+    for before, after in ((1, 2), (2, 3), (3, 4)):
+        learned = any(not torch.equal(states[before][key], states[after][key]) for key in adapters)
+        assert learned == (after <= text)
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_the_word_comes_in_the_loras_file(tmp_path, family):
+    trainer = Trainer(tmp_path, family, **PIVOTAL)
+    run = trainer.train(checkpointing_steps=1)
+    path = run.artifacts / "taught.safetensors"
+    with safe_open(path, "pt") as file:
+        keys = {key for key in file.keys() if key.startswith("bundle_emb")}
+    parts = ["string_to_param.*"] if family == "sd1" else ["clip_l", "clip_g"]
+    assert keys == {f"bundle_emb.sksper.{part}" for part in parts}
+    (word,) = embedding_file.read_bundle(path, "lora")
+    learned = [value for key, value in sorted(training.weights(run).items()) if key.startswith("embeddings/")]
+    assert training.difference(word.vectors, learned) == ""
+    assert [tuple(vectors.shape) for vectors in word.vectors] == [(3, width) for width in tiny.TEXT_WIDTHS[family]]
+    painter = load_painter(open_base(trainer.base), torch.device("cpu"), loras=[(path, 1.0)])
+    assert [word.word for word in painter.text.learned_in("a (sksper:1.2) person")] == ["sksper"]
+    again = trainer.train(
+        network_weights=str(path), embedding_weights=str(path), rank=None, num_vectors=None, max_train_steps=1
+    )
+    assert (again.artifacts / "taught.safetensors").exists()
+
+
+def test_or_beside_it(trainer):
+    run = trainer.train(bundle_embedding=False, checkpointing_steps=2)
+    made = [(event["file"], event["kind"]) for event in run.artifact_events()]
+    assert made == [
+        ("taught_2.safetensors", "lora"),
+        ("sksper_2.safetensors", "textual_inversion"),
+        ("taught.safetensors", "lora"),
+        ("sksper.safetensors", "textual_inversion"),
+    ]
+    stored = embedding_file.read(run.artifacts / "sksper.safetensors", "x")
+    assert torch.equal(stored.embedding.vectors[0], vectors_at(run, 4)) and stored.steps == 2
+    assert not embedding_file.read_bundle(run.artifacts / "taught.safetensors", "lora")
+
+
+def test_what_cannot_be_is_said(trainer):
+    def fields(**settings) -> list[str]:
+        return sorted(problems_of(trainer, **settings))
+
+    assert fields() == []
+    assert fields(instance_prompt="a photo of a person") == ["instance_prompt"]
+    assert fields(placeholder_token="a.b", instance_prompt="a a.b") == ["placeholder_token"]
+    assert fields(name="sksper", bundle_embedding=False) == ["placeholder_token"]
+    assert fields(placeholder_token="") == ["embedding_lr", "embedding_steps", "num_vectors"]
+    assert fields(prompt_template="style") == ["prompt_template"]
+    assert fields(embedding_lr="x") == ["embedding_lr"]

@@ -1,0 +1,2 @@
+def train_hypernetwork(*arguments, **settings):
+    return object(), "trained.pt"
