@@ -94,7 +94,7 @@ def problems(config: RunConfig) -> list[Problem]:
         found.append(Problem("caption_separator", "has to be some mark.", "',' is usual."))
     ending = "." + config.caption_extension.strip().lstrip(".").lower()
     if ending == "." or ending in EXTENSIONS or set(ending) & set('/\\:*?"<>|') or len(ending) > LONGEST_ENDING:
-        message = f"'{config.caption_extension}' is no ending of a text file's name."
+        message = f"{shown(config.caption_extension)} is no ending of a text file's name."
         found.append(Problem("caption_extension", message, "Use .txt or .caption."))
     return found
 
