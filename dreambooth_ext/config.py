@@ -1016,7 +1016,10 @@ class RunConfig:
         group="Hugging Face",
     )
     hub_model_id: str | None = setting(
-        None, "Repository", "Its name: owner/name, or name for your own. Left out: the run's name.", group="Hugging Face"
+        None,
+        "Repository",
+        "Its name: owner/name, or name for your own. Left out: the run's name.",
+        group="Hugging Face",
     )
     hub_private_repo: bool = setting(
         False, "Private repository", "Only you can see a repository that is made now.", group="Hugging Face"

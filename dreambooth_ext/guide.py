@@ -158,7 +158,9 @@ def _complete_lora(config: RunConfig, pictures: int, fill: Fill) -> None:
     _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
     if _is_pivotal(config):
         steps = config.max_train_steps or steps_for(config.subject_type, pictures)
-        fill("embedding_steps", max(1, round(steps * EMBEDDING_SHARE)), "diffusers' default: then the LoRA goes on alone")
+        fill(
+            "embedding_steps", max(1, round(steps * EMBEDDING_SHARE)), "diffusers' default: then the LoRA goes on alone"
+        )
 
 
 def _fill_network(config: RunConfig, fill: Fill) -> None:
@@ -201,7 +203,10 @@ def a_or_an(noun: str) -> str:
 
 def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none."""
-    folders = [getattr(config, config.pictures_setting), *(concept.get("instance_data_dir") for concept in config.concepts)]
+    folders = [
+        getattr(config, config.pictures_setting),
+        *(concept.get("instance_data_dir") for concept in config.concepts),
+    ]
     name = next((expanded(folder).resolve().name for folder in folders if folder), config.dataset_name or "")
     if config.dataset_config:
         name = expanded(config.dataset_config).stem
@@ -380,7 +385,9 @@ def _word_warnings(config: RunConfig, pictures: int) -> list[Problem]:
         message = f"WebUIs will know the word as '{config.name}', the file's name, and not as '{words[0]}'."
         found.append(Problem("placeholder_token", message, "Call the run like the word."))
     if (config.num_vectors or 1) > MOST_VECTORS:
-        message = f"{config.num_vectors} vectors take as many of a prompt's 75 tokens, and learn single pictures by heart."
+        message = (
+            f"{config.num_vectors} vectors take as many of a prompt's 75 tokens, and learn single pictures by heart."
+        )
         found.append(Problem("num_vectors", message, f"Use {MOST_VECTORS} or fewer."))
     return found
 

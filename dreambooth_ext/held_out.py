@@ -46,7 +46,9 @@ def hold_out(config: RunConfig, entries: list[Entry]) -> tuple[list[Entry], list
 def problems(config: RunConfig) -> list[Problem]:
     split = config.validation_split
     if split > 1 and split != int(split):
-        return [Problem("validation_split", f"{split:g} is neither a share nor a number of pictures.", "Use 0.05 or 50.")]
+        return [
+            Problem("validation_split", f"{split:g} is neither a share nor a number of pictures.", "Use 0.05 or 50.")
+        ]
     if not split and config.validation_loss_steps is not None:
         message = "has no effect: validation_split is 0."
         return [Problem("validation_loss_steps", message, "Hold pictures out, or leave this out.")]

@@ -63,7 +63,11 @@ DIFFERENT = {  # theirs: what is so here whatever it says
     "resize_interpolation": "pictures are scaled by Lanczos",
     "validation_seed": "the run's seed chooses which pictures are held out",
 }
-AS_USUAL: dict[str, tuple[Any, ...]] = {"bucket_no_upscale": (False,), "bucket_reso_steps": (64,), "cache_info": (False,)}
+AS_USUAL: dict[str, tuple[Any, ...]] = {
+    "bucket_no_upscale": (False,),
+    "bucket_reso_steps": (64,),
+    "cache_info": (False,),
+}
 ALL = (*OWN, *OF_SUBSETS, *OF_RUNS, *REFUSED, *DIFFERENT)
 
 
@@ -164,7 +168,9 @@ def _state_once(general: dict[str, Any], data_sets: list[dict[str, Any]], found:
                 continue
             if name not in ALL:
                 near = difflib.get_close_matches(name, ALL, n=1)
-                found.refuse(f"{place}: {shown(name)} is not known.", f"Did you mean '{near[0]}'?" if near else LEAVE_OUT)
+                found.refuse(
+                    f"{place}: {shown(name)} is not known.", f"Did you mean '{near[0]}'?" if near else LEAVE_OUT
+                )
             elif name in OF_RUNS and not may_be_of_runs:
                 found.refuse(f"{place}: {name} belongs to [[datasets]] or [general].", "Move it there.")
             elif name in OWN and name not in ("num_repeats", "caption_prefix", "caption_suffix") and may_be_of_runs:
@@ -211,7 +217,9 @@ def _subset(
         if repeats > 1 or strange:
             names = ", ".join([*(["num_repeats"] if repeats > 1 else []), *strange])
             found.warnings.append(f"{place} of dataset_config: {names} has no effect on class pictures.")
-    taken = {ours: _converted(name, ours, table[name], place, found) for name, ours in OF_SUBSETS.items() if name in table}
+    taken = {
+        ours: _converted(name, ours, table[name], place, found) for name, ours in OF_SUBSETS.items() if name in table
+    }
     metadata = os.path.join(home, os.path.expanduser(metadata)) if metadata else ""
     made = Subset(
         folder=os.path.join(home, os.path.expanduser(folder)) if folder else os.path.dirname(metadata),
@@ -261,7 +269,9 @@ def _with_classes(subsets: list[Subset], classes: list[Subset], found: DataSet) 
         made.append(Subset(**{**vars(subset), "class_folder": chosen.folder, "class_prompt": chosen.prompt}))
     for other in classes:
         if not other.prompt:
-            found.refuse(f"class pictures in {shown(other.folder)} have no class_tokens.", "Say what they show: 'person'.")
+            found.refuse(
+                f"class pictures in {shown(other.folder)} have no class_tokens.", "Say what they show: 'person'."
+            )
         if other.folder not in used:
             found.warnings.append(f"dataset_config: the class pictures in {shown(other.folder)} belong to no subject.")
     return made
@@ -271,7 +281,14 @@ def problems(config: RunConfig) -> list[Problem]:
     """What is wrong in the file, or does not go together with the settings."""
     found = read(config.dataset_config)
     wrong = list(found.problems)
-    pictures = ("instance_data_dir", "instance_prompt", "concepts", "class_data_dir", "class_prompt", "num_class_images")
+    pictures = (
+        "instance_data_dir",
+        "instance_prompt",
+        "concepts",
+        "class_data_dir",
+        "class_prompt",
+        "num_class_images",
+    )
     for name in (*pictures, "repeats_from_folders"):
         if getattr(config, name) not in (SETTINGS[name].default, "", None):
             wrong.append(Problem(name, "has no effect: dataset_config says it all.", "Leave one of them out."))

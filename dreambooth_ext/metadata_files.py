@@ -17,7 +17,12 @@ from .errors import Problem
 from .parsing import shown
 
 JSONL = "metadata.jsonl"
-KOHYA = ("meta_lat.json", "meta_clean.json", "meta_cap_dd.json", "meta_cap.json")  # the last that kohya's tools made first
+KOHYA = (
+    "meta_lat.json",
+    "meta_clean.json",
+    "meta_cap_dd.json",
+    "meta_cap.json",
+)  # the last that kohya's tools made first
 NAMED_AT_MOST = 5  # bad lines that one message names
 
 
@@ -109,18 +114,25 @@ def _read_lines(lines: Iterable[str], path: str, folder: str, column: str, found
 
 def _read_object(rows: Any, path: str, folder: str, found: Metadata) -> None:
     if not isinstance(rows, dict):
-        found.refuse(f"'{path}' is not kohya's metadata: an object from paths to captions and tags.", "Make it anew, or take it away.")
+        found.refuse(
+            f"'{path}' is not kohya's metadata: an object from paths to captions and tags.",
+            "Make it anew, or take it away.",
+        )
         return
     bad = []
     for name, about in rows.items():
-        caption, tags = (_texts(about.get(key)) for key in ("caption", "tags")) if isinstance(about, dict) else (None,) * 2
+        caption, tags = (
+            (_texts(about.get(key)) for key in ("caption", "tags")) if isinstance(about, dict) else (None,) * 2
+        )
         if caption is None or tags is None:
             bad.append(f"{shown(name)} has no caption or tags that are texts")
         elif (picture := inside(folder, name)) is None:
             bad.append(f"{shown(name)} leads out of the folder")
         else:  # as fine_tune.py: one text of both
             text = ", ".join(tags)
-            found.captions[picture] = tuple(f"{one}, {text}" for one in caption) if caption and text else caption or tags
+            found.captions[picture] = (
+                tuple(f"{one}, {text}" for one in caption) if caption and text else caption or tags
+            )
     _tell(bad, path, found)
 
 

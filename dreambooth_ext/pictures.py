@@ -33,6 +33,7 @@ from .metadata_files import Metadata, read_below, read_file
 from .parsing import shown
 
 LEAST = 5  # pictures of a subject, below which the guide warns
+LONGEST_ENDING = 32  # of a caption file's name
 NAMED_AT_MOST = 5  # bad files that one message names
 DATASET_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)  # on Hugging Face
 REPEATED = re.compile(r"(\d{1,6})_(.+)")  # kohya's folder names: "10_sks person"
@@ -92,7 +93,7 @@ def problems(config: RunConfig) -> list[Problem]:
     if not config.caption_separator.strip():
         found.append(Problem("caption_separator", "has to be some mark.", "',' is usual."))
     ending = "." + config.caption_extension.strip().lstrip(".").lower()
-    if ending == "." or ending in EXTENSIONS or set(ending) & set('/\\:*?"<>|'):
+    if ending == "." or ending in EXTENSIONS or set(ending) & set('/\\:*?"<>|') or len(ending) > LONGEST_ENDING:
         message = f"'{config.caption_extension}' is no ending of a text file's name."
         found.append(Problem("caption_extension", message, "Use .txt or .caption."))
     return found
@@ -253,8 +254,10 @@ def _instance_entries(
             )
         )
     if lines:
-        about = [(own[0] if own else None, captions.cleaned_name(entry.path), entry.identifier)
-                 for own, entry in zip(texts, made, strict=True)]
+        about = [
+            (own[0] if own else None, captions.cleaned_name(entry.path), entry.identifier)
+            for own, entry in zip(texts, made, strict=True)
+        ]
         words = [templates.words_of(config, lines, *known) for known in about]
         made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, words, strict=True)]
     nameless = [entry.path.name for entry in made if not entry.caption]

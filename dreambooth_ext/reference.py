@@ -51,9 +51,11 @@ FILLED_IN = frozenset(
     for name, known in SETTINGS.items()
     if known.default is None
     and name
-    not in ("class_prompt", "class_data_dir", "num_train_epochs", "snr_gamma", "instance_prompt", "text_encoder_2_lr")
+    not in (
+        *("class_prompt", "class_data_dir", "num_train_epochs", "snr_gamma", "instance_prompt", "text_encoder_2_lr"),
+        *("dataset_config", "dataset_name", "model_config"),
+    )
     and not name.endswith("_weights")
-    and name not in ("dataset_name", "model_config")
 )
 
 

@@ -206,7 +206,9 @@ def test_files_that_cannot_be_read(home):
 
 
 def test_what_differs_is_a_warning(home):
-    found = kohya_dataset.read(write(home, "[general]\nmin_bucket_reso = 256\nbucket_reso_steps = 64\n" + SUBSET).dataset_config)
+    found = kohya_dataset.read(
+        write(home, "[general]\nmin_bucket_reso = 256\nbucket_reso_steps = 64\n" + SUBSET).dataset_config
+    )
     assert not found.problems and len(found.warnings) == 1 and "half of the resolution" in found.warnings[0]
 
 

@@ -99,7 +99,15 @@ def test_several_captions(tmp_path):
 
 
 def test_repeats_and_words_from_folders(tmp_path):
-    make(tmp_path, "10_sks person/1.png", "2_a dog/deep/2.png", "2_a dog/3_cat/3.png", "other/4.png", "5.png", "0_x/6.png")
+    make(
+        tmp_path,
+        "10_sks person/1.png",
+        "2_a dog/deep/2.png",
+        "2_a dog/3_cat/3.png",
+        "other/4.png",
+        "5.png",
+        "0_x/6.png",
+    )
     entries, problems = pictures.entries(config_of(tmp_path, repeats_from_folders=True))
     assert not problems
     assert {e.path.name: (e.repeats, e.caption) for e in entries} == {

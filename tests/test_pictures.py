@@ -79,7 +79,9 @@ def test_a_check_walks_through_a_folder_once_and_asks_for_no_file_s_place(tmp_pa
     config = RunConfig(subject_type="style", instance_prompt="zkz style", instance_data_dir=str(tmp_path))
     completed, _, entries, _ = checks.check(config)
     assert completed.use_captions and len(entries) == 3
-    assert len(walks) == 3 and {Path(place) for place in places} == {tmp_path / part for part in (".", "sub", "sub/deep")}
+    assert len(walks) == 3 and {Path(place) for place in places} == {
+        tmp_path / part for part in (".", "sub", "sub/deep")
+    }
 
 
 @pytest.mark.parametrize(

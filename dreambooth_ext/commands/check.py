@@ -32,7 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     warnings = [str(w) for w in [*guide.warnings(config, count), *pictures.warnings(config, entries)]]
     plan: dict[str, Any] = {}
     problems += checks.folder_problems("runs_dir", arguments.runs_dir)
-    if (config.base_model or config.method not in PROMPTED_METHODS) and not any(problem.field in ("base_model", "runs_dir") for problem in problems):
+    if (config.base_model or config.method not in PROMPTED_METHODS) and not any(
+        problem.field in ("base_model", "runs_dir") for problem in problems
+    ):
         usable, _ = guide.complete(checks.usable(config, problems), count)
         environment = Environment()
         environment.ensure()

@@ -154,6 +154,14 @@ class Base:
         texts = sum(self.source.count(name) for name in self.family.components[2:])
         return {"unet": self.source.count("unet"), "vae": self.source.count("vae"), "text_encoders": texts}
 
+    @property
+    def activations(self) -> float:
+        """Bytes that a forward pass keeps for the backward one, in float32, for a picture of 64 x 64 UNet pixels.
+
+        1.9 GB were counted for SD 1.5's UNet (benchmarks/activations.py); others go by the root of their parameters.
+        """
+        return 1.9e9 * (self.parameter_counts()["unet"] / 860e6) ** 0.5
+
     def ldm_tensors(self, component: str) -> dict[str, LazyTensor]:
         """A component that did not change, for streaming it into an exported file. `close` when done."""
         return self.source.ldm(component)

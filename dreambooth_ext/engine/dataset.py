@@ -32,7 +32,6 @@ from .images import Crop, alpha_weights, random_crop, to_model
 from .latents import Picture, Progress, Warn
 from .seeds import generator
 
-
 LATENT_SIDE = 8  # pixels a side that one latent pixel stands for
 
 
@@ -105,7 +104,10 @@ class Dataset:
             warn(f"At {self.config.resolution} pixels there is one bucket, the square: pictures are cropped to it.")
         opaque = self.config.alpha_as_loss_weight
         with contextlib.closing(latents.Bounded(warn)) as left_out:
-            found = latents.scan(self.entries, self._target, self.cache_dir is not None, left_out, warn, measured, opaque)
+            found = latents.scan(
+                self.entries, self._target, self.cache_dir is not None, left_out, warn, measured, opaque
+            )
+            latents.warn_of_copies(found, warn)
             if self.cached:
                 assert vae is not None
                 size = latents.memory_bytes(found, self._flips)
@@ -139,7 +141,9 @@ class Dataset:
                 field = known[index].named("class_data_dir" if is_class else "instance_data_dir")
                 raise UserError(field, "none of these pictures can be read.", "The warnings above say why, one by one.")
         if not instances:
-            raise UserError(known[0].named("instance_data_dir"), "there are no pictures.", "Give a folder that holds your pictures.")
+            raise UserError(
+                known[0].named("instance_data_dir"), "there are no pictures.", "Give a folder that holds your pictures."
+            )
         if self.prior and not self._classes:
             raise UserError("class_data_dir", "there are no class pictures.", "Let the run draw them: give a prompt.")
         self._counts = dict.fromkeys(range(len(known)), 0)

@@ -49,7 +49,11 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     width, height = arguments.width or base.resolution, arguments.height or base.resolution
     digest = sha256_of(base.path)[:10] if base.path.is_file() else None
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
-    common = {"steps": arguments.steps or generation.USUAL_STEPS, "sampler": arguments.sampler, "cfg_scale": arguments.cfg_scale}
+    common = {
+        "steps": arguments.steps or generation.USUAL_STEPS,
+        "sampler": arguments.sampler,
+        "cfg_scale": arguments.cfg_scale,
+    }
     common |= {"negative_prompt": arguments.negative_prompt, "width": width, "height": height}
     about = {"model": base.name, "model_hash": digest, "clip_skip": arguments.clip_skip}
     written: list[Path] = []

@@ -67,7 +67,11 @@ def card(config: RunConfig, base: str, model: Path, words: str, samples: list[st
     if words:
         lines += ["", f"Write `{words}` in the prompt."]
     if model.is_dir():
-        use = ["from diffusers import DDPMPipeline", "", 'DDPMPipeline.from_pretrained("<this repository>")().images[0]']
+        use = [
+            "from diffusers import DDPMPipeline",
+            "",
+            'DDPMPipeline.from_pretrained("<this repository>")().images[0]',
+        ]
         lines += ["", "```python", *use, "```"]
     lines += [text for name in samples for text in ("", f"![what it draws]({name})")]
     lines += ["", "## Settings", "", "```json", json.dumps(said(config), ensure_ascii=False, indent=2), "```", ""]

@@ -16,10 +16,12 @@ from ..errors import UserError
 from ..files import free_bytes, human_size, remove_unfinished, replacing
 from ..pictures import EXTENSIONS
 from ..runs import Run
+from .control import Control
 
 PARQUET = ".parquet"
 ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}  # by how pictures begin
 NAMES = ("image", "img")  # of the column with the pictures, where there are several
+TRAIN = "train"  # the split that is trained on, where a data set has several
 TIME_OUT = 30.0  # seconds for an answer
 ROWS = 64  # read at once
 REACH = (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError)
@@ -27,7 +29,7 @@ REMEDY = "Check the network; or download the pictures, and give their folder as 
 Progress = Callable[[int, int], None]
 
 
-def with_folder(config: RunConfig, run: Run, progress: Progress) -> RunConfig:
+def with_folder(config: RunConfig, run: Run, control: Control) -> RunConfig:
     """The config with the data set's pictures as its folder. A run that goes on takes the revision that it began with.
 
     Raises UserError where the data set cannot be had, or holds no pictures that can be read here.
@@ -36,19 +38,24 @@ def with_folder(config: RunConfig, run: Run, progress: Progress) -> RunConfig:
         return config
     name, known = config.dataset_name, run.state().get("dataset_revision")
     snapshot = fetch(name, known)
-    run.write_state(dataset_revision=snapshot.name)
-    folder = snapshot
-    if not any(pictures_in(snapshot)):
+    control.update(dataset_revision=snapshot.name)
+    places = (snapshot / TRAIN, snapshot)
+    folder = next((place for place in places if any(pictures_in(place))), None)
+    if folder is None:
         key = hashlib.sha256(f"{name}/{snapshot.name}".encode()).hexdigest()[:8]
         folder = run.path.parent / "data_sets" / f"{name.replace('/', '--')}-{key}"
         if not folder.is_dir():
-            write_out(sorted(snapshot.rglob(f"*{PARQUET}")), folder, progress)
+            tables = sorted(snapshot.rglob(f"*{PARQUET}"))
+            write_out(tables, folder, lambda done, of: control.stage("reading the data set", done, of))
     return config.replace(train_data_dir=str(folder), dataset_name=None)
 
 
 def count(name: str) -> int | None:
     """How many pictures a data set has, where its list of files tells. Raises UserError as `fetch` does."""
-    files, _ = wanted_files(name, None)
+    try:
+        files, _ = wanted_files(name, None)
+    except REACH as error:
+        raise away(name, error) from error
     return None if files[0].endswith(PARQUET) else len(files)
 
 
@@ -65,11 +72,12 @@ def fetch(name: str, revision: str | None) -> Path:
     except REACH as error:
         with contextlib.suppress(*REACH):  # no network, but it was here before
             return Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
-        message = f"{name} cannot be fetched from Hugging Face ({type(error).__name__}: {str(error)[:200]})."
-        raise UserError("dataset_name", message, REMEDY) from error
+        raise away(name, error) from error
 
 
-TRAIN = "train"  # the split that is trained on, where a data set has several
+def away(name: str, error: Exception) -> UserError:
+    message = f"{name} cannot be fetched from Hugging Face ({type(error).__name__}: {str(error)[:200]})."
+    return UserError("dataset_name", message, REMEDY)
 
 
 def wanted_files(name: str, revision: str | None) -> tuple[list[str], str]:

@@ -19,10 +19,13 @@ from .. import files, pictures
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..parsing import parse
+from ..pictures import Entry
 from . import class_images, hub_pictures, plan
 from .base import Base
 from .dataset import Dataset
 from .starts import STARTS
+
+MOST_READ = 1000  # pictures
 
 
 def inspect(values: dict[str, Any], runs_dir: Path) -> dict[str, Any]:
@@ -44,9 +47,9 @@ def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
         found = readable(config, base, warnings)
     except UserError as error:
         problems.append(error.problem)
-    count = pictures.trained(p.entry for p in found) or in_data_set(config, problems, warnings)
+    count = pictures.trained(found) or in_data_set(config, problems, warnings)
     steps, epochs = plan.length(config, count)
-    classes = sum(p.entry.is_class for p in found) + missing
+    classes = sum(entry.is_class for entry in found) + missing
     made = plan.make_plan(config, base, count, classes, steps, epochs, files.free_bytes(runs_dir))
     problems += plan.resource_problems(made, config)
     warnings += map(str, plan.resource_warnings(made, config))
@@ -67,16 +70,24 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[str])
     return count or 0
 
 
-def readable(config: RunConfig, base: Base, warnings: list[str]) -> list:
-    """The pictures that can be decoded; broken ones are named in `warnings`. Raises UserError if none is left."""
+def readable(config: RunConfig, base: Base, warnings: list[str]) -> list[Entry]:
+    """The pictures that can be decoded; broken ones are named in `warnings`. Raises UserError if none is left.
+
+    Of very many only some are looked at, evenly chosen, so that the answer comes in time.
+    """
     entries, problems = pictures.entries(config)
     if problems:
         return []  # told before, by `checks`
-    prior = any(entry.is_class for entry in entries)  # where there are none yet, the run draws them
+    looked_at = entries[:: -(-len(entries) // MOST_READ)] if entries else []
+    prior = any(entry.is_class for entry in looked_at)  # where there are none yet, the run draws them
     uncached = config.replace(cache_latents=False, cache_latents_to_disk=False, with_prior_preservation=prior)
-    dataset = Dataset(uncached, entries, base.scaling_factor)
+    dataset = Dataset(uncached, looked_at, base.scaling_factor)
     dataset.encode(None, warn=warnings.append)
-    return dataset.pictures
+    if len(looked_at) < len(entries):
+        warnings.append(f"{len(looked_at)} of {len(entries)} pictures were looked at; the run looks at all of them.")
+    sound = {picture.entry for picture in (*dataset.pictures, *dataset.held)}
+    broken = {entry.path for entry in looked_at if entry not in sound}
+    return [entry for entry in entries if entry.path not in broken]
 
 
 def main() -> int:

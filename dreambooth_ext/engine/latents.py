@@ -31,6 +31,7 @@ Result = TypeVar("Result")
 # 4 pictures of 512 (or one of 1024) stay near 3 GB. A CPU gains nothing beyond 4 pictures of 64 at once.
 PIXELS_AT_ONCE = {"cuda": 1024 * 1024, "cpu": 128 * 128}
 MEMORY_SHARE = 0.25  # of the machine's memory, for latents
+COMPARED = 2**28  # bytes of pictures that are read to find copies
 NAMED_AT_MOST = 20  # broken pictures
 LATENT_BYTES = 2 * 4 * 4 / 64  # bytes a pixel: mean and logvar, 4 channels of float32 for 8 x 8 pixels
 
@@ -113,6 +114,47 @@ def scan(
         names = ", ".join(p.entry.path.name for p in small[:5]) + (", ..." if len(small) > 5 else "")
         warn(f"{len(small)} of {len(found)} pictures are smaller than the training size and are enlarged: {names}")
     return found
+
+
+def warn_of_copies(pictures: list[Picture], warn: Warn) -> None:
+    """Say which of your pictures are byte for byte the same: they count twice, and a held-out one is learned after all.
+
+    Only files of one length and size are compared, and no more than COMPARED bytes read.
+    """
+    alike: dict[tuple[int, tuple[int, int]], dict[Path, Picture]] = {}
+    for picture in pictures:
+        if not picture.entry.is_class:
+            key = (_length(picture.entry.path), picture.crop.original)
+            alike.setdefault(key, {})[picture.entry.path] = picture
+    known: dict[str, Picture] = {}
+    copies, learned, left = [], 0, COMPARED
+    for (length, _), group in alike.items():
+        if len(group) == 1 or (left := left - length * len(group)) < 0:
+            continue
+        for path, picture in group.items():
+            first = known.setdefault(picture.digest or _digest_or_name(path), picture)
+            if first is not picture:
+                copies.append(f"{path.name} is {first.entry.path.name}")
+                learned += first.entry.is_held != picture.entry.is_held
+    if copies:
+        rest = f" and {len(copies) - 5} more" if len(copies) > 5 else ""
+        held = f" {learned} of them are held out and trained on." if learned else ""
+        warn(f"{len(copies)} pictures are copies of others and count twice: {', '.join(copies[:5])}{rest}.{held}")
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # gone meanwhile; reading it will say so
+        return -1
+
+
+def _digest_or_name(path: Path) -> str:
+    """The digest of a file, or for one that cannot be read its name, which is like no other's."""
+    try:
+        return file_digest(path)
+    except OSError:
+        return str(path)
 
 
 def _digest(path: Path) -> str:

@@ -98,6 +98,14 @@ class PixelBase:
     def parameter_counts(self) -> dict[str, int]:
         return {"unet": sum(math.prod(shape) for shape in self._shapes.values()), "vae": 0, "text_encoders": 0}
 
+    @property
+    def activations(self) -> float:
+        """As `Base.activations`: 132 MB were counted for the default (benchmarks/activations.py). It goes by the
+        channels of each level, which has a quarter of the pixels of the one above, and by its layers."""
+        channels = self.unet_config.get("block_out_channels", [224, 448, 672, 896])  # UNet2DModel's own defaults
+        layers = self.unet_config.get("layers_per_block", 2)
+        return 88 * 64**2 * layers * sum(width / 4**level for level, width in enumerate(channels))
+
     def unet(self) -> UNet2DModel:
         """New weights, which follow from the run's seed, or those of the model that goes on; in float32."""
         with torch.random.fork_rng():

@@ -20,6 +20,7 @@ from .optim import make_optimizer, resolve_optimizer
 from .share import Share
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
+CHECKPOINTED = 0.6 / 1.9  # of what the forward pass keeps, as counted for SD 1.5's UNet
 MARGIN = 512 * 2**20  # bytes of disk that stay free
 DECODING = 3072  # bytes a pixel: the VAE draws in float32, picture by picture (benchmarks/activations.py --decoding)
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
@@ -152,13 +153,12 @@ def estimate(config: RunConfig, base: Base) -> int:
 def _kept(config: RunConfig, base: Base, part: Share) -> float:
     """Bytes that the forward pass keeps for the backward one.
 
-    Weights stay in float32 in every precision. What the forward pass keeps was counted for SD 1.5's UNet, 1.9 GB for a
-    picture of 512 (benchmarks/activations.py), and goes by the UNet's pixels and the root of its parameters.
-    Most of it is gone again when the last gradients come: then 0.3 of it were left.
+    Weights stay in float32 in every precision. What the forward pass keeps goes by the UNet's pixels; the base knows
+    how much that is for 64 x 64 of them (`activations`). Most of it is gone again when the last gradients come: then 0.3 of it were left.
     """
-    unet, side = base.parameter_counts()["unet"], config.resolution / base.factor / 64
+    side = config.resolution / base.factor / 64
     area = config.train_batch_size * side**2 * (2 if config.with_prior_preservation else 1)
-    kept = area * (unet / 860e6) ** 0.5 * (0.6e9 if config.gradient_checkpointing else 1.9e9)
+    kept = area * base.activations * (CHECKPOINTED if config.gradient_checkpointing else 1)
     if not config.gradient_checkpointing:
         kept += part.written_out
     if config.mixed_precision == "no":

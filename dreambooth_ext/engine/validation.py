@@ -101,7 +101,9 @@ def resting(backbone: Any) -> Iterator[None]:
     """A backbone's models without dropout, for as long as this lasts."""
     roots = [value for value in vars(backbone).values() if isinstance(value, nn.Module)]
     text = backbone.prompts.text if hasattr(backbone, "prompts") else None
-    modules = {module: module.training for root in [*roots, *(text.encoders if text else [])] for module in root.modules()}
+    modules = {
+        module: module.training for root in [*roots, *(text.encoders if text else [])] for module in root.modules()
+    }
     for module in modules:
         module.training = False
     try:

@@ -122,7 +122,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures")
         with accelerator.main_process_first():
-            config = hub_pictures.with_folder(config, run, lambda d, n: control.stage("fetching pictures", d, n))
+            config = hub_pictures.with_folder(config, run, control)
         check_resources(config, base, run, control)
         dataset = gather(config, base, run, control, accelerator)
         total = total or run.state().get("total") or dataset.steps(config.num_train_epochs, accelerator.num_processes)
@@ -158,7 +158,9 @@ def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -
     count = pictures.trained(entries)
     steps, epochs = plan.length(config, count)
     missing = sum(lacks for _, lacks in class_images.missing(config).values())
-    made = plan.make_plan(config, base, count, sum(entry.is_class for entry in entries) + missing, steps, epochs, free_bytes(run))
+    made = plan.make_plan(
+        config, base, count, sum(entry.is_class for entry in entries) + missing, steps, epochs, free_bytes(run)
+    )
     if found := plan.resource_problems(made, config):
         raise BadInput(found)
     for problem in plan.resource_warnings(made, config):

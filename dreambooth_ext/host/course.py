@@ -55,7 +55,7 @@ class Course:
         self, following: Following, device: str, common: Common, lives: bool, over: Callable[[], None] = lambda: None
     ):
         self.following, self.device, self.common, self.lives, self.over = following, device, common, lives, over
-        self.waits = ""  # for what, in words, before it begins
+        self.waits = "" if lives else "the device is being handed over."  # for what, in words, before it begins
         self._thread: threading.Thread | None = None
 
     def start(self, closing: threading.Event) -> None:
@@ -87,10 +87,10 @@ class Course:
                 self.common.settled.add(self.following.run.id)
             closing.wait(RECOVERY)
         finally:
+            self.waits = ""
             self.over()
 
     def _go(self, closing: threading.Event) -> None:
-        self.waits = "" if self.lives else "the device is being handed over."
         with self._handed_over():
             self.waits = ""
             if self.lives or (not closing.is_set() and self._begin()):

@@ -112,7 +112,9 @@ def _data_set_file(path: str, found: Imported, place: Place) -> None:
     if place.exists(path):
         found.take("dataset_config", "dataset_config", path)
     else:
-        found.ignore("dataset_config", "is not opened: give its whole path, or paste that file's text below this one's.")
+        found.ignore(
+            "dataset_config", "is not opened: give its whole path, or paste that file's text below this one's."
+        )
 
 
 def _resolution(size: Any, found: Imported) -> None:

@@ -19,7 +19,17 @@ PRESETS = {  # of LyCORIS: which layers learn
 }
 FORMS_DIM, FORMS_ALPHA = 8, 1  # kohya_ss' own defaults; sd-scripts' are 4 and 1
 SCRIPTS_DIM, SCRIPTS_ALPHA = 4, 1
-KNOWN_ARGUMENTS = ("algo", "conv_dim", "conv_alpha", "preset", "factor", "dora_wd", "loraplus_lr_ratio", "rs_lora", "dropout")
+KNOWN_ARGUMENTS = (
+    "algo",
+    "conv_dim",
+    "conv_alpha",
+    "preset",
+    "factor",
+    "dora_wd",
+    "loraplus_lr_ratio",
+    "rs_lora",
+    "dropout",
+)
 
 
 def is_lora(flat: dict[str, Any]) -> bool:
@@ -113,7 +123,10 @@ def _convolutions(kind: str, rank: float, alpha: float, arguments: dict[str, Any
 def rates(flat: dict[str, Any], found: Imported, is_form: bool) -> bool:
     """A LoRA's rates; whether its text encoder trains. learning_rate holds for each that has none of its own."""
     shared, unet, text = (flat.get(name) for name in ("learning_rate", "unet_lr", "text_encoder_lr"))
-    only_unet, only_text = _is_true(flat.get("network_train_unet_only")), _is_true(flat.get("network_train_text_encoder_only"))
+    only_unet, only_text = (
+        _is_true(flat.get("network_train_unet_only")),
+        _is_true(flat.get("network_train_text_encoder_only")),
+    )
     if is_form and "unet_lr" in flat and "text_encoder_lr" in flat:  # as kohya_ss: a rate of 0 leaves that part out
         only_unet = only_unet or (number(unet) > 0 and _first(text) == 0)
         only_text = only_text or (number(unet) == 0 and _first(text) > 0)

@@ -182,7 +182,8 @@ class _Process:
 
 def _key(config: RunConfig, runs_dir: Path) -> str:
     """The question, with what tells that base or pictures have changed."""
-    paths = [expanded(config.base_model), expanded(config.model_config or "")]
+    files = (config.base_model, config.model_config, config.dataset_config)
+    paths = [expanded(path) for path in files if path]
     for concept in pictures.concepts(config):
         for text in (concept.instance_data_dir, concept.class_data_dir):
             if text:

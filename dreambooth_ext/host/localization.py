@@ -24,8 +24,24 @@ FOLDER = Path(__file__).resolve().parents[2] / "localizations"
 # Names, examples and the like, which are the same in every language
 SAME = frozenset(
     [
-        *("DreamBooth", "LoRA", "Textual Inversion", "Hugging Face", "EMA", "UNet", "sksper", "{stage}: {done} of {of}"),
-        *("Stable Diffusion 1", "Stable Diffusion 2", "Stable Diffusion XL", "kohya sd-scripts", "8bit AdamW", "Euler a"),
+        *(
+            "DreamBooth",
+            "LoRA",
+            "Textual Inversion",
+            "Hugging Face",
+            "EMA",
+            "UNet",
+            "sksper",
+            "{stage}: {done} of {of}",
+        ),
+        *(
+            "Stable Diffusion 1",
+            "Stable Diffusion 2",
+            "Stable Diffusion XL",
+            "kohya sd-scripts",
+            "8bit AdamW",
+            "Euler a",
+        ),
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         *("a photo of sksper person", "a photo of a person"),
     ]

@@ -15,8 +15,12 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # What everybody who fills in the form may meet: a complete translation has all of it
-OF_THE_FORM = ("guide", "checks", "pictures", "rates", "parsing", "host/completion", "host/estimate")
+OF_THE_FORM = (
+    *("guide", "checks", "method_checks", "names", "concepts", "pictures", "held_out", "templates"),
+    *("rates", "parsing", "host/completion", "host/estimate"),
+)
 OTHERS = (
+    *("kohya_dataset", "metadata_files"),
     *("runs", "engine/plan", "engine/worker", "engine/saver", "engine/loop", "engine/base", "engine/class_images"),
     *("host/dispatcher", "host/watch", "host/endings", "host/environment", "host/mending", "host/service"),
     *("host/publish", "host/publisher", "host/uploads", "host/presets", "host/restrictions", "host/catalogue"),
@@ -39,7 +43,7 @@ def _of_module(name: str) -> Iterator[str]:
     tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
     found = [(part.lineno, part.col_offset, template(part)) for part in _parts(tree)]
     for _, _, text in sorted(found):
-        letters = re.findall(r"[A-Za-z]", re.sub(r"\{\w+\}", "", text))
+        letters = re.findall(r"[A-Za-z]", re.sub(r"\{\w+\}|\b[A-Z]+\b", "", text))  # RTX 4090 is no sentence
         values = re.findall(r"\{\w+\}", text)
         is_frame = len(values) > 1 and text.endswith(".") and " " in text  # "'{word}' {problem}."
         if is_frame or (len(letters) >= LETTERS and " " in text.strip() and "{}" not in text and "\n" not in text):
@@ -48,14 +52,14 @@ def _of_module(name: str) -> Iterator[str]:
 
 def _parts(node: ast.AST) -> Iterator[ast.expr]:
     """Every text of a tree that is not inside another one: no documentation, no pattern, nothing of an assertion."""
-    for field, value in ast.iter_fields(node):
+    for _, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, ast.Assert):
                 continue
             is_text = isinstance(child, ast.JoinedStr) or (
                 isinstance(child, ast.Constant) and isinstance(child.value, str)
             )
-            if is_text and not isinstance(node, ast.Expr) and not (isinstance(node, ast.Dict) and field == "keys"):
+            if is_text and not isinstance(node, ast.Expr):
                 yield child
             elif isinstance(child, ast.Call) and _name(child.func) in UNSPOKEN:
                 continue

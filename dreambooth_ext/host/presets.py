@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..checks import RESERVED
 from ..errors import UserError
+from ..names import RESERVED
 from ..parsing import parse, shown
 from .interpreter import REPOSITORY
 

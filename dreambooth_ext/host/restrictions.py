@@ -34,7 +34,11 @@ def check_paths(config: RunConfig, host: Host) -> None:
         else:
             if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES)):
                 continue
-            remedy = "Upload the pictures instead." if field.endswith(("instance_data_dir", "train_data_dir")) else "Leave it out."
+            remedy = (
+                "Upload the pictures instead."
+                if field.endswith(("instance_data_dir", "train_data_dir"))
+                else "Leave it out."
+            )
         raise Refusal(403, f"files of the server cannot be named here. {why}", remedy, field)
 
 

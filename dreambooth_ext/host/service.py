@@ -154,9 +154,17 @@ class Service:
         completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
         count = pictures.trained(entries)
         warnings = [w.as_dict() for w in [*guide.warnings(completed, count), *pictures.warnings(completed, entries)]]
-        plan = {"steps": completed.max_train_steps, "pictures": count, "class_pictures": sum(e.is_class for e in entries)}
+        plan = {
+            "steps": completed.max_train_steps,
+            "pictures": count,
+            "class_pictures": sum(e.is_class for e in entries),
+        }
         answer: dict[str, Any] = {}
-        if deep and (completed.base_model or completed.method not in PROMPTED_METHODS) and not any(p.field in ("base_model", "runs_dir") for p in problems):
+        if (
+            deep
+            and (completed.base_model or completed.method not in PROMPTED_METHODS)
+            and not any(p.field in ("base_model", "runs_dir") for p in problems)
+        ):
             answer = self._inspect(checks.usable(completed, problems), count)
             found = [Problem(**item) for item in answer["problems"]]
             problems += checks.independent(found, problems)

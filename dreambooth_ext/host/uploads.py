@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import captions, files, listing, pictures
-from ..checks import RESERVED
+from ..names import RESERVED
 from . import decoding
 from .refusal import Refusal
 

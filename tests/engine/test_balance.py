@@ -79,7 +79,9 @@ def test_of_the_seed_and_the_epoch_alone():
 def test_shares_are_whole_and_near(counts, total):
     given = apportioned(counts, total)
     assert sum(given) == total
-    assert all(abs(share - Fraction(total * count, sum(counts))) < 1 for share, count in zip(given, counts, strict=True))
+    assert all(
+        abs(share - Fraction(total * count, sum(counts))) < 1 for share, count in zip(given, counts, strict=True)
+    )
 
 
 # --- captions

@@ -94,7 +94,7 @@ FETCHED = {"dataset_name": "me/world", "train_data_dir": ""}
 
 def work(run: runs.Run, server: Server, folder: Path, total: int | None = None) -> int:
     """The worker in a process of its own: huggingface_hub reads its address when it is imported."""
-    return training.start(run, total, HF_ENDPOINT=server.address, HF_HOME=str(folder / "hf")).wait(timeout=120)
+    return training.start(run, total, HF_ENDPOINT=server.address, HF_HOME=str(folder / "hf")).wait(timeout=300)
 
 
 def test_a_data_set_is_fetched_and_trained_on(trainer, server, tmp_path):
@@ -123,7 +123,11 @@ def test_a_run_goes_on_with_the_pictures_that_it_began_with(trainer, server, tmp
 
 @pytest.mark.parametrize(
     "files, words",
-    [({"a.txt": b"x"}, "neither pictures nor Parquet"), ({"data/train-0.parquet": b"PAR1"}, "pyarrow"), (None, "no public")],
+    [
+        ({"a.txt": b"x"}, "neither pictures nor Parquet"),
+        ({"data/train-0.parquet": b"PAR1"}, "pyarrow"),
+        (None, "no public"),
+    ],
 )
 def test_what_cannot_be_fetched_is_told(trainer, server, tmp_path, files, words):
     try:
@@ -146,6 +150,9 @@ def test_a_hub_that_is_away_is_told(trainer, monkeypatch):
     with pytest.raises(UserError) as error:
         hub_pictures.fetch("me/world", None)
     assert error.value.problem.field == "dataset_name" and "train_data_dir" in error.value.problem.remedy
+    config = trainer.config(dataset_name="me/world", train_data_dir="")
+    (problem,) = inspection.inspect(config.as_dict(), trainer.folder / "runs")["problems"]
+    assert problem["field"] == "dataset_name" and "no route" in problem["message"]
 
 
 def refuse(*arguments, **options):
@@ -227,14 +234,18 @@ def test_a_pipeline_is_uploaded_as_a_repository_that_diffusers_loads(trainer, th
     expected = {f"me/taught/{name}" for name in (*inner, "README.md", "samples/4-0_0.png")}
     assert there.files.keys() == expected
     page = there.files["me/taught/README.md"].decode()
-    assert "library_name: diffusers" in page and "- unconditional-image-generation" in page and "trained from" not in page
+    assert (
+        "library_name: diffusers" in page and "- unconditional-image-generation" in page and "trained from" not in page
+    )
 
 
 def test_a_failed_upload_is_a_warning_and_loses_nothing(trainer, there):
     there.broken = True
     run = trainer.train(push_to_hub=True)
     (warning,) = training.events(run, "warning")
-    assert warning["field"] == "push_to_hub" and "403" in warning["what"] and "huggingface-cli upload" in warning["remedy"]
+    assert (
+        warning["field"] == "push_to_hub" and "403" in warning["what"] and "huggingface-cli upload" in warning["remedy"]
+    )
     assert training.artifact(run) and run.state()["status"] == "done"
 
 

@@ -52,7 +52,9 @@ def latents(count: int = 3, seed: int = 1) -> torch.Tensor:
     return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
-def measure(prediction_type="epsilon", seed=5, weights=None, latents_bchw=None, extra=None, pooled=None, masks=None, **settings):
+def measure(
+    prediction_type="epsilon", seed=5, weights=None, latents_bchw=None, extra=None, pooled=None, masks=None, **settings
+):
     """(loss, what the UNet saw) for three pictures."""
     unet, z = Recorder(), latents() if latents_bchw is None else latents_bchw
     loss = Objective(RunConfig(**settings), SCHEDULER, prediction_type).loss(

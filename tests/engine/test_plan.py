@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -67,7 +66,8 @@ def estimate(trainer: Trainer, **settings) -> int:
     config = trainer.config(**settings)
     with contextlib.closing(open_base(str(trainer.base))) as base:
         config = plan.resolve(config, base)
-    return plan.estimate(config, SimpleNamespace(parameter_counts=lambda: COUNTS))
+        base.parameter_counts = lambda: COUNTS
+        return plan.estimate(config, base)
 
 
 def test_drawing_counts_where_it_takes_more_than_training(trainer):

@@ -150,7 +150,11 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "dataset_config": (learned, "kohya", {"instance_data_dir": "", "instance_prompt": None, "method": "finetune"}),
     "repeats_from_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
     "balance_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
-    "captions_per_picture": (learned, "random", {**CAPTIONS, "instance_data_dir": "folders", "caption_extension": ".lines"}),
+    "captions_per_picture": (
+        learned,
+        "random",
+        {**CAPTIONS, "instance_data_dir": "folders", "caption_extension": ".lines"},
+    ),
     "caption_column": (learned, "prompt", {**CAPTIONS, "instance_data_dir": "folders"}),
     "tag_dropout": (learned, 0.7, CAPTIONS),
     "caption_separator": (learned, "e", {**CAPTIONS, "tag_dropout": 0.7}),
@@ -224,8 +228,11 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "zero_terminal_snr": (learned, True, V),
     "mixed_precision": (learned, "bf16", {}),
     "checkpointing_steps": (states, 1, {}),
-    "save_every_n_epochs": (states, 1, {"instance_data_dir": "other", "max_train_steps": 4, "checkpointing_steps": 0,
-                                       "checkpoints_total_limit": None}),  # fmt: skip
+    "save_every_n_epochs": (
+        states,
+        1,
+        {"instance_data_dir": "other", "max_train_steps": 4, "checkpointing_steps": 0, "checkpoints_total_limit": None},
+    ),  # fmt: skip
     "checkpointing_start_step": (states, 2, {**SAVES, "checkpoints_total_limit": None}),
     "checkpoints_total_limit": (states, 1, SAVES),
     "save_intermediate_models": (names, False, SAVES),

@@ -62,6 +62,10 @@ class Notes:
     def queue(self) -> list[str]:
         return list(self.ids)
 
+    @property
+    def active(self) -> Run | None:
+        return (self.running or [None])[-1]
+
     def trouble(self, run: Run) -> dict | None:
         return self.troubles.get(run.id)
 

@@ -710,6 +710,8 @@ def test_no_paths_for_strangers(tmp_path):
     assert asked.post("check", {"config": allowed}).json()["problems"] == []
     assert asked.post("runs", {"config": allowed}).status == 201
     pictures(tmp_path / "mine")
+    subset = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = '../../../mine'"
+    (sets / "s" / "set.toml").write_text(subset, encoding="utf-8")
     for wrong in (
         {"base_model": "runwayml/stable-diffusion-v1-5"},
         {"base_model": "https://evil.example/x.ckpt"},
@@ -723,6 +725,8 @@ def test_no_paths_for_strangers(tmp_path):
         {"instance_data_dir": "file:///etc"},
         {"class_data_dir": "/etc"},
         {"concepts": [{"instance_data_dir": "/etc"}]},
+        {"dataset_config": str(tmp_path / "mine" / "set.toml")},
+        {"dataset_config": str(sets / "s" / "set.toml"), "instance_data_dir": None},  # in its place, but names others
         {"concepts": [{"instance_data_dir": str(sets / "s"), "class_data_dir": str(tmp_path)}]},
     ):
         for route in ("check", "runs"):

@@ -109,7 +109,7 @@ def test_what_cannot_be_drawn_is_refused(asked, run, tmp_path):
     about = {"kind": "checkpoint", "name": "mine", "file": "mine.safetensors", "step": 4, "final": True}
     other.events.append("artifact", **about, path="", size=1)
     assert asked.post(f"runs/{other.id}/draw", {"artifact": "mine.safetensors"}).status == 422
-    asked.service.dispatcher.active = other
+    asked.service.dispatcher.running = [other]
     assert draw(asked, run).status == 409
 
 
@@ -123,3 +123,10 @@ def test_it_is_for_no_webui(asked, run, tmp_path):
     assert made.status == 201, made.json()
     config = asked.get(f"runs/{made.json()['id']}/config").json()
     assert config["train_data_dir"] == str(pictures) and config["base_model"] == ""
+
+
+def test_a_shared_servers_login_and_disk_are_its_owners(asked, monkeypatch):
+    monkeypatch.setattr(asked.host, "restricted", lambda: "It is shared.")
+    for given in ({"push_to_hub": True}, {"dataset_name": "me/world"}, {"train_data_dir": "/etc"}):
+        answer = asked.post("check", {"config": {"method": "unconditional", **given}})
+        assert answer.status == 403 and answer.json()["field"] == next(iter(given))

@@ -22,7 +22,9 @@ PLAN = {
     "steps": 1500,
     "text_encoder_steps": 350,
 }
-CONFIG = RunConfig(name="a", base_model="someone/model", max_train_steps=1500, checkpointing_steps=500, with_prior_preservation=False)
+CONFIG = RunConfig(
+    name="a", base_model="someone/model", max_train_steps=1500, checkpointing_steps=500, with_prior_preservation=False
+)
 
 
 def past_run(runs_dir, steps=60, config=CONFIG, plan=PLAN, host=None):

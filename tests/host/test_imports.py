@@ -457,5 +457,6 @@ def test_every_name_of_ours_is_a_setting():
 
 
 def test_toml_on_a_python_without_a_reader(monkeypatch):
-    monkeypatch.setattr("dreambooth_ext.toml.tomllib", None)
-    assert imports.read(SCRIPT).settings["seed"] == 1234
+    monkeypatch.setattr("dreambooth_ext.toml.READERS", ())
+    with pytest.raises(UserError, match="cannot read TOML"):
+        imports.read(SCRIPT)

@@ -79,7 +79,7 @@ def test_every_message_of_the_form_has_a_template(settings, templates, tmp_path)
     values = {"name": "a", "base_model": "someone/model", "instance_prompt": "a photo of zkz person"}
     values |= {"instance_data_dir": str(DEMO), "method": "dreambooth", **settings}
     config, unreadable = parse(values)
-    completed, choices, entries, problems = checks.check(config)
+    completed, choices, _, problems = checks.check(config)
     said = [text for problem in [*unreadable, *problems] for text in (problem.message, problem.remedy)]
     said += [choice.reason for choice in choices.values()]
     said += [text for w in guide.warnings(completed, 3) for text in (w.message, w.remedy)]

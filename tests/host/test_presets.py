@@ -178,7 +178,11 @@ def test_the_command_line_knows_what_the_tab_has_saved(tmp_path, monkeypatch):
     parser = argparse.ArgumentParser()
     parser.add_argument("--webui", type=settings.path)
     settings.add_arguments(parser)
-    places = {"alone": repository, "inside": tmp_path / "webui" / "dreambooth", "named": tmp_path / "other" / "dreambooth"}
+    places = {
+        "alone": repository,
+        "inside": tmp_path / "webui" / "dreambooth",
+        "named": tmp_path / "other" / "dreambooth",
+    }
     for seed, (name, folder) in enumerate(places.items(), 1):
         Presets(folder / "presets").save(name, {"seed": seed})
     for seed, name in enumerate(places, 1):

@@ -42,6 +42,10 @@ class Client(asking.Client):
         """A feature of the WebUI, by the expression that finds it there."""
         return self.run(f"bool({what})")
 
+    def folder(self, kind: str) -> Path:
+        """Where models of a kind are published to."""
+        return Path(self.run(f"str(host.folders()[{kind!r}])"))
+
     def said(self) -> str:
         return (self.data / "log.txt").read_text(encoding="utf-8", errors="replace")
 
@@ -102,11 +106,11 @@ def family(root: Path) -> str:
 
 
 def test_an_embedding_is_listed_and_read_anew(webui):
-    path = webui.data / "embeddings" / "zkz.safetensors"
+    path = webui.folder("textual_inversion") / "zkz.safetensors"
     pictures = [webui.draw()]
     for number in range(2):
         vectors = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(number))
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_file({"emb_params": vectors}, path)
         webui.refresh("textual_inversion", path)
         if webui.has("hasattr(sd_hijack.model_hijack, 'embedding_db')"):  # Forge lists none in its API
@@ -118,7 +122,7 @@ def test_an_embedding_is_listed_and_read_anew(webui):
 
 @pytest.mark.parametrize("mode", ["", "refuse"])
 def test_a_lora_is_listed_and_read_anew(webui, mode):
-    path = webui.data / "models" / "Lora" / f"ours{mode}.safetensors"
+    path = webui.folder("lora") / f"ours{mode}.safetensors"
     prompt = f"a photo of zkz <lora:{path.stem}:1>"
     pictures = [webui.draw(prompt=prompt)]
     for number in range(2):
@@ -145,7 +149,7 @@ def save_lora(path: Path, seed: int) -> None:
 
 
 def test_a_hypernetwork_is_listed(webui):
-    path = webui.data / "models" / "hypernetworks" / "ours.pt"
+    path = webui.folder("hypernetwork") / "ours.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
     webui.refresh("hypernetwork", path)

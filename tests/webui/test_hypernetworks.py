@@ -32,8 +32,7 @@ FAMILIES = ("sd1", "sd2", "sdxl")
 
 @pytest.fixture(scope="module")
 def webui(tmp_path_factory):
-    encoders = {family: tiny.architecture(family) for family in ("sd2", "sdxl")}
-    with running(webui_folder(), tmp_path_factory.mktemp("webui"), encoders) as started:
+    with running(webui_folder(), tmp_path_factory.mktemp("webui")) as started:
         yield started
 
 

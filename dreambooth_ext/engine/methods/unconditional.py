@@ -36,7 +36,9 @@ class Unconditional:
         found = []
         if config.resolution % base.multiple:
             near = max(base.multiple, round(config.resolution / base.multiple) * base.multiple)
-            message = f"the model halves pictures {base.multiple.bit_length() - 1} times, and {config.resolution} is not "
+            message = (
+                f"the model halves pictures {base.multiple.bit_length() - 1} times, and {config.resolution} is not "
+            )
             found.append(Problem("resolution", f"{message}a multiple of {base.multiple}.", f"Use {near}."))
         for name, known in base.trained_with.items():
             if getattr(config, name) != known:

@@ -1,5 +1,7 @@
 // Numbers as people read them.
 
+import { localised } from "./localised.js";
+
 /** Bytes: "3.4 GB". Decimal, as the disks and cards are sold. */
 export function size(bytes) {
     if (!Number.isFinite(bytes)) return "–";
@@ -53,8 +55,8 @@ export function clock(seconds) {
 
 /** A setting's value as one would write it. */
 export function value(given) {
-    if (given === true) return "on";
-    if (given === false) return "off";
+    if (given === true) return localised("on");
+    if (given === false) return localised("off");
     if (given === null || given === undefined) return "";
     if (typeof given === "number") return Number.isInteger(given) ? String(given) : number(given);
     if (Array.isArray(given) && given.every((one) => typeof one === "number")) return given.join(", ");

@@ -136,6 +136,8 @@ class Run:
             eta_s=(self.total - self.step) / self.speed,
             memory={"now": 9_800_000_000, "peak": 11_200_000_000},
         )
+        if self.config.get("validation_split") and self.step % 50 == 0:
+            self.say("validation", step=self.step, loss=0.1 + 0.1 * math.exp(-self.step / 300))
         every = self.config.get("validation_steps")
         if every and self.step % every == 0:
             self._samples()
@@ -369,7 +371,9 @@ class Application:
             "GET schema": form.schema,
             "GET host": lambda: sim.host,
             "GET state": sim.state,
-            "GET languages": lambda: localization.language(parts[1]) if parts[1:] else {"languages": localization.languages()},
+            "GET languages": lambda: (
+                localization.language(parts[1]) if parts[1:] else {"languages": localization.languages()}
+            ),
             "GET version": lambda: {"version": "1.2.3"},
         }
         if f"{method} {parts[0]}" in plain:

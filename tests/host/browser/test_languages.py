@@ -84,37 +84,46 @@ def test_reasons_problems_and_remedies_are_russian(russian, simulator, screensho
     assert not [one for one in said if english.search(one)]
     assert "функция потерь l2" in page.inner_text("[data-setting=huber_c] .db-problem")
     screenshot(page, "russian-problems")
-    simulator.faults["POST runs"] = (422, {"error": "x", "problems": [{"field": "", "message": "is nested too deeply."}]})
+    simulator.faults["POST runs"] = (
+        422,
+        {"error": "x", "problems": [{"field": "", "message": "is nested too deeply."}]},
+    )
 
 
 def test_messages_within_messages(russian):
     """Values are translated, too; several sentences; lists; what is not known stays as it is."""
     russian.wait_for_selector(".db-word")
+    known = RUSSIAN["is a word or name that the model knows"]
     cases = {
-        "memory: previews are asked for, but there is nothing to draw. Give a prompt.":
-            "memory: превью заказаны, но рисовать нечего. Укажите промпт.",
+        "name: cannot be 0. Give a prompt.": "name: не может быть 0. Укажите промпт.",
         "14 pictures, pet: the guide's number of steps": "картинок: 14, питомец: число шагов по руководству",
         "has no effect: the type oft has no alpha.": "не действует: у типа oft нет alpha.",
         "Use 0 to 100.": "Возьмите от 0 до 100.",
         "Give a whole number from 1 to 5, or leave it out.": "Укажите целое число от 1 до 5 или оставьте пустым.",
-        "'anna' is a word or name that the model knows.": f"«anna» {RUSSIAN['is a word or name that the model knows']}.",
+        "'anna' is a word or name that the model knows.": f"«anna» {known}.",
         "turn use_ema off; set text_encoder_steps to 0": "выключите use_ema; поставьте text_encoder_steps 0",
         "Something new. Turn it off.": "Something new. Turn it off.",
         "there is no folder 'a (b) [c] $& {0}'.": "нет папки 'a (b) [c] $& {0}'.",
         "": "",
     }
-    told = russian.evaluate("""async (all) => {
+    told = russian.evaluate(
+        """async (all) => {
         const { told } = await import(new URL('dreambooth/v1/page/localised.js', location.href));
         return all.map(told);
-    }""", list(cases))
+    }""",
+        list(cases),
+    )
     assert dict(zip(cases, told, strict=True)) == cases
     hostile = "a. " * 80 + "x: " * 80 + "it is; " * 30  # quickly, too
-    spent = russian.evaluate("""async (text) => {
+    spent = russian.evaluate(
+        """async (text) => {
         const { told } = await import(new URL('dreambooth/v1/page/localised.js', location.href));
         const start = performance.now();
         told(text);
         return performance.now() - start;
-    }""", hostile)
+    }""",
+        hostile,
+    )
     assert spent < 2000
 
 
@@ -141,6 +150,7 @@ def test_a_language_is_chosen_and_remembered(open_page, server, screenshot):
 def test_at_first_the_browsers_language(open_page, server):
     page = open_page(server, locale="ru-RU")
     page.wait_for_selector(f".db-tab:has-text('{RUSSIAN['Monitor']}')")
+    page.locator(".db-languages:visible").wait_for()  # filled after the page was drawn
     assert page.locator(".db-languages").input_value() == "ru_RU"
     page = open_page(server, locale="ar-EG", viewport={"width": 380, "height": 800})
     page.wait_for_selector(".db-languages")

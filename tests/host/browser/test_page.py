@@ -349,7 +349,9 @@ def test_several_subjects_in_rows(page, simulator, tmp_path: Path, screenshot) -
 
 
 def checked_folder(simulator) -> str:
-    return next(c["config"]["instance_data_dir"] for c in posted(simulator, "check") if "instance_data_dir" in c["config"])
+    return next(
+        c["config"]["instance_data_dir"] for c in posted(simulator, "check") if "instance_data_dir" in c["config"]
+    )
 
 
 def test_a_filled_in_value_has_its_reason(page) -> None:
@@ -407,7 +409,9 @@ def test_settings_as_a_file_and_back(page, tmp_path: Path) -> None:
 
 def test_the_word_of_settings_with_a_prompt_of_their_own(page, simulator, tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
-    path.write_text(json.dumps({"instance_prompt": "Ohwx, a photo of Ohwx woman", "class_prompt": "a photo of a woman"}))
+    path.write_text(
+        json.dumps({"instance_prompt": "Ohwx, a photo of Ohwx woman", "class_prompt": "a photo of a woman"})
+    )
     page.set_input_files(".db-presets input[type=file]", path)
     until(lambda: page.input_value(".db-word") == "Ohwx")
     page.wait_for_selector(".db-advice.db-good")
@@ -518,6 +522,25 @@ def test_plots_zoom_by_drag_wheel_and_keys(page, simulator) -> None:
     assert log.get_attribute("aria-pressed") == "true"
     page.locator(".db-range").fill("0")
     page.locator(".db-range").dispatch_event("input")
+
+
+def test_the_validation_loss_is_drawn_beside_the_training_loss(page, simulator) -> None:
+    simulator.speed, simulator.hold = 2000, 20
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.step == 20)
+    assert not page.locator(".db-legend-item >> text=Validation loss").count()
+    run.config["validation_split"], run.hold = 0.1, 400
+    page.wait_for_selector(".db-legend-item >> text=Validation loss")
+    until(lambda: run.step == 400)
+    page.wait_for_timeout(1200)
+    plot = page.locator("canvas").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 80)
+    last = 0.1 + 0.1 * 2.718281828 ** (-400 / 300)
+    assert f"Validation loss {last:.3f}"[:20] in page.inner_text(
+        ".db-plot-readout >> nth=0"
+    )  # as it is, never smoothed
 
 
 def test_previews_enlarge(page, simulator) -> None:
@@ -907,17 +930,22 @@ def test_the_webui_lists_are_renewed_and_the_model_is_selected(open_page, server
 def test_the_train_button_is_seen(open_page, server, theme: str) -> None:
     """Whatever the WebUI's own primary colour is: gradio's is a faint orange in the light theme."""
     page = open_page(f"{server}webui?__theme={theme}")
-    page.add_style_tag(content=":root { --button-primary-background-fill: #ffedd5; --button-primary-text-color: #ea580c }")
+    page.add_style_tag(
+        content=":root { --button-primary-background-fill: #ffedd5; --button-primary-text-color: #ea580c }"
+    )
     page.wait_for_selector(".db-word")
     for _ in range(2):
         assert page.evaluate(CONTRAST) == []
-        behind = page.eval_on_selector(TRAIN, """button => {
+        behind = page.eval_on_selector(
+            TRAIN,
+            """button => {
             const of = node => getComputedStyle(node).backgroundColor.match(/\\d+/g).slice(0, 3).map(v => v / 255)
                 .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
                 .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
             const [a, b] = [of(button), of(button.closest('.db-card'))].sort((x, y) => y - x);
             return (a + 0.05) / (b + 0.05);
-        }""")
+        }""",
+        )
         assert behind > 3  # of the button and what it lies on
         page.hover(TRAIN)
 
