@@ -12,21 +12,14 @@ from pathlib import Path
 
 from . import guide, kohya_dataset, method_checks, pictures, templates
 from .captions import rare_words
-from .config import (
-    FORMATS,
-    METHODS,
-    PROMPTED_METHODS,
-    SETTINGS,
-    SUBJECT_METHODS,
-    TUNING_METHODS,
-    RunConfig,
-    Setting,
-)
+from .config import SETTINGS, RunConfig
 from .errors import Problem
 from .names import HUB_NAME, MODEL_SUFFIXES, exists, name_problems
 from .parsing import shown
 from .pictures import Entry
 from .rates import rate_problems
+from .settings.methods import FORMATS, METHODS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS
+from .settings.setting import Setting
 
 RESOLUTION_STEP = 64
 SMALL_STEP = 8  # of models that draw pixels themselves; theirs also goes by the levels that they have

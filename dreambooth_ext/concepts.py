@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import captions, kohya_dataset
-from .config import SUBJECT_METHODS, RunConfig
+from .config import RunConfig
 from .errors import Problem
 from .listing import MOST_FILES
+from .settings.methods import SUBJECT_METHODS
 
 CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
 

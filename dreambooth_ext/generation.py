@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from . import __version__
-from .config import SAMPLERS, SETTINGS
+from .config import SETTINGS
 from .errors import Problem
 from .files import read_json
+from .settings.previews import SAMPLERS
 
 RANGES = {
     "num_images": (1, 10_000),

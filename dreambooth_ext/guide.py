@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .config import SETTINGS, SUBJECT_METHODS, RunConfig
+from .config import SETTINGS, RunConfig
 from .errors import Problem
 from .files import expanded
+from .settings.methods import SUBJECT_METHODS
 
 # (least, best from, best to, most) pictures for each type of subject
 PICTURES = {"person": (5, 10, 20, 25), "style": (15, 20, 30, 40), "object": (10, 15, 25, 30), "pet": (10, 15, 20, 25)}

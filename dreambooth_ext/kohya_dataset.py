@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import toml
-from .config import SETTINGS, SUBJECT_METHODS, RunConfig
+from .config import SETTINGS, RunConfig
 from .errors import Problem
 from .files import expanded
 from .parsing import convert, shown
+from .settings.methods import SUBJECT_METHODS
 
 FIELD = "dataset_config"
 LARGEST = 16 * 2**20  # bytes

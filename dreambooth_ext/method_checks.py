@@ -6,10 +6,11 @@ import re
 
 from . import pictures, templates
 from .captions import has_template
-from .config import NETWORK_TARGETS, SETTINGS, RunConfig
+from .config import SETTINGS, RunConfig
 from .errors import Problem
 from .names import HUB_NAME, MODEL_SUFFIXES, TOKEN, exists, name_problems
 from .parsing import shown
+from .settings.lora import NETWORK_TARGETS
 
 
 def problems(config: RunConfig) -> list[Problem]:

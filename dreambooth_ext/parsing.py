@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .config import SETTINGS, RunConfig, Setting
+from .config import SETTINGS, RunConfig
 from .errors import Problem
+from .settings.setting import Setting
 
 SHOWN = 100  # characters of a value that a message repeats
 

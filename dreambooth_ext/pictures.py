@@ -25,12 +25,13 @@ from pathlib import Path
 from . import captions, held_out, kohya_dataset, templates
 from . import concepts as about_concepts
 from .concepts import Concept, concepts, uses_prior
-from .config import PROMPTED_METHODS, SETTINGS, SUBJECT_METHODS, RunConfig
+from .config import SETTINGS, RunConfig
 from .errors import Problem
 from .files import expanded
 from .listing import EXTENSIONS, FORMATS, Found, find_pictures
 from .metadata_files import Metadata, read_below, read_file
 from .parsing import shown
+from .settings.methods import PROMPTED_METHODS, SUBJECT_METHODS
 
 LEAST = 5  # pictures of a subject, below which the guide warns
 LONGEST_ENDING = 32  # of a caption file's name

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from .config import METHODS, SETTINGS, Setting
+from .config import SETTINGS
+from .settings.methods import METHODS
+from .settings.setting import Setting
 
 PACKAGE = Path(__file__).resolve().parent
 README = PACKAGE.parent / "README.md"
@@ -15,6 +17,7 @@ MARKS = {  # made by us, between these lines of the README
 }
 WINGS = {
     "": "Shared: standard library only",
+    "settings": "Every setting of a run",
     "commands": "The command line",
     "host": "Host: beside the WebUI",
     "engine": "Engine: in the trainer's process",

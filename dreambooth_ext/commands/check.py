@@ -8,10 +8,10 @@ import json
 from typing import Any
 
 from .. import checks, files, guide, pictures, runs
-from ..config import PROMPTED_METHODS
 from ..errors import Problem
 from ..host.environment import Environment
 from ..host.inspector import Inspector
+from ..settings.methods import PROMPTED_METHODS
 from . import BAD_INPUT, DONE, settings
 
 HELP = "show the plan of a run and every problem, without training"

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import checks, guide
-from ..config import SETTINGS, RunConfig, Setting
+from ..config import SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..files import read_json
 from ..host import presets
 from ..parsing import parse, to_path
 from ..pictures import Entry
+from ..settings.setting import Setting
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

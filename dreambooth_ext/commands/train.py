@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from .. import checks, guide, pictures, runs
-from ..config import KINDS
 from ..errors import UserError
 from ..host import publish
 from ..host.environment import Environment
+from ..settings.methods import KINDS
 from . import BAD_INPUT, settings
 from .following import Follower
 

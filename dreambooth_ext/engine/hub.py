@@ -11,8 +11,9 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
 from .. import __version__
-from ..config import METHODS, SETTINGS, RunConfig
+from ..config import SETTINGS, RunConfig
 from ..errors import Problem
+from ..settings.methods import METHODS
 from .metadata import shareable
 
 LOGIN = "Run `huggingface-cli login`, or set HF_TOKEN, with a token that may write."

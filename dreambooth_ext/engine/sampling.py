@@ -26,7 +26,7 @@ Progress = Callable[[int, int], None]  # model calls done, of how many
 KARRAS = {"use_karras_sigmas": True}
 DDIM = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
 
-# The WebUI's names (config.SAMPLERS) -> the solver and what it is set to
+# The WebUI's names (settings.previews.SAMPLERS) -> the solver and what it is set to
 SOLVERS: dict[str, tuple[type, dict[str, Any]]] = {
     "DPM++ 2M Karras": (solvers.DPMSolver2MScheduler, KARRAS),
     "DPM++ 2M": (solvers.DPMSolver2MScheduler, {}),

@@ -11,8 +11,9 @@ from PIL import Image
 
 from .. import files
 from ..concepts import concepts
-from ..config import KINDS, PROMPTED_METHODS, RunConfig
+from ..config import RunConfig
 from ..runs import Run
+from ..settings.methods import KINDS, PROMPTED_METHODS
 from . import hub
 from .base import Base
 from .control import Control

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import PROMPTED_METHODS, RunConfig
+from ..config import RunConfig
+from ..settings.methods import PROMPTED_METHODS
 from . import backbone, pixels
 from .base import Base, open_base
 from .pixel_base import open_pixels

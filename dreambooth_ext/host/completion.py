@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import checks
-from ..config import METHODS, PROMPTED_METHODS, SETTINGS, RunConfig
+from ..config import SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..guide import Choice
 from ..parsing import parse
 from ..pictures import Entry
+from ..settings.methods import METHODS, PROMPTED_METHODS
 from . import restrictions
 
 if TYPE_CHECKING:

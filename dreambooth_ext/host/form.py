@@ -6,8 +6,10 @@ from typing import Any
 
 from .. import guide
 from ..captions import ADVICE, COMMON_WORDS, KNOWN
-from ..config import METHODS, SETTINGS, Setting
+from ..config import SETTINGS
 from ..reference import FILLED_IN
+from ..settings.methods import METHODS
+from ..settings.setting import Setting
 
 WORD = "{word}"  # stands for the identifier in every text of the schema
 

@@ -12,8 +12,9 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..config import METHODS, SETTINGS
+from ..config import SETTINGS
 from ..files import read_json, write_text
+from ..settings.methods import METHODS
 from . import form, messages, presets
 from .options import OPTIONS
 from .refusal import Refusal

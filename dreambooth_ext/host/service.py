@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, checks, guide, pictures, runs
-from ..config import KINDS, PROMPTED_METHODS, SETTINGS, RunConfig
+from ..config import SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..protocol import COMMANDS, ENDED, PROTOCOL
 from ..runs import Run
+from ..settings.methods import KINDS, PROMPTED_METHODS
 from . import estimate, form, imports, presets, publish, restrictions, shelves, wishes
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dreambooth_ext import checks, guide
-from dreambooth_ext.config import ACTIVATIONS, WEIGHT_INITS, RunConfig
+from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import hypernetwork, hypernetwork_file, plan, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.generate import load_painter
@@ -31,6 +31,7 @@ from dreambooth_ext.engine.pickles import load_pickle, save_pickle
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.parsing import parse
 from dreambooth_ext.runs import Run
+from dreambooth_ext.settings.hypernetwork import ACTIVATIONS, WEIGHT_INITS
 from tests import tiny, training
 from tests.engine.test_resume import PRIOR, check
 from tests.training import Trainer

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreambooth_ext import checks
-from dreambooth_ext.config import NETWORK_TYPES, SETTINGS
+from dreambooth_ext.config import SETTINGS
 from dreambooth_ext.engine import network, network_file, plan, worker
 from dreambooth_ext.engine.base import Base, open_base
 from dreambooth_ext.engine.generate import load_painter
@@ -21,6 +21,7 @@ from dreambooth_ext.engine.network_file import file_names, layers_of
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.parsing import parse
 from dreambooth_ext.runs import Run
+from dreambooth_ext.settings.lora import NETWORK_TYPES
 from tests import adapters, tiny, training
 from tests.engine.test_resume import PRIOR, check
 from tests.training import Trainer

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dreambooth_ext import networks
-from dreambooth_ext.config import NETWORK_TYPES
 from dreambooth_ext.engine import network, network_command, network_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.errors import UserError
+from dreambooth_ext.settings.lora import NETWORK_TYPES
 from tests import adapters, tiny
 from tests.engine.test_lora import written
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers.optimization import get_scheduler
 
-from dreambooth_ext.config import LR_SCHEDULERS, OPTIMIZERS, RunConfig
+from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine.optim import (
     KINDS,
     RateSchedule,
@@ -21,6 +21,7 @@ from dreambooth_ext.engine.optim import (
     resolve_optimizer,
 )
 from dreambooth_ext.errors import UserError
+from dreambooth_ext.settings.training import LR_SCHEDULERS, OPTIMIZERS
 
 CPU = torch.device("cpu")
 NAMES = [name for name in KINDS if not missing_optimizer(name, CPU)]

@@ -8,8 +8,10 @@ import re
 import pytest
 
 from dreambooth_ext import captions, checks, guide
-from dreambooth_ext.config import METHODS, SETTINGS, SUBJECT_TYPES, RunConfig
+from dreambooth_ext.config import SETTINGS, RunConfig
 from dreambooth_ext.host import form
+from dreambooth_ext.settings.methods import METHODS
+from dreambooth_ext.settings.model import SUBJECT_TYPES
 
 
 def test_each_setting_is_there_once():

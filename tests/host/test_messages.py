@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext import checks, guide, pictures
-from dreambooth_ext.config import METHODS, SETTINGS
+from dreambooth_ext.config import SETTINGS
 from dreambooth_ext.host import localization, messages
 from dreambooth_ext.parsing import parse
+from dreambooth_ext.settings.methods import METHODS
 
 DEMO = Path(messages.__file__).parents[1] / "demo" / "pictures"
 WRONG = {  # a value for each setting that no run can have, and settings that do not go together

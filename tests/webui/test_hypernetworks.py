@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dreambooth_ext import generation
-from dreambooth_ext.config import ACTIVATIONS, RunConfig
+from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import hypernetwork, hypernetwork_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.export import Exported
@@ -20,6 +20,7 @@ from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.hypernetwork import Structure
 from dreambooth_ext.engine.hypernetwork_file import export_hypernetwork
 from dreambooth_ext.engine.metadata import modelspec, training_metadata
+from dreambooth_ext.settings.hypernetwork import ACTIVATIONS
 from tests import tiny
 from tests.engine.test_hypernetwork import random_network
 from tests.webui.server import WebUI, running, webui_folder

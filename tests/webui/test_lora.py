@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from dreambooth_ext import generation
-from dreambooth_ext.config import NETWORK_TYPES, RunConfig
+from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import network_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.export import Exported, export_network
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.metadata import modelspec, training_metadata
+from dreambooth_ext.settings.lora import NETWORK_TYPES
 from tests import adapters, tiny
 from tests.webui.server import WebUI, running, webui_folder
 from tests.webui.test_checkpoints import CLOSE, SETTINGS, difference, drawn_by_us, export

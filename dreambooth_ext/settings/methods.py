@@ -1,0 +1,38 @@
+"""The ways to train: what they are called, what they make, and which settings they share."""
+
+from __future__ import annotations
+
+METHODS = {
+    "dreambooth": "DreamBooth: teach the whole model a subject or style by a rare word",
+    "finetune": "Fine-tuning: train the whole model on many captioned pictures",
+    "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
+    "textual_inversion": "Textual Inversion: teach a word, in a file of a few kilobytes; the model stays as it is",
+    "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI draws with",
+    "unconditional": "Unconditional: train a model of its own, without a base, which draws pictures like yours without "
+    "a prompt",
+}
+KINDS = {  # of the models that methods make
+    "dreambooth": "checkpoint",
+    "finetune": "checkpoint",
+    "lora": "lora",
+    "textual_inversion": "textual_inversion",
+    "hypernetwork": "hypernetwork",
+    "unconditional": "unconditional",
+}
+SUBJECT_METHODS = ("dreambooth", "lora", "hypernetwork")  # those that bind a subject to a rare word
+# Those that start from a base, which draws by prompts
+PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "textual_inversion", "hypernetwork")
+TUNING_METHODS = ("dreambooth", "finetune", "lora")  # those that can change the base's text encoders
+FORMATS = {  # of the files that methods make, the usual one first
+    "dreambooth": ("safetensors", "ckpt"),
+    "finetune": ("safetensors", "ckpt"),
+    "lora": ("safetensors",),
+    "textual_inversion": ("safetensors", "pt"),
+    "hypernetwork": ("pt",),
+    "unconditional": ("",),  # a folder
+}
+
+# For the settings of these methods
+SUBJECT = {"methods": SUBJECT_METHODS}
+PROMPTED = {"methods": PROMPTED_METHODS}
+TUNING = {"methods": TUNING_METHODS}

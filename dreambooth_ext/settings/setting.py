@@ -1,0 +1,48 @@
+"""What there is to know about one setting, and how a field of a dataclass carries it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .methods import METHODS
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a form, a command line or a table has to know about one field of `RunConfig`."""
+
+    name: str
+    kind: str  # "int", "float", "bool", "str", "path", "rate", "list", "numbers", "dict", "concepts"
+    default: Any
+    label: str
+    help: str
+    group: str
+    optional: bool  # None is allowed, and means: from the guide, the base or the machine
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] | None = None
+    methods: tuple[str, ...] = tuple(METHODS)
+    lists: str = ""  # the kind of model files (KINDS' values) that a form can offer for it
+
+    @property
+    def option(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def range(self) -> str:
+        """ "1 to 512", or "" for what has no limits."""
+        if self.minimum is None or self.maximum is None:
+            return ""
+        return f"{_plain(self.minimum)} to {_plain(self.maximum)}"
+
+
+def setting(default: Any, label: str, help: str, **about: Any) -> Any:
+    """A dataclass field that carries its label, help, range, choices and the methods that use it."""
+    factory = {"default_factory": lambda: type(default)(default)} if isinstance(default, list | dict) else {}
+    return field(**factory or {"default": default}, metadata={"label": label, "help": help, **about})
+
+
+def _plain(number: float) -> str:
+    """Whole numbers in full, where :g would write 4.29497e+09."""
+    return str(int(number)) if number == int(number) else f"{number:g}"
