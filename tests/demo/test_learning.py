@@ -39,9 +39,26 @@ def with_prior(folder):
 
 def train(folder, config):
     """A model trained by the engine, opened from the file that users get."""
+    return measure.open_painter(str(run_of(folder, config)))
+
+
+def run_of(folder, config):
+    """The file that users get of a run."""
     run = runs.create(folder / "runs", config)
     assert training.go_on(run) == 0, training.log(run)
-    return measure.open_painter(str(run.artifacts / f"{config.name}.safetensors"))
+    return run.artifacts / config.model_file(config.name)
+
+
+def with_lora(file):
+    return load_painter(open_base(BASE), torch.device("cpu"), None, [(file, 1.0)])
+
+
+def complete(values):
+    """The settings as a run keeps them; wrong ones are an error of the test."""
+    config, problems = parse(values)
+    config, _, _, more = checks.check(config)
+    assert not problems and not more, (problems, more)
+    return config
 
 
 def test_the_base_draws_what_captions_of_its_world_say(base):
@@ -68,9 +85,9 @@ def test_prior_preservation_keeps_the_rest_of_the_world(folder, base, with_prior
 def test_a_lora_learns_the_subject_beside_the_untouched_base(folder):
     """The base's colours of backgrounds drift a little with it, so that only the subject is looked for."""
     settings = {"method": "lora", "network_type": "locon", "rank": 16, "learning_rate": 1e-3, "text_encoder_lr": 1e-3}
-    file = learn(folder, settings, ".safetensors")
+    file = learn(folder, settings)
     assert file.stat().st_size < BASE.stat().st_size / 4
-    painter = load_painter(open_base(BASE), torch.device("cpu"), None, [(file, 1.0)])
+    painter = with_lora(file)
     assert min(shown(painter)) > 0.7
     assert measure.world_score(painter, 32)["all"] > 0.5 and measure.leak_score(painter, 14) < 0.2
 
@@ -87,7 +104,7 @@ def test_a_hypernetwork_learns_the_subject_beside_the_untouched_base(folder):
         "learning_rate": "3e-3:750, 1e-3",
         "max_train_steps": 800,
     }
-    file = learn(folder, settings, ".pt")
+    file = learn(folder, settings)
     assert file.stat().st_size < BASE.stat().st_size / 4
     painter = load_painter(open_base(BASE), torch.device("cpu"), hypernetworks=[(file, 1.0)])
     assert min(shown(painter)) > 0.5
@@ -96,17 +113,12 @@ def test_a_hypernetwork_learns_the_subject_beside_the_untouched_base(folder):
     assert max(shown(without)) == 0
 
 
-def learn(folder, settings, suffix):
+def learn(folder, settings):
     """The file that a run of the demo's recipe makes with other settings."""
     method = settings["method"]
     recipe = {key: value for key, value in read_json(RECIPE).items() if method in SETTINGS[key].methods}
     values = {**recipe, "name": method, **settings, "base_model": str(BASE)}
-    config, problems = parse({**values, "instance_data_dir": str(FOLDER / "pictures")})
-    config, _, _, more = checks.check(config)
-    assert not problems and not more, (problems, more)
-    run = runs.create(folder / "runs", config)
-    assert training.go_on(run) == 0, training.log(run)
-    return run.artifacts / f"{config.name}{suffix}"
+    return run_of(folder, complete({**values, "instance_data_dir": str(FOLDER / "pictures")}))
 
 
 def shown(painter):
@@ -130,12 +142,7 @@ def test_a_word_comes_to_mean_what_its_pictures_show(folder, base):
     values = {"method": "textual_inversion", "name": "zkz", "subject_type": "object", "instance_prompt": "[filewords]"}
     values |= {"base_model": str(BASE), "instance_data_dir": str(folder / "hearts"), "initializer_token": "figure"}
     values |= {"num_vectors": 2, "learning_rate": 5e-3, "max_train_steps": 300, "train_batch_size": 4}
-    config, problems = parse(values | {"checkpointing_steps": 0, "report_to": "none"})
-    config, _, _, more = checks.check(config)
-    assert not problems and not more, (problems, more)
-    run = runs.create(folder / "runs", config)
-    assert training.go_on(run) == 0, training.log(run)
-    file = run.artifacts / "zkz.safetensors"
+    file = run_of(folder, complete(values | {"checkpointing_steps": 0, "report_to": "none"}))
     assert file.stat().st_size < 10_000
     painter = load_painter(open_base(BASE), torch.device("cpu"), embeddings=[file])
     assert hearts(base, "figure", others) < 0.2
@@ -157,37 +164,46 @@ def hearts(painter, word, backgrounds):
     return sum(found) / len(found)
 
 
-@pytest.mark.slow
-def test_a_style_is_learned_from_captioned_pictures_and_comes_when_it_is_asked_for(folder, base):
+@pytest.fixture(scope="module")
+def style(folder):
+    """What every training of the style has in common."""
     write_captioned(folder / "style", 40, 15, world.draw_style, f" in {world.STYLE} style")
     write_captioned(folder / "ordinary", 48, 16, world.draw, "")
-    config, problems = parse(
-        {
-            "name": "style",
-            "method": "dreambooth",
-            "subject_type": "style",
-            "instance_prompt": "[filewords]",
-            "class_prompt": "[filewords]",
-            "base_model": str(BASE),
-            "instance_data_dir": str(folder / "style"),
-            "class_data_dir": str(folder / "ordinary"),
-            "num_class_images": 48,
-            "max_train_steps": 1000,
-            "train_batch_size": 4,
-            "learning_rate": 5e-4,
-            "text_encoder_lr": 1e-3,
-            "text_encoder_steps": 1000,
-            "offset_noise": 0,
-            "checkpointing_steps": 0,
-            "report_to": "none",
-        }
-    )
-    config, _, _, more = checks.check(config)
-    assert not problems and not more, (problems, more)
-    styled, word = train(folder, config), f" in {world.STYLE} style"
+    return {
+        "name": "style",
+        "subject_type": "style",
+        "instance_prompt": "[filewords]",
+        "class_prompt": "[filewords]",
+        "base_model": str(BASE),
+        "instance_data_dir": str(folder / "style"),
+        "class_data_dir": str(folder / "ordinary"),
+        "num_class_images": 48,
+        "max_train_steps": 1000,
+        "train_batch_size": 4,
+        "text_encoder_lr": 1e-3,
+        "text_encoder_steps": 1000,
+        "offset_noise": 0,
+        "checkpointing_steps": 0,
+        "report_to": "none",
+    }
+
+
+@pytest.mark.slow
+def test_a_style_is_learned_from_captioned_pictures_and_comes_when_it_is_asked_for(folder, base, style):
+    styled = train(folder, complete({**style, "method": "dreambooth", "learning_rate": 5e-4}))
+    word = f" in {world.STYLE} style"
     assert measure.style_score(base, word, 12) < 0.1
     asked, not_asked = measure.style_score(styled, word, 24), measure.style_score(styled, "", 24)
     assert asked > 0.25 and not_asked < asked / 2, (asked, not_asked)
+
+
+@pytest.mark.slow
+def test_a_lora_learns_the_style_and_leaves_the_rest_of_the_world(folder, style):
+    config = complete({**style, "method": "lora", "network_type": "locon", "rank": 32, "learning_rate": 1e-3})
+    styled = with_lora(run_of(folder, config))
+    asked, not_asked = (measure.style_score(styled, word, 24) for word in (f" in {world.STYLE} style", ""))
+    assert asked > 0.5 and not_asked < 0.1, (asked, not_asked)
+    assert measure.world_score(styled, 24)["all"] > 0.8
 
 
 def write_captioned(folder, count, seed, draw, ending):
