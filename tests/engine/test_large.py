@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.config import RunConfig
-from dreambooth_ext.engine import inspection, latents, worker
+from dreambooth_ext.engine import backbone, inspection, latents, worker
 from dreambooth_ext.engine.cache import IN_MEMORY
 from dreambooth_ext.engine.metadata import MOST_WORDS, pictures_metadata
 from dreambooth_ext.pictures import Entry
@@ -76,7 +76,7 @@ def test_of_many_long_captions_the_first_are_named(tmp_path):
     )
     run = trainer.train(max_train_steps=1)
     said = [event["what"] for event in training.events(run, "warning") if event["field"] == "max_token_length"]
-    assert len(said) == worker.CUTS_NAMED + 1 and said[-1].startswith("5 further")
+    assert len(said) == backbone.CUTS_NAMED + 1 and said[-1].startswith("5 further")
 
 
 def test_copies_are_named(tmp_path):
