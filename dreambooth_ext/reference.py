@@ -68,7 +68,10 @@ def _about(known: Setting) -> str:
         about += " One of " + ", ".join(f"`{choice}`" for choice in known.choices) + "."
     elif known.minimum is not None:
         about += f" {known.minimum:g} to {known.maximum:g}."
-    if len(known.methods) < len(METHODS):
+    others = [method for method in METHODS if method not in known.methods]
+    if others and len(others) < len(known.methods):
+        about += f" Not for {', '.join(others)}."
+    elif others:
         about += f" Only for {', '.join(known.methods)}."
     return about.replace("|", "\\|")
 
