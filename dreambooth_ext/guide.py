@@ -8,9 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .config import SETTINGS, RunConfig
-from .errors import Problem
 from .files import expanded
-from .settings.methods import SUBJECT_METHODS
 
 # (least, best from, best to, most) pictures for each type of subject
 PICTURES = {"person": (5, 10, 20, 25), "style": (15, 20, 30, 40), "object": (10, 15, 25, 30), "pet": (10, 15, 20, 25)}
@@ -29,11 +27,9 @@ TEXT_ENCODER_SHARE = 0.25  # of the UNet's steps at most, where the run is short
 LEARNING_RATE = 2e-6
 TEXT_ENCODER_LR = 1e-6
 TEXT_ENCODER_REASON = "the guide: half of the UNet's standard rate"
-HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
 LORA_RANK = 16
 LORA_RATE, LORA_TEXT_RATE = 1e-4, 5e-5  # diffusers' README for DreamBooth with LoRA; kohya's for text encoders
 HYPERNETWORK_RATE, HYPERNETWORK_STEPS = 1e-5, 10_000  # the WebUI's Train tab; usual for it at this rate
-HYPERNETWORK_HIGHEST = 5e-5  # of the WebUI's users, for the first steps only
 FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
 FINETUNE_EPOCHS = 10
 FINETUNE_LEAST_STEPS = 1600  # kohya's default
@@ -43,12 +39,9 @@ PIVOTAL_RATE = 5e-4  # of a word along with a LoRA: https://github.com/cloneofsi
 EMBEDDING_REASON = "usual for a word: far above that of whole models"
 EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
 EMBEDDING_SHARE = 0.5  # of a LoRA's steps, --train_text_encoder_ti_frac of diffusers' advanced training script
-EMBEDDING_PICTURES = 3
-MOST_VECTORS = 24  # beyond, a warning
 INITIAL_WORDS = {"person": "person", "style": "style", "object": "object", "pet": "animal"}
 UNCONDITIONAL_RATE, UNCONDITIONAL_EPOCHS = 1e-4, 100  # diffusers' train_unconditional.py
 UNCONDITIONAL_LEAST_STEPS = 5000  # from nothing: fewer show hardly more than colours
-UNCONDITIONAL_LEAST_PICTURES, UNCONDITIONAL_LEAST_BATCH = 100, 8
 EMA_INV_GAMMA, EMA_POWER = 1.0, 0.75  # diffusers' train_unconditional.py
 OFFSET_NOISE = {"style": 0.1}
 PRIOR_IMAGES = (100, 200)
@@ -303,125 +296,3 @@ def identifier_problem(word: str) -> str:
         if not re.fullmatch(pattern, word):
             return message
     return "is a word or name that the model knows" if word.lower() in KNOWN_WORDS else ""
-
-
-def warnings(config: RunConfig, pictures: int) -> list[Problem]:
-    """What a beginner should know before training; none of it forbids anything."""
-    found = _unconditional_warnings(config, pictures) if config.method == "unconditional" else []
-    least, _, _, most = PICTURES[config.subject_type]
-    of_subject = config.method in SUBJECT_METHODS
-    if of_subject and pictures < 5:
-        found.append(
-            Problem("instance_data_dir", f"only {pictures} pictures.", f"{least} is the least for good results.")
-        )
-    elif of_subject and pictures < least:
-        found.append(
-            Problem(
-                "instance_data_dir",
-                f"{pictures} pictures are few for {a_or_an(config.subject_type)}.",
-                f"{least} is the least, {PICTURES[config.subject_type][1]} or more are better.",
-            )
-        )
-    elif of_subject and pictures > most:
-        found.append(
-            Problem(
-                "instance_data_dir",
-                f"{pictures} pictures are many for {a_or_an(config.subject_type)}.",
-                f"More than {most} is not always better.",
-            )
-        )
-    for field, highest in HIGHEST_RATES.items():
-        rate = getattr(config, field)
-        if (
-            config.method == "dreambooth"
-            and isinstance(rate, float)
-            and rate > highest
-            and config.optimizer != "prodigy"
-        ):
-            found.append(Problem(field, f"{rate:g} is high.", f"More than {highest:g} overtrains full-size models."))
-    if config.method == "lora" and config.network_type in ("loha", "lokr") and config.save_precision != "fp32":
-        message = f"WebUIs compute {config.network_type} in the file's precision; in fp16 not at all on a CPU."
-        found.append(Problem("save_precision", message, "fp32 is safe, and such files are small."))
-    found += _hypernetwork_warnings(config) if config.method == "hypernetwork" else []
-    found += _word_warnings(config, pictures) if config.method == "textual_inversion" else []
-    if config.text_encoder_steps and config.max_train_steps and config.text_encoder_steps > config.max_train_steps:
-        found.append(Problem("text_encoder_steps", "more than the run has steps.", "Fewer are usual: 20 to 30 %."))
-    return found
-
-
-def _hypernetwork_warnings(config: RunConfig) -> list[Problem]:
-    found, rate = [], config.learning_rate
-    if isinstance(rate, float) and rate > HYPERNETWORK_HIGHEST and config.optimizer != "prodigy":
-        message = f"{rate:g} is high for a hypernetwork."
-        found.append(Problem("learning_rate", message, f"More than {HYPERNETWORK_HIGHEST:g} breaks full-size models."))
-    if "soft" in config.activation and config.activation.removeprefix("log").startswith(("softmax", "softmin")):
-        message = f"{config.activation} goes over the pictures of a batch, in the WebUI, too: alone, none learns."
-        found.append(Problem("activation", message, "Choose another, swish for example."))
-    return found
-
-
-def _unconditional_warnings(config: RunConfig, pictures: int) -> list[Problem]:
-    found = []
-    if 0 < pictures < UNCONDITIONAL_LEAST_PICTURES:
-        message = f"{pictures} pictures are few for a model that starts from nothing: it will only repeat them."
-        found.append(Problem("train_data_dir", message, "Give some hundreds; or teach a base by DreamBooth or LoRA."))
-    batch = config.train_batch_size * config.gradient_accumulation_steps
-    if batch < UNCONDITIONAL_LEAST_BATCH:
-        found.append(Problem("train_batch_size", f"{batch} is small for this method.", "16 is usual."))
-    return found
-
-
-def _word_warnings(config: RunConfig, pictures: int) -> list[Problem]:
-    """Of textual inversion."""
-    found = []
-    if pictures < EMBEDDING_PICTURES:
-        message, remedy = f"only {pictures} pictures.", f"{EMBEDDING_PICTURES} to 5 are the least for a word."
-        found.append(Problem("instance_data_dir", message, remedy))
-    words = [word.strip() for word in config.placeholder_token.split(",")]
-    for word in words:
-        if word.lower() in KNOWN_WORDS or len(word) < 3:
-            message = f"wherever '{word}' stands in a prompt, and within longer words too, it will mean your pictures."
-            found.append(Problem("placeholder_token", message, "Take a word that does not exist, such as sksper."))
-    if len(words) == 1 and words[0].lower() != config.name.lower():
-        message = f"WebUIs will know the word as '{config.name}', the file's name, and not as '{words[0]}'."
-        found.append(Problem("placeholder_token", message, "Call the run like the word."))
-    if (config.num_vectors or 1) > MOST_VECTORS:
-        message = (
-            f"{config.num_vectors} vectors take as many of a prompt's 75 tokens, and learn single pictures by heart."
-        )
-        found.append(Problem("num_vectors", message, f"Use {MOST_VECTORS} or fewer."))
-    return found
-
-
-def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, checkpointing: bool) -> list[str]:
-    """What this run can still do about memory, most effective first."""
-    remedies = []
-    if not checkpointing:
-        remedies.append("turn gradient_checkpointing on")
-    if config.train_batch_size > 1:
-        accumulation = config.gradient_accumulation_steps * config.train_batch_size
-        remedies.append(
-            f"set train_batch_size to 1 (and gradient_accumulation_steps to {accumulation} for the same effect)"
-        )
-    if not uses_8bit:
-        remedies.append("use the optimizer adamw8bit or paged_adamw8bit")
-    if config.cache_latents is False:
-        remedies.append("turn cache_latents on")
-    if config.max_grad_norm and config.optimizer != "prodigy" and config.mixed_precision != "fp16":
-        alone = "" if config.gradient_accumulation_steps == 1 else " and gradient_accumulation_steps to 1"
-        remedies.append(f"set max_grad_norm to 0{alone}: then gradients are let go one by one")
-    if config.use_ema:
-        remedies.append("turn use_ema off")
-    if config.text_encoder_steps:
-        remedies.append("set text_encoder_steps to 0")
-    if config.method == "lora" and (config.rank or 0) > 8:
-        remedies.append("lower the rank")
-    if config.method == "hypernetwork" and sum(config.layer_structure) > 4:
-        remedies.append("set layer_structure to 1, 2, 1")
-    if config.method == "unconditional" and resolution > 64:
-        remedies.append(f"lower the resolution from {resolution} to {resolution // 2}")
-    elif resolution > 512:
-        remedies.append(f"lower the resolution from {resolution} to {max(512, resolution - 256)}")
-    what = "" if config.device == "cpu" else " that use the card, the WebUI's loaded model among them"
-    remedies.append(f"close other programs{what}")
-    return remedies

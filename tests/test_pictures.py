@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import captions, checks, guide, listing, pictures
+from dreambooth_ext import advice, captions, checks, listing, pictures
 from dreambooth_ext.config import RunConfig
 
 
@@ -350,4 +350,4 @@ def test_warnings_name_poor_words_and_lonely_subjects(tmp_path):
 
 @pytest.mark.parametrize(("kind", "said"), [("object", "many for an object."), ("person", "many for a person.")])
 def test_warnings_are_good_english(kind, said):
-    assert said in guide.warnings(RunConfig(subject_type=kind), 60)[0].message
+    assert said in advice.warnings(RunConfig(subject_type=kind), 60)[0].message

@@ -7,7 +7,7 @@ import contextlib
 import json
 from typing import Any
 
-from .. import checks, files, guide, pictures, runs
+from .. import advice, checks, files, guide, pictures, runs
 from ..errors import Problem
 from ..host.environment import Environment
 from ..host.inspector import Inspector
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     config, choices, entries, problems = settings.complete(arguments)
     count = pictures.trained(entries)
-    warnings = [str(w) for w in [*guide.warnings(config, count), *pictures.warnings(config, entries)]]
+    warnings = [str(w) for w in [*advice.warnings(config, count), *pictures.warnings(config, entries)]]
     plan: dict[str, Any] = {}
     problems += checks.folder_problems("runs_dir", arguments.runs_dir)
     if (config.base_model or config.method not in PROMPTED_METHODS) and not any(

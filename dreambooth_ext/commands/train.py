@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .. import checks, guide, pictures, runs
+from .. import advice, checks, pictures, runs
 from ..errors import UserError
 from ..host import publish
 from ..host.environment import Environment
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         return BAD_INPUT
     settings.print_choices(choices)
     count = pictures.trained(entries)
-    settings.print_warnings([*guide.warnings(config, count), *pictures.warnings(config, entries)])
+    settings.print_warnings([*advice.warnings(config, count), *pictures.warnings(config, entries)])
     environment = Environment()
     environment.ensure()
     run = runs.create(arguments.runs_dir, runs.absolute(config))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from .. import files, guide
+from .. import advice, files, guide
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..pictures import caches_latents
@@ -222,7 +222,7 @@ def _sentence(remedies: list[str]) -> str:
 
 
 def memory_remedies(config: RunConfig) -> list[str]:
-    return guide.out_of_memory_remedies(
+    return advice.out_of_memory_remedies(
         config, config.resolution, "8bit" in config.optimizer, bool(config.gradient_checkpointing)
     )
 

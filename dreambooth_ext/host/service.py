@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, checks, guide, pictures, runs
+from .. import __version__, advice, checks, guide, pictures, runs
 from ..config import SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..protocol import COMMANDS, ENDED, PROTOCOL
@@ -154,7 +154,7 @@ class Service:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
         completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
         count = pictures.trained(entries)
-        warnings = [w.as_dict() for w in [*guide.warnings(completed, count), *pictures.warnings(completed, entries)]]
+        warnings = [w.as_dict() for w in [*advice.warnings(completed, count), *pictures.warnings(completed, entries)]]
         plan = {
             "steps": completed.max_train_steps,
             "pictures": count,

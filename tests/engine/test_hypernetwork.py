@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dreambooth_ext import checks, guide
+from dreambooth_ext import advice, checks
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import hypernetwork, hypernetwork_file, plan, worker
 from dreambooth_ext.engine.base import open_base
@@ -810,7 +810,7 @@ def test_what_is_left_out_comes_from_the_guide(trainer):
 
 def test_what_a_beginner_should_know_is_said(trainer):
     def warned(**settings) -> set[str]:
-        return {problem.field for problem in guide.warnings(trainer.config(**HYPER | settings), 12)}
+        return {problem.field for problem in advice.warnings(trainer.config(**HYPER | settings), 12)}
 
     assert warned(learning_rate=1e-5) == set()
     assert warned(learning_rate=1e-3) == {"learning_rate"}
@@ -818,7 +818,7 @@ def test_what_a_beginner_should_know_is_said(trainer):
     for calm in ("softplus", "softsign", "softshrink"):
         assert warned(learning_rate=1e-5, activation=calm) == set()
     config: RunConfig = trainer.config(**HYPER, layer_structure=[1, 4, 1])
-    remedies = guide.out_of_memory_remedies(config, 512, uses_8bit=True, checkpointing=True)
+    remedies = advice.out_of_memory_remedies(config, 512, uses_8bit=True, checkpointing=True)
     assert any("layer_structure" in remedy for remedy in remedies)
 
 

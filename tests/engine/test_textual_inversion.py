@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from dreambooth_ext import checks, guide, templates
+from dreambooth_ext import advice, checks, templates
 from dreambooth_ext.engine import embedding_file, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.embeddings import initial_vectors, table_of, usual_norm
@@ -422,7 +422,7 @@ def test_what_cannot_be_is_said(trainer, tmp_path):
 
 def test_what_a_beginner_should_know(trainer):
     def fields(pictures: int = 5, **settings) -> list[str]:
-        return sorted(problem.field for problem in guide.warnings(trainer.config(**settings), pictures))
+        return sorted(problem.field for problem in advice.warnings(trainer.config(**settings), pictures))
 
     assert fields() == []
     assert fields(2) == ["instance_data_dir"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import checks, guide, pictures
+from dreambooth_ext import advice, checks, pictures
 from dreambooth_ext.config import SETTINGS
 from dreambooth_ext.host import localization, messages
 from dreambooth_ext.parsing import parse
@@ -83,7 +83,7 @@ def test_every_message_of_the_form_has_a_template(settings, templates, tmp_path)
     completed, choices, _, problems = checks.check(config)
     said = [text for problem in [*unreadable, *problems] for text in (problem.message, problem.remedy)]
     said += [choice.reason for choice in choices.values()]
-    said += [text for w in guide.warnings(completed, 3) for text in (w.message, w.remedy)]
+    said += [text for w in advice.warnings(completed, 3) for text in (w.message, w.remedy)]
     assert said and [text for text in said if not fitting(text, templates)] == []
 
 
@@ -94,7 +94,7 @@ def test_every_reason_and_warning_has_a_template(method, kind, templates, tmp_pa
         shutil.copy(DEMO / "zkz (1).png", tmp_path / f"anna ({number}).png")
     config, _ = parse({"method": method, "subject_type": kind, "instance_data_dir": str(tmp_path)})
     completed, choices, entries, problems = checks.check(config)
-    warned = [*guide.warnings(completed, 2), *pictures.warnings(completed, entries)]
+    warned = [*advice.warnings(completed, 2), *pictures.warnings(completed, entries)]
     said = [choice.reason for choice in choices.values()]
     said += [text for w in [*problems, *warned] for text in (w.message, w.remedy) if not text.startswith("'anna' ")]
     assert said and [text for text in said if not fitting(text, templates)] == []

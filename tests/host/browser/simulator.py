@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from dreambooth_ext import checks, guide, listing, parsing, protocol
+from dreambooth_ext import advice, checks, listing, parsing, protocol
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.host import form, imports, localization
 from dreambooth_ext.host.presets import Presets
@@ -275,7 +275,7 @@ class Simulator:
         config, unreadable = parsing.parse(values)
         completed, choices, entries, found = checks.check(config)
         problems = [problem.as_dict() for problem in [*unreadable, *found]]
-        warnings = [one.as_dict() for one in guide.warnings(completed, len(entries))]
+        warnings = [one.as_dict() for one in advice.warnings(completed, len(entries))]
         plan: dict[str, Any] = {"steps": completed.max_train_steps, "pictures": len(entries), "class_pictures": 0}
         if deep:
             problems += self.deep_problems
