@@ -1,4 +1,4 @@
-"""What a user should know: warnings before a run, of which none forbids anything, and remedies for too little memory."""
+"""What a user should know: warnings before a run, none of which forbids anything, and what helps where memory lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders -> the pictures in them, in natural order, and quickly: a data set may have hundreds of thousands of files."""
+"""Folders -> the pictures in them, in natural order, and quickly: there may be hundreds of thousands of files."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def test_what_differs_is_a_warning(home):
     ],
 )
 def test_what_does_not_go_beside_it(home, settings, field):
-    completed, _, _, problems = checks.check(write(home, FULL).replace(**settings))
+    _, _, _, problems = checks.check(write(home, FULL).replace(**settings))
     assert [problem.field for problem in problems] == [field]
 
 

@@ -26,5 +26,5 @@ def test_the_first_reader_that_is_there_reads(monkeypatch, there):
 def test_no_reader_is_told(monkeypatch):
     for name in toml.READERS:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ValueError, match="Python 3.11"):
+    with pytest.raises(ValueError, match=r"Python 3\.11"):
         toml.loads(TEXT)

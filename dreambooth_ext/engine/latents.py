@@ -220,7 +220,7 @@ def encode(
     progress: Progress,
     warn: Warn,
 ) -> tuple[list[Picture], str]:
-    """Fill the cache with every picture's posterior, mirrored ones too where `flips` says so; what is there already stays.
+    """Fill the cache with every picture's posterior, mirrored ones too where `flips` says so; what is there stays.
 
     Returns the pictures that could be encoded, and the VAE's fingerprint. The VAE works in float32 always: SDXL's
     overflows in float16.

@@ -90,8 +90,8 @@ def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device
 def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
     """The optimizer that `config.optimizer` names, which must not be "auto" any more.
 
-    groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text), perhaps "weight_decay". The optimizer's groups
-    carry "name" and "lr"; `RateSchedules` moves "lr" from step to step.
+    groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text), perhaps "weight_decay".
+    The optimizer's groups carry "name" and "lr"; `RateSchedules` moves "lr" from step to step.
     Raises UserError for an optimizer that cannot work on this machine and for arguments that it does not know.
     """
     kind, groups = KINDS[config.optimizer], list(groups)

@@ -75,7 +75,8 @@ SAMPLERS = {
 }
 # Those that need more than a new name; import_kohya.py reads them
 NAMES_READ_APART = """
-additional_parameters caption_separator class_tokens dataset_config dataset_repeats datasets debiased_estimation_loss epoch general
+additional_parameters caption_separator class_tokens dataset_config dataset_repeats datasets debiased_estimation_loss
+epoch general
 image_dir in_json is_reg keep_tokens learning_rate learning_rate_te learning_rate_te1 learning_rate_te2 lr_warmup
 lr_warmup_steps max_train_epochs max_train_steps metadata_file multires_noise_discount network_module
 noise_offset_type num_repeats optimizer_args optimizer_type output_name pretrained_model_name_or_path

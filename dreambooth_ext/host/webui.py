@@ -247,12 +247,12 @@ def register(path: Path) -> Any:
 def shown(info: Any) -> str:
     """A checkpoint's name in the WebUI's list, which cannot show another: with its hash, but in Forge without."""
     tiles = sd_models.checkpoint_tiles(use_short=shared.opts.data.get("sd_checkpoint_dropdown_use_short", False))
-    found = (tile for tile, other in zip(tiles, sd_models.checkpoints_list.values()) if other is info)
+    found = (tile for tile, other in zip(tiles, sd_models.checkpoints_list.values(), strict=False) if other is info)
     return next(found, info.title)
 
 
 def choose(info: Any) -> None:
-    """Have the settings name a checkpoint, without loading it; Forge's own call leaves an overwritten one's old hash."""
+    """Have the settings name a checkpoint, without loading it; Forge's call leaves an overwritten one's old hash."""
     shared.opts.set("sd_model_checkpoint", shown(info), run_callbacks=False)
     if not flag("freeze_settings"):
         shared.opts.save(shared.config_filename)

@@ -232,7 +232,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
         states,
         1,
         {"instance_data_dir": "other", "max_train_steps": 4, "checkpointing_steps": 0, "checkpoints_total_limit": None},
-    ),  # fmt: skip
+    ),
     "checkpointing_start_step": (states, 2, {**SAVES, "checkpoints_total_limit": None}),
     "checkpoints_total_limit": (states, 1, SAVES),
     "save_intermediate_models": (names, False, SAVES),
@@ -300,7 +300,7 @@ class Lab:
         folders = folder / "folders"
         training.pictures(folders / "3_few", 1)
         training.pictures(folders / "many", 4)
-        rows = [{"file_name": p.relative_to(folders).as_posix(), "text": f"a thing {p.name}", "prompt": f"a cat {p.name}"}
+        rows = [{"file_name": p.relative_to(folders).as_posix(), "text": f"a thing {p.name}", "prompt": f"a {p.name}"}
                 for p in sorted(folders.glob("*/*.png"))]  # fmt: skip
         (folders / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
         for row in rows:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import itertools
 import weakref
 
 import pytest
@@ -301,7 +302,7 @@ def test_clipping_follows_its_schedule(trainer):
     run = trainer.train(**SGD, max_train_steps=3, max_grad_norm="0.01:1, 0.02:2, 0", checkpointing_steps=1)
     states = [of_base(trainer), *(training.weights(run, step) for step in (1, 2, 3))]
     ways = []
-    for before, after in zip(states[:-1], states[1:], strict=True):
+    for before, after in itertools.pairwise(states):
         ways.append(sum(float((after[key] - before[key]).double().square().sum()) for key in after) ** 0.5)
     assert ways[:2] == pytest.approx([0.001, 0.002], rel=1e-3) and ways[2] > 0.01
     norms = [event["grad_norm"] for event in training.events(run, "step")]

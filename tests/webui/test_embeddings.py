@@ -99,9 +99,8 @@ PROMPTS = {
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_words_are_found_and_placed_as_there(webui, checkpoints, family, prompt):
-    for other in FAMILIES:  # files of the same name: only one at a time
-        for name in ("word", "longword", "shortword-2"):
-            (webui.data / "embeddings" / f"{name}.safetensors").unlink(missing_ok=True)
+    for name in ("word", "longword", "shortword-2"):  # another family's
+        (webui.data / "embeddings" / f"{name}.safetensors").unlink(missing_ok=True)
     model = checkpoints[family]
     counts = {"word": 3, "longword": 7, "shortword-2": 1}
     paths = [write(webui, model, family, f"{name}.safetensors", count) for name, count in counts.items()]
