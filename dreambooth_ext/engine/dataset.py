@@ -2,9 +2,8 @@
 
 An epoch is every instance picture once (times its repeats, or as often as `balance_folders` makes it), in an order
 drawn from (seed, epoch) and cut into batches of one size; a bucket's last batch may be a short one. Epochs follow each
-other without a seam: batch number (step * accumulation + micro) * world + rank of that endless row is the one asked for,
-so nothing is dropped or
-shown twice where the numbers do not divide, and ranks never get the same batch.
+other without a seam: batch number (step * accumulation + micro) * world + rank of that endless row is the one asked
+for, so nothing is dropped or shown twice where the numbers do not divide, and ranks never get the same batch.
 """
 
 from __future__ import annotations

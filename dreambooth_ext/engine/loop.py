@@ -306,7 +306,7 @@ class Loop:
             self.control.warn(
                 f"the validation loss has turned: smoothed, it was {lowest:.4g} at step {best} and is {now:.4g} now.",
                 "validation_split",
-                f"The model begins to learn pictures by heart. Training goes on: compare the models around step {best}.",
+                f"The model begins to learn pictures by heart. Training goes on: compare models around step {best}.",
             )
 
     @contextlib.contextmanager

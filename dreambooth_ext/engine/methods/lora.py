@@ -185,7 +185,7 @@ class LoRA:
         return network_file.metadata(self.config)
 
     def export(self, base: Base, path: Path, **about: Any) -> Exported:
-        """The adapters alone, as kohya's tools name them; words that learned along are in the same file or beside it."""
+        """The adapters alone, as kohya's tools name them; words that learned along are in the file or beside it."""
         bundled = self.words.words if self.words and self.config.bundle_embedding else []
         made = export_network(base, self.network, self._names, path, words=bundled, **about)
         if not self.words or bundled:
