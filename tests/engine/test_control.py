@@ -215,13 +215,13 @@ def test_previews_are_counted_while_they_are_drawn(trainer):
 
 def test_a_stop_during_previews_keeps_what_was_learned(trainer, monkeypatch):
     """Unlike during the preparations, where there is nothing to keep."""
-    drawn = Saver._draw
+    preview = Saver.preview
 
-    def draw(saver, *given):
+    def stopped(saver, step):
         saver.run.command("stop")
-        return drawn(saver, *given)
+        preview(saver, step)
 
-    monkeypatch.setattr(Saver, "_draw", draw)
+    monkeypatch.setattr(Saver, "preview", stopped)
     run = trainer.train(validation_prompts=[PROMPT], validation_steps=1, ends=worker.STOPPED)
     assert run.state()["step"] == 1 and states(run) == [1]
 

@@ -65,6 +65,7 @@ SEEN: dict[str, list[str]] = {}
 @pytest.fixture(autouse=True)
 def seen(monkeypatch):
     """Note what each run was trained with."""
+    SEEN.clear()  # runs of other tests, in other folders, may have the same id
     original = worker.make_method
 
     def made(config, base, dataset, run, *others):

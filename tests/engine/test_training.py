@@ -202,9 +202,9 @@ def spied_batch(monkeypatch) -> list[tuple]:
     calls = []
     loss = Objective.loss
 
-    def spied(objective, unet, latents, conditioning, time_ids, weights, draws, extra=None):
+    def spied(objective, unet, latents, conditioning, time_ids, weights, draws, *others):
         calls.append((copy.deepcopy(unet), latents.clone(), conditioning, weights.clone(), draws.get_state()))
-        return loss(objective, unet, latents, conditioning, time_ids, weights, draws, extra)
+        return loss(objective, unet, latents, conditioning, time_ids, weights, draws, *others)
 
     monkeypatch.setattr(Objective, "loss", spied)
     return calls

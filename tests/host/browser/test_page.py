@@ -980,6 +980,7 @@ def test_a_method_that_the_host_cannot_use_says_so_and_lists_are_numbers(open_pa
     """Forge and its relatives ignore hypernetworks."""
     simulator.host["lacks"] = {"hypernetwork": "Forge does not use hypernetworks: its drawing has no place for them."}
     page = open_page(server)
+    page.wait_for_selector(".db-word")
     texts = page.locator("select[id^=dreambooth_method] option").all_inner_texts()
     assert [text for text in texts if "not in this WebUI" in text] == ["Hypernetwork (not in this WebUI)"]
     assert not page.is_visible(".db-warn-text")
