@@ -16,8 +16,8 @@ class TextualInversion:
         "",
         "Word",
         "The word that is taught. Left out: the name, as WebUIs know an embedding by its file's name. Several, with "
-        "commas: each gets a file of its own name; a picture whose name begins with one of them teaches only that. "
-        "A LoRA learns along with the word where one is given here (pivotal tuning).",
+        "commas: each gets a file of its own name; a picture whose file name begins with one of them teaches only "
+        "that. A LoRA learns along with the word where one is given here (pivotal tuning).",
         **EMBEDDING,
     )
     initializer_token: str = setting(
