@@ -118,11 +118,7 @@ def _word_problems(config: RunConfig) -> list[Problem]:
 def _embedding_problems(config: RunConfig) -> list[Problem]:
     """A learned word's settings that cannot be, or would have no effect."""
     found, words = _word_problems(config), templates.tokens(config)
-    if config.instance_prompt is not None and config.prompt_template:
-        message = "has no effect: the instance prompt takes its place."
-        found.append(Problem("prompt_template", message, "Leave one of them out."))
-    elif config.instance_prompt is None:
-        found += templates.lines(config)[1]
+    found += _template_problems(config)
     found += _picture_problems(config, words)
     return found + (_continued_embedding_problems(config, len(words)) if config.embedding_weights else [])
 
@@ -158,10 +154,18 @@ def _continued_embedding_problems(config: RunConfig, words: int) -> list[Problem
     ]
 
 
+def _template_problems(config: RunConfig) -> list[Problem]:
+    """Of lines to train with, where there are some."""
+    if config.instance_prompt is not None and config.prompt_template:
+        message = "has no effect: the instance prompt takes its place."
+        return [Problem("prompt_template", message, "Leave one of them out.")]
+    return templates.lines(config)[1] if templates.is_used(config) else []
+
+
 def _hypernetwork_problems(config: RunConfig) -> list[Problem]:
     """A hypernetwork's settings that cannot be, or would have no effect."""
     if config.hypernetwork_weights:
-        return _continued_hypernetwork_problems(config)
+        return _continued_hypernetwork_problems(config) + _template_problems(config)
     found, layers, dropout = [], config.layer_structure, config.dropout
     if len(layers) < 2 or layers[0] != 1 or layers[-1] != 1 or min(layers) <= 0:
         message = f"cannot be {shown(layers)}: the first and the last are 1, and none is 0 or less."
@@ -180,7 +184,7 @@ def _hypernetwork_problems(config: RunConfig) -> list[Problem]:
     if wrong := [size for size in config.enable_sizes if not isinstance(size, int) or size < 1]:
         remedy = "Leave it out: then it is all that the base has."
         found.append(Problem("enable_sizes", f"{shown(wrong[0])} cannot be the width of a context.", remedy))
-    return found
+    return found + _template_problems(config)
 
 
 def _continued_hypernetwork_problems(config: RunConfig) -> list[Problem]:

@@ -259,10 +259,13 @@ def _instance_entries(
             (own[0] if own else None, captions.cleaned_name(entry.path), entry.identifier)
             for own, entry in zip(texts, made, strict=True)
         ]
-        words = [templates.words_of(config, lines, *known) for known in about]
+        words = [
+            templates.words_of(config, lines, *known) | {"others": own[1:]}
+            for known, own in zip(about, texts, strict=True)
+        ]
         made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, words, strict=True)]
     nameless = [entry.path.name for entry in made if not entry.caption]
-    if nameless and config.method in SUBJECT_METHODS:
+    if nameless and config.method in SUBJECT_METHODS and not lines:
         message = f"is missing, and these file names hold no word for the subject: {_some(nameless)}."
         remedy = "Give a prompt with a rare word ('a photo of sksper person'), or name the files 'sksper (1).jpg'."
         problems.append(Problem(concept.named("instance_prompt"), message, remedy))

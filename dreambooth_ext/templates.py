@@ -1,7 +1,9 @@
-"""What textual inversion trains with: the words it teaches, and lines of words around them, as in the WebUI's files.
+"""What textual inversion trains with: the words it teaches, and lines of words around them, as in the WebUI's files;
+hypernetworks take such lines where they are told to.
 
-In a line, [name] is the word and [filewords] the picture's caption. Built in are "subject" and "style", from the code
-of the paper (Gal et al. 2022, arXiv 2208.01618). Where captions are used, lines without [filewords] have it added.
+In a line, [name] is the word, a hypernetwork's name, and [filewords] the picture's caption. Built in are "subject" and
+"style", from the code of the paper (Gal et al. 2022, arXiv 2208.01618), and "hypernetwork", which has captions only.
+Where captions are used, lines of textual inversion without [filewords] have it added.
 """
 
 from __future__ import annotations
@@ -65,7 +67,8 @@ a small painting, art by [name]
 a weird painting, art by [name]
 a large painting, art by [name]""".splitlines()
 )
-BUILT_IN = {"subject": SUBJECT_LINES, "style": STYLE_LINES}
+HYPERNETWORK_LINES = tuple(line.replace(NAME, FILEWORDS) for line in SUBJECT_LINES)
+BUILT_IN = {"subject": SUBJECT_LINES, "style": STYLE_LINES, "hypernetwork": HYPERNETWORK_LINES}
 
 
 def tokens(config: RunConfig) -> list[str]:
@@ -88,7 +91,7 @@ def continued(config: RunConfig) -> list[str]:
 
 
 def is_used(config: RunConfig) -> bool:
-    return config.method == "textual_inversion"
+    return config.method == "textual_inversion" or (config.method == "hypernetwork" and bool(config.prompt_template))
 
 
 def says(text: str, word: str) -> bool:
@@ -123,8 +126,11 @@ def words_of(config: RunConfig, found: tuple[str, ...], text: str | None, name: 
     """What a picture is trained with, as fields of its `Entry`: its lines, without [name], its caption and its word.
 
     found: of `lines`. text: of its caption file. name: what its file name says in place of a caption. The word is the
-    identifier in its file name where that is one of several that are taught; else all of them.
+    identifier in its file name where that is one of several that are taught; else all of them. A hypernetwork teaches
+    no word.
     """
+    if config.method == "hypernetwork":
+        return {"caption": text or name, "lines": tuple(line.replace(NAME, config.name) for line in found), "word": ""}
     taught = tokens(config)
     word = next((token for token in taught if token.lower() == identifier.lower()), " ".join(taught))
     if text and config.use_captions:
@@ -138,6 +144,8 @@ def _with_caption(line: str) -> str:
 
 
 def filled(line: str, caption: str, word: str) -> str:
-    """A line with its caption. One that does not name the word has it put before it: else nothing would be learned."""
+    """A line with its caption. One that does not name the word, if there is one, has it put before it: else nothing
+    would be learned."""
     text = re.sub(r"[\s,]+$", "", fill_template(line, caption, word))  # a caption whose tags were all left out
-    return text if any(says(text, part) for part in word.split()) else f"{word}, {text}".rstrip(" ,")
+    is_said = not word or any(says(text, part) for part in word.split())
+    return text if is_said else f"{word}, {text}".rstrip(" ,")

@@ -181,7 +181,9 @@ class Dataset:
         seen = [p for p in self.pictures if p.entry.is_class] + self.held
         if any(p.entry.lines for p in instances):
             entries = [p.entry for p in instances + self.held]
-            return list(dict.fromkeys(filled(line, e.caption, e.word) for e in entries for line in e.lines))
+            lines = [(line, e.word, text) for e in entries for line in e.lines for text in (*e.captions, *dropped)]
+            made = [filled(line, text, word) for line, word, text in lines]
+            return list(dict.fromkeys([*made, *(p.entry.caption for p in self.pictures if p.entry.is_class)]))
         return list(dict.fromkeys([*(c for p in instances + seen for c in p.entry.captions), *dropped]))
 
     # --- the pictures that are held out

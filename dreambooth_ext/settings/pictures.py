@@ -27,6 +27,15 @@ class Pictures:
         group="Pictures",
         **PROMPTED,
     )
+    prompt_template: str = setting(
+        "",
+        "Prompt template",
+        "The prompts to train with: subject, style, or a text file with one in each line, where [name] is the word and "
+        "[filewords] the caption. Each picture takes one at random each time. Left out: by the type of the subject; "
+        "an instance prompt takes its place.",
+        group="Pictures",
+        methods=("textual_inversion", "hypernetwork"),
+    )
     class_prompt: str | None = setting(
         None,
         "Class prompt",

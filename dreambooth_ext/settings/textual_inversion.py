@@ -35,15 +35,6 @@ class TextualInversion:
         maximum=75,
         **EMBEDDING,
     )
-    prompt_template: str = setting(
-        "",
-        "Prompt template",
-        "The prompts to train with: subject, style, or a text file with one in each line, where [name] is the word and "
-        "[filewords] the caption. Each picture takes one at random each time. Left out: by the type of the subject; "
-        "an instance prompt takes its place.",
-        group="Textual Inversion",
-        methods=("textual_inversion",),
-    )
     embedding_norm: float = setting(
         2.0,
         "Longest vector",

@@ -364,6 +364,34 @@ def test_the_model_itself_stays_as_it_is(tmp_path, methods, family):
     assert all(key.startswith("hypernetwork/") for key in learned)
 
 
+def test_lines_of_the_webui_s_kind_are_trained_with(trainer, tmp_path, monkeypatch):
+    """As in its Train tab: [name] is the hypernetwork's, each picture takes one at random, and no word is put in."""
+    seen, loss = [], HypernetworkTraining.loss
+
+    def noted(method, batch, generator):
+        seen.extend(batch.captions)
+        return loss(method, batch, generator)
+
+    monkeypatch.setattr(HypernetworkTraining, "loss", noted)
+    lines = tmp_path / "линии.txt"
+    lines.write_text("[name] alone\n\na [filewords], drawn\n", encoding="utf-8")
+    folder = training.pictures(tmp_path / "captioned", 3, captions=True)
+    told = {"instance_data_dir": folder, "instance_prompt": None, "use_captions": True, "max_train_steps": 12}
+    others = {"class_prompt": "a person", "num_class_images": 1}
+    trainer.train(**HYPER | told | others, prompt_template=str(lines))
+    captions = {(Path(folder) / f"sksper ({i}).txt").read_text(encoding="utf-8") for i in (1, 2, 3)}
+    drawn = {f"a {caption}, drawn" for caption in captions}
+    assert set(seen) <= {"taught alone", "a person"} | drawn
+    assert {"taught alone", "a person"} < set(seen) and drawn & set(seen)
+    trainer.train(**HYPER | told, prompt_template="hypernetwork", caption_dropout=0.5, captions_per_picture="random")
+
+
+def test_lines_and_a_prompt_are_one_too_many(trainer):
+    config, _ = parse({**trainer.settings, **HYPER, "prompt_template": "subject"})
+    (problem,) = checks.check(config)[3]
+    assert problem.field == "prompt_template" and "instance prompt" in problem.message
+
+
 def test_gradients_that_are_let_go_one_by_one_train_the_same(trainer):
     """Networks take part in many attentions: a weight's gradient is there when all of them have added theirs."""
     whole = trainer.train(**HYPER, max_grad_norm=1e6, gradient_checkpointing=True)
