@@ -56,10 +56,10 @@ def test_the_loss_is_that_of_train_unconditional(trainer, monkeypatch, predictio
     seen = []
     original = Objective.per_picture
 
-    def spied(objective, unet, pixels, conditioning, time_ids, draws, extra=None):
-        assert conditioning is None and extra is None
+    def spied(objective, unet, pixels, conditioning, time_ids, draws, *others):
+        assert conditioning is None and not any(others)
         seen.append((copy.deepcopy(unet), pixels.clone(), draws.get_state()))
-        return original(objective, unet, pixels, conditioning, time_ids, draws, extra)
+        return original(objective, unet, pixels, conditioning, time_ids, draws, *others)
 
     monkeypatch.setattr(Objective, "per_picture", spied)
     settings = {"prediction_type": prediction, "ddpm_beta_schedule": schedule, "ddpm_num_steps": 300}
