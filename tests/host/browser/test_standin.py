@@ -108,7 +108,7 @@ def answer_everything(page) -> None:
 def chosen(page) -> str:
     """The checkpoint that the WebUI's page shows as selected."""
     of_a1111, of_forge = "#setting_sd_model_checkpoint input", "#quicksettings input[aria-label=Checkpoint]"
-    return page.locator(of_a1111 if page.locator(of_a1111).count() else of_forge).first.input_value()
+    return page.locator(f"{of_a1111}, {of_forge}").first.input_value()  # waits for whichever there is
 
 
 def test_from_pictures_to_the_model_in_txt2img(webui: WebUI, open_page, screenshot, request) -> None:
