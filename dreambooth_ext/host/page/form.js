@@ -221,7 +221,7 @@ export class Form {
     #showWord() {
         const { settings } = this;
         const { word } = settings;
-        const needed = settings.bindsWord;
+        const needed = settings.bindsWord || settings.teachesWord;
         this.word.disabled = !needed;
         const problem = word ? settings.wordProblem(word) : "";
         this.advice.className = `db-advice ${word && needed ? (problem ? "db-bad" : "db-good") : ""}`;
@@ -230,15 +230,16 @@ export class Form {
         else if (problem) fill(this.advice, phrase(TEXTS.train.badWord, { word, problem: document.createTextNode(problem) }), " ", settings.schema.identifier.advice);
         else fill(this.advice, phrase(TEXTS.train.goodWord, { word }));
         const prompt = settings.given("instance_prompt") || settings.prompts().instance;
-        show(this.promptRow, needed && (Boolean(prompt) || !this.prompt.hidden));
+        show(this.promptRow, settings.bindsWord && (Boolean(prompt) || !this.prompt.hidden));
         fill(this.promptShown, prompt ? phrase(TEXTS.train.promptIs, { prompt }) : null);
         if (settings.given("instance_prompt") && this.prompt.hidden) this.#editPrompt(true);
         if (settings.given("instance_prompt") && document.activeElement !== this.prompt) this.prompt.value = settings.given("instance_prompt");
     }
 
     #adviseWithoutWord() {
-        const found = this.settings.identifiers();
-        if (found.length > 1) fill(this.advice, phrase(TEXTS.train.severalWords, { words: found.slice(0, 8).join(", ") }));
+        const found = this.settings.bindsWord ? this.settings.identifiers() : [];
+        if (!this.settings.bindsWord) say(this.advice, TEXTS.train.wordIsName);
+        else if (found.length > 1) fill(this.advice, phrase(TEXTS.train.severalWords, { words: found.slice(0, 8).join(", ") }));
         else if (found.length === 1) fill(this.advice, phrase(TEXTS.train.oneFileWord, { word: found[0] }));
         else say(this.advice, TEXTS.train.wordAdvice);
     }

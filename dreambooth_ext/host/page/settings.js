@@ -104,6 +104,11 @@ export class Settings {
         return this.uses("class_prompt");
     }
 
+    /** Whether the method teaches the word itself, which is then called like the model's file. */
+    get teachesWord() {
+        return this.uses("placeholder_token") && !this.bindsWord;
+    }
+
     /** What is wrong with a word, in a few words; "" if it is a good one. */
     wordProblem(word) {
         const { rules, known_words: knownWords, known_message: message } = this.schema.identifier;
@@ -154,8 +159,8 @@ export class Settings {
     }
 
     testPrompts() {
-        if (!this.bindsWord) return [];
-        const words = this.word ? [this.word] : this.identifiers();
+        if (!this.bindsWord && !this.teachesWord) return [];
+        const words = this.word ? [this.word] : this.bindsWord ? this.identifiers() : [];
         return words.slice(0, 3).flatMap((word) => this.subject.test_prompts
             .slice(0, words.length > 1 ? 2 : 4).map((prompt) => prompt.split(WORD).join(word)));
     }
@@ -169,7 +174,7 @@ export class Settings {
 
     suggestedName() {
         const ascii = this.word.replace(/[^A-Za-z0-9_-]+/g, "_").replace(/^[_-]+|[_-]+$/g, "");
-        if (ascii) return `${ascii}_${this.subjectType}`.slice(0, 60);
+        if (ascii) return (this.teachesWord ? ascii : `${ascii}_${this.subjectType}`).slice(0, 60);
         return this.state.source === "upload" ? `my_${this.method === "finetune" ? "finetune" : "subjects"}` : "";
     }
 
@@ -183,6 +188,7 @@ export class Settings {
         fill("name", this.suggestedName());
         fill("instance_data_dir", this.given("concepts")?.length ? "" : this.folder);
         fill("train_data_dir", this.given("dataset_name") ? "" : this.folder);
+        fill("placeholder_token", this.teachesWord ? this.word : "");
         fill("instance_prompt", this.given("concepts")?.length ? "" : prompts.instance);
         if (this.given("with_prior_preservation") === true) fill("class_prompt", prompts.ofClass);
         fill("validation_prompts", this.testPrompts().length ? this.testPrompts() : undefined);

@@ -65,6 +65,7 @@ export const TEXTS = localised({
         badWord: "“{word}” {problem}.",
         baseNew: "None: a new model",
         picturesAboutMany: "Hundreds of pictures of one kind: the model learns to draw more like them.",
+        wordIsName: "Take 3 to 7 Latin letters, such as sksper or ohwx. Left empty, the word is the new model's name.",
         noWord: "Fine-tuning needs no word: captions say what is in each picture.",
         severalWords: "Several subjects by their file names: {words}.",
         oneFileWord: "The file names give the word “{word}”. Type another one to use that instead.",

@@ -293,6 +293,18 @@ def test_only_what_the_method_uses(page, simulator) -> None:
     assert page.is_visible("text=No setting has these words.")
 
 
+def test_textual_inversion_teaches_the_word_itself(page, simulator) -> None:
+    page.select_option("select[id^=dreambooth_method]", "textual_inversion")
+    page.wait_for_selector(".db-advice:has-text('the word is the new model')")
+    page.set_input_files(FILES, DEMO)
+    page.fill(".db-word", "zkz")
+    page.wait_for_selector(".db-advice.db-good")
+    until(lambda: checked(simulator).get("placeholder_token") == "zkz")
+    sent = checked(simulator)
+    assert sent["name"] == "zkz" and "instance_prompt" not in sent
+    assert "zkz person, professional portrait, studio lighting" in sent["validation_prompts"]
+
+
 def test_files_to_go_on_from_are_offered(page, simulator) -> None:
     page.select_option("select[id^=dreambooth_method]", "lora")
     page.click(".db-advanced > summary")
