@@ -84,7 +84,7 @@ def test_the_measure_tells_the_world_from_noise():
 
 @pytest.mark.slow
 def test_it_learns_to_draw_figures_on_plain_ground(tmp_path):
-    config = tiny.pixel_config(tmp_path, **UNET)
+    config = tiny.pixel_config(tmp_path / "larger", **UNET)
     folder = pictures(tmp_path / "world")
     settings = training.pixel_settings(tmp_path, model_config=str(config), train_data_dir=str(folder))
     run = Trainer(tmp_path, **settings).train(**TRAINING)
