@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +23,7 @@ from .folder import FolderSource
 from .ldm_config import absolute_clip
 from .ldm_yaml import to_yaml
 from .single_file import SingleFileSource
-from .tensors import LazyTensor
+from .tensors import LazyTensor, is_finite
 
 
 class Source(Protocol):
@@ -168,7 +170,39 @@ class Base:
 
     def extras(self) -> dict[str, LazyTensor]:
         """Tensors of the base's file that no component holds (SD2's unused last layer, schedules, markers)."""
-        return self.source.extras()
+        found = self.source.extras()
+        return found | {key: counted(found[key].shape) for key in self._broken_positions}
+
+    @cached_property
+    def _broken_positions(self) -> list[str]:
+        """Numbers of the words' places that are not 0, 1, 2 ...: halves of merged models, which WebUIs would use."""
+        found = [(key, tensor) for key, tensor in self.source.extras().items() if key.endswith("position_ids")]
+        return [
+            key
+            for key, tensor in found
+            if not torch.equal(tensor.load().double(), counted(tensor.shape).load().double())
+        ]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the base and made right in models that come of it."""
+        said = f"{self.name} has wrong position_ids, as merged models often do. What comes of it has right ones."
+        return [said] if self._broken_positions else []
+
+    def require_finite(self, seconds: float = math.inf) -> None:
+        """Raise UserError for a number that is NaN or infinite; it is looked for as long as `seconds` allow."""
+        end = time.monotonic() + seconds
+        for component in self.family.components:
+            for key, tensor in self.source.read(component):
+                if time.monotonic() > end:
+                    return
+                self._require_finite(component, key, tensor)
+        self.source.close()
+
+    def _require_finite(self, component: str, key: str, tensor: Tensor) -> None:
+        if not is_finite(tensor):
+            message = f"{self.name} is broken: its {component} holds invalid numbers (NaN or infinite), in {key}."
+            raise UserError(self.source.field, message, "Choose another model, or download or merge it again.")
 
     def close(self) -> None:
         """Let go of the file (it is opened again when something is read)."""
@@ -205,8 +239,10 @@ class Base:
                 f"{self.name}: its {component} cannot be made as its configuration says ({error}).",
                 "Choose another base, or get the configuration (config.json, yaml) that came with this one.",
             ) from error
-        # a copy, for what comes from the file shares its mapping
-        state = {key: tensor.to(dtype, copy=True) for key, tensor in self.source.read(component)}
+        state = {}
+        for key, tensor in self.source.read(component):
+            self._require_finite(component, key, tensor)
+            state[key] = tensor.to(dtype, copy=True)  # what comes from the file shares its mapping
         self.source.close()
         try:
             module.load_state_dict(state, assign=True)
@@ -218,6 +254,11 @@ class Base:
                 "Choose a complete checkpoint, or one with the yaml that came with it.",
             ) from error
         return module.eval()
+
+
+def counted(shape: tuple[int, ...]) -> LazyTensor:
+    """0, 1, 2 ... along the last axis."""
+    return LazyTensor(shape, torch.int64, lambda: torch.arange(shape[-1] if shape else 1).expand(shape).contiguous())
 
 
 def open_base(name: str | Path, *, field: str = "base_model", prediction_type: str | None = None) -> Base:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from ..files import free_bytes, human_size, replacing, write_json, write_text
 from .base import Base, open_base
 from .export import PRECISIONS, configuration, marks, unchanged, write_verified
 from .metadata import HASH_KEY, HASH_TO_COME
+from .pickles import STORAGES
+from .tensorfile import PICKLE_SUFFIXES
+from .tensors import is_finite
 
 PIPELINES = {"sd1": "StableDiffusion", "sd2": "StableDiffusion", "sdxl": "StableDiffusionXL"}
 
@@ -33,6 +37,9 @@ def run(arguments: argparse.Namespace) -> Path:
     if target.is_dir() and any(target.iterdir()) and not (target / "model_index.json").is_file():
         raise UserError("DST", f"{target} holds something else than a model.", "Name a new folder.")
     base = open_base(arguments.source, field="SRC")
+    for warning in base.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    base.require_finite()
     dtype = PRECISIONS.get(arguments.precision)
     if to_file:
         to_single_file(base, target, dtype, arguments.precision)
@@ -49,6 +56,9 @@ def to_single_file(base: Base, target: Path, dtype: torch.dtype | None, precisio
     yaml = configuration(base, target)
     with replacing(target) as temporary:
         state = {**marks(base, zero_terminal_snr=False), **unchanged(base, dtype)}
+        if temporary.suffix in PICKLE_SUFFIXES and any(tensor.dtype not in STORAGES for tensor in state.values()):
+            message = f"{target.name} cannot hold fp8, in which {base.name} is."
+            raise UserError("precision", message, "Choose fp16, or name a .safetensors file.")
         write_verified(state, temporary, metadata, precision)
         base.close()  # Windows cannot replace a file that is mapped
         if yaml is None:
@@ -97,10 +107,10 @@ def to_folder(base: Base, target: Path, dtype: torch.dtype | None) -> None:
 def save_part(module: torch.nn.Module, folder: Path) -> list[str]:
     """Write a part; returns its library and class, as model_index.json names them."""
     for key, tensor in module.state_dict().items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if not is_finite(tensor):
             raise UserError(
                 "precision",
-                f"{key} of the {folder.name} holds numbers that do not fit, or that were invalid before.",
+                f"{key} of the {folder.name} holds numbers that do not fit.",
                 "Choose bf16 or fp32.",
             )
     module.save_pretrained(folder)

@@ -25,7 +25,7 @@ from .network_file import Names
 from .network_file import state as network_state
 from .pickles import save_pickle
 from .tensorfile import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
-from .tensors import LazyTensor
+from .tensors import LazyTensor, is_finite
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 HEADROOM = 64 * 2**20  # bytes left free beside the file
@@ -266,7 +266,7 @@ def verify(state: Mapping[str, Tensor | LazyTensor], path: Path, precision: str)
         found, expected = written[key], meant.load() if isinstance(meant, LazyTensor) else meant
         if found.dtype != expected.dtype or not same_bits(found, expected):
             raise reads_differently()
-        if found.is_floating_point() and not found.isfinite().all():
+        if not is_finite(found):
             raise does_not_fit(key, precision)
     written.close()
 

@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
 from ..errors import UserError
 from ..files import read_json
+from . import scaled
 from .architecture import TOKENIZER, Architecture, shipped
 from .convert import Tie, fold, folded_shape, ties
 from .families import FAMILIES, SD1, SD2, SDXL, Family
@@ -159,15 +161,23 @@ class FolderSource:
                     f"{component} in {self.path.name} lacks {len(missing)} tensors, such as {missing[0]}.",
                     "The folder is incomplete or of an unknown variant.",
                 )
+            entries = {key: file.entries[inner] for key, (file, inner) in self.files[component].items()}
+            weights = [key for tie in part for key in tie.diffusers]
+            scaled.require_readable(f"{component} in {self.path.name}", self.field, weights, entries)
 
     def _shape(self, component: str, key: str) -> tuple[int, ...]:
         file, inner = self.files[component][key]
         return file.entries[inner][0]
 
     def _tensor(self, component: str, key: str, tie: Tie) -> Tensor:
-        file, inner = self.files[component][key]
-        tensor = file[inner]
+        tensor = self._stored(component, key)
+        scale = scaled.scale_of(key, self.files[component])
+        tensor = tensor if scale is None else scaled.applied(tensor, self._stored(component, scale))
         return tensor.reshape(tensor.shape[:2]) if tie.form == "conv" else tensor  # old VAEs keep 1x1 convolutions
+
+    def _stored(self, component: str, key: str) -> Tensor:
+        file, inner = self.files[component][key]
+        return file[inner]
 
     def read(self, component: str) -> Iterator[tuple[str, Tensor]]:
         for tie in self.ties[component]:
@@ -184,6 +194,8 @@ class FolderSource:
     def _lazy(self, component: str, tie: Tie) -> LazyTensor:
         file, inner = self.files[component][tie.diffusers[0]]
         shape, dtype = file.entries[inner]
+        if scaled.scale_of(tie.diffusers[0], self.files[component]):
+            dtype = torch.float32
         load = lambda: fold(tie, [self._tensor(component, key, tie) for key in tie.diffusers])  # noqa: E731
         return LazyTensor(folded_shape(tie, shape), dtype, load)
 

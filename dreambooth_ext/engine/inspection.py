@@ -39,7 +39,7 @@ def inspect(values: dict[str, Any], runs_dir: Path) -> dict[str, Any]:
 
 
 def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
-    problems, warnings = plan.problems(config, base), []
+    problems, warnings = plan.problems(config, base), list(base.warnings)
     found, missing = [], 0
     try:
         config = class_images.with_folders(config, base, runs_dir / "class_pictures")

@@ -17,7 +17,8 @@ from ..files import read_json, replacing, write_json
 from .export import PRECISIONS, Exported, not_finite, sha256_of, write_verified
 from .families import PIXELS
 from .folder import present_name
-from .tensorfile import open_tensors
+from .tensorfile import TensorFile, open_tensors
+from .tensors import is_finite
 
 if TYPE_CHECKING:
     from .pixel_base import PixelBase
@@ -69,11 +70,7 @@ class Pipeline:
         return self.load_into(model).eval()
 
     def load_into(self, model: UNet2DModel) -> UNet2DModel:
-        files = [self.path / "unet" / f"{WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
-        path = next((file for file in files if file.is_file()), None)
-        if path is None:
-            raise self._damaged("the unet has no weights")
-        tensors = open_tensors(path, field=self.field)
+        tensors = self._tensors()
         try:
             model.load_state_dict({present_name(key): tensor.float() for key, tensor in tensors.items()})
         except RuntimeError as error:
@@ -82,6 +79,21 @@ class Pipeline:
         finally:
             tensors.close()
         return model
+
+    def _tensors(self) -> TensorFile:
+        """The UNet's weights, all of them finite."""
+        files = [self.path / "unet" / f"{WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
+        path = next((file for file in files if file.is_file()), None)
+        if path is None:
+            raise self._damaged("the unet has no weights")
+        tensors = open_tensors(path, field=self.field)
+        if broken := next((key for key, tensor in tensors.items() if not is_finite(tensor)), None):
+            raise self._damaged(f"its unet holds invalid numbers (NaN or infinite), in {broken}")
+        return tensors
+
+    def require_finite(self) -> None:
+        """Raise UserError for a weight that is NaN or infinite."""
+        self._tensors().close()
 
 
 def export_pipeline(

@@ -44,6 +44,7 @@ class PixelBase:
     sidecar_yaml = None
     scaling_factor = 1.0  # pixels in [-1, 1] are trained on as they are
     factor = 1  # pixels a side for each of the UNet's
+    warnings = ()
     prediction_type: str
 
     def __init__(self, config: RunConfig, unet_config: Mapping[str, Any], field: str, pipeline: Pipeline | None = None):
@@ -114,6 +115,11 @@ class PixelBase:
         if self.pipeline:
             self.pipeline.load_into(model)
         return model
+
+    def require_finite(self, seconds: float) -> None:
+        """Raise UserError for a weight of the model that goes on that is NaN or infinite."""
+        if self.pipeline:
+            self.pipeline.require_finite()
 
     def close(self) -> None:
         """Nothing is kept open."""

@@ -23,6 +23,7 @@ PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 CHECKPOINTED = 0.6 / 1.9  # of what the forward pass keeps, as counted for SD 1.5's UNet
 MARGIN = 512 * 2**20  # bytes of disk that stay free
 DECODING = 3072  # bytes a pixel: the VAE draws in float32, picture by picture (benchmarks/activations.py --decoding)
+LOOKING = 3.0  # seconds for numbers that are none
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
@@ -98,13 +99,22 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
         )
     if config.text_encoder_2_lr is not None and len(base.family.text_slots) < 2:
         found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
-    found += METHODS[config.method].problems(config, base)
+    found += _broken(base) + METHODS[config.method].problems(config, base)
     found += hub.problems(config)
     layers = [c["num_hidden_layers"] for c in base.architecture.text_encoders] if base.family.text_slots else []
     if layers and config.clip_skip > min(layers):
         layers = min(layers)
         found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
     return found
+
+
+def _broken(base: Base) -> list[Problem]:
+    """Numbers of the base that are none. Of very large ones on slow disks some show only when they are loaded."""
+    try:
+        base.require_finite(LOOKING)
+    except UserError as error:
+        return [error.problem]
+    return []
 
 
 def _optimizer_problems(config: RunConfig) -> list[Problem]:

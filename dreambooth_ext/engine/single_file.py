@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..errors import UserError
+from . import scaled
 from .architecture import TOKENIZER, Architecture
 from .convert import EMA_PREFIX, ties, unfold
 from .ldm_config import absolute_clip, from_yaml, sidecar_of
@@ -25,7 +27,7 @@ class SingleFileSource:
         self.path, self.name, self.field = path, path.stem, field
         self.file: TensorFile = open_tensors(path, field=field)
         self.file.close()
-        self.metadata = self.file.metadata
+        self.metadata = {key: said for key, said in self.file.metadata.items() if key != scaled.METADATA}
         self.names = canonical_names({key: shape for key, (shape, _) in self.file.entries.items()})
         self.shapes = {usual: self.file.entries[key][0] for usual, key in self.names.items()}
         refuse_others(self.shapes, path.name, field)
@@ -74,12 +76,8 @@ class SingleFileSource:
         missing = [key for key in needed if key not in self.shapes]
         if missing:
             raise self._incomplete(missing)
-        if any(not self.file.entries[self.names[key]][1].is_floating_point for key in needed):
-            raise UserError(
-                self.field,
-                f"{self.path.name} is quantised to whole numbers, which cannot be trained.",
-                "Choose the fp16, bf16 or fp32 version of the model.",
-            )
+        entries = {usual: self.file.entries[key] for usual, key in self.names.items()}
+        scaled.require_readable(self.path.name, self.field, needed, entries)
 
     def _incomplete(self, missing: list[str]) -> UserError:
         return UserError(
@@ -90,20 +88,28 @@ class SingleFileSource:
 
     def read(self, component: str) -> Iterator[tuple[str, Tensor]]:
         for tie in self.ties[component]:
-            yield from zip(tie.diffusers, unfold(tie, self.file[self.names[tie.ldm]]), strict=True)
+            yield from zip(tie.diffusers, unfold(tie, self._lazy(tie.ldm).load()), strict=True)
+
+    def _lazy(self, usual: str) -> LazyTensor:
+        """A tensor as it is meant, by its usual key."""
+        stored, scale = self.file.lazy(self.names[usual]), scaled.scale_of(usual, self.names)
+        if scale is None:
+            return stored
+        factor = self.file.lazy(self.names[scale])
+        return LazyTensor(stored.shape, torch.float32, lambda: scaled.applied(stored.load(), factor.load()))
 
     def count(self, component: str) -> int:
         return sum(math.prod(self.shapes[tie.ldm]) for tie in self.ties[component])
 
     def ldm(self, component: str) -> dict[str, LazyTensor]:
-        return {tie.ldm: self.file.lazy(self.names[tie.ldm]) for tie in self.ties[component]}
+        return {tie.ldm: self._lazy(tie.ldm) for tie in self.ties[component]}
 
     def extras(self) -> dict[str, LazyTensor]:
         placed = {tie.ldm for part in self.ties.values() for tie in part}
         return {
             usual: self.file.lazy(key)
             for usual, key in self.names.items()
-            if usual not in placed and not usual.startswith(EMA_PREFIX)
+            if usual not in placed and not usual.startswith(EMA_PREFIX) and not scaled.is_beside(usual)
         }
 
     def tokenizer_folder(self, index: int) -> Path:

@@ -119,6 +119,8 @@ def train(run: Run, control: Control, total: int | None) -> str:
         config = control.config = config.replace(device=processes.of_this_process(config.device))
         if found := plan.problems(config, base):
             raise BadInput(found)
+        for warning in base.warnings:
+            control.warn(warning, "base_model")
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures")
         with accelerator.main_process_first():

@@ -368,3 +368,100 @@ def test_a_mapping_is_let_go_before_it_grows(tmp_path, monkeypatch, container):
     expected = tiny.models(tiny.architecture())["unet"].state_dict()
     found = open_base(tiny.single_file(tmp_path, container=container)).unet().state_dict()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
+
+
+# --- bases that are scaled, or broken
+
+
+def scaled(state: dict[str, torch.Tensor], name: str, one_each: bool = False) -> tuple[dict, dict]:
+    """A file's tensors with all matrices in scaled fp8, and what they mean; by ComfyUI's formula, in float64."""
+    stored, meant = {}, {}
+    for key, tensor in state.items():
+        stored[key] = meant[key] = tensor
+        if key.startswith("model.diffusion_model.") and key.endswith(".weight") and tensor.dim() == 2:
+            size = tensor.abs().amax(dim=1, keepdim=True) if one_each else tensor.abs().max()
+            scale = (size / 448 + 1e-12).float()
+            stored[key] = (tensor / scale).to(torch.float8_e4m3fn)
+            stored[key.removesuffix("weight") + name] = scale
+            stored[key.removesuffix("weight") + "scale_input"] = torch.tensor(0.5)
+            meant[key] = (stored[key].double() * scale.double()).float()
+    stored["model.diffusion_model.scaled_fp8"] = torch.empty(2, dtype=torch.float8_e4m3fn)
+    return stored, meant
+
+
+@pytest.mark.parametrize("one_each", [False, True])
+@pytest.mark.parametrize("name", ["scale_weight", "weight_scale"])
+def test_scaled_fp8_is_multiplied(tmp_path, name, one_each):
+    stored, meant = scaled(tiny.ldm_state(), name, one_each)
+    save_tensors(stored, tmp_path / "scaled.safetensors", {"_quantization_metadata": "{}"})
+    save_tensors(meant, tmp_path / "whole.safetensors")
+    found, wanted = (open_base(tmp_path / f"{which}.safetensors") for which in ("scaled", "whole"))
+    assert not any("scale" in key for key in found.extras()) and not found.metadata
+    for component in found.family.components:
+        assert all(
+            torch.equal(t.load(), wanted.ldm_tensors(component)[k].load())
+            for k, t in found.ldm_tensors(component).items()
+        )
+    for key, tensor in wanted.unet().state_dict().items():
+        torch.testing.assert_close(found.unet().state_dict()[key], tensor)
+
+
+def test_scaled_fp8_in_a_diffusers_folder_is_multiplied(tmp_path):
+    folder = tiny.diffusers_folder(tmp_path)
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    state = {f"model.diffusion_model.{key}": tensor.clone() for key, tensor in open_tensors(file).items()}
+    stored, meant = (
+        {key.removeprefix("model.diffusion_model."): t for key, t in part.items()}
+        for part in scaled(state, "weight_scale")
+    )
+    save_tensors(stored, file)
+    found = open_base(folder).unet().state_dict()
+    assert all(torch.equal(found[key], tensor) for key, tensor in meant.items() if key in found)
+
+
+@pytest.mark.parametrize("kind", ["blocks", "two scales", "whole numbers"])
+@pytest.mark.parametrize("form", ["file", "folder"])
+def test_other_ways_to_quantise_are_refused(tmp_path, kind, form):
+    if form == "file":
+        file, key = tmp_path / "a.safetensors", "model.diffusion_model.middle_block.1.proj_in.weight"
+        state = tiny.ldm_state()
+    else:
+        file = tiny.diffusers_folder(tmp_path) / "unet" / "diffusion_pytorch_model.safetensors"
+        state, key = {k: t.clone() for k, t in open_tensors(file).items()}, "mid_block.attentions.0.proj_in.weight"
+    state |= {
+        "blocks": {f"{key}_scale": torch.ones(64, 4)},
+        "two scales": {f"{key}_scale": torch.ones(()), f"{key}_scale_2": torch.ones(())},
+        "whole numbers": {key: state[key].to(torch.int8)},
+    }[kind]
+    save_tensors(state, file)
+    said = refusal(file if form == "file" else file.parents[1])
+    assert "quantised" in said and "fp16, bf16 or fp32" in said
+
+
+@pytest.mark.parametrize("broken", [torch.arange(77).sub(0.02)[None].half(), torch.arange(77).clamp(min=1)[None] - 1])
+def test_broken_position_ids_are_written_right(tmp_path, broken):
+    state, key = tiny.ldm_state(), "cond_stage_model.transformer.text_model.embeddings.position_ids"
+    save_tensors(state | {key: broken}, tmp_path / "a.safetensors")
+    base = open_base(tmp_path / "a.safetensors")
+    found = base.extras()[key].load()
+    assert found.dtype == torch.int64 and torch.equal(found, torch.arange(77)[None])
+    assert len(base.warnings) == 1 and "position_ids" in base.warnings[0]
+    save_tensors(state, tmp_path / "b.safetensors")
+    assert open_base(tmp_path / "b.safetensors").warnings == []
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float8_e5m2])
+def test_a_broken_number_is_named_with_its_tensor(tmp_path, number, dtype):
+    state = tiny.ldm_state()
+    key = "model.diffusion_model.middle_block.1.proj_in.weight"
+    broken = state[key].clone()
+    broken[5, 3] = number
+    save_tensors(state | {key: broken.to(dtype)}, tmp_path / "a.safetensors")
+    base = open_base(tmp_path / "a.safetensors")
+    base.vae()
+    for look in (base.unet, base.require_finite):
+        with pytest.raises(UserError) as caught:
+            look()
+        said = str(caught.value)
+        assert "base_model" in said and "mid_block.attentions.0.proj_in.weight" in said and "NaN" in said

@@ -97,3 +97,34 @@ def test_a_folder_that_is_no_model_is_never_replaced(tmp_path):
     with pytest.raises(UserError, match="something else"):
         convert(source, home, "--overwrite")
     assert (home / "thesis.txt").exists()
+
+
+def changed(path, changes: dict[str, torch.Tensor]):
+    """The file again, with other tensors; they keep its configuration."""
+    state = dict(open_tensors(path)) | changes
+    tiny.save_tensors({key: tensor.clone() for key, tensor in state.items()}, path)
+    return path
+
+
+def test_fp8_stays_fp8_where_the_file_can_hold_it(tmp_path):
+    source = tiny.single_file(tmp_path)
+    in_fp8 = {k: t.to(torch.float8_e4m3fn) for k, t in open_tensors(source).items() if k.startswith("model.diff")}
+    changed(source, in_fp8)
+    found = open_tensors(convert(source, tmp_path / "again.safetensors"))
+    for key, tensor in in_fp8.items():
+        assert found[key].dtype == tensor.dtype and torch.equal(found[key].float(), tensor.float())
+    with pytest.raises(UserError, match="cannot hold fp8"):
+        convert(source, tmp_path / "pickled.ckpt")
+    convert(source, tmp_path / "pickled.ckpt", "--precision", "fp16")
+    assert same(weights(convert(source, tmp_path / "folder")), weights(source))
+
+
+def test_what_is_broken_is_made_right_or_refused(tmp_path, capsys):
+    key = "cond_stage_model.transformer.text_model.embeddings.position_ids"
+    source = changed(tiny.single_file(tmp_path), {key: torch.arange(77)[None] - 0.02})
+    found = open_tensors(convert(source, tmp_path / "right.safetensors"))
+    assert torch.equal(found[key], torch.arange(77)[None]) and capsys.readouterr().err.count("position_ids") == 1
+    changed(source, {"first_stage_model.quant_conv.bias": torch.full((8,), torch.nan)})
+    for target in ("x.safetensors", "folder"):
+        with pytest.raises(UserError, match=r"its vae holds invalid numbers .* in quant_conv.bias"):
+            convert(source, tmp_path / target)

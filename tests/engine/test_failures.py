@@ -16,7 +16,9 @@ from accelerate import Accelerator
 from dreambooth_ext import files
 from dreambooth_ext.engine import checkpoint, class_images, worker
 from dreambooth_ext.engine.control import Control
+from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
 from dreambooth_ext.protocol import EventLog
 from dreambooth_ext.runs import Run
 from tests import training
@@ -195,6 +197,32 @@ def test_any_other_error_names_itself_and_the_log(trainer, monkeypatch, capsys):
 
 
 # --- pictures
+
+
+def rewrite(path: Path, key: str, tensor: torch.Tensor) -> None:
+    """A base's file with another tensor in it."""
+    tensors = {name: kept.clone() for name, kept in open_tensors(path).items()}
+    save_tensors(tensors | {key: tensor}, path)
+
+
+def test_a_base_with_a_broken_number_is_named_before_pictures_are_encoded(trainer, monkeypatch):
+    rewrite(trainer.base, "model.diffusion_model.out.2.bias", torch.tensor([0.0, torch.nan, 0.0, 0.0]))
+    monkeypatch.setattr(worker, "gather", None)
+    error = error_of(trainer.train(ends=worker.BAD_INPUT))
+    assert error["field"] == "base_model" and "its unet holds invalid numbers" in error["what"]
+    assert "conv_out.bias" in error["what"] and "rate" not in error["why"]
+    (problem,) = inspect(trainer.config().as_dict(), trainer.folder)["problems"]
+    assert problem["message"] == error["what"]
+
+
+def test_a_base_with_wrong_position_ids_is_trained_and_written_with_right_ones(trainer):
+    key = "cond_stage_model.transformer.text_model.embeddings.position_ids"
+    rewrite(trainer.base, key, torch.arange(77)[None].half() - 0.02)
+    run = trainer.train(max_train_steps=1)
+    assert sum("position_ids" in warning for warning in warnings(run)) == 1
+    assert torch.equal(training.artifact(run)[key], torch.arange(77)[None])
+    said = inspect(trainer.config().as_dict(), trainer.folder)["warnings"]
+    assert sum("position_ids" in warning for warning in said) == 1
 
 
 def test_a_broken_picture_is_named_and_the_rest_trains(trainer, tmp_path):

@@ -1,0 +1,57 @@
+"""Weights in scaled fp8, as ComfyUI and others keep them: a weight is its numbers times a scale that is beside them.
+
+`<layer>.scale_weight`, with the mark `scaled_fp8`, or `<layer>.weight_scale`: one number, or one for each output.
+`<layer>.scale_input` and `.input_scale` are for multiplying in fp8, which nothing does here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+METADATA = "_quantization_metadata"  # of the file: it would be wrong of a file with whole weights
+BESIDE = ("scale_weight", "weight_scale", "scale_input", "input_scale", "comfy_quant", "scaled_fp8")
+WHOLE = "Choose the fp16, bf16 or fp32 version of the model."
+
+
+def is_beside(key: str) -> bool:
+    """Whether a tensor is none of a model's own, but says how others are scaled."""
+    return key.endswith(BESIDE)
+
+
+def scale_of(key: str, there: Mapping[str, object]) -> str | None:
+    """The scale that a weight has among these."""
+    names = (f"{key}_scale", f"{key.removesuffix('weight')}scale_weight")
+    return next((name for name in names if key.endswith("weight") and name in there), None)
+
+
+def applied(tensor: Tensor, scale: Tensor) -> Tensor:
+    """The weight itself, in float32."""
+    return tensor.float() * scale.float().reshape(-1, *[1] * (tensor.dim() - 1))
+
+
+def require_readable(
+    name: str, field: str, weights: Iterable[str], entries: Mapping[str, tuple[Sequence[int], torch.dtype]]
+) -> None:
+    """Raise UserError where weights are quantised in a way that is not known. entries: shapes and types, by key."""
+    for key in weights:
+        shape, dtype = entries[key]
+        if not dtype.is_floating_point:
+            raise UserError(field, f"{name} is quantised to whole numbers, which cannot be trained.", WHOLE)
+        if scale := scale_of(key, entries):
+            count, kind = torch.Size(entries[scale][0]).numel(), entries[scale][1]
+            if count not in (1, shape[0]) or not kind.is_floating_point:
+                raise _strange(name, field, scale)
+    known = {f"{key}_scale" for key in weights}
+    for key in entries:
+        start, weight, _ = key.rpartition("weight_")  # such as `weight_scale_2`, of blocks of numbers
+        if weight and key not in known and start + "weight" in entries:
+            raise _strange(name, field, key)
+
+
+def _strange(name: str, field: str, key: str) -> UserError:
+    return UserError(field, f"{name} is quantised in a way that is not known here ({key}).", WHOLE)
