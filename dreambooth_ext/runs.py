@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from . import __version__, files
+from . import __version__, files, picture_list, pictures
 from .config import RunConfig
 from .errors import UserError
 from .parsing import parse
@@ -179,6 +179,9 @@ def _fill(run: Run, config: RunConfig) -> None:
     for folder in ("commands", "checkpoints", "samples", "artifacts"):
         (run.path / folder).mkdir()
     files.write_json(run.path / "config.json", config.as_dict())
+    entries, problems = pictures.entries(config)
+    if entries and not problems:  # else the worker notes them: a data set that it fetches
+        picture_list.note(run.path, entries, are_class=False)
     run.write_state(
         status="queued",
         step=0,

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from .. import runs
+from .. import picture_list, runs
 from ..errors import UserError
 from ..host.environment import Environment
 from . import DONE
@@ -21,6 +21,9 @@ HELP = "go on with a run, also with one that is done"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run's folder, id or name; 'last' is the newest")
     parser.add_argument("--max-train-steps", type=int, metavar="N", help="train up to step N in all")
+    parser.add_argument(
+        "--new-pictures", action="store_true", help="train on pictures and captions as they are now, not as queued"
+    )
     add_places(parser)
 
 
@@ -46,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return DONE
     target = target_folder(arguments, run.config.method)
+    if arguments.new_pictures:
+        picture_list.forget(run.path)
     environment = Environment()
     environment.ensure()
     return Follower(run, environment, target).train(total or state.get("total"))

@@ -12,6 +12,7 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -19,11 +20,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
-from .. import files, pictures, users
+from .. import files, picture_list, pictures, users
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..leadership import Leadership
-from ..pictures import caches_latents
+from ..pictures import Entry, caches_latents
 from ..runs import Run
 from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes
 from .base import Base
@@ -154,9 +155,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
 
 def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -> None:
     """Raise BadInput where memory or disk will not do, before anything is loaded; warn where others hold the memory."""
-    entries, found = pictures.entries(config)
-    if found:
-        raise BadInput(found)
+    entries = entries_of(config, run, control.warn)
     count = pictures.trained(entries)
     steps, epochs = plan.length(config, count)
     missing = sum(lacks for _, lacks in class_images.missing(config).values())
@@ -192,9 +191,7 @@ def gather(config: RunConfig, base: Base, run: Run, control: Control, accelerato
     with accelerator.main_process_first():
         class_images.draw_missing(config, base, device, lambda d, n: control.stage("drawing class pictures", d, n))
     memory.release()
-    entries, found = pictures.entries(config)
-    if found:
-        raise BadInput(found)
+    entries = entries_of(config, run)
     cache = run.path.parent / "latents"
     if config.cache_latents_to_disk is None:
         config = config.replace(cache_latents_to_disk=needs_disk(config, base, len(entries), cache, control))
@@ -208,6 +205,34 @@ def gather(config: RunConfig, base: Base, run: Run, control: Control, accelerato
     del vae
     memory.release()
     return dataset
+
+
+def entries_of(config: RunConfig, run: Run, warn: Callable[..., None] | None = None) -> list[Entry]:
+    """The run's pictures, own and class ones, as they were noted (`picture_list`). Raises BadInput where some are gone
+    or altered.
+
+    warn: of what the run passes over, for a first look. Without it what has not been noted yet is noted: class pictures
+    have been drawn by then.
+    """
+    entries, found = pictures.entries(config)
+    if found:
+        raise BadInput(found)
+    kept: list[Entry] = []
+    for are_class, field in ((False, "instance_data_dir"), (True, "class_data_dir")):
+        own = [entry for entry in entries if entry.is_class == are_class]
+        listed = picture_list.noted(run.path, are_class)
+        if listed is None:
+            if not warn and processes.is_first():
+                picture_list.note(run.path, own, are_class)
+            kept += own
+            continue
+        found, changes = picture_list.compare(listed, own)
+        if problem := changes.problem(field, run.id):
+            raise BadInput([problem])
+        if warn and (problem := changes.warning(field, run.id)):
+            warn(problem.message, problem.field, problem.remedy)
+        kept += found
+    return kept
 
 
 def needs_disk(config: RunConfig, base: Base, pictures: int, folder: Path, control: Control) -> bool:

@@ -1,0 +1,74 @@
+"""A run trains on the pictures and captions that it was queued with, whatever becomes of their folder."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from dreambooth_ext import picture_list
+from dreambooth_ext.engine import worker
+from tests import training
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    folder = training.pictures(tmp_path / "pictures", captions=True)
+    return training.Trainer(tmp_path, instance_data_dir=folder, use_captions=True)
+
+
+def change(folder):
+    """As a user does meanwhile: one picture more, and a better caption."""
+    training.draw(folder / "sksper (0).png", 50, caption="sksper at night")
+    (folder / "sksper (1).txt").write_text("sksper in the rain", encoding="utf-8")
+
+
+def test_what_changes_while_it_waits_or_rests_changes_nothing_and_is_told(tmp_path, trainer):
+    straight = trainer.train(max_train_steps=6)
+    waiting = trainer.create(max_train_steps=6)
+    change(tmp_path / "pictures")
+    assert training.go_on(waiting, 3) == worker.DONE
+    assert training.go_on(waiting, 6) == worker.DONE
+    training.assert_same_run(straight, waiting)
+    said = [event["what"] for event in training.events(waiting, "warning")]
+    assert sum("added to the folder (sksper (0).png)" in text for text in said) == 2  # once at each start
+    assert all("another caption (sksper (1).png)" in text for text in said if "since the run was queued" in text)
+
+
+@pytest.mark.parametrize("loss", ["gone", "altered"])
+def test_what_is_gone_or_altered_stops_it_before_anything_is_loaded(tmp_path, trainer, loss):
+    run = trainer.create(max_train_steps=2)
+    picture = tmp_path / "pictures" / "sksper (2).png"
+    kept = picture.read_bytes()
+    if loss == "gone":
+        picture.unlink()
+    else:
+        shutil.copyfile(tmp_path / "pictures" / "sksper (3).png", picture)
+    assert training.go_on(run) == worker.BAD_INPUT
+    (told,) = training.events(run, "error")
+    assert told["field"] == "instance_data_dir" and f"1 is {loss} (sksper (2).png)" in told["what"]
+    picture.write_bytes(kept)
+    assert training.go_on(run) == worker.DONE
+
+
+def test_it_takes_the_new_ones_when_told(tmp_path, trainer):
+    run = trainer.create(max_train_steps=2)
+    change(tmp_path / "pictures")
+    (tmp_path / "pictures" / "sksper (2).png").unlink()
+    picture_list.forget(run.path)
+    assert training.go_on(run) == worker.DONE
+    assert len(picture_list.noted(run.path, are_class=False)) == 3
+    assert not [e for e in training.events(run, "warning") if "since the run was queued" in e["what"]]
+
+
+def test_class_pictures_are_noted_when_they_have_been_drawn(tmp_path):
+    prior = {"with_prior_preservation": True, "class_prompt": "a photo of a person", "num_class_images": 2}
+    trainer = training.Trainer(tmp_path, **prior)
+    run = trainer.train(max_train_steps=2)
+    (one, other) = picture_list.noted(run.path, are_class=True)
+    training.draw(tmp_path / "runs" / "elsewhere.png", 9)
+    shutil.copyfile(tmp_path / "runs" / "elsewhere.png", one.path)
+    assert training.go_on(run, 4) == worker.BAD_INPUT
+    told = training.events(run, "error")[-1]
+    assert told["field"] == "class_data_dir" and "1 is altered" in told["what"]
+    assert other.digest and other.digest != one.digest
