@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from . import files
 from .errors import Problem, UserError
@@ -77,8 +76,10 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.added or self.gone or self.altered or self.recaptioned)
 
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Only the kinds of change that there are."""
+        kinds = ("added", "gone", "altered", "recaptioned")
+        return {kind: names for kind in kinds if (names := getattr(self, kind))}
 
     def problem(self, field: str, run: str) -> Problem | None:
         """What hinders the run from training on what is noted, if anything does."""

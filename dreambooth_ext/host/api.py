@@ -128,7 +128,8 @@ def check(call: Call) -> dict[str, Any]:
 def command_run(call: Call) -> dict[str, Any]:
     names = ("publish", "select", "while_training")
     wanted = {name: call.values[name] for name in names if call.values.get(name) is not None}
-    call.service.command(call.path["id"], call.text("command"), call.count("max_train_steps"), wanted)
+    total, new_pictures = call.count("max_train_steps"), call.flag("new_pictures")
+    call.service.command(call.path["id"], call.text("command"), total, wanted, new_pictures)
     return {}
 
 
@@ -253,6 +254,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/runs": {"GET": show(s.runs), "POST": Action(create_run, 201, "json", slow=True)},
         "/runs/{id}": {"GET": show(s.run, "id"), "DELETE": change(s.delete, "id")},
         "/runs/{id}/config": {"GET": show(s.config, "id")},
+        "/runs/{id}/pictures": {"GET": Action(lambda call: s.pictures_of(call.path["id"]), slow=True)},
         "/runs/{id}/events": {"GET": Action(lambda call: s.events(call.path["id"], call.number("after") or 0))},
         "/runs/{id}/log": {"GET": Action(lambda call: s.log(call.path["id"], call.number("after")))},
         "/runs/{id}/samples/{step}/{file}": {"GET": Action(show_sample, slow=True)},
@@ -265,6 +267,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/queue": {"GET": show(s.queue), "POST": Action(reorder, body="json")},
         "/pictures": {"GET": Action(list_pictures, slow=True)},
         "/pictures/{set}": {"DELETE": change(s.delete_pictures, "set")},
+        "/pictures/{set}/copy": {"POST": Action(lambda call: s.sets.copy(call.path["set"]), 201, "json", slow=True)},
         "/pictures/{set}/{name:path}": {
             "GET": Action(show_picture, slow=True),
             "PUT": Action(put_picture, body="file", slow=True),

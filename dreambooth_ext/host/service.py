@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, advice, checks, guide, pictures, runs
+from .. import __version__, advice, checks, guide, picture_list, pictures, runs
 from ..config import SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..protocol import COMMANDS, ENDED, PROTOCOL
@@ -195,7 +195,10 @@ class Service:
         if problems:
             raise Problems(problems)
         self.inspector.close()  # the memory that its process holds is the training's now
-        return self.dispatcher.submit(runs.absolute(completed), chosen)
+        run = self.dispatcher.submit(runs.absolute(completed), chosen)
+        for folder in _picture_folders(run):
+            self.sets.use(Path(folder))
+        return run
 
     def _inspect(self, config: RunConfig, count: int) -> dict[str, Any]:
         self._check_environment()
@@ -235,6 +238,18 @@ class Service:
 
     def config(self, id: str) -> dict[str, Any]:
         return self.catalogue.find(id).config.as_dict()
+
+    def pictures_of(self, id: str) -> dict[str, Any]:
+        """What has changed among a run's own pictures since it was queued; changes: None where nothing was noted."""
+        run = self.catalogue.find(id)
+        listed = picture_list.noted(run.path, are_class=False)
+        entries, problems = pictures.entries(run.config)
+        if problems and not entries:
+            raise Problems(problems)
+        if listed is None:
+            return {"count": len(entries), "changes": None}
+        changes = picture_list.compare(listed, [entry for entry in entries if not entry.is_class])[1]
+        return {"count": changes.count, "changes": {name: list(names) for name, names in changes.names().items()}}
 
     def events(self, id: str, after: int = 0) -> dict[str, Any]:
         """By pages: ask again with "next" while there are "more"."""
@@ -297,15 +312,23 @@ class Service:
             raise Refusal(404, f"there is no picture {file[:80]!r} of {artifact[:80]!r}.", "Reload the page.", "file")
         return path, "image/png"
 
-    def command(self, id: str, command: str, total: int | None = None, wanted: Mapping[str, Any] | None = None) -> None:
-        """One of RUN_COMMANDS; `total`: the step up to which "continue" trains in all."""
+    def command(
+        self,
+        id: str,
+        command: str,
+        total: int | None = None,
+        wanted: Mapping[str, Any] | None = None,
+        new_pictures: bool = False,
+    ) -> None:
+        """One of RUN_COMMANDS; `total`: the step up to which "continue" trains in all. new_pictures: "resume" and
+        "continue" take pictures and captions as they are now."""
         run = self.catalogue.find(id)
         if command not in RUN_COMMANDS:
             raise UserError("command", f"cannot be {command[:40]!r}.", f"Choose one of {', '.join(RUN_COMMANDS)}.")
         with self._changing:
             state = run.state()
             if command in ("resume", "continue"):
-                self._go_on(run, state, command, total, wanted or {})
+                self._go_on(run, state, command, total, wanted or {}, new_pictures)
             elif command in ("stop", "stop_and_save") and state["status"] == "queued":
                 self.dispatcher.cancel(run)
             elif command == "kill" and state["status"] not in ENDED:
@@ -321,7 +344,15 @@ class Service:
         except UserError as error:
             raise Refusal(409, error.problem.message, error.problem.remedy, "command") from error
 
-    def _go_on(self, run: Run, state: dict[str, Any], command: str, total: int | None, wanted: Mapping) -> None:
+    def _go_on(
+        self,
+        run: Run,
+        state: dict[str, Any],
+        command: str,
+        total: int | None,
+        wanted: Mapping[str, Any],
+        new_pictures: bool,
+    ) -> None:
         if state["status"] == "queued" or run.is_alive(state):
             raise Refusal(409, f"{run.id} is {state['status']} already.", "Wait for it, or stop it first.", "command")
         if command == "resume" and state["status"] == "done" and total is None:
@@ -336,6 +367,8 @@ class Service:
             raise UserError("max_train_steps", "is more than any training needs.", f"Give {most:.0f} at most.")
         self._check_environment()
         chosen = self._wishes(wanted, wishes.read(run)) if wanted or not wishes.read(run) else None
+        if new_pictures:
+            picture_list.forget(run.path)
         self.dispatcher.resume(run, chosen, total)
 
     def delete(self, id: str) -> None:

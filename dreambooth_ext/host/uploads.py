@@ -5,7 +5,9 @@ Nothing that came from outside goes out as it came: pictures are shown as JPEGs 
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import threading
 import unicodedata
 from collections import OrderedDict
@@ -28,6 +30,7 @@ PAGE = 1000  # pictures in an answer
 SIZES = (64, 96, 128, 160, 192, 256, 384, 512, 768, 1024)  # longest sides of thumbnails, in pixels
 LONGEST_NAME = 180  # bytes: file systems take 255, and temporary names are longer
 SPARE = 256 * 2**20  # bytes that stay free on the disk
+USED = ".used"  # a file in a set that runs were queued with: their pictures and captions stay as they are
 ILLEGAL = str.maketrans(dict.fromkeys('<>:"|?*', "_"))  # on Windows; a colon even begins a hidden second content
 
 
@@ -76,7 +79,7 @@ class PictureSets:
     def list(self, name: str, start: int = 0) -> dict[str, Any]:
         """A page of the set's pictures, in the order in which they are trained."""
         folder = self.path(name)
-        return {"set": folder.name, **self.list_folder(folder, start)}
+        return {"set": folder.name, "used": (folder / USED).exists(), **self.list_folder(folder, start)}
 
     def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
         """The same for any folder and what is below it. Raises a Refusal (422) where it cannot be read."""
@@ -128,6 +131,7 @@ class PictureSets:
         width, height = decoding.check(file, data)
         with self._changing:
             folder = self._made(set_name)
+            check_unused(folder)
             is_new = not (folder / file).exists()
             if is_new and sum(1 for _ in _pictures_in(folder)) >= MOST_PICTURES:
                 raise Refusal(413, f"the set has {MOST_PICTURES} pictures already.", "Begin another set.", "set")
@@ -145,6 +149,7 @@ class PictureSets:
             raise Refusal(422, f"{file} is not UTF-8 text.", "Save it as UTF-8 in your editor.", "caption") from None
         with self._changing:
             folder = self._made(set_name)
+            check_unused(folder)
             if not text:
                 (folder / file).unlink(missing_ok=True)
             elif not (folder / file).exists() and sum(1 for _ in os.scandir(folder)) >= 2 * MOST_PICTURES:
@@ -160,12 +165,30 @@ class PictureSets:
             if picture is None:
                 files.remove(folder)
                 return
+            check_unused(folder)
             path = folder / safe_name(picture, "picture")
             if path.suffix.lower() not in (*pictures.EXTENSIONS, ".txt") or not (path.is_file() or path.is_symlink()):
                 raise Refusal(404, f"there is no {picture[:80]!r} in this set.", "Reload the page.", "name")
             path.unlink()
             if not any(other.stem == path.stem for other in _pictures_in(folder)):
                 path.with_suffix(".txt").unlink(missing_ok=True)
+
+    def use(self, folder: Path) -> None:
+        """Let a set, which is or holds this folder, stay as it is from here on; other folders are the user's own."""
+        place = next((path for path in (folder, *folder.parents) if path.parent == self.folder), None)
+        if place and self._is_own(place):
+            (place / USED).touch()
+
+    def copy(self, name: str) -> dict[str, Any]:
+        """The set under another name, to be changed. Files are linked where the disk can: they are only ever replaced."""
+        folder = self.path(name)
+        with self._changing:
+            taken = (safe_name(f"{folder.name[:80]}-{number}", "set") for number in itertools.count(2))
+            target = self._made(next(name for name in taken if not (self.folder / name).exists()))
+            for item in os.scandir(folder):
+                if item.is_file(follow_symlinks=False) and item.name != USED:
+                    _link_or_copy(Path(item.path), target / item.name)
+        return {"set": target.name, "folder": str(target)}
 
     def _made(self, name: str) -> Path:
         path = self.folder / name
@@ -184,6 +207,19 @@ class PictureSets:
             raise Refusal(422, f"{path.name!r} is a folder.", "Choose another name.", "name")
         with files.replacing(path) as temporary:  # the rename replaces a link, and never follows it
             temporary.write_bytes(data)
+
+
+def check_unused(folder: Path) -> None:
+    if (folder / USED).exists():
+        remedy = "Change a copy: POST pictures/{set}/copy makes one. The tab does so by itself."
+        raise Refusal(409, "runs were queued with this set, and keep its pictures and captions.", remedy, "set")
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # FAT and some network disks know no links
+        shutil.copy2(source, target)
 
 
 def fitting(size: int) -> int:

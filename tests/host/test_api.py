@@ -779,3 +779,28 @@ def test_unexpected_errors_are_told_in_words(asked, monkeypatch, capsys):
     assert "Traceback" in capsys.readouterr().err
     monkeypatch.setattr(asked.service.catalogue, "all", lambda: (_ for _ in ()).throw(OSError(28, "No space")))
     assert asked.get("runs").status == 500
+
+
+def test_what_has_changed_among_a_runs_pictures(asked, tmp_path):
+    config = good(tmp_path, use_captions=True, subject_type="object")
+    id = asked.post("runs", {"config": config}).json()["id"]
+    folder = Path(config["instance_data_dir"])
+    assert asked.get(f"runs/{id}/pictures").json() == {"count": 6, "changes": {}}
+    (folder / "sksper (0).txt").write_text("sksper at night", encoding="utf-8")
+    (folder / "sksper (1).png").unlink()
+    pictures(folder / "more", 1)
+    changes = {"added": ["sksper (0).png"], "gone": ["sksper (1).png"], "recaptioned": ["sksper (0).png"]}
+    assert asked.get(f"runs/{id}/pictures").json() == {"count": 6, "changes": changes}
+    assert asked.post(f"runs/{id}/commands", {"command": "stop"}).status == 202
+    again = {"command": "resume", "new_pictures": "yes"}
+    assert asked.post(f"runs/{id}/commands", again).json()["field"] == "new_pictures"
+    assert asked.post(f"runs/{id}/commands", {**again, "new_pictures": True}).status == 202
+    assert asked.get(f"runs/{id}/pictures").json() == {"count": 6, "changes": None}  # noted anew when it starts
+
+
+def test_the_set_that_a_run_is_queued_with_stays(asked, tmp_path):
+    folder = asked.host.data_folder() / "pictures" / "mine"
+    config = {**good(tmp_path), "instance_data_dir": pictures(folder)}
+    assert asked.get("pictures", {"set": "mine"}).json()["used"] is False
+    assert asked.post("runs", {"config": config}).status == 201
+    assert asked.get("pictures", {"set": "mine"}).json()["used"] is True

@@ -89,6 +89,51 @@ def test_deleting(asked):
     assert asked.get("pictures", {"set": "s"}).status == 404
 
 
+def test_a_set_that_runs_were_queued_with_is_changed_as_a_copy(asked):
+    for name in ("a.png", "b.png"):
+        asked.put(f"pictures/s/{name}", drawn(), PNG)
+    asked.put("pictures/s/a.txt", b"words", TEXT)
+    assert asked.get("pictures", {"set": "s"}).json()["used"] is False
+    PictureSets(folder(asked)).use(folder(asked) / "s")
+    assert asked.get("pictures", {"set": "s"}).json()["used"] is True
+    refused = [
+        asked.put("pictures/s/c.png", drawn(), PNG),
+        asked.put("pictures/s/a.txt", b"other words", TEXT),
+        asked.delete("pictures/s/a.png"),
+        asked.delete("pictures/s/a.txt"),
+    ]
+    assert {(answer.status, answer.json()["field"]) for answer in refused} == {(409, "set")}
+    copied = asked.post("pictures/s/copy", {})
+    assert copied.status == 201 and copied.json() == {"set": "s-2", "folder": str(folder(asked) / "s-2")}
+    assert asked.put("pictures/s-2/a.txt", b"other words", TEXT).status == 200
+    assert asked.delete("pictures/s-2/b.png").status == 200
+    assert asked.put("pictures/s-2/c.png", drawn(), PNG).status == 201
+    sets = {name: asked.get("pictures", {"set": name}).json() for name in ("s", "s-2")}
+    told = {name: {item["name"]: item["caption"] for item in known["pictures"]} for name, known in sets.items()}
+    assert told == {"s": {"a.png": "words", "b.png": None}, "s-2": {"a.png": "other words", "c.png": None}}
+    assert sets["s-2"]["used"] is False
+    assert asked.post("pictures/s/copy", {}).json()["set"] == "s-3"
+    assert asked.delete("pictures/s").status == 200  # as a whole it may go
+
+
+def test_copies_where_the_disk_knows_no_links(asked, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(95, "not supported")
+
+    asked.put("pictures/s/a.png", drawn(), PNG)
+    monkeypatch.setattr(os, "link", refuse)
+    assert asked.post("pictures/s/copy", {}).status == 201
+    assert (folder(asked) / "s-2" / "a.png").read_bytes() == (folder(asked) / "s" / "a.png").read_bytes()
+
+
+def test_only_sets_are_kept_as_they_are(asked, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    PictureSets(folder(asked)).use(own)
+    PictureSets(folder(asked)).use(folder(asked))
+    assert list(own.iterdir()) == []
+
+
 def test_pictures_that_a_run_needs_stay(asked):
     asked.put("pictures/s/a.png", drawn(), PNG)
     run = runs.create(asked.host.runs_folder(), RunConfig(name="x", instance_data_dir=str(folder(asked) / "s")))
