@@ -180,7 +180,7 @@ class PictureSets:
             (place / USED).touch()
 
     def copy(self, name: str) -> dict[str, Any]:
-        """The set under another name, to be changed. Files are linked where the disk can: they are only ever replaced."""
+        """The set under another name, to be changed. Files are linked where the disk can; they are only replaced."""
         folder = self.path(name)
         with self._changing:
             taken = (safe_name(f"{folder.name[:80]}-{number}", "set") for number in itertools.count(2))
