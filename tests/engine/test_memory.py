@@ -1,0 +1,62 @@
+"""What a run keeps in memory: no 16-bit copies of weights beyond their use, and what the allocator is told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from accelerate.utils import AutocastKwargs
+from diffusers import UNet2DConditionModel, UNet2DModel
+
+from dreambooth_ext.engine import worker
+from tests import training
+from tests.training import Trainer
+
+WAYS = {
+    "all weights": {"method": "dreambooth", "text_encoder_steps": 2, "gradient_checkpointing": True},
+    "steps in the backward pass": {"method": "dreambooth", "max_grad_norm": 0},
+    "LoRA": {"method": "lora", "text_encoder_steps": 2},
+}
+
+
+@pytest.fixture
+def trainer(tmp_path) -> Trainer:
+    return Trainer(tmp_path, mixed_precision="bf16", max_train_steps=3)
+
+
+@pytest.fixture
+def caches(monkeypatch) -> list[bool]:
+    """Whether autocast keeps copies, in every forward pass of a UNet."""
+    found = []
+    for model in (UNet2DConditionModel, UNet2DModel):
+        forward = model.forward
+
+        def watched(self, *arguments, forward=forward, **more):
+            assert torch.is_autocast_enabled("cpu") if torch.__version__ >= (2, 4) else torch.is_autocast_cpu_enabled()
+            found.append(torch.is_autocast_cache_enabled())
+            return forward(self, *arguments, **more)
+
+        monkeypatch.setattr(model, "forward", watched)
+    return found
+
+
+@pytest.mark.parametrize("settings", WAYS.values(), ids=WAYS)
+def test_autocast_keeps_no_copies_and_the_weights_are_the_same(trainer, caches, monkeypatch, settings):
+    without = trainer.train(**settings)
+    assert caches and not any(caches)
+    caches.clear()
+    monkeypatch.setattr(worker, "AutocastKwargs", lambda cache_enabled: AutocastKwargs())
+    kept = trainer.train(**settings)
+    assert caches and all(caches)
+    training.assert_same_run(without, kept)
+    assert training.losses(without) == training.losses(kept)
+
+
+def test_nor_for_words_and_models_that_draw_pixels(trainer, caches, tmp_path):
+    trainer.train(method="textual_inversion", initializer_token="red", num_vectors=1)
+    trainer.train(**training.pixel_settings(tmp_path))
+    assert caches and not any(caches)
+
+
+def test_a_hypernetwork_is_used_many_times_a_pass_and_keeps_its_copies(trainer, caches):
+    trainer.train(method="hypernetwork")
+    assert caches and all(caches)
