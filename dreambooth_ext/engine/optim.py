@@ -14,6 +14,7 @@ from diffusers.optimization import get_scheduler
 from ..config import RunConfig
 from ..errors import UserError
 from ..rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
+from ..settings.methods import WHOLE_METHODS
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,13 @@ KINDS = {
 }
 
 
-def resolve_optimizer(name: str, device: torch.device) -> str:
-    """What "auto" means on this machine: 8-bit AdamW on an NVIDIA card that can run it, AdamW elsewhere."""
-    if name != "auto":
-        return name
-    if device.type != "cuda" or torch.version.cuda is None:
+def choose_optimizer(method: str, device: torch.device) -> str:
+    """What "auto" means: 8-bit AdamW for whole models on an NVIDIA card that can run it, AdamW elsewhere.
+
+    bitsandbytes steps tensor by tensor and waits for the card after each: for a LoRA's 1444 tensors in SDXL 100 ms a
+    step, ten times as long as PyTorch's AdamW, to save 0.3 GB.
+    """
+    if method not in WHOLE_METHODS or device.type != "cuda" or torch.version.cuda is None:
         return "adamw"
     return "adamw" if missing_optimizer("adamw8bit", device) else "adamw8bit"
 

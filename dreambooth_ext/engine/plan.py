@@ -16,7 +16,7 @@ from .base import Base
 from .device import choose_device
 from .fused import is_possible
 from .methods import METHODS
-from .optim import make_optimizer, resolve_optimizer
+from .optim import choose_optimizer, make_optimizer
 from .share import Share
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
@@ -67,7 +67,7 @@ def resolve(config: RunConfig, base: Base) -> RunConfig:
     if config.mixed_precision == "auto":
         answers["mixed_precision"] = half_precision(device) if cuda else "no"
     if config.optimizer == "auto":
-        answers["optimizer"] = resolve_optimizer(config.optimizer, device)
+        answers["optimizer"] = choose_optimizer(config.method, device)
     if config.gradient_checkpointing is None:
         answers["gradient_checkpointing"] = device.type != "cpu"
     answers["cache_latents"] = caches_latents(config, base.inpainting)

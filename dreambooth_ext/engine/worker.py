@@ -116,7 +116,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
             files.remove_unfinished(folder)
     with contextlib.closing(STARTS[run.config.method].open(run.config)) as base:
-        config = plan.resolve(run.config, base)
+        config = plan.resolve(with_optimizer(run), base)
         config = control.config = config.replace(device=processes.of_this_process(config.device))
         if found := plan.problems(config, base):
             raise BadInput(found)
@@ -151,6 +151,15 @@ def train(run: Run, control: Control, total: int | None) -> str:
             ended = Loop(config, method, dataset, accelerator, control, saver, total).run(resumed)
         accelerator.end_training()
         return ended
+
+
+def with_optimizer(run: Run) -> RunConfig:
+    """The run's config, with the optimizer that its training states are of where it leaves that to us: "auto" may have
+    meant another one then, on another machine or in an older version, whose states this one could not read."""
+    known = (run.state().get("plan") or {}).get("optimizer")
+    if run.config.optimizer == "auto" and known and checkpoint.found(run.checkpoints):
+        return run.config.replace(optimizer=known)
+    return run.config
 
 
 def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -> None:

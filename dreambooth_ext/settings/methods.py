@@ -22,6 +22,7 @@ KINDS = {  # of the models that methods make
 SUBJECT_METHODS = ("dreambooth", "lora", "hypernetwork")  # those that bind a subject to a rare word
 # Those that start from a base, which draws by prompts
 PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "textual_inversion", "hypernetwork")
+WHOLE_METHODS = ("dreambooth", "finetune", "unconditional")  # those that train every weight of a model
 TUNING_METHODS = ("dreambooth", "finetune", "lora")  # those that can change the base's text encoders
 FORMATS = {  # of the files that methods make, the usual one first
     "dreambooth": ("safetensors", "ckpt"),

@@ -96,7 +96,8 @@ class Training:
     optimizer: str = setting(
         "auto",
         "Optimizer",
-        "'auto' is 8-bit AdamW on an NVIDIA card and AdamW elsewhere. Prodigy finds its own rate (set it to 1).",
+        "'auto' is 8-bit AdamW where a whole model learns on an NVIDIA card, and AdamW elsewhere. "
+        "Prodigy finds its own rate (set it to 1).",
         group="Training",
         choices=OPTIMIZERS,
     )
@@ -107,7 +108,13 @@ class Training:
         group="Training",
     )
     weight_decay: float = setting(
-        1e-2, "Weight decay", "Decoupled weight decay.", group="Training", minimum=0, maximum=10, **DECAYED
+        1e-2,
+        "Weight decay",
+        "Decoupled weight decay; with sgd, as L2 in the gradients.",
+        group="Training",
+        minimum=0,
+        maximum=10,
+        **DECAYED,
     )
     max_grad_norm: float | str = setting(
         1.0,

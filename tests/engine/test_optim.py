@@ -10,15 +10,17 @@ import torch
 from diffusers.optimization import get_scheduler
 
 from dreambooth_ext.config import RunConfig
+from dreambooth_ext.engine import optim
+from dreambooth_ext.engine.methods import METHODS
 from dreambooth_ext.engine.optim import (
     KINDS,
     RateSchedule,
     RateSchedules,
+    choose_optimizer,
     forget,
     load_state,
     make_optimizer,
     missing_optimizer,
-    resolve_optimizer,
 )
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.settings.training import LR_SCHEDULERS, OPTIMIZERS
@@ -269,11 +271,17 @@ def test_refusal_names_what_is_known():
 # --- What a machine can do
 
 
-def test_auto_is_adamw_without_an_nvidia_card(monkeypatch):
-    assert resolve_optimizer("auto", CPU) == "adamw"
-    assert resolve_optimizer("lion", CPU) == "lion"
+@pytest.mark.parametrize("method", METHODS)
+def test_auto_is_8_bit_where_whole_models_learn_on_an_nvidia_card(monkeypatch, method):
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(optim, "missing_optimizer", lambda name, device: "")
+    whole = method in ("dreambooth", "finetune", "unconditional")
+    assert choose_optimizer(method, torch.device("cuda")) == ("adamw8bit" if whole else "adamw")
+    assert choose_optimizer(method, CPU) == "adamw"
+    monkeypatch.setattr(optim, "missing_optimizer", lambda name, device: "it does not work here.")
+    assert choose_optimizer(method, torch.device("cuda")) == "adamw"
     monkeypatch.setattr(torch.version, "cuda", None)  # AMD's torch calls its devices cuda too
-    assert resolve_optimizer("auto", torch.device("cuda")) == "adamw"
+    assert choose_optimizer(method, torch.device("cuda")) == "adamw"
 
 
 def test_a_missing_package_is_a_reason_and_not_a_crash(monkeypatch):

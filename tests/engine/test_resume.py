@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dreambooth_ext.engine import worker
+from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.optim import missing_optimizer
 from dreambooth_ext.runs import Run
 from tests import training
@@ -173,3 +173,18 @@ def test_a_full_disk_does_not_count_what_the_run_has_written_itself(trainer, mon
     monkeypatch.setattr(worker.files, "free_bytes", lambda path: need - run.size() + 4096)
     monkeypatch.setattr("dreambooth_ext.engine.export.free_bytes", lambda path: 2**40)
     assert training.go_on(run, total=3) == worker.DONE, training.log(run)
+
+
+@pytest.mark.parametrize(("before", "now"), [("adamw8bit", "adamw"), ("adamw", "adamw8bit")])
+def test_auto_stays_what_it_was_when_the_run_began(trainer, monkeypatch, before, now):
+    """It means another optimizer in another version or on another machine, which could not read these states."""
+    if reason := missing_optimizer("adamw8bit", torch.device("cpu")):
+        pytest.skip(reason)
+    whole = trainer.train(optimizer=before, max_train_steps=4)
+    monkeypatch.setattr(plan, "choose_optimizer", lambda method, device: before)
+    run = trainer.train(optimizer="auto", max_train_steps=2)
+    monkeypatch.setattr(plan, "choose_optimizer", lambda method, device: now)
+    assert training.go_on(run, total=4) == worker.DONE, training.log(run)
+    training.assert_same_run(whole, run)
+    assert run.config.optimizer == "auto" and run.state()["plan"]["optimizer"] == before
+    assert trainer.train(optimizer="auto").state()["plan"]["optimizer"] == now
