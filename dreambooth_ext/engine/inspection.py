@@ -23,6 +23,7 @@ from ..pictures import Entry
 from . import class_images, hub_pictures, plan
 from .base import Base
 from .dataset import Dataset
+from .device import take_device
 from .starts import STARTS
 
 MOST_READ = 1000  # pictures
@@ -33,7 +34,9 @@ def inspect(values: dict[str, Any], runs_dir: Path) -> dict[str, Any]:
     config, _ = parse(values)
     try:
         with contextlib.closing(STARTS[config.method].open(config)) as base:
-            return look(plan.resolve(config, base), base, runs_dir)
+            config = plan.resolve(config, base)
+            take_device(config.device)
+            return look(config, base, runs_dir)
     except UserError as error:
         return {"plan": {}, "problems": [error.problem.as_dict()], "warnings": []}
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
-from collections.abc import Iterable
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +19,7 @@ from ..config import RunConfig
 from ..errors import UserError
 from ..rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
 from ..settings.methods import WHOLE_METHODS
+from .device import take_device
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,7 @@ class Kind:
     closed: frozenset[str] = frozenset()
 
 
+PAGED_FROM = 100_000  # numbers, from which on bitsandbytes pages a state
 _TORCH = frozenset({"maximize", "capturable", "differentiable"})
 _EIGHT_BIT = frozenset({"amsgrad", "optim_bits", "args", "is_paged"})
 
@@ -72,6 +78,8 @@ def missing_optimizer(name: str, device: torch.device) -> str:
     kind = KINDS[name]
     try:
         optimizer_class = getattr(importlib.import_module(kind.module), kind.name)
+        if name == "paged_adamw8bit" and device.type == "cuda":
+            return _missing_pages(str(device))
         if kind.package == "bitsandbytes":
             _try_step(optimizer_class, device)
     except (ImportError, AttributeError, NameError, OSError, RuntimeError, NotImplementedError) as error:
@@ -81,9 +89,39 @@ def missing_optimizer(name: str, device: torch.device) -> str:
     return ""
 
 
-def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device) -> None:
+@functools.cache
+def _missing_pages(device: str) -> str:
+    """Why this card has no memory that pages, as a sentence; "" if it has.
+
+    Tried in a process of its own: where the driver gives no such memory (virtual cards often have none), bitsandbytes
+    ends the process from C.
+    """
+    try:
+        apart(_try_pages, device)
+    except BrokenProcessPool:
+        return f"bitsandbytes does not work here: {device} has no memory that pages (managed memory)."
+    except (ImportError, AttributeError, NameError, OSError, RuntimeError, NotImplementedError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return f"bitsandbytes does not work here: {lines[0]}."
+    return ""
+
+
+def apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of a module returns or raises, called in a process of its own. Raises BrokenProcessPool where
+    that process ends at once."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _try_pages(device: str) -> None:
+    take_device(device)
+    kind = KINDS["paged_adamw8bit"]
+    _try_step(getattr(importlib.import_module(kind.module), kind.name), torch.device(device), PAGED_FROM)
+
+
+def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device, numbers: int = 4096) -> None:
     """One step of 8-bit AdamW: bitsandbytes may import without a library for this machine, and fail only then."""
-    parameter = torch.nn.Parameter(torch.zeros(4096, device=device))  # 4096: smaller ones are kept in 32 bit
+    parameter = torch.nn.Parameter(torch.zeros(numbers, device=device))  # of fewer than 4096 it keeps 32 bits
     parameter.grad = torch.ones_like(parameter)
     optimizer_class([parameter], lr=1e-3).step()
     if not parameter.abs().sum() > 0:
@@ -121,15 +159,18 @@ def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`load_state_dict`, with paged states in pages again: bitsandbytes makes ordinary tensors of the card of them."""
-    optimizer.load_state_dict(state)
+    """`load_state_dict`, with paged states in pages again: bitsandbytes would make tensors of the card of them, all at
+    once, for which it may have no room."""
     if not getattr(optimizer, "is_paged", False):
+        optimizer.load_state_dict(state)
         return
+    optimizer.load_state_dict(state, move_to_device=False)
     for parameter, values in optimizer.state.items():
-        for name in ("state1", "state2"):
-            if name in values:
-                pages = optimizer.get_state_buffer(parameter, dtype=values[name].dtype)
-                values[name] = pages.copy_(values[name])
+        for name, value in values.items():
+            if name in ("state1", "state2"):
+                values[name] = optimizer.get_state_buffer(parameter, dtype=value.dtype).copy_(value)
+            elif isinstance(value, torch.Tensor):
+                values[name] = value.to(parameter.device)
 
 
 def forget(optimizer: torch.optim.Optimizer, names: list[str]) -> None:

@@ -12,8 +12,22 @@ import torch
 from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
-from ..errors import UserError
+from ..config import RunConfig
+from ..errors import Problem, UserError
 
+SPLITTING = {  # by the variable in which `accelerate launch` passes it on
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_TP": "tensor parallelism",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+}
+LAUNCHED_WITH = {  # variable: the run's own setting, and what it always is where nobody asked for anything
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("gradient_accumulation_steps", "1"),
+    "ACCELERATE_MIXED_PRECISION": ("mixed_precision", "no"),
+    "ACCELERATE_USE_CPU": ("device", "false"),
+    "ACCELERATE_DYNAMO_BACKEND": ("", "no"),
+}
 NUMBERS_AT_ONCE = 32 * 2**20  # that gradients are exchanged in: few calls, and little memory beside them
 
 
@@ -24,6 +38,35 @@ def launched() -> bool:
 
 def is_first() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
+
+
+def require_plain_launch() -> None:
+    """Raise UserError where `accelerate launch` is set up to split the model: here each process holds all of it."""
+    for variable, name in SPLITTING.items():
+        if _is_on(variable):
+            raise UserError(
+                "device",
+                f"accelerate is configured for {name}, with which a run cannot be trained.",
+                "Choose multi-GPU without it (accelerate config), or launch the run with torchrun.",
+            )
+
+
+def drop_settings(config: RunConfig) -> list[Problem]:
+    """Take away what `accelerate launch` says of the training beside the run's own settings, which alone count.
+    Returns, as warnings, what would have been otherwise."""
+    found = []
+    for variable, (field, usual) in LAUNCHED_WITH.items():
+        value = os.environ.pop(variable, "")
+        is_cpu = field == "device" and config.device == "cpu"
+        if not value or is_cpu or value.lower() in (usual, str(getattr(config, field, ""))):
+            continue
+        message = f"accelerate launch says {variable}={value}, which has no effect here."
+        found.append(Problem(field, message, f"Set {field} in the run." if field else ""))
+    return found
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes")
 
 
 def require_one_machine() -> None:

@@ -30,6 +30,7 @@ from . import checkpoint, class_images, hub_pictures, latents, memory, plan, pro
 from .base import Base
 from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
+from .device import take_device
 from .loop import Loop
 from .methods import METHODS
 from .objective import Objective
@@ -111,6 +112,7 @@ def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
 
 def train(run: Run, control: Control, total: int | None) -> str:
     """Everything from the base file to the finished model. Returns "done" or "stopped"."""
+    processes.require_plain_launch()
     processes.require_one_machine()
     if processes.is_first():
         for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
@@ -118,6 +120,9 @@ def train(run: Run, control: Control, total: int | None) -> str:
     with contextlib.closing(STARTS[run.config.method].open(run.config)) as base:
         config = plan.resolve(with_optimizer(run), base)
         config = control.config = config.replace(device=processes.of_this_process(config.device))
+        for problem in processes.drop_settings(config):
+            control.warn(problem.message, problem.field, problem.remedy)
+        take_device(config.device)
         if found := plan.problems(config, base):
             raise BadInput(found)
         for warning in base.warnings:
@@ -193,8 +198,6 @@ def make_accelerator(config: RunConfig) -> Accelerator:
         handlers.append(InitProcessGroupKwargs(timeout=PATIENCE))
     else:
         os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
-        if config.device.startswith("cuda:"):
-            torch.cuda.set_device(config.device)  # libraries that ask for "cuda" shall not take the first card
     is_cpu = config.device == "cpu"
     return Accelerator(mixed_precision=config.mixed_precision, cpu=is_cpu, kwargs_handlers=handlers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import os
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from dreambooth_ext.engine.optim import (
     KINDS,
     RateSchedule,
     RateSchedules,
+    apart,
     choose_optimizer,
     forget,
     load_state,
@@ -132,6 +134,22 @@ def test_paged_states_are_in_pages_again_after_a_resume(pages, tmp_path):
     for optimizer_, parameter_ in ((optimizer, parameter), (again, resumed)):
         step(optimizer_, parameter_)
     assert torch.equal(parameter, resumed)
+
+
+def test_paged_states_that_are_loaded_never_lie_on_the_card(pages):
+    """Which may have no room for them. The card here is one that keeps no numbers: what goes there is lost."""
+    parameter = problem()
+    optimizer = made("paged_adamw8bit", one_group("paged_adamw8bit", parameter))
+    for _ in range(3):
+        step(optimizer, parameter)
+    on_card = torch.nn.Parameter(torch.empty_like(parameter, device="meta"))
+    again = type(optimizer)([{"name": "unet", "params": [on_card]}], lr=1e-2)
+    again.get_state_buffer = lambda _, dtype: type(optimizer).get_state_buffer(optimizer, parameter, dtype)
+    load_state(again, optimizer.state_dict())
+    for name in ("state1", "state2"):
+        assert again.state[on_card][name].is_paged
+        assert torch.equal(again.state[on_card][name], optimizer.state[parameter][name])
+    assert again.state[on_card]["qmap1"].device.type == "meta"
 
 
 def test_pages_of_a_group_that_leaves_are_sent_away_and_let_go(pages):
@@ -307,6 +325,27 @@ def test_8_bit_without_a_path_for_this_machine_is_a_reason(monkeypatch):
 
     monkeypatch.setattr(optim, "AdamW8bit", Broken)
     assert missing_optimizer("adamw8bit", CPU).endswith("no kernel for cpu.")
+
+
+def test_a_trial_of_pages_is_large_enough_to_be_paged(monkeypatch, pages):
+    tried = []
+    buffer = optim.importlib.import_module("bitsandbytes.optim.optimizer").Optimizer8bit.get_state_buffer
+
+    def watched(optimizer, parameter, dtype=torch.float32):
+        tried.append(parameter.numel())
+        return buffer(optimizer, parameter, dtype)
+
+    monkeypatch.setattr("bitsandbytes.optim.optimizer.Optimizer8bit.get_state_buffer", watched)
+    optim._try_pages("cpu")
+    assert tried and min(tried) >= 1e5  # bitsandbytes pages from there on
+
+
+def test_a_card_without_pages_is_a_reason_though_its_library_ends_the_process(monkeypatch):
+    optim._missing_pages.cache_clear()
+    monkeypatch.setattr(optim, "apart", lambda *_: apart(os._exit, 1))
+    reason = missing_optimizer("paged_adamw8bit", torch.device("cuda", 0))
+    optim._missing_pages.cache_clear()
+    assert "cuda:0 has no memory that pages" in reason
 
 
 # --- Rates

@@ -10,6 +10,7 @@ import sys
 import pytest
 import torch
 
+from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import processes, worker
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.runs import Run
@@ -102,3 +103,39 @@ def test_torchs_launcher_starts_it(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert run.state()["status"] == "done" and len(training.losses(run)) == 1
+
+
+@pytest.mark.parametrize("variable", processes.SPLITTING)
+def test_accelerate_set_up_to_split_the_model_is_refused_by_name(tmp_path, monkeypatch, variable):
+    run = Trainer(tmp_path).create()
+    monkeypatch.setenv(variable, "true")
+    assert training.go_on(run) == worker.BAD_INPUT
+    assert processes.SPLITTING[variable] in run.state()["problem"]["message"]
+    monkeypatch.setenv(variable, "false")
+    processes.require_plain_launch()
+
+
+def test_what_accelerate_launch_says_of_the_training_has_no_effect_and_is_told(tmp_path, monkeypatch):
+    trainer = Trainer(tmp_path)
+    usual = trainer.train()
+    for name, value in {
+        "GRADIENT_ACCUMULATION_STEPS": "4",
+        "MIXED_PRECISION": "bf16",
+        "DYNAMO_BACKEND": "EAGER",
+    }.items():
+        monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    run = trainer.train()
+    training.assert_same_run(usual, run)
+    assert training.losses(usual) == training.losses(run)
+    warnings = training.events(run, "warning")
+    assert [event["field"] for event in warnings] == ["gradient_accumulation_steps", "mixed_precision", ""]
+    assert "ACCELERATE_GRADIENT_ACCUMULATION_STEPS=4" in warnings[0]["what"]
+
+
+def test_what_it_always_says_is_nothing_to_speak_of(monkeypatch):
+    for name, value in {"MIXED_PRECISION": "no", "USE_CPU": "False", "DYNAMO_BACKEND": "NO"}.items():
+        monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    assert processes.drop_settings(RunConfig(device="cuda:0", mixed_precision="bf16")) == []
+    for device, count in {"cuda:0": 1, "cpu": 0}.items():
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+        assert len(processes.drop_settings(RunConfig(device=device, mixed_precision="no"))) == count
