@@ -36,6 +36,7 @@ _COUNTER = re.compile(r"(?:\s*\(\d+\)|[\s_-]+\d+)$")
 _GLUED_COUNTER = re.compile(r"(?<=\D)\d+$")
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_NO_TEXT = re.compile("[\0-\x06]")  # what letters of two bytes become, read as letters of one
 
 
 def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
@@ -105,13 +106,27 @@ def read_caption(picture: Path, extension: str) -> str | None:
 def read_lines(path: Path | str) -> list[str]:
     """A caption file's lines, without the empty ones, each with single spaces between its words.
 
-    UTF-8, or UTF-16 that begins with its mark, as Windows writes it. Raises UnicodeDecodeError and OSError.
+    Raises UnicodeDecodeError and OSError.
     """
     with open(path, "rb") as stream:
-        content = stream.read()
+        return lines_of(stream.read())
+
+
+def lines_of(content: bytes) -> list[str]:
+    """The same of a file's content. Raises UnicodeDecodeError."""
+    return [line for raw in decoded(content).splitlines() if (line := " ".join(raw.split()))]
+
+
+def decoded(content: bytes) -> str:
+    """A file's text: UTF-8, or UTF-16 that begins with its mark, as Windows writes it.
+
+    Raises UnicodeDecodeError, also for UTF-16 without its mark: there zeros stand between the letters.
+    """
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
-    return [line for raw in text.splitlines() if (line := " ".join(raw.split()))]
+    if found := _NO_TEXT.search(text):
+        raise UnicodeDecodeError("utf-8", content, found.start(), found.end(), "this is no text")
+    return text
 
 
 def has_template(prompt: str | None) -> bool:

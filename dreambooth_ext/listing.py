@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .captions import natural_key
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp"})
 FORMATS = "JPG, PNG, WebP or BMP"
+# Pictures that nothing here reads: other programs', phones' and cameras'
+OTHER_FORMATS = frozenset(
+    {
+        *(".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".tga", ".psd"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw"),
+    }
+)
+# Folders in which systems and network storage keep thumbnails, deleted and earlier files; those with a dot are hidden
+NO_FOLDERS = frozenset(
+    {
+        *("__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@tmp", "$recycle.bin"),
+        *("recycler", "system volume information", "lost+found"),
+    }
+)
+MASKS = ("-masklabel", "-condlabel", "_mask")  # ends of names: OneTrainer's, and usual
+TEXTS = (".txt", ".caption", ".captions", ".cap", ".text", ".tags", ".tag", ".prompt")  # endings that captions have
 MOST_FILES = 250_000  # in a folder and below; more are a whole disk that was named by mistake
+
+
+@dataclass
+class LeftOut:
+    """What a listing met that looks like a picture and is not trained on, by the files' names."""
+
+    unread: list[str] = field(default_factory=list)  # OTHER_FORMATS
+    masks: list[str] = field(default_factory=list)  # of a picture beside them
 
 
 @dataclass(frozen=True)
@@ -22,7 +46,7 @@ class Found:
     folder: str
     name: str
     parts: tuple[str, ...]  # the folders on the way here from the one that was asked for
-    others: frozenset[str]  # what else is in the folder, captions among it, as `os.path.normcase` has the names
+    others: Mapping[str, str]  # what else is in the folder, captions among it: `_key` -> name
 
     @property
     def top(self) -> str:
@@ -37,9 +61,25 @@ class Found:
     def path(self) -> Path:
         return Path(self.full_name)
 
+    def caption_file(self, extension: str) -> str:
+        """The path of the picture's caption file, whose ending may be in upper case, or "" where there is none."""
+        name = self.others.get(_key(f"{os.path.splitext(self.name)[0]}.{extension.lstrip('.')}"))
+        return os.path.join(self.folder, name) if name else ""
+
+    def texts(self, without: str) -> list[str]:
+        """Endings of what may be captions of the picture: ".caption" of "a.caption", ".png.txt" of "a.png.txt".
+        `without`: the one that captions are to have."""
+        if not self.others:
+            return []
+        stem, ending = os.path.splitext(self.name)
+        known = [beside + text for text in TEXTS for beside in ("", ending)]
+        usual = "." + without.lstrip(".").lower()
+        return [text for text in known if text.lower() != usual and _key(stem + text) in self.others]
+
 
 def list_pictures(folder: Path, without: Iterable[Path] = ()) -> list[Path]:
-    """All pictures in `folder` and below, in natural order; hidden files and the WebUI's previews are none.
+    """All pictures in `folder` and below, in natural order; hidden files and the WebUI's previews are none, nor are
+    masks of other pictures.
 
     Folders in `without` (other concepts' and class folders that lie inside) are left out. Linked folders are followed,
     each once. Raises OSError for a folder that cannot be read, or holds more than MOST_FILES files of any kind.
@@ -47,36 +87,68 @@ def list_pictures(folder: Path, without: Iterable[Path] = ()) -> list[Path]:
     return [found.path for found in find_pictures(folder, without)]
 
 
-def find_pictures(folder: Path, without: Iterable[Path] = (), nested: bool = True) -> Iterator[Found]:
-    """The same with what lies around each. `nested`: also those below."""
+def find_pictures(
+    folder: Path, without: Iterable[Path] = (), nested: bool = True, left: LeftOut | None = None
+) -> Iterator[Found]:
+    """The same with what lies around each. `nested`: also those below. `left` gets what is left out."""
     seen = {os.path.realpath(path) for path in without}
-    return _walk(str(folder), (), seen, itertools.count(1), nested)
+    return _walk(str(folder), (), seen, itertools.count(1), nested, left or LeftOut())
 
 
-def _walk(folder: str, parts: tuple[str, ...], seen: set[str], count: Iterator[int], nested: bool) -> Iterator[Found]:
+def _walk(
+    folder: str, parts: tuple[str, ...], seen: set[str], count: Iterator[int], nested: bool, left: LeftOut
+) -> Iterator[Found]:
     seen.add(os.path.realpath(folder))
-    inside, others = [], set()
+    folders, pictures, others = [], [], {}
     with os.scandir(folder) as items:
         for item in items:
             if next(count) > MOST_FILES:
                 raise OSError(f"there are more than {MOST_FILES} files in it")
             name = item.name
-            if name[0] == "." or name == "__MACOSX":
+            if name[0] == ".":
                 continue
-            if is_folder := item.is_dir():
-                others.add(os.path.normcase(name))  # one that is called like a caption file is no caption
-                if nested:
-                    inside.append((natural_key(name), name, is_folder))
+            if item.is_dir():
+                _add(others, name)  # one that is called like a caption file is no caption
+                if nested and name.lower() not in NO_FOLDERS:
+                    folders.append(name)
             elif is_picture(name):
-                inside.append((natural_key(name), name, is_folder))
+                pictures.append(name)
             else:
-                others.add(os.path.normcase(name))
-    siblings = frozenset(others)
-    for _, name, is_folder in sorted(inside):
+                _add(others, name)
+                if os.path.splitext(name)[1].lower() in OTHER_FORMATS:
+                    left.unread.append(name)
+    masks = _masks(pictures)
+    left.masks += masks
+    inside = [(natural_key(name), name, False) for name in pictures if name not in masks]
+    for _, name, is_folder in sorted([*inside, *((natural_key(name), name, True) for name in folders)]):
         if not is_folder:
-            yield Found(folder, name, parts, siblings)
+            yield Found(folder, name, parts, others)
         elif os.path.realpath(path := os.path.join(folder, name)) not in seen:
-            yield from _walk(path, (*parts, name), seen, count, nested)
+            yield from _walk(path, (*parts, name), seen, count, nested, left)
+
+
+def _add(others: dict[str, str], name: str) -> None:
+    key = _key(name)
+    if key not in others or name.endswith(os.path.splitext(key)[1]):  # "a.txt" before "a.TXT"
+        others[key] = name
+
+
+def _key(name: str) -> str:
+    """How `Found.others` has a name: its ending in lower case, also where the system tells the two apart."""
+    stem, ending = os.path.splitext(os.path.normcase(name))
+    return stem + ending.lower()
+
+
+def _masks(names: list[str]) -> set[str]:
+    """Those that are masks of others: "a-masklabel.png" beside "a.jpg"."""
+    stems = {name: os.path.splitext(name)[0] for name in names}
+    known = set(stems.values())
+    return {
+        name
+        for name, stem in stems.items()
+        for end in MASKS
+        if stem.lower().endswith(end) and stem[: -len(end)] in known
+    }
 
 
 def is_picture(name: str) -> bool:

@@ -12,6 +12,7 @@ from .errors import Problem
 from .settings.setting import Setting
 
 SHOWN = 100  # characters of a value that a message repeats
+NAMED_AT_MOST = 5  # files that one message names
 
 
 def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
@@ -117,6 +118,12 @@ def shown(value: Any) -> str:
     """A value in a message, cut where it is long."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 4] + "..." + text[-1]
+
+
+def some(names: list[str]) -> str:
+    """The first names of a list in a message, and how many more there are."""
+    rest = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _to_rate(value: Any) -> float | str:

@@ -18,24 +18,24 @@ import dataclasses
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import captions, held_out, kohya_dataset, templates
+from . import caption_files, captions, held_out, kohya_dataset, templates
 from . import concepts as about_concepts
 from .concepts import Concept, concepts, uses_prior
 from .config import SETTINGS, RunConfig
 from .errors import Problem
 from .files import expanded
-from .listing import EXTENSIONS, FORMATS, Found, find_pictures
-from .metadata_files import Metadata, read_below, read_file
-from .parsing import shown
+from .listing import EXTENSIONS, FORMATS, Found, LeftOut, find_pictures
+from .metadata_files import Metadata
+from .parsing import shown, some
 from .settings.methods import PROMPTED_METHODS, SUBJECT_METHODS
 
 LEAST = 5  # pictures of a subject, below which the guide warns
 LONGEST_ENDING = 32  # of a caption file's name
-NAMED_AT_MOST = 5  # bad files that one message names
 DATASET_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)  # on Hugging Face
 REPEATED = re.compile(r"(\d{1,6})_(.+)")  # kohya's folder names: "10_sks person"
 
@@ -56,6 +56,9 @@ class Entry:
     is_held: bool = False  # never trained on: the validation loss is measured on it
     lines: tuple[str, ...] = ()  # textual inversion: `templates` for the caption, of which each step takes one
     word: str = ""  # textual inversion: what is taught
+    caption_file: str = ""  # the path of what lies beside it under the caption files' ending; "" where nothing does
+    texts: tuple[str, ...] = ()  # endings of what may be its captions, where it has none: ".caption", ".png.txt"
+    left: LeftOut | None = field(default=None, compare=False, repr=False)  # of the folder that was listed
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -103,7 +106,8 @@ def problems(config: RunConfig) -> list[Problem]:
 def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     """What is allowed, but seldom meant: poor identifiers, subjects with next to no pictures, missing captions."""
     said = kohya_dataset.read(config.dataset_config).warnings if config.dataset_config else []
-    found = [Problem("dataset_config", message) for message in said] + _caption_warnings(config, entries)
+    found = [Problem("dataset_config", message) for message in said]
+    found += _caption_warnings(config, entries) + _left_out_warnings(config, entries)
     if config.method not in SUBJECT_METHODS:
         return found
     known = concepts(config)
@@ -118,22 +122,48 @@ def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     found += [Problem(field, warning, captions.ADVICE) for warning in warned]
     few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
     if few:
-        message = f"these subjects have fewer than {LEAST} pictures: {_some(few)}."
+        message = f"these subjects have fewer than {LEAST} pictures: {some(few)}."
         found.append(Problem(field, message, "10 or more are good."))
     return found
 
 
 def _caption_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
-    """Fine-tuning lives by captions: how many pictures have none."""
-    if config.method in SUBJECT_METHODS or not config.use_captions:
+    """How many pictures have no caption, and where theirs may be."""
+    known = concepts(config)
+    reads_names = any("[filewords]" in (concept.instance_prompt or "") for concept in known)
+    own = [entry for entry in entries if not entry.is_class]
+    without = [entry for entry in own if not entry.is_captioned]
+    texts = Counter(text for entry in without for text in entry.texts)
+    if not without or not (config.use_captions or (reads_names and texts)):
         return []
-    without = [entry for entry in entries if not entry.is_captioned and not entry.is_class]
-    if not without:
+    instead = "their folders' names" if config.repeats_from_folders else "their files' names"
+    if all(known[entry.concept].instance_prompt for entry in without):
+        instead = "class_tokens" if config.dataset_config else "instance_prompt"
+    names = some([entry.path.name for entry in without])
+    message = f"{len(without)} of {len(own)} pictures have no caption and are trained with {instead}: {names}."
+    found = [Problem("use_captions", message, "Write captions for them, if they need any.")]
+    if texts:
+        endings = some([f"{text} ({count})" for text, count in texts.most_common()])
+        ending = texts.most_common(1)[0][0]
+        message = f"files with other endings lie beside pictures without a caption: {endings}."
+        found.append(Problem("caption_extension", message, f"If they are captions, set it to {ending}."))
+    return found
+
+
+def _left_out_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
+    """What lies in the folders, looks like pictures and is none here."""
+    known = {id(entry.left): entry for entry in entries if entry.left}.values()
+    if not known:
         return []
-    names = _some([entry.path.name for entry in without])
-    instead = "instance_prompt" if config.instance_prompt else "their files' names"
-    message = f"{len(without)} of {len(entries)} pictures have no caption and are trained with {instead}: {names}."
-    return [Problem("use_captions", message, "Write captions for them, if they need any.")]
+    field = concepts(config)[next(iter(known)).concept].named("instance_data_dir")
+    found = []
+    if unread := sorted((name for entry in known for name in entry.left.unread), key=captions.natural_key):
+        message = f"files of other formats are left out ({len(unread)}): {some(unread)}."
+        found.append(Problem(field, message, f"Save those that are to be learned as one of these: {FORMATS}."))
+    if masks := sorted((name for entry in known for name in entry.left.masks), key=captions.natural_key):
+        message = f"files that are masks of other pictures by their names are left out ({len(masks)}): {some(masks)}."
+        found.append(Problem(field, message, "Rename them, if they are to be learned."))
+    return found
 
 
 def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict[str, str]:
@@ -150,7 +180,8 @@ def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict
     rare = captions.rare_words(known.instance_prompt or "", prompt)
     for entry in entries:
         if entry.concept == concept and not entry.is_class:
-            text = captions.read_caption(entry.path, config.caption_extension) or captions.cleaned_name(entry.path)
+            lines = captions.read_lines(entry.caption_file) if entry.caption_file else []
+            text = " ".join(lines) or captions.cleaned_name(entry.path)
             own = rare | captions.words(entry.identifier) - captions.COMMON_WORDS
             filewords = " ".join(w for w in text.split() if not captions.words(w) or not captions.words(w) <= own)
             found[captions.fill_template(prompt, filewords, config.name)] = filewords
@@ -171,11 +202,12 @@ def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
     if config.dataset_name and config.method not in PROMPTED_METHODS:
         return [], _dataset_problems(config)  # the engine fetches them, and then names their folder
     for index, concept in enumerate(known):
-        found, trouble = _instance_pictures(concept, folders)
+        left = LeftOut()
+        found, trouble = _instance_pictures(concept, folders, left)
         problems += trouble
         made, trouble = _instance_entries(config, concept, index, found)
         problems += trouble
-        instances += made
+        instances += [dataclasses.replace(entry, left=left) for entry in made] if left.unread or left.masks else made
     if uses_prior(config):
         for index, concept in enumerate(known):
             if concept.class_data_dir:
@@ -199,7 +231,7 @@ def _dataset_problems(config: RunConfig) -> list[Problem]:
     return []
 
 
-def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Found], list[Problem]]:
+def _instance_pictures(concept: Concept, folders: set[Path], left: LeftOut) -> tuple[list[Found], list[Problem]]:
     field = concept.named("instance_data_dir")
     remedy = f"Give a folder that holds your pictures ({FORMATS})."
     if not concept.instance_data_dir.strip():
@@ -211,13 +243,21 @@ def _instance_pictures(concept: Concept, folders: set[Path]) -> tuple[list[Found
         if not folder.is_dir():
             return [], [Problem(field, f"{shown(str(folder))} is a file.", remedy)]
         nested = subset is None or bool(subset.metadata_file)  # else kohya looks at the folder's own pictures alone
-        found = list(find_pictures(folder, folders - {folder}, nested))
+        found = list(find_pictures(folder, folders - {folder}, nested, left))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         message = f"{shown(str(folder))} cannot be read: {why(error)}."
         return [], [Problem(field, message, "Check the folder's name and permissions.")]
     if not found:
-        return [], [Problem(field, f"there is no picture in {shown(str(folder))}.", f"Put pictures there: {FORMATS}.")]
+        return [], [_no_pictures(field, folder, left)]
     return found, []
+
+
+def _no_pictures(field: str, folder: Path, left: LeftOut) -> Problem:
+    if not left.unread:
+        return Problem(field, f"there is no picture in {shown(str(folder))}.", f"Put pictures there: {FORMATS}.")
+    names = some(sorted(left.unread, key=captions.natural_key))
+    message = f"there is no picture in {shown(str(folder))} that can be read, only {names}."
+    return Problem(field, message, f"Save them as one of these: {FORMATS}.")
 
 
 def _instance_entries(
@@ -229,15 +269,20 @@ def _instance_entries(
     lines = templates.lines(config)[0] if templates.is_used(config) else ()
     reads_files = bool(config.use_captions) or any("[filewords]" in line for line in (prompt or "", *lines))
     reads_files = reads_files or bool(concept.subset and concept.subset.metadata_file)
-    metadata, problems = _metadata(config, concept, found) if reads_files else (Metadata(), [])
+    metadata, problems = caption_files.metadata_of(config, concept, found) if reads_files else (Metadata(), [])
     if concept.subset and concept.subset.metadata_file:  # as kohya: it says which pictures there are
         found = [item for item in found if metadata.names(item.full_name)]
-    texts, trouble = _texts(config, concept, found, metadata) if reads_files else ([()] * len(found), [])
+    files = [item.caption_file(concept.caption_extension) for item in found]
+    texts, trouble = [()] * len(found), []
+    if reads_files:
+        texts, trouble = caption_files.texts_of(config, found, files, metadata)
+    elif captions.has_template(concept.class_prompt) and uses_prior(config):
+        _, trouble = caption_files.lines_of(files)  # `class_prompts` reads them, when class pictures are drawn
     problems += trouble
     identifiers = captions.identifiers_of([os.path.splitext(item.name)[0] for item in found])
     named = _FolderNames(concept) if config.repeats_from_folders else None
     made = []
-    for item, own, identifier in zip(found, texts, identifiers, strict=True):
+    for item, file, own, identifier in zip(found, files, texts, identifiers, strict=True):
         repeats, words = named.of(item) if named else (1, "")
         subject = concept if not words or prompt else dataclasses.replace(concept, instance_prompt=words)
         path = item.path
@@ -252,6 +297,8 @@ def _instance_entries(
                 others=tuple(all_captions[1:]),
                 folder=item.top,
                 is_captioned=bool(own),
+                caption_file=file,
+                texts=tuple(item.texts(concept.caption_extension)) if reads_files and not own else (),
             )
         )
     if lines:
@@ -266,7 +313,7 @@ def _instance_entries(
         made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, words, strict=True)]
     nameless = [entry.path.name for entry in made if not entry.caption]
     if nameless and config.method in SUBJECT_METHODS and not lines:
-        message = f"is missing, and these file names hold no word for the subject: {_some(nameless)}."
+        message = f"is missing, and these file names hold no word for the subject: {some(nameless)}."
         remedy = "Give a prompt with a rare word ('a photo of sksper person'), or name the files 'sksper (1).jpg'."
         problems.append(Problem(concept.named("instance_prompt"), message, remedy))
     return made, problems
@@ -323,85 +370,24 @@ def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[lis
         if concept.instance_data_dir and instance_folder.is_dir() and folder.samefile(instance_folder):
             message = "is the folder of your own pictures."
             return [], [Problem(field, message, "Give another folder, or leave it out.")]
-        found = list(itertools.islice(find_pictures(folder, (instance_folder,)), concept.num_class_images))
+        left = LeftOut()
+        found = list(itertools.islice(find_pictures(folder, (instance_folder,), left=left), concept.num_class_images))
     except (OSError, ValueError) as error:
         message = f"{shown(str(folder))} cannot be read: {why(error)}."
         return [], [Problem(field, message, "Check the folder's name and permissions.")]
+    if left.unread and not found:
+        return [], [_no_pictures(field, folder, left)]
     reads_files = "[filewords]" in prompt
-    files = [_caption_file(item, config.caption_extension) if reads_files else "" for item in found]
-    lines, problems = _lines(files)
+    files = [item.caption_file(config.caption_extension) if reads_files else "" for item in found]
+    lines, problems = caption_files.lines_of(files)
     made = []
     for item, own in zip(found, lines, strict=True):
         path = item.path
         caption = captions.fill_template(prompt, " ".join(own) or captions.cleaned_name(path), config.name)
-        made.append(Entry(path, caption, index, is_class=True))
+        made.append(Entry(path, caption, index, is_class=True, left=left if left.unread or left.masks else None))
     return made, problems
-
-
-def _metadata(config: RunConfig, concept: Concept, found: list[Found]) -> tuple[Metadata, list[Problem]]:
-    """The captions in metadata files, and what is wrong with those."""
-    folder, subset = str(expanded(concept.instance_data_dir)), concept.subset
-    if not subset or not subset.metadata_file:
-        metadata = read_below(folder, {item.folder for item in found}, config.caption_column)
-        return metadata, metadata.problems
-    metadata = Metadata(setting="dataset_config")
-    read_file(subset.metadata_file, folder, config.caption_column, metadata)
-    if not metadata.problems and found and not any(metadata.names(item.full_name) for item in found):
-        message = f"{shown(subset.metadata_file)} names no picture in {shown(folder)}."
-        metadata.problems.append(Problem("dataset_config", message, "Check image_dir."))
-    return metadata, metadata.problems
-
-
-def _texts(
-    config: RunConfig, concept: Concept, found: list[Found], metadata: Metadata
-) -> tuple[list[tuple[str, ...]], list[Problem]]:
-    """Each picture's captions, from the file beside it, else from a metadata file; and what is wrong with them."""
-    lines, problems = _lines([_caption_file(item, concept.caption_extension) for item in found])
-    draws = config.captions_per_picture == "random"
-    texts = []
-    for item, own in zip(found, lines, strict=True):
-        if own:
-            texts.append(tuple(own) if draws else (" ".join(own),))
-        else:
-            given = metadata.of(item.full_name) if metadata.captions else ()
-            texts.append(given if draws else given[:1])
-    return texts, problems
-
-
-def _caption_file(found: Found, extension: str) -> str:
-    """The path of a picture's caption file, or "" where there is none."""
-    name = os.path.splitext(found.name)[0] + "." + extension.lstrip(".")
-    return os.path.join(found.folder, name) if os.path.normcase(name) in found.others else ""
-
-
-def _lines(files: list[str]) -> tuple[list[list[str]], list[Problem]]:
-    """The lines of each file, none for "", and what is wrong with them."""
-    lines: list[list[str]] = []
-    garbled, unreadable = [], []
-    for file in files:
-        own: list[str] = []
-        try:
-            own = captions.read_lines(file) if file else []
-        except UnicodeDecodeError:
-            garbled.append(os.path.basename(file))
-        except OSError as error:
-            unreadable.append(f"{os.path.basename(file)} ({error.strerror})")
-        lines.append(own)
-    problems = []
-    if garbled:
-        message = f"these caption files are not UTF-8 text: {_some(garbled)}."
-        problems.append(Problem("caption_extension", message, "Save them as UTF-8 in your editor."))
-    if unreadable:
-        message = f"these caption files cannot be read: {_some(unreadable)}."
-        problems.append(Problem("caption_extension", message, "Check their permissions."))
-    return lines, problems
 
 
 def why(error: Exception) -> str:
     """A system's error without the path, which the message names already."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .captions import fill_template
+from .captions import fill_template, lines_of
 from .config import RunConfig
 from .errors import Problem
 from .files import expanded
@@ -113,12 +113,11 @@ def lines(config: RunConfig) -> tuple[tuple[str, ...], list[Problem]]:
             return (), [Problem("prompt_template", f"there is no file {shown(chosen)}.", remedy)]
         if path.stat().st_size > LARGEST:
             return (), [Problem("prompt_template", f"{path.name} is too large for a file of prompts.", remedy)]
-        text = path.read_text(encoding="utf-8-sig")
+        found = tuple(lines_of(path.read_bytes()))
     except UnicodeDecodeError:
         return (), [Problem("prompt_template", f"{path.name} is not UTF-8 text.", "Save it as UTF-8 in your editor.")]
     except (OSError, ValueError) as error:
         return (), [Problem("prompt_template", f"{shown(chosen)} cannot be read: {error}.", remedy)]
-    found = tuple(" ".join(line.split()) for line in text.splitlines() if line.strip())
     return found, [] if found else [Problem("prompt_template", f"{path.name} has no line with words.", remedy)]
 
 

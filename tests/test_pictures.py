@@ -37,13 +37,68 @@ def problems_of(**values) -> dict[str, str]:
 
 
 def test_lists_pictures_only_in_natural_order(tmp_path):
-    wanted = ["x (1).jpg", "x (2).JPG", "x (10).png", "x (11).WebP", "y.jpeg", "z.BMP", "sub/x 1.jpg"]
+    wanted = ["x (1).jpg", "x (2).JPG", "x (10).png", "x (11).WebP", "x (12).jfif", "x (13).JPE", "y.jpeg", "z.BMP"]
+    wanted += ["sub/x 1.jpg"]
     junk = [".x.jpg", "x (1).txt", "x.preview.png", "a.gif", ".hidden/a.jpg", "__MACOSX/a.jpg", "notes.md"]
     shuffled = wanted + junk
     random.Random(0).shuffle(shuffled)
     make(tmp_path, *shuffled)
     found = [p.relative_to(tmp_path).as_posix() for p in listing.list_pictures(tmp_path)]
     assert found == ["sub/x 1.jpg", *wanted[:-1]]
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("@eaDir/a.png", "#recycle", "$RECYCLE.BIN", ".thumbnails", ".Trash-1000/files", "System Volume Information"),
+        *("lost+found", "@Recycle", "sub/@eadir"),
+    ],
+)
+def test_what_systems_keep_in_a_folder_is_no_picture(tmp_path, folder):
+    """Synology's thumbnails, Windows' and Linux' waste bins."""
+    make(tmp_path, "10_x/a.png", f"10_x/{folder}/SYNOPHOTO_THUMB_XL.png", "10_x/Thumbs.db", "10_x/.DS_Store")
+    config = RunConfig(instance_data_dir=str(tmp_path), instance_prompt="x", repeats_from_folders=True)
+    found, problems = pictures.entries(config)
+    assert problems == [] and [(entry.path.name, entry.repeats) for entry in found] == [("a.png", 10)]
+    assert pictures.warnings(config, found) == []
+
+
+def warned_of(config: RunConfig) -> list[str]:
+    found, problems = pictures.entries(config)
+    assert problems == []
+    return [str(problem) for problem in pictures.warnings(config, found)]
+
+
+def test_masks_beside_their_pictures_are_no_pictures(tmp_path):
+    make(tmp_path, "a.jpg", "a-masklabel.png", "b.png", "b_mask.png", "c.png", "c-CondLabel.png", "d_mask.png", "e.jpg")
+    make(tmp_path / "sub", "e_mask.png")  # its picture is elsewhere
+    config = RunConfig(instance_data_dir=str(tmp_path), instance_prompt="x")
+    names = [entry.path.name for entry in pictures.entries(config)[0]]
+    assert names == ["a.jpg", "b.png", "c.png", "d_mask.png", "e.jpg", "e_mask.png"]
+    (warning,) = warned_of(config)
+    assert warning.startswith("instance_data_dir: ") and "(3): a-masklabel.png, b_mask.png, c-CondLabel.png" in warning
+
+
+def test_pictures_of_other_formats_get_one_warning(tmp_path):
+    make(tmp_path / "mine", "a.jpg", "b.jpg", "1.GIF", "2.tif", "3.tiff", "sub/4.avif", "sub/5.heic", "a.mov", "a.txt")
+    make(tmp_path / "class", "c.png", "6.gif")
+    values = {"instance_data_dir": str(tmp_path / "mine"), "instance_prompt": "x"}
+    (warning,) = warned_of(RunConfig(**values))
+    assert "(5): " in warning and "3.tiff" in warning and "5.heic" in warning and "a.mov" not in warning
+    (warning,) = warned_of(RunConfig(**values, class_prompt="c", class_data_dir=str(tmp_path / "class")))
+    assert "(6): " in warning and "1 more" in warning
+    (warning,) = warned_of(RunConfig(method="unconditional", train_data_dir=str(tmp_path / "mine")))
+    assert warning.startswith("train_data_dir: ") and "(5): " in warning
+
+
+def test_folders_of_nothing_but_other_formats(tmp_path):
+    make(tmp_path / "mine", "a.jpg")
+    make(tmp_path / "telephone", *[f"{i}.heic" for i in range(7)])
+    found = problems_of(instance_data_dir=str(tmp_path / "telephone"))
+    assert "no picture" in found["instance_data_dir"] and "only 0.heic" in found["instance_data_dir"]
+    values = {"instance_data_dir": str(tmp_path / "mine"), "instance_prompt": "x", "class_prompt": "c"}
+    found = problems_of(**values, class_data_dir=str(tmp_path / "telephone"))  # not: draw 100 others into it
+    assert "only 0.heic" in found["class_data_dir"] and "2 more" in found["class_data_dir"]
 
 
 def test_lists_each_folder_of_a_circle_once(tmp_path):
@@ -185,6 +240,81 @@ def test_captions_as_windows_programs_write_them(tmp_path, encoding):
     (tmp_path / "sksper.txt").write_bytes(f"{mark}кот,\r\n猫 sksper\r\n".encode(encoding))
     config = RunConfig(method="finetune", instance_data_dir=str(tmp_path), use_captions=True)
     assert captions_of(config) == {"sksper.jpg": "кот, 猫 sksper"}
+
+
+@pytest.mark.parametrize("method", ["dreambooth", "lora", "finetune", "textual_inversion"])
+@pytest.mark.parametrize(
+    ("ending", "extension", "told"),
+    [
+        (".caption", ".txt", ".caption"),
+        (".txt", ".caption", ".txt"),
+        (".png.txt", ".txt", ".png.txt"),
+        (".png.Caption", "txt", ".png.caption"),
+        (".tags", ".txt", ".tags"),
+    ],
+)
+def test_captions_under_another_ending_are_told(tmp_path, method, ending, extension, told):
+    make(tmp_path, *[f"{i}.png" for i in range(6)], *[f"{i}{ending}" for i in range(4)])
+    config = RunConfig(instance_data_dir=str(tmp_path), instance_prompt="sksper", method=method, use_captions=True)
+    config = config.replace(caption_extension=extension, placeholder_token="sksper")
+    count, endings = warned_of(config)
+    assert "use_captions: 6 of 6 pictures have no caption and are trained with instance_prompt" in count
+    assert f"caption_extension: files with other endings lie beside pictures without a caption: {told} (4)." in endings
+    assert f"set it to {told}." in endings
+    assert warned_of(config.replace(use_captions=False)) == []
+    template = config.replace(use_captions=False, instance_prompt="[filewords], sksper")
+    assert any("files with other endings" in warning for warning in warned_of(template))
+
+
+def test_captions_of_some_pictures(tmp_path):
+    make(tmp_path, "a.png", "b.png", "c.png", "class/d.png", "c.npz", "b.txt", a="sksper, a hat")
+    config = RunConfig(
+        instance_data_dir=str(tmp_path),
+        instance_prompt="sksper",
+        use_captions=True,
+        class_prompt="c",
+        class_data_dir=str(tmp_path / "class"),
+    )
+    (warning,) = warned_of(config)  # an empty file is no caption, and what nobody captions with none either
+    assert "2 of 3 pictures have no caption" in warning and "b.png, c.png" in warning
+
+
+@pytest.mark.parametrize("ending", [".TXT", ".Txt", ".txt"])
+def test_an_ending_in_upper_case_is_the_same(tmp_path, ending):
+    make(tmp_path, "a.png")
+    (tmp_path / f"a{ending}").write_text("sksper, hat", encoding="utf-8")
+    for extension in (".txt", "TXT"):
+        config = RunConfig(instance_data_dir=str(tmp_path), instance_prompt="sksper", use_captions=True)
+        assert captions_of(config.replace(caption_extension=extension)) == {"a.png": "sksper, hat"}
+    config = RunConfig(
+        instance_data_dir=str(tmp_path), instance_prompt="[filewords]", class_prompt="[filewords]", use_captions=True
+    )
+    found, _ = pictures.entries(config)
+    assert pictures.class_prompts(config, found, 0) == {"sksper, hat": "sksper, hat"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a zkz hat".encode("utf-16-le"),
+        "a zkz hat".encode("utf-16-be"),
+        "кот".encode("utf-16-le"),  # no zero in it, and all valid UTF-8
+        "a zkz hat".encode("utf-32"),
+        b"a zkz\0 hat",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("template", [False, True])
+def test_letters_between_zeros_are_no_text(tmp_path, content, template):
+    make(tmp_path, "a.png")
+    (tmp_path / "a.txt").write_bytes(content)
+    found = problems_of(
+        instance_data_dir=str(tmp_path),
+        instance_prompt="zkz",
+        use_captions=not template,
+        class_prompt="[filewords]" if template else None,  # these are read when class pictures are drawn
+    )
+    assert "not UTF-8 text: a.txt" in found["caption_extension"]
 
 
 def test_finetuning_takes_captions_as_they_are(tmp_path):

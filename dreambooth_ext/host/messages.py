@@ -16,7 +16,18 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 # What everybody who fills in the form may meet: a complete translation has all of it
 OF_THE_FORM = (
-    *("guide", "advice", "checks", "method_checks", "names", "concepts", "pictures", "held_out", "templates"),
+    *(
+        "guide",
+        "advice",
+        "checks",
+        "method_checks",
+        "names",
+        "concepts",
+        "caption_files",
+        "pictures",
+        "held_out",
+        "templates",
+    ),
     *("rates", "parsing", "host/completion", "host/estimate"),
 )
 OTHERS = (

@@ -144,7 +144,7 @@ class PictureSets:
         if len(data) > LARGEST_CAPTION:
             raise Refusal(413, f"a caption may have {files.human_size(LARGEST_CAPTION)}.", "Shorten it.", "caption")
         try:
-            text = data.decode("utf-8-sig").strip()
+            text = captions.decoded(data).strip()
         except UnicodeDecodeError:
             raise Refusal(422, f"{file} is not UTF-8 text.", "Save it as UTF-8 in your editor.", "caption") from None
         with self._changing:

@@ -226,6 +226,21 @@ def test_a_file_where_a_set_should_be(asked):
 # --- what is no picture
 
 
+def test_names_that_windows_gives_to_jpegs(asked):
+    for name in ("a.jfif", "b.jpe", "c.JFIF"):
+        assert asked.put(f"pictures/s/{name}", drawn(form="JPEG"), JPEG).status == 201
+        assert asked.get(f"pictures/s/{name}?size=64").status == 200
+    assert [picture["name"] for picture in asked.get("pictures?set=s").json()["pictures"]] == [
+        "a.jfif",
+        "b.jpe",
+        "c.JFIF",
+    ]
+
+
+def test_a_caption_that_windows_saved(asked):
+    assert asked.put("pictures/s/a.txt", "кот zkz".encode("utf-16"), TEXT).json()["caption"] == "кот zkz"
+
+
 @pytest.mark.parametrize(
     ("name", "body", "kind", "status", "part"),
     [
@@ -250,10 +265,11 @@ def test_a_file_where_a_set_should_be(asked):
         ("a.png", png_of(50_000, 50_000), PNG, 422, "million pixels"),
         ("a.png", png_of(11_000, 11_000), PNG, 422, "million pixels"),
         ("a.png", png_of(0, 10), PNG, 422, ""),
-        ("a.txt", b"\xff\xfe", TEXT, 422, "UTF-8"),
+        ("a.txt", b"\xff\xfe\xff", TEXT, 422, "UTF-8"),
+        ("a.txt", "zkz".encode("utf-16-le"), TEXT, 422, "UTF-8"),
         ("a.txt", b"x" * 70_000, TEXT, 413, "64 KB"),
     ],
-    ids=range(23),
+    ids=range(24),
 )  # fmt: skip
 def test_what_is_refused(asked, name, body, kind, status, part):
     answer = asked.put(f"pictures/s/{name}", body, kind)

@@ -6,7 +6,7 @@ import { phrase, plain } from "./phrase.js";
 import { TEXTS } from "./texts.js";
 
 const AT_ONCE = 3; // uploads side by side
-const TYPES = { jpg: "image/jpeg", jpeg: "image/jpeg", png: "image/png", webp: "image/webp", bmp: "image/bmp", txt: "text/plain" };
+const TYPES = { jpg: "image/jpeg", jpeg: "image/jpeg", jfif: "image/jpeg", jpe: "image/jpeg", png: "image/png", webp: "image/webp", bmp: "image/bmp", txt: "text/plain" };
 const SMALL = 512; // pixels, below which the guide warns; less where less is trained
 
 const ending = (name) => name.split(".").pop().toLowerCase();
@@ -31,7 +31,7 @@ export class Pictures {
     #build() {
         const { state } = this.settings;
         this.file = element("input", {
-            type: "file", multiple: true, accept: ".jpg,.jpeg,.png,.webp,.bmp,.txt,image/*", class: "db-file", "aria-label": TEXTS.pictures.choose,
+            type: "file", multiple: true, accept: ".jpg,.jpeg,.jfif,.jpe,.png,.webp,.bmp,.txt,image/*", class: "db-file", "aria-label": TEXTS.pictures.choose,
             on: { change: () => (this.add([...this.file.files]), (this.file.value = "")) },
         });
         this.drop = element(
