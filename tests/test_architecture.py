@@ -67,3 +67,47 @@ def test_the_engine_sees_no_host(file):
     for module in imports(file):
         assert module.split(".")[0] not in HOSTS_ONLY, f"{file} imports {module}"
         assert not enters(module, "host"), f"{file} imports {module}"
+
+
+# What runs whatever a file says, and where it stands all the same: our own reading and writing of PyTorch's files
+RUNS_FILES = {"torch.load", "torch.jit", "torch.hub", "torch.package", "pickle.load", "pickle.loads", "Unpickler"}
+RUNS_FILES |= {"marshal.load", "marshal.loads", "shelve.open", "yaml.load", "yaml.unsafe_load", "dill", "joblib"}
+RUNS_FILES |= {"numpy.load", "np.load", "read_pickle"}
+NAMED_SHORT = ("torch", "pickle", "marshal", "yaml", "shelve")
+OUR_PICKLES = ("engine/unpickler.py", "engine/pickles.py", "engine/checkpoint.py")
+
+
+def named(tree: ast.AST) -> Iterator[str]:
+    """Every dotted name in a file, and each imported one by its full name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Name):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):  # under another name they could load anything
+            yield from (f"{alias.name}.load" for alias in node.names if alias.asname and alias.name in NAMED_SHORT)
+
+
+def dangers(source: str) -> set[str]:
+    found = set()
+    for name in named(ast.parse(source)):
+        for danger in RUNS_FILES:
+            parts = danger.split(".")
+            known = name.split(".")[: len(parts)] if len(parts) > 1 else name.split(".")
+            if known == parts or danger in known:
+                found.add(danger)
+    return found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_loads_files_that_can_run(file):
+    allowed = {"Unpickler", "read_pickle"} if file in OUR_PICKLES else set()
+    assert dangers((PACKAGE / file).read_text(encoding="utf-8")) <= allowed
+
+
+def test_every_way_to_load_files_that_can_run_is_noticed():
+    for source in ("torch.load(x)", "from torch import load", "torch.jit.load(x)", "import torch as t"):
+        assert dangers(source), source
+    for source in ("pickle.loads(x)", "from pickle import loads", "pickle.Unpickler(x)", "np.load(x)", "yaml.load(x)"):
+        assert dangers(source), source
+    assert not dangers("from safetensors.torch import load_file\nimport json\njson.load(x)")

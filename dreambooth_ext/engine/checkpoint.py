@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import __version__, files
 from ..errors import UserError
-from .pickles import DAMAGED, short
+from .pickles import DAMAGED, read_pickle, short
 from .tensorfile import open_tensors, write_tensors
 
 MANIFEST = "checkpoint.json"
@@ -75,7 +75,7 @@ class Checkpoint:
     def trainer(self) -> dict[str, Any]:
         """The optimizer, EMA and scaler states. Raises UserError where they cannot be read."""
         try:
-            return torch.load(self.path / TRAINER, map_location="cpu", weights_only=True)
+            return read_pickle(self.path / TRAINER, mapped=False)  # Windows deletes no mapped file
         except (*DAMAGED, OSError) as error:
             remedy = "Delete this folder, and resume: the training state before it is used."
             raise UserError("run", f"{self.path / TRAINER} is damaged ({short(error)}).", remedy) from error

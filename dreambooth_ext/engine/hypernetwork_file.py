@@ -130,8 +130,6 @@ def _state(found: Mapping[Any, Any], wanted: Mapping[str, torch.Size], size: int
     for key, tensor in state.items():
         if not isinstance(tensor, Tensor) or tensor.shape != wanted[key] or not tensor.is_floating_point():
             raise ValueError(f"{key} of the width {size} does not go with its structure")
-        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():  # few numbers shown as many
-            raise ValueError(f"{key} of the width {size} holds less than it says")
         if not tensor.isfinite().all():
             raise ValueError(f"{key} of the width {size} holds invalid numbers")
     return state

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import _codecs
-import builtins
 import collections
 import pickle
+import re
 import struct
-import types
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy
 import torch
 
 from ..errors import UserError
 from ..files import replacing
 from .tensors import LazyTensor, raw_bytes
+from .unpickler import LARGEST, Forbidden, Kind, PlainUnpickler, Storage
 
-# Frameworks whose bookkeeping (callbacks, configurations) sits beside the weights in training checkpoints.
-BOOKKEEPING = ("pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "omegaconf", "pathlib")
-PLAIN = {"set", "frozenset", "dict", "list", "tuple", "int", "float", "bool", "complex", "bytes", "bytearray", "str"}
-NUMPY_ARRAYS = ("numpy.core.multiarray", "numpy._core.multiarray")
 STORAGES = {
     torch.float64: torch.DoubleStorage,
     torch.float32: torch.FloatStorage,
@@ -41,101 +37,34 @@ DAMAGED = (  # what unpickling a cut or altered file ends in
     TypeError,
     AttributeError,
     MemoryError,
+    OverflowError,
     struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # begins files of the old layout
+MEMBER = re.compile(
+    r"data\.pkl|data/\d{1,9}|version|byteorder|\.data/serialization_id|\.format_version|\.storage_alignment"
+)
+PROGRAM = (
+    "constants.pkl",
+    "code/",
+    "bytecode.pkl",
+    "mobile_debug_handles.pkl",
+    "extra/",
+    "model.json",
+)  # TorchScript's
+MOST_READ = 4 * 2**20  # bytes of an archive at once; its list of 10 000 members has 1 MB
 ALIGNMENT = 64  # bytes, of each tensor in the file, as torch has it, so that it can be used where it is mapped
-
-
-class Inert:
-    """Stands in for a bookkeeping object: takes whatever the pickle does to it, and does nothing."""
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
-        return super().__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, value: Any) -> None:
-        pass
-
-    def extend(self, values: Any) -> None:
-        pass
-
-
-def encode(text: str, encoding: str = "latin1") -> bytes:
-    """What pickles of bytes and numpy scalars call; only with the encoding that they need."""
-    if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"_codecs.encode with {encoding!r}")
-    return _codecs.encode(text, encoding)
-
-
-class Forbidden(pickle.UnpicklingError):
-    """The pickle names something that a model file has no need of."""
-
-
-def allowed(module: str, name: str) -> Any:
-    """The object a pickle may have under this name, or Forbidden."""
-    module = "builtins" if module == "__builtin__" else module  # Python 2's name, which torch's pickles use
-    if module == "collections" and name in ("OrderedDict", "defaultdict", "Counter"):
-        return getattr(collections, name)
-    if module == "torch._utils" and name in (
-        "_rebuild_tensor",
-        "_rebuild_tensor_v2",
-        "_rebuild_parameter",
-        "_rebuild_device_tensor_from_numpy",
-    ):
-        return getattr(torch._utils, name)
-    if module in ("torch", "torch.storage") and name.endswith("Storage") and isinstance(getattr(torch, name, 0), type):
-        return getattr(torch, name)
-    if module == "torch" and (name in ("Size", "device") or isinstance(getattr(torch, name, None), torch.dtype)):
-        return getattr(torch, name)
-    if (module, name) == ("torch.nn.parameter", "Parameter"):
-        return torch.nn.Parameter
-    if (module, name) == ("torch.nn.modules.container", "ParameterDict"):
-        return torch.nn.ParameterDict
-    if module in NUMPY_ARRAYS and name in ("scalar", "_reconstruct"):
-        # numpy 2 moved the module; the old name warns there
-        return getattr(numpy._core.multiarray if hasattr(numpy, "_core") else numpy.core.multiarray, name)
-    if module == "numpy" and name in ("dtype", "ndarray"):
-        return getattr(numpy, name)
-    if (module, name) == ("_codecs", "encode"):
-        return encode
-    if module == "builtins" and name in PLAIN:
-        return getattr(builtins, name)
-    if module.split(".")[0] in BOOKKEEPING or (module, name) == ("typing", "Any"):
-        return Inert
-    raise Forbidden(f"{module}.{name}")
-
-
-class SafeUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        return allowed(module, name)
-
-
-# What torch.load takes as `pickle_module`; it subclasses the unpickler and keeps our find_class.
-SAFE_PICKLE = types.SimpleNamespace(
-    __name__="safe_pickle",
-    Unpickler=SafeUnpickler,
-    UnpicklingError=pickle.UnpicklingError,
-    load=lambda file, **options: SafeUnpickler(file, **options).load(),
-)
 
 
 def load_pickle(path: Path, *, field: str = "base_model") -> Any:
     """Unpickle, with tensors memory-mapped: they share the file, and are read when they are used.
 
-    Raises UserError where the file is damaged, or names anything but tensors and plain values.
+    Raises UserError where the file is damaged, or holds anything but tensors and plain values.
     """
     try:
-        if zipfile.is_zipfile(path):
-            return torch.load(str(path), map_location="cpu", mmap=True, weights_only=False, pickle_module=SAFE_PICKLE)
-        return load_legacy(path)
+        return read_pickle(path)
     except Forbidden as error:
         raise UserError(
             field,
@@ -148,56 +77,158 @@ def load_pickle(path: Path, *, field: str = "base_model") -> Any:
         ) from error
 
 
-class LegacyUnpickler(SafeUnpickler):
-    """Of PyTorch's layout before 1.6: five pickles, then each storage as a count and its numbers.
-
-    places: {key: where its numbers begin}, {} on the first pass, which only learns where that is.
-    """
-
-    def __init__(self, file: Any, path: Path, places: dict[str, int]):
-        super().__init__(file)
-        self.places = places
-        size = path.stat().st_size
-        self.mapped = torch.UntypedStorage.from_file(str(path), False, size) if places else None
-        self.types: dict[str, torch.dtype] = {}
-
-    def persistent_load(self, identifier: Any) -> torch.TypedStorage:
-        if identifier[0] == "module":  # a module's class with its source; embeddings of 2022 hold a ParameterDict
-            return identifier[1]
-        kind, storage, key, _, count, view = identifier
-        if kind != "storage":
-            raise pickle.UnpicklingError(f"unknown reference {kind!r}")
-        dtype = self.types[key] = getattr(storage, "_dtype", torch.uint8)
-        size = count * dtype.itemsize
-        if self.mapped is None:
-            numbers = torch.UntypedStorage(size, device="meta")
-        else:
-            begin = self.places[key] + (view[1] * dtype.itemsize if view else 0)
-            size = view[2] * dtype.itemsize if view else size
-            if begin + size > self.mapped.nbytes():
-                raise EOFError("the file is cut short")
-            numbers = self.mapped[begin : begin + size]
-        return torch.TypedStorage(wrap_storage=numbers, dtype=dtype, _internal=True)
-
-
-def load_legacy(path: Path) -> Any:
+def read_pickle(path: Path, *, mapped: bool = True) -> Any:
+    """The same without the words for users: raises Forbidden and `DAMAGED`. mapped: False for tensors in memory."""
     with path.open("rb") as file:
-        if SafeUnpickler(file).load() != torch.serialization.MAGIC_NUMBER:
-            raise pickle.UnpicklingError("no PyTorch file")
-        for _ in ("protocol", "machine"):
-            SafeUnpickler(file).load()
-        start = file.tell()
-        first = LegacyUnpickler(file, path, {})
-        content = first.load()
-        places = {}
-        for key in SafeUnpickler(file).load():
-            count = struct.unpack("<q", file.read(8))[0]
-            places[key] = file.tell()
-            file.seek(count * first.types[key].itemsize, 1)
+        is_zip = file.read(2) == b"PK"
+        file.seek(0)
+        return (_read_zip if is_zip else _read_legacy)(file, _Numbers(path, mapped))
+
+
+class _Numbers:
+    """A file's tensors, cut out of it by where they are. One key's are shared by all that name it."""
+
+    def __init__(self, path: Path, mapped: bool):
+        self.path, self.mapped = path, mapped
+        self.size = path.stat().st_size
+        self.known: dict[Any, torch.UntypedStorage] = {}
+        self._file: torch.UntypedStorage | None = None
+
+    def storage(self, key: Any, begin: int, size: int) -> torch.UntypedStorage:
+        if begin < 0 or size < 0 or begin + size > self.size:
+            raise EOFError("the file is cut short")
+        if key not in self.known:
+            if self._file is None:
+                self._file = torch.UntypedStorage.from_file(str(self.path), False, self.size)
+            numbers = self._file[begin : begin + size]
+            self.known[key] = numbers if self.mapped else numbers.clone()
+        if self.known[key].nbytes() != size:
+            raise pickle.UnpicklingError("two tensors share numbers and do not agree how many")
+        return self.known[key]
+
+
+class _Measured:
+    """An open archive of which no great part is read at once: a list of millions of members takes minutes."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if size > MOST_READ:
+            raise zipfile.BadZipFile("its list of members is larger than any model's")
+        return self.file.read(size if size >= 0 else MOST_READ)
+
+    def seekable(self) -> bool:
+        return True
+
+
+def _read_zip(file: BinaryIO, numbers: _Numbers) -> Any:
+    """PyTorch's layout since 1.6: an archive of a pickle and of each storage's numbers, which are not packed."""
+    with zipfile.ZipFile(_Measured(file)) as archive:  # type: ignore[arg-type]
+        members = _plain_members(archive)
+        if "byteorder" in members and _content(archive, members["byteorder"]).strip() != b"little":
+            raise pickle.UnpicklingError("its numbers are of another kind of machine")
+
+        def persistent(identifier: Any) -> Storage:
+            dtype, key, count, _ = _reference(identifier)
+            member = members.get(f"data/{key}")
+            if member is None:
+                raise EOFError(f"the numbers of {key:.20} are missing")
+            if count * dtype.itemsize > member.file_size:
+                raise EOFError("the file is cut short")
+            return Storage(numbers.storage(key, _begin(file, member), member.file_size), dtype)
+
+        return PlainUnpickler(_content(archive, members["data.pkl"]), persistent).load()
+
+
+def _plain_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """An archive's members by their names in its one folder. Raises Forbidden for those of a program (TorchScript)."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for member in archive.infolist():
+        folder, _, name = member.filename.partition("/")
+        if name in PROGRAM or name.startswith(PROGRAM):
+            raise Forbidden("a TorchScript program")
+        if not MEMBER.fullmatch(name) or name in members or folder != archive.infolist()[0].filename.partition("/")[0]:
+            raise pickle.UnpicklingError(f"its member {member.filename[:100]!r} has no place in a model file")
+        if member.flag_bits & 1 or (name.startswith("data/") and member.compress_type != zipfile.ZIP_STORED):
+            raise pickle.UnpicklingError("its archive was packed by another program than PyTorch")
+        members[name] = member
+    if "data.pkl" not in members:
+        raise pickle.UnpicklingError("it is an archive without data.pkl")
+    return members
+
+
+def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if member.file_size > LARGEST:  # what it says; no more is unpacked
+        raise pickle.UnpicklingError(f"its {member.filename[:100]} is larger than any model's")
+    with archive.open(member) as stream:
+        return b"".join(iter(lambda: stream.read(MOST_READ), b""))
+
+
+def _begin(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+    """Where a member's numbers begin in the file: after its name and extra field, which its local header counts."""
+    file.seek(member.header_offset)
+    header = file.read(30)
+    if header[:4] != b"PK\3\4":
+        raise EOFError("the file is cut short")
+    return member.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))
+
+
+def _reference(identifier: Any) -> tuple[torch.dtype, str, int, Any]:
+    """dtype, key, count and, in old files, the part of a storage that a pickle refers to."""
+    if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
+        raise pickle.UnpicklingError("it has a reference to no tensor")
+    _, kind, key, _, count = identifier[:5]
+    if not isinstance(kind, Kind) or not isinstance(key, str) or type(count) is not int or not 0 <= count < 2**48:
+        raise pickle.UnpicklingError("it has a reference to no tensor")
+    return kind.dtype, key, count, identifier[5] if len(identifier) == 6 else None
+
+
+def _part(view: Any) -> tuple[int, int]:
+    """Where a part of a storage begins, and how long it is, in numbers."""
+    if not isinstance(view, tuple) or len(view) != 3 or not all(type(n) is int and 0 <= n < 2**48 for n in view[1:]):
+        raise pickle.UnpicklingError("it has a reference to no tensor")
+    return view[1], view[2]
+
+
+def _read_legacy(file: BinaryIO, numbers: _Numbers) -> Any:
+    """PyTorch's layout before 1.6: five pickles, then each storage as a count and its numbers. Read twice: the first
+    pass only learns which kinds of numbers there are, and thus where each begins."""
+
+    def pickled(persistent: Callable[[Any], Any] | None = None) -> Any:
+        begin = file.tell()
+        reader = PlainUnpickler(file.read(LARGEST), persistent)
+        content = reader.load()
+        file.seek(begin + reader.length)
+        return content
+
+    if pickled() != MAGIC_NUMBER:
+        raise pickle.UnpicklingError("no PyTorch file")
+    pickled(), pickled()  # protocol, machine
+    start = file.tell()
+    found: dict[str, torch.dtype] = {}
+    places: dict[str, int] = {}
+
+    def persistent(identifier: Any) -> Any:
+        if isinstance(identifier, tuple) and len(identifier) > 1 and identifier[0] == "module":
+            return identifier[1]  # a class with its source; embeddings of 2022 hold a ParameterDict
+        dtype, key, count, view = _reference(identifier)
+        found[key] = dtype
+        first, count = _part(view) if view else (0, count)
         if not places:
-            return content
-        file.seek(start)
-        return LegacyUnpickler(file, path, places).load()
+            return Storage(torch.UntypedStorage(count * dtype.itemsize, device="meta"), dtype)
+        begin = places[key] + first * dtype.itemsize
+        return Storage(numbers.storage((key, first), begin, count * dtype.itemsize), dtype)
+
+    content = pickled(persistent)
+    for key in pickled():
+        count = struct.unpack("<q", file.read(8))[0]
+        places[key] = file.tell()
+        file.seek(count * found[key].itemsize, 1)
+    if not places:
+        return content
+    file.seek(start)
+    return pickled(persistent)
 
 
 def short(error: Exception) -> str:
