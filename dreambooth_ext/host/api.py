@@ -188,9 +188,15 @@ def check_kind(file: str, kind: str) -> None:
 def put_picture(call: Call) -> Response:
     name, file = call.path["set"], call.path["name"]
     if file.lower().endswith(".txt"):
-        return to_json(call.service.sets.put_caption(name, file, call.data))
+        shown = {key: call.query.get(key, "") for key in ("picture", "stamp")}
+        return to_json(call.service.sets.put_caption(name, file, call.data, **shown))
     kept = call.service.sets.put(name, file, call.data)
     return to_json(kept, 201 if kept["new"] else 200)
+
+
+def delete_picture(call: Call) -> dict[str, Any]:
+    call.service.delete_pictures(call.path["set"], call.path["name"], call.query.get("stamp", ""))
+    return {}
 
 
 def show_picture(call: Call) -> Response:
@@ -271,7 +277,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/pictures/{set}/{name:path}": {
             "GET": Action(show_picture, slow=True),
             "PUT": Action(put_picture, body="file", slow=True),
-            "DELETE": change(s.delete_pictures, "set", "name"),
+            "DELETE": Action(delete_picture, slow=True),
         },
         "/page/{file}": {"GET": Action(show_page, public=True)},
         "/{rest:path}": {},

@@ -45,15 +45,15 @@ def _opened(name: str, source: Path | IO[bytes]) -> Iterator[Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name) from None
     except UnidentifiedImageError:
-        message = f"{name[:80]} is no {pictures.FORMATS} picture, whatever its name says."
+        message = f"'{name[:80]}' is no {pictures.FORMATS} picture, whatever its name says."
         raise Refusal(422, message, "Save it anew as one of these.", "picture") from None
     except DAMAGE as error:
-        message = f"{name[:80]} is broken ({pictures.why(error)})."
+        message = f"'{name[:80]}' is broken ({pictures.why(error)})."
         raise Refusal(422, message, "Save it anew, or leave it out.", "picture") from None
 
 
 def _too_large(name: str) -> Refusal:
-    message = f"{name[:80]} has more than {MOST_PIXELS // 10**6} million pixels."
+    message = f"'{name[:80]}' has more than {MOST_PIXELS // 10**6} million pixels."
     return Refusal(422, message, "Make it smaller; training uses 2048 pixels at most.", "picture")
 
 

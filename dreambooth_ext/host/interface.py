@@ -24,7 +24,7 @@ class Host(Protocol):
         """Kind -> why this host cannot use such files, as a sentence; empty when it can use all."""
 
     def bases(self) -> list[dict[str, str]]:
-        """The checkpoints that the host lists, each with its "title" and "path"."""
+        """The checkpoints that the host lists, and new ones in its folder, each with its "title" and "path"."""
 
     def current_base(self) -> str:
         """The path of the chosen checkpoint, "" without one."""

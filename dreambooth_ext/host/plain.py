@@ -11,10 +11,7 @@ from ..files import expanded
 from ..parsing import to_path
 from .options import FileOptions
 from .publish import WEBUI_FOLDERS, webui_folder
-from .shelves import listing
-
-CHECKPOINT_SUFFIXES = (".safetensors", ".ckpt")
-NO_CHECKPOINTS = (".vae.safetensors", ".vae.ckpt")  # the WebUI lists these with the VAEs
+from .shelves import checkpoints
 
 
 class PlainFolder:
@@ -56,7 +53,7 @@ class PlainFolder:
         return {}
 
     def bases(self) -> list[dict[str, str]]:
-        return listing(self.folders()["checkpoint"], CHECKPOINT_SUFFIXES, NO_CHECKPOINTS)
+        return checkpoints(self.folders()["checkpoint"])
 
     def current_base(self) -> str:
         return self._chosen if self._chosen and Path(self._chosen).exists() else ""

@@ -58,6 +58,7 @@ class Service:
         self.presets = Presets(host.data_folder() / presets.FOLDER)
         self.sets = PictureSets(restrictions.pictures_folder(host))
         self._events = EventPages()
+        self._lists = shelves.Mark(self.about_host)
         self._changing = threading.Lock()  # looks at a run's state that lead to a change of it
 
     def start(self) -> None:
@@ -92,13 +93,14 @@ class Service:
         return form.schema()
 
     def state(self) -> dict[str, Any]:
-        """What a page asks every second."""
+        """What a page asks every second. "lists": another text when GET host would tell something else."""
         environment = self.mending.status()
         return {
             "version": __version__,
             "time": time.time(),
             "revision": self.dispatcher.revision,
             "published": self.dispatcher.published,
+            "lists": self._lists(),
             **self.queue(),
             "environment": {key: environment[key] for key in ("state", "reason", "building", "problem")},
         }
@@ -455,13 +457,13 @@ class Service:
             raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
         return path
 
-    def delete_pictures(self, name: str, picture: str | None = None) -> None:
-        """A set or one of its pictures. Raises a Refusal (409) while a run needs them."""
+    def delete_pictures(self, name: str, picture: str | None = None, stamp: str = "") -> None:
+        """A set or one of its pictures. Raises a Refusal (409) while a run needs them; `stamp`: see `PictureSets`."""
         folder = self.sets.path(name)
         for run in [*self.dispatcher.running, *map(self._quietly, self.dispatcher.queue())]:
             if run and any(restrictions.inside(path, [folder]) for path in _picture_folders(run)):
-                raise Refusal(409, f"the run {run.id} needs these pictures.", "Wait for it, or stop it first.", "set")
-        self.sets.delete(name, picture)
+                raise Refusal(409, f"the run {run.id} needs these pictures.", "Wait for it, or stop it first.")
+        self.sets.delete(name, picture, stamp)
 
     def _quietly(self, id: str) -> Run | None:
         try:

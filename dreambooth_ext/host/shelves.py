@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 PREVIEWS = (".preview.png",)
+CHECKPOINTS = (".safetensors", ".ckpt")
+NO_CHECKPOINTS = (".vae.safetensors", ".vae.ckpt")  # the WebUI lists these with the VAEs
 MOST = 2000  # files that a form can offer
+REST = 5.0  # seconds, at least, between looks through folders; a slow disk is given
+SHARE = 20  # ... so many times what the last look took
 SUFFIXES = {
     "lora": (".safetensors", ".ckpt", ".pt"),
     "textual_inversion": (".safetensors", ".pt", ".bin", ".png", ".webp"),
@@ -32,3 +40,23 @@ def listing(folder: Path, suffixes: Iterable[str], without: tuple[str, ...] = PR
 def files(folders: dict[str, Path]) -> dict[str, list[dict[str, str]]]:
     """What there is to go on from, by kind. folders: the host's, by kind."""
     return {kind: listing(folders[kind], suffixes) for kind, suffixes in SUFFIXES.items()}
+
+
+def checkpoints(folder: Path) -> list[dict[str, str]]:
+    return listing(folder, CHECKPOINTS, NO_CHECKPOINTS)
+
+
+class Mark:
+    """A short text that is another one when what `look` tells has changed, for pages that ask every second."""
+
+    def __init__(self, look: Callable[[], Any], clock: Callable[[], float] = time.monotonic):
+        self.look, self.clock = look, clock
+        self._due, self._text = 0.0, ""
+
+    def __call__(self) -> str:
+        began = self.clock()
+        if not self._text or began >= self._due:
+            told = json.dumps(self.look(), default=str, sort_keys=True)
+            self._text = hashlib.sha256(told.encode("utf-8", "replace")).hexdigest()[:16]
+            self._due = self.clock() + max(REST, SHARE * (self.clock() - began))
+        return self._text

@@ -105,13 +105,13 @@ class PictureSets:
         return path.is_dir() and at_home and not path.name.startswith(".")
 
     def _about(self, path: Path) -> dict[str, Any]:
-        """{"width", "height", "caption", "problem"} of a picture, from its header and its caption file."""
+        """{"width", "height", "caption", "problem", "stamp"} of a picture, from its header and its caption file."""
         try:
             stamp = path.stat()
             key = (path, stamp.st_mtime_ns, stamp.st_size)
-            about = self._headers.get(key) or decoding.look(path)
+            about = {**(self._headers.get(key) or decoding.look(path)), "stamp": stamp_of(path)}
         except OSError as error:
-            return {"width": None, "height": None, "caption": None, "problem": pictures.why(error)}
+            return {"width": None, "height": None, "caption": None, "problem": pictures.why(error), "stamp": ""}
         self._headers[key] = about
         while len(self._headers) > 2 * MOST_PICTURES:
             self._headers.popitem(last=False)
@@ -138,8 +138,11 @@ class PictureSets:
             self._write(folder / file, data)
         return {"set": set_name, "name": file, "folder": str(folder), "width": width, "height": height, "new": is_new}
 
-    def put_caption(self, name: str, file: str, data: bytes) -> dict[str, Any]:
-        """Keep a caption file; an empty one is removed. Raises a Refusal."""
+    def put_caption(self, name: str, file: str, data: bytes, picture: str = "", stamp: str = "") -> dict[str, Any]:
+        """Keep a caption file; an empty one is removed. Raises a Refusal.
+
+        picture, stamp: what the caption was written for, as `list` told it; it has to be there, and be the same still.
+        """
         set_name, file = safe_name(name, "set"), safe_name(file, "caption")
         if len(data) > LARGEST_CAPTION:
             raise Refusal(413, f"a caption may have {files.human_size(LARGEST_CAPTION)}.", "Shorten it.", "caption")
@@ -148,6 +151,8 @@ class PictureSets:
         except UnicodeDecodeError:
             raise Refusal(422, f"{file} is not UTF-8 text.", "Save it as UTF-8 in your editor.", "caption") from None
         with self._changing:
+            if picture:
+                check_shown(self.picture(name, picture), stamp)
             folder = self._made(set_name)
             check_unused(folder)
             if not text:
@@ -158,8 +163,11 @@ class PictureSets:
                 self._write(folder / file, text.encode() + b"\n")
         return {"set": set_name, "name": file, "folder": str(folder), "caption": " ".join(text.split()) or None}
 
-    def delete(self, name: str, picture: str | None = None) -> None:
-        """A whole set, or one picture with its caption, or one caption. Raises a Refusal (404)."""
+    def delete(self, name: str, picture: str | None = None, stamp: str = "") -> None:
+        """A whole set, or one picture with its caption, or one caption. Raises a Refusal (404).
+
+        stamp: as `list` told it; another picture of that name is not deleted (409).
+        """
         folder = self.path(name)
         with self._changing:
             if picture is None:
@@ -169,6 +177,7 @@ class PictureSets:
             path = folder / safe_name(picture, "picture")
             if path.suffix.lower() not in (*pictures.EXTENSIONS, ".txt") or not (path.is_file() or path.is_symlink()):
                 raise Refusal(404, f"there is no {picture[:80]!r} in this set.", "Reload the page.", "name")
+            check_shown(path, stamp)
             path.unlink()
             if not any(other.stem == path.stem for other in _pictures_in(folder)):
                 path.with_suffix(".txt").unlink(missing_ok=True)
@@ -225,6 +234,18 @@ def _link_or_copy(source: Path, target: Path) -> None:
 def fitting(size: int) -> int:
     """The smallest of SIZES that is not below `size`: browsers and caches then see few."""
     return next((known for known in SIZES if known >= size), SIZES[-1])
+
+
+def stamp_of(path: Path) -> str:
+    """What tells a picture from another of its name. Raises OSError."""
+    about = path.stat()
+    return f"{about.st_mtime_ns}-{about.st_size}"
+
+
+def check_shown(path: Path, stamp: str) -> None:
+    """Raises a Refusal (409) where a page means another picture than the one that is there; without a stamp, never."""
+    if stamp and stamp != stamp_of(path):
+        raise Refusal(409, f"{path.name} is another picture now.", "Look at the set again.", "stamp")
 
 
 def _pictures_in(folder: Path) -> Iterator[Path]:

@@ -25,6 +25,7 @@ from ..files import expanded
 from ..parsing import to_path
 from . import options
 from .interface import Host
+from .shelves import checkpoints
 from .webui_models import Models, file_of, loaded_models, memory_manager, normal, reporting
 
 __all__ = ["Host", "WebUI"]
@@ -77,7 +78,10 @@ class WebUI:
 
     def bases(self) -> list[dict[str, str]]:
         listed = list(sd_models.checkpoints_list.values())
-        return [{"title": info.title, "path": os.path.abspath(info.filename)} for info in listed]
+        known = {normal(info.filename) for info in listed}
+        shown = [{"title": info.title, "path": os.path.abspath(info.filename)} for info in listed]
+        # files that came after the WebUI's last look: a base need not be in its own list
+        return shown + [it for it in checkpoints(self.folders()["checkpoint"]) if normal(it["path"]) not in known]
 
     def current_base(self) -> str:
         chosen = sd_models.checkpoint_aliases.get(shared.opts.data.get("sd_model_checkpoint"))

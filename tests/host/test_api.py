@@ -18,7 +18,7 @@ from starlette.applications import Starlette  # noqa: E402
 from dreambooth_ext import __version__, protocol, runs  # noqa: E402
 from dreambooth_ext.config import SETTINGS, RunConfig  # noqa: E402
 from dreambooth_ext.errors import UserError  # noqa: E402
-from dreambooth_ext.host import api, event_pages, service, wishes  # noqa: E402
+from dreambooth_ext.host import api, event_pages, service, shelves, wishes  # noqa: E402
 from tests.host.asking import FAR, Asked, request  # noqa: E402
 
 
@@ -79,6 +79,17 @@ def test_version_host_schema_state(asked, tmp_path):
     state = asked.get("state").json()
     assert state["queue"] == [] and state["active"] is None and state["revision"] == 0
     assert state["environment"]["state"] == "ready" and abs(state["time"] - time.time()) < 60
+
+
+def test_state_says_that_the_lists_have_changed(asked, monkeypatch):
+    monkeypatch.setattr(shelves, "REST", 0.0)
+    monkeypatch.setattr(shelves, "SHARE", 0)
+    before = asked.get("state").json()["lists"]
+    assert asked.get("state").json()["lists"] == before
+    folder = asked.host.folders()["checkpoint"]
+    folder.mkdir(parents=True)
+    (folder / "new.safetensors").touch()
+    assert asked.get("state").json()["lists"] != before
 
 
 def test_every_answer_is_harmless(asked):

@@ -30,6 +30,35 @@ def test_a_plain_folder_lists_and_selects_checkpoints(tmp_path):
     assert host.current_base() == ""
 
 
+def test_what_pages_ask_every_second_tells_that_the_lists_have_changed(tmp_path):
+    """Yet folders are looked through every few seconds only, and more seldom where that takes long."""
+    host, now, looks = PlainFolder(tmp_path), [0.0], []
+
+    def look():
+        looks.append(now[0])
+        return host.bases()
+
+    mark = shelves.Mark(look, clock=lambda: now[0])
+    first = mark()
+    folder = host.folders()["checkpoint"]
+    folder.mkdir(parents=True)
+    (folder / "new.safetensors").touch()
+    now[0] = shelves.REST / 2
+    assert mark() == first and looks == [0.0]
+    now[0] = shelves.REST + 1
+    assert mark() != first
+
+    def slow():
+        now[0] += 3.0
+        looks.append(now[0])
+
+    mark, now[0] = shelves.Mark(slow, clock=lambda: now[0]), 100.0
+    mark()
+    count, now[0] = len(looks), 103.0 + 3.0 * shelves.SHARE - 1
+    mark()
+    assert len(looks) == count
+
+
 def test_files_to_go_on_from_are_those_of_their_kind(tmp_path):
     host = PlainFolder(tmp_path)
     assert shelves.files(host.folders()) == {"lora": [], "textual_inversion": [], "hypernetwork": []}

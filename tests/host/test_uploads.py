@@ -64,7 +64,9 @@ def test_from_upload_to_listing(asked):
     assert [item["name"] for item in found["pictures"]] == ["sksper (1).png", "sksper (2).webp", "sksper (10).jpg"]
     assert found["count"] == 3 and found["folder"] == told["folder"]
     first, second, _ = found["pictures"]
+    stamp = first.pop("stamp")
     assert first == {"name": "sksper (1).png", "width": 80, "height": 40, "problem": None, "caption": None}
+    assert stamp != second["stamp"]
     assert second["caption"] == "eine Frau, lächelnd"
     assert asked.get("pictures").json()["sets"] == [{"name": "Мои фото", "folder": told["folder"], "count": 3}]
     assert sorted(p.name for p in (folder(asked) / "Мои фото").iterdir()) == [
@@ -455,3 +457,24 @@ def test_many_at_once(tmp_path):
 def test_sizes_of_thumbnails():
     assert [uploads.fitting(size) for size in (0, 64, 65, 1024, 5000)] == [64, 64, 96, 1024, 1024]
     assert decoding.TURNS.keys() == set(range(2, 9))
+
+
+# --- what a page shows, and what it asks for
+
+
+def test_only_the_picture_that_was_shown_is_deleted_or_described(asked):
+    """A page says by its `stamp` which picture it means; another of the same name is left alone."""
+    for name in ("a", "b"):
+        asked.put(f"pictures/{name}/IMG_0001.jpg", drawn(colour="red" if name == "a" else "blue", form="JPEG"), JPEG)
+    shown = {name: asked.get("pictures", {"set": name}).json()["pictures"][0]["stamp"] for name in ("a", "b")}
+    assert shown["a"] != shown["b"]
+    wrong = f"picture=IMG_0001.jpg&stamp={shown['a']}"
+    answer = asked.put(f"pictures/b/IMG_0001.txt?{wrong}", b"a red one", TEXT)
+    assert answer.status == 409 and "another picture" in answer.json()["error"]
+    assert asked.delete(f"pictures/b/IMG_0001.jpg?stamp={shown['a']}").status == 409
+    assert sorted(path.name for path in (folder(asked) / "b").iterdir()) == ["IMG_0001.jpg"]
+    assert asked.put("pictures/b/none.txt?picture=none.jpg&stamp=1", b"a red one", TEXT).status == 404
+    right = f"picture=IMG_0001.jpg&stamp={shown['b']}"
+    assert asked.put(f"pictures/b/IMG_0001.txt?{right}", b"a blue one", TEXT).status == 200
+    assert asked.delete(f"pictures/b/IMG_0001.jpg?stamp={shown['b']}").status == 200
+    assert list((folder(asked) / "b").iterdir()) == []

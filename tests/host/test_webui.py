@@ -279,3 +279,14 @@ def test_the_ui_is_reloaded_during_a_training(webui):
     assert webui.call("dreambooth/v1/version")["host"]
     webui.finish()
     assert webui.draw() == before
+
+
+def test_a_new_file_is_a_base_before_the_webui_lists_it(webui):
+    def titles() -> list[str]:
+        return [base["title"] for base in webui.call("dreambooth/v1/host")["bases"]]
+
+    assert len(titles()) == 2
+    running.add_checkpoint(webui.data, "three.safetensors", b"third")
+    assert "three.safetensors" in titles()[-1] and len(titles()) == 3
+    webui.call("sdapi/v1/refresh-checkpoints", {})
+    assert len(titles()) == 3  # and once only, when it does

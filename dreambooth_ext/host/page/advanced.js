@@ -27,6 +27,7 @@ export class Field {
     constructor(about, settings) {
         this.about = about;
         this.settings = settings;
+        this.broken = ""; // what is wrong with a text that cannot even be read, which only this page knows
         this.id = uniqueId(about.name);
         this.#build();
         this.refresh({}, {});
@@ -110,18 +111,28 @@ export class Field {
             return;
         }
         try {
-            settings.give(about.name, parsed(about, control.value));
+            const read = parsed(about, control.value);
+            this.broken = "";
             this.#blame("");
+            settings.give(about.name, read);
         } catch (error) {
-            this.#blame(plain(TEXTS.advanced.notJson, { why: error.message }));
+            this.broken = plain(TEXTS.advanced.notJson, { why: error.message });
+            this.#blame(this.broken);
+            settings.give(about.name, settings.given(about.name)); // the summary has one problem more
         }
     }
 
     #forget() {
+        this.broken = "";
         this.settings.give(this.about.name, undefined);
         this.control.value = "";
         this.refresh({}, {});
         this.control.focus();
+    }
+
+    /** Settings were put in the place of those that were there: a text that could not be read goes with them. */
+    replaced() {
+        this.broken = "";
     }
 
     #blame(text) {
@@ -148,23 +159,12 @@ export class Field {
         } else {
             control.placeholder = instead || (about.optional ? this.#blank() : "");
         }
-        if (document.activeElement !== control) control.value = given === undefined ? "" : this.byItself ? String(given) : written(given);
+        if (document.activeElement !== control && !this.broken) control.value = given === undefined ? "" : this.byItself ? String(given) : written(given);
         say(this.reason, given === undefined && auto ? auto.reason : "");
-        show(this.undo, given !== undefined);
+        show(this.undo, given !== undefined || Boolean(this.broken));
         this.element.classList.toggle("db-changed", given !== undefined);
-        if (about.name in problems) this.#blame(problems[about.name]);
-        else if (!this.problem.hidden && !this.#isBroken()) this.#blame("");
+        this.#blame(this.broken || problems[about.name] || "");
         show(this.element, settings.uses(about.name));
-    }
-
-    /** Whether the text cannot even be read, which only this page knows. */
-    #isBroken() {
-        try {
-            parsed(this.about, this.control.value);
-            return false;
-        } catch {
-            return this.control.tagName !== "SELECT";
-        }
     }
 
     /** Brings it into view. */
@@ -225,6 +225,16 @@ export class Advanced {
             found += here;
         }
         show(this.nothing, found === 0);
+    }
+
+    /** Texts that cannot be read, as problems: no configuration holds them, so the server cannot say it. */
+    unreadable() {
+        return [...this.fields.values()].filter((field) => field.broken && this.settings.uses(field.about.name))
+            .map((field) => ({ field: field.about.name, message: field.broken, remedy: "" }));
+    }
+
+    replaced() {
+        this.fields.forEach((field) => field.replaced?.());
     }
 
     /** @param {Object<string, {value: any, reason: string}>} filled  @param {Object<string, string>} problems by setting */

@@ -76,18 +76,18 @@ function refusal(status, content) {
 export const api = {
     get: (parts, query, timeout) => ask("GET", parts, { query, timeout }),
     post: (parts, body = {}, timeout) => ask("POST", parts, { body, timeout }),
-    delete: (parts, timeout) => ask("DELETE", parts, { timeout }),
+    delete: (parts, { query, timeout } = {}) => ask("DELETE", parts, { query, timeout }),
 
     /**
      * Sends a file. `fetch` tells no progress of an upload, so this is an XMLHttpRequest.
      * @param {string[]} parts
      * @param {Blob} file
-     * @param {{type: string, progress?: (fraction: number) => void, timeout?: number}} about
+     * @param {{type: string, query?: object, progress?: (fraction: number) => void, timeout?: number}} about
      */
-    upload(parts, file, { type, progress = () => {}, timeout = 300_000 }) {
+    upload(parts, file, { type, query, progress = () => {}, timeout = 300_000 }) {
         return new Promise((resolve, reject) => {
             const request = new XMLHttpRequest();
-            request.open("PUT", address(parts));
+            request.open("PUT", address(parts, query));
             request.timeout = timeout;
             request.setRequestHeader("Content-Type", type);
             request.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);

@@ -19,7 +19,6 @@ export class Form {
         this.app = app;
         this.settings = new Settings(app.schema);
         this.asked = false; // whether Train was pressed: from then on, what is missing is a problem
-        this.touched = new Set();
         this.result = null;
         this.pictures = new Pictures(this.settings);
         this.advanced = new Advanced(this.settings);
@@ -125,12 +124,13 @@ export class Form {
             id: ids.name, type: "text", class: "db-input", autocomplete: "off", spellcheck: "false",
             on: { input: () => this.settings.give("name", this.name.value.trim() || undefined) },
         });
+        const renew = button("↻", () => this.app.askHost(), { class: "db-small db-square", title: TEXTS.train.renew, "aria-label": TEXTS.train.renew });
         const field = (id, text, setting, ...controls) => element(
             "div", { class: "db-field" }, element("label", { class: "db-label", for: id, text }), controls, this.#problemBox(setting),
         );
         return element(
             "div", { class: "db-model-fields" },
-            field(ids.base, TEXTS.train.base, "base_model", this.base, this.baseOther),
+            field(ids.base, TEXTS.train.base, "base_model", element("div", { class: "db-beside" }, this.base, renew), this.baseOther),
             field(ids.name, TEXTS.train.name, "name", this.name),
             field(ids.method, TEXTS.train.method, "method", this.method, this.methodAbout, this.methodNote),
         );
@@ -174,12 +174,17 @@ export class Form {
         const based = this.settings.uses("instance_data_dir");
         this.basesFor = based;
         const current = host.bases.find((base) => base.path === host.current);
+        const given = this.settings.given("base_model");
+        const others = host.bases.filter((base) => base.path !== host.current || base.path === given); // the current one is the first
+        this.offered = given;
+        const chosen = this.base.value;
         const text = !based ? TEXTS.train.baseNew : host.current ? plain(TEXTS.train.baseCurrent, { name: current?.title || host.current }) : TEXTS.train.baseNone;
         fill(
             this.base, element("option", { value: "", text }),
-            based ? host.bases.map((base) => element("option", { value: base.path, text: base.title })) : null,
+            based ? others.map((base) => element("option", { value: base.path, text: base.title })) : null,
             host.restricted ? null : element("option", { value: OTHER, text: TEXTS.train.baseOther }),
         );
+        if ([...this.base.options].some((one) => one.value === chosen)) this.base.value = chosen;
     }
 
     refresh() {
@@ -198,8 +203,8 @@ export class Form {
     }
 
     #showBase() {
-        if (this.basesFor !== this.settings.uses("instance_data_dir")) this.#offerBases();
         const given = this.settings.given("base_model");
+        if (this.basesFor !== this.settings.uses("instance_data_dir") || this.offered !== given) this.#offerBases();
         const listed = !given || this.app.host.bases.some((base) => base.path === given);
         if (listed && !(this.base.value === OTHER && !given)) this.base.value = given || "";
         else this.base.value = OTHER;
@@ -245,7 +250,7 @@ export class Form {
     }
 
     #changed(name) {
-        if (name !== "pictures") this.touched.add(name);
+        if (name === "*") this.advanced.replaced();
         this.refresh();
         this.checkup.changed();
         this.#mark();
@@ -260,7 +265,7 @@ export class Form {
 
     /** What was found, without what is only not filled in yet. */
     problems() {
-        const found = this.result?.problems || [];
+        const found = [...this.advanced.unreadable(), ...(this.result?.problems || [])];
         return this.asked ? found : found.filter((problem) => !this.#isStillEmpty(problem.field));
     }
 
@@ -325,8 +330,13 @@ export class Form {
     /** Train: checks deeply first, unless nothing has changed since. */
     async train() {
         if (this.busy) return;
-        this.busy = true;
         this.asked = true;
+        this.summary.refresh();
+        if (this.advanced.unreadable().length) {
+            this.summary.focusProblems();
+            return;
+        }
+        this.busy = true;
         this.summary.refresh();
         try {
             const result = this.checkup.isFresh ? this.result : await this.checkup.deeply();

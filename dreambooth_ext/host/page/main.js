@@ -189,7 +189,7 @@ class Page {
         this.environment.refresh(state.environment || {});
         for (const one of this.lists.follow(state)) this.tell(TEXTS[one.selected ? "selectedNow" : "publishedNow"], one.title || baseName(one.path));
         this.#showLive();
-        if (before && before.revision !== state.revision && this.form) this.#askHost();
+        if (before && (before.revision !== state.revision || before.lists !== state.lists) && this.form) this.askHost();
         const running = new Set((state.running || [state.active]).map((one) => one?.id));
         for (const one of before?.running || [before?.active]) if (one && !running.has(one.id)) this.#ended(one);
     }
@@ -215,7 +215,8 @@ class Page {
         }
     }
 
-    async #askHost() {
+    /** What the host has now: its checkpoints and other files, and its options. */
+    async askHost() {
         try {
             this.host = normal(await api.get(["host"]));
             this.form.hostChanged();

@@ -113,7 +113,7 @@ export function runActions(app, run, { here = false, changed = () => {} } = {}) 
         ALIVE.includes(status) || run.step === 0 || run.method === "unconditional" ? null : publishButton(app, run),
         app.host?.restricted || app.host?.can_open === false ? null : act(T.open, T.openHelp, () => api.post(["runs", run.id, "open"])),
         ALIVE.includes(status) || status === "queued" ? null
-            : sureButton(T.delete, T.deleteSure, () => doing(app, null, () => api.delete(["runs", run.id], 120_000), changed), { class: "db-small", title: T.deleteHelp }),
+            : sureButton(T.delete, T.deleteSure, () => doing(app, null, () => api.delete(["runs", run.id], { timeout: 120_000 }), changed), { class: "db-small", title: T.deleteHelp }),
     ];
 }
 

@@ -75,6 +75,7 @@ export const TEXTS = localised({
         ownPromptOff: "Use the usual one",
         modelTitle: "Model",
         base: "Base model",
+        renew: "Look for new models",
         baseCurrent: "{name} (the current checkpoint)",
         baseNone: "Choose a checkpoint",
         baseOther: "Another file, folder, Hugging Face name or link",
@@ -117,8 +118,13 @@ export const TEXTS = localised({
         noCaption: "No caption",
         captionNotSaved: "The caption was not saved:",
         notAPicture: "is neither a picture nor a caption. Use JPG, PNG, WebP, BMP or .txt.",
+        otherKind: "is of a kind that is not trained on. Save it as JPG, PNG or WebP.",
+        notRemoved: "It was not removed:",
+        isNarrow: "(very long)",
+        narrow: "More than three times as long as wide: training crops it, and sees a small part.",
         again: "Try again",
         dismiss: "Dismiss",
+        dismissAll: "Dismiss all",
     },
 
     summary: {

@@ -11,7 +11,6 @@ import json
 import math
 import random
 import re
-import shutil
 import sys
 import tempfile
 import time
@@ -24,10 +23,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from dreambooth_ext import advice, checks, listing, parsing, protocol
+from dreambooth_ext import advice, checks, parsing, protocol
 from dreambooth_ext.errors import UserError
-from dreambooth_ext.host import form, imports, localization
+from dreambooth_ext.host import decoding, form, imports, localization, shelves, uploads
+from dreambooth_ext.host.answers import refused
 from dreambooth_ext.host.presets import Presets
+from dreambooth_ext.host.refusal import Refusal
+from dreambooth_ext.host.uploads import PictureSets
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAGE = REPOSITORY / "dreambooth_ext" / "host" / "page"
@@ -218,6 +220,7 @@ class Simulator:
             "optional": {"xformers": "not installed"},
         }
         self.presets = Presets(folder / "presets")
+        self.sets = PictureSets(folder / "pictures")
         self.runs: dict[str, Run] = {}
         self.waiting: list[str] = []
         self.revision, self.published = 0, []
@@ -267,6 +270,11 @@ class Simulator:
         self.waiting.append(id)
         return run
 
+    def check_needed(self, folder: Path) -> None:
+        for id in [*(run.id for run in self.running()), *self.waiting]:
+            if self.runs[id].config.get("instance_data_dir") == str(folder):
+                raise Refusal(409, f"the run {id} needs these pictures.", "Wait for it, or stop it first.")
+
     # --- answers ---
 
     def check(self, values: dict[str, Any], deep: bool) -> dict[str, Any]:
@@ -308,6 +316,7 @@ class Simulator:
             "version": "1.2.3",
             "revision": self.revision,
             "published": self.published[-20:],
+            "lists": shelves.Mark(lambda: self.host)(),
             "queue": self.waiting,
             "active": active and active.describe(),
             "running": [{**run.describe(), "trouble": None} for run in self.running()],
@@ -318,8 +327,8 @@ class Simulator:
         }
 
 
-class Missing(Exception):
-    """There is nothing at this address."""
+def missing(what: str) -> Refusal:
+    return Refusal(404, f"there is no {what}.", "Reload the page.")
 
 
 class Application:
@@ -356,11 +365,8 @@ class Application:
         self.simulator.tick()
         try:
             found = self.route(request.method, parts, dict(request.query_params), given)
-        except Missing:
-            return JSONResponse({"error": "there is nothing of this name.", "remedy": "Reload the page."}, 404)
         except UserError as error:
-            problem = error.problem
-            return JSONResponse({"error": problem.message, "remedy": problem.remedy, "field": problem.field}, 422)
+            return refused(error)
         return found if isinstance(found, Response) else JSONResponse(found)
 
     def route(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
@@ -385,7 +391,7 @@ class Application:
         if parts == ["queue"] and method == "POST":
             sim.waiting = [*given["order"], *(id for id in sim.waiting if id not in given["order"])]
             return {"queue": sim.waiting}
-        raise Missing
+        raise missing("such address")
 
     def environment(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
         sim = self.simulator
@@ -408,53 +414,26 @@ class Application:
     # --- pictures ---
 
     def pictures(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
+        sets = self.simulator.sets
         if not parts:
-            folder = Path(query["folder"]) if "folder" in query else self._set(query["set"])
-            return self._list(folder)
-        folder = self._set(parts[0], make=method == "PUT")
+            if "folder" in query:
+                return sets.list_folder(Path(query["folder"]))
+            return sets.list(query["set"]) if "set" in query else {"sets": sets.sets()}
         if method == "PUT":
-            return self._put(folder, parts[1], given)
+            return self._put(parts, query, given)
         if method == "DELETE":
-            if len(parts) == 1:
-                shutil.rmtree(folder)
-            else:
-                (folder / parts[1]).unlink()
-                (folder / parts[1]).with_suffix(".txt").unlink(missing_ok=True)
+            self.simulator.check_needed(sets.path(parts[0]))
+            sets.delete(parts[0], *parts[1:], stamp=query.get("stamp", ""))
             return {}
-        with Image.open(folder / parts[1]) as picture:
-            picture.thumbnail((160, 160))
-            return png(picture.convert("RGB"))
+        path = Path(query["folder"], parts[1]) if "folder" in query else sets.picture(*parts)
+        return Response(decoding.draw(path, uploads.fitting(int(query.get("size", 160)))), media_type="image/jpeg")
 
-    def _set(self, name: str, make: bool = False) -> Path:
-        folder = self.simulator.folder / "pictures" / name
-        if make:
-            folder.mkdir(parents=True, exist_ok=True)
-        if not folder.is_dir():
-            raise Missing
-        return folder
-
-    def _list(self, folder: Path) -> dict[str, Any]:
-        found = []
-        try:
-            paths = listing.list_pictures(folder)
-        except OSError as error:
-            raise UserError("folder", f"{folder} cannot be read.", "Give a folder with pictures.") from error
-        for path in paths:
-            with Image.open(path) as picture:
-                width, height = picture.size
-            caption = path.with_suffix(".txt")
-            words = caption.read_text("utf-8").strip() if caption.exists() else None
-            found.append({"name": path.name, "width": width, "height": height, "caption": words, "problem": ""})
-        return {"folder": str(folder), "pictures": found, "count": len(found)}
-
-    def _put(self, folder: Path, name: str, data: bytes) -> Any:
-        if not name.endswith(".txt"):
-            try:
-                Image.open(io.BytesIO(data)).load()
-            except OSError:
-                raise UserError("picture", f"{name} is broken or no picture.", "Leave it out.") from None
-        (folder / name).write_bytes(data)
-        return JSONResponse({"name": name, "folder": str(folder)}, 201)
+    def _put(self, parts: list[str], query: dict[str, str], data: bytes) -> Any:
+        if parts[1].endswith(".txt"):
+            shown = {key: query.get(key, "") for key in ("picture", "stamp")}
+            return self.simulator.sets.put_caption(*parts, data, **shown)
+        kept = self.simulator.sets.put(*parts, data)
+        return JSONResponse(kept, 201 if kept["new"] else 200)
 
     # --- runs ---
 
@@ -469,7 +448,7 @@ class Application:
             filled = {name: choice["value"] for name, choice in found["filled_in"].items()}
             return JSONResponse({"id": sim.create({**filled, **given["config"]}, found["plan"]["steps"]).id}, 201)
         if parts[0] not in sim.runs:
-            raise Missing
+            raise missing("such run")
         run = sim.runs[parts[0]]
         if len(parts) == 1:
             return run.describe() if method == "GET" else sim.runs.pop(run.id) and {}

@@ -179,14 +179,18 @@ def test_prompt_and_class_prompt_follow_from_word_and_type(page, simulator) -> N
 def test_uploads_name_each_failure_and_keep_the_good_ones(page, simulator, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "notes.docx").write_bytes(b"text")
-    page.set_input_files(FILES, [*DEMO[:4], tmp_path / "broken.png", tmp_path / "notes.docx"])
+    (tmp_path / "telephone.heic").write_bytes(b"heic")
+    page.set_input_files(
+        FILES, [*DEMO[:4], *(tmp_path / name for name in ("broken.png", "notes.docx", "telephone.heic"))]
+    )
     page.wait_for_selector("text=2 pictures")
-    page.wait_for_selector(".db-failure:has-text('broken.png is broken or no picture')")
+    page.wait_for_selector(".db-failure:has-text(\"'broken.png' is no JPG\")")
+    assert page.inner_text(".db-failure:has-text('broken.png')").count("broken.png") == 1
     page.wait_for_selector(".db-failure:has-text('notes.docx is neither a picture nor a caption')")
-    page.click(".db-failure:has-text('broken.png') >> text=Try again")
-    page.wait_for_selector(".db-failure:has-text('broken.png is broken')")
-    for _ in range(2):
-        page.click(".db-failure >> text=Dismiss")
+    page.wait_for_selector(".db-failure:has-text('telephone.heic is of a kind that is not trained on')")
+    assert page.locator(".db-failure >> text=Try again").count() == 0  # the same file gets the same answer
+    page.click(".db-failure:has-text('broken.png') >> text=Dismiss")
+    page.click("text=Dismiss all")
     assert page.locator(".db-failure").count() == 0
     page.set_input_files(FILES, DEMO[:2])  # the same again: nothing is doubled
     page.wait_for_timeout(300)
@@ -202,7 +206,7 @@ def test_captions_are_seen_and_changed(page, simulator) -> None:
     caption.fill("zkz at the sea")
     caption.blur()
     (folder,) = (simulator.folder / "pictures").iterdir()
-    until(lambda: (folder / "zkz (1).txt").read_text() == "zkz at the sea")
+    until(lambda: (folder / "zkz (1).txt").read_text().strip() == "zkz at the sea")
     page.click("text=Hide captions")
     assert not caption.is_visible()
 
@@ -220,6 +224,110 @@ def test_removing_pictures(page, simulator) -> None:
     until(lambda: page.locator(".db-picture").count() == 0)
 
 
+def lots_of(folder: Path, colour: str, size: int) -> Path:
+    """A folder with three plain pictures, each with a caption, of the names that cameras give."""
+    folder.mkdir()
+    for number in range(3):
+        Image.new("RGB", (size, size), colour).save(folder / f"IMG_000{number}.jpg")
+        (folder / f"IMG_000{number}.txt").write_text(f"zkz in {colour}")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_cards_belong_to_their_place(page, simulator, tmp_path: Path) -> None:
+    """Folders with files of the same names, as every camera makes them: no card is shown or acted on elsewhere."""
+    green, red, blue = (
+        lots_of(tmp_path / name, name, size) for name, size in (("green", 64), ("red", 96), ("blue", 80))
+    )
+    page.set_input_files(FILES, sorted(green.iterdir()))
+    page.wait_for_selector("text=3 pictures")
+    page.click("text=Show captions")
+    (uploaded,) = (simulator.folder / "pictures").iterdir()
+    before = contents(uploaded)
+    mine = page.get_attribute(".db-picture img", "src")
+    sent = len(simulator.asked)
+    page.click("text=A folder of this machine")
+    for folder, size in ((red, 96), (blue, 80)):
+        page.fill("input[placeholder*=anna]", str(folder))
+        page.wait_for_selector(f".db-note:has-text('{size} × {size}') >> nth=2")
+        assert page.locator(".db-picture").count() == 3 and page.locator(".db-remove").count() == 0
+        sources = page.eval_on_selector_all(".db-picture img", "all => all.map(one => one.src)")
+        assert mine not in sources and all(folder.name in source for source in sources)
+        caption = page.locator(".db-picture textarea").first
+        assert caption.input_value() == f"zkz in {folder.name}" and not caption.is_editable()
+    page.click("text=Upload >> visible=true")
+    page.wait_for_selector(".db-note:has-text('64 × 64') >> nth=2")
+    assert page.get_attribute(".db-picture img", "src") == mine
+    assert contents(uploaded) == before
+    assert {method for method, route, _ in simulator.asked[sent:] if route.startswith("pictures")} == set()
+
+
+def test_a_picture_that_was_replaced_meanwhile_is_neither_deleted_nor_described(
+    page, simulator, tmp_path: Path
+) -> None:
+    """A second browser sent another picture of that name: the card shows the old one."""
+    page.set_input_files(FILES, sorted(lots_of(tmp_path / "green", "green", 64).iterdir()))
+    page.wait_for_selector("text=3 pictures")
+    page.click("text=Show captions")
+    (uploaded,) = (simulator.folder / "pictures").iterdir()
+    Image.new("RGB", (64, 48), "red").save(uploaded / "IMG_0000.jpg")
+    caption = page.locator(".db-picture textarea").first
+    caption.fill("a green one")
+    caption.blur()
+    page.wait_for_selector(".db-note:has-text('IMG_0000.jpg is another picture now')")
+    page.hover(".db-picture >> nth=0")
+    page.click(".db-picture >> nth=0 >> .db-remove")
+    page.wait_for_selector(".db-problem:has-text('It was not removed: IMG_0000.jpg is another picture now')")
+    page.wait_for_selector(".db-note:has-text('64 × 48')")  # and now the card shows what is there
+    assert (uploaded / "IMG_0000.txt").read_text() == "zkz in green\n"
+    page.click(".db-picture >> nth=0 >> .db-remove")
+    page.wait_for_selector("text=2 pictures")
+
+
+def test_settings_of_a_run_show_its_own_pictures(page, simulator, tmp_path: Path) -> None:
+    green, red = lots_of(tmp_path / "green", "green", 64), lots_of(tmp_path / "red", "red", 96)
+    page.set_input_files(FILES, sorted(green.iterdir()))
+    page.wait_for_selector(".db-note:has-text('64 × 64') >> nth=2")
+    simulator.create({"name": "old", "method": "dreambooth", "instance_data_dir": str(red)}, 10)
+    simulator.waiting.clear()
+    tab(page, "Runs")
+    page.click(".db-run >> text=Use settings")
+    page.wait_for_selector(".db-note:has-text('96 × 96') >> nth=2")
+    assert page.locator(".db-picture").count() == 3 and page.locator(".db-remove").count() == 0
+
+
+def test_a_refused_removal_says_why_and_leaves_the_picture(page, simulator) -> None:
+    simulator.hold = 5
+    run = simulator.runs[begin(page, simulator)]
+    tab(page, "Train")
+    page.hover(".db-picture >> nth=0")
+    page.click(".db-picture >> nth=0 >> .db-remove")
+    page.wait_for_selector(f".db-problem:has-text('the run {run.id} needs these pictures')")
+    page.wait_for_timeout(600)  # the listing that follows wipes nothing
+    assert page.is_visible(f".db-problem:has-text('It was not removed: The run {run.id} needs')")
+    page.click("text=Remove all")
+    page.click("text=Really remove all?")
+    page.wait_for_timeout(600)
+    assert page.locator(".db-picture").count() == 12
+    assert page.is_visible(".db-problem:has-text('needs these pictures. Wait for it, or stop it first.')")
+
+
+def test_after_start_over_the_same_pictures_go_up_again(page, simulator, tmp_path: Path) -> None:
+    (tmp_path / "notes.docx").write_bytes(b"text")
+    page.set_input_files(FILES, [*DEMO, tmp_path / "notes.docx"])
+    page.wait_for_selector("text=12 pictures")
+    page.click("text=Start over")
+    page.click("text=Really empty the form?")
+    until(lambda: page.locator(".db-picture").count() == 0)
+    assert page.locator(".db-failure").count() == 0  # errors of the old form went with it
+    page.set_input_files(FILES, DEMO)
+    until(lambda: page.locator(".db-picture").count() == 12)
+    assert len(list((simulator.folder / "pictures").iterdir())) == 2
+
+
 def test_a_folder_of_the_server(page, simulator, tmp_path: Path) -> None:
     page.click("text=A folder of this machine")
     page.fill("input[placeholder*=anna]", str(tmp_path / "nothing"))
@@ -235,6 +343,36 @@ def test_a_restricted_host_keeps_its_folders(open_page, server, simulator) -> No
     page = open_page(server)
     assert page.is_disabled("input[value=folder]")
     assert "\x00other" not in page.locator("select option").evaluate_all("all => all.map(one => one.value)")
+
+
+def test_the_list_of_bases_follows_the_host(page, simulator, tmp_path: Path) -> None:
+    """A new file, the WebUI's own refresh button, another checkpoint chosen there; and a button of its own."""
+    base = "select[id^=dreambooth_base]"
+
+    def titles() -> list[str]:
+        return page.locator(f"{base} option").all_inner_texts()
+
+    until(lambda: len(titles()) == 3)
+    assert titles()[0] == "sd15.safetensors [6ce0161689] (the current checkpoint)"
+    assert titles()[1] == "dreamlike.safetensors [abc]"  # the current one is not listed twice
+    new = {"title": "new.safetensors", "path": str(tmp_path / "new.safetensors")}
+    Path(new["path"]).write_bytes(b"base")
+    simulator.host["bases"].append(new)
+    until(lambda: "new.safetensors" in titles())
+    page.select_option(base, label="new.safetensors")
+    until(lambda: checked(simulator).get("base_model") == new["path"])
+    simulator.host["current"] = new["path"]
+    until(lambda: titles()[0] == "new.safetensors (the current checkpoint)")
+    assert page.input_value(base) == new["path"]  # what was chosen stays chosen, whatever the WebUI uses
+    page.select_option(base, "")
+    until(lambda: titles().count("new.safetensors") == 0)
+    page.select_option(base, label="Another file, folder, Hugging Face name or link")
+    page.wait_for_selector("input[placeholder^=stable-diffusion-v1-5]")
+    page.route("**/dreambooth/v1/state*", lambda route: route.abort())  # no poll may do the button's work
+    simulator.host["bases"] = simulator.host["bases"][:2]
+    page.click("[aria-label='Look for new models']")
+    until(lambda: "new.safetensors" not in "".join(titles()[1:]))
+    assert page.is_visible("input[placeholder^=stable-diffusion-v1-5]")
 
 
 # --- checks
@@ -263,8 +401,36 @@ def test_every_problem_beside_its_field_and_in_a_summary(page, simulator) -> Non
     )
     assert not simulator.runs
     page.fill("[data-setting=train_batch_size] input", "2")
+    page.click(".db-problems >> text=Optimizer arguments")
+    page.keyboard.press("Control+a")
+    page.keyboard.press("Delete")
     page.fill("input[id^=dreambooth_name]", "good")
     until(lambda: not page.is_visible(".db-problems"))
+
+
+def test_json_that_cannot_be_read_stays_with_its_error(page, simulator) -> None:
+    page.set_input_files(FILES, DEMO)
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Training')")
+    field = "[data-setting=optimizer_args]"
+    page.fill(f"{field} textarea", "{bad")
+    page.fill("[data-setting=train_batch_size] input", "2")
+    until(lambda: checked(simulator).get("train_batch_size") == 2)
+    assert page.input_value(f"{field} textarea") == "{bad"
+    assert page.is_visible(f"{field} .db-problem:has-text('cannot be read')")
+    page.click(TRAIN)
+    page.wait_for_selector(".db-problems:has-text('cannot be read')")
+    assert not simulator.runs
+    page.fill(f"{field} textarea", '{"weight_decay": 0.1}')
+    until(lambda: checked(simulator).get("optimizer_args") == {"weight_decay": 0.1})
+    until(lambda: not page.is_visible(".db-problems"))
+    page.fill(f"{field} textarea", "{bad")
+    page.click(f"{field} .db-undo")
+    assert page.input_value(f"{field} textarea") == "" and not page.is_visible(f"{field} .db-problem")
+    page.fill(f"{field} textarea", "{bad")
+    page.click("text=Start over")
+    page.click("text=Really empty the form?")
+    assert page.input_value(f"{field} textarea") == "" and not page.is_visible(f"{field} .db-problem")
 
 
 def test_a_deep_check_before_training(page, simulator) -> None:

@@ -1,0 +1,88 @@
+// One picture's card: thumbnail, size, caption. It belongs to the place it was drawn from, and asks for no other.
+
+import { address, api } from "./api.js";
+import { button, element, say } from "./dom.js";
+import { plain } from "./phrase.js";
+import { TEXTS } from "./texts.js";
+import { TYPES, stem } from "./uploads.js";
+
+const T = TEXTS.pictures;
+const NARROW = 3; // sides as 3 to 1: beyond, a crop leaves little of the picture
+
+/** Where pictures lie: a set of uploads or a folder of the server. */
+export class Place {
+    constructor({ source, set, folder }) {
+        this.isSet = source === "upload";
+        this.name = this.isSet ? set : folder.trim();
+    }
+
+    equals(other) {
+        return Boolean(other) && this.isSet === other.isSet && this.name === other.name;
+    }
+
+    /** What GET pictures is asked for; empty where there is nothing to ask. */
+    get query() {
+        return this.name ? { [this.isSet ? "set" : "folder"]: this.name } : null;
+    }
+
+    thumbnail(picture) {
+        return address(["pictures", this.isSet ? this.name : "folder", picture.name], { size: 160, t: picture.stamp, folder: this.isSet ? "" : this.name });
+    }
+}
+
+export class Card {
+    /** @param {{picture: object, place: Place, remove: (card: Card) => void, saved: () => void}} about */
+    constructor({ picture, place, remove, saved }) {
+        Object.assign(this, { picture, place, saved });
+        const own = place.isSet;
+        this.image = element("img", { alt: picture.name, loading: "lazy", src: place.thumbnail(picture) });
+        this.note = element("span", { class: "db-note" });
+        this.caption = element("textarea", {
+            class: "db-input db-caption", rows: "3", readonly: !own, "aria-label": plain(T.captionOf, { name: picture.name }),
+            placeholder: T.noCaption, on: { change: () => this.#saveCaption() },
+        });
+        this.element = element(
+            "li", { class: "db-picture" }, this.image,
+            own ? button("×", () => remove(this), { class: "db-remove", title: T.remove, "aria-label": plain(T.removeOne, { name: picture.name }) }) : null,
+            element("span", { class: "db-picture-name", text: picture.name, title: picture.name }), this.note, this.caption,
+        );
+    }
+
+    get name() {
+        return this.picture.name;
+    }
+
+    /** @param {object} picture as GET pictures lists it now  @param {number} smallest side that needs no warning */
+    refresh(picture, smallest) {
+        if (picture.stamp !== this.picture.stamp) this.image.src = this.place.thumbnail(picture);
+        this.picture = picture;
+        const { width, height, problem } = picture;
+        const [short, long] = [Math.min(width, height), Math.max(width, height)];
+        const isSmall = width && short < smallest;
+        const isNarrow = width && long > NARROW * short;
+        const size = width ? `${width} × ${height}` : "";
+        const mark = isNarrow ? T.isNarrow : isSmall ? T.isSmall : "";
+        say(this.note, problem || `${size} ${mark}`.trim());
+        this.note.classList.toggle("db-warn", Boolean(problem || mark));
+        this.note.title = problem || (isNarrow ? T.narrow : isSmall ? T.small : "");
+        this.element.classList.toggle("db-broken", Boolean(problem));
+        if (document.activeElement !== this.caption) this.caption.value = picture.caption || "";
+    }
+
+    async #saveCaption() {
+        try {
+            await api.upload(["pictures", this.place.name, `${stem(this.name)}.txt`], new Blob([this.caption.value.trim()]), {
+                type: TYPES.txt, query: { picture: this.name, stamp: this.picture.stamp },
+            });
+            this.saved();
+        } catch (error) {
+            say(this.note, `${T.captionNotSaved} ${error.message}`);
+            this.note.classList.add("db-warn");
+        }
+    }
+
+    /** Deletes this very picture. Raises Failure where the server refuses. */
+    delete() {
+        return api.delete(["pictures", this.place.name, this.name], { query: { stamp: this.picture.stamp } });
+    }
+}
