@@ -15,10 +15,11 @@ def told(event: dict[str, Any]) -> str:
 
 
 def step_figures(event: dict[str, Any]) -> str:
-    """What a step's event says beside its number."""
+    """What a step's event says beside its number and the time that is left."""
     rates = ", ".join(f"{name} {rate:.3g}" for name, rate in event["lr"].items())
     memory = event["memory"]["peak"] / 2**30
-    return f"loss {event['loss']:.4f}, rate {rates}, {memory:.1f} GB, {clock(event['eta_s'])} to go"
+    loss = "overflowed, the step was left out" if event["loss"] is None else f"{event['loss']:.4f}"
+    return f"loss {loss}, rate {rates}, {memory:.1f} GB"
 
 
 def _status(event: dict[str, Any]) -> str:
@@ -32,13 +33,17 @@ def _status(event: dict[str, Any]) -> str:
     return event["status"]
 
 
+def _step(event: dict[str, Any]) -> str:
+    return f"training {event['step']}/{event['total']}, {step_figures(event)}, {clock(event['eta_s'])} to go"
+
+
 def _problem(level: str, event: dict[str, Any]) -> str:
     return f"{level}: {Problem(event['field'], event['what'], event['remedy'])}"
 
 
 _TELLERS = {
     "status": _status,
-    "step": lambda event: f"training {event['step']}/{event['total']}, {step_figures(event)}",
+    "step": _step,
     "sample": lambda event: f"preview of step {event['step']}: {event['path']}",
     "checkpoint": lambda event: f"saved the state of step {event['step']}",
     "artifact": lambda event: f"wrote {event['path']}",

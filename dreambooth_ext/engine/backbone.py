@@ -18,7 +18,7 @@ from .batch import Batch
 from .dataset import Dataset
 from .objective import Objective
 from .prompts import CACHED_AT_MOST, Prompts
-from .sampling import Progress, draw, make_sampler
+from .sampling import Progress, draw, evaluating, make_sampler
 from .text import TextStack
 
 CUTS_NAMED = 10  # captions that are too long
@@ -89,7 +89,6 @@ class Backbone:
         )
 
     @torch.no_grad()
-    @torch.no_grad()
     def drawn(self, config: RunConfig, base: Base, told: Progress) -> Iterator[Drawn]:
         """Every preview prompt, with each of its seeds."""
         vae = base.vae(torch.float32).to(self.prompts.device)
@@ -97,12 +96,16 @@ class Backbone:
         wanted = [(index, prompt, seed) for index, prompt in enumerate(config.validation_prompts) for seed in seeds]
         for number, (index, prompt, seed) in enumerate(wanted, 1):
             told(number, len(wanted))
+            encoders = self.prompts.text.encoders if self.prompts.text else []
+            with evaluating(*encoders):
+                conditioning = self.prompts.drawn([prompt])
+                negative = self.prompts.negative([config.validation_negative_prompt])
             (picture,) = draw(
                 self.unet,
                 vae,
                 make_sampler(config.validation_sampler, base.scheduler_config),
-                self.prompts.drawn([prompt]),
-                self.prompts.negative([config.validation_negative_prompt]),
+                conditioning,
+                negative,
                 seeds=[seed],
                 width=config.resolution,
                 height=config.resolution,

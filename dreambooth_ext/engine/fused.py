@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 
@@ -35,9 +36,17 @@ class FusedBackward:
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
         self._active = False
+        self._hooks: dict[str, list[Any]] = {}  # by group
         for group in optimizer.param_groups:
-            for parameter in group["params"]:  # the hook belongs to the parameter, and goes with it
-                parameter.register_post_accumulate_grad_hook(functools.partial(self._step, group["name"]))
+            taken = functools.partial(self._step, group["name"])
+            hooks = [parameter.register_post_accumulate_grad_hook(taken) for parameter in group["params"]]
+            self._hooks[group["name"]] = hooks
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Let go of groups that the optimizer does not have any more."""
+        for name in names:
+            for hook in self._hooks.pop(name):
+                hook.remove()
 
     @contextlib.contextmanager
     def stepping(self) -> Iterator[None]:

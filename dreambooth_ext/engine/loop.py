@@ -23,6 +23,7 @@ from .control import STOPPING, Control
 from .dataset import Dataset
 from .export import NothingLearned
 from .fused import FusedBackward, is_possible
+from .loss_scale import LossScale
 from .optim import RateSchedules, forget, load_state, make_optimizer
 from .saver import Saver
 from .seeds import derive, generator
@@ -86,6 +87,8 @@ class Loop:
             self._leave(self.method.enter(self.step))
             pace.step()
             self._report(loss, norm, pace)
+            if self.loss_scale.is_of_no_use:
+                raise self._not_finite("the gradients overflow in fp16 however they are scaled")
             self._scheduled()
 
     def _set_up(self, resumed: checkpoint.Checkpoint | None) -> None:
@@ -107,6 +110,7 @@ class Loop:
                 self.ema.to(self.accelerator.device)
             if self.accelerator.scaler and state["scaler"]:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.loss_scale = LossScale(self.accelerator.scaler)
 
     def _prepare_validation(self, resumed: checkpoint.Checkpoint | None) -> None:
         self.validation = Validation(self.config, self.dataset, self.total)
@@ -121,6 +125,8 @@ class Loop:
             return
         inner = self.optimizer.optimizer
         forget(inner, names)
+        if self.fused:
+            self.fused.forget(names)
         inner.zero_grad(set_to_none=True)
         memory.release()
 
@@ -155,7 +161,7 @@ class Loop:
             yield
 
     def _prepare_step(self, loss: float) -> None:
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) and self.accelerator.scaler is None:  # fp16's scaler leaves such a step out
             raise self._not_finite(f"the loss became {loss}")
         self.rates = self.schedules.set_rates(self.optimizer, self.step)
 
@@ -167,9 +173,7 @@ class Loop:
             norm = self._clip()
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.accelerator.scaler and self.accelerator.scaler.get_scale() < 1:
-            raise self._not_finite("the gradients overflow in fp16 however they are scaled")
-        if self.ema and not self.accelerator.optimizer_step_was_skipped:
+        if self.loss_scale.stepped(loss) and self.ema:
             self.ema.step(self.method.averaged())
         return norm
 
@@ -205,8 +209,8 @@ class Loop:
             step=self.step,
             total=self.total,
             epoch=round(self.step * self.accelerator.num_processes / self.dataset.steps_per_epoch, 3),
-            loss=loss,
-            grad_norm=norm if norm is None or math.isfinite(norm) else None,  # JSON has no infinity; fp16 does
+            loss=finite(loss),
+            grad_norm=finite(norm),
             lr=self.rates,
             it_per_s=round(pace.per_second, 4),
             eta_s=round(left, 1),
@@ -322,6 +326,11 @@ class Loop:
             yield
         finally:
             self.ema.restore(parameters)
+
+
+def finite(number: float | None) -> float | None:
+    """What an event can say of a number: JSON has no infinity, and fp16 does."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def average_options(config: RunConfig) -> dict[str, Any]:

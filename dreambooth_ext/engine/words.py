@@ -51,6 +51,11 @@ class Words:
         """A zero that has the vectors in its graph: words that were cut off a long caption get gradients of 0."""
         return sum(0 * vectors.sum() for vectors in self.parameters())
 
+    def freeze(self) -> None:
+        """Stop learning: the vectors stay as they are, and get no gradients."""
+        for vectors in self.parameters():
+            vectors.requires_grad_(False)
+
     def limit(self) -> None:
         """Shorten vectors that have become too long."""
         for word in self.words if self.config.embedding_norm else []:

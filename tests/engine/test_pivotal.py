@@ -9,7 +9,9 @@ from safetensors import safe_open
 from dreambooth_ext.engine import embedding_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.generate import load_painter
+from dreambooth_ext.engine.loop import Loop
 from tests import tiny, training
+from tests.engine.test_fused import assert_same
 from tests.engine.test_resume import check
 from tests.engine.test_textual_inversion import problems_of
 from tests.training import Trainer
@@ -57,6 +59,33 @@ def test_text_encoders_and_words_stop_each_at_its_own_step(trainer, text, word):
     for before, after in ((1, 2), (2, 3), (3, 4)):
         learned = any(not torch.equal(states[before][key], states[after][key]) for key in adapters)
         assert learned == (after <= text)
+
+
+@pytest.mark.parametrize(("text", "word"), [(3, 1), (1, 3)])
+@pytest.mark.parametrize("norm", [0, 1.0])
+def test_what_has_stopped_learning_gets_no_gradients(trainer, monkeypatch, text, word, norm):
+    """They would add up for nothing; and where steps are taken in the backward pass, no group is there for them."""
+    left, seen = Loop._leave, []
+
+    def noted(loop: Loop, names: list[str]) -> None:
+        method = loop.method
+        places = {"text_encoder": [p for a in method.network["text_encoder"].values() for p in a.parameters()]}
+        places["embedding"] = method.words.parameters()
+        learning = {group["name"] for group in loop.optimizer.param_groups} - set(names)
+        for name, parameters in places.items():
+            seen.append((loop.step, name))
+            assert all(p.requires_grad == (name in learning) for p in parameters), (loop.step, name)
+            assert all(p.grad is None for p in parameters), (loop.step, name)
+        left(loop, names)
+
+    monkeypatch.setattr(Loop, "_leave", noted)
+    trainer.train(text_encoder_steps=text, embedding_steps=word, max_grad_norm=norm)
+    assert len(seen) == 8
+
+
+@pytest.mark.parametrize(("text", "word"), [(3, 1), (1, 3)])
+def test_steps_within_the_backward_pass_go_on_when_a_part_has_stopped(trainer, monkeypatch, text, word):
+    assert_same(trainer, monkeypatch, text_encoder_steps=text, embedding_steps=word)
 
 
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])

@@ -151,10 +151,15 @@ class LoRA:
         return [name for name in before if name not in left]
 
     def _settle(self, step: int) -> None:
-        """Let go of what has stopped learning before `step`."""
+        """Let go of what has stopped learning before `step`: it takes part as it is, and gets no gradients."""
         self._step = step
         if step >= self.config.text_encoder_steps:
             self._live = ["unet"]
+            for name in TEXT_PARTS:
+                for adapter in self.network.get(name, {}).values():
+                    adapter.requires_grad_(False)
+        if self.words and not self._word_learns():
+            self.words.freeze()
         if step >= self._text_steps() and not self._text_is_frozen:
             self._freeze_text()
             self._text_is_frozen = True

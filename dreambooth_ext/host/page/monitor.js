@@ -238,7 +238,7 @@ export class Monitor {
             fact(T.left, active && latest && run.status !== "preparing" ? duration(Math.max(0, latest.eta_s - passed)) : null, T.leftHelp),
             fact(T.memory, latest?.memory ? size(latest.memory.now) : null),
             fact(T.peak, latest?.memory ? size(latest.memory.peak) : null),
-            fact(T.lossNow, latest ? number(latest.loss) : null),
+            fact(T.lossNow, Number.isFinite(latest?.loss) ? number(latest.loss) : null),
             latest?.grad_norm !== undefined && latest?.grad_norm !== null ? fact(T.norm, number(latest.grad_norm)) : null,
         );
     }
