@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import checks, files, runs
+from dreambooth_ext import checks, files, runs, telling
 from dreambooth_ext.commands import following, settings, train
 from dreambooth_ext.commands import runs as runs_command
 from dreambooth_ext.config import SETTINGS, RunConfig
 from dreambooth_ext.errors import Problem, UserError
 from dreambooth_ext.host import publish
 from dreambooth_ext.parsing import parse
+from dreambooth_ext.terminal import Progress
 
 
 def pictures_in(folder: Path, count: int = 5) -> Path:
@@ -607,3 +608,13 @@ def test_the_follower_shows_what_is_wrong(tmp_path, capsys):
     follower = following.Follower(made_run(tmp_path), None, None)
     follower.show({"type": "error", "field": "device", "what": "'cuda' is not here.", "remedy": "Use cpu."})
     assert capsys.readouterr().err == "error: device: 'cuda' is not here. Use cpu.\n"
+
+
+def test_the_follower_tells_one_time_that_is_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Progress, "LEAST", 0.0)
+    follower = following.Follower(made_run(tmp_path), None, None)
+    step = {"type": "step", "step": 4, "total": 9, "loss": 0.5, "lr": {"unet": 1e-6}, "memory": {"peak": 0}}
+    follower.show({**step, "eta_s": 55.0})
+    line = capsys.readouterr().err
+    assert line.count(" left") == 1 and "to go" not in line and "loss 0.5000" in line
+    assert telling.told({**step, "eta_s": 55.0}).endswith(", 0:55 to go")  # the log's, which has no bar

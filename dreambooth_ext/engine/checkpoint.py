@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -129,6 +130,22 @@ def save(
         files.write_json(temporary / MANIFEST, about)
     retain(folder, limit)
     return checkpoint
+
+
+def is_of_use(weights: Mapping[str, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a state that a failing run leaves is one to go on from: all its numbers are finite, and no weight is
+    larger than fp16 can hold, for a rate that was too high made such ones."""
+    learned = [tensor for part in weights.values() for tensor in part.values()]
+    known = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
+    limit = torch.finfo(torch.float16).max
+    return all(_largest(tensor) <= limit for tensor in learned) and all(_largest(t) < math.inf for t in known)
+
+
+def _largest(tensor: Tensor) -> float:
+    """The largest absolute value, NaN where one of them is; without a copy, for memory may be short."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return 0.0
+    return torch.linalg.vector_norm(tensor.detach(), ord=math.inf).item()
 
 
 def found(folder: Path) -> list[Checkpoint]:

@@ -36,6 +36,7 @@ class FusedBackward:
     def __init__(self, optimizer: torch.optim.Optimizer):
         self.optimizer = optimizer
         self._active = False
+        self.has_stepped = False  # within the newest `stepping`
         self._hooks: dict[str, list[Any]] = {}  # by group
         for group in optimizer.param_groups:
             taken = functools.partial(self._step, group["name"])
@@ -50,7 +51,7 @@ class FusedBackward:
 
     @contextlib.contextmanager
     def stepping(self) -> Iterator[None]:
-        self._active = True
+        self._active, self.has_stepped = True, False
         try:
             yield
         finally:
@@ -59,6 +60,7 @@ class FusedBackward:
     def _step(self, name: str, parameter: torch.Tensor) -> None:
         if not self._active:
             return
+        self.has_stepped = True
         groups = self.optimizer.param_groups
         group = next(group for group in groups if group["name"] == name)
         self.optimizer.param_groups = [{**group, "params": [parameter]}]

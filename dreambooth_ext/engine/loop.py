@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from ..errors import UserError
 from ..rates import parse_rate_schedule, value_at
 from . import checkpoint, memory, processes
 from .ahead import ReadAhead
-from .control import STOPPING, Control
+from .control import STOPPING, Control, Stopped
 from .dataset import Dataset
 from .export import NothingLearned
 from .fused import FusedBackward, is_possible
@@ -57,6 +58,7 @@ class Loop:
     total: int
     step: int = 0
     saved: int = 0  # the step of the newest training state
+    savable: bool = True  # whether no step is half done, and no save of this one has failed
 
     def run(self, resumed: checkpoint.Checkpoint | None) -> str:
         """Train. Returns how it ended: "done", or "stopped" when a command said so."""
@@ -67,7 +69,8 @@ class Loop:
         self._prepare_validation(resumed)
         with contextlib.closing(ReadAhead(self.dataset, self.config.gradient_accumulation_steps, self.total)) as ahead:
             self.source = ahead if self.dataset.reads_files else self.dataset
-            self._train()
+            with self._rescuing():
+                self._train()
         self._save_state()
         if self.step < self.total:
             return "stopped"
@@ -84,12 +87,27 @@ class Loop:
             loss = self._accumulate()
             norm = self._optimise(loss)
             self.step += 1
-            self._leave(self.method.enter(self.step))
+            self._enter()
+            self.savable = True
             pace.step()
             self._report(loss, norm, pace)
             if self.loss_scale.is_of_no_use:
-                raise self._not_finite("the gradients overflow in fp16 however they are scaled")
+                raise self._not_finite("the gradients overflow in fp16 however they are scaled", self.step)
             self._scheduled()
+
+    @contextlib.contextmanager
+    def _rescuing(self) -> Iterator[None]:
+        """Around the training: what ends it otherwise than by a command costs no step, if the state is sound."""
+        try:
+            yield
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # they hold the step's graph, which may fill the memory
+            memory.release()
+            with contextlib.suppress(Exception):  # whatever this one is, it is `error` that is told
+                self.optimizer.zero_grad(set_to_none=True)
+                if self.savable and checkpoint.is_of_use(self.method.state_dict(), self.optimizer.optimizer):
+                    self._save_state(limit=None)  # the earlier ones stay until training has gone on from it
+            raise
 
     def _set_up(self, resumed: checkpoint.Checkpoint | None) -> None:
         groups = self.method.parameter_groups()
@@ -118,6 +136,13 @@ class Loop:
             self.validation.resume(self.control.events.read(), self.step)
         elif self.validation.is_due(0):
             self._validate()
+
+    def _enter(self) -> None:
+        """Let go of what stops learning here. A wish to stop meanwhile is heard again before the next step."""
+        with contextlib.suppress(Stopped):
+            self.method.enter(self.step)
+        learning = {group["name"] for group in self.method.parameter_groups()}
+        self._leave([group["name"] for group in self.optimizer.param_groups if group["name"] not in learning])
 
     def _leave(self, names: list[str]) -> None:
         """Forget groups that have stopped learning, with all that the optimizer knows of them."""
@@ -157,12 +182,15 @@ class Loop:
     def _stepping(self, loss: float) -> Iterator[None]:
         """Around the backward pass in which the optimizer takes its steps."""
         self._prepare_step(loss)
-        with self.fused.stepping():
-            yield
+        try:
+            with self.fused.stepping():
+                yield
+        finally:
+            self.savable = not self.fused.has_stepped
 
     def _prepare_step(self, loss: float) -> None:
         if not math.isfinite(loss) and self.accelerator.scaler is None:  # fp16's scaler leaves such a step out
-            raise self._not_finite(f"the loss became {loss}")
+            raise self._not_finite(f"the loss became {loss}", self.step + 1)
         self.rates = self.schedules.set_rates(self.optimizer, self.step)
 
     def _optimise(self, loss: float) -> float | None:
@@ -171,6 +199,7 @@ class Loop:
         if not self.fused:  # else it has been taken
             self._prepare_step(loss)
             norm = self._clip()
+            self.savable = False
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.loss_scale.stepped(loss) and self.ema:
@@ -187,19 +216,17 @@ class Loop:
         if by_value:
             torch.nn.utils.clip_grad_value_(parameters, limit)  # the norm's turn has taken fp16's scale off them
         if not math.isfinite(norm) and self.accelerator.scaler is None:
-            raise self._not_finite(f"the gradients became {norm}")
+            raise self._not_finite(f"the gradients became {norm}", self.step + 1)
         return norm
 
-    def _not_finite(self, what: str) -> UserError:
+    def _not_finite(self, what: str, step: int) -> UserError:
         remedies = ["lower learning_rate (and text_encoder_lr)"]
         if self.config.mixed_precision == "fp16":
             remedies.insert(0, "use mixed_precision bf16 or no")
         if self.config.snr_gamma is None:
             remedies.append("set snr_gamma to 5")
         remedies.append("look for broken pictures")
-        kept = checkpoint.found(self.control.run.checkpoints)
-        safe = f"The state of step {kept[-1].step} is safe." if kept else "Nothing was saved before."
-        return UserError("learning_rate", f"{what} at step {self.step + 1}. {safe}", f"Try: {'; '.join(remedies)}.")
+        return UserError("learning_rate", f"{what} at step {step}.", f"Try: {'; '.join(remedies)}.")
 
     def _report(self, loss: float, norm: float | None, pace: Pace) -> None:
         left = (self.total - self.step) / pace.per_second
@@ -250,7 +277,8 @@ class Loop:
             return now // every > before // every
         return config.checkpointing_steps > 0 and step % config.checkpointing_steps == 0
 
-    def _save_state(self) -> None:
+    def _save_state(self, **keeping: int | None) -> None:
+        """Write the training state, unless this step has one. keeping: the `limit` of states, if not the run's."""
         if self.step == self.saved or not self.accelerator.is_main_process:
             return  # the first is so at the start, too: nothing has been learned yet
         scaler = self.accelerator.scaler
@@ -259,9 +287,10 @@ class Loop:
             "ema": self.ema.state_dict() if self.ema else None,
             "scaler": scaler.state_dict() if scaler else None,
         }
-        limit = self.config.checkpoints_total_limit
+        keeping = {"limit": self.config.checkpoints_total_limit, **keeping}
         with self._saving():
-            saved = checkpoint.save(self.control.run.checkpoints, self.step, self.method.state_dict(), trainer, limit)
+            weights = self.method.state_dict()
+            saved = checkpoint.save(self.control.run.checkpoints, self.step, weights, trainer, **keeping)
         self.saved = self.step
         self.control.events.append("checkpoint", step=self.step, path=str(saved.path))
 
@@ -280,29 +309,46 @@ class Loop:
     def _saving(self) -> Iterator[None]:
         """The status while files are written; before it a kill costs the steps since the last save, after it none."""
         self.control.status("saving", step=self.step)
-        yield
+        try:
+            yield
+        except OSError:
+            self.savable = False
+            raise
         self.control.status("training", step=self.step)
 
     def _sample(self) -> None:
         if not self.accelerator.is_main_process:
             return
+        message = "the memory was not enough for a preview; training goes on."
+        with self._spared(message, "validation_prompts"), self.averaged():
+            self.saver.preview(self.step)
+        memory.release()
+
+    @contextlib.contextmanager
+    def _spared(self, message: str, field: str) -> Iterator[None]:
+        """Around what training can do without: running out of memory there is a warning."""
         try:
-            with self.averaged():
-                self.saver.preview(self.step)
+            yield
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
                 raise
-            self.control.warn("the memory was not enough for a preview; training goes on.", "validation_prompts")
-        memory.release()
+            self.control.warn(message, field)
 
     def _validate(self) -> None:
         """The loss on the pictures that are held out, with the weights that would be exported; a word when it turns."""
         if not self.accelerator.is_main_process:
             return
-        with self.averaged():
+        loss, message = None, "the memory was not enough for the validation loss; training goes on."
+        with self._spared(message, "validation_split"), self.averaged():
             loss = measure(self.config, self.method, self.dataset, self.accelerator.device)
-        if not math.isfinite(loss):
-            raise self._not_finite(f"the validation loss became {loss}")
+        if loss is None:
+            memory.release()
+        elif math.isfinite(loss):
+            self._note_validation(loss)
+        elif self.accelerator.scaler is None:  # fp16 may overflow once, and weights that are broken show in the loss
+            raise self._not_finite(f"the validation loss became {loss}", self.step)
+
+    def _note_validation(self, loss: float) -> None:
         self.control.events.append("validation", step=self.step, loss=loss)
         self.saver.track_validation(self.step, loss)
         if (best := self.validation.add(self.step, loss)) is not None:
@@ -321,8 +367,8 @@ class Loop:
             return
         parameters = self.method.averaged()
         self.ema.store(parameters)
-        self.ema.copy_to(parameters)
         try:
+            self.ema.copy_to(parameters)
             yield
         finally:
             self.ema.restore(parameters)

@@ -80,10 +80,13 @@ def work(run: Run, control: Control, total: int | None) -> int:
     except Stopped:
         ended = "stopped"
     except UserError as error:
-        return fail(control, [error.problem], BAD_INPUT if control.current == "preparing" else FAILED)
+        if control.current == "preparing":
+            return fail(control, [error.problem], BAD_INPUT)
+        return fail(control, [with_state(error.problem, run)], FAILED)
     except Exception as error:
         traceback.print_exc()
-        return fail(control, [explain(error, run, control.config or run.config)], FAILED)
+        problem = explain(error, run, control.config or run.config)
+        return fail(control, [problem if control.current == "preparing" else with_state(problem, run)], FAILED)
     control.status(ended)
     return DONE if ended == "done" else STOPPED
 
@@ -98,6 +101,14 @@ def fail(control: Control, problems: list[Problem], code: int) -> int:
     with contextlib.suppress(OSError):
         control.status("failed", problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
     return code
+
+
+def with_state(problem: Problem, run: Run) -> Problem:
+    """What ended the training, with what is left of it."""
+    kept = checkpoint.found(run.checkpoints)
+    safe = f"The state of step {kept[-1].step} is safe." if kept else "Nothing was saved before."
+    onward = f" To go on from it: python -m dreambooth_ext resume {run.id}" if kept else ""
+    return Problem(problem.field, f"{problem.message} {safe}", problem.remedy + onward)
 
 
 def explain(error: Exception, run: Run, config: RunConfig) -> Problem:

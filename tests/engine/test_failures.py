@@ -14,11 +14,12 @@ import torch
 from accelerate import Accelerator
 
 from dreambooth_ext import files
-from dreambooth_ext.engine import checkpoint, class_images, worker
+from dreambooth_ext.engine import checkpoint, class_images, loop, worker
 from dreambooth_ext.engine.control import Control
 from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
+from dreambooth_ext.errors import UserError
 from dreambooth_ext.protocol import EventLog
 from dreambooth_ext.runs import Run
 from tests import training
@@ -32,7 +33,7 @@ def trainer(tmp_path) -> Trainer:
     return Trainer(tmp_path)
 
 
-def fail_at(monkeypatch, step: int, error: BaseException) -> None:
+def fail_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) -> None:
     """`error` in the forward pass after `step` finished steps."""
     accumulate = Loop._accumulate
 
@@ -121,6 +122,84 @@ def test_out_of_memory_ends_with_the_remedies_that_fit_in_order(trainer, monkeyp
     for place, words in zip(places, expected, strict=True):
         assert words in said["remedy"][place : place + 100]
     assert steps(run) == [1, 2]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), UserError("", "no picture.", "Look.")])
+@pytest.mark.parametrize("settings", [{}, {"method": "lora", "rank": 2, "max_grad_norm": 0}])
+def test_a_step_that_fails_costs_none_of_those_before(trainer, monkeypatch, error, settings):
+    """In the forward pass, or where its pictures are read: the weights are those of the step before."""
+    whole = trainer.train(**settings)
+    with monkeypatch.context() as patch:
+        fail_at(patch, 3, error)
+        run = trainer.train(checkpointing_steps=2, checkpoints_total_limit=1, ends=worker.FAILED, **settings)
+    said = error_of(run)
+    assert "The state of step 3 is safe." in said["what"]
+    assert f"To go on from it: python -m dreambooth_ext resume {run.id}" in said["remedy"]
+    assert steps(run) == [2, 3]  # the one before goes when training has gone on
+    assert training.go_on(run) == worker.DONE
+    assert steps(run) == [4]
+    training.assert_same_run(whole, run)
+
+
+@pytest.mark.parametrize(("norm", "call"), [(1.0, 3), (0, 300)])
+def test_a_step_that_is_half_done_is_not_saved(trainer, monkeypatch, norm, call):
+    """A part of the weights has been changed: by the optimizer, or within the backward pass, tensor by tensor."""
+    step, calls = torch.optim.AdamW.step, []
+
+    def failing(*arguments) -> None:
+        step(*arguments)
+        calls.append(1)
+        if len(calls) == call:
+            raise MemoryError
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", failing)
+    run = trainer.train(checkpointing_steps=1, max_grad_norm=norm, ends=worker.FAILED)
+    done = len(training.losses(run))
+    assert done >= 1 and steps(run) == list(range(1, done + 1))
+    assert f"The state of step {done} is safe." in error_of(run)["what"]
+
+
+def test_a_backward_pass_that_fails_before_its_first_step_keeps_the_state(trainer, monkeypatch):
+    backward, calls = Accelerator.backward, []
+
+    def failing(accelerator: Accelerator, loss: torch.Tensor) -> None:
+        calls.append(loss)
+        if len(calls) == 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        backward(accelerator, loss)
+
+    monkeypatch.setattr(Accelerator, "backward", failing)
+    run = trainer.train(max_grad_norm=0, ends=worker.FAILED)
+    assert steps(run) == [2] and "The state of step 2 is safe." in error_of(run)["what"]
+
+
+def test_a_loss_that_is_no_number_keeps_the_weights_before_it(trainer, monkeypatch):
+    loss, calls = worker.METHODS["dreambooth"].loss, []
+
+    def broken(*arguments) -> torch.Tensor:
+        calls.append(1)
+        return loss(*arguments) * (float("nan") if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(worker.METHODS["dreambooth"], "loss", broken)
+    run = trainer.train(ends=worker.FAILED)
+    assert "the loss became nan at step 3. The state of step 2 is safe." in error_of(run)["what"]
+    assert steps(run) == [2]
+
+
+def test_out_of_memory_in_the_validation_loss_is_no_end(trainer, monkeypatch):
+    measure, calls = loop.measure, []
+
+    def failing(*arguments) -> float:
+        calls.append(1)
+        if len(calls) == 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return measure(*arguments)
+
+    monkeypatch.setattr(loop, "measure", failing)
+    run = trainer.train(validation_split=0.3, validation_loss_steps=1)
+    assert [event["step"] for event in training.events(run, "validation")] == [0, 2, 3, 4]
+    (warning,) = training.events(run, "warning")
+    assert "validation loss" in warning["what"] and warning["field"] == "validation_split"
 
 
 def test_remedies_that_are_in_use_are_not_named(trainer, monkeypatch):

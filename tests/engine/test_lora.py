@@ -153,6 +153,24 @@ def test_class_pictures_count_as_in_dreambooth(trainer):
     assert training.losses(with_prior) != training.losses(trainer.train(**LORA, max_train_steps=1))
 
 
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_previews_of_a_prompt_are_the_same_while_the_text_encoder_learns_with_dropout(tmp_path, family):
+    trainer = Trainer(tmp_path, family)
+    prompt = "a photo of sksper person"
+    run = trainer.train(
+        **LORA,
+        network_dropout=0.5,
+        text_encoder_steps=4,
+        validation_prompts=[prompt, prompt],
+        validation_steps=2,
+        validation_negative_prompt="ugly",
+    )
+    drawn = [path.read_bytes() for path in sorted(run.samples.glob("*/*.png"))]
+    assert len(drawn) == 4 and drawn[0] == drawn[1] and drawn[2] == drawn[3] and drawn[1] != drawn[2]
+    longer = trainer.train(**LORA, network_dropout=0.5, text_encoder_steps=4)  # drawing changes nothing
+    assert training.losses(run) == training.losses(longer)
+
+
 # --- resuming
 
 

@@ -261,7 +261,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     # They change how, not what, is computed: a look at the model that is set up, below.
     "gradient_checkpointing": (lambda run: SET_UP[run.id], True, {}),
     "attention": (lambda run: SET_UP[run.id], "eager", {}),
-    "device": (lambda run: DEVICES[run.id], "auto", {}),
+    "device": (lambda run: DEVICES[run.id], "cpu:0", {}),  # the same place, under a name that torch keeps apart
 }
 SET_UP: dict[str, tuple] = {}
 UPLOADS: dict[str, list[tuple[str, bool]]] = {}
@@ -349,12 +349,12 @@ def watched(monkeypatch):
     """Note how the UNet was set up, and where."""
     original = worker.make_method
 
-    def made(config, base, dataset, run, *others):
-        method = original(config, base, dataset, run, *others)
+    def made(config, base, dataset, run, accelerator, *others):
+        method = original(config, base, dataset, run, accelerator, *others)
         unet = method.backbone.unet
         processors = {type(processor).__name__ for processor in getattr(unet, "attn_processors", {}).values()}
         SET_UP[run.id] = (unet.is_gradient_checkpointing, sorted(processors))
-        DEVICES[run.id] = run.config.device
+        DEVICES[run.id] = str(accelerator.device)
         return method
 
     monkeypatch.setattr(worker, "make_method", made)

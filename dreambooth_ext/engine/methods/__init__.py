@@ -7,7 +7,7 @@ state_dict() / load_state_dict()                           what has been learned
 export(path, ...)                                          the file that users take away
 
 Two can be asked before there is a model: problems(config, base) (what does not go together) and share(config, base)
-(how much learns). Beside them: enter(step) (groups that stop learning there), averaged() (parameters of the moving
+(how much learns). Beside them: enter(step) (some groups may stop learning there), averaged() (parameters of the moving
 average) and about() (what the file says of itself). Previews draw with the `backbone`.
 """
 

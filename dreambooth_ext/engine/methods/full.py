@@ -85,13 +85,10 @@ class FullWeights:
         """What the moving average follows."""
         return list(self._live["unet"].parameters())
 
-    def enter(self, step: int) -> list[str]:
-        """Called before each step; names the groups that have stopped learning with it."""
-        names = [name for name in self._live if name in TEXT_PARTS]
-        if not names or step < self.config.text_encoder_steps:
-            return []
-        self._freeze_text()
-        return names
+    def enter(self, step: int) -> None:
+        """Called before each step; what has stopped learning with it is in no group any more."""
+        if step >= self.config.text_encoder_steps and any(name in TEXT_PARTS for name in self._live):
+            self._freeze_text()
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return self.backbone.loss(self.objective, batch, generator)
@@ -115,13 +112,14 @@ class FullWeights:
     def _freeze_text(self) -> None:
         """Write trained text encoders to disk, encode all captions with them, and let them go."""
         accelerator = self.accelerator
-        for name in TEXT_PARTS:
-            if module := self._live.pop(name, None):
-                path = self.folder / f"{name}.safetensors"
-                if accelerator.is_main_process:
-                    save_tensors(module.state_dict(), path)
-                accelerator.wait_for_everyone()
-                self._frozen[name] = open_tensors(path)
+        paths = {name: self.folder / f"{name}.safetensors" for name in TEXT_PARTS if name in self._live}
+        for name, path in paths.items():
+            if accelerator.is_main_process:
+                save_tensors(self._live[name].state_dict(), path)
+        accelerator.wait_for_everyone()
+        for name, path in paths.items():
+            self._frozen[name] = open_tensors(path)
+            del self._live[name]
         self.backbone.bare_encoders(accelerator)
         self.backbone.freeze_text(accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
 

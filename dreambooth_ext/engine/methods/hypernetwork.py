@@ -105,9 +105,8 @@ class HypernetworkTraining:
         """What learns, and the moving average follows. Widths that the base does not have stay as they are."""
         return [p for size in self._learning for part in self.network.pair(size) for p in part.parameters()]
 
-    def enter(self, step: int) -> list[str]:
-        """Nothing stops learning before the end."""
-        return []
+    def enter(self, step: int) -> None:
+        """Called before each step. Nothing stops learning before the end."""
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return self.backbone.loss(self.objective, batch, generator)

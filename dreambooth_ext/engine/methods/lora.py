@@ -141,14 +141,11 @@ class LoRA:
         """What the moving average follows."""
         return [parameter for adapter in self.network.get("unet", {}).values() for parameter in adapter.parameters()]
 
-    def enter(self, step: int) -> list[str]:
-        """Called before each step; names the groups that have stopped learning with it."""
-        before = [group["name"] for group in self.parameter_groups()]
+    def enter(self, step: int) -> None:
+        """Called before each step; what has stopped learning with it is in no group any more."""
         if self.words and self._word_learns():
             self.words.limit()
         self._settle(step)
-        left = [group["name"] for group in self.parameter_groups()]
-        return [name for name in before if name not in left]
 
     def _settle(self, step: int) -> None:
         """Let go of what has stopped learning before `step`: it takes part as it is, and gets no gradients."""

@@ -71,11 +71,10 @@ class TextualInversion:
         """What the moving average follows."""
         return self.words.parameters()
 
-    def enter(self, step: int) -> list[str]:
+    def enter(self, step: int) -> None:
         """Called before each step; keeps the vectors within their length. No group stops learning."""
         self._step = step
         self.words.limit()
-        return []
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return self.backbone.loss(self.objective, batch, generator) + self.words.nothing()

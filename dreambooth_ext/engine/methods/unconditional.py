@@ -73,9 +73,8 @@ class Unconditional:
         """What the moving average follows: all that learns."""
         return list(self.unet.parameters())
 
-    def enter(self, step: int) -> list[str]:
-        """Nothing stops learning before the end."""
-        return []
+    def enter(self, step: int) -> None:
+        """Called before each step. Nothing stops learning before the end."""
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return self.backbone.loss(self.objective, batch, generator)
