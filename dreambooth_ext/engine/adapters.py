@@ -14,6 +14,7 @@ OFT          R W - W, R = (I + Q) (I - Q)^-1     2306.07280; blocks of R on the 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -42,7 +43,7 @@ class Adapter(nn.Module):
             given = parts.get(name)
             copied = None if given is None else nn.Parameter(given.detach().to("cpu", torch.float32, copy=True))
             self.register_parameter(attribute, copied)
-        self.alpha = float(parts[ALPHA]) if ALPHA in parts else None
+        self.alpha = float(parts[ALPHA].flatten()[0]) if ALPHA in parts else None
 
     @property
     def rank(self) -> int | None:
@@ -213,6 +214,20 @@ def from_parts(parts: Mapping[str, Tensor]) -> Adapter | None:
         if whole and set(parts) <= {ALPHA, DORA, *kind.PARTS}:
             return kind(parts)
     return None
+
+
+def fits(adapter: Adapter, shape: Sequence[int]) -> bool:
+    """Whether an adapter changes weights of that shape. Only sizes are computed with."""
+    try:
+        alike = copy.deepcopy(adapter).to("meta")
+        with torch.no_grad():
+            weight = torch.empty(shape, device="meta")
+            delta, bias = alike.delta(weight), alike.bias_change()
+            alike.change(weight)
+    except (RuntimeError, ValueError, IndexError):  # sizes that cannot be multiplied
+        return False
+    channels = adapter.dora_scale is None or adapter.dora_scale.numel() in shape[:2]
+    return delta.shape[0] == shape[0] and channels and (bias is None or bias.numel() == shape[0])
 
 
 def with_kernel(t: Tensor, a: Tensor, b: Tensor) -> Tensor:

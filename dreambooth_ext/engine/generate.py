@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -117,11 +116,7 @@ def load_painter(
     text = TextStack(base.tokenizers(), base.text_encoders(), clip_skip=clip_skip).to(device)
     models = {"unet": unet, **dict(zip(TEXT_PARTS, text.encoders, strict=False))}
     for path, weight in loras:
-        found, strangers = network_file.read(path, models, "lora")
-        strangers = [name for name in strangers if not name.startswith(embedding_file.BUNDLE)]
-        if strangers:
-            print(f"{path.name}: {len(strangers)} of its parts have no place in this model.", file=sys.stderr)
-        for component, made in found.items():
+        for component, made in network_file.read(path, models, "lora").items():
             network.merge(models[component], made, weight)
     text.learn(read_embeddings(embeddings, text, [path for path, _ in loras]))
     for path, strength in hypernetworks:

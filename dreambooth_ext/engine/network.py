@@ -75,6 +75,8 @@ def shapes_of(base: Base) -> dict[str, dict[str, tuple[int, ...]]]:
         for tie in part:
             if tie.ldm in stored and tie.diffusers[0].endswith(".weight"):
                 shape = stored[tie.ldm].shape
+                if tie.form == "transposed":
+                    shape = shape[::-1]
                 shape = (shape[0] // len(tie.diffusers), *shape[1:])
                 found.setdefault(component, {}).update({key.removesuffix(".weight"): shape for key in tie.diffusers})
     return found

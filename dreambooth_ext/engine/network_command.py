@@ -66,18 +66,10 @@ def lora_config(arguments: argparse.Namespace) -> RunConfig:
 
 
 def merge(models: Models, loras: list[tuple[Path, float]]) -> None:
-    """Into the models' own weights. Raises UserError where a file has parts that the models lack."""
+    """Into the models' own weights. Raises UserError as `network_file.read` does."""
     for path, weight in loras:
-        for component, made in whole(path, models).items():
+        for component, made in network_file.read(path, models, "lora").items():
             network.merge(models[component], made, weight)
-
-
-def whole(path: Path, models: Models) -> Network:
-    found, strangers = network_file.read(path, models, "lora")
-    if strangers:
-        message = f"{path.name} has {len(strangers)} parts with no place in this model, {strangers[0]} among them."
-        raise UserError("lora", message, "Choose a LoRA that was made for this kind of model.")
-    return found
 
 
 def extract(arguments: argparse.Namespace, base: Base, models: Models, device: torch.device) -> Network:
@@ -101,7 +93,7 @@ def resize(arguments: argparse.Namespace, models: Models) -> Network:
     """A file of any type as a LoRA of other ranks."""
     (text,) = arguments.lora
     differences = {}
-    for name, made in whole(generation.lora(text)[0], models).items():
+    for name, made in network_file.read(generation.lora(text)[0], models, "lora").items():
         found = differences[name] = {}
         for layer, adapter in made.items():
             if not adapter.TRAINS:

@@ -13,26 +13,35 @@ from torch import Tensor, nn
 
 from ..config import RunConfig
 from ..errors import UserError
+from ..parsing import shown
 from . import adapters
 from .adapters import ALPHA, DORA
 from .architecture import per_level
-from .convert import UNET_PREFIX, unet_ties
+from .embedding_file import BUNDLE
 from .network import TEXT_PARTS, Network
-from .tensorfile import open_tensors
+from .peft_alpha import PeftAlpha
+from .spellings import (
+    CHOOSE,
+    MAGNITUDE,
+    flat_name,
+    known_names,
+    other_file,
+    refusal,
+    single_file_names,
+    split,
+    strange_part,
+)
+from .tensorfile import TensorFile, open_tensors
+from .tensors import is_finite
 
-# what other tools call the parts
-ALIASES = {
-    "lora_A.weight": "lora_down.weight",
-    "lora_B.weight": "lora_up.weight",
-    "lora.down.weight": "lora_down.weight",
-    "lora.up.weight": "lora_up.weight",
-}
 PRECISE = (ALPHA, DORA)  # always in float32: rounded, they would change the whole layer
 KOHYA, LYCORIS = "networks.lora", "lycoris.kohya"  # the tools whose files these are, `ss_network_module`
 MODULES = {"lora": KOHYA, "locon": KOHYA, "dora": LYCORIS, "loha": LYCORIS, "lokr": LYCORIS, "oft": LYCORIS}
+OTHER_FILE = "Choose another file."
 
 Models = Mapping[str, nn.Module]  # "unet", "text_encoder", "text_encoder_2" of one model
 Layers = Mapping[str, Sequence[str]]  # names of its layers, by component
+Weights = Mapping[str, Mapping[str, tuple[int, ...]]]  # shapes of its weights, by component and layer
 Names = dict[tuple[str, str], str]  # (component, layer) -> name in a file
 
 
@@ -64,112 +73,97 @@ def _counted_by_webui(unet: Mapping[str, Any]) -> bool:
     return set(depths) == {2} and not first and all(others)
 
 
-def single_file_names(unet: Mapping[str, Any]) -> dict[str, str]:
-    """Layer of diffusers' UNet -> its name in a single file."""
-    found = {}
-    for tie in unet_ties(unet):
-        if tie.ldm.endswith(".weight"):
-            found[tie.diffusers[0].removesuffix(".weight")] = tie.ldm.removeprefix(UNET_PREFIX).removesuffix(".weight")
-    return found
-
-
-def flat_name(name: str) -> str:
-    return name.replace(".", "_")
-
-
-def known_names(layers: Layers, unet: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Every name under which files have a layer -> (component, layer)."""
-    single, found = single_file_names(unet), {}
-    starts = {
-        "unet": ("lora_unet", "oft_unet", "unet"),
-        "text_encoder": ("lora_te", "lora_te1", "text_encoder"),
-        "text_encoder_2": ("lora_te2", "text_encoder_2"),
-    }
-    for component, names in layers.items():
-        for layer in names:
-            for name in {layer, single.get(layer, layer) if component == "unet" else layer}:
-                found |= {f"{start}_{flat_name(name)}": (component, layer) for start in starts[component]}
-    return found
-
-
 def shapes(path: Path, field: str) -> dict[str, tuple[int, ...]]:
     """A file's tensors by their keys there; only its table of contents is read."""
     with contextlib.closing(open_tensors(path, field=field)) as file:
         return {key: shape for key, (shape, _) in file.entries.items()}
 
 
-def components(path: Path, layers: Layers, unet: Mapping[str, Any], field: str) -> set[str]:
-    """The parts of a model that a LoRA file changes. Raises UserError where it changes nothing, or cannot be read."""
-    names = known_names(layers, unet)
-    keys = (flat_name(_split(key)[0]) for key in shapes(path, field))
-    found = {names[key][0] for key in keys if key in names}
-    if not found:
-        raise _stranger(path, field)
-    return found
+def read(path: Path, models: Models, field: str) -> Network:
+    """The adapters of a LoRA file for these models, in the order of their layers.
 
-
-def _stranger(path: Path, field: str) -> UserError:
-    remedy = "Choose a LoRA that was made for this kind of model."
-    return UserError(field, f"{path.name} changes nothing in this model: no layer has its names.", remedy)
-
-
-def read(path: Path, models: Models, field: str) -> tuple[Network, list[str]]:
-    """The adapters of a LoRA file for these models, in the order of their layers; and the names of layers that the
-    models do not have.
-
-    Raises UserError where the file cannot be read, is made for another kind of model, or does not fit.
+    Raises UserError where the file cannot be read, or not all of it has a place in the models.
     """
-    file = open_tensors(path, field=field)
-    names, strangers = known_names(layers_of(models), models["unet"].config), []
-    parts: dict[tuple[str, str], dict[str, Tensor]] = {}
-    for key in file:
-        name, part = _split(key)
-        if flat_name(name) in names and part:
-            parts.setdefault(names[flat_name(name)], {})[part] = file[key]
-        else:
-            strangers.append(name)
-    if not parts:
-        raise _stranger(path, field)
+    weights = {component: dict(_weights(module)) for component, module in models.items()}
     network: Network = {}
-    for component, module in models.items():
-        layers = {layer: parts[component, layer] for layer, _ in module.named_modules() if (component, layer) in parts}
-        if layers:
-            network[component] = {
-                name: _adapter(path, module.get_submodule(name), name, p, field) for name, p in layers.items()
-            }
-    file.close()
-    return network, list(dict.fromkeys(strangers))
+    for component, layer, adapter in adapters_of(path, weights, models["unet"].config, field):
+        has_bias = getattr(models[component].get_submodule(layer), "bias", None) is not None
+        if adapter.bias_change() is not None and not has_bias:
+            message = f"{path.name} changes the bias of {layer}, which has none in this model."
+            raise UserError(field, message, CHOOSE)
+        network.setdefault(component, {})[layer] = adapter
+    return network
 
 
-def _split(key: str) -> tuple[str, str]:
-    """A key's layer, and its part as we call it; "" for a part that is not known."""
-    ends = {**ALIASES, **{part: part for part in adapters.PARTS}}
-    end = max((end for end in ends if key.endswith(f".{end}")), key=len, default="")
-    if end:
-        return key.removesuffix(f".{end}"), ends[end]
-    # a layer of ours with a part of another type: it is told apart from a layer that is not there
-    return (key.partition(".")[0], key) if key.startswith(("lora_", "oft_")) else (key, "")
+def _weights(module: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for name, layer in module.named_modules():
+        if name and isinstance(getattr(layer, "weight", None), Tensor):
+            yield name, tuple(layer.weight.shape)
 
 
-def _adapter(path: Path, layer: nn.Module, name: str, parts: dict[str, Tensor], field: str) -> adapters.Adapter:
-    unknown = sorted(key.partition(".")[2] for key in set(parts) - adapters.PARTS)
-    adapter = adapters.from_parts(parts)
-    if unknown or adapter is None:
-        what = ", ".join(unknown or sorted(parts))
-        message = f"{path.name} is of a type that is not known here: its layer {name} has the parts {what}."
+def adapters_of(
+    path: Path, weights: Weights, unet: Mapping[str, Any], field: str
+) -> Iterator[tuple[str, str, adapters.Adapter]]:
+    """The component, the layer and the adapter, one after the other. unet: its configuration, as diffusers has it.
+
+    Raises UserError as `read` does.
+    """
+    with contextlib.closing(open_tensors(path, field=field)) as file:
+        places, alpha = _places(path, file, weights, unet, field), PeftAlpha(path, file.metadata, field)
+        for component, layers in weights.items():
+            for layer, shape in layers.items():
+                if keys := places.get((component, layer)):
+                    parts = {part: file[key] for part, key in keys.items()}
+                    parts = alpha.added(component, layer, parts)
+                    yield component, layer, _adapter(path, layer, shape, parts, field)
+
+
+def _places(
+    path: Path, file: TensorFile, weights: Weights, unet: Mapping[str, Any], field: str
+) -> dict[tuple[str, str], dict[str, str]]:
+    """The keys of the parts of each layer. Words that the file brings along are left out."""
+    names, places, strange = known_names(weights, unet), {}, []
+    contents = {key: shape for key, (shape, _) in file.entries.items()}
+    if other_file(contents):
+        raise refusal(path, field, list(contents), contents)
+    for key in file:
+        if key.startswith(BUNDLE):
+            continue
+        name, part = split(key)
+        if name not in names or not part:
+            name, part = strange_part(key, names)
+        if not part:
+            strange.append(key)
+        elif part in places.setdefault(names[name], {}):
+            message = f"{path.name} has the same part twice: {shown(key)} and {shown(places[names[name]][part])}."
+            raise UserError(field, message, "Choose a file with a single LoRA in it.")
+        else:
+            places[names[name]][part] = key
+    if strange or not places:
+        raise refusal(path, field, strange or list(contents), contents)
+    return places
+
+
+def _adapter(path: Path, layer: str, shape: tuple[int, ...], parts: dict[str, Tensor], field: str) -> adapters.Adapter:
+    if not all(map(is_finite, parts.values())):
+        raise UserError(field, f"{path.name} holds invalid numbers (NaN or infinite), in {layer}.", OTHER_FILE)
+    exact = [tensor for part, tensor in parts.items() if part in adapters.PARTS and part != ALPHA]
+    if not all(tensor.is_floating_point() for tensor in exact):
+        raise UserError(field, f"{path.name} is quantised to whole numbers, in {layer}.", OTHER_FILE)
+    parts = {part: tensor.float() for part, tensor in parts.items()}
+    if MAGNITUDE in parts and DORA not in parts:
+        size = parts.pop(MAGNITUDE)
+        parts[DORA] = size.reshape(-1, *[1] * (len(shape) - 1))
+    adapter = adapters.from_parts(parts) if all(tensor.numel() for tensor in parts.values()) else None
+    if adapter is None:
+        what = ", ".join(sorted(set(parts) - adapters.PARTS) or sorted(parts))
+        message = f"{path.name} is of a type that is not known here: its layer {layer} has the parts {shown(what)}."
         raise UserError(field, message, "Known are LoRA, LoCon, LoHa, LoKr, DoRA, OFT and full differences.")
-    weight = layer.weight
-    try:
-        with torch.no_grad():
-            fits = adapter.to(weight.device).delta(weight.float()).numel() == weight.numel()
-    except RuntimeError:  # shapes that cannot be multiplied
-        fits = False
-    if not fits:
-        message = f"{path.name} does not fit this model: the sizes of its layer {name} are others."
-        raise UserError(field, message, "Choose a LoRA that was made for this kind of model.")
-    if not all(tensor.isfinite().all() for tensor in parts.values()):
-        raise UserError(field, f"{path.name} holds invalid numbers, in {name}.", "Choose another file.")
-    return adapter.to("cpu")
+    if not adapters.fits(adapter, shape):
+        raise UserError(
+            field, f"{path.name} does not fit this model: the sizes of its layer {layer} are others.", CHOOSE
+        )
+    return adapter
 
 
 def state(network: Network, names: Names, dtype: torch.dtype) -> dict[str, Tensor]:

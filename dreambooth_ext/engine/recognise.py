@@ -11,6 +11,10 @@ from .architecture import Architecture, shipped
 from .convert import UNET_PREFIX, VAE_PREFIX
 from .families import FAMILIES, SD1, SD2, SDXL, Family, TextSlot
 
+LORA_PART = (
+    r"lora_(up|down|A|B|mid)\b|\.hada_w1_|\.lokr_w1|\.lora\.|_lora\.|\.lora_linear_layer\.|\.oft_|dora_scale"
+    r"|lora_magnitude_vector"
+)
 Shapes = Mapping[str, tuple[int, ...]]
 
 OLD_CLIP = re.compile(r"^cond_stage_model\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)")
@@ -206,7 +210,7 @@ def refuse_others(shapes: Shapes, name: str, field: str) -> None:
 
 def addition_to_a_model(shapes: Shapes) -> str | None:
     keys = list(shapes)
-    if any(re.search(r"lora_(up|down|A|B|mid)\b|\.hada_w1_|\.lokr_w1|\.lora\.|\.oft_|dora_scale", key) for key in keys):
+    if any(re.search(LORA_PART, key) for key in keys):
         return "a LoRA"
     if set(keys) <= {"emb_params", "clip_l", "clip_g"}:
         return "a textual-inversion embedding"

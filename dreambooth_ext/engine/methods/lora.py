@@ -15,7 +15,7 @@ from ...config import RunConfig
 from ...errors import Problem, UserError
 from ...parsing import shown
 from ...rates import scaled
-from .. import embedding_file, network, network_file, words
+from .. import network, network_file, words
 from ..backbone import Backbone
 from ..base import Base
 from ..batch import Batch
@@ -111,15 +111,7 @@ class LoRA:
             learning = [name for name in models if name == "unet" or config.text_encoder_steps]
             made = {name: network.create(config, name, models[name]) for name in learning}
             return {name: adapters for name, adapters in made.items() if adapters}
-        path = continued(config)
-        found, strangers = network_file.read(path, models, "network_weights")
-        if config.embedding_weights:  # which may be this very file
-            strangers = [name for name in strangers if not name.startswith(embedding_file.BUNDLE)]
-        fixed = [layer for made in found.values() for layer, adapter in made.items() if not adapter.TRAINS]
-        if strangers or fixed:
-            what = f"{path.name} holds parts that cannot be trained on here, {(strangers or fixed)[0]} among them."
-            raise UserError("network_weights", what, "Merge it into the base, and train a new LoRA on that.")
-        return found
+        return network_file.read(continued(config), models, "network_weights")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
@@ -218,12 +210,18 @@ def continued(config: RunConfig) -> Path:
 
 
 def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
-    """What of a LoRA that goes on does not go with the base or the settings."""
-    names = {component: list(shapes) for component, shapes in network.shapes_of(base).items()}
+    """What of a LoRA that goes on does not go with the base or the settings: all of the file is looked at."""
+    path, there, fixed = continued(config), set(), []
     try:
-        there = network_file.components(continued(config), names, base.architecture.unet, "network_weights")
+        weights = network.shapes_of(base), base.architecture.unet
+        for component, layer, adapter in network_file.adapters_of(path, *weights, "network_weights"):
+            there.add(component)
+            fixed += [] if adapter.TRAINS else [layer]
     except UserError as error:
         return [error.problem]
+    if fixed:
+        message = f"{path.name} holds whole differences, which cannot be trained on, in {fixed[0]}."
+        return [Problem("network_weights", message, "Merge it into the base, and train a new LoRA on that.")]
     if config.text_encoder_steps and there == {"unet"}:
         message = "the LoRA that goes on holds nothing for the text encoder."
         return [Problem("text_encoder_steps", message, "Set it to 0.")]

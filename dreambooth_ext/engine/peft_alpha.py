@@ -1,0 +1,66 @@
+"""What PEFT and diffusers say of a LoRA's alpha: beside the file (adapter_config.json) or in its metadata."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .adapters import ALPHA
+
+METADATA = "lora_adapter_metadata"  # diffusers', by component: "unet.lora_alpha"
+BESIDE = "adapter_config.json"  # PEFT's, beside `adapter_model.safetensors`
+LARGEST = 2**20  # bytes
+REGULAR = set("*+?()[]{}|$\\")  # of expressions, which are not run: one can take for ever
+
+
+class PeftAlpha:
+    """Of one file. Where nothing is said alpha is the rank, as everywhere. Raises UserError where it makes no sense."""
+
+    def __init__(self, path: Path, metadata: Mapping[str, str], field: str):
+        self.path, self.field = path, field
+        self.beside = path.stem == "adapter_model" and path.with_name(BESIDE).is_file()
+        self.said: dict[str, Any] = {}
+        try:
+            if self.beside:
+                with path.with_name(BESIDE).open(encoding="utf-8") as file:
+                    self.said = dict(json.loads(file.read(LARGEST)))
+            elif METADATA in metadata:
+                self.said = dict(json.loads(metadata[METADATA]))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise self._senseless() from error
+
+    def _senseless(self) -> UserError:
+        where = BESIDE if self.beside else "its metadata"
+        return UserError(self.field, f"{self.path.name}: what {where} says of alpha makes no sense.", "Get it again.")
+
+    def added(self, component: str, layer: str, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A layer's parts with the alpha that is said of it."""
+        down = parts.get("lora_down.weight")
+        alpha = None if ALPHA in parts or down is None else self._alpha(component, layer)
+        if alpha is None:
+            return parts
+        # a reader divides by the rank; to come out at alpha / sqrt(rank), it has to be larger
+        size = alpha * math.sqrt(len(down)) if self._get(component, "use_rslora") else alpha
+        return {**parts, ALPHA: torch.tensor(size)}
+
+    def _get(self, component: str, name: str) -> Any:
+        return self.said.get(name if self.beside else f"{component}.{name}")
+
+    def _alpha(self, component: str, layer: str) -> float | None:
+        patterns, found = self._get(component, "alpha_pattern") or {}, self._get(component, "lora_alpha")
+        try:
+            for pattern, alpha in dict(patterns).items():
+                name = pattern.removeprefix("^").replace("\\.", ".")
+                if set(name) & REGULAR:
+                    raise ValueError(pattern)
+                found = alpha if f".{layer}".endswith(f".{name}") else found
+            return None if found is None else float(found)
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise self._senseless() from error

@@ -1,0 +1,140 @@
+"""How LoRA files name layers and parts: kohya's tools, diffusers of all years, PEFT, OneTrainer, ComfyUI and others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..parsing import shown
+from . import adapters, recognise
+from .convert import UNET_PREFIX, unet_ties
+
+LONGEST_PART = 5  # names with dots between
+MAGNITUDE = "magnitude"  # a DoRA's, one number for each output; kohya's `dora_scale` says by its shape what it is of
+CHOOSE = "Choose a LoRA that was made for this kind of model."
+RESPELL = "Let the tool that wrote it save it with kohya's names (lora_unet_..., lora_te_...)."
+# what begins the flat names of a component's layers
+STARTS = {
+    "unet": ("lora_unet", "oft_unet", "unet", "lycoris", "diffusion_model", "model_diffusion_model"),
+    "text_encoder": ("lora_te", "lora_te1", "text_encoder", "clip_l", "text_encoders_clip_l", "text_encoders_clip_h"),
+    "text_encoder_2": ("lora_te2", "text_encoder_2", "clip_g", "text_encoders_clip_g"),
+}
+INNER = "transformer_"  # ComfyUI's text encoders are inside of one
+_NAMED = r"(\.(?!weight$|bias$)[^.]+)?"  # PEFT's name of the adapter, `.default`
+# what ends a key -> the part's name here; `_lora` belongs to diffusers' attention processors
+ENDS = {
+    rf"(\.lora(_linear_layer)?\.down\.weight|_lora\.down\.weight|\.lora_A{_NAMED}(\.weight)?)$": "lora_down.weight",
+    rf"(\.lora(_linear_layer)?\.up\.weight|_lora\.up\.weight|\.lora_B{_NAMED}(\.weight)?)$": "lora_up.weight",
+    rf"\.(lora_magnitude_vector{_NAMED}(\.weight)?|magnitude)$": MAGNITUDE,
+    r"(_lora|\.lora|\.lora_linear_layer)\.alpha$": adapters.ALPHA,
+}
+PARTS = sorted(adapters.PARTS, key=len, reverse=True)
+OLD_PROJECTION = re.compile(r"(\.processor)?\.to_(q|k|v|out)$")  # of attention processors
+BLOCKS = re.compile(
+    r"(down|up|input|output)_blocks|mid_block|middle_block|text_model|text_projection|conv_(in|out|norm_out)"
+    r"|time_embed|label_emb|add_embedding"
+)
+TRANSFORMERS = re.compile(
+    r"^transformer_|_(double|single|joint|single_transformer)_blocks_|^(lora_te3|text_encoder_3|t5)"
+)
+
+
+def flat_name(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def single_file_names(unet: Mapping[str, Any]) -> dict[str, str]:
+    """Layer of diffusers' UNet -> its name in a single file."""
+    found = {}
+    for tie in unet_ties(unet):
+        if tie.ldm.endswith(".weight"):
+            found[tie.diffusers[0].removesuffix(".weight")] = tie.ldm.removeprefix(UNET_PREFIX).removesuffix(".weight")
+    return found
+
+
+def known_names(layers: Mapping[str, Iterable[str]], unet: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Every flat name under which files have a layer -> (component, layer)."""
+    single, found = single_file_names(unet), {}
+    for component, names in layers.items():
+        starts = [f"{start}_" for start in STARTS[component]]
+        if component != "unet":
+            starts += [f"{start}{INNER}" for start in starts]
+        if component != "text_encoder_2" and (component == "unet" or "text_encoder_2" not in layers):
+            starts.append("")  # PEFT's files of one model; it would not be clear which of two text encoders it is
+        for layer in names:
+            for name in {layer, single.get(layer, layer) if component == "unet" else layer}:
+                found |= {f"{start}{flat_name(name)}": (component, layer) for start in starts}
+    return found
+
+
+def split(key: str) -> tuple[str, str]:
+    """A key's layer, as a flat name, and its part as we call it; "" for a part that is not known."""
+    key = key.removeprefix("base_model.model.")
+    for pattern, part in ENDS.items():
+        if match := re.search(pattern, key):
+            name = key[: match.start()]
+            return flat_name(_present(name) if match[0].startswith("_lora") else name), part
+    end = next((part for part in PARTS if key.endswith(f".{part}")), "")
+    return flat_name(key.removesuffix(f".{end}") if end else key), end
+
+
+def _present(layer: str) -> str:
+    """Today's name of a projection: `attn1.processor.to_out` was `attn1.to_out.0`, `self_attn.to_q` `q_proj`."""
+    old = OLD_PROJECTION.search(layer)
+    if not old:
+        return layer
+    name = f"{old[2]}_proj" if "self_attn" in layer else f"to_{old[2]}" + (".0" if old[2] == "out" else "")
+    return f"{layer[: old.start()]}.{name}"
+
+
+def strange_part(key: str, names: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
+    """The known layer that a key begins with, as a flat name, and the rest: a part of another type. "" if there is
+    none."""
+    layer, rest = key.removeprefix("base_model.model."), []
+    while "." in layer and len(rest) < LONGEST_PART:
+        layer, _, part = layer.rpartition(".")
+        rest.insert(0, part)
+        if flat_name(layer) in names:
+            return flat_name(layer), ".".join(rest)
+    return "", ""
+
+
+def refusal(path: Path, field: str, strange: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> UserError:
+    """Why a file cannot be used whole as a LoRA. strange: its keys that mean no layer of the model."""
+    if what := other_file(shapes):
+        return UserError(field, f"{path.name} is {what}, not a LoRA.", "Choose a LoRA file.")
+    key = next((key for key in strange if TRANSFORMERS.search(split(key)[0])), None)
+    if key:
+        message = f"{path.name} changes nothing in this model: it is for Flux, Stable Diffusion 3 or the like"
+        return UserError(field, f"{message} ({shown(key)}).", CHOOSE)
+    key = next((key for key in strange if not is_spelled(key)), None)
+    if key:
+        return UserError(field, f"{path.name} names layers in a way that is not known here: {shown(key)}.", RESPELL)
+    message = f"{path.name} is for another kind of model: {shown(strange[0])} has no place in this one"
+    more = f", nor have {len(strange) - 1} others" if len(strange) > 1 else ""
+    return UserError(field, f"{message}{more}.", CHOOSE)
+
+
+def is_spelled(key: str) -> bool:
+    """Whether a key names a layer as models of some kind have it, in a way that is known here."""
+    name, part = split(key)
+    starts = [start for starts in STARTS.values() for start in starts]
+    start = max((start for start in starts if name.startswith(f"{start}_")), key=len, default="")
+    inner = name.removeprefix(start).removeprefix("_").removeprefix(INNER)
+    is_of_two = not start and inner.startswith("text_model")  # which of two text encoders?
+    return bool(part) and not is_of_two and BLOCKS.match(inner) is not None
+
+
+def other_file(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+    """What a file is that has no part of a LoRA."""
+    if any(split(key)[1] not in ("", adapters.ALPHA) for key in shapes):
+        return None
+    if any(key.startswith(UNET_PREFIX) for key in shapes):
+        return "a whole model"
+    if len(shapes) == 1 and len(next(iter(shapes.values()))) < 3:
+        return "an embedding"
+    what = recognise.addition_to_a_model(shapes)
+    return None if what == "a LoRA" else what  # a part of one, of a type that is not known
