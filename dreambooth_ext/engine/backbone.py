@@ -46,6 +46,7 @@ class Backbone:
     vae: nn.Module | None
     scaling_factor: float
     inpainting: bool
+    encoding: Progress  # told of the captions that are encoded when the text encoders leave memory
 
     def place(self, accelerator: Accelerator) -> None:
         """The UNet, and text encoders that train, onto their device and under mixed precision.
@@ -71,7 +72,7 @@ class Backbone:
         unet = accelerator.unwrap_model(self.unet)
         # accelerate holds on to all that it prepared, and has no call to forget one model
         accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
-        self.prompts.freeze(captions, dtype, drawn)
+        self.prompts.freeze(captions, dtype, drawn, self.encoding)
 
     def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
         """The batch's loss, a scalar with its graph."""
@@ -135,9 +136,15 @@ class Backbone:
 
 
 def assemble(
-    config: RunConfig, base: Base, dataset: Dataset, device: torch.device, warn: Callable[..., None]
+    config: RunConfig,
+    base: Base,
+    dataset: Dataset,
+    device: torch.device,
+    warn: Callable[..., None],
+    encoding: Progress,
 ) -> Backbone:
-    """The models on their way to training, set up as the settings say. warn: of captions that are too long."""
+    """The models on their way to training, set up as the settings say. warn: of captions that are too long; encoding:
+    as `Backbone` has it."""
     text = TextStack(
         base.tokenizers(), base.text_encoders(), clip_skip=config.clip_skip, max_tokens=config.max_token_length
     )
@@ -145,7 +152,7 @@ def assemble(
     vae = None if dataset.cached else base.vae(torch.float32).to(device).requires_grad_(False).eval()
     set_up(config, unet, text)
     warn_of_cuts(text, dataset.all_captions() or [], warn)
-    return Backbone(unet, Prompts(text, device), vae, dataset.scaling_factor, base.inpainting)
+    return Backbone(unet, Prompts(text, device), vae, dataset.scaling_factor, base.inpainting, encoding)
 
 
 def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[..., None]) -> None:

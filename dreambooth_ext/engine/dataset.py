@@ -3,7 +3,8 @@
 An epoch is every instance picture once (times its repeats, or as often as `balance_folders` makes it), in an order
 drawn from (seed, epoch) and cut into batches of one size; a bucket's last batch may be a short one. Epochs follow each
 other without a seam: batch number (step * accumulation + micro) * world + rank of that endless row is the one asked
-for, so nothing is dropped or shown twice where the numbers do not divide, and ranks never get the same batch.
+for, so nothing is dropped or shown twice where the numbers do not divide, and ranks never get the same batch. Where a
+run goes on with another number of processes, steps count from there, and batches from what had been consumed.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Dataset:
         assert not self.cached or not config.cache_latents_to_disk or cache_dir is not None
         self.pictures: list[Picture] = []
         self.held: list[Picture] = []  # never trained on
+        self._begins = (0, 0)  # a step, and the batches that all processes had consumed before it
         self._variations = [concept.variation for concept in concepts(config)]
         self._lock = threading.Lock()  # of the two below: batches are made in several threads
         self._epochs: dict[int, Epoch] = {}
@@ -160,14 +162,22 @@ class Dataset:
         """Optimizer steps in which every picture comes up `epochs` times."""
         return math.ceil(epochs * self.batches_per_epoch / (self.config.gradient_accumulation_steps * world))
 
-    @property
-    def steps_per_epoch(self) -> float:
-        """Optimizer steps of one process in an epoch; not a whole number where batches do not divide."""
-        return self.batches_per_epoch / self.config.gradient_accumulation_steps
+    def go_on(self, step: int, consumed: int) -> None:
+        """Let `step` begin with batch number `consumed`."""
+        self._begins = (step, consumed)
+
+    def consumed(self, step: int, world: int = 1) -> int:
+        """The batches that all processes have consumed before `step`."""
+        begun, before = self._begins
+        return before + (step - begun) * self.config.gradient_accumulation_steps * world
+
+    def epochs(self, step: int, world: int = 1) -> float:
+        """How often every picture has come up before `step`."""
+        return self.consumed(step, world) / self.batches_per_epoch
 
     def epoch_of(self, step: int, world: int = 1) -> int:
         """The epoch, from 0, in which a step begins."""
-        return step * self.config.gradient_accumulation_steps * world // self.batches_per_epoch
+        return self.consumed(step, world) // self.batches_per_epoch
 
     # --- captions
 
@@ -219,7 +229,7 @@ class Dataset:
         """
         accumulation = self.config.gradient_accumulation_steps
         assert 0 <= micro < accumulation and 0 <= rank < world, (micro, rank)
-        number = (step * accumulation + micro) * world + rank
+        number = self.consumed(step, world) + micro * world + rank
         epoch, position = divmod(number, self.batches_per_epoch)
         order = self._epoch(epoch)
         places = order.batches[position]

@@ -122,6 +122,8 @@ class Loop:
         if resumed:
             state = resumed.trainer()
             self.step = self.saved = resumed.step
+            if "batches" in state:  # else an earlier version wrote it, with as many processes as there are now
+                self.dataset.go_on(resumed.step, state["batches"])
             load_state(self.optimizer.optimizer, state["optimizer"])
             if self.ema:
                 self.ema.load_state_dict(state["ema"])
@@ -235,7 +237,7 @@ class Loop:
             "step",
             step=self.step,
             total=self.total,
-            epoch=round(self.step * self.accelerator.num_processes / self.dataset.steps_per_epoch, 3),
+            epoch=round(self.dataset.epochs(self.step, self.accelerator.num_processes), 3),
             loss=finite(loss),
             grad_norm=finite(norm),
             lr=self.rates,
@@ -286,6 +288,7 @@ class Loop:
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "scaler": scaler.state_dict() if scaler else None,
+            "batches": self.dataset.consumed(self.step, self.accelerator.num_processes),
         }
         keeping = {"limit": self.config.checkpoints_total_limit, **keeping}
         with self._saving():

@@ -46,9 +46,14 @@ class PixelBackbone:
 
 
 def assemble(
-    config: RunConfig, base: PixelBase, dataset: Dataset, device: torch.device, warn: Callable[..., None]
+    config: RunConfig,
+    base: PixelBase,
+    dataset: Dataset,
+    device: torch.device,
+    warn: Callable[..., None],
+    encoding: Progress,
 ) -> PixelBackbone:
-    """The model on its way to training, set up as the settings say."""
+    """The model on its way to training, set up as the settings say. There are no captions to tell of."""
     unet = base.unet().to(device)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()

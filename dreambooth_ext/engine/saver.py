@@ -132,7 +132,7 @@ class Saver:
             started_at=self.run.state()["created"],
             num_train_images=sum(not entry.is_class for entry in pictures),
             num_reg_images=sum(entry.is_class for entry in pictures),
-            num_epochs=int(step * self.accelerator.num_processes / self.dataset.steps_per_epoch),
+            num_epochs=int(self.dataset.epochs(step, self.accelerator.num_processes)),
         )
         return {**about, **made, **pictures_metadata(pictures, self.dataset.bucket_counts), **self.method.about()}
 

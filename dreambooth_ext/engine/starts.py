@@ -16,7 +16,7 @@ from .pixel_base import open_pixels
 @dataclass(frozen=True)
 class Start:
     open: Callable[[RunConfig], Any]  # the config -> a `Base` or `PixelBase`
-    assemble: Callable[..., Any]  # config, base, dataset, device, warn -> a `Backbone` or `PixelBackbone`
+    assemble: Callable[..., Any]  # config, base, dataset, device, warn, encoding -> a `Backbone` or `PixelBackbone`
 
 
 def open_prompted(config: RunConfig) -> Base:

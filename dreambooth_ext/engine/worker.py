@@ -284,7 +284,8 @@ def make_method(
     control: Control,
 ):
     """The models on their device, and the method that trains them, as they were at the last checkpoint."""
-    backbone = STARTS[config.method].assemble(config, base, dataset, accelerator.device, control.warn)
+    encoding = partial(control.stage, "encoding captions")
+    backbone = STARTS[config.method].assemble(config, base, dataset, accelerator.device, control.warn, encoding)
     objective = Objective(config, base.scheduler_config, config.prediction_type)
     method = METHODS[config.method](config, objective, dataset.all_captions(), run.path / "frozen")
     weights = resumed.weights() if resumed else None

@@ -178,6 +178,49 @@ def test_stop_and_resume_is_the_run_without_it(trainer, at_step, monkeypatch):
     training.assert_same_run(whole, run)
 
 
+def stop_while_captions_are_encoded(monkeypatch, command: str) -> list[int]:
+    """Give the command before the first caption of the next run; returns the captions that it comes to encode."""
+    stage, encoded = control.Control.stage, []
+
+    def told(self: control.Control, name: str, done: int, total: int) -> None:
+        if name == "encoding captions":
+            encoded.append(done)
+            if done == 1:
+                self.run.command(command)
+        stage(self, name, done, total)
+
+    monkeypatch.setattr(control.Control, "stage", told)
+    return encoded
+
+
+@pytest.mark.parametrize(("method", "command"), [("dreambooth", "stop"), ("lora", "stop_and_save")])
+def test_a_stop_while_captions_are_encoded_on_the_way(trainer, monkeypatch, method, command):
+    """When the text encoder has learned enough: its state is that of the step, and the run goes on from it."""
+    folder = training.pictures(trainer.folder / "captioned", 6, captions=True)
+    settings = {"method": method, "instance_data_dir": folder, "instance_prompt": "[filewords]"}
+    settings |= {"text_encoder_steps": 2, "max_train_steps": 3}
+    whole = trainer.train(**settings)
+    with monkeypatch.context() as patch:
+        encoded = stop_while_captions_are_encoded(patch, command)
+        run = trainer.train(ends=worker.STOPPED, **settings)
+    assert encoded == [1] and run.state()["step"] == 2 and states(run) == [2]
+    assert models(run) == (["taught_2"] if command == "stop_and_save" else [])
+    assert training.go_on(run) == worker.DONE
+    training.assert_same_run(whole, run)
+    assert len(training.losses(run)) == 3
+
+
+def test_encoding_captions_is_shown_and_stops(trainer, monkeypatch):
+    folder = training.pictures(trainer.folder / "captioned", 6, captions=True)
+    settings = {"instance_data_dir": folder, "instance_prompt": "[filewords]", "max_train_steps": 1}
+    run = trainer.train(**settings)
+    told = [e for e in training.events(run, "status") if e.get("stage") == "encoding captions"]
+    assert told and (told[-1]["done"], told[-1]["of"]) == (8, 8)  # beside the captions: none, and the negative prompt
+    encoded = stop_while_captions_are_encoded(monkeypatch, "stop")
+    run = trainer.train(ends=worker.STOPPED, **settings)
+    assert encoded == [1] and run.state()["step"] == 0
+
+
 def test_stop_and_save_makes_a_model_as_well(trainer, at_step):
     at_step(2, lambda run: run.command("stop_and_save"))
     run = trainer.train(ends=worker.STOPPED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import itertools
 import math
 from pathlib import Path
 
@@ -123,7 +124,23 @@ def test_ranks_and_micro_steps_share_an_epoch_without_gaps(tmp_path, vae, count,
     for epoch in range(epochs):  # within an epoch no two ranks ever hold the same picture
         keys = [k for b in row[epoch * wanted : (epoch + 1) * wanted] for k in b]
         assert len(keys) == len(set(keys)) == count
-    assert made.epoch_of(0, world) == 0 and made.steps_per_epoch == wanted / micros
+    assert made.epoch_of(0, world) == 0 and made.epochs(wanted, world) == micros * world
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 1), (2, 3)])
+def test_another_number_of_processes_goes_on_where_the_last_one_stopped(tmp_path, vae, before, after):
+    """No batch is passed over, and none comes again."""
+    config = RunConfig(instance_data_dir=folder(tmp_path, 7), resolution=64, gradient_accumulation_steps=2)
+    first, second, alone = (dataset(config, vae) for _ in range(3))
+    second.go_on(5, first.consumed(5, before))
+
+    def row(made: Dataset, steps: range, world: int) -> list[list[str]]:
+        places = itertools.product(steps, range(2), range(world))
+        return [made.batches(step, micro, rank, world)[0].keys for step, micro, rank in places]
+
+    found = row(first, range(5), before) + row(second, range(5, 9), after)
+    assert found == row(alone, range(len(found) // 2), 1)
+    assert second.epochs(9, after) == len(found) / 7 and second.epoch_of(9, after) == len(found) // 7
 
 
 def test_any_step_at_once_is_the_same(tmp_path, vae):

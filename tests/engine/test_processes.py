@@ -12,6 +12,7 @@ import torch
 
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import processes, worker
+from dreambooth_ext.engine.checkpoint import Checkpoint
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.runs import Run
 from tests import training
@@ -65,6 +66,31 @@ def test_two_processes_train_as_one_that_accumulates_two_batches(tmp_path):
     assert two.state()["status"] == "done" and training.events(two, "error") == []
     pictures = {path.name for path in (tmp_path / "runs" / "class_pictures").rglob("*.png")}
     assert pictures == {"class-00000.png", "class-00001.png"}
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    trainer = Trainer(tmp_path, instance_data_dir=training.pictures(tmp_path / "pictures", 5))
+    run = trainer.train(max_train_steps=2)
+    assert together(run, total=3) == [worker.DONE, worker.DONE], training.log(run)
+    assert [event["epoch"] for event in training.events(run, "step")] == [0.2, 0.4, 0.8]
+    assert training.trainer_state(run)["batches"] == 4
+    assert training.go_on(run, total=4) == worker.DONE
+    assert training.events(run, "step")[-1]["epoch"] == 1.0
+
+
+def test_a_state_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
+    """Which did not say how many batches had been consumed."""
+    trainer = Trainer(tmp_path)
+    longer, run = (trainer.train(max_train_steps=steps) for steps in (4, 2))
+    read = Checkpoint.trainer
+
+    def old(state: Checkpoint) -> dict:
+        return {key: value for key, value in read(state).items() if key != "batches"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "trainer", old)
+        assert training.go_on(run, total=4) == worker.DONE
+    training.assert_same_run(longer, run)
 
 
 def test_processes_of_several_machines_are_refused(tmp_path, monkeypatch):
