@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..config import RunConfig
+from . import latents
 from .base import Base
 from .batch import Batch
 from .dataset import Dataset
@@ -130,9 +131,10 @@ class Backbone:
     @torch.no_grad()
     def _encode(self, pixels_bchw: Tensor, generator: torch.Generator) -> Tensor:
         """One sample of the posterior, drawn on the CPU so that every machine draws the same."""
-        posterior = self.vae.encode(pixels_bchw.to(self.vae.dtype)).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator).to(posterior.mean.device)
-        return (posterior.mean.float() + posterior.std.float() * noise) * self.scaling_factor
+        moments_b2chw = latents.moments(self.vae, pixels_bchw.to(self.vae.dtype)).float()
+        mean_bchw, _ = moments_b2chw.chunk(2, dim=1)
+        noise_bchw = torch.randn(mean_bchw.shape, generator=generator).to(mean_bchw.device)
+        return latents.sample(moments_b2chw, noise_bchw) * self.scaling_factor
 
 
 def assemble(

@@ -86,7 +86,7 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
     written: list[Path] = []
     with Progress(len(seeds) * steps, "Drawing") as progress:
         for batch in batches(seeds, arguments.batch_size):
-            told = advancing(progress, len(written) * steps, len(batch))
+            told = advancing(progress, len(written) * steps, 1)
             for seed, picture in zip(batch, pixels.draw(unet, scheduler, batch, size, steps, told), strict=True):
                 written.append(Path(arguments.out) / f"0_{seed}.png")
                 save_png(picture, written[-1], generation.infotext(seed=seed, **common))

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from .. import files
 from ..concepts import concepts
 from ..config import RunConfig
 from ..errors import UserError
 from ..pictures import Entry
+from . import memory
 from .cache import IN_MEMORY, DiskCache, MemoryCache, content_key, file_digest, vae_fingerprint
 from .images import Crop, centre_crop, picture_size, to_model, training_pixels
 
@@ -27,9 +29,11 @@ Flips = Callable[["Picture"], bool]  # whether a picture is shown mirrored, too
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Pixels encoded at once. An SD VAE's largest activation takes 512 bytes a pixel in float32, and several live at a time:
-# 4 pictures of 512 (or one of 1024) stay near 3 GB. A CPU gains nothing beyond 4 pictures of 64 at once.
-PIXELS_AT_ONCE = {"cuda": 1024 * 1024, "cpu": 128 * 128}
+# Pixels encoded at once, and the bytes that one of them takes of the VAE's forward pass in float32, as counted
+# (benchmarks/activations.py --encoding): a picture of 512 takes 0.67 GB, which is less than any training. A CPU gains
+# nothing beyond 4 pictures of 64 at once.
+PIXELS_AT_ONCE = {"cuda": 512 * 512, "cpu": 128 * 128}
+ENCODING = 2560
 MEMORY_SHARE = 0.25  # of the machine's memory, for latents
 COMPARED = 2**28  # bytes of pictures that are read to find copies
 NAMED_AT_MOST = 20  # broken pictures
@@ -234,9 +238,9 @@ def encode(
     done = total - len(jobs)
     progress(done, total)
     for batch, pixels in _pixel_batches(jobs, device, broken, warn):
-        moments = vae.encode(to_model(pixels.to(device))).latent_dist.parameters
-        finite = moments.isfinite().flatten(1).all(1).tolist()
-        for (picture, flip), values, good in zip(batch, moments.cpu(), finite, strict=True):
+        found = moments(vae, to_model(pixels.to(device)))
+        finite = found.isfinite().flatten(1).all(1).tolist()
+        for (picture, flip), values, good in zip(batch, found.cpu(), finite, strict=True):
             if good:
                 cache.put(picture.key(flip, fingerprint), values)
             elif picture not in broken:
@@ -248,17 +252,39 @@ def encode(
     return [p for p in pictures if p not in broken], fingerprint
 
 
+def moments(vae: torch.nn.Module, pixels_bchw: Tensor) -> Tensor:
+    """Mean and logvar, (b, 8, h / 8, w / 8), of pixels in [-1, 1], all on the VAE's device; as many pictures at once as
+    `PIXELS_AT_ONCE` allows, and fewer where memory does not do. Raises UserError where it does not do for one."""
+    height, width = pixels_bchw.shape[-2:]
+
+    def of(some_bchw: Tensor) -> Tensor:
+        return vae.encode(some_bchw).latent_dist.parameters
+
+    try:
+        return torch.cat(list(memory.in_batches(of, pixels_bchw, _at_once(pixels_bchw.device, height * width))))
+    except (RuntimeError, MemoryError) as error:
+        if not memory.is_out_of_memory(error):
+            raise
+        need = files.human_size(ENCODING * height * width)
+        message = f"the memory was not enough to encode a picture of {width} x {height}, which takes about {need}."
+        raise UserError("resolution", message, "Lower it, or close other programs that use the device.") from error
+
+
+def _at_once(device: torch.device, pixels: int) -> int:
+    """How many pictures of so many pixels are encoded at once."""
+    return max(1, PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"]) // pixels)
+
+
 def _pixel_batches(
     jobs: list[tuple[Picture, bool]], device: torch.device, broken: set[Picture], warn: Warn
 ) -> Iterator[tuple[list[tuple[Picture, bool]], Tensor]]:
     """Jobs with their pixels, (b, 3, h, w) in uint8, as many at once as `PIXELS_AT_ONCE` allows."""
-    budget = PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"])
     decoded = ahead(lambda j: attempt(j[0].pixels, None, j[1]), jobs, 2 * workers())
     batch: list[tuple[Picture, bool]] = []
     pixels: list[Tensor] = []
     for job, result in zip(jobs, decoded, strict=True):
         picture = job[0]
-        full = len(batch) >= max(1, budget // (picture.crop.target[0] * picture.crop.target[1]))
+        full = len(batch) >= _at_once(device, picture.crop.target[0] * picture.crop.target[1])
         if batch and (full or batch[-1][0].crop.target != picture.crop.target):
             yield batch, torch.stack(pixels)
             batch, pixels = [], []

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import psutil
 import torch
+
+Result = TypeVar("Result")
 
 
 def use(device: torch.device) -> dict[str, int]:
@@ -57,3 +61,25 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     words = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def in_batches(function: Callable[[Any], Result], items: Sequence[Any], at_once: int) -> Iterator[Result]:
+    """`function` of `at_once` items, of the next ones, and so on; of half as many from where memory did not do.
+
+    Raises what `function` raises, an error for the want of memory only where one item alone was too much.
+    """
+    start = 0
+    while start < len(items):
+        batch = items[start : start + at_once]
+        try:
+            result, done = function(batch), True
+        except (RuntimeError, MemoryError) as error:
+            if len(batch) == 1 or not is_out_of_memory(error):
+                raise
+            done = False  # no more here: the error holds on to all that was computed
+        if not done:
+            release()
+            at_once = len(batch) // 2
+            continue
+        start += len(batch)
+        yield result

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 from ..config import RunConfig
 from ..errors import UserError
+from . import memory
 from .backbone import Drawn
 from .batch import Batch
 from .dataset import Dataset
 from .objective import Objective
 from .pixel_base import PixelBase
 from .sampling import Progress, evaluating
+
+PIXELS_AT_ONCE = 16 * 64 * 64  # that are drawn together
 
 
 @dataclass
@@ -71,8 +74,24 @@ def draw(
 ) -> list[Image.Image]:
     """A square picture for each seed, `size` pixels a side, as diffusers' DDPMPipeline draws it from that seed.
 
-    Each has a generator of its own on the CPU, so that a picture does not depend on its neighbours.
+    Some are drawn at once, fewer where memory does not do. Each has a generator of its own on the CPU, so that a
+    picture does not depend on its neighbours. progress: steps of all pictures done, of how many.
     """
+    pictures: list[Image.Image] = []
+
+    def told(done: int, total: int) -> None:
+        if progress:
+            progress(len(pictures) * total + done, len(seeds) * total)
+
+    at_once = max(1, PIXELS_AT_ONCE // size**2)
+    for batch in memory.in_batches(lambda some: _draw(unet, scheduler, some, size, steps, told), seeds, at_once):
+        pictures += batch
+    return pictures
+
+
+def _draw(
+    unet: nn.Module, scheduler: DDPMScheduler, seeds: Sequence[int], size: int, steps: int, progress: Progress
+) -> list[Image.Image]:
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     device = next(unet.parameters()).device
     shape = (3, size, size)
@@ -82,8 +101,7 @@ def draw(
         for done, timestep in enumerate(scheduler.timesteps, start=1):
             output_bchw = unet(pixels_bchw, timestep).sample.float()
             pixels_bchw = scheduler.step(output_bchw, timestep, pixels_bchw, generator=generators).prev_sample
-            if progress:
-                progress(done, len(scheduler.timesteps))
+            progress(done * len(seeds), len(scheduler.timesteps))
     if not pixels_bchw.isfinite().all():
         remedy = "Its weights were broken by too high a learning rate: try an earlier checkpoint."
         raise UserError("", "The model draws no picture but invalid numbers (NaN).", remedy)

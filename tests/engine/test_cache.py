@@ -14,6 +14,7 @@ from PIL import Image
 from dreambooth_ext import pictures
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import latents
+from dreambooth_ext.engine.backbone import Backbone
 from dreambooth_ext.engine.cache import DiskCache, MemoryCache, content_key, vae_fingerprint
 from dreambooth_ext.engine.dataset import Dataset
 from dreambooth_ext.errors import UserError
@@ -139,6 +140,53 @@ def test_an_interrupted_encoding_goes_on(run, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             run()
     assert run()[1] == 2
+
+
+class Small(AutoencoderKL):
+    """One that has no room for more than `pictures` at once."""
+
+    def encode(self, x, *rest):
+        if len(x) > self.pictures:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return super().encode(x, *rest)
+
+
+def test_fewer_pictures_at_once_where_memory_does_not_do(run):
+    usual, _ = run()
+    shown = usual.batches(0)
+    run.cache.rename(run.cache.with_name("other"))
+    vae = make_vae()
+    vae.__class__, vae.pictures = Small, 1
+    made, _ = run(vae)
+    for one, other in zip(shown, made.batches(0), strict=True):
+        torch.testing.assert_close(one.latents_bchw, other.latents_bchw)
+
+
+def test_a_picture_that_has_no_room_at_all_is_told(run):
+    vae = make_vae()
+    vae.__class__, vae.pictures = Small, 0
+    with pytest.raises(UserError) as caught:
+        run(vae)
+    assert caught.value.problem.field == "resolution" and "64 x 64" in caught.value.problem.message
+
+
+def test_no_more_than_a_picture_of_512_goes_through_a_card_at_once():
+    """A larger one goes alone; it takes 0.67 GB, where four of them, or one of 1024, took 2.7 GB."""
+    for resolution, expected in ((256, 4), (512, 1), (1024, 1)):
+        assert latents._at_once(torch.device("cuda", 1), resolution**2) == expected
+
+
+def test_pictures_that_are_not_cached_go_through_the_vae_in_such_parts_too(monkeypatch):
+    vae, sizes = make_vae(), []
+    vae.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    monkeypatch.setitem(latents.PIXELS_AT_ONCE, "cpu", 2 * 64 * 64)
+    pixels = torch.rand(5, 3, 64, 64) * 2 - 1
+    backbone = Backbone(torch.nn.Module(), None, vae, 0.5, False)
+    drawn = backbone._encode(pixels, torch.Generator().manual_seed(3))
+    assert sizes == [2, 2, 1]
+    posterior = vae.encode(pixels).latent_dist
+    noise = torch.randn(posterior.mean.shape, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(drawn, (posterior.mean + posterior.std * noise) * 0.5, rtol=1e-4, atol=1e-5)
 
 
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):

@@ -7,7 +7,7 @@ import torch
 from accelerate.utils import AutocastKwargs
 from diffusers import UNet2DConditionModel, UNet2DModel
 
-from dreambooth_ext.engine import worker
+from dreambooth_ext.engine import memory, worker
 from tests import training
 from tests.training import Trainer
 
@@ -60,3 +60,34 @@ def test_nor_for_words_and_models_that_draw_pixels(trainer, caches, tmp_path):
 def test_a_hypernetwork_is_used_many_times_a_pass_and_keeps_its_copies(trainer, caches):
     trainer.train(method="hypernetwork")
     assert caches and all(caches)
+
+
+# --- As much at once as fits
+
+
+class Card:
+    """Takes so many things at once, and says what it took."""
+
+    def __init__(self, room: int):
+        self.room, self.taken = room, []
+
+    def __call__(self, things: list[int]) -> list[int]:
+        if len(things) > self.room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        self.taken.append(len(things))
+        return [-thing for thing in things]
+
+
+@pytest.mark.parametrize(("room", "taken"), [(8, [4, 4, 2]), (3, [2] * 5), (1, [1] * 10)])
+def test_fewer_at_once_where_memory_does_not_do(room, taken):
+    card = Card(room)
+    results = memory.in_batches(card, list(range(10)), 4)
+    assert [result for batch in results for result in batch] == [-thing for thing in range(10)]
+    assert card.taken == taken
+
+
+def test_one_that_does_not_fit_alone_is_an_error_and_so_is_every_other_one():
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        list(memory.in_batches(Card(0), [1, 2], 2))
+    with pytest.raises(RuntimeError, match="some other"):
+        list(memory.in_batches(lambda things: (_ for _ in ()).throw(RuntimeError("some other")), [1, 2], 2))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from dreambooth_ext import checks
 from dreambooth_ext.config import RunConfig
-from dreambooth_ext.engine import generate, inspection, worker
+from dreambooth_ext.engine import generate, inspection, pixels, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.objective import Objective
 from dreambooth_ext.engine.pipeline import Pipeline
@@ -253,6 +253,22 @@ def test_the_artifact_says_what_it_is(trainer):
     assert about["format"] == "pt" and about["modelspec.architecture"] == "ddpm-unconditional"
     settings = json.loads(about["dreambooth_ext.settings"])
     assert settings["train_data_dir"] == "pictures" and settings["ddpm_beta_schedule"] == "linear"
+
+
+def test_previews_are_drawn_some_at_a_time(trainer, tmp_path, monkeypatch):
+    """64 at once would take more than the training; each is the same picture as alone."""
+    run = trainer.train(max_train_steps=1)
+    pipeline = Pipeline(run.artifacts / "taught", "model")
+    unet, scheduler, seeds, told = pipeline.unet(), pipeline.scheduler(), list(range(7)), []
+    sizes = []
+    unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    monkeypatch.setattr(pixels, "PIXELS_AT_ONCE", 3 * 32 * 32)
+    together = pixels.draw(unet, scheduler, seeds, 32, 2, lambda done, of: told.append((done, of)))
+    assert sizes == [3, 3, 3, 3, 1, 1]
+    assert told == [(3, 14), (6, 14), (9, 14), (12, 14), (13, 14), (14, 14)]
+    monkeypatch.setattr(pixels, "PIXELS_AT_ONCE", 1)
+    for one, other in zip(together, pixels.draw(unet, scheduler, seeds, 32, 2), strict=True):
+        assert np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max() <= 1
 
 
 def test_previews_are_grids(trainer):
