@@ -18,7 +18,7 @@ from . import files
 PROTOCOL = 1
 EVENT_TYPES = (
     *("status", "step", "validation", "sample", "checkpoint"),
-    *("artifact", "published", "uploaded", "warning", "error"),
+    *("artifact", "published", "unpublished", "uploaded", "warning", "error"),
 )
 COMMANDS = ("stop", "stop_and_save", "save", "sample")
 
@@ -28,6 +28,7 @@ STATUSES = ("queued", "preparing", "training", "saving", *ENDED)
 NEEDED = {  # without which an event of this type says nothing
     "artifact": {"kind": str, "name": str, "file": str, "step": int, "final": bool},
     "published": {"name": str, "step": int},
+    "unpublished": {"name": str},
     "uploaded": {"name": str, "address": str},
     "validation": {"step": int, "loss": (int, float)},
 }

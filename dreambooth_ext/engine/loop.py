@@ -252,7 +252,7 @@ class Loop:
         for command in commands:
             if command in ("save", "stop_and_save"):
                 self._save_state()
-                self._save_model(final=False)
+                self._save_model(final=False, stops=command == "stop_and_save")
             elif command == "sample":
                 self._sample()
         return any(command in STOPPING for command in commands)
@@ -297,12 +297,12 @@ class Loop:
         self.saved = self.step
         self.control.events.append("checkpoint", step=self.step, path=str(saved.path))
 
-    def _save_model(self, final: bool) -> None:
+    def _save_model(self, final: bool, stops: bool = False) -> None:
         if not self.accelerator.is_main_process:
             return
         with self._saving(), self.averaged():
             try:
-                self.saver.model(self.step, final)
+                self.saver.model(self.step, final, stops)
             except NothingLearned as error:
                 if final:
                     raise

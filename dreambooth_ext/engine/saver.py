@@ -65,8 +65,11 @@ class Saver:
         if self._writer:
             self._writer.add_scalar("validation_loss", loss, step)
 
-    def model(self, step: int, final: bool) -> None:
-        """Write the model as it is into the run's artifacts: <name>, or <name>_<step> on the way."""
+    def model(self, step: int, final: bool, stops: bool = False) -> None:
+        """Write the model as it is into the run's artifacts: <name>, or <name>_<step> on the way.
+
+        stops: its user stops the run with it, to try what there is.
+        """
         config = self.config
         name = config.name if final else f"{config.name}_{step}"
         path = self.run.artifacts / config.model_file(name)
@@ -87,6 +90,7 @@ class Saver:
                 file=made.path.name,
                 step=step,
                 final=final,
+                stops=stops,
                 path=str(made.path),
                 size=files.size(made.path),
                 sha256=made.sha256,

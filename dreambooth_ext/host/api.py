@@ -27,7 +27,7 @@ from . import decoding, localization, uploads
 from .answers import HEADERS, picture, refused, tagged, to_json
 from .guard import Caller, admit
 from .refusal import Refusal
-from .service import Service
+from .service import WISHED, Service
 
 PREFIX = "/dreambooth/v1"
 NAME = "dreambooth_ext"  # of all our routes in the host's app
@@ -116,8 +116,7 @@ class Lanes:
 
 
 def create_run(call: Call) -> dict[str, Any]:
-    names = ("publish", "select", "while_training")
-    run = call.service.create(call.object("config"), **{name: call.values.get(name) for name in names})
+    run = call.service.create(call.object("config"), **{name: call.values.get(name) for name in WISHED})
     return {"id": run.id}
 
 
@@ -126,8 +125,7 @@ def check(call: Call) -> dict[str, Any]:
 
 
 def command_run(call: Call) -> dict[str, Any]:
-    names = ("publish", "select", "while_training")
-    wanted = {name: call.values[name] for name in names if call.values.get(name) is not None}
+    wanted = {name: call.values[name] for name in WISHED if call.values.get(name) is not None}
     total, new_pictures = call.count("max_train_steps"), call.flag("new_pictures")
     call.service.command(call.path["id"], call.text("command"), total, wanted, new_pictures)
     return {}
@@ -135,6 +133,10 @@ def command_run(call: Call) -> dict[str, Any]:
 
 def publish(call: Call) -> dict[str, Any]:
     return call.service.publish(call.path["id"], call.text("artifact"), call.flag("select"))
+
+
+def unpublish(call: Call) -> dict[str, Any]:
+    return call.service.unpublish(call.path["id"], call.text("artifact"))
 
 
 def about_host(call: Call) -> dict[str, Any]:
@@ -267,6 +269,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/runs/{id}/artifacts": {"GET": show(s.artifacts, "id")},
         "/runs/{id}/commands": {"POST": Action(command_run, 202, "json")},
         "/runs/{id}/publish": {"POST": Action(publish, body="json", slow=True)},
+        "/runs/{id}/unpublish": {"POST": Action(unpublish, body="json", slow=True)},
         "/runs/{id}/draw": {"GET": show(s.drawn, "id"), "POST": Action(draw, 202, "json")},
         "/runs/{id}/drawn/{artifact}/{file}": {"GET": Action(show_drawn, slow=True)},
         "/runs/{id}/open": {"POST": Action(open_run, body="json")},

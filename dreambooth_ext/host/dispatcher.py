@@ -204,6 +204,11 @@ class Dispatcher:
                 return self._publisher.publish(run, event, select)
         raise UserError("artifact", f"{run.id} has no model '{file}'.", "Choose one that it lists.")
 
+    def unpublish(self, run: Run, file: str, path: Path) -> list[str]:
+        """Take one of the run's artifacts out of the host's folders again; what was deleted. Raises a Refusal."""
+        event = next(event for event in run.artifact_events() if event["file"] == file)
+        return self._publisher.unpublish(run, event, path)
+
     def _has_device(self, run: Run) -> bool:
         """Whether we train it, from the hand-over to its end; the host may take its models back still."""
         course = self._courses.get(run.id)

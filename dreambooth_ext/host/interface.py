@@ -61,3 +61,9 @@ class Host(Protocol):
 
         Inside `handed_over` the choice is noted at once and the checkpoint loaded afterwards.
         """
+
+    def needs(self, path: Path) -> str:
+        """Why that model cannot be taken away now, as a sentence; "" if it can."""
+
+    def forget(self, kind: str, path: Path) -> None:
+        """`path` has just been taken away: lists that still have it are renewed."""

@@ -52,6 +52,13 @@ OPTIONS = (
         "off: they stay in the run's folder until you publish them in the tab",
     ),
     Option(
+        "intermediate",
+        False,
+        "Also intermediate models, of saves on the way",
+        "off: only the last one; the others stay in the run's folder, and the tab puts each into the WebUI's "
+        "on a click",
+    ),
+    Option(
         "select",
         "final",
         "Select trained models in txt2img",

@@ -84,3 +84,9 @@ class PlainFolder:
     def select(self, path: Path) -> str:
         self._chosen = str(path)
         return path.name
+
+    def needs(self, path: Path) -> str:
+        return ""
+
+    def forget(self, kind: str, path: Path) -> None:
+        """Lists are read from the disk each time."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Problem, UserError
 from ..runs import Run
-from . import publish
+from . import publish, unpublish
 from .wishes import Wishes
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ class Publisher:
         return list(self._recent)
 
     def as_wished(self, run: Run, wishes: Wishes, artifacts: list[dict[str, Any]]) -> None:
-        """Publish what a run has announced. What goes wrong becomes a warning of the run; training goes on."""
-        if not wishes.publish or not artifacts:
+        """Publish of a run's announced models what is wanted. What goes wrong is a warning; training goes on."""
+        artifacts = [event for event in artifacts if wishes.wants(event)]
+        if not artifacts:
             return
         known = self.host.folders().keys() | self.host.lacks().keys()  # other kinds are for no WebUI at all
         artifacts = [it for it in artifacts if it["kind"] in known and (run.artifacts / it["file"]).exists()]
@@ -87,6 +88,17 @@ class Publisher:
         with contextlib.suppress(OSError):  # a full disk; the model is there
             run.events.append("published", name=event["name"], step=event["step"], file=event["file"], **about)
         return path
+
+    def unpublish(self, run: Run, event: dict[str, Any], path: Path) -> list[str]:
+        """Take one artifact out of the host's folders again; the names of what was deleted. Raises a Refusal."""
+        with self._lock:
+            removed = unpublish.take_out(run.artifacts / event["file"], path, run.id)
+            with self._told(run, event, "was taken out, but the lists could not be renewed", "Refresh them by hand."):
+                self.host.forget(event["kind"], path)
+            self.revision += 1
+        with contextlib.suppress(OSError):
+            run.events.append("unpublished", name=event["name"], step=event["step"], file=event["file"], path=str(path))
+        return removed
 
     def _put(self, run: Run, event: dict[str, Any], folder: Path) -> Path:
         try:

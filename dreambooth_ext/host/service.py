@@ -20,7 +20,7 @@ from ..errors import Problem, UserError
 from ..protocol import COMMANDS, ENDED, PROTOCOL
 from ..runs import Run
 from ..settings.methods import KINDS, PROMPTED_METHODS
-from . import estimate, form, imports, presets, publish, restrictions, shelves, wishes
+from . import estimate, form, imports, presets, publish, restrictions, shelves, unpublish, wishes
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete
 from .dispatcher import Dispatcher
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .interface import Host
 
 SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+WISHED = ("publish", "intermediate", "select", "while_training")  # what may be said of one run, else the options count
 RUN_COMMANDS = (*COMMANDS, "resume", "continue", "kill")
 
 
@@ -218,10 +219,11 @@ class Service:
 
     def _wishes(self, wanted: Mapping[str, Any], before: Wishes | None = None) -> Wishes:
         """What is to be done with a run, as asked, else as before, else as the host's options say."""
-        chosen = before or Wishes(**{name: self.host.option(name) for name in ("publish", "select", "while_training")})
+        chosen = before or Wishes(**{name: self.host.option(name) for name in WISHED})
         given = {name: value for name, value in wanted.items() if value is not None}
-        if not isinstance(given.get("publish", True), bool):
-            raise UserError("publish", "is neither true nor false.", "Give true or false.")
+        for name in ("publish", "intermediate"):
+            if not isinstance(given.get(name, True), bool):
+                raise UserError(name, "is neither true nor false.", "Give true or false.")
         for name in ("select", "while_training"):
             if not isinstance(given.get(name, ""), str):
                 raise UserError(name, "is not a text.", "Leave it out, or choose one of its values.")
@@ -235,7 +237,7 @@ class Service:
     def run(self, id: str) -> dict[str, Any]:
         run = self.catalogue.find(id)
         known = wishes.read(run)
-        chosen = known and {name: getattr(known, name) for name in ("publish", "select", "while_training")}
+        chosen = known and {name: getattr(known, name) for name in WISHED}
         return {**self.catalogue.describe(run), "path": str(run.path), "wishes": chosen}
 
     def config(self, id: str) -> dict[str, Any]:
@@ -271,7 +273,11 @@ class Service:
         return path, kind
 
     def artifacts(self, id: str) -> dict[str, Any]:
-        """What the run made and still has, each with the place where it was published last, if it was."""
+        """What the run made and still has.
+
+        Each with the place where it is `published`, None where it is not or not any more, and whether the host has
+        `selected` it now.
+        """
         run = self.catalogue.find(id)
         places, latest = {}, {}
         for event in of_kinds(run.path / "events.jsonl", "artifact", "published"):
@@ -280,22 +286,50 @@ class Service:
             else:
                 latest[event["file"]] = event
         there = [event for file, event in latest.items() if (run.artifacts / file).exists()]
-        return {"artifacts": [{**event, "published": places.get(event["name"])} for event in there]}
+        current = self.host.current_base()
+        return {"artifacts": [self._placed(run, event, places.get(event["name"]), current) for event in there]}
+
+    def _placed(self, run: Run, event: dict[str, Any], place: str | None, current: str) -> dict[str, Any]:
+        is_there = place and unpublish.is_published(run.artifacts / event["file"], Path(place), run.id)
+        published = place if is_there else None
+        return {**event, "published": published, "selected": bool(published) and same_path(published, current)}
+
+    def _artifact(self, id: str, file: str) -> dict[str, Any]:
+        for artifact in self.artifacts(id)["artifacts"]:
+            if artifact["file"] == file:
+                return artifact
+        raise Refusal(404, f"{id} has no artifact {file[:80]!r}.", "GET its artifacts lists them.", "artifact")
 
     def publish(self, id: str, file: str, select: bool) -> dict[str, Any]:
-        run = self.catalogue.find(id)
-        if not any(event["file"] == file for event in self.artifacts(id)["artifacts"]):
-            raise Refusal(404, f"{id} has no artifact {file[:80]!r}.", "GET its artifacts lists them.", "artifact")
-        path = str(self.dispatcher.publish(run, file, select))
+        self._artifact(id, file)
+        path = str(self.dispatcher.publish(self.catalogue.find(id), file, select))
         done = [item for item in self.dispatcher.published if item["path"] == path]
         # what could not be selected is published all the same, and a warning of the run says why
         return {"path": path, "selected": bool(done and done[-1]["selected"]), "revision": self.dispatcher.revision}
 
+    def unpublish(self, id: str, file: str) -> dict[str, Any]:
+        """Take one artifact out of the host's folders; it stays in the run. Raises a Refusal (404, 409)."""
+        run, place = self.catalogue.find(id), self._artifact(id, file)["published"]
+        if not place:
+            raise Refusal(404, f"'{file}' is not in the WebUI as this run's model.", "Reload the page.", "artifact")
+        path = Path(place)
+        why = "" if path.parent in self.host.folders().values() else f"{path.parent} is no folder of {self.host.name}."
+        why = why or self.host.needs(path) or self._needed_as_base(path)
+        if why:
+            raise Refusal(409, why, "Choose another model there first, or wait for the run.", "artifact")
+        removed = self.dispatcher.unpublish(run, file, path)
+        return {"path": place, "removed": removed, "revision": self.dispatcher.revision}
+
+    def _needed_as_base(self, path: Path) -> str:
+        for run in [*self.dispatcher.running, *map(self._quietly, self.dispatcher.queue())]:
+            if run and same_path(_base_of(run), str(path)):
+                return f"The run {run.id} trains on {path.name}."
+        return ""
+
     def draw(self, id: str, file: str, wanted: dict[str, int]) -> None:
         """Let a run's unconditional model draw (`Drawing.start`). Raises a Refusal (409) while a training runs."""
         run = self.catalogue.find(id)
-        if not any(event["file"] == file for event in self.artifacts(id)["artifacts"]):
-            raise Refusal(404, f"{id} has no artifact {file[:80]!r}.", "GET its artifacts lists them.", "artifact")
+        self._artifact(id, file)
         if self.dispatcher.active:
             message = f"the run {self.dispatcher.active.id} trains, and needs the memory."
             raise Refusal(409, message, "Wait for it, or stop it first.", "artifact")
@@ -486,3 +520,14 @@ def _picture_folders(run: Run) -> list[str]:
         return [concept.instance_data_dir for concept in pictures.concepts(run.config) if concept.instance_data_dir]
     except FAULTS:
         return []
+
+
+def _base_of(run: Run) -> str:
+    try:
+        return run.config.base_model
+    except FAULTS:
+        return ""
+
+
+def same_path(one: str, other: str) -> bool:
+    return bool(one and other) and os.path.normcase(os.path.abspath(one)) == os.path.normcase(os.path.abspath(other))

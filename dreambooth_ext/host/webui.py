@@ -172,6 +172,21 @@ class WebUI:
                 raise
         self.overwritten.discard(place)
 
+    def needs(self, path: Path) -> str:
+        if normal(path) != normal(self.current_base()):
+            return ""
+        return f"'{path.name}' is the checkpoint that {self.name} uses now."
+
+    def forget(self, kind: str, path: Path) -> None:
+        if kind == "checkpoint":
+            unregister(path)
+        elif kind == "lora":
+            self.renew_lora(path)
+        elif kind == "textual_inversion":
+            self.renew_embedding(path)
+        elif kind == "hypernetwork":
+            self.renew_hypernetwork(path)
+
     def renew_checkpoint(self, path: Path) -> None:
         register(path)
         cached = sd_models.checkpoints_loaded
@@ -246,6 +261,15 @@ def register(path: Path) -> Any:
             if known is old:  # the settings and the page still know it by a former hash
                 sd_models.checkpoint_aliases[name] = info
     return info
+
+
+def unregister(path: Path) -> None:
+    """Take a checkpoint off the WebUI's lists, without a moment in which these are empty."""
+    for info in [info for info in list(sd_models.checkpoints_list.values()) if normal(info.filename) == normal(path)]:
+        sd_models.checkpoints_list.pop(info.title, None)
+        for name in [name for name, known in list(sd_models.checkpoint_aliases.items()) if known is info]:
+            sd_models.checkpoint_aliases.pop(name, None)
+        sd_models.checkpoints_loaded.pop(info, None)
 
 
 def shown(info: Any) -> str:

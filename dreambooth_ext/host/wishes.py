@@ -18,7 +18,8 @@ WHILE_TRAINING = ("refuse", "wait", "share")
 class Wishes:
     """A run with a `host.json` is a host's to start, to follow and to publish; one without belongs to a terminal."""
 
-    publish: bool = True  # put its models into the host's folders as they are made
+    publish: bool = True  # put its last model into the host's folders
+    intermediate: bool = False  # those of saves on the way, too
     select: str = "final"  # which of those the host is to use at once: the run's last model, every one, none
     while_training: str = "wait"  # what `Host.handed_over` does with the host's own models and its users meanwhile
     total: int | None = None  # train up to this step in all; None: as the run's settings say
@@ -33,7 +34,7 @@ class Wishes:
         if self.while_training not in WHILE_TRAINING:
             choices = ", ".join(WHILE_TRAINING)
             raise UserError("while_training", f"cannot be '{self.while_training}'.", f"Choose one of {choices}.")
-        flags, nothing = ("publish", "settled"), type(None)
+        flags, nothing = ("publish", "intermediate", "settled"), type(None)
         kinds = {**dict.fromkeys(flags, bool), "total": (int, nothing), "since": int, "before": (dict, nothing)}
         for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
@@ -42,11 +43,19 @@ class Wishes:
     def but(self, **changes: Any) -> Wishes:
         return dataclasses.replace(self, **changes)
 
+    def wants(self, artifact: dict[str, Any]) -> bool:
+        """Whether a model is to be published: the last one, with which the run ends or its user stops it, or all."""
+        return self.publish and (self.intermediate or self.select == "every" or is_last(artifact))
+
     def wants_selected(self, artifact: dict[str, Any]) -> bool:
-        return self.select == "every" or (self.select == "final" and artifact["final"])
+        return self.select == "every" or (self.select == "final" and is_last(artifact))
 
     def write(self, run: Run) -> None:
         files.write_json(run.path / "host.json", dataclasses.asdict(self))
+
+
+def is_last(artifact: dict[str, Any]) -> bool:
+    return bool(artifact["final"] or artifact.get("stops"))
 
 
 def read(run: Run) -> Wishes | None:

@@ -226,12 +226,14 @@ def test_stop_and_save_makes_a_model_as_well(trainer, at_step):
     run = trainer.train(ends=worker.STOPPED)
     assert states(run) == [2] and models(run) == ["taught_2"]
     assert [event["step"] for event in training.events(run, "checkpoint")] == [2]
+    assert [event["stops"] for event in training.events(run, "artifact")] == [True]  # a host puts it into the WebUI
 
 
 def test_save_now_goes_on(trainer, at_step):
     at_step(2, lambda run: run.command("save"))
     run = trainer.train()
     assert states(run) == [2, 4] and models(run) == ["taught_2", "taught"]
+    assert [event["stops"] for event in training.events(run, "artifact")] == [False, False]
 
 
 def test_sample_now_draws_the_previews(trainer, at_step):

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 
 from dreambooth_ext import runs
 from dreambooth_ext.config import RunConfig
-from dreambooth_ext.host import api, publish, wishes
+from dreambooth_ext.host import api, publish, unpublish, wishes
 from dreambooth_ext.host.environment import Status
 from dreambooth_ext.host.plain import PlainFolder
 from dreambooth_ext.host.service import Service
@@ -100,6 +100,10 @@ class Notes:
         path = publish.publish(run.artifacts / file, folder, run=run.id, name=run.config.name)
         self.published.append({"n": self.revision, "path": str(path), "selected": select and self.selects})
         return path
+
+    def unpublish(self, run: Run, file: str, path: Path) -> list[str]:
+        self.revision += 1
+        return unpublish.take_out(run.artifacts / file, path, run.id)
 
 
 class Trainer:

@@ -49,11 +49,18 @@ class Worker:
         if leadership.stops_on_close():
             self.told.append("stop")
 
-    def model(self, final: bool) -> None:
+    def model(self, final: bool, stops: bool = False) -> None:
         name = self.run.config.name if final else f"{self.run.config.name}_{self.step}"
         path = self.run.artifacts / f"{name}.safetensors"
         path.write_bytes(f"weights of step {self.step}".encode())
-        about = {"kind": "checkpoint", "name": name, "file": path.name, "step": self.step, "final": final}
+        about = {
+            "kind": "checkpoint",
+            "name": name,
+            "file": path.name,
+            "step": self.step,
+            "final": final,
+            "stops": stops,
+        }
         self.run.events.append("artifact", **about, path=str(path), size=path.stat().st_size)
 
     def train(self, total: int) -> int:
@@ -66,7 +73,10 @@ class Worker:
             if "abort" in config.name and self.step == 2:
                 print("CUDA error: device-side assert", flush=True)
                 os.abort()
-            if {*protocol.take_commands(self.run.commands), *self.told} & {"stop", "stop_and_save"}:
+            told = {*protocol.take_commands(self.run.commands), *self.told}
+            if "stop_and_save" in told:
+                self.model(final=False, stops=True)
+            if told & {"stop", "stop_and_save"}:
                 self.status("stopped", step=self.step)
                 return 130
             time.sleep(STEP)

@@ -84,6 +84,10 @@ class FakeHost:
         assert path.exists()
         self.said("refresh", path.name)
 
+    def forget(self, kind: str, path: Path) -> None:
+        assert not path.exists()
+        self.said("forget", path.name)
+
     def select(self, path: Path) -> str:
         self.said("select", path.name)
         return f"{path.stem} [0123456789]"
@@ -185,7 +189,7 @@ def begun(run: runs.Run) -> list[float]:
 
 def test_a_run_is_trained_published_and_selected(place):
     dispatcher = place.dispatcher()
-    run = place.submit(dispatcher, saves=2)
+    run = place.submit(dispatcher, saves=2, intermediate=True)
     ended(run)
     until(lambda: dispatcher.active is None)
     assert place.host.calls == [
@@ -211,6 +215,41 @@ def test_what_is_selected_is_what_was_wished(place, wanted, selected):
     ended(place.submit(place.dispatcher(), steps=40, saves=20, select=wanted, while_training="share"))
     assert [call[1] for call in place.host.calls if call[0] == "select"] == selected
     assert place.host.calls[0] == ("hand over", "share")
+
+
+def test_of_a_run_that_saves_on_the_way_the_last_model_alone_is_published(place):
+    """A checkpoint has gigabytes, and each is a line in the WebUI's list; any of them can be put there later."""
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, saves=2)
+    ended(run)
+    assert place.names() == ["cat.safetensors"] and ("select", "cat.safetensors") in place.host.calls
+    assert [event["name"] for event in said(run, "artifact")] == ["cat_2", "cat_4", "cat"]
+    path = dispatcher.publish(run, "cat_2.safetensors", select=False)
+    assert place.names() == ["cat.safetensors", "cat_2.safetensors"]
+    assert dispatcher.unpublish(run, "cat_2.safetensors", path) == ["cat_2.safetensors", "cat_2.json"]
+    assert place.names() == ["cat.safetensors"] and place.host.calls[-1] == ("forget", "cat_2.safetensors")
+    assert [event["name"] for event in said(run, "unpublished")] == ["cat_2"]
+    until(lambda: dispatcher.active is None)
+    place.dispatcher()  # another host sees the run, and puts nothing back
+    time.sleep(1.5)
+    assert place.names() == ["cat.safetensors"]
+
+
+@pytest.mark.parametrize(("select", "selected"), [("final", ["cat"]), ("never", [])])
+def test_a_model_that_its_user_stopped_and_saved_is_the_last_one(place, select, selected):
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, steps=200, saves=3, select=select)
+    until(lambda: said(run, "artifact"))
+    dispatcher.command(run, "stop_and_save")
+    step = ended(run, "stopped")["step"]
+    until(lambda: dispatcher.active is None)
+    assert place.names() == [f"cat_{step}.safetensors"]
+    assert [call[1] for call in place.host.calls if call[0] == "select"] == [
+        f"{name}_{step}.safetensors" for name in selected
+    ]
+    dispatcher.resume(run, total=step + 3)
+    ended(run)
+    assert place.names() == ["cat.safetensors", f"cat_{step}.safetensors"]
 
 
 def test_nothing_is_published_unasked_and_all_can_be_later(place):
@@ -645,7 +684,7 @@ def test_a_foreign_model_of_that_name_is_a_warning_and_training_goes_on(place):
     foreign = place.folder / "models" / "cat_2.safetensors"
     foreign.parent.mkdir()
     foreign.write_text("somebody's")
-    run = place.submit(place.dispatcher(), saves=2)
+    run = place.submit(place.dispatcher(), saves=2, intermediate=True)
     ended(run)
     (warning,) = said(run, "warning")
     assert "was not made by this tool" in warning["what"] and "Choose another" in warning["remedy"]
@@ -664,7 +703,7 @@ def test_a_full_disk_is_a_warning_and_not_tried_again_and_again(place, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(publish, "publish", full)
-    run = place.submit(place.dispatcher(), saves=2)
+    run = place.submit(place.dispatcher(), saves=2, intermediate=True)
     ended(run)
     assert len(said(run, "warning")) == len(tries) == 3
     assert (
@@ -703,7 +742,7 @@ def test_what_a_host_cannot_use_is_not_published(place):
 
 def test_a_worker_goes_on_without_its_host_and_is_adopted_by_the_next(place):
     first = place.dispatcher()
-    run = place.submit(first, steps=40, saves=4)
+    run = place.submit(first, steps=40, saves=4, intermediate=True)
     until(lambda: said(run, "published"))
     first.close()
     first.close()

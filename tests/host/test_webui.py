@@ -290,3 +290,24 @@ def test_a_new_file_is_a_base_before_the_webui_lists_it(webui):
     assert "three.safetensors" in titles()[-1] and len(titles()) == 3
     webui.call("sdapi/v1/refresh-checkpoints", {})
     assert len(titles()) == 3  # and once only, when it does
+
+
+def test_a_checkpoint_that_was_taken_out_is_off_the_lists(webui):
+    """Off the settings' list, too, and not while it is the chosen one; the others stay where they are."""
+    path = running.add_checkpoint(webui.data, "three.safetensors", b"third")
+    webui.call("sdapi/v1/refresh-checkpoints", {})
+    assert webui.run(f"host.needs(Path({str(path)!r}))") == ""
+    webui.call("sdapi/v1/options", {"sd_model_checkpoint": "three.safetensors"})
+    assert "uses now" in webui.run(f"host.needs(Path({str(path)!r}))")
+    webui.call("sdapi/v1/options", {"sd_model_checkpoint": "one.safetensors"})
+    path.unlink()
+    webui.run(f"host.forget('checkpoint', Path({str(path)!r}))")
+    titles = [model["title"] for model in webui.call("sdapi/v1/sd-models")]
+    assert len(titles) == 2 and not any("three" in title for title in titles)
+    assert webui.draw()
+
+
+@pytest.mark.parametrize("kind", ["lora", "textual_inversion", "hypernetwork"])
+def test_other_models_that_were_taken_out_are_looked_for_anew(webui, kind):
+    assert webui.run(f"caught(lambda: host.forget({kind!r}, Path('gone.safetensors')))") == "None"
+    assert webui.draw()

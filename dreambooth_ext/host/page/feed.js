@@ -17,7 +17,8 @@ export class Feed {
         this.samples = new Map(); // "step/file" -> {step, prompt, seed, file, url, time}
         this.messages = []; // warnings and errors
         this.artifacts = new Map(); // file -> event
-        this.published = [];
+        this.latestModel = 0; // the number of its event
+        this.published = []; // into the WebUI, and out of it
         this.uploaded = new Map(); // model -> its address on Hugging Face
         this.latest = null; // the newest step event
         this.stage = null; // {stage, done, of} of the preparations
@@ -54,9 +55,10 @@ export class Feed {
             sample: () => this.#takeSample(event),
             warning: () => this.messages.push({ ...event, level: "warning" }),
             error: () => this.messages.push({ ...event, level: "error" }),
-            artifact: () => this.artifacts.set(event.file, event),
+            artifact: () => (this.artifacts.set(event.file, event), (this.latestModel = event.n)),
             uploaded: () => /^https:\/\//.test(event.address) && this.uploaded.set(event.name, event.address),
             published: () => this.published.push(event),
+            unpublished: () => this.published.push(event),
         }[event.type];
         if (take) take();
     }

@@ -6,6 +6,7 @@ import { Feed } from "./feed.js";
 import { Gallery } from "./gallery.js";
 import { clock, duration, number, size, speed } from "./format.js";
 import { LogView } from "./logview.js";
+import { modelRow } from "./models.js";
 import { phrase } from "./phrase.js";
 import { Plot } from "./plot.js";
 import { Previews } from "./previews.js";
@@ -157,13 +158,13 @@ export class Monitor {
         this.#drawStage();
         this.#drawFacts();
         this.#drawActions();
+        this.#drawModels().catch((error) => this.app.fail(error));
         if (!isNew && this.drawn === feed) return;
         this.drawn = feed;
         this.lossPlot.set(this.#lossCurves());
         this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: T.groups[name] || name, xs: feed.steps, ys })));
         this.previews.refresh(feed.samples.values());
         this.#drawMessages();
-        this.#drawModels();
     }
 
     /** The training loss, and beside it the validation loss where pictures are held out: that one is steady as it is. */
@@ -289,31 +290,18 @@ export class Monitor {
         return [...this.feed.artifacts.values()].sort((a, b) => b.step - a.step);
     }
 
-    #drawModels() {
-        const found = this.#newestModels();
-        const loads = (one) => one.kind !== "unconditional"; // no WebUI does
-        show(this.modelCard, found.length > 0);
-        const places = new Map(this.feed.published.map((one) => [one.name || one.file, one]));
-        fill(this.models, found.map((one) => {
-            const published = places.get(one.name) || places.get(one.file);
-            return element(
-                "li", { class: "db-model" }, element("b", { text: one.file }), element("span", { class: "db-quiet" }, phrase(T.modelAbout, { step: number(one.step), size: size(one.size) })),
-                published ? element("span", { class: "db-good-text", title: published.path, text: published.selected ? T.selected : T.published }) : element("span", { class: "db-quiet", text: T.notPublished }),
-                this.feed.uploaded.get(one.name) ? element("a", { href: this.feed.uploaded.get(one.name), target: "_blank", rel: "noreferrer" }, T.uploaded, " ", this.feed.uploaded.get(one.name)) : null,
-                loads(one) ? button(T.publish, (event) => this.#publish(one, event.currentTarget), { class: "db-small" }) : null,
-            );
-        }));
-    }
-
-    async #publish(artifact, pressed) {
-        pressed.disabled = true;
-        try {
-            const made = await api.post(["runs", this.id, "publish"], { artifact: artifact.file, select: true }, 120_000);
-            this.app.tell(made.path ? `${T.published} ${made.path}` : T.published);
-        } catch (error) {
-            this.app.fail(error);
-        } finally {
-            pressed.disabled = false;
-        }
+    /** The models are asked for when the run tells of one, or the WebUI's lists have changed. */
+    async #drawModels() {
+        const { id, feed } = this;
+        const { revision, lists } = this.app.state || {};
+        const key = [id, feed.artifacts.size, feed.published.length, feed.latestModel, revision, lists].join(" ");
+        if (key === this.modelsKey) return;
+        this.modelsKey = key;
+        const { artifacts = [] } = feed.artifacts.size ? await api.get(["runs", id, "artifacts"]) : {};
+        if (id !== this.id) return;
+        show(this.modelCard, artifacts.length > 0);
+        fill(this.models, artifacts.slice().reverse().map((one) => modelRow(this.app, id, one, {
+            uploaded: feed.uploaded.get(one.name), changed: () => ((this.modelsKey = ""), this.app.pollNow()),
+        })));
     }
 }

@@ -3,6 +3,7 @@
 import { address, api } from "./api.js";
 import { button, element, fill, say, show, sureButton, uniqueId } from "./dom.js";
 import { baseName, moment, number, size } from "./format.js";
+import { modelRow } from "./models.js";
 import { phrase } from "./phrase.js";
 import { Queue } from "./queue.js";
 import { ALIVE, badge } from "./status.js";
@@ -110,7 +111,7 @@ export function runActions(app, run, { here = false, changed = () => {} } = {}) 
         stopped ? act(T.resume, T.resumeHelp, async () => (await command("resume")(), app.go("monitor", run.id)), { class: "db-small db-primary" }) : null,
         ["done", "stopped"].includes(status) ? continueButton(app, run, command) : null,
         status === "damaged" ? null : act(T.duplicate, T.duplicateHelp, () => duplicate(app, run)),
-        ALIVE.includes(status) || run.step === 0 || run.method === "unconditional" ? null : publishButton(app, run),
+        ALIVE.includes(status) || here || run.step === 0 || run.method === "unconditional" ? null : modelsButton(app, run),
         app.host?.restricted || app.host?.can_open === false ? null : act(T.open, T.openHelp, () => api.post(["runs", run.id, "open"])),
         ALIVE.includes(status) || status === "queued" ? null
             : sureButton(T.delete, T.deleteSure, () => doing(app, null, () => api.delete(["runs", run.id], { timeout: 120_000 }), changed), { class: "db-small", title: T.deleteHelp }),
@@ -180,32 +181,24 @@ function continueButton(app, run, command) {
     return [open, box];
 }
 
-/** "Publish" lists the run's models; each goes into the WebUI's folders and is selected, if wanted. */
-function publishButton(app, run) {
+/** "Models" lists what the run made; each goes into the WebUI's folders and out of them again. */
+function modelsButton(app, run) {
     const list = element("ul", { class: "db-models", hidden: true });
-    const open = button(T.publish, async () => {
+    const fetched = async () => {
+        try {
+            const { artifacts = [] } = await api.get(["runs", run.id, "artifacts"]);
+            const rows = artifacts.slice().reverse().map((one) => modelRow(app, run.id, one, { changed: fetched }));
+            fill(list, rows.length ? rows : element("li", { class: "db-quiet", text: T.noModels }));
+        } catch (error) {
+            fill(list, element("li", { class: "db-problem", text: `${error.message} ${error.remedy}` }));
+        }
+    };
+    const open = button(T.models, () => {
         show(list, list.hidden);
         open.setAttribute("aria-expanded", String(!list.hidden));
         if (list.hidden) return;
         fill(list, element("li", { class: "db-quiet", text: T.loading }));
-        try {
-            const { artifacts = [] } = await api.get(["runs", run.id, "artifacts"]);
-            fill(list, artifacts.length ? artifacts.slice().reverse().map((one) => artifactRow(app, run, one)) : element("li", { class: "db-quiet", text: T.noModels }));
-        } catch (error) {
-            fill(list, element("li", { class: "db-problem", text: `${error.message} ${error.remedy}` }));
-        }
-    }, { class: "db-small", title: T.publishHelp, "aria-expanded": "false" });
+        fetched();
+    }, { class: "db-small", title: T.modelsHelp, "aria-expanded": "false" });
     return [open, list];
-}
-
-function artifactRow(app, run, artifact) {
-    const publish = (select) => (event) => doing(app, event.currentTarget, async () => {
-        const made = await api.post(["runs", run.id, "publish"], { artifact: artifact.file, select }, 120_000);
-        app.tell(`${TEXTS.monitor.published} ${made.path || ""}`.trim());
-    }, () => {});
-    return element(
-        "li", { class: "db-model" }, element("b", { text: artifact.file }),
-        element("span", { class: "db-quiet" }, phrase(TEXTS.monitor.modelAbout, { step: number(artifact.step), size: size(artifact.size) })),
-        button(T.publishOnly, publish(false), { class: "db-small" }), button(T.publishAndSelect, publish(true), { class: "db-small db-primary" }),
-    );
 }

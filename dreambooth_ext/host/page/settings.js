@@ -6,7 +6,7 @@ const WORD = "{word}"; // in prompts of the schema
 const WORDS = /[\p{L}\p{N}]+(?:['-][\p{L}\p{N}]+)*/gu;
 const PREVIEW_EVERY = 250; // steps between previews, where the user wants some and says no number
 const BLANK = {
-    word: "", source: "upload", set: "", folder: "", previews: true, publish: null, select: "", whileTraining: "", values: {},
+    word: "", source: "upload", set: "", folder: "", previews: true, publish: null, intermediate: null, select: "", whileTraining: "", values: {},
 };
 
 export class Settings {
@@ -35,7 +35,7 @@ export class Settings {
         this.listeners.forEach((listener) => listener(name));
     }
 
-    /** Changes one of the page's own answers: word, source, set, folder, previews, publish, select, whileTraining. */
+    /** Changes one of the page's own answers: word, source, set, folder, previews, publish, intermediate, select, whileTraining. */
     answer(name, value) {
         if (this.state[name] === value) return;
         this.state[name] = value;
@@ -216,6 +216,7 @@ export class Settings {
         const publish = this.state.publish ?? options.publish ?? true;
         return {
             publish,
+            intermediate: publish && Boolean(this.state.intermediate ?? options.intermediate),
             select: publish ? this.state.select || options.select || "final" : "never",
             while_training: this.state.whileTraining || options.while_training || "refuse",
         };

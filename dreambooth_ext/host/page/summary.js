@@ -47,10 +47,11 @@ export class Summary {
         };
         const [previews, previewsLabel] = check("previews", T.previews, T.previewsHelp);
         const [publish, publishLabel] = check("publish", T.publish, T.publishHelp);
+        const [intermediate, intermediateLabel] = check("intermediate", T.intermediate, T.intermediateHelp);
         const [select, selectRow] = choice("select", T.select, T.selectChoices);
         const [meanwhile, meanwhileRow] = choice("whileTraining", T.meanwhile, T.meanwhileChoices);
-        Object.assign(this, { previews, publish, select, selectRow, meanwhile, meanwhileRow });
-        return element("div", { class: "db-wishes" }, previewsLabel, publishLabel, selectRow, meanwhileRow);
+        Object.assign(this, { previews, publish, intermediate, select, selectRow, meanwhile, meanwhileRow });
+        return element("div", { class: "db-wishes" }, previewsLabel, publishLabel, intermediateLabel, selectRow, meanwhileRow);
     }
 
     hostChanged() {
@@ -67,6 +68,9 @@ export class Summary {
         this.publish.checked = wishes.publish;
         const loads = settings.method !== "unconditional"; // no WebUI does
         show(this.publish.parentElement, loads);
+        show(this.intermediate.parentElement, loads);
+        this.intermediate.checked = wishes.intermediate || (wishes.publish && wishes.select === "every");
+        this.intermediate.disabled = !wishes.publish || wishes.select === "every";
         show(this.selectRow, loads && !this.standalone);
         this.select.value = wishes.select;
         this.select.disabled = !wishes.publish;

@@ -152,7 +152,7 @@ class Run:
             if command == "sample":
                 self._samples()
             if command in ("save", "stop_and_save"):
-                self._model(final=False)
+                self._model(final=False, stops=command == "stop_and_save")
         stop = any(command.startswith("stop") for command in self.commands)
         self.commands = []
         if stop:
@@ -169,7 +169,7 @@ class Run:
                 path=f"/runs/{self.id}/samples/{self.step}/{index}_0.png",
             )
 
-    def _model(self, final: bool) -> None:
+    def _model(self, final: bool, stops: bool = False) -> None:
         name = self.config["name"] if final else f"{self.config['name']}_{self.step}"
         self.say("checkpoint", step=self.step, path=f"/runs/{self.id}/checkpoints/{self.step}")
         self.say(
@@ -179,6 +179,7 @@ class Run:
             file=f"{name}.safetensors",
             step=self.step,
             final=final,
+            stops=stops,
             path=f"/runs/{self.id}/artifacts/{name}.safetensors",
             size=2_132_000_000,
         )
@@ -224,6 +225,8 @@ class Simulator:
         self.runs: dict[str, Run] = {}
         self.waiting: list[str] = []
         self.revision, self.published = 0, []
+        self.placed: dict[tuple[str, str], str] = {}  # (run, file) -> where it was published
+        self.chosen = ""  # the published model that the WebUI uses
         self.faults: dict[str, tuple[int, dict[str, Any]]] = {}  # "METHOD route" -> (status, answer); 0: no answer
         self.asked: list[tuple[str, str, Any]] = []  # what was asked for, except by GET
         self.speed = 40.0  # steps a second
@@ -251,7 +254,8 @@ class Simulator:
     def _publish(self, run: Run) -> None:
         done = {event["name"] for event in run.events if event["type"] == "published"}
         for event in [e for e in run.events if e["type"] == "artifact" and e["name"] not in done]:
-            self.announce(run, event, selected=event["final"])
+            if event["final"] or event.get("stops"):
+                self.announce(run, event, selected=True)
 
     def announce(self, run: Run, event: dict[str, Any], selected: bool) -> str:
         path = f"/webui/models/Stable-diffusion/{event['file']}"
@@ -261,6 +265,8 @@ class Simulator:
             {"n": self.revision, "kind": "checkpoint", "path": path, "title": title, "selected": selected}
         )
         run.say("published", name=event["name"], path=path, step=event["step"])
+        self.placed[run.id, event["file"]] = path
+        self.chosen = path if selected else self.chosen
         return path
 
     def create(self, config: dict[str, Any], total: int) -> Run:
@@ -467,11 +473,33 @@ class Application:
         return run.config
 
     def run_artifacts(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
-        return {"artifacts": [event for event in run.events if event["type"] == "artifact"]}
+        sim = self.simulator
+        latest = {event["file"]: event for event in run.events if event["type"] == "artifact"}
+        placed = [{**event, "published": sim.placed.get((run.id, file))} for file, event in latest.items()]
+        return {"artifacts": [{**it, "selected": it["published"] == sim.chosen != ""} for it in placed]}
+
+    def _artifact(self, run: Run, file: str) -> dict[str, Any]:
+        found = next((e for e in run.events if e["type"] == "artifact" and e["file"] == file), None)
+        if not found:
+            raise missing(f"artifact {file!r}")
+        return found
 
     def run_publish(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
-        event = next(e for e in run.events if e["type"] == "artifact" and e["file"] == given["artifact"])
-        return {"path": self.simulator.announce(run, event, given["select"])}
+        sim, select = self.simulator, given.get("select", False)
+        path = sim.announce(run, self._artifact(run, given["artifact"]), select)
+        return {"path": path, "selected": select, "revision": sim.revision}
+
+    def run_unpublish(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        sim, event = self.simulator, self._artifact(run, given["artifact"])
+        path = sim.placed.get((run.id, event["file"]))
+        if not path:
+            raise missing("such model")
+        if path == sim.chosen:
+            raise Refusal(409, f"'{event['file']}' is the checkpoint that it uses now.", "Choose another.", "artifact")
+        del sim.placed[run.id, event["file"]]
+        sim.revision += 1
+        run.say("unpublished", name=event["name"], step=event["step"], file=event["file"], path=path)
+        return {"path": path, "removed": [event["file"]], "revision": sim.revision}
 
     def run_open(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         return {}

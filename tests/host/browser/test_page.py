@@ -837,9 +837,9 @@ def test_runs_and_queue(page, simulator) -> None:
     first.hold = first.step
     first.commands.append("stop_and_save")
     card.locator("text=Resume").wait_for()
-    card.locator(".db-button:text('Publish')").click()
-    card.locator("text=Publish and select").first.click()
-    page.wait_for_selector(".db-toast:has-text('/webui/models/Stable-diffusion/zkz_person_')")
+    card.locator(".db-button:text('Models')").click()
+    model = card.locator(f".db-model:has-text('zkz_person_{first.step}')")
+    model.locator("text=In the WebUI, selected").wait_for()  # what was stopped and saved was wished for
     card.locator("text=Open folder").click()
     until(lambda: posted(simulator, f"runs/{first.id}/open") == [{}])
     card.locator("text=Train longer").click()
@@ -854,6 +854,42 @@ def test_runs_and_queue(page, simulator) -> None:
             == [{"command": "continue", "max_train_steps": first.step + 300}]
         )
     )
+
+
+def test_models_go_into_the_webui_and_out_of_it(page, simulator, screenshot) -> None:
+    """Only the last one is there by itself; in the Monitor and under Runs each has what can be done with it."""
+    simulator.speed, simulator.hold = 2000, 1200
+    run = simulator.runs[begin(page, simulator)]
+    page.wait_for_selector(".db-model >> nth=1")
+    assert page.locator(".db-model >> text=In the run's folder only").count() == 2
+    run.hold = None
+    page.wait_for_selector(".db-model:has-text('zkz_person.safetensors') >> text=In the WebUI, selected")
+    assert set(simulator.placed) == {(run.id, "zkz_person.safetensors")}
+    last, early = (
+        page.locator(f".db-model[data-file='{name}.safetensors']") for name in ("zkz_person", "zkz_person_500")
+    )
+    assert last.locator("button").all_inner_texts() == ["Take out of the WebUI"]
+    assert early.locator("button").all_inner_texts() == ["Put into the WebUI", "Put in and select"]
+    early.locator("text=Put into the WebUI").click()
+    early.locator("text=In the WebUI").first.wait_for()
+    until(lambda: early.locator("button").all_inner_texts() == ["Select", "Take out of the WebUI"])
+    screenshot(page, "models-1280-light")
+    last.locator("text=Take out").click()
+    last.locator("text=Really take out?").click()
+    page.wait_for_selector(".db-toast-bad:has-text('uses now')")  # a refusal leaves it there
+    early.locator("text=Select").click()
+    until(lambda: early.locator("button").all_inner_texts() == ["Take out of the WebUI"])
+    tab(page, "Runs")
+    page.locator(".db-run .db-button:text('Models')").click()
+    row = page.locator(".db-run .db-model[data-file='zkz_person.safetensors']")
+    until(lambda: row.locator("button").all_inner_texts() == ["Select", "Take out of the WebUI"])
+    row.locator("text=Take out").click()
+    row.locator("text=Really take out?").click()
+    row.locator("text=In the run's folder only").wait_for()
+    assert (run.id, "zkz_person.safetensors") not in simulator.placed
+    assert [body["artifact"] for body in posted(simulator, f"runs/{run.id}/unpublish")] == [
+        "zkz_person.safetensors"
+    ] * 2
 
 
 def test_deleting_asks_once(page, simulator) -> None:

@@ -1,0 +1,54 @@
+// A run's models, each with what can be done with it: into the WebUI, out of it, chosen there.
+
+import { api } from "./api.js";
+import { button, element, sureButton } from "./dom.js";
+import { number, size } from "./format.js";
+import { phrase } from "./phrase.js";
+import { TEXTS } from "./texts.js";
+
+const T = TEXTS.models;
+const LONG = 120_000; // milliseconds: a checkpoint is copied, or loaded
+
+/**
+ * @param {object} app `fail(error)`, `tell(text, detail)`
+ * @param {string} id of the run
+ * @param {object} model as GET artifacts lists it
+ * @param {{changed: () => void, uploaded?: string}} about `uploaded`: its address on Hugging Face
+ */
+export function modelRow(app, id, model, { changed, uploaded = "" }) {
+    const isIn = Boolean(model.published);
+    return element(
+        "li", { class: "db-model", data: { file: model.file } }, element("b", { text: model.file }),
+        element("span", { class: "db-quiet" }, phrase(T.about, { step: number(model.step), size: size(model.size) })),
+        element("span", { class: isIn ? "db-good-text" : "db-quiet", title: model.published, text: isIn ? (model.selected ? T.selected : T.published) : T.notPublished }),
+        uploaded ? element("a", { href: uploaded, target: "_blank", rel: "noreferrer" }, T.uploaded, " ", uploaded) : null,
+        model.kind === "unconditional" ? null : actions(app, id, model, changed), // no WebUI loads these
+    );
+}
+
+function actions(app, id, model, changed) {
+    const act = async (work, pressed) => {
+        if (pressed) pressed.disabled = true;
+        try {
+            await work();
+        } catch (error) {
+            app.fail(error);
+        }
+        changed();
+    };
+    const put = (select) => async (event) => act(async () => {
+        const made = await api.post(["runs", id, "publish"], { artifact: model.file, select }, LONG);
+        app.tell(made.selected ? T.selectedNow : T.publishedNow, made.path);
+    }, event.currentTarget);
+    const takeOut = () => act(async () => {
+        const { path } = await api.post(["runs", id, "unpublish"], { artifact: model.file }, LONG);
+        app.tell(T.takenOut, path);
+    });
+    const selects = model.kind === "checkpoint" && !model.selected;
+    return element(
+        "span", { class: "db-row" },
+        model.published ? null : button(T.put, put(false), { class: "db-small", title: T.putHelp }),
+        selects ? button(model.published ? T.select : T.putAndSelect, put(true), { class: "db-small db-primary" }) : null,
+        model.published ? sureButton(T.takeOut, T.takeOutSure, takeOut, { class: "db-small", title: T.takeOutHelp }) : null,
+    );
+}

@@ -1,0 +1,75 @@
+"""A published model out of the host's folders again: what was put there, and nothing that was changed since."""
+
+from __future__ import annotations
+
+import filecmp
+from pathlib import Path
+
+from ..files import read_json, remove, write_json
+from .publish import CLIP, CLIP_LINE, MARK, published_mark, sidecar
+from .refusal import Refusal
+
+
+def is_published(artifact: Path, target: Path, run: str) -> bool:
+    """Whether `target` is there as this run's model, by its mark alone."""
+    mark = published_mark(target) if target.is_file() else None
+    return mark is not None and mark.get("run") == run and mark.get("file") == target.name == artifact.name
+
+
+def check_unchanged(artifact: Path, target: Path, run: str) -> None:
+    """Raises a Refusal unless `target` is still what `publish` made of `artifact`."""
+    if not target.exists():
+        raise Refusal(404, f"{target} is not there any more.", "Look at the models again.", "artifact")
+    if not is_published(artifact, target, run):
+        raise Refusal(409, f"{target} is not this run's model.", "Delete it by hand, if you want to.", "artifact")
+    if not same_content(artifact, target):
+        message = f"{target} was changed after it was put there."
+        raise Refusal(409, message, "Delete it by hand, if you want to.", "artifact")
+
+
+def take_out(artifact: Path, target: Path, run: str) -> list[str]:
+    """Delete the model, then each of its sidecars that nobody has changed; returns the names of what was deleted.
+
+    A `.json` to which the WebUI's user added something stays, without our mark: from then on it is theirs. Raises a
+    Refusal where the model is not this run's, or was changed.
+    """
+    check_unchanged(artifact, target, run)
+    names = (".yaml", ".preview.png", CLIP)
+    ours = [sidecar(target, name) for name in names if same_content(sidecar(artifact, name), sidecar(target, name))]
+    described, source = sidecar(target, ".json"), sidecar(artifact, ".json")
+    notes = {key: value for key, value in read_json(described).items() if key != MARK}
+    if notes == (read_json(source) if source.exists() else {}):
+        ours.append(described)
+    delete(target)  # first: a model without its yaml would be loaded wrongly
+    if described not in ours:
+        write_json(described, notes)
+    for place in ours:
+        delete(place)
+    return [target.name, *(place.name for place in ours)]
+
+
+def delete(path: Path) -> None:
+    """Raises a Refusal (409) where the system refuses: on Windows, while a program has the file open."""
+    try:
+        remove(path) if path.is_dir() else path.unlink()
+    except OSError as error:
+        message = f"{path} could not be deleted ({error})."
+        raise Refusal(409, message, "Close what has it open, and try again.", "artifact") from error
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Whether both are there and alike, files or folders; a yaml may name another CLIP folder."""
+    if one.is_dir() or other.is_dir():
+        return one.is_dir() and other.is_dir() and same_folder(one, other)
+    if not one.is_file() or not other.is_file():
+        return False
+    if one.suffix == ".yaml":
+        texts = (CLIP_LINE.sub(r'\1""', path.read_text(encoding="utf-8", errors="replace")) for path in (one, other))
+        return len(set(texts)) == 1
+    return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
+
+
+def same_folder(one: Path, other: Path) -> bool:
+    names = [sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (one, other)]
+    files = [name for name in names[0] if (one / name).is_file()]
+    return names[0] == names[1] and all(same_content(one / name, other / name) for name in files)
