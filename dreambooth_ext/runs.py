@@ -18,6 +18,7 @@ from .config import RunConfig
 from .errors import UserError
 from .parsing import parse
 from .protocol import ENDED, STATUSES, EventLog, give_command
+from .settings.methods import METHODS
 
 DEFAULT_RUNS_DIR = Path(__file__).resolve().parent.parent / "runs"
 SILENCE = 30.0  # seconds without a heartbeat after which a worker on another machine counts as dead
@@ -39,6 +40,13 @@ class Run:
         if problems:
             raise UserError("run", f"{self.id} was made by another version: {problems[0]}", "Start a new run.")
         return config
+
+    def about(self) -> dict[str, Any]:
+        """Name, method and resolution, without the care that training needs. Raises UserError for a damaged run."""
+        config = self._read("config.json")
+        if not isinstance(config.get("name"), str) or config.get("method") not in METHODS:
+            raise UserError("run", f"{self.id}: its config.json is damaged.", "Delete this run.")
+        return {name: config.get(name) for name in ("name", "method", "resolution")}
 
     def _read(self, name: str) -> dict[str, Any]:
         """One of the run's JSON files. Raises UserError where it is damaged."""

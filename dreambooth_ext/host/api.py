@@ -131,6 +131,10 @@ def command_run(call: Call) -> dict[str, Any]:
     return {}
 
 
+def curves(call: Call) -> dict[str, Any]:
+    return call.service.curves(call.path["id"], *(call.number(name) for name in ("from", "to", "points")))
+
+
 def publish(call: Call) -> dict[str, Any]:
     return call.service.publish(call.path["id"], call.text("artifact"), call.flag("select"))
 
@@ -259,9 +263,13 @@ def table(s: Service) -> dict[str, Methods]:
         "/languages/{name}": {"GET": Action(lambda call: localization.language(call.path["name"]))},
         "/import": {"POST": Action(lambda call: s.read_import(call.text("text")), body="json", slow=True)},
         "/check": {"POST": Action(check, body="json", slow=True)},
-        "/runs": {"GET": show(s.runs), "POST": Action(create_run, 201, "json", slow=True)},
+        "/runs": {
+            "GET": Action(lambda call: s.runs(call.query.get("since", "")), slow=True),
+            "POST": Action(create_run, 201, "json", slow=True),
+        },
         "/runs/{id}": {"GET": show(s.run, "id"), "DELETE": change(s.delete, "id")},
         "/runs/{id}/config": {"GET": show(s.config, "id")},
+        "/runs/{id}/curves": {"GET": Action(curves, slow=True)},
         "/runs/{id}/pictures": {"GET": Action(lambda call: s.pictures_of(call.path["id"]), slow=True)},
         "/runs/{id}/events": {"GET": Action(lambda call: s.events(call.path["id"], call.number("after") or 0))},
         "/runs/{id}/log": {"GET": Action(lambda call: s.log(call.path["id"], call.number("after")))},

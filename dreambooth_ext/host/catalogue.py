@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import secrets
+import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import runs
 from ..errors import Problem, UserError
 from ..protocol import ENDED
 from ..runs import Run
 from .refusal import Refusal
 
 PARTS = ("checkpoints", "samples", "artifacts")
+MEASURING = 0.3  # seconds of one look that go into sizes of runs
 GROWING = 15.0  # seconds for which the size of a run that still writes holds
 LONGEST_NAME = 255  # bytes, in most file systems
 FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, UserError)  # of damaged run folders
 
 
+@dataclass
+class _Known:
+    """What was told of a run last. stamp: of its files then; None while it can change without them."""
+
+    stamp: Any
+    told: dict[str, Any]
+    revision: int  # at which that was new
+
+
 class Catalogue:
-    """Runs by their id; settings and sizes that cannot change any more are read once."""
+    """Runs by their id; what cannot change any more is read once."""
 
     def __init__(self, runs_dir: Path):
         self.runs_dir = runs_dir
         self._sizes: dict[str, tuple[Any, float, dict[str, int]]] = {}  # id -> (state's stamp, when, sizes)
-        self._about: dict[str, tuple[Any, dict[str, Any]]] = {}  # id -> (config's stamp, what it says)
+        self._about: dict[str, dict[str, Any]] = {}  # id -> what its config.json says, which never changes
+        self._known: dict[str, _Known] = {}
+        self._gone: dict[str, int] = {}  # id -> the revision at which it was missed
+        self._revision = 0  # grows with every change that is seen
+        self._life = secrets.token_hex(4)  # another process knows nothing of our revisions
+        self._looking = threading.Lock()
 
     def find(self, id: str) -> Run:
         """The run with just this id. Raises a Refusal (404): ids come from anywhere, and become a path here."""
@@ -37,17 +55,55 @@ class Catalogue:
             raise Refusal(404, f"run {id!r} is a link to another place.", "Move that folder here.", "run")
         return Run(path)
 
+    def changed(self, since: str = "") -> dict[str, Any]:
+        """{"runs": newest first, "gone": ids, "revision"}: what is new since that revision, or all without one."""
+        with self._looking:
+            self._look()
+            life, _, number = since.partition("-")
+            before = int(number) if life == self._life and number.isdecimal() else -1
+            found = [
+                self._known[id].told for id in sorted(self._known, reverse=True) if self._known[id].revision > before
+            ]
+            gone = [id for id, revision in self._gone.items() if revision > before >= 0]
+            return {"runs": found, "gone": gone, "revision": f"{self._life}-{self._revision}"}
+
     def all(self) -> list[dict[str, Any]]:
         """Newest first."""
-        known = [run for run in runs.list_runs(self.runs_dir) if is_component(run.id)]
-        ids = {run.id for run in known}
-        for cache in (self._sizes, self._about):
-            for id in [id for id in list(cache) if id not in ids]:
-                cache.pop(id, None)
-        return [self.describe(run) for run in known]
+        return self.changed()["runs"]
 
-    def describe(self, run: Run) -> dict[str, Any]:
-        """state.json with id, name, method and sizes; a damaged run is shown as such, so that it hides no others."""
+    def _look(self) -> None:
+        """Read again what may have changed. Sizes take long: those that come too late follow with the next looks."""
+        ids, deadline = self._ids(), time.monotonic() + MEASURING
+        for id in [id for id in self._known if id not in ids]:
+            self.forget(Run(self.runs_dir / id))
+            self._revision += 1
+            self._gone[id] = self._revision
+        for id in sorted(ids, reverse=True):
+            run, known = Run(self.runs_dir / id), self._known.get(id)
+            stamp = _stamps(self.runs_dir, id)
+            if known and known.stamp == stamp:
+                continue
+            told = self.describe(run, deadline)
+            if not known or known.told != told:
+                self._revision += 1
+                self._gone.pop(id, None)
+                self._known[id] = known = _Known(None, told, self._revision)
+            settled = told["status"] in (*ENDED, "damaged") and told["size"] is not None
+            known.stamp = stamp if settled else None
+
+    def _ids(self) -> set[str]:
+        try:
+            with os.scandir(self.runs_dir) as items:
+                names = [item.name for item in items if is_component(item.name)]
+        except OSError:
+            return set()
+        return {name for name in names if os.path.isfile(os.path.join(self.runs_dir, name, "state.json"))}
+
+    def describe(self, run: Run, deadline: float = math.inf) -> dict[str, Any]:
+        """state.json with id, name, method and sizes; a damaged run is shown as such, so that it hides no others.
+
+        deadline: of `time.monotonic`, after which sizes that are not known stay None.
+        """
         try:
             described = self.brief(run)
             settled = described["status"] in ENDED
@@ -57,29 +113,27 @@ class Catalogue:
             described = {"id": run.id, "name": "", "method": "?", "status": "damaged", "step": 0, "total": None}
             described["problem"] = problem.as_dict()
             settled = True
-        sizes = self._size(run, settled)
-        return {**described, "size": sizes["total"], "sizes": sizes, "picture": newest_picture(run)}
+        sizes = self._size(run, settled, deadline)
+        return {**described, "size": sizes and sizes["total"], "sizes": sizes, "picture": newest_picture(run)}
 
     def brief(self, run: Run) -> dict[str, Any]:
         """state.json with id, name and method: what can be asked every second. Raises FAULTS for a damaged run."""
-        stamp = _stamp(run.path / "config.json")
-        known = self._about.get(run.id)
-        if not known or known[0] != stamp:
-            config = run.config
-            known = stamp, {"name": config.name, "method": config.method, "resolution": config.resolution}
-            self._about[run.id] = known
-        return {"id": run.id, **known[1], **run.state()}
+        if run.id not in self._about:
+            self._about[run.id] = run.about()
+        return {"id": run.id, **self._about[run.id], **run.state()}
 
     def forget(self, run: Run) -> None:
-        self._sizes.pop(run.id, None)
-        self._about.pop(run.id, None)
+        for cache in (self._sizes, self._about, self._known):
+            cache.pop(run.id, None)
 
-    def _size(self, run: Run, settled: bool) -> dict[str, int]:
-        """Bytes on disk, in all and by PARTS; walked through once for a run that has ended."""
+    def _size(self, run: Run, settled: bool, deadline: float) -> dict[str, int] | None:
+        """Bytes on disk, in all and by PARTS; walked through once for a run that has ended. None after the deadline."""
         stamp = (_stamp(run.path / "state.json"), _stamp(run.path / "events.jsonl"))
         known = self._sizes.get(run.id)
         if known and ((settled and known[0] == stamp) or time.monotonic() - known[1] < GROWING):
             return known[2]
+        if time.monotonic() > deadline:
+            return known[2] if known else None
         sizes = {"total": 0, **dict.fromkeys(PARTS, 0)}
         for folder, _, names in os.walk(run.path):
             inner = os.path.relpath(folder, run.path).split(os.sep)[0]
@@ -115,9 +169,15 @@ def newest_picture(run: Run) -> str | None:
     return None
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _stamps(runs_dir: Path, id: str) -> tuple[Any, ...]:
+    """Of the files that every change of a run touches."""
+    folder = os.path.join(runs_dir, id)
+    return tuple(_stamp(os.path.join(folder, name)) for name in ("state.json", "events.jsonl"))
+
+
+def _stamp(path: str | Path) -> tuple[int, int] | None:
     try:
-        about = path.stat()
+        about = os.stat(path)
     except OSError:
         return None
     return about.st_mtime_ns, about.st_size

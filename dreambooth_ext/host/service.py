@@ -23,6 +23,7 @@ from ..settings.methods import KINDS, PROMPTED_METHODS
 from . import estimate, form, imports, presets, publish, restrictions, shelves, unpublish, wishes
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete
+from .curves import LAST, POINTS, RunCurves
 from .dispatcher import Dispatcher
 from .drawing import FOLDER as DRAWN
 from .drawing import Drawing
@@ -60,6 +61,7 @@ class Service:
         self.sets = PictureSets(restrictions.pictures_folder(host))
         self._events = EventPages()
         self._lists = shelves.Mark(self.about_host)
+        self._curves = RunCurves()
         self._changing = threading.Lock()  # looks at a run's state that lead to a change of it
 
     def start(self) -> None:
@@ -231,8 +233,16 @@ class Service:
 
     # --- runs ---
 
-    def runs(self) -> dict[str, Any]:
-        return {"runs": self.catalogue.all()}
+    def runs(self, since: str = "") -> dict[str, Any]:
+        """`Catalogue.changed`."""
+        return self.catalogue.changed(since)
+
+    def curves(self, id: str, first: int | None, last: int | None, points: int | None) -> dict[str, Any]:
+        """All of a run at once, thinned out, or closely from one step to another (`curves`)."""
+        path = self.catalogue.find(id).path / "events.jsonl"
+        if first is None and last is None:
+            return self._curves.whole(path)
+        return self._curves.part(path, first or 0, LAST if last is None else last, points or POINTS)
 
     def run(self, id: str) -> dict[str, Any]:
         run = self.catalogue.find(id)
@@ -422,6 +432,7 @@ class Service:
             self.dispatcher.delete(run)
         self.catalogue.forget(run)
         self._events.forget(run.path / "events.jsonl")
+        self._curves.forget(run.path / "events.jsonl")
 
     def open_folder(self, id: str) -> None:
         """Show the run's folder in this machine's file manager."""

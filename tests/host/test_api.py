@@ -18,7 +18,14 @@ from starlette.applications import Starlette  # noqa: E402
 from dreambooth_ext import __version__, protocol, runs  # noqa: E402
 from dreambooth_ext.config import SETTINGS, RunConfig  # noqa: E402
 from dreambooth_ext.errors import UserError  # noqa: E402
-from dreambooth_ext.host import api, event_pages, service, shelves, wishes  # noqa: E402
+from dreambooth_ext.host import (  # noqa: E402
+    api,
+    catalogue,
+    event_pages,
+    service,
+    shelves,
+    wishes,
+)
 from tests.host.asking import FAR, Asked, request  # noqa: E402
 
 
@@ -784,7 +791,7 @@ def test_before_a_route_that_takes_everything(asked):
 
 
 def test_unexpected_errors_are_told_in_words(asked, monkeypatch, capsys):
-    monkeypatch.setattr(asked.service.catalogue, "all", lambda: 1 / 0)
+    monkeypatch.setattr(asked.service.catalogue, "changed", lambda since: 1 / 0)
     answer = asked.get("runs")
     assert answer.status == 500 and "ZeroDivisionError" in answer.json()["error"] and answer.json()["remedy"]
     assert "Traceback" in capsys.readouterr().err
@@ -815,3 +822,60 @@ def test_the_set_that_a_run_is_queued_with_stays(asked, tmp_path):
     assert asked.get("pictures", {"set": "mine"}).json()["used"] is False
     assert asked.post("runs", {"config": config}).status == 201
     assert asked.get("pictures", {"set": "mine"}).json()["used"] is True
+
+
+def test_lists_of_runs_tell_only_what_is_new(asked, tmp_path):
+    folder = asked.service.runs_dir
+    made = [runs.create(folder, RunConfig(name=name)) for name in ("one", "two", "three")]
+    whole = asked.get("runs").json()
+    assert [run["name"] for run in whole["runs"]] == [
+        run.config.name for run in sorted(made, key=lambda r: r.id, reverse=True)
+    ]
+    assert whole["gone"] == [] and all(run["size"] for run in whole["runs"])
+    nothing = asked.get("runs", {"since": whole["revision"]}).json()
+    assert nothing == {"runs": [], "gone": [], "revision": whole["revision"]}
+    made[1].write_state(status="stopped", step=7)
+    made[2].delete()
+    news = asked.get("runs", {"since": whole["revision"]}).json()
+    assert [(run["id"], run["step"]) for run in news["runs"]] == [(made[1].id, 7)] and news["gone"] == [made[2].id]
+    assert asked.get("runs", {"since": news["revision"]}).json()["runs"] == []
+    for strange in ("", "other-3", "nonsense"):  # of another process, or none: all of them
+        assert len(asked.get("runs", {"since": strange}).json()["runs"]) == 2
+
+
+def test_sizes_that_take_long_come_with_later_looks(asked, monkeypatch):
+    folder = asked.service.runs_dir
+    for name in ("one", "two"):
+        runs.create(folder, RunConfig(name=name)).write_state(status="stopped")
+    monkeypatch.setattr(catalogue, "MEASURING", -1.0)
+    first = asked.get("runs").json()
+    assert [run["size"] for run in first["runs"]] == [None, None]
+    monkeypatch.undo()
+    then = asked.get("runs", {"since": first["revision"]}).json()
+    assert len(then["runs"]) == 2 and all(run["size"] for run in then["runs"])
+
+
+def test_curves_are_thinned_and_exact_where_one_looks_closely(asked):
+    run = runs.create(asked.service.runs_dir, RunConfig(name="long"))
+    rows = [
+        {"n": n, "time": n, "type": "step", "step": n - 1, "loss": float(n % 7), "lr": {"unet": n / 1e6}}
+        for n in range(2, 9002)
+    ]
+    rows.append({"n": 9002, "time": 9002, "type": "warning", "what": "w"})
+    with (run.path / "events.jsonl").open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
+    whole = asked.get(f"runs/{run.id}/curves").json()
+    assert whole["next"] == 9002 and whole["latest"]["step"] == 9000
+    assert [event["type"] for event in whole["events"]] == ["status", "warning"]
+    assert len(whole["steps"]) == 1800 and whole["steps"][-1] == 9000 and set(whole["spans"]) == {5}
+    part = rows[:5]
+    assert whole["losses"][0] == pytest.approx(sum(row["loss"] for row in part) / 5)
+    assert (whole["low"][0], whole["high"][0]) == (min(r["loss"] for r in part), max(r["loss"] for r in part))
+    assert whole["rates"]["unet"][0] == part[-1]["lr"]["unet"]
+    near = asked.get(f"runs/{run.id}/curves", {"from": "100", "to": "199"}).json()
+    assert near["steps"] == list(range(100, 200)) and set(near["spans"]) == {1}
+    assert near["losses"] == near["low"] == near["high"] == [row["loss"] for row in rows[99:199]]
+    run.events.append("step", step=8001, loss=1.5, lr=2e-6)  # resumed, and another spelling of the rate
+    again = asked.get(f"runs/{run.id}/curves", {"from": "7999"}).json()
+    assert again["steps"] == [7999, 8000, 8001] and again["losses"][-1] == 1.5
+    assert again["rates"] == {"unet": [0.008, 0.008001, None], "rate": [None, None, 2e-6]}

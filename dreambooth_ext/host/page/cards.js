@@ -31,9 +31,12 @@ export class Place {
 }
 
 export class Card {
-    /** @param {{picture: object, place: Place, remove: (card: Card) => void, saved: () => void}} about */
-    constructor({ picture, place, remove, saved }) {
-        Object.assign(this, { picture, place, saved });
+    /**
+     * @param {{picture: object, place: Place, remove: (card: Card) => void, saved: () => void, own: (place: Place) => Promise<Place>}} about
+     *     `own`: where what lies at a place is changed
+     */
+    constructor({ picture, place, remove, saved, own: changed }) {
+        Object.assign(this, { picture, place, saved, changed });
         const own = place.isSet;
         this.image = element("img", { alt: picture.name, loading: "lazy", src: place.thumbnail(picture) });
         this.note = element("span", { class: "db-note" });
@@ -70,8 +73,10 @@ export class Card {
     }
 
     async #saveCaption() {
+        const words = this.caption.value.trim();
         try {
-            await api.upload(["pictures", this.place.name, `${stem(this.name)}.txt`], new Blob([this.caption.value.trim()]), {
+            const { name } = await this.changed(this.place);
+            await api.upload(["pictures", name, `${stem(this.name)}.txt`], new Blob([words]), {
                 type: TYPES.txt, query: { picture: this.name, stamp: this.picture.stamp },
             });
             this.saved();
@@ -82,7 +87,8 @@ export class Card {
     }
 
     /** Deletes this very picture. Raises Failure where the server refuses. */
-    delete() {
-        return api.delete(["pictures", this.place.name, this.name], { query: { stamp: this.picture.stamp } });
+    async delete() {
+        const { name } = await this.changed(this.place);
+        return api.delete(["pictures", name, this.name], { query: { stamp: this.picture.stamp } });
     }
 }

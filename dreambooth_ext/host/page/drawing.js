@@ -50,7 +50,7 @@ export function drawLine(pen, frame, line, colour, withRaw) {
     if (withRaw) {
         pen.globalAlpha = 0.28;
         pen.lineWidth = 1;
-        trace(pen, place, line, line.ys);
+        trace(pen, place, line, line.low || line.ys, line.high || line.ys);
         pen.globalAlpha = 1;
     }
     pen.lineWidth = 2;
@@ -65,8 +65,8 @@ export function drawDot(pen, x, y, colour) {
     pen.fill();
 }
 
-/** Where many points share a pixel, its lowest and highest stand for them. */
-function trace(pen, place, line, ys) {
+/** Where many points share a pixel, its lowest and highest stand for them. `highs`: where a point itself stands for many. */
+function trace(pen, place, line, ys, highs = ys) {
     pen.beginPath();
     let column = null;
     const close = () => column && [column.low, column.high, column.last].forEach((y) => pen.lineTo(column.x, y));
@@ -74,13 +74,14 @@ function trace(pen, place, line, ys) {
         if (!Number.isFinite(ys[i])) continue;
         const x = Math.round(place.x(line.xs[i]) * 2) / 2;
         const y = place.y(ys[i]);
+        const top = place.y(highs[i]);
         if (column && column.x === x) {
             column.low = Math.max(column.low, y);
-            column.high = Math.min(column.high, y);
+            column.high = Math.min(column.high, top);
             column.last = y;
         } else {
             close();
-            column = { x, low: y, high: y, last: y };
+            column = { x, low: y, high: top, last: y };
         }
     }
     close();

@@ -2,8 +2,10 @@
 
 import { address, api } from "./api.js";
 import { baseName } from "./format.js";
+import { lowerBound } from "./series.js";
 
 const MOST_PAGES = 200; // of events in one go: a million steps
+const NOTHING = { steps: [], spans: [], losses: [], low: [], high: [], rates: {} };
 
 export class Feed {
     /** @param {string} id of the run */
@@ -11,7 +13,11 @@ export class Feed {
         this.id = id;
         this.after = 0;
         this.steps = [];
-        this.losses = [];
+        this.spans = []; // how many steps each point stands for
+        this.losses = []; // their mean
+        this.low = []; // and the least and greatest
+        this.high = [];
+        this.isBegun = false;
         this.validation = { steps: [], losses: [] }; // on the pictures that are held out
         this.rates = new Map(); // group -> its rate at each of `steps`; NaN where it did not learn
         this.samples = new Map(); // "step/file" -> {step, prompt, seed, file, url, time}
@@ -31,6 +37,7 @@ export class Feed {
         this.pulling = true;
         let any = false;
         try {
+            if (!this.isBegun) any = await this.#begin();
             for (let page = 0; page < MOST_PAGES; page += 1) {
                 const { events = [], next, more } = await api.get(["runs", this.id, "events"], { after: this.after }, 30_000);
                 if (!events.length) break;
@@ -45,6 +52,54 @@ export class Feed {
             this.pulling = false;
         }
         return any;
+    }
+
+    /** All that there is, with long curves thinned out: what follows comes event by event. */
+    async #begin() {
+        const { events = [], latest, next, ...curves } = await api.get(["runs", this.id, "curves"], {}, 30_000);
+        events.forEach((event) => this.#take(event));
+        this.#put(0, 0, curves);
+        this.latest = latest;
+        this.after = next;
+        this.isBegun = true;
+        return next > 0;
+    }
+
+    /** Whether points between two steps stand for several, so that `refine` would show more. */
+    isThinned(from, to) {
+        const [begin, end] = this.#between(from, to);
+        return this.spans.slice(begin, end).some((span) => span > 1);
+    }
+
+    /** Fetches the curves between two steps as closely as the server has them. */
+    async refine(from, to) {
+        const [begin, end] = this.#between(from, to);
+        const first = begin ? this.steps[begin - 1] + 1 : 0;
+        const last = this.steps[end - 1];
+        const curves = await api.get(["runs", this.id, "curves"], { from: first, to: last }, 30_000);
+        const [now, then] = [this.steps.indexOf(last), begin ? this.steps.indexOf(first - 1) + 1 : 0];
+        if (now < 0 || curves.steps.at(-1) !== last) return false; // the run has gone back meanwhile
+        this.#put(then, now + 1 - then, curves);
+        return true;
+    }
+
+    /** The points that cover two steps: the index of the first, and the one behind the last. */
+    #between(from, to) {
+        const begin = lowerBound(this.steps, from);
+        return [begin, Math.min(this.steps.length, lowerBound(this.steps, to) + 1)];
+    }
+
+    /** Points in the place of `count` others. */
+    #put(begin, count, curves) {
+        const { steps, spans, losses, low, high, rates } = { ...NOTHING, ...curves };
+        for (const group of Object.keys(rates)) if (!this.rates.has(group)) this.rates.set(group, new Array(this.steps.length).fill(NaN));
+        const splice = (values, given) => values.splice(begin, count, ...given.map((one) => one ?? NaN));
+        splice(this.losses, losses);
+        splice(this.low, low);
+        splice(this.high, high);
+        for (const [group, values] of this.rates) splice(values, rates[group] || new Array(steps.length).fill(NaN));
+        splice(this.spans, spans);
+        splice(this.steps, steps);
     }
 
     #take(event) {
@@ -81,8 +136,10 @@ export class Feed {
         for (const group of Object.keys(rates)) {
             if (!this.rates.has(group)) this.rates.set(group, new Array(this.steps.length).fill(NaN));
         }
+        const loss = Number.isFinite(event.loss) ? event.loss : NaN;
         this.steps.push(event.step);
-        this.losses.push(Number.isFinite(event.loss) ? event.loss : NaN);
+        this.spans.push(1);
+        for (const values of [this.losses, this.low, this.high]) values.push(loss);
         for (const [group, values] of this.rates) values.push(Number.isFinite(rates[group]) ? rates[group] : NaN);
     }
 
@@ -95,8 +152,7 @@ export class Feed {
     /** A resumed run goes over the steps since its last checkpoint again. */
     #forgetFrom(step) {
         while (this.steps.length && this.steps[this.steps.length - 1] >= step) {
-            this.steps.pop();
-            this.losses.pop();
+            for (const values of [this.steps, this.spans, this.losses, this.low, this.high]) values.pop();
             for (const values of this.rates.values()) values.pop();
         }
         const { steps, losses } = this.validation;

@@ -353,6 +353,7 @@ export class Form {
             }
             const made = await api.post(["runs"], { config: this.settings.config(), ...this.settings.wishes(this.app.host.options || {}) }, 60_000);
             this.asked = false;
+            this.pictures.load(); // they are the run's now
             this.app.go("monitor", made.id);
         } catch (error) {
             if (error.problems?.length) {

@@ -15,6 +15,7 @@ import { ALIVE, ENDED, badge } from "./status.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.monitor;
+const LOOKING = 250; // milliseconds for which a zoomed curve rests before its steps are fetched
 const SILENT = 15; // seconds without a heartbeat after which the Monitor says so
 
 export class Monitor {
@@ -39,8 +40,9 @@ export class Monitor {
         this.trouble = element("div", { class: "db-banner db-banner-bad", role: "alert", hidden: true });
         this.other = element("p", { class: "db-quiet", hidden: true });
         this.actions = element("div", { class: "db-actions" });
-        this.lossPlot = new Plot({ title: T.loss, raw: true });
-        this.ratePlot = new Plot({ title: T.rate });
+        const onLook = (from, to) => this.#lookClosely(from, to);
+        this.lossPlot = new Plot({ title: T.loss, raw: true, onLook });
+        this.ratePlot = new Plot({ title: T.rate, onLook });
         this.previews = new Previews();
         this.messages = element("ul", { class: "db-messages" });
         this.messageCard = element("section", { class: "db-card", "aria-label": T.messages, hidden: true }, element("h3", { class: "db-h", text: T.messages }), this.messages);
@@ -161,16 +163,35 @@ export class Monitor {
         this.#drawModels().catch((error) => this.app.fail(error));
         if (!isNew && this.drawn === feed) return;
         this.drawn = feed;
-        this.lossPlot.set(this.#lossCurves());
-        this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: T.groups[name] || name, xs: feed.steps, ys })));
+        this.#drawCurves();
         this.previews.refresh(feed.samples.values());
         this.#drawMessages();
     }
 
+    #drawCurves() {
+        const { feed } = this;
+        this.lossPlot.set(this.#lossCurves());
+        this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: T.groups[name] || name, xs: feed.steps, ys, spans: feed.spans })));
+    }
+
+    /** Fetches the steps that are looked at, once the hand rests, where the curve has only a few of many. */
+    #lookClosely(from, to) {
+        clearTimeout(this.looking);
+        this.looking = setTimeout(async () => {
+            const { feed } = this;
+            if (!feed || !feed.isThinned(from, to)) return;
+            try {
+                if ((await feed.refine(from, to)) && feed === this.feed) this.#drawCurves();
+            } catch (error) {
+                if (!error.isLost) throw error; // the coarse curve stays
+            }
+        }, LOOKING);
+    }
+
     /** The training loss, and beside it the validation loss where pictures are held out: that one is steady as it is. */
     #lossCurves() {
-        const { steps, losses, validation } = this.feed;
-        const curves = steps.length ? [{ name: T.loss, xs: steps, ys: losses }] : [];
+        const { steps, spans, losses, low, high, validation } = this.feed;
+        const curves = steps.length ? [{ name: T.loss, xs: steps, ys: losses, spans, low, high }] : [];
         if (validation.steps.length) curves.push({ name: T.validationLoss, xs: validation.steps, ys: validation.losses, steady: true });
         return curves;
     }

@@ -104,6 +104,7 @@ export class Pictures {
         if (place.equals(this.place)) return;
         this.place = place;
         this.known = false; // whether the server has said what is there
+        this.isUsed = false; // whether runs were queued with it
         this.asked = null; // an answer that is still to come is of the old place
         if (place.isSet) this.uploads.into(place.name);
         this.#complain(this.problem, "");
@@ -134,6 +135,7 @@ export class Pictures {
             return;
         }
         this.known = !trouble;
+        this.isUsed = Boolean(found.used);
         this.#complain(this.problem, trouble);
         this.#list(found.pictures || [], found.count, place.isSet ? found.folder || "" : "");
         const { names } = this.settings.uploaded;
@@ -183,7 +185,7 @@ export class Pictures {
         }
         for (const picture of this.listing) {
             if (!this.cards.has(picture.name)) {
-                this.cards.set(picture.name, new Card({ picture, place, remove: (card) => this.#remove(card), saved: () => this.reload() }));
+                this.cards.set(picture.name, new Card({ picture, place, remove: (card) => this.#remove(card), saved: () => this.reload(), own: (one) => this.#own(one) }));
             }
             const card = this.cards.get(picture.name);
             card.refresh(picture, this.small);
@@ -216,6 +218,24 @@ export class Pictures {
         show(box, Boolean(text));
     }
 
+    /**
+     * Where pictures of a place are changed: runs keep what they were queued with, so that the form goes on with a copy of
+     * such a set.
+     * @returns {Promise<Place>}
+     */
+    async #own(place) {
+        if (!this.isUsed || !place.equals(this.place)) return place;
+        this.copying ||= api.post(["pictures", place.name, "copy"], {}, 120_000);
+        try {
+            const { set } = await this.copying;
+            if (place.equals(this.place)) this.settings.answer("set", set);
+            this.#move();
+            return new Place({ source: "upload", set });
+        } finally {
+            this.copying = null;
+        }
+    }
+
     async #remove(card) {
         if (await this.#removed(card.place, () => card.delete())) this.uploads.forget(card.name);
         this.load();
@@ -223,7 +243,7 @@ export class Pictures {
 
     async #removeAll() {
         const { place } = this;
-        if (!(await this.#removed(place, () => api.delete(["pictures", place.name])))) return;
+        if (!this.isUsed && !(await this.#removed(place, () => api.delete(["pictures", place.name])))) return;
         if (this.settings.state.set === place.name) this.settings.answer("set", "");
     }
 
@@ -260,6 +280,12 @@ export class Pictures {
         if (!files.length) return;
         if (!this.settings.state.set) this.settings.answer("set", newSet());
         else if (!this.known) await this.load(); // names that the set has already are not taken again
+        try {
+            await this.#own(this.place);
+        } catch (error) {
+            this.#complain(this.refusal, `${error.message} ${error.remedy}`.trim());
+            return;
+        }
         this.uploads.add(files);
     }
 }

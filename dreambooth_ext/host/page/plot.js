@@ -11,8 +11,12 @@ const EDGE = { left: 58, right: 12, top: 10, bottom: 24 }; // pixels around the 
 const LEAST_STEPS = 4; // that a zoomed view shows
 
 export class Plot {
-    /** @param {{title: string, raw?: boolean}} about `raw`: also draw the values before smoothing, faintly */
-    constructor({ title, raw = false }) {
+    /**
+     * @param {{title: string, raw?: boolean, onLook?: function}} about `raw`: also draw the values before smoothing,
+     *     faintly; `onLook(from, to)` is told which steps are looked at closely
+     */
+    constructor({ title, raw = false, onLook = () => {} }) {
+        this.onLook = onLook;
         this.title = title;
         this.raw = raw;
         this.series = [];
@@ -26,9 +30,13 @@ export class Plot {
         new ResizeObserver(() => this.draw()).observe(this.canvas);
     }
 
-    /** @param {{name: string, xs: number[], ys: number[], steady?: boolean}[]} series with rising xs; `steady`: never smoothed */
+    /**
+     * @param {{name: string, xs: number[], ys: number[], spans?: number[], low?: number[], high?: number[], steady?: boolean}[]}
+     *     series with rising xs; `spans`: how many steps each point stands for, with the extremes `low` and `high` of these
+     *     and their mean in `ys`; `steady`: never smoothed
+     */
     set(series) {
-        this.series = series.map((one) => ({ ...one, soft: one.steady ? one.ys : smoothed(one.ys, this.weight) }));
+        this.series = series.map((one) => ({ ...one, soft: one.steady ? one.ys : smoothed(one.ys, this.weight, one.spans) }));
         this.draw();
     }
 
@@ -93,6 +101,7 @@ export class Plot {
         const width = Math.min(Math.max(to - from, LEAST_STEPS), last - first);
         const start = Math.min(Math.max(from, first), last - width);
         this.range = width >= last - first ? null : [start, start + width];
+        if (this.range) this.onLook(...this.range);
         this.draw();
     }
 

@@ -1,6 +1,7 @@
 // The Runs view: the queue, and every run with its state, size and a picture, and what can be done with it.
 
 import { address, api } from "./api.js";
+import { picturesToTake } from "./changed.js";
 import { button, element, fill, say, show, sureButton, uniqueId } from "./dom.js";
 import { baseName, moment, number, size } from "./format.js";
 import { modelRow } from "./models.js";
@@ -17,6 +18,8 @@ export class Runs {
     constructor(app) {
         this.app = app;
         this.cards = new Map();
+        this.known = new Map(); // id -> run
+        this.revision = "";
         this.queue = new Queue(app);
         this.empty = element("p", { class: "db-quiet", text: T.none, hidden: true });
         this.total = element("span", { class: "db-quiet" });
@@ -31,12 +34,22 @@ export class Runs {
         if (this.polling) return;
         this.polling = true;
         try {
-            const { runs = [] } = await api.get(["runs"], {}, 30_000);
+            this.#take(await api.get(["runs"], { since: this.revision }, 30_000));
+            const runs = [...this.known.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
             this.app.newest = runs[0]?.id || "";
             this.refresh(runs);
         } finally {
             this.polling = false;
         }
+    }
+
+    /** The server tells what has changed since its last answer; after a restart, all. */
+    #take({ runs = [], gone = [], revision = "" }) {
+        const life = (text) => text.split("-")[0];
+        if (life(revision) !== life(this.revision)) this.known.clear();
+        this.revision = revision;
+        for (const id of gone) this.known.delete(id);
+        for (const run of runs) this.known.set(run.id, run);
     }
 
     refresh(runs) {
@@ -108,7 +121,7 @@ export function runActions(app, run, { here = false, changed = () => {} } = {}) 
     return [
         here ? null : button(T.watch, () => app.go("monitor", run.id), { class: "db-small" }),
         status === "queued" ? act(T.cancel, T.cancelHelp, command("stop")) : null,
-        stopped ? act(T.resume, T.resumeHelp, async () => (await command("resume")(), app.go("monitor", run.id)), { class: "db-small db-primary" }) : null,
+        stopped ? act(T.resume, T.resumeHelp, () => goOn(app, run, command, "resume"), { class: "db-small db-primary" }) : null,
         ["done", "stopped"].includes(status) ? continueButton(app, run, command) : null,
         status === "damaged" ? null : act(T.duplicate, T.duplicateHelp, () => duplicate(app, run)),
         ALIVE.includes(status) || here || run.step === 0 || run.method === "unconditional" ? null : modelsButton(app, run),
@@ -116,6 +129,14 @@ export function runActions(app, run, { here = false, changed = () => {} } = {}) 
         ALIVE.includes(status) || status === "queued" ? null
             : sureButton(T.delete, T.deleteSure, () => doing(app, null, () => api.delete(["runs", run.id], { timeout: 120_000 }), changed), { class: "db-small", title: T.deleteHelp }),
     ];
+}
+
+/** Resume or continue, once it is clear with which pictures. */
+async function goOn(app, run, command, name, given = {}) {
+    const pictures = await picturesToTake(run);
+    if (!pictures) return;
+    await command(name, { ...given, ...pictures })();
+    app.go("monitor", run.id);
 }
 
 async function doing(app, pressed, work, changed) {
@@ -165,8 +186,7 @@ function continueButton(app, run, command) {
             return;
         }
         await doing(app, null, async () => {
-            await command("continue", { max_train_steps: run.step + more })();
-            app.go("monitor", run.id);
+            await goOn(app, run, command, "continue", { max_train_steps: run.step + more });
         }, () => {});
     };
     const box = element(

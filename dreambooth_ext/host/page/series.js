@@ -4,16 +4,18 @@
  * An exponential moving average that starts at the first value instead of at zero.
  * @param {number[]} values
  * @param {number} weight of the past: 0 changes nothing, 0.99 is very smooth
+ * @param {number[]} [spans] how many equal values each stands for; one, where nothing is said
  */
-export function smoothed(values, weight) {
+export function smoothed(values, weight, spans) {
     if (weight <= 0) return values;
     const result = new Array(values.length);
     let mean = 0;
     let share = 0; // how much of `mean` is made of values and not of its zero start
     for (let i = 0; i < values.length; i += 1) {
         if (Number.isFinite(values[i])) {
-            mean = weight * mean + (1 - weight) * values[i];
-            share = weight * share + (1 - weight);
+            const past = spans ? weight ** spans[i] : weight;
+            mean = past * mean + (1 - past) * values[i];
+            share = past * share + (1 - past);
         }
         result[i] = share ? mean / share : NaN;
     }

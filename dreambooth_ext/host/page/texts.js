@@ -368,6 +368,21 @@ export const TEXTS = localised({
         cancelHelp: "Takes it out of the queue.",
     },
 
+    changed: {
+        title: "The pictures have changed",
+        about: "The run was queued with {count} pictures. Since then:",
+        kinds: {
+            added: "{count} added to the folder",
+            gone: "{count} gone",
+            altered: "{count} altered",
+            recaptioned: "{count} with another caption",
+        },
+        cannotStay: "It cannot go on with pictures that are no longer there. Put them back, or take what is there now.",
+        stay: "Train as it was queued",
+        take: "Take what is there now",
+        cancel: "Cancel",
+    },
+
     queue: {
         title: "Queue",
         about: "One run at a time on each device, in this order.",

@@ -27,6 +27,7 @@ from dreambooth_ext import advice, checks, parsing, protocol
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.host import decoding, form, imports, localization, shelves, uploads
 from dreambooth_ext.host.answers import refused
+from dreambooth_ext.host.curves import POINTS, Curves
 from dreambooth_ext.host.presets import Presets
 from dreambooth_ext.host.refusal import Refusal
 from dreambooth_ext.host.uploads import PictureSets
@@ -66,6 +67,7 @@ class Run:
         self.status, self.step, self.problem = "queued", 0, None
         self.created = time.time()
         self.events: list[dict[str, Any]] = []
+        self.changes: dict[str, list[str]] = {}  # among its pictures
         self.commands: list[str] = []
         self.log = ""
         self.last = 0.0  # when it was last advanced
@@ -223,6 +225,7 @@ class Simulator:
         self.presets = Presets(folder / "presets")
         self.sets = PictureSets(folder / "pictures")
         self.runs: dict[str, Run] = {}
+        self.looks = 0  # answers with all runs
         self.waiting: list[str] = []
         self.revision, self.published = 0, []
         self.placed: dict[tuple[str, str], str] = {}  # (run, file) -> where it was published
@@ -425,6 +428,8 @@ class Application:
             if "folder" in query:
                 return sets.list_folder(Path(query["folder"]))
             return sets.list(query["set"]) if "set" in query else {"sets": sets.sets()}
+        if method == "POST":
+            return JSONResponse(sets.copy(parts[0]), 201)
         if method == "PUT":
             return self._put(parts, query, given)
         if method == "DELETE":
@@ -447,11 +452,15 @@ class Application:
         sim = self.simulator
         if not parts:
             if method == "GET":
-                return {"runs": [run.describe() for run in reversed(sim.runs.values())]}
+                sim.looks += 1  # each answer tells all runs
+                known = [run.describe() for run in reversed(sim.runs.values())]
+                return {"runs": known, "gone": [], "revision": f"{sim.looks}-0"}
             found = sim.check(given["config"], deep=False)
             if found["problems"]:
                 return JSONResponse({"error": "problems", "problems": found["problems"]}, 422)
             filled = {name: choice["value"] for name, choice in found["filled_in"].items()}
+            if folder := given["config"].get("instance_data_dir"):
+                sim.sets.use(Path(folder))
             return JSONResponse({"id": sim.create({**filled, **given["config"]}, found["plan"]["steps"]).id}, 201)
         if parts[0] not in sim.runs:
             raise missing("such run")
@@ -464,6 +473,17 @@ class Application:
         after = int(query.get("after") or 0)
         found = run.events[after : after + 1000]
         return {"events": found, "next": after + len(found), "more": after + len(found) < len(run.events)}
+
+    def run_curves(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        curves = Curves()
+        for event in run.events:
+            curves.take(event)
+        if "from" in query:
+            return curves.thinned(int(query["from"]), int(query["to"]), POINTS)
+        return curves.whole()
+
+    def run_pictures(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        return {"count": 12, "changes": run.changes}
 
     def run_log(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         after = int(query.get("after") or 0)

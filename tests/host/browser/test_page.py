@@ -211,6 +211,19 @@ def test_captions_are_seen_and_changed(page, simulator) -> None:
     assert not caption.is_visible()
 
 
+def test_a_set_that_a_run_was_queued_with_is_changed_as_a_copy(page, simulator) -> None:
+    begin(page, simulator)
+    (first,) = (simulator.folder / "pictures").iterdir()
+    kept = sorted(path.name for path in first.iterdir())
+    tab(page, "Train")
+    page.locator(".db-picture").first.hover()
+    page.locator(".db-remove").first.click()
+    until(lambda: page.locator(".db-picture").count() == 11)
+    assert sorted(path.name for path in first.iterdir()) == kept  # the run's stays
+    (own,) = [path for path in (simulator.folder / "pictures").iterdir() if path != first]
+    assert len(list(own.glob("*.png"))) == 11
+
+
 def test_removing_pictures(page, simulator) -> None:
     page.set_input_files(FILES, DEMO)
     page.wait_for_selector("text=12 pictures")
@@ -890,6 +903,56 @@ def test_models_go_into_the_webui_and_out_of_it(page, simulator, screenshot) -> 
     assert [body["artifact"] for body in posted(simulator, f"runs/{run.id}/unpublish")] == [
         "zkz_person.safetensors"
     ] * 2
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_resume_asks_where_pictures_have_changed(page, simulator, screenshot, lost: bool) -> None:
+    run = simulator.create({"name": "old", "method": "dreambooth"}, 100)
+    simulator.waiting.clear()
+    run.set("stopped")
+    run.changes = {"added": ["a.png", "b.png"], "recaptioned": ["c.png"]} | ({"gone": ["d.png"]} if lost else {})
+    tab(page, "Runs")
+    resume = page.locator(f"[data-run='{run.id}'] >> button:text-is('Resume')")
+    resume.click()
+    asked = page.locator("dialog.db-ask")
+    asked.wait_for()
+    screenshot(page, f"changed pictures {lost}")
+    said = asked.inner_text()
+    assert "queued with 12 pictures" in said and "2 added to the folder: a.png, b.png" in said
+    assert ("1 gone: d.png" in said) == lost
+    assert asked.locator("text=Train as it was queued").count() == (0 if lost else 1)
+    page.keyboard.press("Escape")
+    asked.wait_for(state="detached")
+    assert posted(simulator, f"runs/{run.id}/commands") == []
+    resume.click()
+    asked.locator("button", has_text="Take what is there now" if lost else "Train as it was queued").click()
+    wanted = {"command": "resume", **({"new_pictures": True} if lost else {})}
+    until(lambda: posted(simulator, f"runs/{run.id}/commands") == [wanted])
+
+
+def test_a_run_of_a_hundred_thousand_steps_is_shown_at_once_and_closely_where_one_looks(page, simulator) -> None:
+    run = simulator.create({"name": "long", "method": "finetune"}, 100_000)
+    simulator.waiting.clear()
+    for step in range(1, 100_001):
+        run.say("step", step=step, total=100_000, epoch=1, loss=0.2 if step % 1000 else 0.9, lr={"unet": 1e-6})
+    run.step = 100_000
+    run.set("done")
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    tab(page, "Runs")
+    page.locator(f"[data-run='{run.id}'] >> .db-run-name").click()
+    page.wait_for_selector("text=100,000")
+    assert not any(f"{run.id}/events?after=0" in url for url in urls)
+    canvas = page.locator("canvas").first
+    canvas.focus()
+    for _ in range(9):
+        page.keyboard.press("+")
+    until(lambda: any(f"{run.id}/curves?from=" in url for url in urls))
+    page.keyboard.press("Shift+ArrowLeft")
+    until(lambda: "Step" in page.inner_text(".db-plot-readout >> nth=0"))
+    before = page.inner_text(".db-plot-readout >> nth=0")
+    page.keyboard.press("Shift+ArrowLeft")
+    until(lambda: page.inner_text(".db-plot-readout >> nth=0") != before)  # every step has its own value there
 
 
 def test_deleting_asks_once(page, simulator) -> None:

@@ -1,0 +1,156 @@
+"""A run's curves for pages: a few thousand points for a hundred thousand steps, and every step where one looks closely.
+
+Each run's events are read once, and from then on only what is new.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import threading
+from array import array
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .event_pages import parsed
+
+RUNS = 8  # whose curves are kept; 100 000 steps take some 4 MB
+LAST = 2**62  # a step beyond all
+POINTS = 2000  # of a curve, in an answer
+
+
+@dataclass
+class Curves:
+    """Of one run: a loss and rates for each step, steps rising, and all events that are no steps."""
+
+    offset: int = 0  # where the next event begins in the file
+    number: int = 0  # of the last event
+    steps: array = field(default_factory=lambda: array("q"))
+    losses: array = field(default_factory=lambda: array("d"))
+    rates: dict[str, array] = field(default_factory=dict)  # by group; NaN where it does not learn
+    latest: dict[str, Any] | None = None  # the newest step's event
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def read(self, path: Path) -> bool:
+        """Take in what is new in the file. False where it is another file than before."""
+        with path.open("rb") as stream:
+            if stream.seek(0, 2) < self.offset:
+                return False
+            stream.seek(self.offset)
+            known = self.number
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break  # being written just now
+                event = parsed(line)
+                if event is not None and known and self.number == known and event["n"] != known + 1:
+                    return False
+                self.offset += len(line)
+                if event is not None:
+                    self.take(event)
+        return True
+
+    def take(self, event: dict[str, Any]) -> None:
+        """The next event of the run."""
+        self.number = event["n"]
+        step = event.get("step")
+        kind = event.get("type")
+        if kind == "step" and isinstance(step, int):
+            self._take_step(event, step)
+            return
+        if kind == "status":
+            if isinstance(step, int):
+                self._forget_from(step + 1)
+            if self.events and self.events[-1].get("stage"):  # how far a stage was matters no more
+                self.events.pop()
+        self.events.append(event)
+
+    def _take_step(self, event: dict[str, Any], step: int) -> None:
+        self._forget_from(step)  # a resumed run goes over the steps since its last training state again
+        rates = event.get("lr")
+        rates = rates if isinstance(rates, dict) else {"rate": rates}
+        for group in rates:
+            if group not in self.rates:
+                self.rates[group] = array("d", [math.nan]) * len(self.steps)
+        self.steps.append(step)
+        self.losses.append(_number(event.get("loss")))
+        for group, values in self.rates.items():
+            values.append(_number(rates.get(group)))
+        self.latest = event
+
+    def _forget_from(self, step: int) -> None:
+        if not self.steps or self.steps[-1] < step:
+            return
+        left = bisect.bisect_left(self.steps, step)
+        for values in (self.steps, self.losses, *self.rates.values()):
+            del values[left:]
+
+    def whole(self) -> dict[str, Any]:
+        """All curves, thinned out, the other `events`, the `latest` step's, and the number of the last event as
+        `next`, from which on they come one by one."""
+        about = {"events": list(self.events), "latest": self.latest, "next": self.number}
+        return {**self.thinned(0, LAST, POINTS), **about}
+
+    def thinned(self, first: int, last: int, points: int) -> dict[str, Any]:
+        """The steps from `first` to `last`, so many at once that `points` are left.
+
+        A point has the last of its steps, `spans` says of how many; losses are their mean, `low` and `high` the
+        extremes, rates those of the last step.
+        """
+        begin, end = bisect.bisect_left(self.steps, first), bisect.bisect_right(self.steps, last)
+        stride = max(1, math.ceil((end - begin) / points))
+        parts = [range(at, min(at + stride, end)) for at in range(begin, end, stride)]
+        losses = [[loss for loss in self.losses[p.start : p.stop] if math.isfinite(loss)] for p in parts]
+        return {
+            "steps": [self.steps[part[-1]] for part in parts],
+            "spans": [len(part) for part in parts],
+            "losses": [sum(part) / len(part) if part else None for part in losses],
+            "low": [min(part, default=None) for part in losses],
+            "high": [max(part, default=None) for part in losses],
+            "rates": {group: [_json(values[part[-1]]) for part in parts] for group, values in self.rates.items()},
+        }
+
+
+class RunCurves:
+    """The curves of many runs, for all threads."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Path, Curves] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def whole(self, path: Path) -> dict[str, Any]:
+        """`Curves.whole` of a run."""
+        with self._lock:
+            return self._of(path).whole()
+
+    def part(self, path: Path, first: int, last: int, points: int = POINTS) -> dict[str, Any]:
+        """The curves from one step to another."""
+        with self._lock:
+            return self._of(path).thinned(first, last, max(1, min(points, 2 * POINTS)))
+
+    def forget(self, path: Path) -> None:
+        with self._lock:
+            self._known.pop(path, None)
+
+    def _of(self, path: Path) -> Curves:
+        curves = self._known.setdefault(path, Curves())
+        self._known.move_to_end(path)
+        while len(self._known) > RUNS:
+            self._known.popitem(last=False)
+        try:
+            if not curves.read(path):  # a run of the same name in place of a deleted one
+                curves = self._known[path] = Curves()
+                curves.read(path)
+        except FileNotFoundError:
+            pass
+        return curves
+
+
+def _number(value: Any) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else math.nan
+
+
+def _json(value: float) -> float | None:
+    return value if math.isfinite(value) else None

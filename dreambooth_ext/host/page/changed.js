@@ -1,0 +1,42 @@
+// Before a run goes on: whether its pictures are still those that it was queued with, and which ones are to be taken.
+
+import { api } from "./api.js";
+import { button, element } from "./dom.js";
+import { phrase } from "./phrase.js";
+import { TEXTS } from "./texts.js";
+
+const T = TEXTS.changed;
+const NAMED = 5; // pictures of each kind
+
+/**
+ * Asks where something has changed.
+ * @returns {Promise<Object|null>} what to send along with the command; null: not to go on
+ */
+export async function picturesToTake(run) {
+    const { count, changes } = await api.get(["runs", run.id, "pictures"], {}, 60_000);
+    const kinds = Object.entries(changes || {}).filter(([, names]) => names.length);
+    if (!kinds.length) return {};
+    const canStay = kinds.every(([kind]) => kind === "added" || kind === "recaptioned");
+    return new Promise((answer) => {
+        const dialog = element("dialog", { class: "db-ask", "aria-label": T.title });
+        const choice = (text, given, about) => button(text, () => (answer(given), dialog.close()), about);
+        dialog.append(
+            element("h3", { class: "db-h", text: T.title }), element("p", {}, phrase(T.about, { count })),
+            element("ul", {}, kinds.map(([kind, names]) => element("li", {}, phrase(T.kinds[kind], { count: names.length }), ": ", named(names)))),
+            canStay ? null : element("p", { class: "db-problem", text: T.cannotStay }),
+            element(
+                "div", { class: "db-row" },
+                canStay ? choice(T.stay, {}, { class: "db-primary" }) : null,
+                choice(T.take, { new_pictures: true }, canStay ? {} : { class: "db-primary" }),
+                choice(T.cancel, null, {}),
+            ),
+        );
+        dialog.addEventListener("close", () => (answer(null), dialog.remove()));
+        (document.querySelector(".db-page") || document.body).append(dialog);
+        dialog.showModal();
+    });
+}
+
+function named(names) {
+    return `${names.slice(0, NAMED).join(", ")}${names.length > NAMED ? ", …" : ""}`;
+}
