@@ -945,9 +945,9 @@ def test_a_run_of_many_steps_is_shown_at_once_and_closely_where_one_looks(page, 
     assert not any(f"{run.id}/events?after=0" in url for url in urls)
     canvas = page.locator("canvas").first
     canvas.focus()
-    for _ in range(9):
-        page.keyboard.press("+")
-    until(lambda: any(f"{run.id}/curves?from=" in url for url in urls), 30)
+    with page.expect_response(lambda answer: f"{run.id}/curves?from=" in answer.url):
+        for _ in range(7):
+            page.keyboard.press("+")
     page.keyboard.press("Shift+ArrowLeft")
     until(lambda: "Step" in page.inner_text(".db-plot-readout >> nth=0"))
     before = page.inner_text(".db-plot-readout >> nth=0")
