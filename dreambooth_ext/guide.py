@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from . import bundles
 from .config import SETTINGS, RunConfig
 from .files import expanded
 
@@ -36,6 +37,7 @@ FINETUNE_LEAST_STEPS = 1600  # kohya's default
 # diffusers' README for textual inversion: 5e-4 for each of the 4 pictures of a step, 3000 steps; the WebUI's is 5e-3
 EMBEDDING_RATE, EMBEDDING_STEPS = 2e-3, 3000
 PIVOTAL_RATE = 5e-4  # of a word along with a LoRA: https://github.com/cloneofsimo/lora
+BUNDLE_REASON = "the LoRA that goes on brings its word along"
 EMBEDDING_REASON = "usual for a word: far above that of whole models"
 EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
 EMBEDDING_SHARE = 0.5  # of a LoRA's steps, --train_text_encoder_ti_frac of diffusers' advanced training script
@@ -124,8 +126,25 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
             fill(name, 1.0, "Prodigy finds the rate itself")
     if config.dataset_config:
         fill("use_captions", True, "as kohya, which reads captions wherever there are some")
+    if config.method == "lora":
+        config = _with_bundle(config, fill)
     COMPLETIONS[config.method](config, pictures, fill)
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
+
+
+def _with_bundle(config: RunConfig, fill: Fill) -> RunConfig:
+    """With the words that a LoRA which goes on brings along: they go on from the same file."""
+    brought = bundles.words(config.network_weights)
+    if not brought:
+        return config
+    taught = config.placeholder_token or ", ".join(brought)
+    fill("placeholder_token", taught, BUNDLE_REASON)
+    known, words = {word.lower() for word in brought}, taught.split(",")
+    weights = config.embedding_weights
+    if not weights and all(word.strip().lower() in known for word in words):
+        weights = ",".join([config.network_weights] * len(words))
+        fill("embedding_weights", weights, BUNDLE_REASON)
+    return config.replace(placeholder_token=taught, embedding_weights=weights)
 
 
 def _is_pivotal(config: RunConfig) -> bool:

@@ -20,15 +20,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ..bundles import BUNDLE
 from ..errors import UserError
+from ..parsing import shown
+from . import recognise
 from .embeddings import MOST_VECTORS, Embedding
 from .pickles import load_pickle, save_pickle
 from .tensorfile import container, open_tensors, save_tensors
 
 PNG_KEY = "sd-ti-embedding"
 SINGLE, DOUBLE = ("emb_params",), ("clip_l", "clip_g")  # by the number of text encoders
+OUTPUT = "_out"  # ends the names of OneTrainer's vectors that go in behind a text encoder
+MOST_TENSORS = 64  # in a file of an embedding; a model has a thousand
 STEPS_KEY = "ss_steps"  # of the metadata that training tools write
-BUNDLE = "bundle_emb."  # begins the keys of words in a LoRA's file
 PNG_MAGIC = b"\x89PNG\r\n"
 KINDS = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}  # by the vectors' width, both encoders' together
 OTHER_FILE = "Choose an embedding (textual inversion): .safetensors, .pt, .bin or .png."
@@ -42,8 +46,11 @@ class Stored:
     steps: int = 0
 
 
-def read(path: Path, field: str) -> Stored:
-    """The embedding in a file, in float32. Raises UserError where there is none, or it is damaged."""
+def read(path: Path, field: str, sought: str = "") -> Stored:
+    """The embedding in a file, in float32; of several that a LoRA brings along, the word that is `sought`.
+
+    Raises UserError where there is none, or it is damaged.
+    """
     word, steps = path.stem, 0
     if is_picture(path):
         content = from_picture(path, field)
@@ -52,13 +59,16 @@ def read(path: Path, field: str) -> Stored:
         content = load_pickle(path, field=field)
     else:
         file = open_tensors(path, field=field)
-        content = {key: file[key].clone() for key in file}
-        if inside := bundled(content):
-            word, content = only(inside, path, field)
+        inside = [key for key in file if key.startswith(BUNDLE)]
+        if not inside and len(file) > MOST_TENSORS:
+            raise _stranger(path, field, file)
+        content = {key: file[key].clone() for key in inside or file}
         steps = file.metadata.get(STEPS_KEY, "0")
         file.close()
     if not isinstance(content, Mapping):
         raise _stranger(path, field)
+    if words := bundled(content):
+        word, content = _chosen(words, path, field, sought)
     vectors = _vectors(path, content, field)
     _check(path, vectors, field)
     return Stored(Embedding(word, vectors), _count(content.get("step") or steps))
@@ -70,12 +80,14 @@ def _vectors(path: Path, content: Mapping[str, Any], field: str) -> list[Tensor]
         held = content["string_to_param"]
         content = getattr(held, "_parameters", held)
         content = content if isinstance(content, Mapping) else {}
-    elif all(isinstance(content.get(key), Tensor) for key in DOUBLE):
-        return [_rows(content[key]) for key in DOUBLE]
-    tensors = [value for value in content.values() if isinstance(value, Tensor)]
-    if len(tensors) != 1:
-        raise _stranger(path, field)
-    return [_rows(tensors[0])]
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    names = DOUBLE if set(DOUBLE) <= set(tensors) else list(tensors)
+    if more := [key for key in tensors if key not in names or (len(tensors) > 1 and str(key).endswith(OUTPUT))]:
+        message = f"{path.name} holds vectors with no place in a prompt, {shown(str(more[0]))}."
+        raise UserError(field, message, "Save it without them: OneTrainer's are called output embeddings.")
+    if (len(names) != 1 and names != DOUBLE) or not all(tensors[key].is_floating_point() for key in names):
+        raise _stranger(path, field, content)
+    return [_rows(tensors[key]) for key in names]
 
 
 def _rows(tensor: Tensor) -> Tensor:
@@ -93,7 +105,10 @@ def _check(path: Path, vectors: list[Tensor], field: str) -> None:
         raise UserError(field, f"{path.name} holds invalid numbers (NaN or infinite).", "Choose another file.")
 
 
-def _stranger(path: Path, field: str) -> UserError:
+def _stranger(path: Path, field: str, content: Any = None) -> UserError:
+    what = recognise.kind_of(content)
+    if what not in (None, "a textual-inversion embedding"):
+        return UserError(field, f"{path.name} is {what}, not an embedding.", OTHER_FILE)
     return UserError(field, f"{path.name} holds no single embedding.", OTHER_FILE)
 
 
@@ -140,20 +155,22 @@ def bundle(words: Sequence[Embedding], dtype: torch.dtype) -> dict[str, Tensor]:
     return found
 
 
-def bundled(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def bundled(tensors: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
     """The words that a LoRA's file brings along, each with its tensors."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        word, _, part = key.removeprefix(BUNDLE).partition(".")
-        if key.startswith(BUNDLE) and part:
+        word, _, part = str(key).removeprefix(BUNDLE).partition(".")
+        if str(key).startswith(BUNDLE):
             found.setdefault(word, {})[part] = tensor
     return found
 
 
-def only(inside: dict[str, dict[str, Tensor]], path: Path, field: str) -> tuple[str, dict[str, Tensor]]:
-    if len(inside) > 1:
-        raise _stranger(path, field)
-    return next(iter(inside.items()))
+def _chosen(inside: dict[str, dict[str, Tensor]], path: Path, field: str, sought: str) -> tuple[str, dict[str, Tensor]]:
+    """The word that is sought, in upper or lower case, or the only one."""
+    found = [pair for pair in inside.items() if pair[0].lower() == sought.lower()]
+    if len(inside) > 1 and not found:
+        raise UserError(field, f"{path.name} brings several words along: {', '.join(map(shown, inside))}.", OTHER_FILE)
+    return found[0] if found else next(iter(inside.items()))
 
 
 def read_bundle(path: Path, field: str) -> list[Embedding]:

@@ -30,6 +30,8 @@ from .export import (
 from .hypernetwork import ACTIVATIONS, DEEPEST, WIDEST, Hypernetwork, Part, Structure
 from .metadata import HASH_KEY
 from .pickles import load_pickle, save_pickle
+from .recognise import kind_of
+from .tensors import is_finite
 
 OLD_NAMES = {"linear1": "linear.0", "linear2": "linear.1"}  # of the first files, which had two layers
 OLD_DROPOUT = 0.3  # of files that only say that they drop out
@@ -61,7 +63,9 @@ def read(path: Path, field: str) -> Content:
     said = load_pickle(path, field=field)
     sizes = [key for key in said if type(key) is int] if isinstance(said, Mapping) else []
     if not sizes:
-        raise UserError(field, f"{path.name} is no hypernetwork.", "Choose a .pt file of models/hypernetworks.")
+        what = kind_of(said)
+        message = f"{path.name} is {what}, not a hypernetwork." if what else f"{path.name} is no hypernetwork."
+        raise UserError(field, message, "Choose a .pt file of models/hypernetworks.")
     try:
         structure = _structure(said)
         states = {size: _pair(said[size], size, structure) for size in sorted(sizes)}
@@ -130,7 +134,7 @@ def _state(found: Mapping[Any, Any], wanted: Mapping[str, torch.Size], size: int
     for key, tensor in state.items():
         if not isinstance(tensor, Tensor) or tensor.shape != wanted[key] or not tensor.is_floating_point():
             raise ValueError(f"{key} of the width {size} does not go with its structure")
-        if not tensor.isfinite().all():
+        if not is_finite(tensor):
             raise ValueError(f"{key} of the width {size} holds invalid numbers")
     return state
 

@@ -53,7 +53,11 @@ def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     count = pictures.trained(found) or in_data_set(config, problems, warnings)
     steps, epochs = plan.length(config, count)
     classes = sum(entry.is_class for entry in found) + missing
-    made = plan.make_plan(config, base, count, classes, steps, epochs, files.free_bytes(runs_dir))
+    try:
+        made = plan.make_plan(config, base, count, classes, steps, epochs, files.free_bytes(runs_dir))
+    except UserError as error:  # a file that cannot be read, and that the run begins with
+        problems += [] if error.problem in problems else [error.problem]
+        return {"plan": {}, "problems": [p.as_dict() for p in problems], "warnings": warnings}
     problems += plan.resource_problems(made, config)
     warnings += map(str, plan.resource_warnings(made, config))
     return {"plan": made.as_dict(), "problems": [p.as_dict() for p in problems], "warnings": warnings}

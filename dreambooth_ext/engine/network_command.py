@@ -6,7 +6,8 @@ Of a difference D = U S V^T the first r singular values are the best LoRA of ran
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,34 +16,79 @@ from torch import Tensor, nn
 from .. import generation
 from ..config import RunConfig
 from ..errors import UserError
+from ..names import name_problems
+from ..parsing import shown
 from ..terminal import Progress
-from . import network, network_file
+from . import embedding_file, network, network_file, words
 from .adapters import ALPHA, Adapter, LoRA
 from .base import Base, open_base
 from .device import choose_device
-from .export import export_checkpoint, export_network
-from .metadata import base_metadata, modelspec
+from .embedding_file import Stored
+from .embeddings import Embedding
+from .export import export_checkpoint, export_embedding, export_network
+from .metadata import ADAPTERS, base_metadata, modelspec
 from .network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
 
 Models = Mapping[str, nn.Module]
 
 
-def run(arguments: argparse.Namespace) -> Path:
-    """Do what the command line asks (`networks.add_arguments`); returns the file that was written."""
+def run(arguments: argparse.Namespace) -> list[Path]:
+    """Do what the command line asks (`networks.add_arguments`); returns the files that were written."""
     device = choose_device(arguments.device)
     base, out = open_base(arguments.model, field="model"), Path(arguments.out)
-    models = parts_of(base, device)
+    loras = [generation.lora(text) for text in arguments.lora]
+    brought = words_of(base, [path for path, _ in loras])
     common = {"precision": arguments.precision}
     if arguments.action == "merge":
-        loras = [generation.lora(text) for text in arguments.lora]
+        require_places(brought, out, arguments.overwrite)
+        models = parts_of(base, device)
         merge(models, loras)
         trained = {name: module.state_dict() for name, module in models.items()}
         about = modelspec(base, title=out.stem, resolution=base.resolution)
-        return export_checkpoint(base, trained, out, metadata=about, **common).path
+        for warning in base.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        model = export_checkpoint(base, trained, out, metadata=about, **common).path
+        return [model, *(write_word(base, word, out, arguments.precision) for word in brought)]
+    models = parts_of(base, device)
     extracts = arguments.action == "extract"
     made = extract(arguments, base, models, device) if extracts else resize(arguments, models)
     names = network_file.file_names(network_file.layers_of(models), base.architecture.unet)
-    return export_network(base, made, names, out, metadata=described(base, out.stem, arguments), **common).path
+    about = described(base, out.stem, arguments)
+    return [export_network(base, made, names, out, metadata=about, words=brought, **common).path]
+
+
+def words_of(base: Base, loras: Sequence[Path]) -> list[Embedding]:
+    """The words that LoRAs bring along. Raises UserError for one that does not fit, or that is there twice."""
+    found: dict[str, Embedding] = {}
+    for path in loras:
+        for word in embedding_file.read_bundle(path, "lora"):
+            embedding_file.check_widths(Stored(word), path, words.widths(base), "lora")
+            if word.word.lower() in found:
+                message = f"two files bring the word {shown(word.word)} along, {path.name} and another."
+                raise UserError("lora", message, "Merge one of them.")
+            found[word.word.lower()] = word
+    return list(found.values())
+
+
+def require_places(words: Sequence[Embedding], out: Path, overwrite: bool) -> None:
+    """Raise UserError where a word that a merged model needs cannot be written beside it."""
+    for word in words:
+        if name_problems(word.word):
+            raise UserError("lora", f"the word {shown(word.word)} cannot name a file.", "Draw with the LoRA instead.")
+        endings = (".yaml",) if overwrite else (".safetensors", ".json", ".yaml")  # a yaml is another model's
+        taken = any(out.with_name(f"{word.word}{ending}").exists() for ending in endings)
+        if word.word.lower() == out.stem.lower() or taken:
+            message = f"the word '{word.word}' that the LoRA brings along would replace other files of that name."
+            raise UserError("out", message, "Choose another name or folder.")
+
+
+def write_word(base: Base, word: Embedding, out: Path, precision: str) -> Path:
+    """The word as an embedding beside the model, which has no place for it."""
+    about = modelspec(base, title=word.word, resolution=base.resolution, adapter=ADAPTERS["textual_inversion"])
+    path = out.with_name(f"{word.word}.safetensors")
+    export_embedding(base, word.vectors, path, precision=precision, metadata=about | base_metadata(base), steps=0)
+    print(f"The model needs the word '{word.word}': put {path.name} into the embeddings folder.", file=sys.stderr)
+    return path
 
 
 def parts_of(base: Base, device: torch.device) -> dict[str, nn.Module]:

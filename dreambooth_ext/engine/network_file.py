@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..bundles import BUNDLE
 from ..config import RunConfig
 from ..errors import UserError
 from ..parsing import shown
 from . import adapters
 from .adapters import ALPHA, DORA
 from .architecture import per_level
-from .embedding_file import BUNDLE
 from .network import TEXT_PARTS, Network
 from .peft_alpha import PeftAlpha
 from .spellings import (

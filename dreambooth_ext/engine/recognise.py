@@ -208,7 +208,23 @@ def refuse_others(shapes: Shapes, name: str, field: str) -> None:
         )
 
 
-def addition_to_a_model(shapes: Shapes) -> str | None:
+def kind_of(content: Any) -> str | None:
+    """What a file holds, by the names in it: to be said where another was asked for. None: something unknown."""
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        return None
+    if "string_to_param" in content:
+        return "a textual-inversion embedding"
+    if "layer_structure" in content or any(isinstance(key, int) for key in content):
+        return "a hypernetwork"
+    keys = dict.fromkeys(key for key in content if isinstance(key, str))
+    if any(key.startswith(UNET_PREFIX) for key in keys):
+        return "a whole model"
+    return addition_to_a_model(keys) if keys else None
+
+
+def addition_to_a_model(shapes: Iterable[str]) -> str | None:
     keys = list(shapes)
     if any(re.search(LORA_PART, key) for key in keys):
         return "a LoRA"

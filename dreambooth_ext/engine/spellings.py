@@ -132,9 +132,7 @@ def other_file(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """What a file is that has no part of a LoRA."""
     if any(split(key)[1] not in ("", adapters.ALPHA) for key in shapes):
         return None
-    if any(key.startswith(UNET_PREFIX) for key in shapes):
-        return "a whole model"
     if len(shapes) == 1 and len(next(iter(shapes.values()))) < 3:
         return "an embedding"
-    what = recognise.addition_to_a_model(shapes)
+    what = recognise.kind_of(shapes)
     return None if what == "a LoRA" else what  # a part of one, of a type that is not known

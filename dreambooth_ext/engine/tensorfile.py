@@ -34,6 +34,8 @@ SAFETENSORS = {
 }
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 MAPPED_AT_MOST = 512 * 2**20  # bytes; touched pages count as this process's memory until the mapping is let go
+MODEL = "Stable Diffusion checkpoint"
+WANTED = {"network_weights": "LoRA file", "lora": "LoRA file"}  # by field; else a model
 AGAIN = "Download or copy it again."
 
 
@@ -199,7 +201,7 @@ def pickled_tensors(path: Path, field: str) -> dict[str, Tensor]:
         raise UserError(
             field,
             f"{path.name} holds a {type(content).__name__} instead of named tensors.",
-            "Choose a Stable Diffusion checkpoint.",
+            f"Choose a {WANTED.get(field, MODEL)}.",
         )
     found = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not found:
@@ -208,13 +210,13 @@ def pickled_tensors(path: Path, field: str) -> dict[str, Tensor]:
 
 
 def what_pickle_is(path: Path, content: Mapping[Any, Any], field: str) -> UserError:
+    wanted = WANTED.get(field, MODEL)
+    remedy = "Choose the model it is for." if wanted == MODEL else f"Choose a {wanted}."
     if "string_to_param" in content:
-        return UserError(
-            field, f"{path.name} is a textual-inversion embedding, not a checkpoint.", "Choose the model it is for."
-        )
+        return UserError(field, f"{path.name} is a textual-inversion embedding, not a {wanted}.", remedy)
     if "layer_structure" in content or any(isinstance(key, int) for key in content):
-        return UserError(field, f"{path.name} is a hypernetwork, not a checkpoint.", "Choose the model it is for.")
-    return UserError(field, f"{path.name} holds no tensors.", "Choose a Stable Diffusion checkpoint.")
+        return UserError(field, f"{path.name} is a hypernetwork, not a {wanted}.", remedy)
+    return UserError(field, f"{path.name} holds no tensors.", f"Choose a {wanted}.")
 
 
 def save_tensors(

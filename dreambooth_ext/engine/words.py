@@ -99,8 +99,8 @@ def begun(config: RunConfig, text: TextStack) -> tuple[list[Embedding], list[int
     """What the words are before anything is learned, and how long they have been trained for."""
     words = templates.tokens(config)
     if config.embedding_weights:
-        stored = [_read(path) for path in templates.continued(config)]
-        pairs = zip(words, stored, strict=True)
+        pairs = list(zip(words, stored_words(config), strict=True))
+        stored = [each for _, each in pairs]
         return [Embedding(word, each.embedding.vectors) for word, each in pairs], [each.steps for each in stored]
     models = list(zip(text.tokenizers, text.encoders, strict=True))
     made = [
@@ -114,16 +114,16 @@ def size(config: RunConfig, base: Base) -> int:
     """How many numbers learn."""
     count = (config.num_vectors or 1) * len(templates.tokens(config))
     if config.embedding_weights:
-        count = sum(len(_read(path).embedding) for path in templates.continued(config))
+        count = sum(len(each.embedding) for each in stored_words(config))
     return count * sum(widths(base))
 
 
 def problems(config: RunConfig, base: Base) -> list[Problem]:
     """What of the words does not go with the base."""
     found = []
-    for path in templates.continued(config):
+    for path, word in places(config):
         try:
-            embedding_file.check_widths(_read(path), expanded(path), widths(base), "embedding_weights")
+            embedding_file.check_widths(_read(path, word), expanded(path), widths(base), "embedding_weights")
         except UserError as error:
             found.append(error.problem)
     for text in templates.initial_words(config) if not config.embedding_weights else []:
@@ -137,5 +137,15 @@ def widths(base: Base) -> list[int]:
     return [config["hidden_size"] for config in base.architecture.text_encoders]
 
 
-def _read(path: str) -> Stored:
-    return embedding_file.read(expanded(path), "embedding_weights")
+def places(config: RunConfig) -> list[tuple[str, str]]:
+    """The file of each word that goes on, and the word."""
+    return list(zip(templates.continued(config), templates.tokens(config), strict=False))
+
+
+def stored_words(config: RunConfig) -> list[Stored]:
+    """The words that go on, as their files hold them."""
+    return [_read(*place) for place in places(config)]
+
+
+def _read(path: str, word: str) -> Stored:
+    return embedding_file.read(expanded(path), "embedding_weights", word)

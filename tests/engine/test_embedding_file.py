@@ -64,6 +64,24 @@ def test_what_the_webui_and_others_write_is_read(tmp_path):
             assert not found.requires_grad
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_fp8_is_read(tmp_path, dtype):
+    save_file({"emb_params": VECTORS.to(dtype)}, tmp_path / "a.safetensors")
+    torch.save({"string_to_param": {"*": VECTORS.to(dtype)}}, tmp_path / "a.pt")
+    for suffix in (".safetensors", ".pt"):
+        (found,) = embedding_file.read(tmp_path / f"a{suffix}", "x").embedding.vectors
+        assert torch.equal(found, VECTORS.to(dtype).float())
+
+
+def test_a_word_of_several_in_a_loras_file_is_found_by_its_name(tmp_path):
+    content = {"bundle_emb.one.emb_params": VECTORS, "bundle_emb.Two.emb_params": VECTORS + 1}
+    save_file(content, tmp_path / "lora.safetensors")
+    torch.save(content, tmp_path / "lora.pt")
+    for suffix in (".safetensors", ".pt"):
+        stored = embedding_file.read(tmp_path / f"lora{suffix}", "x", "two")
+        assert stored.embedding.word == "Two" and torch.equal(stored.embedding.vectors[0], VECTORS + 1)
+
+
 def picture(path: Path, text: str | None) -> Path:
     info = PngImagePlugin.PngInfo()
     if text is not None:
@@ -95,6 +113,15 @@ def test_what_is_no_embedding_is_said(tmp_path):
     save_file({"emb_params": torch.tensor([[1.0, float("nan")]])}, tmp_path / "nan.safetensors")
     save_file({"emb_params": torch.ones(2, 2, 2)}, tmp_path / "cube.safetensors")
     save_file({"clip_l": L, "clip_g": G[:1]}, tmp_path / "uneven.safetensors")
+    whole = {"string_to_param.*": VECTORS, "string_to_param_out": VECTORS + 1}
+    save_file({f"bundle_emb.zkq.{key}": tensor for key, tensor in whole.items()}, tmp_path / "output.safetensors")
+    save_file({"clip_l": L, "clip_g": G, "clip_g_out": G + 1}, tmp_path / "xl output.safetensors")
+    save_file({"clip_l": L, "clip_g": G, "t5": G + 1}, tmp_path / "three.safetensors")
+    save_file({f"bundle_emb.{word}.emb_params": VECTORS.clone() for word in "ab"}, tmp_path / "words.safetensors")
+    save_file({f"lora_unet_{n}.lora_up.weight": torch.ones(1) for n in range(99)}, tmp_path / "lora.safetensors")
+    save_file({"model.diffusion_model.a": L, "model.diffusion_model.b": G}, tmp_path / "model.safetensors")
+    save_file({"emb_params": VECTORS.to(torch.int8)}, tmp_path / "whole numbers.safetensors")
+    torch.save({768: (1, 2), "layer_structure": [1, 2, 1]}, tmp_path / "hypernetwork.pt")
     torch.save([VECTORS], tmp_path / "list.pt")
     torch.save({"string_to_param": 5}, tmp_path / "number.pt")
     torch.save({"string_to_param": {"*": VECTORS, "+": VECTORS}}, tmp_path / "terms.pt")
@@ -111,6 +138,14 @@ def test_what_is_no_embedding_is_said(tmp_path):
         "nan.safetensors": "invalid numbers",
         "cube.safetensors": "no single embedding",
         "uneven.safetensors": "no single embedding",
+        "output.safetensors": "no place in a prompt, 'string_to_param_out'",
+        "xl output.safetensors": "no place in a prompt, 'clip_g_out'",
+        "three.safetensors": "no place in a prompt, 't5'",
+        "words.safetensors": "brings several words along: 'a', 'b'",
+        "lora.safetensors": "is a LoRA, not an embedding",
+        "model.safetensors": "is a whole model, not an embedding",
+        "whole numbers.safetensors": "no single embedding",
+        "hypernetwork.pt": "is a hypernetwork, not an embedding",
         "list.pt": "no single embedding",
         "number.pt": "no single embedding",
         "terms.pt": "no single embedding",

@@ -597,7 +597,13 @@ STATE = {"linear.0.weight": torch.ones(32, 16), "linear.0.bias": torch.ones(32),
          "linear.1.weight": torch.ones(16, 32), "linear.1.bias": torch.ones(16)}  # fmt: skip
 BAD = {
     "a list": ([1, 2], "is no hypernetwork"),
-    "an embedding": ({"string_to_param": {"*": torch.ones(1, 16)}}, "is no hypernetwork"),
+    "an embedding": ({"string_to_param": {"*": torch.ones(1, 16)}}, "embedding, not a hypernetwork"),
+    "a LoRA": ({"lora_unet_a.lora_up.weight": torch.ones(3)}, "is a LoRA, not a hypernetwork"),
+    "a model": ({"state_dict": {"model.diffusion_model.a": torch.ones(3)}}, "is a whole model, not a hypernetwork"),
+    "infinite in fp8": (
+        {16: ({**STATE, "linear.1.bias": torch.full((16,), math.inf).to(torch.float8_e5m2)}, STATE)},
+        "invalid numbers",
+    ),
     "a checkpoint": ({"state_dict": {"a": torch.ones(3)}}, "is no hypernetwork"),
     "an empty one": ({}, "is no hypernetwork"),
     "one network": ({16: (STATE,)}, "not two networks"),
@@ -629,6 +635,15 @@ def test_files_that_are_none_are_named(tmp_path, name):
     problem = error.value.problem
     assert problem.field == "hypernetwork_weights" and message in str(problem) and problem.remedy
     assert len(str(problem)) < 700
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_files_in_fp8_are_read(tmp_path, dtype):
+    states = tuple({key: tensor.to(dtype) for key, tensor in STATE.items()} for _ in range(2))
+    torch.save({16: states}, tmp_path / "fp8.pt")
+    found = hypernetwork_file.read(tmp_path / "fp8.pt", "x").network()
+    for key, tensor in found.pair(16)[0].state_dict().items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, STATE[key].to(dtype).float())
 
 
 def test_hostile_files_do_nothing(tmp_path):

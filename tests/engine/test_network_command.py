@@ -27,7 +27,7 @@ def parsed(*given: object) -> argparse.Namespace:
 def run(*given: object) -> Path:
     arguments = parsed(*given)
     assert not networks.problems(arguments), networks.problems(arguments)
-    return network_command.run(arguments)
+    return network_command.run(arguments)[0]
 
 
 def parts(path: Path, component: str = "unet") -> dict[str, torch.Tensor]:

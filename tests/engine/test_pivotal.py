@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from dreambooth_ext.engine import embedding_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.errors import UserError
 from tests import tiny, training
+from tests.engine import test_lora, test_network_command
 from tests.engine.test_fused import assert_same
 from tests.engine.test_resume import check
 from tests.engine.test_textual_inversion import problems_of
@@ -134,3 +142,95 @@ def test_what_cannot_be_is_said(trainer):
     assert fields(placeholder_token="") == ["embedding_lr", "embedding_steps", "num_vectors"]
     assert fields(prompt_template="style") == ["prompt_template"]
     assert fields(embedding_lr="x") == ["embedding_lr"]
+
+
+# --- a LoRA with a word in its file, in every verb
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory) -> tuple[Trainer, Path]:
+    """A LoRA that brings two words along."""
+    trainer = Trainer(tmp_path_factory.mktemp("pivotal"), **PIVOTAL)
+    words = {"placeholder_token": "sksper, zkq", "instance_prompt": "a sksper in zkq"}
+    run = trainer.train(**words, max_train_steps=2)
+    return trainer, run.artifacts / "taught.safetensors"
+
+
+def command(*given: object) -> tuple[int, str, str]:
+    """Exit status, output and errors of the real command line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dreambooth_ext.engine", *map(str, given)],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=training.REPOSITORY,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def words_in(path: Path) -> dict[str, list[torch.Tensor]]:
+    return {word.word: word.vectors for word in embedding_file.read_bundle(path, "lora")}
+
+
+def test_merging_writes_the_words_beside_the_model_and_says_so(tmp_path, taught):
+    trainer, lora = taught
+    out = tmp_path / "модель.safetensors"
+    merge = ("network", "merge", "--model", trainer.base, "--lora", f"{lora}:0.7", "--out", out, "--device", "cpu")
+    code, said, errors = command(*merge, "--precision", "fp32")
+    assert code == 0, errors
+    assert said.split("\n")[:3] == [str(out.with_name(f"{name}.safetensors")) for name in ("модель", "sksper", "zkq")]
+    assert errors.count("into the embeddings folder") == 2 and "'sksper'" in errors
+    kept = words_in(lora)
+    for word in ("sksper", "zkq"):
+        stored = embedding_file.read(out.with_name(f"{word}.safetensors"), "x").embedding
+        assert training.difference(stored.vectors, kept[word]) == ""
+    model = out.read_bytes()
+    again = (*merge[:-1], "cpu", "--overwrite", "--precision", "fp16")
+    out.with_name("zkq.yaml").write_text("of another model", encoding="utf-8")
+    code, _, errors = command(*again)
+    assert code == 1 and "would replace other files" in errors and out.read_bytes() == model
+    assert out.with_name("zkq.yaml").exists()
+
+
+def test_resizing_keeps_the_words(tmp_path, taught):
+    trainer, lora = taught
+    out = tmp_path / "small.safetensors"
+    options = ("--rank", 1, "--out", out, "--device", "cpu", "--precision", "fp32")
+    code, _, errors = command("network", "resize", "--model", trainer.base, "--lora", lora, *options)
+    assert code == 0, errors
+    assert training.difference(words_in(out), words_in(lora)) == ""
+
+
+def test_going_on_takes_the_words_from_the_same_file(taught):
+    trainer, lora = taught
+    settings = {"network_weights": str(lora), "rank": None, "num_vectors": None, "placeholder_token": None}
+    settings |= {"instance_prompt": "a sksper in zkq", "embedding_lr": 1e-12, "max_train_steps": 1}
+    run = trainer.train(**settings, embedding_steps=1)
+    assert run.config.placeholder_token == "sksper, zkq"
+    assert run.config.embedding_weights == f"{lora},{lora}"
+    assert training.difference(words_in(run.artifacts / "taught.safetensors"), words_in(lora)) == ""
+    run = trainer.train(**{**settings, "placeholder_token": "ZKQ, sksper"}, embedding_steps=1)
+    before, after = words_in(lora), words_in(run.artifacts / "taught.safetensors")
+    assert training.difference({"ZKQ": before["zkq"], "sksper": before["sksper"]}, after) == ""
+
+
+def test_words_that_would_be_lost_or_begin_anew_are_named_with_what_helps(taught):
+    trainer, lora = taught
+    settings = {"network_weights": str(lora), "rank": None, "num_vectors": None}
+    alone = {**settings, "instance_prompt": "a sksper in zkq", "placeholder_token": "sksper"}
+    said = test_lora.problems_of(trainer, **alone)
+    assert list(said) == ["placeholder_token"] and "'zkq' along, which would be lost" in said["placeholder_token"]
+    said = test_lora.problems_of(trainer, **{**alone, "placeholder_token": "sksper, zkq, third"})
+    assert list(said) == ["embedding_weights"] and "would begin anew" in said["embedding_weights"]
+
+
+@pytest.mark.parametrize("word", ["../zkq", "a/b", "con", "модель"])
+def test_words_that_cannot_name_a_file_are_not_written(tmp_path, trainer, word):
+    (tmp_path / "inner").mkdir()
+    lora, out = tmp_path / "a.safetensors", tmp_path / "inner" / "out.safetensors"
+    parts = {"lora_down.weight": torch.ones(2, 64, 1, 1), "lora_up.weight": torch.ones(64, 2, 1, 1)}
+    state = {f"lora_unet_mid_block_attentions_0_proj_in.{part}": tensor for part, tensor in parts.items()}
+    save_file(state | {f"bundle_emb.{word}.emb_params": torch.ones(1, 16)}, lora)
+    with pytest.raises(UserError, match="cannot name a file"):
+        test_network_command.run("merge", "--model", trainer.base, "--lora", lora, "--out", out)
+    assert not list((tmp_path / "inner").iterdir())

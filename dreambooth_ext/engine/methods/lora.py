@@ -11,11 +11,12 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ... import templates
 from ...config import RunConfig
 from ...errors import Problem, UserError
 from ...parsing import shown
 from ...rates import scaled
-from .. import network, network_file, words
+from .. import embedding_file, network, network_file, words
 from ..backbone import Backbone
 from ..base import Base
 from ..batch import Batch
@@ -212,6 +213,8 @@ def continued(config: RunConfig) -> Path:
 def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
     """What of a LoRA that goes on does not go with the base or the settings: all of the file is looked at."""
     path, there, fixed = continued(config), set(), []
+    if found := word_problems(config):
+        return found
     try:
         weights = network.shapes_of(base), base.architecture.unet
         for component, layer, adapter in network_file.adapters_of(path, *weights, "network_weights"):
@@ -225,6 +228,24 @@ def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
     if config.text_encoder_steps and there == {"unet"}:
         message = "the LoRA that goes on holds nothing for the text encoder."
         return [Problem("text_encoder_steps", message, "Set it to 0.")]
+    return []
+
+
+def word_problems(config: RunConfig) -> list[Problem]:
+    """Words that the file brings along and that the run would lose, or begin anew."""
+    taught = {word.lower() for word in templates.tokens(config)}
+    try:
+        brought = [word.word for word in embedding_file.read_bundle(continued(config), "network_weights")]
+    except UserError as error:
+        return [error.problem]
+    name = continued(config).name
+    if lost := [word for word in brought if word.lower() not in taught]:
+        message = f"{name} brings the word {shown(lost[0])} along, which would be lost."
+        remedy = f"Name it here, {', '.join(brought)} alone, and the same file in embedding_weights."
+        return [Problem("placeholder_token", message, remedy)]
+    if brought and not config.embedding_weights:
+        message = f"{name} brings the word {shown(brought[0])} along, which would begin anew."
+        return [Problem("embedding_weights", message, "Name the same file here, and teach no other word.")]
     return []
 
 
