@@ -12,6 +12,7 @@ from . import __version__
 from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, network, resume, runs, train, ui
 from .config import SETTINGS
 from .errors import UserError
+from .terminal import say, shield
 
 VERBS = {
     "demo": demo,
@@ -62,21 +63,22 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return VERBS[arguments.verb].run(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return BAD_INPUT
     except KeyboardInterrupt:
         return STOPPED
     except OSError as error:
-        print(f"error: {error}. Check that file or folder, and the disk.", file=sys.stderr)
+        say(f"error: {error}. Check that file or folder, and the disk.")
         return FAILED
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
-        print(f"error: unexpected {type(error).__name__}: {error} ({where}). Please report this.", file=sys.stderr)
+        say(f"error: unexpected {type(error).__name__}: {error} ({where}). Please report this.")
         return FAILED
 
 
 if __name__ == "__main__":
     if not sys.stdout.isatty():  # Windows' own encoding lacks most letters; programs inside write UTF-8, too
         sys.stdout.reconfigure(encoding="utf-8")
+    shield()
     sys.exit(main())

@@ -1,14 +1,88 @@
-"""Progress on standard error: one moving line on a terminal, a line every few seconds elsewhere."""
+"""What people read on terminals and in logs: lines, and progress on one moving line, or every few seconds elsewhere.
+
+File names, captions and prompts are strangers' texts. A terminal obeys what is in them (ESC), and a line's end in one
+forges a line of a log; so whatever leaves here has such characters written out: \\x1b, \\n, \\u202e.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from typing import TextIO
+import traceback
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, TextIO
 
 Stages = Callable[["float | None", str], None]  # (share done from 0 to 1, or None where unknown; what is happening)
+
+# Controls of old and new (C0, C1), ends of lines and paragraphs, what turns the direction of writing, halves of letters
+COMMANDS = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
+SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def escaped(text: str, but: str = "") -> str:
+    """The text with its control characters written out, without those in `but`. In JSON it stays the same JSON: there
+    C0 never stands raw, and \\uXXXX means the character."""
+
+    def written_out(match: re.Match[str]) -> str:
+        letter = match[0]
+        if letter in but:
+            return letter
+        return SHORT.get(letter) or (f"\\x{ord(letter):02x}" if letter < " " else f"\\u{ord(letter):04x}")
+
+    return COMMANDS.sub(written_out, text)
+
+
+def say(*lines: object, stream: TextIO | None = None) -> None:
+    """Each on one line, on standard error or `stream`; nowhere in a program that has none (pythonw)."""
+    stream = stream or sys.stderr
+    if stream is not None:
+        _write(stream, "".join(f"{escaped(str(line))}\n" for line in lines))
+
+
+def say_traceback(error: BaseException) -> None:
+    """For those who mend this program: each line behind a bar, for an error's text may look like anything."""
+    lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
+    say(*(f"| {line}" for line in lines))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    encoding = getattr(stream, "encoding", None) or "utf-8"  # a Windows console may not know a name's letters
+    stream.write(text.encode(encoding, "replace").decode(encoding))
+    stream.flush()
+
+
+class Shield:
+    """In the place of standard output or error: what libraries print is escaped, too, but for the ends of lines."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(escaped(text, but="\n\r\t"))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class _Record(logging.LogRecord):
+    def getMessage(self) -> str:
+        return escaped(super().getMessage())
+
+
+def shield() -> None:
+    """For a program of our own, at its start: whatever any library prints, logs or warns of is escaped."""
+    sys.stdout, sys.stderr = (stream and Shield(stream) for stream in (sys.stdout, sys.stderr))  # type: ignore[assignment]
+    logging.setLogRecordFactory(_Record)
+    warnings.formatwarning = lambda message, category, *_, **__: escaped(f"{category.__name__}: {message}") + "\n"
 
 
 def silent(share: float | None, message: str) -> None:
@@ -25,22 +99,18 @@ class Line:
 
     def show(self, text: str) -> None:
         """In place of what was shown last, or on a line of its own where nothing can move."""
+        text = escaped(text)
         if self.live:
             text = text[: shutil.get_terminal_size().columns - 1]
-            self._write("\r" + text.ljust(self._width))
+            _write(self.stream, "\r" + text.ljust(self._width))
             self._width = len(text)
         else:
-            self._write(text + "\n")
+            _write(self.stream, text + "\n")
 
     def close(self) -> None:
         if self._width:
-            self._write("\n")
+            _write(self.stream, "\n")
             self._width = 0
-
-    def _write(self, text: str) -> None:
-        encoding = self.stream.encoding or "utf-8"  # a Windows console may not know a name's letters
-        self.stream.write(text.encode(encoding, "replace").decode(encoding))
-        self.stream.flush()
 
     def __enter__(self):
         return self

@@ -111,3 +111,20 @@ def test_every_way_to_load_files_that_can_run_is_noticed():
     for source in ("pickle.loads(x)", "from pickle import loads", "pickle.Unpickler(x)", "np.load(x)", "yaml.load(x)"):
         assert dangers(source), source
     assert not dangers("from safetensors.torch import load_file\nimport json\njson.load(x)")
+
+
+def is_raw(node: ast.AST) -> bool:
+    """Whether a line prints what is neither JSON nor without names."""
+    if not isinstance(node, ast.Call):
+        return False
+    called = ast.unparse(node.func)
+    if called.startswith("traceback.print_"):
+        return True
+    return called == "print" and not all(ast.unparse(given).startswith("json.dumps(") for given in node.args)
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if not file.startswith("demo/")])
+def test_people_are_told_by_the_terminal_s_module(file):
+    """It writes out what a stranger's file name would have a terminal do."""
+    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    assert [node.lineno for node in ast.walk(tree) if is_raw(node)] == []

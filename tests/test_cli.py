@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import runs
+from dreambooth_ext import runs, terminal
 from dreambooth_ext.__main__ import VERBS, main
 from dreambooth_ext.config import SETTINGS, RunConfig
 from dreambooth_ext.host.environment import Environment
@@ -174,6 +174,36 @@ def test_a_good_check_and_a_base_that_is_none(workshop):
     status, out, err = call("train", *argv)
     assert status == 1 and "error: base_model: lora.safetensors is a web page" in err
     assert runs.list_runs(workshop / "runs") == []
+
+
+FORGED = "evil\x1b[2J\x1b]0;owned\x07\n12:00:00  a forged line\u202e\x9b1m.jpg"  # as a file's name
+SHOWN = r"evil\x1b[2J\x1b]0;owned\x07\n12:00:00  a forged line\u202e\u009b1m.jpg"
+
+
+def assert_plain(text: str) -> None:
+    """Nothing in it that a terminal obeys, and no line that a name made."""
+    assert not terminal.COMMANDS.search(text.replace("\n", "")), text
+    assert not any(line.startswith("12:00:00") for line in text.split("\n")), text
+
+
+@needs_environment
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such file names")
+def test_names_command_no_terminal_and_forge_no_line(workshop):
+    os.replace(workshop / "фото" / "sksper (9).jpg", workshop / "фото" / FORGED)
+    argv = [*options(workshop), "--runs-dir", workshop / "runs"]
+    status, out, err = call("check", *argv)
+    assert status == 0 and SHOWN in err
+    assert_plain(out + err)
+    status, out, err = call("check", *argv, "--json")
+    assert any(FORGED in warning for warning in json.loads(out)["warnings"])
+    prompt = "a photo of sksper\x1b[31m\nerror: a forged line"
+    status, out, err = call("train", *argv, "--instance-prompt", prompt, "--output-dir", workshop / "out")
+    assert status == 0, err
+    log = (runs.list_runs(workshop / "runs")[0].path / "log.txt").read_text(encoding="utf-8")
+    assert SHOWN in err and SHOWN in log
+    for text in (out, err, log):
+        assert_plain(text)
+        assert "error: a forged line" not in text.split("\n")
 
 
 @needs_environment

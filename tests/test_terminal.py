@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import io
+import json
+import logging
+import sys
+import warnings
+
+import pytest
 
 from dreambooth_ext import terminal
-from dreambooth_ext.terminal import Progress, clock
+from dreambooth_ext.terminal import Progress, StageLine, clock, escaped, say, say_traceback, shield
 
 
 class Terminal(io.StringIO):
@@ -50,3 +56,56 @@ def test_the_rate_counts_only_what_this_process_did(monkeypatch):
 
 def test_clock():
     assert [clock(s) for s in (5, 65, 3700)] == ["0:05", "1:05", "1:01:40"]
+
+
+EVIL = "a\x1b[2J\x07\n\r\x85b\x9b1m\u2028\u202ec\x7f\udcff"
+WRITTEN_OUT = r"a\x1b[2J\x07\n\r\u0085b\u009b1m\u2028\u202ec\u007f\udcff"
+
+
+def test_what_terminals_obey_is_written_out():
+    assert escaped(EVIL) == WRITTEN_OUT
+    assert escaped("Ünï кошка 写真 👩‍👩‍👧 می‌خواهم") == "Ünï кошка 写真 👩‍👩‍👧 می‌خواهم"  # joiners are letters there
+    text = json.dumps({EVIL: EVIL}, ensure_ascii=False, indent=2)
+    assert json.loads(escaped(text, but="\n\r\t")) == {EVIL: EVIL}
+
+
+def test_every_line_is_one(capsys, monkeypatch):
+    say(EVIL, "b")
+    assert capsys.readouterr().err == f"{WRITTEN_OUT}\nb\n"
+    try:
+        raise ValueError("12:00\n12:00:00 forged\x1b")
+    except ValueError as error:
+        say_traceback(error)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("| Traceback") and lines[-2:] == ["| ValueError: 12:00", "| 12:00:00 forged\\x1b"]
+    monkeypatch.setattr(sys, "stderr", None)  # pythonw, a service
+    say("nobody sees it")
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_progress_shows_names_so_too(kind):
+    stream = kind()
+    with Progress(1, "Step", stream=stream) as progress:
+        progress.update(1, EVIL)
+    with StageLine(stream) as stages:
+        stages(None, EVIL)
+    assert stream.getvalue().count(WRITTEN_OUT[:20]) == 2 and "\x1b" not in stream.getvalue()
+
+
+def test_a_program_of_ours_lets_no_library_command_the_terminal(monkeypatch):
+    streams = {name: io.StringIO() for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)
+    factory = logging.getLogRecordFactory()
+    try:
+        shield()
+        print(EVIL)
+        sys.stderr.writelines(["x\x1b\n"])
+        sys.stderr.write(warnings.formatwarning(EVIL, UserWarning, "a.py", 1))
+        record = logging.getLogRecordFactory()("a", logging.ERROR, "a.py", 1, "of %s", (EVIL,), None)
+        logging.StreamHandler().handle(record)
+    finally:
+        logging.setLogRecordFactory(factory)
+    assert streams["stdout"].getvalue() == escaped(EVIL, but="\n\r") + "\n"
+    assert streams["stderr"].getvalue() == f"x\\x1b\nUserWarning: {WRITTEN_OUT}\nof {WRITTEN_OUT}\n"

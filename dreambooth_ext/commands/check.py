@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import sys
 from typing import Any
 
 from .. import advice, checks, files, guide, pictures, runs
@@ -12,6 +13,7 @@ from ..errors import Problem
 from ..host.environment import Environment
 from ..host.inspector import Inspector
 from ..settings.methods import PROMPTED_METHODS
+from ..terminal import say
 from . import BAD_INPUT, DONE, settings
 
 HELP = "show the plan of a run and every problem, without training"
@@ -52,19 +54,17 @@ def run(arguments: argparse.Namespace) -> int:
         settings.print_warnings(warnings)
         settings.print_problems(problems)
         if plan:
-            print(describe(plan))
+            say(*describe(plan), stream=sys.stdout)
     return BAD_INPUT if problems else DONE
 
 
-def describe(plan: dict[str, Any]) -> str:
+def describe(plan: dict[str, Any]) -> list[str]:
     size = files.human_size
-    return "\n".join(
-        [
-            f"base       {plan['family']}, {plan['resolution']} pixels",
-            f"pictures   {plan['pictures']}, of the class {plan['class_pictures']}",
-            f"steps      {plan['steps']} ({plan['epochs']:g} epochs), text encoder {plan['text_encoder_steps']}",
-            f"device     {plan['device']}, {plan['optimizer']}, precision {plan['mixed_precision']}",
-            f"memory     about {size(plan['memory'])} of {size(plan['memory_available'])}",
-            f"disk       up to {size(plan['disk'])} of {size(plan['disk_available'])} that are free",
-        ]
-    )
+    return [
+        f"base       {plan['family']}, {plan['resolution']} pixels",
+        f"pictures   {plan['pictures']}, of the class {plan['class_pictures']}",
+        f"steps      {plan['steps']} ({plan['epochs']:g} epochs), text encoder {plan['text_encoder_steps']}",
+        f"device     {plan['device']}, {plan['optimizer']}, precision {plan['mixed_precision']}",
+        f"memory     about {size(plan['memory'])} of {size(plan['memory_available'])}",
+        f"disk       up to {size(plan['disk'])} of {size(plan['disk_available'])} that are free",
+    ]

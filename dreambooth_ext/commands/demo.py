@@ -13,6 +13,7 @@ from ..files import read_json
 from ..host import publish
 from ..host.environment import Environment
 from ..parsing import parse
+from ..terminal import say
 from . import BAD_INPUT, DONE, settings
 from .following import Follower
 
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     if code := environment.run_inside(["-m", "dreambooth_ext.demo.sheet", str(sheet), *folders]):
         return code
     for label, path in {"pictures": FOLDER / "pictures", "model": model, "comparison": sheet, "run": run.path}.items():
-        print(f"{label:<11} {path}")
+        say(f"{label:<11} {path}", stream=sys.stdout)
     return DONE
 
 
@@ -84,7 +85,3 @@ def draw(environment: Environment, model: Path, folder: Path) -> int:
     options = ["--model", str(model), "--out", str(folder), "--seed", "1", "--num-images", "4", "--batch-size", "4"]
     options += ["--cfg-scale", "3", "--steps", "20"]
     return environment.run_inside(["-m", "dreambooth_ext.engine", "generate", *options, *prompts])
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ from ..host.environment import Environment
 from ..protocol import EventReader
 from ..runs import Run
 from ..telling import step_figures, told
-from ..terminal import Progress
+from ..terminal import Progress, say
 from . import DONE, FAILED, STOPPED
 
 
@@ -68,12 +68,12 @@ class Follower:
             self._say(f"error: {self.publish_error}")
             return FAILED
         if code == DONE:
-            for model in self.models:
-                print(model)
+            say(*self.models, stream=sys.stdout)
         elif code == STOPPED:
             self._say(f"stopped at step {state['step']}. Go on with: python -m dreambooth_ext resume {self.run.path}")
         elif code not in (1, FAILED):  # killed, or it crashed below Python; everything else was told as an event
-            self._say(f"error: {Problem(**state['problem'])}" if state.get("problem") else "error: the worker died.")
+            told = f"error: {Problem(**state['problem'])}" if state.get("problem") else "error: the worker died."
+            say(*told.split("\n"))  # the end of its log is in it
             return FAILED
         return code
 
@@ -135,4 +135,4 @@ class Follower:
         """A line of its own, above the progress bar's."""
         if self.progress:
             self.progress.close()
-        print(text, file=sys.stderr, flush=True)
+        say(text)

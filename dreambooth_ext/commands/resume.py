@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 from .. import picture_list, runs
 from ..errors import UserError
 from ..host.environment import Environment
+from ..terminal import say
 from . import DONE
 from .following import Follower
 from .train import add_places, target_folder
@@ -44,9 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("max_train_steps", f"{run.id} is at step {state['step']} already.", "Give a larger number.")
     if state["status"] == "done" and total is None:
         steps = state["step"]
-        print(
-            f"{run.id} is done, with {steps} steps. Train longer with --max-train-steps {steps + 500}", file=sys.stderr
-        )
+        say(f"{run.id} is done, with {steps} steps. Train longer with --max-train-steps {steps + 500}")
         return DONE
     target = target_folder(arguments, run.config.method)
     if arguments.new_pictures:

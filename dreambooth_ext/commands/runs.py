@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from typing import Any
 
 from .. import runs
 from ..errors import Problem, UserError
 from ..files import human_size
+from ..terminal import say
 from . import DONE
 from .settings import path
 
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
         known = [describe(run) for run in runs.list_runs(arguments.runs_dir)]
-        print(_json(known) if arguments.json else _table(known))
+        _print(known, arguments.json, _table(known))
         return DONE
     if arguments.action == "delete" and not arguments.run:
         raise UserError("run", "none is named.", "Give the runs to delete; list them: python -m dreambooth_ext runs")
@@ -37,10 +39,11 @@ def run(arguments: argparse.Namespace) -> int:
         for run in chosen:
             size = run.size()
             run.delete()
-            print(f"deleted {run.id}, {human_size(size)}")
+            say(f"deleted {run.id}, {human_size(size)}", stream=sys.stdout)
         return DONE
     shown = [{**describe(run), "path": str(run.path), "artifacts": run.artifact_events()} for run in chosen]
-    print(_json(shown if len(shown) > 1 else shown[0]) if arguments.json else "\n\n".join(map(_details, shown)))
+    details = [line for item in shown for line in ("", *_details(item))][1:]
+    _print(shown if len(shown) > 1 else shown[0], arguments.json, details)
     return DONE
 
 
@@ -55,24 +58,25 @@ def describe(run: runs.Run) -> dict[str, Any]:
         return {**known, "problem": problem.as_dict()}
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
+def _print(value: Any, as_json: bool, lines: list[str]) -> None:
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, indent=2))
+    else:
+        say(*lines, stream=sys.stdout)
 
 
-def _table(known: list[dict[str, Any]]) -> str:
+def _table(known: list[dict[str, Any]]) -> list[str]:
     if not known:
-        return "There are no runs yet."
+        return ["There are no runs yet."]
     rows = [("RUN", "METHOD", "STATUS", "STEP", "SIZE")]
     for item in known:
         step = f"{item['step']}/{item.get('total') or '?'}"
         rows.append((item["id"], item["method"], item["status"], step, human_size(item["size"])))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _details(item: dict[str, Any]) -> str:
+def _details(item: dict[str, Any]) -> list[str]:
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(item["created"])) if "created" in item else "?"
     lines = [
         f"{item['id']}  {item['status']}, step {item['step']} of {item.get('total') or '?'}",
@@ -83,4 +87,4 @@ def _details(item: dict[str, Any]) -> str:
     if problem:
         lines.append(f"problem  {problem['message']} {problem['remedy']}")
     lines += [f"model    {artifact['path']}" for artifact in item["artifacts"]]
-    return "\n".join(lines)
+    return lines

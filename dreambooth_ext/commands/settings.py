@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from ..host import presets
 from ..parsing import parse, to_path
 from ..pictures import Entry
 from ..settings.setting import Setting
+from ..terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,16 +107,13 @@ def complete(
 
 
 def print_problems(problems: Iterable[Problem]) -> None:
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+    say(*(f"error: {problem}" for problem in problems))
 
 
 def print_warnings(warnings: Iterable[Problem | str]) -> None:
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    say(*(f"warning: {warning}" for warning in warnings))
 
 
 def print_choices(choices: dict[str, guide.Choice]) -> None:
     """What the guide filled in, with its reasons."""
-    for name, choice in choices.items():
-        print(f"{name} = {choice.value}  ({choice.reason})", file=sys.stderr)
+    say(*(f"{name} = {choice.value}  ({choice.reason})" for name, choice in choices.items()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from .. import advice, checks, pictures, runs
@@ -11,6 +10,7 @@ from ..errors import UserError
 from ..host import publish
 from ..host.environment import Environment
 from ..settings.methods import KINDS
+from ..terminal import say
 from . import BAD_INPUT, settings
 from .following import Follower
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     environment = Environment()
     environment.ensure()
     run = runs.create(arguments.runs_dir, runs.absolute(config))
-    print(f"run {run.id} in {run.path}", file=sys.stderr)
+    say(f"run {run.id} in {run.path}")
     code = Follower(run, environment, target).train()
     if code == BAD_INPUT and run.state()["step"] == 0:
         run.delete()  # refused before it trained: there is nothing in it to go on with

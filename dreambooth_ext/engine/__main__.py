@@ -9,6 +9,7 @@ from types import ModuleType
 
 from .. import conversion, generation, networks, users
 from ..errors import UserError
+from ..terminal import say, shield
 
 # verb -> its options, which need nothing installed, and the engine's module that does it
 VERBS: dict[str, tuple[ModuleType, str]] = {
@@ -24,20 +25,19 @@ def main(argv: list[str]) -> int:
     options.add_arguments(parser)
     arguments = parser.parse_args(argv[1:])
     problems = options.problems(arguments) if hasattr(options, "problems") else []
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+    say(*(f"error: {problem}" for problem in problems))
     if problems:
         return 1
     try:
         with users.joined(argv[0]):
             result = importlib.import_module(f"{__package__}.{module}").run(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
-    for path in result if isinstance(result, list) else [result]:
-        print(path)
+    say(*(result if isinstance(result, list) else [result]), stream=sys.stdout)
     return 0
 
 
 if __name__ == "__main__":
+    shield()
     sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,6 @@ import contextlib
 import io
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..leadership import Leadership
 from ..protocol import EventLog
 from ..runs import Run, this_worker
 from ..telling import told
+from ..terminal import say
 
 HEARTBEAT = 2.0  # seconds
 STEP_LINES = 10.0  # seconds between steps that the log tells of
@@ -55,7 +55,7 @@ class Told(EventLog):
             self._last_step = time.monotonic()
         if type != "error":  # the worker prints it, also where the disk is too full for events
             with contextlib.suppress(OSError):
-                print(f"{time.strftime('%H:%M:%S')}  {told(event)}", file=sys.stderr, flush=True)
+                say(f"{time.strftime('%H:%M:%S')}  {told(event)}")
         return event
 
 

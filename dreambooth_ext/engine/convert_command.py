@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from ..conversion import SINGLE_FILES
 from ..errors import UserError
 from ..files import free_bytes, human_size, replacing, write_json, write_text
+from ..terminal import say
 from .base import Base, open_base
 from .export import PRECISIONS, configuration, marks, unchanged, write_verified
 from .metadata import HASH_KEY, HASH_TO_COME
@@ -37,8 +37,7 @@ def run(arguments: argparse.Namespace) -> Path:
     if target.is_dir() and any(target.iterdir()) and not (target / "model_index.json").is_file():
         raise UserError("DST", f"{target} holds something else than a model.", "Name a new folder.")
     base = open_base(arguments.source, field="SRC")
-    for warning in base.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    say(*(f"warning: {warning}" for warning in base.warnings))
     base.require_finite()
     dtype = PRECISIONS.get(arguments.precision)
     if to_file:

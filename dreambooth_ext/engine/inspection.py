@@ -20,6 +20,7 @@ from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..parsing import parse
 from ..pictures import Entry
+from ..terminal import shield
 from . import class_images, hub_pictures, plan
 from .base import Base
 from .dataset import Dataset
@@ -111,4 +112,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    shield()
     sys.exit(main())

@@ -6,7 +6,6 @@ Of a difference D = U S V^T the first r singular values are the best LoRA of ran
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from ..config import RunConfig
 from ..errors import UserError
 from ..names import name_problems
 from ..parsing import shown
-from ..terminal import Progress
+from ..terminal import Progress, say
 from . import embedding_file, network, network_file, words
 from .adapters import ALPHA, Adapter, LoRA
 from .base import Base, open_base
@@ -46,7 +45,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
         trained = {name: module.state_dict() for name, module in models.items()}
         about = modelspec(base, title=out.stem, resolution=base.resolution)
         for warning in base.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            say(f"warning: {warning}")
         model = export_checkpoint(base, trained, out, metadata=about, **common).path
         return [model, *(write_word(base, word, out, arguments.precision) for word in brought)]
     models = parts_of(base, device)
@@ -87,7 +86,7 @@ def write_word(base: Base, word: Embedding, out: Path, precision: str) -> Path:
     about = modelspec(base, title=word.word, resolution=base.resolution, adapter=ADAPTERS["textual_inversion"])
     path = out.with_name(f"{word.word}.safetensors")
     export_embedding(base, word.vectors, path, precision=precision, metadata=about | base_metadata(base), steps=0)
-    print(f"The model needs the word '{word.word}': put {path.name} into the embeddings folder.", file=sys.stderr)
+    say(f"The model needs the word '{word.word}': put {path.name} into the embeddings folder.")
     return path
 
 

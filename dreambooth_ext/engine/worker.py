@@ -11,7 +11,6 @@ import datetime
 import errno
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from ..errors import Problem, UserError
 from ..leadership import Leadership
 from ..pictures import Entry, caches_latents
 from ..runs import Run
+from ..terminal import say, say_traceback, shield
 from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes
 from .base import Base
 from .control import Control, Follower, Stopped, take_standard_input
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     run = Run(arguments.run.resolve())
     lock = run.take() if processes.is_first() else contextlib.nullcontext()
     if lock is None:
-        print(f"{run.id} is being trained by another process.", file=sys.stderr)
+        say(f"{run.id} is being trained by another process.")
         return BAD_INPUT
     with lock, users.joined(run.id), (Control if processes.is_first() else Follower)(run) as control:
         if arguments.tied:
@@ -84,7 +84,7 @@ def work(run: Run, control: Control, total: int | None) -> int:
             return fail(control, [error.problem], BAD_INPUT)
         return fail(control, [with_state(error.problem, run)], FAILED)
     except Exception as error:
-        traceback.print_exc()
+        say_traceback(error)
         problem = explain(error, run, control.config or run.config)
         return fail(control, [problem if control.current == "preparing" else with_state(problem, run)], FAILED)
     control.status(ended)
@@ -92,7 +92,7 @@ def work(run: Run, control: Control, total: int | None) -> int:
 
 
 def fail(control: Control, problems: list[Problem], code: int) -> int:
-    print(*problems, sep="\n", file=sys.stderr)
+    say(*problems)
     with contextlib.suppress(OSError):  # on a full disk the log and the exit status have to do
         for problem in problems:
             control.events.append(
@@ -296,4 +296,5 @@ def make_method(
 
 
 if __name__ == "__main__":
+    shield()
     sys.exit(main())

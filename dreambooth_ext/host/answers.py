@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from starlette.responses import Response
 
 from ..errors import Problem, UserError
+from ..terminal import say_traceback
 from .service import Problems
 
 HEADERS = {  # of every answer
@@ -57,7 +56,7 @@ def refused(error: Exception) -> Response:
     if isinstance(error, OSError):
         why = error.strerror or type(error).__name__
         return to_json({"error": f"A file or folder could not be used: {why}.", "remedy": "Check the disk."}, 500)
-    traceback.print_exception(error, file=sys.stderr)
+    say_traceback(error)
     told = {"error": f"Unexpected {type(error).__name__}.", "remedy": "The console says more. Please report this."}
     return to_json(told, 500)
 

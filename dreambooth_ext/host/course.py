@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ..errors import Problem
+from ..terminal import say_traceback
 from .environment import Environment
 from .following import Following
 from .interface import Host
@@ -82,7 +81,7 @@ class Course:
         except OSError:  # a full disk, a network folder that is gone: the dispatcher says so, and follows it again
             closing.wait(RECOVERY)
         except Exception as error:  # of this program: the dispatcher tries again, unless the run's folder is damaged
-            traceback.print_exc(file=sys.stderr)
+            say_traceback(error)
             if self.lives and isinstance(error, FAULTS):
                 self.common.settled.add(self.following.run.id)
             closing.wait(RECOVERY)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from ..errors import Problem, UserError
 from ..leadership import Leadership
 from ..protocol import ENDED
 from ..runs import Run
+from ..terminal import say, say_traceback
 from . import supervisor, wishes
 from .course import FAULTS, RECOVERY, REPAIR, Common, Course
 from .devices import Devices
@@ -234,8 +233,8 @@ class Dispatcher:
         except OSError as error:  # a full disk, a network folder that is gone
             self._hindrance = f"the folder of the runs cannot be used ({error})."
             closing.wait(RECOVERY)
-        except Exception:  # of this program: whatever it is, the next runs are to be trained
-            traceback.print_exc(file=sys.stderr)
+        except Exception as error:  # of this program: whatever it is, the next runs are to be trained
+            say_traceback(error)
             closing.wait(RECOVERY)
 
     def _stand_by(self, closing: threading.Event) -> None:
@@ -290,10 +289,10 @@ class Dispatcher:
                     self._attend_to(run, wanted, waiting, closing)
             except PermissionError as error:  # another user's, or open in a program; neither are these to hinder others
                 if run.id not in self._passed_over:
-                    print(f"DreamBooth: {run.id} is passed over for now ({error}).", file=sys.stderr)
+                    say(f"DreamBooth: {run.id} is passed over for now ({error}).")
                 self._passed_over.add(run.id)
-            except FAULTS:  # it must not keep the others from being trained
-                traceback.print_exc(file=sys.stderr)
+            except FAULTS as error:  # it must not keep the others from being trained
+                say_traceback(error)
                 self._common.settled.add(run.id)
 
     def _attend_to(self, run: Run, wanted: Wishes, waiting: list[str], closing: threading.Event) -> None:

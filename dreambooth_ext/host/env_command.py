@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from ..terminal import StageLine
+from ..terminal import StageLine, say
 from .environment import Environment, Status
 
 
@@ -39,11 +40,14 @@ def run(args: argparse.Namespace) -> int:
             progress(None, "checking that everything works")
             environment.verify()
     status = environment.status()
-    print(json.dumps(status.as_dict(), ensure_ascii=True, indent=2) if args.json else describe(status))
+    if args.json:
+        print(json.dumps(status.as_dict(), ensure_ascii=True, indent=2))
+    else:
+        say(*describe(status), stream=sys.stdout)
     return 0 if status.state == "ready" else 1
 
 
-def describe(status: Status) -> str:
+def describe(status: Status) -> list[str]:
     kinds = {
         "full": "of its own, with torch",
         "overlay": "laid over the torch of another Python",
@@ -58,4 +62,4 @@ def describe(status: Status) -> str:
             f"packages {len(status.packages)}",
         ]
         lines += [f"without {name}: {reason}" for name, reason in status.optional.items()]
-    return "\n".join(lines)
+    return lines

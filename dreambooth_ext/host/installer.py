@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..files import human_size
-from ..terminal import Stages
+from ..terminal import Stages, escaped
 from .interpreter import Interpreter, clean_variables
 
 _NETWORK = (
@@ -64,7 +64,7 @@ class Runner:
         reading = _PipReading(stage, window, steps)
         self.progress(window.start, stage)
         with self.log.open("a", encoding="utf-8") as log:
-            log.write(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} $ {' '.join(command)}\n")
+            log.write(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} $ {escaped(' '.join(command))}\n")
             process = subprocess.Popen(
                 command,
                 env=clean_variables(PYTHONNOUSERSITE="1", PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0"),
@@ -78,7 +78,7 @@ class Runner:
             try:
                 for line in _lines_or_ticks(process):
                     if line and not line.startswith("Progress "):
-                        log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+                        log.write(f"{time.strftime('%H:%M:%S')} {escaped(line)}\n")
                         log.flush()
                         lines.append(line)
                     self.progress(*reading.read(line))

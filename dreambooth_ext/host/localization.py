@@ -15,6 +15,7 @@ from pathlib import Path
 from ..config import SETTINGS
 from ..files import read_json, write_text
 from ..settings.methods import METHODS
+from ..terminal import say
 from . import form, messages, presets
 from .options import OPTIONS
 from .refusal import Refusal
@@ -129,9 +130,8 @@ def main() -> int:
             write_text(path, json.dumps(kept, ensure_ascii=False, indent=4) + "\n")
         lacks = missing(kept)
         removed = len(translations) - len(kept)
-        print(f"{path.name}: {len(kept)} texts, {len(lacks)} without a translation, {removed} removed")
-        for text in lacks:
-            print(f"    {json.dumps(text, ensure_ascii=False)}")
+        say(f"{path.name}: {len(kept)} texts, {len(lacks)} without a translation, {removed} removed", stream=sys.stdout)
+        say(*(f"    {json.dumps(text, ensure_ascii=False)}" for text in lacks), stream=sys.stdout)
     return 0
 
 

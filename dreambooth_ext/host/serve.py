@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__, checks, runs, users
 from ..errors import UserError
 from ..parsing import to_path
+from ..terminal import say, shield
 from .environment import Environment
 from .interpreter import REPOSITORY
 from .plain import PlainFolder
@@ -162,9 +163,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     address = address_of(listening)
-    print(f"DreamBooth {__version__}: {address}  (Ctrl-C ends it; trainings are in {arguments.runs_dir})", flush=True)
+    about = f"(Ctrl-C ends it; trainings are in {arguments.runs_dir})"
+    say(f"DreamBooth {__version__}: {address}  {about}", stream=sys.stdout)
     if host.restricted() and not host.api_auth():
-        print("Only this machine is let in. For others, add --api-auth USER:PASSWORD", file=sys.stderr, flush=True)
+        say("Only this machine is let in. For others, add --api-auth USER:PASSWORD")
     if arguments.open:
         threading.Thread(target=_open, args=(server, address), daemon=True).start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done then, too
@@ -188,9 +190,10 @@ def main() -> int:
     try:
         return run(parser.parse_args())
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 1
 
 
 if __name__ == "__main__":
+    shield()
     sys.exit(main())
