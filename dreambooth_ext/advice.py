@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .config import RunConfig
 from .errors import Problem
-from .guide import KNOWN_WORDS, PICTURES, a_or_an
+from .guide import KNOWN_WORDS, PICTURES, a_or_an, identifier_problem
 
 HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
 HYPERNETWORK_HIGHEST = 5e-5  # of the WebUI's users, for the first steps only
@@ -60,15 +60,27 @@ def _of_words(config: RunConfig, pictures: int) -> list[Problem]:
         if word.lower() in KNOWN_WORDS or len(word) < 3:
             message = f"wherever '{word}' stands in a prompt, and within longer words too, it will mean your pictures."
             found.append(Problem("placeholder_token", message, "Take a word that does not exist, such as sksper."))
-    if len(words) == 1 and words[0].lower() != config.name.lower():
+    if len(words) == 1 and not config.name.lower().startswith(words[0].lower()):
         message = f"WebUIs will know the word as '{config.name}', the file's name, and not as '{words[0]}'."
-        found.append(Problem("placeholder_token", message, "Call the run like the word."))
+        found.append(Problem("placeholder_token", message, "Write the file's name in prompts there."))
+    names = words if len(words) > 1 else [word for word in words if word.lower() == config.name.lower()]
+    found += [problem for name in names if (problem := _of_file_name(name))]
     if (config.num_vectors or 1) > MOST_VECTORS:
         message = (
             f"{config.num_vectors} vectors take as many of a prompt's 75 tokens, and learn single pictures by heart."
         )
         found.append(Problem("num_vectors", message, f"Use {MOST_VECTORS} or fewer."))
     return found
+
+
+def _of_file_name(word: str) -> Problem | None:
+    """Of an embedding whose file is called like a word that a checkpoint or LoRA may have been taught."""
+    if identifier_problem(word):
+        return None
+    message = (
+        f"'{word}' in a prompt will mean this embedding on every checkpoint, also on one that was taught '{word}'."
+    )
+    return Problem("name", message, f"If there is one, choose another name, such as {word}_ti.")
 
 
 def _of_hypernetworks(config: RunConfig, pictures: int) -> list[Problem]:

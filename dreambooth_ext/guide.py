@@ -120,7 +120,8 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
         if getattr(config, name) in (None, "", []) and name not in choices:
             choices[name] = Choice(value, reason)
 
-    fill("name", name_for(config), "after the pictures' folder")
+    is_word = config.method == "textual_inversion"
+    fill("name", name_for(config), "calls it in prompts" if is_word else "after the pictures' folder")
     if config.optimizer == "prodigy":
         for name in ("learning_rate", "text_encoder_lr", *(["embedding_lr"] if _is_pivotal(config) else [])):
             fill(name, 1.0, "Prodigy finds the rate itself")
@@ -215,13 +216,22 @@ def a_or_an(noun: str) -> str:
 
 
 def name_for(config: RunConfig) -> str:
-    """A file name for the model where the user gave none."""
+    """A file name for the model where the user gave none.
+
+    An embedding's is the word that calls it, on every checkpoint: it gets another one than the subject's own word.
+    """
+    if config.method == "textual_inversion":
+        return f"{_name_of_pictures(config, config.placeholder_token.partition(',')[0])[:57]}_ti"
+    return _name_of_pictures(config)
+
+
+def _name_of_pictures(config: RunConfig, word: str = "") -> str:
     folders = [
         getattr(config, config.pictures_setting),
         *(concept.get("instance_data_dir") for concept in config.concepts),
     ]
-    name = next((expanded(folder).resolve().name for folder in folders if folder), config.dataset_name or "")
-    if config.dataset_config:
+    name = word or next((expanded(folder).resolve().name for folder in folders if folder), config.dataset_name or "")
+    if config.dataset_config and not word:
         name = expanded(config.dataset_config).stem
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
 

@@ -28,7 +28,7 @@ OF_THE_FORM = (
         "held_out",
         "templates",
     ),
-    *("rates", "parsing", "host/completion", "host/estimate"),
+    *("rates", "parsing", "host/completion", "host/estimate", "host/words"),
 )
 OTHERS = (
     *("kohya_dataset", "metadata_files"),

@@ -20,7 +20,7 @@ from ..errors import Problem, UserError
 from ..protocol import COMMANDS, ENDED, PROTOCOL
 from ..runs import Run
 from ..settings.methods import KINDS, PROMPTED_METHODS
-from . import estimate, form, imports, presets, publish, restrictions, shelves, unpublish, wishes
+from . import estimate, form, imports, presets, publish, restrictions, shelves, unpublish, wishes, words
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete
 from .curves import LAST, POINTS, RunCurves
@@ -159,7 +159,9 @@ class Service:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
         completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
         count = pictures.trained(entries)
-        warnings = [w.as_dict() for w in [*advice.warnings(completed, count), *pictures.warnings(completed, entries)]]
+        clashes = words.taken(completed, entries, self.host.folders().get("textual_inversion"))
+        warned = [*advice.warnings(completed, count), *pictures.warnings(completed, entries), *clashes]
+        warnings = [warning.as_dict() for warning in warned]
         plan = {
             "steps": completed.max_train_steps,
             "pictures": count,

@@ -233,7 +233,7 @@ export class Form {
         if (!needed) say(this.advice, TEXTS.train.noWord);
         else if (!word) this.#adviseWithoutWord();
         else if (problem) fill(this.advice, phrase(TEXTS.train.badWord, { word, problem: document.createTextNode(problem) }), " ", settings.schema.identifier.advice);
-        else fill(this.advice, phrase(TEXTS.train.goodWord, { word }));
+        else fill(this.advice, phrase(TEXTS.train.goodWord, { word }), settings.teachesWord ? [" ", phrase(TEXTS.train.calledBy, { name: settings.given("name") || settings.suggestedName() })] : null);
         const prompt = settings.given("instance_prompt") || settings.prompts().instance;
         show(this.promptRow, settings.bindsWord && (Boolean(prompt) || !this.prompt.hidden));
         fill(this.promptShown, prompt ? phrase(TEXTS.train.promptIs, { prompt }) : null);

@@ -174,7 +174,8 @@ export class Settings {
 
     suggestedName() {
         const ascii = this.word.replace(/[^A-Za-z0-9_-]+/g, "_").replace(/^[_-]+|[_-]+$/g, "");
-        if (ascii) return (this.teachesWord ? ascii : `${ascii}_${this.subjectType}`).slice(0, 60);
+        if (ascii && this.teachesWord) return `${ascii.slice(0, 57)}_ti`; // an embedding's name calls it, on every checkpoint
+        if (ascii) return `${ascii}_${this.subjectType}`.slice(0, 60);
         return this.state.source === "upload" ? `my_${this.method === "finetune" ? "finetune" : "subjects"}` : "";
     }
 

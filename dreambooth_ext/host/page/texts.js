@@ -61,6 +61,7 @@ export const TEXTS = localised({
         wordAbout: "A word that does not exist. In prompts it will mean your subject.",
         wordExample: "sksper",
         wordAdvice: "Take 3 to 7 Latin letters, such as sksper or ohwx. Left empty, the words come from the pictures' file names, for several subjects at once.",
+        calledBy: "In prompts of the WebUI, write {name}: an embedding is called by its file's name.",
         goodWord: "“{word}” is a good word: the model does not know it yet.",
         badWord: "“{word}” {problem}.",
         baseNew: "None: a new model",

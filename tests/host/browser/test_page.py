@@ -480,8 +480,12 @@ def test_textual_inversion_teaches_the_word_itself(page, simulator) -> None:
     page.wait_for_selector(".db-advice.db-good")
     until(lambda: checked(simulator).get("placeholder_token") == "zkz")
     sent = checked(simulator)
-    assert sent["name"] == "zkz" and "instance_prompt" not in sent
+    assert sent["name"] == "zkz_ti" and "instance_prompt" not in sent  # "zkz" may be a checkpoint's word
     assert "zkz person, professional portrait, studio lighting" in sent["validation_prompts"]
+    page.wait_for_selector(".db-advice:has-text('write zkz_ti: an embedding is called by its file')")
+    page.fill("input[id^=dreambooth_name]", "zkz")
+    page.wait_for_selector(".db-warnings:has-text(\"'zkz' in a prompt will mean this embedding on every checkpoint\")")
+    assert checked(simulator)["name"] == "zkz"  # what the user typed counts
 
 
 def test_files_to_go_on_from_are_offered(page, simulator) -> None:

@@ -1,0 +1,29 @@
+"""Words that mean two things in a host: a subject's, and the embedding of that name, which counts on every model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+
+from ..captions import words
+from ..concepts import concepts
+from ..config import SETTINGS, RunConfig
+from ..errors import Problem
+from ..pictures import Entry
+from . import shelves
+
+
+def taken(config: RunConfig, entries: Iterable[Entry], embeddings: Path | None) -> list[Problem]:
+    """A warning for each word of the subjects that is the name of an installed embedding. embeddings: their folder."""
+    if embeddings is None or config.method not in SETTINGS["class_prompt"].methods:
+        return []
+    listed = shelves.listing(embeddings, shelves.SUFFIXES["textual_inversion"])
+    known = {PurePath(file["title"]).stem.casefold(): file["title"] for file in listed}
+    said = {word for concept in concepts(config) for word in words(concept.instance_prompt or "")}
+    said |= {entry.identifier.casefold() for entry in entries if entry.identifier}
+    return [_clash(word, known[word]) for word in sorted(said & known.keys())]
+
+
+def _clash(word: str, title: str) -> Problem:
+    message = f"'{word}' is the name of an installed embedding ({title}): in prompts it calls that one, on every model."
+    return Problem("instance_prompt", message, "Take another word, or rename that file.")
