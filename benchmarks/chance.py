@@ -58,7 +58,8 @@ class Pairs(Dataset):
 
 def seen(path: Path) -> tuple[Tensor, str]:
     """A picture (3, h, w) in [-1, 1], and its caption."""
-    pixels_hwc = torch.from_numpy(np.asarray(Image.open(path).convert("RGB")).copy())
+    picture = Image.open(path).convert("RGB").resize((world.SIZE, world.SIZE), Image.Resampling.LANCZOS)
+    pixels_hwc = torch.from_numpy(np.asarray(picture).copy())
     return pixels_hwc.permute(2, 0, 1) / 127.5 - 1, path.with_suffix(".txt").read_text(encoding="utf-8").strip()
 
 
