@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..errors import UserError
+from ..files import sha256_of
 from .architecture import Architecture, shipped, size_of_text
+from .base_files import BaseFiles
 from .download import download
 from .families import Family
 from .folder import FolderSource
@@ -52,6 +54,9 @@ class Source(Protocol):
 
     def tokenizer_folder(self, index: int) -> Path: ...
 
+    def paths(self) -> dict[str, Path]:
+        """Every file that the model is read from, by its name within the source."""
+
     def close(self) -> None: ...
 
 
@@ -63,6 +68,7 @@ class Base:
         self.name, self.path = source.name, source.path
         self.architecture = source.architecture
         self.sidecar_yaml, self.metadata = source.sidecar_yaml, source.metadata
+        self.files = BaseFiles(source.paths(), source.field)
         self._chosen_prediction = prediction_type
 
     @property
@@ -203,6 +209,12 @@ class Base:
         if not is_finite(tensor):
             message = f"{self.name} is broken: its {component} holds invalid numbers (NaN or infinite), in {key}."
             raise UserError(self.source.field, message, "Choose another model, or download or merge it again.")
+
+    def short_hash(self) -> str | None:
+        """By what the WebUI knows a checkpoint; None for a folder, and for a file that is not any more what it was."""
+        if not self.path.is_file() or self.files.change():
+            return None
+        return sha256_of(self.path)[:10]
 
     def close(self) -> None:
         """Let go of the file (it is opened again when something is read)."""

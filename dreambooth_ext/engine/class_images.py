@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,15 +22,30 @@ from .seeds import derive
 Progress = Callable[[int, int], None]
 
 
-def with_folders(config: RunConfig, base: Base, folder: Path) -> RunConfig:
-    """The config with a class folder for every class prompt that names none: below `folder`, by base and prompt."""
+def with_folders(
+    config: RunConfig,
+    base: Base,
+    folder: Path,
+    warn: Callable[..., None] = lambda *said: None,
+    is_old: bool = False,
+) -> RunConfig:
+    """The config with a class folder for every class prompt that names none: below `folder`, by all that draws them.
+
+    is_old: the run has been begun by a version that went by the base's name alone, and goes on with the same pictures.
+    """
     if not uses_prior(config) or config.dataset_config:  # a data set of kohya's brings its own
         return config
 
     def place(prompt: str) -> str:
         words = re.sub(r"[^A-Za-z0-9]+", "_", prompt).strip("_")[:40]
-        key = hashlib.sha256(f"{base.name}/{prompt}/{config.resolution}".encode()).hexdigest()[:8]
-        return str(folder / f"{words}-{config.resolution}-{key}")
+        new, old = (
+            folder / f"{words}-{config.resolution}-{hashlib.sha256(key.encode()).hexdigest()[:length]}"
+            for key, length in ((drawn_by(config, base, prompt), 12), (f"{base.name}/{prompt}/{config.resolution}", 8))
+        )
+        if old.is_dir() and not is_old:
+            message = f"the class pictures in '{old}' were drawn by an earlier version, by which model is not known."
+            warn(f"{message} They are not used.", "class_data_dir", "Delete them, or name that folder to use them.")
+        return str(old if old.is_dir() and is_old else new)
 
     if not config.concepts:
         return config.replace(class_data_dir=config.class_data_dir or place(config.class_prompt))
@@ -38,6 +54,14 @@ def with_folders(config: RunConfig, base: Base, folder: Path) -> RunConfig:
         needs = concept.class_prompt and not concept.class_data_dir
         filled.append({**given, "class_data_dir": place(concept.class_prompt)} if needs else given)
     return config.replace(concepts=filled)
+
+
+def drawn_by(config: RunConfig, base: Base, prompt: str) -> str:
+    """All that a class picture of this prompt follows from, but for its number: see `draw_one`."""
+    settings = ("resolution", "clip_skip", "seed", "validation_inference_steps")
+    settings += ("validation_guidance_scale", "validation_sampler")
+    values = [getattr(config, name) for name in settings]
+    return json.dumps([base.files.digest, base.prediction_type, prompt, *values])
 
 
 def missing(config: RunConfig) -> dict[Path, tuple[int, int]]:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import free_bytes, human_size, replacing, write_json, write_text
+from ..files import free_bytes, human_size, replacing, sha256_of, write_json, write_text
 from . import embedding_file
 from .architecture import write_clip_folder
 from .base import Base
@@ -65,6 +65,7 @@ def export_checkpoint(
     precision, or are all still the base's, and where the disk is too full.
     """
     assert trained and set(trained) <= set(base.family.components), "nothing was trained"
+    base.files.require_unchanged()
     dtype = PRECISIONS[precision]
     check_trained(base, trained, dtype, precision)
     state = {**marks(base, zero_terminal_snr), **unchanged(base, dtype, without=trained)}
@@ -72,6 +73,7 @@ def export_checkpoint(
     with replacing(path) as temporary:
         write_verified(state, temporary, metadata, precision)
         base.close()
+        base.files.require_unchanged()  # also while it was read
         sidecars = write_sidecars(path, configuration(base, path), base.family.name, activation_text, preview)
         digest = sha256_of(temporary)
     return Exported(path, digest, sidecars)
@@ -137,7 +139,7 @@ def export_embedding(
         if path.suffix == ".safetensors":
             write_verified(tensors, temporary, about, precision)
         else:
-            digest = sha256_of(base.path)[:10] if base.path.is_file() else None
+            digest = base.short_hash()
             save_pickle(embedding_file.pickled(tensors, path.stem, steps, base.path.stem, digest), temporary)
             written = embedding_file.read(temporary, "save_format").embedding.vectors
             if not all(map(torch.equal, written, (tensor.float() for tensor in tensors.values()))):
@@ -304,14 +306,6 @@ def patch_hash(path: Path) -> None:
                 digest.update(block)
             file.seek(place)
             file.write(f"0x{digest.hexdigest()}".encode())
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def configuration(base: Base, path: Path) -> str | None:

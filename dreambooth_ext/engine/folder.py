@@ -206,6 +206,13 @@ class FolderSource:
         own = self.path / ("tokenizer", "tokenizer_2")[index]
         return own if (own / "vocab.json").is_file() and (own / "merges.txt").is_file() else TOKENIZER
 
+    def paths(self) -> dict[str, Path]:
+        weights = {file.path for places in self.files.values() for file, _ in places.values()}
+        names = [INDEX, "scheduler/scheduler_config.json", *(f"{part}/config.json" for part in self.files)]
+        names += [f"{part}/{name}" for part in ("tokenizer", "tokenizer_2") for name in ("vocab.json", "merges.txt")]
+        texts = {self.path / name for name in names if (self.path / name).is_file()}
+        return {path.relative_to(self.path).as_posix(): path for path in weights | texts}
+
     def close(self) -> None:
         for places in self.files.values():
             for file, _ in places.values():

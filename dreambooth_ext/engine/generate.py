@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from .. import generation
 from ..errors import UserError
-from ..files import replacing
+from ..files import replacing, sha256_of
 from ..terminal import Progress
 from . import embedding_file, hypernetwork, hypernetwork_file, network, network_file, pixels
 from .base import Base, open_base
@@ -19,7 +19,6 @@ from .device import choose_device
 from .download import download
 from .embedding_file import Stored
 from .embeddings import Embedding, table_of
-from .export import sha256_of
 from .network import TEXT_PARTS
 from .pipeline import Pipeline
 from .sampling import Painter
@@ -46,7 +45,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     painter = load_painter(base, device, arguments.clip_skip, loras, embeddings, hypernetworks)
     words = generation.lora_words(loras) + generation.lora_words(hypernetworks, "hypernet")
     width, height = arguments.width or base.resolution, arguments.height or base.resolution
-    digest = sha256_of(base.path)[:10] if base.path.is_file() else None
+    digest = base.short_hash()
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
     common = {
         "steps": arguments.steps or generation.USUAL_STEPS,

@@ -13,8 +13,8 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import read_json, replacing, write_json
-from .export import PRECISIONS, Exported, not_finite, sha256_of, write_verified
+from ..files import read_json, replacing, sha256_of, write_json
+from .export import PRECISIONS, Exported, not_finite, write_verified
 from .families import PIXELS
 from .folder import present_name
 from .tensorfile import TensorFile, open_tensors
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
+UNET_CONFIG, SCHEDULER_CONFIG = "unet/config.json", "scheduler/scheduler_config.json"
 
 
 class Pipeline:
@@ -32,9 +33,9 @@ class Pipeline:
 
     def __init__(self, path: Path, field: str):
         self.path, self.field = path, field
-        self.unet_config = self._json("unet/config.json")
+        self.unet_config = self._json(UNET_CONFIG)
         known = inspect.signature(DDPMScheduler.__init__).parameters
-        scheduler = self._json("scheduler/scheduler_config.json")
+        scheduler = self._json(SCHEDULER_CONFIG)
         self.scheduler_config = {key: value for key, value in scheduler.items() if key in known}
 
     def _json(self, inner: str) -> dict[str, Any]:
@@ -54,6 +55,18 @@ class Pipeline:
         """Pixels a side of what it draws."""
         size = self.unet_config.get("sample_size") or PIXELS.default_resolution
         return size if isinstance(size, int) else max(size)
+
+    def paths(self) -> dict[str, Path]:
+        """Every file that the model is read from, by its name within the folder."""
+        inner = (self._weights().relative_to(self.path).as_posix(), UNET_CONFIG, SCHEDULER_CONFIG)
+        return {name: self.path / name for name in inner}
+
+    def _weights(self) -> Path:
+        files = [self.path / "unet" / f"{WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
+        path = next((file for file in files if file.is_file()), None)
+        if path is None:
+            raise self._damaged("the unet has no weights")
+        return path
 
     def scheduler(self) -> DDPMScheduler:
         try:
@@ -82,11 +95,7 @@ class Pipeline:
 
     def _tensors(self) -> TensorFile:
         """The UNet's weights, all of them finite."""
-        files = [self.path / "unet" / f"{WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
-        path = next((file for file in files if file.is_file()), None)
-        if path is None:
-            raise self._damaged("the unet has no weights")
-        tensors = open_tensors(path, field=self.field)
+        tensors = open_tensors(self._weights(), field=self.field)
         if broken := next((key for key, tensor in tensors.items() if not is_finite(tensor)), None):
             raise self._damaged(f"its unet holds invalid numbers (NaN or infinite), in {broken}")
         return tensors

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from ..config import RunConfig
 from ..errors import UserError
 from ..files import expanded, read_json
 from ..generation import is_pipeline
+from .base_files import BaseFiles
 from .download import download, download_config
 from .families import PIXELS
 from .pipeline import Pipeline
@@ -36,7 +39,8 @@ IMPOSSIBLE = (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, No
 class PixelBase:
     """In the place of a `Base`: the same questions are asked of it, and nothing is held but the configuration.
 
-    unet_config: as `UNet2DModel.from_config` takes it; pipeline: the model that goes on, None for a new one.
+    unet_config: as `UNet2DModel.from_config` takes it; pipeline: the model that goes on, None for a new one; paths: of
+    what was read.
     """
 
     family = PIXELS
@@ -47,7 +51,15 @@ class PixelBase:
     warnings = ()
     prediction_type: str
 
-    def __init__(self, config: RunConfig, unet_config: Mapping[str, Any], field: str, pipeline: Pipeline | None = None):
+    def __init__(
+        self,
+        config: RunConfig,
+        unet_config: Mapping[str, Any],
+        field: str,
+        pipeline: Pipeline | None = None,
+        paths: Mapping[str, Path] = MappingProxyType({}),
+    ):
+        self.files = BaseFiles(paths, field)
         self.field, self.pipeline, self.seed = field, pipeline, config.seed
         self.unet_config = {key: value for key, value in unet_config.items() if not key.startswith("_")}
         self._require_colour()
@@ -136,19 +148,25 @@ def open_pixels(config: RunConfig) -> PixelBase:
             remedy = "Give the folder of a DDPMPipeline, or leave it out: then a new model begins."
             raise UserError("base_model", f"{path.name} is no unconditional model.", remedy)
         pipeline = Pipeline(path, "base_model")
-        return PixelBase(config, pipeline.unet_config, "base_model", pipeline)
+        return PixelBase(config, pipeline.unet_config, "base_model", pipeline, pipeline.paths())
     if config.model_config:
-        return PixelBase(config, read_config(config.model_config), "model_config")
+        path = config_file(config.model_config)
+        return PixelBase(config, read_config(path), "model_config", paths={path.name: path})
     return PixelBase(config, DEFAULT, "resolution")
 
 
-def read_config(name: str) -> dict[str, Any]:
-    """The configuration of a UNet2DModel: of a file, of a folder that has one, or of a Hugging Face name."""
+def config_file(name: str) -> Path:
+    """Where the configuration of a UNet2DModel is: a file, in a folder that has one, or of a Hugging Face name."""
     path = expanded(name)
     path = path if path.exists() else download_config(name, "model_config")
-    if path.is_dir():
-        inner = [path / "config.json", path / "unet" / "config.json"]
-        path = next((file for file in inner if file.is_file()), inner[0])
+    if not path.is_dir():
+        return path
+    inner = [path / "config.json", path / "unet" / "config.json"]
+    return next((file for file in inner if file.is_file()), inner[0])
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A UNet2DModel's configuration. Raises UserError for a file that holds none."""
     try:
         content = read_json(path)
     except (OSError, ValueError) as error:

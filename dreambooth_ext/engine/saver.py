@@ -35,6 +35,7 @@ class Saver:
     ):
         self.run, self.config, self.base = run, config, base
         self.method, self.control, self.dataset, self.accelerator = method, control, dataset, accelerator
+        self._told_of_base = False
         self._writer = self._open_tracker()
 
     def _open_tracker(self):
@@ -65,6 +66,16 @@ class Saver:
         if self._writer:
             self._writer.add_scalar("validation_loss", loss, step)
 
+    def _base_is_the_same(self) -> bool:
+        """Whether the base's files are what they were; if not, a word of it, once."""
+        what = self.base.files.change()
+        if what and not self._told_of_base:
+            self._told_of_base = True
+            message = f"the base is not what it was when it was read: {what}. Training goes on with what was read."
+            remedy = "Previews are left out until it is back."
+            self.control.warn(message, self.base.files.field, remedy)
+        return not what
+
     def model(self, step: int, final: bool, stops: bool = False) -> None:
         """Write the model as it is into the run's artifacts: <name>, or <name>_<step> on the way.
 
@@ -82,6 +93,7 @@ class Saver:
             preview=self._preview(),
             zero_terminal_snr=config.zero_terminal_snr,
         )
+        self._base_is_the_same()  # models that need more of it than its name are not written then
         for made in (exported, *exported.others):
             self.control.events.append(
                 "artifact",
@@ -156,6 +168,8 @@ class Saver:
         config = self.config
         if config.method in PROMPTED_METHODS and not config.validation_prompts:
             self.control.warn("there are no preview prompts.", "validation_prompts", "Give some in the settings.")
+            return
+        if not self._base_is_the_same():  # its VAE may be another's
             return
         carried = self.method.carried(self.base) if config.save_image_with_embedding else None
         folder = self.run.samples / str(step)

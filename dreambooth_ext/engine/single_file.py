@@ -20,6 +20,7 @@ from .tensors import LazyTensor
 
 V_MARKS = ("v_pred",)  # tensors that say by being there what the model predicts
 ZERO_SNR_MARKS = ("ztsnr",)
+CLIP_FILES = ("config.json", "vocab.json", "merges.txt")
 
 
 class SingleFileSource:
@@ -116,6 +117,12 @@ class SingleFileSource:
         if index == 0 and self.clip_folder is not None and (self.clip_folder / "vocab.json").is_file():
             return self.clip_folder
         return TOKENIZER
+
+    def paths(self) -> dict[str, Path]:
+        sidecar, folder = sidecar_of(self.path), self.clip_folder
+        found = {path.name: path for path in (self.path, sidecar) if path}
+        clip = [folder / name for name in CLIP_FILES] if folder else []
+        return found | {f"{folder.name}/{path.name}": path for path in clip if path.is_file()}
 
     def close(self) -> None:
         self.file.close()

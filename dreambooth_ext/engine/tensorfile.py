@@ -87,7 +87,7 @@ class TensorFile(Mapping[str, Tensor]):
             else:
                 try:
                     self._open = safe_open(str(self.path), framework="pt")
-                except SafetensorError as error:
+                except (SafetensorError, OSError) as error:
                     raise UserError(self.field, f"{self.path.name} is damaged ({error}).", AGAIN) from error
         return self._open
 

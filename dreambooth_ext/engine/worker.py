@@ -28,6 +28,7 @@ from ..runs import Run
 from ..terminal import say, say_traceback, shield
 from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes
 from .base import Base
+from .base_files import difference
 from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
 from .device import take_device
@@ -136,10 +137,11 @@ def train(run: Run, control: Control, total: int | None) -> str:
         take_device(config.device)
         if found := plan.problems(config, base):
             raise BadInput(found)
+        is_old = keep_base(run, base)
         for warning in base.warnings:
             control.warn(warning, "base_model")
         accelerator = make_accelerator(config)
-        config = class_images.with_folders(config, base, run.path.parent / "class_pictures")
+        config = class_images.with_folders(config, base, run.path.parent / "class_pictures", control.warn, is_old)
         with accelerator.main_process_first():
             config = hub_pictures.with_folder(config, run, control)
         check_resources(config, base, run, control)
@@ -162,11 +164,31 @@ def train(run: Run, control: Control, total: int | None) -> str:
         )
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         method = make_method(config, base, dataset, run, accelerator, resumed, control)
+        base.files.require_unchanged()  # its parts were read one after the other
         saver = Saver(run, config, base, method, control, dataset, accelerator)
         with contextlib.closing(saver):
             ended = Loop(config, method, dataset, accelerator, control, saver, total).run(resumed)
         accelerator.end_training()
         return ended
+
+
+def keep_base(run: Run, base: Base) -> bool:
+    """Note what the base's files are, for a run that has learned something to go on with these alone. Raises UserError
+    where they are others. Returns whether an earlier version began the run, which noted nothing."""
+    path = run.path / "base.json"
+    if not checkpoint.found(run.checkpoints):
+        if processes.is_first():
+            files.write_json(path, {"files": base.files.known})
+        return False
+    try:
+        what = difference(files.read_json(path)["files"], base.files.known)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return True
+    if what:
+        message = f"the base is not the one that the run began with: {what}."
+        remedy = "Put back the old one and resume, or begin a new run with this one. To go on with it all the same, "
+        raise UserError(base.files.field, message, f"{remedy}delete {path}.")
+    return False
 
 
 def with_optimizer(run: Run) -> RunConfig:

@@ -33,6 +33,7 @@ OF_THE_FORM = (
 OTHERS = (
     *("kohya_dataset", "metadata_files"),
     *("runs", "engine/plan", "engine/worker", "engine/saver", "engine/loop", "engine/base", "engine/class_images"),
+    "engine/base_files",
     *("host/dispatcher", "host/watch", "host/endings", "host/environment", "host/mending", "host/service"),
     *("host/publish", "host/publisher", "host/uploads", "host/presets", "host/restrictions", "host/catalogue"),
     *("host/imports", "host/import_kohya", "host/import_extension", "host/kohya_names"),

@@ -19,7 +19,7 @@ from .. import hypernetwork, hypernetwork_file
 from ..backbone import Backbone
 from ..base import Base
 from ..batch import Batch
-from ..export import Exported, sha256_of
+from ..export import Exported
 from ..hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
 from ..hypernetwork_file import export_hypernetwork
 from ..objective import Objective
@@ -128,8 +128,7 @@ class HypernetworkTraining:
 
     def export(self, base: Base, path: Path, **about: Any) -> Exported:
         """The networks alone, as the WebUI's Train tab writes them."""
-        if self._digest is None and base.path.is_file():
-            self._digest = sha256_of(base.path)[:10]
+        self._digest = self._digest or base.short_hash()
         step = self._before + int(about["metadata"]["ss_steps"])
         return export_hypernetwork(base, self.network, self._start, path, step=step, digest=self._digest, **about)
 
