@@ -55,7 +55,7 @@ def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     steps, epochs = plan.length(config, count)
     classes = sum(entry.is_class for entry in found) + missing
     try:
-        made = plan.make_plan(config, base, count, classes, steps, epochs, files.free_bytes(runs_dir))
+        made = plan.make_plan(config, base, count, classes, steps, epochs, files.free_bytes(runs_dir), missing)
     except UserError as error:  # a file that cannot be read, and that the run begins with
         problems += [] if error.problem in problems else [error.problem]
         return {"plan": {}, "problems": [p.as_dict() for p in problems], "warnings": warnings}

@@ -275,6 +275,11 @@ def _at_once(device: torch.device, pixels: int) -> int:
     return max(1, PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"]) // pixels)
 
 
+def pixels_at_once(device: str, pixels: int) -> int:
+    """How many pixels are encoded at once on this device, at the most, where a picture has so many."""
+    return max(pixels, PIXELS_AT_ONCE.get(torch.device(device).type, PIXELS_AT_ONCE["cpu"]))
+
+
 def _pixel_batches(
     jobs: list[tuple[Picture, bool]], device: torch.device, broken: set[Picture], warn: Warn
 ) -> Iterator[tuple[list[tuple[Picture, bool]], Tensor]]:

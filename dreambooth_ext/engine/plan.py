@@ -14,17 +14,13 @@ from ..pictures import caches_latents
 from . import hub, memory
 from .base import Base
 from .device import choose_device
-from .fused import is_possible
+from .memory_need import estimate, state_bytes
 from .methods import METHODS
 from .optim import choose_optimizer, make_optimizer
-from .share import Share
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
-CHECKPOINTED = 0.6 / 1.9  # of what the forward pass keeps, as counted for SD 1.5's UNet
-MARGIN = 512 * 2**20  # bytes of disk that stay free
-DECODING = 3072  # bytes a pixel: the VAE draws in float32, picture by picture (benchmarks/activations.py --decoding)
 LOOKING = 3.0  # seconds for numbers that are none
-PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
+MARGIN = 512 * 2**20  # bytes of disk that stay free
 
 
 @dataclass(frozen=True)
@@ -141,53 +137,6 @@ def _why_no_xformers(device: str) -> str:
     return ""
 
 
-def estimate(config: RunConfig, base: Base) -> int:
-    """Bytes of device memory at the peak, which is in the backward pass but for very large pictures."""
-    counts, part = base.parameter_counts(), METHODS[config.method].share(config, base)
-    trained = part.learning
-    held = part.frozen + trained * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
-    held += 0 if config.cache_latents else 4 * counts["vae"]
-    kept = _kept(config, base, part)
-    parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
-    gradients = 0 if is_possible(config) and not parts else 4 * trained
-    peaks = [held + max(kept, gradients + 0.3 * kept)]
-    decoding = 4 * counts["vae"] + DECODING * config.resolution**2
-    if config.validation_prompts:
-        peaks.append(held + decoding)  # between two steps there are no gradients
-    if config.with_prior_preservation:  # drawn by the base, before anything else is loaded
-        unet = 4 if config.device == "cpu" else 2
-        peaks.append(unet * counts["unet"] + 4 * counts["text_encoders"] + decoding)
-    return int(max(peaks) + PROCESS)
-
-
-def _kept(config: RunConfig, base: Base, part: Share) -> float:
-    """Bytes that the forward pass keeps for the backward one.
-
-    Weights stay in float32 in every precision. What the forward pass keeps goes by the UNet's pixels; the base knows
-    how much that is for 64 x 64 of them (`activations`). Most of it is gone again when the last gradients come: then
-    0.3 of it were left.
-    """
-    side = config.resolution / base.factor / 64
-    area = config.train_batch_size * side**2 * (2 if config.with_prior_preservation else 1)
-    kept = area * base.activations * (CHECKPOINTED if config.gradient_checkpointing else 1)
-    if not config.gradient_checkpointing:
-        kept += part.written_out
-    if config.mixed_precision == "no":
-        return kept
-    # half the size; without checkpoints the weights' 16-bit copies stay, too
-    return kept * 0.5 + (0 if config.gradient_checkpointing else 2 * part.learning)
-
-
-def state_bytes(config: RunConfig) -> int:
-    """Bytes that the optimizer keeps for each number it trains."""
-    if "8bit" in config.optimizer:
-        return 2
-    if config.optimizer == "sgd":
-        return 4 if config.optimizer_args.get("momentum") else 0
-    # Adafactor keeps rows and columns, which of 3 x 3 kernels is two thirds: 2.1 for SD 1.5, 0.4 for SDXL.
-    return {"lion": 4, "adafactor": 2, "prodigy": 16}.get(config.optimizer, 8)
-
-
 def disk_need(config: RunConfig, base: Base, steps: int, epochs: float) -> int:
     """Bytes that the run writes at the most: training states, one more while it replaces the last, and models."""
     part = METHODS[config.method].share(config, base)
@@ -245,9 +194,17 @@ def length(config: RunConfig, pictures: int) -> tuple[int, float]:
 
 
 def make_plan(
-    config: RunConfig, base: Base, pictures: int, class_pictures: int, steps: int, epochs: float, free: int
+    config: RunConfig,
+    base: Base,
+    pictures: int,
+    class_pictures: int,
+    steps: int,
+    epochs: float,
+    free: int,
+    missing: int,
 ) -> Plan:
-    """The plan of a resolved config. `free`: bytes on the disk of the runs folder."""
+    """The plan of a resolved config. `free`: bytes on the disk of the runs folder; `missing`: class pictures, of those
+    counted, that are still to be drawn."""
     return Plan(
         family=base.family.title,
         resolution=config.resolution,
@@ -259,7 +216,7 @@ def make_plan(
         device=config.device,
         optimizer=config.optimizer,
         mixed_precision=config.mixed_precision,
-        memory=estimate(config, base),
+        memory=estimate(config, base, draws=missing > 0),
         memory_available=memory.total(torch.device(config.device)),
         memory_free=memory.free(torch.device(config.device)),
         disk=disk_need(config, base, steps, epochs),

@@ -161,6 +161,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
             steps=total,
             epochs=total / dataset.steps(1, accelerator.num_processes),
             free=free_bytes(run),
+            missing=0,
         )
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         method = make_method(config, base, dataset, run, accelerator, resumed, control)
@@ -206,9 +207,8 @@ def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -
     count = pictures.trained(entries)
     steps, epochs = plan.length(config, count)
     missing = sum(lacks for _, lacks in class_images.missing(config).values())
-    made = plan.make_plan(
-        config, base, count, sum(entry.is_class for entry in entries) + missing, steps, epochs, free_bytes(run)
-    )
+    classes = sum(entry.is_class for entry in entries) + missing
+    made = plan.make_plan(config, base, count, classes, steps, epochs, free_bytes(run), missing)
     if found := plan.resource_problems(made, config):
         raise BadInput(found)
     for problem in plan.resource_warnings(made, config):

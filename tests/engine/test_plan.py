@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
+from accelerate import init_empty_weights
+from diffusers import UNet2DConditionModel
 
-from dreambooth_ext.engine import memory, plan, worker
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.config import RunConfig
+from dreambooth_ext.engine import memory, memory_need, plan, worker
+from dreambooth_ext.engine.architecture import shipped
+from dreambooth_ext.engine.base import Base
+from dreambooth_ext.engine.convert import ties
 from dreambooth_ext.engine.inspection import inspect
+from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining
 from tests import training
 from tests.training import Trainer
 
-COUNTS = {"unet": 860_000_000, "vae": 84_000_000, "text_encoders": 123_000_000}  # SD 1.5's
 GB = 10**9
 
 
@@ -62,21 +67,99 @@ def test_what_is_free_on_a_card_includes_what_this_process_has_reserved():
     assert 0 < memory.free(torch.device("cpu")) <= memory.total(torch.device("cpu"))
 
 
-def estimate(trainer: Trainer, **settings) -> int:
-    config = trainer.config(**settings)
-    with contextlib.closing(open_base(str(trainer.base))) as base:
-        config = plan.resolve(config, base)
-        base.parameter_counts = lambda: COUNTS
-        return plan.estimate(config, base)
+class Full(Base):
+    """A model of full size, of which there are only the sizes."""
+
+    def __init__(self, family: str):
+        self.architecture = shipped(family)
+        self._chosen_prediction, self.sidecar_yaml = "epsilon", None
+
+    def ldm_tensors(self, component: str) -> dict[str, SimpleNamespace]:
+        if component != "unet":
+            return {}
+        with init_empty_weights():
+            parts = UNet2DConditionModel.from_config(self.architecture.unet).state_dict()
+        return {
+            tie.ldm: SimpleNamespace(shape=parts[tie.diffusers[0]].shape) for tie in ties(self.architecture)["unet"]
+        }
+
+    def parameter_counts(self) -> dict[str, int]:
+        return {name: count * 1_000_000 for name, count in COUNTS[self.family.name].items()}
 
 
-def test_drawing_counts_where_it_takes_more_than_training(trainer):
-    """A preview comes between two steps: beside weights and optimizer, but with no gradients."""
-    preview = {"validation_prompts": ["a photo"], "validation_steps": 2}
-    assert estimate(trainer, resolution=512, **preview) == estimate(trainer, resolution=512)
-    wide = {"resolution": 2048, "gradient_checkpointing": True, "optimizer": "sgd", "mixed_precision": "bf16"}
-    decoding = 4 * COUNTS["vae"] + plan.DECODING * 2048**2
-    assert decoding > 10 * GB
-    assert estimate(trainer, **wide, **preview) >= decoding + 4 * COUNTS["unet"] > estimate(trainer, **wide)
+COUNTS = {  # in millions
+    "sd1": {"unet": 860, "vae": 84, "text_encoders": 123},
+    "sdxl": {"unet": 2567, "vae": 84, "text_encoders": 817},
+}
+USUAL = {"mixed_precision": "bf16", "gradient_checkpointing": True, "resolution": None, "device": "cuda:0"}
+FULL = {**USUAL, "method": "dreambooth", "optimizer": "adamw8bit", "text_encoder_steps": 0}
+LORA = {**USUAL, "method": "lora", "rank": 16, "target_modules": ["attention", "feed_forward"], "optimizer": "adamw"}
+LORA |= {"text_encoder_steps": 0, "network_type": "lora"}
+HYPER = {**USUAL, "method": "hypernetwork", "optimizer": "adamw", "text_encoder_steps": 0}
+WHOLE, FUSED = {"gradient_checkpointing": False}, {"max_grad_norm": 0}
+
+
+def estimate(family: str, *, draws: bool = False, **settings) -> float:
+    """In GB, as for a card."""
+    config, base = RunConfig(**settings), Full(family)
+    config = config.replace(resolution=config.resolution or base.resolution, cache_latents=True)
+    return plan.estimate(config, base, draws) / GB
+
+
+# Counted by benchmarks/activations.py, on full-size UNets: weights, what learns, optimizer states, the step's peak
+STEPS = {
+    "SD 1.5, all weights": ("sd1", FULL, 3.44 + 1.72 + 3.55),
+    "and in the backward pass": ("sd1", FULL | FUSED, 3.44 + 1.72 + 0.50),
+    "and without checkpoints": ("sd1", FULL | WHOLE, 3.44 + 1.72 + 3.75),
+    "SD 1.5, LoRA": ("sd1", LORA, 1.75 + 0.05 + 0.31),
+    "LoRA without checkpoints": ("sd1", LORA | WHOLE, 1.75 + 0.05 + 1.29),
+    "LoRA of 768": ("sd1", LORA | {"resolution": 768}, 1.75 + 0.05 + 0.70),
+    "SDXL, all weights": ("sdxl", FULL, 10.27 + 5.13 + 10.54),
+    "SDXL in the backward pass": ("sdxl", FULL | FUSED, 10.27 + 5.13 + 1.06),
+    "SDXL without checkpoints": ("sdxl", FULL | WHOLE, 10.27 + 5.13 + 13.17),
+    "SDXL, LoRA": ("sdxl", LORA, 5.31 + 0.34 + 0.81),
+    "SDXL, LoRA without checkpoints": ("sdxl", LORA | WHOLE, 5.31 + 0.34 + 8.57),
+}
+
+
+@pytest.mark.parametrize(("family", "settings", "counted"), STEPS.values(), ids=STEPS)
+def test_a_step_takes_what_was_counted(family, settings, counted):
+    assert estimate(family, **settings) == pytest.approx(counted + 0.7, rel=0.04)
+
+
+def test_the_peak_is_the_largest_stages_and_not_their_sum():
+    """Pictures are encoded before the models that train are there; previews come between two steps, without
+    gradients; class pictures are drawn before anything else."""
+    assert estimate("sd1", **LORA | {"resolution": 2048}) == pytest.approx(0.7 + 0.33 + 10.74, rel=0.01)
+    assert estimate("sd1", **LORA, validation_prompts=["x"]) == pytest.approx(0.7 + 1.80 + 0.33 + 0.81, rel=0.02)
+    assert estimate("sd1", **FULL, validation_prompts=["x"]) == estimate("sd1", **FULL)
+    prior = LORA | {"with_prior_preservation": True}
+    assert estimate("sdxl", **prior, draws=True) == pytest.approx(0.7 + 5.13 + 3.27 + 0.34 + 3.22, rel=0.01)
+    assert estimate("sdxl", **prior) < 9  # they are there
+
+
+def test_a_vae_that_stays_takes_its_room_beside_the_training():
+    kept = plan.estimate(RunConfig(**LORA | {"resolution": 1024, "cache_latents": False}), Full("sd1"), False)
+    assert kept / GB == pytest.approx(0.7 + 1.80 + 0.33 + 2.68, rel=0.02)
+
+
+def test_autocasts_copies_count_where_it_keeps_them(monkeypatch):
+    """A hypernetwork's, two bytes for each of its numbers."""
+    settings = {**HYPER, "layer_structure": [1, 4, 4, 1], "max_grad_norm": 0, "resolution": 512}
+    kept = estimate("sd1", **settings)
+    learning = HypernetworkTraining.share(RunConfig(**settings), Full("sd1")).unet
+    assert learning > 10**7
+    monkeypatch.setattr(memory_need, "COPIES", 0)
+    assert kept - estimate("sd1", **settings) == pytest.approx(2 * learning / GB, rel=0.01)
+
+
+def test_class_pictures_that_are_there_are_not_drawn_again(tmp_path, monkeypatch):
+    asked = []
+    original = plan.estimate
+    monkeypatch.setattr(plan, "estimate", lambda *given, draws: asked.append(draws) or original(*given, draws))
+    trainer = Trainer(tmp_path)
     prior = {"class_prompt": "a photo of a person", "num_class_images": 1}
-    assert estimate(trainer, **wide, **prior) >= decoding + 4 * (COUNTS["unet"] + COUNTS["text_encoders"])
+    inspect(trainer.config(**prior).as_dict(), trainer.folder / "runs")
+    trainer.train(**prior)
+    inspect(trainer.config(**prior).as_dict(), trainer.folder / "runs")
+    assert asked == [True, True, False, False]

@@ -168,8 +168,8 @@ def _listed(sizes: list[int]) -> str:
 
 
 def kept_bytes(config: RunConfig, base: Base, sizes: set[int], structure: Structure) -> int:
-    """Bytes that the networks keep of the forward pass for the backward one: what goes into each of their layers. What
-    goes into the first is kept once for both, and the text once for all attentions."""
+    """Bytes that the networks keep of the forward pass for the backward one, in float32: what goes into each of their
+    layers. What goes into the first is kept once for both, and the text once for all attentions."""
     levels = len(base.architecture.unet["block_out_channels"])
     pixels = (config.resolution // 8) ** 2
     extra = structure.layer_norm + any(structure.dropout)
@@ -184,4 +184,4 @@ def kept_bytes(config: RunConfig, base: Base, sizes: set[int], structure: Struct
             is_own = name.endswith("attn1")
             numbers_each = sum(structure.widths(width)[1:-1]) * (1 + between) + width * after
             numbers += (pixels // 4**level if is_own else 77) * (width * is_own + 2 * numbers_each)
-    return numbers * config.train_batch_size * (4 if config.mixed_precision == "no" else 2)
+    return 4 * numbers * config.train_batch_size

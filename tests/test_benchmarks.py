@@ -1,0 +1,60 @@
+"""The counting that the estimate of memory rests on: sizes of tensors, by a card's rules, without computing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import activations
+from dreambooth_ext.engine import latents, memory_need
+from dreambooth_ext.engine.architecture import shipped
+
+SMALL = {**shipped("sd1").unet, "block_out_channels": (32, 64, 64, 64), "attention_head_dim": 4, "sample_size": 16}
+
+
+def numbers(config: dict) -> int:
+    unet, learning = activations.make_unet(config, checkpointing=False, half=False, lora=False)
+    assert len(learning) == len(list(unet.parameters()))
+    return sum(parameter.numel() for parameter in learning)
+
+
+def test_a_step_is_counted():
+    count = numbers(SMALL)
+    whole = activations.count(SMALL, 16)
+    assert whole["gradients"] == 4 * count and whole["peak"] > whole["after forward"] > 0
+    checkpointed = activations.count(SMALL, 16, checkpointing=True)
+    assert checkpointed["after forward"] < whole["after forward"] / 2
+    fused = activations.count(SMALL, 16, checkpointing=True, fused=True)
+    assert fused["peak"] < checkpointed["peak"] - 2 * count
+    twice = activations.count(SMALL, 16, batch=2)
+    assert twice["after forward"] == pytest.approx(2 * whole["after forward"], rel=0.05)
+
+
+def test_autocasts_copies_are_counted():
+    """Two bytes for nearly each number, until the forward pass ends."""
+    ways = {"checkpointing": True, "half": True, "fused": True}
+    kept, gone = (activations.count(SMALL, 16, cache=cache, **ways)["after forward"] for cache in (True, False))
+    assert 1.2 * numbers(SMALL) < kept - gone <= 2 * numbers(SMALL)
+
+
+def test_norms_compute_in_float32_as_on_a_card():
+    norm = torch.nn.GroupNorm(1, 4)
+    inputs = torch.ones(1, 4, 2, 2, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert norm(inputs).dtype == torch.bfloat16
+        with activations.card_rules():
+            assert norm(inputs).dtype == torch.float32 == torch.nn.LayerNorm(2)(inputs).dtype
+
+
+def test_a_lora_keeps_its_base_in_16_bits_and_learns_little():
+    counted = activations.count(SMALL, 16, half=True, lora=True)
+    assert 0 < counted["gradients"] < 4 * numbers(SMALL) / 2
+
+
+@pytest.mark.parametrize(
+    ("encoding", "bytes_a_pixel"), [(True, latents.ENCODING), (False, memory_need.DECODING)], ids=["encode", "decode"]
+)
+def test_what_the_vae_takes_a_pixel(encoding, bytes_a_pixel):
+    for resolution in (256, 512):
+        counted = activations.count_vae(shipped("sd1").vae, resolution, encoding=encoding)
+        assert counted["peak"] == pytest.approx(bytes_a_pixel * resolution**2, rel=0.05)
