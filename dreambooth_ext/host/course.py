@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -55,6 +56,7 @@ class Course:
     ):
         self.following, self.device, self.common, self.lives, self.over = following, device, common, lives, over
         self.waits = "" if lives else "the device is being handed over."  # for what, in words, before it begins
+        self.since = time.time()
         self._thread: threading.Thread | None = None
 
     def start(self, closing: threading.Event) -> None:

@@ -102,6 +102,11 @@ class Dispatcher:
         course = self._courses.get(run.id)
         return course.following.trouble if course else None
 
+    def since(self, run: Run) -> float | None:
+        """When its device was begun to be handed over to it, in seconds since 1970; None for another host's run."""
+        course = self._courses.get(run.id)
+        return course.since if course else None
+
     @property
     def waiting(self) -> str:
         """Why the first of the queue is not trained yet, in words; "" if nothing waits, or only for another's end."""

@@ -14,19 +14,32 @@ if TYPE_CHECKING:
 SECTION = ("dreambooth_ext", "DreamBooth")
 
 
+def category() -> str | None:
+    """Our heading among the settings page's; None where the WebUI has none, or is older."""
+    from modules import options as webui_options
+
+    categories = getattr(webui_options, "categories", None)
+    return categories.register_category(*SECTION) if categories else None
+
+
 def add_options() -> None:
     """Our section of the settings page."""
     import gradio
     from modules import shared
 
+    heading = category()
     for option in options.OPTIONS:
         if option.choices:
-            component, arguments = gradio.Radio, {"choices": list(option.choices)}
+            component, arguments = (
+                gradio.Radio,
+                {"choices": [(words, value) for value, words in option.choices.items()]},
+            )
         else:
             component, arguments = (gradio.Checkbox if isinstance(option.default, bool) else gradio.Textbox), None
         if option.name == "runs_folder":  # --hide-ui-dir-config: the WebUI then lets nobody set it
             arguments = getattr(shared, "hide_dirs", None)
         info = shared.OptionInfo(option.default, option.label, component, arguments, section=SECTION)
+        info.category_id = heading
         shared.opts.add_option(options.PREFIX + option.name, info.info(option.help))
 
 

@@ -74,6 +74,11 @@ class Inspector:
                 self._answers.popitem(last=False)
         return answer
 
+    def known(self, config: RunConfig) -> dict[str, Any]:
+        """The answer of the last two minutes to this question, without asking anew; empty where there is none."""
+        told, answer = self._answers.get(_key(config, self.runs_dir), (0.0, None))
+        return answer if answer is not None and time.monotonic() - told < FRESH else {}
+
     def close(self) -> None:
         """End the waiting process, so that its memory is there for a training. The next question starts another."""
         with self._counting:

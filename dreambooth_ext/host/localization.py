@@ -95,6 +95,7 @@ def _options() -> Iterator[str]:
     for option in OPTIONS:
         yield option.label
         yield f"({option.help})"  # so the WebUI's settings page shows it
+        yield from option.choices.values()
 
 
 def languages() -> list[str]:

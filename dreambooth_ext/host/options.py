@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ class Option:
     default: str | bool
     label: str
     help: str
-    choices: tuple[str, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)  # value -> what it means, in words
 
 
 OPTIONS = (
@@ -32,18 +33,21 @@ OPTIONS = (
         "while_training",
         "refuse",
         "Generate while a training runs",
-        "refuse: the WebUI's model leaves the graphics card; Generate, Extras, Interrogate, Train and the checkpoint "
-        "merger say so; wait: it leaves, too, and they begin when the training has ended; share: it stays, for cards "
-        "with memory for both. A training on another device disturbs nothing. Models that other extensions load by "
-        "themselves cannot be held back",
-        ("refuse", "wait", "share"),
+        "with the first two, the WebUI's model leaves the graphics card meanwhile, and Extras, Interrogate, Train and "
+        "the checkpoint merger do as Generate; a training on another device disturbs nothing. Models that other "
+        "extensions load by themselves cannot be held back",
+        {
+            "refuse": "says that a training runs",
+            "wait": "waits for the end",
+            "share": "works: memory suffices for both",
+        },
     ),
     Option(
         "on_close",
         "continue",
         "When the WebUI is closed, a training",
-        "continue: it goes on, and the tab shows it again after the next start; stop: it saves and stops",
-        ("continue", "stop"),
+        "a training that goes on is in the tab again after the next start",
+        {"continue": "goes on", "stop": "saves its state and stops"},
     ),
     Option(
         "publish",
@@ -62,22 +66,22 @@ OPTIONS = (
         "select",
         "final",
         "Select trained models in txt2img",
-        "final: the finished one; every: intermediate ones, too; never: you choose",
-        ("final", "every", "never"),
+        "the last one is what the training ends with, or what you stop and save",
+        {"final": "when it is finished", "every": "at each save, too", "never": "no"},
     ),
     Option(
         "subject_type",
         "person",
         "Type of subject that the tab starts with",
         "the guide's settings follow from it",
-        ("person", "style", "object", "pet"),
+        {"person": "Person", "style": "Style", "object": "Object", "pet": "Pet"},
     ),
     Option(
         "tracker",
         "tensorboard",
         "Tracker",
-        "tensorboard: each run keeps curves and previews for TensorBoard in its folder; none: it does not",
-        ("tensorboard", "none"),
+        "the run's folder then has the files that TensorBoard reads",
+        {"tensorboard": "curves and previews for TensorBoard", "none": "none"},
     ),
 )
 BY_NAME = {option.name: option for option in OPTIONS}

@@ -32,6 +32,7 @@ from .event_pages import EventPages, of_kinds, text_page
 from .inspector import Inspector
 from .mending import Mending
 from .options import OPTIONS
+from .planned import Planned
 from .presets import Presets
 from .refusal import Refusal
 from .uploads import PictureSets
@@ -59,6 +60,7 @@ class Service:
         self.drawing = Drawing(self.environment)
         self.presets = Presets(host.data_folder() / presets.FOLDER)
         self.sets = PictureSets(restrictions.pictures_folder(host))
+        self.planned = Planned(self.runs_dir)
         self._events = EventPages()
         self._lists = shelves.Mark(self.about_host)
         self._curves = RunCurves()
@@ -191,7 +193,7 @@ class Service:
     def create(self, values: Mapping[str, Any], **wanted: Any) -> Run:
         """A new run at the end of the queue. Raises `Problems` (422) with everything that is wrong."""
         self._check_environment()
-        completed, _, _, problems = complete(values, self.host, self.runs_dir)
+        completed, _, entries, problems = complete(values, self.host, self.runs_dir)
         chosen = self._wishes(wanted)
         folder = self.host.folders().get(KINDS[completed.method])  # there is none for what no WebUI can load
         if chosen.publish and folder and not any(problem.field in ("name", "save_format") for problem in problems):
@@ -203,9 +205,17 @@ class Service:
             raise Problems(problems)
         self.inspector.close()  # the memory that its process holds is the training's now
         run = self.dispatcher.submit(runs.absolute(completed), chosen)
+        self.planned.note(run, *self._expect(completed, pictures.trained(entries)))
         for folder in _picture_folders(run):
             self.sets.use(Path(folder))
         return run
+
+    def _expect(self, config: RunConfig, count: int) -> tuple[int | None, float | None]:
+        """Steps and seconds of a completed config, as far as the last check knows them."""
+        usable, _ = guide.complete(config, count)
+        plan = self.inspector.known(runs.absolute(usable)).get("plan", {})
+        seconds = estimate.seconds(self.runs_dir, config, plan, self.mending.status()["device"])["seconds"]
+        return plan.get("steps", config.max_train_steps), seconds
 
     def _inspect(self, config: RunConfig, count: int) -> dict[str, Any]:
         self._check_environment()
@@ -452,24 +462,25 @@ class Service:
 
     def queue(self) -> dict[str, Any]:
         """`active`: what began last of those that are `running`, one a device; `trouble`: what is wrong with it."""
-        running = [self._shown(run) for run in self.dispatcher.running]
+        running, waiting = [self._shown(run) for run in self.dispatcher.running], self.dispatcher.queue()
         active = running[-1] if running else None
         return {
             "active": active,
             "running": running,
-            "queue": self.dispatcher.queue(),
+            "queue": waiting,
+            "planned": self.planned.of([*(run["id"] for run in running), *waiting]),
             "waiting": self.dispatcher.waiting,
             "trouble": active and active["trouble"],
             "models_away": self.host.models_away(),
         }
 
     def _shown(self, run: Run) -> dict[str, Any]:
-        """A run that trains, with its worker's trouble."""
+        """A run that trains, with its worker's trouble and `since` when it has the device."""
         try:
             known = self.catalogue.brief(run)
         except FAULTS:
             known = {"id": run.id}
-        return {**known, "trouble": self.dispatcher.trouble(run)}
+        return {**known, "trouble": self.dispatcher.trouble(run), "since": self.dispatcher.since(run)}
 
     def reorder(self, ids: list[str]) -> dict[str, Any]:
         """Train these first, in this order."""

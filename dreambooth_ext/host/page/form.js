@@ -11,7 +11,11 @@ import { Settings } from "./settings.js";
 import { Summary } from "./summary.js";
 import { KINDS, TEXTS } from "./texts.js";
 
+const PATIENCE = 8000; // milliseconds that a run waits for its check, where it is to wait in the queue anyway
+const UNSEEN = { problems: [] }; // in the place of a check's result
 const OTHER = "\u0000other"; // the choice of a base that the host does not list
+
+const after = (pause, value) => new Promise((resolve) => setTimeout(() => resolve(value), pause));
 
 export class Form {
     /** @param {object} app `schema`, `host` (as GET host), `go(view, id)`, `tell(text)`, `fail(error)` */
@@ -337,9 +341,10 @@ export class Form {
             return;
         }
         this.busy = true;
+        this.checking = Date.now();
         this.summary.refresh();
         try {
-            const result = this.checkup.isFresh ? this.result : await this.checkup.deeply();
+            const result = this.checkup.isFresh ? this.result : await this.#looked();
             this.#mark();
             if (!result) {
                 if (this.checkup.failure) this.app.fail(this.checkup.failure);
@@ -354,6 +359,7 @@ export class Form {
             const made = await api.post(["runs"], { config: this.settings.config(), ...this.settings.wishes(this.app.host.options || {}) }, 60_000);
             this.asked = false;
             this.pictures.load(); // they are the run's now
+            if (result === UNSEEN) this.app.tell(TEXTS.summary.queuedUnseen);
             this.app.go("monitor", made.id);
         } catch (error) {
             if (error.problems?.length) {
@@ -365,6 +371,18 @@ export class Form {
         } finally {
             this.busy = false;
             this.summary.refresh();
+        }
+    }
+
+    /** The deep check's result. While another run trains it may take long: then the queue does not wait for it. */
+    async #looked() {
+        const deep = this.checkup.deeply();
+        const ticks = setInterval(() => this.summary.refresh(), 1000);
+        try {
+            const { active } = this.app.state || {};
+            return await (active ? Promise.race([deep, after(PATIENCE, UNSEEN)]) : deep);
+        } finally {
+            clearInterval(ticks);
         }
     }
 

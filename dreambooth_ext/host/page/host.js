@@ -18,21 +18,20 @@ function press(ids) {
 }
 
 /**
- * Follows the `revision` of GET state: lists are renewed at once, a checkpoint is chosen in them once the WebUI has its
- * models again, because choosing one would load it.
+ * Follows the `revision` of GET state: lists are renewed, and a checkpoint is chosen in them, at once. The WebUI has chosen
+ * it by then, and loads it when it has its models again: choosing what is chosen loads nothing, also while others train.
  */
 export class HostLists {
     constructor() {
         this.revision = null; // the one that the WebUI's lists show; null before the first answer
         this.newest = 0; // the number of the last publication that was dealt with
-        this.chosen = null; // the checkpoint that is to be chosen
     }
 
     /**
-     * @param {{revision: number, published: object[], active: object | null}} state
+     * @param {{revision: number, published: object[]}} state
      * @returns {object[]} what has been published since the last call
      */
-    follow({ revision = 0, published = [], active = null }) {
+    follow({ revision = 0, published = [] }) {
         const isFirst = this.revision === null;
         if (revision < this.revision) this.newest = 0; // the server was restarted, and counts from the beginning
         const fresh = isFirst ? [] : published.filter((one) => one.n > this.newest);
@@ -42,14 +41,12 @@ export class HostLists {
             setTimeout(() => press([...BUTTONS.checkpoint, ...BUTTONS.others]), isFirst ? DRAWN : 0);
         }
         this.revision = revision;
-        this.chosen = fresh.filter((one) => one.selected && one.title).pop() || this.chosen;
-        if (this.chosen && !active) this.#choose();
+        const chosen = fresh.filter((one) => one.selected && one.title).pop();
+        if (chosen) this.#choose(chosen);
         return fresh;
     }
 
-    #choose() {
-        const { title } = this.chosen;
-        this.chosen = null;
+    #choose({ title }) {
         if (webui() && typeof window.selectCheckpoint === "function") setTimeout(() => window.selectCheckpoint(title), SETTLE);
     }
 }

@@ -55,6 +55,7 @@ class Page {
             role: "tabpanel", class: "db-panel", id: `dreambooth_view_${view}`, "aria-labelledby": `dreambooth_tab_${view}`, hidden: true,
         })]));
         this.lost = element("div", { class: "db-banner db-banner-bad", role: "alert", hidden: true });
+        this.waiting = element("p", { class: "db-quiet", role: "status", text: TEXTS.monitor.loading });
         this.toasts = element("div", { class: "db-toasts", role: "log", "aria-live": "polite", "aria-label": TEXTS.messages });
         this.announcer = element("p", { class: "db-hidden", role: "status" });
         this.languages = element("select", {
@@ -63,7 +64,7 @@ class Page {
         return element(
             "div", { class: "db-page" },
             element("header", { class: "db-header" }, element("h2", { class: "db-title" }, element("span", { text: TEXTS.title }), " ", this.version), tabs, this.connection, this.languages),
-            this.lost, this.environment.element, Object.values(this.panels), this.environment.details, this.toasts, this.announcer,
+            this.lost, this.waiting, this.environment.element, Object.values(this.panels), this.environment.details, this.toasts, this.announcer,
         );
     }
 
@@ -90,6 +91,7 @@ class Page {
             setTimeout(() => this.#start(), 2000);
             return;
         }
+        this.waiting.remove();
         this.form = new Form(this);
         this.monitor = new Monitor(this);
         this.runs = new Runs(this);

@@ -7,7 +7,7 @@ import { Gallery } from "./gallery.js";
 import { clock, duration, number, size, speed } from "./format.js";
 import { LogView } from "./logview.js";
 import { modelRow } from "./models.js";
-import { phrase } from "./phrase.js";
+import { phrase, plain } from "./phrase.js";
 import { Plot } from "./plot.js";
 import { Previews } from "./previews.js";
 import { runActions } from "./runs.js";
@@ -58,10 +58,11 @@ export class Monitor {
                 this.trouble, this.stage, this.bar, this.facts, this.actions,
             ),
             this.messageCard,
-            element("section", { class: "db-card", "aria-label": T.curves }, this.#plotTools(), element("div", { class: "db-plots" }, this.lossPlot.element, this.ratePlot.element)),
+            this.curveCard = element("section", { class: "db-card", "aria-label": T.curves, hidden: true }, this.#plotTools(), element("div", { class: "db-plots" }, this.lossPlot.element, this.ratePlot.element)),
             this.previews.element, this.modelCard, this.gallery.element, this.log.element,
         );
-        return element("div", { class: "db-monitor" }, this.empty, this.content);
+        this.loading = element("p", { class: "db-quiet", role: "status", text: T.loading });
+        return element("div", { class: "db-monitor" }, this.loading, this.empty, this.content);
     }
 
     #plotTools() {
@@ -109,6 +110,10 @@ export class Monitor {
         this.ratePlot.set([]);
         fill(this.actions);
         this.actionsKey = "";
+        this.modelsKey = "";
+        show(this.modelCard, false);
+        show(this.curveCard, false);
+        show(this.previews.element, false);
         show(this.content, false);
     }
 
@@ -125,12 +130,18 @@ export class Monitor {
         try {
             if (!this.wanted) await this.#follow();
             show(this.empty, !this.id);
+            show(this.loading, Boolean(this.id) && this.content.hidden);
             if (!this.id) return;
             const { feed } = this;
             id = this.id;
-            const [run, isNew] = await Promise.all([api.get(["runs", id]), feed.pull()]);
+            const pulled = feed.pull();
+            pulled.catch(() => {}); // told below, unless the state's answer fails first
+            this.run = await api.get(["runs", id]);
             if (id !== this.id) return;
-            this.run = run;
+            if (this.content.hidden) this.#drawHead(); // a long run's events take longer
+            const isNew = await pulled;
+            if (id !== this.id) return;
+            const { run } = this;
             this.#draw(isNew);
             await this.gallery.refresh(run, this.#newestModels(), ALIVE.includes(run.status));
             await this.log.poll(ENDED.includes(run.status));
@@ -150,16 +161,8 @@ export class Monitor {
     }
 
     #draw(isNew) {
-        const { run, feed } = this;
-        show(this.content, true);
-        say(this.title, run.name || run.id);
-        this.title.title = run.id;
-        badge(this.badge, run.status);
-        this.#drawOther();
-        this.#drawTrouble();
-        this.#drawStage();
-        this.#drawFacts();
-        this.#drawActions();
+        const { feed } = this;
+        this.#drawHead();
         this.#drawModels().catch((error) => this.app.fail(error));
         if (!isNew && this.drawn === feed) return;
         this.drawn = feed;
@@ -168,8 +171,26 @@ export class Monitor {
         this.#drawMessages();
     }
 
+    /** What the run's state alone tells. */
+    #drawHead() {
+        const { run } = this;
+        show(this.content, true);
+        show(this.loading, false);
+        say(this.title, run.name || run.id);
+        this.title.title = run.id;
+        badge(this.badge, run.status);
+        this.#drawOther();
+        this.#drawTrouble();
+        this.#drawStage();
+        this.#drawFacts();
+        this.#drawActions();
+    }
+
     #drawCurves() {
         const { feed } = this;
+        const any = feed.steps.length > 0 || feed.validation.steps.length > 0;
+        show(this.curveCard, any); // empty axes say nothing
+        show(this.previews.element, any || feed.samples.size > 0);
         this.lossPlot.set(this.#lossCurves());
         this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: T.groups[name] || name, xs: feed.steps, ys, spans: feed.spans })));
     }
@@ -228,7 +249,7 @@ export class Monitor {
     #drawStage() {
         const { run, feed } = this;
         const { stage } = feed;
-        const waiting = run.status === "queued" ? this.app.state?.waiting : "";
+        const waiting = run.status === "queued" ? this.#waiting() : "";
         if (ALIVE.includes(run.status) && stage) {
             fill(this.stage, phrase(stage.of ? T.stage : "{stage}", { stage: document.createTextNode(stage.stage), done: number(stage.done), of: number(stage.of) }));
             if (run.status === "preparing") {
@@ -238,6 +259,15 @@ export class Monitor {
             }
         } else say(this.stage, waiting || T.about[run.status] || "");
         this.bar.value = run.total ? Math.min(1, this.#step() / run.total) : 0;
+    }
+
+    /** Why it has not begun: what is before it, or its own start, which takes long where much else runs. */
+    #waiting() {
+        const { running = [], queue = [], waiting = "" } = this.app.state || {};
+        const mine = running.find((one) => one.id === this.id);
+        if (mine) return waiting || plain(T.starting, { time: Number.isFinite(mine.since) ? duration(Math.max(0, this.app.now() - mine.since)) : "" }).trim();
+        if (queue[0] !== this.id || running.length) return (queue[0] === this.id && waiting) || T.about.queued;
+        return waiting || T.next;
     }
 
     #step() {

@@ -1,7 +1,9 @@
-// What waits to be trained, in order.
+// What waits to be trained, in order, and for how long about.
 
 import { api } from "./api.js";
 import { button, element, fill, say, show } from "./dom.js";
+import { duration, moment, number } from "./format.js";
+import { phrase } from "./phrase.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.queue;
@@ -18,28 +20,52 @@ export class Queue {
         );
     }
 
-    /** @param {(string | {id: string, name: string})[]} queue  @param {object[]} runs for their names */
-    refresh(queue, runs) {
-        const names = new Map(runs.map((run) => [run.id, run.name]));
-        const waiting = queue.map((one) => (typeof one === "string" ? { id: one } : one));
-        show(this.element, waiting.length > 0);
+    /** @param {string[]} ids in their order  @param {object[]} runs what is known of them */
+    refresh(ids, runs) {
+        const known = new Map(runs.map((run) => [run.id, run]));
+        show(this.element, ids.length > 0);
         say(this.why, this.app.state?.waiting || T.about);
-        const key = JSON.stringify(waiting.map((one) => [one.id, one.name || names.get(one.id)]));
+        const rows = ids.map((id) => this.#about(id, known.get(id)));
+        const key = JSON.stringify(rows);
         if (key === this.key) return;
         this.key = key;
-        this.ids = waiting.map((one) => one.id);
+        this.ids = ids;
         const focused = document.activeElement?.dataset?.queue;
-        fill(this.list, waiting.map((one, place) => this.#row(one.id, one.name || names.get(one.id) || one.id, place)));
+        fill(this.list, rows.map((row, place) => this.#row(row, place)));
         if (focused) this.list.querySelector(`[data-queue="${CSS.escape(focused)}"]`)?.focus();
     }
 
-    #row(id, name, place) {
+    /** What tells one row from another: also runs of one name do. */
+    #about(id, run = {}) {
+        const { planned = {} } = this.app.state || {};
+        const { steps, seconds } = planned[id] || {};
+        const left = this.#before(id);
+        return {
+            id, name: run.name || id, method: TEXTS.methods[run.method] || run.method || "", steps, created: run.created,
+            time: Number.isFinite(seconds) ? duration(seconds) : "", begins: Number.isFinite(left) && left > 0 ? duration(left) : "",
+        };
+    }
+
+    /** Seconds until a run begins, about; NaN where that is unknown: how long others take, or which device is free first. */
+    #before(id) {
+        const { planned = {}, running = [], queue = [] } = this.app.state || {};
+        if (running.length > 1) return NaN;
+        const rest = running.map((run) => planned[run.id]?.seconds * (1 - (run.total ? (run.step || 0) / run.total : 0)));
+        const earlier = queue.slice(0, queue.indexOf(id)).map((one) => planned[one]?.seconds ?? NaN);
+        return [...rest, ...earlier].reduce((sum, seconds) => sum + seconds, 0);
+    }
+
+    #row({ id, name, method, steps, created, time, begins }, place) {
         const move = (by, text, symbol) => button(symbol, () => this.#move(id, by), {
             class: "db-small db-square", title: text, "aria-label": `${text}: ${name}`, data: { queue: `${symbol} ${id}` },
             disabled: place + by < 0 || place + by >= this.ids.length,
         });
         return element(
             "li", { class: "db-queued" }, button(name, () => this.app.go("monitor", id), { class: "db-link" }),
+            element("span", { class: "db-quiet db-queued-about" }, [
+                method, steps ? phrase(T.steps, { steps: number(steps) }) : null, time ? phrase("≈ {time}", { time }) : null,
+                created ? phrase(T.since, { time: moment(created) }) : null, begins ? phrase(T.begins, { time: begins }) : null,
+            ].filter(Boolean).flatMap((part, i) => (i ? [" · ", part] : [part]))),
             move(-1, T.up, "↑"), move(1, T.down, "↓"), button(T.cancel, () => this.#cancel(id), { class: "db-small", "aria-label": `${T.cancel}: ${name}` }),
         );
     }

@@ -2,7 +2,7 @@
 
 import { append, button, element, fill, say, show, uniqueId } from "./dom.js";
 import { duration, number, size, value } from "./format.js";
-import { phrase } from "./phrase.js";
+import { phrase, plain } from "./phrase.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.summary;
@@ -79,7 +79,8 @@ export class Summary {
         this.#showProblems(form.problems(), form.missing());
         fill(this.warnings, form.warnings().map((one) => this.#item(one)));
         this.trainButton.disabled = Boolean(form.busy);
-        say(this.trainButton, form.busy ? T.checking : T.train);
+        const passed = form.busy ? Math.round((Date.now() - form.checking) / 1000) : 0;
+        say(this.trainButton, !form.busy ? T.train : passed > 1 ? plain(T.checkingFor, { time: duration(passed) }) : T.checking);
         this.checkButton.disabled = result?.deep === "asking";
         this.#showNote(result);
     }

@@ -155,6 +155,8 @@ export const TEXTS = localised({
         train: "Train",
         check: "Check",
         checking: "Checking …",
+        checkingFor: "Checking … {time}",
+        queuedUnseen: "In the queue. Another training kept the check waiting: base and pictures are looked at when its turn comes.",
         looking: "Looking at the base, the pictures and the machine …",
         looked: "Base, pictures and machine were looked at.",
         checkFailed: "The check did not work:",
@@ -232,6 +234,9 @@ export const TEXTS = localised({
         progress: "Progress",
         another: "Another run is training now:",
         gone: "This run has been deleted.",
+        loading: "Loading …",
+        starting: "Starting the trainer … {time}",
+        next: "Begins as soon as the trainer is ready.",
         stage: "{stage}: {done} of {of}",
         about: {
             queued: "Waits for its turn.",
@@ -387,6 +392,9 @@ export const TEXTS = localised({
     queue: {
         title: "Queue",
         about: "One run at a time on each device, in this order.",
+        steps: "{steps} steps",
+        since: "waits since {time}",
+        begins: "begins in ≈ {time}",
         up: "Earlier",
         down: "Later",
         cancel: "Cancel",

@@ -72,6 +72,8 @@ class Run:
         self.log = ""
         self.last = 0.0  # when it was last advanced
         self.hold: int | None = None  # the step at which a test lets it rest
+        self.since: float | None = None  # when it got the device
+        self.planned: dict[str, Any] = {"steps": total, "seconds": total / speed}
         self.say("status", status="queued")
 
     def say(self, type: str, **data: Any) -> None:
@@ -236,12 +238,13 @@ class Simulator:
         self.hold: int | None = None  # see Run
         self.devices = 1  # so many runs train side by side
         self.trouble: dict[str, Any] | None = None
+        self.slow_start = False  # the worker has the device, and says nothing so far
         self.deep_problems: list[dict[str, str]] = []
 
     # --- runs ---
 
     def running(self) -> list[Run]:
-        return [run for run in self.runs.values() if run.status in ("preparing", "training", "saving")]
+        return [run for run in self.runs.values() if run.since and run.status not in protocol.ENDED]
 
     def active(self) -> Run | None:
         return (self.running() or [None])[-1]
@@ -249,10 +252,17 @@ class Simulator:
     def tick(self) -> None:
         """Let time pass: train, end, publish, begin the next."""
         for run in self.running():
+            if run.status == "queued":
+                if not self.slow_start:
+                    run.begin()
+                continue
             run.advance()
             self._publish(run)
         if len(self.running()) < self.devices and self.waiting:
-            self.runs[self.waiting.pop(0)].begin()
+            run = self.runs[self.waiting.pop(0)]
+            run.since = time.time()
+            if not self.slow_start:
+                run.begin()
 
     def _publish(self, run: Run) -> None:
         done = {event["name"] for event in run.events if event["type"] == "published"}
@@ -328,7 +338,8 @@ class Simulator:
             "lists": shelves.Mark(lambda: self.host)(),
             "queue": self.waiting,
             "active": active and active.describe(),
-            "running": [{**run.describe(), "trouble": None} for run in self.running()],
+            "running": [{**run.describe(), "trouble": None, "since": run.since} for run in self.running()],
+            "planned": {run.id: run.planned for run in [*self.running(), *map(self.runs.get, self.waiting)]},
             "models_away": "",
             "waiting": "",
             "trouble": self.trouble,

@@ -738,6 +738,76 @@ def test_the_validation_loss_is_drawn_beside_the_training_loss(page, simulator) 
     )  # as it is, never smoothed
 
 
+def test_a_run_that_begins_says_so_and_one_that_waits_says_for_what(page, simulator, screenshot) -> None:
+    """The trainer's start takes a minute on a slow machine; there is nothing to draw meanwhile."""
+    simulator.slow_start = True
+    first = simulator.runs[begin(page, simulator)]
+    page.wait_for_selector(".db-monitor p:has-text('Starting the trainer … ')")
+    first.since -= 39
+    page.wait_for_selector(".db-monitor p:has-text('Starting the trainer … 4')")
+    assert page.locator("canvas:visible").count() == 0  # no axes without a curve
+    assert not page.is_visible(".db-monitor h3:has-text('Previews')")
+    screenshot(page, "starting-1280-light")
+    simulator.create({**first.config, "name": "second"}, 100)
+    tab(page, "Runs")
+    page.click(".db-queued .db-link:has-text('second')")
+    page.wait_for_selector(".db-monitor p:has-text('Waits for its turn.')")
+    simulator.slow_start = False
+    page.wait_for_selector(".db-monitor .db-link:has-text('zkz_person')")
+    page.click(".db-monitor .db-link:has-text('zkz_person')")
+    page.wait_for_selector("canvas:visible")
+
+
+def test_after_a_reload_the_monitor_shows_the_run_before_its_events_came(page, simulator) -> None:
+    simulator.speed, simulator.hold = 2000, 100
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.step == 100)
+    page.route("**/curves*", lambda route: None)  # a long run's take a while
+    page.route("**/events*", lambda route: None)
+    page.reload()
+    page.wait_for_selector(".db-monitor h3:has-text('zkz_person')")
+    assert "100 of 1,500" in page.inner_text(".db-figures")
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_the_queue_tells_its_runs_apart(page, simulator, screenshot) -> None:
+    simulator.speed, simulator.hold = 50, 500
+    first = simulator.runs[begin(page, simulator)]
+    until(lambda: first.step >= 20)
+    for method, steps in (("lora", 3000), ("hypernetwork", 10_000)):
+        run = simulator.create({**first.config, "method": method}, steps)
+    run.planned["seconds"] = None  # nothing is known of such runs
+    last = simulator.create({**first.config, "name": "last"}, 100)
+    tab(page, "Runs")
+    page.wait_for_selector(".db-queued >> nth=2")
+    lora, hypernetwork, third = (page.locator(".db-queued").nth(place) for place in range(3))
+    assert "LoRA · 3,000 steps · ≈ 60 s · waits since" in lora.inner_text().replace("1 min", "60 s")
+    assert re.search(r"begins in ≈ (\d\d s|1 min)", lora.inner_text())
+    assert "Hypernetwork · 10,000 steps · waits since" in hypernetwork.inner_text()
+    assert "begins in ≈" in hypernetwork.inner_text() and "begins in" not in third.inner_text()
+    screenshot(page, "queue-1280-light")
+    assert last.id in simulator.waiting
+
+
+def test_where_another_run_trains_the_queue_does_not_wait_for_the_check(page, simulator) -> None:
+    simulator.hold = 20
+    begin(page, simulator)
+    until(lambda: simulator.active() and simulator.active().step == 20)
+    tab(page, "Train")
+
+    def stall(route) -> None:
+        if '"deep":true' not in (route.request.post_data or ""):
+            route.continue_()
+
+    page.route("**/check", stall)
+    page.fill(".db-word", "qqw")
+    page.click(TRAIN)
+    page.wait_for_selector(f"{TRAIN}:has-text('Checking … 3 s')")
+    until(lambda: len(simulator.runs) == 2, 12)
+    page.wait_for_selector(".db-toast:has-text('base and pictures are looked at when its turn comes')")
+    page.unroute_all(behavior="ignoreErrors")
+
+
 def test_previews_enlarge(page, simulator) -> None:
     simulator.speed, simulator.hold = 2000, 520
     begin(page, simulator)
@@ -856,7 +926,7 @@ def test_runs_and_queue(page, simulator) -> None:
     card.locator("text=Resume").wait_for()
     card.locator(".db-button:text('Models')").click()
     model = card.locator(f".db-model:has-text('zkz_person_{first.step}')")
-    model.locator("text=In the WebUI, selected").wait_for()  # what was stopped and saved was wished for
+    model.locator("text=In the WebUI").first.wait_for()  # what was stopped and saved was wished for
     card.locator("text=Open folder").click()
     until(lambda: posted(simulator, f"runs/{first.id}/open") == [{}])
     card.locator("text=Train longer").click()
@@ -1196,8 +1266,10 @@ def test_the_webui_lists_are_renewed_and_the_model_is_selected(open_page, server
     ]
     until(lambda: page.evaluate("pressed").count(lists[0]) >= 1)  # an intermediate model is listed at once ...
     assert not any(one.startswith("select") for one in page.evaluate("pressed"))  # ... and nothing loads meanwhile
+    next_one = simulator.create({"name": "next", "method": "dreambooth"}, 100_000)
     page.wait_for_selector(".db-badge[data-status=done]")
     until(lambda: "select zkz_person.safetensors [1234567890]" in page.evaluate("pressed"))
+    assert simulator.active() == next_one  # the server has it selected already: nothing is loaded by choosing it here
     assert set(lists) <= set(page.evaluate("pressed"))
 
     run = next(iter(simulator.runs.values()))

@@ -1,0 +1,42 @@
+"""How many steps and seconds a run will take, as it was known when it was queued: `planned.json` in its folder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .. import files
+from ..runs import Run
+
+FILE = "planned.json"
+
+
+class Planned:
+    def __init__(self, runs_dir: Path):
+        self.runs_dir = runs_dir
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def note(self, run: Run, steps: int | None, seconds: float | None) -> None:
+        """seconds: None where nothing is known of such runs. A full disk is no reason not to train."""
+        self._known[run.id] = {"steps": steps, "seconds": seconds}
+        with contextlib.suppress(OSError):
+            files.write_json(run.path / FILE, self._known[run.id])
+
+    def of(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """{"steps", "seconds"} by run; those of which nothing was noted are left out."""
+        wanted = list(dict.fromkeys(ids))
+        self._known = {id: known for id in wanted if (known := self._known.get(id) or self._read(id))}
+        return dict(self._known)
+
+    def _read(self, id: str) -> dict[str, Any]:
+        try:
+            content = files.read_json(self.runs_dir / id / FILE)
+            return {name: _number(content.get(name)) for name in ("steps", "seconds")}
+        except (OSError, ValueError, AttributeError):
+            return {}
+
+
+def _number(value: Any) -> int | float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
