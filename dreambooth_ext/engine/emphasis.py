@@ -105,8 +105,9 @@ def chunks(
 
 def emphasised(states_nsd: Tensor, weights_ns: Tensor) -> Tensor:
     """Each token's output times its weight, and each chunk's mean as it was before. Chunks of weights 1 stay as they
-    are."""
-    scaled_nsd = states_nsd * weights_ns[..., None].to(states_nsd)
-    scaled_nsd = scaled_nsd * (states_nsd.mean(dim=(1, 2), keepdim=True) / scaled_nsd.mean(dim=(1, 2), keepdim=True))
+    are. In float32: of a mean in bf16 only two or three digits are left."""
+    before_nsd = states_nsd.float()
+    scaled_nsd = before_nsd * weights_ns[..., None].to(before_nsd)
+    scaled_nsd = scaled_nsd * (before_nsd.mean(dim=(1, 2), keepdim=True) / scaled_nsd.mean(dim=(1, 2), keepdim=True))
     plain_n11 = (weights_ns == 1).all(dim=1)[:, None, None]
-    return torch.where(plain_n11.to(states_nsd.device), states_nsd, scaled_nsd)
+    return torch.where(plain_n11.to(states_nsd.device), states_nsd, scaled_nsd.to(states_nsd.dtype))

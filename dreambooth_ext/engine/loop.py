@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from torch import Tensor
 
 from .. import protocol
 from ..config import RunConfig
@@ -163,7 +164,7 @@ class Loop:
         Randomness goes by a batch's place in the step, so that two processes do what one does that accumulates two.
         """
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        micros, total = self.config.gradient_accumulation_steps, 0.0
+        micros, losses = self.config.gradient_accumulation_steps, []
         for micro in range(micros):
             batches = self.source.batches(self.step, micro, rank, world)
             for part, batch in enumerate(batches):
@@ -171,19 +172,20 @@ class Loop:
                 torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
                 noise = generator(self.config.seed, "noise", *place)
                 loss = self.method.loss(batch.to(self.accelerator.device), noise)
-                total += loss.item() / micros
+                losses.append(loss.detach())
                 last = micro == micros - 1 and part == len(batches) - 1
-                with self._stepping(total) if self.fused and last else contextlib.nullcontext():
+                with self._stepping(losses) if self.fused and last else contextlib.nullcontext():
                     self.accelerator.backward(loss / micros)
+        total = sum(loss.item() / micros for loss in losses)  # to read one is to wait for the card, so not before
         if world > 1:
             processes.average(p for group in self.optimizer.param_groups for p in group["params"])
             total = processes.mean(total, self.accelerator.device)
         return total
 
     @contextlib.contextmanager
-    def _stepping(self, loss: float) -> Iterator[None]:
-        """Around the backward pass in which the optimizer takes its steps."""
-        self._prepare_step(loss)
+    def _stepping(self, losses: list[Tensor]) -> Iterator[None]:
+        """Around the backward pass in which the optimizer takes its steps, after which no loss could stop it."""
+        self._prepare_step(sum(loss.item() for loss in losses))
         try:
             with self.fused.stepping():
                 yield

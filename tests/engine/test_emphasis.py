@@ -68,4 +68,6 @@ def test_weights_change_the_output_and_not_its_mean():
     torch.testing.assert_close(found[1].mean(), states[1].mean())
     ratio = found[1] / states[1]
     torch.testing.assert_close(ratio[5] / ratio[6], torch.full((8,), 1.5))
+    short = states.bfloat16()  # of frozen encoders that stay: a mean of them has three digits
+    assert torch.equal(emphasised(short, weights), emphasised(short.float(), weights).bfloat16())
     assert torch.equal(emphasised(torch.zeros(1, 77, 8), torch.ones(1, 77)), torch.zeros(1, 77, 8))  # no 0 / 0

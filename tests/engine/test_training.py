@@ -11,6 +11,7 @@ import weakref
 
 import pytest
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from dreambooth_ext.engine import loop as loop_module
@@ -273,6 +274,29 @@ def test_two_batches_of_one_are_one_batch_of_two(tmp_path, monkeypatch):
     other = trainer.train(**settings, gradient_accumulation_steps=2)
     assert_near(training.weights(one), training.weights(other))
     assert training.losses(one) == pytest.approx(training.losses(other), rel=1e-5)
+
+
+@pytest.mark.parametrize(("clipping", "order"), [(1.0, ["backward", "read"]), (0, ["read", "backward"])])
+def test_the_loss_is_read_when_the_backward_pass_is_under_way(trainer, monkeypatch, clipping, order):
+    """To read it is to wait for the card. A wrong one must not reach a backward pass in which steps are taken."""
+    told, read, backward = [], torch.Tensor.item, Accelerator.backward
+
+    def watched(accelerator, loss, **more):
+        told.append("backward")
+        return backward(accelerator, loss, **more)
+
+    monkeypatch.setattr(Accelerator, "backward", watched)
+    method = worker.METHODS["dreambooth"]
+    loss_of = method.loss
+
+    def loss(*given):
+        made = loss_of(*given)
+        monkeypatch.setattr(torch.Tensor, "item", lambda tensor: told.append("read") or read(tensor))
+        return made
+
+    monkeypatch.setattr(method, "loss", loss)
+    trainer.train(max_train_steps=1, max_grad_norm=clipping)
+    assert told[:2] == order
 
 
 def test_clipping_is_by_the_global_norm_of_all_that_learns(trainer):
