@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import struct
 
-from .files import expanded
+from .files import expanded, parse_json
 
 BUNDLE = "bundle_emb."  # begins the keys of words in a LoRA's file
 LARGEST = 16 * 2**20  # bytes of a table of contents; usual are some 100 KB
@@ -19,8 +18,9 @@ def words(name: str | None) -> list[str]:
             return []
         with path.open("rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]
-            keys = json.loads(file.read(length)) if length <= LARGEST else {}
-    except (OSError, ValueError, RecursionError, struct.error):
+            text = file.read(length) if length <= LARGEST else b"{}"
+        keys = parse_json(text) if BUNDLE.encode() in text else {}
+    except (OSError, ValueError, struct.error):
         return []
     inside = [key.removeprefix(BUNDLE).partition(".")[0] for key in keys if key.startswith(BUNDLE)]
     return list(dict.fromkeys(word for word in inside if word))

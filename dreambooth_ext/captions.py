@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import guide
+from .files import require_ordinary
 
+LARGEST = 256 * 1024  # bytes of a caption file; a text encoder reads some 300 letters
 CAMERA_WORDS = "dcim dji dsc dscf dscn gopr img imgp mvimg p pict pxl sam vid"  # what cameras call every file
 CAMERA_NAMES = frozenset(CAMERA_WORDS.split())
 
@@ -108,6 +110,7 @@ def read_lines(path: Path | str) -> list[str]:
 
     Raises UnicodeDecodeError and OSError.
     """
+    require_ordinary(path, LARGEST)
     with open(path, "rb") as stream:
         return lines_of(stream.read())
 

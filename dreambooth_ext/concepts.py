@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ from . import captions, kohya_dataset
 from .config import RunConfig
 from .errors import Problem
 from .listing import MOST_FILES
+from .parsing import nearest
 from .settings.methods import SUBJECT_METHODS
 
 CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
@@ -172,7 +172,7 @@ def _key_problems(field: str, given: dict[str, Any]) -> list[Problem]:
     found = []
     for key, value in given.items():
         if key not in CONCEPT_KEYS:
-            near = difflib.get_close_matches(key, CONCEPT_KEYS, n=1)
+            near = nearest(key, CONCEPT_KEYS)
             remedy = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(CONCEPT_KEYS)}."
             found.append(Problem(field + str(key), "there is no setting of this name.", remedy))
         elif value is None:

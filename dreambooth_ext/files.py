@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,8 @@ from typing import IO, Any, TypeVar
 
 Result = TypeVar("Result")
 
+LARGEST_TEXT = 64 * 2**20  # bytes of a text or JSON file that nothing says less about
+MOST_DIGITS = 1000
 TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; anything so named may be deleted at start-up
 
 
@@ -97,13 +101,42 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def require_ordinary(path: str | Path, largest: int | None = None) -> None:
+    """Raise OSError, saying why, for what must not be read whole: devices and pipes, which have no end or wait for
+    ever, folders, and files above `largest` bytes."""
+    about = os.stat(path)
+    if stat.S_ISDIR(about.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "it is no file but a device or a pipe", str(path))
+    if largest is not None and about.st_size > largest:
+        raise OSError(errno.EFBIG, f"it has more than {human_size(largest)}", str(path))
+
+
+def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
+    """A stranger's text, UTF-8. Raises OSError, also for what `require_ordinary` refuses, and UnicodeDecodeError."""
+    require_ordinary(path, largest)
+    return path.read_text(encoding="utf-8-sig")
+
+
+def read_json(path: Path, largest: int = LARGEST_TEXT) -> Any:
     """Raises OSError, and ValueError for what is damaged."""
-    text = patiently(lambda: path.read_text(encoding="utf-8-sig"))
+    return parse_json(patiently(lambda: read_text(path, largest)))
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """`json.loads`, whose options they are. Raises ValueError for what is damaged, nested too deeply, or has a number
+    of thousands of digits, for which old Pythons take minutes."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole_number, **options)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"it has a number of {len(digits)} digits")
+    return int(digits)
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -7,8 +7,6 @@ problem, what only differs in detail a warning; nothing is passed over in silenc
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,13 +15,14 @@ from typing import Any
 from . import toml
 from .config import SETTINGS, RunConfig
 from .errors import Problem
-from .files import expanded
-from .parsing import convert, shown
+from .files import expanded, parse_json, read_text
+from .parsing import convert, nearest, shown
 from .settings.methods import SUBJECT_METHODS
 
 FIELD = "dataset_config"
-LARGEST = 16 * 2**20  # bytes
+LARGEST = 2**20  # bytes; 5000 subsets
 MOST_SUBSETS = 10_000
+MOST_PROBLEMS = 100
 
 # Theirs -> ours, where the value means the same
 OF_SUBSETS = {
@@ -128,11 +127,8 @@ def read(path: str) -> DataSet:
 def _values(path: str, found: DataSet) -> dict[str, Any]:
     file = expanded(path)
     try:
-        if file.stat().st_size > LARGEST:
-            found.refuse(f"{shown(str(file))} is larger than any configuration.", "Give kohya's TOML or JSON file.")
-            return {}
-        text = file.read_text(encoding="utf-8-sig")
-        values = json.loads(text) if file.suffix.lower() == ".json" else toml.loads(text)
+        text = read_text(file, LARGEST)
+        values = parse_json(text) if file.suffix.lower() == ".json" else toml.loads(text)
     except UnicodeDecodeError:
         found.refuse(f"{shown(str(file))} is not UTF-8 text.", "Save it as UTF-8 in your editor.")
     except OSError as error:
@@ -164,11 +160,13 @@ def _state_once(general: dict[str, Any], data_sets: list[dict[str, Any]], found:
         inner = subsets if isinstance(subsets, list) else []
         places += [(f"datasets[{index}].subsets[{n}]", s, False) for n, s in enumerate(inner) if isinstance(s, dict)]
     for place, table, may_be_of_runs in places:
+        if len(found.problems) > MOST_PROBLEMS:
+            return
         for name, value in table.items():
             if name in TABLES and may_be_of_runs:
                 continue
             if name not in ALL:
-                near = difflib.get_close_matches(name, ALL, n=1)
+                near = nearest(name, ALL) if len(found.problems) < MOST_PROBLEMS else []
                 found.refuse(
                     f"{place}: {shown(name)} is not known.", f"Did you mean '{near[0]}'?" if near else LEAVE_OUT
                 )

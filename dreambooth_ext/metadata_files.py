@@ -7,13 +7,13 @@ as fine_tune.py does. Paths are relative to the file's folder, and never lead ou
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import Problem
+from .files import parse_json, require_ordinary
 from .parsing import shown
 
 JSONL = "metadata.jsonl"
@@ -23,6 +23,8 @@ KOHYA = (
     "meta_cap_dd.json",
     "meta_cap.json",
 )  # the last that kohya's tools made first
+LARGEST = 128 * 2**20  # bytes; 250 000 pictures with long captions have that
+LONGEST_LINE = 2**20  # letters; what is longer reads as several lines, of which none is JSON
 NAMED_AT_MOST = 5  # bad lines that one message names
 
 
@@ -69,14 +71,15 @@ def read_below(folder: str, places: Iterable[str], column: str) -> Metadata:
 def read_file(path: str, folder: str, column: str, found: Metadata) -> None:
     """Add one file's captions. `folder`: where its paths begin, and what none of them leaves."""
     try:
+        require_ordinary(path, LARGEST)
         with open(path, encoding="utf-8-sig") as stream:
             if path.lower().endswith(".jsonl"):
-                _read_lines(stream, path, folder, column, found)
+                _read_lines(iter(lambda: stream.readline(LONGEST_LINE), ""), path, folder, column, found)
             else:
-                _read_object(json.load(stream), path, folder, found)
+                _read_object(parse_json(stream.read()), path, folder, found)
     except UnicodeDecodeError:
         found.refuse(f"'{path}' is not UTF-8 text.", "Save it as UTF-8.")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         found.refuse(f"'{path}' is no JSON: {error}.", "Correct it in an editor.")
     except OSError as error:
         found.refuse(f"'{path}' cannot be read: {error.strerror}.", "Check its name and permissions.")
@@ -90,8 +93,8 @@ def _read_lines(lines: Iterable[str], path: str, folder: str, column: str, found
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             bad.append(f"line {number} is no JSON ({error})")
             continue
         if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):

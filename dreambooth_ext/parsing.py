@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .config import SETTINGS, RunConfig
 from .errors import Problem
+from .files import parse_json
 from .settings.setting import Setting
 
+LONGEST_NAME = 64  # letters of a name that may be a misspelt one
+MOST_UNKNOWN = 200  # problems, after which names that are not known go untold
+MOST_CONCEPTS = 1000
 SHOWN = 100  # characters of a value that a message repeats
 NAMED_AT_MOST = 5  # files that one message names
 
@@ -24,8 +27,10 @@ def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
     config, problems = RunConfig(), []
     for name, value in values.items():
         known = SETTINGS.get(name)
+        if known is None and len(problems) > MOST_UNKNOWN:
+            continue
         if known is None:
-            near = difflib.get_close_matches(name, SETTINGS, n=1)
+            near = nearest(name, SETTINGS)
             remedy = f"Did you mean '{near[0]}'?" if near else "The README lists all settings."
             problems.append(Problem(name, "there is no setting of this name.", remedy))
             continue
@@ -34,6 +39,11 @@ def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
         except (ValueError, TypeError) as error:
             problems.append(Problem(name, str(error), _advice(known)))
     return config, problems
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The one of `known` that may have been meant, or none."""
+    return difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_NAME else []
 
 
 def _advice(known: Setting) -> str:
@@ -116,7 +126,12 @@ def to_path(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """A value in a message, cut where it is long."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    if isinstance(value, str):
+        value = value[: SHOWN + 1]
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except RecursionError:
+        text = "..."
     return text if len(text) <= SHOWN else text[: SHOWN - 4] + "..." + text[-1]
 
 
@@ -156,8 +171,8 @@ def _to_numbers(value: Any) -> list[int | float]:
 def _from_json(value: Any) -> Any:
     """A command line's and a form's way to give objects and lists of them."""
     try:
-        return json.loads(value) if isinstance(value, str) else value
-    except (ValueError, RecursionError) as error:
+        return parse_json(value) if isinstance(value, str) else value
+    except ValueError as error:
         raise ValueError(f"{shown(value)} is not JSON ({error}).") from None
 
 
@@ -172,6 +187,8 @@ def _to_concepts(value: Any) -> list[dict]:
     value = _from_json(value)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise ValueError(f"{shown(value)} is not a list of objects, one for each subject.")
+    if len(value) > MOST_CONCEPTS:
+        raise ValueError("there are more subjects than any run could teach.")
     return [{key: _in_concept(key, inner) for key, inner in item.items()} for item in value]
 
 

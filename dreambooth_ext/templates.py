@@ -145,6 +145,6 @@ def _with_caption(line: str) -> str:
 def filled(line: str, caption: str, word: str) -> str:
     """A line with its caption. One that does not name the word, if there is one, has it put before it: else nothing
     would be learned."""
-    text = re.sub(r"[\s,]+$", "", fill_template(line, caption, word))  # a caption whose tags were all left out
+    text = fill_template(line, caption, word).rstrip(" ,")  # a caption whose tags were all left out
     is_said = not word or any(says(text, part) for part in word.split())
     return text if is_said else f"{word}, {text}".rstrip(" ,")

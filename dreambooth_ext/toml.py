@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Any
 
+from .files import MOST_DIGITS
+
+MOST_PARTS = 16  # of a key "a.b.c": readers take time by the square of them
+# Texts and comments. Each pattern matches wherever it begins, also without its end: else a search would begin anew.
+_TEXTS = re.compile(
+    r""""{3}(?:\\(?:.|\Z)|[^\\])*?(?:"{3}|\Z)|'{3}.*?(?:'{3}|\Z)"""
+    r"""|"(?:\\(?:.|\Z)|[^"\\\n])*(?:"|$)|'[^'\n]*(?:'|$)|#[^\n]*""",
+    re.S | re.M,
+)
+_KEY = re.compile(r"[\w\-. \t]+")
+_DIGITS = re.compile(r"[0-9_]+")
 READERS = ("tomllib", "tomli", "pip._vendor.tomli")  # the last two are the first one's origin, for Python 3.10
 
 
 def loads(text: str) -> dict[str, Any]:
     """The document's values. Raises ValueError, which says what is wrong in which line."""
+    _require_short_keys(text)
     for name in READERS:
         try:
             reader = import_module(name)
@@ -17,3 +30,11 @@ def loads(text: str) -> dict[str, Any]:
             continue
         return reader.loads(text)
     raise ValueError("this Python cannot read TOML: save it as JSON, or use Python 3.11 or newer")
+
+
+def _require_short_keys(text: str) -> None:
+    bare = _TEXTS.sub("x", text)
+    if any(key.count(".") >= MOST_PARTS for key in _KEY.findall(bare)):
+        raise ValueError(f"a key has more than {MOST_PARTS} parts")
+    if any(len(digits) > MOST_DIGITS for digits in _DIGITS.findall(bare)):
+        raise ValueError(f"a number has more than {MOST_DIGITS} digits")

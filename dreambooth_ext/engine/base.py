@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..errors import UserError
-from ..files import sha256_of
+from ..files import require_ordinary, sha256_of
 from .architecture import Architecture, shipped, size_of_text
 from .base_files import BaseFiles
 from .download import download
@@ -26,6 +26,8 @@ from .ldm_config import absolute_clip
 from .ldm_yaml import to_yaml
 from .single_file import SingleFileSource
 from .tensors import LazyTensor, is_finite
+
+LARGEST_VOCABULARY = 16 * 2**20  # bytes of each of a tokenizer's files; CLIP's have 1 MB
 
 
 class Source(Protocol):
@@ -149,6 +151,8 @@ class Base:
             files = [str(folder / name) for name in ("vocab.json", "merges.txt")]
             longest = self.architecture.text_encoders[index]["max_position_embeddings"]
             try:
+                for file in files:
+                    require_ordinary(file, LARGEST_VOCABULARY)
                 made.append(CLIPTokenizer(*files, pad_token=slot.pad_token, model_max_length=longest))
             except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
                 raise UserError(

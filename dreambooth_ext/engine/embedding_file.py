@@ -22,9 +22,11 @@ from torch import Tensor
 
 from ..bundles import BUNDLE
 from ..errors import UserError
+from ..files import require_ordinary
 from ..parsing import shown
 from . import recognise
 from .embeddings import MOST_VECTORS, Embedding
+from .images import DAMAGE
 from .pickles import load_pickle, save_pickle
 from .tensorfile import container, open_tensors, save_tensors
 
@@ -34,6 +36,8 @@ OUTPUT = "_out"  # ends the names of OneTrainer's vectors that go in behind a te
 MOST_TENSORS = 64  # in a file of an embedding; a model has a thousand
 STEPS_KEY = "ss_steps"  # of the metadata that training tools write
 PNG_MAGIC = b"\x89PNG\r\n"
+MOST_PIXELS = 2**24  # of a picture that carries one; the WebUI's have half a million
+LONGEST_TEXT = 8 * 2**20  # letters; 75 vectors of SDXL have 4 million
 KINDS = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}  # by the vectors' width, both encoders' together
 OTHER_FILE = "Choose an embedding (textual inversion): .safetensors, .pt, .bin or .png."
 
@@ -121,6 +125,7 @@ def _count(value: Any) -> int:
 
 def is_picture(path: Path) -> bool:
     try:
+        require_ordinary(path)
         with path.open("rb") as file:
             return file.read(len(PNG_MAGIC)) == PNG_MAGIC
     except OSError:  # `container` says why
@@ -131,12 +136,16 @@ def from_picture(path: Path, field: str) -> dict[str, Any]:
     """What a PNG carries as text. Raises UserError where it carries none."""
     try:
         with Image.open(path, formats=("PNG",)) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError("it is too large")
             picture.load()
             text = picture.text.get(PNG_KEY)
         if text is None:
             raise UserError(field, f"the picture {path.name} carries no embedding.", OTHER_FILE)
+        if len(text) > LONGEST_TEXT:
+            raise ValueError("its text is too long")
         content = json.loads(base64.b64decode(text), object_hook=_tensor)
-    except (OSError, SyntaxError, ValueError, TypeError, RecursionError, binascii.Error) as error:
+    except (*DAMAGE, AttributeError, RuntimeError, Image.DecompressionBombError, binascii.Error) as error:
         raise UserError(field, f"the embedding in the picture {path.name} is damaged.", OTHER_FILE) from error
     return content if isinstance(content, dict) else {}
 

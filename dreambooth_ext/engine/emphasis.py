@@ -21,7 +21,7 @@ BREAK = ("BREAK", -1.0)  # a part that begins a new chunk; within brackets its w
 _PIECE = re.compile(
     r"\\(?P<escaped>[()\[\]\\]?)|(?P<opening>[(\[])|:\s*(?P<weight>[+-]?[.\d]+)\s*\)|[)\]]|[^\\()\[\]:]+|:"
 )
-_BREAK = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK = re.compile(r"(?<!\s)\s*\bBREAK\b\s*")
 
 
 def parse(prompt: str) -> list[tuple[str, float]]:

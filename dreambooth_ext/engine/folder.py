@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,8 @@ from . import scaled
 from .architecture import TOKENIZER, Architecture, shipped
 from .convert import Tie, fold, folded_shape, ties
 from .families import FAMILIES, SD1, SD2, SDXL, Family
-from .tensorfile import TensorFile, open_tensors
+from .limits import read_config
+from .tensorfile import LARGEST_HEADER, TensorFile, open_tensors
 from .tensors import LazyTensor
 
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers', then transformers' names
@@ -59,8 +59,8 @@ class FolderSource:
         if not file.is_file():
             raise UserError(self.field, f"{self.path.name} lacks {inner}.", "Download the whole folder again.")
         try:
-            content = read_json(file)
-        except (ValueError, RecursionError) as error:
+            content = read_config(file)
+        except (OSError, ValueError) as error:
             raise self._damaged(inner, str(error)) from error
         if not isinstance(content, dict):
             raise self._damaged(inner, "it holds no names and values")
@@ -136,7 +136,7 @@ class FolderSource:
                 for stem in WEIGHTS:
                     try:
                         files = weight_files(folder, stem, suffix, variant)
-                    except (ValueError, LookupError, TypeError, AttributeError) as error:
+                    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
                         raise self._damaged(f"{component}/*.index.json", repr(error)) from error
                     if files:
                         return self._places(files)
@@ -226,7 +226,9 @@ def weight_files(folder: Path, stem: str, suffix: str, variant: str) -> list[Pat
         return [one]
     for index in (f"{stem}{suffix}.index{variant}.json", f"{stem}{variant}{suffix}.index.json"):
         if (folder / index).is_file():
-            shards = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
+            shards = read_json(folder / index, LARGEST_HEADER)["weight_map"].values()
+            if any(Path(name).name != name for name in shards):
+                raise ValueError("a part lies outside of the folder")
             return [folder / name for name in sorted(set(shards))]
     return []
 

@@ -15,9 +15,12 @@ from PIL import Image, ImageCms
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import require_ordinary
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others, whatever the file's name says: some run programs (EPS)
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses by itself; 512 MB once decoded
+SCAN = b"\xff\xda"  # begins each pass of a progressive JPEG over all its pixels
+MOST_SCANS = 200  # usual are 10; a small file may ask for thousands, each of a large picture
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -180,6 +183,7 @@ def to_model(pixels: Tensor) -> Tensor:
 
 def _opened(path: Path) -> Image.Image:
     try:
+        require_ordinary(path)
         image = Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
@@ -193,6 +197,9 @@ def _opened(path: Path) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise _too_large(path)
+    if image.info.get("progressive") and path.read_bytes().count(SCAN) > MOST_SCANS:
+        image.close()
+        raise _damaged(path, "it is drawn in more passes than any picture")
     return image
 
 

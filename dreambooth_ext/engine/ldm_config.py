@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +13,20 @@ from ..errors import UserError
 from .architecture import Architecture, per_level
 from .families import SD1, SD2, SDXL, Family
 from .ldm_yaml import CLIP_FOLDER, with_clip, written
+from .limits import between, read_config, require_usual, whole
 from .recognise import Shapes, block_types, recognise
 
+LARGEST_YAML = 64 * 1024  # bytes; usual are 3 KB, and reading takes long
 FREE_HEADS = -1  # LDM's "not given" of num_heads and num_head_channels
+
+
+class _Tree(yaml.SafeLoader):
+    """Without what refers to another place: a few lines of such make millions of values."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it refers to other places in it (*name), which no model's configuration does")
+        return super().compose_node(parent, index)
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ def from_yaml(text: str, folder: Path, shapes: Shapes, *, name: str, field: str 
     try:
         family = family_of_yaml(params)
         return described(params, family, folder, shapes, name, field)
-    except (LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError, OSError) as error:
         raise UserError(
             field,
             f"{name} lacks what a model's configuration needs, or has it wrong ({error!r}).",
@@ -52,9 +62,21 @@ def from_yaml(text: str, folder: Path, shapes: Shapes, *, name: str, field: str 
         ) from error
 
 
+def loaded(text: str) -> Any:
+    """A yaml's content, a tree. Raises yaml.YAMLError and ValueError."""
+    loader = _Tree(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def parameters(text: str, name: str, field: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(text)
+        content = loaded(text)
+        require_usual(content)
+    except ValueError as error:
+        raise UserError(field, f"{name}: {error}.", "Use the yaml that came with the model.") from error
     except yaml.YAMLError as error:
         where = str(error).splitlines()[0]
         raise UserError(field, f"{name} is not valid YAML ({where}).", "Repair it, or remove it.") from error
@@ -132,7 +154,7 @@ def absolute_clip(text: str, folder: Path | str | None) -> str:
     """The yaml with its CLIP folder by full path, so that it works beside a copy of the model elsewhere."""
     if folder is None:
         return text
-    content = yaml.safe_load(text)
+    content = loaded(text)
     params = content["model"]["params"]
     if "conditioner_config" in params:
         encoder_parameters(params)[0]["version"] = CLIP_FOLDER
@@ -143,7 +165,7 @@ def absolute_clip(text: str, folder: Path | str | None) -> str:
 
 
 def clip_config(folder: Path) -> dict[str, Any]:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8-sig"))
+    config = read_config(folder / "config.json")
     config = config.get("text_config", config)  # a whole CLIP's, with the picture side
     keys = "vocab_size max_position_embeddings hidden_size intermediate_size num_hidden_layers num_attention_heads"
     keys += " hidden_act layer_norm_eps projection_dim bos_token_id eos_token_id"
@@ -151,7 +173,7 @@ def clip_config(folder: Path) -> dict[str, Any]:
 
 
 def unet_from_yaml(config: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
-    channels = [config["model_channels"] * factor for factor in config["channel_mult"]]
+    channels = [whole(config["model_channels"]) * whole(factor) for factor in config["channel_mult"]]
     levels = len(channels)
     attention = [2**level in config["attention_resolutions"] for level in range(levels)]
     depth = config.get("transformer_depth", 1)
@@ -190,14 +212,14 @@ def vae_from_yaml(params: Mapping[str, Any], name: str, field: str) -> dict[str,
             f"{name} describes an autoencoder with attention outside its middle (attn_resolutions).",
             "Such an autoencoder cannot be trained with; choose another base.",
         )
-    channels = [config["ch"] * factor for factor in config["ch_mult"]]
+    channels = [whole(config["ch"]) * whole(factor) for factor in config["ch_mult"]]
     return {
         "in_channels": config["in_channels"],
         "out_channels": config["out_ch"],
         "latent_channels": config["z_channels"],
         "block_out_channels": channels,
         "layers_per_block": config["num_res_blocks"],
-        "scaling_factor": float(params.get("scale_factor", 1.0)),  # LDM's own default
+        "scaling_factor": between(params.get("scale_factor", 1.0), 1e-6, 1e6, "scale_factor"),  # 1: LDM's own default
     }
 
 
@@ -212,6 +234,7 @@ def sample_size(params: Mapping[str, Any], family: Family, prediction: str, usua
     size = params.get("image_size")
     if not isinstance(size, int):
         return usual
+    between(size, 1, 1024, "image_size")
     return 96 if family.name == "sd2" and prediction == "v_prediction" and size == 64 else size
 
 
@@ -221,9 +244,9 @@ def scheduler_from_yaml(params: Mapping[str, Any], name: str, field: str) -> dic
     if schedule not in ("linear", "sqrt_linear"):
         raise UserError(field, f"{name} has the noise schedule {schedule!r}.", "Only linear ones are known here.")
     return {
-        "beta_start": float(params.get("linear_start", 0.00085)),
-        "beta_end": float(params.get("linear_end", 0.012)),
-        "num_train_timesteps": int(params.get("timesteps", 1000)),
+        "beta_start": between(params.get("linear_start", 0.00085), 0, 1, "linear_start"),
+        "beta_end": between(params.get("linear_end", 0.012), 0, 1, "linear_end"),
+        "num_train_timesteps": int(between(params.get("timesteps", 1000), 1, 10_000, "timesteps")),
         "beta_schedule": "scaled_linear" if schedule == "linear" else "linear",
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import parse_json, read_json
 from .adapters import ALPHA
 
 METADATA = "lora_adapter_metadata"  # diffusers', by component: "unet.lora_alpha"
@@ -29,10 +29,9 @@ class PeftAlpha:
         self.said: dict[str, Any] = {}
         try:
             if self.beside:
-                with path.with_name(BESIDE).open(encoding="utf-8") as file:
-                    self.said = dict(json.loads(file.read(LARGEST)))
+                self.said = dict(read_json(path.with_name(BESIDE), LARGEST))
             elif METADATA in metadata:
-                self.said = dict(json.loads(metadata[METADATA]))
+                self.said = dict(parse_json(metadata[METADATA]))
         except (OSError, ValueError, TypeError, RecursionError) as error:
             raise self._senseless() from error
 

@@ -63,6 +63,7 @@ def load_pickle(path: Path, *, field: str = "base_model") -> Any:
 
     Raises UserError where the file is damaged, or holds anything but tensors and plain values.
     """
+    require_model_file(path, field)
     try:
         return read_pickle(path)
     except Forbidden as error:
@@ -75,6 +76,12 @@ def load_pickle(path: Path, *, field: str = "base_model") -> Any:
         raise UserError(
             field, f"{path.name} is damaged or not a PyTorch file ({short(error)}).", "Download or copy it again."
         ) from error
+
+
+def require_model_file(path: Path, field: str) -> None:
+    """Raise UserError for what is there and no file: opening a pipe would wait for ever."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UserError(field, f"{path} is no file but a device or a pipe.", "Choose a model's file.")
 
 
 def read_pickle(path: Path, *, mapped: bool = True) -> Any:

@@ -13,10 +13,11 @@ from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import read_json, replacing, sha256_of, write_json
+from ..files import replacing, sha256_of, write_json
 from .export import PRECISIONS, Exported, not_finite, write_verified
 from .families import PIXELS
 from .folder import present_name
+from .limits import read_config
 from .tensorfile import TensorFile, open_tensors
 from .tensors import is_finite
 
@@ -40,7 +41,7 @@ class Pipeline:
 
     def _json(self, inner: str) -> dict[str, Any]:
         try:
-            content = read_json(self.path / inner)
+            content = read_config(self.path / inner)
         except (OSError, ValueError) as error:
             raise self._damaged(f"{inner} cannot be read ({error})") from error
         if not isinstance(content, dict):

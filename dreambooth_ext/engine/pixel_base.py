@@ -15,8 +15,9 @@ from diffusers import UNet2DModel
 
 from ..config import RunConfig
 from ..errors import UserError
-from ..files import expanded, read_json
+from ..files import expanded
 from ..generation import is_pipeline
+from . import limits
 from .base_files import BaseFiles
 from .download import download, download_config
 from .families import PIXELS
@@ -170,7 +171,7 @@ def config_file(name: str) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     """A UNet2DModel's configuration. Raises UserError for a file that holds none."""
     try:
-        content = read_json(path)
+        content = limits.read_config(path)
     except (OSError, ValueError) as error:
         raise UserError("model_config", f"{path} cannot be read ({error}).", REMEDY) from error
     if not isinstance(content, dict) or content.get("_class_name", "UNet2DModel") != "UNet2DModel":

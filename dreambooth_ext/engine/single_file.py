@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..files import read_text
 from . import scaled
 from .architecture import TOKENIZER, Architecture
 from .convert import EMA_PREFIX, ties, unfold
-from .ldm_config import absolute_clip, from_yaml, sidecar_of
+from .ldm_config import LARGEST_YAML, absolute_clip, from_yaml, sidecar_of
 from .recognise import canonical_names, recognise, refuse_others
 from .tensorfile import TensorFile, open_tensors
 from .tensors import LazyTensor
@@ -42,9 +43,12 @@ class SingleFileSource:
         sidecar = sidecar_of(self.path)
         if sidecar is not None:
             try:
-                text = sidecar.read_text(encoding="utf-8-sig")
+                text = read_text(sidecar, LARGEST_YAML)
             except ValueError as error:
                 raise UserError(self.field, f"{sidecar.name} is not UTF-8 text.", "Save it as UTF-8.") from error
+            except OSError as error:
+                message = f"{sidecar.name} cannot be read: {error.strerror}."
+                raise UserError(self.field, message, "Use the yaml that came with the model, or remove it.") from error
             said = from_yaml(text, sidecar.parent, self.shapes, name=sidecar.name, field=self.field)
             self.sidecar_yaml = absolute_clip(text, said.clip_folder)
             self.clip_folder = said.clip_folder

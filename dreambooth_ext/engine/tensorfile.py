@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import UserError
-from ..files import human_size, replacing
-from .pickles import load_pickle, save_pickle
+from ..files import human_size, parse_json, replacing
+from .pickles import load_pickle, require_model_file, save_pickle
 from .tensors import LazyTensor, raw_bytes
 
 SAFETENSORS = {
@@ -36,7 +36,10 @@ PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 MAPPED_AT_MOST = 512 * 2**20  # bytes; touched pages count as this process's memory until the mapping is let go
 MODEL = "Stable Diffusion checkpoint"
 WANTED = {"network_weights": "LoRA file", "lora": "LoRA file"}  # by field; else a model
+LARGEST_HEADER = 16 * 2**20  # bytes of a table of contents; usual are some 100 KB, and the captions of a large data set
+MOST_TENSORS = 20_000  # SDXL with averaged weights has 4200, a LoKr of all its layers 10 000
 AGAIN = "Download or copy it again."
+OTHER = "Choose another source of the model."
 
 
 class TensorFile(Mapping[str, Tensor]):
@@ -126,6 +129,7 @@ def container(path: Path, field: str) -> str:
         raise UserError(field, f"{path} does not exist.", "Check the path.")
     if path.is_dir():
         raise UserError(field, f"{path} is a folder, not a model file.", "Choose the file itself.")
+    require_model_file(path, field)
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
@@ -177,9 +181,14 @@ def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
         length = struct.unpack("<Q", file.read(8))[0]
         if 8 + length > size:
             raise UserError(field, f"{path.name} is cut short: even its table of contents is not complete.", AGAIN)
+        if length > LARGEST_HEADER:
+            raise UserError(field, f"{path.name} has a table of contents larger than any model's.", OTHER)
+        text = file.read(length)
+        if text.count(b'"data_offsets"') > MOST_TENSORS:
+            raise UserError(field, f"{path.name} says that it holds more tensors than any model has.", OTHER)
         try:
-            return json.loads(file.read(length)), 8 + length
-        except (ValueError, RecursionError) as error:
+            return parse_json(text), 8 + length
+        except ValueError as error:
             raise UserError(field, f"{path.name} is damaged: its table of contents cannot be read.", AGAIN) from error
 
 

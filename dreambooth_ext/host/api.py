@@ -7,7 +7,6 @@ own error pages, body limits and middleware for FastAPI routes play no part.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -396,8 +395,8 @@ def from_json(data: bytes) -> dict[str, Any]:
         raise ValueError(f"{constant} is no JSON")
 
     try:
-        values = json.loads(data.decode("utf-8"), parse_constant=refuse) if data.strip() else {}
-    except (ValueError, RecursionError) as error:
+        values = files.parse_json(data.decode("utf-8"), parse_constant=refuse) if data.strip() else {}
+    except ValueError as error:
         raise Refusal(400, f"the body is no JSON: {error}."[:300], "Send one object: {...}.") from None
     if not isinstance(values, dict):
         raise Refusal(400, "the body is no JSON object.", "Send one object: {...}.")

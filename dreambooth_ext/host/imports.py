@@ -6,7 +6,6 @@ and depth are limited, every value passes through the settings' own converters, 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -17,10 +16,12 @@ from typing import Any
 from .. import checks, listing, toml
 from ..config import SETTINGS, RunConfig
 from ..errors import UserError
+from ..files import parse_json
 from ..parsing import convert
 
 LARGEST = 256 * 1024  # letters; the largest real ones have 10 000
 DEEPEST = 8  # a kohya data set has 4
+MOST_VALUES = 10_000  # a form has 250
 NO_COUNTERPART = "has no counterpart here."
 SAME = "is the default here, too."
 ACCEPTED = "Paste a file of kohya (TOML or JSON), a db_config.json of sd_dreambooth_extension, or a run's config.json."
@@ -106,7 +107,7 @@ class Place:
 
     def base(self, name: str) -> str:
         """The path of a checkpoint of that name or title, if the host lists it; else the name."""
-        wanted = re.sub(r"\s*\[[0-9a-f]+\]$", "", name.strip())
+        wanted = re.sub(r"(?<!\s)\s*\[[0-9a-f]+\]$", "", name.strip())
         if self.exists(wanted):
             return wanted
         file = re.split(r"[/\\]", wanted)[-1].casefold()
@@ -209,8 +210,11 @@ def _parsed(text: str) -> Any:
     if not text:
         raise UserError("text", "is empty.", ACCEPTED)
     values = _json(text) if re.match(r"\{|\[\s*[{\]]", text) else _toml(text)
-    if _depth(values) > DEEPEST:
+    depth, count = _measured(values)
+    if depth > DEEPEST:
         raise UserError("text", "is nested more deeply than any configuration.", ACCEPTED)
+    if count > MOST_VALUES:
+        raise UserError("text", "has more values than any configuration.", ACCEPTED)
     if not isinstance(values, dict) and not (values and all(isinstance(item, dict) for item in values)):
         raise UserError("text", "holds no settings.", ACCEPTED)
     return values
@@ -218,8 +222,8 @@ def _parsed(text: str) -> Any:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
+        return parse_json(text)
+    except ValueError as error:
         remedy = "Correct it in an editor."
         if "escape" in str(error):
             remedy = "In JSON, write the folders of a Windows path with / or with \\\\ between them."
@@ -234,13 +238,14 @@ def _toml(text: str) -> Any:
         raise UserError("text", f"is neither JSON nor TOML ({error}).", remedy) from None
 
 
-def _depth(values: Any) -> int:
-    level, depth = [values], 0
+def _measured(values: Any) -> tuple[int, int]:
+    """How deep they are nested, and how many they are."""
+    level, depth, count = [values], 0, 0
     while level and depth <= DEEPEST:
-        depth += 1
+        depth, count = depth + 1, count + len(level)
         inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
         level = [item for items in inner for item in items]
-    return depth
+    return depth, count
 
 
 def _tables(values: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,56 @@
+"""What a stranger's configuration of a model may say: numbers that no model has take for ever, or all memory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ..files import read_json
+
+LARGEST = 2**20  # bytes of a config.json; usual are 2 KB
+MOST = 10**7  # of any number; vocabularies have 50 000
+LONGEST = 1000  # of a list: levels of a UNet, a schedule's betas
+LIMITS = {
+    "layers_per_block": 32,
+    "transformer_layers_per_block": 64,
+    "num_hidden_layers": 128,
+    "num_train_timesteps": 10_000,
+    "sample_size": 4096,
+}
+
+
+def read_config(path: Path) -> Any:
+    """A JSON file's content. Raises OSError, and ValueError also for what no model has."""
+    content = read_json(path, LARGEST)
+    require_usual(content)
+    return content
+
+
+def require_usual(content: Any, name: str = "it") -> None:
+    """Raise ValueError, naming the place, for a number that is not finite or far beyond all models. Of a tree."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            require_usual(value, str(key)[:80])
+    elif isinstance(content, list):
+        if len(content) > LONGEST:
+            raise ValueError(f"{name} has {len(content)} parts")
+        for value in content:
+            require_usual(value, name)
+    elif isinstance(content, int | float) and not (math.isfinite(content) and abs(content) <= LIMITS.get(name, MOST)):
+        raise ValueError(f"{name} is {content:g}")
+
+
+def whole(value: Any) -> int:
+    """A whole number above 0; strings times numbers would fill the memory."""
+    if type(value) is not int or not 0 < value <= MOST:
+        raise ValueError("there is no number where one belongs")
+    return value
+
+
+def between(value: Any, low: float, high: float, name: str) -> float:
+    """A number within limits, that may be written as text. Raises ValueError."""
+    number = float(value)
+    if not low <= number <= high:  # not a number, too
+        raise ValueError(f"{name} is {number:g}, not {low:g} to {high:g}")
+    return number
