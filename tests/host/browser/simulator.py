@@ -24,12 +24,13 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from dreambooth_ext import advice, checks, parsing, protocol
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.errors import Problem, UserError
 from dreambooth_ext.host import decoding, form, imports, localization, shelves, uploads
 from dreambooth_ext.host.answers import refused
 from dreambooth_ext.host.curves import POINTS, Curves
 from dreambooth_ext.host.presets import Presets
 from dreambooth_ext.host.refusal import Refusal
+from dreambooth_ext.host.service import RUN_COMMANDS, Problems
 from dreambooth_ext.host.uploads import PictureSets
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -80,20 +81,32 @@ class Run:
         assert type in protocol.EVENT_TYPES
         self.events.append({"n": len(self.events) + 1, "time": round(time.time(), 3), "type": type, **data})
 
-    def describe(self) -> dict[str, Any]:
-        samples = [event for event in self.events if event["type"] == "sample"]
+    def brief(self) -> dict[str, Any]:
+        has_begun = self.status != "queued"
         return {
             "id": self.id,
             "name": self.config["name"],
             "method": self.config["method"],
+            "resolution": self.config.get("resolution"),
+            "version": "1.2.3",
+            "host": "this machine" if has_begun else None,
+            "pid": 4711 if has_begun else None,
             "status": self.status,
             "step": self.step,
             "total": self.total,
             "created": self.created,
-            "heartbeat": time.time(),
-            "size": 2_130_000_000 + 1000 * self.step,
-            "picture": f"{samples[-1]['step']}/{Path(samples[-1]['path']).name}" if samples else None,
+            "heartbeat": time.time() if has_begun else None,
             **({"problem": self.problem} if self.problem else {}),
+        }
+
+    def describe(self) -> dict[str, Any]:
+        samples = [event for event in self.events if event["type"] == "sample"]
+        size = 2_130_000_000 + 1000 * self.step
+        return {
+            **self.brief(),
+            "size": size,
+            "sizes": {"total": size, "checkpoints": 0, "samples": 0, "artifacts": size},
+            "picture": f"{samples[-1]['step']}/{Path(samples[-1]['path']).name}" if samples else None,
         }
 
     def set(self, status: str, **about: Any) -> None:
@@ -207,6 +220,7 @@ class Simulator:
             "runs_folder": str(folder / "runs"),
             "lacks": {},
             "restricted": "",
+            "can_open": True,
             "options": {"select": "final", "while_training": "refuse", "publish": True, "subject_type": "person"},
         }
         for base in self.host["bases"]:
@@ -216,7 +230,9 @@ class Simulator:
             "reason": "",
             "building": None,
             "problem": None,
+            "python": "/webui/venv/bin/python",
             "python_version": "3.10.13",
+            "verified": None,
             "torch": "2.1.2+cu121",
             "device": "NVIDIA GeForce RTX 4090",
             "kind": "overlay",
@@ -325,30 +341,38 @@ class Simulator:
             "problems": problems,
             "warnings": warnings,
             "filled_in": filled,
-            "deep": deep,
+            "superseded": False,
             "estimate": {"seconds": 640 if deep else None, "source": "like the last run on this machine"},
         }
 
+    def queue(self) -> dict[str, Any]:
+        running = [{**run.brief(), "trouble": None, "since": run.since} for run in self.running()]
+        if running:
+            running[-1]["trouble"] = self.trouble
+        return {
+            "active": running[-1] if running else None,
+            "running": running,
+            "queue": self.waiting,
+            "planned": {run.id: run.planned for run in [*self.running(), *map(self.runs.get, self.waiting)]},
+            "waiting": "",
+            "trouble": self.trouble,
+            "models_away": "",
+        }
+
     def state(self) -> dict[str, Any]:
-        active = self.active()
         return {
             "version": "1.2.3",
+            "time": time.time(),
             "revision": self.revision,
             "published": self.published[-20:],
             "lists": shelves.Mark(lambda: self.host)(),
-            "queue": self.waiting,
-            "active": active and active.describe(),
-            "running": [{**run.describe(), "trouble": None, "since": run.since} for run in self.running()],
-            "planned": {run.id: run.planned for run in [*self.running(), *map(self.runs.get, self.waiting)]},
-            "models_away": "",
-            "waiting": "",
-            "trouble": self.trouble,
+            **self.queue(),
             "environment": {k: self.environment[k] for k in ("state", "reason", "building", "problem")},
         }
 
 
-def missing(what: str) -> Refusal:
-    return Refusal(404, f"there is no {what}.", "Reload the page.")
+def missing(what: str, field: str = "") -> Refusal:
+    return Refusal(404, f"there is no {what}.", "Reload the page.", field)
 
 
 class Application:
@@ -400,7 +424,8 @@ class Application:
             "GET languages": lambda: (
                 localization.language(parts[1]) if parts[1:] else {"languages": localization.languages()}
             ),
-            "GET version": lambda: {"version": "1.2.3"},
+            "GET version": lambda: {"version": "1.2.3", "protocol": protocol.PROTOCOL, "host": sim.host["name"]},
+            "GET queue": sim.queue,
         }
         if f"{method} {parts[0]}" in plain:
             return plain[f"{method} {parts[0]}"]()
@@ -409,8 +434,11 @@ class Application:
         if parts == ["import"]:
             return imports.read(given["text"]).as_dict()
         if parts == ["queue"] and method == "POST":
+            strangers = set(given["order"]) - set(sim.waiting)
+            if strangers:
+                raise Refusal(409, f"{strangers} do not wait in the queue.", "Look at the queue again.", "order")
             sim.waiting = [*given["order"], *(id for id in sim.waiting if id not in given["order"])]
-            return {"queue": sim.waiting}
+            return sim.queue()
         raise missing("such address")
 
     def environment(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
@@ -425,10 +453,16 @@ class Application:
     def presets(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
         known = self.simulator.presets
         if method == "POST":
-            return known.save(given["name"], given["settings"]).as_dict()
+            return JSONResponse(known.save(given["name"], given["settings"]).as_dict(), 201)
+        if parts and parts[0].casefold() not in {
+            name.casefold() for it in known.list() for name in (it.name, it.title)
+        }:
+            raise Refusal(404, f"there is no preset {parts[0]!r}.", "There are others.", "preset")
         if method == "DELETE":
             known.delete(parts[0])
             return {}
+        if parts:
+            return known.get(parts[0]).as_dict()
         return {"presets": [preset.as_dict() for preset in known.list()]}
 
     # --- pictures ---
@@ -468,16 +502,22 @@ class Application:
                 return {"runs": known, "gone": [], "revision": f"{sim.looks}-0"}
             found = sim.check(given["config"], deep=False)
             if found["problems"]:
-                return JSONResponse({"error": "problems", "problems": found["problems"]}, 422)
+                raise Problems([Problem(**problem) for problem in found["problems"]])
             filled = {name: choice["value"] for name, choice in found["filled_in"].items()}
             if folder := given["config"].get("instance_data_dir"):
                 sim.sets.use(Path(folder))
             return JSONResponse({"id": sim.create({**filled, **given["config"]}, found["plan"]["steps"]).id}, 201)
         if parts[0] not in sim.runs:
-            raise missing("such run")
+            raise missing("such run", "run")
         run = sim.runs[parts[0]]
         if len(parts) == 1:
-            return run.describe() if method == "GET" else sim.runs.pop(run.id) and {}
+            if method == "GET":
+                wished = {"publish": True, "intermediate": False, "select": "final", "while_training": "refuse"}
+                return {**run.describe(), "path": f"/runs/{run.id}", "wishes": wished}
+            if run in sim.running():
+                raise Refusal(409, f"{run.id} is still training.", "Stop it first.", "run")
+            sim.waiting = [id for id in sim.waiting if id != run.id]
+            return sim.runs.pop(run.id) and {}
         return getattr(self, f"run_{parts[1]}")(run, parts[2:], query, given)
 
     def run_events(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
@@ -501,7 +541,7 @@ class Application:
         return {"text": run.log[after:], "next": len(run.log), "size": len(run.log)}
 
     def run_config(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
-        return run.config
+        return parsing.parse(run.config)[0].as_dict()
 
     def run_artifacts(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         sim = self.simulator
@@ -512,7 +552,7 @@ class Application:
     def _artifact(self, run: Run, file: str) -> dict[str, Any]:
         found = next((e for e in run.events if e["type"] == "artifact" and e["file"] == file), None)
         if not found:
-            raise missing(f"artifact {file!r}")
+            raise missing(f"artifact {file!r}", "artifact")
         return found
 
     def run_publish(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
@@ -524,7 +564,7 @@ class Application:
         sim, event = self.simulator, self._artifact(run, given["artifact"])
         path = sim.placed.get((run.id, event["file"]))
         if not path:
-            raise missing("such model")
+            raise missing("such model", "artifact")
         if path == sim.chosen:
             raise Refusal(409, f"'{event['file']}' is the checkpoint that it uses now.", "Choose another.", "artifact")
         del sim.placed[run.id, event["file"]]
@@ -547,6 +587,10 @@ class Application:
 
     def run_commands(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         sim, command = self.simulator, given["command"]
+        if command not in RUN_COMMANDS:
+            raise UserError("command", f"cannot be {command!r}.", f"Choose one of {', '.join(RUN_COMMANDS)}.")
+        elif run.status in protocol.ENDED and command not in ("resume", "continue"):
+            raise Refusal(409, f"{run.id} is {run.status}: nothing is training it.", "Resume it first.", "command")
         if run.id in sim.waiting and command == "stop":
             sim.waiting.remove(run.id)
             run.set("stopped")
@@ -559,7 +603,7 @@ class Application:
             run.set("failed")
         else:
             run.commands.append(command)
-        return {}
+        return JSONResponse({}, 202)
 
 
 def file(path: Path) -> Response:
