@@ -5,6 +5,7 @@ from __future__ import annotations
 from .config import RunConfig
 from .errors import Problem
 from .guide import KNOWN_WORDS, PICTURES, a_or_an, identifier_problem
+from .rates import as_written
 
 HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
 HYPERNETWORK_HIGHEST = 5e-5  # of the WebUI's users, for the first steps only
@@ -24,6 +25,8 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
 def _of_subjects(config: RunConfig, pictures: int) -> list[Problem]:
     least, best, _, most = PICTURES[config.subject_type]
     kind, field = a_or_an(config.subject_type), "instance_data_dir"
+    if not pictures:
+        return []  # that is a problem, and said as such
     if pictures < 5:
         return [Problem(field, f"only {pictures} pictures.", f"{least} is the least for good results.")]
     if pictures < least:
@@ -39,7 +42,13 @@ def _of_rates(config: RunConfig, pictures: int) -> list[Problem]:
     for field, highest in HIGHEST_RATES.items():
         rate = getattr(config, field)
         if isinstance(rate, float) and rate > highest and config.optimizer != "prodigy":
-            found.append(Problem(field, f"{rate:g} is high.", f"More than {highest:g} overtrains full-size models."))
+            found.append(
+                Problem(
+                    field,
+                    f"{as_written(rate)} is high.",
+                    f"More than {as_written(highest)} overtrains full-size models.",
+                )
+            )
     return found
 
 
@@ -52,7 +61,7 @@ def _of_loras(config: RunConfig, pictures: int) -> list[Problem]:
 
 def _of_words(config: RunConfig, pictures: int) -> list[Problem]:
     found = []
-    if pictures < EMBEDDING_PICTURES:
+    if 0 < pictures < EMBEDDING_PICTURES:
         message, remedy = f"only {pictures} pictures.", f"{EMBEDDING_PICTURES} to 5 are the least for a word."
         found.append(Problem("instance_data_dir", message, remedy))
     words = [word.strip() for word in config.placeholder_token.split(",")]
@@ -86,8 +95,10 @@ def _of_file_name(word: str) -> Problem | None:
 def _of_hypernetworks(config: RunConfig, pictures: int) -> list[Problem]:
     found, rate = [], config.learning_rate
     if isinstance(rate, float) and rate > HYPERNETWORK_HIGHEST and config.optimizer != "prodigy":
-        message = f"{rate:g} is high for a hypernetwork."
-        found.append(Problem("learning_rate", message, f"More than {HYPERNETWORK_HIGHEST:g} breaks full-size models."))
+        message = f"{as_written(rate)} is high for a hypernetwork."
+        found.append(
+            Problem("learning_rate", message, f"More than {as_written(HYPERNETWORK_HIGHEST)} breaks full-size models.")
+        )
     if "soft" in config.activation and config.activation.removeprefix("log").startswith(("softmax", "softmin")):
         message = f"{config.activation} goes over the pictures of a batch, in the WebUI, too: alone, none learns."
         found.append(Problem("activation", message, "Choose another, swish for example."))

@@ -21,6 +21,8 @@ def name_problems(name: str) -> list[Problem]:
         return [Problem("name", "needs a value.", good)]
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name.endswith("."):
         return [Problem("name", f"{shown(name)} cannot be a model's file name everywhere.", good)]
+    if name.lower().endswith(MODEL_SUFFIXES):
+        return [Problem("name", f"'{name}' ends like a file: that ending is put behind it.", "Leave the ending out.")]
     if len(name) > LONGEST_NAME:
         return [Problem("name", f"has {len(name)} letters.", f"Use {LONGEST_NAME} at most.")]
     if RESERVED.fullmatch(name):

@@ -37,6 +37,14 @@ def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
     return pairs
 
 
+def as_written(rate: float) -> str:
+    """A rate as people write it, and the tab: 2e-6, 1.5e-4, 0.002."""
+    if not 0 < rate < 1e-3:
+        return f"{rate:g}"
+    mantissa, exponent = f"{rate:.2e}".split("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
 def value_at(pairs: list[tuple[float, int | None]], step: int) -> float:
     """Of a schedule, what holds in the step that follows `step` finished ones."""
     return next((value for value, until in pairs if until is None or step < until), pairs[-1][0])

@@ -186,6 +186,8 @@ SETTING_ROWS = [
     ({"name": "my model"}, "name", "cannot be a model's file name"),
     ({"name": "портрет"}, "name", "cannot be a model's file name"),
     ({"name": "../up"}, "name", "cannot be a model's file name"),
+    ({"name": "mine.safetensors"}, "name", "ends like a file"),
+    ({"name": "mine.PT"}, "name", "ends like a file"),
     ({"name": "con"}, "name", "on Windows"),
     ({"name": "a" * 200}, "name", "has 200 letters"),
     ({"base_model": ""}, "base_model", "needs a model"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dreambooth_ext.config import RunConfig
-from dreambooth_ext.rates import parse_rate_schedule, rate_problems
+from dreambooth_ext.rates import as_written, parse_rate_schedule, rate_problems
 
 GOOD = {
     "2e-6": [(2e-6, None)],
@@ -85,3 +85,10 @@ PROBLEMS = [
 def test_reports_what_cannot_work_or_would_do_nothing(settings, total, expected):
     assert fields(total, **settings) == expected
     assert all(problem.message for problem in rate_problems(RunConfig(**settings), total))
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"), [(1e-4, "1e-4"), (5e-6, "5e-6"), (1.5e-4, "1.5e-4"), (2e-3, "0.002"), (1.0, "1"), (0, "0")]
+)
+def test_rates_are_written_in_one_way(rate, text):
+    assert as_written(rate) == text

@@ -76,12 +76,15 @@ def seconds(runs_dir: Path, config: RunConfig, plan: dict[str, Any], card: str =
     known = [past for run in list_runs(runs_dir)[:LOOKED_AT] if (past := _past(run, plan))]
     for past in known:
         if _is_same(past, config, plan) and (pace := past.pace()):
-            return {"seconds": round(_total(pace, config, plan)), "source": f"by the pace of {past.run.id}"}
+            return {"seconds": round(_total(pace, config, plan)), "source": f"by the pace of {past.run.config.name}"}
     others = [(ratio, past) for past in known if (ratio := _ratio(past, config, plan))]
     for ratio, past in sorted(others, key=lambda pair: abs(math.log(pair[0]))):  # the nearest; of equals the newest
         if pace := past.pace():
             total = _total(_scaled(pace, past, ratio, config, plan), config, plan)
-            return {"seconds": round(total), "source": f"about, by {past.run.id}, a run of another size or kind"}
+            return {
+                "seconds": round(total),
+                "source": f"about, by {past.run.config.name}, a run of another size or kind",
+            }
     return _from_guide(config, plan, card) or {"seconds": None, "source": "no run on this device yet"}
 
 

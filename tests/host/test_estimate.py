@@ -64,7 +64,7 @@ def past_run(runs_dir, steps=60, config=CONFIG, plan=PLAN, host=None):
 def test_the_pace_of_an_earlier_run(tmp_path):
     run = past_run(tmp_path)
     answer = estimate.seconds(tmp_path, CONFIG, PLAN, CARD)
-    assert answer == {"seconds": 350 * 2 + 1150 * 1 + 3 * 8 + 20, "source": f"by the pace of {run.id}"}
+    assert answer == {"seconds": 350 * 2 + 1150 * 1 + 3 * 8 + 20, "source": f"by the pace of {run.config.name}"}
 
 
 def test_long_logs_are_read_at_both_ends(tmp_path, monkeypatch):
@@ -75,10 +75,10 @@ def test_long_logs_are_read_at_both_ends(tmp_path, monkeypatch):
 
 
 def test_the_newest_run_counts(tmp_path):
-    for number in range(2):
-        run = past_run(tmp_path)
+    for number, name in enumerate(("older", "newer")):
+        run = past_run(tmp_path, config=CONFIG.replace(name=name))
         run.path.rename(tmp_path / f"2026010{number}-000000-a")
-    assert "20260101-000000-a" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
+    assert "by the pace of newer" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_run_of_another_size_in_proportion(tmp_path, config, plan, times):
     run = past_run(tmp_path)
     answer = estimate.seconds(tmp_path, CONFIG.replace(**config), {**PLAN, **plan}, CARD)
     saves = 3 * 8 if "method" not in config and "family" not in plan else 0  # others write other files
-    assert answer["source"] == f"about, by {run.id}, a run of another size or kind"
+    assert answer["source"] == f"about, by {run.config.name}, a run of another size or kind"
     assert answer["seconds"] == pytest.approx(times * (350 * 2 + 1150 * 1) + saves + 20, abs=1)
 
 
@@ -114,9 +114,9 @@ def test_steps_of_text_encoders_count_as_they_were_measured(tmp_path):
 
 def test_of_others_the_nearest_counts(tmp_path):
     for number, side in enumerate((256, 448, 1024)):
-        run = past_run(tmp_path, plan={**PLAN, "resolution": side})
+        run = past_run(tmp_path, config=CONFIG.replace(name=f"of_{side}"), plan={**PLAN, "resolution": side})
         run.path.rename(tmp_path / f"2026010{number}-000000-a")
-    assert "20260101-000000-a" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
+    assert "by of_448" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
     past_run(tmp_path)  # one like this comes before all
     assert estimate.seconds(tmp_path, CONFIG, PLAN)["source"].startswith("by the pace")
 
@@ -147,13 +147,13 @@ def test_a_small_model_says_nothing_of_a_large_one(tmp_path):
 
 
 def test_damaged_runs_are_passed_over(tmp_path):
-    good = past_run(tmp_path)
+    good = past_run(tmp_path, config=CONFIG.replace(name="good"))
     good.path.rename(tmp_path / "20200101-000000-a")
     for damage in ("state.json", "config.json", "events.jsonl"):
         (past_run(tmp_path).path / damage).write_bytes(b"\xff{")
     past_run(tmp_path).write_state(plan={**PLAN, "memory": None, "resolution": "512"})
     past_run(tmp_path, steps=1)  # no two steps to measure between
-    assert "20200101-000000-a" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
+    assert "by the pace of good" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
 
 
 def test_the_guides_figure(tmp_path):

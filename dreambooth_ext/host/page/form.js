@@ -269,7 +269,7 @@ export class Form {
 
     /** What was found, without what is only not filled in yet. */
     problems() {
-        const found = [...this.advanced.unreadable(), ...(this.result?.problems || [])];
+        const found = [...this.advanced.unreadable(), ...(this.result?.problems || []).map((one) => this.#inWords(one))];
         return this.asked ? found : found.filter((problem) => !this.#isStillEmpty(problem.field));
     }
 
@@ -280,6 +280,13 @@ export class Form {
 
     missing() {
         return this.asked ? [] : (this.result?.problems || []).filter((problem) => this.#isStillEmpty(problem.field));
+    }
+
+    /** The server knows folders alone; where uploads are chosen, pictures are what is missing. */
+    #inWords(problem) {
+        const isPictures = problem.field === "instance_data_dir" || problem.field === "train_data_dir";
+        const awaits = isPictures && this.settings.state.source === "upload" && !this.settings.folder;
+        return awaits ? { ...problem, message: TEXTS.train.noUploads, remedy: "" } : problem;
     }
 
     #isStillEmpty(field) {

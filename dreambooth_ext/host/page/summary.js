@@ -103,7 +103,7 @@ export class Summary {
         const steps = plan?.steps ?? of("max_train_steps");
         if (!count || !steps) fill(this.sentence, element("span", { class: "db-quiet", text: T.nothingYet }));
         else {
-            const kind = document.createTextNode(settings.bindsWord ? TEXTS.types[settings.subjectType]?.[0] || settings.subjectType : T[settings.method] || settings.method);
+            const kind = document.createTextNode(settings.bindsWord ? TEXTS.types[settings.subjectType]?.[0] || settings.subjectType : T[settings.method] || TEXTS.methods[settings.method] || settings.method);
             const text = plan?.text_encoder_steps ?? of("text_encoder_steps");
             const rate = typeof of("learning_rate") === "number" ? number(of("learning_rate")) : value(of("learning_rate"));
             fill(this.sentence, phrase(text ? T.sentence : T.sentenceWithoutText, { count, kind, steps: number(steps), rate, text: number(text) }));

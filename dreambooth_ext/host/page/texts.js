@@ -54,6 +54,7 @@ export const TEXTS = localised({
 
     train: {
         picturesTitle: "Pictures",
+        noUploads: "None so far. Drop some in, or choose a folder.",
         picturesAbout: "In focus, well lit, varied angles and backgrounds; one subject in each.",
         typeTitle: "Type of subject",
         typeAbout: "Steps, rates and all else follow from it.",

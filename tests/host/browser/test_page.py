@@ -397,6 +397,8 @@ def test_every_problem_beside_its_field_and_in_a_summary(page, simulator) -> Non
     page.click(TRAIN)
     page.wait_for_selector(".db-problems")
     assert page.evaluate("document.activeElement.className") == "db-problems"
+    page.wait_for_selector(".db-problems:has-text('None so far. Drop some in')")  # of uploads, and not of a folder
+    assert "only 0 pictures" not in page.inner_text(".db-summary")
     page.set_input_files(FILES, DEMO)
     page.fill("input[id^=dreambooth_name]", "no good name!")
     page.click(".db-advanced > summary")
