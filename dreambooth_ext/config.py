@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,11 +66,59 @@ class RunConfig(
         """The setting that names the folder of pictures."""
         return "instance_data_dir" if self.method in PROMPTED_METHODS else "train_data_dir"
 
+    @property
+    def tokens(self) -> list[str]:
+        """The words that the run teaches."""
+        return _parts(self.placeholder_token)
+
+    def paths(self) -> list[tuple[str, str]]:
+        """Every file, folder, Hub name and link that the settings name, each with its field ("base_model",
+        "concepts[0].class_data_dir"). What a data set's own file names is in `kohya_dataset.read(...).paths`."""
+        found: list[tuple[str, str]] = []
+
+        def note(field: str, path: str) -> str:
+            found.append((field, path))
+            return path
+
+        self.with_paths(note)
+        return found
+
+    def with_paths(self, change: Callable[[str, str], str]) -> RunConfig:
+        """The config with change(field, path) in the place of each of its `paths`."""
+        changed: dict[str, Any] = {}
+        for name, known in SETTINGS.items():
+            value = getattr(self, name)
+            if known.kind == "path" and isinstance(value, str):
+                changed[name] = self._changed(known, name, value, change)
+            elif known.kind == "concepts":
+                changed[name] = [self._in_concept(f"{name}[{n}].", one, change) for n, one in enumerate(value)]
+        return self.replace(**changed)
+
+    def _in_concept(self, field: str, concept: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
+        """What in a concept has a setting's name is of its kind."""
+        return {
+            key: self._changed(SETTINGS[key], field + key, value, change)
+            if key in SETTINGS and SETTINGS[key].kind == "path" and isinstance(value, str)
+            else value
+            for key, value in concept.items()
+        }
+
+    def _changed(self, known: Setting, field: str, value: str, change: Callable[[str, str], str]) -> str:
+        if not value or value in known.words:
+            return value
+        if known.listed_by and len(_parts(getattr(self, known.listed_by))) > 1:  # one alone may hold a comma
+            return ", ".join(change(field, path) for path in _parts(value))
+        return change(field, value)
+
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> RunConfig:
         return dataclasses.replace(self, **changes)
+
+
+def _parts(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def _kind(annotation: Any, about: Mapping[str, Any]) -> tuple[str, bool]:

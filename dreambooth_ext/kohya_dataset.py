@@ -93,6 +93,12 @@ class DataSet:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def paths(self) -> list[str]:
+        """Every file and folder that it names."""
+        named = (path for it in self.subsets for path in (it.folder, it.class_folder, it.metadata_file))
+        return [path for path in named if path]
+
     def refuse(self, message: str, remedy: str) -> None:
         self.problems.append(Problem(FIELD, message, remedy))
 

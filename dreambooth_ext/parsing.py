@@ -9,12 +9,14 @@ from typing import Any
 from .config import SETTINGS, RunConfig
 from .errors import Problem
 from .files import parse_json
+from .links import hidden, masked, whole
 from .settings.setting import Setting
 
 LONGEST_NAME = 64  # letters of a name that may be a misspelt one
 MOST_UNKNOWN = 200  # problems, after which names that are not known go untold
 MOST_CONCEPTS = 1000
 SHOWN = 100  # characters of a value that a message repeats
+READ = 4096  # of those, before what a link may show of itself is known
 NAMED_AT_MOST = 5  # files that one message names
 
 
@@ -108,9 +110,13 @@ def _to_bool(value: Any) -> bool:
 
 
 def _to_str(value: Any) -> str:
+    return hidden(_to_text(value))
+
+
+def _to_text(value: Any) -> str:
     if isinstance(value, bool | dict | list):
         raise ValueError(f"{shown(value)} is not a text.")
-    text = str(value)
+    text = whole(value) if isinstance(value, str) else str(value)
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):  # halves of letters: not UTF-8
         raise ValueError(f"{shown(text)} holds characters that no file can keep.")
     return text
@@ -118,18 +124,18 @@ def _to_str(value: Any) -> str:
 
 def to_path(value: Any) -> str:
     """A path as people paste it: Windows' "Copy as path" puts quotation marks around it."""
-    text = _to_str(value).strip()
+    text = _to_text(value).strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1].strip()
-    return text
+    return hidden(text)
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut where it is long."""
+    """A value in a message, cut where it is long, and of links what may be written down."""
     if isinstance(value, str):
-        value = value[: SHOWN + 1]
+        value = masked(value[:READ])[: SHOWN + 1]
     try:
-        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else masked(repr(value))
     except RecursionError:
         text = "..."
     return text if len(text) <= SHOWN else text[: SHOWN - 4] + "..." + text[-1]
@@ -146,7 +152,7 @@ def _to_rate(value: Any) -> float | str:
         return _to_float(value)
     except ValueError:
         if isinstance(value, str) and (":" in value or "," in value):
-            return value.strip()  # a schedule; checks.py reads it
+            return masked(value.strip())  # a schedule; checks.py reads it
         raise
 
 
@@ -196,7 +202,7 @@ def _in_concept(key: str, value: Any) -> Any:
     """Texts as in the settings of the same names; what else is wrong in a concept, `pictures.problems` says."""
     if not isinstance(value, str):
         return value
-    return to_path(value) if key.endswith("_dir") else _to_str(value)
+    return to_path(value) if key in SETTINGS and SETTINGS[key].kind == "path" else _to_str(value)
 
 
 _CONVERTERS = {

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from . import __version__, files, picture_list, pictures
-from .config import RunConfig
+from . import __version__, files, links, picture_list, pictures
+from .config import SETTINGS, RunConfig
 from .errors import UserError
 from .parsing import parse
 from .protocol import ENDED, STATUSES, EventLog, give_command
@@ -204,29 +204,18 @@ def _fill(run: Run, config: RunConfig) -> None:
 
 
 def absolute(config: RunConfig) -> RunConfig:
-    """The config with paths that mean the same from anywhere: a run may be resumed from another folder."""
+    """The config with paths that mean the same from anywhere: a run may be resumed from another folder.
 
-    def fixed(path: str | None) -> str | None:
-        return os.path.abspath(os.path.expanduser(path)) if path else path
+    Links stay as they are, and so does what may be a Hub's name and is not here.
+    """
 
-    def local(path: str | None) -> str | None:
-        """Hub names and links stay as they are."""
-        return fixed(path) if path and files.expanded(path).exists() else path
+    def fixed(field: str, path: str) -> str:
+        known = SETTINGS[field.rpartition(".")[2]]
+        if links.is_link(path) or (known.is_remote and not files.expanded(path).exists()):
+            return path
+        return os.path.abspath(os.path.expanduser(path))
 
-    concepts = [
-        {key: fixed(value) if key.endswith("_dir") else value for key, value in concept.items()}
-        for concept in config.concepts
-    ]
-    return config.replace(
-        base_model=local(config.base_model),
-        instance_data_dir=fixed(config.instance_data_dir),
-        train_data_dir=fixed(config.train_data_dir),
-        model_config=local(config.model_config),
-        network_weights=fixed(config.network_weights),
-        class_data_dir=fixed(config.class_data_dir),
-        dataset_config=fixed(config.dataset_config),
-        concepts=concepts,
-    )
+    return config.with_paths(fixed)
 
 
 def list_runs(runs_dir: Path) -> list[Run]:

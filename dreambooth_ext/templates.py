@@ -73,7 +73,7 @@ BUILT_IN = {"subject": SUBJECT_LINES, "style": STYLE_LINES, "hypernetwork": HYPE
 
 def tokens(config: RunConfig) -> list[str]:
     """The words that the run teaches."""
-    return [word.strip() for word in (config.placeholder_token or "").split(",") if word.strip()]
+    return config.tokens
 
 
 def initial_words(config: RunConfig) -> list[str]:
@@ -85,9 +85,7 @@ def initial_words(config: RunConfig) -> list[str]:
 
 def continued(config: RunConfig) -> list[str]:
     """The files that `tokens` go on from."""
-    text = config.embedding_weights or ""
-    parts = text.split(",") if len(tokens(config)) > 1 else [text]  # a path may hold a comma
-    return [path.strip() for path in parts if path.strip()]
+    return [path for field, path in config.paths() if field == "embedding_weights"]
 
 
 def is_used(config: RunConfig) -> bool:

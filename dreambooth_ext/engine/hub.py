@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def card(config: RunConfig, base: str, model: Path, words: str, samples: list[st
 
 
 def said(config: RunConfig) -> dict[str, Any]:
-    """The settings that were chosen, without folders of this machine."""
-    values: Mapping[str, Any] = shareable(config.as_dict())
-    known = (about for about in SETTINGS.values() if config.method in about.methods and about.kind != "path")
+    """The settings that were chosen, without files and folders of this machine."""
+    values, named = shareable(config), {field for field, _ in config.paths()}
+    known = (about for about in SETTINGS.values() if config.method in about.methods and about.name not in named)
     return {a.name: values[a.name] for a in known if values[a.name] != a.default and a.name not in NOT_SAID}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..config import SETTINGS, RunConfig
+from ..config import RunConfig
 from ..pictures import Entry
 from .base import Base
 from .families import FAMILIES
@@ -100,7 +100,7 @@ def training_metadata(
         "training_comment": f"dreambooth_ext {__version__}, {config.method}",
     }
     found = {f"ss_{key}": str(value) for key, value in values.items()}
-    return {**base_metadata(base), **found, SETTINGS_KEY: json.dumps(shareable(config.as_dict()), ensure_ascii=False)}
+    return {**base_metadata(base), **found, SETTINGS_KEY: json.dumps(shareable(config), ensure_ascii=False)}
 
 
 def base_metadata(base: Base) -> dict[str, str]:
@@ -139,15 +139,6 @@ def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int
     return {f"ss_{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 
-def shareable(settings: Mapping[str, Any]) -> dict[str, Any]:
+def shareable(config: RunConfig) -> dict[str, Any]:
     """Settings without the folders of the machine they were used on: models are shared."""
-    names_only = {name for name, about in SETTINGS.items() if about.kind == "path"}
-
-    def cleaned(key: str, value: Any) -> Any:
-        if isinstance(value, str) and (key in names_only or key.endswith("_dir")):
-            return Path(value.replace("\\", "/")).name
-        if isinstance(value, list):
-            return [{k: cleaned(k, v) for k, v in item.items()} if isinstance(item, dict) else item for item in value]
-        return value
-
-    return {key: cleaned(key, value) for key, value in settings.items()}
+    return config.with_paths(lambda _, path: Path(path.replace("\\", "/")).name).as_dict()

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..concepts import concepts
-from ..config import SETTINGS, RunConfig
+from .. import kohya_dataset
+from ..config import RunConfig
 from .refusal import Refusal
 
 if TYPE_CHECKING:
@@ -48,19 +48,11 @@ def pictures_folder(host: Host) -> Path:
 
 
 def _paths(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """Every setting that names a file or folder, links and Hub names among them."""
-    for known in SETTINGS.values():
-        value = getattr(config, known.name)
-        if known.kind == "path" and value:
-            yield known.name, value
-    if config.dataset_config:  # a file that names folders
-        for concept in concepts(config):
-            named = (concept.instance_data_dir, concept.class_data_dir, concept.subset.metadata_file)
-            yield from (("dataset_config", path) for path in named if path)
-    for index, concept in enumerate(config.concepts):
-        for key, value in concept.items():
-            if key.endswith("_dir") and isinstance(value, str) and value:
-                yield f"concepts[{index}].{key}", value
+    """Every setting that names a file or folder, links and Hub names among them; then what the data set's file names,
+    which is only read if it may be."""
+    yield from config.paths()
+    if config.dataset_config:
+        yield from (("dataset_config", path) for path in kohya_dataset.read(config.dataset_config).paths)
 
 
 def _same(path: str, known: Iterable[str]) -> bool:

@@ -21,6 +21,7 @@ class Model:
         "An unconditional model starts from nothing, or from the folder of one that is to go on.",
         group="Model",
         kind="path",
+        is_remote=True,
     )
     subject_type: str = setting(
         "person",

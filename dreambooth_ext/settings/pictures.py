@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from .methods import PROMPTED, PROMPTED_METHODS, SUBJECT
 from .setting import setting
 
+TEMPLATES = ("subject", "style", "hypernetwork")  # of prompts, built in
+
 
 @dataclass
 class Pictures:
@@ -35,6 +37,8 @@ class Pictures:
         "an instance prompt takes its place.",
         group="Pictures",
         methods=("textual_inversion", "hypernetwork"),
+        kind="path",
+        words=TEMPLATES,
     )
     class_prompt: str | None = setting(
         None,

@@ -13,7 +13,7 @@ class Setting:
     """What a form, a command line or a table has to know about one field of `RunConfig`."""
 
     name: str
-    kind: str  # "int", "float", "bool", "str", "path", "rate", "list", "numbers", "dict", "concepts"
+    kind: str  # "int", "float", "bool", "str", "path", "rate", "list", "numbers", "dict", "concepts"; see `paths`
     default: Any
     label: str
     help: str
@@ -24,6 +24,9 @@ class Setting:
     choices: tuple[str, ...] | None = None
     methods: tuple[str, ...] = tuple(METHODS)
     lists: str = ""  # the kind of model files (KINDS' values) that a form can offer for it
+    words: tuple[str, ...] = ()  # what a path may be instead, and then names no file
+    is_remote: bool = False  # a path that may be a Hugging Face name or a link instead
+    listed_by: str = ""  # the setting that holds several words with commas where this path holds a list, too
 
     @property
     def option(self) -> str:

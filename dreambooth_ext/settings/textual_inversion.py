@@ -51,6 +51,7 @@ class TextualInversion:
         "several with commas, in the order of the words. Vectors and their number are then the file's.",
         kind="path",
         lists="textual_inversion",
+        listed_by="placeholder_token",
         **EMBEDDING,
     )
 

@@ -31,6 +31,7 @@ class Unconditional:
         "A diffusers configuration of a UNet2DModel: its config.json, or the folder that holds it. Left out: that of "
         "diffusers' train_unconditional.py, 113 million numbers.",
         kind="path",
+        is_remote=True,
         **UNCONDITIONAL,
     )
     ddpm_num_steps: int = setting(
