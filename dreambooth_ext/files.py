@@ -165,6 +165,7 @@ def size(path: Path) -> int:
 
 
 def sha256_of(path: Path) -> str:
+    """Of a file's content, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from .errors import UserError
+
 if TYPE_CHECKING:
     from .config import RunConfig
 
@@ -79,8 +81,9 @@ def of(config: RunConfig) -> list[str]:
 
 
 def variables(links: Iterable[str]) -> dict[str, str]:
-    """The environment's variable that gives them to a process; none where there are none."""
-    text = "\n".join(dict.fromkeys(links))
+    """The environment's variable that gives them to a process, after those that this one has; none where there are
+    none."""
+    text = "\n".join(dict.fromkeys([*os.environ.get(VARIABLE, "").split(), *links]))
     return {VARIABLE: text} if text else {}
 
 
@@ -89,7 +92,32 @@ def taken() -> list[str]:
     return os.environ.pop(VARIABLE, "").split()
 
 
+def again(text: str, known: str, run: str) -> str:
+    """A whole link that is given anew for a run, which began from `known`. Raises UserError for another one."""
+    link = hidden(text)
+    if not is_link(known) or bare(text) != known:
+        message = f"{run} began from {known or 'no model'}, and goes on from that."
+        raise UserError("base_model", message, "Give the same link, with its token; or start a new run.")
+    return whole(link)
+
+
+def found(text: str, given: Iterable[str]) -> str:
+    """The whole one of these links where the text is its bare one."""
+    return hidden({bare(link): link for link in given}.get(text, whole(text)))
+
+
+def handed(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+    """A command line's words without secrets, for all can read those, and the variables that give the whole links."""
+    kept, given = [], []
+    for word in words:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        link = hidden(value)
+        kept.append(f"{option}{equals}{link}")
+        given += [link.whole] if isinstance(link, Link) else []
+    return kept, variables(given)
+
+
 def restored(config: RunConfig, given: Iterable[str]) -> RunConfig:
     """The config with these whole links where it holds their bare ones."""
-    known = {bare(link): link for link in given}
-    return config.with_paths(lambda _, path: hidden(known.get(path, whole(path))))
+    known = list(given)
+    return config.with_paths(lambda _, path: found(path, known))

@@ -24,7 +24,7 @@ def step_figures(event: dict[str, Any]) -> str:
 
 def _status(event: dict[str, Any]) -> str:
     if "stage" in event:
-        return f"{event['stage']} {event['done']}/{event['of']}"
+        return f"{event['stage']} {event['done']}" + (f"/{event['of']}" if event["of"] else "")
     if plan := event.get("plan"):
         return (
             f"{plan['family']} at {plan['resolution']}, {plan['pictures']} pictures, {plan['steps']} steps "

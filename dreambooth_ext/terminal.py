@@ -157,13 +157,15 @@ class Progress(Line):
 
     def update(self, done: int, text: str = "") -> None:
         now = time.monotonic()
-        if now - self.shown < self.pause and done < self.total:
+        if now - self.shown < self.pause and (done < self.total or not self.total):
             return
         self.shown = now
         self.show(self.line(done, text, now - self.began))
 
     def line(self, done: int, text: str, seconds: float) -> str:
-        share = done / self.total if self.total else 1.0
+        if not self.total:  # nobody knows
+            return ", ".join([f"{self.label} {done}", *([text] if text else [])])
+        share = done / self.total
         rate = (done - self.start) / seconds if seconds > self.LEAST else 0.0
         filled = round(share * self.BAR)
         bar = f"[{'#' * filled}{'.' * (self.BAR - filled)}] " if self.live else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .. import conversion
+from .. import conversion, links
 from ..host.environment import Environment
 
 HELP = "convert a model: file or diffusers folder, precision, .ckpt or .safetensors"
@@ -12,4 +12,5 @@ add_arguments = conversion.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return Environment().run_inside(["-m", "dreambooth_ext.engine", "convert", *arguments.given], replace=True)
+    words, variables = links.handed(arguments.given)
+    return Environment().run_inside(["-m", "dreambooth_ext.engine", "convert", *words], variables, replace=True)

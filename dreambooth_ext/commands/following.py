@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from . import DONE, FAILED, STOPPED
 
 
 class Follower:
-    """`target`: the folder that models are published into, None for none."""
+    """`target`: the folder that models are published into, None for none; `given`: whole links for the worker."""
 
-    def __init__(self, run: Run, environment: Environment, target: Path | None):
-        self.run, self.environment, self.target = run, environment, target
+    def __init__(self, run: Run, environment: Environment, target: Path | None, given: Iterable[str] = ()):
+        self.run, self.environment, self.target, self.given = run, environment, target, given
         self.progress: Progress | None = None
         self.publish_error: Problem | None = None
         self.models: list[str] = []
@@ -36,7 +37,7 @@ class Follower:
 
     def _train(self, total: int | None) -> int:
         events = EventReader(self.run.path / "events.jsonl", from_end=total is not None or self.run.state()["step"] > 0)
-        process = supervisor.start(self.run, self.environment, total, tied=True)
+        process = supervisor.start(self.run, self.environment, total, tied=True, given=self.given)
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
             signal.signal(polite, signal.default_int_handler)
         interrupts, waiting = 0, deque()

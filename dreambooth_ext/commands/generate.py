@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .. import generation
+from .. import generation, links
 from ..host.environment import Environment
 
 HELP = "draw pictures with a model"
@@ -12,4 +12,5 @@ add_arguments = generation.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return Environment().run_inside(["-m", "dreambooth_ext.engine", "generate", *arguments.given], replace=True)
+    words, variables = links.handed(arguments.given)
+    return Environment().run_inside(["-m", "dreambooth_ext.engine", "generate", *words], variables, replace=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .. import networks
+from .. import links, networks
 from ..host.environment import Environment
 
 HELP = "merge LoRA files into a model, extract one from two models, or give one another rank"
@@ -12,4 +12,5 @@ add_arguments = networks.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return Environment().run_inside(["-m", "dreambooth_ext.engine", "network", *arguments.given], replace=True)
+    words, variables = links.handed(arguments.given)
+    return Environment().run_inside(["-m", "dreambooth_ext.engine", "network", *words], variables, replace=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from .. import picture_list, runs
+from .. import links, picture_list, runs
 from ..errors import UserError
 from ..host.environment import Environment
 from ..terminal import say
@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new-pictures", action="store_true", help="train on pictures and captions as they are now, not as queued"
     )
+    parser.add_argument("--base-model", metavar="LINK", help="the whole link of a base that was not downloaded yet: "
+                        "runs keep no tokens and passwords")  # fmt: skip
     add_places(parser)
 
 
@@ -47,8 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"{run.id} is done, with {steps} steps. Train longer with --max-train-steps {steps + 500}")
         return DONE
     target = target_folder(arguments, run.config.method)
+    given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     if arguments.new_pictures:
         picture_list.forget(run.path)
     environment = Environment()
     environment.ensure()
-    return Follower(run, environment, target).train(total or state.get("total"))
+    return Follower(run, environment, target, given).train(total or state.get("total"))

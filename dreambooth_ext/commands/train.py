@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import advice, checks, pictures, runs
+from .. import advice, checks, links, pictures, runs
 from ..errors import UserError
 from ..host import publish
 from ..host.environment import Environment
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     environment.ensure()
     run = runs.create(arguments.runs_dir, runs.absolute(config))
     say(f"run {run.id} in {run.path}")
-    code = Follower(run, environment, target).train()
+    code = Follower(run, environment, target, links.of(config)).train()
     if code == BAD_INPUT and run.state()["step"] == 0:
         run.delete()  # refused before it trained: there is nothing in it to go on with
     return code

@@ -7,7 +7,7 @@ import importlib
 import sys
 from types import ModuleType
 
-from .. import conversion, generation, networks, users
+from .. import conversion, generation, links, networks, users
 from ..errors import UserError
 from ..terminal import say, shield
 
@@ -24,6 +24,10 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"python -m dreambooth_ext {argv[0]}")
     options.add_arguments(parser)
     arguments = parser.parse_args(argv[1:])
+    given = links.taken()
+    for name, value in vars(arguments).items():
+        if isinstance(value, str):
+            setattr(arguments, name, links.found(value, given))
     problems = options.problems(arguments) if hasattr(options, "problems") else []
     say(*(f"error: {problem}" for problem in problems))
     if problems:

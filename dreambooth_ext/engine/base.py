@@ -21,6 +21,7 @@ from .architecture import Architecture, shipped, size_of_text
 from .base_files import BaseFiles
 from .download import download
 from .families import Family
+from .fetching import Fetch
 from .folder import FolderSource
 from .ldm_config import absolute_clip
 from .ldm_yaml import to_yaml
@@ -283,12 +284,14 @@ def counted(shape: tuple[int, ...]) -> LazyTensor:
     return LazyTensor(shape, torch.int64, lambda: torch.arange(shape[-1] if shape else 1).expand(shape).contiguous())
 
 
-def open_base(name: str | Path, *, field: str = "base_model", prediction_type: str | None = None) -> Base:
+def open_base(
+    name: str | Path, *, field: str = "base_model", prediction_type: str | None = None, fetch: Fetch | None = None
+) -> Base:
     """Open a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or an https link.
 
-    prediction_type: overrides what the file says, or does not say. Raises UserError with the reason for everything
-    that is not a complete model of a known family.
+    fetch: who waits where it is downloaded. prediction_type: overrides what the file says, or does not say.
+    Raises UserError with the reason for everything that is not a complete model of a known family.
     """
-    path = download(str(name), field)
+    path = download(name if isinstance(name, str) else str(name), field, fetch)
     source: Source = FolderSource(path, field) if path.is_dir() else SingleFileSource(path, field)
     return Base(source, prediction_type)

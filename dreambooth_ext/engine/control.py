@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO
 
-from .. import protocol
+from .. import links, protocol
 from ..config import RunConfig
 from ..leadership import Leadership
 from ..protocol import EventLog
@@ -68,6 +68,7 @@ class Control:
     def __init__(self, run: Run):
         self.run = run
         self.events = Told(run.events.path)
+        self.links = links.taken()  # whole ones
         self.config: RunConfig | None = None  # as the base and the machine have completed it, once they have
         self._state: dict[str, Any] = this_worker()
         self._lock = threading.Lock()
@@ -115,7 +116,7 @@ class Control:
         if any(command in STOPPING for command in self._kept):
             raise Stopped
         now = time.monotonic()
-        if done >= total or now - self._last_stage > 0.5:
+        if done >= total > 0 or now - self._last_stage > 0.5:
             self._last_stage = now
             self.progress(stage, done, total)
 

@@ -15,6 +15,7 @@ from ..files import free_bytes, human_size, replacing, write_json, write_text
 from ..terminal import say
 from .base import Base, open_base
 from .export import PRECISIONS, configuration, marks, unchanged, write_verified
+from .fetching import Fetch, TerminalStage
 from .metadata import HASH_KEY, HASH_TO_COME
 from .pickles import STORAGES
 from .tensorfile import PICKLE_SUFFIXES
@@ -36,7 +37,7 @@ def run(arguments: argparse.Namespace) -> Path:
         raise UserError("DST", f"{target} is {what}.", "Name a .safetensors or .ckpt file, or a folder.")
     if target.is_dir() and any(target.iterdir()) and not (target / "model_index.json").is_file():
         raise UserError("DST", f"{target} holds something else than a model.", "Name a new folder.")
-    base = open_base(arguments.source, field="SRC")
+    base = open_base(arguments.source, field="SRC", fetch=Fetch(TerminalStage()))
     say(*(f"warning: {warning}" for warning in base.warnings))
     base.require_finite()
     dtype = PRECISIONS.get(arguments.precision)

@@ -1,124 +1,197 @@
-"""Models by name or link: from Hugging Face into its own cache, from elsewhere into the folder `models`."""
+"""Models by name or link: from Hugging Face into its own cache, from elsewhere into the folder `models`.
+
+There a link has a folder, and in it each version of its file one of its own: models/<host>-<link>/<version>/<name>. The
+secrets of a link are in none of these names. What is on its way is in <version>.part, and what only looks like a model
+never leaves that.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
-import urllib.error
-import urllib.request
+import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.utils import filter_repo_objects
 
+from .. import files, links
 from ..errors import UserError
-from ..files import expanded, free_bytes, human_size, replacing
+from ..files import expanded
+from ..names import MODEL_SUFFIXES
+from . import hub_files
+from .fetching import STAGE, Fetch
+from .single_file import SingleFileSource
+from .tensorfile import container
+from .transfer import Offer, Transfer
 
 MODELS = Path(__file__).resolve().parents[2] / "models"
 HUB_PAGE = re.compile(r"^https://huggingface\.co/([\w.-]+/[\w.-]+?)(?:/tree/main)?/?$")
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-CHUNK = 1 << 20  # bytes
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+PART = ".part"
 
 
-def download(name: str, field: str) -> Path:
-    """The local path of a model that is given by path, Hugging Face name or https link."""
-    name = name.strip()
+def download(name: str, field: str, fetch: Fetch | None = None) -> Path:
+    """The local path of a model that is given by path, Hugging Face name or https link, whole or as a `Link`."""
+    whole, fetch = links.whole(name).strip(), fetch or Fetch()
+    name = links.bare(whole) if links.is_link(whole) else whole
     if not name:
         raise UserError(field, "no model is chosen.", "Give a file, a diffusers folder, a Hugging Face name or a link.")
     if page := HUB_PAGE.match(name):
-        return from_hub(page.group(1), field)
+        return from_hub(page.group(1), field, fetch)
     if name.startswith(("http://", "https://")):
-        return from_link(name.replace("/blob/", "/resolve/") if "huggingface.co/" in name else name, field)
+        return from_link(whole.replace("/blob/", "/resolve/") if "huggingface.co/" in name else whole, field, fetch)
     path = expanded(name)
     try:
         path.exists()
     except (OSError, ValueError) as error:
         raise UserError(field, f"{name[:100]!r} cannot be a path ({error.__class__.__name__}).", "Check it.") from error
     if not path.exists() and HUB_NAME.match(name) and path.suffix.lower() not in (".safetensors", ".ckpt", ".pt"):
-        return from_hub(name, field)
+        return from_hub(name, field, fetch)
     if not path.exists():
         raise UserError(field, f"{name} does not exist.", "Check the path; a Hugging Face name looks like owner/model.")
     return path
 
 
-def from_hub(name: str, field: str) -> Path:
+# --- Hugging Face
+
+
+def from_hub(name: str, field: str, fetch: Fetch) -> Path:
     """The model's folder in the Hugging Face cache, which is completed first if the network is there."""
-    wanted = ["model_index.json"]
-    for part in PARTS:
-        wanted += [f"{part}/{x}" for x in ("*.json", "merges.txt", "*.safetensors")]
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*non_ema*", "*.fp16.*"]))
-        missing = [part for part in ("unet", "vae", "text_encoder") if not any((folder / part).glob("*.safetensors"))]
-        if missing and (folder / "model_index.json").is_file():  # only half precision, or only pickles
-            wanted = [f"{part}/*{suffix}" for part in PARTS for suffix in (".fp16.safetensors", ".bin")]
-            folder = Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*non_ema*"]))
-        return folder
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            field,
-            f"{name} is neither a file or folder here nor a public model on Hugging Face.",
-            "Check the spelling; for a model behind a login run `huggingface-cli login` first.",
-        ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise UserError(
-            field,
-            f"{name} is not a file or folder here, and Hugging Face cannot be reached ({type(error).__name__}).",
-            "Check the network, or choose a file on this machine.",
-        ) from error
+        info = HfApi().model_info(name, files_metadata=True, timeout=hub_files.TIME_OUT)
+        chosen = model_files({file.rfilename: file.size or 0 for file in info.siblings or []})
+        if not chosen:
+            remedy = "Choose one that has a model_index.json, or give the link of a single file."
+            raise UserError(field, f"{name} on Hugging Face is no diffusers model.", remedy)
+        hub_files.require_space(field, name, sum(chosen.values()))
+        return hub_files.snapshot(name, chosen, info.sha, kind="model", stage=(STAGE, fetch.stage))
+    except hub_files.REACH as error:
+        if not isinstance(error, RepositoryNotFoundError):
+            with contextlib.suppress(*hub_files.REACH):  # no network, but it was here before
+                return Path(snapshot_download(name, local_files_only=True))
+        raise hub_files.away(field, name, error, "model") from error
+
+
+def model_files(sizes: dict[str, int]) -> dict[str, int]:
+    """Of a repository's files those that are trained from: of several precisions one, and pickles only for want of
+    others."""
+
+    def some(endings: tuple[str, ...], without: tuple[str, ...]) -> list[str]:
+        wanted = [f"{part}/*{ending}" for part in PARTS for ending in endings]
+        return list(filter_repo_objects(sizes, allow_patterns=wanted, ignore_patterns=list(without)))
+
+    if "model_index.json" not in sizes:
+        return {}
+    chosen = ["model_index.json", *some((".json", "merges.txt"), ())]
+    weights = some((".safetensors",), ("*non_ema*", "*.fp16.*"))
+    if {"unet", "vae", "text_encoder"} - {file.partition("/")[0] for file in weights}:
+        weights += some((".fp16.safetensors", ".bin"), ("*non_ema*",))
+    return {file: sizes[file] for file in dict.fromkeys([*chosen, *weights])}
 
 
 def download_config(name: str, field: str) -> Path:
     """The folder with a diffusers model's configurations alone, from Hugging Face."""
     try:
         return Path(snapshot_download(name, allow_patterns=["config.json", "unet/config.json"]))
-    except RepositoryNotFoundError as error:
-        remedy = "Check the spelling; for a model behind a login run `huggingface-cli login` first."
-        raise UserError(field, f"{name} is neither here nor a public model on Hugging Face.", remedy) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        message = f"{name} is not here, and Hugging Face cannot be reached ({type(error).__name__})."
-        raise UserError(field, message, "Check the network, or choose a file on this machine.") from error
+    except hub_files.REACH as error:
+        raise hub_files.away(field, name, error, "model") from error
 
 
-def from_link(link: str, field: str) -> Path:
-    """The file behind a link, downloaded once into `models`."""
+# --- links
+
+
+def from_link(link: str, field: str, fetch: Fetch) -> Path:
+    """The file behind a whole link, downloaded once for each version of it; a run that goes on keeps its own."""
+    shown = links.bare(link)
+    begun = MODELS / fetch.known[shown] if shown in fetch.known else None
+    if begun and begun.is_file():
+        return begun
+    transfer = Transfer(link, field, fetch.stage)
+    folder = MODELS / (re.sub(r"[^A-Za-z0-9.-]", "_", transfer.host)[:60] + "-" + _digest(shown))
     try:
-        request = urllib.request.Request(link, headers={"User-Agent": "dreambooth_ext"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            if answer.headers.get("Content-Type", "").startswith("text/html"):
-                raise UserError(
-                    field,
-                    f"{link} leads to a web page, not to a model file.",
-                    "Copy the link of the site's download button; where a login is asked for, download in the browser.",
-                )
-            size = int(answer.headers.get("Content-Length") or 0)
-            path = MODELS / name_of(link, answer.headers.get("Content-Disposition", ""))
-            if path.is_file() and size in (0, path.stat().st_size):
-                return path
-            if size > free_bytes(MODELS):
-                raise UserError(field, f"the model needs {human_size(size)} of disk.", "Free some space first.")
-            with replacing(path) as temporary:
-                with temporary.open("wb") as file:
-                    while block := answer.read(CHUNK):
-                        file.write(block)
-                    got = file.tell()
-                if got < size:
-                    raise UserError(
-                        field, f"the download broke off at {human_size(got)} of {human_size(size)}.", "Try again."
-                    )
-            return path
-    except urllib.error.HTTPError as error:
-        raise UserError(
-            field, f"{link} answers {error.code} {error.reason}.", "Download the model in the browser instead."
-        ) from error
-    except (urllib.error.URLError, OSError, ValueError) as error:
-        raise UserError(
-            field, f"{link} cannot be reached ({error}).", "Check the link and the network, or choose a local file."
-        ) from error
+        offer = transfer.offer()
+        path = there(folder, offer)
+        if path is None:
+            with alone(folder, fetch):
+                path = there(folder, offer) or fetched(transfer, offer, folder, field)
+    except UserError as error:
+        raise with_earlier(error, folder) from None
+    fetch.keep(shown, path.relative_to(MODELS).as_posix())
+    return path
 
 
-def name_of(link: str, disposition: str) -> str:
-    """The file's name: what the server calls it (civitai), else the link's last part; no folders, odd letters out."""
-    said = re.search(r"filename\*?=(?:UTF-8'')?\"?([^\";]+)", disposition)
-    name = unquote(said.group(1) if said else urlparse(link).path.rsplit("/", 1)[-1])
-    return re.sub(r"[^\w.()\[\] -]", "_", name).lstrip(". ") or "model.safetensors"
+def there(folder: Path, offer: Offer) -> Path | None:
+    """The file of an offer, if it was downloaded before."""
+    return next(_models(folder / _digest(offer.identity)), None) if offer.identity else None
+
+
+def fetched(transfer: Transfer, offer: Offer, folder: Path, field: str) -> Path:
+    """The offered file under the name of its version. What is no model is gone again."""
+    part = folder / f"{_digest(offer.identity)}{PART}"
+    for left in folder.glob(f"*{PART}"):  # of versions that no server offers any more
+        if left != part or not offer.is_resumable:
+            shutil.rmtree(left, ignore_errors=True)
+    part.mkdir(exist_ok=True)
+    path = part / offer.name
+    for other in part.iterdir():  # the server calls it otherwise now
+        if other != path:
+            other.replace(path)
+    transfer.fetch(offer, path)
+    try:
+        kept = recognised(path, transfer, field)
+    except UserError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    files.flush_to_disk(kept)
+    version = folder / _digest(offer.identity or files.sha256_of(kept))
+    if not version.is_dir():
+        files.replace(part, version)
+    else:  # it was offered without a word about its version, and is the same
+        shutil.rmtree(part, ignore_errors=True)
+    return version / kept.name
+
+
+def recognised(path: Path, transfer: Transfer, field: str) -> Path:
+    """The file with a model's ending. Raises UserError for what is no whole model."""
+    with path.open("rb") as file:
+        if file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+            raise transfer.page()
+    kind = container(path, field)
+    SingleFileSource(path, field).close()
+    if path.suffix.lower() in MODEL_SUFFIXES:
+        return path
+    return path.rename(path.with_name(path.name + (".safetensors" if kind == "safetensors" else ".ckpt")))
+
+
+@contextlib.contextmanager
+def alone(folder: Path, fetch: Fetch) -> Iterator[None]:
+    """Nobody else downloads this link meanwhile; who does so already is waited for."""
+    while (lock := files.try_lock(folder / "lock")) is None:
+        fetch.stage(STAGE, 0, 0)
+        time.sleep(0.5)
+    with lock:
+        yield
+
+
+def with_earlier(error: UserError, folder: Path) -> UserError:
+    """An error that names what was downloaded from this link before."""
+    earlier = [path for version in sorted(folder.glob("*")) if version.suffix != PART for path in _models(version)]
+    if not earlier:
+        return error
+    remedy = f"{error.problem.remedy} Downloaded from there before: {earlier[-1]}"
+    return UserError(error.problem.field, error.problem.message, remedy)
+
+
+def _models(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from (path for path in sorted(folder.iterdir()) if path.suffix.lower() in MODEL_SUFFIXES)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]

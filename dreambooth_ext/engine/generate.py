@@ -19,6 +19,7 @@ from .device import choose_device
 from .download import download
 from .embedding_file import Stored
 from .embeddings import Embedding, table_of
+from .fetching import Fetch, TerminalStage
 from .network import TEXT_PARTS
 from .pipeline import Pipeline
 from .sampling import Painter
@@ -33,9 +34,10 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     for problem in generation.problems(arguments):
         raise UserError(problem.field, problem.message, problem.remedy)
     device = choose_device(arguments.device)
-    if generation.is_pipeline(path := download(arguments.model, "model")):
+    fetch = Fetch(TerminalStage())
+    if generation.is_pipeline(path := download(arguments.model, "model", fetch)):
         return draw_without_prompt(arguments, Pipeline(path, "model"), device)
-    base = open_base(arguments.model, field="model")
+    base = open_base(path, field="model")
     if not arguments.prompt:
         raise UserError("prompt", "says nothing to draw.", "Give one: --prompt 'a cat'.")
     out = Path(arguments.out)

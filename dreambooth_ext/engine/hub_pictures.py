@@ -9,23 +9,22 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ..config import RunConfig
 from ..errors import UserError
-from ..files import free_bytes, human_size, remove_unfinished, replacing
+from ..files import remove_unfinished, replacing
 from ..pictures import EXTENSIONS
 from ..runs import Run
+from . import hub_files
 from .control import Control
+from .fetching import Stage
 
 PARQUET = ".parquet"
 ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}  # by how pictures begin
 NAMES = ("image", "img")  # of the column with the pictures, where there are several
 TRAIN = "train"  # the split that is trained on, where a data set has several
-TIME_OUT = 30.0  # seconds for an answer
 ROWS = 64  # read at once
-REACH = (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError)
-REMEDY = "Check the network; or download the pictures, and give their folder as train_data_dir."
+STAGE = "downloading the data set, in MB"
 Progress = Callable[[int, int], None]
 
 
@@ -37,7 +36,7 @@ def with_folder(config: RunConfig, run: Run, control: Control) -> RunConfig:
     if not config.dataset_name:
         return config
     name, known = config.dataset_name, run.state().get("dataset_revision")
-    snapshot = fetch(name, known)
+    snapshot = fetch(name, known, control.stage)
     control.update(dataset_revision=snapshot.name)
     places = (snapshot / TRAIN, snapshot)
     folder = next((place for place in places if any(pictures_in(place))), None)
@@ -54,39 +53,26 @@ def count(name: str) -> int | None:
     """How many pictures a data set has, where its list of files tells. Raises UserError as `fetch` does."""
     try:
         files, _ = wanted_files(name, None)
-    except REACH as error:
-        raise away(name, error) from error
-    return None if files[0].endswith(PARQUET) else len(files)
+    except hub_files.REACH as error:
+        raise hub_files.away("dataset_name", name, error, "dataset") from error
+    return None if next(iter(files)).endswith(PARQUET) else len(files)
 
 
-def fetch(name: str, revision: str | None) -> Path:
+def fetch(name: str, revision: str | None, stage: Stage) -> Path:
     """The data set's folder in Hugging Face's cache: its training pictures, or the Parquet files that have them."""
     try:
         files, revision = wanted_files(name, revision)
-        endings = sorted({PurePosixPath(file).suffix for file in files})
-        start = f"{TRAIN}/" if all(file.startswith(f"{TRAIN}/") for file in files) else ""
-        patterns = [f"{start}*{ending}" for ending in endings]
-        if files[0].endswith(PARQUET):
-            patterns = files
-        return Path(snapshot_download(name, repo_type="dataset", revision=revision, allow_patterns=patterns))
-    except REACH as error:
-        with contextlib.suppress(*REACH):  # no network, but it was here before
+        return hub_files.snapshot(name, files, revision, kind="dataset", stage=(STAGE, stage))
+    except hub_files.REACH as error:
+        with contextlib.suppress(*hub_files.REACH):  # no network, but it was here before
             return Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
-        raise away(name, error) from error
+        raise hub_files.away("dataset_name", name, error, "dataset") from error
 
 
-def away(name: str, error: Exception) -> UserError:
-    message = f"{name} cannot be fetched from Hugging Face ({type(error).__name__}: {str(error)[:200]})."
-    return UserError("dataset_name", message, REMEDY)
-
-
-def wanted_files(name: str, revision: str | None) -> tuple[list[str], str]:
-    """The files to train on, pictures or else Parquet, of the split "train" where there is one; and the revision."""
-    try:
-        info = HfApi().dataset_info(name, revision=revision, files_metadata=True, timeout=TIME_OUT)
-    except RepositoryNotFoundError as error:
-        remedy = "Check the spelling; for one behind a login run `huggingface-cli login` first."
-        raise UserError("dataset_name", f"there is no public data set {name} on Hugging Face.", remedy) from error
+def wanted_files(name: str, revision: str | None) -> tuple[dict[str, int], str]:
+    """The files to train on and their bytes: pictures or else Parquet, of the split "train" where there is one; and
+    the revision. Raises one of `hub_files.REACH`."""
+    info = HfApi().dataset_info(name, revision=revision, files_metadata=True, timeout=hub_files.TIME_OUT)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     kinds = [list(filter(is_picture, sizes)), [file for file in sizes if file.endswith(PARQUET)]]
     found = next((files for files in kinds if files), [])
@@ -94,11 +80,8 @@ def wanted_files(name: str, revision: str | None) -> tuple[list[str], str]:
         message = f"{name} holds neither pictures nor Parquet files."
         raise UserError("dataset_name", message, "Download its pictures, and give their folder as train_data_dir.")
     split = [file for file in found if file.startswith(f"{TRAIN}/") or PurePosixPath(file).name.startswith(TRAIN)]
-    chosen = sorted(split or found)
-    needed, free = sum(sizes[file] for file in chosen), free_bytes(Path.home())
-    if needed > free:
-        message = f"{name} needs {human_size(needed)} of disk, and {human_size(free)} are free."
-        raise UserError("dataset_name", message, "Free some space first.")
+    chosen = {file: sizes[file] for file in sorted(split or found)}
+    hub_files.require_space("dataset_name", name, sum(chosen.values()))
     return chosen, info.sha
 
 

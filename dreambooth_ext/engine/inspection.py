@@ -1,7 +1,8 @@
 """Configs looked at with the base and the machine at hand: `python -m dreambooth_ext.engine.inspection` < JSON > JSON.
 
-Each line in, {"config", "runs_dir"}, gets a line out, {"plan", "problems", "warnings", "last"}, until the input ends.
-`last` says that the process ends: once it has taken memory of a graphics card, it gives that back. Nothing is written.
+Each line in, {"config", "runs_dir", "links"}, gets a line out, {"plan", "problems", "warnings", "last"}, until the
+input ends. `last` says that the process ends: once it has taken memory of a graphics card, it gives that back. Nothing
+is written but what is downloaded.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .. import files, pictures
+from .. import files, links, pictures
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..parsing import parse
@@ -30,9 +32,9 @@ from .starts import STARTS
 MOST_READ = 1000  # pictures
 
 
-def inspect(values: dict[str, Any], runs_dir: Path) -> dict[str, Any]:
+def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -> dict[str, Any]:
     """The plan of a completed config, with the problems that only the base, the pictures and the machine can tell."""
-    config, _ = parse(values)
+    config = links.restored(parse(values)[0], given)
     try:
         with contextlib.closing(STARTS[config.method].open(config)) as base:
             config = plan.resolve(config, base)
@@ -101,9 +103,10 @@ def readable(config: RunConfig, base: Base, warnings: list[str]) -> list[Entry]:
 def main() -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries print what they like, also past Python; our answers stay alone
+    mine = links.taken()
     for line in sys.stdin:
         asked = json.loads(line)
-        answer = inspect(asked["config"], Path(asked["runs_dir"]))
+        answer = inspect(asked["config"], Path(asked["runs_dir"]), [*mine, *asked.get("links", [])])
         last = torch.cuda.is_initialized()
         print(json.dumps({**answer, "last": last}, ensure_ascii=False), file=answers, flush=True)
         if last:

@@ -25,6 +25,7 @@ from .device import choose_device
 from .embedding_file import Stored
 from .embeddings import Embedding
 from .export import export_checkpoint, export_embedding, export_network
+from .fetching import Fetch, TerminalStage
 from .metadata import ADAPTERS, base_metadata, modelspec
 from .network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
 
@@ -34,7 +35,7 @@ Models = Mapping[str, nn.Module]
 def run(arguments: argparse.Namespace) -> list[Path]:
     """Do what the command line asks (`networks.add_arguments`); returns the files that were written."""
     device = choose_device(arguments.device)
-    base, out = open_base(arguments.model, field="model"), Path(arguments.out)
+    base, out = open_base(arguments.model, field="model", fetch=Fetch(TerminalStage())), Path(arguments.out)
     loras = [generation.lora(text) for text in arguments.lora]
     brought = words_of(base, [path for path, _ in loras])
     common = {"precision": arguments.precision}

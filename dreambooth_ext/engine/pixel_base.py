@@ -21,6 +21,7 @@ from . import limits
 from .base_files import BaseFiles
 from .download import download, download_config
 from .families import PIXELS
+from .fetching import Fetch
 from .pipeline import Pipeline
 from .seeds import derive
 
@@ -140,13 +141,13 @@ class PixelBase:
         """Nothing is kept open."""
 
 
-def open_pixels(config: RunConfig) -> PixelBase:
+def open_pixels(config: RunConfig, fetch: Fetch | None = None) -> PixelBase:
     """The model that goes on (`base_model`), else a new one by `model_config` or by diffusers' default.
 
     Raises UserError with the reason for everything that is no such model or configuration.
     """
     if config.base_model:
-        path = download(config.base_model, "base_model")
+        path = download(config.base_model, "base_model", fetch)
         if not is_pipeline(path):
             remedy = "Give the folder of a DDPMPipeline, or leave it out: then a new model begins."
             raise UserError("base_model", f"{path.name} is no unconditional model.", remedy)

@@ -10,19 +10,19 @@ from ..config import RunConfig
 from ..settings.methods import PROMPTED_METHODS
 from . import backbone, pixels
 from .base import Base, open_base
+from .fetching import Fetch
 from .pixel_base import open_pixels
 
 
 @dataclass(frozen=True)
 class Start:
-    open: Callable[[RunConfig], Any]  # the config -> a `Base` or `PixelBase`
+    open: Callable[..., Any]  # config, `Fetch` or nothing -> a `Base` or `PixelBase`
     assemble: Callable[..., Any]  # config, base, dataset, device, warn, encoding -> a `Backbone` or `PixelBackbone`
 
 
-def open_prompted(config: RunConfig) -> Base:
-    return open_base(
-        config.base_model, prediction_type=None if config.prediction_type == "auto" else config.prediction_type
-    )
+def open_prompted(config: RunConfig, fetch: Fetch | None = None) -> Base:
+    prediction = None if config.prediction_type == "auto" else config.prediction_type
+    return open_base(config.base_model, prediction_type=prediction, fetch=fetch)
 
 
 STARTS = {

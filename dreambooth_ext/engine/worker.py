@@ -19,7 +19,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, KwargsHandler
 
-from .. import files, picture_list, pictures, users
+from .. import files, links, picture_list, pictures, users
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..leadership import Leadership
@@ -32,6 +32,7 @@ from .base_files import difference
 from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
 from .device import take_device
+from .fetching import Fetch
 from .loop import Loop
 from .methods import METHODS
 from .objective import Objective
@@ -129,7 +130,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
     if processes.is_first():
         for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
             files.remove_unfinished(folder)
-    with contextlib.closing(STARTS[run.config.method].open(run.config)) as base:
+    with contextlib.closing(open_base(run, control)) as base:
         config = plan.resolve(with_optimizer(run), base)
         config = control.config = config.replace(device=processes.of_this_process(config.device))
         for problem in processes.drop_settings(config):
@@ -199,6 +200,15 @@ def with_optimizer(run: Run) -> RunConfig:
     if run.config.optimizer == "auto" and known and checkpoint.found(run.checkpoints):
         return run.config.replace(optimizer=known)
     return run.config
+
+
+def open_base(run: Run, control: Control) -> Base:
+    """The run's base, downloaded where it is a link or a Hub's name. A run that goes on takes the file that it began
+    with."""
+    config = links.restored(run.config, control.links)
+    known = run.state().get("downloads") or {}
+    fetch = Fetch(control.stage, known, lambda downloads: control.update(downloads=downloads))
+    return STARTS[config.method].open(config, fetch)
 
 
 def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -> None:

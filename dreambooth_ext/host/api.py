@@ -126,6 +126,8 @@ def check(call: Call) -> dict[str, Any]:
 def command_run(call: Call) -> dict[str, Any]:
     wanted = {name: call.values[name] for name in WISHED if call.values.get(name) is not None}
     total, new_pictures = call.count("max_train_steps"), call.flag("new_pictures")
+    if call.values.get("base_model"):
+        call.service.give_link(call.path["id"], call.text("base_model"))
     call.service.command(call.path["id"], call.text("command"), total, wanted, new_pictures)
     return {}
 

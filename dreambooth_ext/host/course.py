@@ -30,6 +30,7 @@ class Common:
     environment: Environment
     host: Host
     settled: set[str] = field(default_factory=set)  # runs that need no second look
+    links: dict[str, list[str]] = field(default_factory=dict)  # whole ones, by run; on no disk
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)  # of workers started here, by run
 
     def settle(self, following: Following) -> None:
@@ -104,7 +105,8 @@ class Course:
             if run.id not in ids or status_of(run) != "queued":
                 return False
             try:
-                self.common.processes[run.id] = self.following.start(self.common.environment)
+                given = self.common.links.get(run.id, ())
+                self.common.processes[run.id] = self.following.start(self.common.environment, given)
                 ids.remove(run.id)
                 return True
             except OSError as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import files, runs
+from .. import files, links, runs
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..leadership import Leadership
@@ -134,6 +134,7 @@ class Dispatcher:
         run = runs.create(self.runs_dir, config)
         try:
             wanted.but(since=0, before=None, settled=False).write(run)
+            self.remember(run, links.of(config))
             self._queue.add(run.id)
         except OSError:  # a full disk: half made, it would seem to wait for ever
             run.delete()
@@ -154,6 +155,11 @@ class Dispatcher:
             ids.append(run.id)
             self._common.settled.discard(run.id)
         self._wake.set()
+
+    def remember(self, run: Run, given: list[str]) -> None:
+        """Whole links for the run's worker, as long as this process lives: there are secrets in them."""
+        if given:
+            self._common.links[run.id] = given
 
     def order(self, ids: list[str]) -> None:
         """Train these first, in this order."""
@@ -197,6 +203,7 @@ class Dispatcher:
                 raise UserError("run", f"{run.id} is training.", "Stop it first.")
             try:
                 run.delete()
+                self._common.links.pop(run.id, None)
             except OSError as error:
                 remedy = "Close the programs that show its files, and delete it again."
                 raise UserError("run", f"{run.id} could not be deleted ({error}).", remedy) from error

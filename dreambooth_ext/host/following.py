@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import Problem
@@ -40,11 +41,11 @@ class Following:
 
     # --- the worker ---
 
-    def start(self, environment: Environment) -> subprocess.Popen:
-        """Start the run's worker. Raises OSError where the system refuses."""
+    def start(self, environment: Environment, given: Iterable[str] = ()) -> subprocess.Popen:
+        """Start the run's worker, with these whole links. Raises OSError where the system refuses."""
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
-        self.process = supervisor.start(self.run, environment, self.wishes.total, led=True)
+        self.process = supervisor.start(self.run, environment, self.wishes.total, led=True, given=given)
         return self.process
 
     def has_ended(self) -> bool:

@@ -18,7 +18,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from .. import listing, pictures
+from .. import links, listing, pictures
 from ..config import RunConfig
 from ..errors import Problem
 from ..files import expanded
@@ -95,7 +95,9 @@ class Inspector:
             if self._process is None or not self._process.is_waiting():
                 self._process = _Process(self.environment)
             process = self._process
-            answer = process.ask({"config": config.as_dict(), "runs_dir": str(self.runs_dir)})
+            answer = process.ask(
+                {"config": config.as_dict(), "runs_dir": str(self.runs_dir), "links": links.of(config)}
+            )
         except OSError as error:
             self._end()
             return _failed(f"the check could not be started: {error}.", REPAIR)
@@ -195,7 +197,7 @@ def _key(config: RunConfig, runs_dir: Path) -> str:
                 folder = expanded(text)
                 with contextlib.suppress(OSError, ValueError):
                     paths += [folder, *listing.list_pictures(folder)]
-    text = json.dumps([config.as_dict(), str(runs_dir), [_stamp(path) for path in paths]])
+    text = json.dumps([config.as_dict(), links.of(config), str(runs_dir), [_stamp(path) for path in paths]])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -32,6 +32,7 @@ OF_THE_FORM = (
 )
 OTHERS = (
     *("kohya_dataset", "metadata_files"),
+    *("links", "engine/fetching", "engine/download", "engine/transfer", "engine/hub_files", "engine/hub_pictures"),
     *("runs", "engine/plan", "engine/worker", "engine/saver", "engine/loop", "engine/base", "engine/class_images"),
     "engine/base_files",
     *("host/dispatcher", "host/watch", "host/endings", "host/environment", "host/mending", "host/service"),

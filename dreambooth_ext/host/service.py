@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, advice, checks, guide, picture_list, pictures, runs
+from .. import __version__, advice, checks, guide, links, picture_list, pictures, runs
 from ..config import SETTINGS, RunConfig
 from ..errors import Problem, UserError
 from ..protocol import COMMANDS, ENDED, PROTOCOL
@@ -395,6 +395,11 @@ class Service:
                 raise Refusal(409, f"{id} is {state['status']}: nothing is training it.", "Resume it first.", "command")
             else:
                 self.dispatcher.command(run, command)
+
+    def give_link(self, id: str, link: str) -> None:
+        """The whole link of a run's base, for its next worker: a run's folder holds no tokens and passwords."""
+        run = self.catalogue.find(id)
+        self.dispatcher.remember(run, [links.again(link, run.config.base_model, id)])
 
     def _kill(self, run: Run) -> None:
         try:

@@ -8,10 +8,11 @@ import platform
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .. import links
 from ..protocol import ENDED, EventReader, take_commands
 from ..runs import Run
 from .environment import Environment
@@ -21,14 +22,19 @@ PATIENCE = 5.0  # seconds for a killed process to be gone
 
 
 def start(
-    run: Run, environment: Environment, total: int | None = None, tied: bool = False, led: bool = False
+    run: Run,
+    environment: Environment,
+    total: int | None = None,
+    tied: bool = False,
+    led: bool = False,
+    given: Iterable[str] = (),
 ) -> subprocess.Popen:
     """Start the run's worker in the trainer's environment. What it prints goes to the run's log.txt.
 
     It has a process group of its own: Ctrl-C in a terminal reaches us, and we ask the worker to stop in its own time.
     On Windows it has a hidden console, too: closing a console's window ends all that share it, at once and unsaved.
     `tied`: it saves and stops when this process ends, even by a kill. `led`: when no host leads its folder of runs any
-    more, and the last one wished that (see Leadership). Else it lives on.
+    more, and the last one wished that (see Leadership). Else it lives on. `given`: the whole links that it may need.
     """
     arguments = ["-m", "dreambooth_ext.engine.worker", str(run.path)]
     if total is not None:
@@ -45,7 +51,7 @@ def start(
     with (run.path / "log.txt").open("ab") as log:
         return subprocess.Popen(
             environment.command(arguments),
-            env=environment.variables({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}),
+            env=environment.variables({"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", **links.variables(given)}),
             stdin=subprocess.PIPE if tied else subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

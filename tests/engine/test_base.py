@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from typing import ClassVar
-
 import pytest
 import torch
 
-from dreambooth_ext.engine import download, tensorfile
+from dreambooth_ext.engine import tensorfile
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.recognise import canonical_names
 from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
@@ -308,50 +305,6 @@ def test_refuses_missing_paths_and_odd_folders(tmp_path):
     assert "FluxPipeline" in refusal(folder)
     (folder / "model_index.json").write_text("{", encoding="utf-8")
     assert "damaged" in refusal(folder)
-
-
-def test_a_name_without_network(monkeypatch):
-    def unreachable(*args, **kwargs):
-        raise OSError("offline")
-
-    monkeypatch.setattr(download, "snapshot_download", unreachable)
-    assert "cannot be reached" in refusal("owner/model")
-    monkeypatch.setattr(download.urllib.request, "urlopen", unreachable)
-    assert "cannot be reached" in refusal("https://example.com/model.safetensors")
-
-
-def test_a_link_is_downloaded_once(tmp_path, monkeypatch):
-    content = tiny.single_file(tmp_path, sidecar=False).read_bytes()
-
-    class Answer(io.BytesIO):
-        headers: ClassVar = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(len(content)),
-            "Content-Disposition": 'attachment; filename="../My model.safetensors"',
-        }
-
-    monkeypatch.setattr(download, "MODELS", tmp_path / "models")
-    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *a, **k: Answer(content[:-100]))
-    assert "broke off" in refusal("https://example.com/download/1")
-    assert not list((tmp_path / "models").iterdir())
-    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *a, **k: Answer(content))
-    base = open_base("https://example.com/download/1")
-    assert base.path.parent == tmp_path / "models" and base.path.name.endswith("My model.safetensors")
-    assert open_base("https://example.com/download/1").path == base.path
-
-
-def test_hub_pages_and_web_pages(tmp_path, monkeypatch):
-    folder = tiny.diffusers_folder(tmp_path)
-    asked = []
-    monkeypatch.setattr(download, "snapshot_download", lambda name, **options: asked.append(name) or str(folder))
-    assert open_base("https://huggingface.co/owner/model").family.name == "sd1"
-    assert open_base("owner/model").family.name == "sd1" and asked == ["owner/model"] * 2
-
-    class Page(io.BytesIO):
-        headers: ClassVar = {"Content-Type": "text/html; charset=utf-8"}
-
-    monkeypatch.setattr(download.urllib.request, "urlopen", lambda *a, **k: Page(b"<html>"))
-    assert "leads to a web page" in refusal("https://example.com/models/1")
 
 
 def test_an_unusual_sd1_without_yaml_needs_a_clip_folder(tmp_path):

@@ -5,19 +5,23 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import RepoUrl
+from huggingface_hub import RepoUrl, constants, file_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from dreambooth_ext import runs
-from dreambooth_ext.engine import hub, hub_pictures, inspection, worker
+from dreambooth_ext.engine import download, hub_files, hub_pictures, inspection, worker
+from dreambooth_ext.engine import hub as uploads
+from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.fetching import Fetch, silent
 from dreambooth_ext.errors import UserError
-from tests import training
+from tests import tiny, training
 from tests.training import Trainer
 
 REVISION = "0123456789012345678901234567890123456789"
@@ -25,11 +29,18 @@ OTHERS = "9" * 40
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """The part of the Hub that data sets are fetched by: `files` are those of the only one, me/world."""
+    """The part of the Hub that things are fetched by: `files` are those of its only data set, me/world, and `models`
+    those of its only model, me/model."""
+
+    daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Answers)
         self.files: dict[str, bytes] = {}
+        self.models: dict[str, bytes] = {}
+        self.refuses = 0  # with this status
+        self.slow = ""  # the end of a file's name
+        self.released = threading.Event()  # lets go of that
         self.revision = REVISION
         self.asked: list[str] = []
 
@@ -42,7 +53,14 @@ class Answers(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         path = urllib.parse.unquote(self.path.partition("?")[0])
-        if path.startswith("/api/datasets/me/world"):
+        if self.server.refuses:
+            self.send_error(self.server.refuses)
+        elif path == "/api/models/me/model":
+            known = [{"rfilename": name, "size": len(data)} for name, data in self.server.models.items()]
+            self._answer(json.dumps({"id": "me/model", "sha": REVISION, "siblings": known}).encode())
+        elif path.startswith("/me/model/resolve/"):
+            self._answer(self.server.models[path.split("/", 5)[5]])
+        elif path.startswith("/api/datasets/me/world"):
             known = [{"rfilename": name, "size": len(data)} for name, data in self.server.files.items()]
             said = path.rpartition("/revision/")[2]
             sha = said if len(said) == 40 else self.server.revision
@@ -64,7 +82,10 @@ class Answers(http.server.BaseHTTPRequestHandler):
         self.send_header("ETag", f'"{abs(hash(content))}"')
         self.send_header("X-Repo-Commit", commit)
         self.end_headers()
-        if self.command == "GET":
+        if self.command == "GET" and self.server.slow and self.path.endswith(self.server.slow):
+            self.wfile.write(content[:1])
+            self.server.released.wait(60)
+        elif self.command == "GET":
             self.wfile.write(content)
 
     def log_message(self, *arguments) -> None:
@@ -81,6 +102,7 @@ def server(tmp_path) -> Iterator[Server]:
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
     yield made
+    made.released.set()
     made.shutdown()
     made.server_close()
 
@@ -96,6 +118,87 @@ FETCHED = {"dataset_name": "me/world", "train_data_dir": ""}
 def work(run: runs.Run, server: Server, folder: Path, total: int | None = None) -> int:
     """The worker in a process of its own: huggingface_hub reads its address when it is imported."""
     return training.start(run, total, HF_ENDPOINT=server.address, HF_HOME=str(folder / "hf")).wait(timeout=300)
+
+
+@pytest.fixture
+def hub(server, tmp_path, monkeypatch) -> Server:
+    """The same for this process."""
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.address)
+    monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    folder = tiny.diffusers_folder(tmp_path)
+    server.models = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    server.models |= {"unet/diffusion_pytorch_model.non_ema.safetensors": b"x", "model.safetensors": b"x"}
+    return server
+
+
+def test_a_model_is_fetched_with_progress(hub):
+    told = []
+    base = open_base("me/model", fetch=Fetch(lambda *stage: told.append(stage)))
+    assert base.family.name == "sd1" and base.unet() is not None
+    total = told[-1][2]
+    assert told[-1] == ("downloading the model, in MB", total, total) and base.path.name == REVISION
+    fetched = [path for path in hub.asked if "/resolve/" in path]
+    assert not [path for path in fetched if "non_ema" in path or path.endswith(f"{REVISION}/model.safetensors")]
+    hub.asked.clear()
+    assert open_base("https://huggingface.co/me/model").path == base.path
+    assert not [path for path in hub.asked if REVISION in path]  # it is here
+    hub.refuses = 503
+    assert open_base("me/model").path == base.path  # also while the Hub is away
+
+
+def test_a_models_pickles_are_fetched_for_want_of_others(hub):
+    name = "unet/diffusion_pytorch_model"
+    hub.models[f"{name}.fp16.safetensors"] = hub.models.pop(f"{name}.safetensors")
+    assert set(download.model_files(dict.fromkeys(hub.models, 1))) >= {f"{name}.fp16.safetensors"}
+    assert open_base("me/model").family.name == "sd1"
+
+
+def test_a_stop_is_heard_while_a_model_is_fetched(hub):
+    """In the midst of a file that does not come; what is there already stays."""
+    hub.slow = "unet/diffusion_pytorch_model.safetensors"
+
+    class Enough(Exception):
+        pass
+
+    def stage(label: str, done: int, of: int) -> None:
+        if any(path.endswith(hub.slow) for path in hub.asked):
+            raise Enough
+
+    began = time.monotonic()
+    with pytest.raises(Enough):
+        open_base("me/model", fetch=Fetch(stage))
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "refuses", "words"),
+    [
+        ("me/other", 0, "neither a file or folder here nor a public model"),
+        ("me/model", 403, "without a login"),
+        ("me/model", 500, "cannot be fetched"),
+    ],
+)
+def test_a_model_that_cannot_be_fetched_is_told(hub, name, refuses, words):
+    hub.refuses = refuses
+    with pytest.raises(UserError) as caught:
+        open_base(name)
+    assert caught.value.problem.field == "base_model" and words in str(caught.value) and caught.value.problem.remedy
+
+
+def test_a_repository_without_a_model(hub):
+    hub.models.pop("model_index.json")
+    with pytest.raises(UserError, match="no diffusers model"):
+        open_base("me/model")
+
+
+def test_a_model_that_the_disk_does_not_hold(hub, monkeypatch):
+    monkeypatch.setattr(hub_files, "free_bytes", lambda folder: 1000)
+    with pytest.raises(UserError, match="of disk, and 1000 B are free"):
+        open_base("me/model")
 
 
 def test_a_data_set_is_fetched_and_trained_on(trainer, server, tmp_path):
@@ -149,7 +252,7 @@ def test_a_hub_that_is_away_is_told(trainer, monkeypatch):
     monkeypatch.setattr(hub_pictures.HfApi, "dataset_info", refuse)
     monkeypatch.setattr(hub_pictures, "snapshot_download", refuse)
     with pytest.raises(UserError) as error:
-        hub_pictures.fetch("me/world", None)
+        hub_pictures.fetch("me/world", None, silent)
     assert error.value.problem.field == "dataset_name" and "train_data_dir" in error.value.problem.remedy
     config = trainer.config(dataset_name="me/world", train_data_dir="")
     (problem,) = inspection.inspect(config.as_dict(), trainer.folder / "runs")["problems"]
@@ -216,8 +319,8 @@ class Hub:
 @pytest.fixture
 def there(monkeypatch) -> Hub:
     made = Hub()
-    monkeypatch.setattr(hub, "HfApi", made)
-    monkeypatch.setattr(hub, "get_token", lambda: "hf_secret")
+    monkeypatch.setattr(uploads, "HfApi", made)
+    monkeypatch.setattr(uploads, "get_token", lambda: "hf_secret")
     return made
 
 
@@ -263,7 +366,7 @@ def test_a_failed_upload_is_a_warning_and_loses_nothing(trainer, there):
 
 
 def test_without_a_login_nothing_is_trained(trainer, there, monkeypatch, tmp_path):
-    monkeypatch.setattr(hub, "get_token", lambda: None)
+    monkeypatch.setattr(uploads, "get_token", lambda: None)
     run = trainer.create(push_to_hub=True)
     assert training.go_on(run) == worker.BAD_INPUT
     (error,) = training.events(run, "error")

@@ -742,6 +742,11 @@ def test_no_paths_for_strangers(tmp_path):
         {"instance_data_dir": str(sets) + "2"},
         {"instance_data_dir": "file:///etc"},
         {"class_data_dir": "/etc"},
+        {"method": "textual_inversion", "prompt_template": str(tmp_path / "mine" / "lines.txt")},
+        {"method": "textual_inversion", "prompt_template": str(tmp_path / "no such file")},
+        {"method": "lora", "network_weights": str(tmp_path / "x.safetensors")},
+        {"method": "textual_inversion", "embedding_weights": str(tmp_path / "x.pt")},
+        {"method": "hypernetwork", "hypernetwork_weights": str(tmp_path / "x.pt")},
         {"concepts": [{"instance_data_dir": "/etc"}]},
         {"dataset_config": str(tmp_path / "mine" / "set.toml")},
         {"dataset_config": str(sets / "s" / "set.toml"), "instance_data_dir": None},  # in its place, but names others

@@ -1,0 +1,291 @@
+"""One file over HTTP. Its link's secrets are sent to its host and told nobody else; what broke off is gone on with."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import re
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+
+from .. import links
+from ..errors import UserError
+from ..files import free_bytes, human_size
+from ..names import MODEL_SUFFIXES, RESERVED
+from .fetching import MB, STAGE, Stage, watched
+
+TIME_OUT = 30.0  # seconds for an answer, or for its next byte
+STALL, LEAST = 60.0, 2**16  # seconds, and the bytes that have to come in them
+TRIES = 5  # in a row that bring nothing
+PAUSE = 1.0  # seconds before a further try
+MOST = 64 * 2**30  # bytes; no model has more, and a server need not say how many will come
+RESERVE = 2**28  # bytes of the disk that stay free
+CHUNK = 2**20  # bytes
+SAFE = "/%:@!$&'()*+,;=~?[]"  # letters of a link that stay as they are
+LONGEST_NAME = 120
+AGAIN = "Try again: it goes on where it broke off."
+LOGIN = (
+    "If it asks for a login or a token, give the whole link with it; a run that goes on: resume RUN --base-model LINK. "
+    "Or download the model in the browser, and give its file."
+)
+CHECK = "Check the link and the network, or choose a local file."
+
+
+class Stopped(Exception):
+    """Nobody waits for it any more."""
+
+
+class Broken(http.client.HTTPException):
+    """A connection that ended, and why."""
+
+
+class Elsewhere(Exception):
+    """A redirect that is not followed, with the scheme that it leads to."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a server says of a file before it comes."""
+
+    name: str
+    size: int | None  # bytes
+    validator: str  # by which the rest of a part can be asked for; "" where nothing is said
+    identity: str  # what changes with the file; "" where nothing is said
+
+    @property
+    def is_resumable(self) -> bool:
+        return bool(self.size and self.validator)
+
+
+class Redirects(urllib.request.HTTPRedirectHandler):
+    """Only to http and https, never from https to http; user and password go to nobody but the first host."""
+
+    def http_error_302(self, request: Any, answer: Any, code: int, message: str, headers: Message) -> Any:
+        address = urljoin(request.full_url, headers.get("location") or headers.get("uri") or "")
+        old, new = urlsplit(request.full_url).scheme, urlsplit(address).scheme
+        if new not in ("http", "https") or (old == "https" and new == "http"):
+            raise Elsewhere(new)
+        return super().http_error_302(request, answer, code, message, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
+    def redirect_request(self, request: Any, answer: Any, code: int, message: str, headers: Message, url: str) -> Any:
+        made = super().redirect_request(request, answer, 307 if code == 308 else code, message, headers, url)
+        old, new = urlsplit(request.full_url), urlsplit(url)
+        known = request.unredirected_hdrs.get("Authorization")
+        if made and known and (old.scheme, old.netloc) == (new.scheme, new.netloc):
+            made.add_unredirected_header("Authorization", known)
+        return made
+
+
+OPENER = urllib.request.build_opener(Redirects)
+
+
+def ask(link: str, start: int = 0, validator: str = "") -> http.client.HTTPResponse:
+    """The answer for a whole link, from byte `start` on where its file is the one with that validator still."""
+    parts = urlsplit(link)
+    host = parts.netloc.rpartition("@")[2]
+    address = urlunsplit((parts.scheme, host, quote(parts.path, SAFE), quote(parts.query, SAFE), ""))
+    request = urllib.request.Request(address, headers={"User-Agent": "dreambooth_ext"})
+    if parts.username is not None:
+        known = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        request.add_unredirected_header("Authorization", "Basic " + base64.b64encode(known.encode()).decode())
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+        request.add_header("If-Range", validator)
+    return OPENER.open(request, timeout=TIME_OUT)
+
+
+class Transfer:
+    """link: a whole one. field: of the setting that names it, for messages. Every fault is a UserError."""
+
+    def __init__(self, link: str, field: str, stage: Stage):
+        self.link, self.field, self.stage = link, field, stage
+        self.shown = links.bare(link)
+        self.host = urlsplit(self.shown).netloc or "its host"
+        self.done = 0  # bytes
+        self._size = 0
+        self._is_coming = False  # and worth a further try
+        self._is_over = False
+        self._marked = (0, time.monotonic())
+
+    def offer(self) -> Offer:
+        """What there is to download."""
+        found: list[Offer] = []
+        self._watched(lambda: found.append(self._offer()))
+        return found[0]
+
+    def fetch(self, offer: Offer, path: Path) -> None:
+        """The offered file at `path`, where a part of it may be already."""
+        self._size, self._is_coming = offer.size or 0, True
+        self._watched(lambda: self._fetch(offer, path))
+
+    def page(self) -> UserError:
+        return self._error(f"{self.shown} leads to a web page, not to a model file.", LOGIN)
+
+    # --- in the thread that waits
+
+    def _watched(self, work: Any) -> None:
+        self._marked = (self.done, time.monotonic())
+        try:
+            watched([work], self._look)
+        finally:
+            self._is_over = True
+
+    def _look(self) -> None:
+        before, since = self._marked
+        if self.done - before >= LEAST or self.done < before:
+            self._marked = (self.done, time.monotonic())
+        elif time.monotonic() - since > STALL:
+            message = f"{self.host} sends next to nothing: {human_size(self.done - before)} in {STALL:.0f} seconds."
+            raise self._error(message, AGAIN)
+        self.stage(STAGE, self.done // MB, self._size // MB)
+
+    # --- in the thread that works
+
+    def _offer(self) -> Offer:
+        self._is_over = False
+        with self._explained(), ask(self.link) as answer:
+            headers = answer.headers
+            if headers.get_content_type() in ("text/html", "application/xhtml+xml"):
+                raise self.page()
+            etag, changed = (headers.get(name, "").strip() for name in ("ETag", "Last-Modified"))
+            identity = etag or (f"{changed} {answer.length}" if changed else "")
+            name = name_of(self.shown, headers.get("Content-Disposition", ""))
+            return Offer(name, answer.length, validator_of(headers), identity)
+
+    def _fetch(self, offer: Offer, path: Path) -> None:
+        self._is_over, tries = False, 0
+        while True:
+            before, reason = self.done, "the connection broke off"
+            try:
+                if self._once(offer, path):
+                    return
+            except (http.client.HTTPException, OSError, ValueError) as error:
+                reason = why(error)
+            tries = 0 if self.done > before else tries + 1
+            if not offer.is_resumable or tries >= TRIES:
+                of = f" of {human_size(offer.size)}" if offer.size else ""
+                message = f"the download from {self.host} broke off at {human_size(self.done)}{of} ({reason})."
+                raise self._error(message, AGAIN if offer.is_resumable else "Try again.")
+            time.sleep(PAUSE)
+
+    def _once(self, offer: Offer, path: Path) -> bool:
+        """One connection's worth of it. Returns whether all is there, as far as the server says."""
+        self.done = have = self._there(offer, path)
+        if have and have == offer.size:
+            return True
+        self._require_space((offer.size or 0) - have, path)
+        with self._explained(), ask(self.link, have, offer.validator) as answer:
+            if validator_of(answer.headers) not in ("", offer.validator):
+                raise self._error(f"{self.shown} has changed while it was downloaded.", "Try again.")
+            self._write(answer, have, path)
+        return offer.size is None or self.done == offer.size
+
+    def _there(self, offer: Offer, path: Path) -> int:
+        """Bytes of the file that are here and can be gone on from."""
+        have = path.stat().st_size if offer.is_resumable and path.is_file() else 0
+        return have if have <= (offer.size or 0) else 0
+
+    def _write(self, answer: http.client.HTTPResponse, have: int, path: Path) -> None:
+        goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT
+        if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            raise self._error(f"{self.host} sends another part than it was asked for.", "Try again later.")
+        self.done = looked = have if goes_on else 0
+        with self._saved(), path.open("ab" if goes_on else "wb", buffering=0) as file:
+            while block := memoryview(self._read(answer)):
+                if self._is_over:
+                    raise Stopped
+                self.done += len(block)
+                while block:
+                    block = block[file.write(block) :]
+                if self.done - looked >= 16 * MB:
+                    looked = self.done
+                    self._require_space(0, path)
+
+    def _read(self, answer: http.client.HTTPResponse) -> bytes:
+        try:
+            return answer.read1(CHUNK)
+        except OSError as error:
+            raise Broken(why(error)) from None
+
+    def _require_space(self, need: int, path: Path) -> None:
+        if self.done + need > MOST:
+            message = f"{self.shown} is larger than any model: more than {human_size(MOST)}."
+            raise self._error(message, "Check the link, or choose a local file.")
+        free = free_bytes(path.parent)
+        if need + RESERVE > free:
+            what = f"{human_size(need)} are to come" if need else "more is to come"
+            raise self._error(f"the disk is full: {what}, and {human_size(free)} are free.", "Free some space first.")
+
+    def _error(self, message: str, remedy: str) -> UserError:
+        return UserError(self.field, message, remedy)
+
+    @contextlib.contextmanager
+    def _saved(self) -> Iterator[None]:
+        """What the disk refuses."""
+        try:
+            yield
+        except OSError as error:
+            raise self._error(f"the model cannot be saved ({error.strerror}).", "Free some space first.") from error
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What is wrong with a link, or what its server answers in place of a file."""
+        try:
+            yield
+        except urllib.error.HTTPError as error:
+            raise self._refused(error.code) from None
+        except Elsewhere as error:
+            message = f"{self.shown} leads on to {str(error)[:20] or 'no'}://, which is not followed."
+            raise self._error(message, "Give the link that it leads to, or a local file.") from None
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            if self._is_coming:
+                raise
+            raise self._error(f"{self.shown} cannot be reached ({why(error)}).", CHECK) from None
+
+    def _refused(self, code: int) -> UserError:
+        if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return self._error(f"{self.host} does not give {self.shown} without a login or a token ({code}).", LOGIN)
+        phrase = http.client.responses.get(code, "")  # the server's own words might repeat the link
+        message = f"{self.host} answers {code} {phrase}".rstrip() + f" for {self.shown}."
+        later = code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        return self._error(message, "Try again later." if later else LOGIN)
+
+
+def validator_of(headers: Message) -> str:
+    """What proves that a part belongs to a file: its strong ETag, else the time of its last change."""
+    etag = headers.get("ETag", "").strip()
+    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "").strip()
+
+
+def why(error: BaseException) -> str:
+    """A network's error in a few words, of which none comes from the link."""
+    if isinstance(error, Broken):
+        return str(error)
+    reason = getattr(error, "reason", None) if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, TimeoutError):
+        return f"no answer within {TIME_OUT:.0f} seconds"
+    if isinstance(reason, OSError) and reason.strerror:
+        return str(reason.strerror)
+    return type(error if isinstance(reason, str | None) else reason).__name__
+
+
+def name_of(link: str, disposition: str) -> str:
+    """The file's name: what the server calls it (civitai), else the link's last part; no folders, odd letters out."""
+    said = re.search(r"filename\*?=(?:UTF-8'')?\"?([^\";]+)", disposition)
+    name = unquote(said.group(1) if said else urlsplit(link).path.rsplit("/", 1)[-1])
+    name = re.sub(r"[^\w.()\[\] -]", "_", name).strip(". ")
+    stem, suffix = Path(name).stem[:LONGEST_NAME].strip(". "), Path(name).suffix
+    if suffix.lower() not in MODEL_SUFFIXES:
+        stem, suffix = name[:LONGEST_NAME].strip(". "), ""
+    return ("model" if not stem or RESERVED.fullmatch(stem) else stem) + suffix
