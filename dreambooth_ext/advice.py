@@ -6,6 +6,7 @@ from .config import RunConfig
 from .errors import Problem
 from .guide import KNOWN_WORDS, PICTURES, a_or_an, identifier_problem
 from .rates import as_written
+from .settings.methods import WHOLE_METHODS
 
 HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
 HYPERNETWORK_HIGHEST = 5e-5  # of the WebUI's users, for the first steps only
@@ -149,6 +150,8 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, 
         remedies.append("set text_encoder_steps to 0")
     if config.method == "lora" and (config.rank or 0) > 8:
         remedies.append("lower the rank")
+    if config.with_prior_preservation and config.method not in WHOLE_METHODS:
+        remedies.append("put class pictures of your own into class_data_dir: to draw them takes more than to train")
     if config.method == "hypernetwork" and sum(config.layer_structure) > 4:
         remedies.append("set layer_structure to 1, 2, 1")
     if config.method == "unconditional" and resolution > 64:

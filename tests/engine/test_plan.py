@@ -138,6 +138,15 @@ def test_the_peak_is_the_largest_stages_and_not_their_sum():
     assert estimate("sdxl", **prior) < 9  # they are there
 
 
+def test_where_class_pictures_take_the_most_the_remedy_is_to_bring_some():
+    """A LoRA's training takes less than the base that draws; a whole model's takes more."""
+    told = "class pictures of your own"
+    lora = RunConfig(**LORA | {"resolution": 1024, "with_prior_preservation": True})
+    assert any(told in remedy for remedy in plan.memory_remedies(lora))
+    for other in (lora.replace(with_prior_preservation=False), lora.replace(method="dreambooth")):
+        assert not any(told in remedy for remedy in plan.memory_remedies(other))
+
+
 def test_a_vae_that_stays_takes_its_room_beside_the_training():
     kept = plan.estimate(RunConfig(**LORA | {"resolution": 1024, "cache_latents": False}), Full("sd1"), False)
     assert kept / GB == pytest.approx(0.7 + 1.80 + 0.33 + 2.68, rel=0.02)
