@@ -169,7 +169,7 @@ class Saver:
         if config.method in PROMPTED_METHODS and not config.validation_prompts:
             self.control.warn("there are no preview prompts.", "validation_prompts", "Give some in the settings.")
             return
-        if not self._base_is_the_same():  # its VAE may be another's
+        if config.method in PROMPTED_METHODS and not self._base_is_the_same():  # its VAE may be another's
             return
         carried = self.method.carried(self.base) if config.save_image_with_embedding else None
         folder = self.run.samples / str(step)

@@ -148,6 +148,19 @@ def test_a_lora_needs_no_base_to_be_written(trainer, after, change):
     assert "the base is not what it was" in warning and trainer.base.name in warning
 
 
+def test_nor_does_an_unconditional_model(tmp_path, after):
+    trainer = Trainer(tmp_path, **training.pixel_settings(tmp_path))
+    first = trainer.train(max_train_steps=1).artifacts / "taught"
+    other = trainer.train(max_train_steps=2).artifacts / "taught"
+    weights = Path("unet", "diffusion_pytorch_model.safetensors")
+    settings = {"base_model": str(first), "model_config": None, "max_train_steps": 3}
+    after(1, lambda: shutil.copy(other / weights, first / weights))
+    run = trainer.train(**settings, validation_steps=2)
+    assert f"{weights.as_posix()} has changed" in warnings(run)[0]
+    assert [event["step"] for event in training.events(run, "sample")] == [2]
+    assert training.go_on(run, total=4) == worker.BAD_INPUT
+
+
 def test_a_webui_hash_is_of_the_base_that_was_trained_on(trainer, after):
     settings = {"method": "textual_inversion", "placeholder_token": "sksper", "save_format": "pt"}
     before = trainer.train(**settings)
