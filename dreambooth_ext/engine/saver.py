@@ -72,7 +72,7 @@ class Saver:
         if what and not self._told_of_base:
             self._told_of_base = True
             message = f"the base is not what it was when it was read: {what}. Training goes on with what was read."
-            remedy = "Previews are left out until it is back."
+            remedy = "Previews are left out until it is back." if self.config.method in PROMPTED_METHODS else ""
             self.control.warn(message, self.base.files.field, remedy)
         return not what
 
