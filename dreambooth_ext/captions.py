@@ -10,7 +10,7 @@ from pathlib import Path
 from . import guide
 from .files import require_ordinary
 
-LARGEST = 256 * 1024  # bytes of a caption file; a text encoder reads some 300 letters
+LARGEST = 64 * 1024  # bytes of a caption file; a text encoder reads some 300 letters
 CAMERA_WORDS = "dcim dji dsc dscf dscn gopr img imgp mvimg p pict pxl sam vid"  # what cameras call every file
 CAMERA_NAMES = frozenset(CAMERA_WORDS.split())
 

@@ -28,6 +28,7 @@ NO_FOLDERS = frozenset(
 )
 MASKS = ("-masklabel", "-condlabel", "_mask")  # ends of names: OneTrainer's, and usual
 TEXTS = (".txt", ".caption", ".captions", ".cap", ".text", ".tags", ".tag", ".prompt")  # endings that captions have
+DEEPEST = 100
 MOST_FILES = 250_000  # in a folder and below; more are a whole disk that was named by mistake
 
 
@@ -99,6 +100,8 @@ def _walk(
     folder: str, parts: tuple[str, ...], seen: set[str], count: Iterator[int], nested: bool, left: LeftOut
 ) -> Iterator[Found]:
     seen.add(os.path.realpath(folder))
+    if len(parts) > DEEPEST:
+        raise OSError(f"its folders lie more than {DEEPEST} deep in each other")
     folders, pictures, others = [], [], {}
     with os.scandir(folder) as items:
         for item in items:

@@ -16,11 +16,10 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import require_ordinary
+from ..jpeg import require_few_passes
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others, whatever the file's name says: some run programs (EPS)
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses by itself; 512 MB once decoded
-SCAN = b"\xff\xda"  # begins each pass of a progressive JPEG over all its pixels
-MOST_SCANS = 200  # usual are 10; a small file may ask for thousands, each of a large picture
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -99,7 +98,7 @@ def open_picture(path: Path, opaque: bool = False) -> Image.Image:
     with _opened(path) as image:
         orientation = _orientation(image)  # before load: a PNG's late EXIF must not turn what picture_size did not
         try:
-            image.load()
+            _load(image, path)
             profile = image.info.get("icc_profile") if image.mode.startswith("RGB") else None
             image = image.convert("RGBA").convert("RGB") if opaque and _has_alpha(image) else _to_rgb(image)
             image = image.transpose(TURNS[orientation]) if orientation in TURNS else image
@@ -129,7 +128,7 @@ def alpha_weights(path: Path, crop: Crop, flip: bool, size: tuple[int, int]) -> 
     with _opened(path) as image:
         orientation = _orientation(image)
         try:
-            image.load()
+            _load(image, path)
             if not _has_alpha(image):
                 return torch.ones(size[::-1])
             alpha = image.convert("RGBA").getchannel("A")
@@ -197,10 +196,13 @@ def _opened(path: Path) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise _too_large(path)
-    if image.info.get("progressive") and path.read_bytes().count(SCAN) > MOST_SCANS:
-        image.close()
-        raise _damaged(path, "it is drawn in more passes than any picture")
     return image
+
+
+def _load(image: Image.Image, path: Path) -> None:
+    if image.format == "JPEG":
+        require_few_passes(path.read_bytes())
+    image.load()
 
 
 def _orientation(image: Image.Image) -> int:

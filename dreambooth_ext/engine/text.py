@@ -7,6 +7,7 @@ WebUI's emphasis and no limit.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 from .embeddings import Embedding, Embeddings, Piece
 from .emphasis import BREAK, CHUNK, chunks, emphasised, parse
+
+_ENDLESS = re.compile(r"(\S{200})(?=\S)")
 
 
 @dataclass
@@ -146,7 +149,7 @@ class TextStack:
 
     def _pieces(self, prompt: str, index: int) -> list[Piece]:
         tokenizer = self.tokenizers[index]
-        tokens = tokenizer(prompt, add_special_tokens=False, truncation=False, verbose=False).input_ids
+        tokens = tokenizer(_in_words(prompt), add_special_tokens=False, truncation=False, verbose=False).input_ids
         return self.embeddings.pieces(tokens, index)
 
     def _cut(self, pieces: list[Piece]) -> list[Piece]:
@@ -167,6 +170,11 @@ class TextStack:
             return output.last_hidden_state, None
         text_model = getattr(encoder, "module", encoder).text_model  # `module` where accelerate wraps it
         return text_model.final_layer_norm(output.hidden_states[-self.clip_skip]), None
+
+
+def _in_words(prompt: str) -> str:
+    """A prompt in which no word has hundreds of letters: the tokenizer takes time by their square."""
+    return _ENDLESS.sub(r"\1 ", prompt)
 
 
 def _chunk(tokenizer, ids: list[int]) -> list[int]:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from .. import pictures
+from ..files import require_ordinary
+from ..jpeg import require_few_passes
 from .refusal import Refusal
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ def _opened(name: str, source: Path | IO[bytes]) -> Iterator[Image]:
     from PIL import Image, UnidentifiedImageError
 
     try:
+        if isinstance(source, Path):
+            require_ordinary(source)
         with Image.open(source, formats=FORMATS) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise _too_large(name)
@@ -61,6 +65,7 @@ def check(name: str, data: bytes) -> tuple[int, int]:
     """(width, height) of the upright picture, which is decoded to its end. Raises a Refusal (422)."""
     with _slots, _opened(name, io.BytesIO(data)) as picture:
         size = _upright(picture)
+        _require_sound(picture, data)
         picture.draft("RGB", (64, 64))  # JPEGs have coarser scales, which are as good for this and quick
         picture.load()
     return size
@@ -79,12 +84,18 @@ def look(path: Path) -> dict[str, Any]:
 def draw(path: Path, size: int) -> bytes:
     """A JPEG of the upright picture within `size` x `size` pixels, on white. Raises a Refusal (422)."""
     with _slots, _opened(path.name, path) as picture:
+        _require_sound(picture, path.read_bytes())
         turn = TURNS.get(_orientation(picture))
         picture.draft("RGB", (size, size))
         small = _to_rgb(picture, size)
         buffer = io.BytesIO()
         (small if turn is None else small.transpose(turn)).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
+
+
+def _require_sound(picture: Image, content: bytes) -> None:
+    if picture.format == "JPEG":
+        require_few_passes(content)
 
 
 def _to_rgb(picture: Image, size: int) -> Image:

@@ -18,16 +18,19 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, PngImagePlugin
+from transformers import CLIPTokenizer
 
 from dreambooth_ext import checks, kohya_dataset, metadata_files, pictures, templates
 from dreambooth_ext.commands import settings
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import embedding_file, hypernetwork_file, network_file
+from dreambooth_ext.engine.architecture import TOKENIZER
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.images import open_picture
 from dreambooth_ext.engine.pixel_base import open_pixels, read_config
+from dreambooth_ext.engine.text import TextStack
 from dreambooth_ext.errors import Problem, UserError
-from dreambooth_ext.host import imports, presets
+from dreambooth_ext.host import decoding, imports, presets
 from dreambooth_ext.parsing import parse
 from tests import tiny, training
 
@@ -295,7 +298,7 @@ OTHERS: dict[str, tuple[Reader, str]] = {
     "a NaN": (part("vae/config.json", {"scaling_factor": float("nan")}), "scaling_factor is nan"),
     "an endless vocabulary": (part("tokenizer/vocab.json", 2**30), "it has more than 16.0 MB"),
     "weights elsewhere": (sharded, "lies outside of the folder"),
-    "a caption of gigabytes": (captioned(2**32), "it has more than 256 KB"),
+    "a caption of gigabytes": (captioned(2**32), "it has more than 64 KB"),
     "a jsonl of gigabytes": (listed("metadata.jsonl", 2**32), "it has more than 128.0 MB"),
     "a jsonl of one line": (listed("metadata.jsonl", '{"file_name": "' + "x" * 10**7), "is no JSON"),
     "a deep jsonl": (listed("metadata.jsonl", DEEP + "\n"), "nested too deeply"),
@@ -356,6 +359,40 @@ def test_spaces_in_an_imported_name_take_no_time(tmp_path):
     assert refused(lambda _: [Problem("", imports.read(text).source, "")], tmp_path)
 
 
+def test_a_word_without_end_takes_no_time():
+    """The tokenizer's work goes by the square of a word's length."""
+    tokenizer = CLIPTokenizer(*(str(TOKENIZER / name) for name in ("vocab.json", "merges.txt")))
+    stack = TextStack([tokenizer], [torch.nn.Identity()], max_tokens=75)
+    word = "".join(chr(97 + 7 * number**2 % 26) for number in range(60_000))
+    assert "is cut to 75" in refused(lambda _: stack.cuts([word]), Path())[0]
+    assert stack.tokens([word]).shape == (1, 1, 77)
+    for prompt in ("a photo of sksper", "x" * 200, "x" * 201, "一" * 300):
+        assert stack.count(prompt) == len(tokenizer(prompt, add_special_tokens=False).input_ids) + (prompt == "x" * 201)
+
+
+def test_an_upload_of_passes(tmp_path):
+    with pytest.raises(UserError) as caught:
+        progressive(tmp_path)
+    assert refused(lambda _: decoding.check("a.jpg", (tmp_path / "a.jpg").read_bytes()), tmp_path)
+    assert refused(lambda _: decoding.draw(tmp_path / "a.jpg", 64), tmp_path)
+    assert "more passes" in str(caught.value)
+
+
+def test_a_video_behind_a_jpeg_counts_no_passes(tmp_path):
+    """Telephones' moving pictures; and thumbnails are pictures in a picture."""
+    stream = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(stream, "JPEG", progressive=True)
+    content = stream.getvalue() + b"\xff\xda" * 1000
+    assert open_picture(put(tmp_path / "a.jpg", content)).size == (64, 64)
+    assert decoding.check("a.jpg", content) == (64, 64)
+
+
+def test_folders_in_folders_without_end(tmp_path):
+    folder = tmp_path / "/".join("a" * 200)
+    folder.mkdir(parents=True)
+    assert "deep in each other" in str(with_pictures(tmp_path, instance_data_dir=str(tmp_path))[0])
+
+
 # --- what is no file at all
 
 
@@ -408,6 +445,7 @@ PIPES: dict[str, Callable[[Path], Any]] = {
     "prompt template": lambda path: templates.lines(RunConfig(prompt_template=str(path)))[1],
     "model_config": read_config,
     "preset": lambda path: problem_of(presets.read_file(path)),
+    "thumbnail": lambda path: [Problem("picture", decoding.look(path)["problem"], "-")],
 }
 
 

@@ -639,6 +639,28 @@ def test_import(asked):
         assert asked.post("import", {"text": wrong}).status == 422, wrong
 
 
+def test_the_page_does_not_wait_for_hostile_texts(asked):
+    """Parsing is Python's own work, which threads share: what takes the square of its size is not begun."""
+    texts = [
+        ".".join("a" * 50_000) + " = 1",
+        "[" + ".".join("a" * 50_000) + "]",
+        "".join(f"[a{number}.b.c.d.e.f.g.h]\n" for number in range(9000)),
+        json.dumps({"pretrained_model_name_or_path": "a" + " " * 200_000 + "b", "a": [[]] * 20_000}),
+        "x = " + "[" * 200_000,
+        '"""\n' + '\\"""\n' * 40_000 + "\\",
+    ]
+    statuses, longest = [], 0.0
+    began = time.monotonic()
+    for text in texts:
+        threading.Thread(target=lambda text=text: statuses.append(asked.post("import", {"text": text}).status)).start()
+    while len(statuses) < len(texts):
+        asking = time.monotonic()
+        assert asked.get("version").status == 200
+        longest = max(longest, time.monotonic() - asking)
+        assert time.monotonic() - began < 60, statuses
+    assert statuses == [422] * len(texts) and longest < 5
+
+
 def wait_for(condition) -> None:
     deadline = time.monotonic() + 20
     while not condition():

@@ -1,0 +1,20 @@
+"""JPEGs that take for ever: a pass over all of a picture's pixels may be a few bytes, and there may be thousands."""
+
+from __future__ import annotations
+
+import re
+
+MOST_PASSES = 200  # usual are 1, and 10 of progressive ones
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+# A marker; neither a stuffed zero nor what stands alone within a pass
+_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
+
+
+def require_few_passes(content: bytes) -> None:
+    """Raise ValueError for a JPEG with more passes than any picture. What follows its end (a video) does not count."""
+    at, passes = 0, 0
+    while (found := _MARKER.search(content, at)) and found[1][0] != END_OF_IMAGE:
+        passes += found[1][0] == START_OF_SCAN
+        if passes > MOST_PASSES:
+            raise ValueError("it is drawn in more passes than any picture")
+        at = found.end() + max(2, int.from_bytes(content[found.end() : found.end() + 2], "big"))
