@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from . import guide
 from .config import RunConfig
 from .errors import Problem
 from .guide import KNOWN_WORDS, PICTURES, a_or_an, identifier_problem
-from .rates import as_written
+from .rates import as_written, parse_rate_schedule
 from .settings.methods import WHOLE_METHODS
 
+USUAL_RATES = {  # by method; a word's beside a LoRA is the guide's
+    "learning_rate": {
+        "dreambooth": guide.LEARNING_RATE,
+        "finetune": guide.FINETUNE_RATE,
+        "lora": guide.LORA_RATE,
+        "textual_inversion": guide.EMBEDDING_RATE,
+        "hypernetwork": guide.HYPERNETWORK_RATE,
+        "unconditional": guide.UNCONDITIONAL_RATE,
+    },
+    "text_encoder_lr": {
+        "dreambooth": guide.TEXT_ENCODER_LR,
+        "finetune": guide.TEXT_ENCODER_LR,
+        "lora": guide.LORA_TEXT_RATE,
+    },
+    "embedding_lr": {"lora": guide.PIVOTAL_RATE},
+}
+USUAL_RATES["text_encoder_2_lr"] = USUAL_RATES["text_encoder_lr"]
+# Beside AdamW's. Lion: its authors take a third to a tenth. SGD does not divide by the gradients' size
+OF_OPTIMIZERS = {"lion": 0.3, "sgd": 1e5}
+STRANGE = 100  # times the usual rate
+OWN_RATES = ("prodigy",)  # optimizers that find their own
 HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
 HYPERNETWORK_HIGHEST = 5e-5  # of the WebUI's users, for the first steps only
 EMBEDDING_PICTURES = 3
@@ -17,10 +39,38 @@ UNCONDITIONAL_LEAST_PICTURES, UNCONDITIONAL_LEAST_BATCH = 100, 8
 
 def warnings(config: RunConfig, pictures: int) -> list[Problem]:
     """What a beginner should know before training on so many pictures."""
-    found = [problem for look in WARNINGS[config.method] for problem in look(config, pictures)]
+    strange = _strange_rates(config)
+    named = {problem.field for problem in strange}
+    seen = (problem for look in WARNINGS[config.method] for problem in look(config, pictures))
+    found = strange + [problem for problem in seen if problem.field not in named]
     if config.text_encoder_steps and config.max_train_steps and config.text_encoder_steps > config.max_train_steps:
         found.append(Problem("text_encoder_steps", "more than the run has steps.", "Fewer are usual: 20 to 30 %."))
     return found
+
+
+def _strange_rates(config: RunConfig) -> list[Problem]:
+    """Rates with which nothing can be learned, such as those of optimizers that find their own."""
+    found = []
+    for field, methods in USUAL_RATES.items():
+        rate, usual = _highest(getattr(config, field)), methods.get(config.method)
+        rests = field.startswith("text_encoder") and not config.text_encoder_steps
+        if usual is None or rests or config.optimizer in OWN_RATES:
+            continue
+        usual *= OF_OPTIMIZERS.get(config.optimizer, 1.0)
+        if rate >= STRANGE * usual * (1 - 1e-9):
+            times = round(rate / usual)
+            message = f"{as_written(rate)} is {times} times the usual rate: with it all that the model knows is lost."
+            remedy = f"{as_written(usual)} is usual; a rate of 1 is for prodigy, which finds its own."
+            found.append(Problem(field, message, remedy, is_grave=True))
+    return found
+
+
+def _highest(rate: float | str | None) -> float:
+    """Of a schedule; 0 for what is none."""
+    try:
+        return max(value for value, _ in parse_rate_schedule(rate)) if rate is not None else 0.0
+    except ValueError:
+        return 0.0
 
 
 def _of_subjects(config: RunConfig, pictures: int) -> list[Problem]:
@@ -42,7 +92,7 @@ def _of_rates(config: RunConfig, pictures: int) -> list[Problem]:
     found = []
     for field, highest in HIGHEST_RATES.items():
         rate = getattr(config, field)
-        if isinstance(rate, float) and rate > highest and config.optimizer != "prodigy":
+        if isinstance(rate, float) and rate > highest and config.optimizer not in OWN_RATES:
             found.append(
                 Problem(
                     field,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from . import guide, kohya_dataset, method_checks, pictures, templates
+from . import guide, kohya_dataset, method_checks, pictures, templates, without_effect
 from .captions import rare_words
 from .config import SETTINGS, RunConfig
 from .errors import Problem
@@ -47,7 +47,7 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
         completed = completed.replace(validation_prompts=prompts)
         choices["validation_prompts"] = guide.Choice(prompts, f"{completed.subject_type}: the guide's test prompts")
     choices = {name: choice for name, choice in choices.items() if all(name != problem.field for problem in unfit)}
-    found = [*problems(completed), *_rate_without_steps(config, completed), *picture_problems]
+    found = [*problems(completed, config), *_rate_without_steps(config, completed), *picture_problems]
     return completed, choices, entries, [*unfit, *independent(found, unfit)]
 
 
@@ -76,8 +76,8 @@ def _word(config: RunConfig, entries: list[Entry]) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def problems(config: RunConfig) -> list[Problem]:
-    """What is wrong with the settings themselves."""
+def problems(config: RunConfig, asked: RunConfig | None = None) -> list[Problem]:
+    """What is wrong with the settings themselves. `asked`: the config before the guide completed it."""
     found = range_problems(config)
     found += _unused(config)
     found += name_problems(config.name)
@@ -90,7 +90,8 @@ def problems(config: RunConfig) -> list[Problem]:
     found += _preview_problems(config)
     found += _hub_problems(config)
     found += method_checks.problems(config)
-    return found
+    wrong = {problem.field for problem in found}
+    return found + [p for p in without_effect.problems(asked or config, config) if p.field not in wrong]
 
 
 def range_problems(config: RunConfig) -> list[Problem]:
@@ -194,9 +195,6 @@ def _length_problems(config: RunConfig) -> list[Problem]:
     if config.save_every_n_epochs and config.checkpointing_steps not in (usual, 0):
         message = "has no effect: save_every_n_epochs says when."
         found.append(Problem("checkpointing_steps", message, "Leave one of them out."))
-    if start and not config.checkpointing_steps and not config.save_every_n_epochs:
-        message = "has no effect: checkpointing_steps is 0."
-        found.append(Problem("checkpointing_start_step", message, "Set that above 0, or leave this out."))
     if (config.checkpointing_steps or config.save_every_n_epochs) and steps and start >= steps > 1:
         found.append(
             Problem("checkpointing_start_step", f"the run ends at step {steps} already.", "Use a smaller number.")
@@ -223,10 +221,6 @@ def _loss_problems(config: RunConfig) -> list[Problem]:
         found.append(Problem("prediction_type", message, "Leave it at auto, or train an unconditional model."))
     if config.min_timestep >= config.max_timestep:
         found.append(Problem("min_timestep", "must be below max_timestep.", "0 and 1000 are usual."))
-    default_discount = SETTINGS["multires_noise_discount"].default
-    if config.multires_noise_discount != default_discount and not config.multires_noise_iterations:
-        message = "has no effect: multires_noise_iterations is 0."
-        found.append(Problem("multires_noise_discount", message, "Set that to 6 or so, or leave this out."))
     if config.offset_noise and config.multires_noise_iterations:
         found.append(
             Problem("multires_noise_iterations", "cannot be used along with offset_noise.", "Set one of them to 0.")
@@ -238,8 +232,6 @@ def _loss_problems(config: RunConfig) -> list[Problem]:
         if not robust and getattr(config, name) != SETTINGS[name].default:
             remedy = "Leave it out, or set loss_type to huber or smooth_l1."
             found.append(Problem(name, f"the loss {config.loss_type} does not use it.", remedy))
-    if config.ema_decay != SETTINGS["ema_decay"].default and not config.use_ema:
-        found.append(Problem("ema_decay", "has no effect: use_ema is off.", "Turn use_ema on, or leave it out."))
     return found
 
 
@@ -253,12 +245,8 @@ def _preview_problems(config: RunConfig) -> list[Problem]:
 
 def _hub_problems(config: RunConfig) -> list[Problem]:
     """Whether a login is there can only be told by the engine."""
-    if config.push_to_hub:
-        if config.hub_model_id and not (HUB_NAME.fullmatch(config.hub_model_id) and len(config.hub_model_id) <= 96):
-            message = f"{shown(config.hub_model_id)} cannot be a repository's name."
-            found = Problem("hub_model_id", message, "Use owner/name, of Latin letters, digits, -, _ and dots.")
-            return [found]
+    name = config.hub_model_id
+    if not config.push_to_hub or not name or (HUB_NAME.fullmatch(name) and len(name) <= 96):
         return []
-    given = [name for name in ("hub_model_id", "hub_private_repo") if getattr(config, name)]
-    remedy = "Turn push_to_hub on, or leave it out."
-    return [Problem(name, "has no effect: push_to_hub is off.", remedy) for name in given]
+    message = f"{shown(config.hub_model_id)} cannot be a repository's name."
+    return [Problem("hub_model_id", message, "Use owner/name, of Latin letters, digits, -, _ and dots.")]

@@ -154,6 +154,9 @@ def _class_problems(config: RunConfig) -> list[Problem]:
     found = []
     known, prior = concepts(config), uses_prior(config)
     is_off = config.with_prior_preservation is False
+    if prior and not config.prior_loss_weight:
+        message = "at 0 the class pictures have no effect, and still take half of each step."
+        found.append(Problem("prior_loss_weight", message, "Turn with_prior_preservation off, or use 1."))
     for concept in known:
         is_template = captions.has_template(concept.class_prompt)  # class words are the captions' without the subject's
         if concept.class_prompt and concept.class_prompt == concept.instance_prompt and not is_template:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -12,13 +13,15 @@ class Problem:
     field: str
     message: str
     remedy: str = ""
+    is_grave: bool = False  # of a warning: forbids nothing, but is shown as errors are
 
     def __str__(self) -> str:
         text = f"{self.field}: {self.message}" if self.field else self.message
         return f"{text} {self.remedy}".rstrip()
 
-    def as_dict(self) -> dict[str, str]:
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """{"field", "message", "remedy"}, and "is_grave" where it is."""
+        return {name: value for name, value in asdict(self).items() if name != "is_grave" or value}
 
 
 class UserError(Exception):

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import bundles
+from . import bundles, kohya_dataset
 from .config import SETTINGS, RunConfig
 from .files import expanded
+from .rates import is_zero
 
 # (least, best from, best to, most) pictures for each type of subject
 PICTURES = {"person": (5, 10, 20, 25), "style": (15, 20, 30, 40), "object": (10, 15, 25, 30), "pet": (10, 15, 20, 25)}
@@ -129,6 +130,8 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
         fill("use_captions", True, "as kohya, which reads captions wherever there are some")
     if config.method == "lora":
         config = _with_bundle(config, fill)
+    if is_zero(config.text_encoder_lr) and config.text_encoder_2_lr in (None, 0):
+        fill("text_encoder_steps", 0, "text_encoder_lr is 0")
     COMPLETIONS[config.method](config, pictures, fill)
     return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
 
@@ -163,7 +166,8 @@ def _complete_subject(config: RunConfig, pictures: int, fill: Fill) -> None:
     fill("text_encoder_steps", text_steps, f"{kind}: the guide's best, at most a quarter of the UNet's steps")
     fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
     fill("offset_noise", OFFSET_NOISE.get(kind, 0.0), "the guide: always for styles, never for others")
-    fill("with_prior_preservation", _wants_prior(config), "on when a class prompt is given")
+    has_own = "dataset_config has class pictures" if config.dataset_config else "on when a class prompt is given"
+    fill("with_prior_preservation", _wants_prior(config), has_own)
     fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
 
 
@@ -195,6 +199,10 @@ def _fill_network(config: RunConfig, fill: Fill) -> None:
 
 def _wants_prior(config: RunConfig) -> bool:
     """Whether anything was said of class pictures; where their prompt is missing, a check then says so."""
+    if config.dataset_config and any(
+        subset.class_folder for subset in kohya_dataset.read(config.dataset_config).subsets
+    ):
+        return True
     blank = RunConfig()
     own = ("class_prompt", "class_data_dir", "num_class_images", "prior_loss_weight")
     return any(getattr(config, name) not in ("", getattr(blank, name)) for name in own) or any(

@@ -214,9 +214,6 @@ def _unconditional_problems(config: RunConfig) -> list[Problem]:
     if config.min_timestep >= config.ddpm_num_steps:
         message = f"the noise has no timestep from {config.min_timestep} on: ddpm_num_steps is {config.ddpm_num_steps}."
         found.append(Problem("min_timestep", message, "Use a lower one."))
-    for name in ("ema_inv_gamma", "ema_power"):
-        if getattr(config, name) is not None and not config.use_ema:
-            found.append(Problem(name, "has no effect: use_ema is off.", "Turn use_ema on, or leave it out."))
     return found
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from . import caption_files, captions, held_out, kohya_dataset, templates
 from . import concepts as about_concepts
 from .concepts import Concept, concepts, uses_prior
-from .config import SETTINGS, RunConfig
+from .config import RunConfig
 from .errors import Problem
 from .files import expanded
 from .listing import EXTENSIONS, FORMATS, Found, LeftOut, find_pictures
@@ -89,11 +89,6 @@ def problems(config: RunConfig) -> list[Problem]:
         why = "center_crop is off" if config.cache_latents is not False else "cache_latents is off"
         message = f"has no effect: {why}, so nothing is cached."
         found.append(Problem("cache_latents_to_disk", message, "Turn it off, or the other on."))
-    varies = config.dataset_config or config.shuffle_tags or config.tag_dropout
-    for name in ("keep_tokens", "caption_separator"):
-        if getattr(config, name) != SETTINGS[name].default and not varies:
-            message = "has no effect: shuffle_tags and tag_dropout are off."
-            found.append(Problem(name, message, "Leave it out, or turn one of them on."))
     if not config.caption_separator.strip():
         found.append(Problem("caption_separator", "has to be some mark.", "',' is usual."))
     ending = "." + config.caption_extension.strip().lstrip(".").lower()

@@ -45,6 +45,14 @@ def as_written(rate: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+def is_zero(rate: str | float | None) -> bool:
+    """Whether a rate, or each of a schedule, is 0; not for what is left out or no rate."""
+    try:
+        return rate is not None and not any(value for value, _ in parse_rate_schedule(rate))
+    except ValueError:
+        return False
+
+
 def value_at(pairs: list[tuple[float, int | None]], step: int) -> float:
     """Of a schedule, what holds in the step that follows `step` finished ones."""
     return next((value for value, until in pairs if until is None or step < until), pairs[-1][0])

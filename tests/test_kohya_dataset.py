@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from dreambooth_ext import checks, kohya_dataset, pictures, runs
 from dreambooth_ext.config import RunConfig
@@ -133,8 +134,36 @@ def test_class_pictures_go_with_their_subject(home):
         ("d.png", "dog", 1),
     ]
     assert "num_repeats" in pictures.warnings(config, entries)[0].message
+    completed, choices, known, _ = checks.check(config)
+    assert completed.with_prior_preservation is True and known == entries
+    assert choices["with_prior_preservation"].reason == "dataset_config has class pictures"
     finetune = pictures.problems(config.replace(method="finetune"))
     assert [problem.field for problem in finetune] == ["dataset_config"] and "is_reg" in str(finetune[0])
+
+
+@pytest.mark.parametrize("method", ["dreambooth", "lora"])
+def test_class_pictures_are_in_the_batches(home, method):
+    """Of the config as a run gets it, completed by the guide: half of each batch, as of a class folder."""
+    make(home / "reg", "r1.png", "r2.png")
+    text = """
+    [[datasets]]
+    [[datasets.subsets]]
+    image_dir = 'girl'
+    class_tokens = 'hoge girl'
+    [[datasets.subsets]]
+    is_reg = true
+    image_dir = 'reg'
+    class_tokens = 'girl'
+    """
+    for path in home.glob("*/*.png"):
+        Image.new("RGB", (64, 64)).save(path)
+    asked = write(home, text).replace(method=method, resolution=64, cache_latents=False)
+    config, _, entries, problems = checks.check(asked)
+    assert not problems
+    made = Dataset(config, entries, 1.0)
+    made.encode(None)
+    (batch,) = made.batches(0)
+    assert sorted(batch.captions) == ["girl", "hoge girl"] and len(batch.weights_b) == 2
 
 
 def test_metadata_names_pictures_and_captions(home):

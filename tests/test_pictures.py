@@ -447,7 +447,6 @@ def test_bad_concepts_all_at_once(tmp_path):
         ({"center_crop": False, "cache_latents": True}, "cache_latents"),
         ({"center_crop": False, "cache_latents_to_disk": True}, "cache_latents_to_disk"),
         ({"cache_latents": False, "cache_latents_to_disk": True}, "cache_latents_to_disk"),
-        ({"keep_tokens": 2}, "keep_tokens"),
         ({"caption_extension": ""}, "caption_extension"),
         ({"caption_extension": ".PNG"}, "caption_extension"),
         ({"caption_extension": "/etc"}, "caption_extension"),

@@ -47,18 +47,17 @@ USUAL: dict[str, Any] = {
     "device": "cpu",
     "mixed_precision": "no",
     "optimizer": "adamw",
-    "validation_inference_steps": 1,
     "seed": 7,
 }
 
 
+DRAWS = ("validation_steps", "validation_prompts", "class_prompt", "with_prior_preservation")
 PIXELS: dict[str, Any] = {  # what an unconditional run needs instead
     "method": "unconditional",
     "base_model": "",
     "instance_prompt": None,
     "instance_data_dir": "",
     "text_encoder_steps": None,
-    "validation_inference_steps": 25,
     "ddpm_num_inference_steps": 2,
     "resolution": 32,
 }
@@ -103,6 +102,9 @@ class Trainer:
         given = {**self.settings, **settings}
         if given["text_encoder_steps"]:
             given = {"text_encoder_lr": given["learning_rate"], **given}
+        draws_classes = any(concept.get("class_prompt") for concept in given.get("concepts", ()))
+        if given["method"] != "unconditional" and (draws_classes or any(given.get(name) for name in DRAWS)):
+            given = {"validation_inference_steps": 1, **given}
         config, problems = parse(given)
         assert not problems, problems
         completed, _, _, problems = checks.check(config)

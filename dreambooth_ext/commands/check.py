@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     config, choices, entries, problems = settings.complete(arguments)
     count = pictures.trained(entries)
-    warnings = [str(w) for w in [*advice.warnings(config, count), *pictures.warnings(config, entries)]]
+    warnings: list[Any] = [*advice.warnings(config, count), *pictures.warnings(config, entries)]
     plan: dict[str, Any] = {}
     problems += checks.folder_problems("runs_dir", arguments.runs_dir)
     if (config.base_model or config.method not in PROMPTED_METHODS) and not any(
@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
         warnings += answer["warnings"]
     if arguments.json:
         filled = {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()}
-        report = {"plan": plan, "problems": [p.as_dict() for p in problems], "warnings": warnings, "filled_in": filled}
+        told = {"problems": [p.as_dict() for p in problems], "warnings": list(map(str, warnings))}
+        report = {"plan": plan, **told, "filled_in": filled}
         print(json.dumps(report, ensure_ascii=False, indent=2))
     else:
         settings.print_choices(choices)

@@ -111,7 +111,12 @@ def print_problems(problems: Iterable[Problem]) -> None:
 
 
 def print_warnings(warnings: Iterable[Problem | str]) -> None:
-    say(*(f"warning: {warning}" for warning in warnings))
+    """Grave ones come last, where the eye is."""
+    say(*(f"{'WARNING' if _is_grave(one) else 'warning'}: {one}" for one in sorted(warnings, key=_is_grave)))
+
+
+def _is_grave(warning: Problem | str) -> bool:
+    return isinstance(warning, Problem) and warning.is_grave
 
 
 def print_choices(choices: dict[str, guide.Choice]) -> None:

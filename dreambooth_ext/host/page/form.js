@@ -297,7 +297,7 @@ export class Form {
 
     #mark() {
         const byField = {};
-        for (const problem of this.problems()) {
+        for (const problem of [...this.problems(), ...this.warnings().filter((one) => one.is_grave)]) {
             const text = `${problem.message} ${problem.remedy || ""}`.trim();
             const field = problem.field.replace("train_data_dir", "instance_data_dir"); // one place for both
             for (const name of new Set([field.split(/[.[]/)[0], field])) byField[name] = [byField[name], text].filter(Boolean).join(" ");

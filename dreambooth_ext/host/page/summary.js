@@ -77,7 +77,8 @@ export class Summary {
         this.meanwhile.value = wishes.while_training;
         this.#showPlan(result);
         this.#showProblems(form.problems(), form.missing());
-        fill(this.warnings, form.warnings().map((one) => this.#item(one)));
+        const grave = (one) => Number(Boolean(one.is_grave));
+        fill(this.warnings, [...form.warnings()].sort((one, other) => grave(other) - grave(one)).map((one) => this.#item(one)));
         this.trainButton.disabled = Boolean(form.busy);
         const passed = form.busy ? Math.round((Date.now() - form.checking) / 1000) : 0;
         say(this.trainButton, !form.busy ? T.train : passed > 1 ? plain(T.checkingFor, { time: duration(passed) }) : T.checking);
@@ -156,7 +157,7 @@ export class Summary {
     #item(one) {
         if (typeof one === "string") return element("li", { text: one });
         const text = `${one.message} ${one.remedy || ""}`.trim();
-        return element("li", {}, this.#link(one.field, text));
+        return element("li", { class: one.is_grave ? "db-grave" : undefined }, this.#link(one.field, text));
     }
 
     /** A text that leads to its field, where there is one. */

@@ -1,0 +1,80 @@
+"""Warnings before a run: rates with which nothing is learned are told as loudly as errors."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from dreambooth_ext import advice, checks
+from dreambooth_ext.commands import settings
+from dreambooth_ext.config import RunConfig
+from dreambooth_ext.errors import Problem
+from dreambooth_ext.settings.methods import METHODS
+from dreambooth_ext.settings.training import OPTIMIZERS
+
+
+def grave(**values) -> dict[str, Problem]:
+    config = checks.check(RunConfig(**{"instance_prompt": "zkz", **values}))[0]
+    return {warning.field: warning for warning in advice.warnings(config, 12) if warning.is_grave}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_rate_of_1_is_only_for_what_finds_its_own(method, optimizer):
+    found = grave(method=method, optimizer=optimizer, learning_rate=1.0)
+    if optimizer in ("prodigy", "sgd"):  # SGD's are far higher
+        assert found == {}
+    else:
+        assert "times the usual rate" in found["learning_rate"].message and "prodigy" in found["learning_rate"].remedy
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_the_guides_own_rates_are_not_strange(method, optimizer):
+    assert grave(method=method, optimizer=optimizer) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "fields"),
+    [
+        ({"method": "lora", "learning_rate": 1e-2}, {"learning_rate"}),
+        ({"method": "lora", "learning_rate": 9e-3}, set()),
+        ({"method": "lora", "learning_rate": 4e-3, "optimizer": "lion"}, {"learning_rate"}),
+        ({"method": "lora", "learning_rate": 1.0, "text_encoder_lr": 1.0}, {"learning_rate", "text_encoder_lr"}),
+        (
+            {"method": "lora", "text_encoder_lr": 1.0, "text_encoder_2_lr": 1.0},
+            {"text_encoder_lr", "text_encoder_2_lr"},
+        ),
+        ({"method": "lora", "placeholder_token": "zkz", "embedding_lr": 0.5}, {"embedding_lr"}),
+        ({"method": "dreambooth", "learning_rate": 5e-3}, {"learning_rate"}),  # an embedding's
+        ({"method": "textual_inversion", "learning_rate": 5e-3}, set()),
+        ({"method": "finetune", "learning_rate": "1e-5:10, 1e-2:20, 1e-5"}, {"learning_rate"}),
+        ({"method": "dreambooth", "learning_rate": 100.0, "optimizer": "sgd"}, {"learning_rate"}),
+    ],
+    ids=str,
+)
+def test_a_hundred_times_the_usual_rate(values, fields):
+    assert set(grave(**values)) == fields
+
+
+def test_one_warning_for_one_rate():
+    config = checks.check(RunConfig(instance_prompt="zkz", learning_rate=1.0))[0]
+    assert [w.field for w in advice.warnings(config, 12)].count("learning_rate") == 1
+
+
+def test_grave_warnings_come_last_and_loud(capsys):
+    settings.print_warnings([Problem("a", "b.", is_grave=True), "plain.", Problem("c", "d.")])
+    assert capsys.readouterr().err == "warning: plain.\nwarning: c: d.\nWARNING: a: b.\n"
+    assert Problem("a", "b.").as_dict() == {"field": "a", "message": "b.", "remedy": ""}
+    assert Problem("a", "b.", is_grave=True).as_dict()["is_grave"] is True
+
+
+def test_check_tells_a_rate_typed_by_hand(tmp_path, capsys):
+    from dreambooth_ext.commands import check
+
+    parser = argparse.ArgumentParser()
+    check.add_arguments(parser)
+    given = ["--method", "lora", "--learning-rate", "1.0", "--optimizer", "adamw", "--runs-dir", str(tmp_path)]
+    check.run(parser.parse_args(given))
+    assert "WARNING: learning_rate: 1 is 10000 times the usual rate" in capsys.readouterr().err

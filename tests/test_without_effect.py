@@ -1,0 +1,178 @@
+"""Settings that would do nothing are refused, row by row; what nobody asked for never is."""
+
+from __future__ import annotations
+
+import pytest
+
+from dreambooth_ext import checks, without_effect
+from dreambooth_ext.config import SETTINGS, RunConfig
+from dreambooth_ext.settings.methods import METHODS
+from dreambooth_ext.without_effect import ROWS
+
+LORA, TAUGHT, GRIDS = {"method": "lora"}, {"method": "textual_inversion"}, {"method": "unconditional"}
+CLASS = {"class_prompt": "person"}
+OFF = {"with_prior_preservation": False, **CLASS}
+WORD = {**LORA, "placeholder_token": "zkz"}
+OWN = [{"instance_data_dir": "a", "instance_prompt": "zkz", "class_prompt": "x", "class_data_dir": "b"}]
+COUNTED = [{**OWN[0], "num_class_images": 5}]
+
+# (setting, why): what is set, and what makes it do something
+EXAMPLES = {
+    ("caption_extension", "use_captions is off"): ({"caption_extension": ".caption"}, {"use_captions": True}),
+    ("caption_column", "use_captions is off"): ({"caption_column": "prompt"}, {"instance_prompt": "[filewords]"}),
+    ("captions_per_picture", "use_captions is off"): (
+        {**TAUGHT, "captions_per_picture": "random"},
+        {"instance_prompt": "zkz, [filewords]"},
+    ),
+    ("use_captions", "instance_prompt has no [filewords]"): (
+        {"use_captions": True, "instance_prompt": "[name] person"},
+        {"instance_prompt": "[name] person, [filewords]"},
+    ),
+    ("shuffle_tags", "the prompt is a single tag, and use_captions is off"): (
+        {"shuffle_tags": True, "instance_prompt": "zkz person"},
+        {"instance_prompt": "zkz, a person"},
+    ),
+    ("keep_tokens", "shuffle_tags and tag_dropout are off"): ({"keep_tokens": 2}, {"tag_dropout": 0.1}),
+    ("caption_separator", "shuffle_tags and tag_dropout are off"): (
+        {"caption_separator": ";", "use_captions": True},
+        {"shuffle_tags": True},
+    ),
+    ("class_data_dir", "with_prior_preservation is off"): (
+        {**OFF, "class_data_dir": "x"},
+        {"with_prior_preservation": None},
+    ),
+    ("num_class_images", "with_prior_preservation is off"): (
+        {**OFF, "num_class_images": 9},
+        {"with_prior_preservation": True},
+    ),
+    ("prior_loss_weight", "with_prior_preservation is off"): (
+        {**OFF, "prior_loss_weight": 2},
+        {"with_prior_preservation": True},
+    ),
+    ("class_prompt", "each concept brings its own"): (
+        {**CLASS, "concepts": OWN},
+        {"concepts": [*OWN, {"instance_data_dir": "c"}]},
+    ),
+    ("class_data_dir", "each concept brings its own"): (
+        {"class_data_dir": "x", "concepts": OWN},
+        {"concepts": [*OWN, {"instance_data_dir": "c"}]},
+    ),
+    ("num_class_images", "each concept brings its own"): (
+        {"num_class_images": 9, "concepts": COUNTED},
+        {"concepts": OWN},
+    ),
+    ("text_encoder_steps", "text_encoder_lr is 0"): (
+        {"text_encoder_steps": 9, "text_encoder_lr": 0.0},
+        {"text_encoder_2_lr": 1e-6},
+    ),
+    ("embedding_steps", "embedding_lr is 0"): (
+        {**WORD, "embedding_steps": 9, "embedding_lr": "0:5, 0"},
+        {"embedding_lr": 1e-4},
+    ),
+    ("lr_scheduler", "lr_warmup_steps is 0"): ({"lr_scheduler": "constant_with_warmup"}, {"lr_warmup_steps": 5}),
+    ("clip_grad_mode", "max_grad_norm is 0"): (
+        {"clip_grad_mode": "value", "max_grad_norm": 0},
+        {"max_grad_norm": "1:5, 0"},
+    ),
+    ("use_ema", "ema_decay is 0"): ({"use_ema": True, "ema_decay": 0}, {"ema_decay": 0.5}),
+    ("ema_decay", "use_ema is off"): ({"ema_decay": 0.5}, {"use_ema": True}),
+    ("ema_inv_gamma", "use_ema is off"): ({**GRIDS, "ema_inv_gamma": 2}, {"use_ema": True}),
+    ("ema_power", "use_ema is off"): ({**GRIDS, "ema_power": 0.5}, {"use_ema": True}),
+    ("adaptive_noise_scale", "it lowers offset_noise, which is 0"): (
+        {"adaptive_noise_scale": -0.1},
+        {"offset_noise": 0.1},
+    ),
+    ("multires_noise_iterations", "the first layer is plain noise"): (
+        {"multires_noise_iterations": 1},
+        {"multires_noise_iterations": 2},
+    ),
+    ("multires_noise_iterations", "multires_noise_discount is 0"): (
+        {"multires_noise_iterations": 6, "multires_noise_discount": 0},
+        {"multires_noise_discount": 0.2},
+    ),
+    ("multires_noise_discount", "multires_noise_iterations is 0"): (
+        {"multires_noise_discount": 0.2},
+        {"multires_noise_iterations": 6},
+    ),
+    ("checkpointing_start_step", "checkpointing_steps is 0"): (
+        {"checkpointing_start_step": 9, "checkpointing_steps": 0},
+        {"save_every_n_epochs": 1},
+    ),
+    ("checkpoints_total_limit", "nothing is saved on the way"): (
+        {"checkpoints_total_limit": 3, "checkpointing_steps": 0},
+        {"checkpointing_steps": 10},
+    ),
+    ("validation_num_images", "there are no previews"): ({"validation_num_images": 2}, {"validation_steps": 9}),
+    ("validation_negative_prompt", "there are no previews"): (
+        {"validation_negative_prompt": "ugly"},
+        {"validation_prompts": ["zkz"]},  # drawn when one asks for them
+    ),
+    ("validation_seed", "there are no previews"): ({"validation_seed": 3}, {"validation_steps": 9}),
+    ("validation_inference_steps", "there are no previews"): ({"validation_inference_steps": 9}, {**CLASS}),
+    ("validation_guidance_scale", "there are no previews"): ({"validation_guidance_scale": 3}, {"validation_steps": 9}),
+    ("validation_sampler", "there are no previews"): (
+        {"validation_sampler": "DDIM"},
+        {"with_prior_preservation": True},
+    ),
+    ("validation_negative_prompt", "validation_guidance_scale is 1"): (
+        {"validation_negative_prompt": "ugly", "validation_guidance_scale": 1, "validation_steps": 9},
+        {"validation_guidance_scale": 2},
+    ),
+    ("hub_model_id", "push_to_hub is off"): ({"hub_model_id": "me/it"}, {"push_to_hub": True}),
+    ("hub_private_repo", "push_to_hub is off"): ({"hub_private_repo": True}, {"push_to_hub": True}),
+}
+
+
+def told(**values) -> dict[str, str]:
+    """What is without effect, and why, when the guide has completed the config."""
+    config = RunConfig(**{"instance_prompt": "zkz", **values})
+    found = checks.check(config)[3]
+    assert all(problem.remedy for problem in found)
+    effects = [problem for problem in found if problem.message.startswith("has no effect: ")]
+    assert len({problem.field for problem in effects}) == len(effects)
+    return {problem.field: problem.message.removeprefix("has no effect: ").removesuffix(".") for problem in effects}
+
+
+def test_every_row_has_its_example():
+    assert {(row.setting, row.why) for row in ROWS} == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.setting}: {row.why}")
+def test_each_row(row):
+    given, mending = EXAMPLES[row.setting, row.why]
+    given = {"instance_prompt": None, **given} if "concepts" in given else given
+    assert told(**given).get(row.setting) == row.why
+    assert row.setting not in told(**{**given, **mending})
+    left_out = {name: value for name, value in given.items() if name != row.setting}
+    assert row.setting not in told(**left_out)  # at its default, whatever else is set
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("subject_type", SETTINGS["subject_type"].choices)
+def test_what_nobody_asked_for_is_never_blamed(method, subject_type):
+    asked = (
+        RunConfig(method=method) if method == "unconditional" else RunConfig(method=method, subject_type=subject_type)
+    )
+    completed = checks.check(asked)[0]
+    assert without_effect.problems(asked, completed) == []
+
+
+def test_a_text_encoder_whose_rate_is_0_does_not_train():
+    completed, choices, _, problems = checks.check(RunConfig(instance_prompt="zkz", text_encoder_lr=0.0))
+    assert completed.text_encoder_steps == 0 and choices["text_encoder_steps"].reason == "text_encoder_lr is 0"
+    assert not [problem for problem in problems if problem.field.startswith("text_encoder")]
+
+
+def test_class_pictures_that_count_nothing():
+    found = {p.field: p.message for p in checks.check(RunConfig(prior_loss_weight=0.0, **CLASS))[3]}
+    assert "half of each step" in found["prior_loss_weight"]
+    found = checks.check(RunConfig(prior_loss_weight=0.0, **OFF))[3]
+    assert [p.message for p in found if p.field == "prior_loss_weight"] == [
+        "has no effect: with_prior_preservation is off."
+    ]
+
+
+def test_captions_for_class_pictures_have_an_ending():
+    values = {"caption_extension": ".caption", "instance_prompt": "zkz", "use_captions": False}
+    assert "caption_extension" in told(**values)
+    assert "caption_extension" not in told(**values, class_prompt="[filewords]")
