@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from . import import_optimizer
 from .imports import (
     NO_COUNTERPART,
     Imported,
@@ -30,8 +31,6 @@ DIRECT = {
     "gradient_accumulation_steps": "gradient_accumulation_steps",
     "gradient_checkpointing": "gradient_checkpointing",
     "hflip": "random_flip",
-    "learning_rate": "learning_rate",
-    "txt_learning_rate": "text_encoder_lr",
     "max_token_length": "max_token_length",
     "max_train_steps": "max_train_steps",
     "mixed_precision": "mixed_precision",
@@ -43,27 +42,27 @@ DIRECT = {
     "train_batch_size": "train_batch_size",
     "use_ema": "use_ema",
 }
-EMPTY_IS_OPEN = ("clip_skip", "max_train_steps", "min_snr_gamma", "txt_learning_rate", "seed", "resolution")
-OPTIMIZERS = {
-    "8bitadam": "adamw8bit",
-    "8bitadamw": "adamw8bit",
-    "paged8bitadamw": "paged_adamw8bit",
-    "torchadamw": "adamw",
-    "lion": "lion",
-    "prodigy": "prodigy",
-    "adafactor": "adafactor",
-}
+EMPTY_IS_OPEN = ("clip_skip", "max_train_steps", "min_snr_gamma", "seed", "resolution")
 SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 READ_APART = {
     *("concepts_list", "num_train_epochs", "stop_text_encoder", "train_text_encoder", "use_lora", "model_name"),
     *("optimizer", "use_8bit_adam", "lr_scheduler", "lr_warmup_steps", "lr_cycles", "lr_power", "half_model"),
     *("save_safetensors", "save_embedding_every", "save_preview_every", "prior_loss_weight", "src", "attention"),
+    *("learning_rate", "txt_learning_rate", "lora_learning_rate", "lora_txt_learning_rate", "lora_unet_rank"),
+    *("lora_txt_rank", "lora_rank", "use_lora_extended", "lora_model_name", "train_unet", "input_pertubation"),
+    *("train_imagic", "noise_scheduler"),
 }
+OF_LORA = r"lora_.*|use_lora.*|save_lora.*"
 REASONS = {
-    "LoRA, which a later version trains": r"lora_.*|use_lora.*|save_lora.*",
-    "the other trainer's own folders and counters": r"model_dir|model_path|revision|.*_revision|epoch|snapshot|"
-    r"pretrained_model_name_or_path|shared_diffusers_path|use_shared_src|use_subdir|custom_model_name|graph_smoothing",
+    "the other trainer's own folders and counters": r"model_dir|model_path|revision|(initial|lifetime)_revision|epoch"
+    r"|snapshot|pretrained_model_name_or_path|shared_diffusers_path|use_shared_src|use_subdir|custom_model_name"
+    r"|graph_smoothing|epoch_pause_(frequency|time)|concepts_path",
+    "what is drawn and written on the way": r"save_(ckpt|lora|state)_(after|cancel|during)|save_lora_for_extra_net"
+    r"|sample_batch_size|disable_logging|lora_weight|infer_ema|ema_predict|scheduler|sanity_seed",
 }
+LORA_RANK = 4  # its own default, of both parts
+NOISE = 0.1  # that its input_pertubation adds
+SCHEDULERS_ALIKE = ("", "DDPM")
 
 
 def read(values: Any, place: Place) -> Imported:
@@ -72,23 +71,54 @@ def read(values: Any, place: Place) -> Imported:
     if isinstance(values, list):
         values = {"concepts_list": values}
     values = {re.sub(r"^db_", "", str(name)): value for name, value in values.items()}
+    found.given = values
     is_lora = values.get("use_lora") is True
     for name, value in values.items():
         if name in READ_APART or (is_nothing(value) and (name not in DIRECT or name in EMPTY_IS_OPEN)):
             continue
-        if is_lora and name in ("learning_rate", "txt_learning_rate"):
-            found.ignore(name, "a LoRA's rate is too high for the whole model.")
-        elif name in DIRECT:
+        if name in DIRECT:
             found.take(name, DIRECT[name], value)
-        else:
+        elif is_lora or not re.fullmatch(OF_LORA, name):  # written also where no LoRA is trained
             found.ignore(name, _reason(name))
-    if is_lora:
-        found.ignore("use_lora", "a later version trains LoRA: this is for the whole model.")
+    _method(values, found, is_lora)
     _model(values, found, place)
     subjects = _subjects(values, found, place)
     _length(values, found, subjects, place)
     _optimizer(values, found)
+    found.settle()
     return found
+
+
+def _method(values: dict[str, Any], found: Imported, is_lora: bool) -> None:
+    """The method with its rates; what else it trains in another way than is done here."""
+    rates = {"learning_rate": "learning_rate", "text_encoder_lr": "txt_learning_rate"}
+    if is_lora:
+        rates = {"learning_rate": "lora_learning_rate", "text_encoder_lr": "lora_txt_learning_rate"}
+        _lora(values, found)
+    for ours, theirs in rates.items():
+        if not is_nothing(values.get(theirs)):
+            found.take(theirs, ours, values[theirs])
+    if values.get("input_pertubation") is True:
+        found.take("input_pertubation", "ip_noise_gamma", NOISE)
+    if values.get("train_unet") is False:
+        found.ignore("train_unet", "the UNet trains, too, here.", "false")
+    if values.get("train_imagic") is True:
+        found.ignore("train_imagic", "this other way of training is not there.")
+    if text_of(values.get("noise_scheduler")) not in SCHEDULERS_ALIKE:
+        found.ignore("noise_scheduler", "the noise is the base's own here.")
+
+
+def _lora(values: dict[str, Any], found: Imported) -> None:
+    found.take("use_lora", "method", "lora")
+    if weights := text_of(values.get("lora_model_name")):
+        found.ignore("lora_model_name", "is not gone on with: name its file as network_weights.", weights)
+    if values.get("use_lora_extended") is True:
+        found.take("use_lora_extended", "network_type", "locon")
+    ranks = {}
+    for ours, theirs in (("rank", "lora_unet_rank"), ("text_encoder_rank", "lora_txt_rank")):
+        ranks[ours] = int(number(values.get(theirs)) or number(values.get("lora_rank")) or LORA_RANK)
+        if ours == "rank" or ranks[ours] != ranks["rank"]:
+            found.take(theirs, ours, ranks[ours])
 
 
 def _reason(name: str) -> str:
@@ -211,18 +241,13 @@ def _length(values: dict[str, Any], found: Imported, subjects: list[Subject], pl
 
 
 def _optimizer(values: dict[str, Any], found: Imported) -> None:
-    name = text_of(values.get("optimizer")) or ("8bit AdamW" if values.get("use_8bit_adam") is True else "")
-    if name:
-        ours = OPTIMIZERS.get(re.sub(r"[^a-z0-9]", "", name.lower()))
-        if ours:
-            found.take("optimizer", "optimizer", ours)
-        else:
-            found.ignore("optimizer", f"'{name[:50]}' is not there; the guide's choice is used.")
+    if name := text_of(values.get("optimizer")) or ("8bit AdamW" if values.get("use_8bit_adam") is True else ""):
+        import_optimizer.take(found, "optimizer", name)
     schedule = text_of(values.get("lr_scheduler"))
     if schedule in SCHEDULERS:
         found.take("lr_scheduler", "lr_scheduler", schedule)
     elif schedule:
-        found.ignore("lr_scheduler", f"'{schedule[:50]}' is not there; the rate stays constant.")
+        found.ignore("lr_scheduler", "is not there: the rate stays constant.")
     warmup = number(values.get("lr_warmup_steps"))
     if warmup > 0 and found.settings.get("lr_scheduler", "constant") != "constant":
         found.take("lr_warmup_steps", "lr_warmup_steps", int(warmup))

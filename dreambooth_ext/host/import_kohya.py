@@ -2,48 +2,73 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 from typing import Any
 
-from . import import_kohya_lora
-from .imports import Imported, Place, Subject, batch_of, is_nothing, number, set_subjects, steps_of, text_of
-from .kohya_names import ALIASES, DIRECT, OPTIMIZERS, READ_APART, SAMPLERS, WHEN, ZERO_IS_SAID, reason_against
+from .. import kohya_dataset
+from ..settings.methods import FORMATS
+from . import import_kohya_lora, import_kohya_optimizer, import_kohya_pictures, import_kohya_word, kohya_names
+from .imports import Imported, Place, Subject, batch_of, is_nothing, number, steps_of, text_of
+from .kohya_names import ALIASES, DIRECT, READ_APART, SAMPLERS, WHEN, ZERO_IS_SAID, reason_against
 
 
 def read(values: dict[str, Any], place: Place) -> Imported:
     is_form = "max_resolution" in values or "LoRA_type" in values or "lr_warmup" in values
     found = Imported("kohya_ss" if is_form else "kohya sd-scripts")
-    flat = _flattened(values, found)
-    is_lora = import_kohya_lora.is_lora(flat)
-    import_kohya_lora.read(flat, found, is_form)
-    if not is_lora and is_finetuning(flat, values):
-        found.take("method", "method", "finetune")
+    found.given = flat = _flattened(values, found)
+    method = method_of(flat, values)
+    _method(method, flat, found, is_form)
     for name, value in flat.items():
         _simple(name, value, flat, found)
     _tags(flat, found)
     _model(flat, found, place)
-    subjects = _subjects(values, flat, found, place)
+    subjects = import_kohya_pictures.read(values, flat, found, place)
     steps, epochs = _length(flat, found, subjects, place)
     _every(flat, found, steps, epochs)
-    _rates(flat, found, is_lora, is_form, steps)
-    _optimizer(flat, found, steps)
+    _rates(flat, found, method, is_form, steps)
+    import_kohya_optimizer.read(flat, found, steps)
     _noise(flat, found)
+    found.settle()
     return found
 
 
-def is_finetuning(flat: dict[str, Any], values: dict[str, Any]) -> bool:
-    """Whether it is for fine_tune.py: captions from a metadata file, or what only its form has."""
-    return any(not is_nothing(flat.get(name)) for name in ("in_json", "metadata_file")) or "create_caption" in values
+def method_of(flat: dict[str, Any], values: dict[str, Any]) -> str:
+    """What the text is for. A form has its own names, also where they are empty; a script's file says what it sets."""
+    names = {name for table in (values, *(v for v in values.values() if isinstance(v, dict))) for name in table}
+    given = {name for name, value in flat.items() if not is_nothing(value)}
+    if "LoRA_type" in names or "network_module" in given:
+        return "lora"
+    if "token_string" in names or given.intersection(kohya_names.WORD_NAMES):
+        return "textual_inversion"
+    if names & kohya_names.FINETUNE_NAMES or given.intersection(kohya_names.METADATA_NAMES):
+        return "finetune"
+    return "lora" if given.intersection(kohya_names.LORA_NAMES) else "dreambooth"
+
+
+def _method(method: str, flat: dict[str, Any], found: Imported, is_form: bool) -> None:
+    """The method and what only it has."""
+    if method == "lora":
+        import_kohya_lora.read(flat, found, is_form)
+    else:
+        import_kohya_lora.pass_over(flat, found)
+    if method == "textual_inversion":
+        import_kohya_word.read(flat, found)
+    if method == "finetune":
+        found.take("method", "method", "finetune")
+    for name in kohya_names.OTHER_KINDS:
+        if flat.get(name) is True:
+            found.ignore(
+                name, "models of this kind are not trained here: choose a base of Stable Diffusion 1, 2 or XL."
+            )
 
 
 def _flattened(values: dict[str, Any], found: Imported) -> dict[str, Any]:
     """All options in one table, as sd-scripts itself reads a file with sections; the first data set's go before."""
     flat: dict[str, Any] = {}
     tables = [value for name, value in values.items() if isinstance(value, dict)]
-    data_sets = _objects(values.get("datasets"))
-    subsets = [item for data_set in data_sets for item in _objects(data_set.get("subsets"))]
+    data_sets = import_kohya_pictures.objects(values.get("datasets"))
+    subsets = [item for data_set in data_sets for item in import_kohya_pictures.objects(data_set.get("subsets"))]
     for table in (values, *tables, *data_sets[:1], *subsets[:1]):
         for name, value in table.items():
             if not isinstance(value, dict) and name not in ("datasets", "subsets"):
@@ -53,10 +78,6 @@ def _flattened(values: dict[str, Any], found: Imported) -> dict[str, Any]:
             if name in other and other[name] != data_sets[0].get(name, other[name]):
                 found.ignore(f"datasets[{index}].{name}", "one holds for all pictures here: the first data set's.")
     return flat
-
-
-def _objects(given: Any) -> list[dict[str, Any]]:
-    return [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
 
 
 def _simple(name: str, value: Any, flat: dict[str, Any], found: Imported) -> None:
@@ -69,8 +90,10 @@ def _simple(name: str, value: Any, flat: dict[str, Any], found: Imported) -> Non
         ours, needed, values = WHEN[name]
         if flat.get(needed) in values:
             found.take(name, ours, value)
-    elif name not in READ_APART:
-        found.ignore(name, reason_against(name))
+    elif name in kohya_names.OF_TYPES and not import_kohya_lora.has_type(flat, kohya_names.OF_TYPES[name]):
+        return  # kohya_ss writes it for all types
+    elif name not in READ_APART and value not in kohya_dataset.AS_USUAL.get(name, ()):
+        found.ignore(name, reason_against(name), value)
 
 
 def _tags(flat: dict[str, Any], found: Imported) -> None:
@@ -93,8 +116,10 @@ def _model(flat: dict[str, Any], found: Imported, place: Place) -> None:
     container = text_of(flat.get("save_model_as"))
     if container.startswith("diffusers"):
         found.ignore("save_model_as", "models are written as one file, which the WebUI lists.")
-    elif container in ("ckpt", "safetensors"):
+    elif container in FORMATS[found.settings.get("method", "dreambooth")]:
         found.take("save_model_as", "save_format", container)
+    elif container:
+        found.ignore("save_model_as", "is no format of such models here.")
     if size := flat.get("resolution"):
         _resolution(size, found)
     if flat.get("random_crop") is True:
@@ -102,7 +127,7 @@ def _model(flat: dict[str, Any], found: Imported, place: Place) -> None:
         if found.settings.pop("cache_latents", None):
             found.ignore("cache_latents", "goes with a crop that stays the same; random_crop is on.")
     if not is_nothing(flat.get("additional_parameters")):
-        found.ignore("additional_parameters", "are not read: set them by hand.")
+        found.ignore("additional_parameters", "are not read, and go before all else: set them by hand.")
     if not is_nothing(flat.get("dataset_config")):
         _data_set_file(text_of(flat["dataset_config"]), found, place)
 
@@ -133,80 +158,6 @@ def _resolution(size: Any, found: Imported) -> None:
         )
 
 
-# --- pictures ---
-
-
-def _subjects(values: dict[str, Any], flat: dict[str, Any], found: Imported, place: Place) -> list[Subject]:
-    data_sets = _objects(values.get("datasets"))
-    if data_sets:
-        subjects, classes = _from_data_sets(data_sets, flat, found)
-    else:
-        subjects = _from_folders(flat, "train_data_dir", found, place)
-        classes = _from_folders(flat, "reg_data_dir", found, place)
-    if not subjects:
-        return []
-    if found.settings.get("method") == "finetune":
-        classes = []
-    else:
-        found.take("caption_extension", "use_captions", True)  # kohya reads captions wherever there are some
-        if "caption_extension" not in found.settings and is_nothing(flat.get("caption_extension")):
-            found.take("caption_extension", "caption_extension", ".caption")  # its default
-    _match(subjects, classes, found, place)
-    epochs = not is_nothing(flat.get("max_train_epochs")) or not is_nothing(flat.get("epoch"))
-    set_subjects(found, subjects, counts_epochs=epochs)
-    if classes and not is_nothing(flat.get("prior_loss_weight")):
-        found.take("prior_loss_weight", "prior_loss_weight", flat["prior_loss_weight"])
-    return subjects
-
-
-def _from_data_sets(data_sets: list[dict[str, Any]], flat: dict[str, Any], found: Imported) -> tuple[list, list]:
-    subjects, classes = [], []
-    for subset in (item for data_set in data_sets for item in _objects(data_set.get("subsets"))):
-        folder = text_of(subset.get("image_dir"))
-        if not is_nothing(subset.get("metadata_file")):
-            found.ignore("metadata_file", "captions are read from text files beside the pictures.")
-        if not folder:
-            continue
-        repeats = max(1, int(number(subset.get("num_repeats", flat.get("num_repeats")), 1)))
-        made = Subject(folder, text_of(subset.get("class_tokens")), repeats)
-        (classes if subset.get("is_reg") is True else subjects).append(made)
-    return subjects, classes
-
-
-def _from_folders(flat: dict[str, Any], name: str, found: Imported, place: Place) -> list[Subject]:
-    """The folders "10_sks person" in a folder: repeats and words. Others are passed over, as kohya does."""
-    parent = text_of(flat.get(name))
-    if not parent:
-        return []
-    if not is_nothing(flat.get("in_json")):
-        found.ignore("in_json", "captions are read from text files beside the pictures.")
-        return [Subject(parent, "")]
-    inner = place.folders(parent)
-    if inner is None:
-        found.ignore(name, "its folders cannot be seen from here: name folder and prompt of each subject by hand.")
-        return []
-    named = [(folder, match) for folder in inner if (match := re.fullmatch(r"(\d{1,6})_(.+)", folder))]
-    separator = "\\" if "\\" in parent and "/" not in parent else "/"
-    return [
-        Subject(f"{parent.rstrip('/' + chr(92))}{separator}{folder}", match[2].strip(), max(1, int(match[1])))
-        for folder, match in named
-    ] or [Subject(parent, "")]
-
-
-def _match(subjects: list[Subject], classes: list[Subject], found: Imported, place: Place) -> None:
-    """Each subject gets the class folder whose words end its own ("sks person": "person"), else the first."""
-    for subject in subjects if classes else []:
-        fitting = (c for c in classes if c.prompt and subject.prompt.casefold().endswith(c.prompt.casefold()))
-        chosen = next(fitting, classes[0])
-        if chosen.prompt and chosen.prompt != subject.prompt:
-            subject.class_folder, subject.class_prompt = chosen.folder, chosen.prompt
-            subject.class_pictures = place.pictures(chosen.folder)
-    used = {subject.class_folder for subject in subjects}
-    for other in classes:
-        if other.folder not in used:
-            found.ignore("reg_data_dir", f"'{other.folder[-80:]}' belongs to none of the subjects.")
-
-
 # --- length, rates, optimizer ---
 
 
@@ -218,10 +169,12 @@ def _length(
     if not epochs and not steps:
         epochs = int(number(flat.get("epoch")))
     if epochs > 0:
+        epochs *= _passes(found, subjects)
         found.take("max_train_epochs", "num_train_epochs", epochs)
         if steps:
             found.ignore("max_train_steps", "the number of epochs is given, which goes before it.")
-        return steps_of(subjects, epochs, batch_of(flat), place), epochs
+        once = [Subject(s.folder, s.prompt) for s in subjects] if _passes(found, subjects) > 1 else subjects
+        return steps_of(once, epochs, batch_of(flat), place), epochs
     if steps > 0:
         found.take("max_train_steps", "max_train_steps", steps)
         if any(subject.class_prompt for subject in subjects):
@@ -229,6 +182,12 @@ def _length(
             found.ignore("max_train_steps", reason)
         return steps, None
     return None, None
+
+
+def _passes(found: Imported, subjects: list[Subject]) -> int:
+    """How often one folder's pictures come up in an epoch of kohya's, where an epoch here has each once."""
+    is_one = len(subjects) == 1 and not found.settings.get("repeats_from_folders")
+    return subjects[0].repeats if is_one and found.settings.get("method") in ("finetune", "textual_inversion") else 1
 
 
 def _every(flat: dict[str, Any], found: Imported, steps: int | None, epochs: int | None) -> None:
@@ -268,8 +227,8 @@ def _prompts(flat: dict[str, Any], found: Imported) -> bool:
     return "validation_prompts" in found.settings
 
 
-def _rates(flat: dict[str, Any], found: Imported, is_lora: bool, is_form: bool, steps: int | None) -> None:
-    if is_lora:
+def _rates(flat: dict[str, Any], found: Imported, method: str, is_form: bool, steps: int | None) -> None:
+    if method == "lora":
         if import_kohya_lora.rates(flat, found, is_form):
             _text_steps({}, found, is_form, steps)
         else:
@@ -277,12 +236,16 @@ def _rates(flat: dict[str, Any], found: Imported, is_lora: bool, is_form: bool, 
         return
     if not is_nothing(flat.get("learning_rate")):
         found.take("learning_rate", "learning_rate", flat["learning_rate"])
+    if method == "textual_inversion":
+        return
     is_sdxl = flat.get("sdxl") is True or "learning_rate_te" not in flat
     names = ("learning_rate_te1", "learning_rate_te2") if is_sdxl else ("learning_rate_te",)
     given = {name: flat[name] for name in names if name in flat}
     if _trains_text(flat, given, found):
         for (name, rate), ours in zip(given.items(), ("text_encoder_lr", "text_encoder_2_lr"), strict=False):
             found.take(name, ours, rate)
+        if not given and not is_nothing(flat.get("learning_rate")):  # then it holds for both
+            found.take("learning_rate", "text_encoder_lr", flat["learning_rate"])
         _text_steps(flat, found, is_form, steps)
     else:
         found.take("text_encoder_lr", "text_encoder_steps", 0)
@@ -307,56 +270,10 @@ def _text_steps(flat: dict[str, Any], found: Imported, is_form: bool, steps: int
         found.take(name, "text_encoder_steps", math.ceil(steps * share))
     elif stop > 0:
         found.ignore(name, "is a share of all steps, which cannot be counted here.")
-
-
-def _optimizer(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
-    name = text_of(flat.get("optimizer_type"))
-    name = name or ("AdamW8bit" if flat.get("use_8bit_adam") is True else "")
-    name = name or ("Lion" if flat.get("use_lion_optimizer") is True else "")
-    ours = OPTIMIZERS.get(name.lower())
-    if ours:
-        found.take("optimizer_type", "optimizer", ours)
-    elif name:
-        found.ignore("optimizer_type", f"'{name[:50]}' is not there; the machine's best is used.")
-    arguments = _arguments(flat.get("optimizer_args"))
-    if arguments and not ours:
-        found.ignore("optimizer_args", "belong to that optimizer.")
-    elif arguments:
-        if "weight_decay" in arguments:
-            found.take("optimizer_args", "weight_decay", arguments.pop("weight_decay"))
-        for fixed in ("relative_step", "warmup_init") if ours == "adafactor" else ("decouple",):
-            if arguments.pop(fixed, None) is True and ours == "adafactor":
-                found.ignore("optimizer_args", f"{fixed} is off here: the learning rate is the one that you set.")
-        if arguments:
-            found.take("optimizer_args", "optimizer_args", arguments)
-    if found.settings.get("lr_scheduler", "constant") != "constant":
-        _warmup(flat, found, steps)
-
-
-def _warmup(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
-    given, percent = number(flat.get("lr_warmup_steps")), number(flat.get("lr_warmup"))
-    share = given if 0 < given < 1 else percent / 100 if not given else 0.0
-    if share > 0 and steps:
-        found.take("lr_warmup", "lr_warmup_steps", round(share * steps))
-    elif share > 0:
-        found.ignore("lr_warmup", "is a share of all steps, which cannot be counted here.")
-    elif given >= 1:
-        found.take("lr_warmup_steps", "lr_warmup_steps", int(given))
-
-
-def _arguments(given: Any) -> dict[str, Any]:
-    """["betas=0.9,0.99"], or the form's "betas=0.9,0.99 eps=1e-8"; what is no Python literal stays out."""
-    pairs = given if isinstance(given, list) else text_of(given).split()
-    found = {}
-    for pair in (pair for pair in pairs if isinstance(pair, str) and len(pair) < 200):
-        name, is_pair, value = pair.partition("=")
-        try:
-            literal = ast.literal_eval(value.strip().strip('"'))
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            continue
-        if is_pair and name.strip().isidentifier() and isinstance(literal, bool | int | float | tuple | list):
-            found[name.strip()] = list(literal) if isinstance(literal, tuple) else literal
-    return found
+    else:
+        found.ignore(
+            name, "the text encoder trains to the end there. Give text_encoder_steps: they cannot be counted here."
+        )
 
 
 def _noise(flat: dict[str, Any], found: Imported) -> None:

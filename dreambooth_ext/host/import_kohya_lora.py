@@ -32,27 +32,31 @@ KNOWN_ARGUMENTS = (
 )
 
 
-def is_lora(flat: dict[str, Any]) -> bool:
-    return not is_nothing(flat.get("network_module")) or "LoRA_type" in flat
+def pass_over(flat: dict[str, Any], found: Imported) -> None:
+    """A LoRA's options in a text that is for none."""
+    for name in LORA_OPTIONS:
+        if not is_nothing(flat.get(name)):
+            found.ignore(name, "belongs to LoRA, and this trains none.")
+
+
+def has_type(flat: dict[str, Any], types: tuple[str, ...]) -> bool:
+    """Whether kohya_ss' type of LoRA, "LyCORIS/LoKr" say, is one of these."""
+    kind = text_of(flat.get("LoRA_type")).lower()
+    return not kind or any(kind.endswith(known) or kind.startswith(f"{known}/") for known in types)
 
 
 def read(flat: dict[str, Any], found: Imported, is_form: bool) -> None:
-    """The network's settings; in a file that is for no LoRA, that they are not used."""
-    if not is_lora(flat):
-        for name in LORA_OPTIONS:
-            if not is_nothing(flat.get(name)):
-                found.ignore(name, "belongs to LoRA, and this trains the whole model.")
-        return
+    """The network's settings."""
     found.take("network_module", "method", "lora")
     if weights := text_of(flat.get("network_weights")):
         found.take("network_weights", "network_weights", weights)
-        found.ignore("network_dim", "a LoRA that goes on has its own type, rank and layers.")
+        found.ignore("network_dim", "is not used: a LoRA that goes on has its own type, rank and layers.")
         return
     arguments = _arguments(flat, is_form)
     kind = _type(flat, arguments, found)
     usual = (FORMS_DIM, FORMS_ALPHA) if is_form else (SCRIPTS_DIM, SCRIPTS_ALPHA)
     rank = number(flat.get("network_dim")) or usual[0]
-    alpha = number(flat.get("network_alpha")) or usual[1]
+    alpha = number(flat.get("network_alpha"), usual[1]) or rank  # 0 is as the rank
     found.take("network_dim", "rank", int(rank))
     if kind != "oft":
         found.take("network_alpha", "alpha", alpha)
@@ -67,7 +71,7 @@ def read(flat: dict[str, Any], found: Imported, is_form: bool) -> None:
         found.take("rs_lora", "use_rslora", True)
     for name in arguments:
         if name not in KNOWN_ARGUMENTS:
-            found.ignore(f"network_args: {name}", "has no counterpart here.")
+            found.ignore(f"network_args: {name}", "has no counterpart here.", arguments[name])
 
 
 def _arguments(flat: dict[str, Any], is_form: bool) -> dict[str, Any]:
@@ -76,9 +80,13 @@ def _arguments(flat: dict[str, Any], is_form: bool) -> dict[str, Any]:
     pairs = given if isinstance(given, list) else text_of(given).split()
     found = dict(pair.split("=", 1) for pair in pairs if isinstance(pair, str) and "=" in pair)
     kind = text_of(flat.get("LoRA_type"))
+    ratio = next(
+        (flat[n] for n in ("loraplus_lr_ratio", "loraplus_unet_lr_ratio") if not is_nothing(flat.get(n))), None
+    )
+    own = {"loraplus_lr_ratio": ratio} if ratio and is_form else {}
     if not is_form or not kind or kind == "Standard":
-        return found
-    own = {name: flat[name] for name in ("factor", "dora_wd") if not is_nothing(flat.get(name))}
+        return {**own, **found}
+    own = {name: flat[name] for name in ("factor", "dora_wd") if not is_nothing(flat.get(name))} | own
     if "LoCon" in kind or "LyCORIS" in kind:
         own |= {name: flat[name] for name in ("conv_dim", "conv_alpha") if not is_nothing(flat.get(name))}
     if preset := text_of(flat.get("LyCORIS_preset")):

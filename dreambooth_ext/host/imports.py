@@ -9,21 +9,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import checks, listing, toml
+from .. import checks, guide, listing, toml, without_effect
 from ..config import SETTINGS, RunConfig
 from ..errors import UserError
 from ..files import parse_json
-from ..parsing import convert
+from ..parsing import convert, shown
 
 LARGEST = 256 * 1024  # letters; the largest real ones have 10 000
 DEEPEST = 8  # a kohya data set has 4
 MOST_VALUES = 10_000  # a form has 250
 NO_COUNTERPART = "has no counterpart here."
 SAME = "is the default here, too."
+SECRET = re.compile("(hf|huggingface|access)_token$|api_key$|password|secret")  # names of what is shown to nobody
 ACCEPTED = "Paste a file of kohya (TOML or JSON), a db_config.json of sd_dreambooth_extension, or a run's config.json."
 
 
@@ -33,13 +34,23 @@ class Imported:
 
     source: str
     settings: dict[str, Any] = field(default_factory=dict)
-    ignored: list[dict[str, str]] = field(default_factory=list)  # {"name", "reason"}
+    ignored: list[dict[str, str]] = field(default_factory=list)  # {"name", "reason"}, and "value" where there is one
+    given: Mapping[str, Any] = field(default_factory=dict)  # what the text says, by its names
+    origins: dict[str, str] = field(default_factory=dict)  # ours -> theirs
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {"source": self.source, "settings": self.settings, "ignored": self.ignored}
 
-    def ignore(self, name: str, reason: str) -> None:
-        self.ignored.append({"name": str(name)[:100], "reason": reason})
+    def ignore(self, name: str, reason: str, value: Any = None) -> None:
+        item = {"name": str(name)[:100], "reason": reason}
+        value = self.given.get(name) if value is None else value
+        if not is_nothing(value) and not SECRET.search(name):
+            item["value"] = value[:100] if isinstance(value, str) else shown(value)
+        self.ignored.append(item)
+
+    def drop(self, ours: str, reason: str) -> None:
+        """Give a setting up that was taken over."""
+        self.ignore(self.origins[ours], reason, self.settings.pop(ours))
 
     def take(self, theirs: str, ours: str, value: Any) -> None:
         """Take a value over if the setting can have it and it says something; else say why not."""
@@ -60,6 +71,19 @@ class Imported:
                 self.ignore(theirs, SAME)
         else:
             self.settings[ours] = value
+            self.origins[ours] = theirs
+
+    def settle(self) -> None:
+        """Give up what the method does not use, or what would do nothing here: other trainers pass over it."""
+        method = self.settings.get("method", SETTINGS["method"].default)
+        for ours in [name for name in self.settings if method not in SETTINGS[name].methods]:
+            self.drop(ours, f"the method {method} does not use it.")
+        config = RunConfig().replace(**self.settings)
+        if config.dataset_config:  # with it captions are read
+            config = config.replace(use_captions=True)
+        config = config.replace(dataset_config=None, network_weights=None)  # nothing is opened here
+        for problem in without_effect.problems(config, guide.complete(config, 0)[0]):
+            self.drop(problem.field, problem.message)
 
 
 @dataclass

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import re
 
+from .. import kohya_dataset
 from .imports import NO_COUNTERPART
 
 # Names that only kohya's files have
 MARKS = {
-    *("pretrained_model_name_or_path", "train_data_dir", "network_module", "optimizer_type", "max_resolution"),
+    *("optimizer_type", "network_dim", "unet_lr", "token_string", "image_folder", "train_dir", "in_json"),
+    *("pretrained_model_name_or_path", "train_data_dir", "network_module", "max_resolution"),
     *("LoRA_type", "output_name", "save_model_as", "datasets", "shuffle_caption", "max_train_epochs", "reg_data_dir"),
 }
 # The same thing under the names of kohya_ss and of the data set's configuration
 ALIASES = {"max_resolution": "resolution", "optimizer": "optimizer_type", "batch_size": "train_batch_size"}
 ALIASES |= {"caption_extention": "caption_extension", "sdxl_checkbox": "sdxl", "image_folder": "train_data_dir"}
-ALIASES |= {"train_dir": "train_data_dir", "stop_text_encoder_training_pct": "stop_text_encoder_training"}
+ALIASES |= {"stop_text_encoder_training_pct": "stop_text_encoder_training", "lora_network_weights": "network_weights"}
+# By what a file is told to be for textual inversion or fine-tuning: names that only those scripts and forms have
+WORD_NAMES = ("token_string", "init_word", "num_vectors_per_token", "use_object_template", "use_style_template")
+FINETUNE_NAMES = {
+    *("create_caption", "create_buckets", "generate_caption_database", "generate_image_buckets", "full_path"),
+    *("caption_metadata_filename", "latent_metadata_filename", "use_latent_files", "image_folder", "train_dir"),
+}
+METADATA_NAMES = ("in_json", "metadata_file")
+LORA_NAMES = ("network_module", "network_dim", "network_weights", "unet_lr")
+# Boxes of kohya_ss that say which kind of model it is
+OTHER_KINDS = ("sd3_checkbox", "flux1_checkbox", "hunyuan_image_checkbox", "anima_checkbox", "lumina_checkbox")
 
 # Theirs -> ours, where the value means the same
 DIRECT = {
     "adaptive_noise_scale": "adaptive_noise_scale",
+    "alpha_mask": "alpha_as_loss_weight",
     "cache_latents": "cache_latents",
     "cache_latents_to_disk": "cache_latents_to_disk",
     "caption_dropout_rate": "caption_dropout",
@@ -43,6 +56,7 @@ DIRECT = {
     "seed": "seed",
     "shuffle_caption": "shuffle_tags",
     "train_batch_size": "train_batch_size",
+    "validation_split": "validation_split",
     "zero_terminal_snr": "zero_terminal_snr",
 }
 # Only where another setting makes them do something; elsewhere our checks would refuse what kohya passes over
@@ -53,15 +67,6 @@ WHEN = {
     "lr_scheduler_power": ("lr_power", "lr_scheduler", ("polynomial",)),
 }
 ZERO_IS_SAID = ("noise_offset", "gradient_checkpointing", "cache_latents", "max_grad_norm")
-OPTIMIZERS = {
-    "adamw": "adamw",
-    "adamw8bit": "adamw8bit",
-    "pagedadamw8bit": "paged_adamw8bit",
-    "lion": "lion",
-    "adafactor": "adafactor",
-    "prodigy": "prodigy",
-    "sgdnesterov": "sgd",
-}
 SAMPLERS = {
     "ddim": "DDIM",
     "lms": "LMS",
@@ -77,6 +82,9 @@ SAMPLERS = {
 NAMES_READ_APART = """
 additional_parameters caption_separator class_tokens dataset_config dataset_repeats datasets debiased_estimation_loss
 epoch general
+caption_metadata_filename create_buckets create_caption full_path generate_caption_database generate_image_buckets
+init_word latent_metadata_filename num_vectors_per_token template token_string train_dir use_latent_files
+use_object_template use_style_template weights
 image_dir in_json is_reg keep_tokens learning_rate learning_rate_te learning_rate_te1 learning_rate_te2 lr_warmup
 lr_warmup_steps max_train_epochs max_train_steps metadata_file multires_noise_discount network_module
 noise_offset_type num_repeats optimizer_args optimizer_type output_name pretrained_model_name_or_path
@@ -93,23 +101,52 @@ network_dim network_dropout network_train_text_encoder_only network_train_unet_o
 unet_lr
 """
 LORA_OPTIONS = tuple(NAMES_OF_LORA.split())
-READ_APART |= frozenset(LORA_OPTIONS)
-LORA = (
-    r"network_.*|conv_.*|lora_.*|.*block.*|.*_lr_weight|dim_from_weights"
-    r"|scale_weight_norms|(rank|module)_dropout.*|train_(norm|on_input)|use_(tucker|cp|scalar)"
-    r"|constrain|rescaled|bypass_mode|unit|base_weights.*"
+READ_APART |= frozenset((*LORA_OPTIONS, *OTHER_KINDS))
+# Fields of kohya_ss that are for one type of LoRA, and written for all
+OF_TYPES = {
+    "unit": ("dylora",),
+    "train_on_input": ("ia3",),
+    "constrain": ("oft",),
+    "rescaled": ("oft",),
+    "bypass_mode": ("locon", "loha", "lokr"),
+    "use_cp": ("lokr",),
+    "use_scalar": ("locon", "loha", "lokr"),
+    "use_tucker": ("lycoris",),
+    "train_norm": ("lycoris",),
+    "rank_dropout_scale": ("lycoris",),
+}
+_LORA = (
+    r"network_reg_.*|conv_(block_)?(dims|alphas)|block_(dims|alphas|lr_zero_threshold)|(down|mid|up)_lr_weight"
+    r"|dim_from_weights|scale_weight_norms|(rank|module)_dropout|loraplus_\w+|base_weights(_multiplier)?|"
+) + "|".join(OF_TYPES)
+_OTHER_MODELS = (
+    r"(sd3|flux1?|hunyuan_image|anima|lumina|chroma)_\w+|clip_[lg]|clip_[lg]_dropout_rate|t5xxl\w*|t5_\w+|ae"
+    r"|apply_\w*attn_mask|discrete_flow_shift|guidance_scale|logit_(mean|std)|mode_scale|weighting_scheme"
+    r"|model_prediction_type|timestep_sampling|(save|text_encoder)_(clip|t5xxl|batch_size)|(single|double)_blocks_to_swap"
+    r"|split_mode|split_qkv|train_(blocks|double_block_indices|single_block_indices|t5xxl)|enable_scaled_pos_embed"
+    r"|pos_emb_random_crop_rate|blockwise_fused_optimizers|(img|txt)_\w+_dim|single_(dim|mod_dim)|in_dims"
 )
 REASONS = {
-    "belongs to LoRA, and has no counterpart here.": LORA,
+    "belongs to LoRA, and has no counterpart here.": _LORA,
+    "belongs to models of another kind.": _OTHER_MODELS,
     "PyTorch's own attention is as fast, and is always there.": r"xformers|sdpa|mem_eff_attn|diffusers_xformers",
-    "weights are trained in 32 bits here, which loses nothing.": r"full_fp16|full_bf16|fp8_base.*|.*no_half_vae",
-    "what the base is, is seen in its file.": r"v2|v_pred.*|sd3.*|flux.*|model_list",
+    "weights are trained in 32 bits here, which loses nothing.": r"full_fp16|full_bf16|fp8_base(_unet)?"
+    r"|(sdxl_)?no_half_vae",
+    "what the base is, is seen in its file.": r"v2|model_list",
     "the base's own VAE is used.": r"vae|vae_batch_size",
-    "models go into the WebUI's folders, runs into theirs.": r"output_dir|logging_dir|log_.*|wandb.*|use_wandb",
-    "runs that were made here are resumed, not other trainers'.": r"resume.*|save_state.*|save_last_.*|initial_.*",
-    "is about the other trainer's own processes.": r"num_.*|max_data_loader_.*|persistent_data_loader_.*"
-    r"|gpu_ids|multi_gpu|main_process_port|dynamo_.*|extra_accelerate_.*|ddp_.*|lowram|highvram|max_bucket_reso|min_bucket_reso",
-    "is never uploaded from here.": r"huggingface_.*|async_upload",
+    "models go into the WebUI's folders, runs into theirs.": r"output_dir|logging_dir|use_wandb"
+    r"|wandb_(api_key|run_name)|log_(with|prefix|config|tracker_name|tracker_config)",
+    "runs that were made here are resumed, not other trainers'.": r"resume|resume_from_huggingface|save_state\w*"
+    r"|initial_(epoch|step)|skip_until_initial_step",
+    "models that are saved on the way stay.": r"save_last_n_\w+|save_n_epoch_ratio",
+    "is about the other trainer's own processes.": r"num_(processes|machines|cpu_threads_per_process|workers)"
+    r"|max_data_loader_n_workers|persistent_data_loader_workers|gpu_ids|multi_gpu|main_process_port|lowv?ram|highvram"
+    r"|dynamo_(backend|mode|use_fullgraph|use_dynamic)|extra_accelerate_launch_args|ddp_\w+|blocks_to_swap|mem_eff_save"
+    r"|cpu_offload_checkpointing|disable_mmap_load_safetensors|skip_cache_check|fused_(backward_pass|optimizer_groups)"
+    r"|(sdxl_)?cache_text_encoder_outputs(_to_disk)?|torch_compile|save_as_bool",
+    "is never uploaded from here.": r"huggingface_\w+|async_upload",
+    "says something of the model only.": r"metadata_(author|description|license|tags|title)|training_comment",
+    **{f"{different}.": name for name, different in kohya_dataset.DIFFERENT.items()},
 }
 
 

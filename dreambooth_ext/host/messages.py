@@ -16,18 +16,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 # What everybody who fills in the form may meet: a complete translation has all of it
 OF_THE_FORM = (
-    *(
-        "guide",
-        "advice",
-        "checks",
-        "method_checks",
-        "names",
-        "concepts",
-        "caption_files",
-        "pictures",
-        "held_out",
-        "templates",
-    ),
+    *("guide", "advice", "checks", "without_effect", "method_checks", "names", "concepts", "caption_files"),
+    *("pictures", "held_out", "templates"),
     *("rates", "parsing", "host/completion", "host/estimate", "host/words"),
 )
 OTHERS = (
@@ -37,7 +27,9 @@ OTHERS = (
     "engine/base_files",
     *("host/dispatcher", "host/watch", "host/endings", "host/environment", "host/mending", "host/service"),
     *("host/publish", "host/publisher", "host/uploads", "host/presets", "host/restrictions", "host/catalogue"),
-    *("host/imports", "host/import_kohya", "host/import_extension", "host/kohya_names"),
+    *("host/imports", "host/import_kohya", "host/import_kohya_lora", "host/import_kohya_optimizer"),
+    *("host/import_kohya_pictures", "host/import_kohya_word", "host/import_optimizer"),
+    *("host/import_extension", "host/kohya_names"),
 )
 WORDS = (  # that stand in messages as values, and a message of values alone
     *("person", "style", "object", "pet", "a person", "a style", "an object", "a pet", "{low} to {high}"),

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from dreambooth_ext import advice, checks
 from dreambooth_ext.checks import range_problems
 from dreambooth_ext.config import SETTINGS
 from dreambooth_ext.errors import UserError
@@ -366,7 +367,7 @@ def test_db_config(tmp_path):
         "validation_inference_steps": 20,
     }
     why = reasons(found)
-    assert "LoRA" in why["lora_unet_rank"] and why["tf32_enable"] == imports.NO_COUNTERPART
+    assert "lora_unet_rank" not in why and why["tf32_enable"] == imports.NO_COUNTERPART  # no LoRA: it does nothing
     assert "counters" in why["lifetime_revision"]
 
 
@@ -383,6 +384,296 @@ def test_class_prompts_without_class_pictures_ask_for_none():
     ]
     assert found.settings["use_captions"] is True
     assert set(reasons(found)) == {"concepts_list[0].class_prompt", "concepts_list[2]"}
+
+
+# --- the method first
+
+
+def told(found: imports.Imported) -> dict[str, str]:
+    """What was not taken over, with the values that are told."""
+    return {item["name"]: item.get("value", "") for item in found.ignored}
+
+
+def word_form(**values) -> str:
+    """kohya_ss' form of textual inversion: no other has these fields."""
+    own = {"token_string": "zxc", "init_word": "toy", "num_vectors_per_token": 4, "template": "style template"}
+    return form(
+        **{"learning_rate": 0.005, "optimizer": "AdamW8bit", "optimizer_args": "", "weights": "", **own, **values}
+    )
+
+
+def test_a_form_of_textual_inversion(tmp_path):
+    folder_of(tmp_path / "img" / "10_zxc", 6)
+    folder_of(tmp_path / "img" / "2_more", 3)
+    found = imports.read(
+        word_form(train_data_dir=str(tmp_path / "img"), caption_dropout_rate=0.05, reg_data_dir="/reg")
+    )
+    given = settings_of(found)
+    assert given["method"] == "textual_inversion" and given["learning_rate"] == 0.005
+    assert (given["placeholder_token"], given["initializer_token"], given["num_vectors"]) == ("zxc", "toy", 4)
+    assert given["prompt_template"] == "style" and given["use_captions"] is False  # kohya's templates have none
+    assert given["instance_data_dir"] == str(tmp_path / "img") and given["repeats_from_folders"] is True
+    assert "concepts" not in given and "text_encoder_steps" not in given and "instance_prompt" not in given
+    assert given["lr_warmup_steps"] == 10 * (6 * 10 + 3 * 2) // 2 // 10
+    assert told(found)["caption_dropout_rate"] == "0.05" and told(found)["reg_data_dir"] == "/reg"
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({"template": "object template"}, {"prompt_template": "subject", "use_captions": False}),
+        (
+            {"template": "caption"},
+            {"instance_prompt": "[filewords]", "use_captions": True, "caption_extension": ".caption"},
+        ),
+        ({"num_vectors_per_token": 1}, {"num_vectors": 1}),  # not the guide's number
+        ({"save_model_as": "pt"}, {"save_format": "pt"}),
+        (
+            {"weights": "/old/zxc.pt", "num_vectors_per_token": 8},
+            {"embedding_weights": "/old/zxc.pt", "num_vectors": None, "initializer_token": None},
+        ),
+    ],
+)
+def test_a_words_options(values, wanted):
+    found = imports.read(word_form(**values))
+    assert {name: settings_of(found).get(name) for name in wanted} == wanted
+    if "weights" in values:
+        assert told(found)["num_vectors_per_token"] == "8" and told(found)["init_word"] == "toy"
+
+
+def test_a_script_of_textual_inversion():
+    text = """
+    pretrained_model_name_or_path = 'model.safetensors'
+    token_string = "zxc"
+    init_word = "toy"
+    use_object_template = true
+    learning_rate = 5e-4
+    max_train_steps = 900
+    [[datasets]]
+    [[datasets.subsets]]
+    image_dir = '/img/toy'
+    class_tokens = 'zxc toy'
+    [[datasets.subsets]]
+    image_dir = '/img/other'
+    """
+    found = imports.read(text)
+    assert settings_of(found) == {
+        "method": "textual_inversion",
+        "placeholder_token": "zxc",
+        "initializer_token": "toy",
+        "num_vectors": 1,
+        "prompt_template": "subject",
+        "use_captions": False,
+        "base_model": "model.safetensors",
+        "instance_data_dir": "/img/toy",
+        "learning_rate": 5e-4,
+        "max_train_steps": 900,
+    }
+    assert told(found)["image_dir"] == "/img/other"
+
+
+FINETUNE_FORMS = {
+    "old": {"create_caption": True, "create_buckets": True, "full_path": True, "use_latent_files": "No"},
+    "new": {
+        "generate_caption_database": True,
+        "generate_image_buckets": True,
+        "latent_metadata_filename": "meta_lat.json",
+    },
+    "its folders": {},
+}
+
+
+@pytest.mark.parametrize("fields", FINETUNE_FORMS.values(), ids=FINETUNE_FORMS)
+def test_a_form_of_finetuning(tmp_path, fields):
+    """By any of its own names; the pictures are in image_folder, and train_dir is where kohya's lists go."""
+    folder_of(tmp_path / "img", 8)
+    own = {"image_folder": str(tmp_path / "img"), "train_dir": "/lists", "dataset_repeats": "5", **fields}
+    found = imports.read(
+        form(**own, learning_rate=1e-6, caption_metadata_filename="meta_cap.json", learning_rate_te=1e-6)
+    )
+    given = settings_of(found)
+    assert given["method"] == "finetune" and given["instance_data_dir"] == str(tmp_path / "img")
+    assert given["num_train_epochs"] == 50 and given["text_encoder_steps"] * 5 == 50 * 8 // 2  # 20 %, batches of 2
+    assert "use_captions" not in given and "concepts" not in given
+
+
+def test_metadata_that_was_made_already_is_told():
+    found = imports.read(form(image_folder="/img", create_caption=False, caption_metadata_filename="mine.json"))
+    assert told(found)["caption_metadata_filename"] == "mine.json"
+
+
+def test_a_lora_whose_module_stands_on_the_command_line():
+    found = imports.read('pretrained_model_name_or_path = "x"\nnetwork_dim = 8\nunet_lr = 1e-4\nlearning_rate = 1e-4')
+    assert settings_of(found)["method"] == "lora" and found.settings["rank"] == 8
+
+
+def test_a_plain_form_is_dreambooth_of_the_whole_model():
+    assert "method" not in settings_of(imports.read(form()))
+
+
+@pytest.mark.parametrize("name", ["sd3_checkbox", "flux1_checkbox"])
+def test_models_of_another_kind_are_told(name):
+    assert "not trained here" in reasons(imports.read(form(**{name: True})))[name]
+    assert name not in reasons(imports.read(form(**{name: False})))
+
+
+def test_db_config_of_a_lora():
+    values = {
+        "lifetime_revision": 0,
+        "use_lora": True,
+        "use_lora_extended": True,
+        "lora_unet_rank": 8,
+        "lora_txt_rank": 2,
+        "lora_learning_rate": 2e-4,
+        "lora_txt_learning_rate": 1e-4,
+        "learning_rate": 2e-6,
+        "txt_learning_rate": 5e-6,
+        "lora_model_name": "old.pt",
+        "max_train_steps": 100,
+        "stop_text_encoder": 0.5,
+    }
+    found = imports.read(json.dumps(values))
+    assert settings_of(found) == {
+        "method": "lora",
+        "network_type": "locon",
+        "rank": 8,
+        "text_encoder_rank": 2,
+        "learning_rate": 2e-4,
+        "text_encoder_lr": 1e-4,
+        "max_train_steps": 100,
+        "text_encoder_steps": 50,
+    }
+    assert told(found)["lora_model_name"] == "old.pt"
+    plain = settings_of(imports.read(json.dumps({**values, "use_lora": False})))
+    assert (
+        "method" not in plain
+        and "rank" not in plain
+        and (plain["learning_rate"], plain["text_encoder_lr"]) == (2e-6, 5e-6)
+    )
+
+
+def test_what_changes_a_db_config_is_told():
+    values = {"lifetime_revision": 1, "train_unet": False, "train_imagic": True, "noise_scheduler": "DEIS"}
+    found = imports.read(json.dumps({**values, "input_pertubation": True, "optimizer": "AdamW Dadaptation"}))
+    assert set(values) - {"lifetime_revision"} < set(told(found))
+    assert settings_of(found)["ip_noise_gamma"] == 0.1 and found.settings["optimizer"] == "prodigy"
+
+
+# --- a rate goes with its optimizer
+
+
+@pytest.mark.parametrize(
+    "name", ["DAdaptAdam", "DAdaptLion", "DAdaptSGD", "DAdaptation", "prodigyplus.ProdigyPlusScheduleFree"]
+)
+def test_optimizers_that_find_the_rate_become_prodigy(name):
+    found = imports.read(json.dumps({
+        "LoRA_type": "Standard", "network_dim": 16, "max_train_steps": 9, "optimizer": name, "learning_rate": 0.5,
+        "unet_lr": 1.0, "text_encoder_lr": 0.5, "optimizer_args": '"decouple=True" "momentum=0.9" weight_decay=0.2',
+    }))  # fmt: skip
+    given = settings_of(found)
+    assert (given["optimizer"], given["learning_rate"], given["text_encoder_lr"]) == ("prodigy", 1.0, 1.0)
+    assert given["optimizer_args"] == {"decouple": True} and given["weight_decay"] == 0.2
+    assert told(found)["optimizer_type"] == name and told(found)["text_encoder_lr"] == "0.5"
+    assert told(found)["optimizer_args: momentum"] == "0.9"
+
+
+@pytest.mark.parametrize(
+    "name", ["AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree", "pytorch_optimizer.CAME"]
+)
+def test_what_is_not_there_takes_its_rate_along(name):
+    found = imports.read(
+        form(optimizer=name, optimizer_args="", learning_rate=1.0, learning_rate_te=0.5, max_train_steps=9)
+    )
+    given = settings_of(found)
+    assert "optimizer" not in given and "learning_rate" not in given and "text_encoder_lr" not in given
+    assert told(found)["learning_rate"] == "1.0" and told(found)["learning_rate_te"] == "0.5"
+    assert told(found)["optimizer_type"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("PagedLion8bit", "lion"), ("PagedAdamW32bit", "adamw"), ("SGDNesterov", "sgd"), ("torch.optim.AdamW", "adamw")],
+)
+def test_the_same_steps_keep_their_rate(name, ours):
+    given = settings_of(imports.read(form(optimizer=name, optimizer_args="", learning_rate=3e-6)))
+    assert (given["optimizer"], given["learning_rate"]) == (ours, 3e-6)
+    assert given.get("optimizer_args") == ({"momentum": 0.9, "nesterov": True} if ours == "sgd" else None)
+
+
+@pytest.mark.parametrize("arguments", ["", "relative_step=True", "warmup_init=True relative_step=False"])
+def test_an_adafactor_that_finds_its_rate(arguments):
+    found = imports.read(
+        form(optimizer="Adafactor", optimizer_args=arguments, learning_rate=1e-3, learning_rate_te=1e-3)
+    )
+    assert settings_of(found)["optimizer"] == "adafactor" and "learning_rate" not in found.settings
+    assert told(found)["learning_rate"] == "0.001"
+
+
+def test_prodigy_has_one_rate():
+    found = imports.read(form(optimizer="Prodigy", optimizer_args="", learning_rate=1, learning_rate_te=1e-5))
+    assert settings_of(found)["text_encoder_lr"] == 1.0 and told(found)["learning_rate_te"] == "1e-05"
+
+
+def test_one_rate_holds_for_what_has_none_of_its_own():
+    text = 'train_data_dir = "x"\nlearning_rate = 3e-6\nmax_train_steps = 9'
+    given = settings_of(imports.read(text))
+    assert given["text_encoder_lr"] == given["learning_rate"] == 3e-6 and given["text_encoder_steps"] == 9
+
+
+# --- nothing is dropped without a word
+
+
+def test_what_is_not_taken_over_is_told_with_its_value():
+    values = {"num_widgets": 3, "color_aug": True, "v_pred_like_loss": 0.2, "block_lr": "1,2", "masked_loss": True,
+              "down_lr_weight": "0,1", "save_last_n_epochs": 2, "optimizer_args": "betas=x"}  # fmt: skip
+    found = imports.read(form(**values))
+    assert {name: told(found)[name] for name in values} == {
+        **{name: str(value) for name, value in values.items()},
+        "optimizer_args": "betas=x",
+    }
+    why = reasons(found)
+    for name in ("num_widgets", "v_pred_like_loss", "block_lr"):  # their names only begin like others'
+        assert why[name] == imports.NO_COUNTERPART
+    assert "LoRA" in why["down_lr_weight"] and "stay" in why["save_last_n_epochs"]
+
+
+def test_secrets_are_not_repeated():
+    found = imports.read(form(huggingface_token="hf_SECRET", wandb_api_key="SECRET"))
+    assert {"huggingface_token", "wandb_api_key"} < set(reasons(found)) and "SECRET" not in json.dumps(found.as_dict())
+
+
+def test_patterns_match_no_more_than_they_say():
+    for name in ("num_x", "sd3", "flux", "logarithm", "resume_now", "my_block", "wandbx", "lora_y", "v_pred_x"):
+        assert kohya_names.reason_against(name) == imports.NO_COUNTERPART
+
+
+def test_a_rank_without_alpha():
+    """0 is as the rank in sd-scripts."""
+    assert lora(network_dim=32, network_alpha=0)["alpha"] == 32.0
+
+
+def test_what_would_do_nothing_here_is_told_and_left_out():
+    found = imports.read(form(lr_scheduler="constant_with_warmup", lr_warmup=0, adaptive_noise_scale=-0.1))
+    assert "lr_scheduler" not in settings_of(found) and "adaptive_noise_scale" not in found.settings
+    assert "has no effect" in reasons(found)["lr_scheduler"] and told(found)["adaptive_noise_scale"] == "-0.1"
+
+
+def test_captions_are_read_where_the_folders_cannot_be_seen():
+    given = settings_of(imports.read(form(train_data_dir="C:\\img", caption_extension=".tags")))
+    assert given["use_captions"] is True and given["caption_extension"] == ".tags"
+
+
+@pytest.mark.parametrize(
+    "text", [SCRIPT, form(), word_form(), form(LoRA_type="LyCORIS/LoHa", network_dim=8, conv_dim=4)]
+)
+def test_what_is_taken_over_goes_together(text, tmp_path):
+    config, _ = parse(imports.read(text).settings)
+    (tmp_path / "x.safetensors").write_bytes(b"")
+    config = config.replace(base_model=str(tmp_path / "x.safetensors"), name="x")
+    completed, _, _, problems = checks.check(config)
+    pictures = ("instance_data_dir", "instance_prompt", "class_data_dir", "validation_prompts")
+    assert [problem for problem in problems if problem.field not in pictures] == []
+    assert not [warning for warning in advice.warnings(completed, 12) if warning.is_grave]
 
 
 def test_our_own_config():

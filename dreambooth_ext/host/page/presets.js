@@ -142,7 +142,7 @@ export class Presets {
             this.note, element("p", {}, phrase(T.imported, { count, name, source: source || T.unknownSource })),
             ignored.length ? element(
                 "details", { class: "db-ignored", open: ignored.length <= 8 }, element("summary", {}, phrase(T.ignored, { count: ignored.length })),
-                element("ul", {}, ignored.map((one) => element("li", {}, element("code", { text: one.name }), " ", element("span", { text: one.reason })))),
+                element("ul", {}, ignored.map((one) => element("li", {}, element("code", { text: one.value ? `${one.name} = ${one.value}` : one.name }), " ", element("span", { text: one.reason })))),
             ) : null,
         );
     }

@@ -1,0 +1,78 @@
+"""kohya's optimizer, its arguments and its schedule."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from . import import_optimizer
+from .imports import Imported, number, text_of
+
+ADAFACTOR_FINDS = "is not used: this Adafactor finds the rate itself (relative_step), and here the guide's is used."
+OF_PRODIGY = ("betas", "beta3", "eps", "decouple", "use_bias_correction", "safeguard_warmup", "d0", "d_coef",
+              "growth_rate", "slice_p")  # fmt: skip
+
+
+def read(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
+    """`steps`: of the run, where they can be counted."""
+    name = text_of(flat.get("optimizer_type"))
+    name = name or ("AdamW8bit" if flat.get("use_8bit_adam") is True else "")
+    name = name or ("Lion" if flat.get("use_lion_optimizer") is True else "")
+    arguments = _arguments(flat.get("optimizer_args"), found)
+    ours = import_optimizer.take(found, "optimizer_type", name) if name else None
+    if ours:
+        _take_arguments(ours, arguments, found)
+    elif arguments:
+        found.ignore("optimizer_args", "belong to that optimizer.")
+    if found.settings.get("lr_scheduler", "constant") != "constant":
+        _warmup(flat, found, steps)
+
+
+def _take_arguments(ours: str, arguments: dict[str, Any], found: Imported) -> None:
+    if ours == "adafactor":
+        finds_rate = arguments.pop("relative_step", True) is not False or arguments.get("warmup_init") is True
+        arguments.pop("warmup_init", None)
+        if finds_rate:
+            import_optimizer.drop_rates(found, ADAFACTOR_FINDS)
+    elif ours == "sgd":  # as sd-scripts fills in
+        arguments = {"momentum": 0.9, "nesterov": True, **arguments}
+    elif ours != "prodigy":
+        arguments.pop("decouple", None)
+    if "weight_decay" in arguments:
+        found.take("optimizer_args", "weight_decay", arguments.pop("weight_decay"))
+    for name in [name for name in arguments if ours == "prodigy" and name not in OF_PRODIGY]:
+        found.ignore(f"optimizer_args: {name}", "prodigy has none.", arguments.pop(name))
+    if arguments:
+        found.take("optimizer_args", "optimizer_args", arguments)
+
+
+def _warmup(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
+    given, percent = number(flat.get("lr_warmup_steps")), number(flat.get("lr_warmup"))
+    share = given if 0 < given < 1 else percent / 100 if not given else 0.0
+    if share > 0 and steps:
+        found.take("lr_warmup", "lr_warmup_steps", round(share * steps))
+    elif share > 0:
+        found.ignore("lr_warmup", "is a share of all steps, which cannot be counted here.")
+    elif given >= 1:
+        found.take("lr_warmup_steps", "lr_warmup_steps", int(given))
+
+
+def _arguments(given: Any, found: Imported) -> dict[str, Any]:
+    """["betas=0.9,0.99"], or the form's "betas=0.9,0.99 eps=1e-8"; what is no Python literal stays out."""
+    pairs = given if isinstance(given, list) else text_of(given).split()
+    known = {}
+    for pair in (pair.strip("\"' ") for pair in pairs if isinstance(pair, str)):
+        name, is_pair, value = pair.partition("=")
+        literal = _literal(value) if is_pair and name.strip().isidentifier() and len(pair) < 200 else None
+        if isinstance(literal, bool | int | float | tuple | list):
+            known[name.strip()] = list(literal) if isinstance(literal, tuple) else literal
+        elif pair:
+            found.ignore("optimizer_args", "cannot be read.", pair)
+    return known
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.strip().strip('"'))
+    except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return None

@@ -1,0 +1,122 @@
+"""kohya's folders of pictures, and its data sets, as ours."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..settings.methods import SUBJECT_METHODS
+from .imports import Imported, Place, Subject, is_nothing, number, set_subjects, text_of
+
+CAPTIONS = "captions are read from text files beside the pictures, or from this file in their folder or above it."
+
+
+def read(values: dict[str, Any], flat: dict[str, Any], found: Imported, place: Place) -> list[Subject]:
+    data_sets = objects(values.get("datasets"))
+    method = found.settings.get("method", "dreambooth")
+    if method not in SUBJECT_METHODS:
+        return _without_concepts(data_sets, flat, found, place)
+    if data_sets:
+        subjects, classes = _from_data_sets(data_sets, flat, found)
+    else:
+        subjects = _from_folders(flat, "train_data_dir", found, place)
+        classes = _from_folders(flat, "reg_data_dir", found, place)
+    names_any = any(not is_nothing(flat.get(name)) for name in ("train_data_dir", "caption_extension"))
+    if subjects or names_any:
+        found.take("caption_extension", "use_captions", True)  # kohya reads captions wherever there are some
+        if "caption_extension" not in found.settings and is_nothing(flat.get("caption_extension")):
+            found.take("caption_extension", "caption_extension", ".caption")  # its default
+    if not subjects:
+        return []
+    _match(subjects, classes, found, place)
+    epochs = not is_nothing(flat.get("max_train_epochs")) or not is_nothing(flat.get("epoch"))
+    set_subjects(found, subjects, counts_epochs=epochs)
+    if classes and not is_nothing(flat.get("prior_loss_weight")):
+        found.take("prior_loss_weight", "prior_loss_weight", flat["prior_loss_weight"])
+    return subjects
+
+
+def _without_concepts(
+    data_sets: list[dict[str, Any]], flat: dict[str, Any], found: Imported, place: Place
+) -> list[Subject]:
+    """The one folder of a method without concepts; folders "10_zkz cat" in it count as often as they say."""
+    if not is_nothing(flat.get("reg_data_dir")):
+        found.ignore("reg_data_dir", "class pictures are for subjects: this method has none.")
+    for name in ("in_json", "metadata_file"):
+        if not is_nothing(flat.get(name)):
+            found.ignore(name, CAPTIONS)
+    if text_of(flat.get("caption_metadata_filename")) and flat.get("create_caption") is False:
+        found.ignore("caption_metadata_filename", CAPTIONS)
+    if data_sets:
+        subjects, classes = _from_data_sets(data_sets, flat, found)
+        for other in (*subjects[1:], *classes):
+            found.ignore(
+                "image_dir", "is left out: give one folder that holds all, or the whole data set's file.", other.folder
+            )
+        folder, subjects = subjects[0].folder if subjects else "", subjects[:1]
+    else:
+        folder = text_of(flat.get("train_data_dir"))
+        repeats = max(1, int(number(flat.get("dataset_repeats"), 1)))
+        subjects = [Subject(folder, "", repeats)] if folder else []
+        named = _named_folders(folder, place) if found.settings.get("method") == "textual_inversion" and folder else []
+        if named or named is None:
+            found.take("train_data_dir", "repeats_from_folders", True)
+            subjects = named or []
+    if folder:
+        found.take("train_data_dir", "instance_data_dir", folder)
+    return subjects
+
+
+def _from_data_sets(data_sets: list[dict[str, Any]], flat: dict[str, Any], found: Imported) -> tuple[list, list]:
+    subjects, classes = [], []
+    for subset in (item for data_set in data_sets for item in objects(data_set.get("subsets"))):
+        folder = text_of(subset.get("image_dir"))
+        if not folder:
+            continue
+        repeats = max(1, int(number(subset.get("num_repeats", flat.get("num_repeats")), 1)))
+        made = Subject(folder, text_of(subset.get("class_tokens")), repeats)
+        (classes if subset.get("is_reg") is True else subjects).append(made)
+    return subjects, classes
+
+
+def _from_folders(flat: dict[str, Any], name: str, found: Imported, place: Place) -> list[Subject]:
+    """The folders "10_sks person" in a folder: repeats and words. Others are passed over, as kohya does."""
+    parent = text_of(flat.get(name))
+    if not parent:
+        return []
+    named = _named_folders(parent, place)
+    if named is None:
+        found.ignore(name, "its folders cannot be seen from here: name folder and prompt of each subject by hand.")
+        return []
+    return named or [Subject(parent, "")]
+
+
+def _named_folders(parent: str, place: Place) -> list[Subject] | None:
+    """None where nobody can look into the folder."""
+    inner = place.folders(parent)
+    if inner is None:
+        return None
+    named = [(folder, match) for folder in inner if (match := re.fullmatch(r"(\d{1,6})_(.+)", folder))]
+    separator = "\\" if "\\" in parent and "/" not in parent else "/"
+    return [
+        Subject(f"{parent.rstrip('/' + chr(92))}{separator}{folder}", match[2].strip(), max(1, int(match[1])))
+        for folder, match in named
+    ]
+
+
+def _match(subjects: list[Subject], classes: list[Subject], found: Imported, place: Place) -> None:
+    """Each subject gets the class folder whose words end its own ("sks person": "person"), else the first."""
+    for subject in subjects if classes else []:
+        fitting = (c for c in classes if c.prompt and subject.prompt.casefold().endswith(c.prompt.casefold()))
+        chosen = next(fitting, classes[0])
+        if chosen.prompt and chosen.prompt != subject.prompt:
+            subject.class_folder, subject.class_prompt = chosen.folder, chosen.prompt
+            subject.class_pictures = place.pictures(chosen.folder)
+    used = {subject.class_folder for subject in subjects}
+    for other in classes:
+        if other.folder not in used:
+            found.ignore("reg_data_dir", f"'{other.folder[-80:]}' belongs to none of the subjects.")
+
+
+def objects(given: Any) -> list[dict[str, Any]]:
+    return [item for item in given if isinstance(item, dict)] if isinstance(given, list) else []
