@@ -441,6 +441,13 @@ def test_settings_that_do_not_go_with_the_base_are_named(tmp_path, trainer):
     assert set(problems_of(trainer, network_weights=str(path), rank=4, use_rslora=True)) == {"rank", "use_rslora"}
 
 
+@pytest.mark.parametrize(("kind", "fields"), [("loha", {"loraplus_lr_ratio"}), ("lora", set())])
+def test_a_higher_rate_of_up_matrices_needs_some_in_the_file(trainer, kind, fields):
+    run = trainer.train(method="lora", network_type=kind, rank=2, max_train_steps=1)
+    path = run.artifacts / "taught.safetensors"
+    assert set(problems_of(trainer, network_weights=str(path), loraplus_lr_ratio=4)) == fields
+
+
 def test_what_is_left_out_comes_from_the_guide(trainer):
     config = checks.check(parse({**trainer.settings, "method": "lora", "learning_rate": None})[0])[0]
     assert (config.rank, config.alpha, config.target_modules) == (16, 16.0, ["attention", "feed_forward"])

@@ -212,7 +212,7 @@ def continued(config: RunConfig) -> Path:
 
 def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
     """What of a LoRA that goes on does not go with the base or the settings: all of the file is looked at."""
-    path, there, fixed = continued(config), set(), []
+    path, there, fixed, has_up = continued(config), set(), [], False
     if found := word_problems(config):
         return found
     try:
@@ -220,15 +220,20 @@ def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
         for component, layer, adapter in network_file.adapters_of(path, *weights, "network_weights"):
             there.add(component)
             fixed += [] if adapter.TRAINS else [layer]
+            has_up = has_up or bool(adapter.fast())
     except UserError as error:
         return [error.problem]
     if fixed:
         message = f"{path.name} holds whole differences, which cannot be trained on, in {fixed[0]}."
         return [Problem("network_weights", message, "Merge it into the base, and train a new LoRA on that.")]
+    found = []
     if config.text_encoder_steps and there == {"unet"}:
         message = "the LoRA that goes on holds nothing for the text encoder."
-        return [Problem("text_encoder_steps", message, "Set it to 0.")]
-    return []
+        found.append(Problem("text_encoder_steps", message, "Set it to 0."))
+    if config.loraplus_lr_ratio != 1 and not has_up:
+        message = f"has no effect: {path.name} is of a type that has no up matrix."
+        found.append(Problem("loraplus_lr_ratio", message, "Leave it out."))
+    return found
 
 
 def word_problems(config: RunConfig) -> list[Problem]:
