@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from dreambooth_ext import runs, templates
+from dreambooth_ext.concepts import CONCEPT_KEYS
 from dreambooth_ext.config import SETTINGS, RunConfig
 from dreambooth_ext.host import restrictions
 from dreambooth_ext.host.refusal import Refusal
@@ -46,6 +47,7 @@ def test_every_kind_of_path_is_there():
         *("base_model", "instance_data_dir", "class_data_dir", "train_data_dir", "dataset_config", "model_config"),
         *("prompt_template", "network_weights", "embedding_weights", "hypernetwork_weights"),
     }
+    assert set(CONCEPT_KEYS) - set(SETTINGS) == {"repeats"}  # the others are of the settings' kinds
     assert SETTINGS["prompt_template"].words == tuple(templates.BUILT_IN)
 
 

@@ -256,8 +256,8 @@ class Transfer:
     def _refused(self, code: int) -> UserError:
         if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return self._error(f"{self.host} does not give {self.shown} without a login or a token ({code}).", LOGIN)
-        phrase = http.client.responses.get(code, "")  # the server's own words might repeat the link
-        message = f"{self.host} answers {code} {phrase}".rstrip() + f" for {self.shown}."
+        phrase = http.client.responses.get(code, "?")  # the server's own words might repeat the link
+        message = f"{self.host} answers {code} {phrase} for {self.shown}."
         later = code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR
         return self._error(message, "Try again later." if later else LOGIN)
 

@@ -397,8 +397,10 @@ class Service:
                 self.dispatcher.command(run, command)
 
     def give_link(self, id: str, link: str) -> None:
-        """The whole link of a run's base, for its next worker: a run's folder holds no tokens and passwords."""
+        """The whole link of a run's base, for its next worker: a run's folder holds no tokens and passwords. Raises a
+        Refusal (403) where links are refused."""
         run = self.catalogue.find(id)
+        restrictions.check_paths(RunConfig(base_model=link), self.host)
         self.dispatcher.remember(run, [links.again(link, run.config.base_model, id)])
 
     def _kill(self, run: Run) -> None:

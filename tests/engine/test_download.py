@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -357,6 +358,13 @@ def test_user_and_password_go_to_their_host_alone(server, model):
         sent = [headers.get("Authorization") for _, headers in server.asked]
         assert sent and all(value == "Basic dXM6ZXI6cEB3" for value in sent)  # us:er:p@w
         assert other.asked and "SECRET" not in json.dumps(other.asked) and "Basic" not in json.dumps(other.asked)
+
+
+def test_no_redirect_leads_from_https_to_http():
+    """Where anybody on the way could read the token, and put another model in."""
+    request = urllib.request.Request("https://h/x")
+    with pytest.raises(transfer.Elsewhere, match="http"):
+        transfer.Redirects().http_error_302(request, None, 302, "", {"location": "http://h/x"})
 
 
 def test_the_newest_redirect_of_all_is_followed(server, model):

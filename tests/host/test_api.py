@@ -785,6 +785,20 @@ def test_no_paths_for_strangers(tmp_path):
         assert asked.post("check", {"config": linked}).status == 403
 
 
+def test_a_link_is_given_anew(tmp_path):
+    """With what no run keeps, and only for the base that the run began from; not by strangers."""
+    link, bare = "https://user:pw@h/x.ckpt?token=SECRET", "https://h/x.ckpt"
+    asked, given = Asked(tmp_path), []
+    asked.dispatcher.remember = lambda run, links: given.append((run.id, links))
+    run = asked.run(status="stopped", base_model=bare)
+    path = f"runs/{run.id}/commands"
+    other = asked.post(path, {"command": "resume", "base_model": "https://h/y.ckpt?token=SECRET"})
+    assert other.status == 422 and other.json()["field"] == "base_model" and b"SECRET" not in other.body
+    assert asked.post(path, {"command": "resume", "base_model": link}).status == 202 and given == [(run.id, [link])]
+    asked.host.restriction = "It is shared."
+    assert asked.post(path, {"command": "resume", "base_model": link}).status == 403 and len(given) == 1
+
+
 def test_paths_are_refused_before_they_are_looked_at(tmp_path, monkeypatch):
     asked = Asked(tmp_path, restricted="It is shared.")
     monkeypatch.setattr("dreambooth_ext.checks.check", lambda config: pytest.fail("looked"))
