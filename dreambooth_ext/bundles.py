@@ -8,6 +8,7 @@ from .files import expanded, parse_json
 
 BUNDLE = "bundle_emb."  # begins the keys of words in a LoRA's file
 LARGEST = 16 * 2**20  # bytes of a table of contents; usual are some 100 KB
+MOST_TENSORS = 20_000
 
 
 def words(name: str | None) -> list[str]:
@@ -19,8 +20,11 @@ def words(name: str | None) -> list[str]:
         with path.open("rb") as file:
             length = struct.unpack("<Q", file.read(8))[0]
             text = file.read(length) if length <= LARGEST else b"{}"
-        keys = parse_json(text) if BUNDLE.encode() in text else {}
+        is_usual = BUNDLE.encode() in text and text.count(b'"data_offsets"') <= MOST_TENSORS
+        keys = parse_json(text) if is_usual else {}
     except (OSError, ValueError, struct.error):
+        return []
+    if not isinstance(keys, dict):
         return []
     inside = [key.removeprefix(BUNDLE).partition(".")[0] for key in keys if key.startswith(BUNDLE)]
     return list(dict.fromkeys(word for word in inside if word))

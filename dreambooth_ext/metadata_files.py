@@ -14,6 +14,7 @@ from typing import Any
 
 from .errors import Problem
 from .files import parse_json, require_ordinary
+from .listing import MOST_FILES
 from .parsing import shown
 
 JSONL = "metadata.jsonl"
@@ -25,6 +26,7 @@ KOHYA = (
 )  # the last that kohya's tools made first
 LARGEST = 128 * 2**20  # bytes; 250 000 pictures with long captions have that
 LONGEST_LINE = 2**20  # letters; what is longer reads as several lines, of which none is JSON
+MOST_BAD = 1000  # lines, after which no more are looked at
 NAMED_AT_MOST = 5  # bad lines that one message names
 
 
@@ -90,6 +92,9 @@ def _read_lines(lines: Iterable[str], path: str, folder: str, column: str, found
     columns: dict[str, None] = {}
     any_text = False
     for number, line in enumerate(lines, 1):
+        if number > MOST_FILES or len(bad) > MOST_BAD:
+            bad.insert(0, f"not all of its lines were read, only {number - 1}")
+            break
         if not line.strip():
             continue
         try:

@@ -20,7 +20,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from transformers import CLIPTokenizer
 
-from dreambooth_ext import checks, kohya_dataset, metadata_files, pictures, templates
+from dreambooth_ext import bundles, checks, kohya_dataset, metadata_files, pictures, templates
 from dreambooth_ext.commands import settings
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine import embedding_file, hypernetwork_file, network_file
@@ -301,6 +301,11 @@ OTHERS: dict[str, tuple[Reader, str]] = {
     "a caption of gigabytes": (captioned(2**32), "it has more than 64 KB"),
     "a jsonl of gigabytes": (listed("metadata.jsonl", 2**32), "it has more than 128.0 MB"),
     "a jsonl of one line": (listed("metadata.jsonl", '{"file_name": "' + "x" * 10**7), "is no JSON"),
+    "a jsonl of very many lines": (
+        listed("metadata.jsonl", '{"file_name": "x", "text": "y"}\n' * 300_000),
+        "not all of its lines were read, only 250000",
+    ),
+    "a jsonl of a million bad lines": (listed("metadata.jsonl", "{}\n" * 10**6), "not all of its lines were read"),
     "a deep jsonl": (listed("metadata.jsonl", DEEP + "\n"), "nested too deeply"),
     "a deep meta_cap.json": (listed("meta_cap.json", DEEP), "nested too deeply"),
     "a dotted data set": (data_set(DOTTED), "a key has more than 16 parts"),
@@ -368,6 +373,14 @@ def test_a_word_without_end_takes_no_time():
     assert stack.tokens([word]).shape == (1, 1, 77)
     for prompt in ("a photo of sksper", "x" * 200, "x" * 201, "一" * 300):
         assert stack.count(prompt) == len(tokenizer(prompt, add_special_tokens=False).input_ids) + (prompt == "x" * 201)
+
+
+@pytest.mark.parametrize(
+    "content", ['[1, "bundle_emb.x"]', '"bundle_emb."', '{"bundle_emb.x.y":' + "[" * 10**5, "{" + MANY[:-1]]
+)
+def test_words_of_a_lora_that_is_none(tmp_path, content):
+    path = put(tmp_path / "a.safetensors", header(content.replace('"t1"', '"bundle_emb.x.y"')))
+    assert refused(lambda _: [bundles.words(str(path))], tmp_path) == [[]]
 
 
 def test_an_upload_of_passes(tmp_path):
