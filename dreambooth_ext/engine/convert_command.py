@@ -70,8 +70,7 @@ def to_single_file(base: Base, target: Path, dtype: torch.dtype | None, precisio
 def to_folder(base: Base, target: Path, dtype: torch.dtype | None) -> None:
     """A diffusers pipeline, part by part, so that only one is in memory."""
     parts = base.family.components
-    stored = {name: next(iter(base.ldm_tensors(name).values())).dtype for name in parts}
-    dtypes = {name: dtype or stored[name] for name in parts}
+    dtypes = {name: dtype or stored_in(base, name) for name in parts}
     counts = base.parameter_counts()
     needed = sum(counts.values()) * max(d.itemsize for d in dtypes.values())
     if free_bytes(target) < needed:
@@ -102,6 +101,12 @@ def to_folder(base: Base, target: Path, dtype: torch.dtype | None) -> None:
         diffusers.DDIMScheduler.from_config(scheduler).save_pretrained(temporary / "scheduler")
         write_json(temporary / "model_index.json", index)
         base.close()
+
+
+def stored_in(base: Base, component: str) -> torch.dtype:
+    """The precision that holds all of a part: its own, or of a part that is only partly in fp8 the widest."""
+    found = [tensor.dtype for tensor in base.ldm_tensors(component).values()]
+    return found[0] if found[0].itemsize > 1 else max(found, key=lambda dtype: dtype.itemsize)
 
 
 def save_part(module: torch.nn.Module, folder: Path) -> list[str]:

@@ -45,7 +45,8 @@ def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -
 
 
 def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
-    problems, warnings = plan.problems(config, base), list(base.warnings)
+    problems = plan.problems(config, base)
+    warnings = [str(warning) for warning in plan.warnings(config, base)]
     found, missing = [], 0
     try:
         config = class_images.with_folders(config, base, runs_dir / "class_pictures")

@@ -24,16 +24,26 @@ from .base import Base, open_base
 from .device import choose_device
 from .embedding_file import Stored
 from .embeddings import Embedding
-from .export import export_checkpoint, export_embedding, export_network
+from .export import NothingLearned, export_checkpoint, export_embedding, export_network
 from .fetching import Fetch, TerminalStage
 from .metadata import ADAPTERS, base_metadata, modelspec
 from .network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
+from .tensors import is_finite
 
 Models = Mapping[str, nn.Module]
 
 
 def run(arguments: argparse.Namespace) -> list[Path]:
     """Do what the command line asks (`networks.add_arguments`); returns the files that were written."""
+    try:
+        return done(arguments)
+    except NothingLearned as error:
+        field = "tuned" if arguments.action == "extract" else "lora"
+        message = f"the result is equal to its base in {arguments.precision}: there is nothing to write."
+        raise UserError(field, message, "Choose other files, or --precision fp32.") from error
+
+
+def done(arguments: argparse.Namespace) -> list[Path]:
     device = choose_device(arguments.device)
     base, out = open_base(arguments.model, field="model", fetch=Fetch(TerminalStage())), Path(arguments.out)
     loras = [generation.lora(text) for text in arguments.lora]
@@ -116,6 +126,10 @@ def merge(models: Models, loras: list[tuple[Path, float]]) -> None:
     for path, weight in loras:
         for component, made in network_file.read(path, models, "lora").items():
             network.merge(models[component], made, weight)
+    for component, module in models.items():
+        if broken := next((key for key, tensor in module.state_dict().items() if not is_finite(tensor)), None):
+            message = f"merged at these weights, {broken} of the {component} is infinite or no number."
+            raise UserError("lora", message, "Choose lower weights, or another file.")
 
 
 def extract(arguments: argparse.Namespace, base: Base, models: Models, device: torch.device) -> Network:

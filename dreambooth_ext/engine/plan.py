@@ -16,6 +16,7 @@ from .base import Base
 from .device import choose_device
 from .memory_need import estimate, state_bytes
 from .methods import METHODS
+from .methods.lora import continued_warnings
 from .optim import choose_optimizer, make_optimizer
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
@@ -102,6 +103,12 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
         layers = min(layers)
         found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
     return found
+
+
+def warnings(config: RunConfig, base: Base) -> list[Problem]:
+    """What of the files that a run begins with is worth knowing, and no reason to refuse them."""
+    found = [Problem("base_model", said) for said in base.warnings]
+    return found + (continued_warnings(config, base) if config.network_weights else [])
 
 
 def _broken(base: Base) -> list[Problem]:

@@ -139,8 +139,8 @@ def train(run: Run, control: Control, total: int | None) -> str:
         if found := plan.problems(config, base):
             raise BadInput(found)
         is_old = keep_base(run, base)
-        for warning in base.warnings:
-            control.warn(warning, "base_model")
+        for warning in plan.warnings(config, base):
+            control.warn(warning.message, warning.field, warning.remedy)
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures", control.warn, is_old)
         with accelerator.main_process_first():

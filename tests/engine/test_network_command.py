@@ -93,6 +93,17 @@ def test_what_does_not_go_together_is_refused(tmp_path):
         run("extract", *common, "--tuned", other)
     with pytest.raises(UserError, match="equal to its base"):
         run("extract", *common, "--tuned", base)
+    small, huge, nothing = (
+        written(tmp_path, open_base(base)),
+        tmp_path / "huge.safetensors",
+        tmp_path / "0.safetensors",
+    )
+    save_file({key: tensor * 1e25 for key, tensor in load_file(small).items()}, huge)
+    save_file({key: tensor * 0 for key, tensor in load_file(small).items()}, nothing)
+    with pytest.raises(UserError, match=r"^lora: merged at these weights, .* is infinite or no number"):
+        run("merge", *common[:-2], "--lora", huge)
+    with pytest.raises(UserError, match=r"^lora: the result is equal to its base"):
+        run("merge", *common[:-2], "--lora", nothing)
     lora = written(tmp_path, open_base(other))
     with pytest.raises(UserError, match=r"does not fit this model"):
         run("resize", *common, "--lora", lora)

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.generate import load_painter
+from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.tensorfile import save_tensors
 from dreambooth_ext.errors import UserError
-from tests import adapters, tiny
+from tests import adapters, tiny, training
 from tests.engine import test_lora, test_network_command
 from tests.training import Trainer, artifact
 
@@ -239,6 +240,17 @@ def test_alpha_is_what_peft_says_of_it(tmp_path, trainer, beside, rslora):
         (tmp_path / "adapter_config.json").write_text(json.dumps(said), encoding="utf-8")
     wanted = meant(weight, parts, 6 * RANK**0.5 if rslora else 6)
     compare(merged(trainer.base, path, tmp_path / "m.safetensors"), trainer.base, {f"unet.{layer}": wanted})
+
+
+def test_a_dora_along_the_outputs_is_told_to_stay_one(tmp_path, trainer):
+    """v1.10.1 takes it for one along the inputs."""
+    for spelling, told in (("PEFT's DoRA", 1), ("PEFT", 0)):
+        file_of(tmp_path / "lora.safetensors", trainer.base, spelling)
+        run = trainer.train(network_weights=str(tmp_path / "lora.safetensors"))
+        said = [event for event in training.events(run, "warning") if event["field"] == "network_weights"]
+        assert len(said) == told and all("along the outputs" in event["what"] for event in said)
+        answer = inspect(run.config.as_dict(), tmp_path)
+        assert sum("along the outputs" in warning for warning in answer["warnings"]) == told
 
 
 # --- what is not read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ...errors import Problem, UserError
 from ...parsing import shown
 from ...rates import scaled
 from .. import embedding_file, network, network_file, words
+from ..adapters import Adapter
 from ..backbone import Backbone
 from ..base import Base
 from ..batch import Batch
@@ -216,8 +218,7 @@ def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
     if found := word_problems(config):
         return found
     try:
-        weights = network.shapes_of(base), base.architecture.unet
-        for component, layer, adapter in network_file.adapters_of(path, *weights, "network_weights"):
+        for component, layer, adapter in adapters_of(config, base):
             there.add(component)
             fixed += [] if adapter.TRAINS else [layer]
             has_up = has_up or bool(adapter.fast())
@@ -234,6 +235,28 @@ def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
         message = f"has no effect: {path.name} is of a type that has no up matrix."
         found.append(Problem("loraplus_lr_ratio", message, "Leave it out."))
     return found
+
+
+def continued_warnings(config: RunConfig, base: Base) -> list[Problem]:
+    """A DoRA along the outputs stays one, and its file is read as one along the inputs by v1.10.1."""
+    try:
+        for _, layer, adapter in adapters_of(config, base):
+            size = adapter.dora_scale
+            if size is not None and len(size) == size.numel() > 1:
+                message = f"{continued(config).name} is a DoRA along the outputs ({layer}), and stays one."
+                remedy = (
+                    "AUTOMATIC1111's WebUI 1.10.1 draws these wrongly, Forge rightly. There, merge it into the base."
+                )
+                return [Problem("network_weights", message, remedy)]
+    except UserError:
+        return []  # which is told as a problem
+    return []
+
+
+def adapters_of(config: RunConfig, base: Base) -> Iterator[tuple[str, str, Adapter]]:
+    """Those of the LoRA that goes on, by component and layer."""
+    weights, unet = network.shapes_of(base), base.architecture.unet
+    return network_file.adapters_of(continued(config), weights, unet, "network_weights")
 
 
 def word_problems(config: RunConfig) -> list[Problem]:
