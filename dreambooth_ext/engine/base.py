@@ -214,6 +214,8 @@ class Base:
                 if time.monotonic() > end:
                     return
                 self._require_finite(component, key, tensor)
+        for key, stored in self.extras().items():
+            self._require_finite("file", key, stored.load())  # they are written into what comes of it
         self.source.close()
 
     def _require_finite(self, component: str, key: str, tensor: Tensor) -> None:

@@ -132,7 +132,7 @@ def other_file(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """What a file is that has no part of a LoRA."""
     if any(split(key)[1] not in ("", adapters.ALPHA) for key in shapes):
         return None
-    if len(shapes) == 1 and len(next(iter(shapes.values()))) < 3:
-        return "an embedding"
+    if len(shapes) == 1 and all("." not in key and len(shape) in (1, 2) for key, shape in shapes.items()):
+        return "an embedding"  # diffusers', under its word
     what = recognise.kind_of(shapes)
     return None if what == "a LoRA" else what  # a part of one, of a type that is not known
