@@ -8,11 +8,11 @@ import sys
 import traceback
 from pathlib import Path
 
-from . import __version__
+from . import __version__, disk
 from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, network, resume, runs, train, ui
 from .config import SETTINGS
 from .errors import UserError
-from .terminal import say, shield
+from .terminal import open_missing_streams, say, shield
 
 VERBS = {
     "demo": demo,
@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return STOPPED
     except OSError as error:
-        say(f"error: {error}. Check that file or folder, and the disk.")
+        say(f"error: {disk.problem_of(error) or f'{error}. Check that file or folder, and the disk.'}")
         return FAILED
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    open_missing_streams()
     if not sys.stdout.isatty():  # Windows' own encoding lacks most letters; programs inside write UTF-8, too
         sys.stdout.reconfigure(encoding="utf-8")
     shield()

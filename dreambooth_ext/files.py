@@ -23,18 +23,19 @@ TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; anything so named
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, parents: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends well it becomes `path`, else it is removed.
 
-    The name keeps its suffix because some writers choose the format by it.
+    The name keeps its suffix because some writers choose the format by it. parents: make the folders above it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if parents:
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{threading.get_ident()}-{path.name}")
     try:
         yield temporary
         flush_to_disk(temporary)
         replace(temporary, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -49,10 +50,10 @@ def flush_to_disk(path: Path) -> None:
         with file.open("rb+") as stream:
             os.fsync(stream.fileno())
     if path.is_dir():
-        _flush_folder(path)
+        flush_folder(path)
 
 
-def _flush_folder(path: Path) -> None:
+def flush_folder(path: Path) -> None:
     """Flush a folder's list of names, so that a renamed file keeps its new name when the power goes."""
     if os.name == "nt":
         return  # Windows cannot open folders, and its rename is journalled

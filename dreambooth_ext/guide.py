@@ -223,6 +223,11 @@ def a_or_an(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+def is_path(value: object) -> bool:
+    """What else stands in a concept, `pictures.problems` names."""
+    return isinstance(value, str) and value != ""
+
+
 def name_for(config: RunConfig) -> str:
     """A file name for the model where the user gave none.
 
@@ -238,7 +243,8 @@ def _name_of_pictures(config: RunConfig, word: str = "") -> str:
         getattr(config, config.pictures_setting),
         *(concept.get("instance_data_dir") for concept in config.concepts),
     ]
-    name = word or next((expanded(folder).resolve().name for folder in folders if folder), config.dataset_name or "")
+    named = (expanded(folder).resolve().name for folder in folders if is_path(folder))
+    name = word or next(named, config.dataset_name or "")
     if config.dataset_config and not word:
         name = expanded(config.dataset_config).stem
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method

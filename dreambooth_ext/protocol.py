@@ -6,6 +6,7 @@ of hosts can give them at once and the worker takes each exactly once, in the or
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -43,6 +44,8 @@ class EventLog:
 
     def append(self, type: str, **data: Any) -> dict[str, Any]:
         assert type in EVENT_TYPES, type
+        if not self.path.parent.is_dir():  # deleted by hand: it is not to come back half made
+            raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted", str(self.path.parent))
         with files.locked(self._lock):
             event = {"n": self._last_number() + 1, "time": round(time.time(), 3), "type": type, **data}
             with self.path.open("ab") as stream:

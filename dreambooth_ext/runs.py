@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import re
 import shutil
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import IO, Any
 
 from . import __version__, files, links, picture_list, pictures
 from .config import SETTINGS, RunConfig
-from .errors import UserError
+from .errors import Problem, UserError
 from .parsing import parse
 from .protocol import ENDED, STATUSES, EventLog, give_command
 from .settings.methods import METHODS
@@ -86,12 +88,18 @@ class Run:
         return self.path / "commands"
 
     def state(self) -> dict[str, Any]:
-        """state.json as it is, except that a run whose worker is gone is 'failed', whatever the worker last wrote."""
+        """state.json as it is, except that a run whose worker is gone is 'failed', whatever the worker last wrote.
+
+        One that is trained is "saving" while somebody publishes what it made, and "done" where nobody does.
+        """
         state = self._read_state()
         if state["status"] in (*ENDED, "queued") or self.is_alive(state):
             return state
+        followed = self.is_followed()
         state = self._read_state()  # it may have ended well between the two looks
-        if state["status"] not in ENDED:
+        if state.get("trained") is True and state["status"] == "saving":
+            state["status"] = "saving" if followed else "done"
+        elif state["status"] not in ENDED:
             state["status"] = "failed"
             state["problem"] = {
                 "field": "",
@@ -101,10 +109,21 @@ class Run:
         return state
 
     def write_state(self, **changes: Any) -> dict[str, Any]:
+        """Raises FileNotFoundError where the run's folder was deleted: it is not to come back half made."""
+        self.check_exists()
         path = self.path / "state.json"
         state = {**(files.read_json(path) if path.exists() else {}), **changes}
         files.write_json(path, state)
         return state
+
+    def exists(self) -> bool:
+        """Whether nobody has deleted its folder. Nothing ever replaces config.json."""
+        return (self.path / "config.json").exists()
+
+    def check_exists(self) -> None:
+        """Raise FileNotFoundError where somebody has."""
+        if not self.exists():
+            raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted", str(self.path))
 
     def is_alive(self, state: dict[str, Any] | None = None) -> bool:
         """Whether a worker has this run: it holds the lock here, or it beats on another machine."""
@@ -131,12 +150,64 @@ class Run:
         Whoever looks whether the run is alive holds it for an instant: hence the patience, in seconds. Raises OSError
         where this user may not write.
         """
+        return self._lock("worker.lock", patience)
+
+    def claim(self, patience: float = 1.0) -> IO[bytes] | None:
+        """The right to publish what the run makes and to say that it is done, held as `take`'s lock is.
+
+        None if a host or a terminal has it. What is due is published by who has it, hence once.
+        """
+        return self._lock("host.lock", patience)
+
+    def is_followed(self, patience: float = 0.0) -> bool:
+        """Whether somebody has that right, still after so many seconds. False where this user may not look."""
         deadline = time.monotonic() + patience
-        while (lock := files.try_lock(self.path / "worker.lock")) is None and time.monotonic() < deadline:
+        try:
+            while held := files.is_locked(self.path / "host.lock"):
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(0.02)
+            return held
+        except OSError:
+            return False
+
+    def _lock(self, name: str, patience: float) -> IO[bytes] | None:
+        self.check_exists()
+        deadline = time.monotonic() + patience
+        while (lock := files.try_lock(self.path / name)) is None and time.monotonic() < deadline:
             time.sleep(0.02)
         return lock
 
+    def conclude(self) -> bool:
+        """Say that a run that is trained is done, now that all about it is done. Its claim has to be held.
+
+        False if another worker has it already.
+        """
+        lock = self.take()
+        if lock is None:
+            return False
+        with lock:
+            if self.is_trained():
+                self.write_state(status="done", trained=False)
+            if self._read_state()["status"] == "done" and self._last_told() != "done":  # or a kill came between
+                self.events.append("status", status="done")
+        return True
+
+    def _last_told(self) -> str | None:
+        """The status that the events told last."""
+        told = [event.get("status") for event in self.events.read() if event["type"] == "status"]
+        return told[-1] if told else None
+
+    def is_trained(self) -> bool:
+        """Whether a worker has written all that it had to, and nobody has yet said that the run is done."""
+        try:
+            state = self._read_state()
+        except UserError:  # damaged, or deleted
+            return False
+        return state["status"] == "saving" and state.get("trained") is True
+
     def command(self, command: str) -> None:
+        self.check_exists()
         give_command(self.commands, command)
 
     def artifact_events(self) -> list[dict[str, Any]]:
@@ -155,41 +226,53 @@ class Run:
     def delete(self) -> None:
         if self.is_held():
             raise UserError("run", f"{self.id} is still training.", "Stop it first.")
+        if self.is_followed(patience=1.0):
+            raise UserError("run", f"{self.id} is still being published.", "Wait for it.")
         files.remove(self.path)  # whole: on Windows an open file keeps all of it, and a restart leaves no half of it
-        for left in self.path.parent.glob(f"{files.TEMPORARY}*"):  # what was being deleted when the machine went down
+        with _making(self.path.parent):
+            pass
+
+
+def create(runs_dir: Path, config: RunConfig, host: Mapping[str, Any] | None = None) -> Run:
+    """Make a run's folder, queued, whole or not at all. Its config.json never changes again.
+
+    host: the content of its host.json, see host/wishes.py.
+    """
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    with _making(runs_dir):
+        path = _free(runs_dir, f"{time.strftime('%Y%m%d-%H%M%S')}-{_safe(config.name)}")
+        with files.replacing(path) as temporary:
+            _fill(Run(temporary), config, host)
+    return Run(path)
+
+
+@contextlib.contextmanager
+def _making(runs_dir: Path) -> Iterator[None]:
+    """One at a time makes or deletes runs; what others were at when they were killed is swept away."""
+    with files.locked(runs_dir / "runs.lock"):
+        for left in runs_dir.glob(f"{files.TEMPORARY}*"):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
+        yield
 
 
-def create(runs_dir: Path, config: RunConfig) -> Run:
-    """Make a run's folder, queued. Its config.json never changes again."""
-    runs_dir.mkdir(parents=True, exist_ok=True)
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{_safe(config.name)}"
+def _free(runs_dir: Path, stem: str) -> Path:
     for number in range(1, 1000):
         path = runs_dir / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        break
-    else:
-        raise UserError("runs_dir", f"too many runs named {stem} in {runs_dir}.")
-    run = Run(path)
-    try:
-        _fill(run, config)
-    except OSError:  # a full disk
-        shutil.rmtree(path, ignore_errors=True)
-        raise
-    return run
+        if not path.exists():
+            return path
+    raise UserError("runs_dir", f"too many runs named {stem} in {runs_dir}.", "Choose another name.")
 
 
-def _fill(run: Run, config: RunConfig) -> None:
+def _fill(run: Run, config: RunConfig, host: Mapping[str, Any] | None) -> None:
     for folder in ("commands", "checkpoints", "samples", "artifacts"):
-        (run.path / folder).mkdir()
+        (run.path / folder).mkdir(parents=True)
     files.write_json(run.path / "config.json", config.as_dict())
     entries, problems = pictures.entries(config)
     if entries and not problems:  # else the worker notes them: a data set that it fetches
         picture_list.note(run.path, entries, are_class=False)
+    if host is not None:
+        files.write_json(run.path / "host.json", host)
     run.write_state(
         status="queued",
         step=0,
@@ -263,3 +346,9 @@ def describe(run: Run) -> dict[str, Any]:
 def this_worker() -> dict[str, Any]:
     """Who writes into the state: process and machine."""
     return {"pid": os.getpid(), "host": platform.node()}
+
+
+def deleted(run: Run) -> Problem:
+    """Of a run whose folder somebody deletes while it trains."""
+    message = f"{run.path} was deleted while it trained, which ended the training."
+    return Problem("run", message, "What was published is there still. Start a new run.")

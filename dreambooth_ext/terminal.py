@@ -7,6 +7,7 @@ forges a line of a log; so whatever leaves here has such characters written out:
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import sys
@@ -87,6 +88,23 @@ def shield() -> None:
 
 def silent(share: float | None, message: str) -> None:
     """`Stages` for callers without a screen."""
+
+
+def open_missing_streams() -> None:
+    """Let what nobody hears go nowhere: services, pythonw.exe and shells (`>&-`) start programs without streams.
+
+    To be called first of all: else the next file that is opened gets a missing stream's number, and what programs that
+    we start say is written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            made = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)  # takes the lowest free number
+            os.set_inheritable(made, True)
+        if getattr(sys, name) is None:
+            mode = "r" if number == 0 else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the program's life
 
 
 class Line:

@@ -14,7 +14,7 @@ from ..host import publish
 from ..host.environment import Environment
 from ..parsing import parse
 from ..terminal import say
-from . import BAD_INPUT, DONE, settings
+from . import BAD_INPUT, DONE, delivery, settings
 from .following import Follower
 
 HELP = "train a new subject on the bundled base, and draw it before and after"
@@ -50,10 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
     if code := draw(environment, BASE, out / "before"):
         return code
     say(f"2 of 3: training it on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
-    run = runs.create(out / "runs", config)
     target = publish.webui_folder(out, "checkpoint")
-    if code := Follower(run, environment, target).train():
-        return code
+    wanted = delivery.wished({"checkpoint": str(target)})
+    run = runs.create(out / "runs", config, wanted.as_dict())
+    with delivery.claimed(run):
+        if code := Follower(run, environment, wanted).train():
+            return code
     model = target / config.model_file(config.name)
     say("3 of 3: what the new model draws for the same prompts and seeds")
     if code := draw(environment, model, out / "after"):

@@ -7,28 +7,31 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from .. import users
-from ..errors import Problem, UserError
-from ..host import publish, supervisor
+from ..errors import Problem
+from ..host import endings, supervisor
 from ..host.environment import Environment
+from ..host.wishes import Wishes
 from ..protocol import EventReader
-from ..runs import Run
+from ..runs import Run, deleted
 from ..telling import step_figures, told
 from ..terminal import Progress, say
-from . import DONE, FAILED, STOPPED
+from . import BAD_INPUT, DONE, FAILED, STOPPED, delivery
 
 
 class Follower:
-    """`target`: the folder that models are published into, None for none; `given`: whole links for the worker."""
+    """Of a run that this terminal has claimed. `wanted`: what is to be done with its models, None for nothing; `given`:
+    whole links for the worker."""
 
-    def __init__(self, run: Run, environment: Environment, target: Path | None, given: Iterable[str] = ()):
-        self.run, self.environment, self.target, self.given = run, environment, target, given
+    def __init__(self, run: Run, environment: Environment, wanted: Wishes | None, given: Iterable[str] = ()):
+        self.run, self.environment, self.wanted, self.given = run, environment, wanted, given
         self.progress: Progress | None = None
         self.publish_error: Problem | None = None
         self.models: list[str] = []
+        self.refused = False  # whether the worker has said what is wrong
+        self._log_from = 0  # where in log.txt this worker's part begins, in bytes
 
     def train(self, total: int | None = None) -> int:
         """Start the worker and stay with it to its end. Returns the exit status."""
@@ -37,6 +40,8 @@ class Follower:
 
     def _train(self, total: int | None) -> int:
         events = EventReader(self.run.path / "events.jsonl", from_end=total is not None or self.run.state()["step"] > 0)
+        log = self.run.path / "log.txt"
+        self._log_from = log.stat().st_size if log.exists() else 0
         process = supervisor.start(self.run, self.environment, total, tied=True, given=self.given)
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
             signal.signal(polite, signal.default_int_handler)
@@ -47,7 +52,7 @@ class Follower:
                     waiting.extend(new)
                     while waiting:
                         self.show(waiting[0])
-                        waiting.popleft()  # only now: an interrupt must not lose an event, a model to publish say
+                        waiting.popleft()  # only now: an interrupt must not lose an event
                 break
             except KeyboardInterrupt:
                 interrupts += 1
@@ -57,13 +62,21 @@ class Follower:
 
     def _interrupt(self, process: subprocess.Popen, times: int) -> None:
         self._close()
-        if times == 1:
+        if times == 1 and not self.run.is_trained():  # else it hangs after its last word
             self.run.command("stop")
             self._say("stopping after this step; the state is saved. Ctrl-C again ends at once.")
         else:
             supervisor.kill(process)
 
     def _ending(self, code: int) -> int:
+        """Publish what is left, say how it ended, and say that it is done where it is."""
+        if not self.run.exists():
+            self._say(f"error: {deleted(self.run)}")
+            return FAILED
+        if self.run.is_trained():
+            code = DONE
+        self._publish()
+        delivery.conclude(self.run, self.wanted)
         state = self.run.state()
         if code == DONE and self.publish_error:
             self._say(f"error: {self.publish_error}")
@@ -72,17 +85,24 @@ class Follower:
             say(*self.models, stream=sys.stdout)
         elif code == STOPPED:
             self._say(f"stopped at step {state['step']}. Go on with: python -m dreambooth_ext resume {self.run.path}")
-        elif code not in (1, FAILED):  # killed, or it crashed below Python; everything else was told as an event
-            told = f"error: {Problem(**state['problem'])}" if state.get("problem") else "error: the worker died."
+        elif not self.refused:  # killed, it crashed below Python, or died before its first word
+            began = state.get("heartbeat") is not None
+            told = f"error: {endings.explain(self.run, code, self._log_from, began)}"
             say(*told.split("\n"))  # the end of its log is in it
             return FAILED
-        return code
+        return code if code in (DONE, BAD_INPUT, STOPPED) else FAILED
+
+    def _publish(self) -> None:
+        published, problems = delivery.publish_due(self.run, self.wanted)
+        for path in published:
+            self._wrote(str(path))
+        self.publish_error = (problems or [self.publish_error])[-1]
 
     def show(self, event: dict[str, Any]) -> None:
         handler = getattr(self, f"_on_{event['type']}", None)
         if handler:
             handler(event)
-        elif event["type"] in ("sample", "checkpoint", "warning", "error"):
+        elif event["type"] in ("sample", "checkpoint"):
             self._say(told(event))
 
     def _on_status(self, event: dict[str, Any]) -> None:
@@ -98,27 +118,26 @@ class Follower:
         self._say(f"validation loss at step {event['step']}: {event['loss']:.5f}")
 
     def _on_artifact(self, event: dict[str, Any]) -> None:
-        path = Path(event["path"])
-        if self.target:
-            try:
-                path = publish.publish(path, self.target, run=self.run.id, name=self.run.config.name)
-            except UserError as error:
-                self._not_published(error.problem)
-                return
-            except OSError as error:  # a full disk, or the old model is open (Windows): training goes on
-                remedy = f"The model is safe in {path.parent}; copy it from there."
-                self._not_published(Problem("output_dir", f"it could not be published ({error}).", remedy))
-                return
-            self.run.events.append("published", name=event["name"], step=event["step"], path=str(path))
+        if delivery.here(self.wanted):
+            self._close()
+            self._publish()
+        else:
+            self._wrote(event["path"])
+
+    def _wrote(self, path: str) -> None:
         self._say(f"wrote {path}")
-        self.models.append(str(path))
+        self.models.append(path)
+
+    def _on_warning(self, event: dict[str, Any]) -> None:
+        if "artifact" not in event:  # else it is our own
+            self._say(told(event))
+
+    def _on_error(self, event: dict[str, Any]) -> None:
+        self.refused = True
+        self._say(told(event))
 
     def _on_uploaded(self, event: dict[str, Any]) -> None:
         self._say(f"uploaded to {event['address']}")
-
-    def _not_published(self, problem: Problem) -> None:
-        self.publish_error = problem
-        self._say(f"warning: {problem}")
 
     def _advance(self, label: str, done: int, total: int, text: str = "") -> None:
         if self.progress and self.progress.label != label:

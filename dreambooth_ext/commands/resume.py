@@ -1,19 +1,18 @@
-"""`resume`: go on with a run that was stopped, failed or is to train longer."""
+"""`resume`: go on with a run that was stopped, failed or is to train longer, and publish what it owes."""
 
 from __future__ import annotations
 
 import argparse
-import time
+import sys
 
 from .. import links, picture_list, runs
 from ..errors import UserError
 from ..host.environment import Environment
+from ..host.wishes import Wishes
 from ..terminal import say
-from . import DONE
+from . import DONE, FAILED, delivery
 from .following import Follower
-from .train import add_places, target_folder
-
-PATIENCE = 20.0  # seconds
+from .train import add_places
 
 HELP = "go on with a run, also with one that is done"
 
@@ -29,29 +28,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_places(parser)
 
 
-def wait_for_end(run: runs.Run) -> None:
-    """A worker whose terminal was closed still saves its state: give it the time. Raises UserError if it goes on."""
-    deadline = time.monotonic() + PATIENCE
-    while run.is_alive():
-        if time.monotonic() > deadline:
-            raise UserError("run", f"{run.id} is being trained already.", "Wait for it, or stop it first.")
-        time.sleep(0.2)
-
-
 def run(arguments: argparse.Namespace) -> int:
-    run = runs.find(arguments.runs_dir, arguments.run)
-    wait_for_end(run)
-    state, total = run.state(), arguments.max_train_steps
-    if total is not None and total <= state["step"]:
-        raise UserError("max_train_steps", f"{run.id} is at step {state['step']} already.", "Give a larger number.")
-    if state["status"] == "done" and total is None:
-        steps = state["step"]
-        say(f"{run.id} is done, with {steps} steps. Train longer with --max-train-steps {steps + 500}")
-        return DONE
-    target = target_folder(arguments, run.config.method)
+    run, total = runs.find(arguments.runs_dir, arguments.run), arguments.max_train_steps
+    folders = delivery.named_folders(arguments, run.config.method)
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
-    if arguments.new_pictures:
-        picture_list.forget(run.path)
-    environment = Environment()
-    environment.ensure()
-    return Follower(run, environment, target, given).train(total or state.get("total"))
+    with delivery.claimed(run):
+        state = run.state()
+        if total is not None and total <= state["step"]:
+            raise UserError("max_train_steps", f"{run.id} is at step {state['step']} already.", "Give a larger number.")
+        wanted = delivery.renewed(run, folders)
+        if wanted:
+            wanted.write(run)
+        if (state["status"] == "done" or run.is_trained()) and total is None:
+            return publish_only(run, wanted)
+        for path in delivery.publish_due(run, wanted, again=True)[0]:
+            say(f"published {path}, which was still due")
+        run.conclude()
+        if arguments.new_pictures:
+            picture_list.forget(run.path)
+        environment = Environment()
+        environment.ensure()
+        return Follower(run, environment, wanted, given).train(total or state.get("total"))
+
+
+def publish_only(run: runs.Run, wanted: Wishes | None) -> int:
+    """There is nothing to train: publish what is due, and say what can be done."""
+    published, problems = delivery.publish_due(run, wanted, again=True)
+    delivery.conclude(run, wanted)
+    steps = run.state()["step"]
+    say(f"{run.id} is done, with {steps} steps. Train longer with --max-train-steps {steps + 500}")
+    for path in published:
+        say(f"published {path}")
+        say(path, stream=sys.stdout)
+    return FAILED if problems else DONE

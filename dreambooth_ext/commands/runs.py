@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import time
@@ -12,7 +13,7 @@ from .. import runs
 from ..errors import Problem, UserError
 from ..files import human_size
 from ..terminal import say
-from . import DONE
+from . import DONE, delivery
 from .settings import path
 
 HELP = "list, show and delete runs"
@@ -29,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "list":
-        known = [describe(run) for run in runs.list_runs(arguments.runs_dir)]
+        found = runs.list_runs(arguments.runs_dir)
+        deliver(found)
+        known = [describe(run) for run in found]
         _print(known, arguments.json, _table(known))
         return DONE
     if arguments.action == "delete" and not arguments.run:
@@ -41,10 +44,19 @@ def run(arguments: argparse.Namespace) -> int:
             run.delete()
             say(f"deleted {run.id}, {human_size(size)}", stream=sys.stdout)
         return DONE
+    deliver(chosen)
     shown = [{**describe(run), "path": str(run.path), "artifacts": run.artifact_events()} for run in chosen]
     details = [line for item in shown for line in ("", *_details(item))][1:]
     _print(shown if len(shown) > 1 else shown[0], arguments.json, details)
     return DONE
+
+
+def deliver(found: list[runs.Run]) -> None:
+    """Publish what runs still owe whose terminal was closed or killed before their end."""
+    for run in found:
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, UserError):  # damaged
+            for path in delivery.deliver_left(run):
+                say(f"published {path}, which {run.id} still owed")
 
 
 def describe(run: runs.Run) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from .. import conversion, generation, links, networks, users
 from ..errors import UserError
-from ..terminal import say, shield
+from ..terminal import open_missing_streams, say, shield
 
 # verb -> its options, which need nothing installed, and the engine's module that does it
 VERBS: dict[str, tuple[ModuleType, str]] = {
@@ -43,5 +43,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    open_missing_streams()
     shield()
     sys.exit(main(sys.argv[1:]))

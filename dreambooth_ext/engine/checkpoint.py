@@ -115,7 +115,7 @@ def save(
         if broken:
             raise UserError("learning_rate", f"{component} has become infinite ({broken}).", "Lower the rate.")
     sums = {}
-    with files.replacing(checkpoint.path) as temporary:
+    with files.replacing(checkpoint.path, parents=False) as temporary:
         temporary.mkdir()
         for component, tensors in weights.items():
             name = f"{component}.safetensors"

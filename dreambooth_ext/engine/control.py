@@ -105,6 +105,15 @@ class Control:
         self._write()
         self.events.append("status", status=status, **state)
 
+    def done(self) -> None:
+        """The worker's last word: all is written. Where somebody publishes it and has a device to give back, it is he
+        who says that the run is done, after that.
+        """
+        if self.run.is_followed():
+            self.status("saving", trained=True)
+        else:
+            self.status("done")
+
     def update(self, **state: Any) -> None:
         """Change what the next heartbeat writes: step, total."""
         with self._lock:
@@ -128,7 +137,11 @@ class Control:
         self.events.append("warning", what=message, field=field, remedy=remedy)
 
     def commands(self) -> list[str]:
-        """Commands since the last call; a signal to end counts as `stop`."""
+        """Commands since the last call; a signal to end counts as `stop`.
+
+        Raises FileNotFoundError where the run's folder was deleted.
+        """
+        self.run.check_exists()
         waiting, self._kept = [*self._kept, *protocol.take_commands(self.run.commands)], []
         if self._signalled:
             self._signalled = False
@@ -190,6 +203,9 @@ class Follower(Control):
 
     def status(self, status: str, **state: Any) -> None:
         self._state["status"] = status
+
+    def done(self) -> None:
+        pass
 
     def stage(self, stage: str, done: int, total: int) -> None:
         pass

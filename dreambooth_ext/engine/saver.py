@@ -173,7 +173,7 @@ class Saver:
             return
         carried = self.method.carried(self.base) if config.save_image_with_embedding else None
         folder = self.run.samples / str(step)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         told = functools.partial(self.control.progress, "drawing previews")
         for drawn in self.method.backbone.drawn(config, self.base, told):
             path = folder / f"{drawn.index}_{drawn.seed}.png"

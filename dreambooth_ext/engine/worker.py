@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import errno
 import os
 import sys
 from collections.abc import Callable
@@ -19,13 +18,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, KwargsHandler
 
-from .. import files, links, picture_list, pictures, users
+from .. import disk, files, links, picture_list, pictures, users
 from ..config import RunConfig
 from ..errors import Problem, UserError
 from ..leadership import Leadership
 from ..pictures import Entry, caches_latents
-from ..runs import Run
-from ..terminal import say, say_traceback, shield
+from ..runs import Run, deleted
+from ..terminal import open_missing_streams, say, say_traceback, shield
 from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes
 from .base import Base
 from .base_files import difference
@@ -75,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 def work(run: Run, control: Control, total: int | None) -> int:
     """Train, and write down how it ended, whatever happens."""
     try:
-        control.status("preparing", problem=None, problems=[])
+        control.status("preparing", problem=None, problems=[], trained=False)
         ended = train(run, control, total)
     except BadInput as error:
         return fail(control, error.problems, BAD_INPUT)
@@ -89,11 +88,16 @@ def work(run: Run, control: Control, total: int | None) -> int:
         say_traceback(error)
         problem = explain(error, run, control.config or run.config)
         return fail(control, [problem if control.current == "preparing" else with_state(problem, run)], FAILED)
+    if ended == "done":
+        control.done()
+        return DONE
     control.status(ended)
-    return DONE if ended == "done" else STOPPED
+    return STOPPED
 
 
 def fail(control: Control, problems: list[Problem], code: int) -> int:
+    if not control.run.exists():
+        problems, code = [deleted(control.run)], FAILED
     say(*problems)
     with contextlib.suppress(OSError):  # on a full disk the log and the exit status have to do
         for problem in problems:
@@ -118,8 +122,8 @@ def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
     if memory.is_out_of_memory(error):
         tips = "; ".join(f"{n}. {tip}" for n, tip in enumerate(plan.memory_remedies(config), 1))
         return Problem("train_batch_size", f"the memory of {config.device} was not enough.", f"In this order: {tips}.")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Problem("checkpointing_steps", "the disk is full.", "Delete old runs, then resume this one.")
+    if isinstance(error, OSError) and (found := disk.problem_of(error, "resume this run")):
+        return found
     return Problem("", f"unexpected {type(error).__name__}: {error}", f"The whole story is in {run.path / 'log.txt'}.")
 
 
@@ -328,5 +332,6 @@ def make_method(
 
 
 if __name__ == "__main__":
+    open_missing_streams()
     shield()
     sys.exit(main())

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.responses import Response
 
+from .. import disk
 from ..errors import Problem, UserError
 from ..terminal import say_traceback
 from .service import Problems
@@ -55,7 +56,8 @@ def refused(error: Exception) -> Response:
         return to_json(told, getattr(error, "status", 422), getattr(error, "headers", None))
     if isinstance(error, OSError):
         why = error.strerror or type(error).__name__
-        return to_json({"error": f"A file or folder could not be used: {why}.", "remedy": "Check the disk."}, 500)
+        known = disk.problem_of(error) or Problem("", f"a file or folder could not be used: {why}.", "Check the disk.")
+        return to_json({"error": sentence(known), "remedy": known.remedy}, 500)
     say_traceback(error)
     told = {"error": f"Unexpected {type(error).__name__}.", "remedy": "The console says more. Please report this."}
     return to_json(told, 500)

@@ -302,10 +302,13 @@ def table(s: Service) -> dict[str, Methods]:
 def routes(service: Service) -> list[Route]:
     """For any Starlette or FastAPI app."""
     lanes = Lanes()
-    return [
+    made = [
         Route(PREFIX + path, Endpoint(service, methods, lanes), name=NAME, include_in_schema=False)
         for path, methods in table(service).items()
     ]
+    for route in made:  # names may hold a line's end: as Starlette has it, they would be the host's to answer
+        route.path_regex = re.compile(route.path_regex.pattern.removesuffix("$") + r"\Z", re.DOTALL)
+    return made
 
 
 def mount(app: Any, service: Service) -> None:

@@ -44,7 +44,8 @@ def offers(values: Mapping[str, Any], host: Host) -> dict[str, Choice]:
         "subject_type": (host.option("subject_type"), "chosen in the settings"),
         "report_to": (host.option("tracker"), "chosen in the settings"),
     }
-    method = values.get("method") or SETTINGS["method"].default
+    given = values.get("method")
+    method = given if given and isinstance(given, str) else SETTINGS["method"].default  # `parse` says what is no text
     prompted = method in PROMPTED_METHODS or method not in METHODS
     fitting = [name for name in known if prompted or name not in ("base_model", "subject_type")]
     left_out = {name: known[name] for name in fitting if values.get(name) in (None, "")}

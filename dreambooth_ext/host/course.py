@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ..errors import Problem
+from ..runs import Run
 from ..terminal import say_traceback
+from . import wishes
 from .environment import Environment
 from .following import Following
 from .interface import Host
@@ -29,16 +31,23 @@ class Common:
     queue: Queue
     environment: Environment
     host: Host
-    settled: set[str] = field(default_factory=set)  # runs that need no second look
+    settled: dict[str, int] = field(default_factory=dict)  # runs that need no second look -> their host.json's stamp
     links: dict[str, list[str]] = field(default_factory=dict)  # whole ones, by run; on no disk
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)  # of workers started here, by run
 
     def settle(self, following: Following) -> None:
-        following.finish()
+        """Do the last things for a run that has ended: from here on it is done, and may be put back."""
         with self.queue.changing():
             if following.settle():
-                self.settled.add(following.run.id)
+                self.pass_over(following.run)
                 self.processes.pop(following.run.id, None)
+
+    def pass_over(self, run: Run) -> None:
+        """It needs no second look, until somebody wishes something else of it."""
+        self.settled[run.id] = wishes.stamp(run)
+
+    def is_passed_over(self, run: Run) -> bool:
+        return run.id in self.settled and self.settled[run.id] == wishes.stamp(run)
 
     def fail(self, following: Following, problem: Problem) -> None:
         """End a run that has not begun."""
@@ -46,6 +55,7 @@ class Common:
             if following.run.id in ids:
                 ids.remove(following.run.id)
         following.fail(problem)
+        following.finish()
         self.settle(following)
 
 
@@ -86,17 +96,25 @@ class Course:
         except Exception as error:  # of this program: the dispatcher tries again, unless the run's folder is damaged
             say_traceback(error)
             if self.lives and isinstance(error, FAULTS):
-                self.common.settled.add(self.following.run.id)
+                self.common.pass_over(self.following.run)
             closing.wait(RECOVERY)
         finally:
             self.waits = ""
             self.over()
 
     def _go(self, closing: threading.Event) -> None:
-        with self._handed_over():
-            self.waits = ""
-            if self.lives or (not closing.is_set() and self._begin()):
-                self._follow(closing)
+        """`done` comes last: after publishing, selecting, and giving the host its models back."""
+        if not self.following.claim():
+            return  # a terminal, or another host, has it
+        try:
+            with self._handed_over():
+                self.waits = ""
+                begun = self.lives or (not closing.is_set() and self._begin())
+                ended = begun and self._follow(closing)
+            if ended:
+                self.common.settle(self.following)
+        finally:
+            self.following.release()
 
     def _begin(self) -> bool:
         """Start the worker, unless the run was taken out of the queue while the device was being handed over."""
@@ -133,13 +151,13 @@ class Course:
                     message = f"{host.name} could not take its models back ({error})."
                     following.warn(message, "Choose a model there again.")
 
-    def _follow(self, closing: threading.Event) -> None:
-        """Stay with a worker to its end, or leave it when this host closes."""
+    def _follow(self, closing: threading.Event) -> bool:
+        """Stay with a worker to its end, or leave it when this host closes; whether it has ended."""
         while True:
             ended = self.following.has_ended()
             self.following.look()
             if ended:
-                self.common.settle(self.following)
-                return
+                self.following.finish()
+                return True
             if closing.wait(POLL):
-                return
+                return False

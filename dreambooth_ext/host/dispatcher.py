@@ -89,8 +89,9 @@ class Dispatcher:
 
     @property
     def running(self) -> list[Run]:
-        """The runs that have a device, from their hand-over on; what began last comes last."""
-        return [course.following.run for course in self._current()] or self._elsewhere
+        """The runs that have a device, from their hand-over until they are done; what began last comes last."""
+        ours = [course.following.run for course in self._current()]
+        return [run for run in ours if status_of(run) != "done"] or self._elsewhere
 
     @property
     def active(self) -> Run | None:
@@ -131,9 +132,10 @@ class Dispatcher:
 
     def submit(self, config: RunConfig, wanted: Wishes) -> Run:
         """Make a run, at the end of the queue."""
-        run = runs.create(self.runs_dir, config)
+        places = {kind: str(folder) for kind, folder in self.host.folders().items()}
+        fresh = wanted.but(host_folders=places, by_terminal=False, since=0, before=None, settled=False)
+        run = runs.create(self.runs_dir, config, fresh.as_dict())
         try:
-            wanted.but(since=0, before=None, settled=False).write(run)
             self.remember(run, links.of(config))
             self._queue.add(run.id)
         except OSError:  # a full disk: half made, it would seem to wait for ever
@@ -153,7 +155,7 @@ class Dispatcher:
                 raise UserError("run", why, "Wait for it, or stop it.")
             put_back(run, wanted, total)
             ids.append(run.id)
-            self._common.settled.discard(run.id)
+            self._common.settled.pop(run.id, None)
         self._wake.set()
 
     def remember(self, run: Run, given: list[str]) -> None:
@@ -251,7 +253,7 @@ class Dispatcher:
 
     def _stand_by(self, closing: threading.Event) -> None:
         """Another host leads: only show what it does."""
-        self._elsewhere = [run for run in reversed(list(self._alive())) if wishes.read(run)]
+        self._elsewhere = [run for run in reversed(list(self._alive())) if is_a_host_s(wishes.read(run))]
         self._hindrance = "another WebUI with the same folder of runs starts them." if self._queue.ids() else ""
         self._sleep(closing)
 
@@ -293,7 +295,7 @@ class Dispatcher:
         """Runs that were left by a host that went, or by the one that led before."""
         waiting = self._queue.ids()
         for run in reversed(runs.list_runs(self.runs_dir)):
-            if run.id in self._common.settled or run.id in self._courses:
+            if run.id in self._courses or self._common.is_passed_over(run):
                 continue
             wanted = wishes.read(run)
             try:
@@ -305,12 +307,14 @@ class Dispatcher:
                 self._passed_over.add(run.id)
             except FAULTS as error:  # it must not keep the others from being trained
                 say_traceback(error)
-                self._common.settled.add(run.id)
+                self._common.pass_over(run)
 
     def _attend_to(self, run: Run, wanted: Wishes, waiting: list[str], closing: threading.Event) -> None:
         process = self._common.processes.get(run.id)
         if wanted.settled:
-            self._common.settled.add(run.id)
+            self._common.pass_over(run)
+        elif run.is_followed() or (wanted.by_terminal and (run.is_held() or status_of(run) == "queued")):
+            pass  # a terminal has it, or another host that is just going
         elif run.is_held() or (process and process.poll() is None):
             following = Following(run, wanted, self._publisher, self.patience, process)
             self._start(following, self._devices.of(run), closing, lives=True)
@@ -318,7 +322,16 @@ class Dispatcher:
             if run.id not in waiting:  # its host went while it put it there
                 self._queue.add(run.id)
         elif is_of_this_machine(run):
-            self._common.settle(Following(run, wanted, self._publisher, self.patience))
+            self._settle(Following(run, wanted, self._publisher, self.patience))
+
+    def _settle(self, following: Following) -> None:
+        """Publish what a run that has ended still owes."""
+        if following.claim():
+            try:
+                following.finish()
+                self._common.settle(following)
+            finally:
+                following.release()
 
     # --- the next ones ---
 
@@ -349,6 +362,8 @@ class Dispatcher:
         other = next((id for id in others if id != run.id), "")
         if other:
             return f"{other}, which was started elsewhere, has the device."
+        if run.is_followed():
+            return f"{run.id} is being trained from a terminal."
         try:
             lock = run.take(patience=0)  # its folder may be another user's
         except OSError as error:
@@ -370,7 +385,7 @@ class Dispatcher:
     def _train(self, run: Run, device: str, closing: threading.Event) -> bool:
         """Whether it is being begun now."""
         following = Following(run, wishes.read(run) or Wishes(), self._publisher, self.patience)
-        self._common.settled.discard(run.id)
+        self._common.settled.pop(run.id, None)
         status = self.environment.status()
         if status.state != "ready":
             why = f"The trainer's environment is {status.state}. {status.reason}"
@@ -378,3 +393,8 @@ class Dispatcher:
             return False
         self._start(following, device, closing, lives=False)
         return True
+
+
+def is_a_host_s(wanted: Wishes | None) -> bool:
+    """Whether a run is a host's to start and to follow."""
+    return wanted is not None and not wanted.by_terminal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any
 
 from ..errors import Problem
 from ..protocol import ENDED, EventReader
@@ -34,10 +34,20 @@ class Following:
         self.run, self.wishes, self.publisher, self.process = run, wishes, publisher, process
         self.trouble: dict[str, Any] | None = None
         self._events = EventReader(run.path / "events.jsonl")
-        self._announced = Announced(wishes.since)
+        self._announced = Announced(wishes)
         self._watch = Watch(patience)
         self._log_from = 0
         self._killed = False
+        self._claim: IO[bytes] | None = None
+
+    def claim(self) -> bool:
+        """Take the run: whoever has it publishes what it makes, and says that it is done. False if another has it."""
+        self._claim = self.run.claim()
+        return self._claim is not None
+
+    def release(self) -> None:
+        if self._claim:
+            self._claim.close()
 
     # --- the worker ---
 
@@ -114,18 +124,19 @@ class Following:
             self.run.events.append("status", status="failed", problem=about)
 
     def finish(self) -> None:
-        """The worker is gone: do what is left to do, and write why, unless it did so itself."""
+        """The worker is gone: publish what is left, and write why it is gone, unless it did so itself."""
         self.look()
-        if status_of(self.run) not in ENDED:
+        if status_of(self.run) not in ENDED and not self.run.is_trained():
             code = self.process.poll() if self.process else None
             began = read_state(self.run).get("heartbeat") is not None
             self.fail(endings.explain(self.run, code, self._log_from, began, self._killed))
 
     def settle(self) -> bool:
-        """Note that nothing is owed any more. The queue has to be held: the run may be put back there meanwhile.
+        """Note that nothing is owed any more, which for a run that is trained means that it is done.
 
-        False if it goes on, here or elsewhere.
+        The queue has to be held: the run may be put back there meanwhile. False if it goes on, here or elsewhere.
         """
+        self.run.conclude()
         if status_of(self.run) not in ENDED:
             return False
         settled = self.wishes.but(settled=True)

@@ -15,13 +15,20 @@ from .requirements import SUPPORTED_PYTHON, SUPPORTED_TORCH, version_tuple
 PROBE = Path(__file__).with_name("probe.py")
 REPOSITORY = Path(__file__).parents[2]
 
-# What a calling virtual environment or a WebUI leaves behind that would lead the child to foreign packages.
-_LEAKS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+# What a calling virtual environment or a WebUI leaves behind that would lead the child to foreign packages, and what
+# changes how Python works: transformers needs its docstrings, libraries warn, and nobody sits before the child.
+_LEAKS = {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
+_LEAKS |= {"PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONDEVMODE", "PYTHONVERBOSE"}
+# What launchers tell the processes of one training: left in a shell or container, one would wait for others for ever.
+_LEAKS |= {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "NODE_RANK"}
+_LEAKS |= {"ROLE_RANK", "ROLE_NAME", "ROLE_WORLD_SIZE"}
+_LAUNCHERS = ("MASTER_", "ACCELERATE_", "TORCHELASTIC_", "FSDP_", "PMI_", "OMPI_COMM_WORLD_", "MV2_COMM_WORLD_")
 
 
 def clean_variables(**changes: str) -> dict[str, str]:
-    """This process's environment variables for a child Python that sees only its own packages."""
-    kept = {name: value for name, value in os.environ.items() if name not in _LEAKS}
+    """This process's environment variables for one child Python that sees only its own packages."""
+    leaks = {name for name in os.environ if name.upper() in _LEAKS or name.upper().startswith(_LAUNCHERS)}
+    kept = {name: value for name, value in os.environ.items() if name not in leaks}
     return {**kept, "PYTHONUTF8": "1", **changes}
 
 

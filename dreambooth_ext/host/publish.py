@@ -6,16 +6,18 @@ that continuing a run renews its model; one without is somebody else's and is ne
 
 from __future__ import annotations
 
+import filecmp
+import functools
 import json
 import os
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import TEMPORARY, flush_to_disk, free_bytes, human_size, read_json, remove, replace, write_json
+from ..files import free_bytes, human_size, read_json
+from . import staging
 
 WEBUI_FOLDERS = {
     "checkpoint": Path("models", "Stable-diffusion"),
@@ -44,42 +46,65 @@ def webui_folder(webui: Path, kind: str) -> Path:
 
 
 def publish(artifact: Path, folder: Path, *, run: str, name: str) -> Path:
-    """Put a model file and its sidecars into `folder`, sidecars first; returns the published model's path.
+    """Put a model file and its sidecars into `folder`, whole or not at all; returns the published model's path.
 
-    run: the run's id; name: its `name` setting, both for the mark. Raises UserError where a model of that name is
-    there which this tool did not publish, or the disk is full.
+    run: the run's id; name: its `name` setting, both for the mark. What is there already, byte by byte, stays as it is.
+    Raises UserError where a model of that name is there which this tool did not publish, or the disk is full.
     """
     target = folder / artifact.name
     if folder.exists() and folder.samefile(artifact.parent):
         return target  # published where it was made
+    staging.sweep(folder, check_ours)
     previous = check_ours(target)
     check_room(artifact, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    sidecars = {suffix: path for suffix in SIDECAR_SUFFIXES if (path := sidecar(artifact, suffix)).exists()}
-    if previous and previous != target.name:  # its container changed, and one set of sidecars serves one model
-        (folder / previous).unlink(missing_ok=True)
-    describe(target, sidecars.get(".json"), {"run": run, "name": name, "file": target.name})  # from here on it is ours
-    has_clip = sidecar(artifact, CLIP).is_dir()
-    if has_clip:
-        put_folder(sidecar(artifact, CLIP), sidecar(target, CLIP))
-    for suffix, source in sidecars.items():
-        if suffix != ".json":
-            naming = has_clip and suffix == ".yaml"
-            put(source, sidecar(target, suffix), copy_naming(sidecar(target, CLIP)) if naming else shutil.copyfile)
-    if ".yaml" not in sidecars:  # the WebUI would build the new model by an old one's
-        sidecar(target, ".yaml").unlink(missing_ok=True)
-    put(artifact, target, link_or_copy)
-    if not has_clip and sidecar(target, CLIP).is_dir():
-        remove(sidecar(target, CLIP))
+    with staging.Staging(folder, target.name) as stage:
+        stage_sidecars(stage, artifact, target, {"run": run, "name": name, "file": target.name})
+        if previous and previous != target.name:  # its container changed, and one set of sidecars serves one model
+            stage.drop(previous)
+        if stage.changes_the_model() or not same_content(artifact, target):
+            stage.put(target.name, functools.partial(link_or_copy, artifact))
+        stage.commit()
     return target
 
 
-def describe(target: Path, described: Path | None, mark: dict[str, str]) -> None:
+def stage_sidecars(stage: staging.Staging, artifact: Path, target: Path, mark: dict[str, str]) -> None:
+    """What has changed of them, and what the old model had and the new one has not."""
+    described = json.dumps(description(target, sidecar(artifact, ".json"), mark), ensure_ascii=False, indent=2) + "\n"
+    clip, yaml, preview = (sidecar(artifact, suffix) for suffix in (CLIP, ".yaml", ".preview.png"))
+    stage.put_bytes(sidecar(target, ".json").name, described.encode())
+    if clip.is_dir():
+        if not same_folder(clip, sidecar(target, CLIP)):
+            stage.put(sidecar(target, CLIP).name, functools.partial(shutil.copytree, clip))
+    else:
+        stage.drop(sidecar(target, CLIP).name)
+    if yaml.exists():
+        text = yaml.read_bytes()
+        stage.put_bytes(sidecar(target, ".yaml").name, naming(text, sidecar(target, CLIP)) if clip.is_dir() else text)
+    else:  # the WebUI would build the new model by an old one's
+        stage.drop(sidecar(target, ".yaml").name)
+    if preview.exists():
+        stage.put_bytes(sidecar(target, ".preview.png").name, preview.read_bytes())
+
+
+def description(target: Path, described: Path, mark: dict[str, str]) -> dict[str, Any]:
     """The marked `.json`. What the WebUI's user added to the old one (a VAE, a weight) stays."""
-    path = sidecar(target, ".json")
-    old = read_json(path) if path.exists() else {}
-    new = read_json(described) if described else {}
-    write_json(path, {**old, **new, MARK: mark})
+    old, new = (read_json(path) if path.exists() else {} for path in (sidecar(target, ".json"), described))
+    return {**old, **new, MARK: mark}
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Whether both files are there and alike: a kill can come between publishing and saying so."""
+    if not other.is_file():
+        return False
+    return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
+
+
+def same_folder(one: Path, other: Path) -> bool:
+    """The same for folders, however deep."""
+    names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (one, other)]
+    files = [name for name in names[0] if (one / name).is_file()]
+    return other.is_dir() and names[0] == names[1] and all(same_content(one / name, other / name) for name in files)
 
 
 def sidecar(model: Path, suffix: str) -> Path:
@@ -135,37 +160,10 @@ def same_disk(artifact: Path, folder: Path) -> bool:
     return folder.stat().st_dev == artifact.stat().st_dev
 
 
-def put(source: Path, target: Path, copy: Callable[[Path, Path], Any]) -> None:
-    """Copy under a name that no listing takes for a model (they go by suffix), to the disk, then rename."""
-    temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}.part")
-    try:
-        copy(source, temporary)
-        flush_to_disk(temporary)
-        replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def put_folder(source: Path, target: Path) -> None:
-    """`put` for a folder."""
-    temporary = target.with_name(f"{TEMPORARY}{os.getpid()}-{target.name}")
-    try:
-        shutil.copytree(source, temporary)
-        flush_to_disk(temporary)
-        replace(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def copy_naming(clip: Path) -> Callable[[Path, Path], None]:
-    """Copies a yaml so that it names this CLIP folder: the model works without the run and the base it came from."""
-
-    def copy(source: Path, target: Path) -> None:
-        path = json.dumps(str(clip.resolve()), ensure_ascii=False)
-        text = CLIP_LINE.sub(lambda line: line[1] + path, source.read_text(encoding="utf-8"))
-        target.write_text(text, encoding="utf-8")
-
-    return copy
+def naming(yaml: bytes, clip: Path) -> bytes:
+    """A yaml that names this CLIP folder: the model works without the run and the base it came from."""
+    path = json.dumps(str(clip.resolve()), ensure_ascii=False)
+    return CLIP_LINE.sub(lambda line: line[1] + path, yaml.decode("utf-8")).encode()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -21,21 +21,32 @@ KEPT = 20  # publications that are remembered for pages
 
 
 class Announced:
-    """The artifacts of one run that are to be dealt with: each once, the newest of a name only."""
+    """The artifacts of one run that are to be dealt with: each once, the newest of a name only.
 
-    def __init__(self, since: int = 0):
-        self.since = since
+    again: what could not be published before, of which a warning tells, is to be dealt with, too.
+    """
+
+    def __init__(self, wishes: Wishes, again: bool = False):
+        self.wishes, self.again = wishes, again
         self._open: dict[str, dict[str, Any]] = {}
 
     def note(self, events: Iterable[dict[str, Any]]) -> None:
         for event in events:
-            if event["type"] == "artifact" and event["n"] > self.since:
+            if event["type"] == "artifact" and event["n"] > self.wishes.since:
                 self._open.pop(event["name"], None)  # to keep the order of their making
                 self._open[event["name"]] = event
             elif event["type"] == "published" or (event["type"] == "warning" and "artifact" in event):
                 name = event.get("name") or event.get("artifact")
-                if self._open.get(name, {}).get("step") == event.get("step"):
+                known = self._open.get(name, {})
+                if known and known.get("step") == event.get("step") and self._is_dealt_with(known, event):
                     del self._open[name]
+
+    def _is_dealt_with(self, artifact: dict[str, Any], event: dict[str, Any]) -> bool:
+        """A final model belongs into the folder that was named last, wherever it was published before."""
+        if event["type"] == "warning":
+            return not self.again
+        folder = self.wishes.folder(str(artifact.get("kind")))
+        return not artifact["final"] or folder is None or Path(str(event.get("path"))).parent == folder
 
     def take(self) -> list[dict[str, Any]]:
         """Those that wait, oldest first; from here on they count as dealt with."""
@@ -43,10 +54,29 @@ class Announced:
         return taken
 
 
+def due(run: Run, wishes: Wishes, again: bool = False) -> list[dict[str, Any]]:
+    """The artifacts that wait to be published, oldest first, as the run's events tell."""
+    announced = Announced(wishes, again)
+    announced.note(run.events.read())
+    return announced.take()
+
+
+class Terminal:
+    """What publishes into folders that the command line named has no lists to renew."""
+
+    name = "the command line"
+
+    def folders(self) -> dict[str, Path]:
+        return {}
+
+    def lacks(self) -> dict[str, str]:
+        return {}
+
+
 class Publisher:
     """Publishes for threads of the dispatcher and of the API, one model at a time."""
 
-    def __init__(self, host: Host):
+    def __init__(self, host: Host | Terminal):
         self.host = host
         self.revision = 0
         self._recent: deque[dict[str, Any]] = deque(maxlen=KEPT)
@@ -61,27 +91,33 @@ class Publisher:
         artifacts = [event for event in artifacts if wishes.wants(event)]
         if not artifacts:
             return
-        known = self.host.folders().keys() | self.host.lacks().keys()  # other kinds are for no WebUI at all
+        known = (wishes.folders or {}).keys() | self.host.folders().keys() | self.host.lacks().keys()
+        # other kinds are for no WebUI at all
         artifacts = [it for it in artifacts if it["kind"] in known and (run.artifacts / it["file"]).exists()]
         wanted = [event["n"] for event in artifacts if wishes.wants_selected(event)]
         for event in artifacts:
             try:
-                self.publish(run, event, select=event["n"] == (wanted or [None])[-1])
+                self.publish(run, event, event["n"] == (wanted or [None])[-1], wishes.folder(event["kind"]))
             except UserError as error:
                 self._warn(run, error.problem, event)
 
-    def publish(self, run: Run, event: dict[str, Any], select: bool) -> Path:
-        """Publish one artifact, given by its event. Raises UserError where its file does not get there."""
+    def publish(self, run: Run, event: dict[str, Any], select: bool, named: Path | None = None) -> Path:
+        """Publish one artifact, given by its event, into the folder that was named for it, else into the host's.
+
+        Raises UserError where its file does not get there.
+        """
         kind = event["kind"]
-        folder = self.host.folders().get(kind)
+        own = self.host.folders().get(kind)
         reason = self.host.lacks().get(kind)
-        if folder is None or reason:
+        if named is None and (own is None or reason):
             reason = reason or f"{self.host.name} has no place for this kind of model."
             raise UserError("method", reason, f"It is in {run.artifacts}.")
         with self._lock:
-            path = self._put(run, event, folder)
-            self._refresh(run, event, path)
-            title = self._select(run, event, path) if select else ""
+            path = self._put(run, event, named or own)
+            is_listed = own is not None and path.parent == own
+            if is_listed:
+                self._refresh(run, event, path)
+            title = self._select(run, event, path) if select and is_listed else ""
             self.revision += 1
             about = {"kind": kind, "path": str(path), "title": title, "selected": bool(title)}
             self._recent.append({"n": self.revision, "run": run.id, "name": event["name"], **about})

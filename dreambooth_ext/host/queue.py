@@ -95,6 +95,9 @@ def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
         raise UserError("run", why, "Change the rights of its folder, or train it as its owner.") from error
     if lock is None:
         raise UserError("run", f"{run.id} is being trained already.", "Wait for it, or stop it first.")
+    if run.is_followed(patience=1.0):
+        lock.close()
+        raise UserError("run", f"{run.id} is being published by another program.", "Wait for it.")
     with lock:
         old = wishes.read(run)
         since = max((event["n"] for event in run.events.read()), default=0)
@@ -102,8 +105,8 @@ def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
             since = old.since
         before = {"status": state["status"], "problem": state.get("problem")} if state["status"] in ENDED else None
         chosen = wanted or old or Wishes()
-        chosen.but(total=total, since=since, before=before, settled=False).write(run)
-        run.write_state(status="queued", problem=None, problems=[], pid=None, host=None, heartbeat=None)
+        chosen.but(total=total, since=since, before=before, settled=False, by_terminal=False).write(run)
+        run.write_state(status="queued", problem=None, problems=[], pid=None, host=None, heartbeat=None, trained=False)
         run.events.append("status", status="queued")
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__, checks, runs, users
 from ..errors import UserError
 from ..parsing import to_path
-from ..terminal import say, shield
+from ..terminal import open_missing_streams, say, shield
 from .environment import Environment
 from .interpreter import REPOSITORY
 from .plain import PlainFolder
@@ -195,5 +195,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    open_missing_streams()
     shield()
     sys.exit(main())

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 WISHED = ("publish", "intermediate", "select", "while_training")  # what may be said of one run, else the options count
 RUN_COMMANDS = (*COMMANDS, "resume", "continue", "kill")
+GOING = 15.0  # seconds for a killed worker to be gone, and its host to have noticed
 
 
 class Service:
@@ -389,8 +390,10 @@ class Service:
                 self._go_on(run, state, command, total, wanted or {}, new_pictures)
             elif command in ("stop", "stop_and_save") and state["status"] == "queued":
                 self.dispatcher.cancel(run)
-            elif command == "kill" and state["status"] not in ENDED:
+            elif command == "kill" and (state["status"] not in ENDED or run.is_held()):
                 self._kill(run)  # also a worker that is stuck at its start, and does not count as alive yet
+            elif command in ("stop", "stop_and_save") and only_hangs(run, state):
+                self._kill(run)
             elif not run.is_alive(state):
                 raise Refusal(409, f"{id} is {state['status']}: nothing is training it.", "Resume it first.", "command")
             else:
@@ -409,6 +412,13 @@ class Service:
         except UserError as error:
             raise Refusal(409, error.problem.message, error.problem.remedy, "command") from error
 
+    def _end(self, run: Run) -> None:
+        """Kill a worker and wait until everybody has let go of its run."""
+        self._kill(run)
+        deadline = time.monotonic() + GOING
+        while (run.is_held() or run.is_followed()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def _go_on(
         self,
         run: Run,
@@ -418,7 +428,7 @@ class Service:
         wanted: Mapping[str, Any],
         new_pictures: bool,
     ) -> None:
-        if state["status"] == "queued" or run.is_alive(state):
+        if state["status"] not in ENDED or run.is_alive(state):
             raise Refusal(409, f"{run.id} is {state['status']} already.", "Wait for it, or stop it first.", "command")
         if command == "resume" and state["status"] == "done" and total is None:
             raise Refusal(409, f"{run.id} is done.", "Use the command continue with more max_train_steps.", "command")
@@ -441,7 +451,9 @@ class Service:
         with self._changing:
             try:
                 state = run.state()
-                if run.is_alive(state):
+                if only_hangs(run, state):
+                    self._end(run)
+                elif run.is_alive(state):
                     raise Refusal(409, f"{id} is still training.", "Stop it first.", "run")
                 if state["status"] == "queued":
                     self.dispatcher.cancel(run)
@@ -535,6 +547,11 @@ class Service:
             return self.catalogue.find(id)
         except UserError:
             return None
+
+
+def only_hangs(run: Run, state: Mapping[str, Any]) -> bool:
+    """Whether a worker has said its last word and does not end: a driver that does not let go. It loses nothing."""
+    return run.is_held() and (state["status"] in ENDED or state.get("trained") is True)
 
 
 class Problems(UserError):

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from .. import links
-from ..protocol import ENDED, EventReader, take_commands
+from ..protocol import EventReader, take_commands
 from ..runs import Run
 from .environment import Environment
+from .queue import read_state
 
 POLL = 0.2  # seconds between looks at a run's events
 PATIENCE = 5.0  # seconds for a killed process to be gone
@@ -81,14 +82,14 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def kill_alive(run: Run) -> bool:
-    """End, at once, a run's worker that another process had started; False if none was found on this machine.
+    """End, at once, the worker that holds a run's lock, whatever its status says: it may hang after its last word.
 
-    Its number is in state.json, and an old one may be some other program's by now: so it has to hold the run's lock,
-    to have written the state itself, and where the system tells what a process runs, to be a worker of this run.
+    False if none was found on this machine. Its number is in state.json, and an old one may be some other program's by
+    now: so the lock has to be held, and where the system tells what a process runs, it has to be a worker of this run.
     """
-    state = run.state()
+    state = read_state(run)
     pid = state.get("pid")
-    if state.get("host") != platform.node() or state["status"] in (*ENDED, "queued") or not isinstance(pid, int):
+    if state.get("host") != platform.node() or not isinstance(pid, int):
         return False
     if not run.is_held() or not runs_worker(pid, run):
         return False

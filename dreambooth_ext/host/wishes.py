@@ -1,9 +1,10 @@
-"""What the user of a host wants done with a run: `host.json` in the run's folder."""
+"""What was wished of a run: `host.json` in its folder."""
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import files
@@ -16,14 +17,17 @@ WHILE_TRAINING = ("refuse", "wait", "share")
 
 @dataclass(frozen=True)
 class Wishes:
-    """A run with a `host.json` is a host's to start, to follow and to publish; one without belongs to a terminal."""
+    """A run without a `host.json` was started in a terminal, and nobody has to publish it."""
 
     publish: bool = True  # put its last model into the host's folders
     intermediate: bool = False  # those of saves on the way, too
     select: str = "final"  # which of those the host is to use at once: the run's last model, every one, none
     while_training: str = "wait"  # what `Host.handed_over` does with the host's own models and its users meanwhile
     total: int | None = None  # train up to this step in all; None: as the run's settings say
-    # --- the dispatcher's notes
+    folders: dict[str, str] | None = None  # by kind, those that --webui or --output-dir named; None: the host's own
+    # --- the dispatcher's and the command line's notes
+    host_folders: dict[str, str] | None = None  # of the host that it was queued in, for who resumes it in a terminal
+    by_terminal: bool = False  # started there: no host starts or adopts it, one may publish what it left
     since: int = 0  # only what the events after this number announce is published
     before: dict[str, Any] | None = None  # status and problem of a run that was put into the queue again
     settled: bool = False  # it has ended, and all that was to be done about it is done
@@ -34,8 +38,10 @@ class Wishes:
         if self.while_training not in WHILE_TRAINING:
             choices = ", ".join(WHILE_TRAINING)
             raise UserError("while_training", f"cannot be '{self.while_training}'.", f"Choose one of {choices}.")
-        flags, nothing = ("publish", "intermediate", "settled"), type(None)
-        kinds = {**dict.fromkeys(flags, bool), "total": (int, nothing), "since": int, "before": (dict, nothing)}
+        nothing = type(None)
+        kinds: dict[str, Any] = dict.fromkeys(("publish", "intermediate", "settled", "by_terminal"), bool)
+        kinds |= {"total": (int, nothing), "since": int}
+        kinds |= dict.fromkeys(("before", "folders", "host_folders"), (dict, nothing))
         for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
                 raise UserError(name, f"cannot be {getattr(self, name)!r}.", "Leave it out.")
@@ -50,8 +56,17 @@ class Wishes:
     def wants_selected(self, artifact: dict[str, Any]) -> bool:
         return self.select == "every" or (self.select == "final" and is_last(artifact))
 
+    def folder(self, kind: str) -> Path | None:
+        """The folder that a terminal named for models of this kind; None where it is the host's own."""
+        named = (self.folders or {}).get(kind)
+        return Path(named) if isinstance(named, str) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
     def write(self, run: Run) -> None:
-        files.write_json(run.path / "host.json", dataclasses.asdict(self))
+        run.check_exists()
+        files.write_json(run.path / "host.json", self.as_dict())
 
 
 def is_last(artifact: dict[str, Any]) -> bool:
@@ -66,3 +81,11 @@ def read(run: Run) -> Wishes | None:
         return Wishes(**{key: value for key, value in content.items() if key in known})
     except (OSError, ValueError, AttributeError, TypeError, UserError):
         return None
+
+
+def stamp(run: Run) -> int:
+    """Changes with each `write`; 0 where there is nothing to read."""
+    try:
+        return (run.path / "host.json").stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -13,11 +13,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from dreambooth_ext import files
+from dreambooth_ext import files, runs
 from dreambooth_ext.engine import checkpoint, class_images, loop, worker
 from dreambooth_ext.engine.control import Control
 from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine.saver import Saver
 from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.protocol import EventLog
@@ -210,20 +211,21 @@ def test_remedies_that_are_in_use_are_not_named(trainer, monkeypatch):
     assert remedy.startswith("In this order: 1. turn use_ema off; 2. close other programs")
 
 
-def test_a_disk_that_fills_up_in_the_middle_of_a_save(trainer, monkeypatch):
+@pytest.mark.parametrize(("number", "part"), [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "a file became larger")])
+def test_a_disk_that_refuses_in_the_middle_of_a_save(trainer, monkeypatch, number, part):
     whole = trainer.train(checkpointing_steps=1, save_intermediate_models=False)
     save, calls = torch.save, []
 
     def full(*arguments, **options):
         calls.append(1)
         if len(calls) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(number, "as the system says it")
         save(*arguments, **options)
 
     monkeypatch.setattr(torch, "save", full)
     run = trainer.train(checkpointing_steps=1, save_intermediate_models=False, ends=worker.FAILED)
     error = error_of(run)
-    assert "disk is full" in error["what"] and "resume" in error["remedy"]
+    assert part in error["what"] and "resume" in error["remedy"]
     assert steps(run) == [1] and list(run.path.rglob(f"{files.TEMPORARY}*")) == []
     assert training.go_on(run) == worker.DONE
     training.assert_same_run(whole, run)
@@ -516,3 +518,24 @@ def test_a_heart_that_cannot_beat_does_not_end_the_run(trainer, monkeypatch):
 
     monkeypatch.setattr(Control, "_write", full)
     assert trainer.train().state()["status"] == "done"
+
+
+@pytest.mark.parametrize("at", ["step", "save", "end"])
+def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(trainer, monkeypatch, capsys, at):
+    """Neither as a half run, nor with a model that nobody lists."""
+    run = trainer.create(checkpointing_steps=2)
+
+    def deleting(original):
+        def gone(*arguments, **options):
+            shutil.rmtree(run.path)
+            return original(*arguments, **options)
+
+        return gone
+
+    place = {"step": (Loop, "_optimise"), "save": (checkpoint, "save"), "end": (Saver, "model")}[at]
+    with monkeypatch.context() as patched:
+        patched.setattr(*place, deleting(getattr(*place)))
+        assert training.go_on(run) == worker.FAILED
+    assert "was deleted while it trained" in capsys.readouterr().err
+    assert not run.path.exists() or not list(run.path.rglob("*.safetensors"))
+    assert not (run.path / "state.json").exists() and run not in runs.list_runs(run.path.parent)

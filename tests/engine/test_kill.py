@@ -5,7 +5,6 @@ that is listed is broken. The machine's power is simulated by file operations th
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
 import time
 from pathlib import Path
@@ -19,6 +18,8 @@ from dreambooth_ext.engine.tensorfile import open_tensors
 from dreambooth_ext.protocol import EventReader
 from dreambooth_ext.runs import Run
 from tests import training
+from tests.dying import Dead
+from tests.dying import dying as dying_at
 from tests.training import Trainer
 
 SETTINGS = {
@@ -128,36 +129,9 @@ def test_the_worker_itself_killed_as_the_supervisor_starts_it(trainer):
 # --- every single file operation
 
 
-class Dead(BaseException):
-    """What the rest of a killed process sees: nothing that it does reaches the disk any more."""
-
-
-OPERATIONS = ("replace", "fsync", "unlink", "rmdir", "mkdir", "open")
-
-
 @pytest.fixture
 def dying(monkeypatch):
-    """`dying(k)`: the k-th file operation from now on, and all that follow, do not happen. `dying(None)`: all do."""
-    left = [float("inf")]
-
-    def guard(original):
-        def operation(*arguments, **options):
-            left[0] -= 1
-            if left[0] < 0:
-                raise Dead
-            return original(*arguments, **options)
-
-        return operation
-
-    for name in OPERATIONS:
-        monkeypatch.setattr(os, name, guard(getattr(os, name)))
-    monkeypatch.setattr(Path, "open", guard(Path.open))
-    monkeypatch.setattr(torch, "save", guard(torch.save))
-
-    def die_at(k: int | None) -> None:
-        left[0] = float("inf") if k is None else k
-
-    return die_at
+    return dying_at(monkeypatch, (torch, "save"))
 
 
 def state(step: int) -> tuple[dict, dict]:

@@ -1,8 +1,8 @@
 """A worker that only pretends: state, events, commands and models as the engine's, without anything to learn or load.
 
 What it does follows from the run's name: "crash" dies before it begins, "asleep" never begins, "abort" dies in the
-middle of training, "stuck" makes no progress though it beats, "refused" finds a problem; all others train, a step in
-50 ms.
+middle of training, "stuck" makes no progress though it beats, "refused" finds a problem, "lingers" does not end after
+its last word; all others train, a step in 50 ms.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ class Worker:
         if leadership.stops_on_close():
             self.told.append("stop")
 
+    def stop_with_parent(self) -> None:
+        while os.read(0, 1):  # not buffered: its lock would keep the program from its end
+            pass
+        self.told.append("stop")
+
     def model(self, final: bool, stops: bool = False) -> None:
         name = self.run.config.name if final else f"{self.run.config.name}_{self.step}"
         path = self.run.artifacts / f"{name}.safetensors"
@@ -82,11 +87,17 @@ class Worker:
             time.sleep(STEP)
             self.step += 1
             self.state["step"] = self.step
-            self.run.events.append("step", step=self.step, total=total, loss=0.1)
+            pace = {"it_per_s": 1 / STEP, "eta_s": (total - self.step) * STEP, "memory": {"now": 0, "peak": 0}}
+            self.run.events.append("step", step=self.step, total=total, loss=0.1, lr={}, epoch=1.0, **pace)
             if config.checkpointing_steps and self.step % config.checkpointing_steps == 0 and self.step < total:
                 self.model(final=False)
         self.model(final=True)
-        self.status("done", step=self.step)
+        if self.run.is_followed():
+            self.status("saving", step=self.step, trained=True)
+        else:
+            self.status("done", step=self.step)
+        if "lingers" in config.name:
+            time.sleep(60)
         return 0
 
 
@@ -95,6 +106,7 @@ def main() -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("--total", type=int)
     parser.add_argument("--led", action="store_true")
+    parser.add_argument("--tied", action="store_true")
     arguments = parser.parse_args()
     run = Run(arguments.run)
     if "crash" in run.config.name:
@@ -105,7 +117,9 @@ def main() -> int:
         worker = Worker(run)
         if arguments.led:
             threading.Thread(target=worker.stop_without, args=[Leadership(run.path.parent)], daemon=True).start()
-        worker.status("preparing")
+        if arguments.tied:
+            threading.Thread(target=worker.stop_with_parent, daemon=True).start()
+        worker.status("preparing", trained=False)
         if "refused" in run.config.name:
             problem = {"field": "base_model", "message": "is no model.", "remedy": "Choose another."}
             run.events.append("error", what=problem["message"], remedy=problem["remedy"], field=problem["field"])

@@ -16,6 +16,7 @@ Image = pytest.importorskip("PIL.Image")
 from starlette.applications import Starlette  # noqa: E402
 
 from dreambooth_ext import __version__, protocol, runs  # noqa: E402
+from dreambooth_ext.concepts import CONCEPT_KEYS  # noqa: E402
 from dreambooth_ext.config import SETTINGS, RunConfig  # noqa: E402
 from dreambooth_ext.errors import UserError  # noqa: E402
 from dreambooth_ext.host import (  # noqa: E402
@@ -26,7 +27,7 @@ from dreambooth_ext.host import (  # noqa: E402
     shelves,
     wishes,
 )
-from tests.host.asking import FAR, Asked, request  # noqa: E402
+from tests.host.asking import FAR, Answer, Asked, request  # noqa: E402
 
 
 @pytest.fixture
@@ -256,7 +257,7 @@ def test_values_in_values_in_values(asked, tmp_path, depth):
         "0}", "[" * depth + "]" * depth + "}"
     )
     answer = asked.ask("POST", "runs", headers={"content-type": "application/json"}, body=text.encode())
-    folders = list(asked.host.runs_folder().glob("*")) if asked.host.runs_folder().exists() else []
+    folders = [path for path in asked.host.runs_folder().glob("*") if path.is_dir()]
     assert (answer.status, len(folders)) in ((201, 1), (422, 0), (400, 0))
 
 
@@ -920,3 +921,65 @@ def test_curves_are_thinned_and_exact_where_one_looks_closely(asked):
     again = asked.get(f"runs/{run.id}/curves", {"from": "7999"}).json()
     assert again["steps"] == [7999, 8000, 8001] and again["losses"][-1] == 1.5
     assert again["rates"] == {"unet": [0.008, 0.008001, None], "rate": [None, None, 2e-6]}
+
+
+# --- values of any type
+
+ODD = ([], {}, None, True, -1, 1.5, "", "a\nb", [[]], [1], {"a": 1}, {"a": []}, [{"a": 1}], "~", "[")
+
+
+def assert_answered(answer: Answer, about: object) -> None:
+    assert answer.status in (200, 201, 202, 400, 403, 404, 409, 422), about
+    if answer.status >= 400:
+        assert {"error", "remedy"} <= answer.json().keys(), about
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_no_type_of_a_setting_is_unexpected(asked, tmp_path, name):
+    values = good(tmp_path)
+    for odd in ODD:
+        answer = asked.post("check", {"config": {**values, name: odd}})
+        assert answer.status in (200, 422), (name, odd)
+
+
+@pytest.mark.parametrize("key", [*CONCEPT_KEYS, "unknown"])
+def test_no_type_in_a_concept_is_unexpected(asked, tmp_path, key):
+    values = {**good(tmp_path), "instance_data_dir": ""}
+    for odd in ODD:
+        concept = {"instance_data_dir": str(tmp_path / "mine"), key: odd}
+        assert asked.post("check", {"config": {**values, "concepts": [concept]}}).status == 200, odd
+        assert_answered(asked.post("runs", {"config": {**values, "concepts": [concept]}}), odd)
+
+
+def test_wrong_types_are_problems_of_their_fields(asked, tmp_path):
+    values = {**good(tmp_path), "method": ["lora"]}
+    answer = asked.post("runs", {"config": values})
+    assert answer.status == 422 and [it["field"] for it in answer.json()["problems"]] == ["method"]
+    values = {**good(tmp_path), "instance_data_dir": "", "concepts": [{"instance_data_dir": {"a": 1}}]}
+    answer = asked.post("runs", {"config": values})
+    assert answer.status == 422 and answer.json()["problems"][0]["field"] == "concepts[0].instance_data_dir"
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_no_type_of_any_body_is_unexpected(asked, tmp_path, odd):
+    run, values = asked.run(), good(tmp_path)
+    bodies = {
+        "check": ({"config": odd}, {"config": values, "deep": odd if odd is not True else "x"}),
+        "runs": ({"config": odd}, *({"config": values, name: odd} for name in service.WISHED)),
+        "queue": ({"order": odd},),
+        "import": ({"text": odd},),
+        "presets": ({"name": odd, "settings": odd}, {"name": "n", "settings": odd, "description": odd}),
+        f"runs/{run.id}/commands": ({"command": odd}, {"command": "continue", "max_train_steps": odd, "publish": odd}),
+        f"runs/{run.id}/publish": ({"artifact": odd}, {"artifact": "x", "select": odd}),
+    }
+    for path, given in bodies.items():
+        for body in given:
+            assert_answered(asked.post(path, body), (path, body))
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\n", "\n", "a\r\nb", "a\u2028b"])
+def test_names_with_line_ends_are_answered_by_us(asked, name):
+    paths = [f"runs/{name}", f"runs/{name}/events", f"presets/{name}", f"pictures/{name}", f"pictures/set/{name}.png"]
+    for path in [*paths, name, f"version{name}", f"page/{name}"]:
+        answer = asked.get(path)
+        assert answer.status in (404, 405, 422) and {"error", "remedy"} <= answer.json().keys(), path

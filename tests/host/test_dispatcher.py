@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from dreambooth_ext.host import endings, publish, supervisor, wishes
 from dreambooth_ext.host.dispatcher import Dispatcher
 from dreambooth_ext.host.environment import Status
 from dreambooth_ext.host.following import Following
+from dreambooth_ext.host.queue import status_of
+from dreambooth_ext.host.service import Service
 from dreambooth_ext.host.watch import LOOK, Patience, Watch
 from dreambooth_ext.host.wishes import Wishes
 from dreambooth_ext.protocol import ENDED, EventReader
@@ -65,6 +68,12 @@ class FakeHost:
 
     def lacks(self) -> dict[str, str]:
         return self.without
+
+    def data_folder(self) -> Path:
+        return self.folder
+
+    def runs_folder(self) -> Path:
+        return self.folder / "my runs"
 
     def option(self, name: str) -> Any:
         return self.options[name]
@@ -337,14 +346,109 @@ def test_a_run_that_is_cancelled_while_the_device_is_handed_over_does_not_begin(
     assert begun(run) == [] and not (run.path / "log.txt").exists()
 
 
-def test_a_run_can_go_on_while_the_host_takes_its_models_back(place):
+def test_done_is_said_last(place):
+    """A program that waits for it finds the model there and selected, and the host's own models back."""
     dispatcher, place.host.returning = place.dispatcher(), Gate()
     run = place.submit(dispatcher)
-    ended(run)
-    dispatcher.resume(run, total=9)
-    assert dispatcher.active == run and dispatcher.queue() == [run.id] and run.state()["status"] == "queued"
+    until(lambda: said(run, "published") and not run.is_held())
+    time.sleep(0.5)
+    assert run.state()["status"] == status_of(run) == "saving" and run.state()["trained"]
+    assert dispatcher.active == run and ("select", "cat.safetensors") in place.host.calls
+    with pytest.raises(UserError, match="still being published"):
+        dispatcher.resume(run, total=9)
+    with pytest.raises(UserError):
+        dispatcher.delete(run)
     place.host.returning.open()
+    until(lambda: run.state()["status"] == "done")
+    assert dispatcher.active is None and place.host.calls[-1] == ("take back",)
+    ended(run)
+    assert run.events.read()[-1]["status"] == "done" and not run.state()["trained"]
+    dispatcher.resume(run, total=9)
     assert ended(run)["step"] == 9
+
+
+def test_a_worker_says_itself_that_it_is_done_where_nobody_follows_it(place):
+    run = place.submit(place.dispatcher(start=False), steps=2)
+    assert subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({})).returncode == 0
+    assert status_of(run) == "done"
+
+
+def test_a_run_whose_host_died_after_its_worker_s_last_word_is_done_and_is_published_by_the_next(place):
+    dispatcher = place.dispatcher(start=False)
+    run = place.submit(dispatcher, steps=2)
+    with run.claim():
+        subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
+        assert run.state()["status"] == "saving"
+    assert run.state()["status"] == "done" and status_of(run) == "saving"
+    dispatcher.start()
+    ended(run)
+    assert status_of(run) == "done" and place.names() == ["cat.safetensors"]
+    assert [event.get("status") for event in said(run, "published", "status")][-2:] == [None, "done"]
+
+
+def test_a_publication_of_which_nothing_was_told_is_told_and_not_repeated(place):
+    """The host was killed between the two."""
+    dispatcher = place.dispatcher(start=False)
+    run = place.submit(dispatcher, steps=2)
+    subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
+    path = publish.publish(run.artifacts / "cat.safetensors", place.folder / "models", run=run.id, name="cat")
+    before = path.stat().st_ino, path.with_suffix(".json").stat().st_mtime_ns
+    dispatcher.start()
+    ended(run)
+    assert (path.stat().st_ino, path.with_suffix(".json").stat().st_mtime_ns) == before
+    assert [event["name"] for event in said(run, "published")] == ["cat"]
+
+
+# --- runs of terminals that were closed or killed
+
+
+def left_by_a_terminal(place, folder: Path, **about: Any) -> runs.Run:
+    """A run whose worker is done, and whose terminal published nothing of it."""
+    folders = {"checkpoint": str(folder)}
+    wanted = Wishes(intermediate=True, select="never", folders=folders, by_terminal=True)
+    config = RunConfig(name="cat", device="cpu", max_train_steps=4, checkpointing_steps=2)
+    run = runs.create(place.runs, config, wanted.but(**about).as_dict())
+    with run.claim():
+        subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
+    return run
+
+
+def test_what_a_terminal_left_is_published_by_a_host_where_its_user_said(place, tmp_path):
+    run = left_by_a_terminal(place, tmp_path / "named")
+    place.dispatcher()
+    ended(run)
+    assert sorted(path.name for path in (tmp_path / "named").glob("*.safetensors")) == [
+        "cat.safetensors",
+        "cat_2.safetensors",
+    ]
+    assert sorted(event["name"] for event in said(run, "published")) == ["cat", "cat_2"]
+    assert place.host.calls == []  # it is no folder of the host
+
+
+def test_hosts_leave_a_run_alone_that_a_terminal_has(place, tmp_path):
+    """While it waits, trains, and is published."""
+    run = left_by_a_terminal(place, tmp_path / "named")
+    other = runs.create(place.runs, RunConfig(name="waits"), Wishes(by_terminal=True).as_dict())
+    with run.claim():
+        dispatcher = place.dispatcher()
+        ended(place.submit(dispatcher, steps=2))
+        assert said(run, "published") == [] and status_of(run) == "saving" and not wishes.read(run).settled
+        assert dispatcher.queue() == [] and status_of(other) == "queued"
+    ended(run)
+
+
+def test_two_hosts_at_once_publish_each_model_once(place, tmp_path):
+    run = left_by_a_terminal(place, tmp_path / "named")
+    other = Place(tmp_path)
+    other.runs = place.runs
+    both = [Dispatcher(it.runs, it.environment, it.host) for it in (place, other)]
+    threads = [threading.Thread(target=one._attend_to_unsettled, args=[threading.Event()]) for one in both]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    ended(run)
+    assert sorted(event["name"] for event in said(run, "published")) == ["cat", "cat_2"]
 
 
 class Gate:
@@ -564,6 +668,41 @@ def test_a_worker_without_progress_is_told_until_it_goes_on(place):
     ended(run)
     assert dispatcher.trouble(run) is None
     assert [event["clears"] for event in said(run, "status") if "clears" in event] == [trouble["n"]]
+
+
+@pytest.mark.parametrize("way", ["kill", "stop", "stop_and_save", "delete"])
+def test_a_worker_that_hangs_after_its_last_word_can_be_ended_and_the_queue_goes_on(place, way):
+    """A driver that does not let go: everything is written and published."""
+    dispatcher = place.dispatcher(patience=Patience(silent=0.8))
+    service = Service(place.host, place.environment, dispatcher)
+    run, next_one = place.submit(dispatcher, "lingers", steps=2), place.submit(dispatcher, "next", steps=2)
+    until(lambda: said(run, "published") and run.is_held())
+    assert run.state()["status"] == "saving" and begun(next_one) == []
+    if way == "delete":
+        service.delete(run.id)
+        assert not run.path.exists()
+    else:
+        service.command(run.id, way)
+        ended(run)
+    ended(next_one)
+    assert place.names() == ["lingers.safetensors", "next.safetensors"]
+
+
+@posix
+@pytest.mark.parametrize("status", ["done", "stopped", "failed"])
+def test_a_worker_that_is_stopped_with_any_status_can_be_killed(place, status):
+    dispatcher = place.dispatcher(start=False)
+    service = Service(place.host, place.environment, dispatcher)
+    run = place.submit(dispatcher, "lingers", steps=2)
+    worker = subprocess.Popen([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
+    until(lambda: status_of(run) == "done")
+    os.kill(worker.pid, signal.SIGSTOP)
+    run.write_state(status=status)
+    service.command(run.id, "kill")
+    assert worker.wait(5) == -signal.SIGKILL
+    assert status_of(run) == status
+    with pytest.raises(UserError, match="nothing is training it"):
+        service.command(run.id, "kill")
 
 
 @posix

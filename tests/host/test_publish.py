@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
 
 import pytest
 
+from dreambooth_ext import files
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.files import read_json, write_json
 from dreambooth_ext.host import publish as publishing
+from dreambooth_ext.host import staging
 from dreambooth_ext.host.publish import publish, webui_folder
+from tests.dying import Dead, dying
 
 
 @pytest.fixture
@@ -75,21 +79,125 @@ def test_another_container_replaces_the_old_one(artifact, folder):
         publish(pickled, folder, run="r1", name="cat")
 
 
-def test_the_model_comes_last_and_is_never_seen_half(artifact, folder, monkeypatch):
-    seen = []
-    original = publishing.replace
+def test_the_model_comes_last_and_is_never_seen_half(odd, folder, monkeypatch):
+    publish(odd, folder, run="r1", name="cat")
+    renew(odd)
+    seen, original = [], files.replace
 
-    def spy(source, target, **options):
-        suffixes = {p.suffix for p in folder.iterdir() if p.name not in arrived}
-        assert ".safetensors" not in suffixes  # what is under way has a suffix that no listing takes
-        seen.append(target.name)
-        arrived.add(target.name)
-        original(source, target, **options)
+    def spy(source, target):
+        original(source, target)
+        if target.parent == folder:
+            seen.append(target.name)
+            listed = [path for path in folder.rglob("*") if path.suffix in publishing.MODEL_SUFFIXES]
+            assert listed == ([folder / "cat.safetensors"] if seen[-1] == "cat.safetensors" else [])
 
-    arrived = {"cat.json"}
-    monkeypatch.setattr(publishing, "replace", spy)
+    monkeypatch.setattr(files, "replace", spy)
+    publish(odd, folder, run="r1", name="cat")
+    assert seen[-1] == "cat.safetensors" and "cat.yaml" in seen and "cat-clip" in seen
+
+
+def renew(odd):
+    """Another model with other sidecars under the same name."""
+    odd.with_name("new").write_bytes(b"weights 2")
+    os.replace(odd.with_name("new"), odd)
+    text = odd.with_name("cat.yaml").read_text(encoding="utf-8")
+    odd.with_name("cat.yaml").write_text(text.replace('"x"', '"y"'), encoding="utf-8")
+    (odd.with_name("cat-clip") / "config.json").write_text("2", encoding="utf-8")
+
+
+def kinds(folder) -> str:
+    """Of the model that is there: "1", "2", "mixed", or "none". Its sidecars alone are no model."""
+    if not (folder / "cat.safetensors").exists():
+        return "none"
+    yaml = folder / "cat.yaml"
+    found = {(folder / "cat.safetensors").read_bytes()[-1:].decode()}
+    if yaml.exists():
+        text = yaml.read_text(encoding="utf-8")
+        found.add("2" if '"y"' in text else "1")
+        if "cat-clip" in text:
+            found.add((folder / "cat-clip" / "config.json").read_text(encoding="utf-8"))
+    return found.pop() if len(found) == 1 else "mixed"
+
+
+@pytest.mark.parametrize("change", ["content", "container", "no clip"])
+def test_a_publication_that_dies_at_any_operation(odd, tmp_path, monkeypatch, change):
+    """The old model, the new one or for an instant none, never a mixture; who comes next brings it to its end."""
+    die_at, outcomes = dying(monkeypatch), set()
+    publish(odd, tmp_path / "first", run="r1", name="cat")
+    new = shutil.copytree(odd.parent, tmp_path / "new") / odd.name
+    renew(new)
+    if change == "container":
+        new = new.rename(new.with_suffix(".ckpt"))
+    elif change == "no clip":
+        shutil.rmtree(new.with_name("cat-clip"))
+        new.with_name("cat.yaml").unlink()
+    for k in range(1000):
+        folder = tmp_path / str(k)
+        publish(odd, folder, run="r1", name="cat")
+        die_at(k)
+        try:
+            publish(new, folder, run="r2", name="cat")
+        except Dead:
+            pass
+        else:
+            break
+        finally:
+            die_at(None)
+        gc.collect()  # the lock of the dead
+        outcomes.add(kinds(folder))
+        staging.sweep(folder, publishing.check_ours)
+        assert not list(folder.glob(".tmp-*"))
+        if change == "content":
+            assert kinds(folder) in ("1", "2")
+        publish(new, folder, run="r2", name="cat")
+        expected = {"cat.json", "cat.preview.png", new.name}
+        expected |= set() if change == "no clip" else {"cat.yaml", "cat-clip"}
+        assert {path.name for path in folder.iterdir()} == expected
+        assert (folder / new.name).read_bytes() == b"weights 2"
+    assert k > 20 and "mixed" not in outcomes and "1" in outcomes
+
+
+def test_what_is_there_already_is_not_written_again(odd, folder):
+    """A kill can come between publishing and saying so."""
+    publish(odd, folder, run="r1", name="cat")
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+    publish(odd, folder, run="r1", name="cat")
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.rglob("*")} == before
+
+
+def test_only_our_own_leftovers_are_swept_and_none_of_a_live_publisher(artifact, folder):
+    folder.mkdir()
+    (folder / ".tmp-of another tool").mkdir()
+    (folder / ".tmp-12-cat.safetensors.part").write_bytes(b"just begun")
+    for name in (".tmp-13-cat.safetensors.part", ".tmp-13-140-cat.json"):
+        (folder / name).write_bytes(b"of an older version")
+        os.utime(folder / name, (1e9, 1e9))
+    (dead := folder / f"{staging.PREFIX}dead").mkdir()
+    (dead / "cat.safetensors.part").write_bytes(b"half")
+    with staging.Staging(folder, "dog.safetensors") as live:
+        live.put_bytes("dog.json", b"{}")
+        publish(artifact, folder, run="r1", name="cat")
+        left = sorted(path.name for path in folder.glob(".tmp-*"))
+        assert left == sorted([".tmp-12-cat.safetensors.part", ".tmp-of another tool", live.place.name])
+    assert not live.place.exists()
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/escaped", ".hidden", 3])
+def test_a_plan_that_names_other_places_is_not_carried_through(artifact, folder, name):
+    (place := folder / f"{staging.PREFIX}foreign").mkdir(parents=True)
+    (place / "escaped.part").write_bytes(b"x")
+    write_json(place / "plan.json", {"model": "cat.safetensors", "put": [name], "drop": []})
     publish(artifact, folder, run="r1", name="cat")
-    assert seen[-1] == "cat.safetensors"
+    assert not place.exists() and not list(folder.parent.rglob("*escaped*"))
+
+
+def test_a_stranger_that_came_meanwhile_is_not_replaced(odd, folder):
+    (place := folder / f"{staging.PREFIX}left").mkdir(parents=True)
+    (place / "cat.safetensors.part").write_bytes(b"ours")
+    write_json(place / "plan.json", {"model": "cat.safetensors", "put": ["cat.safetensors"], "drop": []})
+    (folder / "cat.safetensors").write_bytes(b"somebody's")
+    staging.sweep(folder, publishing.check_ours)
+    assert (folder / "cat.safetensors").read_bytes() == b"somebody's" and not place.exists()
 
 
 def test_a_failed_copy_leaves_nothing_behind(artifact, folder, monkeypatch):

@@ -1,0 +1,128 @@
+"""Where a run's models go that is trained from a terminal: wished when it is made, kept with it, owed until done."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import IO
+
+from .. import checks
+from ..errors import Problem, UserError
+from ..host import publish, wishes
+from ..host.publisher import Publisher, Terminal, due
+from ..host.wishes import Wishes
+from ..protocol import ENDED
+from ..runs import Run
+from ..settings.methods import KINDS
+from ..terminal import say
+from . import settings
+
+PATIENCE = 20.0  # seconds for a worker to be gone whose terminal was closed: it saves its state first
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--webui", type=settings.path, metavar="DIR", help="publish into this WebUI's model folders")
+    parser.add_argument("--output-dir", type=settings.path, metavar="DIR", help="publish into this folder")
+
+
+def named_folders(arguments: argparse.Namespace, method: str) -> dict[str, str] | None:
+    """The folders, by kind, that take the models that a method makes; None where none was named. Raises UserError."""
+    webui, folder = arguments.webui, arguments.output_dir
+    if webui and folder:
+        raise UserError("output_dir", "--webui names a folder for the model already.", "Leave one of them out.")
+    if not webui and not folder:
+        return None
+    field = "webui" if webui else "output_dir"
+    if KINDS[method] not in publish.WEBUI_FOLDERS:
+        message = "no WebUI loads an unconditional model, and it is a folder."
+        raise UserError(field, message, "Leave it out: the model is in the run's artifacts. Draw with `generate`.")
+    found = {kind: publish.webui_folder(webui, kind) if webui else folder for kind in publish.WEBUI_FOLDERS}
+    for problem in checks.folder_problems(field, found[KINDS[method]]):
+        raise UserError(problem.field, problem.message, problem.remedy)
+    return {kind: str(path.absolute()) for kind, path in found.items()}
+
+
+def wished(folders: dict[str, str] | None) -> Wishes | None:
+    """Of a new run."""
+    return Wishes(intermediate=True, select="never", folders=folders, by_terminal=True) if folders else None
+
+
+def renewed(run: Run, folders: dict[str, str] | None) -> Wishes | None:
+    """Of a run that is resumed: its models go where they went before, unless another folder is named now."""
+    old = wishes.read(run)
+    if folders is None and old is None:
+        return None
+    known = (old or Wishes(intermediate=True, select="never")).but(settled=False)
+    if folders is not None:
+        return known.but(publish=True, folders=folders, by_terminal=True, since=0)
+    return known
+
+
+def claimed(run: Run) -> IO[bytes]:
+    """The run, for this terminal alone, once its worker is gone. Raises UserError where that does not come."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        held = run.is_alive()
+        lock = None if held else run.claim(0.2)
+        if lock:
+            return lock
+        if time.monotonic() > deadline or not held:
+            raise UserError("run", f"{run.id} is {_busy(run, held)}", _remedy(run, held))
+        time.sleep(0.2)
+
+
+def _busy(run: Run, held: bool) -> str:
+    return "being trained already." if held else "being resumed or published by another program already."
+
+
+def _remedy(run: Run, held: bool) -> str:
+    state = run.state()
+    if held and (state["status"] in ENDED or state.get("trained")):
+        return f"All of it is written, but its process does not end: end process {state.get('pid')}."
+    return "Wait for it, or stop it first."
+
+
+def here(wanted: Wishes | None) -> Wishes | None:
+    """What a terminal can do of it: publish where one said, else where the host did that it was queued in."""
+    return wanted.but(folders=wanted.folders or wanted.host_folders) if wanted and wanted.publish else None
+
+
+def publish_due(run: Run, wanted: Wishes | None, again: bool = False) -> tuple[list[Path], list[Problem]]:
+    """Publish what no `published` event tells of: (the places, what could not be published, which is told as well).
+
+    The run has to be claimed. again: what could not be published before is tried once more.
+    """
+    wanted = here(wanted)
+    if wanted is None or not (models := due(run, wanted, again)):
+        return [], []
+    last = max(event["n"] for event in run.events.read())
+    Publisher(Terminal()).as_wished(run, wanted, models)
+    told = run.events.read(after=last)
+    problems = [Problem(it["field"], it["what"], it["remedy"]) for it in told if it["type"] == "warning"]
+    for problem in problems:
+        say(f"warning: {problem}")
+    return [Path(event["path"]) for event in told if event["type"] == "published"], problems
+
+
+def conclude(run: Run, wanted: Wishes | None) -> None:
+    """Everything is published: a run that is trained is done, and nothing is owed any more."""
+    run.conclude()
+    usable = here(wanted)
+    if wanted and (usable is None or usable.folders):
+        wanted.but(settled=True).write(run)
+
+
+def deliver_left(run: Run) -> list[Path]:
+    """What a run still owes whose terminal was closed or killed; [] where there is nothing, or somebody has it."""
+    wanted = wishes.read(run)
+    owes = run.is_trained() or (wanted is not None and wanted.by_terminal and not wanted.settled)
+    if not owes or (wanted and not wanted.by_terminal) or run.is_alive() or run.state()["status"] == "queued":
+        return []
+    lock = run.claim(0)
+    if lock is None:
+        return []
+    with lock:
+        published, _ = publish_due(run, wanted)
+        conclude(run, wanted)
+    return published

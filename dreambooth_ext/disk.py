@@ -1,0 +1,66 @@
+"""What a disk refuses, in words."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+from .errors import Problem
+
+FILE_TOO_LARGE = 223  # Windows' own number, for which Python knows no name
+
+
+def problem_of(error: OSError, again: str = "try again") -> Problem | None:
+    """None for what is no matter of the disk. `again`: what to do when it is mended."""
+    told = _TOLD.get(errno.EFBIG if getattr(error, "winerror", None) == FILE_TOO_LARGE else error.errno)
+    if told is None:
+        return None
+    where = f" ({error.filename})" if error.filename else ""
+    message, remedy = told(where)
+    return Problem("checkpointing_steps" if "full" in message else "", message, f"{remedy}, then {again}.")
+
+
+def _full(where: str) -> tuple[str, str]:
+    return "the disk is full.", "Delete old runs"
+
+
+def _too_large(where: str) -> tuple[str, str]:
+    remedy = "Use a disk without that limit (NTFS, exFAT or ext4 where this one is FAT32), or raise it (ulimit -f)"
+    return f"a file became larger than this disk, or this user's limit, allows{where}.", remedy
+
+
+def _read_only(where: str) -> tuple[str, str]:
+    return f"the disk can only be read{where}.", "Make it writable, or use another folder"
+
+
+def _refused(where: str) -> tuple[str, str]:
+    return f"this user may not use a file or folder{where}.", "Change its rights, or close the program that has it open"
+
+
+def _broken(where: str) -> tuple[str, str]:
+    return f"the disk reports an error{where}.", "Check the disk and its cable"
+
+
+def _gone(where: str) -> tuple[str, str]:
+    return f"a network folder or a disk is gone{where}.", "Connect it again"
+
+
+def _too_many(where: str) -> tuple[str, str]:
+    return "too many files are open.", "Close other programs, or raise the limit (ulimit -n)"
+
+
+_TOLD: dict[int | None, Callable[[str], tuple[str, str]]] = {
+    errno.ENOSPC: _full,
+    errno.EFBIG: _too_large,
+    errno.EROFS: _read_only,
+    errno.EACCES: _refused,
+    errno.EPERM: _refused,
+    errno.EIO: _broken,
+    errno.ENODEV: _gone,
+    errno.ENXIO: _gone,
+    errno.EMFILE: _too_many,
+    errno.ENFILE: _too_many,
+}
+for _name, _words in (("EDQUOT", _full), ("ESTALE", _gone), ("ENOTCONN", _gone), ("EHOSTDOWN", _gone)):
+    if hasattr(errno, _name):  # Windows lacks some
+        _TOLD[getattr(errno, _name)] = _words

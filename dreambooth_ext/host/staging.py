@@ -1,0 +1,152 @@
+"""Several files of a folder replaced together, so that a kill at any instant leaves the old ones or the new ones.
+
+All that is to come is written into a folder of its own first, `.tmp-dreambooth_ext-...` beside its place, under names
+that no listing takes for a model. Its `plan.json`, written last, makes it complete; from then on it is carried through,
+by who comes next if need be. While the sidecars change, the old model is set aside, and the new one takes its name
+last: a model never stands beside another one's sidecars.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from .. import files
+from ..errors import UserError
+
+PREFIX = f"{files.TEMPORARY}dreambooth_ext-"
+PART = ".part"  # ends every file's name in there: listings of models go by suffix
+PLAN, LOCK = "plan.json", "lock"  # who works at it holds the lock
+
+
+PLAIN = (".json", ".preview.png")  # sidecars that change nothing of what a model draws
+OLD = "old "  # begins the name of what was set aside
+FORMER = re.compile(r"\.tmp-[0-9]+-.+(\.part|-clip|\.json)")  # how versions before 0.2 called theirs
+AGE = 86400.0  # seconds after which nobody writes to one of those any more
+
+
+class Staging:
+    """A context manager; `commit` carries it through. `model`: the name of the file that comes last."""
+
+    def __init__(self, folder: Path, model: str):
+        self.folder, self.model = folder, model
+        self.names: list[str] = []  # to be put there
+        self.dropped: list[str] = []
+
+    def __enter__(self) -> Staging:
+        while True:
+            self.place = self.folder / f"{PREFIX}{uuid.uuid4().hex[:12]}"
+            self.place.mkdir()
+            self._lock = files.try_lock(self.place / LOCK)
+            if self._lock:
+                return self  # else somebody has just swept it
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error and any(self.place.glob(f"{OLD}*")):
+            self._lock.close()  # begun: whoever comes next carries it through
+        else:
+            remove(self.place, self._lock)
+
+    def put(self, name: str, write: Callable[[Path], Any]) -> None:
+        """`write` makes the file or folder at the path that it is given."""
+        write(self.place / (name + PART))
+        self.names.append(name)
+
+    def put_bytes(self, name: str, content: bytes) -> None:
+        """Passed over where that is there already."""
+        target = self.folder / name
+        if not target.is_file() or target.read_bytes() != content:
+            self.put(name, lambda path: path.write_bytes(content))
+
+    def drop(self, name: str) -> None:
+        if (self.folder / name).exists():
+            self.dropped.append(name)
+
+    def changes_the_model(self) -> bool:
+        """Whether what the model is built from changes beside it."""
+        return _changes_the_model([*self.names, *self.dropped], self.model)
+
+    def commit(self) -> None:
+        if not self.names and not self.dropped:
+            return
+        for name in self.names:
+            files.flush_to_disk(self.place / (name + PART))
+        plan = {"model": self.model, "put": self.names, "drop": self.dropped}
+        files.write_json(self.place / PLAN, plan)
+        carry_through(self.place, plan)
+
+
+def _changes_the_model(names: list[str], model: str) -> bool:
+    return any(name != model and not name.endswith(PLAIN) for name in names)
+
+
+def carry_through(place: Path, plan: dict[str, Any]) -> None:
+    """Do what is left of a plan, which may have been begun. Folders that are dropped go when the new model is there."""
+    folder, model = place.parent, plan["model"]
+    sidecars = [name for name in plan["put"] if name != model]
+    if (place / (model + PART)).exists() and _changes_the_model([*sidecars, *plan["drop"]], model):
+        set_aside(place, model)
+    for name in plan["drop"]:
+        if not (folder / name).is_dir():
+            set_aside(place, name)
+    for name in [*sidecars, model]:
+        coming = place / (name + PART)
+        if coming.exists():
+            if coming.is_dir():
+                set_aside(place, name)
+            files.replace(coming, folder / name)
+    for name in plan["drop"]:
+        set_aside(place, name)
+    files.flush_folder(folder)
+
+
+def set_aside(place: Path, name: str) -> None:
+    if (place.parent / name).exists():
+        files.replace(place.parent / name, place / f"{OLD}{name}{PART}")
+
+
+def sweep(folder: Path, check: Callable[[Path], Any]) -> None:
+    """Carry through, or take away, what killed programs of ours left in a folder; what live ones are at stays.
+
+    check: raises UserError for the path of a model that is not ours to replace.
+    """
+    for place in folder.glob(f"{PREFIX}*"):
+        lock = files.try_lock(place / LOCK)
+        if lock is None:
+            continue
+        plan = read_plan(place)
+        with contextlib.suppress(UserError):
+            if plan:
+                check(folder / plan["model"])
+                carry_through(place, plan)
+        remove(place, lock)
+    for path in folder.glob(f"{files.TEMPORARY}*"):
+        if FORMER.fullmatch(path.name) and time.time() - path.stat().st_mtime > AGE:
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def read_plan(place: Path) -> dict[str, Any] | None:
+    """None for one that is not complete, or not ours: its names become paths."""
+    try:
+        plan = files.read_json(place / PLAN)
+        names = [plan["model"], *plan["put"], *plan["drop"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    plain = all(isinstance(name, str) and name == Path(name).name and not name.startswith(".") for name in names)
+    return plan if plain else None
+
+
+def remove(place: Path, lock: IO[bytes]) -> None:
+    """While the lock is held, so that nobody begins in there; Windows deletes nothing that is open."""
+    if os.name == "nt":
+        lock.close()
+    shutil.rmtree(place, ignore_errors=True)
+    lock.close()

@@ -1,0 +1,44 @@
+"""A process that dies at its k-th file operation, simulated: that one and all that follow do not happen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+class Dead(BaseException):
+    """What the rest of a killed process sees: nothing that it does reaches the disk any more."""
+
+
+OPERATIONS = ("replace", "fsync", "unlink", "rmdir", "mkdir", "open", "link")
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, *others: tuple[Any, str]) -> Callable[[int | None], None]:
+    """`die_at(k)`: the k-th file operation from now on, and all that follow, do not happen. `die_at(None)`: all do.
+
+    others: (module, name) of further functions that count as file operations.
+    """
+    left = [float("inf")]
+
+    def guard(original):
+        def operation(*arguments, **options):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Dead
+            return original(*arguments, **options)
+
+        return operation
+
+    places = [*((os, name) for name in OPERATIONS), (Path, "open"), (shutil, "copyfile"), *others]
+    for place, name in places:
+        monkeypatch.setattr(place, name, guard(getattr(place, name)))
+
+    def die_at(k: int | None) -> None:
+        left[0] = float("inf") if k is None else k
+
+    return die_at
