@@ -10,43 +10,48 @@ from .errors import Problem
 FILE_TOO_LARGE = 223  # Windows' own number, for which Python knows no name
 
 
-def problem_of(error: OSError, again: str = "try again") -> Problem | None:
-    """None for what is no matter of the disk. `again`: what to do when it is mended."""
+def problem_of(error: OSError) -> Problem | None:
+    """None for what is no matter of the disk."""
     told = _TOLD.get(errno.EFBIG if getattr(error, "winerror", None) == FILE_TOO_LARGE else error.errno)
     if told is None:
         return None
     where = f" ({error.filename})" if error.filename else ""
     message, remedy = told(where)
-    return Problem("checkpointing_steps" if "full" in message else "", message, f"{remedy}, then {again}.")
+    return Problem("checkpointing_steps" if told is _full else "", message, remedy)
 
 
 def _full(where: str) -> tuple[str, str]:
-    return "the disk is full.", "Delete old runs"
+    return "the disk is full.", "Delete old runs, then resume this one."
 
 
 def _too_large(where: str) -> tuple[str, str]:
-    remedy = "Use a disk without that limit (NTFS, exFAT or ext4 where this one is FAT32), or raise it (ulimit -f)"
+    remedy = (
+        "Use another disk (one with NTFS, exFAT or ext4, not FAT32), or raise the limit (ulimit -f), then try again."
+    )
     return f"a file became larger than this disk, or this user's limit, allows{where}.", remedy
 
 
 def _read_only(where: str) -> tuple[str, str]:
-    return f"the disk can only be read{where}.", "Make it writable, or use another folder"
+    return f"the disk can only be read{where}.", "Make it writable, or use another folder, then try again."
 
 
 def _refused(where: str) -> tuple[str, str]:
-    return f"this user may not use a file or folder{where}.", "Change its rights, or close the program that has it open"
+    return (
+        f"this user may not use a file or folder{where}.",
+        "Change its rights, or close the program that has it open, then try again.",
+    )
 
 
 def _broken(where: str) -> tuple[str, str]:
-    return f"the disk reports an error{where}.", "Check the disk and its cable"
+    return f"the disk reports an error{where}.", "Check the disk and its cable, then try again."
 
 
 def _gone(where: str) -> tuple[str, str]:
-    return f"a network folder or a disk is gone{where}.", "Connect it again"
+    return f"a network folder or a disk is gone{where}.", "Connect it again, then try again."
 
 
 def _too_many(where: str) -> tuple[str, str]:
-    return "too many files are open.", "Close other programs, or raise the limit (ulimit -n)"
+    return "too many files are open.", "Close other programs, or raise the limit (ulimit -n), then try again."
 
 
 _TOLD: dict[int | None, Callable[[str], tuple[str, str]]] = {

@@ -122,7 +122,7 @@ def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
     if memory.is_out_of_memory(error):
         tips = "; ".join(f"{n}. {tip}" for n, tip in enumerate(plan.memory_remedies(config), 1))
         return Problem("train_batch_size", f"the memory of {config.device} was not enough.", f"In this order: {tips}.")
-    if isinstance(error, OSError) and (found := disk.problem_of(error, "resume this run")):
+    if isinstance(error, OSError) and (found := disk.problem_of(error)):
         return found
     return Problem("", f"unexpected {type(error).__name__}: {error}", f"The whole story is in {run.path / 'log.txt'}.")
 

@@ -21,7 +21,7 @@ OF_THE_FORM = (
     *("rates", "parsing", "host/completion", "host/estimate", "host/words"),
 )
 OTHERS = (
-    *("kohya_dataset", "metadata_files"),
+    *("kohya_dataset", "metadata_files", "disk"),
     *("links", "engine/fetching", "engine/download", "engine/transfer", "engine/hub_files", "engine/hub_pictures"),
     *("runs", "engine/plan", "engine/worker", "engine/saver", "engine/loop", "engine/base", "engine/class_images"),
     "engine/base_files",

@@ -225,7 +225,7 @@ def test_a_disk_that_refuses_in_the_middle_of_a_save(trainer, monkeypatch, numbe
     monkeypatch.setattr(torch, "save", full)
     run = trainer.train(checkpointing_steps=1, save_intermediate_models=False, ends=worker.FAILED)
     error = error_of(run)
-    assert part in error["what"] and "resume" in error["remedy"]
+    assert part in error["what"] and ", then " in error["remedy"]
     assert steps(run) == [1] and list(run.path.rglob(f"{files.TEMPORARY}*")) == []
     assert training.go_on(run) == worker.DONE
     training.assert_same_run(whole, run)
