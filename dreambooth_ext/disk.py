@@ -25,9 +25,7 @@ def _full(where: str) -> tuple[str, str]:
 
 
 def _too_large(where: str) -> tuple[str, str]:
-    remedy = (
-        "Use another disk (one with NTFS, exFAT or ext4, not FAT32), or raise the limit (ulimit -f), then try again."
-    )
+    remedy = "Use another disk (NTFS, exFAT or ext4, not FAT32), or raise the limit (ulimit -f), then try again."
     return f"a file became larger than this disk, or this user's limit, allows{where}.", remedy
 
 
