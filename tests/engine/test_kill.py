@@ -152,7 +152,7 @@ def loaded_step(folder: Path) -> int:
 def test_a_save_that_dies_at_any_operation(tmp_path, dying, limit):
     died = 0
     for k in range(1000):
-        folder = tmp_path / str(k)
+        (folder := tmp_path / str(k)).mkdir()
         checkpoint.save(folder, 1, *state(1), limit)
         dying(k)
         try:
