@@ -66,7 +66,7 @@ def become_worker(arguments: list[str], pipe: int, folder: Path) -> None:
     os._exit(worker.main(arguments))
 
 
-def start(run: Any, environment: Any, total: int | None = None, tied: bool = False, led: bool = False) -> Forked:
+def start(run: Any, environment: Any, total: int | None = None, **options: Any) -> Forked:
     from dreambooth_ext.protocol import take_commands
 
     take_commands(run.commands)
