@@ -446,6 +446,8 @@ def test_a_byte_order_mark_is_no_fault(tmp_path):
 class NoTraining:
     """Stands in for the worker and its environment."""
 
+    refused = False  # whether the worker has said what is wrong
+
     def __init__(self, *anything):
         pass
 
@@ -511,8 +513,15 @@ def test_nothing_is_made_where_input_is_refused(start, tmp_path):
 
 def test_a_run_that_its_worker_refuses_leaves_no_folder(start, tmp_path, monkeypatch):
     monkeypatch.setattr(NoTraining, "train", lambda *anything: 1)
+    monkeypatch.setattr(NoTraining, "refused", True)
     assert start()[0] == 1
     assert runs.list_runs(tmp_path / "runs") == []
+
+
+def test_a_run_whose_worker_ended_without_a_word_stays_with_its_log(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(NoTraining, "train", lambda *anything: 1)
+    assert start()[0] == 1
+    assert len(runs.list_runs(tmp_path / "runs")) == 1
 
 
 def test_a_run_that_was_refused_after_training_stays(start, tmp_path, monkeypatch):
