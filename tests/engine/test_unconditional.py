@@ -17,7 +17,7 @@ from PIL import Image
 
 from dreambooth_ext import checks
 from dreambooth_ext.config import RunConfig
-from dreambooth_ext.engine import generate, inspection, pixels, worker
+from dreambooth_ext.engine import generate, inspection, memory_need, pixels, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.objective import Objective
 from dreambooth_ext.engine.pipeline import Pipeline
@@ -253,6 +253,17 @@ def test_the_artifact_says_what_it_is(trainer):
     assert about["format"] == "pt" and about["modelspec.architecture"] == "ddpm-unconditional"
     settings = json.loads(about["dreambooth_ext.settings"])
     assert settings["train_data_dir"] == "pictures" and settings["ddpm_beta_schedule"] == "linear"
+
+
+def test_the_plan_counts_the_previews_that_are_drawn_at_once(tmp_path):
+    """Counted for the default model: 0.34 GB for 16 pictures of 64 (benchmarks/activations.py --drawing)."""
+    config = RunConfig(**{**training.PIXELS, "resolution": 64, "validation_steps": 1, "validation_num_images": 64})
+    config = config.replace(device="cuda:0", mixed_precision="no", gradient_checkpointing=False, cache_latents=False)
+    base = open_pixels(config)
+    assert memory_need._drawing(config, base) == pytest.approx(0.34e9, rel=0.05)
+    for changes, share in (({"validation_num_images": 4}, 1 / 4), ({"resolution": 256}, 1), ({"resolution": 512}, 4)):
+        found = memory_need._drawing(config.replace(**changes), base)
+        assert found == pytest.approx(share * memory_need._drawing(config, base), rel=0.01)
 
 
 def test_previews_are_drawn_some_at_a_time(trainer, tmp_path, monkeypatch):
