@@ -67,6 +67,8 @@ def test_from_pictures_to_txt2img_and_after_a_restart(data, tmp_path, open_page,
         other = open_page(webui.address)
         prepare_txt2img(other)
         page = open_page(webui.address)
+        see_the_settings(page)
+        screenshot(page, "webui-settings")
         enter(page)
         answer(page, tmp_path / "zkz.json")
         screenshot(page, "webui-train")
@@ -95,6 +97,17 @@ def test_from_pictures_to_txt2img_and_after_a_restart(data, tmp_path, open_page,
         see_the_end(page, data)
         tab(page, "Runs")
         page.wait_for_selector(".db-run:has-text('zkz') .db-badge[data-status=done]", timeout=30_000)
+
+
+def see_the_settings(page) -> None:
+    """Under a heading of their own, in words; what the WebUI keeps of them is the API's values."""
+    page.click("#tabs button:has-text('Settings')", timeout=60_000)
+    page.wait_for_selector("#settings .settings-category:has-text('DreamBooth')", timeout=30_000)
+    page.click("#settings .tab-nav button:has-text('DreamBooth')")
+    said = page.inner_text("#setting_dreambooth_ext_while_training")
+    assert "says that a training runs" in said and "refuse" not in said
+    chosen = page.locator("#setting_dreambooth_ext_while_training input:checked")
+    assert chosen.get_attribute("value") in ("refuse", "says that a training runs")
 
 
 def answer(page, settings: Path) -> None:

@@ -38,7 +38,7 @@ function actions(app, id, model, changed) {
     };
     const put = (select) => async (event) => act(async () => {
         const made = await api.post(["runs", id, "publish"], { artifact: model.file, select }, LONG);
-        app.tell(made.selected ? T.selectedNow : T.publishedNow, made.path);
+        if (select && !made.selected) app.tell(T.publishedNow, made.path); // why, is a warning of the run
     }, event.currentTarget);
     const takeOut = () => act(async () => {
         const { path } = await api.post(["runs", id, "unpublish"], { artifact: model.file }, LONG);

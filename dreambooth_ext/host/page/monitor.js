@@ -178,7 +178,8 @@ export class Monitor {
         show(this.loading, false);
         say(this.title, run.name || run.id);
         this.title.title = run.id;
-        badge(this.badge, run.status);
+        const isStarting = run.status === "queued" && this.app.state?.running?.some((one) => one?.id === run.id);
+        badge(this.badge, isStarting ? "starting" : run.status);
         this.#drawOther();
         this.#drawTrouble();
         this.#drawStage();

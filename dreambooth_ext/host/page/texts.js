@@ -41,7 +41,7 @@ export const TEXTS = localised({
     },
 
     statuses: {
-        queued: "waiting", preparing: "preparing", training: "training", saving: "saving", done: "done", stopped: "stopped",
+        queued: "waiting", starting: "starting", preparing: "preparing", training: "training", saving: "saving", done: "done", stopped: "stopped",
         failed: "failed", damaged: "damaged",
     },
     methods: { dreambooth: "DreamBooth", finetune: "Fine-tuning", lora: "LoRA", textual_inversion: "Textual Inversion", hypernetwork: "Hypernetwork", unconditional: "Unconditional" },
@@ -302,8 +302,7 @@ export const TEXTS = localised({
         takeOut: "Take out of the WebUI",
         takeOutSure: "Really take out?",
         takeOutHelp: "Deletes it from the WebUI's folder. It stays in the run's.",
-        publishedNow: "In the WebUI:",
-        selectedNow: "In the WebUI and selected:",
+        publishedNow: "In the WebUI, but it could not be selected:",
         takenOut: "No longer in the WebUI; the run keeps its own:",
     },
 

@@ -747,6 +747,7 @@ def test_a_run_that_begins_says_so_and_one_that_waits_says_for_what(page, simula
     page.wait_for_selector(".db-monitor p:has-text('Starting the trainer … ')")
     first.since -= 39
     page.wait_for_selector(".db-monitor p:has-text('Starting the trainer … 4')")
+    page.wait_for_selector(".db-monitor .db-badge:has-text('starting')")
     assert page.locator("canvas:visible").count() == 0  # no axes without a curve
     assert not page.is_visible(".db-monitor h3:has-text('Previews')")
     screenshot(page, "starting-1280-light")
