@@ -19,7 +19,10 @@ def category() -> str | None:
     from modules import options as webui_options
 
     categories = getattr(webui_options, "categories", None)
-    return categories.register_category(*SECTION) if categories else None
+    if not categories:
+        return None
+    categories.register_category(*SECTION)  # returns nothing at the first time
+    return SECTION[0]
 
 
 def add_options() -> None:

@@ -311,3 +311,13 @@ def test_a_checkpoint_that_was_taken_out_is_off_the_lists(webui):
 def test_other_models_that_were_taken_out_are_looked_for_anew(webui, kind):
     assert webui.run(f"caught(lambda: host.forget({kind!r}, Path('gone.safetensors')))") == "None"
     assert webui.draw()
+
+
+def test_the_settings_have_a_heading_of_their_own_and_choices_in_words(webui):
+    """Kept as the API's values all the same."""
+    ours = "[info for name, info in shared.opts.data_labels.items() if name.startswith('dreambooth_ext_')]"
+    assert set(webui.run(f"[info.category_id for info in {ours}]")) == {"dreambooth_ext"}
+    assert webui.run("sys.modules['modules.options'].categories.mapping['dreambooth_ext']") == "DreamBooth"
+    choices = dict(webui.run("shared.opts.data_labels['dreambooth_ext_select'].component_args['choices']"))
+    assert choices == {"when it is finished": "final", "at each save, too": "every", "no": "never"}
+    assert webui.call("dreambooth/v1/host")["options"]["select"] == "final"

@@ -10,7 +10,7 @@ import { allLanguages, choosesLanguage, language, localisedSchema, told } from "
 import { Monitor } from "./monitor.js";
 import { phrase } from "./phrase.js";
 import { Runs } from "./runs.js";
-import { ALIVE } from "./status.js";
+import { ALIVE, ENDED } from "./status.js";
 import { TEXTS } from "./texts.js";
 
 const SEEN = 1000; // milliseconds between polls while the page is seen
@@ -198,8 +198,9 @@ class Page {
 
     #showLive() {
         const { active } = this.state;
-        show(this.liveMark, Boolean(active));
-        if (!active) return;
+        const isOver = ENDED.includes(active?.status); // the WebUI takes its models back still
+        show(this.liveMark, Boolean(active) && !isOver);
+        if (!active || isOver) return;
         const percent = active.total ? Math.floor((100 * (active.step || 0)) / active.total) : 0;
         say(this.liveMark, ALIVE.includes(active.status) && active.total ? `${percent} %` : "…");
     }

@@ -33,6 +33,22 @@ class OptionInfo:
         return self.info("requires restart")
 
 
+class OptionsCategories:
+    """Headings of the settings page."""
+
+    def __init__(self):
+        self.mapping = {}
+
+    def register_category(self, category_id, label):
+        """Returns the id, but at the first time: as the WebUI's."""
+        if category_id in self.mapping:
+            return category_id
+        self.mapping[category_id] = label
+
+
+categories = OptionsCategories()
+
+
 class Options:
     def __init__(self, data_labels: dict[str, OptionInfo], restricted_opts):
         self.__dict__.update(data_labels=data_labels, restricted_opts=restricted_opts)
