@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -14,11 +16,13 @@ from .. import files
 from ..config import RunConfig
 from ..listing import list_pictures
 from ..pictures import class_prompts, concepts, entries, uses_prior
+from . import memory
 from .base import Base
 from .generate import load_painter, save_png
 from .sampling import Painter
 from .seeds import derive
 
+PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}  # so that the UNet takes less than the VAE, which draws one by one
 Progress = Callable[[int, int], None]
 
 
@@ -57,7 +61,7 @@ def with_folders(
 
 
 def drawn_by(config: RunConfig, base: Base, prompt: str) -> str:
-    """All that a class picture of this prompt follows from, but for its number: see `draw_one`."""
+    """All that a class picture of this prompt follows from, but for its number: see `draw_some`."""
     settings = ("resolution", "clip_skip", "seed", "validation_inference_steps")
     settings += ("validation_guidance_scale", "validation_sampler")
     values = [getattr(config, name) for name in settings]
@@ -79,32 +83,40 @@ def missing(config: RunConfig) -> dict[Path, tuple[int, int]]:
 
 
 def draw_missing(config: RunConfig, base: Base, device: torch.device, progress: Progress) -> None:
-    """Draw what is missing. Every picture is saved as it is made, so an interrupted run goes on where it was."""
+    """Draw what is missing, some at once, on a CPU one by one. They are saved as they are made, so an interrupted run
+    goes on where it was."""
     lacking = missing(config)
     if not lacking:
         return
     own_pictures, _ = entries(config)
     painter = load_painter(base, device, config.clip_skip)
     total, done = sum(lacks for _, lacks in lacking.values()), 0
+    at_once = max(1, PIXELS_AT_ONCE.get(device.type, 0) // config.resolution**2)
     for folder, (concept, lacks) in lacking.items():
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_unfinished(folder)
         prompts = list(class_prompts(config, own_pictures, concept).items())
-        for number in free_numbers(folder, lacks):
-            prompt, filewords = prompts[number % len(prompts)]
-            path = folder / f"class-{number:05}.png"
-            if filewords:
-                files.write_text(path.with_suffix(config.caption_extension), filewords)
-            draw_one(painter, config, prompt, path, number)
-            done += 1
-            progress(done, total)
+        for (prompt, filewords), numbers in by_prompt(free_numbers(folder, lacks), prompts):
+            drawing = functools.partial(draw_some, painter, config, prompt, filewords, folder)
+            for count in memory.in_batches(drawing, numbers, at_once):
+                done += count
+                progress(done, total)
 
 
-def draw_one(painter: Painter, config: RunConfig, prompt: str, path: Path, number: int) -> None:
-    """One class picture; its seed follows from the run's seed, the prompt and its number."""
-    (picture,) = painter.paint(
+def by_prompt(numbers: list[int], prompts: list[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], list[int]]]:
+    """Each prompt with the numbers in a row that have it: they take turns."""
+    for index, row in itertools.groupby(numbers, lambda number: number % len(prompts)):
+        yield prompts[index], list(row)
+
+
+def draw_some(
+    painter: Painter, config: RunConfig, prompt: str, filewords: str, folder: Path, numbers: list[int]
+) -> int:
+    """Class pictures of one prompt, with these numbers, each in its file and with its caption; returns how many. A
+    seed follows from the run's seed, the prompt and the picture's number."""
+    pictures = painter.paint(
         prompt,
-        seeds=[derive(config.seed, "class picture", prompt, number) % 2**32],
+        seeds=[derive(config.seed, "class picture", prompt, number) % 2**32 for number in numbers],
         width=config.resolution,
         height=config.resolution,
         steps=config.validation_inference_steps,
@@ -112,7 +124,12 @@ def draw_one(painter: Painter, config: RunConfig, prompt: str, path: Path, numbe
         sampler=config.validation_sampler,
         emphasis=False,  # it is trained with these very words
     )
-    save_png(picture, path, prompt)
+    for number, picture in zip(numbers, pictures, strict=True):
+        path = folder / f"class-{number:05}.png"
+        if filewords:
+            files.write_text(path.with_suffix(config.caption_extension), filewords)
+        save_png(picture, path, prompt)
+    return len(numbers)
 
 
 def free_numbers(folder: Path, count: int) -> list[int]:

@@ -9,9 +9,11 @@ import shutil
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 
 from dreambooth_ext import files, runs
 from dreambooth_ext.engine import checkpoint, class_images, loop, worker
@@ -382,15 +384,15 @@ def test_a_class_folder_around_the_instance_folder_does_not_count_its_pictures(t
 
 def test_drawing_class_pictures_goes_on_where_it_was_cut_short(trainer, tmp_path, monkeypatch):
     whole = Trainer(tmp_path / "whole", instance_data_dir=trainer.settings["instance_data_dir"]).train(**PRIOR)
-    draw_one, calls = class_images.draw_one, []
+    draw_some, calls = class_images.draw_some, []
 
     def cut_short(*arguments):
         calls.append(arguments)
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, "No space left on device")
-        draw_one(*arguments)
+        return draw_some(*arguments)
 
-    monkeypatch.setattr(class_images, "draw_one", cut_short)
+    monkeypatch.setattr(class_images, "draw_some", cut_short)
     run = trainer.train(**PRIOR, ends=worker.FAILED)
     assert len(drawn(class_folder(run))) == 1
     assert training.go_on(run) == worker.DONE
@@ -400,16 +402,37 @@ def test_drawing_class_pictures_goes_on_where_it_was_cut_short(trainer, tmp_path
 
 
 def test_stop_while_class_pictures_are_drawn(trainer, monkeypatch):
-    draw_one = class_images.draw_one
+    draw_some = class_images.draw_some
 
     def stopped(*arguments):
-        draw_one(*arguments)
+        count = draw_some(*arguments)
         run.command("stop")
+        return count
 
-    monkeypatch.setattr(class_images, "draw_one", stopped)
+    monkeypatch.setattr(class_images, "draw_some", stopped)
     run = trainer.create(**PRIOR)
     assert training.go_on(run) == worker.STOPPED
     assert len(drawn(class_folder(run))) == 1 and run.state()["status"] == "stopped"
+
+
+def test_class_pictures_of_a_prompt_are_drawn_some_at_a_time_where_a_card_draws(trainer, monkeypatch):
+    """Each is what it is alone: its seed goes by its number."""
+    alone = trainer.train(**PRIOR)
+    once = trainer.folder / "once"
+    shutil.move(class_folder(alone), once)
+    draw_some, sizes = class_images.draw_some, []
+
+    def counted(*arguments):
+        sizes.append(len(arguments[-1]))
+        return draw_some(*arguments)
+
+    monkeypatch.setattr(class_images, "draw_some", counted)
+    monkeypatch.setitem(class_images.PIXELS_AT_ONCE, "cpu", 2 * 64 * 64)
+    together = trainer.train(**PRIOR)
+    assert sizes == [2, 1]
+    for path in sorted(class_folder(together).glob("*.png")):
+        one, other = (np.asarray(Image.open(p)).astype(int) for p in (path, once / path.name))
+        assert np.abs(one - other).max() <= 1
 
 
 # --- damaged training states, two workers
