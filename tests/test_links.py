@@ -11,6 +11,7 @@ import pytest
 
 from dreambooth_ext import checks, links
 from dreambooth_ext.config import SETTINGS, RunConfig
+from dreambooth_ext.errors import UserError
 from dreambooth_ext.host.presets import Presets
 from dreambooth_ext.links import Link
 from dreambooth_ext.parsing import parse, shown
@@ -78,6 +79,25 @@ def test_a_config_carries_whole_links_to_where_they_are_needed(monkeypatch):
     assert links.taken() == []  # programs that are started later inherit nothing
     assert links.of(links.restored(config, [])) == links.of(config)
     assert links.variables([]) == {} and links.restored(RunConfig(), [GIVEN]) == RunConfig()
+
+
+def test_a_command_line_that_is_passed_on_has_bare_links(monkeypatch):
+    """For everybody on the machine can read those of running programs."""
+    words, given = links.handed(["generate", "--model", GIVEN, f"--vae={GIVEN}", "--prompt", "a cat?", "--out=x"])
+    assert words == ["generate", "--model", BARE, f"--vae={BARE}", "--prompt", "a cat?", "--out=x"]
+    assert given == {links.VARIABLE: GIVEN}
+    monkeypatch.setenv(links.VARIABLE, f"https://h/y?b {GIVEN}")  # by the user
+    assert links.variables(["https://h/z?c"])[links.VARIABLE].split() == ["https://h/y?b", GIVEN, "https://h/z?c"]
+    known = links.taken()
+    assert links.whole(links.found(BARE, known)) == GIVEN and links.found("x.ckpt", known) == "x.ckpt"
+
+
+def test_a_link_is_given_anew_for_its_run_alone():
+    assert links.again(GIVEN, BARE, "run") == GIVEN
+    for text, known in ((GIVEN, "https://h/other"), (GIVEN, "x.safetensors"), ("x.safetensors", "x.safetensors")):
+        with pytest.raises(UserError) as caught:
+            links.again(text, known, "run")
+        assert "SECRET" not in str(caught.value) and caught.value.problem.field == "base_model"
 
 
 def test_presets_keep_bare_links(tmp_path):
