@@ -7,7 +7,7 @@ import struct
 from .files import expanded, parse_json
 
 BUNDLE = "bundle_emb."  # begins the keys of words in a LoRA's file
-LARGEST = 16 * 2**20  # bytes of a table of contents; usual are some 100 KB
+LARGEST = 4 * 2**20  # bytes of a table of contents; usual are some 100 KB
 MOST_TENSORS = 20_000
 
 
@@ -23,6 +23,8 @@ def words(name: str | None) -> list[str]:
         is_usual = BUNDLE.encode() in text and text.count(b'"data_offsets"') <= MOST_TENSORS
         keys = parse_json(text) if is_usual else {}
     except (OSError, ValueError, struct.error):
+        return []
+    if not isinstance(keys, dict):
         return []
     if not isinstance(keys, dict):
         return []

@@ -105,6 +105,7 @@ def first_step(trainer: Trainer, monkeypatch, **settings) -> tuple[TextualInvers
 
     def stop(loop: Loop, loss: float) -> None:
         found["loss"], found["method"] = loss, loop.method
+        found["gradients"] = [vectors.grad.clone() for vectors in loop.method.averaged()]  # they go as the run ends
         raise Stopped
 
     with monkeypatch.context() as patch:
@@ -113,8 +114,7 @@ def first_step(trainer: Trainer, monkeypatch, **settings) -> tuple[TextualInvers
         patch.setattr(worker, "explain", lambda error, *others: (_ for _ in ()).throw(error))
         with pytest.raises(Stopped):
             training.go_on(trainer.create(**settings))
-    method = found["method"]
-    gradients = [vectors.grad.clone() for vectors in method.averaged()]
+    method, gradients = found["method"], found["gradients"]
     assert all(gradient.dtype == torch.float32 for gradient in gradients)
     return method, found["loss"], gradients, (found["batch"], found["state"])
 
@@ -446,4 +446,4 @@ def test_files_of_another_kind_of_model_are_refused(tmp_path):
     lora = trainer.train(**settings, rank=2, max_train_steps=1).artifacts / "zkz.safetensors"
     failed = trainer.create(embedding_weights=str(lora), num_vectors=None)
     assert training.go_on(failed) == worker.BAD_INPUT
-    assert "no single embedding" in training.events(failed, "error")[0]["what"]
+    assert "is a LoRA, not an embedding" in training.events(failed, "error")[0]["what"]
