@@ -243,6 +243,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     handlers: list[KwargsHandler] = [AutocastKwargs(cache_enabled=config.method == "hypernetwork")]
     if processes.launched():  # each takes its own device
         handlers.append(InitProcessGroupKwargs(timeout=PATIENCE))
+        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)  # it would be the same one for all
     else:
         os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
     is_cpu = config.device == "cpu"

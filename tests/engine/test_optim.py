@@ -340,6 +340,12 @@ def test_a_trial_of_pages_is_large_enough_to_be_paged(monkeypatch, pages):
     assert tried and min(tried) >= 1e5  # bitsandbytes pages from there on
 
 
+def test_a_trial_in_a_process_of_its_own_returns_and_raises_as_a_call_does():
+    assert optim.apart(abs, -3) == 3
+    with pytest.raises(ValueError, match="invalid literal"):
+        optim.apart(int, "x")
+
+
 def test_a_card_without_pages_is_a_reason_though_its_library_ends_the_process(monkeypatch):
     optim._missing_pages.cache_clear()
     monkeypatch.setattr(optim, "apart", lambda *_: apart(os._exit, 1))
