@@ -59,7 +59,7 @@ def _strange_rates(config: RunConfig) -> list[Problem]:
         usual *= OF_OPTIMIZERS.get(config.optimizer, 1.0)
         if rate >= STRANGE * usual * (1 - 1e-9):
             times = round(rate / usual)
-            message = f"{as_written(rate)} is {times} times the usual rate: with it all that the model knows is lost."
+            message = f"{as_written(rate)} is {times} times the usual rate: it destroys a full-size model."
             remedy = f"{as_written(usual)} is usual; a rate of 1 is for prodigy, which finds its own."
             found.append(Problem(field, message, remedy, is_grave=True))
     return found

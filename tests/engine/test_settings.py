@@ -169,7 +169,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "text_encoder_2_lr": (learned, 5e-4, XL),
     "text_encoder_steps": (learned, 1, TEXT),
     "lr_scheduler": (learned, "linear", {}),
-    "lr_warmup_steps": (learned, 1, {"lr_scheduler": "constant_with_warmup"}),
+    "lr_warmup_steps": (learned, 1, {"lr_scheduler": "linear"}),
     "lr_num_cycles": (learned, 2, {"lr_scheduler": "cosine_with_restarts", "max_train_steps": 4}),
     "lr_power": (learned, 2.0, {"lr_scheduler": "polynomial"}),
     "optimizer": (learned, "lion", {}),
