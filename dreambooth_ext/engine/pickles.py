@@ -16,8 +16,9 @@ import torch
 
 from ..errors import UserError
 from ..files import replacing
+from .pickled_objects import Forbidden, Kind, Storage
 from .tensors import LazyTensor, raw_bytes
-from .unpickler import LARGEST, Forbidden, Kind, PlainUnpickler, Storage
+from .unpickler import LARGEST, PlainUnpickler
 
 STORAGES = {
     torch.float64: torch.DoubleStorage,
@@ -46,14 +47,7 @@ MAGIC_NUMBER = 0x1950A86A20F9469CFC6C  # begins files of the old layout
 MEMBER = re.compile(
     r"data\.pkl|data/\d{1,9}|version|byteorder|\.data/serialization_id|\.format_version|\.storage_alignment"
 )
-PROGRAM = (
-    "constants.pkl",
-    "code/",
-    "bytecode.pkl",
-    "mobile_debug_handles.pkl",
-    "extra/",
-    "model.json",
-)  # TorchScript's
+PROGRAM = ("constants.pkl", "code/", "bytecode.pkl", "mobile_debug_handles.pkl", "extra/")  # TorchScript's
 MOST_READ = 4 * 2**20  # bytes of an archive at once; its list of 10 000 members has 1 MB
 ALIGNMENT = 64  # bytes, of each tensor in the file, as torch has it, so that it can be used where it is mapped
 
@@ -230,6 +224,8 @@ def _read_legacy(file: BinaryIO, numbers: _Numbers) -> Any:
     content = pickled(persistent)
     for key in pickled():
         count = struct.unpack("<q", file.read(8))[0]
+        if not 0 <= count < 2**48:
+            raise EOFError("the file is cut short")
         places[key] = file.tell()
         file.seek(count * found[key].itemsize, 1)
     if not places:

@@ -6,6 +6,7 @@ import collections
 import os
 import pickle
 import re
+import struct
 import sys
 import types
 import zipfile
@@ -132,4 +133,15 @@ def test_cut_short(tmp_path, zipped, part):
     torch.save({"w": torch.randn(1000), "v": torch.randn(1000)}, path, _use_new_zipfile_serialization=zipped)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
     with pytest.raises(UserError, match="damaged"):
+        load_pickle(path)
+
+
+@pytest.mark.parametrize("count", [-3, -(2**63), 2**62])
+def test_an_old_file_whose_count_makes_no_sense(tmp_path, count):
+    path, numbers = tmp_path / "a.pt", struct.pack("<3f", 1, 1, 1)
+    torch.save({"w": torch.ones(3)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    assert content.endswith(struct.pack("<q", 3) + numbers)
+    path.write_bytes(content[:-20] + struct.pack("<q", count) + numbers)
+    with pytest.raises(UserError, match="cut short"):
         load_pickle(path)
