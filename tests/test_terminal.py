@@ -3,13 +3,18 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
 from dreambooth_ext import terminal
 from dreambooth_ext.terminal import Progress, StageLine, clock, escaped, say, say_traceback, shield
+
+REPOSITORY = Path(__file__).parents[1]
 
 
 class Terminal(io.StringIO):
@@ -109,3 +114,46 @@ def test_a_program_of_ours_lets_no_library_command_the_terminal(monkeypatch):
         logging.setLogRecordFactory(factory)
     assert streams["stdout"].getvalue() == escaped(EVIL, but="\n\r") + "\n"
     assert streams["stderr"].getvalue() == f"x\\x1b\nUserWarning: {WRITTEN_OUT}\nof {WRITTEN_OUT}\n"
+
+
+SHORT = {  # words with which a verb that would need the trainer's environment ends before it does
+    "train": ["--seed", "x"],
+    "check": ["--seed", "x", "--base-model", ""],
+    "resume": ["nobody"],
+    "runs": [],
+    "env": ["--json"],
+    "ui": ["--port", "99999"],
+    "demo": ["--out", __file__],
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX closes the streams")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("verb", SHORT)
+def test_without_streams_every_verb_works_as_with_them(tmp_path, verb, closed):
+    """Services and pythonw have none; the files that are opened must not take their numbers."""
+    argv = [sys.executable, "-m", "dreambooth_ext", verb, *SHORT[verb]]
+    if verb in ("train", "check", "resume", "runs"):
+        argv += ["--runs-dir", str(tmp_path)]
+    usual = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, timeout=100)
+    without = subprocess.run(
+        ["sh", "-c", f'"$0" "$@" {closed}', *argv], cwd=REPOSITORY, capture_output=True, timeout=100
+    )
+    assert without.returncode == usual.returncode in (0, 1), without.stderr
+    assert b"Traceback" not in without.stderr and b"unexpected" not in without.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX closes the streams")
+def test_a_program_that_is_started_without_streams_writes_into_none_of_our_files(tmp_path):
+    code = """
+import subprocess, sys
+from dreambooth_ext.terminal import open_missing_streams
+open_missing_streams()
+kept = open(sys.argv[1], "w")
+subprocess.run([sys.executable, "-c", "print('said'); import sys; print('said', file=sys.stderr); input()"])
+print("said")
+"""
+    done = subprocess.run(
+        ["sh", "-c", '"$0" "$@" >&- 2>&- <&-', sys.executable, "-c", code, str(tmp_path / "kept")], cwd=REPOSITORY
+    )
+    assert done.returncode == 0 and (tmp_path / "kept").read_text() == ""

@@ -260,6 +260,7 @@ class Dispatcher:
     def _lead(self, closing: threading.Event) -> None:
         """Until this host closes: a worker that sees nobody lead takes its host for gone."""
         self.leads, self._elsewhere = True, []
+        self._publisher.sweep()
         try:
             while not closing.is_set():
                 with self._recovering(closing):

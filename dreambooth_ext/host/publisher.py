@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Problem, UserError
 from ..runs import Run
-from . import publish, unpublish
+from . import publish, staging, unpublish
 from .wishes import Wishes
 
 if TYPE_CHECKING:
@@ -85,6 +85,12 @@ class Publisher:
     @property
     def recent(self) -> list[dict[str, Any]]:
         return list(self._recent)
+
+    def sweep(self) -> None:
+        """What killed publishers left in the host's folders is carried through, or taken away."""
+        for folder in self.host.folders().values():
+            with contextlib.suppress(OSError):
+                staging.sweep(folder, publish.check_ours)
 
     def as_wished(self, run: Run, wishes: Wishes, artifacts: list[dict[str, Any]]) -> None:
         """Publish of a run's announced models what is wanted. What goes wrong is a warning; training goes on."""

@@ -18,7 +18,7 @@ import pytest
 from dreambooth_ext import files, runs
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.errors import UserError
-from dreambooth_ext.host import endings, publish, supervisor, wishes
+from dreambooth_ext.host import endings, publish, staging, supervisor, wishes
 from dreambooth_ext.host.dispatcher import Dispatcher
 from dreambooth_ext.host.environment import Status
 from dreambooth_ext.host.following import Following
@@ -400,6 +400,13 @@ def test_a_publication_of_which_nothing_was_told_is_told_and_not_repeated(place)
 
 
 # --- runs of terminals that were closed or killed
+
+
+def test_what_a_killed_publisher_left_in_a_host_s_folder_is_gone_when_it_leads(place):
+    (left := place.folder / "models" / f"{staging.PREFIX}dead").mkdir(parents=True)
+    (left / "cat.safetensors.part").write_bytes(b"half")
+    dispatcher = place.dispatcher()
+    until(lambda: dispatcher.leads and not left.exists())
 
 
 def left_by_a_terminal(place, folder: Path, **about: Any) -> runs.Run:

@@ -440,3 +440,30 @@ def test_the_verb_env_tells_and_fails_when_there_is_nothing(tmp_path, monkeypatc
     assert json.loads(capsys.readouterr().out)["state"] == "missing"
     assert env_command.run(parser.parse_args(["--status"])) == 1
     assert "is missing" in capsys.readouterr().out
+
+
+LEFT = {  # in a shell, by launchers, containers and habits
+    "RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "NODE_RANK": "0",
+    "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_MIXED_PRECISION": "fp8",
+    "TORCHELASTIC_RUN_ID": "x", "OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "2", "FSDP_SHARDING_STRATEGY": "1",
+    "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONINSPECT": "1", "PYTHONSTARTUP": "x", "PYTHONPATH": "x",
+}  # fmt: skip
+
+
+def test_nothing_that_a_shell_has_left_over_reaches_the_programs_inside(tmp_path, monkeypatch):
+    for name, value in LEFT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    found = Environment(tmp_path).variables({"OURS": "1"})
+    assert not {name for name in LEFT if name != "PYTHONPATH"} & found.keys() and found["PYTHONPATH"] != "x"
+    assert found["CUDA_VISIBLE_DEVICES"] == "1" and found["OURS"] == "1"
+
+
+def test_a_program_inside_keeps_its_assertions_and_docstrings(tmp_path, monkeypatch):
+    for name, value in LEFT.items():
+        monkeypatch.setenv(name, value)
+    code = "import sys, warnings; warnings.warn('x'); print(sys.flags.optimize, sys.flags.inspect)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=Environment(tmp_path).variables(), capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["0", "0"] and done.returncode == 0
