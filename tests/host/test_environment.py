@@ -444,7 +444,7 @@ def test_the_verb_env_tells_and_fails_when_there_is_nothing(tmp_path, monkeypatc
 
 LEFT = {  # in a shell, by launchers, containers and habits
     "RANK": "1", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0", "NODE_RANK": "0",
-    "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_MIXED_PRECISION": "fp8",
+    "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "ACCELERATE_USE_DEEPSPEED": "true",
     "TORCHELASTIC_RUN_ID": "x", "OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "2", "FSDP_SHARDING_STRATEGY": "1",
     "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONINSPECT": "1", "PYTHONSTARTUP": "x", "PYTHONPATH": "x",
 }  # fmt: skip
