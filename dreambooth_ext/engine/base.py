@@ -206,17 +206,18 @@ class Base:
         said = f"{self.name} has wrong position_ids, as merged models often do. What comes of it has right ones."
         return [said] if self._broken_positions else []
 
-    def require_finite(self, seconds: float = math.inf) -> None:
-        """Raise UserError for a number that is NaN or infinite; it is looked for as long as `seconds` allow."""
+    def require_finite(self, seconds: float = math.inf) -> bool:
+        """Raise UserError for a number that is NaN or infinite. Returns whether `seconds` were enough for all."""
         end = time.monotonic() + seconds
         for component in self.family.components:
             for key, tensor in self.source.read(component):
                 if time.monotonic() > end:
-                    return
+                    return False
                 self._require_finite(component, key, tensor)
         for key, stored in self.extras().items():
             self._require_finite("file", key, stored.load())  # they are written into what comes of it
         self.source.close()
+        return True
 
     def _require_finite(self, component: str, key: str, tensor: Tensor) -> None:
         if not is_finite(tensor):

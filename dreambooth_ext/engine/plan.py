@@ -20,6 +20,7 @@ from .methods.lora import continued_warnings
 from .optim import choose_optimizer, make_optimizer
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
+SOUND: set[tuple] = set()  # bases that were looked at whole: the inspector is asked again and again
 LOOKING = 3.0  # seconds for numbers that are none
 MARGIN = 512 * 2**20  # bytes of disk that stay free
 
@@ -113,8 +114,11 @@ def warnings(config: RunConfig, base: Base) -> list[Problem]:
 
 def _broken(base: Base) -> list[Problem]:
     """Numbers of the base that are none. Of very large ones on slow disks some show only when they are loaded."""
+    files = base.files
+    state = (files.digest, *(path.stat().st_mtime_ns for path in files.paths.values() if path.exists()))
     try:
-        base.require_finite(LOOKING)
+        if state not in SOUND and base.require_finite(LOOKING):
+            SOUND.add(state)
     except UserError as error:
         return [error.problem]
     return []

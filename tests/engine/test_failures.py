@@ -16,7 +16,8 @@ from accelerate import Accelerator
 from PIL import Image
 
 from dreambooth_ext import files, runs
-from dreambooth_ext.engine import checkpoint, class_images, loop, worker
+from dreambooth_ext.engine import checkpoint, class_images, loop, plan, worker
+from dreambooth_ext.engine.base import Base
 from dreambooth_ext.engine.control import Control
 from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.loop import Loop
@@ -296,6 +297,25 @@ def test_a_base_with_a_broken_number_is_named_before_pictures_are_encoded(traine
     assert "conv_out.bias" in error["what"] and "rate" not in error["why"]
     (problem,) = inspect(trainer.config().as_dict(), trainer.folder)["problems"]
     assert problem["message"] == error["what"]
+
+
+def test_a_sound_base_is_looked_at_once_and_again_when_it_changes(trainer, monkeypatch):
+    looked, original = [], Base.require_finite
+
+    def noted(base: Base, seconds: float) -> bool:
+        looked.append(base.name)
+        return original(base, seconds)
+
+    monkeypatch.setattr(Base, "require_finite", noted)
+    for _ in range(2):
+        assert not inspect(trainer.config().as_dict(), trainer.folder)["problems"]
+    assert len(looked) == 1
+    rewrite(trainer.base, "model.diffusion_model.out.2.bias", torch.full((4,), torch.nan))
+    for _ in range(2):
+        assert "conv_out.bias" in inspect(trainer.config().as_dict(), trainer.folder)["problems"][0]["message"]
+    assert len(looked) == 3
+    monkeypatch.setattr(plan, "LOOKING", -1.0)  # no time to look
+    assert not inspect(trainer.config().as_dict(), trainer.folder)["problems"]
 
 
 def test_a_base_with_wrong_position_ids_is_trained_and_written_with_right_ones(trainer):
