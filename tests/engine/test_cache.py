@@ -181,7 +181,7 @@ def test_pictures_that_are_not_cached_go_through_the_vae_in_such_parts_too(monke
     vae.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     monkeypatch.setitem(latents.PIXELS_AT_ONCE, "cpu", 2 * 64 * 64)
     pixels = torch.rand(5, 3, 64, 64) * 2 - 1
-    backbone = Backbone(torch.nn.Module(), None, vae, 0.5, False)
+    backbone = Backbone(torch.nn.Module(), None, vae, 0.5, inpainting=False, encoding=lambda done, total: None)
     drawn = backbone._encode(pixels, torch.Generator().manual_seed(3))
     assert sizes == [2, 2, 1]
     posterior = vae.encode(pixels).latent_dist
