@@ -7,6 +7,7 @@ several prompts joined by AND) is left as it is written.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -16,6 +17,7 @@ from torch import Tensor
 CHUNK = 75  # tokens of a prompt that fit between the start and end marks of one run of the text encoder
 COMMA_NEAR = 20  # a chunk that is full ends at its last comma where that is so near its end
 BRACKET = 1.1
+DEEPEST = 100  # brackets of a kind in each other, already ten thousand times the weight; the next are letters
 BREAK = ("BREAK", -1.0)  # a part that begins a new chunk; within brackets its weight changes, and it is only a word
 
 _PIECE = re.compile(
@@ -37,7 +39,7 @@ def parse(prompt: str) -> list[tuple[str, float]]:
         text = piece[0]
         if piece["escaped"] is not None:
             parts.append((piece["escaped"], 1.0))
-        elif piece["opening"]:
+        elif piece["opening"] and len(opened[text]) < DEEPEST:
             opened[text].append(len(parts))
         elif piece["weight"] and opened["("] and _is_number(piece["weight"]):
             close("(", float(piece["weight"]))
@@ -65,12 +67,8 @@ def _is_number(text: str) -> bool:
 
 
 def _joined(parts: list[tuple[str, float]]) -> list[tuple[str, float]]:
-    joined: list[tuple[str, float]] = []
-    for text, weight in parts:
-        if joined and joined[-1][1] == weight:
-            text = joined.pop()[0] + text
-        joined.append((text, weight))
-    return joined
+    grouped = itertools.groupby(parts, key=lambda part: part[1])
+    return [("".join(text for text, _ in group), weight) for weight, group in grouped]
 
 
 def chunks(

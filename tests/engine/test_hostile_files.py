@@ -23,7 +23,7 @@ from transformers import CLIPTokenizer
 from dreambooth_ext import bundles, checks, kohya_dataset, metadata_files, pictures, templates
 from dreambooth_ext.commands import settings
 from dreambooth_ext.config import RunConfig
-from dreambooth_ext.engine import embedding_file, hypernetwork_file, network_file
+from dreambooth_ext.engine import embedding_file, emphasis, hypernetwork_file, network_file
 from dreambooth_ext.engine.architecture import TOKENIZER
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.images import open_picture
@@ -381,6 +381,11 @@ def test_a_word_without_end_takes_no_time():
 def test_words_of_a_lora_that_is_none(tmp_path, content):
     path = put(tmp_path / "a.safetensors", header(content.replace('"t1"', '"bundle_emb.x.y"')))
     assert refused(lambda _: [bundles.words(str(path))], tmp_path) == [[]]
+
+
+@pytest.mark.parametrize("text", ["(a", "a(", "\\(", "(a:1.1)", "a BREAK ", "[", "a)", " " * 9 + "b"])
+def test_a_prompt_of_brackets_takes_no_time(text):
+    assert refused(lambda _: emphasis.parse(text * (100_000 // len(text))), Path())
 
 
 def test_an_upload_of_passes(tmp_path):
