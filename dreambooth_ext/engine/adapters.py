@@ -185,7 +185,7 @@ class OFT(Adapter):
             turned = turned * ((norm.clamp(max=self.alpha * len(weight)) + 1e-8) / (norm + 1e-8))
         eye = torch.eye(turned.shape[-1], device=turned.device)
         rotation = (eye + turned) @ torch.linalg.inv(eye - turned)
-        rows = weight.reshape(*self.blocks.shape[:2], -1)
+        rows = weight.unflatten(0, self.blocks.shape[:2]).flatten(2)
         return (torch.einsum("knm,kni->kmi", rotation, rows) - rows).reshape(weight.shape)
 
 

@@ -34,5 +34,9 @@ def is_finite(tensor: Tensor) -> bool:
     """Whether no number is NaN or infinite, also in fp8, of which PyTorch does not tell. Passes over them once."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
-    exact = tensor.detach().half() if tensor.dtype.itemsize == 1 else tensor.detach()  # which holds all that fp8 can
-    return all(bool(extreme.isfinite()) for extreme in exact.aminmax())
+    exact = tensor.detach().float() if tensor.dtype.itemsize == 1 else tensor.detach()
+    try:
+        extremes = exact.aminmax()
+    except RuntimeError:  # old versions of PyTorch cannot say it of 16 bits on a CPU
+        extremes = exact.float().aminmax()
+    return all(bool(extreme.isfinite()) for extreme in extremes)

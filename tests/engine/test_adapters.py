@@ -203,3 +203,12 @@ def test_full_differences_are_drawn_with():
 )
 def test_what_is_not_known_makes_no_adapter(parts):
     assert adapters.from_parts({name: torch.ones(2, 2) for name in parts}) is None
+
+
+@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("shape", [(64, 32), (64, 32, 3, 3), (64, 32, 1, 1)])
+def test_an_adapter_fits_weights_of_its_own_shape_only(kind, shape):
+    made = adapters.create(config(kind), torch.randn(shape), 4, torch.Generator())
+    assert adapters.fits(made, shape)
+    for other in ((shape[0] * 2, *shape[1:]), (shape[0] // 2, *shape[1:])):
+        assert not adapters.fits(made, other)

@@ -9,6 +9,7 @@ from dreambooth_ext.engine import tensorfile
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.recognise import canonical_names
 from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
+from dreambooth_ext.engine.tensors import is_finite
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.files import write_json
 from tests import tiny
@@ -421,3 +422,22 @@ def test_a_broken_number_is_named_with_its_tensor(tmp_path, number, dtype):
             look()
         said = str(caught.value)
         assert "base_model" in said and "mid_block.attentions.0.proj_in.weight" in said and "NaN" in said
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_numbers_of_all_types_are_told_from_what_is_none(monkeypatch, old):
+    original = torch.Tensor.aminmax
+
+    def of_old(tensor: torch.Tensor):
+        if tensor.dtype.itemsize < 4:
+            raise RuntimeError("not implemented")
+        return original(tensor)
+
+    if old:
+        monkeypatch.setattr(torch.Tensor, "aminmax", of_old)
+    types = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2, torch.float8_e4m3fn)
+    for dtype in types:
+        assert is_finite(torch.tensor([[1.0, -3.0]]).to(dtype)) and is_finite(torch.ones(0, dtype=dtype))
+        assert not is_finite(torch.tensor([1.0, torch.nan]).to(dtype))
+        assert dtype == torch.float8_e4m3fn or not is_finite(torch.tensor([-torch.inf, 2]).to(dtype))
+    assert is_finite(torch.ones(3, dtype=torch.int64)) and is_finite(torch.tensor([True]))
