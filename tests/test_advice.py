@@ -52,7 +52,7 @@ def test_the_guides_own_rates_are_not_strange(method, optimizer):
         ({"method": "finetune", "learning_rate": "1e-5:10, 1e-2:20, 1e-5"}, {"learning_rate"}),
         ({"method": "dreambooth", "learning_rate": 100.0, "optimizer": "sgd"}, {"learning_rate"}),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "-".join(sorted(value)) or "none",
 )
 def test_a_hundred_times_the_usual_rate(values, fields):
     assert set(grave(**values)) == fields

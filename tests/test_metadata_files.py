@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import pictures
+from dreambooth_ext import pictures, without_effect
 from dreambooth_ext.config import RunConfig
 
 
@@ -155,5 +155,9 @@ def test_missing_captions_are_counted(tmp_path):
     ],
 )
 def test_settings_without_effect(settings, field):
-    assert [problem.field for problem in pictures.problems(RunConfig(**settings))] == [field]
-    assert not pictures.problems(RunConfig(keep_tokens=1, tag_dropout=0.1, caption_separator=";"))
+    config = RunConfig(**settings)
+    assert [problem.field for problem in (*pictures.problems(config), *without_effect.problems(config, config))] == [
+        field
+    ]
+    some = RunConfig(keep_tokens=1, tag_dropout=0.1, caption_separator=";", use_captions=True)
+    assert not pictures.problems(some) and not without_effect.problems(some, some)
