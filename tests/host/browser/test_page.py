@@ -313,19 +313,24 @@ def test_settings_of_a_run_show_its_own_pictures(page, simulator, tmp_path: Path
 
 
 def test_a_refused_removal_says_why_and_leaves_the_picture(page, simulator) -> None:
-    simulator.hold = 5
-    run = simulator.runs[begin(page, simulator)]
-    tab(page, "Train")
+    page.set_input_files(FILES, DEMO)
+    page.wait_for_selector("text=12 pictures")
+    refused = {"error": "The run r1 needs these pictures.", "remedy": "Wait for it, or stop it first."}
+    simulator.faults["DELETE pictures"] = (409, refused)
     page.hover(".db-picture >> nth=0")
     page.click(".db-picture >> nth=0 >> .db-remove")
-    page.wait_for_selector(f".db-problem:has-text('the run {run.id} needs these pictures')")
+    page.wait_for_selector(".db-problem:has-text('It was not removed: The run r1 needs these pictures.')")
     page.wait_for_timeout(600)  # the listing that follows wipes nothing
-    assert page.is_visible(f".db-problem:has-text('It was not removed: The run {run.id} needs')")
+    assert page.is_visible(".db-problem:has-text('Wait for it, or stop it first.')")
     page.click("text=Remove all")
     page.click("text=Really remove all?")
     page.wait_for_timeout(600)
     assert page.locator(".db-picture").count() == 12
-    assert page.is_visible(".db-problem:has-text('needs these pictures. Wait for it, or stop it first.')")
+    assert page.is_visible(".db-problem:has-text('It was not removed: The run r1 needs')")
+    simulator.faults.clear()
+    page.click(".db-picture >> nth=0 >> .db-remove")
+    page.wait_for_selector("text=11 pictures")
+    assert not page.is_visible(".db-problem:has-text('It was not removed')")
 
 
 def test_after_start_over_the_same_pictures_go_up_again(page, simulator, tmp_path: Path) -> None:
