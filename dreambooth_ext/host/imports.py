@@ -157,7 +157,7 @@ def read(text: str, bases: Iterable[Mapping[str, str]] = (), may_look: bool = Tr
     known = {name: value for name, value in values.items() if name in SETTINGS}
     if not known:
         raise UserError("text", "holds no settings of a trainer that is known here.", ACCEPTED)
-    found = Imported("dreambooth_ext")
+    found = Imported("dreambooth_ext", given=values)
     for name, value in values.items():
         if name in SETTINGS:
             found.take(name, name, value)

@@ -634,9 +634,18 @@ def test_a_kohya_configuration(page, tmp_path: Path) -> None:
     path.write_text('learning_rate = 1e-6\nmax_train_steps = 1200\nsome_new_thing = "x"\n')
     page.set_input_files(".db-presets input[type=file]", path)
     page.wait_for_selector("text=were not taken over")
-    assert "some_new_thing" in page.inner_text(".db-ignored")
+    assert "some_new_thing = x" in page.inner_text(".db-ignored")
     page.set_input_files(".db-presets input[type=file]", {"name": "x.json", "mimeType": "a/b", "buffer": b"{broken"})
     until(lambda: "{" not in page.inner_text(".db-presets [role=status]") and page.locator(".db-ignored").count() == 0)
+
+
+def test_a_rate_that_destroys_is_shown_as_an_error_is(page, simulator) -> None:
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Training')")
+    page.fill("[data-setting=learning_rate] input", "1.0")
+    page.wait_for_selector(".db-warnings li.db-grave:has-text('times the usual rate')")
+    page.fill("[data-setting=learning_rate] input", "2e-6")
+    until(lambda: page.locator(".db-grave").count() == 0)
 
 
 # --- the monitor
