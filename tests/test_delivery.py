@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext import __main__, runs
-from dreambooth_ext.commands import resume, train
+from dreambooth_ext.commands import demo, resume, train
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.host import wishes
 from dreambooth_ext.host.queue import read_state, status_of
@@ -237,3 +237,13 @@ def test_a_host_s_run_that_a_terminal_resumes_goes_where_the_host_would_have_put
     assert terminal.call("resume", run.id)[0] == 0
     assert terminal.models() == ["model.safetensors"] and terminal.published() == ["model"]
     assert wishes.read(run).settled and not wishes.read(run).by_terminal and wishes.read(run).folders is None
+
+
+def test_the_demo_s_model_is_where_a_webui_looks(terminal, monkeypatch, tmp_path):
+    monkeypatch.setattr(Environment, "run_inside", lambda *anything: 0, raising=False)
+    monkeypatch.setattr(demo, "Environment", lambda: Environment(tmp_path / "environment"))
+    monkeypatch.setattr(demo, "draw", lambda *anything: 0)
+    assert __main__.main(["demo", "--max-train-steps", "3", "--out", str(tmp_path / "out")]) == 0
+    (run,) = runs.list_runs(tmp_path / "out" / "runs")
+    folder = tmp_path / "out" / "models" / "Stable-diffusion"
+    assert (folder / f"{run.config.name}.safetensors").exists() and status_of(run) == "done"
