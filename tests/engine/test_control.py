@@ -549,3 +549,16 @@ def test_a_worker_says_in_its_environment_that_it_uses_it(trainer, at_step, tmp_
     at_step(2, lambda run: found.extend(users.names(tmp_path / "environment")))
     run = trainer.train()
     assert found == [run.id] and users.names(tmp_path / "environment") == []
+
+
+def test_who_follows_a_run_says_that_it_is_done(trainer):
+    """After publishing what it made, and giving the device back; the worker's own last word is that it is trained."""
+    run = trainer.create()
+    with run.claim():
+        assert training.go_on(run) == worker.DONE
+        assert (run.state()["status"], run.state()["trained"]) == ("saving", True)
+        assert statuses(run)[-2:] == ["training", "saving"]
+    assert run.state()["status"] == "done"  # as far as anybody can tell where nobody follows it
+    with run.claim():
+        assert run.conclude() and run.conclude()
+    assert statuses(run)[-2:] == ["saving", "done"] and not run.state()["trained"]
