@@ -1034,6 +1034,7 @@ def test_a_run_of_many_steps_is_shown_at_once_and_closely_where_one_looks(page, 
     page.locator(f"[data-run='{run.id}'] >> .db-run-name").click()
     page.wait_for_selector("text=20,000")
     assert not any(f"{run.id}/events?after=0" in url for url in urls)
+    page.wait_for_selector("canvas:visible")  # after the run's own figures, which come first
     canvas = page.locator("canvas").first
     canvas.focus()
     with page.expect_response(lambda answer: f"{run.id}/curves?from=" in answer.url):
