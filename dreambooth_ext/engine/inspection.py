@@ -26,7 +26,7 @@ from ..terminal import shield
 from . import class_images, hub_pictures, plan
 from .base import Base
 from .dataset import Dataset
-from .device import take_device
+from .device import choose_device, take_device
 from .starts import STARTS
 
 MOST_READ = 1000  # pictures
@@ -37,9 +37,8 @@ def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -
     config = links.restored(parse(values)[0], given)
     try:
         with contextlib.closing(STARTS[config.method].open(config)) as base:
-            config = plan.resolve(config, base)
-            take_device(config.device)
-            return look(config, base, runs_dir)
+            take_device(str(choose_device(config.device)))
+            return look(plan.resolve(config, base), base, runs_dir)
     except UserError as error:
         return {"plan": {}, "problems": [error.problem.as_dict()], "warnings": []}
 

@@ -50,7 +50,10 @@ class Plan:
 
 
 def resolve(config: RunConfig, base: Base) -> RunConfig:
-    """Answer what `guide.complete` left open: resolution and the like from the base, "auto" from the machine."""
+    """Answer what `guide.complete` left open: resolution and the like from the base, "auto" from the machine.
+
+    Optimizers are tried on the current card, so that one has to be taken before (`take_device`).
+    """
     device = choose_device(config.device)
     cuda = device.type == "cuda"
     answers = {"device": str(device), "attention": "sdpa" if config.attention == "auto" else config.attention}
@@ -65,7 +68,7 @@ def resolve(config: RunConfig, base: Base) -> RunConfig:
     if config.mixed_precision == "auto":
         answers["mixed_precision"] = half_precision(device) if cuda else "no"
     if config.optimizer == "auto":
-        answers["optimizer"] = choose_optimizer(config.method, device)
+        answers["optimizer"] = choose_optimizer(config.method, torch.device(device.type))
     if config.gradient_checkpointing is None:
         answers["gradient_checkpointing"] = device.type != "cpu"
     answers["cache_latents"] = caches_latents(config, base.inpainting)

@@ -30,7 +30,7 @@ from .base import Base
 from .base_files import difference
 from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
-from .device import take_device
+from .device import choose_device, take_device
 from .fetching import Fetch
 from .loop import Loop
 from .methods import METHODS
@@ -135,11 +135,11 @@ def train(run: Run, control: Control, total: int | None) -> str:
         for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
             files.remove_unfinished(folder)
     with contextlib.closing(open_base(run, control)) as base:
-        config = plan.resolve(with_optimizer(run), base)
-        config = control.config = config.replace(device=processes.of_this_process(config.device))
+        device = processes.of_this_process(str(choose_device(run.config.device)))
+        take_device(device)
+        config = control.config = plan.resolve(with_optimizer(run), base).replace(device=device)
         for problem in processes.drop_settings(config):
             control.warn(problem.message, problem.field, problem.remedy)
-        take_device(config.device)
         if found := plan.problems(config, base):
             raise BadInput(found)
         is_old = keep_base(run, base)

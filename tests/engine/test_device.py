@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from unittest import mock
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from dreambooth_ext.engine import device, inspection, plan, worker
+from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.device import take_device
 from tests.training import Trainer
 
@@ -58,14 +60,28 @@ def test_only_where_pytorch_can(card, monkeypatch, platform, cuda):
 
 
 def test_nothing_is_tried_before_the_device_is_taken(tmp_path, monkeypatch):
-    """A trial on "cuda" would open the first card, whichever the run is for."""
+    """A trial on "cuda" would open the first card, whichever the run is for. Optimizers are tried twice: to find what
+    "auto" means, and with their arguments."""
     order = []
-    tried = plan.make_optimizer
+    tried, chosen = plan.make_optimizer, plan.choose_optimizer
     for module in (worker, inspection):
         monkeypatch.setattr(module, "take_device", lambda name: order.append(name))
     monkeypatch.setattr(plan, "make_optimizer", lambda *given: order.append("trial") or tried(*given))
-    trainer = Trainer(tmp_path)
+    monkeypatch.setattr(plan, "choose_optimizer", lambda *given: order.append(str(given[1])) or chosen(*given))
+    trainer = Trainer(tmp_path, optimizer="auto")
     trainer.train(max_train_steps=1)
-    assert order == ["cpu", "trial"]
+    assert order == ["cpu", "cpu", "trial"]
     inspection.inspect(trainer.config().as_dict(), trainer.folder)
-    assert order == ["cpu", "trial"] * 2
+    assert order == ["cpu", "cpu", "trial"] * 2
+
+
+def test_auto_is_tried_on_the_card_that_was_taken(tmp_path, monkeypatch):
+    """And on no other, which a number would name for each of several processes."""
+    asked = []
+    monkeypatch.setattr(plan, "choose_device", lambda wanted: torch.device("cuda", 1))
+    monkeypatch.setattr(plan, "half_precision", lambda card: "bf16")
+    monkeypatch.setattr(plan, "choose_optimizer", lambda method, card: asked.append(card) or "adamw")
+    trainer = Trainer(tmp_path)
+    with contextlib.closing(open_base(trainer.config().base_model)) as base:
+        assert plan.resolve(trainer.config(optimizer="auto"), base).device == "cuda:1"
+    assert asked == [torch.device("cuda")]
