@@ -6,7 +6,9 @@ where nothing else is said; GB are 10^9 bytes.
 
 from __future__ import annotations
 
+from ..concepts import concepts
 from ..config import RunConfig
+from ..settings.methods import PROMPTED_METHODS
 from .base import Base
 from .fused import is_possible
 from .latents import ENCODING, pixels_at_once
@@ -32,7 +34,7 @@ def estimate(config: RunConfig, base: Base, draws: bool) -> int:
     part = METHODS[config.method].share(config, base)
     held = part.frozen + part.learning * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
     vae = 4 * base.parameter_counts()["vae"]
-    held += 0 if config.cache_latents else vae
+    held += (0 if config.cache_latents else vae) + _texts_that_stay(config, base)
     peaks = [held + _step(config, base, part)]
     if vae:
         encoding = ENCODING * pixels_at_once(config.device, config.resolution**2)
@@ -42,6 +44,14 @@ def estimate(config: RunConfig, base: Base, draws: bool) -> int:
     if draws:
         peaks.append(_class_pictures(config, base))
     return int(max(peaks) + PROCESS)
+
+
+def _texts_that_stay(config: RunConfig, base: Base) -> int:
+    """Bytes of text encoders that never learn and cannot leave: the tags of captions are other ones each time."""
+    varies = config.method in PROMPTED_METHODS and any(c.variation.varies_tags for c in concepts(config))
+    if not varies or config.text_encoder_steps or config.placeholder_token:  # those are counted where they learn
+        return 0
+    return (4 if config.mixed_precision == "no" else 2) * base.parameter_counts()["text_encoders"]
 
 
 def _step(config: RunConfig, base: Base, part: Share) -> float:

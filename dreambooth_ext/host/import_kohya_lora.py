@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .imports import Imported, is_nothing, number, text_of
+from .imports import NO_COUNTERPART, Imported, is_nothing, number, text_of
 from .kohya_names import LORA_OPTIONS
 
 ALGORITHMS = {"lora": "lora", "locon": "locon", "loha": "loha", "lokr": "lokr", "diag-oft": "oft"}
@@ -65,6 +65,8 @@ def read(flat: dict[str, Any], found: Imported, is_form: bool) -> None:
     _convolutions(kind, rank, alpha, arguments, found)
     if kind == "lokr" and number(arguments.get("factor"), -1) > 0:
         found.take("factor", "lokr_factor", int(number(arguments["factor"])))
+    if kind == "lokr" and _is_true(flat.get("decompose_both")):
+        found.ignore("decompose_both", NO_COUNTERPART)
     if number(arguments.get("loraplus_lr_ratio")) > 1 and kind in ("lora", "locon", "dora"):
         found.take("loraplus_lr_ratio", "loraplus_lr_ratio", arguments["loraplus_lr_ratio"])
     if _is_true(arguments.get("rs_lora")) and kind != "oft":

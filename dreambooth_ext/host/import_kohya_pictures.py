@@ -7,6 +7,7 @@ from typing import Any
 
 from ..settings.methods import SUBJECT_METHODS
 from .imports import Imported, Place, Subject, is_nothing, number, set_subjects, text_of
+from .kohya_names import METADATA_NAMES
 
 CAPTIONS = "captions are read from text files beside the pictures, or from this file in their folder or above it."
 
@@ -16,8 +17,11 @@ def read(values: dict[str, Any], flat: dict[str, Any], found: Imported, place: P
     method = found.settings.get("method", "dreambooth")
     if method not in SUBJECT_METHODS:
         return _without_concepts(data_sets, flat, found, place)
+    has_metadata, folder = _metadata(flat, found), text_of(flat.get("train_data_dir"))
     if data_sets:
         subjects, classes = _from_data_sets(data_sets, flat, found)
+    elif has_metadata and folder:  # with it sd-scripts reads no repeats and words from folders' names
+        subjects, classes = [Subject(folder, "", _repeats(flat))], []
     else:
         subjects = _from_folders(flat, "train_data_dir", found, place)
         classes = _from_folders(flat, "reg_data_dir", found, place)
@@ -42,9 +46,7 @@ def _without_concepts(
     """The one folder of a method without concepts; folders "10_zkz cat" in it count as often as they say."""
     if not is_nothing(flat.get("reg_data_dir")):
         found.ignore("reg_data_dir", "class pictures are for subjects: this method has none.")
-    for name in ("in_json", "metadata_file"):
-        if not is_nothing(flat.get(name)):
-            found.ignore(name, CAPTIONS)
+    _metadata(flat, found)
     if text_of(flat.get("caption_metadata_filename")) and flat.get("create_caption") is False:
         found.ignore("caption_metadata_filename", CAPTIONS)
     if data_sets:
@@ -56,8 +58,7 @@ def _without_concepts(
         folder, subjects = subjects[0].folder if subjects else "", subjects[:1]
     else:
         folder = text_of(flat.get("train_data_dir"))
-        repeats = max(1, int(number(flat.get("dataset_repeats"), 1)))
-        subjects = [Subject(folder, "", repeats)] if folder else []
+        subjects = [Subject(folder, "", _repeats(flat))] if folder else []
         named = _named_folders(folder, place) if found.settings.get("method") == "textual_inversion" and folder else []
         if named or named is None:
             found.take("train_data_dir", "repeats_from_folders", True)
@@ -65,6 +66,18 @@ def _without_concepts(
     if folder:
         found.take("train_data_dir", "instance_data_dir", folder)
     return subjects
+
+
+def _metadata(flat: dict[str, Any], found: Imported) -> bool:
+    """Whether captions come from a metadata file, of which it is said where it has to be."""
+    given = [name for name in METADATA_NAMES if not is_nothing(flat.get(name))]
+    for name in given:
+        found.ignore(name, CAPTIONS)
+    return bool(given)
+
+
+def _repeats(flat: dict[str, Any]) -> int:
+    return max(1, int(number(flat.get("dataset_repeats"), 1)))
 
 
 def _from_data_sets(data_sets: list[dict[str, Any]], flat: dict[str, Any], found: Imported) -> tuple[list, list]:

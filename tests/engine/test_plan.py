@@ -152,6 +152,19 @@ def test_a_vae_that_stays_takes_its_room_beside_the_training():
     assert kept / GB == pytest.approx(0.7 + 1.80 + 0.33 + 2.68, rel=0.02)
 
 
+@pytest.mark.parametrize("settings", [LORA, FULL, HYPER])
+def test_text_encoders_that_stay_for_tags_that_vary_take_their_room(settings):
+    """In 16 bits, beside the training; where they learn, or a word does, they are counted already."""
+    fixed, varied = estimate("sdxl", **settings), estimate("sdxl", **settings, shuffle_tags=True)
+    assert varied - fixed == pytest.approx(2 * 0.817, rel=0.01)
+    assert estimate("sdxl", **settings, tag_dropout=0.1) == varied
+
+
+def test_text_encoders_that_learn_are_counted_once():
+    for learning in ({**LORA, "text_encoder_steps": 5}, {**FULL, "text_encoder_steps": 5}):
+        assert estimate("sd1", **learning, shuffle_tags=True) == estimate("sd1", **learning)
+
+
 def test_autocasts_copies_count_where_it_keeps_them(monkeypatch):
     """A hypernetwork's, two bytes for each of its numbers."""
     settings = {**HYPER, "layer_structure": [1, 4, 4, 1], "max_grad_norm": 0, "resolution": 512}
