@@ -289,6 +289,24 @@ def test_finetuning_with_a_metadata_file():
     assert given["text_encoder_steps"] == 0 and "use_captions" not in given and "in_json" in reasons(found)
 
 
+@pytest.mark.parametrize("name", ["in_json", "metadata_file"])
+def test_a_loras_captions_in_a_metadata_file_are_told(tmp_path, name):
+    """As in fine-tuning; the folder is then none of "10_sks person", in sd-scripts too."""
+    (tmp_path / "10_sks person").mkdir()
+    given = {"network_module": "networks.lora", "train_data_dir": str(tmp_path), name: "/m.json", "dataset_repeats": 3}
+    found = imports.read(json.dumps({**given, "max_train_epochs": 2}))
+    assert "this file in their folder" in reasons(found)[name] and found.settings["use_captions"] is True
+    assert found.settings["concepts"] == [{"instance_data_dir": str(tmp_path), "repeats": 3}]
+    assert "concepts" not in imports.read(json.dumps({**given, "max_train_steps": 20})).settings
+
+
+def test_a_lokr_of_two_decomposed_matrices_is_told():
+    form = {"LoRA_type": "LyCORIS/LoKr", "network_dim": 4, "factor": 4, "decompose_both": True}
+    assert "decompose_both" in reasons(imports.read(json.dumps(form)))
+    for other in ({**form, "decompose_both": False}, {**form, "LoRA_type": "Standard"}):
+        assert "decompose_both" not in reasons(imports.read(json.dumps(other)))
+
+
 def test_db_config(tmp_path):
     folder_of(tmp_path / "cats", 10)
     concept = {
