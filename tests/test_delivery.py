@@ -247,3 +247,17 @@ def test_the_demo_s_model_is_where_a_webui_looks(terminal, monkeypatch, tmp_path
     (run,) = runs.list_runs(tmp_path / "out" / "runs")
     folder = tmp_path / "out" / "models" / "Stable-diffusion"
     assert (folder / f"{run.config.name}.safetensors").exists() and status_of(run) == "done"
+
+
+def test_a_word_that_is_an_embeddings_name_in_that_webui_is_told(terminal):
+    """A folder that is no WebUI's has no embeddings, whatever files are in it."""
+    webui = terminal.home / "webui"
+    for folder in (webui / "embeddings", terminal.out):
+        folder.mkdir(parents=True)
+        (folder / "sksper.safetensors").touch()
+    (webui / "webui.py").touch()
+    *_, said = terminal.call(*terminal.options(name="one"), "--webui", webui)
+    assert "'sksper' is the name of an installed embedding (sksper.safetensors)" in said
+    assert (webui / "models" / "Stable-diffusion" / "one.safetensors").is_file()
+    *_, said = terminal.train(name="two")
+    assert "installed embedding" not in said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .. import advice, checks, links, pictures, runs
 from ..errors import UserError
-from ..host import publish
+from ..host import publish, words
 from ..host.environment import Environment
 from ..settings.methods import KINDS
 from ..terminal import say
@@ -45,7 +45,9 @@ def run(arguments: argparse.Namespace) -> int:
         return BAD_INPUT
     settings.print_choices(choices)
     count = pictures.trained(entries)
-    settings.print_warnings([*advice.warnings(config, count), *pictures.warnings(config, entries)])
+    embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
+    clashes = words.taken(config, entries, embeddings)
+    settings.print_warnings([*advice.warnings(config, count), *pictures.warnings(config, entries), *clashes])
     environment = Environment()
     environment.ensure()
     wanted = delivery.wished(folders)

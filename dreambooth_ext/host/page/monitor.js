@@ -11,7 +11,7 @@ import { phrase, plain } from "./phrase.js";
 import { Plot } from "./plot.js";
 import { Previews } from "./previews.js";
 import { runActions } from "./runs.js";
-import { ALIVE, ENDED, badge } from "./status.js";
+import { ALIVE, ENDED, badge, stateOf } from "./status.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.monitor;
@@ -178,8 +178,7 @@ export class Monitor {
         show(this.loading, false);
         say(this.title, run.name || run.id);
         this.title.title = run.id;
-        const isStarting = run.status === "queued" && this.app.state?.running?.some((one) => one?.id === run.id);
-        badge(this.badge, isStarting ? "starting" : run.status);
+        badge(this.badge, stateOf(run, this.app.state || {}));
         this.#drawOther();
         this.#drawTrouble();
         this.#drawStage();
@@ -193,7 +192,7 @@ export class Monitor {
         show(this.curveCard, any); // empty axes say nothing
         show(this.previews.element, any || feed.samples.size > 0);
         this.lossPlot.set(this.#lossCurves());
-        this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: T.groups[name] || name, xs: feed.steps, ys, spans: feed.spans })));
+        this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: groupName(name), xs: feed.steps, ys, spans: feed.spans })));
     }
 
     /** Fetches the steps that are looked at, once the hand rests, where the curve has only a few of many. */
@@ -356,4 +355,10 @@ export class Monitor {
             uploaded: feed.uploaded.get(one.name), changed: () => ((this.modelsKey = ""), this.app.pollNow()),
         })));
     }
+}
+
+/** What learns at a rate; LoRA+ has another one for its up matrices. */
+function groupName(name) {
+    const part = name.replace(/_up$/, "");
+    return `${T.groups[part] || part}${part === name ? "" : " (LoRA+)"}`;
 }

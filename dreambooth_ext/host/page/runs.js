@@ -7,7 +7,7 @@ import { baseName, moment, number, size } from "./format.js";
 import { modelRow } from "./models.js";
 import { phrase } from "./phrase.js";
 import { Queue } from "./queue.js";
-import { ALIVE, badge } from "./status.js";
+import { ALIVE, badge, stateOf } from "./status.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.runs;
@@ -85,7 +85,7 @@ class RunCard {
 
     refresh(run) {
         say(this.title, run.name || run.id);
-        badge(this.badge, run.status);
+        badge(this.badge, stateOf(run, this.app.state || {}));
         this.#showPicture(run);
         const about = [
             TEXTS.methods[run.method] || run.method, phrase(run.total ? T.stepsOf : T.steps, { step: number(run.step), total: number(run.total) }),

@@ -767,6 +767,8 @@ def test_a_run_that_begins_says_so_and_one_that_waits_says_for_what(page, simula
     screenshot(page, "starting-1280-light")
     simulator.create({**first.config, "name": "second"}, 100)
     tab(page, "Runs")
+    page.wait_for_selector(".db-run:has-text('zkz_person') .db-badge:has-text('starting')")
+    page.wait_for_selector(".db-run:has-text('second') .db-badge:has-text('waiting')")
     page.click(".db-queued .db-link:has-text('second')")
     page.wait_for_selector(".db-monitor p:has-text('Waits for its turn.')")
     simulator.slow_start = False
@@ -910,6 +912,17 @@ def test_steps_that_are_done_again_replace_the_old_ones(page, simulator) -> None
     page.focus("canvas")
     page.keyboard.press("Shift+ArrowRight")
     until(lambda: "Step 12" in page.inner_text(".db-plot-readout >> nth=0"))
+
+
+def test_rates_have_names(page, simulator) -> None:
+    """LoRA+ has two of a part."""
+    simulator.hold = 5
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.step == 5)
+    rates = {"unet": 1e-4, "unet_up": 1.6e-3, "embedding": 1e-3}
+    run.say("step", step=6, total=run.total, loss=0.5, lr=rates, it_per_s=1, eta_s=10, epoch=1)
+    page.wait_for_selector(".db-plot-legend:has-text('UNet (LoRA+)')")
+    assert "embedding" in page.inner_text(".db-plot-legend:has-text('LoRA+')")
 
 
 # --- runs and the queue
