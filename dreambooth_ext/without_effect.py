@@ -69,6 +69,14 @@ def _prompts_take_no_caption(config: RunConfig) -> bool:
     return all("[name]" in prompt and "[filewords]" not in prompt for prompt in prompts)
 
 
+def _lines_take_no_caption(config: RunConfig) -> bool:
+    """Whether prompts are lines around a caption without a place for it; textual inversion makes one, where it reads
+    captions."""
+    if not templates.is_used(config) or (config.use_captions and config.method == "textual_inversion"):
+        return False
+    return not any(templates.FILEWORDS in line for line in templates.lines(config)[0])
+
+
 def _text_encoder_rests(config: RunConfig) -> bool:
     rates = [rate for rate in (config.text_encoder_lr, config.text_encoder_2_lr) if rate is not None]
     return bool(config.text_encoder_steps and rates) and all(map(is_zero, rates)) and not is_zero(config.learning_rate)
@@ -96,6 +104,7 @@ def _concepts_bring(*keys: str) -> Callable[[RunConfig], bool]:
 
 
 NO_CAPTIONS = ("use_captions is off", "turn that on")
+NO_PLACE = ("the prompts have no [filewords]", "write that into them")
 NO_SAVES = ("nothing is saved on the way", "set checkpointing_steps above 0")
 NO_PREVIEWS = ("there are no previews", "set validation_steps above 0")
 NO_PRIOR = ("with_prior_preservation is off", "turn that on")
@@ -110,6 +119,8 @@ ROWS = (
     Row("caption_column", lambda c: not reads_captions(c), *NO_CAPTIONS),
     Row("captions_per_picture", lambda c: not reads_captions(c), *NO_CAPTIONS),
     Row("use_captions", _prompts_take_no_caption, "instance_prompt has no [filewords]", "write that into it"),
+    Row("use_captions", lambda c: bool(c.use_captions) and _lines_take_no_caption(c), *NO_PLACE),
+    *(Row(name, _lines_take_no_caption, *NO_PLACE) for name in ("shuffle_tags", "tag_dropout", "caption_dropout")),
     Row("shuffle_tags", _has_one_tag, "the prompt is a single tag, and use_captions is off", "turn that on"),
     Row("keep_tokens", lambda c: not _varies(c), *NO_VARIATION),
     Row("caption_separator", lambda c: not _varies(c), *NO_VARIATION),

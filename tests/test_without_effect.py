@@ -10,6 +10,8 @@ from dreambooth_ext.settings.methods import METHODS
 from dreambooth_ext.without_effect import ROWS
 
 LORA, TAUGHT, GRIDS = {"method": "lora"}, {"method": "textual_inversion"}, {"method": "unconditional"}
+LINES = {"method": "hypernetwork", "instance_prompt": None, "prompt_template": "style"}
+SUBJECT = {**TAUGHT, "instance_prompt": None, "prompt_template": "subject"}
 CLASS = {"class_prompt": "person"}
 OFF = {"with_prior_preservation": False, **CLASS}
 WORD = {**LORA, "placeholder_token": "zkz"}
@@ -27,6 +29,19 @@ EXAMPLES = {
     ("use_captions", "instance_prompt has no [filewords]"): (
         {"use_captions": True, "instance_prompt": "[name] person"},
         {"instance_prompt": "[name] person, [filewords]"},
+    ),
+    ("use_captions", "the prompts have no [filewords]"): (
+        {**LINES, "use_captions": True},
+        {"prompt_template": "hypernetwork"},
+    ),
+    ("shuffle_tags", "the prompts have no [filewords]"): ({**SUBJECT, "shuffle_tags": True}, {"use_captions": True}),
+    ("tag_dropout", "the prompts have no [filewords]"): (
+        {**SUBJECT, "tag_dropout": 0.5},
+        {"prompt_template": "hypernetwork"},
+    ),
+    ("caption_dropout", "the prompts have no [filewords]"): (
+        {**LINES, "caption_dropout": 0.5},
+        {"prompt_template": "hypernetwork"},
     ),
     ("shuffle_tags", "the prompt is a single tag, and use_captions is off"): (
         {"shuffle_tags": True, "instance_prompt": "zkz person"},
@@ -161,6 +176,11 @@ def test_a_text_encoder_whose_rate_is_0_does_not_train():
     completed, choices, _, problems = checks.check(RunConfig(instance_prompt="zkz", text_encoder_lr=0.0))
     assert completed.text_encoder_steps == 0 and choices["text_encoder_steps"].reason == "text_encoder_lr is 0"
     assert not [problem for problem in problems if problem.field.startswith("text_encoder")]
+
+
+def test_captions_that_are_not_to_be_read_need_no_place():
+    assert "use_captions" not in told(**{**LINES, "use_captions": False})
+    assert "use_captions" not in told(**{**SUBJECT, "use_captions": False})
 
 
 def test_class_pictures_that_count_nothing():
