@@ -10,17 +10,16 @@ import filecmp
 import functools
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..files import free_bytes, human_size, read_json
-from . import staging
+from . import clips, staging
 
 WEBUI_FOLDERS = {
-    "checkpoint": Path("models", "Stable-diffusion"),
+    "checkpoint": clips.CHECKPOINTS,
     "lora": Path("models", "Lora"),
     "textual_inversion": Path("embeddings"),
     "hypernetwork": Path("models", "hypernetworks"),
@@ -28,7 +27,6 @@ WEBUI_FOLDERS = {
 MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt")
 SIDECAR_SUFFIXES = (".yaml", ".json", ".preview.png")
 CLIP = "-clip"  # a folder beside a model, whose yaml names it: what the WebUI makes an unusual text encoder from
-CLIP_LINE = re.compile(r'^(\s*version: )".*"$', re.MULTILINE)  # as the engine writes it, a JSON string
 MARK = "dreambooth_ext"  # key in the .json sidecar: {"run", "name", "file"}
 
 
@@ -45,10 +43,11 @@ def webui_folder(webui: Path, kind: str) -> Path:
     return webui / WEBUI_FOLDERS[kind]
 
 
-def publish(artifact: Path, folder: Path, *, run: str, name: str) -> Path:
+def publish(artifact: Path, folder: Path, *, run: str, name: str, data: Path | None = None) -> Path:
     """Put a model file and its sidecars into `folder`, whole or not at all; returns the published model's path.
 
-    run: the run's id; name: its `name` setting, both for the mark. What is there already, byte by byte, stays as it is.
+    run: the run's id; name: its `name` setting, both for the mark. data: see `clips.shelf_for`. What is there already,
+    byte by byte, stays as it is.
     Raises UserError where a model of that name is there which this tool did not publish, or the disk is full.
     """
     target = folder / artifact.name
@@ -58,33 +57,44 @@ def publish(artifact: Path, folder: Path, *, run: str, name: str) -> Path:
     previous = check_ours(target)
     check_room(artifact, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with staging.Staging(folder, target.name) as stage:
-        stage_sidecars(stage, artifact, target, {"run": run, "name": name, "file": target.name})
+    shelf = clips.shelf_for(folder, data) if sidecar(artifact, CLIP).is_dir() else None
+    shared = clips.shared_by(sidecar(target, ".yaml"))
+    with clips.locked(shelf), staging.Staging(folder, target.name) as stage:
+        stage_sidecars(stage, artifact, target, {"run": run, "name": name, "file": target.name}, shelf)
         if previous and previous != target.name:  # its container changed, and one set of sidecars serves one model
             stage.drop(previous)
         if stage.changes_the_model() or not same_content(artifact, target):
             stage.put(target.name, functools.partial(link_or_copy, artifact))
         stage.commit()
+    clips.let_go(shared, folder)
     return target
 
 
-def stage_sidecars(stage: staging.Staging, artifact: Path, target: Path, mark: dict[str, str]) -> None:
+def stage_sidecars(
+    stage: staging.Staging, artifact: Path, target: Path, mark: dict[str, str], shelf: Path | None
+) -> None:
     """What has changed of them, and what the old model had and the new one has not."""
     described = json.dumps(description(target, sidecar(artifact, ".json"), mark), ensure_ascii=False, indent=2) + "\n"
-    clip, yaml, preview = (sidecar(artifact, suffix) for suffix in (CLIP, ".yaml", ".preview.png"))
+    yaml, preview = (sidecar(artifact, suffix) for suffix in (".yaml", ".preview.png"))
     stage.put_bytes(sidecar(target, ".json").name, described.encode())
-    if clip.is_dir():
-        if not same_folder(clip, sidecar(target, CLIP)):
-            stage.put(sidecar(target, CLIP).name, functools.partial(shutil.copytree, clip))
-    else:
-        stage.drop(sidecar(target, CLIP).name)
+    clip = stage_clip(stage, sidecar(artifact, CLIP), sidecar(target, CLIP), shelf)
     if yaml.exists():
         text = yaml.read_bytes()
-        stage.put_bytes(sidecar(target, ".yaml").name, naming(text, sidecar(target, CLIP)) if clip.is_dir() else text)
+        stage.put_bytes(sidecar(target, ".yaml").name, naming(text, clip) if clip else text)
     else:  # the WebUI would build the new model by an old one's
         stage.drop(sidecar(target, ".yaml").name)
     if preview.exists():
         stage.put_bytes(sidecar(target, ".preview.png").name, preview.read_bytes())
+
+
+def stage_clip(stage: staging.Staging, clip: Path, beside: Path, shelf: Path | None) -> Path | None:
+    """The CLIP folder that the yaml is to name: in the shelf, else beside the model. None where it needs none."""
+    if not clip.is_dir() or shelf:
+        stage.drop(beside.name)
+        return clips.keep(clip, shelf) if shelf else None
+    if not same_folder(clip, beside):
+        stage.put(beside.name, functools.partial(shutil.copytree, clip))
+    return beside
 
 
 def description(target: Path, described: Path, mark: dict[str, str]) -> dict[str, Any]:
@@ -163,7 +173,7 @@ def same_disk(artifact: Path, folder: Path) -> bool:
 def naming(yaml: bytes, clip: Path) -> bytes:
     """A yaml that names this CLIP folder: the model works without the run and the base it came from."""
     path = json.dumps(str(clip.resolve()), ensure_ascii=False)
-    return CLIP_LINE.sub(lambda line: line[1] + path, yaml.decode("utf-8")).encode()
+    return clips.LINE.sub(lambda line: line[1] + path, yaml.decode("utf-8")).encode()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -119,7 +119,7 @@ class Publisher:
             reason = reason or f"{self.host.name} has no place for this kind of model."
             raise UserError("method", reason, f"It is in {run.artifacts}.")
         with self._lock:
-            path = self._put(run, event, named or own)
+            path = self._put(run, event, named or own, own)
             is_listed = own is not None and path.parent == own
             if is_listed:
                 self._refresh(run, event, path)
@@ -142,9 +142,10 @@ class Publisher:
             run.events.append("unpublished", name=event["name"], step=event["step"], file=event["file"], path=str(path))
         return removed
 
-    def _put(self, run: Run, event: dict[str, Any], folder: Path) -> Path:
+    def _put(self, run: Run, event: dict[str, Any], folder: Path, own: Path | None) -> Path:
+        data = self.host.data_folder() if folder == own else None
         try:
-            return publish.publish(run.artifacts / event["file"], folder, run=run.id, name=run.config.name)
+            return publish.publish(run.artifacts / event["file"], folder, run=run.id, name=run.config.name, data=data)
         except UserError as error:
             problem, safe = error.problem, f"The model is safe in {run.artifacts}; publish it again afterwards."
             raise UserError(problem.field, problem.message, f"{problem.remedy} {safe}".strip()) from error

@@ -6,7 +6,8 @@ import filecmp
 from pathlib import Path
 
 from ..files import read_json, remove, write_json
-from .publish import CLIP, CLIP_LINE, MARK, published_mark, sidecar
+from . import clips
+from .publish import CLIP, MARK, published_mark, sidecar
 from .refusal import Refusal
 
 
@@ -40,12 +41,14 @@ def take_out(artifact: Path, target: Path, run: str) -> list[str]:
     notes = {key: value for key, value in read_json(described).items() if key != MARK}
     if notes == (read_json(source) if source.exists() else {}):
         ours.append(described)
+    shared = clips.shared_by(sidecar(target, ".yaml"))
     delete(target)  # first: a model without its yaml would be loaded wrongly
     if described not in ours:
         write_json(described, notes)
     for place in ours:
         delete(place)
-    return [target.name, *(place.name for place in ours)]
+    gone = [f"{clips.SHELF}/{shared.name}"] if shared and clips.let_go(shared, target.parent) else []
+    return [target.name, *(place.name for place in ours), *gone]
 
 
 def delete(path: Path) -> None:
@@ -64,7 +67,7 @@ def same_content(one: Path, other: Path) -> bool:
     if not one.is_file() or not other.is_file():
         return False
     if one.suffix == ".yaml":
-        texts = (CLIP_LINE.sub(r'\1""', path.read_text(encoding="utf-8", errors="replace")) for path in (one, other))
+        texts = (clips.LINE.sub(r'\1""', path.read_text(encoding="utf-8", errors="replace")) for path in (one, other))
         return len(set(texts)) == 1
     return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
 

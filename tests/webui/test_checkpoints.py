@@ -5,6 +5,7 @@ Needs $WEBUI_DIR, the folder of a WebUI 1.10.1 with its environment; skipped wit
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.export import Exported, export_checkpoint
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.metadata import modelspec, training_metadata
+from dreambooth_ext.host.publish import publish
+from dreambooth_ext.host.unpublish import take_out
 from tests import tiny
 from tests.webui.server import WebUI, running, webui_folder
 
@@ -60,8 +63,8 @@ def webui(tmp_path_factory):
         yield started
 
 
-def export(webui: WebUI, base_file: Path, name: str, precision: str = "fp32") -> Exported:
-    """The base with its UNet and first text encoder changed, where the WebUI lists it."""
+def export(webui: WebUI, base_file: Path, name: str, precision: str = "fp32", folder: Path | None = None) -> Exported:
+    """The base with its UNet and first text encoder changed; without a folder, where the WebUI lists it."""
     base = open_base(base_file)
     # The WebUI draws what an inpainting model sees from the distribution that the VAE says, `generate` takes its
     # middle. A trained VAE's is narrow.
@@ -77,7 +80,7 @@ def export(webui: WebUI, base_file: Path, name: str, precision: str = "fp32") ->
     return export_checkpoint(
         base,
         trained,
-        webui.checkpoints / name,
+        (folder or webui.checkpoints) / name,
         precision=precision,
         metadata={
             **modelspec(base, title=config.name, resolution=64, trigger_phrase="zkz"),
@@ -142,6 +145,20 @@ def test_a_folder_of_odd_sizes_becomes_a_file_that_loads(webui, tmp_path):
     """Its text encoder cannot be described in a yaml, so a folder of its sizes is written beside the model."""
     exported = export(webui, tiny.diffusers_folder(tmp_path), "папка с пробелом.safetensors")
     assert difference(drawn_by_webui(webui, exported), drawn_by_us(exported.path)) < CLOSE
+
+
+def test_published_models_of_odd_sizes_bring_no_folder_and_load(webui, tmp_path):
+    """The WebUI shows a button for every folder below its checkpoints."""
+    before = {path for path in webui.checkpoints.rglob("*") if path.is_dir()}
+    base, placed = tiny.diffusers_folder(tmp_path), []
+    for name in ("кот.safetensors", "пёс.safetensors"):
+        exported = export(webui, base, name, folder=tmp_path / "artifacts")
+        path = publish(exported.path, webui.checkpoints, run=name, name=name)
+        placed.append(replace(exported, path=path))
+    assert {path for path in webui.checkpoints.rglob("*") if path.is_dir()} == before
+    assert difference(drawn_by_webui(webui, placed[0]), drawn_by_us(placed[0].path)) < CLOSE
+    take_out(tmp_path / "artifacts" / "кот.safetensors", placed[0].path, "кот.safetensors")
+    assert difference(drawn_by_webui(webui, placed[1]), drawn_by_us(placed[1].path)) < CLOSE
 
 
 PROMPTS = {
