@@ -26,7 +26,5 @@ def words(name: str | None) -> list[str]:
         return []
     if not isinstance(keys, dict):
         return []
-    if not isinstance(keys, dict):
-        return []
     inside = [key.removeprefix(BUNDLE).partition(".")[0] for key in keys if key.startswith(BUNDLE)]
     return list(dict.fromkeys(word for word in inside if word))

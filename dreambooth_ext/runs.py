@@ -206,6 +206,14 @@ class Run:
             return False
         return state["status"] == "saving" and state.get("trained") is True
 
+    def owes(self) -> bool:
+        """Whether models of it are still to be published by somebody, as its host.json says (host/wishes.py)."""
+        try:
+            wished = files.read_json(self.path / "host.json")
+        except (OSError, ValueError):
+            return False
+        return isinstance(wished, dict) and wished.get("publish") is True and wished.get("settled") is False
+
     def command(self, command: str) -> None:
         self.check_exists()
         give_command(self.commands, command)

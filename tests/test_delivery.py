@@ -17,7 +17,7 @@ import pytest
 from dreambooth_ext import __main__, runs
 from dreambooth_ext.commands import demo, resume, train
 from dreambooth_ext.config import RunConfig
-from dreambooth_ext.host import wishes
+from dreambooth_ext.host import publisher, wishes
 from dreambooth_ext.host.queue import read_state, status_of
 from dreambooth_ext.host.wishes import Wishes
 from tests.host.test_dispatcher import REPOSITORY, FakeEnvironment, said, until
@@ -143,6 +143,17 @@ def test_what_could_not_be_published_is_a_failure_and_tried_again(terminal):
     (terminal.out / "model_2.safetensors").unlink()
     assert terminal.call("resume", "last")[0] == 0
     assert terminal.models() == ALL and terminal.published() == NAMES
+
+
+def test_what_a_worker_warns_of_while_its_models_are_published_is_no_failure(terminal, monkeypatch):
+    publish = publisher.Publisher._put
+
+    def warned(self, run, *given):
+        run.events.append("warning", what="the memory was not enough for a preview.", field="", remedy="")
+        return publish(self, run, *given)
+
+    monkeypatch.setattr(publisher.Publisher, "_put", warned)
+    assert terminal.train()[0] == 0 and terminal.models() == ALL
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -99,7 +99,8 @@ def publish_due(run: Run, wanted: Wishes | None, again: bool = False) -> tuple[l
     last = max(event["n"] for event in run.events.read())
     Publisher(Terminal()).as_wished(run, wanted, models)
     told = run.events.read(after=last)
-    problems = [Problem(it["field"], it["what"], it["remedy"]) for it in told if it["type"] == "warning"]
+    refused = [it for it in told if it["type"] == "warning" and "artifact" in it]  # a worker warns meanwhile, too
+    problems = [Problem(it["field"], it["what"], it["remedy"]) for it in refused]
     for problem in problems:
         say(f"warning: {problem}")
     return [Path(event["path"]) for event in told if event["type"] == "published"], problems

@@ -107,9 +107,9 @@ class Control:
 
     def done(self) -> None:
         """The worker's last word: all is written. Where somebody publishes it and has a device to give back, it is he
-        who says that the run is done, after that.
+        who says that the run is done, after that; if he was killed, whoever publishes it in his place.
         """
-        if self.run.is_followed():
+        if self.run.is_followed() or self.run.owes():
             self.status("saving", trained=True)
         else:
             self.status("done")

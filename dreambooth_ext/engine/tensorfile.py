@@ -184,12 +184,19 @@ def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
         if length > LARGEST_HEADER:
             raise UserError(field, f"{path.name} has a table of contents larger than any model's.", OTHER)
         text = file.read(length)
-        if text.count(b'"data_offsets"') > MOST_TENSORS:
-            raise UserError(field, f"{path.name} says that it holds more tensors than any model has.", OTHER)
+        require_few(text.count(b'"data_offsets"'), path, field)  # at once; JSON can spell it in other ways, too
         try:
-            return parse_json(text), 8 + length
+            content = parse_json(text)
         except ValueError as error:
             raise UserError(field, f"{path.name} is damaged: its table of contents cannot be read.", AGAIN) from error
+        require_few(len(content), path, field)
+        return content, 8 + length
+
+
+def require_few(tensors: int, path: Path, field: str) -> None:
+    """Raise UserError for a file of more tensors than any model's: to recognise it would take minutes."""
+    if tensors > MOST_TENSORS:
+        raise UserError(field, f"{path.name} says that it holds more tensors than any model has.", OTHER)
 
 
 def is_entry(entry: Any) -> bool:
@@ -215,6 +222,7 @@ def pickled_tensors(path: Path, field: str) -> dict[str, Tensor]:
     found = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not found:
         raise what_pickle_is(path, content, field)
+    require_few(len(found), path, field)
     return found
 
 

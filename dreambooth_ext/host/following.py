@@ -15,7 +15,7 @@ from .environment import Environment
 from .publisher import Announced, Publisher
 from .queue import read_state, status_of
 from .watch import Patience, Watch
-from .wishes import Wishes
+from .wishes import Wishes, read
 
 GRACE = 3.0  # seconds in which a worker that was started besides the one that ended has to show itself
 
@@ -41,8 +41,14 @@ class Following:
         self._claim: IO[bytes] | None = None
 
     def claim(self) -> bool:
-        """Take the run: whoever has it publishes what it makes, and says that it is done. False if another has it."""
+        """Take the run: whoever has it publishes what it makes, and says that it is done. False if another has it.
+
+        What is wished of it is read only now: a terminal may just have had it, and been told another folder.
+        """
         self._claim = self.run.claim()
+        if self._claim:
+            self.wishes = read(self.run) or self.wishes
+            self._announced = Announced(self.wishes)
         return self._claim is not None
 
     def release(self) -> None:
@@ -124,9 +130,13 @@ class Following:
             self.run.events.append("status", status="failed", problem=about)
 
     def finish(self) -> None:
-        """The worker is gone: publish what is left, and write why it is gone, unless it did so itself."""
+        """The worker is gone: publish what is left, and write why it is gone, unless it did so itself.
+
+        A run that waits has none yet, unless we started it: somebody has just put it back into the queue.
+        """
         self.look()
-        if status_of(self.run) not in ENDED and not self.run.is_trained():
+        waits = self.process is None and status_of(self.run) == "queued"
+        if status_of(self.run) not in ENDED and not waits and not self.run.is_trained():
             code = self.process.poll() if self.process else None
             began = read_state(self.run).get("heartbeat") is not None
             self.fail(endings.explain(self.run, code, self._log_from, began, self._killed))

@@ -76,6 +76,12 @@ def is_of_this_machine(run: Run) -> bool:
     return bool(state) and state.get("host") in (None, platform.node())
 
 
+def is_forgotten(run: Run) -> bool:
+    """Whether nobody will ever begin a run that waits in no queue: its terminal was killed before its worker's first
+    word."""
+    return not run.is_followed(patience=1.0) and not run.is_held()
+
+
 def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
     """Make a run that has ended one that waits, to go on up to step `total`. The queue has to be held.
 

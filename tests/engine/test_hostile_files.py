@@ -135,6 +135,14 @@ def test_an_archive_of_very_many_members(tmp_path):
     check(refused(lambda folder: open_base(folder / "a.ckpt"), tmp_path), "larger than any model's")
 
 
+def test_one_tensor_under_very_many_names(tmp_path):
+    """A pickle says that in a few bytes each."""
+    made = {f"k{number}": torch.ones(1) for number in range(2)} | dict.fromkeys(map(str, range(200_000)), torch.ones(1))
+    torch.save({"state_dict": made}, tmp_path / "a.ckpt")
+    for read in (open_base, lambda path: network_file.shapes(path, "network_weights")):
+        check(refused(lambda folder, read=read: read(folder / "a.ckpt"), tmp_path), "more tensors than any model")
+
+
 def test_a_tensor_larger_than_its_numbers(tmp_path):
     torch.save({"state_dict": {"w": torch.ones(1).expand(2**20, 2**20)}}, tmp_path / "a.ckpt")
     check(refused(lambda folder: open_base(folder / "a.ckpt"), tmp_path), "more numbers than there are")
@@ -274,6 +282,10 @@ DEEP = "[" * 100_000
 
 OTHERS: dict[str, tuple[Reader, str]] = {
     "200 000 tensors": (base_of(header("{" + MANY + "}")), "more tensors than any model"),
+    "200 000 tensors in other letters": (
+        base_of(header("{" + MANY.replace("_o", "_\\u006f") + "}")),
+        "more tensors than any model",
+    ),
     "400 000 tensors": (base_of(header("{" + MANY + "," + MANY + "}")), "table of contents larger than any model's"),
     "a table of contents of 64 MB": (
         base_of(header('{"a":"' + "x" * 2**26 + '"}')),

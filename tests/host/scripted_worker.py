@@ -92,7 +92,7 @@ class Worker:
             if config.checkpointing_steps and self.step % config.checkpointing_steps == 0 and self.step < total:
                 self.model(final=False)
         self.model(final=True)
-        if self.run.is_followed():
+        if self.run.is_followed() or self.run.owes():
             self.status("saving", step=self.step, trained=True)
         else:
             self.status("done", step=self.step)

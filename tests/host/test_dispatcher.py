@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 
 from dreambooth_ext import files, runs
+from dreambooth_ext.commands import delivery
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.host import endings, publish, staging, supervisor, wishes
 from dreambooth_ext.host.dispatcher import Dispatcher
 from dreambooth_ext.host.environment import Status
 from dreambooth_ext.host.following import Following
+from dreambooth_ext.host.publisher import Publisher
 from dreambooth_ext.host.queue import status_of
 from dreambooth_ext.host.service import Service
 from dreambooth_ext.host.watch import LOOK, Patience, Watch
@@ -367,10 +369,65 @@ def test_done_is_said_last(place):
     assert ended(run)["step"] == 9
 
 
-def test_a_worker_says_itself_that_it_is_done_where_nobody_follows_it(place):
-    run = place.submit(place.dispatcher(start=False), steps=2)
+def test_a_worker_says_itself_that_it_is_done_where_nobody_follows_it_and_nothing_is_owed(place):
+    run = place.submit(place.dispatcher(start=False), steps=2, publish=False)
     assert subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({})).returncode == 0
     assert status_of(run) == "done"
+
+
+def test_done_is_told_after_publishing_also_where_nobody_was_there_when_the_worker_ended(place):
+    dispatcher = place.dispatcher(start=False)
+    run = place.submit(dispatcher, steps=2)
+    subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
+    assert run.state()["status"] == "done" and status_of(run) == "saving"
+    dispatcher.start()
+    ended(run)
+    assert [event.get("status", event["type"]) for event in said(run, "published", "status")][-2:] == [
+        "published",
+        "done",
+    ]
+
+
+def test_what_is_wished_of_a_run_is_read_when_it_is_taken(place, tmp_path):
+    """A terminal had it between a host's look and its claim, and published it in another folder."""
+    run = left_by_a_terminal(place, tmp_path / "named")
+    stale = Following(run, wishes.read(run), Publisher(place.host), Patience())
+    wanted = delivery.renewed(run, {"checkpoint": str(tmp_path / "other")})
+    wanted.write(run)
+    with run.claim():
+        delivery.publish_due(run, wanted)
+        delivery.conclude(run, wanted)
+    before = run.events.read()
+    assert stale.claim()
+    stale.finish()
+    stale.settle()
+    stale.release()
+    assert run.events.read() == before and not (tmp_path / "named").exists()
+    assert wishes.read(run) == wanted.but(settled=True)
+
+
+def test_a_run_that_is_put_back_while_a_host_settles_it_waits_and_has_not_failed(place):
+    dispatcher = place.dispatcher(start=False)
+    run = place.submit(dispatcher, steps=2)
+    subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
+    run.write_state(status="failed", trained=False)
+    following = Following(run, wishes.read(run), Publisher(place.host), Patience())
+    assert dispatcher._waiting() == []
+    dispatcher.resume(run)
+    dispatcher._settle(following)
+    assert status_of(run) == "queued" and said(run, "error") == [] and not wishes.read(run).settled
+
+
+def test_a_run_whose_terminal_was_killed_before_its_worker_s_first_word_can_be_stopped(place):
+    dispatcher = place.dispatcher(start=False)
+    run = runs.create(place.runs, RunConfig(name="cat"), Wishes(by_terminal=True).as_dict())
+    with run.claim():
+        dispatcher.cancel(run)
+        assert status_of(run) == "queued"  # the worker hears of it
+    dispatcher.cancel(run)
+    assert status_of(run) == "stopped"
+    dispatcher.resume(run)
+    assert dispatcher.queue() == [run.id]
 
 
 def test_a_run_whose_host_died_after_its_worker_s_last_word_is_done_and_is_published_by_the_next(place):
@@ -700,7 +757,7 @@ def test_a_worker_that_hangs_after_its_last_word_can_be_ended_and_the_queue_goes
 def test_a_worker_that_is_stopped_with_any_status_can_be_killed(place, status):
     dispatcher = place.dispatcher(start=False)
     service = Service(place.host, place.environment, dispatcher)
-    run = place.submit(dispatcher, "lingers", steps=2)
+    run = place.submit(dispatcher, "lingers", steps=2, publish=False)
     worker = subprocess.Popen([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
     until(lambda: status_of(run) == "done")
     os.kill(worker.pid, signal.SIGSTOP)
