@@ -26,7 +26,7 @@ from .later import Later
 
 MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's; reForge's and classic's
 BUSY = (
-    "A DreamBooth training has the graphics card, so this was not done. Wait until it has ended, stop it in the "
+    "A DreamBooth training has the device, so this was not done. Wait until it has ended, stop it in the "
     "DreamBooth tab, or choose under Settings > DreamBooth what the WebUI does while a training runs."
 )
 PICTURES = ("task(", "scripts_")  # how the names of jobs begin that are a tab's or a picture's: those are refused later
