@@ -67,12 +67,12 @@ def test_nothing_is_tried_before_the_device_is_taken(tmp_path, monkeypatch):
     for module in (worker, inspection):
         monkeypatch.setattr(module, "take_device", lambda name: order.append(name))
     monkeypatch.setattr(plan, "make_optimizer", lambda *given: order.append("trial") or tried(*given))
-    monkeypatch.setattr(plan, "choose_optimizer", lambda *given: order.append(str(given[1])) or chosen(*given))
+    monkeypatch.setattr(plan, "choose_optimizer", lambda *given: order.append("auto") or chosen(*given))
     trainer = Trainer(tmp_path, optimizer="auto")
     trainer.train(max_train_steps=1)
-    assert order == ["cpu", "cpu", "trial"]
+    assert order == ["cpu", "auto", "trial"]
     inspection.inspect(trainer.config().as_dict(), trainer.folder)
-    assert order == ["cpu", "cpu", "trial"] * 2
+    assert order == ["cpu", "auto", "trial"] * 2
 
 
 def test_auto_is_tried_on_the_card_that_was_taken(tmp_path, monkeypatch):
