@@ -31,8 +31,8 @@ def check_unchanged(artifact: Path, target: Path, run: str) -> None:
 def take_out(artifact: Path, target: Path, run: str) -> list[str]:
     """Delete the model, then each of its sidecars that nobody has changed; returns the names of what was deleted.
 
-    A `.json` to which the WebUI's user added something stays, without our mark: from then on it is theirs. Raises a
-    Refusal where the model is not this run's, or was changed.
+    A `.json` to which the WebUI's user added something stays, without our mark: from then on it is theirs. So does a
+    CLIP folder that another model needs. Raises a Refusal where the model is not this run's, or was changed.
     """
     check_unchanged(artifact, target, run)
     names = (".yaml", ".preview.png", CLIP)
