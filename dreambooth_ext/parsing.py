@@ -70,6 +70,8 @@ def _advice(known: Setting) -> str:
 def convert(known: Setting, value: Any) -> Any:
     """`value` as the setting's type. Raises ValueError with a sentence for the user."""
     text = value.strip().lower() if isinstance(value, str) else value
+    if known.name == "name" and text == "" and value:  # typed, and not seen: another name would come as a surprise
+        raise ValueError("is blank.")
     if text is None or text == "" or (text == "none" and known.kind != "str"):
         if known.optional:
             return None

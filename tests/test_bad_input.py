@@ -298,6 +298,11 @@ def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
     assert_one(found_in(tmp_path, values), "instance_data_dir", "cannot be read: Permission denied")
 
 
+def test_a_blank_name_is_not_one_that_was_left_out(tmp_path):
+    for blank in (" ", "\t\n"):
+        assert_one(found_in(tmp_path, {**good(tmp_path), "name": blank}), "name", "is blank")
+
+
 def test_names_without_a_word(tmp_path):
     for number in range(3):
         (tmp_path / "camera").mkdir(exist_ok=True)

@@ -70,6 +70,7 @@ def _about(known: Setting) -> dict[str, Any]:
         "choices": list(known.choices) if known.choices else None,
         "methods": list(known.methods),
         "lists": known.lists,
+        "goes_with": list(known.goes_with),
     }
 
 

@@ -26,6 +26,7 @@ class Setting:
     lists: str = ""  # the kind of model files (KINDS' values) that a form can offer for it
     words: tuple[str, ...] = ()  # what a path may be instead, and then names no file
     is_remote: bool = False  # a path that may be a Hugging Face name or a link instead
+    goes_with: tuple[str, ...] = ()  # another setting, and its values without which this one has no effect
     listed_by: str = ""  # the setting that holds several words with commas where this path holds a list, too
 
     @property

@@ -86,12 +86,25 @@ class Training:
         group="Training",
         minimum=0,
         maximum=1_000_000,
+        goes_with=("lr_scheduler", *(name for name in LR_SCHEDULERS if name != "constant")),
     )
     lr_num_cycles: int = setting(
-        1, "Restarts", "Cycles of cosine_with_restarts.", group="Training", minimum=1, maximum=1000
+        1,
+        "Restarts",
+        "Cycles of cosine_with_restarts.",
+        group="Training",
+        minimum=1,
+        maximum=1000,
+        goes_with=("lr_scheduler", "cosine_with_restarts"),
     )
     lr_power: float = setting(
-        1.0, "Power", "Power of the polynomial schedule.", group="Training", minimum=0, maximum=10
+        1.0,
+        "Power",
+        "Power of the polynomial schedule.",
+        group="Training",
+        minimum=0,
+        maximum=10,
+        goes_with=("lr_scheduler", "polynomial"),
     )
     optimizer: str = setting(
         "auto",

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from dreambooth_ext import captions, checks, guide
+from dreambooth_ext import captions, checks, guide, rates
 from dreambooth_ext.config import SETTINGS, RunConfig
 from dreambooth_ext.host import form
 from dreambooth_ext.settings.methods import METHODS
@@ -102,3 +102,16 @@ def test_test_prompts_need_one_word(tmp_path):
         completed, _, _, problems = checks.check(config)
         assert completed.validation_prompts == []
         assert "validation_prompts" in [problem.field for problem in problems]
+
+
+def test_what_goes_with_another_setting_names_its_values():
+    """A misspelt one would hide a setting for good; without its value, a setting that is changed is a problem."""
+    bound = {name: known.goes_with for name, known in SETTINGS.items() if known.goes_with}
+    assert bound.keys() == {"lr_warmup_steps", "lr_num_cycles", "lr_power"}
+    for name, (other, *values) in bound.items():
+        known = SETTINGS[other]
+        assert values and set(values) < set(known.choices)
+        for value in known.choices:
+            config = RunConfig(max_train_steps=100, learning_rate=1e-6, **{other: value, name: 3})
+            blamed = {problem.field for problem in rates.rate_problems(config, 100)}
+            assert (name in blamed) == (value not in values), (name, value)

@@ -164,7 +164,7 @@ export class Field {
         show(this.undo, given !== undefined || Boolean(this.broken));
         this.element.classList.toggle("db-changed", given !== undefined);
         this.#blame(this.broken || problems[about.name] || "");
-        show(this.element, settings.uses(about.name));
+        show(this.element, settings.shows(about.name));
     }
 
     /** Brings it into view. */
@@ -216,7 +216,7 @@ export class Advanced {
             let here = 0;
             for (const { about, element: row } of group.fields) {
                 const text = `${about.label} ${about.name} ${about.help}`.toLowerCase();
-                const fits = this.settings.uses(about.name) && text.includes(wanted);
+                const fits = (wanted ? this.settings.uses(about.name) : this.settings.shows(about.name)) && text.includes(wanted);
                 show(row, fits);
                 here += fits;
             }

@@ -2,7 +2,7 @@
 // `seen`, the values from `low` to `high`, and whether these are `logarithmic`.
 
 import { number } from "./format.js";
-import { logTicks, ticks } from "./series.js";
+import { axisTicks, logTicks, ticks } from "./series.js";
 
 /** Where a step and a value lie, in pixels. */
 export function placeIn(frame) {
@@ -23,7 +23,7 @@ export function drawAxes(pen, frame, colour) {
     pen.lineWidth = 1;
     pen.textBaseline = "middle";
     pen.textAlign = "right";
-    const marks = frame.logarithmic ? logTicks(frame.low, frame.high) : ticks(frame.low, frame.high, 4);
+    const marks = frame.logarithmic ? logTicks(frame.low, frame.high) : axisTicks(frame.low, frame.high);
     for (const mark of marks) {
         const y = Math.round(place.y(mark)) + 0.5;
         if (y < frame.top - 1 || y > frame.top + frame.height + 1) continue;

@@ -13,6 +13,7 @@ import { KINDS, TEXTS } from "./texts.js";
 
 const PATIENCE = 8000; // milliseconds that a run waits for its check, where it is to wait in the queue anyway
 const UNSEEN = { problems: [] }; // in the place of a check's result
+const DOUBTFUL = new Set(["sks"]); // words in wide use that Stable Diffusion 1.5 has a meaning for
 const OTHER = "\u0000other"; // the choice of a base that the host does not list
 
 const after = (pause, value) => new Promise((resolve) => setTimeout(() => resolve(value), pause));
@@ -126,7 +127,7 @@ export class Form {
         this.methodNote = element("p", { class: "db-warn-text", hidden: true });
         this.name = element("input", {
             id: ids.name, type: "text", class: "db-input", autocomplete: "off", spellcheck: "false",
-            on: { input: () => this.settings.give("name", this.name.value.trim() || undefined) },
+            on: { input: () => this.settings.give("name", this.name.value.trim() || this.name.value || undefined) },
         });
         const renew = button("↻", () => this.app.askHost(), { class: "db-small db-square", title: TEXTS.train.renew, "aria-label": TEXTS.train.renew });
         const field = (id, text, setting, ...controls) => element(
@@ -233,11 +234,12 @@ export class Form {
         const needed = settings.bindsWord || settings.teachesWord;
         this.word.disabled = !needed;
         const problem = word ? settings.wordProblem(word) : "";
-        this.advice.className = `db-advice ${word && needed ? (problem ? "db-bad" : "db-good") : ""}`;
+        const isDoubtful = DOUBTFUL.has(word.toLowerCase());
+        this.advice.className = `db-advice ${word && needed && !isDoubtful ? (problem ? "db-bad" : "db-good") : ""}`;
         if (!needed) say(this.advice, TEXTS.train.noWord);
         else if (!word) this.#adviseWithoutWord();
         else if (problem) fill(this.advice, phrase(TEXTS.train.badWord, { word, problem: document.createTextNode(problem) }), " ", settings.schema.identifier.advice);
-        else fill(this.advice, phrase(TEXTS.train.goodWord, { word }), settings.teachesWord ? [" ", phrase(TEXTS.train.calledBy, { name: settings.given("name") || settings.suggestedName() })] : null);
+        else fill(this.advice, phrase(isDoubtful ? TEXTS.train.doubtfulWord : TEXTS.train.goodWord, { word }), settings.teachesWord ? [" ", phrase(TEXTS.train.calledBy, { name: settings.given("name") || settings.suggestedName() })] : null);
         const prompt = settings.given("instance_prompt") || settings.prompts().instance;
         show(this.promptRow, settings.bindsWord && (Boolean(prompt) || !this.prompt.hidden));
         fill(this.promptShown, prompt ? phrase(TEXTS.train.promptIs, { prompt }) : null);

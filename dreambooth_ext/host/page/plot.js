@@ -3,7 +3,7 @@
 import { button, element, say } from "./dom.js";
 import { drawAxes, drawDot, drawLine, placeIn } from "./drawing.js";
 import { number } from "./format.js";
-import { areApart, lowerBound, nearest, smoothed, thinned } from "./series.js";
+import { areApart, lowerBound, nearest, smoothed, spanOf, thinned } from "./series.js";
 import { TEXTS } from "./texts.js";
 
 const COLOURS = ["--db-line-1", "--db-line-2", "--db-line-3"];
@@ -290,9 +290,9 @@ export class Plot {
     #heights(lines) {
         let values = lines.flatMap((line) => line.soft.slice(line.begin, line.end));
         if (this.raw && this.weight) {
-            const sorted = lines.flatMap((line) => thinned(line.ys, line.begin, line.end)).filter(Number.isFinite).sort((a, b) => a - b);
-            const cut = sorted.length < 100 ? 0 : 0.02; // of few values each one counts
-            values = values.concat([sorted[Math.floor((sorted.length - 1) * cut)], sorted[Math.ceil((sorted.length - 1) * (1 - cut))]]);
+            const cut = (ys) => (line) => (line[ys] || line.ys).slice(line.begin, line.end);
+            const raw = lines.flatMap((line) => thinned(line.ys, line.begin, line.end));
+            values = values.concat(spanOf(raw, [...lines.flatMap(cut("low")), ...lines.flatMap(cut("high"))]));
         }
         values = values.filter((one) => Number.isFinite(one) && (!this.logarithmic || one > 0));
         let low = values.reduce((a, b) => Math.min(a, b), Infinity);

@@ -1,5 +1,7 @@
 // Arithmetic of the curves, without a screen.
 
+const FAR = 3; // times the height of nearly all values: peaks within are shown whole
+
 /**
  * An exponential moving average that starts at the first value instead of at zero.
  * @param {number[]} values
@@ -65,6 +67,31 @@ export function ticks(low, high, count) {
     const found = [];
     for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n += 1) found.push(Number((n * step).toPrecision(12)));
     return found;
+}
+
+/** Round numbers of which one lies in the top quarter of what is seen, as few as do. */
+export function axisTicks(low, high) {
+    const reaches = (found) => high - found[found.length - 1] <= (high - low) / 4;
+    const tried = [4, 6, 8, 10].map((count) => ticks(low, high, count));
+    return tried.find(reaches) || tried[0];
+}
+
+/**
+ * What an axis spans for raw values: all of them, unless a few are so far off that they flatten the others.
+ * @param {number[]} values
+ * @param {number[]} extremes of what these stand for
+ */
+export function spanOf(values, extremes) {
+    const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);
+    const ends = extremes.filter(Number.isFinite);
+    if (!sorted.length || !ends.length) return [];
+    const cut = sorted.length < 100 ? 0 : 0.02; // of few values each one counts
+    const low = sorted[Math.floor((sorted.length - 1) * cut)];
+    const high = sorted[Math.ceil((sorted.length - 1) * (1 - cut))];
+    const far = FAR * (high - low);
+    const lowest = ends.reduce((a, b) => Math.min(a, b));
+    const highest = ends.reduce((a, b) => Math.max(a, b));
+    return [low - lowest > far ? low : lowest, highest - high > far ? high : highest];
 }
 
 /** 1, 2 and 5 times the powers of ten, thinned to the powers alone where there are many. */

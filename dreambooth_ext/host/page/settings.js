@@ -99,6 +99,13 @@ export class Settings {
         return Boolean(about) && about.methods.includes(this.method);
     }
 
+    /** Whether a form shows it: what has no effect beside another setting's value is left out, unless it was given. */
+    shows(name) {
+        const [other, ...values] = this.known.get(name)?.goes_with || [];
+        const counts = !other || values.includes(this.given(other) ?? this.known.get(other).default);
+        return this.uses(name) && (counts || this.given(name) !== undefined);
+    }
+
     /** Whether the method binds a subject to a word, as those that know class pictures do. */
     get bindsWord() {
         return this.uses("class_prompt");

@@ -64,6 +64,7 @@ export const TEXTS = localised({
         wordAdvice: "Take 3 to 7 Latin letters, such as sksper or ohwx. Left empty, the words come from the pictures' file names, for several subjects at once.",
         calledBy: "In prompts of the WebUI, write {name}: an embedding is called by its file's name.",
         goodWord: "“{word}” is a good word: the model does not know it yet.",
+        doubtfulWord: "“{word}” works and is often used, but Stable Diffusion 1.5 knows it as a rifle, and pictures may show one. sksper or ohwx is a safer choice.",
         badWord: "“{word}” {problem}.",
         baseNew: "None: a new model",
         picturesAboutMany: "Hundreds of pictures of one kind: the model learns to draw more like them.",

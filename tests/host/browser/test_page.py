@@ -121,6 +121,36 @@ def test_the_form_survives_a_reload(page) -> None:
     assert page.input_value("[data-setting=train_batch_size] input") == ""
 
 
+def test_what_the_schedule_does_not_use_is_not_shown(page) -> None:
+    page.click(".db-advanced > summary")
+    page.click(".db-group summary:has-text('Training')")
+    schedule, fields = page.locator("[data-setting=lr_scheduler] select"), ("warmup_steps", "num_cycles", "power")
+
+    def shown() -> list[str]:
+        return [name for name in fields if page.is_visible(f"[data-setting=lr_{name}]")]
+
+    assert shown() == []
+    schedule.select_option("cosine_with_restarts")
+    until(lambda: shown() == ["warmup_steps", "num_cycles"])
+    page.fill("[data-setting=lr_num_cycles] input", "3")
+    schedule.select_option("polynomial")
+    until(lambda: shown() == list(fields))  # what was given stays, and its problem with it
+    page.wait_for_selector("[data-setting=lr_num_cycles] .db-problem >> text=does nothing")
+    page.click("[data-setting=lr_num_cycles] .db-undo")
+    until(lambda: shown() == ["warmup_steps", "power"])
+    page.fill(".db-search", "Restarts")
+    until(lambda: shown() == ["num_cycles"])
+
+
+def test_a_blank_name_is_refused_with_words(page) -> None:
+    page.fill(".db-word", "zkz")
+    name = page.get_by_label("Name of the new model")
+    name.fill(" ")
+    page.wait_for_selector(".db-problem:visible >> text=is blank")
+    name.fill("")
+    until(lambda: page.locator(".db-problem:visible >> text=is blank").count() == 0)
+
+
 # --- the word
 
 
@@ -129,6 +159,8 @@ def test_the_form_survives_a_reload(page) -> None:
     [
         ("sksper", True, "good word"),
         ("john", False, "the model knows"),
+        ("sks", False, "knows it as a rifle"),
+        ("SKS", False, "knows it as a rifle"),
         ("my photo", False, "holds a space"),
         ("a", False, "too short"),
         ("словцо", False, "other than Latin"),
@@ -140,6 +172,11 @@ def test_advice_as_one_types(page, word: str, good: bool | None, says: str) -> N
     advice = page.locator(".db-advice")
     assert says in advice.inner_text()
     assert ("db-good" in advice.get_attribute("class")) == (good is True)
+
+
+def test_a_common_word_of_weak_meaning_is_no_error(page) -> None:
+    page.fill(".db-word", "sks")
+    assert "db-bad" not in page.get_attribute(".db-advice", "class")
 
 
 def test_several_subjects_by_their_file_names(page, simulator, tmp_path: Path) -> None:
@@ -677,6 +714,18 @@ def test_values_that_differ_by_rounding_alone_have_an_axis(page, server) -> None
     assert 0 < value - soft < 1e-15
     assert page.evaluate(f"{series}.then(it => it.ticks({soft!r}, {value!r}, 4))") == [soft]
     assert page.evaluate(f"{series}.then(it => it.ticks(0.1, 0.3, 2))") == [0.1, 0.2, 0.3]
+
+
+def test_an_axis_has_a_number_near_its_top_and_room_for_peaks(page, server) -> None:
+    series = f"import('{server}dreambooth/v1/page/series.js')"
+    for low, high in [(0, 0.97), (0, 0.249), (0.013, 0.4999), (0, 0.19), (3, 97)]:
+        marks = page.evaluate(f"{series}.then(it => it.axisTicks({low}, {high}))")
+        assert high - marks[-1] <= (high - low) / 4 and 2 <= len(marks) <= 12
+    usual = [0.1, 0.2] * 100
+    span = f"{series}.then(it => it.spanOf"
+    assert page.evaluate(f"{span}({[*usual, 0.45]}, {[*usual, 0.02, 0.45]}))") == [0.02, 0.45]
+    assert page.evaluate(f"{span}({[*usual, 90]}, {[*usual, 90]}))") == [0.1, 0.2]  # it would flatten all others
+    assert page.evaluate(f"{span}([], []))") == []
 
 
 def test_where_none_trains_the_newest_is_shown(open_page, server, simulator) -> None:
