@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -44,31 +45,34 @@ SETTINGS_OF = {  # on top of the demo's recipe
 
 
 class Pairs(Dataset):
-    """An instance and a class picture, as diffusers' train_dreambooth.py pairs them: by the index, modulo both."""
+    """An instance and a class picture, as diffusers' train_dreambooth.py pairs them: by the index, modulo both. Each is
+    a sample of its posterior (4, h, w), scaled, and its caption."""
 
-    def __init__(self, own: Path, classes: Path):
-        self.own, self.classes = sorted(own.glob("*.png")), sorted(classes.glob("*.png"))
+    def __init__(self, own: Path, classes: Path, vae: AutoencoderKL):
+        self.factor = vae.config.scaling_factor
+        self.own, self.classes = ([seen(path, vae) for path in sorted(f.glob("*.png"))] for f in (own, classes))
 
     def __len__(self) -> int:
         return max(len(self.own), len(self.classes))
 
-    def __getitem__(self, index: int) -> tuple[tuple[Tensor, str], tuple[Tensor, str]]:
-        return tuple(seen(paths[index % len(paths)]) for paths in (self.own, self.classes))
+    def __getitem__(self, index: int) -> list[tuple[Tensor, str]]:
+        pair = (pictures[index % len(pictures)] for pictures in (self.own, self.classes))
+        return [(posterior.sample()[0] * self.factor, caption) for posterior, caption in pair]
 
 
-def seen(path: Path) -> tuple[Tensor, str]:
-    """A picture (3, h, w) in [-1, 1], and its caption."""
+@torch.no_grad()
+def seen(path: Path, vae: AutoencoderKL) -> tuple[DiagonalGaussianDistribution, str]:
     picture = Image.open(path).convert("RGB").resize((world.SIZE, world.SIZE), Image.Resampling.LANCZOS)
     pixels_hwc = torch.from_numpy(np.asarray(picture).copy())
-    return pixels_hwc.permute(2, 0, 1) / 127.5 - 1, path.with_suffix(".txt").read_text(encoding="utf-8").strip()
+    pixels_bchw = pixels_hwc.permute(2, 0, 1)[None] / 127.5 - 1
+    return vae.encode(pixels_bchw).latent_dist, path.with_suffix(".txt").read_text(encoding="utf-8").strip()
 
 
-def own_draws(pairs: Pairs, vae: AutoencoderKL, batch: int) -> Iterator[Step]:
+def own_draws(pairs: Pairs, batch: int) -> Iterator[Step]:
     """Endless steps by torch's global random numbers."""
     loader = DataLoader(pairs, batch_size=batch, shuffle=True)
     for own, prior in itertools.chain.from_iterable(itertools.repeat(loader)):
-        with torch.no_grad():
-            latents_bchw = vae.encode(torch.cat([own[0], prior[0]])).latent_dist.sample() * vae.config.scaling_factor
+        latents_bchw = torch.cat([own[0], prior[0]])
         timesteps_b = torch.randint(0, 1000, (len(latents_bchw),))
         yield Step(latents_bchw, torch.randn_like(latents_bchw), timesteps_b, [*own[1], *prior[1]])
 
@@ -103,8 +107,8 @@ def by_reference(config: RunConfig, folder: Path) -> Painter:
     else:
         loop.train_all(config.learning_rate, config.text_encoder_lr, config.weight_decay)
     vae = AutoencoderKL.from_pretrained(models, subfolder="vae")
-    pairs = Pairs(Path(config.instance_data_dir), Path(config.class_data_dir))
-    steps = own_draws(pairs, vae, config.train_batch_size)
+    pairs = Pairs(Path(config.instance_data_dir), Path(config.class_data_dir), vae)
+    steps = own_draws(pairs, config.train_batch_size)
     for number, step in enumerate(itertools.islice(steps, config.max_train_steps)):
         if number == config.text_encoder_steps:
             loop.freeze_text()
@@ -120,8 +124,8 @@ def scores(painter: Painter) -> dict[str, float]:
     return {
         "seen": measure.subject_score(painter, world.SUBJECT_BACKGROUNDS, 4),
         "unseen": measure.subject_score(painter, measure.UNSEEN, 2),
-        "leak": measure.leak_score(painter, 14),
-        "world": measure.world_score(painter, 24)["all"],
+        "leak": measure.leak_score(painter, 10),
+        "world": measure.world_score(painter, 16)["all"],
     }
 
 
