@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     count = pictures.trained(entries)
     embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
     clashes = words.taken(config, entries, embeddings)
+    clashes += publish.replaced(config, folders and folders[KINDS[config.method]])
     settings.print_warnings([*advice.warnings(config, count), *pictures.warnings(config, entries), *clashes])
     environment = Environment()
     environment.ensure()

@@ -14,7 +14,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..config import RunConfig
+from ..errors import Problem, UserError
 from ..files import free_bytes, human_size, read_json
 from . import clips, staging
 
@@ -152,6 +153,17 @@ def check_ours(target: Path) -> str | None:
             "name", f"{strangers[0]} has the same name and was not made by this tool.", "Choose another `name`."
         )
     return ours if Path(ours).stem == target.stem and Path(ours).suffix in MODEL_SUFFIXES else None
+
+
+def replaced(config: RunConfig, folder: str | Path | None) -> list[Problem]:
+    """A warning where publishing replaces a model of an earlier run; what is not ours is refused later."""
+    try:
+        ours = check_ours(Path(folder, config.model_file(config.name))) if folder and config.name else None
+    except (UserError, OSError):
+        return []
+    if ours is None:
+        return []
+    return [Problem("name", f"{ours} of an earlier run will be replaced.", "Choose another name to keep both.")]
 
 
 def check_room(artifact: Path, folder: Path) -> None:

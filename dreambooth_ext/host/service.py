@@ -164,6 +164,7 @@ class Service:
         count = pictures.trained(entries)
         clashes = words.taken(completed, entries, self.host.folders().get("textual_inversion"))
         warned = [*advice.warnings(completed, count), *pictures.warnings(completed, entries), *clashes]
+        warned += publish.replaced(completed, self.host.folders().get(KINDS[completed.method]))
         warnings = [warning.as_dict() for warning in warned]
         plan = {
             "steps": completed.max_train_steps,

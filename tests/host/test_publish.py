@@ -10,6 +10,7 @@ import shutil
 import pytest
 
 from dreambooth_ext import files
+from dreambooth_ext.config import RunConfig
 from dreambooth_ext.errors import UserError
 from dreambooth_ext.files import read_json, write_json
 from dreambooth_ext.host import publish as publishing
@@ -57,6 +58,17 @@ def test_publishing_again_replaces_and_keeps_what_the_user_added(artifact, folde
     assert described["vae"] == "nice.vae" and described["notes"] == "кот"
     assert described["dreambooth_ext"]["run"] == "r2"
     publish(artifact, folder, run="r2", name="cat")  # and once more, by the same file
+
+
+def test_a_model_that_will_be_replaced_is_named_before(artifact, folder):
+    config = RunConfig(name="cat", method="finetune")
+    assert publishing.replaced(config, folder) == publishing.replaced(config, None) == []
+    publish(artifact, folder, run="r1", name="cat")
+    (warning,) = publishing.replaced(config, folder)
+    assert warning.field == "name" and warning.message == "cat.safetensors of an earlier run will be replaced."
+    assert publishing.replaced(config.replace(name="dog"), folder) == []
+    write_json(folder / "cat.json", {})
+    assert publishing.replaced(config, folder) == []  # a stranger's is refused, and stays
 
 
 @pytest.mark.parametrize("stranger", ["cat.safetensors", "cat.ckpt", "cat.yaml", "cat.preview.png", "cat.json"])
