@@ -54,21 +54,26 @@ def publish(artifact: Path, folder: Path, *, run: str, name: str, data: Path | N
     target = folder / artifact.name
     if folder.exists() and folder.samefile(artifact.parent):
         return target  # published where it was made
-    staging.sweep(folder, check_ours)
-    previous = check_ours(target)
     check_room(artifact, folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with staging.alone(folder):
+        staging.sweep(folder, check_ours)
+        put(artifact, target, {"run": run, "name": name, "file": target.name}, data)
+    return target
+
+
+def put(artifact: Path, target: Path, mark: dict[str, str], data: Path | None) -> None:
+    folder, previous = target.parent, check_ours(target)
     shelf = clips.shelf_for(folder, data) if sidecar(artifact, CLIP).is_dir() else None
     shared = clips.shared_by(sidecar(target, ".yaml"))
     with clips.locked(shelf), staging.Staging(folder, target.name) as stage:
-        stage_sidecars(stage, artifact, target, {"run": run, "name": name, "file": target.name}, shelf)
+        stage_sidecars(stage, artifact, target, mark, shelf)
         if previous and previous != target.name:  # its container changed, and one set of sidecars serves one model
             stage.drop(previous)
         if stage.changes_the_model() or not same_content(artifact, target):
             stage.put(target.name, functools.partial(link_or_copy, artifact))
         stage.commit()
     clips.let_go(shared, folder)
-    return target
 
 
 def stage_sidecars(

@@ -90,7 +90,9 @@ class Publisher:
         """What killed publishers left in the host's folders is carried through, or taken away."""
         for folder in self.host.folders().values():
             with contextlib.suppress(OSError):
-                staging.sweep(folder, publish.check_ours)
+                if folder.is_dir():
+                    with staging.alone(folder):
+                        staging.sweep(folder, publish.check_ours)
 
     def as_wished(self, run: Run, wishes: Wishes, artifacts: list[dict[str, Any]]) -> None:
         """Publish of a run's announced models what is wanted. What goes wrong is a warning; training goes on."""
@@ -133,7 +135,7 @@ class Publisher:
 
     def unpublish(self, run: Run, event: dict[str, Any], path: Path) -> list[str]:
         """Take one artifact out of the host's folders again; the names of what was deleted. Raises a Refusal."""
-        with self._lock:
+        with self._lock, staging.alone(path.parent):
             removed = unpublish.take_out(run.artifacts / event["file"], path, run.id)
             with self._told(run, event, "was taken out, but the lists could not be renewed", "Refresh them by hand."):
                 self.host.forget(event["kind"], path)

@@ -14,7 +14,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -23,6 +23,7 @@ from .. import files
 from ..errors import UserError
 
 PREFIX = f"{files.TEMPORARY}dreambooth_ext-"
+ALONE = f"{files.TEMPORARY}dreambooth_ext.lock"
 PART = ".part"  # ends every file's name in there: listings of models go by suffix
 PLAN, LOCK = "plan.json", "lock"  # who works at it holds the lock
 
@@ -82,6 +83,33 @@ class Staging:
         plan = {"model": self.model, "put": self.names, "drop": self.dropped}
         files.write_json(self.place / PLAN, plan)
         carry_through(self.place, plan)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """One program at a time changes what is published in a folder: two that put a model of one name there would mix
+    theirs. The lock's file goes with its last holder."""
+    path = folder / ALONE
+    while (lock := files.try_lock(path)) is None or not _is_there(lock, path):
+        if lock:
+            lock.close()
+        time.sleep(0.02)
+    try:
+        yield
+    finally:
+        if os.name == "nt":  # it deletes nothing that is open, here or by somebody who waits
+            lock.close()
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.close()
+
+
+def _is_there(lock: IO[bytes], path: Path) -> bool:
+    """Whether a lock's file still has its name: who held it before may have taken it away."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _changes_the_model(names: list[str], model: str) -> bool:

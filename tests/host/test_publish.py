@@ -6,6 +6,8 @@ import gc
 import json
 import os
 import shutil
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -157,7 +159,8 @@ def test_a_publication_that_dies_at_any_operation(odd, tmp_path, monkeypatch, ch
             die_at(None)
         gc.collect()  # the lock of the dead
         outcomes.add(kinds(folder))
-        staging.sweep(folder, publishing.check_ours)
+        with staging.alone(folder):
+            staging.sweep(folder, publishing.check_ours)
         assert not list(folder.glob(".tmp-*"))
         if change == "content":
             assert kinds(folder) in ("1", "2")
@@ -210,6 +213,34 @@ def test_a_stranger_that_came_meanwhile_is_not_replaced(odd, folder):
     (folder / "cat.safetensors").write_bytes(b"somebody's")
     staging.sweep(folder, publishing.check_ours)
     assert (folder / "cat.safetensors").read_bytes() == b"somebody's" and not place.exists()
+
+
+def test_two_that_publish_a_model_of_one_name_at_once_do_not_mix_theirs(tmp_path, monkeypatch):
+    """The second one comes when the first has put its yaml there, and not yet its model."""
+    folder, made = tmp_path / "out", [tmp_path / str(number) / "cat.safetensors" for number in range(2)]
+
+    def put(number: int, text: str) -> None:
+        for path in (made[number], made[number].with_suffix(".yaml")):
+            files.write_text(path, text)
+
+    put(0, "old")
+    publish(made[0], folder, run="r", name="cat")
+    put(0, "one")
+    put(1, "two")
+    second = threading.Thread(target=publish, args=(made[1], folder), kwargs={"run": "r", "name": "cat"})
+    replace = files.replace
+
+    def slowly(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target == folder / "cat.yaml" and second.ident is None:
+            second.start()
+            second.join(1)
+
+    monkeypatch.setattr(files, "replace", slowly)
+    publish(made[0], folder, run="r", name="cat")
+    second.join()
+    assert (folder / "cat.safetensors").read_text() == (folder / "cat.yaml").read_text() == "two"
+    assert sorted(path.name for path in folder.iterdir()) == ["cat.json", "cat.safetensors", "cat.yaml"]
 
 
 def test_a_failed_copy_leaves_nothing_behind(artifact, folder, monkeypatch):
