@@ -38,6 +38,7 @@ _COUNTER = re.compile(r"(?:\s*\(\d+\)|[\s_-]+\d+)$")
 _GLUED_COUNTER = re.compile(r"(?<=\D)\d+$")
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_NO_LETTER = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are not UTF-8
 _NO_TEXT = re.compile("[\0-\x06]")  # what letters of two bytes become, read as letters of one
 
 
@@ -63,6 +64,7 @@ def identifiers_of(stems: list[str]) -> list[str]:
     A counter is "(1)", " 1", "_1" or "-1" at the end. In "sksper1.jpg" the digit is a counter too, unless another
     picture says that it belongs to the word: "person1 (3).jpg".
     """
+    stems = [spoken(stem) for stem in stems]
     bare = [stem.strip() for stem in stems]
     counted = [_COUNTER.sub("", stem).strip() for stem in stems]
     proven = {word for stem, word in zip(bare, counted, strict=True) if word != stem}
@@ -86,7 +88,12 @@ def identifier_warning(word: str) -> str | None:
 
 def cleaned_name(path: Path) -> str:
     """The file's name as the WebUI's training tab cleans it for [filewords], and without a counter "(1)"."""
-    return _BRACKETED_COUNTER.sub("", _LEADING_NUMBERS.sub("", path.stem)).strip()
+    return _BRACKETED_COUNTER.sub("", _LEADING_NUMBERS.sub("", spoken(path.stem))).strip()
+
+
+def spoken(name: str) -> str:
+    """A name without the bytes in it that are no text, which no tokenizer takes."""
+    return _NO_LETTER.sub("", name)
 
 
 def caption_path(picture: Path, extension: str) -> Path:

@@ -92,20 +92,32 @@ class Changes:
 
     def warning(self, field: str, run: str) -> Problem | None:
         """What the run passes over."""
-        parts = [_counted(self.added, "added to the folder"), _counted(self.recaptioned, "given another caption")]
-        if not any(parts):
+        if not self.added and not self.recaptioned:
             return None
-        message = f"since the run was queued, {' and '.join(filter(None, parts))}: it trains as it was queued."
+        message = f"since the run was queued, {self._passed_over()}: it trains as it was queued."
         remedy = "To train on what is there now, stop it: Resume in the tab asks, or"
         return Problem(field, message, f"{remedy} python -m dreambooth_ext resume {run} --new-pictures")
 
+    def _passed_over(self) -> str:
+        """1 picture was added (a.png) and 2 have another caption (b.png, c.png)."""
+        parts = []
+        for names, one, many in (
+            (self.added, "was added", "were added"),
+            (self.recaptioned, "has another caption", "have another caption"),
+        ):
+            if names:
+                noun = "" if parts else " picture" if len(names) == 1 else " pictures"
+                parts.append(f"{len(names)}{noun} {one if len(names) == 1 else many} ({_some(names)})")
+        return " and ".join(parts)
+
 
 def _counted(names: tuple[str, ...], what: str) -> str:
-    if not names:
-        return ""
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({_some(names)})" if names else ""
+
+
+def _some(names: tuple[str, ...]) -> str:
     rest = len(names) - NAMED_AT_MOST
-    named = ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
-    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({named})"
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def note(folder: Path, entries: Iterable[Entry], are_class: bool) -> None:
@@ -123,8 +135,7 @@ def note(folder: Path, entries: Iterable[Entry], are_class: bool) -> None:
                 "size": stat.st_size,
                 "modified": stat.st_mtime_ns,
                 "digest": _digest(entry.path) if hashes else "",
-            },
-            ensure_ascii=False,
+            }  # in ASCII, which keeps what is no text, too: a name on Linux may be any bytes
         )
         for entry, stat in stats
     ]

@@ -329,7 +329,7 @@ class _FolderNames:
 
     @staticmethod
     def _said(name: str) -> tuple[int, str] | None:
-        match = REPEATED.fullmatch(name)
+        match = REPEATED.fullmatch(captions.spoken(name))
         return (int(match[1]), match[2].strip()) if match else None
 
 

@@ -188,7 +188,7 @@ class Run:
             return False
         with lock:
             if self.is_trained():
-                self.write_state(status="done", trained=False)
+                self.write_state(status="done")
             if self._read_state()["status"] == "done" and self._last_told() != "done":  # or a kill came between
                 self.events.append("status", status="done")
         return True
@@ -206,13 +206,28 @@ class Run:
             return False
         return state["status"] == "saving" and state.get("trained") is True
 
+    def before(self) -> dict[str, Any] | None:
+        """What a run that has ended well, or was stopped, was before it was begun or queued again, as it stays where
+        that is refused; None for a new one and for one that failed."""
+        state = self._read_state()
+        status = state["status"]
+        if status == "queued":
+            status = (self._host_file().get("before") or {}).get("status")
+        if status not in ("done", "stopped"):
+            return None
+        return {"status": status, "step": state["step"], "total": state.get("total"), "trained": status == "done"}
+
     def owes(self) -> bool:
         """Whether models of it are still to be published by somebody, as its host.json says (host/wishes.py)."""
+        wished = self._host_file()
+        return wished.get("publish") is True and wished.get("settled") is False
+
+    def _host_file(self) -> dict[str, Any]:
         try:
             wished = files.read_json(self.path / "host.json")
         except (OSError, ValueError):
-            return False
-        return isinstance(wished, dict) and wished.get("publish") is True and wished.get("settled") is False
+            return {}
+        return wished if isinstance(wished, dict) else {}
 
     def command(self, command: str) -> None:
         self.check_exists()

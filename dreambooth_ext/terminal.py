@@ -158,19 +158,28 @@ class Progress(Line):
     """A bar with rate and time left, for countable work.
 
     `update(done, text)` takes the absolute number of things done and what to say about them (a loss, a file's name).
-    `start` is what was done before this process, in a resumed run: it counts for the bar and not for the rate.
+    `start` is what was done before this process, in a resumed run: it counts for the bar and not for the rate. `since`:
+    when the work began, by time.monotonic, where this bar goes on with an earlier one's.
     """
 
     BAR = 24  # characters
     LEAST = 0.5  # seconds after which a rate means something
 
     def __init__(
-        self, total: int, label: str, *, start: int = 0, stream: TextIO | None = None, quiet_seconds: float = 5.0
+        self,
+        total: int,
+        label: str,
+        *,
+        start: int = 0,
+        since: float | None = None,
+        stream: TextIO | None = None,
+        quiet_seconds: float = 5.0,
     ):
         super().__init__(stream)
         self.total, self.label, self.start = total, label, start
         self.pause = 0.1 if self.live else quiet_seconds
         self.began = time.monotonic()
+        self.earlier = 0.0 if since is None else self.began - since  # seconds
         self.shown = float("-inf")
 
     def update(self, done: int, text: str = "") -> None:
@@ -190,7 +199,8 @@ class Progress(Line):
         parts = [f"{self.label} {bar}{done}/{self.total} ({100 * share:.0f} %)"]
         if rate:
             parts.append(f"{rate:.2f}/s" if rate >= 1 else f"{1 / rate:.1f} s each")
-            parts.append(f"{clock((self.total - done) / rate)} left" if done < self.total else f"took {clock(seconds)}")
+            left, took = (self.total - done) / rate, seconds + self.earlier
+            parts.append(f"{clock(left)} left" if done < self.total else f"took {clock(took)}")
         return ", ".join([*parts, text] if text else parts)
 
 

@@ -176,6 +176,36 @@ def test_a_good_check_and_a_base_that_is_none(workshop):
     assert runs.list_runs(workshop / "runs") == []
 
 
+@needs_environment
+def test_check_looks_at_the_place_of_the_model_as_train_does_and_plans_nothing_for_no_pictures(workshop):
+    argv = [*options(workshop), "--runs-dir", workshop / "runs"]
+    status, _, err = call("check", *argv, "--output-dir", workshop / "base.safetensors")
+    assert status == 1 and "error: output_dir: " in err
+    status, _, err = call("check", *argv, "--webui", workshop)
+    assert status == 1 and "error: webui: " in err
+    (workshop / "x.safetensors").write_bytes(b"another's")
+    status, _, err = call("check", *argv, "--output-dir", workshop)
+    assert status == 1 and "not made by this tool" in err
+    status, out, err = call("check", *argv, "--instance-data-dir", workshop / "nowhere")
+    assert status == 1 and "error: instance_data_dir: " in err and out == ""
+
+
+@needs_environment
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_a_picture_whose_name_is_no_text_is_trained_on_all_the_same(workshop):
+    pictures = workshop / "фото"
+    (pictures / os.fsdecode(b"more\xff")).mkdir()
+    os.replace(pictures / "sksper (0).png", pictures / os.fsdecode(b"more\xff/zkz\xff.png"))
+    argv = [*options(workshop), "--instance-prompt", "sksper [filewords]", "--method", "lora", "--rank", "2"]
+    argv += ["--runs-dir", workshop / "runs"]
+    status, out, err = call("check", *argv, "--json")
+    assert status == 0 and json.loads(out)["plan"]["pictures"] == 5, err
+    status, _, err = call("train", *argv)
+    assert status == 0, err
+    status, _, err = call("resume", "last", "--max-train-steps", "3", "--runs-dir", workshop / "runs")
+    assert status == 0 and "warning: since" not in err, err
+
+
 FORGED = "evil\x1b[2J\x1b]0;owned\x07\n12:00:00  a forged line\u202e\x9b1m.jpg"  # as a file's name
 SHOWN = r"evil\x1b[2J\x1b]0;owned\x07\n12:00:00  a forged line\u202e\u009b1m.jpg"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,7 +63,7 @@ def test_pictures_that_come_later_are_left_out_and_captions_stay(folder):
     assert (changes.added, changes.recaptioned) == (("0.png",), ("a.png", "b.png"))
     assert changes.problem("f", run.id) is None
     said = str(changes.warning("instance_data_dir", run.id))
-    assert "1 is added to the folder (0.png) and 2 are given another caption (a.png, b.png)" in said
+    assert "queued, 1 picture was added (0.png) and 2 have another caption (a.png, b.png): it" in said
     assert f"resume {run.id} --new-pictures" in said
 
 
@@ -122,3 +124,11 @@ def test_a_damaged_list_is_told_with_what_to_do(folder):
     (run.path / picture_list.FILES[False]).write_text('{"path": 1}\n', encoding="utf-8")
     with pytest.raises(UserError, match=r"pictures\.jsonl, is damaged.*--new-pictures"):
         picture_list.noted(run.path, are_class=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+def test_names_that_are_no_text_are_noted_and_found_again(folder):
+    (folder / "a.png").rename(folder / os.fsdecode(b"zkz\xff.png"))
+    run = queued(folder)
+    assert not now(run)[1]
+    assert os.fsdecode(b"zkz\xff.png") in [Path(item.path).name for item in picture_list.noted(run.path, False)]

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -157,3 +158,10 @@ print("said")
         ["sh", "-c", '"$0" "$@" >&- 2>&- <&-', sys.executable, "-c", code, str(tmp_path / "kept")], cwd=REPOSITORY
     )
     assert done.returncode == 0 and (tmp_path / "kept").read_text() == ""
+
+
+def test_a_bar_that_goes_on_with_an_earlier_one_says_how_long_all_of_it_took():
+    stream = io.StringIO()
+    progress = Progress(200, "Step", start=190, since=time.monotonic() - 90, stream=stream)
+    assert "took 1:40" in progress.line(200, "", 10.0)
+    assert "0:10 left" in progress.line(195, "", 10.0)  # by this bar's rate

@@ -8,32 +8,35 @@ import json
 import sys
 from typing import Any
 
-from .. import advice, checks, files, guide, pictures, runs
+from .. import advice, checks, files, guide, pictures
 from ..errors import Problem
 from ..host.environment import Environment
 from ..host.inspector import Inspector
 from ..settings.methods import PROMPTED_METHODS
 from ..terminal import say
-from . import BAD_INPUT, DONE, settings
+from . import BAD_INPUT, DONE, delivery, settings
+from .train import add_places
 
 HELP = "show the plan of a run and every problem, without training"
-USAGE = "python -m dreambooth_ext check [--config FILE] [--<setting> VALUE ...] [--json]"
+USAGE = (
+    "python -m dreambooth_ext check [--config FILE] [--<setting> VALUE ...] [--webui DIR | --output-dir DIR] [--json]"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_argument(
-        "--runs-dir", type=settings.path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR, help="folder of the runs"
-    )
+    add_places(parser)
     settings.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     config, choices, entries, problems = settings.complete(arguments)
     count = pictures.trained(entries)
-    warnings: list[Any] = [*advice.warnings(config, count), *pictures.warnings(config, entries)]
-    plan: dict[str, Any] = {}
     problems += checks.folder_problems("runs_dir", arguments.runs_dir)
+    folders = delivery.checked_folders(arguments, config, problems)
+    clashes = delivery.clashes(arguments, config, entries, folders)
+    warnings: list[Any] = [*advice.warnings(config, count), *pictures.warnings(config, entries), *clashes]
+    plan: dict[str, Any] = {}
     if (config.base_model or config.method not in PROMPTED_METHODS) and not any(
         problem.field in ("base_model", "runs_dir") for problem in problems
     ):
@@ -45,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         plan = answer["plan"]
         problems += checks.independent([Problem(**item) for item in answer["problems"]], problems)
         warnings += answer["warnings"]
+        if problems and not plan.get("pictures"):
+            plan = {}  # of nothing
     if arguments.json:
         filled = {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()}
         told = {"problems": [p.as_dict() for p in problems], "warnings": list(map(str, warnings))}

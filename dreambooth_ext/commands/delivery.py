@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import IO
 
 from .. import checks
+from ..config import RunConfig
 from ..errors import Problem, UserError
-from ..host import publish, wishes
+from ..host import publish, wishes, words
 from ..host.publisher import Publisher, Terminal, due
 from ..host.wishes import Wishes
+from ..pictures import Entry
 from ..protocol import ENDED
 from ..runs import Run
 from ..settings.methods import KINDS
@@ -41,6 +43,27 @@ def named_folders(arguments: argparse.Namespace, method: str) -> dict[str, str] 
     for problem in checks.folder_problems(field, found[KINDS[method]]):
         raise UserError(problem.field, problem.message, problem.remedy)
     return {kind: str(path.absolute()) for kind, path in found.items()}
+
+
+def checked_folders(arguments: argparse.Namespace, config: RunConfig, problems: list[Problem]) -> dict[str, str] | None:
+    """`named_folders`, and whether the model may be written there; what is wrong is added to the problems."""
+    try:
+        folders = named_folders(arguments, config.method)
+        if folders and not any(problem.field in ("name", "save_format") for problem in problems):
+            publish.check_ours(Path(folders[KINDS[config.method]], config.model_file(config.name)))
+        return folders
+    except UserError as error:
+        problems.append(error.problem)
+        return None
+
+
+def clashes(
+    arguments: argparse.Namespace, config: RunConfig, entries: list[Entry], folders: dict[str, str] | None
+) -> list[Problem]:
+    """Warnings: words that are embeddings of the named WebUI, and an earlier run's model that will be replaced."""
+    embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
+    target = folders and folders[KINDS[config.method]]
+    return [*words.taken(config, entries, embeddings), *publish.replaced(config, target)]
 
 
 def wished(folders: dict[str, str] | None) -> Wishes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
@@ -31,6 +32,7 @@ class Follower:
         self.publish_error: Problem | None = None
         self.models: list[str] = []
         self.refused = False  # whether the worker has said what is wrong
+        self._began: dict[str, float] = {}  # when each kind of work did, by time.monotonic
         self._log_from = 0  # where in log.txt this worker's part begins, in bytes
 
     def train(self, total: int | None = None) -> int:
@@ -143,7 +145,8 @@ class Follower:
         if self.progress and self.progress.label != label:
             self._close()
         if not self.progress:
-            self.progress = Progress(total, label, start=max(0, done - 1))
+            since = self._began.setdefault(label, time.monotonic())  # a save or a preview came between
+            self.progress = Progress(total, label, start=max(0, done - 1), since=since)
         self.progress.update(done, text)
 
     def _close(self) -> None:

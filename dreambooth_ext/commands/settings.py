@@ -20,9 +20,9 @@ from ..terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=path, metavar="FILE", help="settings from a JSON file; options go before it")
+    parser.add_argument("--config", type=path, metavar="FILE", help="settings from a JSON file; options override it")
     names = ", ".join(preset.name for preset in presets.built_in())
-    help = f"settings of a preset ({names}, one saved in the tab, or a preset's file); file and options go before it"
+    help = f"settings of a preset ({names}, one saved in the tab, or a preset's file); file and options override it"
     parser.add_argument("--preset", metavar="NAME", help=help)
     groups: dict[str, Any] = {}
     for known in SETTINGS.values():

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from .. import advice, checks, links, pictures, runs
-from ..errors import UserError
-from ..host import publish, words
 from ..host.environment import Environment
-from ..settings.methods import KINDS
 from ..terminal import say
 from . import BAD_INPUT, delivery, settings
 from .following import Follower
@@ -33,21 +29,13 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     config, choices, entries, problems = settings.complete(arguments)
     problems += checks.folder_problems("runs_dir", arguments.runs_dir)
-    folders = None
-    try:
-        folders = delivery.named_folders(arguments, config.method)
-        if folders and not any(problem.field in ("name", "save_format") for problem in problems):
-            publish.check_ours(Path(folders[KINDS[config.method]], config.model_file(config.name)))
-    except UserError as error:
-        problems.append(error.problem)
+    folders = delivery.checked_folders(arguments, config, problems)
     if problems:
         settings.print_problems(problems)
         return BAD_INPUT
     settings.print_choices(choices)
     count = pictures.trained(entries)
-    embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
-    clashes = words.taken(config, entries, embeddings)
-    clashes += publish.replaced(config, folders and folders[KINDS[config.method]])
+    clashes = delivery.clashes(arguments, config, entries, folders)
     settings.print_warnings([*advice.warnings(config, count), *pictures.warnings(config, entries), *clashes])
     environment = Environment()
     environment.ensure()

@@ -112,7 +112,7 @@ class Control:
         if self.run.is_followed() or self.run.owes():
             self.status("saving", trained=True)
         else:
-            self.status("done")
+            self.status("done", trained=True)
 
     def update(self, **state: Any) -> None:
         """Change what the next heartbeat writes: step, total."""

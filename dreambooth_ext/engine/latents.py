@@ -143,7 +143,9 @@ def warn_of_copies(pictures: list[Picture], warn: Warn) -> None:
     if copies:
         rest = f" and {len(copies) - 5} more" if len(copies) > 5 else ""
         held = f" {learned} of them are held out and trained on." if learned else ""
-        warn(f"{len(copies)} pictures are copies of others and count twice: {', '.join(copies[:5])}{rest}.{held}")
+        what = "1 picture is a copy of another and counts" if len(copies) == 1 else ""
+        what = what or f"{len(copies)} pictures are copies of others and count"
+        warn(f"{what} twice: {', '.join(copies[:5])}{rest}.{held}")
 
 
 def _length(path: Path) -> int:

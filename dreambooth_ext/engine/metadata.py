@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..captions import spoken
 from ..config import RunConfig
 from ..pictures import Entry
 from .base import Base
@@ -122,7 +123,7 @@ def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int
     other, and the file's header would take megabytes."""
     instance, classes, words = {}, {}, collections.Counter()
     for entry in entries:
-        folder = entry.path.parent.name
+        folder = spoken(entry.path.parent.name)
         about = (classes if entry.is_class else instance).setdefault(
             folder, {"n_repeats": entry.repeats, "img_count": 0}
         )

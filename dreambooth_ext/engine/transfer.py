@@ -34,6 +34,10 @@ SAFE = "/%:@!$&'()*+,;=~?[]"  # letters of a link that stay as they are
 LONGEST_NAME = 120
 AGAIN = "Try again: it goes on where it broke off."
 LOGIN = (
+    "If it asks for a login or a token, give the whole link with it. "
+    "Or download the model in the browser, and give its file."
+)
+LOGIN_OF_RUN = (
     "If it asks for a login or a token, give the whole link with it; a run that goes on: resume RUN --base-model LINK. "
     "Or download the model in the browser, and give its file."
 )

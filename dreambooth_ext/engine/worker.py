@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -25,7 +26,7 @@ from ..leadership import Leadership
 from ..pictures import Entry, caches_latents
 from ..runs import Run, deleted
 from ..terminal import open_missing_streams, say, say_traceback, shield
-from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes
+from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes, transfer
 from .base import Base
 from .base_files import difference
 from .control import Control, Follower, Stopped, take_standard_input
@@ -73,16 +74,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def work(run: Run, control: Control, total: int | None) -> int:
     """Train, and write down how it ended, whatever happens."""
+    before = run.before()
     try:
         control.status("preparing", problem=None, problems=[], trained=False)
         ended = train(run, control, total)
     except BadInput as error:
-        return fail(control, error.problems, BAD_INPUT)
+        return fail(control, error.problems, BAD_INPUT, before)
     except Stopped:
         ended = "stopped"
     except UserError as error:
         if control.current == "preparing":
-            return fail(control, [error.problem], BAD_INPUT)
+            return fail(control, [error.problem], BAD_INPUT, before)
         return fail(control, [with_state(error.problem, run)], FAILED)
     except Exception as error:
         say_traceback(error)
@@ -95,7 +97,8 @@ def work(run: Run, control: Control, total: int | None) -> int:
     return STOPPED
 
 
-def fail(control: Control, problems: list[Problem], code: int) -> int:
+def fail(control: Control, problems: list[Problem], code: int, before: dict[str, Any] | None = None) -> int:
+    """`before`: what the run was, and stays: it was refused before it went on."""
     if not control.run.exists():
         problems, code = [deleted(control.run)], FAILED
     say(*problems)
@@ -105,7 +108,8 @@ def fail(control: Control, problems: list[Problem], code: int) -> int:
                 "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
             )
     with contextlib.suppress(OSError):
-        control.status("failed", problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
+        ended = before or {"status": "failed"}
+        control.status(**ended, problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
     return code
 
 
@@ -212,7 +216,13 @@ def open_base(run: Run, control: Control) -> Base:
     config = links.restored(run.config, control.links)
     known = run.state().get("downloads") or {}
     fetch = Fetch(control.stage, known, lambda downloads: control.update(downloads=downloads))
-    return STARTS[config.method].open(config, fetch)
+    try:
+        return STARTS[config.method].open(config, fetch)
+    except UserError as error:
+        problem = error.problem
+        if problem.remedy != transfer.LOGIN:
+            raise
+        raise UserError(problem.field, problem.message, transfer.LOGIN_OF_RUN) from error
 
 
 def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -> None:

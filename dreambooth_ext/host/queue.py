@@ -120,6 +120,6 @@ def withdraw(run: Run) -> None:
     """Make a run that waits what it was before; a new one counts as stopped. The queue has to be held."""
     known = wishes.read(run) or Wishes()
     before = known.before or {"status": "stopped", "problem": None}
-    run.write_state(**before)
+    run.write_state(**before, trained=before["status"] == "done")
     run.events.append("status", status=before["status"])
     known.but(settled=True).write(run)

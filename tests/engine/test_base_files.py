@@ -17,6 +17,7 @@ from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.pickles import load_pickle
 from dreambooth_ext.errors import UserError
+from dreambooth_ext.host.queue import put_back
 from dreambooth_ext.runs import Run
 from tests import tiny, training
 from tests.engine.test_failures import PRIOR, error_of, steps, warnings
@@ -99,6 +100,29 @@ def test_a_model_is_not_written_with_parts_of_another_base(trainer, after, chang
     assert training.go_on(run) == worker.DONE, training.log(run)
     assert len(training.losses(run)) == 3
     assert training.difference(training.artifact(whole), training.artifact(run)) == ""
+
+
+@pytest.mark.parametrize("through_queue", [False, True])
+def test_a_done_run_stays_done_where_training_it_longer_is_refused(trainer, through_queue):
+    run = trainer.train(max_train_steps=2)
+    before = run.state()
+    overwritten(trainer)
+    if through_queue:
+        put_back(run, None, 4)
+    assert training.go_on(run, 4) == worker.BAD_INPUT
+    after = run.state()
+    assert all(after[key] == before[key] for key in ("status", "step", "total", "trained")) and before["trained"]
+    assert after["problem"]["field"] == training.events(run, "error")[-1]["field"] == "base_model"
+    assert training.events(run, "status")[-1]["status"] == "done"
+
+
+def test_a_stopped_run_stays_stopped_and_a_new_one_fails(trainer):
+    stopped, new = trainer.train(max_train_steps=2), trainer.create(max_train_steps=2)
+    stopped.write_state(status="stopped")
+    trainer.base.unlink()
+    for run, status in ((stopped, "stopped"), (new, "failed")):
+        assert training.go_on(run, 4) == worker.BAD_INPUT
+        assert run.state()["status"] == status
 
 
 def test_nor_where_it_changes_while_it_is_read(trainer, monkeypatch):

@@ -319,7 +319,7 @@ def test_a_web_page_and_a_refusal_say_that_a_token_is_needed(server):
     server.answers |= {"/page": page(), "/401": status(401)}
     for path in ("/page", "/401"):
         told = refusal(server.link(path))
-        assert "token" in told and server.host in told and "resume RUN --base-model LINK" in told
+        assert "token" in told and server.host in told and "give the whole link" in told and "resume" not in told
 
 
 def test_a_chunked_transfer_that_is_cut(server, model):

@@ -31,7 +31,7 @@ def test_what_changes_while_it_waits_or_rests_changes_nothing_and_is_told(tmp_pa
     assert training.go_on(waiting, 6) == worker.DONE
     training.assert_same_run(straight, waiting)
     said = [event["what"] for event in training.events(waiting, "warning")]
-    assert sum("added to the folder (sksper (0).png)" in text for text in said) == 2  # once at each start
+    assert sum("1 picture was added (sksper (0).png)" in text for text in said) == 2  # once at each start
     assert all("another caption (sksper (1).png)" in text for text in said if "since the run was queued" in text)
 
 

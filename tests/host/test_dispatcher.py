@@ -364,7 +364,7 @@ def test_done_is_said_last(place):
     until(lambda: run.state()["status"] == "done")
     assert dispatcher.active is None and place.host.calls[-1] == ("take back",)
     ended(run)
-    assert run.events.read()[-1]["status"] == "done" and not run.state()["trained"]
+    assert run.events.read()[-1]["status"] == "done" and run.state()["trained"]
     dispatcher.resume(run, total=9)
     assert ended(run)["step"] == 9
 

@@ -234,7 +234,7 @@ export class Monitor {
         const silence = ALIVE.includes(run.status) && run.heartbeat ? this.app.now() - run.heartbeat : 0;
         const { active, running = [active], trouble: latest } = this.app.state || {};
         const trouble = running.find((one) => one?.id === this.id)?.trouble || (active?.id === this.id ? latest : null);
-        const problems = run.status === "failed" ? run.problems || (run.problem ? [run.problem] : []) : [];
+        const problems = ENDED.includes(run.status) ? run.problems || (run.problem ? [run.problem] : []) : [];
         const texts = problems.map((one) => [one.message, one.remedy]);
         if (trouble) texts.push([trouble.what || trouble.message, trouble.remedy]);
         else if (silence > SILENT) texts.push([T.silent, T.silentRemedy]);

@@ -7,7 +7,7 @@ import { baseName, moment, number, size } from "./format.js";
 import { modelRow } from "./models.js";
 import { phrase } from "./phrase.js";
 import { Queue } from "./queue.js";
-import { ALIVE, badge, stateOf } from "./status.js";
+import { ALIVE, ENDED, badge, stateOf } from "./status.js";
 import { TEXTS } from "./texts.js";
 
 const T = TEXTS.runs;
@@ -94,7 +94,7 @@ class RunCard {
         const key = JSON.stringify([run.step, run.total, run.size, run.status]);
         if (this.key !== key) fill(this.about, about.flatMap((part, i) => (i ? [" · ", part] : [part])));
         this.key = key;
-        const problem = ["failed", "damaged"].includes(run.status) ? run.problem : null;
+        const problem = [...ENDED, "damaged"].includes(run.status) ? run.problem : null; // a done run: to train it longer was refused
         say(this.problem, problem ? `${problem.message} ${problem.remedy || ""}` : "");
         show(this.problem, Boolean(problem));
         const state = `${run.status} ${run.step === 0}`;
