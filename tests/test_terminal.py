@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext import terminal
+from dreambooth_ext.commands.following import Follower
+from dreambooth_ext.runs import Run
 from dreambooth_ext.terminal import Progress, StageLine, clock, escaped, say, say_traceback, shield
 
 REPOSITORY = Path(__file__).parents[1]
@@ -165,3 +167,16 @@ def test_a_bar_that_goes_on_with_an_earlier_one_says_how_long_all_of_it_took():
     progress = Progress(200, "Step", start=190, since=time.monotonic() - 90, stream=stream)
     assert "took 1:40" in progress.line(200, "", 10.0)
     assert "0:10 left" in progress.line(195, "", 10.0)  # by this bar's rate
+
+
+def test_a_run_s_bar_after_a_save_goes_on_with_the_one_before(monkeypatch, capsys):
+    now = [1000.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    follower = Follower(Run(Path("run")), None, None)
+    follower._advance("training", 1, 200)
+    now[0] += 90
+    follower._advance("saving", 1, 1)
+    follower._advance("training", 101, 200)
+    now[0] += 10
+    follower._advance("training", 200, 200)
+    assert "training 200/200" in (said := capsys.readouterr().err) and "took 1:40" in said

@@ -142,7 +142,7 @@ def warn_of_copies(pictures: list[Picture], warn: Warn) -> None:
                 learned += first.entry.is_held != picture.entry.is_held
     if copies:
         rest = f" and {len(copies) - 5} more" if len(copies) > 5 else ""
-        held = f" {learned} of them are held out and trained on." if learned else ""
+        held = f" {learned} of them {'is' if learned == 1 else 'are'} held out and trained on." if learned else ""
         what = "1 picture is a copy of another and counts" if len(copies) == 1 else ""
         what = what or f"{len(copies)} pictures are copies of others and count"
         warn(f"{what} twice: {', '.join(copies[:5])}{rest}.{held}")

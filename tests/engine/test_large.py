@@ -93,6 +93,16 @@ def test_copies_are_named(tmp_path):
     assert sum("copies" in text for text in said) == 1 and "2 pictures" in said[0]  # one folder twice is no copy
 
 
+def test_one_copy_is_told_as_one(tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "b.png")]
+    for path in paths:
+        path.write_bytes(b"x")
+    crop = latents.centre_crop((64, 64), (64, 64))
+    said = []
+    latents.warn_of_copies([latents.Picture(Entry(path, "", 0), crop, "") for path in paths], said.append)
+    assert said == ["1 picture is a copy of another and counts twice: b.png is a.png."]
+
+
 def test_the_deep_check_looks_at_some_of_very_many(tmp_path, monkeypatch):
     """And counts all of them, but for what it found broken."""
     folder = Path(training.pictures(tmp_path / "pictures", 9))
