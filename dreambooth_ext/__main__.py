@@ -12,7 +12,7 @@ from . import __version__, disk
 from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, network, resume, runs, train, ui
 from .config import SETTINGS
 from .errors import UserError
-from .terminal import open_missing_streams, say, shield
+from .terminal import OutputError, open_missing_streams, say, say_unwritable, shield
 
 VERBS = {
     "demo": demo,
@@ -61,12 +61,19 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint(unknown)}")
     arguments.given = argv[1:]  # for verbs that pass them on
     try:
-        return VERBS[arguments.verb].run(arguments)
+        code = VERBS[arguments.verb].run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what cannot be written is told here, not by Python at its end
+        return code
     except UserError as error:
         say(f"error: {error}")
         return BAD_INPUT
     except KeyboardInterrupt:
+        say("stopped.")
         return STOPPED
+    except OutputError as error:
+        say_unwritable(error)
+        return BAD_INPUT
     except OSError as error:
         say(f"error: {disk.problem_of(error) or f'{error}. Check that file or folder, and the disk.'}")
         return FAILED

@@ -193,6 +193,16 @@ class Run:
                 self.events.append("status", status="done")
         return True
 
+    def end_killed(self) -> None:
+        """Write down that the user ended it, by a kill, where its worker came to no last word of its own."""
+        lock = self.take()
+        if lock is None:
+            return
+        with lock:
+            if self._read_state()["status"] not in ("done", "stopped") and not self.is_trained():
+                self.write_state(status="stopped", problem=None)
+                self.events.append("status", status="stopped")
+
     def _last_told(self) -> str | None:
         """The status that the events told last."""
         told = [event.get("status") for event in self.events.read() if event["type"] == "status"]

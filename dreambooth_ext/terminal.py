@@ -6,6 +6,7 @@ forges a line of a log; so whatever leaves here has such characters written out:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TextIO
 
 Stages = Callable[["float | None", str], None]  # (share done from 0 to 1, or None where unknown; what is happening)
@@ -74,6 +75,44 @@ class Shield:
         return getattr(self._stream, name)
 
 
+class OutputError(OSError):
+    """Standard output takes no more: a fault of no run and no file of ours."""
+
+
+class Output(Shield):
+    """Standard output: what it does not take is told apart from other faults of a disk. Raises OutputError."""
+
+    def write(self, text: str) -> int:
+        with _told_apart():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _told_apart():
+            self._stream.flush()
+
+    def give_up(self) -> None:
+        """What is still to be written goes nowhere, so that Python does not try again at its end."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise OutputError(error.errno, f"standard output cannot be written ({why})") from error
+
+
+def say_unwritable(error: OutputError) -> None:
+    """For the end of a program whose standard output takes no more."""
+    if isinstance(sys.stdout, Output):
+        sys.stdout.give_up()
+    say(f"error: {error.strerror}")
+
+
 class _Record(logging.LogRecord):
     def getMessage(self) -> str:
         return escaped(super().getMessage())
@@ -81,7 +120,8 @@ class _Record(logging.LogRecord):
 
 def shield() -> None:
     """For a program of our own, at its start: whatever any library prints, logs or warns of is escaped."""
-    sys.stdout, sys.stderr = (stream and Shield(stream) for stream in (sys.stdout, sys.stderr))  # type: ignore[assignment]
+    sys.stdout = sys.stdout and Output(sys.stdout)  # type: ignore[assignment]
+    sys.stderr = sys.stderr and Shield(sys.stderr)  # type: ignore[assignment]
     logging.setLogRecordFactory(_Record)
     warnings.formatwarning = lambda message, category, *_, **__: escaped(f"{category.__name__}: {message}") + "\n"
 

@@ -266,3 +266,13 @@ def test_ctrl_c_ends_with_130(workshop):
     assert process.returncode == 130 and "Traceback" not in err
     assert "python -m dreambooth_ext resume" in err
     assert runs.list_runs(workshop / "runs")[0].state()["status"] == "stopped"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux' device that is always full")
+@pytest.mark.parametrize("argv", [["runs", "list"], ["runs", "list", "--json"], ["env", "--status"]])
+def test_a_full_standard_output_is_no_fault_of_a_run(argv):
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "dreambooth_ext", *argv]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, encoding="utf-8", cwd=REPOSITORY)
+    assert ended.returncode == 1
+    assert ended.stderr == "error: standard output cannot be written (no space left on device)\n"

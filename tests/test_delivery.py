@@ -240,6 +240,24 @@ def test_ctrl_c_ends_a_worker_that_hangs_after_its_last_word(terminal):
     assert code == 0 and status_of(terminal.run) == "done" and len(terminal.models()) == 3
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_second_ctrl_c_is_the_user_s_own_end_of_a_run(terminal):
+    def interrupt() -> None:
+        until(lambda: runs.list_runs(terminal.runs_dir))
+        time.sleep(1)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    code, _, err = terminal.train(name="asleep")
+    thread.join()
+    assert code == 130 and status_of(terminal.run) == "stopped" and "SIGKILL" not in err
+    assert "stopping as soon as it can; nothing has been trained yet" in err
+    assert "ended at once at step 0; nothing was saved yet: resume begins anew" in err
+
+
 def test_a_host_s_run_that_a_terminal_resumes_goes_where_the_host_would_have_put_it(terminal):
     wanted = Wishes(host_folders={"checkpoint": str(terminal.out)}, settled=True)
     config = RunConfig(name="model", device="cpu", max_train_steps=4)

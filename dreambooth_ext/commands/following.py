@@ -33,6 +33,8 @@ class Follower:
         self.models: list[str] = []
         self.refused = False  # whether the worker has said what is wrong
         self._began: dict[str, float] = {}  # when each kind of work did, by time.monotonic
+        self.step: int | None = None  # the last that this worker told
+        self.killed = False  # by a second Ctrl-C
         self._log_from = 0  # where in log.txt this worker's part begins, in bytes
 
     def train(self, total: int | None = None) -> int:
@@ -66,9 +68,18 @@ class Follower:
         self._close()
         if times == 1 and not self.run.is_trained():  # else it hangs after its last word
             self.run.command("stop")
-            self._say("stopping after this step; the state is saved. Ctrl-C again ends at once.")
+            self._say(f"{self._stopping()} Ctrl-C again ends at once.")
         else:
+            self.killed = True
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third is not to come before it is gone
             supervisor.kill(process)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _stopping(self) -> str:
+        if self.step is not None:
+            return "stopping after this step; the state is saved."
+        step = endings.saved_step(self.run)
+        return f"stopping as soon as it can; nothing has been trained {f'since step {step}' if step else 'yet'}."
 
     def _ending(self, code: int) -> int:
         """Publish what is left, say how it ended, and say that it is done where it is."""
@@ -77,9 +88,14 @@ class Follower:
             return FAILED
         if self.run.is_trained():
             code = DONE
+        elif self.killed and not self.refused:
+            self.run.end_killed()
         self._publish()
         delivery.conclude(self.run, self.wanted)
         state = self.run.state()
+        if self.killed and code not in (DONE, STOPPED) and state["status"] != "failed":
+            self._say(self._ended_at_once(state["step"]))
+            return STOPPED
         if code == DONE and self.publish_error:
             self._say(f"error: {self.publish_error}")
             return FAILED
@@ -93,6 +109,16 @@ class Follower:
             say(*told.split("\n"))  # the end of its log is in it
             return FAILED
         return code if code in (DONE, BAD_INPUT, STOPPED) else FAILED
+
+    def _ended_at_once(self, step: int) -> str:
+        saved = endings.saved_step(self.run)
+        onward = f"Go on with: python -m dreambooth_ext resume {self.run.path}"
+        kept = (
+            f"nothing since step {saved} was saved."
+            if saved is not None
+            else "nothing was saved yet: resume begins anew."
+        )
+        return f"ended at once at step {max(step, self.step or 0)}; {kept} {onward}"
 
     def _publish(self) -> None:
         published, problems = delivery.publish_due(self.run, self.wanted)
@@ -114,6 +140,7 @@ class Follower:
             self._say(told(event))
 
     def _on_step(self, event: dict[str, Any]) -> None:
+        self.step = event["step"]
         self._advance("training", event["step"], event["total"], step_figures(event))
 
     def _on_validation(self, event: dict[str, Any]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
-from types import ModuleType
+from types import FrameType, ModuleType
 
 from .. import conversion, generation, links, networks, users
 from ..errors import UserError
-from ..terminal import open_missing_streams, say, shield
+from ..terminal import OutputError, open_missing_streams, say, say_unwritable, shield
 
 # verb -> its options, which need nothing installed, and the engine's module that does it
 VERBS: dict[str, tuple[ModuleType, str]] = {
@@ -19,7 +20,39 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
 }
 
 
+STOPPED = 130
+interrupts: list[int] = []  # signals that came: a library may make another error of one while it is imported
+
+
+def interrupted(number: int, frame: FrameType | None) -> None:
+    interrupts.append(number)
+    raise KeyboardInterrupt
+
+
 def main(argv: list[str]) -> int:
+    """Do what the command line asks. Ctrl-C ends it at any time, with what is written whole; exit status 130."""
+    try:
+        return carried_out(argv)
+    except KeyboardInterrupt as error:
+        return stopped(str(error))
+    except OutputError as error:
+        say_unwritable(error)
+        return 1
+    except Exception:
+        if interrupts:
+            return stopped()
+        raise
+
+
+def stopped(kept: str = "") -> int:
+    """kept: what there is of it."""
+    if signal.getsignal(signal.SIGINT) is interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatient fingers are not to break the end
+    say(f"stopped; {kept}" if kept else "stopped.")
+    return STOPPED
+
+
+def carried_out(argv: list[str]) -> int:
     options, module = VERBS[argv[0]]
     parser = argparse.ArgumentParser(prog=f"python -m dreambooth_ext {argv[0]}")
     options.add_arguments(parser)
@@ -45,4 +78,6 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     open_missing_streams()
     shield()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else a shell said to ignore it
+        signal.signal(signal.SIGINT, interrupted)
     sys.exit(main(sys.argv[1:]))

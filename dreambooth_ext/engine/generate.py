@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     common |= {"negative_prompt": arguments.negative_prompt, "width": width, "height": height}
     about = {"model": base.name, "model_hash": digest, "clip_skip": arguments.clip_skip}
     written: list[Path] = []
-    with Progress(len(seeds) * len(arguments.prompt), "Drawing") as progress:
+    with Progress(len(seeds) * len(arguments.prompt), "Drawing") as progress, counted(written, out):
         for index, prompt in enumerate(arguments.prompt):
             hashes = used_hashes(painter.text, [prompt, arguments.negative_prompt], embeddings)
             for batch in batches(seeds, arguments.batch_size):
@@ -85,13 +86,27 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
     common |= {"width": size, "height": size, "model": pipeline.path.name, "model_hash": None, "clip_skip": None}
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
     written: list[Path] = []
-    with Progress(len(seeds) * steps, "Drawing") as progress:
+    out = Path(arguments.out)
+    with Progress(len(seeds) * steps, "Drawing") as progress, counted(written, out):
         for batch in batches(seeds, arguments.batch_size):
             told = advancing(progress, len(written) * steps, 1)
             for seed, picture in zip(batch, pixels.draw(unet, scheduler, batch, size, steps, told), strict=True):
-                written.append(Path(arguments.out) / f"0_{seed}.png")
-                save_png(picture, written[-1], generation.infotext(seed=seed, **common))
+                path = out / f"0_{seed}.png"
+                save_png(picture, path, generation.infotext(seed=seed, **common))
+                written.append(path)
     return written
+
+
+@contextlib.contextmanager
+def counted(written: Sequence[Path], out: Path) -> Iterator[None]:
+    """Whoever interrupts the drawing hears what there is of it: KeyboardInterrupt takes the words along."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not written:
+            raise
+        are = "1 picture is" if len(written) == 1 else f"{len(written)} pictures are"
+        raise KeyboardInterrupt(f"{are} in {out}") from None
 
 
 def advancing(progress: Progress, before: int, pictures: int) -> Callable[[int, int], None]:

@@ -68,11 +68,16 @@ def in_words(code: int | None) -> str:
     return f"it ended with exit code {code}"
 
 
+def saved_step(run: Run) -> int | None:
+    """The step of its last checkpoint."""
+    return max((int(path.name) for path in run.checkpoints.glob("[0-9]*") if path.name.isdigit()), default=None)
+
+
 def resuming(run: Run) -> str:
     """Where the run can go on from."""
-    kept = [int(path.name) for path in run.checkpoints.glob("[0-9]*") if path.name.isdigit()]
-    if kept:
-        return f"Resume it: it goes on from step {max(kept)}."
+    step = saved_step(run)
+    if step is not None:
+        return f"Resume it: it goes on from step {step}."
     return "Nothing was saved yet: resuming starts it from the beginning."
 
 

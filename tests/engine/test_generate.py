@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dreambooth_ext.engine import __main__ as engine
 from dreambooth_ext.engine import generate
 from dreambooth_ext.engine.export import sha256_of
 from dreambooth_ext.errors import UserError
@@ -70,3 +71,29 @@ def test_bad_values_are_named(tmp_path, option, value, field):
     with pytest.raises(UserError) as error:
         draw(tmp_path / "missing.safetensors", tmp_path)
     assert error.value.problem.field == "model"
+
+
+def test_ctrl_c_says_what_is_drawn_and_ends_with_130(tmp_path, monkeypatch, capfd):
+    model, out, save = tiny.single_file(tmp_path), tmp_path / "out", generate.save_png
+
+    def interrupted(picture, path, parameters):
+        if path.name == "0_2.png":
+            raise KeyboardInterrupt
+        save(picture, path, parameters)
+
+    monkeypatch.setattr(generate, "save_png", interrupted)
+    argv = ["generate", "--model", model, "--prompt", "x", "--out", out, "--num-images", "3", "--seed", "1"]
+    assert engine.main([*map(str, argv), "--steps", "2", "--device", "cpu"]) == engine.STOPPED == 130
+    said = capfd.readouterr().err
+    assert said.splitlines()[-1] == f"stopped; 1 picture is in {out}" and "Traceback" not in said
+    assert [path.name for path in out.iterdir()] == ["0_1.png"]
+
+
+def test_an_interrupt_that_a_library_made_another_error_of_is_one_still(monkeypatch, capfd):
+    def broken(argv):
+        engine.interrupts.append(2)
+        raise ImportError("numpy failed to import")
+
+    monkeypatch.setattr(engine, "interrupts", [])
+    monkeypatch.setattr(engine, "carried_out", broken)
+    assert engine.main(["convert"]) == 130 and capfd.readouterr().err == "stopped.\n"
