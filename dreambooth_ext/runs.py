@@ -194,7 +194,7 @@ class Run:
         return True
 
     def end_killed(self) -> None:
-        """Write down that the user ended it, by a kill, where its worker came to no last word of its own."""
+        """Write down that the user ended it, by a kill before its worker came to a last word."""
         lock = self.take()
         if lock is None:
             return
