@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from .. import files, links
 from ..errors import UserError
 from ..names import RESERVED
 from ..parsing import parse, shown
@@ -143,6 +143,7 @@ def _read(path: Path) -> Preset:
         settings = content["settings"] if isinstance(content, dict) else None
         if not isinstance(settings, dict):
             raise ValueError('it has no {"settings": {...}}')
+        settings = {name: links.masked(value) if isinstance(value, str) else value for name, value in settings.items()}
     except (OSError, ValueError, RecursionError, KeyError) as error:
         why = 'it has no {"settings": {...}}' if isinstance(error, KeyError) else str(error)
         return Preset(name, name, "", False, problem=f"cannot be read: {why}.")

@@ -44,7 +44,6 @@ class Recipe:
         "transformers:CLIPTextModel",
         "transformers:CLIPTokenizer",
         "accelerate:Accelerator",
-        "peft:LoraConfig",
         "safetensors.torch",
         "tokenizers",
         "huggingface_hub",

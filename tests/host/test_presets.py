@@ -111,6 +111,13 @@ def test_wrong_settings_are_not_kept(own, settings, field):
     assert not own.folder.exists()
 
 
+def test_a_link_in_an_old_file_is_shown_without_its_secrets(own):
+    own.folder.mkdir()
+    link = "https://user:pw@models.example/a.safetensors?token=SECRET"
+    (own.folder / "old.json").write_text(json.dumps({"settings": {"base_model": link}}), encoding="utf-8")
+    assert own.get("old").settings == {"base_model": "https://models.example/a.safetensors"}
+
+
 def test_deleting_what_is_not_there(own):
     for name, part in (("standard", "built in"), ("nothing", "no preset"), ("../../x", "no preset")):
         with pytest.raises(UserError, match=part):
