@@ -102,8 +102,10 @@ class Trainer:
         given = {**self.settings, **settings}
         if given["text_encoder_steps"]:
             given = {"text_encoder_lr": given["learning_rate"], **given}
-        draws_classes = any(concept.get("class_prompt") for concept in given.get("concepts", ()))
-        if given["method"] != "unconditional" and (draws_classes or any(given.get(name) for name in DRAWS)):
+        prior = given.get("with_prior_preservation") is not False
+        draws_classes = prior and any(concept.get("class_prompt") for concept in given.get("concepts", ()))
+        draws = any(given.get(name) for name in DRAWS if prior or not name.startswith("class"))
+        if given["method"] != "unconditional" and (draws_classes or draws):
             given = {"validation_inference_steps": 1, **given}
         config, problems = parse(given)
         assert not problems, problems

@@ -73,6 +73,7 @@ def test_the_subject_appears_on_backgrounds_it_was_never_seen_on(with_prior):
     assert measure.subject_score(with_prior, measure.UNSEEN, 2) > 0.5
 
 
+@pytest.mark.slow
 def test_prior_preservation_keeps_the_rest_of_the_world(folder, base, with_prior):
     config = demo_config(None).replace(with_prior_preservation=False, class_prompt=None, name="without_prior")
     without = train(folder, config)

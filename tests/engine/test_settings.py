@@ -332,6 +332,8 @@ class Lab:
             del given["instance_data_dir"], given["instance_prompt"]
         if "dataset_name" in given:
             given["train_data_dir"] = ""
+        if given.get("with_prior_preservation") is False:
+            given.pop("class_data_dir", None)  # which would have no effect
         key = json.dumps(given, sort_keys=True)
         if key not in self.runs:
             trainer = self.pixels if given.get("method") == "unconditional" else self.trainer
@@ -371,7 +373,7 @@ def hub_of_our_own(monkeypatch, lab):
 
     monkeypatch.setattr(hub, "push", pushed)
     monkeypatch.setattr(hub, "get_token", lambda: "a token")
-    monkeypatch.setattr(hub_pictures, "fetch", lambda name, revision: lab.known["train_data_dir", "other"])
+    monkeypatch.setattr(hub_pictures, "fetch", lambda name, revision, stage: lab.known["train_data_dir", "other"])
 
 
 def test_every_setting_has_its_row():

@@ -696,7 +696,7 @@ def test_a_worker_that_crashes_or_never_begins_is_explained_by_its_log(place):
 @posix
 def test_a_worker_that_hangs_is_told_and_can_be_ended(place):
     dispatcher = place.dispatcher(patience=Patience(silent=0.8))
-    run = place.submit(dispatcher, steps=300)
+    run = place.submit(dispatcher, steps=100_000)  # none ends before it is looked at
     until(lambda: alive(run))
     pid = run.state()["pid"]
     os.kill(pid, signal.SIGSTOP)
