@@ -693,20 +693,32 @@ def test_a_worker_that_crashes_or_never_begins_is_explained_by_its_log(place):
     assert [call[0] for call in place.host.calls] == ["hand over", "take back"] * 3
 
 
+def halt(run: runs.Run) -> int:
+    """Let the run's worker hang, though not while it holds the lock of its events: others would wait for it."""
+    pid = run.state()["pid"]
+    for _ in range(1000):
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.02)
+        if not files.is_locked(run.path / "events.jsonl.lock"):
+            return pid
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)
+    raise AssertionError("it always writes")
+
+
 @posix
 def test_a_worker_that_hangs_is_told_and_can_be_ended(place):
     dispatcher = place.dispatcher(patience=Patience(silent=0.8))
     run = place.submit(dispatcher, steps=100_000)  # none ends before it is looked at
     until(lambda: alive(run))
-    pid = run.state()["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    pid = halt(run)
     trouble = until(lambda: dispatcher.trouble(run))
     assert "not answered" in trouble["what"] and "end it" in trouble["remedy"]
     os.kill(pid, signal.SIGCONT)
     until(lambda: dispatcher.trouble(run) is None)
     warning, cleared = said(run, "warning")[0], said(run, "status")[-1]
     assert cleared["clears"] == warning["n"] == trouble["n"] and cleared["status"] == "training"
-    os.kill(pid, signal.SIGSTOP)
+    halt(run)
     until(lambda: dispatcher.trouble(run))
     dispatcher.kill(run)
     assert "ended at your word" in ended(run, "failed")["problem"]["message"]
