@@ -9,7 +9,6 @@ back or lets the run take everything as it is now (`forget`).
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ class Listed:
             stat = path.stat()
             if (stat.st_size, stat.st_mtime_ns) == (self.size, self.modified):
                 return False
-            return stat.st_size != self.size or not self.digest or _digest(path) != self.digest
+            return stat.st_size != self.size or not self.digest or files.sha256_of(path) != self.digest
         except OSError:
             return True
 
@@ -134,7 +133,7 @@ def note(folder: Path, entries: Iterable[Entry], are_class: bool) -> None:
                 "is_held": entry.is_held,
                 "size": stat.st_size,
                 "modified": stat.st_mtime_ns,
-                "digest": _digest(entry.path) if hashes else "",
+                "digest": files.sha256_of(entry.path) if hashes else "",
             }  # in ASCII, which keeps what is no text, too: a name on Linux may be any bytes
         )
         for entry, stat in stats
@@ -180,11 +179,3 @@ def compare(listed: list[Listed], entries: Iterable[Entry]) -> tuple[list[Entry]
 
 def _names(keys: Iterable[Key]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(Path(path).name for path, _ in keys))
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
