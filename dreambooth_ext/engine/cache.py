@@ -26,15 +26,6 @@ DIGEST = 32  # bytes of blake2b before the file's content
 IN_MEMORY = 4 * 2**30  # bytes of float32 posteriors; beyond, they are held in float16
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of the file's bytes, in hex. Raises OSError."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def vae_fingerprint(vae: torch.nn.Module) -> str:
     """A digest of the encoding half of a VAE: its configuration and its weights' values."""
     # diffusers' own notes ("_use_default_values") are in another order in each process

@@ -20,7 +20,7 @@ from ..config import RunConfig
 from ..errors import UserError
 from ..pictures import Entry
 from . import memory
-from .cache import IN_MEMORY, DiskCache, MemoryCache, content_key, file_digest, vae_fingerprint
+from .cache import IN_MEMORY, DiskCache, MemoryCache, content_key, vae_fingerprint
 from .images import Crop, centre_crop, picture_size, to_model, training_pixels
 
 Progress = Callable[[int, int], None]  # done, of how many
@@ -158,14 +158,14 @@ def _length(path: Path) -> int:
 def _digest_or_name(path: Path) -> str:
     """The digest of a file, or for one that cannot be read its name, which is like no other's."""
     try:
-        return file_digest(path)
+        return files.sha256_of(path)
     except OSError:
         return str(path)
 
 
 def _digest(path: Path) -> str:
     try:
-        return file_digest(path)
+        return files.sha256_of(path)
     except OSError as error:
         raise UserError("instance_data_dir", f"'{path}' cannot be read: {error.strerror}.") from error
 
