@@ -1,4 +1,4 @@
-"""The one list of settings. Form, tooltips, command line, API schema, README table and defaults are all made from it.
+"""The one list of settings. Form, tooltips, command line, API schema, documentation and defaults are made from it.
 
 `RunConfig` is what one run was asked to do; its fields are in `settings/`, group by group. A field that is `None` was
 left out: `guide.complete` fills in what follows from the subject type and the number of pictures before a run is
@@ -143,3 +143,16 @@ def _settings() -> dict[str, Setting]:
 
 
 SETTINGS: dict[str, Setting] = _settings()
+
+# Left out, these follow from the guide, the base or the machine; the other optional settings are then off.
+FILLED_IN = frozenset(
+    name
+    for name, known in SETTINGS.items()
+    if known.default is None
+    and name
+    not in (
+        *("class_prompt", "class_data_dir", "num_train_epochs", "snr_gamma", "instance_prompt", "text_encoder_2_lr"),
+        *("dataset_config", "dataset_name", "model_config"),
+    )
+    and not name.endswith("_weights")
+)

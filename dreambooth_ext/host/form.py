@@ -6,8 +6,7 @@ from typing import Any
 
 from .. import guide
 from ..captions import ADVICE, COMMON_WORDS, KNOWN
-from ..config import SETTINGS
-from ..reference import FILLED_IN
+from ..config import FILLED_IN, SETTINGS
 from ..settings.methods import METHODS
 from ..settings.setting import Setting
 
