@@ -47,7 +47,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def hint(unknown: list[str]) -> str:
     """What may have been meant: --learning_rate for --learning-rate."""
-    options = [known.option for known in SETTINGS.values()] + ["--runs-dir", "--output-dir", "--webui", "--config"]
+    options = [known.option for known in SETTINGS.values()]
+    options += ["--runs-dir", "--output-dir", "--webui", "--publish-intermediate", "--config"]
     given = [word.partition("=")[0].lower().replace("_", "-") for word in unknown if word.startswith("--")]
     near = [match for word in given for match in difflib.get_close_matches(word, options, n=1, cutoff=0.7)]
     return f" (did you mean {', '.join(near)}?)" if near else ""

@@ -49,8 +49,17 @@ class Terminal:
         (self.home / "c.json").write_text(json.dumps({"checkpointing_steps": 2, **values}), encoding="utf-8")
         return ["train", "--config", self.home / "c.json"]
 
-    def train(self, **settings) -> tuple[int, str, str]:
-        return self.call(*self.options(**settings), "--output-dir", self.out)
+    def train(self, *argv: object, **settings) -> tuple[int, str, str]:
+        return self.call(*self.options(**settings), *(argv or ("--output-dir", self.out)))
+
+    def webui(self) -> Path:
+        """An empty one, whose checkpoints are in `out` from here on."""
+        folder = self.home / "webui"
+        folder.mkdir()
+        (folder / "webui.py").touch()
+        self.out = folder / "models" / "Stable-diffusion"
+        self.out.mkdir(parents=True)
+        return folder
 
     @property
     def run(self) -> runs.Run:
@@ -87,6 +96,73 @@ def test_all_models_come_to_the_folder_and_done_is_said_after_that(terminal):
     assert status_of(terminal.run) == "done" and wishes.read(terminal.run).settled
 
 
+def test_into_a_webui_goes_the_last_model_alone_and_the_others_are_named(terminal):
+    """A checkpoint of each save, 2 to 7 GB, would stay in its list for ever."""
+    code, out, err = terminal.train("--webui", terminal.webui())
+    assert code == 0 and terminal.models() == ALL[:1] and terminal.published() == NAMES[:1]
+    assert out.splitlines() == [str(terminal.out / ALL[0])]
+    for name in ALL[1:]:
+        assert f"wrote {terminal.run.artifacts / name}" in err and (terminal.run.artifacts / name).is_file()
+    assert json.loads((terminal.run.path / "host.json").read_text(encoding="utf-8"))["intermediate"] is False
+
+
+@pytest.mark.parametrize("said", [["--publish-intermediate"], ["--publish-intermediate", "true"]])
+def test_all_of_them_where_that_is_said(terminal, said):
+    code, out, _ = terminal.train("--webui", terminal.webui(), *said)
+    assert code == 0 and terminal.models() == ALL and len(out.splitlines()) == 3
+
+
+def test_of_a_folder_of_one_s_own_they_may_be_kept_out(terminal):
+    assert terminal.train("--output-dir", terminal.out, "--publish-intermediate=false")[0] == 0
+    assert terminal.models() == ALL[:1]
+
+
+@pytest.mark.parametrize(("said", "models"), [([], ALL[:1]), (["--publish-intermediate"], ALL)])
+@pytest.mark.parametrize("again", [False, True])
+def test_a_resume_publishes_what_train_was_told_to(terminal, said, models, again):
+    webui = terminal.webui()
+    left(terminal, "--webui", webui, *said)
+    assert terminal.models() == []
+    code, _, err = terminal.call("resume", "last", *(["--webui", webui] if again else []))
+    assert code == 0 and terminal.models() == models and err.count("published ") == len(models)
+
+
+def test_those_that_were_kept_out_follow_when_a_resume_says_so(terminal):
+    terminal.train("--webui", terminal.webui())
+    code, out, _ = terminal.call("resume", "last", "--publish-intermediate")
+    assert code == 0 and terminal.models() == ALL
+    assert out.splitlines() == [str(terminal.out / name) for name in ALL[1:]]
+    assert terminal.call("resume", "last", "--max-train-steps", "10")[0] == 0
+    assert terminal.models() == [*ALL, "model_8.safetensors"]
+
+
+def test_another_folder_is_filled_as_if_the_run_began_with_it(terminal):
+    """As a user of that folder expects it: nothing crowds a WebUI's list, nothing is missing beside other tools."""
+    left(terminal)
+    elsewhere, webui = terminal.out, terminal.webui()
+    assert terminal.call("resume", "last", "--webui", webui)[0] == 0 and terminal.models() == ALL[:1]
+    terminal.out = elsewhere
+    assert terminal.call("resume", "last", "--output-dir", elsewhere)[0] == 0 and terminal.models() == ALL
+
+
+def test_it_is_said_where_that_has_no_effect(terminal):
+    code, _, err = terminal.train("--publish-intermediate")
+    assert code == 1 and "error: publish_intermediate: there is no folder to publish into." in err
+    code, _, err = terminal.train(
+        "--output-dir", terminal.out, "--publish-intermediate", save_intermediate_models=False
+    )
+    assert code == 1 and "publish_intermediate: has no effect: no models are saved on the way." in err
+    assert terminal.call(*terminal.options())[0] == 0
+    code, _, err = terminal.call("resume", "last", "--publish-intermediate")
+    assert code == 1 and "there is no folder to publish into" in err and not (terminal.run.path / "host.json").exists()
+
+
+def test_a_wish_to_select_each_save_does_not_bring_them_back():
+    wanted = Wishes(select="every").with_intermediate(False)
+    assert not wanted.wants({"final": False, "stops": False}) and wanted.wants({"final": True})
+    assert Wishes(select="every").with_intermediate(True).select == "every"
+
+
 HOLD = """
 import sys, time
 sys.path[:0] = [{repository!r}]
@@ -98,9 +174,9 @@ with Run(Path({run!r})).claim():
 """
 
 
-def left(terminal) -> runs.Run:
+def left(terminal, *argv: object) -> runs.Run:
     """A run that has a folder for its models; its worker is done, its terminal was killed before it published any."""
-    terminal.train()
+    terminal.train(*argv)
     run = terminal.run
     for path in terminal.out.iterdir():
         path.unlink()
@@ -280,13 +356,12 @@ def test_the_demo_s_model_is_where_a_webui_looks(terminal, monkeypatch, tmp_path
 
 def test_a_word_that_is_an_embeddings_name_in_that_webui_is_told(terminal):
     """A folder that is no WebUI's has no embeddings, whatever files are in it."""
-    webui = terminal.home / "webui"
-    for folder in (webui / "embeddings", terminal.out):
-        folder.mkdir(parents=True)
+    elsewhere, webui = terminal.out, terminal.webui()
+    for folder in (webui / "embeddings", elsewhere):
+        folder.mkdir()
         (folder / "sksper.safetensors").touch()
-    (webui / "webui.py").touch()
     *_, said = terminal.call(*terminal.options(name="one"), "--webui", webui)
     assert "'sksper' is the name of an installed embedding (sksper.safetensors)" in said
-    assert (webui / "models" / "Stable-diffusion" / "one.safetensors").is_file()
-    *_, said = terminal.train(name="two")
+    assert (terminal.out / "one.safetensors").is_file()
+    *_, said = terminal.train("--output-dir", elsewhere, name="two")
     assert "installed embedding" not in said

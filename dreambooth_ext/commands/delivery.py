@@ -24,8 +24,19 @@ PATIENCE = 20.0  # seconds for a worker to be gone whose terminal was closed: it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--webui", type=settings.path, metavar="DIR", help="publish into this WebUI's model folders")
-    parser.add_argument("--output-dir", type=settings.path, metavar="DIR", help="publish into this folder")
+    parser.add_argument("--webui", type=settings.path, metavar="DIR",
+                        help="publish the last model into this WebUI's folders")  # fmt: skip
+    parser.add_argument("--output-dir", type=settings.path, metavar="DIR", help="publish all models into this folder")
+    parser.add_argument("--publish-intermediate", nargs="?", const="true", choices=("true", "false"),
+                        metavar="true|false", help="publish the models of saves on the way, too "
+                        "(default: with --output-dir yes, with --webui only the last one)")  # fmt: skip
+
+
+def publishes_intermediate(arguments: argparse.Namespace) -> bool:
+    """Whether the models of saves on the way go into the folder that is named, too: as it was said, else not into a
+    WebUI, in whose lists each would stay."""
+    said = arguments.publish_intermediate
+    return said == "true" if said else not arguments.webui
 
 
 def named_folders(arguments: argparse.Namespace, method: str) -> dict[str, str] | None:
@@ -49,12 +60,22 @@ def checked_folders(arguments: argparse.Namespace, config: RunConfig, problems: 
     """`named_folders`, and whether the model may be written there; what is wrong is added to the problems."""
     try:
         folders = named_folders(arguments, config.method)
+        if arguments.publish_intermediate and folders is None:
+            raise no_folder()
+        if arguments.publish_intermediate == "true" and not config.save_intermediate_models:
+            why = "has no effect: no models are saved on the way."
+            problems.append(Problem("publish_intermediate", why, "Leave it out, or turn save_intermediate_models on."))
         if folders and not any(problem.field in ("name", "save_format") for problem in problems):
             publish.check_ours(Path(folders[KINDS[config.method]], config.model_file(config.name)))
         return folders
     except UserError as error:
         problems.append(error.problem)
         return None
+
+
+def no_folder() -> UserError:
+    remedy = "Name one with --webui or --output-dir, or leave it out."
+    return UserError("publish_intermediate", "there is no folder to publish into.", remedy)
 
 
 def clashes(
@@ -66,17 +87,24 @@ def clashes(
     return [*words.taken(config, entries, embeddings), *publish.replaced(config, target)]
 
 
-def wished(folders: dict[str, str] | None) -> Wishes | None:
-    """Of a new run."""
-    return Wishes(intermediate=True, select="never", folders=folders, by_terminal=True) if folders else None
-
-
-def renewed(run: Run, folders: dict[str, str] | None) -> Wishes | None:
-    """Of a run that is resumed: its models go where they went before, unless another folder is named now."""
-    old = wishes.read(run)
-    if folders is None and old is None:
+def wished(folders: dict[str, str] | None, intermediate: bool) -> Wishes | None:
+    """Of a new run. intermediate: the models of saves on the way are wanted there, too."""
+    if folders is None:
         return None
-    known = (old or Wishes(intermediate=True, select="never")).but(settled=False)
+    return Wishes(intermediate=intermediate, select="never", folders=folders, by_terminal=True)
+
+
+def renewed(run: Run, folders: dict[str, str] | None, arguments: argparse.Namespace) -> Wishes | None:
+    """Of a run that is resumed: the same models go where they went before, unless something else is said now. Another
+    folder is filled as if the run began with it. Raises UserError."""
+    old = wishes.read(run)
+    if folders is None and old is None and not arguments.publish_intermediate:
+        return None
+    known = (old or Wishes(select="never")).but(settled=False)
+    if arguments.publish_intermediate and folders is None and not ((usable := here(known)) and usable.folders):
+        raise no_folder()
+    if arguments.publish_intermediate or (folders and folders != (known.folders or known.host_folders)):
+        known = known.with_intermediate(publishes_intermediate(arguments))
     if folders is not None:
         return known.but(publish=True, folders=folders, by_terminal=True, since=0)
     return known

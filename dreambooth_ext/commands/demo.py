@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         return code
     say(f"2 of 3: training it on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
     target = publish.webui_folder(out, "checkpoint")
-    wanted = delivery.wished({"checkpoint": str(target)})
+    wanted = delivery.wished({"checkpoint": str(target)}, intermediate=False)
     run = runs.create(out / "runs", config, wanted.as_dict())
     with delivery.claimed(run):
         if code := Follower(run, environment, wanted).train():

@@ -147,11 +147,14 @@ class Follower:
         self._say(f"validation loss at step {event['step']}: {event['loss']:.5f}")
 
     def _on_artifact(self, event: dict[str, Any]) -> None:
-        if delivery.here(self.wanted):
+        wanted = delivery.here(self.wanted)
+        if wanted is None:
+            self._wrote(event["path"])
+        elif wanted.wants(event):
             self._close()
             self._publish()
         else:
-            self._wrote(event["path"])
+            self._say(f"wrote {event['path']}")
 
     def _wrote(self, path: str) -> None:
         self._say(f"wrote {path}")

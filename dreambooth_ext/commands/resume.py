@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         state = run.state()
         if total is not None and total <= state["step"]:
             raise UserError("max_train_steps", f"{run.id} is at step {state['step']} already.", "Give a larger number.")
-        wanted = delivery.renewed(run, folders)
+        wanted = delivery.renewed(run, folders, arguments)
         if wanted:
             wanted.write(run)
         if (state["status"] == "done" or run.is_trained()) and total is None:

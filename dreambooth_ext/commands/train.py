@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings.print_warnings([*advice.warnings(config, count), *pictures.warnings(config, entries), *clashes])
     environment = Environment()
     environment.ensure()
-    wanted = delivery.wished(folders)
+    wanted = delivery.wished(folders, delivery.publishes_intermediate(arguments))
     run = runs.create(arguments.runs_dir, runs.absolute(config), wanted and wanted.as_dict())
     say(f"run {run.id} in {run.path}")
     with delivery.claimed(run):

@@ -49,6 +49,11 @@ class Wishes:
     def but(self, **changes: Any) -> Wishes:
         return dataclasses.replace(self, **changes)
 
+    def with_intermediate(self, intermediate: bool) -> Wishes:
+        """What is selected at each save is published at each save, unless that is not wanted."""
+        select = "final" if self.select == "every" and not intermediate else self.select
+        return self.but(intermediate=intermediate, select=select)
+
     def wants(self, artifact: dict[str, Any]) -> bool:
         """Whether a model is to be published: the last one, with which the run ends or its user stops it, or all."""
         return self.publish and (self.intermediate or self.select == "every" or is_last(artifact))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -392,7 +393,9 @@ def test_what_is_wished_of_a_run_is_read_when_it_is_taken(place, tmp_path):
     """A terminal had it between a host's look and its claim, and published it in another folder."""
     run = left_by_a_terminal(place, tmp_path / "named")
     stale = Following(run, wishes.read(run), Publisher(place.host), Patience())
-    wanted = delivery.renewed(run, {"checkpoint": str(tmp_path / "other")})
+    wanted = delivery.renewed(
+        run, {"checkpoint": str(tmp_path / "other")}, Namespace(publish_intermediate=None, webui=None)
+    )
     wanted.write(run)
     with run.claim():
         delivery.publish_due(run, wanted)
