@@ -9,8 +9,8 @@ onUiLoaded(function startDreambooth(attempt) {
     import(page.href)
         .then((main) => main.mount(place))
         .catch((error) => {
-            place.textContent = "The DreamBooth tab cannot be loaded: " + error.message + ". Look for an error of the "
-                + "DreamBooth extension in the WebUI's console; this page tries again by itself.";
+            place.textContent = `The DreamBooth tab cannot be loaded: ${error.message}. Look for an error of the DreamBooth `
+                + "extension in the WebUI's console; this page tries again by itself.";
             setTimeout(() => startDreambooth(tries + 1), Math.min(2000 * (tries + 1), 15000));
         });
 });

@@ -1,10 +1,9 @@
 // All other settings, made from the schema: groups, controls, help, ranges, and only what the chosen method uses.
 
 import { Concepts } from "./concepts.js";
-import { button, element, fill, say, show, uniqueId } from "./dom.js";
+import { button, element, fill, memory, say, show, uniqueId } from "./dom.js";
 import { value as written } from "./format.js";
 import { plain } from "./phrase.js";
-import { memory } from "./dom.js";
 import { TEXTS } from "./texts.js";
 
 const ELSEWHERE = new Set(["method", "name", "base_model", "subject_type", "instance_data_dir", "train_data_dir", "instance_prompt"]);

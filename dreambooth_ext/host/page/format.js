@@ -6,14 +6,14 @@ import { localised } from "./localised.js";
 export function size(bytes) {
     if (!Number.isFinite(bytes)) return "–";
     const units = ["bytes", "kB", "MB", "GB", "TB"];
-    let value = Math.abs(bytes);
+    let shown = Math.abs(bytes);
     let unit = 0;
-    while (value >= 999.5 && unit < units.length - 1) {
-        value /= 1000;
+    while (shown >= 999.5 && unit < units.length - 1) {
+        shown /= 1000;
         unit += 1;
     }
-    const digits = unit === 0 || value >= 100 ? 0 : 1;
-    return `${(Math.sign(bytes) * value).toFixed(digits)} ${units[unit]}`;
+    const digits = unit === 0 || shown >= 100 ? 0 : 1;
+    return `${(Math.sign(bytes) * shown).toFixed(digits)} ${units[unit]}`;
 }
 
 /** Seconds: "45 s", "12 min", "3 h 05 min". */
@@ -33,13 +33,13 @@ export function speed(perSecond) {
 }
 
 /** A number with few digits: 0.0832, 2e-6, 1,500. */
-export function number(value) {
-    if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-    if (value === 0) return "0";
-    const much = Math.abs(value);
-    if (much < 1e-3 || much >= 1e7) return value.toExponential(much < 1e-3 ? 2 : 1).replace(/\.?0+e/, "e").replace("e+", "e");
-    if (Number.isInteger(value)) return value.toLocaleString("en-US");
-    return String(Number(value.toPrecision(4)));
+export function number(given) {
+    if (given === null || given === undefined || !Number.isFinite(given)) return "–";
+    if (given === 0) return "0";
+    const much = Math.abs(given);
+    if (much < 1e-3 || much >= 1e7) return given.toExponential(much < 1e-3 ? 2 : 1).replace(/\.?0+e/, "e").replace("e+", "e");
+    if (Number.isInteger(given)) return given.toLocaleString("en-US");
+    return String(Number(given.toPrecision(4)));
 }
 
 /** Seconds since 1970: "21 Nov, 14:05" in the browser's own manner. */

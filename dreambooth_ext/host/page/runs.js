@@ -168,9 +168,9 @@ const stem = (path) => baseName(path).replace(/\.[^.]*$/, "");
 function freshName(name, taken) {
     const used = new Set(taken.map((one) => String(one).toLowerCase()));
     const [, root, counter] = /^(.*?)(?:_([2-9]|[1-9]\d))?$/.exec(name);
-    let number = Number(counter || 1);
+    let count = Number(counter || 1);
     let found = name;
-    while (used.has(found.toLowerCase())) found = `${root}_${(number += 1)}`;
+    while (used.has(found.toLowerCase())) found = `${root}_${(count += 1)}`;
     return found;
 }
 
