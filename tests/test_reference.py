@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import shlex
 from pathlib import Path
@@ -11,13 +12,21 @@ import pytest
 from dreambooth_ext.__main__ import VERBS, make_parser
 from dreambooth_ext.commands import reference
 from dreambooth_ext.config import SETTINGS
+from dreambooth_ext.settings.methods import METHODS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
-    for path in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    for path in [*REPOSITORY.glob("*.md"), *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    if path.name != "CHANGELOG.md"
 }
 README, ARCHITECTURE = PAGES["README.md"], PAGES["docs/architecture.md"]
+METHOD_PAGES = [f"docs/methods/{method}.md" for method in METHODS]
+OTHERS_OPTIONS = {  # of the WebUI and of tools
+    *("--gradio-auth", "--gradio-auth-path", "--listen", "--share", "--ngrok", "--server-name", "--nowebui"),
+    *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--all-files"),
+    *("--data", "--output"),  # curl's
+}
 
 
 def test_the_generated_parts_are_up_to_date():
@@ -33,17 +42,35 @@ def test_every_verb_is_in_a_table():
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_is_understood(page):
-    for text in re.findall(r"python -m dreambooth_ext ([^`#\n]+)", PAGES[page]):
-        words = [word for word in shlex.split(text.strip()) if not word.startswith("[")]
-        if words[0] in VERBS and "..." not in text:
+    for text in re.findall(r"python3? -m dreambooth_ext ([^`#\n]+)", PAGES[page]):
+        words = shlex.split(text)
+        if words[0] in VERBS and "..." not in words:
             make_parser().parse_args(words)  # exits with a message where a word is unknown
         else:
-            assert words[0] in ("VERB", "...") or words[-1] == "...", text
+            assert words[0] == "VERB" or words[-1] == "...", text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_is_known(page):
+    """Wherever it stands, in a command or in a sentence."""
+    known = options(make_parser()) | OTHERS_OPTIONS
+    written = PAGES[page].partition("\n## Every file")[0]  # what follows is of docstrings
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", written)) - known == set()
+
+
+def options(parser: argparse.ArgumentParser) -> set[str]:
+    """All options of a parser and of its verbs."""
+    found: set[str] = set()
+    for action in parser._actions:
+        found |= set(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            found = found.union(*(options(verb) for verb in action.choices.values()))
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_program_is_there(page):
-    for module in re.findall(r"python -m ([\w.]*\w)", PAGES[page]):
+    for module in re.findall(r"python3? -m ([\w.]*\w)", PAGES[page]):
         place = REPOSITORY.joinpath(*module.split("."))
         assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
 
@@ -63,3 +90,38 @@ def test_the_usual_changes_name_files_that_exist():
         paths = re.findall(r"`([\w.]+/[\w./]+)`", line)
         assert paths, line
         assert not [path for path in paths if not (REPOSITORY / path).exists()], line
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", PAGES[page]):
+        if link.startswith("http"):
+            continue
+        file, _, heading = link.partition("#")
+        target = (REPOSITORY / page).parent / file if file else REPOSITORY / page
+        assert target.exists(), link
+        if heading:
+            assert heading in anchors(target.read_text(encoding="utf-8")), link
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub calls the headings of a page in links to them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", METHOD_PAGES)
+def test_a_methods_page_advises_on_settings_that_it_has(page):
+    method = Path(page).stem
+    table = PAGES[page].partition("## Settings that matter")[2].partition("\n## ")[0]
+    named = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)]
+    assert len(named) >= 9
+    assert [name for name in named if name not in SETTINGS or method not in SETTINGS[name].methods] == []
+
+
+def test_the_readme_is_short_and_leads_to_every_page():
+    assert len(README.splitlines()) <= 150
+    linked = set(
+        re.findall(r"\]\(([\w./-]+)\)", README + PAGES["docs/methods/README.md"].replace("](", "](docs/methods/"))
+    )
+    assert [page for page in PAGES if page not in linked | {"README.md", "docs/contributing.md"}] == []
