@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth_ext import guide
 from dreambooth_ext.__main__ import VERBS, make_parser
 from dreambooth_ext.commands import reference
 from dreambooth_ext.config import SETTINGS
@@ -17,15 +18,14 @@ from dreambooth_ext.settings.methods import METHODS
 REPOSITORY = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
-    for path in [*REPOSITORY.glob("*.md"), *sorted((REPOSITORY / "docs").rglob("*.md"))]
-    if path.name != "CHANGELOG.md"
+    for path in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 }
 README, ARCHITECTURE = PAGES["README.md"], PAGES["docs/architecture.md"]
 METHOD_PAGES = [f"docs/methods/{method}.md" for method in METHODS]
 OTHERS_OPTIONS = {  # of the WebUI and of tools
     *("--gradio-auth", "--gradio-auth-path", "--listen", "--share", "--ngrok", "--server-name", "--nowebui"),
     *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--all-files"),
-    *("--data", "--output"),  # curl's
+    *("--data-binary", "--data", "--output"),  # curl's
 }
 
 
@@ -125,3 +125,18 @@ def test_the_readme_is_short_and_leads_to_every_page():
         re.findall(r"\]\(([\w./-]+)\)", README + PAGES["docs/methods/README.md"].replace("](", "](docs/methods/"))
     )
     assert [page for page in PAGES if page not in linked | {"README.md", "docs/contributing.md"}] == []
+
+
+@pytest.mark.parametrize("page", ["docs/pictures.md", "docs/methods/dreambooth.md"])
+def test_numbers_of_pictures_are_the_guides(page):
+    for kind, (least, low, high, most) in guide.PICTURES.items():
+        assert f"| {kind} | {least} | {low} to {high} | {most} |" in PAGES[page]
+
+
+def test_steps_are_the_guides():
+    table = PAGES["docs/methods/dreambooth.md"].partition("| pictures | person | style | object, pet |")[2]
+    rows = [row for row in table.partition("\n\n")[0].splitlines() if row[:3] in ("| f", "| 1", "| 2")]
+    for index, row in enumerate(rows):
+        told = re.findall(r"(\d+) \(to (\d+)\)", row)
+        assert told == [tuple(map(str, guide.STEPS[kind][index][1])) for kind in ("person", "style", "object")]
+    assert len(rows) == len(guide.STEPS["person"]) and guide.STEPS["pet"] == guide.STEPS["object"]

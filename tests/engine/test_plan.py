@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
@@ -125,6 +126,26 @@ STEPS = {
 @pytest.mark.parametrize(("family", "settings", "counted"), STEPS.values(), ids=STEPS)
 def test_a_step_takes_what_was_counted(family, settings, counted):
     assert estimate(family, **settings) == pytest.approx(counted + 0.7, rel=0.04)
+
+
+TEXTS, WORD = {"text_encoder_steps": 350}, {"method": "textual_inversion", "num_vectors": 4, "placeholder_token": "zkz"}
+TOLD = {  # rows of the table in docs/methods/README.md
+    "DreamBooth with the text encoder": FULL | TEXTS,
+    "DreamBooth, `text_encoder_steps` 0": FULL,
+    "DreamBooth, `text_encoder_steps` 0, `max_grad_norm` 0": FULL | FUSED,
+    "Fine-tuning, batch of 4": FULL | {"method": "finetune", "train_batch_size": 4},
+    "LoRA, rank 16, with the text encoder": LORA | TEXTS,
+    "LoRA, rank 16, `text_encoder_steps` 0": LORA,
+    "Textual Inversion": HYPER | WORD,
+    "Hypernetwork": HYPER,
+}
+
+
+def test_the_documentation_tells_these_estimates():
+    page = (Path(__file__).parents[2] / "docs" / "methods" / "README.md").read_text(encoding="utf-8")
+    for row, settings in TOLD.items():
+        sizes = [f"{estimate(family, **settings):.1f} GB" for family in ("sd1", "sdxl")]
+        assert f"| {row} | {sizes[0]} | {sizes[1]} |" in page
 
 
 def test_the_peak_is_the_largest_stages_and_not_their_sum():
