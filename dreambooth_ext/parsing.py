@@ -33,7 +33,7 @@ def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
             continue
         if known is None:
             near = nearest(name, SETTINGS)
-            remedy = f"Did you mean '{near[0]}'?" if near else "The README lists all settings."
+            remedy = f"Did you mean '{near[0]}'?" if near else "docs/settings.md lists all settings."
             problems.append(Problem(name, "there is no setting of this name.", remedy))
             continue
         try:

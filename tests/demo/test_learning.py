@@ -1,6 +1,7 @@
 """Whether training means anything: what the demo base draws before and after, judged by pixels alone.
 
-Each training is a minute or two on a CPU. The thresholds leave room for other machines; the README has the figures.
+Each training is a minute or two on a CPU. The thresholds leave room for other machines; the figures
+are in docs/measurements.md.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ def test_a_lora_learns_the_subject_beside_the_untouched_base(folder):
 
 @pytest.mark.slow
 def test_a_hypernetwork_learns_the_subject_beside_the_untouched_base(folder):
-    """Roughly, and at the cost of the rest of the world, which is not looked at (the README has its figures): text
-    encoders do not learn the word. At strength 0 the base is the base."""
+    """Roughly, and at the cost of the rest of the world, which is not looked at (docs/measurements.md has
+    its figures): text encoders do not learn the word. At strength 0 the base is the base."""
     settings = {
         "method": "hypernetwork",
         "layer_structure": [1, 3, 3, 1],
