@@ -2,18 +2,23 @@
 noticed. Exports, previews and resumed runs read the base again, and would mix two models without a word.
 
 Copies, new times and new names change nothing. Of a large file a digest knows the ends, where the names and shapes of
-tensors are, and blocks evenly spread over the rest, a few MB in all: another model differs in nearly every number.
+tensors are, and blocks evenly spread over the rest, a few MB in all: another model differs in nearly every number. One
+that was changed between those blocks has another time or place than before: then `Wholes` compares all of it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
+import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..files import sha256_of
 
 END = 2**20  # bytes at the beginning and at the end of a file that are read whole
 BLOCK, BLOCKS = 2**14, 256  # bytes in each, and how many of them between the ends
@@ -25,6 +30,7 @@ class BaseFiles:
 
     def __init__(self, paths: Mapping[str, Path], field: str):
         self.paths, self.field = dict(paths), field
+        self.wholes = Wholes(self.paths)  # first: what changes after this has another time
         self.known = self._seen()
 
     def _seen(self) -> dict[str, dict[str, Any]]:
@@ -39,7 +45,7 @@ class BaseFiles:
 
     def change(self) -> str:
         """What has changed since the base was opened, as a sentence; "" where nothing has."""
-        return difference(self.known, self._seen())
+        return difference(self.known, self._seen()) or self.wholes.change()
 
     def require_unchanged(self) -> None:
         """Raise UserError where the base is not what it was when it was opened."""
@@ -57,6 +63,88 @@ def difference(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mappin
     return ""
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What a file system changes along with a file: cheap to compare, but also changed by a copy or a touch."""
+
+    mtime_ns: int
+    inode: int  # 0 where there is none that lasts
+
+    def fits(self, other: Mark) -> bool:
+        return self.mtime_ns == other.mtime_ns and (self.inode == other.inode or not self.inode or not other.inode)
+
+
+class Wholes:
+    """Hashes of all that is in the large ones among some files, taken in a thread while a run prepares: seconds for
+    each of them. Later a file is read again only where its mark has changed."""
+
+    def __init__(self, paths: Mapping[str, Path]):
+        marks = {name: mark(path) for name, path in paths.items() if is_large(path)}
+        self.marks = {name: known for name, known in marks.items() if known}
+        self.paths = {name: paths[name] for name in self.marks}
+        self._hashes: dict[str, str] = {}  # "" for a file that was changed while it was read
+        self._others: dict[str, Mark] = {}  # of files that turned out to have other content
+        self._thread: threading.Thread | None = None
+
+    def begin(self, noted: Mapping[str, Mapping[str, Any]]) -> None:
+        """noted: by an earlier process, see `notes`; what has the same mark as then is not read."""
+        for name in self.marks.keys() & noted.keys():
+            old = noted[name]
+            if Mark(old["mtime_ns"], old["inode"]).fits(self.marks[name]):
+                self._hashes[name] = old["sha256"]
+        self._thread = threading.Thread(target=self._hash, daemon=True)  # a run that is refused does not wait for it
+        self._thread.start()
+
+    def _hash(self) -> None:
+        for name in self.paths.keys() - self._hashes.keys():
+            self._hashes[name] = self._steady(name)
+
+    def _steady(self, name: str) -> str:
+        """One that is touched while it is read is read again: the same twice, it was only touched."""
+        path, found = self.paths[name], hash_of(self.paths[name])
+        now = mark(path)
+        if now and not now.fits(self.marks[name]):
+            self.marks[name] = now
+            return found if hash_of(path) == found else ""
+        return found
+
+    def notes(self) -> dict[str, dict[str, Any]]:
+        """By file: mtime_ns, inode, sha256. Waits for the thread."""
+        assert self._thread, "nothing was begun"
+        self._thread.join()
+        return {name: {**dataclasses.asdict(known), "sha256": self._hashes[name]} for name, known in self.marks.items()}
+
+    def difference(self, noted: Mapping[str, Mapping[str, Any]]) -> str:
+        """Which of the files is another than when it was noted, as `difference` says it."""
+        if not noted:
+            return ""
+        now = self.notes()
+        changed = (name for name in sorted(now.keys() & noted.keys()) if now[name]["sha256"] != noted[name]["sha256"])
+        return next((f"{name} has changed" for name in changed), "")
+
+    def change(self) -> str:
+        """What has other content than in the beginning, as `difference` says it; "" where nothing was begun."""
+        if self._thread is None:
+            return ""
+        self._thread.join()
+        return next((f"{name} has changed" for name in sorted(self.paths) if self._is_another(name)), "")
+
+    def _is_another(self, name: str) -> bool:
+        known, before, now = self._hashes[name], self.marks[name], mark(self.paths[name])
+        if not known or now is None:
+            return True
+        if now.fits(before):
+            return False
+        if name in self._others and now.fits(self._others[name]):
+            return True
+        if hash_of(self.paths[name]) != known:
+            self._others[name] = now
+            return True
+        # some network drives number files anew at each look: such a number is not asked for again
+        self.marks[name] = dataclasses.replace(now, inode=0) if now.mtime_ns == before.mtime_ns else now
+        return False
+
+
 def seen(path: Path) -> dict[str, Any]:
     """{"size", "digest"} of a file, or GONE."""
     try:
@@ -68,6 +156,31 @@ def seen(path: Path) -> dict[str, Any]:
     except OSError:
         return GONE
     return {"size": size, "digest": digest.hexdigest()}
+
+
+def mark(path: Path) -> Mark | None:
+    """None for a file that cannot be looked at."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return Mark(about.st_mtime_ns, about.st_ino)
+
+
+def hash_of(path: Path) -> str:
+    """Of the whole file; "" where it cannot be read."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""
+
+
+def is_large(path: Path) -> bool:
+    """Whether `seen` reads parts of it alone."""
+    try:
+        return len(parts(path.stat().st_size)) > 1
+    except OSError:
+        return False
 
 
 def parts(size: int) -> list[tuple[int, int]]:

@@ -28,7 +28,7 @@ from ..runs import Run, deleted
 from ..terminal import open_missing_streams, say, say_traceback, shield
 from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes, transfer
 from .base import Base
-from .base_files import difference
+from .base_files import BaseFiles, difference
 from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
 from .device import choose_device, take_device
@@ -175,6 +175,8 @@ def train(run: Run, control: Control, total: int | None) -> str:
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         method = make_method(config, base, dataset, run, accelerator, resumed, control)
         base.files.require_unchanged()  # its parts were read one after the other
+        if processes.is_first() and not is_old:
+            note_base(run, base.files, base.files.wholes.notes())
         saver = Saver(run, config, base, method, control, dataset, accelerator)
         with contextlib.closing(saver):
             ended = Loop(config, method, dataset, accelerator, control, saver, total).run(resumed)
@@ -185,20 +187,33 @@ def train(run: Run, control: Control, total: int | None) -> str:
 def keep_base(run: Run, base: Base) -> bool:
     """Note what the base's files are, for a run that has learned something to go on with these alone. Raises UserError
     where they are others. Returns whether an earlier version began the run, which noted nothing."""
-    path = run.path / "base.json"
+    known, path = base.files, run.path / "base.json"
     if not checkpoint.found(run.checkpoints):
         if processes.is_first():
-            files.write_json(path, {"files": base.files.known})
+            note_base(run, known, {})
+            known.wholes.begin({})
         return False
     try:
-        what = difference(files.read_json(path)["files"], base.files.known)
+        noted = files.read_json(path)
+        what = difference(noted["files"], known.known)
+        if not what and processes.is_first():
+            wholes = noted.get("wholes", {})
+            known.wholes.begin(wholes)
+            what = known.wholes.difference(wholes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        if processes.is_first():
+            known.wholes.begin({})
         return True
     if what:
         message = f"the base is not the one that the run began with: {what}."
         remedy = "Put back the old one and resume, or begin a new run with this one. To go on with it all the same, "
         raise UserError(base.files.field, message, f"{remedy}delete {path}.")
     return False
+
+
+def note_base(run: Run, known: BaseFiles, wholes: dict[str, Any]) -> None:
+    """wholes: of its large files, which take a while; before there is a training state that needs them."""
+    files.write_json(run.path / "base.json", {"files": known.known, "wholes": wholes})
 
 
 def with_optimizer(run: Run) -> RunConfig:

@@ -33,6 +33,10 @@ def trainer(tmp_path) -> Trainer:
 
 @pytest.fixture
 def after(monkeypatch):
+    return acting_after(monkeypatch)
+
+
+def acting_after(monkeypatch) -> Callable[[int, Callable[[], object]], None]:
     """`after(2, action)`: the action happens when step 2 has been taken; later runs are left alone."""
 
     def arrange(step: int, action: Callable[[], object]) -> None:
