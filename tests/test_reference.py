@@ -13,6 +13,7 @@ from dreambooth_ext import guide
 from dreambooth_ext.__main__ import VERBS, make_parser
 from dreambooth_ext.commands import reference
 from dreambooth_ext.config import SETTINGS
+from dreambooth_ext.host import localization
 from dreambooth_ext.settings.methods import METHODS
 
 REPOSITORY = Path(__file__).parents[1]
@@ -108,6 +109,19 @@ def anchors(text: str) -> set[str]:
     """What GitHub calls the headings of a page in links to them."""
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+WEBUIS = {"Extensions", "Install from URL", "Install", "Settings", "User interface", "Localization"}  # own labels
+WEBUIS |= {"Generate", "Extras", "Interrogate"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/glossary.md"])
+def test_what_the_pages_name_is_in_the_tab(page):
+    """*Runs > Train longer* stands for labels of the tab, nothing else is written in italics on a line."""
+    known = {*localization.sources(), *localization.SAME, *WEBUIS}
+    written = re.sub(r"```.*?```", "", PAGES[page].partition("\n## Every file")[0], flags=re.DOTALL)
+    for label in re.findall(r"(?<![*\w])\*([^*\n]+)\*(?![*\w])", written):
+        assert set(label.split(" > ")) <= known, f"the tab has no '{label}'"
 
 
 @pytest.mark.parametrize("page", METHOD_PAGES)
