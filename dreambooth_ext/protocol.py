@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,13 @@ def is_event(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("n"), int) or not isinstance(value.get("type"), str):
         return False
     return all(isinstance(value.get(key), kind) for key, kind in NEEDED.get(value["type"], {}).items())
+
+
+def wants(wished: Mapping[str, Any], artifact: Mapping[str, Any]) -> bool:
+    """Whether a model is to be published, by the content of host.json: the last one, with which the run ends or its
+    user stops it, or all."""
+    every = wished.get("intermediate") is True or wished.get("select") == "every"
+    return wished.get("publish") is True and (every or artifact["final"] or artifact.get("stops") is True)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

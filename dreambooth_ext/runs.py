@@ -19,7 +19,7 @@ from . import __version__, files, links, picture_list, pictures
 from .config import SETTINGS, RunConfig
 from .errors import Problem, UserError
 from .parsing import parse
-from .protocol import ENDED, STATUSES, EventLog, give_command
+from .protocol import ENDED, STATUSES, EventLog, give_command, wants
 from .settings.methods import METHODS
 
 DEFAULT_RUNS_DIR = Path(__file__).resolve().parent.parent / "runs"
@@ -88,25 +88,29 @@ class Run:
         return self.path / "commands"
 
     def state(self) -> dict[str, Any]:
-        """state.json as it is, except that a run whose worker is gone is 'failed', whatever the worker last wrote.
+        """state.json as it is, except for a run whose worker is gone and which nobody has concluded.
 
-        One that is trained is "saving" while somebody publishes what it made, and "done" where nobody does.
+        Where something is owed, it is "saving" until who does that concludes it: how a run ended is told once all of
+        that is done, and never taken back. Else it is what its worker said last, or has failed if that said nothing.
         """
         state = self._read_state()
         if state["status"] in (*ENDED, "queued") or self.is_alive(state):
             return state
-        followed = self.is_followed()
-        state = self._read_state()  # it may have ended well between the two looks
-        if state.get("trained") is True and state["status"] == "saving":
-            state["status"] = "saving" if followed else "done"
-        elif state["status"] not in ENDED:
-            state["status"] = "failed"
-            state["problem"] = {
-                "field": "",
-                "message": "the training process ended without a word; it was killed, or the machine went down.",
-                "remedy": f"Resume it from its last checkpoint: python -m dreambooth_ext resume {self.id}",
-            }
-        return state
+        owes = self.owes()
+        state = self._read_state()  # it may have been concluded between the two looks
+        if state["status"] in (*ENDED, "queued"):
+            return state
+        if owes and state.get("host") in (None, platform.node()):
+            return {**state, "status": "saving"}
+        if word := _last_word(state):
+            return {**state, "status": word}
+        return {**state, "status": "failed", "problem": self._silence().as_dict()}
+
+    def _silence(self) -> Problem:
+        """Of a run whose worker ended without a last word."""
+        message = "the training process ended without a word; it was killed, or the machine went down."
+        remedy = f"Resume it from its last checkpoint: python -m dreambooth_ext resume {self.id}"
+        return Problem("", message, remedy)
 
     def write_state(self, **changes: Any) -> dict[str, Any]:
         """Raises FileNotFoundError where the run's folder was deleted: it is not to come back half made."""
@@ -178,8 +182,20 @@ class Run:
             time.sleep(0.02)
         return lock
 
+    def ending(self, how: str) -> dict[str, str]:
+        """How a run ended, one of ENDED, as its state has it at first: "saving" where something is owed still, unless no
+        host is there to give the device back to, and no model is due."""
+        owes = self.owes() and (self.is_followed() or self._may_be_due())
+        return {"status": "saving" if owes else how, "ending": how}
+
+    def end(self, how: str, **about: Any) -> None:
+        """Say how it ended in the place of a worker that could not. The run's lock has to be held."""
+        said = {**self.ending(how), **about}
+        self.write_state(**said)
+        self.events.append("status", **said)
+
     def conclude(self) -> bool:
-        """Say that a run that is trained is done, now that all about it is done. Its claim has to be held.
+        """Tell how a run ended, now that all that it owed is done. Its claim has to be held.
 
         False if another worker has it already.
         """
@@ -187,10 +203,15 @@ class Run:
         if lock is None:
             return False
         with lock:
-            if self.is_trained():
-                self.write_state(status="done")
-            if self._read_state()["status"] == "done" and self._last_told() != "done":  # or a kill came between
-                self.events.append("status", status="done")
+            state = self._read_state()
+            if word := _last_word(state):
+                state = self.write_state(status=word)
+            elif state["status"] not in (*ENDED, "queued"):
+                problem = self._silence().as_dict()
+                state = self.write_state(status="failed", ending="failed", problem=problem, problems=[problem])
+            if state["status"] in ENDED and self._last_told() != state["status"]:  # else a kill came between
+                known = {key: state[key] for key in ("problem", "problems") if state.get(key)}
+                self.events.append("status", status=state["status"], **known)
         return True
 
     def end_killed(self) -> None:
@@ -199,22 +220,20 @@ class Run:
         if lock is None:
             return
         with lock:
-            if self._read_state()["status"] not in ("done", "stopped") and not self.is_trained():
-                self.write_state(status="stopped", problem=None)
-                self.events.append("status", status="stopped")
+            if self._read_state()["status"] not in ("done", "stopped") and not self.last_word():
+                self.end("stopped", problem=None, problems=[])
 
     def _last_told(self) -> str | None:
         """The status that the events told last."""
         told = [event.get("status") for event in self.events.read() if event["type"] == "status"]
         return told[-1] if told else None
 
-    def is_trained(self) -> bool:
-        """Whether a worker has written all that it had to, and nobody has yet said that the run is done."""
+    def last_word(self) -> str | None:
+        """How it ended, one of ENDED, where its worker has said so and nobody has concluded it yet."""
         try:
-            state = self._read_state()
+            return _last_word(self._read_state())
         except UserError:  # damaged, or deleted
-            return False
-        return state["status"] == "saving" and state.get("trained") is True
+            return None
 
     def before(self) -> dict[str, Any] | None:
         """What a run that has ended well, or was stopped, was before it was begun or queued again, as it stays where
@@ -225,12 +244,23 @@ class Run:
             status = (self._host_file().get("before") or {}).get("status")
         if status not in ("done", "stopped"):
             return None
-        return {"status": status, "step": state["step"], "total": state.get("total"), "trained": status == "done"}
+        return {"status": status, "step": state["step"], "total": state.get("total")}
 
     def owes(self) -> bool:
-        """Whether models of it are still to be published by somebody, as its host.json says (host/wishes.py)."""
-        wished = self._host_file()
-        return wished.get("publish") is True and wished.get("settled") is False
+        """Whether somebody has still to publish its models, or to give the device back: its host.json (host/wishes.py)
+        says that it is not settled."""
+        return self._host_file().get("settled") is False
+
+    def _may_be_due(self) -> bool:
+        """Whether a model has not been published since it was announced, though that is wished."""
+        wished, open_ = self._host_file(), {}
+        since = wished.get("since")
+        for event in self.events.read(after=since if isinstance(since, int) else 0):
+            if event["type"] == "artifact":
+                open_[event["name"]] = event
+            elif event["type"] == "published":
+                open_.pop(event["name"], None)
+        return any(wants(wished, event) for event in open_.values())
 
     def _host_file(self) -> dict[str, Any]:
         try:
@@ -365,6 +395,11 @@ def find(runs_dir: Path, name: str) -> Run:
 def _safe(name: str) -> str:
     """A name that every file system takes."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "run"
+
+
+def _last_word(state: dict[str, Any]) -> str | None:
+    ending = state.get("ending")
+    return ending if state["status"] == "saving" and ending in ENDED else None
 
 
 def _beats(state: dict[str, Any]) -> bool:

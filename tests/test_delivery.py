@@ -183,7 +183,7 @@ def left(terminal, *argv: object) -> runs.Run:
     kept = [event for event in run.events.read() if event["type"] != "published" and event.get("status") != "done"]
     lines = [json.dumps({**event, "n": n}) for n, event in enumerate(kept, 1)]
     run.events.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    run.write_state(status="saving", trained=True)
+    run.write_state(status="saving", ending="done")
     wishes.read(run).but(settled=False).write(run)
     return run
 
@@ -252,7 +252,7 @@ sys.exit(__main__.main(sys.argv[1:]))
         process.kill()
         process.wait()
     until(lambda: not terminal.run.is_held())
-    assert status_of(terminal.run) == "stopped"
+    assert terminal.run.state()["ending"] == "stopped"
     code, _, _ = terminal.call("resume", "last")
     assert code == 0 and terminal.run.state()["step"] == 40
     made = {event["name"] for event in said(terminal.run, "artifact")}
@@ -305,7 +305,7 @@ def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(termi
 
 def test_ctrl_c_ends_a_worker_that_hangs_after_its_last_word(terminal):
     def interrupt() -> None:
-        until(lambda: runs.list_runs(terminal.runs_dir) and read_state(terminal.run).get("trained"))
+        until(lambda: runs.list_runs(terminal.runs_dir) and terminal.run.last_word())
         time.sleep(0.5)
         signal.raise_signal(signal.SIGINT) if os.name == "nt" else os.kill(os.getpid(), signal.SIGINT)
 

@@ -13,6 +13,7 @@ from ..errors import Problem, UserError
 from ..host import publish, wishes, words
 from ..host.publisher import Publisher, Terminal, due
 from ..host.wishes import Wishes
+from ..leadership import Leadership
 from ..pictures import Entry
 from ..protocol import ENDED
 from ..runs import Run
@@ -128,10 +129,10 @@ def _busy(run: Run, held: bool) -> str:
 
 
 def _remedy(run: Run, held: bool) -> str:
-    state = run.state()
-    if held and (state["status"] in ENDED or state.get("trained")):
-        return f"All of it is written, but its process does not end: end process {state.get('pid')}."
-    return "Wait for it, or stop it first."
+    stopping = f"python -m dreambooth_ext runs stop {run.path}"
+    if held and (run.last_word() or run.state()["status"] in ENDED):
+        return f"All of it is written, but its process does not end. End it: {stopping}"
+    return f"Wait for it, or stop it first: {stopping}" if held else "Wait for it, or stop it first."
 
 
 def here(wanted: Wishes | None) -> Wishes | None:
@@ -158,7 +159,7 @@ def publish_due(run: Run, wanted: Wishes | None, again: bool = False) -> tuple[l
 
 
 def conclude(run: Run, wanted: Wishes | None) -> None:
-    """Everything is published: a run that is trained is done, and nothing is owed any more."""
+    """Everything is published: how the run ended can be told, and nothing is owed any more."""
     run.conclude()
     usable = here(wanted)
     if wanted and (usable is None or usable.folders):
@@ -166,15 +167,29 @@ def conclude(run: Run, wanted: Wishes | None) -> None:
 
 
 def deliver_left(run: Run) -> list[Path]:
-    """What a run still owes whose terminal was closed or killed; [] where there is nothing, or somebody has it."""
+    """What a run still owes whose terminal was closed or killed; [] where there is nothing, or somebody has it.
+
+    One of a host that is gone is left to the next, but for how it ended where no model is due.
+    """
     wanted = wishes.read(run)
-    owes = run.is_trained() or (wanted is not None and wanted.by_terminal and not wanted.settled)
-    if not owes or (wanted and not wanted.by_terminal) or run.is_alive() or run.state()["status"] == "queued":
+    owes = run.last_word() is not None or (wanted is not None and not wanted.settled)
+    if not owes or run.is_alive() or run.state()["status"] == "queued":
+        return []
+    is_host_s = wanted is not None and not wanted.by_terminal
+    if is_host_s and (Leadership(run.path.parent).is_taken() or due_of_host(run, wanted)):
         return []
     lock = run.claim(0)
     if lock is None:
         return []
     with lock:
+        if is_host_s:
+            run.conclude()
+            return []
         published, _ = publish_due(run, wanted)
         conclude(run, wanted)
     return published
+
+
+def due_of_host(run: Run, wanted: Wishes) -> bool:
+    """Whether a model waits to be published by a host."""
+    return any(wanted.wants(event) for event in due(run, wanted))

@@ -22,6 +22,9 @@ from ..terminal import Progress, say
 from . import BAD_INPUT, DONE, FAILED, STOPPED, delivery
 
 
+ENDED_WITH = {"done": DONE, "stopped": STOPPED}
+
+
 class Follower:
     """Of a run that this terminal has claimed. `wanted`: what is to be done with its models, None for nothing; `given`:
     whole links for the worker."""
@@ -66,7 +69,7 @@ class Follower:
 
     def _interrupt(self, process: subprocess.Popen, times: int) -> None:
         self._close()
-        if times == 1 and not self.run.is_trained():  # else it hangs after its last word
+        if times == 1 and not self.run.last_word():  # else it hangs after its last word
             self.run.command("stop")
             self._say(f"{self._stopping()} Ctrl-C again ends at once.")
         else:
@@ -86,8 +89,9 @@ class Follower:
         if not self.run.exists():
             self._say(f"error: {deleted(self.run)}")
             return FAILED
-        if self.run.is_trained():
-            code = DONE
+        word = self.run.last_word()
+        if word in ENDED_WITH:
+            code = ENDED_WITH[word]  # whatever the process came to after that
         elif self.killed and not self.refused:
             self.run.end_killed()
         self._publish()

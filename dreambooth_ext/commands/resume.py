@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         wanted = delivery.renewed(run, folders, arguments)
         if wanted:
             wanted.write(run)
-        if (state["status"] == "done" or run.is_trained()) and total is None:
+        if "done" in (state["status"], run.last_word()) and total is None:
             return publish_only(run, wanted)
         for path in delivery.publish_due(run, wanted, again=True)[0]:
             say(f"published {path}, which was still due")

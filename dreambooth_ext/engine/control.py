@@ -105,14 +105,12 @@ class Control:
         self._write()
         self.events.append("status", status=status, **state)
 
-    def done(self) -> None:
-        """The worker's last word: all is written. Where somebody publishes it and has a device to give back, it is he
-        who says that the run is done, after that; if he was killed, whoever publishes it in his place.
+    def end(self, how: str, **state: Any) -> None:
+        """The worker's last word: how it ended; all is written. Where somebody has models to publish and a device to
+        give back, it is he who tells that the run has ended so, after that; if he was killed, whoever does it in his
+        place.
         """
-        if self.run.is_followed() or self.run.owes():
-            self.status("saving", trained=True)
-        else:
-            self.status("done", trained=True)
+        self.status(**{**self.run.ending(how), **state})
 
     def update(self, **state: Any) -> None:
         """Change what the next heartbeat writes: step, total."""
@@ -203,9 +201,6 @@ class Follower(Control):
 
     def status(self, status: str, **state: Any) -> None:
         self._state["status"] = status
-
-    def done(self) -> None:
-        pass
 
     def stage(self, stage: str, done: int, total: int) -> None:
         pass

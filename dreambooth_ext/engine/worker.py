@@ -76,7 +76,7 @@ def work(run: Run, control: Control, total: int | None) -> int:
     """Train, and write down how it ended, whatever happens."""
     before = run.before()
     try:
-        control.status("preparing", problem=None, problems=[], trained=False)
+        control.status("preparing", problem=None, problems=[], ending=None)
         ended = train(run, control, total)
     except BadInput as error:
         return fail(control, error.problems, BAD_INPUT, before)
@@ -90,11 +90,8 @@ def work(run: Run, control: Control, total: int | None) -> int:
         say_traceback(error)
         problem = explain(error, run, control.config or run.config)
         return fail(control, [problem if control.current == "preparing" else with_state(problem, run)], FAILED)
-    if ended == "done":
-        control.done()
-        return DONE
-    control.status(ended)
-    return STOPPED
+    control.end(ended)
+    return DONE if ended == "done" else STOPPED
 
 
 def fail(control: Control, problems: list[Problem], code: int, before: dict[str, Any] | None = None) -> int:
@@ -108,8 +105,9 @@ def fail(control: Control, problems: list[Problem], code: int, before: dict[str,
                 "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
             )
     with contextlib.suppress(OSError):
-        ended = before or {"status": "failed"}
-        control.status(**ended, problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
+        known = dict(before or {"status": "failed"})
+        how = known.pop("status")
+        control.end(how, **known, problem=problems[0].as_dict(), problems=[p.as_dict() for p in problems])
     return code
 
 

@@ -50,13 +50,12 @@ class Common:
         return run.id in self.settled and self.settled[run.id] == wishes.stamp(run)
 
     def fail(self, following: Following, problem: Problem) -> None:
-        """End a run that has not begun."""
+        """End a run that has not begun; it is to be settled next."""
         with self.queue.changing() as ids:
             if following.run.id in ids:
                 ids.remove(following.run.id)
         following.fail(problem)
         following.finish()
-        self.settle(following)
 
 
 class Course:
@@ -103,21 +102,24 @@ class Course:
             self.over()
 
     def _go(self, closing: threading.Event) -> None:
-        """`done` comes last: after publishing, selecting, and giving the host its models back."""
+        """How it ended is told last: after publishing, selecting, and giving the host its models back."""
         if not self.following.claim():
             return  # a terminal, or another host, has it
         try:
             with self._handed_over():
                 self.waits = ""
                 begun = self.lives or (not closing.is_set() and self._begin())
-                ended = begun and self._follow(closing)
+                ended = self._follow(closing) if begun else self.following.run.last_word() is not None
             if ended:
                 self.common.settle(self.following)
         finally:
             self.following.release()
 
     def _begin(self) -> bool:
-        """Start the worker, unless the run was taken out of the queue while the device was being handed over."""
+        """Start the worker, unless the run was taken out of the queue while the device was being handed over.
+
+        Where that fails, the run has ended, too.
+        """
         run, failure = self.following.run, None
         with self.common.queue.changing() as ids:
             if run.id not in ids or status_of(run) != "queued":

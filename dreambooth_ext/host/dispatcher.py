@@ -89,9 +89,9 @@ class Dispatcher:
 
     @property
     def running(self) -> list[Run]:
-        """The runs that have a device, from their hand-over until they are done; what began last comes last."""
+        """The runs that have a device, from their hand-over until their end is told; what began last comes last."""
         ours = [course.following.run for course in self._current()]
-        return [run for run in ours if status_of(run) != "done"] or self._elsewhere
+        return [run for run in ours if status_of(run) not in ENDED] or self._elsewhere
 
     @property
     def active(self) -> Run | None:
@@ -391,6 +391,7 @@ class Dispatcher:
         if status.state != "ready":
             why = f"The trainer's environment is {status.state}. {status.reason}"
             self._common.fail(following, Problem("environment", why, REPAIR))
+            self._common.settle(following)
             return False
         self._start(following, device, closing, lives=False)
         return True

@@ -123,11 +123,10 @@ class Following:
             if status in ENDED or status_of(self.run) != status:
                 return
             about = problem.as_dict()
-            self.run.write_state(status="failed", problem=about, problems=[about])
             self.run.events.append(
                 "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
             )
-            self.run.events.append("status", status="failed", problem=about)
+            self.run.end("failed", problem=about, problems=[about])
 
     def finish(self) -> None:
         """The worker is gone: publish what is left, and write why it is gone, unless it did so itself.
@@ -136,13 +135,13 @@ class Following:
         """
         self.look()
         waits = self.process is None and status_of(self.run) == "queued"
-        if status_of(self.run) not in ENDED and not waits and not self.run.is_trained():
+        if status_of(self.run) not in ENDED and not waits and not self.run.last_word():
             code = self.process.poll() if self.process else None
             began = read_state(self.run).get("heartbeat") is not None
             self.fail(endings.explain(self.run, code, self._log_from, began, self._killed))
 
     def settle(self) -> bool:
-        """Note that nothing is owed any more, which for a run that is trained means that it is done.
+        """Tell how it ended, and note that nothing is owed any more.
 
         The queue has to be held: the run may be put back there meanwhile. False if it goes on, here or elsewhere.
         """

@@ -87,7 +87,9 @@ def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
 
     Raises UserError where there is nothing to go on with, or a worker has it.
     """
-    state = run.state()
+    state, word = run.state(), run.last_word()
+    if word:
+        state["status"] = word
     if total is not None and total <= state["step"]:
         at = f"{run.id} is at step {state['step']} already."
         raise UserError("max_train_steps", at, "Give a larger number.")
@@ -112,7 +114,7 @@ def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
         before = {"status": state["status"], "problem": state.get("problem")} if state["status"] in ENDED else None
         chosen = wanted or old or Wishes()
         chosen.but(total=total, since=since, before=before, settled=False, by_terminal=False).write(run)
-        run.write_state(status="queued", problem=None, problems=[], pid=None, host=None, heartbeat=None, trained=False)
+        run.write_state(status="queued", problem=None, problems=[], pid=None, host=None, heartbeat=None, ending=None)
         run.events.append("status", status="queued")
 
 
@@ -120,6 +122,6 @@ def withdraw(run: Run) -> None:
     """Make a run that waits what it was before; a new one counts as stopped. The queue has to be held."""
     known = wishes.read(run) or Wishes()
     before = known.before or {"status": "stopped", "problem": None}
-    run.write_state(**before, trained=before["status"] == "done")
+    run.write_state(**before, ending=before["status"])
     run.events.append("status", status=before["status"])
     known.but(settled=True).write(run)

@@ -429,9 +429,9 @@ class Service:
         wanted: Mapping[str, Any],
         new_pictures: bool,
     ) -> None:
-        if state["status"] not in ENDED or run.is_alive(state):
+        if state["status"] == "queued" or run.is_alive(state) or run.is_followed():
             raise Refusal(409, f"{run.id} is {state['status']} already.", "Wait for it, or stop it first.", "command")
-        if command == "resume" and state["status"] == "done" and total is None:
+        if command == "resume" and "done" in (state["status"], run.last_word()) and total is None:
             raise Refusal(409, f"{run.id} is done.", "Use the command continue with more max_train_steps.", "command")
         if command == "continue" and total is None:
             raise UserError("max_train_steps", "is missing.", "Give the step to train up to in all.")
@@ -552,7 +552,7 @@ class Service:
 
 def only_hangs(run: Run, state: Mapping[str, Any]) -> bool:
     """Whether a worker has said its last word and does not end: a driver that does not let go. It loses nothing."""
-    return run.is_held() and (state["status"] in ENDED or state.get("trained") is True)
+    return run.is_held() and (state["status"] in ENDED or run.last_word() is not None)
 
 
 class Problems(UserError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import files
+from .. import files, protocol
 from ..errors import UserError
 from ..runs import Run
 
@@ -55,8 +55,8 @@ class Wishes:
         return self.but(intermediate=intermediate, select=select)
 
     def wants(self, artifact: dict[str, Any]) -> bool:
-        """Whether a model is to be published: the last one, with which the run ends or its user stops it, or all."""
-        return self.publish and (self.intermediate or self.select == "every" or is_last(artifact))
+        """Whether a model is to be published."""
+        return protocol.wants(vars(self), artifact)
 
     def wants_selected(self, artifact: dict[str, Any]) -> bool:
         return self.select == "every" or (self.select == "final" and is_last(artifact))

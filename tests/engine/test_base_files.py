@@ -115,7 +115,9 @@ def test_a_done_run_stays_done_where_training_it_longer_is_refused(trainer, thro
         put_back(run, None, 4)
     assert training.go_on(run, 4) == worker.BAD_INPUT
     after = run.state()
-    assert all(after[key] == before[key] for key in ("status", "step", "total", "trained")) and before["trained"]
+    assert (
+        all(after[key] == before[key] for key in ("status", "step", "total", "ending")) and before["ending"] == "done"
+    )
     assert after["problem"]["field"] == training.events(run, "error")[-1]["field"] == "base_model"
     assert training.events(run, "status")[-1]["status"] == "done"
 

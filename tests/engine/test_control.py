@@ -551,14 +551,33 @@ def test_a_worker_says_in_its_environment_that_it_uses_it(trainer, at_step, tmp_
     assert found == [run.id] and users.names(tmp_path / "environment") == []
 
 
-def test_who_follows_a_run_says_that_it_is_done(trainer):
-    """After publishing what it made, and giving the device back; the worker's own last word is that it is trained."""
+@pytest.mark.parametrize(
+    ("how", "code"), [("done", worker.DONE), ("stopped", worker.STOPPED), ("failed", worker.BAD_INPUT)]
+)
+def test_who_follows_a_run_tells_how_it_ended(trainer, how, code):
+    """After publishing what it made, and giving the device back; the worker's own last word is only its state's."""
     run = trainer.create()
+    files.write_json(run.path / "host.json", {"publish": True, "settled": False})
+    if how == "stopped":
+        run.command("stop")
+    if how == "failed":
+        trainer.base.unlink()
     with run.claim():
-        assert training.go_on(run) == worker.DONE
-        assert (run.state()["status"], run.state()["trained"]) == ("saving", True)
-        assert statuses(run)[-2:] == ["training", "saving"]
-    assert run.state()["status"] == "done"  # as far as anybody can tell where nobody follows it
+        assert training.go_on(run) == code
+        assert (run.state()["status"], run.state()["ending"]) == ("saving", how)
+        assert how not in statuses(run) and statuses(run)[-1] == "saving"
+    assert run.state()["status"] == "saving"  # as long as it is owed, whoever is there
     with run.claim():
         assert run.conclude() and run.conclude()
-    assert statuses(run)[-2:] == ["saving", "done"] and run.state()["trained"]
+    assert statuses(run)[-1] == run.state()["status"] == how and statuses(run).count(how) == 1
+    assert bool(run.state().get("problem")) == (how == "failed")
+
+
+@pytest.mark.parametrize(("command", "status"), [("stop", "stopped"), ("stop_and_save", "saving")])
+def test_a_worker_that_nobody_follows_tells_its_end_itself_unless_a_model_is_due(trainer, at_step, command, status):
+    run = trainer.create(max_train_steps=3)
+    files.write_json(run.path / "host.json", {"publish": True, "settled": False})
+    at_step(2, lambda run: run.command(command))
+    assert training.go_on(run) == worker.STOPPED
+    assert run.state()["status"] == statuses(run)[-1] == status
+    assert run.state()["ending"] == "stopped"

@@ -33,6 +33,9 @@ class Worker:
         self.beat(status=status, **state)
         self.run.events.append("status", status=status, **state)
 
+    def end(self, how: str, **state) -> None:
+        self.status(**self.run.ending(how), step=self.step, **state)
+
     def beat(self, **state) -> None:
         with self.lock:
             self.state |= state
@@ -82,7 +85,7 @@ class Worker:
             if "stop_and_save" in told:
                 self.model(final=False, stops=True)
             if told & {"stop", "stop_and_save"}:
-                self.status("stopped", step=self.step)
+                self.end("stopped")
                 return 130
             time.sleep(STEP)
             self.step += 1
@@ -92,10 +95,7 @@ class Worker:
             if config.checkpointing_steps and self.step % config.checkpointing_steps == 0 and self.step < total:
                 self.model(final=False)
         self.model(final=True)
-        if self.run.is_followed() or self.run.owes():
-            self.status("saving", step=self.step, trained=True)
-        else:
-            self.status("done", step=self.step)
+        self.end("done")
         if "lingers" in config.name:
             time.sleep(60)
         return 0
@@ -119,11 +119,11 @@ def main() -> int:
             threading.Thread(target=worker.stop_without, args=[Leadership(run.path.parent)], daemon=True).start()
         if arguments.tied:
             threading.Thread(target=worker.stop_with_parent, daemon=True).start()
-        worker.status("preparing", trained=False)
+        worker.status("preparing", ending=None)
         if "refused" in run.config.name:
             problem = {"field": "base_model", "message": "is no model.", "remedy": "Choose another."}
             run.events.append("error", what=problem["message"], remedy=problem["remedy"], field=problem["field"])
-            worker.status("failed", problem=problem)
+            worker.end("failed", problem=problem)
             return 1
         code = worker.train(arguments.total or run.config.max_train_steps)
         worker.lock.acquire()  # no beat after the end

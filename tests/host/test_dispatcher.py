@@ -355,7 +355,7 @@ def test_done_is_said_last(place):
     run = place.submit(dispatcher)
     until(lambda: said(run, "published") and not run.is_held())
     time.sleep(0.5)
-    assert run.state()["status"] == status_of(run) == "saving" and run.state()["trained"]
+    assert run.state()["status"] == status_of(run) == "saving" and run.state()["ending"] == "done"
     assert dispatcher.active == run and ("select", "cat.safetensors") in place.host.calls
     with pytest.raises(UserError, match="still being published"):
         dispatcher.resume(run, total=9)
@@ -365,13 +365,85 @@ def test_done_is_said_last(place):
     until(lambda: run.state()["status"] == "done")
     assert dispatcher.active is None and place.host.calls[-1] == ("take back",)
     ended(run)
-    assert run.events.read()[-1]["status"] == "done" and run.state()["trained"]
+    assert run.events.read()[-1]["status"] == "done"
     dispatcher.resume(run, total=9)
     assert ended(run)["step"] == 9
 
 
+ENDINGS = {  # a run's name, what is done with it once it trains, how it ends
+    "stopped": ("cat", lambda dispatcher, run: dispatcher.command(run, "stop_and_save"), "stopped"),
+    "killed": ("cat", lambda dispatcher, run: dispatcher.kill(run), "failed"),
+    "crashed": ("abort", lambda dispatcher, run: None, "failed"),
+    "refused": ("refused", lambda dispatcher, run: None, "failed"),
+}
+
+
+@pytest.mark.parametrize("way", ENDINGS)
+def test_stopped_and_failed_are_said_last_too(place, way):
+    name, act, status = ENDINGS[way]
+    dispatcher, place.host.returning = place.dispatcher(), Gate()
+    run = place.submit(dispatcher, name, steps=200, saves=1, intermediate=True)
+    if act and name == "cat":
+        until(lambda: said(run, "artifact"))
+        act(dispatcher, run)
+    until(lambda: run.last_word() == status and not run.is_held())
+    time.sleep(0.5)
+    assert run.state()["status"] == status_of(run) == "saving" and dispatcher.active == run
+    made = {event["name"] for event in said(run, "artifact")}
+    assert {event["name"] for event in said(run, "published")} == made and bool(made) == (way != "refused")
+    assert not [event for event in said(run, "status") if event["status"] in ENDED]
+    place.host.returning.open()
+    ended(run, status)
+    assert run.events.read()[-1]["status"] == status and place.host.calls[-1] == ("take back",)
+    assert bool(run.state()["problem"]) == (status == "failed")
+    until(lambda: dispatcher.active is None)
+
+
+@contextlib.contextmanager
+def polled(run: runs.Run):
+    """The statuses that a program sees that asks again and again."""
+    seen, over = [], threading.Event()
+
+    def poll() -> None:
+        while not over.wait(0.002):
+            status = run.state()["status"]
+            if not seen or seen[-1] != status:
+                seen.append(status)
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("act", "status"), [("", "done"), ("stop_and_save", "stopped"), ("kill", "failed")])
+def test_what_was_told_of_an_end_is_not_taken_back_when_a_host_comes(place, act, status):
+    """The worker ended while no host was there; a model is due."""
+    dispatcher = place.dispatcher()
+    run = place.submit(dispatcher, steps=20 if not act else 400, saves=10, intermediate=True)
+    until(lambda: alive(run))
+    dispatcher.close()
+    with polled(run) as seen:
+        until(lambda: said(run, "artifact"))
+        if act == "kill":
+            assert supervisor.kill_alive(run)
+        elif act:
+            run.command(act)
+        until(lambda: not run.is_held())
+        time.sleep(0.5)
+        assert seen[-1] == "saving"
+        dispatcher.start()
+        ended(run, status)
+        time.sleep(0.2)
+    assert seen[-2:] == ["saving", status] and seen.count(status) == 1
+    assert place.names() == sorted({event["file"] for event in said(run, "artifact")})
+
+
 def test_a_worker_says_itself_that_it_is_done_where_nobody_follows_it_and_nothing_is_owed(place):
-    run = place.submit(place.dispatcher(start=False), steps=2, publish=False)
+    run = place.submit(place.dispatcher(start=False), steps=2, publish=False)  # nobody has a device to give back
     assert subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({})).returncode == 0
     assert status_of(run) == "done"
 
@@ -380,7 +452,7 @@ def test_done_is_told_after_publishing_also_where_nobody_was_there_when_the_work
     dispatcher = place.dispatcher(start=False)
     run = place.submit(dispatcher, steps=2)
     subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
-    assert run.state()["status"] == "done" and status_of(run) == "saving"
+    assert run.state()["status"] == status_of(run) == "saving"
     dispatcher.start()
     ended(run)
     assert [event.get("status", event["type"]) for event in said(run, "published", "status")][-2:] == [
@@ -413,7 +485,7 @@ def test_a_run_that_is_put_back_while_a_host_settles_it_waits_and_has_not_failed
     dispatcher = place.dispatcher(start=False)
     run = place.submit(dispatcher, steps=2)
     subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
-    run.write_state(status="failed", trained=False)
+    run.write_state(status="failed", ending=None)
     following = Following(run, wishes.read(run), Publisher(place.host), Patience())
     assert dispatcher._waiting() == []
     dispatcher.resume(run)
@@ -439,7 +511,7 @@ def test_a_run_whose_host_died_after_its_worker_s_last_word_is_done_and_is_publi
     with run.claim():
         subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
         assert run.state()["status"] == "saving"
-    assert run.state()["status"] == "done" and status_of(run) == "saving"
+    assert run.state()["status"] == status_of(run) == "saving"
     dispatcher.start()
     ended(run)
     assert status_of(run) == "done" and place.names() == ["cat.safetensors"]
@@ -877,10 +949,17 @@ def test_an_environment_that_is_being_made_is_waited_for(place):
 
 def test_a_worker_that_cannot_be_started_gives_the_device_back(place, monkeypatch):
     monkeypatch.setattr(place.environment, "command", lambda argv: [str(place.folder / "no such python")])
+    seen, conclude = [], runs.Run.conclude
+
+    def concluded(run: runs.Run) -> bool:
+        seen.append(place.host.calls[-1][0])
+        return conclude(run)
+
+    monkeypatch.setattr(runs.Run, "conclude", concluded)
     problem = ended(place.submit(place.dispatcher()), "failed")["problem"]
     assert "could not be started" in problem["message"] and place.made[0].queue() == []
     until(lambda: place.made[0].active is None)
-    assert [call[0] for call in place.host.calls] == ["hand over", "take back"]
+    assert [call[0] for call in place.host.calls] == ["hand over", "take back"] and seen == ["take back"]
 
 
 # --- what a host does wrong
@@ -979,8 +1058,8 @@ def test_a_run_that_ended_while_no_host_was_there_is_published_by_the_next(place
     run = place.submit(dispatcher, steps=10)
     until(lambda: alive(run))
     dispatcher.close()
-    until(lambda: run.state()["status"] == "done")
-    assert place.names() == []
+    until(lambda: run.last_word() == "done" and not run.is_held())
+    assert place.names() == [] and run.state()["status"] == "saving"
     dispatcher.start()
     ended(run)
     assert place.names() == ["cat.safetensors"] and ("select", "cat.safetensors") in place.host.calls
@@ -1038,7 +1117,7 @@ def test_a_host_that_is_killed_leaves_the_run_as_the_user_wants_then(place, befo
     finally:
         host.kill()
         host.wait()
-    until(lambda: run.state()["status"] == status)
+    until(lambda: run.state().get("ending") == status)
     place.dispatcher()
     ended(run, status)
     assert place.names() == (["cat.safetensors"] if status == "done" else [])
