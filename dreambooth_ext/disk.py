@@ -40,6 +40,11 @@ def _refused(where: str) -> tuple[str, str]:
     )
 
 
+def _held(where: str) -> tuple[str, str]:
+    message = f"another program has a file that is needed, and does not let go of it{where}: it is paused, or hangs."
+    return message, "Let it go on, or end it, then try again."
+
+
 def _broken(where: str) -> tuple[str, str]:
     return f"the disk reports an error{where}.", "Check the disk and its cable, then try again."
 
@@ -58,6 +63,7 @@ _TOLD: dict[int | None, Callable[[str], tuple[str, str]]] = {
     errno.EROFS: _read_only,
     errno.EACCES: _refused,
     errno.EPERM: _refused,
+    errno.EBUSY: _held,
     errno.EIO: _broken,
     errno.ENODEV: _gone,
     errno.ENXIO: _gone,

@@ -19,6 +19,7 @@ Result = TypeVar("Result")
 
 LARGEST_TEXT = 64 * 2**20  # bytes of a text or JSON file that nothing says less about
 MOST_DIGITS = 1000
+PATIENCE = 10.0  # seconds for a lock that is held for moments only: who has it for longer is paused, or hangs
 TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; anything so named may be deleted at start-up
 
 
@@ -182,13 +183,26 @@ def human_size(size: float) -> str:
     raise AssertionError("unreachable")
 
 
+class Held(OSError):
+    """A lock's holder does not let go of it."""
+
+    def __init__(self, path: Path):
+        super().__init__(errno.EBUSY, "another program keeps it locked, and is paused or hangs", str(path))
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold `path` as a lock between processes; the system releases it when its holder dies, however it dies."""
+def locked(path: Path, patience: float | None = None) -> Iterator[None]:
+    """Hold `path` as a lock between processes; the system releases it when its holder dies, however it dies.
+
+    Raises Held after `patience` seconds, PATIENCE if None: a holder may be paused and neither die nor go on.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + (PATIENCE if patience is None else patience)
     with path.open("a+b") as stream:
-        if not _lock(stream, wait=True):
-            raise AssertionError("unreachable: waited for the lock")
+        while not _lock(stream):
+            if time.monotonic() >= deadline:
+                raise Held(path)
+            time.sleep(0.005)
         try:
             yield
         finally:
@@ -199,7 +213,7 @@ def try_lock(path: Path) -> IO[bytes] | None:
     """Take the lock if it is free and keep it while the returned stream is open; None if another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stream = path.open("a+b")
-    if _lock(stream, wait=False):
+    if _lock(stream):
         return stream
     stream.close()
     return None
@@ -210,22 +224,19 @@ def is_locked(path: Path) -> bool:
     if not path.exists():
         return False
     with path.open("rb") as stream:
-        return not _lock(stream, wait=False, shared=True)
+        return not _lock(stream, shared=True)
 
 
 if os.name == "nt":
     import msvcrt
 
-    def _lock(stream: IO[bytes], wait: bool, shared: bool = False) -> bool:  # there are no shared locks here
-        while True:
-            try:
-                stream.seek(0)
-                msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-                return True
-            except OSError:
-                if not wait:
-                    return False
-                time.sleep(0.005)
+    def _lock(stream: IO[bytes], shared: bool = False) -> bool:  # there are no shared locks here
+        try:
+            stream.seek(0)
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
 
     def _unlock(stream: IO[bytes]) -> None:
         stream.seek(0)
@@ -234,9 +245,9 @@ if os.name == "nt":
 else:
     import fcntl
 
-    def _lock(stream: IO[bytes], wait: bool, shared: bool = False) -> bool:
+    def _lock(stream: IO[bytes], shared: bool = False) -> bool:
         try:
-            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True

@@ -6,9 +6,11 @@ of hosts can give them at once and the worker takes each exactly once, in the or
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 from . import files
 
 PROTOCOL = 1
+PATIENCE = 3.0  # seconds for the lock of a run's events
 EVENT_TYPES = (
     *("status", "step", "validation", "sample", "checkpoint"),
     *("artifact", "published", "unpublished", "uploaded", "warning", "error"),
@@ -36,22 +39,60 @@ NEEDED = {  # without which an event of this type says nothing
 
 
 class EventLog:
-    """Appends numbered events to a file. Several processes may append: the host, say, when it publishes."""
+    """Appends numbered events to a file. Several processes may append: the host, say, when it publishes.
+
+    Where one of them is paused, or hangs, while it holds the lock, the others put their events off: each is a file in a
+    folder of its own, and whoever has the lock next gives them their numbers.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         self._lock = path.with_name(path.name + ".lock")
+        self._late = path.with_name(path.name + ".late")
 
     def append(self, type: str, **data: Any) -> dict[str, Any]:
+        """The event as it was appended; its number is 0 where it was put off."""
         assert type in EVENT_TYPES, type
         if not self.path.parent.is_dir():  # deleted by hand: it is not to come back half made
             raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted", str(self.path.parent))
-        with files.locked(self._lock):
-            event = {"n": self._last_number() + 1, "time": round(time.time(), 3), "type": type, **data}
-            with self.path.open("ab") as stream:
-                # "replace": names of files may hold bytes that are no text
-                stream.write(json.dumps(event, ensure_ascii=False).encode(errors="replace") + b"\n")
-        return event
+        event = {"time": round(time.time(), 3), "type": type, **data}
+        try:
+            with files.locked(self._lock, 0.1 if self._put_off() else PATIENCE):
+                self._catch_up()
+                number = self._write(event)
+        except files.Held:
+            number = 0
+            self._delay(event)
+        if self._put_off():  # by somebody whom this lock kept waiting, or just now
+            with contextlib.suppress(files.Held), files.locked(self._lock, 0):
+                self._catch_up()
+        return {"n": number, **event}
+
+    def _put_off(self) -> list[Path]:
+        """The files of events that wait for the lock, oldest first."""
+        return sorted(self._late.glob("[0-9]*.json"))
+
+    def _delay(self, event: dict[str, Any]) -> None:
+        self._late.mkdir(exist_ok=True)
+        name = f"{time.time_ns():020}-{os.getpid()}-{threading.get_ident()}.json"
+        with files.replacing(self._late / name, parents=False) as temporary:
+            temporary.write_bytes(_line(event))
+
+    def _catch_up(self) -> None:
+        """Append what was put off; the lock is held."""
+        for path in self._put_off():
+            event = _object(path.read_bytes())
+            last = self._last()
+            last.pop("n", None)
+            if event and event != last:  # else a kill came between the two
+                self._write(event)
+            files.patiently(path.unlink)
+
+    def _write(self, event: dict[str, Any]) -> int:
+        number = self._last().get("n", 0) + 1
+        with self.path.open("ab") as stream:
+            stream.write(_line({"n": number, **event}))
+        return number
 
     def read(self, after: int = 0) -> list[dict[str, Any]]:
         """The events with a number above `after`, in order."""
@@ -66,23 +107,23 @@ class EventLog:
                 if is_event(event):
                     yield event
 
-    def _last_number(self) -> int:
-        """The last whole event's number; a line that a dying machine cut short is closed first."""
+    def _last(self) -> dict[str, Any]:
+        """The last whole event, or nothing; a line that a dying machine cut short is closed first."""
         try:
             with self.path.open("rb+") as stream:
-                end, number, reach = stream.seek(0, os.SEEK_END), None, 4096
-                while number is None and end:
+                end, last, reach = stream.seek(0, os.SEEK_END), None, 4096
+                while last is None and end:
                     stream.seek(max(0, end - reach))
                     tail = stream.read(reach)
-                    numbers = (event["n"] for line in reversed(tail.splitlines()) if (event := _parsed(line)))
-                    number = next(numbers, 0 if reach >= end else None)
+                    events = (event for line in reversed(tail.splitlines()) if (event := _parsed(line)))
+                    last = next(events, {} if reach >= end else None)
                     reach *= 8
                 if end and not tail.endswith(b"\n"):
                     stream.seek(end)
                     stream.write(b"\n")
-                return number or 0
+                return last or {}
         except FileNotFoundError:
-            return 0
+            return {}
 
 
 class EventReader:
@@ -120,11 +161,21 @@ def wants(wished: Mapping[str, Any], artifact: Mapping[str, Any]) -> bool:
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
     """What has a number, or None for a line that was cut short."""
+    event = _object(line)
+    return event if event and isinstance(event.get("n"), int) else None
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        event = json.loads(line)
+        found = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("n"), int) else None
+    return found if isinstance(found, dict) else None
+
+
+def _line(event: dict[str, Any]) -> bytes:
+    """Names of files may hold bytes that are no text: hence "replace"."""
+    return json.dumps(event, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def give_command(folder: Path, command: str) -> None:

@@ -183,8 +183,8 @@ class Run:
         return lock
 
     def ending(self, how: str) -> dict[str, str]:
-        """How a run ended, one of ENDED, as its state has it at first: "saving" where something is owed still, unless no
-        host is there to give the device back to, and no model is due."""
+        """How a run ended, one of ENDED, as its state has it at first: "saving" where something is owed still. Without a
+        model that is due and a host that is there, to take its device back, nothing is."""
         owes = self.owes() and (self.is_followed() or self._may_be_due())
         return {"status": "saving" if owes else how, "ending": how}
 

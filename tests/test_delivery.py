@@ -18,7 +18,7 @@ from dreambooth_ext import __main__, runs
 from dreambooth_ext.commands import demo, resume, train
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.host import publisher, wishes
-from dreambooth_ext.host.queue import read_state, status_of
+from dreambooth_ext.host.queue import status_of
 from dreambooth_ext.host.wishes import Wishes
 from tests.host.test_dispatcher import REPOSITORY, FakeEnvironment, said, until
 from tests.test_bad_input import good

@@ -21,7 +21,6 @@ from ..telling import step_figures, told
 from ..terminal import Progress, say
 from . import BAD_INPUT, DONE, FAILED, STOPPED, delivery
 
-
 ENDED_WITH = {"done": DONE, "stopped": STOPPED}
 
 

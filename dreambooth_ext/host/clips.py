@@ -19,6 +19,7 @@ from .. import files
 CHECKPOINTS = Path("models", "Stable-diffusion")  # in a WebUI's folder
 SHELF = "dreambooth_clip"  # the folder of them all
 LINE = re.compile(r'^(\s*version: )(".*")$', re.MULTILINE)  # as the engine writes it into a yaml, a JSON string
+PATIENCE = 120.0  # seconds
 LARGEST_YAML = 2**20  # bytes of one that is looked into
 
 
@@ -34,8 +35,9 @@ def shelf_for(folder: Path, data: Path | None) -> Path | None:
 
 @contextlib.contextmanager
 def locked(shelf: Path | None) -> Iterator[None]:
-    """While a folder that no yaml names yet is to stay. Without a shelf, nothing is locked."""
-    with files.locked(shelf / "lock") if shelf else contextlib.nullcontext():
+    """While a folder that no yaml names yet is to stay. Without a shelf, nothing is locked. Raises OSError where another
+    program that has it is paused, or hangs; to copy a CLIP may take long."""
+    with files.locked(shelf / "lock", PATIENCE) if shelf else contextlib.nullcontext():
         yield
 
 

@@ -97,9 +97,14 @@ class Following:
                 self.trouble = {"n": n, "what": problem.message, "remedy": problem.remedy}
             elif self.trouble and not problem:
                 try:
-                    self.run.events.append("status", status=status_of(self.run), clears=self.trouble["n"])
+                    self.run.events.append("status", status=status_of(self.run), clears=self._warning())
                 finally:
                     self.trouble = None
+
+    def _warning(self) -> int:
+        """The number of the warning of the trouble, which may have been put off (see EventLog)."""
+        warnings = (event for event in self.run.events.read() if event.get("what") == self.trouble["what"])
+        return self.trouble["n"] or max((event["n"] for event in warnings), default=0)
 
     def warn(self, message: str, remedy: str = "") -> int:
         """Returns the event's number; 0 if it could not be written, or the run was deleted meanwhile."""

@@ -31,6 +31,7 @@ PLAN, LOCK = "plan.json", "lock"  # who works at it holds the lock
 PLAIN = (".json", ".preview.png")  # sidecars that change nothing of what a model draws
 OLD = "old "  # begins the name of what was set aside
 FORMER = re.compile(r"\.tmp-[0-9]+-.+(\.part|-clip|\.json)")  # how versions before 0.2 called theirs
+PATIENCE = 120.0  # seconds in which nothing comes of what another program publishes, until it counts as paused
 AGE = 86400.0  # seconds after which nobody writes to one of those any more
 
 
@@ -88,11 +89,19 @@ class Staging:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """One program at a time changes what is published in a folder: two that put a model of one name there would mix
-    theirs. The lock's file goes with its last holder."""
+    theirs. The lock's file goes with its last holder. Raises OSError where that is paused, or hangs; to copy a
+    checkpoint may take long."""
     path = folder / ALONE
+    seen, since, ahead = None, time.monotonic(), 0.0
     while (lock := files.try_lock(path)) is None or not _is_there(lock, path):
         if lock:
             lock.close()
+        elif time.monotonic() > ahead:
+            ahead = time.monotonic() + 1
+            if seen != (now := _staged(folder)):
+                seen, since = now, time.monotonic()
+            elif time.monotonic() - since > PATIENCE:
+                raise files.Held(path)
         time.sleep(0.02)
     try:
         yield
@@ -102,6 +111,15 @@ def alone(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         lock.close()
+
+
+def _staged(folder: Path) -> list[tuple[str, int]]:
+    """What programs are at there: names and sizes."""
+    found = []
+    for path in folder.glob(f"{PREFIX}*/**/*"):
+        with contextlib.suppress(OSError):  # renamed meanwhile
+            found.append((str(path), path.stat().st_size))
+    return sorted(found)
 
 
 def _is_there(lock: IO[bytes], path: Path) -> bool:
