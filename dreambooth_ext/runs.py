@@ -183,8 +183,8 @@ class Run:
         return lock
 
     def ending(self, how: str) -> dict[str, str]:
-        """How a run ended, one of ENDED, as its state has it at first: "saving" where something is owed still. Without a
-        model that is due and a host that is there, to take its device back, nothing is."""
+        """How a run ended, one of ENDED, as its state has it at first: "saving" where something is owed still. Where no
+        model is due, and no host is there to get its device back, nothing is."""
         owes = self.owes() and (self.is_followed() or self._may_be_due())
         return {"status": "saving" if owes else how, "ending": how}
 
@@ -288,11 +288,12 @@ class Run:
 
     def delete(self) -> None:
         if self.is_held():
-            raise UserError("run", f"{self.id} is still training.", "Stop it first.")
+            stopping = f"Stop it first: python -m dreambooth_ext runs stop {self.path}"
+            raise UserError("run", f"{self.id} is still training.", stopping)
         if self.is_followed(patience=1.0):
             raise UserError("run", f"{self.id} is still being published.", "Wait for it.")
         files.remove(self.path)  # whole: on Windows an open file keeps all of it, and a restart leaves no half of it
-        with _making(self.path.parent):
+        with contextlib.suppress(files.Held), _making(self.path.parent):  # sweeps what could not go at once
             pass
 
 

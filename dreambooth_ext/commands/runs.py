@@ -1,4 +1,4 @@
-"""`runs`: list, show and delete runs."""
+"""`runs`: list, show, stop and delete runs."""
 
 from __future__ import annotations
 
@@ -13,30 +13,37 @@ from .. import runs
 from ..errors import Problem, UserError
 from ..files import human_size
 from ..terminal import say
-from . import DONE, delivery
+from . import DONE, delivery, stopping
 from .settings import path
 
-HELP = "list, show and delete runs"
+HELP = "list, show, stop and delete runs"
+ACTIONS = ("list", "show", "stop", "delete")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", nargs="?", choices=("list", "show", "delete"), default="list", help="default: list")
+    parser.add_argument("action", nargs="?", choices=ACTIONS, default="list", help="default: list")
     parser.add_argument("run", nargs="*", metavar="RUN", help="the run's folder, id or name; 'last' is the newest")
     parser.add_argument(
         "--runs-dir", type=path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR, help="folder of the runs"
     )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--save", action="store_true", help="stop: write a model as well")
+    how.add_argument("--kill", action="store_true", help="stop: end a worker that hangs, at once and unsaved")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if (arguments.save or arguments.kill) and arguments.action != "stop":
+        raise UserError("run", "--save and --kill say how a run is stopped.", "Use them with: runs stop RUN")
     if arguments.action == "list":
         found = runs.list_runs(arguments.runs_dir)
         deliver(found)
         known = [describe(run) for run in found]
         _print(known, arguments.json, _table(known))
         return DONE
-    if arguments.action == "delete" and not arguments.run:
-        raise UserError("run", "none is named.", "Give the runs to delete; list them: python -m dreambooth_ext runs")
+    if arguments.action in ("stop", "delete") and not arguments.run:
+        remedy = f"Give the runs to {arguments.action}; list them: python -m dreambooth_ext runs"
+        raise UserError("run", "none is named.", remedy)
     chosen = [runs.find(arguments.runs_dir, name) for name in arguments.run or ["last"]]
     if arguments.action == "delete":
         for run in chosen:
@@ -44,8 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
             run.delete()
             say(f"deleted {run.id}, {human_size(size)}", stream=sys.stdout)
         return DONE
+    if arguments.action == "stop":
+        return max([stopping.stop(run, arguments.save, arguments.kill) for run in chosen])
     deliver(chosen)
-    shown = [{**describe(run), "path": str(run.path), "artifacts": run.artifact_events()} for run in chosen]
+    shown = [{**describe(run), **places(run)} for run in chosen]
     details = [line for item in shown for line in ("", *_details(item))][1:]
     _print(shown if len(shown) > 1 else shown[0], arguments.json, details)
     return DONE
@@ -57,6 +66,12 @@ def deliver(found: list[runs.Run]) -> None:
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, UserError):  # damaged
             for path in delivery.deliver_left(run):
                 say(f"published {path}, which {run.id} still owed")
+
+
+def places(run: runs.Run) -> dict[str, Any]:
+    """Where it is, its models, and whether some of them wait to be published by a host that is gone."""
+    owes = run.owes() and not run.is_held() and not run.is_followed()
+    return {"path": str(run.path), "artifacts": run.artifact_events(), "owes": owes}
 
 
 def describe(run: runs.Run) -> dict[str, Any]:
@@ -98,5 +113,7 @@ def _details(item: dict[str, Any]) -> list[str]:
     problem = item.get("problem")
     if problem:
         lines.append(f"problem  {problem['message']} {problem['remedy']}")
+    if item["owes"]:
+        lines.append("owes     what the WebUI does with it when it starts; `resume` publishes its models, too")
     lines += [f"model    {artifact['path']}" for artifact in item["artifacts"]]
     return lines

@@ -35,8 +35,8 @@ def shelf_for(folder: Path, data: Path | None) -> Path | None:
 
 @contextlib.contextmanager
 def locked(shelf: Path | None) -> Iterator[None]:
-    """While a folder that no yaml names yet is to stay. Without a shelf, nothing is locked. Raises OSError where another
-    program that has it is paused, or hangs; to copy a CLIP may take long."""
+    """While a folder that no yaml names yet is to stay. Without a shelf, nothing is locked. Raises OSError where who
+    has it is paused, or hangs; to copy a CLIP may take long."""
     with files.locked(shelf / "lock", PATIENCE) if shelf else contextlib.nullcontext():
         yield
 

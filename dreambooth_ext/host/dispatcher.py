@@ -22,7 +22,7 @@ from .environment import Environment
 from .following import Following
 from .interface import Host
 from .publisher import Publisher
-from .queue import Queue, is_forgotten, is_of_this_machine, put_back, status_of, withdraw
+from .queue import Queue, cancel, is_of_this_machine, put_back, status_of
 from .watch import Patience
 from .wishes import Wishes
 
@@ -169,14 +169,7 @@ class Dispatcher:
 
     def cancel(self, run: Run) -> None:
         """Take a run out of the queue; one that has begun is stopped, with its state saved."""
-        with self._queue.changing() as ids:
-            if status_of(run) == "queued" and (run.id in ids or is_forgotten(run)):
-                ids[:] = [id for id in ids if id != run.id]
-                withdraw(run)
-            elif status_of(run) in ENDED:
-                raise UserError("run", f"{run.id} neither waits nor trains.", "There is nothing to stop.")
-            else:
-                run.command("stop")
+        cancel(self._queue, run)
         self._wake.set()
 
     def command(self, run: Run, command: str) -> None:

@@ -118,6 +118,19 @@ def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
         run.events.append("status", status="queued")
 
 
+def cancel(queue: Queue, run: Run) -> None:
+    """Take a run out of the queue; one that has begun is stopped, with its state saved. Raises UserError where it
+    neither waits nor trains."""
+    with queue.changing() as ids:
+        if status_of(run) == "queued" and (run.id in ids or is_forgotten(run)):
+            ids[:] = [id for id in ids if id != run.id]
+            withdraw(run)
+        elif status_of(run) in ENDED:
+            raise UserError("run", f"{run.id} neither waits nor trains.", "There is nothing to stop.")
+        else:
+            run.command("stop")
+
+
 def withdraw(run: Run) -> None:
     """Make a run that waits what it was before; a new one counts as stopped. The queue has to be held."""
     known = wishes.read(run) or Wishes()

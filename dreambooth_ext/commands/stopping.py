@@ -1,0 +1,109 @@
+"""`runs stop`: a run that waits leaves the queue, one that trains saves its state and ends, one that hangs is ended.
+
+What the tab's Stop, Stop and save and Kill do, for any run, wherever it was started.
+"""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import UserError
+from ..host import supervisor
+from ..host.queue import Queue, cancel, read_state, status_of
+from ..host.watch import Patience, in_words
+from ..protocol import ENDED
+from ..runs import Run
+from ..terminal import say
+from . import DONE, FAILED, delivery
+
+GOING = 10.0  # seconds for a killed worker to be gone, and for who follows it to tell how it ended
+
+
+def stop(run: Run, save: bool, kill: bool) -> int:
+    """Returns the exit status. Raises UserError where there is nothing to stop.
+
+    save: write a model as well. kill: end its worker at once, and lose the steps since the last training state.
+    """
+    if kill or only_hangs(run):
+        return end(run)
+    if run.is_alive():
+        return ask(run, "stop_and_save" if save else "stop")
+    if status_of(run) != "queued":
+        raise UserError("run", f"{run.id} neither waits nor trains.", "There is nothing to stop.")
+    cancel(Queue(run.path.parent), run)
+    if status_of(run) == "queued":
+        say(f"{run.id} is just being started, and stops as soon as it can.")
+    else:
+        say(f"{run.id} has left the queue.")
+    return DONE
+
+
+def only_hangs(run: Run) -> bool:
+    """Whether a worker has said its last word and does not end: a driver that does not let go. It loses nothing."""
+    return run.is_held() and (status_of(run) in ENDED or run.last_word() is not None)
+
+
+def ask(run: Run, command: str) -> int:
+    """Let a worker stop by itself, and wait for it."""
+    run.command(command)
+    kept = "its state and a model are saved" if command == "stop_and_save" else "its state is saved"
+    killing = f"python -m dreambooth_ext runs stop {run.path} --kill"
+    say(f"{run.id} stops after this step; {kept}. To end it at once, without: {killing}")
+    while run.is_alive() and not only_hangs(run):
+        silent = time.time() - (run.state().get("heartbeat") or time.time())
+        if silent > Patience.silent:
+            say(f"error: it has not answered for {in_words(silent)}: it is paused, or hangs. End it: {killing}")
+            return FAILED
+        time.sleep(0.2)
+    return conclude(run) if is_gone(run) else end(run)
+
+
+def end(run: Run) -> int:
+    """Kill a worker."""
+    if not run.is_held():
+        raise UserError("run", f"{run.id} has no worker on this machine.", _elsewhere(run))
+    if not supervisor.kill_alive(run):
+        message = f"the process that holds {run.path / 'worker.lock'} could not be ended."
+        known = read_state(run).get("pid")
+        raise UserError("run", message, f"End it by hand; the run's last worker was process {known}.")
+    if not is_gone(run):
+        say(f"error: {run.id} was told to end at once, and does not: it ends when a driver, or the disk, lets it go.")
+        return FAILED
+    lock = run.claim(0)
+    if lock:  # nobody follows it, who would tell of its end
+        with lock:
+            if status_of(run) not in ENDED:
+                run.end_killed()
+    return conclude(run)
+
+
+def is_gone(run: Run) -> bool:
+    """Whether its worker is, by and by."""
+    deadline = time.monotonic() + GOING
+    while (held := run.is_held()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not held
+
+
+def _elsewhere(run: Run) -> str:
+    state = read_state(run)
+    if status_of(run) in ENDED or not run.is_alive():
+        return "There is nothing to end."
+    return f"It is process {state.get('pid')} on {state.get('host')}: end it there."
+
+
+def conclude(run: Run) -> int:
+    """Say how it ended, as soon as all is done that it owed."""
+    deadline = time.monotonic() + GOING
+    for path in delivery.deliver_left(run):
+        say(f"published {path}, which {run.id} still owed")
+    while (state := run.state())["status"] not in ENDED and run.is_followed() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if state["status"] in ENDED:
+        say(f"{run.id} is {state['status']}, at step {state['step']}.")
+    elif run.is_followed():
+        say(f"{run.id} has ended at step {state['step']}; its models are being published.")
+    else:
+        left = "its models are published when the WebUI starts, or by resume."
+        say(f"{run.id} has ended at step {state['step']}; {left}")
+    return DONE
