@@ -57,18 +57,22 @@ class EventLog:
             raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted", str(self.path.parent))
         event = {"time": round(time.time(), 3), "type": type, **data}
         try:
-            with files.locked(self._lock, 0.1 if self._put_off() else PATIENCE):
-                self._catch_up()
+            with files.locked(self._lock, 0.1 if self.put_off() else PATIENCE):
+                self._bring_in()
                 number = self._write(event)
         except files.Held:
             number = 0
             self._delay(event)
-        if self._put_off():  # by somebody whom this lock kept waiting, or just now
-            with contextlib.suppress(files.Held), files.locked(self._lock, 0):
-                self._catch_up()
+        self.catch_up()  # with what somebody put off whom this lock kept waiting, or with this one
         return {"n": number, **event}
 
-    def _put_off(self) -> list[Path]:
+    def catch_up(self) -> None:
+        """Append what was put off, if the lock is free by now."""
+        if self.put_off():
+            with contextlib.suppress(files.Held), files.locked(self._lock, 0):
+                self._bring_in()
+
+    def put_off(self) -> list[Path]:
         """The files of events that wait for the lock, oldest first."""
         return sorted(self._late.glob("[0-9]*.json"))
 
@@ -78,9 +82,8 @@ class EventLog:
         with files.replacing(self._late / name, parents=False) as temporary:
             temporary.write_bytes(_line(event))
 
-    def _catch_up(self) -> None:
-        """Append what was put off; the lock is held."""
-        for path in self._put_off():
+    def _bring_in(self) -> None:
+        for path in self.put_off():
             event = _object(path.read_bytes())
             last = self._last()
             last.pop("n", None)

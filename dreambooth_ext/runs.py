@@ -197,8 +197,10 @@ class Run:
     def conclude(self) -> bool:
         """Tell how a run ended, now that all that it owed is done. Its claim has to be held.
 
-        False if another worker has it already.
+        False if another worker has it already, or while events are put off: they may tell of models that are due.
         """
+        if self.events.put_off():
+            return False
         lock = self.take()
         if lock is None:
             return False
@@ -260,7 +262,7 @@ class Run:
                 open_[event["name"]] = event
             elif event["type"] == "published":
                 open_.pop(event["name"], None)
-        return any(wants(wished, event) for event in open_.values())
+        return bool(self.events.put_off()) or any(wants(wished, event) for event in open_.values())
 
     def _host_file(self) -> dict[str, Any]:
         try:

@@ -125,10 +125,11 @@ def test_training_publishing_and_the_queue_go_on(place):  # noqa: F811
     run, next_one = place.submit(dispatcher, steps=30), place.submit(dispatcher, "next", steps=2)
     until(lambda: alive(run))
     with paused(run.path / "events.jsonl.lock"):
-        ended(run, patience=40)
-        assert "cat.safetensors" in place.names() and run.events.read()[-1].get("step", 0) < 30
-        ended(next_one)
-    run.events.append("warning", what="the other one is gone")
+        ended(next_one, patience=40)
+        assert place.names() == ["next.safetensors"] and run.events.read()[-1].get("step", 0) < 30
+        assert run.state()["status"] == "saving" and run.last_word() == "done"  # its model was not heard of yet
+    ended(run)
+    assert place.names() == ["cat.safetensors", "next.safetensors"]
     steps = [event["step"] for event in said(run, "step")]
     assert steps == list(range(1, 31)) and said(run, "status")[-1]["status"] == "done"
     assert [event["n"] for event in run.events.read()] == list(range(1, len(run.events.read()) + 1))
@@ -143,10 +144,10 @@ def test_a_worker_that_is_paused_in_its_events_lock_is_told_killed_and_explained
     with paused(run.path / "events.jsonl.lock"):
         os.kill(run.state()["pid"], signal.SIGSTOP)
         dispatcher.kill(run)
-        assert "ended at your word" in ended(run, "failed")["problem"]["message"]
         next_one = place.submit(dispatcher, "next", steps=2)
         ended(next_one)
-    run.events.append("warning", what="the other one is gone")
+        assert run.last_word() == "failed"
+    assert "ended at your word" in ended(run, "failed")["problem"]["message"]
     (error,) = said(run, "error")
     assert "ended at your word" in error["what"]
     assert [event["status"] for event in said(run, "status")][-2:] == ["saving", "failed"]

@@ -160,9 +160,8 @@ def publish_due(run: Run, wanted: Wishes | None, again: bool = False) -> tuple[l
 
 def conclude(run: Run, wanted: Wishes | None) -> None:
     """Everything is published: how the run ended can be told, and nothing is owed any more."""
-    run.conclude()
-    usable = here(wanted)
-    if wanted and (usable is None or usable.folders):
+    concluded, usable = run.conclude(), here(wanted)
+    if concluded and wanted and (usable is None or usable.folders):
         wanted.but(settled=True).write(run)
 
 

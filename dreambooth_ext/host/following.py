@@ -138,6 +138,7 @@ class Following:
 
         A run that waits has none yet, unless we started it: somebody has just put it back into the queue.
         """
+        self.run.events.catch_up()
         self.look()
         waits = self.process is None and status_of(self.run) == "queued"
         if status_of(self.run) not in ENDED and not waits and not self.run.last_word():
@@ -150,8 +151,7 @@ class Following:
 
         The queue has to be held: the run may be put back there meanwhile. False if it goes on, here or elsewhere.
         """
-        self.run.conclude()
-        if status_of(self.run) not in ENDED:
+        if not self.run.conclude() or status_of(self.run) not in ENDED:
             return False
         settled = self.wishes.but(settled=True)
         settled.write(self.run)

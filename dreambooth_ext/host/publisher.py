@@ -56,6 +56,7 @@ class Announced:
 
 def due(run: Run, wishes: Wishes, again: bool = False) -> list[dict[str, Any]]:
     """The artifacts that wait to be published, oldest first, as the run's events tell."""
+    run.events.catch_up()
     announced = Announced(wishes, again)
     announced.note(run.events.read())
     return announced.take()
