@@ -395,7 +395,7 @@ def test_stopped_and_failed_are_said_last_too(place, way):
     place.host.returning.open()
     ended(run, status)
     assert run.events.read()[-1]["status"] == status and place.host.calls[-1] == ("take back",)
-    assert bool(run.state()["problem"]) == (status == "failed")
+    assert bool(run.state().get("problem")) == (status == "failed")
     until(lambda: dispatcher.active is None)
 
 
