@@ -11,7 +11,7 @@ from pathlib import Path
 from . import __version__, disk
 from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, network, resume, runs, train, ui
 from .config import SETTINGS
-from .errors import UserError
+from .errors import REPORT, UserError
 from .terminal import OutputError, open_missing_streams, say, say_unwritable, shield
 
 VERBS = {
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}, line {place.lineno}"
-        say(f"error: unexpected {type(error).__name__}: {error} ({where}). Please report this.")
+        say(f"error: unexpected {type(error).__name__}: {error} ({where}). {REPORT}")
         return FAILED
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+REPORT = "Please report this, with what this prints: python -m dreambooth_ext runs report"  # of what is our own fault
+
 
 @dataclass(frozen=True)
 class Problem:

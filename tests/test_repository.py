@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import dreambooth_ext
+from dreambooth_ext.__main__ import make_parser
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -18,6 +19,7 @@ CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FORMS = sorted((REPOSITORY / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 FIELDS = {"markdown", "input", "textarea", "dropdown", "checkboxes"}  # all that issue forms have
+SENTENCES = ("engine/worker.py", "host/answers.py")  # that tell of an unexpected error, and name the report's button
 ANOTHER_S = {"tests/host/standin/page/script.js"}  # what a WebUI's own script does, for the tests
 
 
@@ -110,6 +112,18 @@ def test_an_issue_form_is_one(path):
     assert all(field["attributes"]["label"] for field in asked)
     assert all(field["attributes"]["value"] for field in form["body"] if field["type"] == "markdown")
     assert any(field.get("validations", {}).get("required") for field in asked)
+
+
+def test_forms_sentences_and_page_call_the_button_the_same():
+    page = REPOSITORY / "dreambooth_ext" / "host" / "page" / "texts.js"
+    (button,) = re.findall(r'report: \{\s+copy: "([^"]+)"', page.read_text(encoding="utf-8"))
+    form = (REPOSITORY / ".github" / "ISSUE_TEMPLATE" / "problem.yml").read_text(encoding="utf-8")
+    assert f'"{button}"' in form and f"*{button}*" in CONTRIBUTING
+    for source in SENTENCES:
+        assert f"'{button}'" in (REPOSITORY / "dreambooth_ext" / source).read_text(encoding="utf-8"), source
+    for text in (form, CONTRIBUTING):
+        for words in re.findall(r"python -m dreambooth_ext (runs report[^`]*)`", text):
+            assert make_parser().parse_args(words.split()).action == "report"
 
 
 # --- the version

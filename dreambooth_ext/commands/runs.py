@@ -1,4 +1,4 @@
-"""`runs`: list, show, stop and delete runs."""
+"""`runs`: list, show, stop and delete runs, and the report of one for an issue."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any
 from .. import runs
 from ..errors import Problem, UserError
 from ..files import human_size
+from ..host import report
+from ..host.environment import Environment
 from ..terminal import say
 from . import DONE, delivery, stopping
 from .settings import path
 
-HELP = "list, show, stop and delete runs"
-ACTIONS = ("list", "show", "stop", "delete")
+HELP = "list, show, stop and delete runs; report prints what an issue about one needs"
+ACTIONS = ("list", "show", "stop", "report", "delete")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         known = [describe(run) for run in found]
         _print(known, arguments.json, _table(known))
         return DONE
+    if arguments.action == "report":
+        return give_report(arguments)
     if arguments.action in ("stop", "delete") and not arguments.run:
         remedy = f"Give the runs to {arguments.action}; list them: python -m dreambooth_ext runs"
         raise UserError("run", "none is named.", remedy)
@@ -57,6 +61,17 @@ def run(arguments: argparse.Namespace) -> int:
     shown = [{**describe(run), **places(run)} for run in chosen]
     details = [line for item in shown for line in ("", *_details(item))][1:]
     _print(shown if len(shown) > 1 else shown[0], arguments.json, details)
+    return DONE
+
+
+def give_report(arguments: argparse.Namespace) -> int:
+    """Without a name the newest run's; where there are no runs, what is known of the machine."""
+    names = arguments.run or ["last"][: len(runs.list_runs(arguments.runs_dir))]
+    chosen = [runs.find(arguments.runs_dir, name) for name in names] or [None]
+    environment = Environment().status().as_dict()
+    texts = [report.report(run, environment, "command line") for run in chosen]
+    given = [{"text": text} for text in texts]
+    _print(given if len(given) > 1 else given[0], arguments.json, "\n".join(texts).splitlines())
     return DONE
 
 

@@ -9,8 +9,8 @@ import sys
 from types import FrameType, ModuleType
 
 from .. import conversion, generation, links, networks, users
-from ..errors import UserError
-from ..terminal import OutputError, open_missing_streams, say, say_unwritable, shield
+from ..errors import REPORT, UserError
+from ..terminal import OutputError, open_missing_streams, say, say_traceback, say_unwritable, shield
 
 # verb -> its options, which need nothing installed, and the engine's module that does it
 VERBS: dict[str, tuple[ModuleType, str]] = {
@@ -20,7 +20,7 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
 }
 
 
-STOPPED = 130
+FAILED, STOPPED = 3, 130
 interrupts: list[int] = []  # signals that came: a library may make another error of one while it is imported
 
 
@@ -38,10 +38,12 @@ def main(argv: list[str]) -> int:
     except OutputError as error:
         say_unwritable(error)
         return 1
-    except Exception:
+    except Exception as error:
         if interrupts:
             return stopped()
-        raise
+        say_traceback(error)
+        say(f"error: unexpected {type(error).__name__}: {error}. {REPORT}")
+        return FAILED
 
 
 def stopped(kept: str = "") -> int:

@@ -126,7 +126,12 @@ def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
         return Problem("train_batch_size", f"the memory of {config.device} was not enough.", f"In this order: {tips}.")
     if isinstance(error, OSError) and (found := disk.problem_of(error)):
         return found
-    return Problem("", f"unexpected {type(error).__name__}: {error}", f"The whole story is in {run.path / 'log.txt'}.")
+    log = run.path / "log.txt"
+    remedy = (
+        f"The whole story is in {log}. Please report this, with what the tab's button 'Copy report' gives, or the "
+        f"command python -m dreambooth_ext runs report {run.id}"
+    )
+    return Problem("", f"unexpected {type(error).__name__}: {error}", remedy)
 
 
 def train(run: Run, control: Control, total: int | None) -> str:

@@ -59,8 +59,8 @@ def refused(error: Exception) -> Response:
         known = disk.problem_of(error) or Problem("", f"a file or folder could not be used: {why}.", "Check the disk.")
         return to_json({"error": sentence(known), "remedy": known.remedy}, 500)
     say_traceback(error)
-    told = {"error": f"Unexpected {type(error).__name__}.", "remedy": "The console says more. Please report this."}
-    return to_json(told, 500)
+    remedy = "Please report this, with what the console says and what 'Copy report' gives, the button of each run."
+    return to_json({"error": f"Unexpected {type(error).__name__}.", "remedy": remedy}, 500)
 
 
 def sentence(problem: Problem) -> str:

@@ -274,6 +274,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/runs/{id}/pictures": {"GET": Action(lambda call: s.pictures_of(call.path["id"]), slow=True)},
         "/runs/{id}/events": {"GET": Action(lambda call: s.events(call.path["id"], call.number("after") or 0))},
         "/runs/{id}/log": {"GET": Action(lambda call: s.log(call.path["id"], call.number("after")))},
+        "/runs/{id}/report": {"GET": show(s.report, "id")},
         "/runs/{id}/samples/{step}/{file}": {"GET": Action(show_sample, slow=True)},
         "/runs/{id}/artifacts": {"GET": show(s.artifacts, "id")},
         "/runs/{id}/commands": {"POST": Action(command_run, 202, "json")},

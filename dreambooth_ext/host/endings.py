@@ -8,7 +8,8 @@ from pathlib import Path
 from ..errors import Problem
 from ..runs import Run
 
-LINES, CHARACTERS, REACH = 6, 800, 8192  # of the log's end: what is quoted at the most, and the bytes looked at
+LINES, CHARACTERS = 6, 800  # of the log's end: what is quoted at the most
+REACH_A_LETTER = 10  # bytes of the log that are looked at for each of these: progress bars draw over themselves
 MEMORY = "If the machine was short of memory, close other programs or choose settings that need less, then resume it"
 KILLED = "The system does so when memory runs out; a user or another program can, too"
 WINDOWS_CODES = {
@@ -81,15 +82,15 @@ def resuming(run: Run) -> str:
     return "Nothing was saved yet: resuming starts it from the beginning."
 
 
-def tail(log: Path, start: int = 0) -> str:
+def tail(log: Path, start: int = 0, *, lines: int = LINES, characters: int = CHARACTERS) -> str:
     """The last lines of a log from byte `start` on, as far as they help; "" if there are none."""
     try:
         with log.open("rb") as stream:
             size = stream.seek(0, 2)
-            stream.seek(max(start, size - REACH))
+            stream.seek(max(start, size - REACH_A_LETTER * characters))
             text = stream.read().decode("utf-8", errors="replace")
     except OSError:
         return ""
     # of a progress bar, which draws over itself, its last look
-    lines = [line.rstrip().rpartition("\r")[2] for line in text.split("\n") if line.strip()]
-    return "\n".join(lines[-LINES:])[-CHARACTERS:]
+    written = [line.rstrip().rpartition("\r")[2] for line in text.split("\n") if line.strip()]
+    return "\n".join(written[-lines:])[-characters:]

@@ -20,7 +20,7 @@ from ..errors import Problem, UserError
 from ..protocol import COMMANDS, ENDED, PROTOCOL
 from ..runs import Run
 from ..settings.methods import KINDS, PROMPTED_METHODS
-from . import estimate, form, imports, presets, publish, restrictions, shelves, unpublish, wishes, words
+from . import estimate, form, imports, presets, publish, report, restrictions, shelves, unpublish, wishes, words
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete
 from .curves import LAST, POINTS, RunCurves
@@ -286,6 +286,10 @@ class Service:
 
     def log(self, id: str, after: int | None = None) -> dict[str, Any]:
         return text_page(self.catalogue.find(id).path / "log.txt", after)
+
+    def report(self, id: str) -> dict[str, Any]:
+        """The text for an issue about a run."""
+        return {"text": report.report(self.catalogue.find(id), self.mending.status(), self.host.name)}
 
     def sample(self, id: str, step: str, file: str) -> tuple[Path, str]:
         """(file, media type) of a preview picture. Raises a Refusal (404)."""

@@ -275,8 +275,10 @@ def test_an_optimizer_that_cannot_work_here_is_said_before_anything_is_loaded(tr
 
 def test_any_other_error_names_itself_and_the_log(trainer, monkeypatch, capsys):
     fail_at(monkeypatch, 1, KeyError("odd"))
-    error = error_of(trainer.train(ends=worker.FAILED))
+    run = trainer.train(ends=worker.FAILED)
+    error = error_of(run)
     assert "KeyError" in error["what"] and "log.txt" in error["remedy"]
+    assert "'Copy report'" in error["remedy"] and f"runs report {run.id}" in error["remedy"]
     assert "Traceback" in capsys.readouterr().err
 
 

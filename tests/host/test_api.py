@@ -835,7 +835,8 @@ def test_before_a_route_that_takes_everything(asked):
 def test_unexpected_errors_are_told_in_words(asked, monkeypatch, capsys):
     monkeypatch.setattr(asked.service.catalogue, "changed", lambda since: 1 / 0)
     answer = asked.get("runs")
-    assert answer.status == 500 and "ZeroDivisionError" in answer.json()["error"] and answer.json()["remedy"]
+    assert answer.status == 500 and "ZeroDivisionError" in answer.json()["error"]
+    assert "'Copy report'" in answer.json()["remedy"]
     assert "Traceback" in capsys.readouterr().err
     monkeypatch.setattr(asked.service.catalogue, "all", lambda: (_ for _ in ()).throw(OSError(28, "No space")))
     assert asked.get("runs").status == 500

@@ -10,6 +10,7 @@ import { modelRow } from "./models.js";
 import { phrase, plain } from "./phrase.js";
 import { Plot } from "./plot.js";
 import { Previews } from "./previews.js";
+import { reportButton } from "./report.js";
 import { runActions } from "./runs.js";
 import { ALIVE, ENDED, badge, stateOf } from "./status.js";
 import { TEXTS } from "./texts.js";
@@ -54,7 +55,7 @@ export class Monitor {
             "div", { class: "db-stack", hidden: true }, this.other,
             element(
                 "section", { class: "db-card", "aria-label": T.title },
-                element("div", { class: "db-row db-spread" }, element("div", { class: "db-row" }, this.title, this.badge)),
+                element("div", { class: "db-row db-spread" }, element("div", { class: "db-row" }, this.title, this.badge), reportButton(this.app, () => this.id)),
                 this.trouble, this.stage, this.bar, this.facts, this.actions,
             ),
             this.messageCard,

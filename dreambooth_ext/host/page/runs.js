@@ -7,6 +7,7 @@ import { baseName, moment, number, size } from "./format.js";
 import { modelRow } from "./models.js";
 import { phrase } from "./phrase.js";
 import { Queue } from "./queue.js";
+import { reportButton } from "./report.js";
 import { ALIVE, ENDED, badge, stateOf } from "./status.js";
 import { TEXTS } from "./texts.js";
 
@@ -125,6 +126,7 @@ export function runActions(app, run, { here = false, changed = () => {} } = {}) 
         ["done", "stopped"].includes(status) ? continueButton(app, run, command) : null,
         status === "damaged" ? null : act(T.duplicate, T.duplicateHelp, () => duplicate(app, run)),
         ALIVE.includes(status) || here || run.step === 0 || run.method === "unconditional" ? null : modelsButton(app, run),
+        here ? null : reportButton(app, () => run.id),
         app.host?.restricted || app.host?.can_open === false ? null : act(T.open, T.openHelp, () => api.post(["runs", run.id, "open"])),
         ALIVE.includes(status) || status === "queued" ? null
             : sureButton(T.delete, T.deleteSure, () => doing(app, null, () => api.delete(["runs", run.id], { timeout: 120_000 }), changed), { class: "db-small", title: T.deleteHelp }),

@@ -375,6 +375,17 @@ export const TEXTS = localised({
         cancelHelp: "Takes it out of the queue.",
     },
 
+    report: {
+        copy: "Copy report",
+        help: "What an issue about this run needs: versions, settings and the end of its log.",
+        title: "Report",
+        copied: "Copied. Paste it into the issue.",
+        notCopied: "This browser does not let pages copy: select the text and copy it.",
+        about: "Secrets in links and the folders of your machine are left out. Prompts and names of files are still in it: read it before you send it.",
+        again: "Copy again",
+        close: "Close",
+    },
+
     changed: {
         title: "The pictures have changed",
         about: "The run was queued with {count} pictures. Since then:",

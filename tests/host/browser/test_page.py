@@ -934,6 +934,53 @@ def test_messages_trouble_log_and_failure(page, simulator) -> None:
     page.wait_for_selector(".db-toast-bad:has-text('Training failed')")
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 380])
+def test_the_report_of_a_failed_run_is_copied_and_shown(
+    open_page, server, simulator, screenshot, width: int, theme: str
+) -> None:
+    page = open_page(f"{server}?__theme={theme}", viewport={"width": width, "height": 800})
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    run = simulator.runs[begin(page, simulator)]
+    until(lambda: run.status == "training")
+    run.problem = {"field": "", "message": "unexpected KeyError: 'x'", "remedy": "Please report this: 'Copy report'."}
+    run.set("failed")
+    page.wait_for_selector(".db-badge[data-status=failed]")
+    screenshot(page, f"failed-{width}-{theme}")
+    page.click(".db-monitor .db-button:has-text('Copy report')")
+    page.wait_for_selector(".db-ask >> text=Copied.")
+    shown = page.input_value(".db-report")
+    assert "run: failed" in shown and "encoding 12 pictures" in shown
+    assert page.evaluate("navigator.clipboard.readText()") == shown
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outer, inner = (page.locator(name).bounding_box() for name in (".db-ask", ".db-report"))
+    assert 0 <= outer["x"] < inner["x"] and inner["x"] + inner["width"] < outer["x"] + outer["width"] <= width
+    assert page.evaluate(CONTRAST) == []
+    screenshot(page, f"report-{width}-{theme}")
+    page.keyboard.press("Escape")
+    until(lambda: page.locator(".db-ask").count() == 0)
+
+
+def test_the_report_where_pages_cannot_copy(page, simulator) -> None:
+    """By HTTP from another machine there is no clipboard; an old browser has not the older way, either."""
+    run = simulator.create({"name": "zkz", "method": "dreambooth"}, 100)
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.evaluate("window.copied = []; document.addEventListener('copy', () => copied.push(String(getSelection())))")
+    tab(page, "Runs")
+    card = page.locator(f"[data-run='{run.id}']")
+    card.locator("text=Copy report").click()
+    page.wait_for_selector(".db-ask >> text=Copied.")
+    assert page.evaluate("copied.length") == 1
+    page.evaluate("document.execCommand = () => false")
+    page.click(".db-ask >> text=Copy again")
+    page.wait_for_selector(".db-ask >> text=select the text")
+    assert page.evaluate("document.activeElement.selectionEnd") == len(page.input_value(".db-report"))
+    page.click(".db-ask >> text=Close")
+    simulator.runs.pop(run.id)
+    card.locator("text=Copy report").click()
+    page.wait_for_selector(".db-toast-bad")
+
+
 def test_two_runs_side_by_side(page, simulator) -> None:
     simulator.devices, simulator.speed, simulator.hold = 2, 2000, 100
     first = simulator.runs[begin(page, simulator)]

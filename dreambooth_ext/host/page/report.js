@@ -1,0 +1,52 @@
+// The report of a run, for an issue: copied at once, and shown, so that people see what they are about to send.
+
+import { api } from "./api.js";
+import { button, element, say } from "./dom.js";
+import { TEXTS } from "./texts.js";
+
+const T = TEXTS.report;
+
+/** @param {() => string} id of the run that the button is for when it is pressed */
+export function reportButton(app, id) {
+    const pressed = async (event) => {
+        const made = event.currentTarget;
+        made.disabled = true;
+        try {
+            const { text } = await api.get(["runs", id(), "report"], {}, 30_000);
+            await showCopied(text);
+        } catch (error) {
+            app.fail(error);
+        } finally {
+            made.disabled = false;
+        }
+    };
+    return button(T.copy, pressed, { class: "db-small", title: T.help });
+}
+
+async function showCopied(text) {
+    const said = element("p", { role: "status" });
+    const shown = element("textarea", { class: "db-input db-report", rows: "14", readonly: true, spellcheck: "false", "aria-label": T.title });
+    shown.value = text;
+    const copy = async () => say(said, (await copied(shown)) ? T.copied : T.notCopied);
+    const dialog = element(
+        "dialog", { class: "db-ask db-wide", "aria-label": T.title },
+        element("h3", { class: "db-h", text: T.title }), said, element("p", { class: "db-quiet", text: T.about }), shown,
+        element("div", { class: "db-row" }, button(T.again, copy), button(T.close, () => dialog.close(), { class: "db-primary" })),
+    );
+    dialog.addEventListener("keydown", (event) => event.stopPropagation()); // the WebUI has keys of its own
+    dialog.addEventListener("close", () => dialog.remove());
+    (document.querySelector(".db-page") || document.body).append(dialog);
+    dialog.showModal();
+    await copy();
+}
+
+/** Whether the text of a field is in the clipboard now. Only pages by HTTPS or of this machine have the newer way. */
+async function copied(field) {
+    try {
+        await navigator.clipboard.writeText(field.value);
+        return true;
+    } catch {
+        field.select();
+        return document.execCommand("copy");
+    }
+}
