@@ -129,23 +129,25 @@ def test_a_step_takes_what_was_counted(family, settings, counted):
 
 
 TEXTS, WORD = {"text_encoder_steps": 350}, {"method": "textual_inversion", "num_vectors": 4, "placeholder_token": "zkz"}
-TOLD = {  # rows of the table in docs/methods/README.md
+TOLD = {  # rows of the tables in docs/methods: of what all methods cost, and on each one's own page
     "DreamBooth with the text encoder": FULL | TEXTS,
     "DreamBooth, `text_encoder_steps` 0": FULL,
     "DreamBooth, `text_encoder_steps` 0, `max_grad_norm` 0": FULL | FUSED,
     "Fine-tuning, batch of 4": FULL | {"method": "finetune", "train_batch_size": 4},
     "LoRA, rank 16, with the text encoder": LORA | TEXTS,
+    "LoRA, rank 128, with the text encoder": LORA | TEXTS | {"rank": 128},
     "LoRA, rank 16, `text_encoder_steps` 0": LORA,
     "Textual Inversion": HYPER | WORD,
     "Hypernetwork": HYPER,
 }
 
 
-def test_the_documentation_tells_these_estimates():
-    page = (Path(__file__).parents[2] / "docs" / "methods" / "README.md").read_text(encoding="utf-8")
-    for row, settings in TOLD.items():
-        sizes = [f"{estimate(family, **settings):.1f} GB" for family in ("sd1", "sdxl")]
-        assert f"| {row} | {sizes[0]} | {sizes[1]} |" in page
+@pytest.mark.parametrize(("row", "settings"), TOLD.items(), ids=TOLD)
+def test_the_documentation_tells_these_estimates(row, settings):
+    sizes = [f"{estimate(family, **settings):.1f} GB" for family in ("sd1", "sdxl")]
+    for page in ("README", settings["method"]):
+        text = (Path(__file__).parents[2] / "docs" / "methods" / f"{page}.md").read_text(encoding="utf-8")
+        assert f"| {row} | {sizes[0]} | {sizes[1]} |" in text, page
 
 
 def test_the_peak_is_the_largest_stages_and_not_their_sum():
