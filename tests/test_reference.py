@@ -19,13 +19,13 @@ from dreambooth_ext.settings.methods import METHODS
 REPOSITORY = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(REPOSITORY).as_posix(): path.read_text(encoding="utf-8")
-    for path in [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    for path in [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 }
 README, ARCHITECTURE = PAGES["README.md"], PAGES["docs/architecture.md"]
 METHOD_PAGES = [f"docs/methods/{method}.md" for method in METHODS]
 OTHERS_OPTIONS = {  # of the WebUI and of tools
     *("--gradio-auth", "--gradio-auth-path", "--listen", "--share", "--ngrok", "--server-name", "--nowebui"),
-    *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--kills"),
+    *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--kills", "--all-files"),
     *("--data-binary", "--data", "--output"),  # curl's
 }
 
