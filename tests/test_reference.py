@@ -83,6 +83,13 @@ def test_the_map_names_every_file():
     assert not missing, f"these have no docstring that says what they are for: {missing}"
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_is_there(page):
+    folders = "|".join(("dreambooth_ext", "tests", "benchmarks", "docs", "localizations"))
+    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", PAGES[page]):
+        assert (REPOSITORY / path).exists(), path
+
+
 def test_the_usual_changes_name_files_that_exist():
     rows = ARCHITECTURE.partition("## Twelve usual changes")[2].partition("## Every file")[0]
     changes = [line for line in rows.splitlines() if line.startswith("| a") or line.startswith("| the ")]
