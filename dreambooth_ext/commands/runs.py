@@ -66,8 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def give_report(arguments: argparse.Namespace) -> int:
     """Without a name the newest run's; where there are no runs, what is known of the machine."""
-    names = arguments.run or ["last"][: len(runs.list_runs(arguments.runs_dir))]
-    chosen = [runs.find(arguments.runs_dir, name) for name in names] or [None]
+    chosen: list[runs.Run | None] = [runs.find(arguments.runs_dir, name) for name in arguments.run]
+    if not chosen:
+        chosen = [*runs.list_runs(arguments.runs_dir)[:1]] or [None]
     environment = Environment().status().as_dict()
     texts = [report.report(run, environment, "command line") for run in chosen]
     given = [{"text": text} for text in texts]

@@ -120,6 +120,14 @@ def test_without_a_run_it_tells_of_the_machine(tmp_path, capsys):
     assert main(["runs", "report", "mine", "--runs-dir", str(tmp_path)]) == 1
 
 
+def test_an_unexpected_error_inside_the_environment_names_it_too(monkeypatch, capsys):
+    inside = pytest.importorskip("dreambooth_ext.engine.__main__")
+    monkeypatch.setattr(inside, "carried_out", lambda argv: 1 / 0)
+    assert inside.main(["generate"]) == 3
+    said = capsys.readouterr().err
+    assert "| Traceback" in said and "unexpected ZeroDivisionError" in said and said.rstrip().endswith(REPORT)
+
+
 def test_an_unexpected_error_names_the_command(monkeypatch, capsys):
     monkeypatch.setattr(runs, "list_runs", lambda folder: 1 / 0)
     assert main(["runs"]) == 3

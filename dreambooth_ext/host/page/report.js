@@ -25,7 +25,7 @@ export function reportButton(app, id) {
 
 async function showCopied(text) {
     const said = element("p", { role: "status" });
-    const shown = element("textarea", { class: "db-input db-report", rows: "14", readonly: true, spellcheck: "false", "aria-label": T.title });
+    const shown = element("textarea", { class: "db-input db-report", rows: "14", readonly: true, dir: "ltr", spellcheck: "false", "aria-label": T.title });
     shown.value = text;
     const copy = async () => say(said, (await copied(shown)) ? T.copied : T.notCopied);
     const dialog = element(
@@ -37,6 +37,8 @@ async function showCopied(text) {
     dialog.addEventListener("close", () => dialog.remove());
     (document.querySelector(".db-page") || document.body).append(dialog);
     dialog.showModal();
+    shown.setSelectionRange(0, 0); // else its end is what one sees first
+    shown.scrollTop = 0;
     await copy();
 }
 

@@ -541,7 +541,7 @@ class Application:
         return {"text": run.log[after:], "next": len(run.log), "size": len(run.log)}
 
     def run_report(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
-        return {"text": f"DreamBooth extension 1.2.3\nrun: {run.status}\nend of the log:\n{run.log}"}
+        return {"text": f"DreamBooth extension 1.2.3\nrun: {run.status}\nend of the log:\n{run.log}" + "more\n" * 30}
 
     def run_config(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         return parsing.parse(run.config)[0].as_dict()

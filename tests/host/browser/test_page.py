@@ -953,6 +953,7 @@ def test_the_report_of_a_failed_run_is_copied_and_shown(
     assert "run: failed" in shown and "encoding 12 pictures" in shown
     assert page.evaluate("navigator.clipboard.readText()") == shown
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelector('.db-report').scrollTop") == 0
     outer, inner = (page.locator(name).bounding_box() for name in (".db-ask", ".db-report"))
     assert 0 <= outer["x"] < inner["x"] and inner["x"] + inner["width"] < outer["x"] + outer["width"] <= width
     assert page.evaluate(CONTRAST) == []
