@@ -131,5 +131,6 @@ def test_forms_sentences_and_page_call_the_button_the_same():
 
 def test_the_changelog_tells_of_this_version():
     headings = re.findall(r"^## (.+)$", (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert dreambooth_ext.__version__ == next(heading for heading in headings if heading != "Unreleased")
-    assert headings == sorted(headings, reverse=True)
+    released = [heading for heading in headings if heading != "Unreleased"]
+    assert released[0] == dreambooth_ext.__version__ and headings.index(released[0]) <= 1
+    assert released == sorted(released, key=lambda version: [int(part) for part in version.split(".")], reverse=True)
