@@ -175,7 +175,7 @@ def deliver_left(run: Run) -> list[Path]:
     if not owes or run.is_alive() or run.state()["status"] == "queued":
         return []
     is_host_s = wanted is not None and not wanted.by_terminal
-    if is_host_s and (Leadership(run.path.parent).is_taken() or due_of_host(run, wanted)):
+    if wanted and is_host_s and (Leadership(run.path.parent).is_taken() or due_of_host(run, wanted)):
         return []
     lock = run.claim(0)
     if lock is None:

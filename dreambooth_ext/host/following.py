@@ -103,8 +103,9 @@ class Following:
 
     def _warning(self) -> int:
         """The number of the warning of the trouble, which may have been put off (see EventLog)."""
-        warnings = (event for event in self.run.events.read() if event.get("what") == self.trouble["what"])
-        return self.trouble["n"] or max((event["n"] for event in warnings), default=0)
+        known = self.trouble or {"n": 0, "what": ""}
+        warnings = (event for event in self.run.events.read() if event.get("what") == known["what"])
+        return known["n"] or max((event["n"] for event in warnings), default=0)
 
     def warn(self, message: str, remedy: str = "") -> int:
         """Returns the event's number; 0 if it could not be written, or the run was deleted meanwhile."""

@@ -132,9 +132,12 @@ def cancel(queue: Queue, run: Run) -> None:
 
 
 def withdraw(run: Run) -> None:
-    """Make a run that waits what it was before; a new one counts as stopped. The queue has to be held."""
+    """Make a run that waits what it was before; a new one counts as stopped. The queue has to be held.
+
+    That is told at once, and it is settled, unless a device is just being handed over to it or a model is still due.
+    """
     known = wishes.read(run) or Wishes()
-    before = known.before or {"status": "stopped", "problem": None}
-    run.write_state(**before, ending=before["status"])
-    run.events.append("status", status=before["status"])
-    known.but(settled=True).write(run)
+    before = dict(known.before or {"status": "stopped", "problem": None})
+    run.end(before.pop("status"), **before)
+    if status_of(run) in ENDED:
+        known.but(settled=True).write(run)

@@ -343,10 +343,25 @@ def test_a_run_that_is_cancelled_while_the_device_is_handed_over_does_not_begin(
     until(lambda: dispatcher.active)
     assert dispatcher.waiting == "the device is being handed over."
     dispatcher.cancel(run)
-    assert run.state()["status"] == "stopped"
+    assert run.state()["status"] == "saving" and dispatcher.queue() == []  # the host has not got its device back
     waiting.open()
-    until(lambda: ("take back",) in place.host.calls)
+    ended(run, "stopped")
     assert begun(run) == [] and not (run.path / "log.txt").exists()
+    assert place.host.calls[-1] == ("take back",) and run.events.read()[-1]["status"] == "stopped"
+
+
+def test_a_run_that_leaves_the_queue_again_still_gets_its_models_published(place):
+    """It ended while no host was there, and was put back before one had seen it."""
+    dispatcher = place.dispatcher(start=False)
+    run = place.submit(dispatcher, steps=2)
+    dispatcher.order([run.id])
+    subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
+    assert dispatcher._waiting() == []
+    dispatcher.resume(run, total=9)
+    dispatcher.cancel(run)
+    assert run.state()["status"] == "saving"
+    dispatcher.start()
+    assert ended(run)["step"] == 2 and place.names() == ["cat.safetensors"]
 
 
 def test_done_is_said_last(place):
