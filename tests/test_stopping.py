@@ -59,7 +59,7 @@ def test_a_run_that_trains_saves_and_stops(place, started, capsys):  # noqa: F81
 
 def test_with_a_model(place, started, capsys):  # noqa: F811
     """It is published where the run's user said, though the terminal is gone."""
-    run = started(wanted=delivery.wished({"checkpoint": str(place.folder / "named")}))
+    run = started(wanted=delivery.wished({"checkpoint": str(place.folder / "named")}, intermediate=False))
     code, told = call(place, capsys, "stop", "cat", "--save")
     (model,) = (place.folder / "named").glob("*.safetensors")
     assert code == 0 and f"published {model}" in told and "is stopped" in told

@@ -136,7 +136,7 @@ def test_two_looks_at_once_do_not_take_each_other_for_a_worker(trainer):
     run = trainer.create()
     run.take().close()
     with (run.path / "worker.lock").open("rb") as stream:
-        assert files._lock(stream, wait=False, shared=True)
+        assert files._lock(stream, shared=True)
         assert os.name == "nt" or not run.is_alive()
 
 
