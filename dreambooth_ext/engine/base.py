@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -132,18 +132,23 @@ class Base:
         return self._build("unet", lambda: UNet2DConditionModel.from_config(config), dtype)
 
     def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
-        return self._build("vae", lambda: AutoencoderKL.from_config(self.architecture.vae), dtype)
+        return self._build("vae", self._maker("vae"), dtype)
 
     def text_encoders(self, dtype: torch.dtype = torch.float32) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
-        models = []
-        names = self.family.components[2:]
-        for name, slot, config in zip(names, self.family.text_slots, self.architecture.text_encoders, strict=True):
-            kind = CLIPTextModelWithProjection if slot.projected else CLIPTextModel
-            # torch 2.1: autocast on the CPU fails in CLIP's scaled_dot_product_attention
-            attention = "sdpa" if torch.__version__ >= (2, 2) else "eager"
-            settings = CLIPTextConfig(**config, attn_implementation=attention)
-            models.append(self._build(name, lambda kind=kind, settings=settings: kind(settings), dtype))
-        return models
+        return [self._build(name, self._maker(name), dtype) for name in self.family.components[2:]]
+
+    def _maker(self, component: str) -> Callable[[], nn.Module]:
+        """What makes a part as its configuration says; it may refuse the configuration."""
+        if component == "unet":
+            return lambda: UNet2DConditionModel.from_config(self.architecture.unet)
+        if component == "vae":
+            return lambda: AutoencoderKL.from_config(self.architecture.vae)
+        index = self.family.components.index(component) - 2
+        kind = CLIPTextModelWithProjection if self.family.text_slots[index].projected else CLIPTextModel
+        # torch 2.1: autocast on the CPU fails in CLIP's scaled_dot_product_attention
+        attention = "sdpa" if torch.__version__ >= (2, 2) else "eager"
+        config = self.architecture.text_encoders[index]
+        return lambda: kind(CLIPTextConfig(**config, attn_implementation=attention))
 
     def tokenizers(self) -> list[CLIPTokenizer]:
         made = []
@@ -206,14 +211,19 @@ class Base:
         said = f"{self.name} has wrong position_ids, as merged models often do. What comes of it has right ones."
         return [said] if self._broken_positions else []
 
-    def require_finite(self, seconds: float = math.inf) -> bool:
-        """Raise UserError for a number that is NaN or infinite. Returns whether `seconds` were enough for all."""
+    def require_sound(self, seconds: float = math.inf) -> bool:
+        """Raise UserError for a number that is NaN or infinite, a part without its configuration's sizes, and a broken
+        vocabulary. Returns whether `seconds` were enough for all."""
         end = time.monotonic() + seconds
+        self.tokenizers()
         for component in self.family.components:
+            sizes = {}
             for key, tensor in self.source.read(component):
                 if time.monotonic() > end:
                     return False
                 self._require_finite(component, key, tensor)
+                sizes[key] = torch.empty_like(tensor, device="meta")
+            self._fill(component, self._empty(component, self._maker(component)), sizes)
         for key, stored in self.extras().items():
             self._require_finite("file", key, stored.load())  # they are written into what comes of it
         self.source.close()
@@ -254,22 +264,28 @@ class Base:
             return None
         return to_yaml(self.architecture, self.prediction_type, clip=clip)
 
-    def _build(self, component: str, make: Any, dtype: torch.dtype) -> Any:
+    def _build(self, component: str, make: Callable[[], nn.Module], dtype: torch.dtype) -> Any:
         """The module without random numbers first, then the file's tensors as its parameters."""
+        module, state = self._empty(component, make), {}
+        for key, tensor in self.source.read(component):
+            self._require_finite(component, key, tensor)
+            state[key] = tensor.to(dtype, copy=True)  # what comes from the file shares its mapping
+        self.source.close()
+        self._fill(component, module, state)
+        return module.eval()
+
+    def _empty(self, component: str, make: Callable[[], nn.Module]) -> nn.Module:
         try:
             with init_empty_weights(include_buffers=False):
-                module: nn.Module = make()
+                return make()
         except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, NotImplementedError) as error:
             raise UserError(
                 self.source.field,
                 f"{self.name}: its {component} cannot be made as its configuration says ({error}).",
                 "Choose another base, or get the configuration (config.json, yaml) that came with this one.",
             ) from error
-        state = {}
-        for key, tensor in self.source.read(component):
-            self._require_finite(component, key, tensor)
-            state[key] = tensor.to(dtype, copy=True)  # what comes from the file shares its mapping
-        self.source.close()
+
+    def _fill(self, component: str, module: nn.Module, state: dict[str, Tensor]) -> None:
         try:
             module.load_state_dict(state, assign=True)
         except RuntimeError as error:
@@ -279,7 +295,6 @@ class Base:
                 f"{self.name}: its {component} does not have the tensors it should have ({reason[:300]}).",
                 "Choose a complete checkpoint, or one with the yaml that came with it.",
             ) from error
-        return module.eval()
 
 
 def counted(shape: tuple[int, ...]) -> LazyTensor:

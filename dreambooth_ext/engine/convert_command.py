@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> Path:
         raise UserError("DST", f"{target} holds something else than a model.", "Name a new folder.")
     base = open_base(arguments.source, field="SRC", fetch=Fetch(TerminalStage()))
     say(*(f"warning: {warning}" for warning in base.warnings))
-    base.require_finite()
+    base.require_sound()
     dtype = PRECISIONS.get(arguments.precision)
     if to_file:
         to_single_file(base, target, dtype, arguments.precision)

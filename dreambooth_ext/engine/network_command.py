@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
 def done(arguments: argparse.Namespace) -> list[Path]:
     device = choose_device(arguments.device)
     base, out = open_base(arguments.model, field="model", fetch=Fetch(TerminalStage())), Path(arguments.out)
+    base.require_sound()
     loras = [generation.lora(text) for text in arguments.lora]
     brought = words_of(base, [path for path, _ in loras])
     common = {"precision": arguments.precision}

@@ -132,7 +132,7 @@ class PixelBase:
             self.pipeline.load_into(model)
         return model
 
-    def require_finite(self, seconds: float) -> bool:
+    def require_sound(self, seconds: float) -> bool:
         """Raise UserError for a weight of the model that goes on that is NaN or infinite. Returns True: it saw all."""
         if self.pipeline:
             self.pipeline.require_finite()

@@ -120,7 +120,7 @@ def _broken(base: Base) -> list[Problem]:
     files = base.files
     state = (files.digest, *(path.stat().st_mtime_ns for path in files.paths.values() if path.exists()))
     try:
-        if state not in SOUND and base.require_finite(LOOKING):
+        if state not in SOUND and base.require_sound(LOOKING):
             SOUND.add(state)
     except UserError as error:
         return [error.problem]

@@ -302,13 +302,13 @@ def test_a_base_with_a_broken_number_is_named_before_pictures_are_encoded(traine
 
 
 def test_a_sound_base_is_looked_at_once_and_again_when_it_changes(trainer, monkeypatch):
-    looked, original = [], Base.require_finite
+    looked, original = [], Base.require_sound
 
     def noted(base: Base, seconds: float) -> bool:
         looked.append(base.name)
         return original(base, seconds)
 
-    monkeypatch.setattr(Base, "require_finite", noted)
+    monkeypatch.setattr(Base, "require_sound", noted)
     for _ in range(2):
         assert not inspect(trainer.config().as_dict(), trainer.folder)["problems"]
     assert len(looked) == 1

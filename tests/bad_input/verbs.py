@@ -1,0 +1,192 @@
+"""The verbs that bad input is given to, in this process: commands, requests, and the readers that others share."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+from dreambooth_ext import conversion, generation, networks, runs
+from dreambooth_ext.commands import check, train
+from dreambooth_ext.config import RunConfig
+from dreambooth_ext.engine import convert_command, generate, inspection, network_command, worker
+from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.errors import Problem
+from tests import training
+from tests.bad_input import sound
+from tests.bad_input.case import Verb
+from tests.host.asking import Asked
+
+
+class NoTraining:
+    """Stands in for the environment, its worker, and the one that looks into models."""
+
+    refused = False  # whether the worker has said what is wrong
+
+    def __init__(self, *anything: object):
+        pass
+
+    def ensure(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def train(self, *anything: object) -> int:
+        return 0
+
+    def inspect(self, *anything: object) -> dict[str, Any]:
+        return {"plan": {}, "problems": [], "warnings": []}
+
+
+def parsed(options: Callable[[argparse.ArgumentParser], None], *given: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    options(parser)
+    return parser.parse_args([str(word) for word in given])
+
+
+def called(command: ModuleType, *given: object) -> tuple[int, str, str]:
+    """A command that needs no model: its exit status, and what it writes to both outputs."""
+    out, err = io.StringIO(), io.StringIO()
+    stand_ins = {name: NoTraining for name in ("Environment", "Follower", "Inspector") if hasattr(command, name)}
+    with (
+        mock.patch.multiple(command, **stand_ins),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        return command.run(parsed(command.add_arguments, *given)), out.getvalue(), err.getvalue()
+
+
+def _with_remedy(error: str) -> Problem:
+    """A line of the terminal, whose last sentence at least is the remedy."""
+    field, message, remedy = re.fullmatch(r"error: ([^ ]+): (.*[.!?)]) ([^ ].*)", error).groups()
+    return Problem(field, message, remedy)
+
+
+# --- settings
+
+
+def _checked(file: Path, folder: Path) -> list[Problem]:
+    status, out, _ = called(check, "--config", file, "--runs-dir", folder / "runs", "--json")
+    problems = [Problem(**problem) for problem in json.loads(out)["problems"]]
+    assert status == (1 if problems else 0)
+    return problems
+
+
+def _trained(file: Path, folder: Path) -> list[Problem]:
+    status, _, err = called(train, "--config", file, "--runs-dir", folder / "runs")
+    assert status == 1 and not (folder / "runs").exists(), err
+    return [_with_remedy(line) for line in err.splitlines() if line.startswith("error: ")]
+
+
+def written(values: dict[str, Any], folder: Path) -> Path:
+    file = folder / "config.json"
+    file.write_text(json.dumps(values), encoding="utf-8")
+    return file
+
+
+def _check_request(values: dict[str, Any], folder: Path) -> list[Problem]:
+    answer = Asked(folder).post("check", {"config": values})
+    assert answer.status == 200, answer.body
+    return [Problem(**problem) for problem in answer.json()["problems"]]
+
+
+def _run_request(values: dict[str, Any], folder: Path) -> list[Problem]:
+    asked = Asked(folder)
+    answer = asked.post("runs", {"config": values})
+    assert answer.status == 422 and asked.get("runs").json()["runs"] == [], answer.body
+    return [Problem(**problem) for problem in answer.json()["problems"]]
+
+
+CHECK_FILE, TRAIN_FILE = Verb("check --config", _checked), Verb("train --config", _trained)
+CHECK = Verb("check", lambda values, folder: _checked(written(values, folder), folder))
+TRAIN = Verb("train", lambda values, folder: _trained(written(values, folder), folder))
+CHECK_REQUEST, RUN_REQUEST = Verb("POST check", _check_request), Verb("POST runs", _run_request)
+
+
+# --- model files
+
+
+def config_of(**values: Any) -> RunConfig:
+    """A run with nothing wrong in it but what `values` bring."""
+    usual = {**training.USUAL, "base_model": str(sound.checkpoint()), "instance_data_dir": str(sound.pictures())}
+    return RunConfig(**{**usual, **values})
+
+
+def _inspected(config: RunConfig, folder: Path) -> list[Problem]:
+    answer = json.loads(json.dumps(inspection.inspect(config.as_dict(), folder / "runs")))
+    return [Problem(**problem) for problem in answer["problems"]]
+
+
+def _worked(config: RunConfig, folder: Path) -> list[Problem]:
+    run = runs.create(folder / "runs", config)
+    assert training.go_on(run) == worker.BAD_INPUT, training.log(run)
+    return [Problem(it["field"], it["what"], it["remedy"]) for it in training.events(run, "error")]
+
+
+def _drawn(model: Path | str, folder: Path, *more: object) -> list[Problem]:
+    common = ("--prompt", "a cat", "--steps", 1, "--device", "cpu", "--out", folder / "pictures")
+    arguments = parsed(generation.add_arguments, "--model", model, *common, *more)
+    return generation.problems(arguments) or generate.run(arguments)
+
+
+def _converted(model: Path | str, folder: Path) -> Any:
+    return convert_command.run(parsed(conversion.add_arguments, model, folder / "converted"))
+
+
+def _combined(action: str, model: Path | str, lora: Path, folder: Path, *more: object) -> list[Problem]:
+    places = ("--model", model, "--lora", lora, "--out", folder / "out.safetensors", "--device", "cpu")
+    arguments = parsed(networks.add_arguments, action, *places, *more)
+    return networks.problems(arguments) or network_command.run(arguments)
+
+
+def _loaded(path: Path, folder: Path) -> None:
+    base = open_base(path)
+    base.tokenizers(), base.text_encoders(), base.vae(), base.unet()
+
+
+OPEN = Verb("open", lambda path, folder: open_base(path))
+LOAD = Verb("load", _loaded)
+CHECK_BASE = Verb("check", lambda path, folder: _inspected(config_of(base_model=str(path)), folder))
+TRAIN_BASE = Verb("train", lambda path, folder: _worked(config_of(base_model=str(path)), folder))
+GENERATE = Verb("generate", _drawn, "model")
+CONVERT = Verb("convert", _converted, "SRC")
+MERGE = Verb("merge", lambda path, folder: _combined("merge", path, sound.lora(), folder), "model")
+BASES = (CHECK_BASE, TRAIN_BASE, GENERATE, CONVERT, MERGE)
+LOADING = (LOAD, *BASES)
+
+
+# --- files that a run begins with, or that a picture is drawn with
+
+
+def _begun(values: Callable[[Path], dict[str, Any]]) -> tuple[Verb, Verb]:
+    """What a check and a run say of such a file; it is named in the settings."""
+    return (
+        Verb("check", lambda path, folder: _inspected(config_of(**values(path)), folder)),
+        Verb("train", lambda path, folder: _worked(config_of(**values(path)), folder)),
+    )
+
+
+def _drawing(option: str) -> Verb:
+    return Verb("generate", lambda path, folder: _drawn(sound.checkpoint(), folder, option, path), option.strip("-"))
+
+
+CHECK_LORA, TRAIN_LORA = _begun(lambda path: {"method": "lora", "network_weights": str(path), "optimizer": "adamw"})
+MERGE_LORA = Verb("merge", lambda path, folder: _combined("merge", sound.checkpoint(), path, folder), "lora")
+RESIZE_LORA = Verb(
+    "resize", lambda path, folder: _combined("resize", sound.checkpoint(), path, folder, "--rank", 2), "lora"
+)
+LORAS = (CHECK_LORA, TRAIN_LORA, _drawing("--lora"), MERGE_LORA, RESIZE_LORA)
+WORD = {"method": "textual_inversion", "placeholder_token": "sksper", "text_encoder_steps": None}
+WORDS = (*_begun(lambda path: {**WORD, "embedding_weights": str(path)}), _drawing("--embedding"))
+HYPERNETWORKS = (
+    *_begun(lambda path: {"method": "hypernetwork", "text_encoder_steps": None, "hypernetwork_weights": str(path)}),
+    _drawing("--hypernetwork"),
+)
