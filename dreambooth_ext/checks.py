@@ -47,7 +47,9 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
         completed = completed.replace(validation_prompts=prompts)
         choices["validation_prompts"] = guide.Choice(prompts, f"{completed.subject_type}: the guide's test prompts")
     choices = {name: choice for name, choice in choices.items() if all(name != problem.field for problem in unfit)}
-    found = [*problems(completed, config), *_rate_without_steps(config, completed), *picture_problems]
+    found = [*problems(completed, config), *_rate_without_steps(config, completed)]
+    typed = {problem.field for problem in found if problem.field.startswith("concepts[")}  # wrong by its kind alone
+    found += [problem for problem in picture_problems if problem.field not in typed]
     return completed, choices, entries, [*unfit, *independent(found, unfit)]
 
 

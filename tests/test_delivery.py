@@ -20,8 +20,8 @@ from dreambooth_ext.config import RunConfig
 from dreambooth_ext.host import publisher, wishes
 from dreambooth_ext.host.queue import status_of
 from dreambooth_ext.host.wishes import Wishes
+from tests.bad_input.sound import settings as good
 from tests.host.test_dispatcher import REPOSITORY, FakeEnvironment, said, until
-from tests.test_bad_input import good
 
 
 class Environment(FakeEnvironment):

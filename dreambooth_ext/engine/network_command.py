@@ -46,9 +46,9 @@ def run(arguments: argparse.Namespace) -> list[Path]:
 def done(arguments: argparse.Namespace) -> list[Path]:
     device = choose_device(arguments.device)
     base, out = open_base(arguments.model, field="model", fetch=Fetch(TerminalStage())), Path(arguments.out)
-    base.require_sound()
     loras = [generation.lora(text) for text in arguments.lora]
     brought = words_of(base, [path for path, _ in loras])
+    base.require_sound()
     common = {"precision": arguments.precision}
     if arguments.action == "merge":
         require_places(brought, out, arguments.overwrite)

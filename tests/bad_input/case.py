@@ -35,12 +35,14 @@ class Case:
     field: str  # that is blamed
     words: str  # in the message or its remedy
 
-    def refusal(self, verb: Verb, folder: Path) -> list[Problem]:
-        """What the verb says of it. Raises AssertionError where it takes too long, and what it does not expect."""
-        (folder / "given").mkdir()
-        (folder / "work").mkdir()
-        given = self.make(folder / "given")
-        return timed(lambda: verb.read(given, folder / "work"))
+    def prove(self, folder: Path) -> None:
+        """Give it to every verb. Raises AssertionError with the name of one that does not refuse it as it has to."""
+        given = self.make(made(folder / "given"))
+        for number, verb in enumerate(self.verbs):
+            try:
+                self.judge(verb, timed(lambda verb=verb, n=number: verb.read(given, made(folder / str(n)))))
+            except Exception as error:
+                raise AssertionError(f"{verb.name}: {error!r}") from error
 
     def judge(self, verb: Verb, said: list[Problem]) -> None:
         """One message: of the field, in the words, short, on one line, and with what to do."""
@@ -50,6 +52,11 @@ class Case:
         assert len(text) < LONGEST and "\n" not in str(said[0]), text
         assert re.search(r"[.?)]$|: python -m dreambooth_ext [a-z]+$", text), text
         assert said[0].remedy.strip(), text
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def timed(read: Callable[[], Any]) -> Any:

@@ -137,6 +137,8 @@ SETTINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"name": "mine.safetensors"}, "name", "ends like a file"),
     ({"name": "mine.PT"}, "name", "ends like a file"),
     ({"name": "con"}, "name", "on Windows"),
+    ({"name": " "}, "name", "is blank"),
+    ({"name": "\t\n"}, "name", "is blank"),
     ({"name": "a" * 200}, "name", "has 200 letters"),
     ({"base_model": ""}, "base_model", "needs a model"),
     ({"base_model": "  "}, "base_model", "needs a model"),

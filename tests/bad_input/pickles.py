@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 import torch
 
-from tests.bad_input.case import Case, rows
-from tests.bad_input.verbs import BASES, CHECK_BASE, CHECK_LORA
+from dreambooth_ext.engine import network_file
+from tests.bad_input.case import Case, Verb, rows
+from tests.bad_input.verbs import BASES, CHECK_BASE
 
 BASE = "base_model"
+SHAPES = Verb("read a LoRA", lambda path, folder: network_file.shapes(path, "network_weights"))
 ONE = torch.ones(2, 2)
 
 
@@ -142,6 +145,33 @@ def expanded(folder: Path) -> Path:
     return saved({"state_dict": {"w": torch.ones(1).expand(2**20, 2**20)}})(folder)
 
 
+def more(name: str) -> Callable[[Path], Path]:
+    """A plain state, each tensor of which could be read, and one member more in its archive."""
+
+    def make(folder: Path) -> Path:
+        path = saved({"state_dict": {"w": torch.ones(2)}})(folder)
+        with zipfile.ZipFile(path) as file:
+            inner = file.namelist()[0].partition("/")[0]
+        with zipfile.ZipFile(path, "a") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of one name twice
+            file.writestr(name.replace("HERE", inner), b"3")
+        return path
+
+    return make
+
+
+PROGRAM, NO_PLACE = "TorchScript program", "no place in a model file"
+MEMBERS = {
+    "HERE/constants.pkl": PROGRAM,
+    "HERE/code/__torch__.py": PROGRAM,
+    "HERE/bytecode.pkl": PROGRAM,
+    "HERE/data.pkl": NO_PLACE,
+    "HERE/extra/a": PROGRAM,
+    "HERE/data/x": NO_PLACE,
+    "HERE/x": NO_PLACE,
+    "HERE/../data/0": NO_PLACE,
+    "another/version": NO_PLACE,
+}
 DAMAGED = "damaged or not a PyTorch file"
 BROKEN = {
     "a pickle of zeros in a zip": (zipped(lambda: b"\0" * 50_000_000), DAMAGED),
@@ -170,4 +200,5 @@ CASES = rows("pickle of", BASES, {name: (saved(content), BASE, part) for name, (
 CASES += growing()
 for name, (make, part) in BROKEN.items():
     CASES.append(Case(f"pickle: {name}", make, (CHECK_BASE,) if name in SLOW else BASES, BASE, part))
-CASES.append(Case("pickle: a LoRA of one tensor many times", repeated, (CHECK_LORA,), "network_weights", "more tensors"))
+CASES.append(Case("pickle: a LoRA of one tensor many times", repeated, (SHAPES,), "network_weights", "more tensors"))
+CASES += rows("archive with", BASES, {name: (more(name), BASE, part) for name, part in MEMBERS.items()})

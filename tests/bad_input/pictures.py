@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
-import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -13,15 +11,14 @@ from typing import Any
 
 from PIL import Image
 
-from dreambooth_ext import kohya_dataset, metadata_files, pictures
+from dreambooth_ext import pictures
 from dreambooth_ext.config import RunConfig
 from dreambooth_ext.engine.dataset import Dataset
 from dreambooth_ext.engine.images import open_picture
-from dreambooth_ext.errors import Problem
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
 from tests.bad_input.descriptions import put
-from tests.bad_input.verbs import CHECK, CHECK_REQUEST, RUN_REQUEST, TRAIN, UPLOAD, _inspected, _worked, config_of
+from tests.bad_input.verbs import CHECK, CHECK_REQUEST, RUN_REQUEST, TRAIN, UPLOAD, config_of, inspected, worked
 
 FOLDER = "instance_data_dir"
 ALL = (CHECK, TRAIN, CHECK_REQUEST, RUN_REQUEST)
@@ -163,38 +160,21 @@ def _encoded(path: Path, folder: Path) -> None:
 
 OPEN = Verb("open", lambda path, folder: open_picture(path))
 ENCODE = Verb("encode", _encoded)
-CHECK_PICTURES = Verb("check", lambda path, folder: _inspected(config_of(instance_data_dir=str(path.parent)), folder))
-TRAIN_PICTURES = Verb("train", lambda path, folder: _worked(config_of(instance_data_dir=str(path.parent)), folder))
+CHECK_PICTURES = Verb("check", lambda path, folder: inspected(config_of(instance_data_dir=str(path.parent)), folder))
+TRAIN_PICTURES = Verb("train", lambda path, folder: worked(config_of(instance_data_dir=str(path.parent)), folder))
 
 
-# --- files about pictures
-
-
-def _read(folder: Path, _: Path) -> list[Problem]:
-    given = {FOLDER: str(folder), "instance_prompt": "sksper"}
-    return pictures.entries(RunConfig(use_captions=True, **given))[1]
-
-
-def listed(name: str, content: str | int) -> Callable[[Path], Path]:
-    def make(folder: Path) -> Path:
-        put(sound.pictures_in(folder / "place") / name, content)
-        return folder / "place"
-
-    return make
-
-
-def deep(folder: Path) -> Path:
-    (folder / "/".join("a" * 200)).mkdir(parents=True)
-    return folder
-
-
-def data_set(content: str | int, name: str = "a.toml") -> Callable[[Path], Path]:
-    return lambda folder: put(folder / name, content)
-
-
-ENTRIES = Verb("entries", _read)
-DATA_SET = Verb("dataset_config", lambda path, folder: kohya_dataset.read(str(path)).problems[:1])
-DOTTED = ".".join("a" * 50_000) + " = 1\n"
-DEEP = "[" * 100_000
-META, CAPTION, TOML = "caption_column", "caption_extension", "dataset_config"
-ABOUT: dict[str, tuple[Callable[[Path], Any], str, str]] = {}
+CASES = rows("pictures", ALL, FOLDERS)
+CASES += rows(
+    "caption",
+    ALL,
+    {
+        name: (with_folder(make, use_captions=True), "caption_extension", part)
+        for name, (make, part) in CAPTIONS.items()
+    },
+)
+for name, content in BROKEN.items():
+    CASES.append(Case(f"picture: {name}", alone(content), (OPEN,), FOLDER, "плохая (1).jpg"))
+    only = (ENCODE, CHECK_PICTURES, TRAIN_PICTURES)
+    CASES.append(Case(f"pictures, only: {name}", alone(content), only, FOLDER, "none of these pictures can be read"))
+    CASES.append(Case(f"upload: {name}", alone(content), (UPLOAD,), "picture", "плохая (1).jpg"))

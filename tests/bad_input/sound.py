@@ -18,10 +18,14 @@ from tests import tiny
 _whole = tempfile.TemporaryDirectory(prefix="bad-input-")  # it goes with the process
 
 
+def whole() -> Path:
+    return Path(_whole.name)
+
+
 @functools.cache
 def checkpoint() -> Path:
     """An SD 1 with its yaml and CLIP folder."""
-    folder = Path(_whole.name) / "checkpoint"
+    folder = whole() / "checkpoint"
     folder.mkdir()
     return tiny.single_file(folder, name="sound")
 
@@ -35,7 +39,7 @@ def checkpoint_in(folder: Path) -> Path:
 
 @functools.cache
 def _diffusers() -> Path:
-    folder = Path(_whole.name) / "diffusers"
+    folder = whole() / "diffusers"
     folder.mkdir()
     return tiny.diffusers_folder(folder, name="base")
 
@@ -48,7 +52,7 @@ def diffusers_in(folder: Path) -> Path:
 @functools.cache
 def pictures() -> Path:
     """Three that can be decoded."""
-    folder = Path(_whole.name) / "Мои фото (1)"
+    folder = whole() / "Мои фото (1)"
     return pictures_in(folder)
 
 
@@ -59,9 +63,8 @@ def pictures_in(folder: Path) -> Path:
     return folder
 
 
-@functools.cache
 def encoded(kind: str) -> bytes:
-    """A picture of 64 pixels, as a file of the kind."""
+    """A picture of 64 pixels, another each time, as a file of the kind."""
     stream = io.BytesIO()
     Image.effect_noise((64, 64), 50).save(stream, kind)
     return stream.getvalue()
@@ -77,7 +80,7 @@ def lora_tensors() -> dict[str, torch.Tensor]:
 @functools.cache
 def lora() -> Path:
     """For one layer of the checkpoint."""
-    path = Path(_whole.name) / "sound-lora.safetensors"
+    path = whole() / "sound-lora.safetensors"
     save_file(lora_tensors(), path)
     return path
 

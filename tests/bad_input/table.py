@@ -2,6 +2,33 @@
 
 from __future__ import annotations
 
-from tests.bad_input import config, descriptions, pickles, tensor_files
+from tests.bad_input import (
+    config,
+    config_files,
+    descriptions,
+    lists,
+    machine,
+    no_files,
+    pickles,
+    pictures,
+    programs,
+    requests,
+    starting_files,
+    tensor_files,
+)
+from tests.bad_input.case import Case
 
-TABLE = [*config.CASES, *tensor_files.CASES, *pickles.CASES, *descriptions.CASES]
+TABLE: list[Case] = [
+    *config.CASES,
+    *config_files.CASES,
+    *pictures.CASES,
+    *lists.CASES,
+    *machine.CASES,
+    *tensor_files.CASES,
+    *pickles.CASES,
+    *descriptions.CASES,
+    *starting_files.CASES,
+    *programs.CASES,
+    *no_files.CASES,
+    *requests.CASES,
+]

@@ -22,7 +22,7 @@ from dreambooth_ext.errors import Problem
 from tests import training
 from tests.bad_input import sound
 from tests.bad_input.case import Verb
-from tests.host.asking import Asked
+from tests.host.asking import Answer, Asked
 
 
 class NoTraining:
@@ -111,6 +111,27 @@ TRAIN = Verb("train", lambda values, folder: _trained(written(values, folder), f
 CHECK_REQUEST, RUN_REQUEST = Verb("POST check", _check_request), Verb("POST runs", _run_request)
 
 
+def _import_request(text: str, folder: Path) -> list[Problem]:
+    answer = Asked(folder).post("import", {"text": text})
+    assert answer.status == 422, answer.body
+    return [answered(answer)]
+
+
+def _upload(path: Path, folder: Path) -> list[Problem]:
+    asked = Asked(folder)
+    answer = asked.put(f"pictures/mine/{path.name}", path.read_bytes(), "image/jpeg")
+    assert answer.status == 422 and not list(folder.rglob(path.name)), answer.body
+    return [answered(answer)]
+
+
+def answered(answer: Answer) -> Problem:
+    told = answer.json()
+    return Problem(told.get("field", ""), told["error"], told["remedy"])
+
+
+IMPORT_REQUEST, UPLOAD = Verb("POST import", _import_request), Verb("PUT pictures", _upload)
+
+
 # --- model files
 
 
@@ -120,15 +141,18 @@ def config_of(**values: Any) -> RunConfig:
     return RunConfig(**{**usual, **values})
 
 
-def _inspected(config: RunConfig, folder: Path) -> list[Problem]:
+def inspected(config: RunConfig, folder: Path) -> list[Problem]:
     answer = json.loads(json.dumps(inspection.inspect(config.as_dict(), folder / "runs")))
     return [Problem(**problem) for problem in answer["problems"]]
 
 
-def _worked(config: RunConfig, folder: Path) -> list[Problem]:
+def worked(config: RunConfig, folder: Path) -> list[Problem]:
     run = runs.create(folder / "runs", config)
     assert training.go_on(run) == worker.BAD_INPUT, training.log(run)
     return [Problem(it["field"], it["what"], it["remedy"]) for it in training.events(run, "error")]
+
+
+CHECK_RUN, TRAIN_RUN = Verb("check", inspected), Verb("train", worked)
 
 
 def _drawn(model: Path | str, folder: Path, *more: object) -> list[Problem]:
@@ -154,8 +178,8 @@ def _loaded(path: Path, folder: Path) -> None:
 
 OPEN = Verb("open", lambda path, folder: open_base(path))
 LOAD = Verb("load", _loaded)
-CHECK_BASE = Verb("check", lambda path, folder: _inspected(config_of(base_model=str(path)), folder))
-TRAIN_BASE = Verb("train", lambda path, folder: _worked(config_of(base_model=str(path)), folder))
+CHECK_BASE = Verb("check", lambda path, folder: inspected(config_of(base_model=str(path)), folder))
+TRAIN_BASE = Verb("train", lambda path, folder: worked(config_of(base_model=str(path)), folder))
 GENERATE = Verb("generate", _drawn, "model")
 CONVERT = Verb("convert", _converted, "SRC")
 MERGE = Verb("merge", lambda path, folder: _combined("merge", path, sound.lora(), folder), "model")
@@ -166,11 +190,11 @@ LOADING = (LOAD, *BASES)
 # --- files that a run begins with, or that a picture is drawn with
 
 
-def _begun(values: Callable[[Path], dict[str, Any]]) -> tuple[Verb, Verb]:
+def begun(values: Callable[[Path], dict[str, Any]]) -> tuple[Verb, Verb]:
     """What a check and a run say of such a file; it is named in the settings."""
     return (
-        Verb("check", lambda path, folder: _inspected(config_of(**values(path)), folder)),
-        Verb("train", lambda path, folder: _worked(config_of(**values(path)), folder)),
+        Verb("check", lambda path, folder: inspected(config_of(**values(path)), folder)),
+        Verb("train", lambda path, folder: worked(config_of(**values(path)), folder)),
     )
 
 
@@ -178,15 +202,18 @@ def _drawing(option: str) -> Verb:
     return Verb("generate", lambda path, folder: _drawn(sound.checkpoint(), folder, option, path), option.strip("-"))
 
 
-CHECK_LORA, TRAIN_LORA = _begun(lambda path: {"method": "lora", "network_weights": str(path), "optimizer": "adamw"})
-MERGE_LORA = Verb("merge", lambda path, folder: _combined("merge", sound.checkpoint(), path, folder), "lora")
-RESIZE_LORA = Verb(
-    "resize", lambda path, folder: _combined("resize", sound.checkpoint(), path, folder, "--rank", 2), "lora"
-)
-LORAS = (CHECK_LORA, TRAIN_LORA, _drawing("--lora"), MERGE_LORA, RESIZE_LORA)
+def _combining(action: str, *more: object) -> Verb:
+    return Verb(action, lambda path, folder: _combined(action, sound.checkpoint(), path, folder, *more), "lora")
+
+
+DRAW_WORD, DRAW_HYPERNETWORK = _drawing("--embedding"), _drawing("--hypernetwork")
+RESIZE = _combining("resize", "--rank", 2)
+LORA_VERBS = (_drawing("--lora"), _combining("merge"), RESIZE)
+CHECK_LORA, TRAIN_LORA = begun(lambda path: {"method": "lora", "network_weights": str(path)})
+LORAS = (CHECK_LORA, TRAIN_LORA, *LORA_VERBS)
 WORD = {"method": "textual_inversion", "placeholder_token": "sksper", "text_encoder_steps": None}
-WORDS = (*_begun(lambda path: {**WORD, "embedding_weights": str(path)}), _drawing("--embedding"))
+WORDS = (*begun(lambda path: {**WORD, "embedding_weights": str(path)}), DRAW_WORD)
 HYPERNETWORKS = (
-    *_begun(lambda path: {"method": "hypernetwork", "text_encoder_steps": None, "hypernetwork_weights": str(path)}),
-    _drawing("--hypernetwork"),
+    *begun(lambda path: {"method": "hypernetwork", "text_encoder_steps": None, "hypernetwork_weights": str(path)}),
+    DRAW_HYPERNETWORK,
 )

@@ -1,0 +1,96 @@
+"""Damaged and unknown runs: told as such, and no other is hidden or lost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from dreambooth_ext import files, runs, telling
+from dreambooth_ext.commands import following
+from dreambooth_ext.commands import runs as runs_command
+from dreambooth_ext.config import RunConfig
+from dreambooth_ext.errors import UserError
+from dreambooth_ext.terminal import Progress
+
+
+def made_run(folder: Path) -> runs.Run:
+    return runs.create(folder, RunConfig(name="mine", max_train_steps=10))
+
+
+DAMAGE = [("state.json", text) for text in ("", "hi", "[]", "{}", "\0\1")]
+DAMAGE += [("config.json", text) for text in ("", "[]", '{"name": "mi', '{"xyzzy": 1}', None)]
+
+
+@pytest.mark.parametrize(("file", "content"), DAMAGE, ids=lambda value: repr(value)[:20])
+def test_a_damaged_run_is_listed_as_such_and_hides_no_other(tmp_path, capsys, file, content):
+    damaged, sound = made_run(tmp_path), made_run(tmp_path)
+    if content is None:
+        (damaged.path / file).unlink()
+    else:
+        (damaged.path / file).write_text(content, encoding="utf-8")
+    parser = argparse.ArgumentParser()
+    runs_command.add_arguments(parser)
+    for argv in (["list"], ["show", str(damaged.path)]):
+        assert runs_command.run(parser.parse_args([*argv, "--runs-dir", str(tmp_path)])) == 0
+        assert "damaged" in capsys.readouterr().out
+    assert runs_command.run(parser.parse_args(["list", "--json", "--runs-dir", str(tmp_path)])) == 0
+    listed = {item["id"]: item for item in json.loads(capsys.readouterr().out)}
+    assert listed[damaged.id]["status"] == "damaged" and listed[damaged.id]["problem"]["remedy"]
+    assert listed[sound.id]["status"] == "queued"
+
+
+def test_unknown_runs(tmp_path):
+    first, _ = made_run(tmp_path), made_run(tmp_path)
+    for name, part in {"nobody": "there is no run", "20": "fits 2 runs", "..": "there is no run"}.items():
+        with pytest.raises(UserError) as caught:
+            runs.find(tmp_path, name)
+        assert caught.value.problem.field == "run" and part in caught.value.problem.message
+    assert runs.find(tmp_path, str(first.path)) == first
+
+
+def test_a_living_run_cannot_be_deleted(tmp_path):
+    run = made_run(tmp_path)
+    with run.take(), pytest.raises(UserError) as caught:
+        run.delete()
+    assert caught.value.problem.field == "run" and "still training" in caught.value.problem.message
+    assert run.path.exists()
+
+
+def test_a_run_is_deleted_whole_or_not_at_all(tmp_path, monkeypatch):
+    run, other = made_run(tmp_path), made_run(tmp_path)
+    with monkeypatch.context() as patched:  # the machine goes down in the middle of it
+        patched.setattr("shutil.rmtree", lambda path, **_: None)
+        run.delete()
+    assert [it.id for it in runs.list_runs(tmp_path)] == [other.id]
+    assert len(list(tmp_path.glob(f"{files.TEMPORARY}*"))) == 1
+    other.delete()
+    assert not list(tmp_path.glob(f"{files.TEMPORARY}*")) and not runs.list_runs(tmp_path)
+
+
+def test_deleting_needs_a_name(tmp_path):
+    parser = argparse.ArgumentParser()
+    runs_command.add_arguments(parser)
+    made_run(tmp_path)
+    with pytest.raises(UserError) as caught:
+        runs_command.run(parser.parse_args(["delete", "--runs-dir", str(tmp_path)]))
+    assert caught.value.problem.field == "run" and "none is named" in caught.value.problem.message
+    assert len(runs.list_runs(tmp_path)) == 1
+
+
+def test_the_follower_shows_what_is_wrong(tmp_path, capsys):
+    follower = following.Follower(made_run(tmp_path), None, None)
+    follower.show({"type": "error", "field": "device", "what": "'cuda' is not here.", "remedy": "Use cpu."})
+    assert capsys.readouterr().err == "error: device: 'cuda' is not here. Use cpu.\n"
+
+
+def test_the_follower_tells_one_time_that_is_left(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Progress, "LEAST", 0.0)
+    follower = following.Follower(made_run(tmp_path), None, None)
+    step = {"type": "step", "step": 4, "total": 9, "loss": 0.5, "lr": {"unet": 1e-6}, "memory": {"peak": 0}}
+    follower.show({**step, "eta_s": 55.0})
+    line = capsys.readouterr().err
+    assert line.count(" left") == 1 and "to go" not in line and "loss 0.5000" in line
+    assert telling.told({**step, "eta_s": 55.0}).endswith(", 0:55 to go")  # the log's, which has no bar
