@@ -13,7 +13,7 @@ from dreambooth_ext.engine.pixel_base import open_pixels
 from tests import tiny
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
-from tests.bad_input.verbs import BASES, CHECK_BASE, CONVERT, GENERATE, LOADING, MERGE
+from tests.bad_input.verbs import BASES, CHECK_BASE, CONVERT, GENERATE, MERGE
 
 BASE = "base_model"
 Content = str | bytes | int | tuple[str, str] | dict[str, Any] | None
@@ -203,7 +203,7 @@ CASES: list[Case] = []
 for name, (content, part) in YAMLS.items():
     CASES.append(Case(f"yaml: {name}", beside(content), (CHECK_BASE,) if name in SLOW_YAMLS else BASES, BASE, part))
 for name, (inner, content, part) in FOLDERS.items():
-    CASES.append(Case(f"folder: {name}", inside(inner, content), LOADING, BASE, part))
+    CASES.append(Case(f"folder: {name}", inside(inner, content), BASES, BASE, part))
 CASES += rows("folder", BASES, {"weights elsewhere": (sharded, BASE, "lies outside of the folder")})
 if hasattr(os, "mkfifo"):
     CASES += rows("folder", BASES, {"weights that are a pipe": (piped, BASE, "has no weights")})

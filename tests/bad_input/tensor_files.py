@@ -13,7 +13,7 @@ from dreambooth_ext.engine.tensorfile import save_tensors
 from tests import tiny
 from tests.bad_input import sound
 from tests.bad_input.case import Case, rows
-from tests.bad_input.verbs import BASES, CHECK_BASE, LOADING
+from tests.bad_input.verbs import BASES, CHECK_BASE, LOAD, TRAIN_BASE
 
 BASE = "base_model"
 
@@ -96,7 +96,8 @@ SHAPES = {
     "time": (f"{UNET}time_embed.0.weight", (3, 3), "time_embedding.linear_1.weight"),
     "output": (f"{UNET}out.2.weight", (1,), "conv_out.weight"),
 }
-FOUND_LATE = {"time", "output"}  # when the part is made: the rest of the file is read before
+FOUND_LATE = {"time", "output"}  # when the part is made: the rest of the file is read before, in every verb
+LATE = (LOAD, CHECK_BASE, TRAIN_BASE)
 
 
 def quantised(folder: Path) -> Path:
@@ -117,7 +118,7 @@ CASES += rows(
     "file", (CHECK_BASE,), {name: (crowded(content), BASE, part) for name, (content, part) in CROWDED.items()}
 )
 for name, (key, shape, part) in SHAPES.items():
-    verbs = LOADING if name in FOUND_LATE else BASES
+    verbs = LATE if name in FOUND_LATE else BASES
     CASES.append(Case(f"file: a wrong shape, {name}", with_part(key, shape), verbs, BASE, part))
 CASES.append(Case("file: in whole numbers", quantised, BASES, BASE, "quantised to whole numbers"))
 CASES.append(Case("file: a number that is none", broken_number, BASES, BASE, "holds invalid numbers"))

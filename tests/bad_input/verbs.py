@@ -184,7 +184,6 @@ GENERATE = Verb("generate", _drawn, "model")
 CONVERT = Verb("convert", _converted, "SRC")
 MERGE = Verb("merge", lambda path, folder: _combined("merge", path, sound.lora(), folder), "model")
 BASES = (CHECK_BASE, TRAIN_BASE, GENERATE, CONVERT, MERGE)
-LOADING = (LOAD, *BASES)
 
 
 # --- files that a run begins with, or that a picture is drawn with
