@@ -195,7 +195,7 @@ def growing() -> list[Case]:
 
 
 LARGE = {"few bytes copied for ever", "a long key", "a huge number as a key", "a number in letters"}
-LARGE |= {"half a million lists in each other", "millions of steps", "400 MB of steps"}
+LARGE |= {"millions of steps", "400 MB of steps"}
 CASES = rows("pickle of", BASES, {name: (saved(content), BASE, part) for name, (content, part) in KINDS.items()})
 CASES += growing()
 for name, (make, part) in BROKEN.items():
