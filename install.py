@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    from dreambooth_ext.files import is_locked
+    from dreambooth_ext.core.system.files import is_locked
     from dreambooth_ext.host.environment import Environment
 
     environment = Environment()

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.host.environment import Environment
 
 

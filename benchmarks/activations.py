@@ -22,11 +22,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.system.files import human_size
 from dreambooth_ext.engine import network
 from dreambooth_ext.engine.architecture import shipped
 from dreambooth_ext.engine.pixel_base import DEFAULT
-from dreambooth_ext.files import human_size
 
 LORA = {"rank": 16, "alpha": 16.0, "network_type": "lora", "target_modules": ["attention", "feed_forward"]}
 

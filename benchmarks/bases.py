@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from dreambooth_ext.core.system.files import write_json, write_text
 from dreambooth_ext.engine.architecture import TOKENIZER, Architecture, shipped, write_clip_folder
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.convert import folded_shape, ties
@@ -26,7 +27,6 @@ from dreambooth_ext.engine.ldm_yaml import to_yaml
 from dreambooth_ext.engine.seeds import generator
 from dreambooth_ext.engine.tensorfile import save_tensors
 from dreambooth_ext.engine.tensors import LazyTensor
-from dreambooth_ext.files import write_json, write_text
 
 PICTURES = 12
 SMALL_VAE = {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1, "sample_size": 64}

@@ -22,9 +22,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dreambooth_ext import checks, runs
 from dreambooth_ext.commands.demo import BASE, FOLDER, RECIPE
-from dreambooth_ext.config import SETTINGS, RunConfig
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.system.files import read_json, write_json
 from dreambooth_ext.demo import measure, world
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.architecture import TOKENIZER
@@ -32,8 +35,6 @@ from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.convert_command import to_folder
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.sampling import Painter
-from dreambooth_ext.files import read_json, write_json
-from dreambooth_ext.parsing import parse
 
 from .reference import Reference, Step
 
@@ -82,13 +83,13 @@ def config_of(method: str, classes: Path, seed: int) -> RunConfig:
     values = {**recipe, **SETTINGS_OF[method], "seed": seed, "class_data_dir": str(classes)}
     values |= {"base_model": str(BASE), "instance_data_dir": str(FOLDER / "pictures"), "report_to": "none"}
     config, unreadable = parse(values | {"save_precision": "fp32"})
-    config, _, _, problems = checks.check(config)
+    config, _, _, problems = config_checks.check(config)
     assert not unreadable and not problems, [*unreadable, *problems]
     return config
 
 
 def by_engine(config: RunConfig, folder: Path) -> Painter:
-    run = runs.create(folder / "runs", config)
+    run = run_folder.create(folder / "runs", config)
     assert worker.main([str(run.path)]) == worker.DONE
     file = run.artifacts / config.model_file(config.name)
     if config.method == "lora":

@@ -18,8 +18,9 @@ from pathlib import Path
 import psutil
 from PIL import Image
 
-from dreambooth_ext import checks, pictures
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.engine import latents
 from dreambooth_ext.engine.dataset import Dataset
 
@@ -53,11 +54,11 @@ def measure(folder: Path) -> None:
     config = RunConfig(method="finetune", instance_data_dir=str(folder), base_model=str(folder), resolution=64)
     config = config.replace(use_captions=True, cache_latents=False, validation_split=0.02, train_batch_size=4)
     with measured("listing"):
-        pictures.list_pictures(folder)
+        picture_entries.list_pictures(folder)
     with measured("quick check, captions read"):
-        checks.check(config)
+        config_checks.check(config)
     with measured("pictures and captions in memory"):
-        entries, _ = pictures.entries(config)
+        entries, _ = picture_entries.entries(config)
     dataset = Dataset(config, entries, 1.0)
     with measured("headers of all pictures"):
         found = latents.scan(dataset.entries, dataset._target, False, print, print, lambda done, total: None)

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from dreambooth_ext.commands.demo import BASE
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.host.catalogue import Catalogue
 from dreambooth_ext.host.curves import RunCurves
 

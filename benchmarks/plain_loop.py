@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dreambooth_ext import files
+from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import memory
 
 from .cases import Case

@@ -23,7 +23,10 @@ from typing import Any
 
 import psutil
 
-from dreambooth_ext import checks, files, parsing, runs
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config import parsing
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.system import files
 
 from . import table
 from .cases import CASES, Case
@@ -136,9 +139,9 @@ class Bench:
     def ours(self, case: Case, trainer: str, out: Path) -> tuple[Finished, list[dict[str, Any]]]:
         """Our worker, in a run as the command line would make it."""
         config, problems = parsing.parse(self.settings(case))
-        config, _, _, more = checks.check(config)
+        config, _, _, more = config_checks.check(config)
         assert not problems + more, [str(problem) for problem in problems + more]
-        run = runs.create(out, config)
+        run = run_folder.create(out, config)
         finished = launch(["dreambooth_ext.engine.worker", str(run.path)], self.threads)
         return finished, run.events.read()
 

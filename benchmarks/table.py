@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dreambooth_ext import files
+from dreambooth_ext.core.system import files
 
 from .cases import CASES
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.engine import network
 from dreambooth_ext.engine.base import Base
 from dreambooth_ext.engine.network import TEXT_PARTS, Network

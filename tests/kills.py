@@ -67,7 +67,7 @@ def become_worker(arguments: list[str], pipe: int, folder: Path) -> None:
 
 
 def start(run: Any, environment: Any, total: int | None = None, **options: Any) -> Forked:
-    from dreambooth_ext.protocol import take_commands
+    from dreambooth_ext.core.runs.events import take_commands
 
     take_commands(run.commands)
     return Forked(run, total)
@@ -139,9 +139,9 @@ class Chain:
 
     def run(self) -> Any:
         """The run; None as long as it has not been made."""
-        from dreambooth_ext import runs
+        from dreambooth_ext.core.runs import run_folder
 
-        known = runs.list_runs(self.runs)
+        known = run_folder.list_runs(self.runs)
         return known[0] if known else None
 
     def begin(self) -> tuple[str, Any]:

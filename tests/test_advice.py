@@ -6,17 +6,17 @@ import argparse
 
 import pytest
 
-from dreambooth_ext import advice, checks
 from dreambooth_ext.commands import settings
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.errors import Problem
-from dreambooth_ext.settings.methods import METHODS
-from dreambooth_ext.settings.training import OPTIMIZERS
+from dreambooth_ext.core.checks import config_checks, config_warnings
+from dreambooth_ext.core.config.groups.training import OPTIMIZERS
+from dreambooth_ext.core.config.methods import METHODS
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import Problem
 
 
 def grave(**values) -> dict[str, Problem]:
-    config = checks.check(RunConfig(**{"instance_prompt": "zkz", **values}))[0]
-    return {warning.field: warning for warning in advice.warnings(config, 12) if warning.is_grave}
+    config = config_checks.check(RunConfig(**{"instance_prompt": "zkz", **values}))[0]
+    return {warning.field: warning for warning in config_warnings.warnings(config, 12) if warning.is_grave}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -59,8 +59,8 @@ def test_a_hundred_times_the_usual_rate(values, fields):
 
 
 def test_one_warning_for_one_rate():
-    config = checks.check(RunConfig(instance_prompt="zkz", learning_rate=1.0))[0]
-    assert [w.field for w in advice.warnings(config, 12)].count("learning_rate") == 1
+    config = config_checks.check(RunConfig(instance_prompt="zkz", learning_rate=1.0))[0]
+    assert [w.field for w in config_warnings.warnings(config, 12)].count("learning_rate") == 1
 
 
 def test_grave_warnings_come_last_and_loud(capsys):

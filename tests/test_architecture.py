@@ -1,4 +1,4 @@
-"""The import rule: host -> shared <- engine; host and shared need nothing but Python, the engine never sees a host."""
+"""The import rule: host -> core <- engine; host and core need nothing but Python, the engine never sees a host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dreambooth_ext"
-BARE = ("shared", "host", "commands")  # what runs with nothing installed but Python
+BARE = ("core", "host", "commands")  # what runs with nothing installed but Python
 # What only a host has, and the files that live in one. PIL comes with the WebUI, too.
 HOSTS_OWN = {
     "host/webui.py": {"modules"},
@@ -44,7 +44,7 @@ def wing(file: str) -> str:
     """The command line is a wing by itself, the door to both: it builds the environment and starts the engine in it."""
     if file == "__main__.py":
         return "commands"
-    return file.split("/")[0] if "/" in file else "shared"
+    return file.split("/")[0] if "/" in file else "core"
 
 
 def enters(module: str, name: str) -> bool:
@@ -52,13 +52,13 @@ def enters(module: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if wing(file) in BARE])
-def test_host_shared_and_commands_need_nothing_but_python(file):
+def test_host_core_and_commands_need_nothing_but_python(file):
     for module in imports(file):
         root = module.split(".")[0]
         known = root == "dreambooth_ext" or root in sys.stdlib_module_names or root in HOSTS_OWN.get(file, ())
         assert known, f"{file} imports {module}"
         assert not enters(module, "engine"), f"{file} imports {module}"
-        if wing(file) == "shared":
+        if wing(file) == "core":
             assert not enters(module, "host"), f"{file} imports {module}"
 
 

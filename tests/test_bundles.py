@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import bundles, guide
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core import guide
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import bundled_words
 
 
 def table(path: Path, content: object) -> str:
@@ -28,24 +29,30 @@ WORDS = {
 
 
 def test_words_are_found_in_their_order(tmp_path):
-    assert bundles.words(table(tmp_path / "слово.safetensors", WORDS)) == ["zkq", "Two"]
+    assert bundled_words.words(table(tmp_path / "слово.safetensors", WORDS)) == ["zkq", "Two"]
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"[1, 2]", b"3", b"[" * 100_000, b" " * (bundles.LARGEST + 1)]
+    "content", [b"", b"{", b"\xff\xfe", b"[1, 2]", b"3", b"[" * 100_000, b" " * (bundled_words.LARGEST + 1)]
 )
 def test_what_is_no_table_has_none(tmp_path, content):
-    assert bundles.words(table(tmp_path / "a.safetensors", content)) == []
+    assert bundled_words.words(table(tmp_path / "a.safetensors", content)) == []
 
 
 def test_what_is_no_file_has_none(tmp_path):
-    assert bundles.words(None) == bundles.words("") == bundles.words("gone.safetensors") == bundles.words("\0") == []
-    assert bundles.words(str(tmp_path)) == []
+    assert (
+        bundled_words.words(None)
+        == bundled_words.words("")
+        == bundled_words.words("gone.safetensors")
+        == bundled_words.words("\0")
+        == []
+    )
+    assert bundled_words.words(str(tmp_path)) == []
     (tmp_path / "short.safetensors").write_bytes(b"123")
-    assert bundles.words(str(tmp_path / "short.safetensors")) == []
+    assert bundled_words.words(str(tmp_path / "short.safetensors")) == []
     if hasattr(os, "mkfifo"):  # opening it would wait for ever
         os.mkfifo(tmp_path / "pipe.safetensors")
-        assert bundles.words(str(tmp_path / "pipe.safetensors")) == []
+        assert bundled_words.words(str(tmp_path / "pipe.safetensors")) == []
 
 
 def test_the_guide_goes_on_with_them(tmp_path):

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import runs, terminal
 from dreambooth_ext.__main__ import VERBS, main
-from dreambooth_ext.config import SETTINGS, RunConfig
+from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.system import terminal
 from dreambooth_ext.host.environment import Environment
 
 REPOSITORY = Path(__file__).parents[1]
@@ -120,7 +121,7 @@ def test_unexpected_errors_are_one_line(monkeypatch, capsys):
 
 
 def test_runs_and_environment_as_json(tmp_path):
-    run = runs.create(tmp_path / "run folder", RunConfig(name="mine", max_train_steps=10))
+    run = run_folder.create(tmp_path / "run folder", RunConfig(name="mine", max_train_steps=10))
     status, out, err = call("runs", "--json", "--runs-dir", tmp_path / "run folder", cwd=tmp_path)
     assert (status, err) == (0, "")
     assert [(item["id"], item["status"]) for item in json.loads(out)] == [(run.id, "queued")]
@@ -173,7 +174,7 @@ def test_a_good_check_and_a_base_that_is_none(workshop):
     argv = [*options(workshop), "--base-model", workshop / "lora.safetensors", "--runs-dir", workshop / "runs"]
     status, out, err = call("train", *argv)
     assert status == 1 and "error: base_model: lora.safetensors is a web page" in err
-    assert runs.list_runs(workshop / "runs") == []
+    assert run_folder.list_runs(workshop / "runs") == []
 
 
 @needs_environment
@@ -229,7 +230,7 @@ def test_names_command_no_terminal_and_forge_no_line(workshop):
     prompt = "a photo of sksper\x1b[31m\nerror: a forged line"
     status, out, err = call("train", *argv, "--instance-prompt", prompt, "--output-dir", workshop / "out")
     assert status == 0, err
-    log = (runs.list_runs(workshop / "runs")[0].path / "log.txt").read_text(encoding="utf-8")
+    log = (run_folder.list_runs(workshop / "runs")[0].path / "log.txt").read_text(encoding="utf-8")
     assert SHOWN in err and SHOWN in log
     for text in (out, err, log):
         assert_plain(text)
@@ -254,7 +255,7 @@ def test_ctrl_c_ends_with_130(workshop):
     try:
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
-            known = runs.list_runs(workshop / "runs")
+            known = run_folder.list_runs(workshop / "runs")
             if known and known[0].state()["step"] >= 2:
                 break
             assert process.poll() is None, process.communicate()
@@ -265,7 +266,7 @@ def test_ctrl_c_ends_with_130(workshop):
         process.kill()
     assert process.returncode == 130 and "Traceback" not in err
     assert "python -m dreambooth_ext resume" in err
-    assert runs.list_runs(workshop / "runs")[0].state()["status"] == "stopped"
+    assert run_folder.list_runs(workshop / "runs")[0].state()["status"] == "stopped"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux' device that is always full")

@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from dreambooth_ext import runs, templates
-from dreambooth_ext.concepts import CONCEPT_KEYS
-from dreambooth_ext.config import SETTINGS, RunConfig
+from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
+from dreambooth_ext.core.data import prompt_templates
+from dreambooth_ext.core.data.concepts import CONCEPT_KEYS
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host import restrictions
 from dreambooth_ext.host.refusal import Refusal
 
@@ -48,7 +49,7 @@ def test_every_kind_of_path_is_there():
         *("prompt_template", "network_weights", "embedding_weights", "hypernetwork_weights"),
     }
     assert set(CONCEPT_KEYS) - set(SETTINGS) == {"repeats"}  # the others are of the settings' kinds
-    assert SETTINGS["prompt_template"].words == tuple(templates.BUILT_IN)
+    assert SETTINGS["prompt_template"].words == tuple(prompt_templates.BUILT_IN)
 
 
 @pytest.mark.parametrize(("make", "name", "field"), WAYS)
@@ -75,7 +76,7 @@ def holds_for_all(folder, monkeypatch, make, name, field) -> None:
     assert refused.value.status == 403 and refused.value.problem.field == field
 
     monkeypatch.chdir(home)
-    assert runs.absolute(make(name, "x.txt")).paths() == [(field, str(home / "x.txt"))]
+    assert run_folder.absolute(make(name, "x.txt")).paths() == [(field, str(home / "x.txt"))]
     (method, *_) = SETTINGS[field.partition("[")[0]].methods
     for said in (metadata.shareable(config), hub.said(config.replace(method=method))):
         assert "somebody" not in json.dumps(said)
@@ -83,16 +84,16 @@ def holds_for_all(folder, monkeypatch, make, name, field) -> None:
 
 def test_names_of_hugging_face_and_links_stay_as_they_are():
     for name in ("owner/model", "https://h/x.safetensors"):
-        assert runs.absolute(RunConfig(base_model=name, model_config=name)).base_model == name
-    assert runs.absolute(RunConfig(network_weights="https://h/x")).network_weights == "https://h/x"
-    assert runs.absolute(RunConfig(class_data_dir="to/come")).class_data_dir == os.path.abspath("to/come")
+        assert run_folder.absolute(RunConfig(base_model=name, model_config=name)).base_model == name
+    assert run_folder.absolute(RunConfig(network_weights="https://h/x")).network_weights == "https://h/x"
+    assert run_folder.absolute(RunConfig(class_data_dir="to/come")).class_data_dir == os.path.abspath("to/come")
 
 
 def test_a_template_that_is_built_in_is_no_path(tmp_path):
     from dreambooth_ext.engine import hub
 
     config = RunConfig(method="textual_inversion", prompt_template="style")
-    assert config.paths() == [] and runs.absolute(config) == config
+    assert config.paths() == [] and run_folder.absolute(config) == config
     assert hub.said(config)["prompt_template"] == "style"
     restrictions.check_paths(config, host(tmp_path))
 
@@ -102,8 +103,8 @@ def test_each_of_several_embeddings_is_a_path(tmp_path, monkeypatch):
     allowed = tmp_path / "data" / "pictures"
     monkeypatch.chdir(tmp_path)
     config = RunConfig(embedding_weights=f"{allowed}/a.pt, secret.pt", placeholder_token="a, b")
-    assert templates.continued(config) == [f"{allowed}/a.pt", "secret.pt"]
-    assert runs.absolute(config).embedding_weights == f"{allowed}/a.pt, {tmp_path / 'secret.pt'}"
+    assert prompt_templates.continued(config) == [f"{allowed}/a.pt", "secret.pt"]
+    assert run_folder.absolute(config).embedding_weights == f"{allowed}/a.pt, {tmp_path / 'secret.pt'}"
     with pytest.raises(Refusal):
         restrictions.check_paths(config, host(tmp_path))
     alone = config.replace(placeholder_token="a")  # whose file's name may hold a comma

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import __main__, runs
+from dreambooth_ext import __main__
 from dreambooth_ext.commands import demo, resume, train
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host import publisher, wishes
 from dreambooth_ext.host.queue import status_of
 from dreambooth_ext.host.wishes import Wishes
@@ -62,8 +63,8 @@ class Terminal:
         return folder
 
     @property
-    def run(self) -> runs.Run:
-        (run,) = runs.list_runs(self.runs_dir)
+    def run(self) -> run_folder.Run:
+        (run,) = run_folder.list_runs(self.runs_dir)
         return run
 
     def models(self) -> list[str]:
@@ -166,7 +167,7 @@ def test_a_wish_to_select_each_save_does_not_bring_them_back():
 HOLD = """
 import sys, time
 sys.path[:0] = [{repository!r}]
-from dreambooth_ext.runs import Run
+from dreambooth_ext.core.runs.run_folder import Run
 from pathlib import Path
 with Run(Path({run!r})).claim():
     print("held", flush=True)
@@ -174,7 +175,7 @@ with Run(Path({run!r})).claim():
 """
 
 
-def left(terminal, *argv: object) -> runs.Run:
+def left(terminal, *argv: object) -> run_folder.Run:
     """A run that has a folder for its models; its worker is done, its terminal was killed before it published any."""
     terminal.train(*argv)
     run = terminal.run
@@ -247,7 +248,7 @@ sys.exit(__main__.main(sys.argv[1:]))
     argv = [*terminal.options(max_train_steps=40), "--output-dir", terminal.out, "--runs-dir", terminal.runs_dir]
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, argv)])
     try:
-        until(lambda: runs.list_runs(terminal.runs_dir) and terminal.published())
+        until(lambda: run_folder.list_runs(terminal.runs_dir) and terminal.published())
     finally:
         process.kill()
         process.wait()
@@ -285,12 +286,12 @@ def test_a_worker_that_dies_before_its_first_word_is_told_with_its_log_which_sta
 def test_a_run_that_was_refused_goes(terminal):
     code, _, err = terminal.train(name="refused")
     assert code == 1 and "error: base_model: is no model. Choose another." in err
-    assert runs.list_runs(terminal.runs_dir) == []
+    assert run_folder.list_runs(terminal.runs_dir) == []
 
 
 def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(terminal):
     def delete() -> None:
-        until(lambda: runs.list_runs(terminal.runs_dir) and terminal.run.state()["step"] > 2)
+        until(lambda: run_folder.list_runs(terminal.runs_dir) and terminal.run.state()["step"] > 2)
         while terminal.run_folder().exists():
             shutil.rmtree(terminal.run_folder(), ignore_errors=True)
 
@@ -300,12 +301,12 @@ def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(termi
     code, _, err = terminal.train(max_train_steps=200)
     thread.join()
     assert code == 3 and "was deleted while it trained" in err and "Traceback" not in err
-    assert runs.list_runs(terminal.runs_dir) == [] and not list(terminal.runs_dir.glob("2*"))
+    assert run_folder.list_runs(terminal.runs_dir) == [] and not list(terminal.runs_dir.glob("2*"))
 
 
 def test_ctrl_c_ends_a_worker_that_hangs_after_its_last_word(terminal):
     def interrupt() -> None:
-        until(lambda: runs.list_runs(terminal.runs_dir) and terminal.run.last_word())
+        until(lambda: run_folder.list_runs(terminal.runs_dir) and terminal.run.last_word())
         time.sleep(0.5)
         signal.raise_signal(signal.SIGINT) if os.name == "nt" else os.kill(os.getpid(), signal.SIGINT)
 
@@ -319,7 +320,7 @@ def test_ctrl_c_ends_a_worker_that_hangs_after_its_last_word(terminal):
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_a_second_ctrl_c_is_the_user_s_own_end_of_a_run(terminal):
     def interrupt() -> None:
-        until(lambda: runs.list_runs(terminal.runs_dir))
+        until(lambda: run_folder.list_runs(terminal.runs_dir))
         time.sleep(1)
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
@@ -337,7 +338,7 @@ def test_a_second_ctrl_c_is_the_user_s_own_end_of_a_run(terminal):
 def test_a_host_s_run_that_a_terminal_resumes_goes_where_the_host_would_have_put_it(terminal):
     wanted = Wishes(host_folders={"checkpoint": str(terminal.out)}, settled=True)
     config = RunConfig(name="model", device="cpu", max_train_steps=4)
-    run = runs.create(terminal.runs_dir, config, wanted.as_dict())
+    run = run_folder.create(terminal.runs_dir, config, wanted.as_dict())
     run.write_state(status="stopped")
     assert terminal.call("resume", run.id)[0] == 0
     assert terminal.models() == ["model.safetensors"] and terminal.published() == ["model"]
@@ -349,7 +350,7 @@ def test_the_demo_s_model_is_where_a_webui_looks(terminal, monkeypatch, tmp_path
     monkeypatch.setattr(demo, "Environment", lambda: Environment(tmp_path / "environment"))
     monkeypatch.setattr(demo, "draw", lambda *anything: 0)
     assert __main__.main(["demo", "--max-train-steps", "3", "--out", str(tmp_path / "out")]) == 0
-    (run,) = runs.list_runs(tmp_path / "out" / "runs")
+    (run,) = run_folder.list_runs(tmp_path / "out" / "runs")
     folder = tmp_path / "out" / "models" / "Stable-diffusion"
     assert (folder / f"{run.config.name}.safetensors").exists() and status_of(run) == "done"
 

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from dreambooth_ext import disk
+from dreambooth_ext.core.system import disk
 
 
 @pytest.mark.parametrize(

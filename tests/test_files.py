@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from dreambooth_ext import files
+from dreambooth_ext.core.system import files
 
 
 def test_threads_that_write_one_file_leave_one_of_their_versions(tmp_path):

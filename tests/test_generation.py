@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from dreambooth_ext.generation import add_arguments, infotext, problems
+from dreambooth_ext.core.verbs.generate_options import add_arguments, infotext, problems
 
 
 def parse(*extra: str) -> argparse.Namespace:

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dreambooth_ext import checks, kohya_dataset, pictures, runs
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import kohya_dataset, picture_entries
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.dataset import Dataset
 
 FULL = """
@@ -66,7 +68,7 @@ def complaints(home: Path, text: str) -> str:
 
 def test_a_whole_file(home):
     config = write(home, FULL)
-    completed, choices, entries, problems = checks.check(config)
+    completed, choices, entries, problems = config_checks.check(config)
     assert not problems
     assert (completed.resolution, completed.train_batch_size, completed.enable_bucket) == (768, 4, True)
     assert choices["train_batch_size"].reason == "dataset_config says so" and completed.name == "set"
@@ -76,7 +78,7 @@ def test_a_whole_file(home):
         ("a brown dog.png", "photo of a brown dog outside", 1),
         ("b.png", "photo of a dog, running outside", 1),
     ]
-    girl, dog = (concept.variation for concept in pictures.concepts(completed))
+    girl, dog = (concept.variation for concept in picture_entries.concepts(completed))
     assert (girl.shuffle_tags, girl.keep_tokens, girl.random_flip, girl.caption_dropout) == (True, 1, True, 0.0)
     assert (dog.shuffle_tags, dog.random_flip, dog.caption_dropout, dog.tag_dropout) == (False, False, 0.1, 0.2)
 
@@ -99,9 +101,9 @@ def test_the_runs_settings_hold_where_the_file_says_nothing(home):
     config = write(home, "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'girl'").replace(
         tag_dropout=0.5, random_flip=True, caption_extension=".caption"
     )
-    (concept,) = pictures.concepts(config)
+    (concept,) = picture_entries.concepts(config)
     assert concept.variation.tag_dropout == 0.5 and concept.variation.random_flip
-    assert pictures.problems(config) == []
+    assert picture_entries.problems(config) == []
 
 
 def test_class_pictures_go_with_their_subject(home):
@@ -126,18 +128,18 @@ def test_class_pictures_go_with_their_subject(home):
     num_repeats = 2
     """
     config = write(home, text).replace(method="dreambooth", with_prior_preservation=None)
-    entries, problems = pictures.entries(config)
-    assert not problems and not pictures.problems(config)
+    entries, problems = picture_entries.entries(config)
+    assert not problems and not picture_entries.problems(config)
     assert [(e.path.name, e.caption, e.concept) for e in entries if e.is_class] == [
         ("r1.png", "girl", 0),
         ("r2.png", "girl", 0),
         ("d.png", "dog", 1),
     ]
-    assert "num_repeats" in pictures.warnings(config, entries)[0].message
-    completed, choices, known, _ = checks.check(config)
+    assert "num_repeats" in picture_entries.warnings(config, entries)[0].message
+    completed, choices, known, _ = config_checks.check(config)
     assert completed.with_prior_preservation is True and known == entries
     assert choices["with_prior_preservation"].reason == "dataset_config has class pictures"
-    finetune = pictures.problems(config.replace(method="finetune"))
+    finetune = picture_entries.problems(config.replace(method="finetune"))
     assert [problem.field for problem in finetune] == ["dataset_config"] and "is_reg" in str(finetune[0])
 
 
@@ -158,7 +160,7 @@ def test_class_pictures_are_in_the_batches(home, method):
     for path in home.glob("*/*.png"):
         Image.new("RGB", (64, 64)).save(path)
     asked = write(home, text).replace(method=method, resolution=64, cache_latents=False)
-    config, _, entries, problems = checks.check(asked)
+    config, _, entries, problems = config_checks.check(asked)
     assert not problems
     made = Dataset(config, entries, 1.0)
     made.encode(None)
@@ -174,7 +176,7 @@ def test_metadata_names_pictures_and_captions(home):
     }
     (home / "meta_lat.json").write_text(json.dumps(about), encoding="utf-8")
     text = "[[datasets]]\n[[datasets.subsets]]\nmetadata_file = 'meta_lat.json'\nnum_repeats = 2"
-    entries, problems = pictures.entries(write(home, text))
+    entries, problems = picture_entries.entries(write(home, text))
     assert not problems
     assert [(e.path.name, e.caption, e.repeats) for e in entries] == [
         ("b.png", "a dog", 2),
@@ -187,7 +189,7 @@ def test_metadata_names_pictures_and_captions(home):
 def test_metadata_that_leads_out_of_its_folder_is_refused(home, leaving):
     (home / "dog" / "meta.json").write_text(json.dumps({leaving: {"caption": "x"}}), encoding="utf-8")
     text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'dog'\nmetadata_file = 'dog/meta.json'"
-    (problem,) = pictures.entries(write(home, text))[1]
+    (problem,) = picture_entries.entries(write(home, text))[1]
     assert problem.field == "dataset_config" and "leads out of the folder" in problem.message
 
 
@@ -253,13 +255,13 @@ def test_what_differs_is_a_warning(home):
     ],
 )
 def test_what_does_not_go_beside_it(home, settings, field):
-    _, _, _, problems = checks.check(write(home, FULL).replace(**settings))
+    _, _, _, problems = config_checks.check(write(home, FULL).replace(**settings))
     assert [problem.field for problem in problems] == [field]
 
 
 def test_a_run_finds_it_from_anywhere(home, monkeypatch):
     write(home, FULL)
     monkeypatch.chdir(home)
-    fixed = runs.absolute(RunConfig(method="finetune", dataset_config="set.toml"))
+    fixed = run_folder.absolute(RunConfig(method="finetune", dataset_config="set.toml"))
     assert fixed.dataset_config == str(home / "set.toml")
-    assert pictures.concepts(fixed)[0].instance_data_dir == str(home / "girl")
+    assert picture_entries.concepts(fixed)[0].instance_data_dir == str(home / "girl")

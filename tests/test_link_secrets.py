@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import links, runs
+from dreambooth_ext.core.config import links
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host.environment import Environment
 
 REPOSITORY = Path(__file__).parents[1]
@@ -136,11 +137,11 @@ def test_by_the_command_line(tmp_path, server, settings):
     status, _, err = call("train", "--config", config, "--base-model", server.link, *places)
     assert status == 0, err
     assert "downloading the model" in err and (tmp_path / "out" / "taught.safetensors").is_file()
-    (run,) = runs.list_runs(tmp_path / "runs")
+    (run,) = run_folder.list_runs(tmp_path / "runs")
     assert run.config.base_model == links.bare(server.link)
     assert list((run.path / "tensorboard").rglob("*tfevents*"))
     (folder,) = downloads(server)
-    assert_clean(tmp_path / "runs", tmp_path / "out", folder, json.dumps(runs.describe(run)))
+    assert_clean(tmp_path / "runs", tmp_path / "out", folder, json.dumps(run_folder.describe(run)))
     assert server.given and all(line and not any(s in line for s in SECRETS) for line in server.command_lines)
 
     # the file is gone, and a run keeps no secrets: they are asked for, and can be given anew
@@ -153,7 +154,7 @@ def test_by_the_command_line(tmp_path, server, settings):
     status, _, err = call("resume", run.path, "--max-train-steps", 2, *places, **given)
     assert status == 0, err
     assert_clean(tmp_path / "runs", tmp_path / "out", *downloads(server))
-    assert runs.Run(run.path).state()["step"] == 2
+    assert run_folder.Run(run.path).state()["step"] == 2
 
 
 def test_by_the_service(tmp_path, server, settings):

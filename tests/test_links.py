@@ -9,12 +9,13 @@ import re
 
 import pytest
 
-from dreambooth_ext import checks, links
-from dreambooth_ext.config import SETTINGS, RunConfig
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config import links
+from dreambooth_ext.core.config.links import Link
+from dreambooth_ext.core.config.parsing import parse, shown
+from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.host.presets import Presets
-from dreambooth_ext.links import Link
-from dreambooth_ext.parsing import parse, shown
 
 GIVEN = "https://user:pw@host.example:8000/a/x.safetensors?type=Model&token=SECRET#frag"
 BARE = "https://host.example:8000/a/x.safetensors"
@@ -62,7 +63,7 @@ def test_no_setting_writes_a_links_secrets(given):
         if given != GIVEN and known.kind in ("str", "list"):
             continue
         config, problems = parse({name: [{"instance_data_dir": given}] if known.kind == "concepts" else given})
-        said = problems or checks.check(config)[3]
+        said = problems or config_checks.check(config)[3]
         text = json.dumps(config.as_dict()) + "".join(map(str, said)) + repr(config)
         assert not re.search("|".join(SECRETS), text.replace("user:pw", "SECRET")), (name, text)
         assert known.kind not in ("str", "path") or BARE in text, name

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import files, protocol, runs
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs import events, run_folder
+from dreambooth_ext.core.runs.events import EventLog
+from dreambooth_ext.core.system import files
 from dreambooth_ext.host import clips, staging
 from dreambooth_ext.host.queue import Queue
-from dreambooth_ext.protocol import EventLog
 from tests.host.test_dispatcher import REPOSITORY, alive, ended, place, said, until  # noqa: F401
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -81,7 +82,7 @@ def test_events_that_cannot_be_appended_come_later_in_order(tmp_path, way):
 
 def test_who_is_last_to_put_an_event_off_brings_it_in_where_the_lock_is_free_by_then(tmp_path, monkeypatch):
     log, delay = EventLog(tmp_path / "events.jsonl"), EventLog._delay
-    monkeypatch.setattr(protocol, "PATIENCE", 0.1)
+    monkeypatch.setattr(events, "PATIENCE", 0.1)
     with paused(tmp_path / "events.jsonl.lock") as holder:
 
         def delayed(self: EventLog, event: dict) -> None:
@@ -170,13 +171,13 @@ def test_a_queue_that_is_locked_is_told_and_goes_on(place, monkeypatch, capsys):
 
 def test_runs_are_neither_made_nor_deleted_by_halves(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "PATIENCE", 0.3)
-    run = runs.create(tmp_path, RunConfig(name="cat"))
+    run = run_folder.create(tmp_path, RunConfig(name="cat"))
     with paused(tmp_path / "runs.lock"):
         with pytest.raises(files.Held):
-            runs.create(tmp_path, RunConfig(name="dog"))
+            run_folder.create(tmp_path, RunConfig(name="dog"))
         run.delete()
-        assert runs.list_runs(tmp_path) == [] and not list(tmp_path.glob("*-*"))
-    assert runs.create(tmp_path, RunConfig(name="dog")).exists()
+        assert run_folder.list_runs(tmp_path) == [] and not list(tmp_path.glob("*-*"))
+    assert run_folder.create(tmp_path, RunConfig(name="dog")).exists()
 
 
 @pytest.mark.parametrize("lock", [staging.ALONE, "dreambooth_clip/lock"])

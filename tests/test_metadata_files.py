@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import pictures, without_effect
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.checks import without_effect
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import picture_entries
 
 
 def make(folder: Path, *names: str) -> None:
@@ -28,7 +29,7 @@ def config_of(folder: Path, **settings) -> RunConfig:
 
 
 def found(config: RunConfig) -> dict[str, tuple[str, ...]]:
-    entries, problems = pictures.entries(config)
+    entries, problems = picture_entries.entries(config)
     assert not problems, list(map(str, problems))
     return {entry.path.name: entry.captions for entry in entries}
 
@@ -55,7 +56,7 @@ def test_another_column(tmp_path):
     make(tmp_path, "1.png")
     lines(tmp_path, {"file_name": "1.png", "text": "one", "prompt": "other"})
     assert found(config_of(tmp_path, caption_column="prompt")) == {"1.png": ("other",)}
-    (problem,) = pictures.entries(config_of(tmp_path, caption_column="captoin"))[1]
+    (problem,) = picture_entries.entries(config_of(tmp_path, caption_column="captoin"))[1]
     assert problem.field == "caption_column" and "file_name, text, prompt" in problem.message
 
 
@@ -72,7 +73,7 @@ def test_bad_lines_are_named_by_their_numbers(tmp_path):
     good = {"file_name": "1.png", "text": "one"}
     lines(tmp_path, good, "{", good, {"text": "x"}, {"file_name": "../1.png", "text": "x"}, [], {**good, "text": 5},
           {"file_name": os.path.abspath(os.sep), "text": ""}, "[" * 100_000)  # fmt: skip
-    (problem,) = pictures.entries(config_of(tmp_path))[1]
+    (problem,) = picture_entries.entries(config_of(tmp_path))[1]
     assert problem.field == "use_captions"
     for said in ("line 2 is no JSON", 'line 4 has no "file_name"', "line 5: '../1.png' leads out", "line 6", "line 7"):
         assert said in problem.message
@@ -83,7 +84,7 @@ def test_files_that_are_no_metadata(tmp_path):
     make(tmp_path, "1.png")
     for content in (b"\xff\xfe\x00", b"[1]", b"{"):
         (tmp_path / "meta_cap.json").write_bytes(content)
-        (problem,) = pictures.entries(config_of(tmp_path))[1]
+        (problem,) = picture_entries.entries(config_of(tmp_path))[1]
         assert "meta_cap.json" in problem.message
 
 
@@ -108,7 +109,7 @@ def test_repeats_and_words_from_folders(tmp_path):
         "5.png",
         "0_x/6.png",
     )
-    entries, problems = pictures.entries(config_of(tmp_path, repeats_from_folders=True))
+    entries, problems = picture_entries.entries(config_of(tmp_path, repeats_from_folders=True))
     assert not problems
     assert {e.path.name: (e.repeats, e.caption) for e in entries} == {
         "1.png": (10, "sks person"),
@@ -117,24 +118,24 @@ def test_repeats_and_words_from_folders(tmp_path):
         "4.png": (1, ""),
         "5.png": (1, ""),
     }
-    plain, _ = pictures.entries(config_of(tmp_path))
+    plain, _ = picture_entries.entries(config_of(tmp_path))
     assert {entry.repeats for entry in plain} == {1} and len(plain) == 6
-    prompted, _ = pictures.entries(config_of(tmp_path, repeats_from_folders=True, instance_prompt="mine"))
+    prompted, _ = picture_entries.entries(config_of(tmp_path, repeats_from_folders=True, instance_prompt="mine"))
     assert {entry.caption for entry in prompted} == {"mine"}
-    itself, _ = pictures.entries(config_of(tmp_path / "10_sks person", repeats_from_folders=True))
+    itself, _ = picture_entries.entries(config_of(tmp_path / "10_sks person", repeats_from_folders=True))
     assert [(entry.repeats, entry.caption) for entry in itself] == [(10, "sks person")]
 
 
 def test_a_subject_by_its_folders_name_needs_no_prompt(tmp_path):
     make(tmp_path, "4_ohwx man/0001.png")
     config = config_of(tmp_path, method="dreambooth", use_captions=False, repeats_from_folders=True)
-    entries, problems = pictures.entries(config)
+    entries, problems = picture_entries.entries(config)
     assert not problems and [(e.caption, e.repeats) for e in entries] == [("ohwx man", 4)]
 
 
 def test_nothing_left_by_zeros(tmp_path):
     make(tmp_path, "0_x/1.png")
-    (problem,) = pictures.entries(config_of(tmp_path, repeats_from_folders=True))[1]
+    (problem,) = picture_entries.entries(config_of(tmp_path, repeats_from_folders=True))[1]
     assert problem.field == "repeats_from_folders"
 
 
@@ -142,7 +143,7 @@ def test_missing_captions_are_counted(tmp_path):
     make(tmp_path, *[f"{i}.png" for i in range(9)])
     (tmp_path / "3.txt").write_text("three", encoding="utf-8")
     config = config_of(tmp_path)
-    (warning,) = pictures.warnings(config, pictures.entries(config)[0])
+    (warning,) = picture_entries.warnings(config, picture_entries.entries(config)[0])
     assert "8 of 9 pictures have no caption" in warning.message and "and 3 more" in warning.message
 
 
@@ -156,8 +157,8 @@ def test_missing_captions_are_counted(tmp_path):
 )
 def test_settings_without_effect(settings, field):
     config = RunConfig(**settings)
-    assert [problem.field for problem in (*pictures.problems(config), *without_effect.problems(config, config))] == [
-        field
-    ]
+    assert [
+        problem.field for problem in (*picture_entries.problems(config), *without_effect.problems(config, config))
+    ] == [field]
     some = RunConfig(keep_tokens=1, tag_dropout=0.1, caption_separator=";", use_captions=True)
-    assert not pictures.problems(some) and not without_effect.problems(some, some)
+    assert not picture_entries.problems(some) and not without_effect.problems(some, some)

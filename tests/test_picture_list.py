@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import picture_list, pictures, runs
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import picture_entries, picture_list
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs import run_folder
 
 
 @pytest.fixture
@@ -30,12 +31,12 @@ def config(folder, **settings):
 
 
 def queued(folder, **settings):
-    return runs.create(folder.parent / "runs", config(folder, **settings))
+    return run_folder.create(folder.parent / "runs", config(folder, **settings))
 
 
 def now(run):
     """(entries to train on, changes) as a start of the run would find them."""
-    entries, problems = pictures.entries(run.config)
+    entries, problems = picture_entries.entries(run.config)
     assert not problems
     return picture_list.compare(picture_list.noted(run.path, are_class=False), entries)
 
@@ -48,13 +49,13 @@ def test_nothing_has_changed(folder):
     run = queued(folder)
     entries, changes = now(run)
     assert not changes and changes.count == 3
-    assert entries == pictures.entries(run.config)[0]
+    assert entries == picture_entries.entries(run.config)[0]
     assert changes.problem("f", run.id) is None and changes.warning("f", run.id) is None
 
 
 def test_pictures_that_come_later_are_left_out_and_captions_stay(folder):
     run = queued(folder)
-    before = captions(pictures.entries(run.config)[0])
+    before = captions(picture_entries.entries(run.config)[0])
     (folder / "0.png").write_bytes(b"new")
     (folder / "a.txt").write_text("another caption", encoding="utf-8")
     (folder / "b.txt").write_text("a first caption", encoding="utf-8")
@@ -109,11 +110,11 @@ def test_class_pictures_that_came_before_the_noted_ones_do_not_push_them_out(fol
         (classes / f"{name}.png").write_bytes(name.encode())
     settings = {"method": "dreambooth", "instance_prompt": "a zkz toy", "class_prompt": "a toy", "num_class_images": 2}
     run = queued(folder, **settings, class_data_dir=str(classes), with_prior_preservation=True)
-    entries = pictures.entries(run.config)[0]
+    entries = picture_entries.entries(run.config)[0]
     picture_list.note(run.path, entries, are_class=True)
     (classes / "a.png").write_bytes(b"a")
     found, changes = picture_list.compare(
-        picture_list.noted(run.path, are_class=True), [e for e in pictures.entries(run.config)[0] if e.is_class]
+        picture_list.noted(run.path, are_class=True), [e for e in picture_entries.entries(run.config)[0] if e.is_class]
     )
     assert [entry.path.name for entry in found] == ["x.png", "y.png"] and not changes.gone
     assert found == [entry for entry in entries if entry.is_class]

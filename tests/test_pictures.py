@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import advice, captions, checks, listing, pictures
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.checks import config_checks, config_warnings
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import captions, folder_scan, picture_entries
 
 
 def make(folder: Path, *names: str, **texts: str) -> Path:
@@ -24,14 +25,14 @@ def make(folder: Path, *names: str, **texts: str) -> Path:
 
 
 def captions_of(config: RunConfig) -> dict[str, str]:
-    found, problems = pictures.entries(config)
+    found, problems = picture_entries.entries(config)
     assert problems == []
     return {entry.path.name: entry.caption for entry in found}
 
 
 def problems_of(**values) -> dict[str, str]:
     config = RunConfig(**values)
-    found = pictures.problems(config) + pictures.entries(config)[1]
+    found = picture_entries.problems(config) + picture_entries.entries(config)[1]
     assert all(problem.remedy for problem in found)
     return {problem.field: problem.message for problem in found}
 
@@ -43,7 +44,7 @@ def test_lists_pictures_only_in_natural_order(tmp_path):
     shuffled = wanted + junk
     random.Random(0).shuffle(shuffled)
     make(tmp_path, *shuffled)
-    found = [p.relative_to(tmp_path).as_posix() for p in listing.list_pictures(tmp_path)]
+    found = [p.relative_to(tmp_path).as_posix() for p in folder_scan.list_pictures(tmp_path)]
     assert found == ["sub/x 1.jpg", *wanted[:-1]]
 
 
@@ -58,22 +59,22 @@ def test_what_systems_keep_in_a_folder_is_no_picture(tmp_path, folder):
     """Synology's thumbnails, Windows' and Linux' waste bins."""
     make(tmp_path, "10_x/a.png", f"10_x/{folder}/SYNOPHOTO_THUMB_XL.png", "10_x/Thumbs.db", "10_x/.DS_Store")
     config = RunConfig(instance_data_dir=str(tmp_path), instance_prompt="x", repeats_from_folders=True)
-    found, problems = pictures.entries(config)
+    found, problems = picture_entries.entries(config)
     assert problems == [] and [(entry.path.name, entry.repeats) for entry in found] == [("a.png", 10)]
-    assert pictures.warnings(config, found) == []
+    assert picture_entries.warnings(config, found) == []
 
 
 def warned_of(config: RunConfig) -> list[str]:
-    found, problems = pictures.entries(config)
+    found, problems = picture_entries.entries(config)
     assert problems == []
-    return [str(problem) for problem in pictures.warnings(config, found)]
+    return [str(problem) for problem in picture_entries.warnings(config, found)]
 
 
 def test_masks_beside_their_pictures_are_no_pictures(tmp_path):
     make(tmp_path, "a.jpg", "a-masklabel.png", "b.png", "b_mask.png", "c.png", "c-CondLabel.png", "d_mask.png", "e.jpg")
     make(tmp_path / "sub", "e_mask.png")  # its picture is elsewhere
     config = RunConfig(instance_data_dir=str(tmp_path), instance_prompt="x")
-    names = [entry.path.name for entry in pictures.entries(config)[0]]
+    names = [entry.path.name for entry in picture_entries.entries(config)[0]]
     assert names == ["a.jpg", "b.png", "c.png", "d_mask.png", "e.jpg", "e_mask.png"]
     (warning,) = warned_of(config)
     assert warning.startswith("instance_data_dir: ") and "(3): a-masklabel.png, b_mask.png, c-CondLabel.png" in warning
@@ -107,22 +108,22 @@ def test_lists_each_folder_of_a_circle_once(tmp_path):
         (tmp_path / "sub" / "back").symlink_to(tmp_path, target_is_directory=True)
     except OSError:
         pytest.skip("no links here")
-    assert [p.name for p in listing.list_pictures(tmp_path)] == ["a.jpg", "b.jpg"]
+    assert [p.name for p in folder_scan.list_pictures(tmp_path)] == ["a.jpg", "b.jpg"]
 
 
 def test_the_order_is_that_of_the_paths_and_links_lead_nowhere_twice(tmp_path):
     make(
         tmp_path, "a 2/x 10.jpg", "a 2/x 9.jpg", "a 10/b.jpg", "a/B 1.jpg", "a b/c.jpg", "other/d.jpg", "z/.e.jpg", "f."
     )
-    found = listing.list_pictures(tmp_path, (tmp_path / "other",))
+    found = folder_scan.list_pictures(tmp_path, (tmp_path / "other",))
     assert len(found) == 5 and found == sorted(found, key=lambda path: captions.natural_key(path.relative_to(tmp_path)))
     try:
         (tmp_path / "z" / "link").symlink_to(tmp_path / "other", target_is_directory=True)
         (tmp_path / "z" / "twice").symlink_to(tmp_path / "a", target_is_directory=True)
     except OSError:
         pytest.skip("no links here")
-    assert listing.list_pictures(tmp_path, (tmp_path / "other",)) == found
-    assert len(listing.list_pictures(tmp_path)) == 6
+    assert folder_scan.list_pictures(tmp_path, (tmp_path / "other",)) == found
+    assert len(folder_scan.list_pictures(tmp_path)) == 6
 
 
 def test_a_check_walks_through_a_folder_once_and_asks_for_no_file_s_place(tmp_path, monkeypatch):
@@ -132,7 +133,7 @@ def test_a_check_walks_through_a_folder_once_and_asks_for_no_file_s_place(tmp_pa
     monkeypatch.setattr(os, "scandir", lambda path: walks.append(path) or scandir(path))
     monkeypatch.setattr(os.path, "realpath", lambda path, **more: places.append(path) or realpath(path, **more))
     config = RunConfig(subject_type="style", instance_prompt="zkz style", instance_data_dir=str(tmp_path))
-    completed, _, entries, _ = checks.check(config)
+    completed, _, entries, _ = config_checks.check(config)
     assert completed.use_captions and len(entries) == 3
     assert len(walks) == 3 and {Path(place) for place in places} == {
         tmp_path / part for part in (".", "sub", "sub/deep")
@@ -289,8 +290,8 @@ def test_an_ending_in_upper_case_is_the_same(tmp_path, ending):
     config = RunConfig(
         instance_data_dir=str(tmp_path), instance_prompt="[filewords]", class_prompt="[filewords]", use_captions=True
     )
-    found, _ = pictures.entries(config)
-    assert pictures.class_prompts(config, found, 0) == {"sksper, hat": "sksper, hat"}
+    found, _ = picture_entries.entries(config)
+    assert picture_entries.class_prompts(config, found, 0) == {"sksper, hat": "sksper, hat"}
 
 
 @pytest.mark.parametrize(
@@ -354,10 +355,10 @@ def test_concepts_each_with_their_own(tmp_path):
             },
         ],
     )
-    first, second = pictures.concepts(config)
+    first, second = picture_entries.concepts(config)
     assert (first.class_prompt, first.num_class_images, second.class_prompt) == ("a person", 7, "a dog")
-    found, problems = pictures.entries(config)
-    assert problems == [] and pictures.problems(config) == []
+    found, problems = picture_entries.entries(config)
+    assert problems == [] and picture_entries.problems(config) == []
     assert [(e.path.name, e.caption, e.concept, e.is_class, e.repeats) for e in found] == [
         ("1.jpg", "sksa", 0, False, 1),
         ("2.jpg", "sksa", 0, False, 1),  # and not class/c.jpg, which lies below
@@ -375,7 +376,7 @@ def test_class_pictures_are_counted_exactly_and_only_used_with_prior(tmp_path):
         "class_prompt": "a person",
         "num_class_images": 4,
     }
-    count = lambda **more: sum(e.is_class for e in pictures.entries(RunConfig(**values, **more))[0])  # noqa: E731
+    count = lambda **more: sum(e.is_class for e in picture_entries.entries(RunConfig(**values, **more))[0])  # noqa: E731
     assert count() == 4
     assert count(with_prior_preservation=False) == 0
 
@@ -385,13 +386,13 @@ def test_class_prompts_with_filewords_lose_the_subject(tmp_path):
     config = RunConfig(
         instance_data_dir=str(tmp_path), instance_prompt="[filewords], sksper", class_prompt="photo, [filewords]"
     )
-    found, _ = pictures.entries(config)
-    prompts = pictures.class_prompts(config, found, 0)
+    found, _ = picture_entries.entries(config)
+    prompts = picture_entries.class_prompts(config, found, 0)
     assert prompts == {
         "photo, person, on a beach": "person, on a beach",
         "photo, a person in a hat": "a person in a hat",
     }
-    assert pictures.class_prompts(config.replace(class_prompt="a person"), found, 0) == {"a person": ""}
+    assert picture_entries.class_prompts(config.replace(class_prompt="a person"), found, 0) == {"a person": ""}
 
 
 def test_folder_problems(tmp_path):
@@ -456,27 +457,27 @@ def test_bad_concepts_all_at_once(tmp_path):
     ],
 )
 def test_settings_that_do_not_go_together(values, field):
-    assert field in {problem.field for problem in pictures.problems(RunConfig(**values))}
+    assert field in {problem.field for problem in picture_entries.problems(RunConfig(**values))}
 
 
 def test_nothing_is_wrong_with_the_defaults():
-    assert pictures.problems(RunConfig()) == []
+    assert picture_entries.problems(RunConfig()) == []
 
 
 def test_latents_are_cached_wherever_possible():
-    assert pictures.caches_latents(RunConfig())
-    assert not pictures.caches_latents(RunConfig(center_crop=False))
-    assert not pictures.caches_latents(RunConfig(), inpainting=True)
+    assert picture_entries.caches_latents(RunConfig())
+    assert not picture_entries.caches_latents(RunConfig(center_crop=False))
+    assert not picture_entries.caches_latents(RunConfig(), inpainting=True)
 
 
 def test_warnings_name_poor_words_and_lonely_subjects(tmp_path):
     make(tmp_path, *[f"john ({i}).jpg" for i in range(6)], "ohwx (1).jpg")
     config = RunConfig(instance_data_dir=str(tmp_path))
-    found = pictures.warnings(config, pictures.entries(config)[0])
+    found = picture_entries.warnings(config, picture_entries.entries(config)[0])
     assert len(found) == 2 and "'john'" in found[0].message and "'ohwx' (1)" in found[1].message
     assert {problem.field for problem in found} == {"instance_data_dir"}
 
 
 @pytest.mark.parametrize(("kind", "said"), [("object", "many for an object."), ("person", "many for a person.")])
 def test_warnings_are_good_english(kind, said):
-    assert said in advice.warnings(RunConfig(subject_type=kind), 60)[0].message
+    assert said in config_warnings.warnings(RunConfig(subject_type=kind), 60)[0].message

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.rates import as_written, parse_rate_schedule, rate_problems
+from dreambooth_ext.core.config.rates import as_written, parse_rate_schedule, rate_problems
+from dreambooth_ext.core.config.run_config import RunConfig
 
 GOOD = {
     "2e-6": [(2e-6, None)],

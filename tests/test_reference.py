@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import guide
 from dreambooth_ext.__main__ import VERBS, make_parser
 from dreambooth_ext.commands import reference
-from dreambooth_ext.config import SETTINGS
+from dreambooth_ext.core import guide
+from dreambooth_ext.core.config.methods import METHODS
+from dreambooth_ext.core.config.run_config import SETTINGS
 from dreambooth_ext.host import localization
-from dreambooth_ext.settings.methods import METHODS
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = {

@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from dreambooth_ext import __main__, runs
+from dreambooth_ext import __main__
 from dreambooth_ext.commands import delivery, stopping
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host import wishes
 from dreambooth_ext.host.queue import Queue, status_of
 from dreambooth_ext.host.wishes import Wishes
@@ -32,9 +33,9 @@ def started(place):  # noqa: F811
     """Make a run, and let a worker begin it as a terminal does that publishes nothing."""
     workers = []
 
-    def start(name: str = "cat", wanted: Wishes | None = None, steps: int = 500) -> runs.Run:
+    def start(name: str = "cat", wanted: Wishes | None = None, steps: int = 500) -> run_folder.Run:
         config = RunConfig(name=name, device="cpu", max_train_steps=steps)
-        run = runs.create(place.runs, config, wanted and wanted.as_dict())
+        run = run_folder.create(place.runs, config, wanted and wanted.as_dict())
         workers.append(subprocess.Popen([sys.executable, SCRIPT, run.path], env=place.environment.variables({})))
         until(lambda: alive(run) or run.last_word() or status_of(run) == "done")
         return run
@@ -131,7 +132,7 @@ def test_a_run_of_a_webui_that_is_gone(place, capsys):  # noqa: F811
 
 
 def test_a_run_of_another_machine(place, capsys):  # noqa: F811
-    run = runs.create(place.runs, RunConfig(name="cat"))
+    run = run_folder.create(place.runs, RunConfig(name="cat"))
     run.write_state(status="training", host="elsewhere", pid=7, heartbeat=time.time())
     code, told = call(place, capsys, "stop", "cat", "--kill")
     assert code == 1 and "It is process 7 on elsewhere: end it there" in told

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import terminal
 from dreambooth_ext.commands.following import Follower
-from dreambooth_ext.runs import Run
-from dreambooth_ext.terminal import Progress, StageLine, clock, escaped, say, say_traceback, shield
+from dreambooth_ext.core.runs.run_folder import Run
+from dreambooth_ext.core.system import terminal
+from dreambooth_ext.core.system.terminal import Progress, StageLine, clock, escaped, say, say_traceback, shield
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -150,7 +150,7 @@ def test_without_streams_every_verb_works_as_with_them(tmp_path, verb, closed):
 def test_a_program_that_is_started_without_streams_writes_into_none_of_our_files(tmp_path):
     code = """
 import subprocess, sys
-from dreambooth_ext.terminal import open_missing_streams
+from dreambooth_ext.core.system.terminal import open_missing_streams
 open_missing_streams()
 kept = open(sys.argv[1], "w")
 subprocess.run([sys.executable, "-c", "print('said'); import sys; print('said', file=sys.stderr); input()"])

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dreambooth_ext import toml
+from dreambooth_ext.core.system import toml
 
 TEXT = "[[datasets]]\nresolution = 512\n  [[datasets.subsets]]\n  image_dir = 'C:\\hoge'\n"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dreambooth_ext import checks, without_effect
-from dreambooth_ext.config import SETTINGS, RunConfig
-from dreambooth_ext.settings.methods import METHODS
-from dreambooth_ext.without_effect import ROWS
+from dreambooth_ext.core.checks import config_checks, without_effect
+from dreambooth_ext.core.checks.without_effect import ROWS
+from dreambooth_ext.core.config.methods import METHODS
+from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 
 LORA, TAUGHT, GRIDS = {"method": "lora"}, {"method": "textual_inversion"}, {"method": "unconditional"}
 LINES = {"method": "hypernetwork", "instance_prompt": None, "prompt_template": "style"}
@@ -141,7 +141,7 @@ EXAMPLES = {
 def told(**values) -> dict[str, str]:
     """What is without effect, and why, when the guide has completed the config."""
     config = RunConfig(**{"instance_prompt": "zkz", **values})
-    found = checks.check(config)[3]
+    found = config_checks.check(config)[3]
     assert all(problem.remedy for problem in found)
     effects = [problem for problem in found if problem.message.startswith("has no effect: ")]
     assert len({problem.field for problem in effects}) == len(effects)
@@ -168,12 +168,12 @@ def test_what_nobody_asked_for_is_never_blamed(method, subject_type):
     asked = (
         RunConfig(method=method) if method == "unconditional" else RunConfig(method=method, subject_type=subject_type)
     )
-    completed = checks.check(asked)[0]
+    completed = config_checks.check(asked)[0]
     assert without_effect.problems(asked, completed) == []
 
 
 def test_a_text_encoder_whose_rate_is_0_does_not_train():
-    completed, choices, _, problems = checks.check(RunConfig(instance_prompt="zkz", text_encoder_lr=0.0))
+    completed, choices, _, problems = config_checks.check(RunConfig(instance_prompt="zkz", text_encoder_lr=0.0))
     assert completed.text_encoder_steps == 0 and choices["text_encoder_steps"].reason == "text_encoder_lr is 0"
     assert not [problem for problem in problems if problem.field.startswith("text_encoder")]
 
@@ -184,9 +184,9 @@ def test_captions_that_are_not_to_be_read_need_no_place():
 
 
 def test_class_pictures_that_count_nothing():
-    found = {p.field: p.message for p in checks.check(RunConfig(prior_loss_weight=0.0, **CLASS))[3]}
+    found = {p.field: p.message for p in config_checks.check(RunConfig(prior_loss_weight=0.0, **CLASS))[3]}
     assert "half of each step" in found["prior_loss_weight"]
-    found = checks.check(RunConfig(prior_loss_weight=0.0, **OFF))[3]
+    found = config_checks.check(RunConfig(prior_loss_weight=0.0, **OFF))[3]
     assert [p.message for p in found if p.field == "prior_loss_weight"] == [
         "has no effect: with_prior_preservation is off."
     ]

@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from dreambooth_ext.core.system.files import write_json, write_text
 from dreambooth_ext.engine.architecture import Architecture, shipped, write_clip_folder
 from dreambooth_ext.engine.convert import to_ldm
 from dreambooth_ext.engine.ldm_yaml import to_yaml
 from dreambooth_ext.engine.tensorfile import save_tensors
-from dreambooth_ext.files import write_json, write_text
 
 VAE = {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1, "sample_size": 64}
 UNET: dict[str, dict[str, Any]] = {

@@ -23,11 +23,12 @@ from accelerate.state import AcceleratorState, PartialState
 from PIL import Image
 from torch import Tensor
 
-from dreambooth_ext import checks, runs
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import checkpoint, worker
-from dreambooth_ext.parsing import parse
-from dreambooth_ext.runs import Run
 from tests import tiny
 
 gc.freeze()  # torch's own objects: they take the worker's collections longer than all the rest of a tiny run
@@ -109,12 +110,12 @@ class Trainer:
             given = {"validation_inference_steps": 1, **given}
         config, problems = parse(given)
         assert not problems, problems
-        completed, _, _, problems = checks.check(config)
+        completed, _, _, problems = config_checks.check(config)
         assert not problems, list(map(str, problems))
         return completed
 
     def create(self, **settings: Any) -> Run:
-        return runs.create(self.folder / "runs", self.config(**settings))
+        return run_folder.create(self.folder / "runs", self.config(**settings))
 
     def train(self, *, ends: int = worker.DONE, **settings: Any) -> Run:
         run = self.create(**settings)

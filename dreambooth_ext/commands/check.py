@@ -8,12 +8,15 @@ import json
 import sys
 from typing import Any
 
-from .. import advice, checks, files, guide, pictures
-from ..errors import Problem
+from ..core import guide
+from ..core.checks import config_checks, config_warnings
+from ..core.config.methods import PROMPTED_METHODS
+from ..core.data import picture_entries
+from ..core.errors import Problem
+from ..core.system import files
+from ..core.system.terminal import say
 from ..host.environment import Environment
 from ..host.inspector import Inspector
-from ..settings.methods import PROMPTED_METHODS
-from ..terminal import say
 from . import BAD_INPUT, DONE, delivery, settings
 from .train import add_places
 
@@ -31,22 +34,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     config, choices, entries, problems = settings.complete(arguments)
-    count = pictures.trained(entries)
-    problems += checks.folder_problems("runs_dir", arguments.runs_dir)
+    count = picture_entries.trained(entries)
+    problems += config_checks.folder_problems("runs_dir", arguments.runs_dir)
     folders = delivery.checked_folders(arguments, config, problems)
     clashes = delivery.clashes(arguments, config, entries, folders)
-    warnings: list[Any] = [*advice.warnings(config, count), *pictures.warnings(config, entries), *clashes]
+    warnings: list[Any] = [
+        *config_warnings.warnings(config, count),
+        *picture_entries.warnings(config, entries),
+        *clashes,
+    ]
     plan: dict[str, Any] = {}
     if (config.base_model or config.method not in PROMPTED_METHODS) and not any(
         problem.field in ("base_model", "runs_dir") for problem in problems
     ):
-        usable, _ = guide.complete(checks.usable(config, problems), count)
+        usable, _ = guide.complete(config_checks.usable(config, problems), count)
         environment = Environment()
         environment.ensure()
         with contextlib.closing(Inspector(environment, arguments.runs_dir)) as inspector:
             answer = inspector.inspect(usable)
         plan = answer["plan"]
-        problems += checks.independent([Problem(**item) for item in answer["problems"]], problems)
+        problems += config_checks.independent([Problem(**item) for item in answer["problems"]], problems)
         warnings += answer["warnings"]
         if problems and not plan.get("pictures"):
             plan = {}  # of nothing

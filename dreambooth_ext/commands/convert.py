@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from .. import conversion, links
+from ..core.config import links
+from ..core.verbs import convert_options
 from ..host.environment import Environment
 
 HELP = "convert a model: file or diffusers folder, precision, .ckpt or .safetensors"
-add_arguments = conversion.add_arguments
+add_arguments = convert_options.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:

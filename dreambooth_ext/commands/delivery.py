@@ -7,18 +7,18 @@ import time
 from pathlib import Path
 from typing import IO
 
-from .. import checks
-from ..config import RunConfig
-from ..errors import Problem, UserError
+from ..core.checks import config_checks
+from ..core.config.methods import KINDS
+from ..core.config.run_config import RunConfig
+from ..core.data.picture_entries import Entry
+from ..core.errors import Problem, UserError
+from ..core.runs.events import ENDED
+from ..core.runs.leader_lock import Leadership
+from ..core.runs.run_folder import Run
+from ..core.system.terminal import say
 from ..host import publish, wishes, words
 from ..host.publisher import Publisher, Terminal, due
 from ..host.wishes import Wishes
-from ..leadership import Leadership
-from ..pictures import Entry
-from ..protocol import ENDED
-from ..runs import Run
-from ..settings.methods import KINDS
-from ..terminal import say
 from . import settings
 
 PATIENCE = 20.0  # seconds for a worker to be gone whose terminal was closed: it saves its state first
@@ -52,7 +52,7 @@ def named_folders(arguments: argparse.Namespace, method: str) -> dict[str, str] 
         message = "no WebUI loads an unconditional model, and it is a folder."
         raise UserError(field, message, "Leave it out: the model is in the run's artifacts. Draw with `generate`.")
     found = {kind: publish.webui_folder(webui, kind) if webui else folder for kind in publish.WEBUI_FOLDERS}
-    for problem in checks.folder_problems(field, found[KINDS[method]]):
+    for problem in config_checks.folder_problems(field, found[KINDS[method]]):
         raise UserError(problem.field, problem.message, problem.remedy)
     return {kind: str(path.absolute()) for kind, path in found.items()}
 

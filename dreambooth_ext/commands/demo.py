@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .. import checks, runs
-from ..errors import UserError
-from ..files import read_json
+from ..core.checks import config_checks
+from ..core.config.parsing import parse
+from ..core.errors import UserError
+from ..core.runs import run_folder
+from ..core.system.files import read_json
+from ..core.system.terminal import say
 from ..host import publish
 from ..host.environment import Environment
-from ..parsing import parse
-from ..terminal import say
 from . import BAD_INPUT, DONE, delivery, settings
 from .following import Follower
 
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"2 of 3: training it on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
     target = publish.webui_folder(out, "checkpoint")
     wanted = delivery.wished({"checkpoint": str(target)}, intermediate=False)
-    run = runs.create(out / "runs", config, wanted.as_dict())
+    run = run_folder.create(out / "runs", config, wanted.as_dict())
     with delivery.claimed(run):
         if code := Follower(run, environment, wanted).train():
             return code
@@ -75,7 +76,7 @@ def demo_config(steps: int | None) -> Any:
     if steps is not None:
         values["max_train_steps"] = steps
     config, unreadable = parse(values)
-    config, _, _, problems = checks.check(config)
+    config, _, _, problems = config_checks.check(config)
     if unreadable or problems:
         settings.print_problems([*unreadable, *problems])
         raise SystemExit(BAD_INPUT)

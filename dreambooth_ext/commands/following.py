@@ -10,15 +10,15 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from .. import users
-from ..errors import Problem
+from ..core.errors import Problem
+from ..core.runs.event_text import step_figures, told
+from ..core.runs.events import EventReader
+from ..core.runs.run_folder import Run, deleted
+from ..core.system import environment_users
+from ..core.system.terminal import Progress, say
 from ..host import endings, supervisor
 from ..host.environment import Environment
 from ..host.wishes import Wishes
-from ..protocol import EventReader
-from ..runs import Run, deleted
-from ..telling import step_figures, told
-from ..terminal import Progress, say
 from . import BAD_INPUT, DONE, FAILED, STOPPED, delivery
 
 ENDED_WITH = {"done": DONE, "stopped": STOPPED}
@@ -41,7 +41,9 @@ class Follower:
 
     def train(self, total: int | None = None) -> int:
         """Start the worker and stay with it to its end. Returns the exit status."""
-        with users.joined(self.run.id, self.environment.folder):  # until the worker, which takes seconds, does so
+        with environment_users.joined(
+            self.run.id, self.environment.folder
+        ):  # until the worker, which takes seconds, does so
             return self._train(total)
 
     def _train(self, total: int | None) -> int:

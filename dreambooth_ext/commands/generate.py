@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from .. import generation, links
+from ..core.config import links
+from ..core.verbs import generate_options
 from ..host.environment import Environment
 
 HELP = "draw pictures with a model"
-add_arguments = generation.add_arguments
+add_arguments = generate_options.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:

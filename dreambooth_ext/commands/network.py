@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from .. import links, networks
+from ..core.config import links
+from ..core.verbs import network_options
 from ..host.environment import Environment
 
 HELP = "merge LoRA files into a model, extract one from two models, or give one another rank"
-add_arguments = networks.add_arguments
+add_arguments = network_options.add_arguments
 
 
 def run(arguments: argparse.Namespace) -> int:

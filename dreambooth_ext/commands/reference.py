@@ -1,6 +1,6 @@
 """The generated parts of the documentation: `python -m dreambooth_ext.commands.reference` writes them anew.
 
-The settings come from the one list in `config.py`, the map of files from the first sentence of each docstring.
+The settings come from the one list in `run_config.py`, the map of files from the first sentence of each docstring.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..config import FILLED_IN, SETTINGS
-from ..settings.methods import METHODS
-from ..settings.setting import Setting
+from ..core.config.methods import METHODS
+from ..core.config.run_config import FILLED_IN, SETTINGS
+from ..core.config.setting import Setting
 
 PACKAGE = Path(__file__).resolve().parents[1]
 REPOSITORY = PACKAGE.parent

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .. import links, picture_list, runs
-from ..errors import UserError
+from ..core.config import links
+from ..core.data import picture_list
+from ..core.errors import UserError
+from ..core.runs import run_folder
+from ..core.system.terminal import say
 from ..host.environment import Environment
 from ..host.wishes import Wishes
-from ..terminal import say
 from . import DONE, FAILED, delivery
 from .following import Follower
 from .train import add_places
@@ -29,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run, total = runs.find(arguments.runs_dir, arguments.run), arguments.max_train_steps
+    run, total = run_folder.find(arguments.runs_dir, arguments.run), arguments.max_train_steps
     folders = delivery.named_folders(arguments, run.config.method)
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     with delivery.claimed(run):
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         return Follower(run, environment, wanted, given).train(total or state.get("total"))
 
 
-def publish_only(run: runs.Run, wanted: Wishes | None) -> int:
+def publish_only(run: run_folder.Run, wanted: Wishes | None) -> int:
     """There is nothing to train: publish what is due, and say what can be done."""
     published, problems = delivery.publish_due(run, wanted, again=True)
     delivery.conclude(run, wanted)

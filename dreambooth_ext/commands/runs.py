@@ -9,12 +9,12 @@ import sys
 import time
 from typing import Any
 
-from .. import runs
-from ..errors import Problem, UserError
-from ..files import human_size
+from ..core.errors import Problem, UserError
+from ..core.runs import run_folder
+from ..core.system.files import human_size
+from ..core.system.terminal import say
 from ..host import report
 from ..host.environment import Environment
-from ..terminal import say
 from . import DONE, delivery, stopping
 from .settings import path
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="list", help="default: list")
     parser.add_argument("run", nargs="*", metavar="RUN", help="the run's folder, id or name; 'last' is the newest")
     parser.add_argument(
-        "--runs-dir", type=path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR, help="folder of the runs"
+        "--runs-dir", type=path, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR, help="folder of the runs"
     )
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--save", action="store_true", help="stop: write a model as well")
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.save or arguments.kill) and arguments.action != "stop":
         raise UserError("run", "--save and --kill say how a run is stopped.", "Use them with: runs stop RUN")
     if arguments.action == "list":
-        found = runs.list_runs(arguments.runs_dir)
+        found = run_folder.list_runs(arguments.runs_dir)
         deliver(found)
         known = [describe(run) for run in found]
         _print(known, arguments.json, _table(known))
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action in ("stop", "delete") and not arguments.run:
         remedy = f"Give the runs to {arguments.action}; list them: python -m dreambooth_ext runs"
         raise UserError("run", "none is named.", remedy)
-    chosen = [runs.find(arguments.runs_dir, name) for name in arguments.run or ["last"]]
+    chosen = [run_folder.find(arguments.runs_dir, name) for name in arguments.run or ["last"]]
     if arguments.action == "delete":
         for run in chosen:
             size = run.size()
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def give_report(arguments: argparse.Namespace) -> int:
     """Without a name the newest run's; where there are no runs, what is known of the machine."""
-    chosen: list[runs.Run | None] = [runs.find(arguments.runs_dir, name) for name in arguments.run]
+    chosen: list[run_folder.Run | None] = [run_folder.find(arguments.runs_dir, name) for name in arguments.run]
     if not chosen:
-        chosen = [*runs.list_runs(arguments.runs_dir)[:1]] or [None]
+        chosen = [*run_folder.list_runs(arguments.runs_dir)[:1]] or [None]
     environment = Environment().status().as_dict()
     texts = [report.report(run, environment, "command line") for run in chosen]
     given = [{"text": text} for text in texts]
@@ -76,7 +76,7 @@ def give_report(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def deliver(found: list[runs.Run]) -> None:
+def deliver(found: list[run_folder.Run]) -> None:
     """Publish what runs still owe whose terminal was closed or killed before their end."""
     for run in found:
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, UserError):  # damaged
@@ -84,16 +84,16 @@ def deliver(found: list[runs.Run]) -> None:
                 say(f"published {path}, which {run.id} still owed")
 
 
-def places(run: runs.Run) -> dict[str, Any]:
+def places(run: run_folder.Run) -> dict[str, Any]:
     """Where it is, its models, and whether some of them wait to be published by a host that is gone."""
     owes = run.owes() and not run.is_held() and not run.is_followed()
     return {"path": str(run.path), "artifacts": run.artifact_events(), "owes": owes}
 
 
-def describe(run: runs.Run) -> dict[str, Any]:
+def describe(run: run_folder.Run) -> dict[str, Any]:
     """`runs.describe`; a damaged run's folder is shown as such, so that it hides no others."""
     try:
-        return runs.describe(run)
+        return run_folder.describe(run)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, UserError) as error:
         why = str(error.problem.message) if isinstance(error, UserError) else str(error)
         problem = Problem("run", f"its config.json or state.json cannot be read ({why}).", f"Delete {run.path}.")

@@ -1,4 +1,4 @@
-"""Every setting of `config.py` as an option, and options and a config file as a `RunConfig`."""
+"""Every setting of a run as an option, and options and a config file as a `RunConfig`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .. import checks, guide
-from ..config import SETTINGS, RunConfig
-from ..errors import Problem, UserError
-from ..files import read_json
+from ..core import guide
+from ..core.checks import config_checks
+from ..core.config.parsing import parse, to_path
+from ..core.config.run_config import SETTINGS, RunConfig
+from ..core.config.setting import Setting
+from ..core.data.picture_entries import Entry
+from ..core.errors import Problem, UserError
+from ..core.system.files import read_json
+from ..core.system.terminal import say
 from ..host import presets
-from ..parsing import parse, to_path
-from ..pictures import Entry
-from ..settings.setting import Setting
-from ..terminal import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,9 +102,9 @@ def complete(
 ) -> tuple[RunConfig, dict[str, guide.Choice], list[Entry], list[Problem]]:
     """`read`, completed by the guide and checked as far as that goes without a model."""
     config, unreadable = read(arguments)
-    completed, choices, entries, found = checks.check(config)
+    completed, choices, entries, found = config_checks.check(config)
     choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
-    return completed, choices, entries, [*unreadable, *checks.independent(found, unreadable)]
+    return completed, choices, entries, [*unreadable, *config_checks.independent(found, unreadable)]
 
 
 def print_problems(problems: Iterable[Problem]) -> None:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 
-from ..errors import UserError
+from ..core.errors import UserError
+from ..core.runs.events import ENDED
+from ..core.runs.run_folder import Run
+from ..core.system.terminal import say
 from ..host import supervisor
 from ..host.queue import Queue, cancel, read_state, status_of
 from ..host.watch import Patience, in_words
-from ..protocol import ENDED
-from ..runs import Run
-from ..terminal import say
 from . import DONE, FAILED, delivery
 
 GOING = 10.0  # seconds for a killed worker to be gone, and for who follows it to tell how it ended

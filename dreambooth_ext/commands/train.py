@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from .. import advice, checks, links, pictures, runs
+from ..core.checks import config_checks, config_warnings
+from ..core.config import links
+from ..core.data import picture_entries
+from ..core.runs import run_folder
+from ..core.system.terminal import say
 from ..host.environment import Environment
-from ..terminal import say
 from . import BAD_INPUT, delivery, settings
 from .following import Follower
 
@@ -21,26 +24,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Where runs are kept, and where finished models go."""
-    parser.add_argument("--runs-dir", type=settings.path, metavar="DIR", default=runs.DEFAULT_RUNS_DIR,
+    parser.add_argument("--runs-dir", type=settings.path, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR,
                         help="folder of the runs (default: runs, beside the program)")  # fmt: skip
     delivery.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     config, choices, entries, problems = settings.complete(arguments)
-    problems += checks.folder_problems("runs_dir", arguments.runs_dir)
+    problems += config_checks.folder_problems("runs_dir", arguments.runs_dir)
     folders = delivery.checked_folders(arguments, config, problems)
     if problems:
         settings.print_problems(problems)
         return BAD_INPUT
     settings.print_choices(choices)
-    count = pictures.trained(entries)
+    count = picture_entries.trained(entries)
     clashes = delivery.clashes(arguments, config, entries, folders)
-    settings.print_warnings([*advice.warnings(config, count), *pictures.warnings(config, entries), *clashes])
+    settings.print_warnings(
+        [*config_warnings.warnings(config, count), *picture_entries.warnings(config, entries), *clashes]
+    )
     environment = Environment()
     environment.ensure()
     wanted = delivery.wished(folders, delivery.publishes_intermediate(arguments))
-    run = runs.create(arguments.runs_dir, runs.absolute(config), wanted and wanted.as_dict())
+    run = run_folder.create(arguments.runs_dir, run_folder.absolute(config), wanted and wanted.as_dict())
     say(f"run {run.id} in {run.path}")
     with delivery.claimed(run):
         follower = Follower(run, environment, wanted, links.of(config))

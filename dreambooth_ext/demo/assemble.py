@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from ..core.system.files import write_text
 from ..engine.architecture import Architecture, shipped, write_clip_folder
 from ..engine.base import open_base
 from ..engine.convert import to_ldm
 from ..engine.ldm_yaml import to_yaml
 from ..engine.tensorfile import save_tensors
-from ..files import write_text
 from . import world
 from .train_vae import CONFIG as VAE
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ..captions import natural_key
-from ..files import replacing
+from ..core.data.captions import natural_key
+from ..core.system.files import replacing
 
 SIDE, GAP, LINE = 96, 4, 18  # pixels
 

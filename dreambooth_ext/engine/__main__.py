@@ -8,15 +8,17 @@ import signal
 import sys
 from types import FrameType, ModuleType
 
-from .. import conversion, generation, links, networks, users
-from ..errors import REPORT, UserError
-from ..terminal import OutputError, open_missing_streams, say, say_traceback, say_unwritable, shield
+from ..core.config import links
+from ..core.errors import REPORT, UserError
+from ..core.system import environment_users
+from ..core.system.terminal import OutputError, open_missing_streams, say, say_traceback, say_unwritable, shield
+from ..core.verbs import convert_options, generate_options, network_options
 
 # verb -> its options, which need nothing installed, and the engine's module that does it
 VERBS: dict[str, tuple[ModuleType, str]] = {
-    "generate": (generation, "generate"),
-    "convert": (conversion, "convert_command"),
-    "network": (networks, "network_command"),
+    "generate": (generate_options, "generate"),
+    "convert": (convert_options, "convert_command"),
+    "network": (network_options, "network_command"),
 }
 
 
@@ -68,7 +70,7 @@ def carried_out(argv: list[str]) -> int:
     if problems:
         return 1
     try:
-        with users.joined(argv[0]):
+        with environment_users.joined(argv[0]):
             result = importlib.import_module(f"{__package__}.{module}").run(arguments)
     except UserError as error:
         say(f"error: {error}")

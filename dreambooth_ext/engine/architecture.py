@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import write_json
+from ..core.system.files import write_json
 from .families import FAMILIES, Family
 
 SHIPPED = Path(__file__).parent / "models"  # <family>.json, and clip/ with the tokenizer's vocabulary

@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor, nn
 
-from ..config import RunConfig
+from ..core.config.run_config import RunConfig
 from . import latents
 from .base import Base
 from .batch import Batch

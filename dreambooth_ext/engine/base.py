@@ -15,8 +15,8 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..errors import UserError
-from ..files import require_ordinary, sha256_of
+from ..core.errors import UserError
+from ..core.system.files import require_ordinary, sha256_of
 from .architecture import Architecture, shipped, size_of_text
 from .base_files import BaseFiles
 from .download import download

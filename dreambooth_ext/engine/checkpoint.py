@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from .. import __version__, files
-from ..errors import UserError
+from .. import __version__
+from ..core.errors import UserError
+from ..core.system import files
 from .pickles import DAMAGED, read_pickle, short
 from .tensorfile import open_tensors, write_tensors
 

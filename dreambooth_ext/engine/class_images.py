@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from .. import files
-from ..config import RunConfig
-from ..listing import list_pictures
-from ..pictures import class_prompts, concepts, entries, uses_prior
+from ..core.config.run_config import RunConfig
+from ..core.data.folder_scan import list_pictures
+from ..core.data.picture_entries import class_prompts, concepts, entries, uses_prior
+from ..core.system import files
 from . import memory
 from .base import Base
 from .generate import load_painter, save_png

@@ -12,13 +12,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO
 
-from .. import links, protocol
-from ..config import RunConfig
-from ..leadership import Leadership
-from ..protocol import EventLog
-from ..runs import Run, this_worker
-from ..telling import told
-from ..terminal import say
+from ..core.config import links
+from ..core.config.run_config import RunConfig
+from ..core.runs import events
+from ..core.runs.event_text import told
+from ..core.runs.events import EventLog
+from ..core.runs.leader_lock import Leadership
+from ..core.runs.run_folder import Run, this_worker
+from ..core.system.terminal import say
 
 HEARTBEAT = 2.0  # seconds
 STEP_LINES = 10.0  # seconds between steps that the log tells of
@@ -100,7 +101,7 @@ class Control:
 
     def status(self, status: str, **state: Any) -> None:
         """Change the run's status, at once and for every reader."""
-        assert status in protocol.STATUSES, status
+        assert status in events.STATUSES, status
         self.update(status=status, **state)
         self._write()
         self.events.append("status", status=status, **state)
@@ -140,7 +141,7 @@ class Control:
         Raises FileNotFoundError where the run's folder was deleted.
         """
         self.run.check_exists()
-        waiting, self._kept = [*self._kept, *protocol.take_commands(self.run.commands)], []
+        waiting, self._kept = [*self._kept, *events.take_commands(self.run.commands)], []
         if self._signalled:
             self._signalled = False
             waiting.append("stop")

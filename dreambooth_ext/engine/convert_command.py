@@ -9,10 +9,10 @@ from typing import Any
 import diffusers
 import torch
 
-from ..conversion import SINGLE_FILES
-from ..errors import UserError
-from ..files import free_bytes, human_size, replacing, write_json, write_text
-from ..terminal import say
+from ..core.errors import UserError
+from ..core.system.files import free_bytes, human_size, replacing, write_json, write_text
+from ..core.system.terminal import say
+from ..core.verbs.convert_options import SINGLE_FILES
 from .base import Base, open_base
 from .export import PRECISIONS, configuration, marks, unchanged, write_verified
 from .fetching import Fetch, TerminalStage

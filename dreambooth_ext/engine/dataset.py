@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..concepts import Variation
-from ..config import RunConfig
-from ..errors import UserError
-from ..pictures import Entry, caches_latents, concepts, uses_prior
-from ..templates import filled
+from ..core.config.run_config import RunConfig
+from ..core.data.concepts import Variation
+from ..core.data.picture_entries import Entry, caches_latents, concepts, uses_prior
+from ..core.data.prompt_templates import filled
+from ..core.errors import UserError
 from . import latents
 from .balance import compose
 from .batch import Batch

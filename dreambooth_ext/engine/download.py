@@ -19,10 +19,11 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
-from .. import files, links
-from ..errors import UserError
-from ..files import expanded
-from ..names import MODEL_SUFFIXES
+from ..core.config import links
+from ..core.config.names import MODEL_SUFFIXES
+from ..core.errors import UserError
+from ..core.system import files
+from ..core.system.files import expanded
 from . import hub_files
 from .fetching import STAGE, Fetch
 from .single_file import SingleFileSource

@@ -20,10 +20,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..bundles import BUNDLE
-from ..errors import UserError
-from ..files import require_ordinary
-from ..parsing import shown
+from ..core.config.parsing import shown
+from ..core.data.bundled_words import BUNDLE
+from ..core.errors import UserError
+from ..core.system.files import require_ordinary
 from . import recognise
 from .embeddings import MOST_VECTORS, Embedding
 from .images import DAMAGE

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import UserError
-from ..files import free_bytes, human_size, replacing, sha256_of, write_json, write_text
+from ..core.errors import UserError
+from ..core.system.files import free_bytes, human_size, replacing, sha256_of, write_json, write_text
 from . import embedding_file
 from .architecture import write_clip_folder
 from .base import Base

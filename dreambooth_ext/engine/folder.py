@@ -11,8 +11,8 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from ..errors import UserError
-from ..files import read_json
+from ..core.errors import UserError
+from ..core.system.files import read_json
 from . import scaled
 from .architecture import TOKENIZER, Architecture, shipped
 from .convert import Tie, fold, folded_shape, ties

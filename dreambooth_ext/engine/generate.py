@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from PIL import Image, PngImagePlugin
 
-from .. import generation
-from ..errors import UserError
-from ..files import replacing, sha256_of
-from ..terminal import Progress
+from ..core.errors import UserError
+from ..core.system.files import replacing, sha256_of
+from ..core.system.terminal import Progress
+from ..core.verbs import generate_options
 from . import embedding_file, hypernetwork, hypernetwork_file, network, network_file, pixels
 from .base import Base, open_base
 from .device import choose_device
@@ -32,26 +32,26 @@ def run(arguments: argparse.Namespace) -> list[Path]:
 
     Raises UserError for a value out of range, a model that cannot be opened, and a device that is not there.
     """
-    for problem in generation.problems(arguments):
+    for problem in generate_options.problems(arguments):
         raise UserError(problem.field, problem.message, problem.remedy)
     device = choose_device(arguments.device)
     fetch = Fetch(TerminalStage())
-    if generation.is_pipeline(path := download(arguments.model, "model", fetch)):
+    if generate_options.is_pipeline(path := download(arguments.model, "model", fetch)):
         return draw_without_prompt(arguments, Pipeline(path, "model"), device)
     base = open_base(path, field="model")
     if not arguments.prompt:
         raise UserError("prompt", "says nothing to draw.", "Give one: --prompt 'a cat'.")
     out = Path(arguments.out)
-    loras = [generation.lora(text) for text in arguments.lora]
+    loras = [generate_options.lora(text) for text in arguments.lora]
     embeddings = [Path(path) for path in arguments.embedding]
-    hypernetworks = [generation.lora(text) for text in arguments.hypernetwork]
+    hypernetworks = [generate_options.lora(text) for text in arguments.hypernetwork]
     painter = load_painter(base, device, arguments.clip_skip, loras, embeddings, hypernetworks)
-    words = generation.lora_words(loras) + generation.lora_words(hypernetworks, "hypernet")
+    words = generate_options.lora_words(loras) + generate_options.lora_words(hypernetworks, "hypernet")
     width, height = arguments.width or base.resolution, arguments.height or base.resolution
     digest = base.short_hash()
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
     common = {
-        "steps": arguments.steps or generation.USUAL_STEPS,
+        "steps": arguments.steps or generate_options.USUAL_STEPS,
         "sampler": arguments.sampler,
         "cfg_scale": arguments.cfg_scale,
     }
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
                 for seed, picture in zip(batch, pictures, strict=True):
                     path = out / f"{index}_{seed}.png"
                     said = prompt + words
-                    shown = generation.infotext(prompt=said, seed=seed, ti_hashes=hashes, **common, **about)
+                    shown = generate_options.infotext(prompt=said, seed=seed, ti_hashes=hashes, **common, **about)
                     save_png(picture, path, shown)
                     written.append(path)
                     progress.update(len(written), path.name)
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
 
 def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, device: torch.device) -> list[Path]:
     """Pictures of an unconditional model, as diffusers' DDPMPipeline draws them from the same seeds."""
-    for problem in generation.worded_problems(arguments):
+    for problem in generate_options.worded_problems(arguments):
         raise UserError(problem.field, problem.message, problem.remedy)
     scheduler, unet = pipeline.scheduler(), pipeline.unet().to(device)
     size, most = pipeline.size, len(scheduler)
@@ -92,7 +92,7 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
             told = advancing(progress, len(written) * steps, 1)
             for seed, picture in zip(batch, pixels.draw(unet, scheduler, batch, size, steps, told), strict=True):
                 path = out / f"0_{seed}.png"
-                save_png(picture, path, generation.infotext(seed=seed, **common))
+                save_png(picture, path, generate_options.infotext(seed=seed, **common))
                 written.append(path)
     return written
 

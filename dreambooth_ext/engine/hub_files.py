@@ -10,9 +10,9 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
-from .. import links
-from ..errors import UserError
-from ..files import free_bytes, human_size
+from ..core.config import links
+from ..core.errors import UserError
+from ..core.system.files import free_bytes, human_size
 from .fetching import MB, Stage, watched
 
 THREADS = 8

@@ -10,11 +10,11 @@ from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 
-from ..config import RunConfig
-from ..errors import UserError
-from ..files import remove_unfinished, replacing
-from ..pictures import EXTENSIONS
-from ..runs import Run
+from ..core.config.run_config import RunConfig
+from ..core.data.picture_entries import EXTENSIONS
+from ..core.errors import UserError
+from ..core.runs.run_folder import Run
+from ..core.system.files import remove_unfinished, replacing
 from . import hub_files
 from .control import Control
 from .fetching import Stage

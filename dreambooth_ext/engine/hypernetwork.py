@@ -18,7 +18,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from ..config import RunConfig
+from ..core.config.run_config import RunConfig
 from .base import Base
 from .network import shapes_of
 from .seeds import generator

@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..errors import UserError
-from ..files import replacing
-from ..parsing import shown
+from ..core.config.parsing import shown
+from ..core.errors import UserError
+from ..core.system.files import replacing
 from .base import Base
 from .export import (
     PRECISIONS,

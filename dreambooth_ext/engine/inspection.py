@@ -17,12 +17,14 @@ from typing import Any
 
 import torch
 
-from .. import files, links, pictures
-from ..config import RunConfig
-from ..errors import Problem, UserError
-from ..parsing import parse
-from ..pictures import Entry
-from ..terminal import shield
+from ..core.config import links
+from ..core.config.parsing import parse
+from ..core.config.run_config import RunConfig
+from ..core.data import picture_entries
+from ..core.data.picture_entries import Entry
+from ..core.errors import Problem, UserError
+from ..core.system import files
+from ..core.system.terminal import shield
 from . import class_images, hub_pictures, plan
 from .base import Base
 from .dataset import Dataset
@@ -53,7 +55,7 @@ def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
         found = readable(config, base, warnings)
     except UserError as error:
         problems.append(error.problem)
-    count = pictures.trained(found) or in_data_set(config, problems, warnings)
+    count = picture_entries.trained(found) or in_data_set(config, problems, warnings)
     steps, epochs = plan.length(config, count)
     classes = sum(entry.is_class for entry in found) + missing
     try:
@@ -85,7 +87,7 @@ def readable(config: RunConfig, base: Base, warnings: list[str]) -> list[Entry]:
 
     Of very many only some are looked at, evenly chosen, so that the answer comes in time.
     """
-    entries, problems = pictures.entries(config)
+    entries, problems = picture_entries.entries(config)
     if problems or (config.dataset_name and not entries):
         return []  # told before, by `checks`; or still on Hugging Face
     looked_at = entries[:: -(-len(entries) // MOST_READ)] if entries else []

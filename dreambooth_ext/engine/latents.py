@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .. import files
-from ..concepts import concepts
-from ..config import RunConfig
-from ..errors import UserError
-from ..pictures import Entry
+from ..core.config.run_config import RunConfig
+from ..core.data.concepts import concepts
+from ..core.data.picture_entries import Entry
+from ..core.errors import UserError
+from ..core.system import files
 from . import memory
 from .cache import IN_MEMORY, DiskCache, MemoryCache, content_key, vae_fingerprint
 from .images import Crop, centre_crop, picture_size, to_model, training_pixels

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .architecture import Architecture, per_level
 from .families import SD1, SD2, SDXL, Family
 from .ldm_yaml import CLIP_FOLDER, with_clip, written

@@ -15,10 +15,10 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from .. import protocol
-from ..config import RunConfig
-from ..errors import UserError
-from ..rates import parse_rate_schedule, value_at
+from ..core.config.rates import parse_rate_schedule, value_at
+from ..core.config.run_config import RunConfig
+from ..core.errors import UserError
+from ..core.runs import events
 from . import checkpoint, memory, processes
 from .ahead import ReadAhead
 from .control import STOPPING, Control, Stopped
@@ -392,4 +392,4 @@ def average_options(config: RunConfig) -> dict[str, Any]:
     return {"decay": config.ema_decay, **warmup}
 
 
-assert set(protocol.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows
+assert set(events.COMMANDS) == {"stop", "stop_and_save", "save", "sample"}  # all that `_obey` knows

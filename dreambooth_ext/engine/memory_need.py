@@ -6,9 +6,9 @@ where nothing else is said; GB are 10^9 bytes.
 
 from __future__ import annotations
 
-from ..concepts import concepts
-from ..config import RunConfig
-from ..settings.methods import PROMPTED_METHODS
+from ..core.config.methods import PROMPTED_METHODS
+from ..core.config.run_config import RunConfig
+from ..core.data.concepts import concepts
 from .base import Base
 from .fused import is_possible
 from .latents import ENCODING, pixels_at_once

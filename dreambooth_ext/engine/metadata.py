@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..captions import spoken
-from ..config import RunConfig
-from ..pictures import Entry
+from ..core.config.run_config import RunConfig
+from ..core.data.captions import spoken
+from ..core.data.picture_entries import Entry
 from .base import Base
 from .families import FAMILIES
 

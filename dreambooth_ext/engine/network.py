@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..config import RunConfig
+from ..core.config.run_config import RunConfig
 from . import adapters
 from .adapters import Adapter
 from .base import Base

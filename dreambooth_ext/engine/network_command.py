@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .. import generation
-from ..config import RunConfig
-from ..errors import UserError
-from ..names import name_problems
-from ..parsing import shown
-from ..terminal import Progress, say
+from ..core.config.names import name_problems
+from ..core.config.parsing import shown
+from ..core.config.run_config import RunConfig
+from ..core.errors import UserError
+from ..core.system.terminal import Progress, say
+from ..core.verbs import generate_options
 from . import embedding_file, network, network_file, words
 from .adapters import ALPHA, Adapter, LoRA
 from .base import Base, open_base
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
 def done(arguments: argparse.Namespace) -> list[Path]:
     device = choose_device(arguments.device)
     base, out = open_base(arguments.model, field="model", fetch=Fetch(TerminalStage())), Path(arguments.out)
-    loras = [generation.lora(text) for text in arguments.lora]
+    loras = [generate_options.lora(text) for text in arguments.lora]
     brought = words_of(base, [path for path, _ in loras])
     base.require_sound()
     common = {"precision": arguments.precision}
@@ -154,7 +154,7 @@ def resize(arguments: argparse.Namespace, models: Models) -> Network:
     """A file of any type as a LoRA of other ranks."""
     (text,) = arguments.lora
     differences = {}
-    for name, made in network_file.read(generation.lora(text)[0], models, "lora").items():
+    for name, made in network_file.read(generate_options.lora(text)[0], models, "lora").items():
         found = differences[name] = {}
         for layer, adapter in made.items():
             if not adapter.TRAINS:

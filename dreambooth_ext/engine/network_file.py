@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..bundles import BUNDLE
-from ..config import RunConfig
-from ..errors import UserError
-from ..parsing import shown
+from ..core.config.parsing import shown
+from ..core.config.run_config import RunConfig
+from ..core.data.bundled_words import BUNDLE
+from ..core.errors import UserError
 from . import adapters
 from .adapters import ALPHA, DORA
 from .architecture import per_level

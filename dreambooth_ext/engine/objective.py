@@ -9,8 +9,8 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from ..config import RunConfig
-from ..errors import UserError
+from ..core.config.run_config import RunConfig
+from ..core.errors import UserError
 from .noise import draw
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from diffusers.optimization import get_scheduler
 
-from ..config import RunConfig
-from ..errors import UserError
-from ..rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
-from ..settings.methods import WHOLE_METHODS
+from ..core.config.methods import WHOLE_METHODS
+from ..core.config.rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
+from ..core.config.run_config import RunConfig
+from ..core.errors import UserError
 from .device import take_device
 
 

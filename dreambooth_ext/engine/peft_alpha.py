@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..files import parse_json, read_json
+from ..core.errors import UserError
+from ..core.system.files import parse_json, read_json
 from .adapters import ALPHA
 
 METADATA = "lora_adapter_metadata"  # diffusers', by component: "unet.lora_alpha"

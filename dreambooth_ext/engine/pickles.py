@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ..errors import UserError
-from ..files import replacing
+from ..core.errors import UserError
+from ..core.system.files import replacing
 from .pickled_objects import Forbidden, Kind, Storage
 from .tensors import LazyTensor, raw_bytes
 from .unpickler import LARGEST, PlainUnpickler

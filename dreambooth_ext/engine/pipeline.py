@@ -12,8 +12,8 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
-from ..errors import UserError
-from ..files import replacing, sha256_of, write_json
+from ..core.errors import UserError
+from ..core.system.files import replacing, sha256_of, write_json
 from .export import PRECISIONS, Exported, not_finite, write_verified
 from .families import PIXELS
 from .folder import present_name

@@ -13,10 +13,10 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import UNet2DModel
 
-from ..config import RunConfig
-from ..errors import UserError
-from ..files import expanded
-from ..generation import is_pipeline
+from ..core.config.run_config import RunConfig
+from ..core.errors import UserError
+from ..core.system.files import expanded
+from ..core.verbs.generate_options import is_pipeline
 from . import limits
 from .base_files import BaseFiles
 from .download import download, download_config

@@ -13,8 +13,8 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
-from ..config import RunConfig
-from ..errors import UserError
+from ..core.config.run_config import RunConfig
+from ..core.errors import UserError
 from . import memory
 from .backbone import Drawn
 from .batch import Batch

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from .. import advice, files, guide
-from ..config import RunConfig
-from ..errors import Problem, UserError
-from ..pictures import caches_latents
+from ..core import guide
+from ..core.checks import config_warnings
+from ..core.config.run_config import RunConfig
+from ..core.data.picture_entries import caches_latents
+from ..core.errors import Problem, UserError
+from ..core.system import files
 from . import hub, memory
 from .base import Base
 from .device import choose_device
@@ -195,7 +197,7 @@ def _sentence(remedies: list[str]) -> str:
 
 
 def memory_remedies(config: RunConfig) -> list[str]:
-    return advice.out_of_memory_remedies(
+    return config_warnings.out_of_memory_remedies(
         config, config.resolution, "8bit" in config.optimizer, bool(config.gradient_checkpointing)
     )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .architecture import Architecture, shipped
 from .convert import UNET_PREFIX, VAE_PREFIX
 from .families import FAMILIES, SD1, SD2, SDXL, Family, TextSlot

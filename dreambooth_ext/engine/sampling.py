@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..core.errors import UserError
 from . import solvers
 from .text import Conditioning, TextStack
 

@@ -9,11 +9,11 @@ from typing import Any
 from accelerate import Accelerator
 from PIL import Image
 
-from .. import files
-from ..concepts import concepts
-from ..config import RunConfig
-from ..runs import Run
-from ..settings.methods import KINDS, PROMPTED_METHODS
+from ..core.config.methods import KINDS, PROMPTED_METHODS
+from ..core.config.run_config import RunConfig
+from ..core.data.concepts import concepts
+from ..core.runs.run_folder import Run
+from ..core.system import files
 from . import hub
 from .base import Base
 from .control import Control

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import UserError
-from ..files import read_text
+from ..core.errors import UserError
+from ..core.system.files import read_text
 from . import scaled
 from .architecture import TOKENIZER, Architecture
 from .convert import EMA_PREFIX, ties, unfold

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..parsing import shown
+from ..core.config.parsing import shown
+from ..core.errors import UserError
 from . import adapters, recognise
 from .convert import UNET_PREFIX, unet_ties
 

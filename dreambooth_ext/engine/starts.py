@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import RunConfig
-from ..settings.methods import PROMPTED_METHODS
+from ..core.config.methods import PROMPTED_METHODS
+from ..core.config.run_config import RunConfig
 from . import backbone, pixels
 from .base import Base, open_base
 from .fetching import Fetch

@@ -13,8 +13,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..errors import UserError
-from ..files import human_size, parse_json, replacing
+from ..core.errors import UserError
+from ..core.system.files import human_size, parse_json, replacing
 from .pickles import load_pickle, require_model_file, save_pickle
 from .tensors import LazyTensor, raw_bytes
 

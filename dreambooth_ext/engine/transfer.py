@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
-from .. import links
-from ..errors import UserError
-from ..files import free_bytes, human_size
-from ..names import MODEL_SUFFIXES, RESERVED
+from ..core.config import links
+from ..core.config.names import MODEL_SUFFIXES, RESERVED
+from ..core.errors import UserError
+from ..core.system.files import free_bytes, human_size
 from .fetching import MB, STAGE, Stage, watched
 
 TIME_OUT = 30.0  # seconds for an answer, or for its next byte

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..config import RunConfig
+from ..core.config.run_config import RunConfig
 from .dataset import Dataset
 from .seeds import generator
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import templates
-from ..config import RunConfig
-from ..errors import Problem, UserError
-from ..files import expanded
+from ..core.config.run_config import RunConfig
+from ..core.data import prompt_templates
+from ..core.errors import Problem, UserError
+from ..core.system.files import expanded
 from . import embedding_file
 from .base import Base
 from .embedding_file import Stored
@@ -97,7 +97,7 @@ class Words:
 
 def begun(config: RunConfig, text: TextStack) -> tuple[list[Embedding], list[int]]:
     """What the words are before anything is learned, and how long they have been trained for."""
-    words = templates.tokens(config)
+    words = prompt_templates.tokens(config)
     if config.embedding_weights:
         pairs = list(zip(words, stored_words(config), strict=True))
         stored = [each for _, each in pairs]
@@ -105,14 +105,14 @@ def begun(config: RunConfig, text: TextStack) -> tuple[list[Embedding], list[int
     models = list(zip(text.tokenizers, text.encoders, strict=True))
     made = [
         Embedding(word, [initial_vectors(*model, initial, config.num_vectors) for model in models])
-        for word, initial in zip(words, templates.initial_words(config), strict=True)
+        for word, initial in zip(words, prompt_templates.initial_words(config), strict=True)
     ]
     return made, [0] * len(made)
 
 
 def size(config: RunConfig, base: Base) -> int:
     """How many numbers learn."""
-    count = (config.num_vectors or 1) * len(templates.tokens(config))
+    count = (config.num_vectors or 1) * len(prompt_templates.tokens(config))
     if config.embedding_weights:
         count = sum(len(each.embedding) for each in stored_words(config))
     return count * sum(widths(base))
@@ -126,7 +126,7 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
             embedding_file.check_widths(_read(path, word), expanded(path), widths(base), "embedding_weights")
         except UserError as error:
             found.append(error.problem)
-    for text in templates.initial_words(config) if not config.embedding_weights else []:
+    for text in prompt_templates.initial_words(config) if not config.embedding_weights else []:
         if not base.tokenizers()[0](text, add_special_tokens=False).input_ids:
             found.append(Problem("initializer_token", "has no word in it.", "Give one that the base knows."))
     return found
@@ -139,7 +139,7 @@ def widths(base: Base) -> list[int]:
 
 def places(config: RunConfig) -> list[tuple[str, str]]:
     """The file of each word that goes on, and the word."""
-    return list(zip(templates.continued(config), templates.tokens(config), strict=False))
+    return list(zip(prompt_templates.continued(config), prompt_templates.tokens(config), strict=False))
 
 
 def stored_words(config: RunConfig) -> list[Stored]:

@@ -19,13 +19,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, KwargsHandler
 
-from .. import disk, files, links, picture_list, pictures, users
-from ..config import RunConfig
-from ..errors import Problem, UserError
-from ..leadership import Leadership
-from ..pictures import Entry, caches_latents
-from ..runs import Run, deleted
-from ..terminal import open_missing_streams, say, say_traceback, shield
+from ..core.config import links
+from ..core.config.run_config import RunConfig
+from ..core.data import picture_entries as pictures
+from ..core.data import picture_list
+from ..core.data.picture_entries import Entry, caches_latents
+from ..core.errors import Problem, UserError
+from ..core.runs.leader_lock import Leadership
+from ..core.runs.run_folder import Run, deleted
+from ..core.system import disk, environment_users, files
+from ..core.system.terminal import open_missing_streams, say, say_traceback, shield
 from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes, transfer
 from .base import Base
 from .base_files import BaseFiles, difference
@@ -64,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     if lock is None:
         say(f"{run.id} is being trained by another process.")
         return BAD_INPUT
-    with lock, users.joined(run.id), (Control if processes.is_first() else Follower)(run) as control:
+    with lock, environment_users.joined(run.id), (Control if processes.is_first() else Follower)(run) as control:
         if arguments.tied:
             control.stop_with(take_standard_input())
         if arguments.led:

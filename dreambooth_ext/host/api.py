@@ -20,8 +20,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from .. import files, pictures
-from ..errors import UserError
+from ..core.data import picture_entries
+from ..core.errors import UserError
+from ..core.system import files
 from . import decoding, localization, uploads
 from .answers import HEADERS, picture, refused, tagged, to_json
 from .guard import Caller, admit
@@ -186,7 +187,7 @@ def check_kind(file: str, kind: str) -> None:
         if kind != "text/plain":
             raise Refusal(415, "a caption is sent as text/plain.", "Set the Content-Type.", "Content-Type")
     elif kind not in uploads.TYPES:
-        remedy = f"Send one of {pictures.FORMATS}, and say which; save others (HEIC, GIF) as one of these."
+        remedy = f"Send one of {picture_entries.FORMATS}, and say which; save others (HEIC, GIF) as one of these."
         raise Refusal(415, f"{kind[:60]!r} is no kind of picture for training.", remedy, "Content-Type")
     else:
         uploads.check_suffix(file)

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..errors import UserError
-from ..files import free_bytes, human_size, write_json, write_text
-from ..terminal import Stages
+from ..core.errors import UserError
+from ..core.system.files import free_bytes, human_size, write_json, write_text
+from ..core.system.terminal import Stages
 from .graphics import Card, nvidia_card, torch_index
 from .installer import (
     Pip,

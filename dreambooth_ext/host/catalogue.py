@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import Problem, UserError
-from ..protocol import ENDED
-from ..runs import Run
+from ..core.errors import Problem, UserError
+from ..core.runs.events import ENDED
+from ..core.runs.run_folder import Run
 from .refusal import Refusal
 
 PARTS = ("checkpoints", "samples", "artifacts")

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import checks
-from ..config import SETTINGS, RunConfig
-from ..errors import Problem, UserError
-from ..guide import Choice
-from ..parsing import parse
-from ..pictures import Entry
-from ..settings.methods import METHODS, PROMPTED_METHODS
+from ..core.checks import config_checks
+from ..core.config.methods import METHODS, PROMPTED_METHODS
+from ..core.config.parsing import parse
+from ..core.config.run_config import SETTINGS, RunConfig
+from ..core.data.picture_entries import Entry
+from ..core.errors import Problem, UserError
+from ..core.guide import Choice
 from . import restrictions
 
 if TYPE_CHECKING:
@@ -31,9 +31,13 @@ def complete(
     config, unreadable = parse({**values, **{name: choice.value for name, choice in offered.items()}})
     check_depth(config)
     restrictions.check_paths(config, host)
-    completed, choices, entries, found = checks.check(config)
+    completed, choices, entries, found = config_checks.check(config)
     choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
-    problems = [*unreadable, *checks.independent(found, unreadable), *checks.folder_problems("runs_dir", runs_dir)]
+    problems = [
+        *unreadable,
+        *config_checks.independent(found, unreadable),
+        *config_checks.folder_problems("runs_dir", runs_dir),
+    ]
     return completed, {**offered, **choices}, entries, problems
 
 

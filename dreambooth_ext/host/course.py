@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ..errors import Problem
-from ..runs import Run
-from ..terminal import say_traceback
+from ..core.errors import Problem
+from ..core.runs.run_folder import Run
+from ..core.system.terminal import say_traceback
 from . import wishes
 from .environment import Environment
 from .following import Following

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from .. import pictures
-from ..files import require_ordinary
-from ..jpeg import require_few_passes
+from ..core.data import picture_entries
+from ..core.data.jpeg import require_few_passes
+from ..core.system.files import require_ordinary
 from .refusal import Refusal
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def _opened(name: str, source: Path | IO[bytes]) -> Iterator[Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name) from None
     except UnidentifiedImageError:
-        message = f"'{name[:80]}' is no {pictures.FORMATS} picture, whatever its name says."
+        message = f"'{name[:80]}' is no {picture_entries.FORMATS} picture, whatever its name says."
         raise Refusal(422, message, "Save it anew as one of these.", "picture") from None
     except DAMAGE as error:
-        message = f"'{name[:80]}' is broken ({pictures.why(error)})."
+        message = f"'{name[:80]}' is broken ({picture_entries.why(error)})."
         raise Refusal(422, message, "Save it anew, or leave it out.", "picture") from None
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from ..errors import UserError
-from ..runs import Run
+from ..core.errors import UserError
+from ..core.runs.run_folder import Run
 from .environment import Environment
 
 CHOSEN = {"CPU only": "cpu", "Apple GPU (MPS)": "mps"}  # what "auto" is, by the environment's word for the device

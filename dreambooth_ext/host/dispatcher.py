@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import files, links, runs
-from ..config import RunConfig
-from ..errors import Problem, UserError
-from ..leadership import Leadership
-from ..protocol import ENDED
-from ..runs import Run
-from ..terminal import say, say_traceback
+from ..core.config import links
+from ..core.config.run_config import RunConfig
+from ..core.errors import Problem, UserError
+from ..core.runs import run_folder
+from ..core.runs.events import ENDED
+from ..core.runs.leader_lock import Leadership
+from ..core.runs.run_folder import Run
+from ..core.system import files
+from ..core.system.terminal import say, say_traceback
 from . import supervisor, wishes
 from .course import FAULTS, RECOVERY, REPAIR, Common, Course
 from .devices import Devices
@@ -134,7 +136,7 @@ class Dispatcher:
         """Make a run, at the end of the queue."""
         places = {kind: str(folder) for kind, folder in self.host.folders().items()}
         fresh = wanted.but(host_folders=places, by_terminal=False, since=0, before=None, settled=False)
-        run = runs.create(self.runs_dir, config, fresh.as_dict())
+        run = run_folder.create(self.runs_dir, config, fresh.as_dict())
         try:
             self.remember(run, links.of(config))
             self._queue.add(run.id)
@@ -288,7 +290,7 @@ class Dispatcher:
     def _attend_to_unsettled(self, closing: threading.Event) -> None:
         """Runs that were left by a host that went, or by the one that led before."""
         waiting = self._queue.ids()
-        for run in reversed(runs.list_runs(self.runs_dir)):
+        for run in reversed(run_folder.list_runs(self.runs_dir)):
             if run.id in self._courses or self._common.is_passed_over(run):
                 continue
             wanted = wishes.read(run)
@@ -374,7 +376,7 @@ class Dispatcher:
 
     def _alive(self) -> Iterator[Run]:
         """Runs with a worker on this machine, whoever started it."""
-        return (run for run in runs.list_runs(self.runs_dir) if run.is_held())
+        return (run for run in run_folder.list_runs(self.runs_dir) if run.is_held())
 
     def _train(self, run: Run, device: str, closing: threading.Event) -> bool:
         """Whether it is being begun now."""

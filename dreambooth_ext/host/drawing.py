@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import UserError
-from ..generation import is_pipeline
-from ..runs import Run
+from ..core.errors import UserError
+from ..core.runs.run_folder import Run
+from ..core.verbs.generate_options import is_pipeline
 from .environment import Environment
 from .refusal import Refusal
 

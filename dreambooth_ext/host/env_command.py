@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from ..terminal import StageLine, say
+from ..core.system.terminal import StageLine, say
 from .environment import Environment, Status
 
 

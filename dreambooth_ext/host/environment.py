@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from .. import users
-from ..errors import UserError
-from ..files import read_json, try_lock, write_json
-from ..terminal import StageLine, Stages, silent
+from ..core.errors import UserError
+from ..core.system import environment_users
+from ..core.system.files import read_json, try_lock, write_json
+from ..core.system.terminal import StageLine, Stages, silent
 from .build import MARKER_KEYS, Build
 from .installer import interpreter_of, site_of
 from .interpreter import REPOSITORY, Interpreter, clean_variables, probe, torch_stamp
@@ -248,7 +248,7 @@ class Environment:
 
     def check_unused(self) -> None:
         """Raises UserError("environment") while a program runs inside, whoever started it: a training, say."""
-        if found := users.names(self.folder):
+        if found := environment_users.names(self.folder):
             message = f"The trainer's environment is in use: {', '.join(found)}."
             raise UserError("environment", message, "Wait until that has ended, or stop it; then try again.")
 
@@ -267,7 +267,11 @@ class Environment:
         path = [str(REPOSITORY)]
         if self.record().get("kind") == "target":
             path.append(str(self.packages))
-        known = {"PYTHONPATH": os.pathsep.join(path), "PYTHONNOUSERSITE": "1", users.VARIABLE: str(self.folder)}
+        known = {
+            "PYTHONPATH": os.pathsep.join(path),
+            "PYTHONNOUSERSITE": "1",
+            environment_users.VARIABLE: str(self.folder),
+        }
         return clean_variables(**known, **(changes or {}))
 
     def run_inside(self, argv: list[str], env: Mapping[str, str] | None = None, *, replace: bool = False) -> int:

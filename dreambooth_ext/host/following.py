@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Iterable
 from typing import IO, Any
 
-from ..errors import Problem
-from ..protocol import ENDED, EventReader
-from ..runs import Run
+from ..core.errors import Problem
+from ..core.runs.events import ENDED, EventReader
+from ..core.runs.run_folder import Run
 from . import endings, supervisor
 from .environment import Environment
 from .publisher import Announced, Publisher

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import guide
-from ..captions import ADVICE, COMMON_WORDS, KNOWN
-from ..config import FILLED_IN, SETTINGS
-from ..settings.methods import METHODS
-from ..settings.setting import Setting
+from ..core import guide
+from ..core.config.methods import METHODS
+from ..core.config.run_config import FILLED_IN, SETTINGS
+from ..core.config.setting import Setting
+from ..core.data.captions import ADVICE, COMMON_WORDS, KNOWN
 
 WORD = "{word}"  # stands for the identifier in every text of the schema
 
@@ -24,7 +24,7 @@ CAPTIONED = {"style": (f"[filewords] in {WORD} style", "[filewords]")}
 
 
 def schema() -> dict[str, Any]:
-    """All that a form has to know, as JSON; made from `config.py` and `guide.py`."""
+    """All that a form has to know, as JSON; made from the settings and the guide."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for known in SETTINGS.values():
         groups.setdefault(known.group, []).append(_about(known))

@@ -6,8 +6,8 @@ import math
 import re
 from typing import Any
 
-from .. import kohya_dataset
-from ..settings.methods import FORMATS
+from ..core.config.methods import FORMATS
+from ..core.data import kohya_dataset
 from . import import_kohya_lora, import_kohya_optimizer, import_kohya_pictures, import_kohya_word, kohya_names
 from .imports import Imported, Place, Subject, batch_of, is_nothing, number, steps_of, text_of
 from .kohya_names import ALIASES, DIRECT, READ_APART, SAMPLERS, WHEN, ZERO_IS_SAID, reason_against

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..settings.methods import SUBJECT_METHODS
+from ..core.config.methods import SUBJECT_METHODS
 from .imports import Imported, Place, Subject, is_nothing, number, set_subjects, text_of
 from .kohya_names import METADATA_NAMES
 

@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import checks, guide, listing, toml, without_effect
-from ..config import SETTINGS, RunConfig
-from ..errors import UserError
-from ..files import parse_json
-from ..parsing import convert, shown
+from ..core import guide
+from ..core.checks import config_checks, without_effect
+from ..core.config.parsing import convert, shown
+from ..core.config.run_config import SETTINGS, RunConfig
+from ..core.data import folder_scan
+from ..core.errors import UserError
+from ..core.system import toml
+from ..core.system.files import parse_json
 
 LARGEST = 256 * 1024  # letters; the largest real ones have 10 000
 DEEPEST = 8  # a kohya data set has 4
@@ -63,7 +66,7 @@ class Imported:
         if value is None:
             return
         config = RunConfig().replace(**{ours: value})
-        problem = next((problem for problem in checks.range_problems(config) if problem.field == ours), None)
+        problem = next((problem for problem in config_checks.range_problems(config) if problem.field == ours), None)
         if problem:
             self.ignore(theirs, f"{problem.message} {problem.remedy}")
         elif value == known.default:
@@ -125,7 +128,7 @@ class Place:
         if not self.may_look or not folder:
             return None
         try:
-            return len(listing.list_pictures(Path(folder)))
+            return len(folder_scan.list_pictures(Path(folder)))
         except (OSError, ValueError):
             return None
 

@@ -18,10 +18,11 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from .. import links, listing, pictures
-from ..config import RunConfig
-from ..errors import Problem
-from ..files import expanded
+from ..core.config import links
+from ..core.config.run_config import RunConfig
+from ..core.data import folder_scan, picture_entries
+from ..core.errors import Problem
+from ..core.system.files import expanded
 from .environment import REPAIR, Environment
 
 TIME_OUT = 300.0  # seconds for an answer: a base given as a link is fetched first
@@ -191,12 +192,12 @@ def _key(config: RunConfig, runs_dir: Path) -> str:
     """The question, with what tells that base or pictures have changed."""
     files = (config.base_model, config.model_config, config.dataset_config)
     paths = [expanded(path) for path in files if path]
-    for concept in pictures.concepts(config):
+    for concept in picture_entries.concepts(config):
         for text in (concept.instance_data_dir, concept.class_data_dir):
             if text:
                 folder = expanded(text)
                 with contextlib.suppress(OSError, ValueError):
-                    paths += [folder, *listing.list_pictures(folder)]
+                    paths += [folder, *folder_scan.list_pictures(folder)]
     text = json.dumps([config.as_dict(), links.of(config), str(runs_dir), [_stamp(path) for path in paths]])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .requirements import SUPPORTED_PYTHON, SUPPORTED_TORCH, version_tuple
 
 PROBE = Path(__file__).with_name("probe.py")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .. import kohya_dataset
+from ..core.data import kohya_dataset
 from .imports import NO_COUNTERPART
 
 # Names that only kohya's files have

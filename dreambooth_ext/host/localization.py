@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..config import SETTINGS
-from ..files import read_json, write_text
-from ..settings.methods import METHODS
-from ..terminal import say
+from ..core.config.methods import METHODS
+from ..core.config.run_config import SETTINGS
+from ..core.system.files import read_json, write_text
+from ..core.system.terminal import say
 from . import form, messages, presets
 from .options import OPTIONS
 from .refusal import Refusal

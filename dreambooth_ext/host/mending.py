@@ -6,8 +6,8 @@ import threading
 import time
 from typing import Any
 
-from .. import files
-from ..errors import Problem, UserError
+from ..core.errors import Problem, UserError
+from ..core.system import files
 from .environment import Environment
 from .installer import running_inside
 from .refusal import Refusal

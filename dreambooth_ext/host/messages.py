@@ -16,14 +16,38 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 # What everybody who fills in the form may meet: a complete translation has all of it
 OF_THE_FORM = (
-    *("guide", "advice", "checks", "without_effect", "method_checks", "names", "concepts", "caption_files"),
-    *("pictures", "held_out", "templates"),
-    *("rates", "parsing", "host/completion", "host/estimate", "host/words"),
+    *(
+        "core/guide",
+        "core/checks/config_warnings",
+        "core/checks/config_checks",
+        "core/checks/without_effect",
+        "core/checks/method_checks",
+        "core/config/names",
+        "core/data/concepts",
+        "core/data/caption_files",
+    ),
+    *("core/data/picture_entries", "core/data/validation_split", "core/data/prompt_templates"),
+    *("core/config/rates", "core/config/parsing", "host/completion", "host/estimate", "host/words"),
 )
 OTHERS = (
-    *("kohya_dataset", "metadata_files", "disk"),
-    *("links", "engine/fetching", "engine/download", "engine/transfer", "engine/hub_files", "engine/hub_pictures"),
-    *("runs", "engine/plan", "engine/worker", "engine/saver", "engine/loop", "engine/base", "engine/class_images"),
+    *("core/data/kohya_dataset", "core/data/metadata_files", "core/system/disk"),
+    *(
+        "core/config/links",
+        "engine/fetching",
+        "engine/download",
+        "engine/transfer",
+        "engine/hub_files",
+        "engine/hub_pictures",
+    ),
+    *(
+        "core/runs/run_folder",
+        "engine/plan",
+        "engine/worker",
+        "engine/saver",
+        "engine/loop",
+        "engine/base",
+        "engine/class_images",
+    ),
     "engine/base_files",
     *("host/dispatcher", "host/watch", "host/endings", "host/environment", "host/mending", "host/service"),
     *("host/publish", "host/publisher", "host/uploads", "host/presets", "host/restrictions", "host/catalogue"),

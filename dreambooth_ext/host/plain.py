@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..files import expanded
-from ..parsing import to_path
+from ..core.config.parsing import to_path
+from ..core.system.files import expanded
 from .options import FileOptions
 from .publish import WEBUI_FOLDERS, webui_folder
 from .shelves import checkpoints

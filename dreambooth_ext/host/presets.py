@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .. import files, links
-from ..errors import UserError
-from ..names import RESERVED
-from ..parsing import parse, shown
+from ..core.config import links
+from ..core.config.names import RESERVED
+from ..core.config.parsing import parse, shown
+from ..core.errors import UserError
+from ..core.system import files
 from .interpreter import REPOSITORY
 
 FOLDER = "presets"  # in a host's data folder

@@ -14,9 +14,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..config import RunConfig
-from ..errors import Problem, UserError
-from ..files import free_bytes, human_size, read_json
+from ..core.config.run_config import RunConfig
+from ..core.errors import Problem, UserError
+from ..core.system.files import free_bytes, human_size, read_json
 from . import clips, staging
 
 WEBUI_FOLDERS = {

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Problem, UserError
-from ..runs import Run
+from ..core.errors import Problem, UserError
+from ..core.runs.run_folder import Run
 from . import publish, staging, unpublish
 from .wishes import Wishes
 

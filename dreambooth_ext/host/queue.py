@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import files
-from ..errors import UserError
-from ..protocol import ENDED
-from ..runs import Run
+from ..core.errors import UserError
+from ..core.runs.events import ENDED
+from ..core.runs.run_folder import Run
+from ..core.system import files
 from . import wishes
 from .wishes import Wishes
 

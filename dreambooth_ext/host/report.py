@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import __version__, files
-from ..config import SETTINGS
-from ..runs import Run
+from .. import __version__
+from ..core.config.run_config import SETTINGS
+from ..core.runs.run_folder import Run
+from ..core.system import files
 from . import endings
 from .redaction import Redaction
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import kohya_dataset
-from ..config import RunConfig
+from ..core.config.run_config import RunConfig
+from ..core.data import kohya_dataset
 from .refusal import Refusal
 
 if TYPE_CHECKING:

@@ -15,10 +15,13 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, checks, runs, users
-from ..errors import UserError
-from ..parsing import to_path
-from ..terminal import open_missing_streams, say, shield
+from .. import __version__
+from ..core.checks import config_checks
+from ..core.config.parsing import to_path
+from ..core.errors import UserError
+from ..core.runs import run_folder
+from ..core.system import environment_users
+from ..core.system.terminal import open_missing_streams, say, shield
 from .environment import Environment
 from .interpreter import REPOSITORY
 from .plain import PlainFolder
@@ -51,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--api-auth", metavar="USER:PASSWORD", default="",
                         help="ask for this; several with commas between. Others than this machine need it")  # fmt: skip
     parser.add_argument("--webui", type=_folder, metavar="DIR", help="publish into this WebUI's model folders")
-    parser.add_argument("--runs-dir", type=_folder, metavar="DIR", default=runs.DEFAULT_RUNS_DIR,
+    parser.add_argument("--runs-dir", type=_folder, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR,
                         help="folder of the runs (default: runs, beside the program)")  # fmt: skip
     parser.add_argument("--open", action="store_true", help="open it in the browser")
 
@@ -67,7 +70,7 @@ def host_for(arguments: argparse.Namespace) -> PlainFolder:
     """The host that the options describe. Raises UserError."""
     if not 0 <= arguments.port <= 65535:
         raise UserError("port", f"{arguments.port} is no port.", "Use 0 to 65535.")
-    for problem in checks.folder_problems("runs_dir", arguments.runs_dir):
+    for problem in config_checks.folder_problems("runs_dir", arguments.runs_dir):
         raise UserError(problem.field, problem.message, problem.remedy)
     restricted = "" if is_local(arguments.host) else "This server can be reached from other machines (--host)."
     passwords = read_passwords(arguments.api_auth)
@@ -171,7 +174,7 @@ def run(arguments: argparse.Namespace) -> int:
         threading.Thread(target=_open, args=(server, address), daemon=True).start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done then, too
     service.start()
-    with users.joined("ui"), contextlib.closing(service), contextlib.suppress(KeyboardInterrupt):
+    with environment_users.joined("ui"), contextlib.closing(service), contextlib.suppress(KeyboardInterrupt):
         server.run(sockets=[listening])
     return 0
 

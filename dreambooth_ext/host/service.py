@@ -14,12 +14,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__, advice, checks, guide, links, picture_list, pictures, runs
-from ..config import SETTINGS, RunConfig
-from ..errors import Problem, UserError
-from ..protocol import COMMANDS, ENDED, PROTOCOL
-from ..runs import Run
-from ..settings.methods import KINDS, PROMPTED_METHODS
+from .. import __version__
+from ..core import guide
+from ..core.checks import config_checks, config_warnings
+from ..core.config import links
+from ..core.config.methods import KINDS, PROMPTED_METHODS
+from ..core.config.run_config import SETTINGS, RunConfig
+from ..core.data import picture_entries, picture_list
+from ..core.errors import Problem, UserError
+from ..core.runs import run_folder
+from ..core.runs.events import COMMANDS, ENDED, PROTOCOL
+from ..core.runs.run_folder import Run
 from . import estimate, form, imports, presets, publish, report, restrictions, shelves, unpublish, wishes, words
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete
@@ -161,9 +166,9 @@ class Service:
     def check(self, values: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
         completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
-        count = pictures.trained(entries)
+        count = picture_entries.trained(entries)
         clashes = words.taken(completed, entries, self.host.folders().get("textual_inversion"))
-        warned = [*advice.warnings(completed, count), *pictures.warnings(completed, entries), *clashes]
+        warned = [*config_warnings.warnings(completed, count), *picture_entries.warnings(completed, entries), *clashes]
         warned += publish.replaced(completed, self.host.folders().get(KINDS[completed.method]))
         warnings = [warning.as_dict() for warning in warned]
         plan = {
@@ -177,9 +182,9 @@ class Service:
             and (completed.base_model or completed.method not in PROMPTED_METHODS)
             and not any(p.field in ("base_model", "runs_dir") for p in problems)
         ):
-            answer = self._inspect(checks.usable(completed, problems), count)
+            answer = self._inspect(config_checks.usable(completed, problems), count)
             found = [Problem(**item) for item in answer["problems"]]
-            problems += checks.independent(found, problems)
+            problems += config_checks.independent(found, problems)
             warnings += [{"field": "", "message": text, "remedy": ""} for text in answer["warnings"]]
             plan |= answer["plan"]
         card = self.mending.status()["device"]
@@ -206,8 +211,8 @@ class Service:
         if problems:
             raise Problems(problems)
         self.inspector.close()  # the memory that its process holds is the training's now
-        run = self.dispatcher.submit(runs.absolute(completed), chosen)
-        self.planned.note(run, *self._expect(completed, pictures.trained(entries)))
+        run = self.dispatcher.submit(run_folder.absolute(completed), chosen)
+        self.planned.note(run, *self._expect(completed, picture_entries.trained(entries)))
         for folder in _picture_folders(run):
             self.sets.use(Path(folder))
         return run
@@ -215,14 +220,14 @@ class Service:
     def _expect(self, config: RunConfig, count: int) -> tuple[int | None, float | None]:
         """Steps and seconds of a completed config, as far as the last check knows them."""
         usable, _ = guide.complete(config, count)
-        plan = self.inspector.known(runs.absolute(usable)).get("plan", {})
+        plan = self.inspector.known(run_folder.absolute(usable)).get("plan", {})
         seconds = estimate.seconds(self.runs_dir, config, plan, self.mending.status()["device"])["seconds"]
         return plan.get("steps", config.max_train_steps), seconds
 
     def _inspect(self, config: RunConfig, count: int) -> dict[str, Any]:
         self._check_environment()
         usable, _ = guide.complete(config, count)
-        return self.inspector.inspect(runs.absolute(usable))
+        return self.inspector.inspect(run_folder.absolute(usable))
 
     def _check_environment(self) -> None:
         """Raises a Refusal (503) unless the trainer can run, or soon will."""
@@ -271,7 +276,7 @@ class Service:
         """What has changed among a run's own pictures since it was queued; changes: None where nothing was noted."""
         run = self.catalogue.find(id)
         listed = picture_list.noted(run.path, are_class=False)
-        entries, problems = pictures.entries(run.config)
+        entries, problems = picture_entries.entries(run.config)
         if problems and not entries:
             raise Problems(problems)
         if listed is None:
@@ -535,7 +540,7 @@ class Service:
             raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
         path = Path(os.path.abspath(os.path.expanduser(folder)), picture)
         restrictions.check_paths(RunConfig(instance_data_dir=str(path)), self.host)
-        if path.suffix.lower() not in pictures.EXTENSIONS or not path.is_file():
+        if path.suffix.lower() not in picture_entries.EXTENSIONS or not path.is_file():
             raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
         return path
 
@@ -570,7 +575,9 @@ class Problems(UserError):
 
 def _picture_folders(run: Run) -> list[str]:
     try:
-        return [concept.instance_data_dir for concept in pictures.concepts(run.config) if concept.instance_data_dir]
+        return [
+            concept.instance_data_dir for concept in picture_entries.concepts(run.config) if concept.instance_data_dir
+        ]
     except FAULTS:
         return []
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import links
-from ..protocol import EventReader, take_commands
-from ..runs import Run
+from ..core.config import links
+from ..core.runs.events import EventReader, take_commands
+from ..core.runs.run_folder import Run
 from .environment import Environment
 from .queue import read_state
 

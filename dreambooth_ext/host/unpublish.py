@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 from pathlib import Path
 
-from ..files import read_json, remove, write_json
+from ..core.system.files import read_json, remove, write_json
 from . import clips
 from .publish import CLIP, MARK, published_mark, sidecar
 from .refusal import Refusal

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .. import captions, files, listing, pictures
-from ..names import RESERVED
+from ..core.config.names import RESERVED
+from ..core.data import captions, folder_scan, picture_entries
+from ..core.system import files
 from . import decoding
 from .refusal import Refusal
 
@@ -84,9 +85,9 @@ class PictureSets:
     def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
         """The same for any folder and what is below it. Raises a Refusal (422) where it cannot be read."""
         try:
-            found = listing.list_pictures(folder)
+            found = folder_scan.list_pictures(folder)
         except (OSError, ValueError) as error:
-            why = f"{str(folder)[:200]!r} cannot be read: {pictures.why(error)}."
+            why = f"{str(folder)[:200]!r} cannot be read: {picture_entries.why(error)}."
             raise Refusal(422, why, "Give a folder with pictures.", "folder") from None
         shown = [{"name": path.relative_to(folder).as_posix(), **self._about(path)} for path in found[start:][:PAGE]]
         return {"folder": str(folder), "pictures": shown, "start": start, "count": len(found)}
@@ -94,7 +95,7 @@ class PictureSets:
     def picture(self, name: str, picture: str) -> Path:
         """The file of a picture. Raises a Refusal (404)."""
         path = self.path(name) / safe_name(picture, "picture")
-        if path.suffix.lower() not in pictures.EXTENSIONS or not path.is_file() or path.is_symlink():
+        if path.suffix.lower() not in picture_entries.EXTENSIONS or not path.is_file() or path.is_symlink():
             raise Refusal(404, f"there is no picture {picture[:80]!r} in this set.", "Reload the page.", "name")
         return path
 
@@ -111,7 +112,7 @@ class PictureSets:
             key = (path, stamp.st_mtime_ns, stamp.st_size)
             about = {**(self._headers.get(key) or decoding.look(path)), "stamp": stamp_of(path)}
         except OSError as error:
-            return {"width": None, "height": None, "caption": None, "problem": pictures.why(error), "stamp": ""}
+            return {"width": None, "height": None, "caption": None, "problem": picture_entries.why(error), "stamp": ""}
         self._headers[key] = about
         while len(self._headers) > 2 * MOST_PICTURES:
             self._headers.popitem(last=False)
@@ -175,7 +176,9 @@ class PictureSets:
                 return
             check_unused(folder)
             path = folder / safe_name(picture, "picture")
-            if path.suffix.lower() not in (*pictures.EXTENSIONS, ".txt") or not (path.is_file() or path.is_symlink()):
+            if path.suffix.lower() not in (*picture_entries.EXTENSIONS, ".txt") or not (
+                path.is_file() or path.is_symlink()
+            ):
                 raise Refusal(404, f"there is no {picture[:80]!r} in this set.", "Reload the page.", "name")
             check_shown(path, stamp)
             path.unlink()
@@ -251,11 +254,11 @@ def check_shown(path: Path, stamp: str) -> None:
 def _pictures_in(folder: Path) -> Iterator[Path]:
     with os.scandir(folder) as items:
         for item in items:
-            if os.path.splitext(item.name)[1].lower() in pictures.EXTENSIONS and not item.name.startswith("."):
+            if os.path.splitext(item.name)[1].lower() in picture_entries.EXTENSIONS and not item.name.startswith("."):
                 yield Path(item.path)
 
 
 def check_suffix(file: str) -> None:
-    if Path(file).suffix.lower() not in pictures.EXTENSIONS:
-        remedy = f"Save it as one of these: {pictures.FORMATS}."
+    if Path(file).suffix.lower() not in picture_entries.EXTENSIONS:
+        remedy = f"Save it as one of these: {picture_entries.FORMATS}."
         raise Refusal(415, f"{file[:80]!r} is of a kind that cannot be trained on.", remedy, "name")

@@ -20,9 +20,9 @@ from typing import Any
 
 from modules import paths_internal, processing, sd_models, shared
 
-from ..errors import UserError
-from ..files import expanded
-from ..parsing import to_path
+from ..core.config.parsing import to_path
+from ..core.errors import UserError
+from ..core.system.files import expanded
 from . import options
 from .interface import Host
 from .shelves import checkpoints

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .. import files, protocol
-from ..errors import UserError
-from ..runs import Run
+from ..core.errors import UserError
+from ..core.runs import events
+from ..core.runs.run_folder import Run
+from ..core.system import files
 
 SELECT = ("final", "every", "never")
 WHILE_TRAINING = ("refuse", "wait", "share")
@@ -56,7 +57,7 @@ class Wishes:
 
     def wants(self, artifact: dict[str, Any]) -> bool:
         """Whether a model is to be published."""
-        return protocol.wants(vars(self), artifact)
+        return events.wants(vars(self), artifact)
 
     def wants_selected(self, artifact: dict[str, Any]) -> bool:
         return self.select == "every" or (self.select == "final" and is_last(artifact))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from ..captions import words
-from ..concepts import concepts
-from ..config import SETTINGS, RunConfig
-from ..errors import Problem
-from ..pictures import Entry
+from ..core.config.run_config import SETTINGS, RunConfig
+from ..core.data.captions import words
+from ..core.data.concepts import concepts
+from ..core.data.picture_entries import Entry
+from ..core.errors import Problem
 from . import shelves
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dreambooth_ext.errors import Problem, UserError
-from dreambooth_ext.terminal import escaped
+from dreambooth_ext.core.errors import Problem, UserError
+from dreambooth_ext.core.system.terminal import escaped
 
 SECONDS = 5.0  # of work, whatever else the machine does
 PATIENCE = 60.0  # for one that waits for ever

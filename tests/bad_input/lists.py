@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dreambooth_ext import kohya_dataset, pictures, templates
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.errors import Problem
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import kohya_dataset, picture_entries, prompt_templates
+from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.host import imports, presets
-from dreambooth_ext.parsing import parse
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
 from tests.bad_input.descriptions import put
@@ -26,7 +26,7 @@ DOTTED = ".".join("a" * 50_000) + " = 1\n"
 
 
 def _entries(values: dict[str, Any], _: Path) -> list[Problem]:
-    return pictures.entries(parse(values)[0])[1]
+    return picture_entries.entries(parse(values)[0])[1]
 
 
 def listed(name: str, content: Callable[[], str] | int) -> Making:
@@ -118,7 +118,7 @@ PARSE_FIRST = Verb("settings, the first", lambda values, _: parse(values)[1][:1]
 
 
 def _template(path: Path, _: Path) -> list[Problem]:
-    return templates.lines(RunConfig(prompt_template=str(path)))[1]
+    return prompt_templates.lines(RunConfig(prompt_template=str(path)))[1]
 
 
 def _preset(path: Path, _: Path) -> list[Problem]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
 from tests.bad_input.case import Case
 from tests.bad_input.verbs import CHECK_RUN, TRAIN_RUN, config_of
 

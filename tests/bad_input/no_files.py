@@ -7,11 +7,11 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from dreambooth_ext import kohya_dataset, metadata_files, templates
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import kohya_dataset, metadata_files, prompt_templates
+from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.engine.images import open_picture
 from dreambooth_ext.engine.pixel_base import read_config
-from dreambooth_ext.errors import Problem
 from dreambooth_ext.host import decoding, presets
 from tests.bad_input.case import Case, Verb
 from tests.bad_input.verbs import BASES, CHECK_FILE, HYPERNETWORKS, LORAS, TRAIN_FILE, WORDS
@@ -68,7 +68,7 @@ READERS: dict[str, tuple[tuple[Verb, ...], str, str]] = {
     ),
     "metadata": ((Verb("metadata", _described),), "use_captions", "device or a pipe"),
     "prompt template": (
-        (Verb("prompt_template", lambda path, _: templates.lines(RunConfig(prompt_template=str(path)))[1]),),
+        (Verb("prompt_template", lambda path, _: prompt_templates.lines(RunConfig(prompt_template=str(path)))[1]),),
         "prompt_template",
         "no file",
     ),

@@ -11,8 +11,8 @@ from typing import Any
 
 from PIL import Image
 
-from dreambooth_ext import pictures
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.engine.dataset import Dataset
 from dreambooth_ext.engine.images import open_picture
 from tests.bad_input import sound
@@ -155,7 +155,7 @@ def picture_config(folder: Path) -> RunConfig:
 
 def _encoded(path: Path, folder: Path) -> None:
     config = picture_config(path.parent)
-    Dataset(config, pictures.entries(config)[0], 1.0).encode(None)
+    Dataset(config, picture_entries.entries(config)[0], 1.0).encode(None)
 
 
 OPEN = Verb("open", lambda path, folder: open_picture(path))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dreambooth_ext.errors import Problem
+from dreambooth_ext.core.errors import Problem
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb
 from tests.bad_input.verbs import answered

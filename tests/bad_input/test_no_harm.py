@@ -8,7 +8,7 @@ import pickle
 
 import torch
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.host.environment import Environment
 from dreambooth_ext.host.inspector import Inspector
 from tests.bad_input import sound

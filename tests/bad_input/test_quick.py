@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
-from dreambooth_ext import bundles
+from dreambooth_ext.core.data import bundled_words
 from dreambooth_ext.engine import emphasis
 from dreambooth_ext.engine.architecture import TOKENIZER
 from dreambooth_ext.engine.text import TextStack
@@ -41,7 +41,7 @@ def test_a_word_without_end_takes_no_time():
 def test_words_of_a_lora_that_is_none(tmp_path, content):
     text = content.replace('"t1"', '"bundle_emb.x.y"').encode()
     path = put(tmp_path / "a.safetensors", struct.pack("<Q", len(text)) + text)
-    assert timed(lambda: bundles.words(str(path))) == []
+    assert timed(lambda: bundled_words.words(str(path))) == []
 
 
 @pytest.mark.parametrize("text", ["(a", "a(", "\\(", "(a:1.1)", "a BREAK ", "[", "a)", " " * 9 + "b"])

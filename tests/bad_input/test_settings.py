@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from dreambooth_ext import checks
-from dreambooth_ext.config import SETTINGS
-from dreambooth_ext.errors import Problem
-from dreambooth_ext.parsing import parse
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import SETTINGS
+from dreambooth_ext.core.errors import Problem
 from tests.bad_input import sound
 from tests.bad_input.verbs import CHECK
 
@@ -65,7 +65,7 @@ def test_no_config_whatever_ends_in_an_exception():
     for name in SETTINGS:
         for value in nonsense:
             config, unreadable = parse({name: value})
-            found = checks.check(config)[3]
+            found = config_checks.check(config)[3]
             assert all(isinstance(problem, Problem) and problem.remedy for problem in [*unreadable, *found]), found
 
 
@@ -103,5 +103,5 @@ def test_concepts_beside_the_single_settings(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(checks.os, "access", lambda *anything: False)
-    assert_one(checks.folder_problems("output_dir", tmp_path / "new"), "output_dir", "cannot be written to")
+    monkeypatch.setattr(config_checks.os, "access", lambda *anything: False)
+    assert_one(config_checks.folder_problems("output_dir", tmp_path / "new"), "output_dir", "cannot be written to")

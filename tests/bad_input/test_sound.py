@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dreambooth_ext import checks, pictures, runs
 from dreambooth_ext.commands import settings, train
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.data import picture_entries
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.dataset import Dataset
 from dreambooth_ext.engine.images import open_picture
-from dreambooth_ext.errors import UserError
 from dreambooth_ext.host import decoding
-from dreambooth_ext.parsing import parse
 from tests import tiny
 from tests.bad_input import sound
 from tests.bad_input.case import timed
@@ -57,7 +59,7 @@ def test_odd_letters_and_blanks_in_all_paths(tmp_path):
     folder.mkdir()
     assert found_in(sound.settings(folder), folder) == []
     text = f"{folder}/неживой/runs"
-    assert checks.folder_problems("runs_dir", Path(text)) == []
+    assert config_checks.folder_problems("runs_dir", Path(text)) == []
     assert parsed(train.add_arguments, "--runs-dir", f'"{text}"').runs_dir == Path(text)
 
 
@@ -67,7 +69,7 @@ def test_home_folder(tmp_path, monkeypatch):
     values = sound.settings(tmp_path) | {"instance_data_dir": "~/mine", "base_model": "~/base.safetensors"}
     assert found_in(values, tmp_path) == []
     assert parsed(train.add_arguments, "--output-dir", "~/models").output_dir == tmp_path / "models"
-    config = runs.absolute(parse(values)[0])
+    config = run_folder.absolute(parse(values)[0])
     assert config.instance_data_dir == str(tmp_path / "mine")
     assert config.base_model == str(tmp_path / "base.safetensors")
     (problem,) = found_in(values | {"base_model": "~nobody-here/x.ckpt"}, tmp_path)
@@ -87,10 +89,10 @@ def test_a_broken_picture_is_named_and_left_out(tmp_path, what):
     alone(BROKEN[what])(tmp_path)
     config, warnings = picture_config(tmp_path), []
     with pytest.raises(UserError):
-        Dataset(config, pictures.entries(config)[0], 1.0).encode(None, warn=warnings.append)
+        Dataset(config, picture_entries.entries(config)[0], 1.0).encode(None, warn=warnings.append)
     assert len(warnings) == 1 and "плохая (1).jpg" in warnings[0]
     (tmp_path / "good.jpg").write_bytes(sound.encoded("JPEG"))
-    dataset = Dataset(config, pictures.entries(config)[0], 1.0)
+    dataset = Dataset(config, picture_entries.entries(config)[0], 1.0)
     dataset.encode(None)
     assert [picture.entry.path.name for picture in dataset.pictures] == ["good.jpg"]
 
@@ -104,7 +106,7 @@ def test_pictures_that_are_odd_but_sound(tmp_path):
     )
     (tmp_path / "png.jpg").write_bytes(sound.encoded("PNG"))
     config = picture_config(tmp_path)
-    dataset = Dataset(config, pictures.entries(config)[0], 1.0)
+    dataset = Dataset(config, picture_entries.entries(config)[0], 1.0)
     dataset.encode(None)
     assert len(dataset.pictures) == 4
     assert dataset.batches(0)[0].pixels_bchw.shape == (1, 3, 64, 64)
@@ -142,7 +144,7 @@ def test_what_is_no_file_beside_pictures_and_models(endless, tmp_path):
     (place / "sksper (1).txt").symlink_to(endless)
     (place / "metadata.jsonl").symlink_to(endless)
     config = picture_config(place).replace(use_captions=True)
-    assert "device or a pipe" in " ".join(map(str, timed(lambda: pictures.entries(config)[1])))
+    assert "device or a pipe" in " ".join(map(str, timed(lambda: picture_entries.entries(config)[1])))
     path = tiny.single_file(tmp_path, "sd2", sidecar=False)
     path.with_suffix(".yaml").symlink_to(endless)
     assert timed(lambda: open_base(path).name) == path.stem

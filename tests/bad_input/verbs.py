@@ -13,12 +13,13 @@ from types import ModuleType
 from typing import Any
 from unittest import mock
 
-from dreambooth_ext import conversion, generation, networks, runs
 from dreambooth_ext.commands import check, train
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import Problem
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.verbs import convert_options, generate_options, network_options
 from dreambooth_ext.engine import convert_command, generate, inspection, network_command, worker
 from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.errors import Problem
 from tests import training
 from tests.bad_input import sound
 from tests.bad_input.case import Verb
@@ -147,7 +148,7 @@ def inspected(config: RunConfig, folder: Path) -> list[Problem]:
 
 
 def worked(config: RunConfig, folder: Path) -> list[Problem]:
-    run = runs.create(folder / "runs", config)
+    run = run_folder.create(folder / "runs", config)
     assert training.go_on(run) == worker.BAD_INPUT, training.log(run)
     return [Problem(it["field"], it["what"], it["remedy"]) for it in training.events(run, "error")]
 
@@ -157,18 +158,18 @@ CHECK_RUN, TRAIN_RUN = Verb("check", inspected), Verb("train", worked)
 
 def _drawn(model: Path | str, folder: Path, *more: object) -> list[Problem]:
     common = ("--prompt", "a cat", "--steps", 1, "--device", "cpu", "--out", folder / "pictures")
-    arguments = parsed(generation.add_arguments, "--model", model, *common, *more)
-    return generation.problems(arguments) or generate.run(arguments)
+    arguments = parsed(generate_options.add_arguments, "--model", model, *common, *more)
+    return generate_options.problems(arguments) or generate.run(arguments)
 
 
 def _converted(model: Path | str, folder: Path) -> Any:
-    return convert_command.run(parsed(conversion.add_arguments, model, folder / "converted"))
+    return convert_command.run(parsed(convert_options.add_arguments, model, folder / "converted"))
 
 
 def _combined(action: str, model: Path | str, lora: Path, folder: Path, *more: object) -> list[Problem]:
     places = ("--model", model, "--lora", lora, "--out", folder / "out.safetensors", "--device", "cpu")
-    arguments = parsed(networks.add_arguments, action, *places, *more)
-    return networks.problems(arguments) or network_command.run(arguments)
+    arguments = parsed(network_options.add_arguments, action, *places, *more)
+    return network_options.problems(arguments) or network_command.run(arguments)
 
 
 def _loaded(path: Path, folder: Path) -> None:

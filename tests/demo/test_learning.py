@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from dreambooth_ext import checks, runs
 from dreambooth_ext.commands.demo import BASE, FOLDER, RECIPE, demo_config
-from dreambooth_ext.config import SETTINGS
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import SETTINGS
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.system.files import read_json
 from dreambooth_ext.demo import judge, measure, world
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.generate import load_painter
-from dreambooth_ext.files import read_json
-from dreambooth_ext.parsing import parse
 from tests import training
 
 
@@ -45,7 +46,7 @@ def train(folder, config):
 
 def run_of(folder, config):
     """The file that users get of a run."""
-    run = runs.create(folder / "runs", config)
+    run = run_folder.create(folder / "runs", config)
     assert training.go_on(run) == 0, training.log(run)
     return run.artifacts / config.model_file(config.name)
 
@@ -57,7 +58,7 @@ def with_lora(file):
 def complete(values):
     """The settings as a run keeps them; wrong ones are an error of the test."""
     config, problems = parse(values)
-    config, _, _, more = checks.check(config)
+    config, _, _, more = config_checks.check(config)
     assert not problems and not more, (problems, more)
     return config
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
 from dreambooth_ext.engine import adapters, network
 from dreambooth_ext.engine.adapters import Adapter
-from dreambooth_ext.settings.lora import NETWORK_TYPES
 from tests.adapters import config
 
 LAYERS = {

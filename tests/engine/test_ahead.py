@@ -7,9 +7,9 @@ import threading
 import pytest
 import torch
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.ahead import WINDOW, ReadAhead
-from dreambooth_ext.errors import UserError
 from tests.engine.test_dataset import dataset, folder
 from tests.training import Trainer, assert_same_run
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.system.files import write_json
 from dreambooth_ext.engine import tensorfile
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.recognise import canonical_names
 from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
 from dreambooth_ext.engine.tensors import is_finite
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.files import write_json
 from tests import tiny
 
 

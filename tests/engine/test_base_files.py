@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import files, picture_list
+from dreambooth_ext.core.data import picture_list
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs.run_folder import Run
+from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import base_files, class_images, export, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.pickles import load_pickle
-from dreambooth_ext.errors import UserError
 from dreambooth_ext.host.queue import put_back
-from dreambooth_ext.runs import Run
 from tests import tiny, training
 from tests.engine.test_failures import PRIOR, error_of, steps, warnings
 from tests.training import Trainer

@@ -11,13 +11,13 @@ import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
-from dreambooth_ext import pictures
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import picture_entries
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine import latents
 from dreambooth_ext.engine.backbone import Backbone
 from dreambooth_ext.engine.cache import DiskCache, MemoryCache, content_key, vae_fingerprint
 from dreambooth_ext.engine.dataset import Dataset
-from dreambooth_ext.errors import UserError
 
 
 def make_vae(seed: int = 0) -> AutoencoderKL:
@@ -47,7 +47,7 @@ def run(tmp_path, monkeypatch):
             cache_latents_to_disk=True,
             **{"resolution": 64, "instance_prompt": "sksper", **values},
         )
-        made = Dataset(config, pictures.entries(config)[0], 0.18215, cache_dir=tmp_path / "кэш")
+        made = Dataset(config, picture_entries.entries(config)[0], 0.18215, cache_dir=tmp_path / "кэш")
         vae, count = vae or make_vae(), []
         real = vae.encode
         monkeypatch.setattr(vae, "encode", lambda x: (count.append(len(x)), real(x))[1])

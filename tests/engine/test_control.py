@@ -13,14 +13,15 @@ from collections.abc import Callable
 
 import pytest
 
-from dreambooth_ext import files, protocol, runs, users
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.runs import events, run_folder
+from dreambooth_ext.core.runs.events import EventLog, EventReader
+from dreambooth_ext.core.runs.leader_lock import Leadership
+from dreambooth_ext.core.runs.run_folder import Run
+from dreambooth_ext.core.system import environment_users, files
 from dreambooth_ext.engine import checkpoint, control, worker
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.saver import Saver
-from dreambooth_ext.leadership import Leadership
-from dreambooth_ext.protocol import EventLog, EventReader
-from dreambooth_ext.runs import Run
 from tests import training
 from tests.training import Trainer
 
@@ -354,14 +355,14 @@ def test_signals_stop_and_keep_the_state(trainer, at_step, number):
 
 def test_commands_are_taken_once_in_order_and_junk_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: 5)  # a clock that ticks slowly
-    for command in protocol.COMMANDS:
-        protocol.give_command(tmp_path, command)
+    for command in events.COMMANDS:
+        events.give_command(tmp_path, command)
     (tmp_path / "6-1.json").write_text('{"command": "explode"}')
     (tmp_path / "7-1.json").write_text('{"comm')
     (tmp_path / "8-1.json").write_text("[1]")
     (tmp_path / ".tmp-9-1.json").write_text("{}")
-    assert protocol.take_commands(tmp_path) == list(protocol.COMMANDS)
-    assert protocol.take_commands(tmp_path) == []
+    assert events.take_commands(tmp_path) == list(events.COMMANDS)
+    assert events.take_commands(tmp_path) == []
 
 
 # --- events
@@ -509,7 +510,7 @@ def test_programs_that_a_tied_worker_starts_do_not_wait_for_its_parent():
 @pytest.mark.parametrize("wish", ["stop", "continue"])
 def test_a_led_worker_does_what_its_host_wished_last_when_no_host_leads_any_more(tmp_path, monkeypatch, wish):
     monkeypatch.setattr(control, "HEARTBEAT", 0.05)
-    run, leadership = runs.create(tmp_path, RunConfig(name="cat")), Leadership(tmp_path)
+    run, leadership = run_folder.create(tmp_path, RunConfig(name="cat")), Leadership(tmp_path)
     first = leadership.take()
     leadership.wish(wish != "stop")
     with control.Control(run) as led:
@@ -544,11 +545,11 @@ def test_what_was_wrong_before_is_forgotten_when_it_goes_on(trainer):
 
 
 def test_a_worker_says_in_its_environment_that_it_uses_it(trainer, at_step, tmp_path, monkeypatch):
-    monkeypatch.setenv(users.VARIABLE, str(tmp_path / "environment"))
+    monkeypatch.setenv(environment_users.VARIABLE, str(tmp_path / "environment"))
     found = []
-    at_step(2, lambda run: found.extend(users.names(tmp_path / "environment")))
+    at_step(2, lambda run: found.extend(environment_users.names(tmp_path / "environment")))
     run = trainer.train()
-    assert found == [run.id] and users.names(tmp_path / "environment") == []
+    assert found == [run.id] and environment_users.names(tmp_path / "environment") == []
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dreambooth_ext import pictures
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import picture_entries
+from dreambooth_ext.core.data.picture_entries import Entry
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.dataset import Dataset
 from dreambooth_ext.engine.images import centre_crop
 from dreambooth_ext.engine.latents import Picture
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.pictures import Entry
 
 SCALING = 0.18215
 
@@ -52,7 +52,7 @@ def folder(path: Path, count: int, word: str = "sksper", size: tuple[int, int] =
 
 
 def dataset(config: RunConfig, vae=None, **options) -> Dataset:
-    entries, problems = pictures.entries(config)
+    entries, problems = picture_entries.entries(config)
     assert problems == []
     made = Dataset(config, entries, SCALING, **options)
     made.encode(vae)
@@ -394,7 +394,7 @@ def test_broken_pictures_are_named_and_left_out(tmp_path, vae, cached):
     (tmp_path / "sksper (2).png").write_bytes(whole[: len(whole) // 2])  # a sound header: found when decoded
     (tmp_path / "sksper (4).png").write_bytes(b"nothing")
     config = RunConfig(instance_data_dir=instance, resolution=64, cache_latents=cached, random_flip=True)
-    made, warned, shown = Dataset(config, pictures.entries(config)[0], SCALING), [], []
+    made, warned, shown = Dataset(config, picture_entries.entries(config)[0], SCALING), [], []
     made.encode(vae, "cpu", lambda done, total: shown.append((done, total)), warned.append)
     assert len(warned) == 2 and "sksper (4).png" in warned[0] and "sksper (2).png" in warned[1]
     assert sorted(Path(k).name for s in range(3) for k in made.batches(s)[0].keys) == [
@@ -422,7 +422,7 @@ def test_prior_preservation_without_class_pictures_is_an_error(tmp_path, vae):
 def test_small_pictures_are_mentioned(tmp_path, vae):
     warned = []
     config = RunConfig(instance_data_dir=folder(tmp_path, 2, size=(40, 90)), resolution=64)
-    Dataset(config, pictures.entries(config)[0], SCALING).encode(vae, warn=warned.append)
+    Dataset(config, picture_entries.entries(config)[0], SCALING).encode(vae, warn=warned.append)
     assert len(warned) == 1 and "2 of 2" in warned[0]
 
 
@@ -432,7 +432,7 @@ def test_undefined_latents_are_named(tmp_path, vae):
     torch.nn.init.constant_(bad.quant_conv.weight, float("nan"))
     warned = []
     with pytest.raises(UserError):
-        Dataset(config, pictures.entries(config)[0], SCALING).encode(bad, warn=warned.append)
+        Dataset(config, picture_entries.entries(config)[0], SCALING).encode(bad, warn=warned.append)
     assert "VAE" in warned[0]
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import links
+from dreambooth_ext.core.config import links
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine import download, transfer, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.fetching import Fetch
-from dreambooth_ext.errors import UserError
 from tests import tiny, training
 from tests.training import Trainer
 

@@ -12,11 +12,11 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine import embedding_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.export import NothingLearned, export_embedding
 from dreambooth_ext.engine.tensorfile import save_tensors
-from dreambooth_ext.errors import UserError
 from tests import tiny
 
 VECTORS = torch.arange(6.0).reshape(2, 3) / 7

@@ -15,7 +15,11 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from dreambooth_ext import files, runs
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs.events import EventLog
+from dreambooth_ext.core.runs.run_folder import Run
+from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import checkpoint, class_images, loop, plan, worker
 from dreambooth_ext.engine.base import Base
 from dreambooth_ext.engine.control import Control
@@ -23,9 +27,6 @@ from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.saver import Saver
 from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.protocol import EventLog
-from dreambooth_ext.runs import Run
 from tests import training
 from tests.training import Trainer
 
@@ -583,4 +584,4 @@ def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(train
         assert training.go_on(run) == worker.FAILED
     assert "was deleted while it trained" in capsys.readouterr().err
     assert not run.path.exists() or not list(run.path.rglob("*.safetensors"))
-    assert not (run.path / "state.json").exists() and run not in runs.list_runs(run.path.parent)
+    assert not (run.path / "state.json").exists() and run not in run_folder.list_runs(run.path.parent)

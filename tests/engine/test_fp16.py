@@ -9,10 +9,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from dreambooth_ext.core.runs.event_text import told
 from dreambooth_ext.engine import loss_scale, worker
 from dreambooth_ext.engine.methods import METHODS
 from dreambooth_ext.engine.optim import missing_optimizer
-from dreambooth_ext.telling import told
 from tests import training
 from tests.engine.test_failures import error_of, steps
 from tests.engine.test_resume import check

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.engine import fused, worker
 from dreambooth_ext.engine import loop as loop_module
 from dreambooth_ext.engine.fused import FusedBackward

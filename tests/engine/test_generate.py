@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.verbs.generate_options import add_arguments
 from dreambooth_ext.engine import __main__ as engine
 from dreambooth_ext.engine import generate
 from dreambooth_ext.engine.export import sha256_of
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.generation import add_arguments
 from tests import tiny
 
 

@@ -15,12 +15,12 @@ import pytest
 from huggingface_hub import RepoUrl, constants, file_download
 from huggingface_hub.errors import HfHubHTTPError
 
-from dreambooth_ext import runs
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine import download, hub_files, hub_pictures, inspection, worker
 from dreambooth_ext.engine import hub as uploads
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.fetching import Fetch, silent
-from dreambooth_ext.errors import UserError
 from tests import tiny, training
 from tests.training import Trainer
 
@@ -115,7 +115,7 @@ def trainer(tmp_path) -> Trainer:
 FETCHED = {"dataset_name": "me/world", "train_data_dir": ""}
 
 
-def work(run: runs.Run, server: Server, folder: Path, total: int | None = None) -> int:
+def work(run: run_folder.Run, server: Server, folder: Path, total: int | None = None) -> int:
     """The worker in a process of its own: huggingface_hub reads its address when it is imported."""
     return training.start(run, total, HF_ENDPOINT=server.address, HF_HOME=str(folder / "hf")).wait(timeout=300)
 

@@ -19,8 +19,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dreambooth_ext import advice, checks
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.checks import config_checks, config_warnings
+from dreambooth_ext.core.config.groups.hypernetwork import ACTIVATIONS, WEIGHT_INITS
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import hypernetwork, hypernetwork_file, plan, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.generate import load_painter
@@ -28,10 +32,6 @@ from dreambooth_ext.engine.hypernetwork import Hypernetwork, Structure
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining, kept_bytes
 from dreambooth_ext.engine.pickles import load_pickle, save_pickle
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.parsing import parse
-from dreambooth_ext.runs import Run
-from dreambooth_ext.settings.hypernetwork import ACTIVATIONS, WEIGHT_INITS
 from tests import tiny, training
 from tests.engine.test_resume import PRIOR, check
 from tests.training import Trainer
@@ -388,7 +388,7 @@ def test_lines_of_the_webui_s_kind_are_trained_with(trainer, tmp_path, monkeypat
 
 def test_lines_and_a_prompt_are_one_too_many(trainer):
     config, _ = parse({**trainer.settings, **HYPER, "prompt_template": "subject"})
-    (problem,) = checks.check(config)[3]
+    (problem,) = config_checks.check(config)[3]
     assert problem.field == "prompt_template" and "instance prompt" in problem.message
 
 
@@ -769,7 +769,7 @@ def kept_in_forward(method: HypernetworkTraining) -> int:
 
 def problems_of(trainer: Trainer, **settings) -> dict[str, str]:
     config, unreadable = parse({**trainer.settings, "method": "hypernetwork", **settings})
-    completed, _, _, found = checks.check(config)
+    completed, _, _, found = config_checks.check(config)
     if not found and not unreadable:
         with_base = open_base(trainer.base)
         found = plan.problems(plan.resolve(completed, with_base), with_base)
@@ -843,17 +843,17 @@ def test_a_file_that_goes_on_has_its_own_structure(tmp_path, trainer):
 def test_what_is_left_out_comes_from_the_guide(trainer):
     given = {**trainer.settings, "method": "hypernetwork", "learning_rate": None, "max_train_steps": None}
     del given["text_encoder_steps"]
-    config, choices, _, found = checks.check(parse(given)[0])
+    config, choices, _, found = config_checks.check(parse(given)[0])
     assert not found and (config.learning_rate, config.max_train_steps) == (1e-5, 10_000)
     assert (config.text_encoder_steps, config.text_encoder_lr) == (0, None)
     assert choices["learning_rate"].reason and choices["max_train_steps"].reason
-    config, _, _, found = checks.check(parse({**given, "optimizer": "prodigy"})[0])
+    config, _, _, found = config_checks.check(parse({**given, "optimizer": "prodigy"})[0])
     assert not found and (config.learning_rate, config.text_encoder_lr) == (1.0, None)
 
 
 def test_what_a_beginner_should_know_is_said(trainer):
     def warned(**settings) -> set[str]:
-        return {problem.field for problem in advice.warnings(trainer.config(**HYPER | settings), 12)}
+        return {problem.field for problem in config_warnings.warnings(trainer.config(**HYPER | settings), 12)}
 
     assert warned(learning_rate=1e-5) == set()
     assert warned(learning_rate=1e-3) == {"learning_rate"}
@@ -861,7 +861,7 @@ def test_what_a_beginner_should_know_is_said(trainer):
     for calm in ("softplus", "softsign", "softshrink"):
         assert warned(learning_rate=1e-5, activation=calm) == set()
     config: RunConfig = trainer.config(**HYPER, layer_structure=[1, 4, 1])
-    remedies = advice.out_of_memory_remedies(config, 512, uses_8bit=True, checkpointing=True)
+    remedies = config_warnings.out_of_memory_remedies(config, 512, uses_8bit=True, checkpointing=True)
     assert any("layer_structure" in remedy for remedy in remedies)
 
 

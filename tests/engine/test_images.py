@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.images import (
     Crop,
     alpha_weights,
@@ -21,7 +22,6 @@ from dreambooth_ext.engine.images import (
     to_model,
     training_pixels,
 )
-from dreambooth_ext.errors import UserError
 
 NAME = "мой кот (1)"  # spaces and non-Latin letters everywhere
 

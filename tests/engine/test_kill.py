@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dreambooth_ext import files
+from dreambooth_ext.core.runs.events import EventReader
+from dreambooth_ext.core.runs.run_folder import Run
+from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import checkpoint, worker
 from dreambooth_ext.engine.tensorfile import open_tensors
-from dreambooth_ext.protocol import EventReader
-from dreambooth_ext.runs import Run
 from tests import training
 from tests.dying import Dead
 from tests.dying import dying as dying_at

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import files
+from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import base_files, worker
 from tests import tiny, training
 from tests.engine.test_base_files import PREVIEWS, acting_after

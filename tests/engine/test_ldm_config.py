@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.architecture import shipped, size_of_unet, size_of_vae, write_clip_folder
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.convert import to_ldm
@@ -15,7 +16,6 @@ from dreambooth_ext.engine.ldm_config import from_yaml
 from dreambooth_ext.engine.ldm_yaml import to_yaml
 from dreambooth_ext.engine.recognise import recognise
 from dreambooth_ext.engine.tensorfile import save_tensors
-from dreambooth_ext.errors import UserError
 from tests import tiny
 
 

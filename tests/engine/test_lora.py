@@ -10,18 +10,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from dreambooth_ext import checks
-from dreambooth_ext.config import SETTINGS
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import SETTINGS
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import network, network_file, plan, worker
 from dreambooth_ext.engine.base import Base, open_base
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.lora import LoRA
 from dreambooth_ext.engine.network_file import file_names, layers_of
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.parsing import parse
-from dreambooth_ext.runs import Run
-from dreambooth_ext.settings.lora import NETWORK_TYPES
 from tests import adapters, tiny, training
 from tests.engine.test_resume import PRIOR, check
 from tests.training import Trainer
@@ -399,7 +399,7 @@ def test_the_plan_counts_what_learns(tmp_path, methods):
 
 def problems_of(trainer: Trainer, **settings) -> dict[str, str]:
     config, unreadable = parse({**trainer.settings, "method": "lora", **settings})
-    completed, _, _, found = checks.check(config)
+    completed, _, _, found = config_checks.check(config)
     if not found and not unreadable:
         with_base = open_base(trainer.base)
         found = plan.problems(plan.resolve(completed, with_base), with_base)
@@ -449,7 +449,7 @@ def test_a_higher_rate_of_up_matrices_needs_some_in_the_file(trainer, kind, fiel
 
 
 def test_what_is_left_out_comes_from_the_guide(trainer):
-    config = checks.check(parse({**trainer.settings, "method": "lora", "learning_rate": None})[0])[0]
+    config = config_checks.check(parse({**trainer.settings, "method": "lora", "learning_rate": None})[0])[0]
     assert (config.rank, config.alpha, config.target_modules) == (16, 16.0, ["attention", "feed_forward"])
     assert config.learning_rate == 1e-4 and SETTINGS["rank"].methods == ("lora",)
 

@@ -9,24 +9,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dreambooth_ext import networks
+from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.verbs import network_options
 from dreambooth_ext.engine import network, network_command, network_file
 from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.settings.lora import NETWORK_TYPES
 from tests import adapters, tiny
 from tests.engine.test_lora import written
 
 
 def parsed(*given: object) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    networks.add_arguments(parser)
+    network_options.add_arguments(parser)
     return parser.parse_args([*map(str, given), "--device", "cpu", "--precision", "fp32"])
 
 
 def run(*given: object) -> Path:
     arguments = parsed(*given)
-    assert not networks.problems(arguments), networks.problems(arguments)
+    assert not network_options.problems(arguments), network_options.problems(arguments)
     return network_command.run(arguments)[0]
 
 
@@ -124,4 +124,4 @@ def test_what_does_not_go_together_is_refused(tmp_path):
 )
 def test_wrong_options_are_named(given, field):
     options = given if "--out" in given else (*given, "--out", "x.safetensors")
-    assert field in [problem.field for problem in networks.problems(parsed(*options, "--model", "m"))]
+    assert field in [problem.field for problem in network_options.problems(parsed(*options, "--model", "m"))]

@@ -10,11 +10,11 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.training_utils import compute_snr
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine import noise
 from dreambooth_ext.engine.objective import Objective, pixel_errors
 from dreambooth_ext.engine.text import Conditioning
-from dreambooth_ext.errors import UserError
 
 SCHEDULER = {
     "beta_start": 0.00085,

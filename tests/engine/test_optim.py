@@ -10,7 +10,9 @@ import pytest
 import torch
 from diffusers.optimization import get_scheduler
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.groups.training import LR_SCHEDULERS, OPTIMIZERS
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine import optim
 from dreambooth_ext.engine.methods import METHODS
 from dreambooth_ext.engine.optim import (
@@ -24,8 +26,6 @@ from dreambooth_ext.engine.optim import (
     make_optimizer,
     missing_optimizer,
 )
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.settings.training import LR_SCHEDULERS, OPTIMIZERS
 
 CPU = torch.device("cpu")
 NAMES = [name for name in KINDS if not missing_optimizer(name, CPU)]

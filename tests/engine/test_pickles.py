@@ -14,8 +14,8 @@ import zipfile
 import pytest
 import torch
 
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.pickles import load_pickle, save_pickle
-from dreambooth_ext.errors import UserError
 
 NESTED = {
     "step": 5,

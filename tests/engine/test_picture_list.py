@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from dreambooth_ext import picture_list
+from dreambooth_ext.core.data import picture_list
 from dreambooth_ext.engine import worker
 from tests import training
 

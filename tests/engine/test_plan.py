@@ -11,7 +11,7 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.engine import memory, memory_need, plan, worker
 from dreambooth_ext.engine.architecture import shipped
 from dreambooth_ext.engine.base import Base

@@ -10,11 +10,11 @@ import sys
 import pytest
 import torch
 
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import processes, worker
 from dreambooth_ext.engine.checkpoint import Checkpoint
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.runs import Run
 from tests import training
 from tests.training import Trainer
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.optim import missing_optimizer
-from dreambooth_ext.runs import Run
 from tests import training
 from tests.training import Trainer
 

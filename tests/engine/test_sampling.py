@@ -11,11 +11,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 
+from dreambooth_ext.core.config.groups.previews import SAMPLERS
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine import sampling, solvers
 from dreambooth_ext.engine.sampling import draw, make_sampler
 from dreambooth_ext.engine.text import Conditioning
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.settings.previews import SAMPLERS
 
 SCHEDULE = {
     "num_train_timesteps": 1000,

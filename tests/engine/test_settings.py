@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth_ext.config import SETTINGS, RunConfig
+from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
+from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import hub, hub_pictures, worker
-from dreambooth_ext.runs import Run
 from tests import tiny, training
 from tests.training import Trainer
 

@@ -11,7 +11,10 @@ import torch
 from PIL import Image, ImageChops
 from torch import Tensor
 
-from dreambooth_ext import advice, checks, templates
+from dreambooth_ext.core.checks import config_checks, config_warnings
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.data import prompt_templates
+from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import embedding_file, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.embeddings import initial_vectors, table_of, usual_norm
@@ -19,8 +22,6 @@ from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.textual_inversion import TextualInversion
 from dreambooth_ext.engine.text import Conditioning
-from dreambooth_ext.parsing import parse
-from dreambooth_ext.runs import Run
 from tests import tiny, training
 from tests.engine.test_resume import check
 from tests.training import Trainer
@@ -212,7 +213,7 @@ def test_no_decay_draws_the_vectors_to_zero(trainer, methods):
     trainer.train(max_train_steps=1)
     (group,) = methods[0].parameter_groups()
     assert group["weight_decay"] == 0 and group["name"] == "embedding"
-    problems = checks.problems(trainer.config().replace(weight_decay=0.1))
+    problems = config_checks.problems(trainer.config().replace(weight_decay=0.1))
     assert [problem.field for problem in problems] == ["weight_decay"]
 
 
@@ -256,7 +257,7 @@ def test_resuming_sdxl_with_several_words(tmp_path):
 
 def test_built_in_templates(trainer):
     run = trainer.train(max_train_steps=6)
-    lines = {line.replace("[name]", "zkz") for line in templates.SUBJECT_LINES}
+    lines = {line.replace("[name]", "zkz") for line in prompt_templates.SUBJECT_LINES}
     found = captions_of(run)
     assert set(found) <= lines and len(set(found)) > 2
     other = trainer.train(max_train_steps=6, prompt_template="style")
@@ -393,7 +394,7 @@ def test_each_word_goes_on_from_its_own_file(trainer, methods):
 
 def problems_of(trainer: Trainer, **settings) -> dict[str, str]:
     config, unreadable = parse({**trainer.settings, **settings})
-    _, _, _, found = checks.check(config)
+    _, _, _, found = config_checks.check(config)
     return {problem.field: problem.message for problem in [*unreadable, *found]}
 
 
@@ -423,7 +424,7 @@ def test_what_cannot_be_is_said(trainer, tmp_path):
 
 def test_what_a_beginner_should_know(trainer):
     def fields(pictures: int = 5, **settings) -> list[str]:
-        return sorted(problem.field for problem in advice.warnings(trainer.config(**settings), pictures))
+        return sorted(problem.field for problem in config_warnings.warnings(trainer.config(**settings), pictures))
 
     assert fields() == ["name"]  # a checkpoint may have been taught that word
     assert fields(name="zkz_ti") == fields(name="zkz_ti", placeholder_token="zkz_ti") == []

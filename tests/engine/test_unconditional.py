@@ -15,17 +15,17 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.training_utils import EMAModel
 from PIL import Image
 
-from dreambooth_ext import checks
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.verbs.generate_options import add_arguments
 from dreambooth_ext.engine import generate, inspection, memory_need, pixels, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.objective import Objective
 from dreambooth_ext.engine.pipeline import Pipeline
 from dreambooth_ext.engine.pixel_base import DEFAULT, open_pixels
 from dreambooth_ext.engine.seeds import generator
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.generation import add_arguments
-from dreambooth_ext.parsing import parse
 from tests import tiny, training
 from tests.engine.test_generate import draw as command
 from tests.engine.test_resume import check as check_resume
@@ -340,13 +340,13 @@ def test_drawing_takes_no_words(trainer, tmp_path):
 )
 def test_settings_that_do_not_fit_are_refused(trainer, wrong, field):
     config, found = parse({**trainer.settings, **wrong})
-    found = found or checks.check(config)[3]
+    found = found or config_checks.check(config)[3]
     assert field in {problem.field for problem in found}, list(map(str, found))
 
 
 def test_the_sample_is_only_predicted_without_a_base(tmp_path):
     config, _ = parse({**Trainer(tmp_path).settings, "prediction_type": "sample"})
-    assert [problem.field for problem in checks.check(config)[3]] == ["prediction_type"]
+    assert [problem.field for problem in config_checks.check(config)[3]] == ["prediction_type"]
 
 
 @pytest.mark.parametrize(

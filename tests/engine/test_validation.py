@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth_ext import pictures
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.engine import validation, worker
 from dreambooth_ext.engine.seeds import generator
 from tests import training
@@ -43,7 +43,7 @@ def config_of(tmp_path: Path, count: int, **settings) -> RunConfig:
 
 
 def held(config: RunConfig) -> set[str]:
-    return {entry.path.name for entry in pictures.entries(config)[0] if entry.is_held}
+    return {entry.path.name for entry in picture_entries.entries(config)[0] if entry.is_held}
 
 
 @pytest.mark.parametrize(("split", "count"), [(0.1, 6), (0.001, 1), (7, 7), (1, 1), (0.5, 30)])
@@ -69,7 +69,7 @@ def test_a_picture_of_two_concepts_is_held_out_of_both(tmp_path):
     config_of(tmp_path, 12)
     concept = {"instance_data_dir": str(tmp_path), "instance_prompt": "sksper"}
     config = RunConfig(concepts=[concept, {**concept, "instance_prompt": "ohwx"}], validation_split=3)
-    entries, problems = pictures.entries(config)
+    entries, problems = picture_entries.entries(config)
     assert not problems
     for path in {entry.path for entry in entries}:
         assert len({entry.is_held for entry in entries if entry.path == path}) == 1
@@ -86,7 +86,7 @@ def test_a_picture_of_two_concepts_is_held_out_of_both(tmp_path):
 )
 def test_what_cannot_be_held_out(tmp_path, settings, field):
     config = config_of(tmp_path, 60, **settings)
-    found = pictures.problems(config) + pictures.entries(config)[1]
+    found = picture_entries.problems(config) + picture_entries.entries(config)[1]
     assert [problem.field for problem in found] == [field]
 
 
@@ -141,7 +141,7 @@ def test_held_out_pictures_are_never_trained_on(trainer, monkeypatch):
 
     monkeypatch.setattr(worker.Dataset, "batches", batches)
     run = trainer.train(max_train_steps=6, **HELD)
-    entries = pictures.entries(run.config)[0]
+    entries = picture_entries.entries(run.config)[0]
     assert keys == {str(entry.path) for entry in entries if not entry.is_held} and len(keys) == 3
     assert run.state()["plan"]["pictures"] == 3
 

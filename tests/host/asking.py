@@ -16,13 +16,13 @@ from urllib.parse import quote, urlencode
 
 from starlette.applications import Starlette
 
-from dreambooth_ext import runs
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.host import api, publish, unpublish, wishes
 from dreambooth_ext.host.environment import Status
 from dreambooth_ext.host.plain import PlainFolder
 from dreambooth_ext.host.service import Service
-from dreambooth_ext.runs import Run
 
 LOCAL = ("127.0.0.1", 50000)
 FAR = ("203.0.113.9", 50000)
@@ -73,7 +73,7 @@ class Notes:
         return 1.5e9
 
     def submit(self, config: RunConfig, chosen: wishes.Wishes) -> Run:
-        run = runs.create(self.runs_dir, config)
+        run = run_folder.create(self.runs_dir, config)
         chosen.write(run)
         self.ids.append(run.id)
         return run
@@ -219,6 +219,6 @@ class Asked:
 
     def run(self, name: str = "mine", status: str = "done", **settings: Any) -> Run:
         """A run's folder as a worker left it."""
-        run = runs.create(self.host.runs_folder(), RunConfig(name=name, max_train_steps=10, **settings))
+        run = run_folder.create(self.host.runs_folder(), RunConfig(name=name, max_train_steps=10, **settings))
         run.write_state(status=status, step=4)
         return run

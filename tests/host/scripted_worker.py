@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dreambooth_ext import protocol
-from dreambooth_ext.leadership import Leadership
-from dreambooth_ext.runs import Run, this_worker
+from dreambooth_ext.core.runs import events
+from dreambooth_ext.core.runs.leader_lock import Leadership
+from dreambooth_ext.core.runs.run_folder import Run, this_worker
 
 STEP = 0.05  # seconds
 
@@ -81,7 +81,7 @@ class Worker:
             if "abort" in config.name and self.step == 2:
                 print("CUDA error: device-side assert", flush=True)
                 os.abort()
-            told = {*protocol.take_commands(self.run.commands), *self.told}
+            told = {*events.take_commands(self.run.commands), *self.told}
             if "stop_and_save" in told:
                 self.model(final=False, stops=True)
             if told & {"stop", "stop_and_save"}:

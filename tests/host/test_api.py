@@ -15,10 +15,12 @@ Image = pytest.importorskip("PIL.Image")
 
 from starlette.applications import Starlette  # noqa: E402
 
-from dreambooth_ext import __version__, protocol, runs  # noqa: E402
-from dreambooth_ext.concepts import CONCEPT_KEYS  # noqa: E402
-from dreambooth_ext.config import SETTINGS, RunConfig  # noqa: E402
-from dreambooth_ext.errors import UserError  # noqa: E402
+from dreambooth_ext import __version__  # noqa: E402
+from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig  # noqa: E402
+from dreambooth_ext.core.data.concepts import CONCEPT_KEYS  # noqa: E402
+from dreambooth_ext.core.errors import UserError  # noqa: E402
+from dreambooth_ext.core.runs import events as protocol  # noqa: E402
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host import (  # noqa: E402
     api,
     catalogue,
@@ -50,7 +52,7 @@ def good(folder: Path, **changes) -> dict:
     return {**given, "instance_prompt": "a photo of sksper person", **changes}
 
 
-def artifact(run: runs.Run, file: str = "mine.safetensors") -> None:
+def artifact(run: run_folder.Run, file: str = "mine.safetensors") -> None:
     (run.artifacts / file).write_bytes(b"weights")
     about = {"kind": "checkpoint", "name": file.split(".")[0], "file": file, "step": 4, "final": True}
     run.events.append("artifact", **about, path=str(run.artifacts / file), size=7)
@@ -59,7 +61,7 @@ def artifact(run: runs.Run, file: str = "mine.safetensors") -> None:
 class Alive:
     """A worker's hold on a run."""
 
-    def __init__(self, run: runs.Run):
+    def __init__(self, run: run_folder.Run):
         self.run = run
 
     def __enter__(self) -> None:
@@ -295,7 +297,7 @@ def test_ids_that_are_none(asked, id):
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_a_link_is_no_run(asked, tmp_path):
-    real = runs.create(tmp_path / "elsewhere", RunConfig(name="x"))
+    real = run_folder.create(tmp_path / "elsewhere", RunConfig(name="x"))
     asked.host.runs_folder().mkdir(parents=True)
     (asked.host.runs_folder() / "linked").symlink_to(real.path)
     assert asked.get("runs/linked").status == 404 and asked.delete("runs/linked").status == 404
@@ -367,7 +369,7 @@ def test_a_worker_that_hangs_at_its_start_can_be_ended(asked, monkeypatch):
     assert asked.post(f"runs/{run.id}/commands", {"command": "kill"}).status == 202
     assert asked.dispatcher.said[-1] == ("kill", run.id)
 
-    def refuse(run: runs.Run) -> None:
+    def refuse(run: run_folder.Run) -> None:
         raise UserError("run", "it has no worker.", "Reload the page.")
 
     monkeypatch.setattr(asked.dispatcher, "kill", refuse)
@@ -768,7 +770,7 @@ def test_a_link_is_given_anew(tmp_path):
 
 def test_paths_are_refused_before_they_are_looked_at(tmp_path, monkeypatch):
     asked = Asked(tmp_path, restricted="It is shared.")
-    monkeypatch.setattr("dreambooth_ext.checks.check", lambda config: pytest.fail("looked"))
+    monkeypatch.setattr("dreambooth_ext.core.checks.config_checks.check", lambda config: pytest.fail("looked"))
     monkeypatch.setattr("os.path.realpath", lambda path, **k: pytest.fail("looked") if "secret" in str(path) else path)
     for field in ("base_model", "instance_data_dir", "class_data_dir"):
         assert asked.post("check", {"config": {field: "/secret/x"}}).status == 403
@@ -835,7 +837,7 @@ def test_the_set_that_a_run_is_queued_with_stays(asked, tmp_path):
 
 def test_lists_of_runs_tell_only_what_is_new(asked, tmp_path):
     folder = asked.service.runs_dir
-    made = [runs.create(folder, RunConfig(name=name)) for name in ("one", "two", "three")]
+    made = [run_folder.create(folder, RunConfig(name=name)) for name in ("one", "two", "three")]
     whole = asked.get("runs").json()
     assert [run["name"] for run in whole["runs"]] == [
         run.config.name for run in sorted(made, key=lambda r: r.id, reverse=True)
@@ -855,7 +857,7 @@ def test_lists_of_runs_tell_only_what_is_new(asked, tmp_path):
 def test_sizes_that_take_long_come_with_later_looks(asked, monkeypatch):
     folder = asked.service.runs_dir
     for name in ("one", "two"):
-        runs.create(folder, RunConfig(name=name)).write_state(status="stopped")
+        run_folder.create(folder, RunConfig(name=name)).write_state(status="stopped")
     monkeypatch.setattr(catalogue, "MEASURING", -1.0)
     first = asked.get("runs").json()
     assert [run["size"] for run in first["runs"]] == [None, None]
@@ -865,7 +867,7 @@ def test_sizes_that_take_long_come_with_later_looks(asked, monkeypatch):
 
 
 def test_curves_are_thinned_and_exact_where_one_looks_closely(asked):
-    run = runs.create(asked.service.runs_dir, RunConfig(name="long"))
+    run = run_folder.create(asked.service.runs_dir, RunConfig(name="long"))
     rows = [
         {"n": n, "time": n, "type": "step", "step": n - 1, "loss": float(n % 7), "lr": {"unet": n / 1e6}}
         for n in range(2, 9002)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import runs
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host import clips, staging
 from dreambooth_ext.host import publish as publishing
 from dreambooth_ext.host.plain import PlainFolder
@@ -82,7 +82,7 @@ class Elsewhere(PlainFolder):
 
 def test_what_a_run_announces_goes_by_whose_folder_it_is(tmp_path):
     """The host's own, wherever it is, and another WebUI's keep theirs away; any other is one folder for its user."""
-    run = runs.create(tmp_path / "runs", RunConfig(name="cat"), Wishes().as_dict())
+    run = run_folder.create(tmp_path / "runs", RunConfig(name="cat"), Wishes().as_dict())
     made(run.artifacts, "cat")
     event = run.events.append("artifact", kind="checkpoint", name="cat", file="cat.safetensors", step=4, final=True)
     publisher, other = Publisher(Elsewhere(tmp_path / "data")), tmp_path / "other" / clips.CHECKPOINTS

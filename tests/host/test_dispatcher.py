@@ -16,10 +16,12 @@ from typing import Any
 
 import pytest
 
-from dreambooth_ext import files, runs
 from dreambooth_ext.commands import delivery
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs.events import ENDED, EventReader
+from dreambooth_ext.core.system import files
 from dreambooth_ext.host import endings, publish, staging, supervisor, wishes
 from dreambooth_ext.host.dispatcher import Dispatcher
 from dreambooth_ext.host.environment import Status
@@ -29,7 +31,6 @@ from dreambooth_ext.host.queue import status_of
 from dreambooth_ext.host.service import Service
 from dreambooth_ext.host.watch import LOOK, Patience, Watch
 from dreambooth_ext.host.wishes import Wishes
-from dreambooth_ext.protocol import ENDED, EventReader
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
@@ -139,7 +140,7 @@ class Place:
 
     def submit(
         self, dispatcher: Dispatcher, name: str = "cat", steps: int = 5, saves: int = 0, device: str = "cpu", **wanted
-    ) -> runs.Run:
+    ) -> run_folder.Run:
         config = RunConfig(name=name, device=device, max_train_steps=steps, checkpointing_steps=saves)
         return dispatcher.submit(config, Wishes(**wanted))
 
@@ -147,7 +148,7 @@ class Place:
         self.host.held = self.host.returning = contextlib.nullcontext()
         for dispatcher in self.made:
             dispatcher.close()
-        for run in runs.list_runs(self.runs):
+        for run in run_folder.list_runs(self.runs):
             with contextlib.suppress(UserError):  # a damaged one
                 supervisor.kill_alive(run)
 
@@ -171,7 +172,7 @@ def until(condition, patience: float = 20.0) -> Any:
     return found
 
 
-def ended(run: runs.Run, status: str = "done", patience: float = 20.0) -> dict[str, Any]:
+def ended(run: run_folder.Run, status: str = "done", patience: float = 20.0) -> dict[str, Any]:
     """Its state when all about it is settled; `status` says how it is to have ended."""
     until(lambda: run.state()["status"] in ENDED and wishes.read(run).settled, patience)
     state = run.state()
@@ -179,20 +180,20 @@ def ended(run: runs.Run, status: str = "done", patience: float = 20.0) -> dict[s
     return state
 
 
-def alive(run: runs.Run) -> bool:
+def alive(run: run_folder.Run) -> bool:
     state = run.state()
     return state["status"] == "training" and state["step"] > 0
 
 
-def said(run: runs.Run, *kinds: str) -> list[dict[str, Any]]:
+def said(run: run_folder.Run, *kinds: str) -> list[dict[str, Any]]:
     return [event for event in run.events.read() if event["type"] in (kinds or ("warning", "error"))]
 
 
-def log(run: runs.Run) -> str:
+def log(run: run_folder.Run) -> str:
     return endings.tail(run.path / "log.txt")
 
 
-def begun(run: runs.Run) -> list[float]:
+def begun(run: run_folder.Run) -> list[float]:
     return [event["time"] for event in said(run, "status") if event["status"] == "preparing"]
 
 
@@ -415,7 +416,7 @@ def test_stopped_and_failed_are_said_last_too(place, way):
 
 
 @contextlib.contextmanager
-def polled(run: runs.Run):
+def polled(run: run_folder.Run):
     """The statuses that a program sees that asks again and again."""
     seen, over = [], threading.Event()
 
@@ -510,7 +511,7 @@ def test_a_run_that_is_put_back_while_a_host_settles_it_waits_and_has_not_failed
 
 def test_a_run_whose_terminal_was_killed_before_its_worker_s_first_word_can_be_stopped(place):
     dispatcher = place.dispatcher(start=False)
-    run = runs.create(place.runs, RunConfig(name="cat"), Wishes(by_terminal=True).as_dict())
+    run = run_folder.create(place.runs, RunConfig(name="cat"), Wishes(by_terminal=True).as_dict())
     with run.claim():
         dispatcher.cancel(run)
         assert status_of(run) == "queued"  # the worker hears of it
@@ -556,12 +557,12 @@ def test_what_a_killed_publisher_left_in_a_host_s_folder_is_gone_when_it_leads(p
     until(lambda: dispatcher.leads and not left.exists())
 
 
-def left_by_a_terminal(place, folder: Path, **about: Any) -> runs.Run:
+def left_by_a_terminal(place, folder: Path, **about: Any) -> run_folder.Run:
     """A run whose worker is done, and whose terminal published nothing of it."""
     folders = {"checkpoint": str(folder)}
     wanted = Wishes(intermediate=True, select="never", folders=folders, by_terminal=True)
     config = RunConfig(name="cat", device="cpu", max_train_steps=4, checkpointing_steps=2)
-    run = runs.create(place.runs, config, wanted.but(**about).as_dict())
+    run = run_folder.create(place.runs, config, wanted.but(**about).as_dict())
     with run.claim():
         subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
     return run
@@ -582,7 +583,7 @@ def test_what_a_terminal_left_is_published_by_a_host_where_its_user_said(place, 
 def test_hosts_leave_a_run_alone_that_a_terminal_has(place, tmp_path):
     """While it waits, trains, and is published."""
     run = left_by_a_terminal(place, tmp_path / "named")
-    other = runs.create(place.runs, RunConfig(name="waits"), Wishes(by_terminal=True).as_dict())
+    other = run_folder.create(place.runs, RunConfig(name="waits"), Wishes(by_terminal=True).as_dict())
     with run.claim():
         dispatcher = place.dispatcher()
         ended(place.submit(dispatcher, steps=2))
@@ -623,7 +624,7 @@ class Gate:
 
 def test_a_run_from_a_terminal_has_the_device_first(place):
     dispatcher = place.dispatcher(start=False)
-    other = runs.create(place.runs, RunConfig(name="other", device="cpu", max_train_steps=200))
+    other = run_folder.create(place.runs, RunConfig(name="other", device="cpu", max_train_steps=200))
     run = place.submit(dispatcher)
     with other.take():
         dispatcher.start()
@@ -663,7 +664,7 @@ def test_runs_on_different_devices_train_side_by_side_and_in_order_on_each(place
 
 def test_what_waits_for_one_device_holds_up_no_other(place):
     dispatcher = place.dispatcher(start=False)
-    terminal = runs.create(place.runs, RunConfig(name="terminal", device="cuda:1"))
+    terminal = run_folder.create(place.runs, RunConfig(name="terminal", device="cuda:1"))
     blocked, free = (
         place.submit(dispatcher, "blocked", device="cuda:1"),
         place.submit(dispatcher, "free", device="auto"),
@@ -734,7 +735,7 @@ def test_a_run_whose_lock_may_not_be_opened_hinders_no_other(place, monkeypatch,
 
 
 def test_a_lock_that_may_not_be_looked_at_is_judged_by_the_heartbeat(tmp_path, monkeypatch):
-    run = runs.create(tmp_path, RunConfig(name="cat"))
+    run = run_folder.create(tmp_path, RunConfig(name="cat"))
 
     def refuse(path: Path) -> bool:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
@@ -743,7 +744,7 @@ def test_a_lock_that_may_not_be_looked_at_is_judged_by_the_heartbeat(tmp_path, m
     assert not run.is_held()
     run.write_state(status="training", heartbeat=time.time())
     assert run.is_held() and run.state()["status"] == "training"
-    run.write_state(heartbeat=time.time() - runs.SILENCE - 1)
+    run.write_state(heartbeat=time.time() - run_folder.SILENCE - 1)
     assert not run.is_held() and run.state()["status"] == "failed"
 
 
@@ -783,7 +784,7 @@ def test_a_worker_that_crashes_or_never_begins_is_explained_by_its_log(place):
     assert [call[0] for call in place.host.calls] == ["hand over", "take back"] * 3
 
 
-def halt(run: runs.Run) -> int:
+def halt(run: run_folder.Run) -> int:
     """Let the run's worker hang, though not while it holds the lock of its events: others would wait for it."""
     pid = run.state()["pid"]
     for _ in range(1000):
@@ -876,7 +877,7 @@ def test_only_the_run_s_own_worker_is_ever_ended(place):
     run = place.submit(place.dispatcher(start=False))
     stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        run.write_state(status="training", pid=stranger.pid, host=runs.this_worker()["host"])
+        run.write_state(status="training", pid=stranger.pid, host=run_folder.this_worker()["host"])
         assert not supervisor.kill_alive(run)  # nobody holds the run's lock: the number is an old one
         with run.take():
             assert not supervisor.kill_alive(run) or not Path("/proc/self/cmdline").exists()
@@ -964,13 +965,13 @@ def test_an_environment_that_is_being_made_is_waited_for(place):
 
 def test_a_worker_that_cannot_be_started_gives_the_device_back(place, monkeypatch):
     monkeypatch.setattr(place.environment, "command", lambda argv: [str(place.folder / "no such python")])
-    seen, conclude = [], runs.Run.conclude
+    seen, conclude = [], run_folder.Run.conclude
 
-    def concluded(run: runs.Run) -> bool:
+    def concluded(run: run_folder.Run) -> bool:
         seen.append(place.host.calls[-1][0])
         return conclude(run)
 
-    monkeypatch.setattr(runs.Run, "conclude", concluded)
+    monkeypatch.setattr(run_folder.Run, "conclude", concluded)
     problem = ended(place.submit(place.dispatcher()), "failed")["problem"]
     assert "could not be started" in problem["message"] and place.made[0].queue() == []
     until(lambda: place.made[0].active is None)

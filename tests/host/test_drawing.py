@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip("starlette")
 Image = pytest.importorskip("PIL.Image")
 
-from dreambooth_ext import files, runs  # noqa: E402
-from dreambooth_ext.config import RunConfig  # noqa: E402
+from dreambooth_ext.core.config.run_config import RunConfig  # noqa: E402
+from dreambooth_ext.core.runs import run_folder  # noqa: E402
+from dreambooth_ext.core.system import files  # noqa: E402
 from tests.host.asking import FAR, Asked  # noqa: E402
 
 # What `generate` does as far as anybody sees it from outside; it waits for the file "go" and fails where "broken" is.
@@ -43,8 +44,8 @@ def asked(tmp_path) -> Asked:
 
 
 @pytest.fixture
-def run(asked) -> runs.Run:
-    made = runs.create(asked.service.runs_dir, RunConfig(method="unconditional", name="flowers"))
+def run(asked) -> run_folder.Run:
+    made = run_folder.create(asked.service.runs_dir, RunConfig(method="unconditional", name="flowers"))
     made.write_state(status="done", step=4)
     model = made.artifacts / "flowers"
     files.write_json(model / "model_index.json", {"_class_name": "DDPMPipeline"})
@@ -53,11 +54,11 @@ def run(asked) -> runs.Run:
     return made
 
 
-def draw(asked: Asked, run: runs.Run, **wanted):
+def draw(asked: Asked, run: run_folder.Run, **wanted):
     return asked.post(f"runs/{run.id}/draw", {"artifact": "flowers", **wanted})
 
 
-def ended(asked: Asked, run: runs.Run) -> dict:
+def ended(asked: Asked, run: run_folder.Run) -> dict:
     deadline = time.monotonic() + 30
     while (found := asked.get(f"runs/{run.id}/draw").json())["state"] == "drawing" and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -104,7 +105,7 @@ def test_what_cannot_be_drawn_is_refused(asked, run, tmp_path):
     for part in ("..", "config.json", "..\\x.png"):
         assert asked.get(f"runs/{run.id}/drawn/{part}/0_0.png").status == 404
     assert asked.post(f"runs/{run.id}/draw", {"artifact": "flowers"}, client=FAR).status in (401, 403)
-    other = runs.create(asked.service.runs_dir, RunConfig(name="checkpoint"))
+    other = run_folder.create(asked.service.runs_dir, RunConfig(name="checkpoint"))
     (other.artifacts / "mine.safetensors").write_bytes(b"x")
     about = {"kind": "checkpoint", "name": "mine", "file": "mine.safetensors", "step": 4, "final": True}
     other.events.append("artifact", **about, path="", size=1)

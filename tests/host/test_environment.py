@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import users
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.system import environment_users
+from dreambooth_ext.core.system.terminal import StageLine
 from dreambooth_ext.host import build, env_command, graphics
 from dreambooth_ext.host.environment import Environment
 from dreambooth_ext.host.graphics import Card, read_cards, torch_index
@@ -33,7 +34,6 @@ from dreambooth_ext.host.requirements import (
     read_all,
     read_lock,
 )
-from dreambooth_ext.terminal import StageLine
 
 REPOSITORY = Path(__file__).parents[2]
 TORCH = {"torch/__init__.py": "__version__ = '2.1.2+cu121'\n", "torch/version.py": "cuda = '12.1'\n"}
@@ -222,7 +222,7 @@ def test_no_repair_under_a_program_that_runs_inside_however_it_was_started(envir
     )
     assert program.stdout.readline().strip() == b"in"
     before = environment.record()
-    assert users.names(environment.folder) == ["20261121-cat"]
+    assert environment_users.names(environment.folder) == ["20261121-cat"]
     with pytest.raises(UserError, match="in use: 20261121-cat") as refused:
         environment.repair(wheels=wheels)
     assert refused.value.problem.remedy and environment.record() == before and environment.last_failure() == ""
@@ -237,9 +237,9 @@ def test_no_repair_under_a_program_that_runs_inside_however_it_was_started(envir
 
 def test_a_program_runs_where_it_may_not_say_that_it_does(tmp_path, monkeypatch):
     (tmp_path / "users").write_text("is no folder")
-    monkeypatch.setenv(users.VARIABLE, str(tmp_path))
-    with users.joined("cat"):
-        assert users.names(tmp_path) == []
+    monkeypatch.setenv(environment_users.VARIABLE, str(tmp_path))
+    with environment_users.joined("cat"):
+        assert environment_users.names(tmp_path) == []
 
 
 def test_without_virtual_environments_the_packages_go_into_a_folder(environment, host, wheels, monkeypatch):

@@ -7,8 +7,8 @@ import platform
 
 import pytest
 
-from dreambooth_ext import runs
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host import estimate
 
 CARD = "NVIDIA GeForce RTX 4090, 24 GB, CUDA 12.1"
@@ -30,7 +30,7 @@ CONFIG = RunConfig(
 def past_run(runs_dir, steps=60, config=CONFIG, plan=PLAN, host=None):
     """A finished run: 2 s a step with the text encoder (a third of the steps), 1 s without; a preview takes 30 s;
     saving 8 s; loading and caching 20 s; class pictures 100 s."""
-    run = runs.create(runs_dir, config)
+    run = run_folder.create(runs_dir, config)
     events, now = [], 1000.0
 
     def add(passed, **event):

@@ -7,11 +7,14 @@ import re
 
 import pytest
 
-from dreambooth_ext import captions, checks, guide, rates
-from dreambooth_ext.config import SETTINGS, RunConfig
+from dreambooth_ext.core import guide
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config import rates
+from dreambooth_ext.core.config.groups.model import SUBJECT_TYPES
+from dreambooth_ext.core.config.methods import METHODS
+from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
+from dreambooth_ext.core.data import captions
 from dreambooth_ext.host import form
-from dreambooth_ext.settings.methods import METHODS
-from dreambooth_ext.settings.model import SUBJECT_TYPES
 
 
 def test_each_setting_is_there_once():
@@ -74,7 +77,7 @@ def test_three_answers_are_enough(tmp_path, kind, has_captions):
     config = RunConfig(instance_data_dir=str(tmp_path), base_model=str(base), name="sksper", subject_type=kind)
     for given in (config.replace(instance_prompt=prompts["instance_prompt"]), config.replace(**prompts)):
         given = given.replace(validation_steps=500)
-        completed, choices, entries, problems = checks.check(given)
+        completed, choices, entries, problems = config_checks.check(given)
         assert not problems
         assert completed.with_prior_preservation == bool(given.class_prompt)
         assert all("sksper" in entry.caption for entry in entries)
@@ -99,7 +102,7 @@ def test_test_prompts_need_one_word(tmp_path):
         (tmp_path / f"IMG_{number}.png").write_bytes(b"")
     for prompts in ({}, {"instance_prompt": "a photo of a cat"}, {"instance_prompt": "sks zwx cat"}):
         config = RunConfig(instance_data_dir=str(tmp_path), validation_steps=100, **prompts)
-        completed, _, _, problems = checks.check(config)
+        completed, _, _, problems = config_checks.check(config)
         assert completed.validation_prompts == []
         assert "validation_prompts" in [problem.field for problem in problems]
 

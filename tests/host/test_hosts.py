@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.host import shelves
 from dreambooth_ext.host.plain import PlainFolder
 from tests.host.standin import asking, running

@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from dreambooth_ext import advice, checks
-from dreambooth_ext.checks import range_problems
-from dreambooth_ext.config import SETTINGS
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.checks import config_checks, config_warnings
+from dreambooth_ext.core.checks.config_checks import range_problems
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import SETTINGS
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.host import imports, kohya_names
 from dreambooth_ext.host.import_extension import DIRECT as EXTENSION_NAMES
-from dreambooth_ext.parsing import parse
 
 SCRIPT = r"""
 pretrained_model_name_or_path = 'D:\models\v1-5.safetensors'
@@ -688,10 +688,10 @@ def test_what_is_taken_over_goes_together(text, tmp_path):
     config, _ = parse(imports.read(text).settings)
     (tmp_path / "x.safetensors").write_bytes(b"")
     config = config.replace(base_model=str(tmp_path / "x.safetensors"), name="x")
-    completed, _, _, problems = checks.check(config)
+    completed, _, _, problems = config_checks.check(config)
     pictures = ("instance_data_dir", "instance_prompt", "class_data_dir", "validation_prompts")
     assert [problem for problem in problems if problem.field not in pictures] == []
-    assert not [warning for warning in advice.warnings(completed, 12) if warning.is_grave]
+    assert not [warning for warning in config_warnings.warnings(completed, 12) if warning.is_grave]
 
 
 def test_our_own_config():
@@ -766,6 +766,6 @@ def test_every_name_of_ours_is_a_setting():
 
 
 def test_toml_on_a_python_without_a_reader(monkeypatch):
-    monkeypatch.setattr("dreambooth_ext.toml.READERS", ())
+    monkeypatch.setattr("dreambooth_ext.core.system.toml.READERS", ())
     with pytest.raises(UserError, match="cannot read TOML"):
         imports.read(SCRIPT)

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from dreambooth_ext.commands import check as check_command
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.host import inspector as module
 from dreambooth_ext.host.inspector import Inspector
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import files
+from dreambooth_ext.core.system import files
 from dreambooth_ext.host.build import MARKER_KEYS
 from dreambooth_ext.host.environment import Environment
 from dreambooth_ext.host.interpreter import clean_variables
@@ -104,7 +104,7 @@ def test_the_start_does_not_wait_for_another_set_up(folder):
 def test_whatever_is_wrong_the_start_goes_on(folder, tmp_path):
     (tmp_path / "file").write_text("no folder", encoding="utf-8")
     assert "The WebUI works without it" in install(folder, DREAMBOOTH_EXT_ENVIRONMENT=str(tmp_path / "file" / "there"))
-    (folder / "dreambooth_ext" / "files.py").write_text("def (", encoding="utf-8")
+    (folder / "dreambooth_ext" / "core" / "system" / "files.py").write_text("def (", encoding="utf-8")
     assert "The WebUI works without it" in install(folder)
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dreambooth_ext.config import SETTINGS
+from dreambooth_ext.core.config.run_config import SETTINGS
 from dreambooth_ext.host import localization
 
 FILES = sorted(localization.FOLDER.glob("*.json"))

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import advice, checks, pictures
-from dreambooth_ext.config import SETTINGS
+from dreambooth_ext.core.checks import config_checks, config_warnings
+from dreambooth_ext.core.config.methods import METHODS
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import SETTINGS
+from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.host import localization, messages
-from dreambooth_ext.parsing import parse
-from dreambooth_ext.settings.methods import METHODS
 
 DEMO = Path(messages.__file__).parents[1] / "demo" / "pictures"
 WRONG = {  # a value for each setting that no run can have, and settings that do not go together
@@ -80,10 +81,10 @@ def test_every_message_of_the_form_has_a_template(settings, templates, tmp_path)
     values = {"name": "a", "base_model": "someone/model", "instance_prompt": "a photo of zkz person"}
     values |= {"instance_data_dir": str(DEMO), "method": "dreambooth", **settings}
     config, unreadable = parse(values)
-    completed, choices, _, problems = checks.check(config)
+    completed, choices, _, problems = config_checks.check(config)
     said = [text for problem in [*unreadable, *problems] for text in (problem.message, problem.remedy)]
     said += [choice.reason for choice in choices.values()]
-    said += [text for w in advice.warnings(completed, 3) for text in (w.message, w.remedy)]
+    said += [text for w in config_warnings.warnings(completed, 3) for text in (w.message, w.remedy)]
     assert said and [text for text in said if not fitting(text, templates)] == []
 
 
@@ -93,8 +94,8 @@ def test_every_reason_and_warning_has_a_template(method, kind, templates, tmp_pa
     for number in range(2):
         shutil.copy(DEMO / "zkz (1).png", tmp_path / f"anna ({number}).png")
     config, _ = parse({"method": method, "subject_type": kind, "instance_data_dir": str(tmp_path)})
-    completed, choices, entries, problems = checks.check(config)
-    warned = [*advice.warnings(completed, 2), *pictures.warnings(completed, entries)]
+    completed, choices, entries, problems = config_checks.check(config)
+    warned = [*config_warnings.warnings(completed, 2), *picture_entries.warnings(completed, entries)]
     said = [choice.reason for choice in choices.values()]
     said += [text for w in [*problems, *warned] for text in (w.message, w.remedy) if not text.startswith("'anna' ")]
     assert said and [text for text in said if not fitting(text, templates)] == []

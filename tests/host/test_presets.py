@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from dreambooth_ext import checks
 from dreambooth_ext.commands import settings
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.checks import config_checks
+from dreambooth_ext.core.config.parsing import parse
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.host import form, presets
 from dreambooth_ext.host.presets import Presets
-from dreambooth_ext.parsing import parse
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_built_in_presets_can_be_trained(preset, tmp_path):
     if preset.settings.get("method") == "unconditional":
         own = {"train_data_dir": str(tmp_path), "name": "sksper"}
     config, unreadable = parse({**own, **preset.settings})
-    completed, _, _, problems = checks.check(config)
+    completed, _, _, problems = config_checks.check(config)
     assert not unreadable and not problems
     assert preset.title and preset.description and preset.built_in and not preset.problem
     blank = RunConfig().as_dict()

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext import files
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.errors import UserError
-from dreambooth_ext.files import read_json, write_json
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.system import files
+from dreambooth_ext.core.system.files import read_json, write_json
 from dreambooth_ext.host import publish as publishing
 from dreambooth_ext.host import staging
 from dreambooth_ext.host.publish import publish, webui_folder

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from dreambooth_ext import runs
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host import wishes
 from dreambooth_ext.host.queue import Queue, put_back, status_of, withdraw
 from dreambooth_ext.host.wishes import Wishes
@@ -66,8 +66,8 @@ def test_many_at_once_lose_nothing(queue):
 
 
 @pytest.fixture
-def run(tmp_path) -> runs.Run:
-    return runs.create(tmp_path / "runs", RunConfig(name="cat"))
+def run(tmp_path) -> run_folder.Run:
+    return run_folder.create(tmp_path / "runs", RunConfig(name="cat"))
 
 
 def test_a_new_run_that_is_withdrawn_counts_as_stopped(run):

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from dreambooth_ext import runs
 from dreambooth_ext.__main__ import main, make_parser
-from dreambooth_ext.config import RunConfig
-from dreambooth_ext.errors import REPORT
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import REPORT
+from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host import report
 from tests.host.asking import Asked
 
@@ -42,7 +42,7 @@ def run(tmp_path):
         learning_rate=2e-4,
         max_train_steps=100,
     )
-    made = runs.create(Asked(tmp_path).service.runs_dir, config)
+    made = run_folder.create(Asked(tmp_path).service.runs_dir, config)
     problem = {"field": "", "message": f"unexpected KeyError: '{folder}/1.png'", "remedy": "Please report this."}
     made.write_state(status="failed", step=3, problem=problem, problems=[problem], host="annas-computer")
     lines = [f"line {number}" for number in range(500)]
@@ -129,7 +129,7 @@ def test_an_unexpected_error_inside_the_environment_names_it_too(monkeypatch, ca
 
 
 def test_an_unexpected_error_names_the_command(monkeypatch, capsys):
-    monkeypatch.setattr(runs, "list_runs", lambda folder: 1 / 0)
+    monkeypatch.setattr(run_folder, "list_runs", lambda folder: 1 / 0)
     assert main(["runs"]) == 3
     assert capsys.readouterr().err.rstrip().endswith(REPORT)
     arguments = make_parser().parse_args(REPORT.partition("-m dreambooth_ext ")[2].split())

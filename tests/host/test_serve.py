@@ -22,7 +22,7 @@ import pytest
 pytest.importorskip("uvicorn")
 
 from dreambooth_ext import __version__
-from dreambooth_ext.errors import UserError
+from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.host import serve
 
 REPOSITORY = Path(__file__).parents[2]

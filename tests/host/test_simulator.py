@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("starlette")
 Image = pytest.importorskip("PIL.Image")
 
+from dreambooth_ext.core.runs.run_folder import this_worker  # noqa: E402
 from dreambooth_ext.host import api  # noqa: E402
-from dreambooth_ext.runs import this_worker  # noqa: E402
 from tests.host.asking import Answer, Asked, request  # noqa: E402
 from tests.host.browser.simulator import Application, Simulator  # noqa: E402
 

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("starlette")
 Image = pytest.importorskip("PIL.Image")
 
-from dreambooth_ext import runs  # noqa: E402
-from dreambooth_ext.config import RunConfig  # noqa: E402
+from dreambooth_ext.core.config.run_config import RunConfig  # noqa: E402
+from dreambooth_ext.core.runs import run_folder  # noqa: E402
 from dreambooth_ext.host import decoding, uploads  # noqa: E402
 from dreambooth_ext.host.refusal import Refusal  # noqa: E402
 from dreambooth_ext.host.uploads import PictureSets, safe_name  # noqa: E402
@@ -138,7 +138,7 @@ def test_only_sets_are_kept_as_they_are(asked, tmp_path):
 
 def test_pictures_that_a_run_needs_stay(asked):
     asked.put("pictures/s/a.png", drawn(), PNG)
-    run = runs.create(asked.host.runs_folder(), RunConfig(name="x", instance_data_dir=str(folder(asked) / "s")))
+    run = run_folder.create(asked.host.runs_folder(), RunConfig(name="x", instance_data_dir=str(folder(asked) / "s")))
     asked.dispatcher.ids = [run.id]
     assert asked.delete("pictures/s").status == 409
     assert asked.delete("pictures/s/a.png").status == 409
@@ -318,7 +318,7 @@ def test_full_sets_and_disks(asked, monkeypatch):
     assert asked.put("pictures/s/b.png", drawn(), PNG).status == 200
     assert asked.put("pictures/t/b.png", drawn(), PNG).status == 201
     assert asked.put("pictures/u/b.png", drawn(), PNG).status == 413
-    monkeypatch.setattr("dreambooth_ext.files.free_bytes", lambda path: 1000)
+    monkeypatch.setattr("dreambooth_ext.core.system.files.free_bytes", lambda path: 1000)
     answer = asked.put("pictures/s/b.png", drawn(), PNG)
     assert answer.status == 507 and answer.json()["remedy"]
 
@@ -415,7 +415,7 @@ def test_large_folders_are_shown_by_pages(asked, tmp_path, monkeypatch):
 
 
 def test_a_whole_disk_is_no_folder_of_pictures(asked, tmp_path, monkeypatch):
-    monkeypatch.setattr("dreambooth_ext.listing.MOST_FILES", 3)
+    monkeypatch.setattr("dreambooth_ext.core.data.folder_scan.MOST_FILES", 3)
     for number in range(4):
         (tmp_path / str(number)).mkdir()
     answer = asked.get("pictures", {"folder": str(tmp_path)})

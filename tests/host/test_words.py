@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("starlette")
 Image = pytest.importorskip("PIL.Image")
 
-from dreambooth_ext import guide  # noqa: E402
-from dreambooth_ext.config import RunConfig  # noqa: E402
+from dreambooth_ext.core import guide  # noqa: E402
+from dreambooth_ext.core.config.run_config import RunConfig  # noqa: E402
 from tests.host.asking import Asked  # noqa: E402
 
 

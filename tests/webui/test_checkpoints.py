@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth_ext import generation
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.export import Exported, export_checkpoint
 from dreambooth_ext.engine.generate import load_painter
@@ -185,7 +185,7 @@ def test_the_webui_draws_from_the_text_in_our_pictures(webui, tmp_path, sampler)
     exported = export(webui, tiny.single_file(tmp_path), f"described-{sampler}.safetensors")
     webui.load(exported.path.name)
     about = {"model": exported.path.stem, "model_hash": exported.sha256[:10], "clip_skip": None}
-    picture, _ = webui.draw(infotext=generation.infotext(sampler=sampler, **SETTINGS, **about))
+    picture, _ = webui.draw(infotext=generate_options.infotext(sampler=sampler, **SETTINGS, **about))
     assert difference(picture, drawn_by_us(exported.path, sampler)) < CLOSE
 
 

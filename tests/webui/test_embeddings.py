@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from dreambooth_ext import generation
+from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine import embedding_file, network_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.embeddings import Embedding
@@ -133,7 +133,7 @@ def test_the_webui_draws_from_the_text_in_our_pictures(webui, checkpoints):
     settings = {**SETTINGS, "prompt": "a described thing"}
     about = {"model": model.path.stem, "model_hash": model.sha256[:10], "clip_skip": None}
     hashes = {"described": sha256_of(path)[:12]}
-    text = generation.infotext(sampler="Euler", ti_hashes=hashes, **settings, **about)
+    text = generate_options.infotext(sampler="Euler", ti_hashes=hashes, **settings, **about)
     picture, _ = webui.draw(infotext=text)
     assert difference(picture, with_embeddings(model.path, [path], settings["prompt"])) < CLOSE
 

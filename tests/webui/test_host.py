@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dreambooth_ext.files import replacing, write_text
+from dreambooth_ext.core.system.files import replacing, write_text
 from dreambooth_ext.host.interpreter import clean_variables
 from tests import tiny
 from tests.host.standin import asking

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from dreambooth_ext import generation
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.groups.hypernetwork import ACTIVATIONS
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine import hypernetwork, hypernetwork_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.export import Exported
@@ -20,7 +21,6 @@ from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.hypernetwork import Structure
 from dreambooth_ext.engine.hypernetwork_file import export_hypernetwork
 from dreambooth_ext.engine.metadata import modelspec, training_metadata
-from dreambooth_ext.settings.hypernetwork import ACTIVATIONS
 from tests import tiny
 from tests.engine.test_hypernetwork import random_network
 from tests.webui.server import WebUI, running, webui_folder
@@ -96,7 +96,7 @@ def create(webui: WebUI, name: str, sizes: tuple[int, ...] = (16,), **options) -
 
 
 def assert_drawn_alike(webui: WebUI, model: Exported, files: list[tuple[Path, float]], base: np.ndarray) -> None:
-    picture = by_webui(webui, model, generation.lora_words(files, "hypernet"))
+    picture = by_webui(webui, model, generate_options.lora_words(files, "hypernet"))
     assert difference(picture, by_us(model.path, files)) < CLOSE
     assert difference(picture, base) > 30 * CLOSE
 
@@ -110,7 +110,7 @@ def test_it_is_listed_and_draws_what_generate_draws_at_every_strength(webui, che
     base = drawn_by_us(model.path)
     for strength in (1.0, 0.5, -0.3):
         assert_drawn_alike(webui, model, [(path, strength)], base)
-    assert generation.lora_words([(path, 0.5)], "hypernet") == f" <hypernet:hyper-{family}:0.5>"
+    assert generate_options.lora_words([(path, 0.5)], "hypernet") == f" <hypernet:hyper-{family}:0.5>"
     assert difference(by_webui(webui, model, f" <hypernet:{path.stem}:0>"), base) < CLOSE
 
 

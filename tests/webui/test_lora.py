@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from dreambooth_ext import generation
-from dreambooth_ext.config import RunConfig
+from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine import network_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.export import Exported, export_network
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.metadata import modelspec, training_metadata
-from dreambooth_ext.settings.lora import NETWORK_TYPES
 from tests import adapters, tiny
 from tests.webui.server import WebUI, running, webui_folder
 from tests.webui.test_checkpoints import CLOSE, SETTINGS, difference, drawn_by_us, export
@@ -108,7 +108,7 @@ def test_several_at_weights_of_their_own_in_half_precision(webui, checkpoints, p
         (write(webui, model.path, f"{kind}-{precision}", kind, precision, use_rslora=kind == "lora").path, weight)
         for kind, weight in (("lora", 0.7), ("dora", -0.4))
     ]
-    words = generation.lora_words(loras)
+    words = generate_options.lora_words(loras)
     assert words == f" <lora:lora-{precision}:0.7> <lora:dora-{precision}:-0.4>"
     assert difference(by_webui(webui, model, words), with_lora(model.path, loras)) < CLOSE
 

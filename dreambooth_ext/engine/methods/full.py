@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ...config import RunConfig
-from ...errors import Problem
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem
 from ..backbone import Backbone
 from ..base import Base
 from ..batch import Batch

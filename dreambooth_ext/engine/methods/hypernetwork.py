@@ -12,9 +12,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ...config import RunConfig
-from ...errors import Problem, UserError
-from ...files import expanded
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem, UserError
+from ...core.system.files import expanded
 from .. import hypernetwork, hypernetwork_file
 from ..backbone import Backbone
 from ..base import Base

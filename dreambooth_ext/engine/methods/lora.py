@@ -12,11 +12,11 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ... import templates
-from ...config import RunConfig
-from ...errors import Problem, UserError
-from ...parsing import shown
-from ...rates import scaled
+from ...core.config.parsing import shown
+from ...core.config.rates import scaled
+from ...core.config.run_config import RunConfig
+from ...core.data import prompt_templates
+from ...core.errors import Problem, UserError
 from .. import embedding_file, network, network_file, words
 from ..adapters import Adapter
 from ..backbone import Backbone
@@ -261,7 +261,7 @@ def adapters_of(config: RunConfig, base: Base) -> Iterator[tuple[str, str, Adapt
 
 def word_problems(config: RunConfig) -> list[Problem]:
     """Words that the file brings along and that the run would lose, or begin anew."""
-    taught = {word.lower() for word in templates.tokens(config)}
+    taught = {word.lower() for word in prompt_templates.tokens(config)}
     try:
         brought = [word.word for word in embedding_file.read_bundle(continued(config), "network_weights")]
     except UserError as error:

@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
-from ...config import RunConfig
-from ...errors import Problem
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem
 from .. import embedding_file, words
 from ..backbone import Backbone
 from ..base import Base

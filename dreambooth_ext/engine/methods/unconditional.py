@@ -9,8 +9,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ...config import RunConfig
-from ...errors import Problem
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem
 from ..batch import Batch
 from ..export import Exported
 from ..objective import Objective

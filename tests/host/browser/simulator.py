@@ -23,8 +23,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from dreambooth_ext import advice, checks, parsing, protocol
-from dreambooth_ext.errors import Problem, UserError
+from dreambooth_ext.core.checks import config_checks, config_warnings
+from dreambooth_ext.core.config import parsing
+from dreambooth_ext.core.errors import Problem, UserError
+from dreambooth_ext.core.runs import events
 from dreambooth_ext.host import decoding, form, imports, localization, shelves, uploads
 from dreambooth_ext.host.answers import refused
 from dreambooth_ext.host.curves import POINTS, Curves
@@ -78,7 +80,7 @@ class Run:
         self.say("status", status="queued")
 
     def say(self, type: str, **data: Any) -> None:
-        assert type in protocol.EVENT_TYPES
+        assert type in events.EVENT_TYPES
         self.events.append({"n": len(self.events) + 1, "time": round(time.time(), 3), "type": type, **data})
 
     def brief(self) -> dict[str, Any]:
@@ -260,7 +262,7 @@ class Simulator:
     # --- runs ---
 
     def running(self) -> list[Run]:
-        return [run for run in self.runs.values() if run.since and run.status not in protocol.ENDED]
+        return [run for run in self.runs.values() if run.since and run.status not in events.ENDED]
 
     def active(self) -> Run | None:
         return (self.running() or [None])[-1]
@@ -316,9 +318,9 @@ class Simulator:
         if not values.get("base_model"):
             values = {**values, "base_model": self.host["current"]}
         config, unreadable = parsing.parse(values)
-        completed, choices, entries, found = checks.check(config)
+        completed, choices, entries, found = config_checks.check(config)
         problems = [problem.as_dict() for problem in [*unreadable, *found]]
-        warnings = [one.as_dict() for one in advice.warnings(completed, len(entries))]
+        warnings = [one.as_dict() for one in config_warnings.warnings(completed, len(entries))]
         plan: dict[str, Any] = {"steps": completed.max_train_steps, "pictures": len(entries), "class_pictures": 0}
         if deep:
             problems += self.deep_problems
@@ -424,7 +426,7 @@ class Application:
             "GET languages": lambda: (
                 localization.language(parts[1]) if parts[1:] else {"languages": localization.languages()}
             ),
-            "GET version": lambda: {"version": "1.2.3", "protocol": protocol.PROTOCOL, "host": sim.host["name"]},
+            "GET version": lambda: {"version": "1.2.3", "protocol": events.PROTOCOL, "host": sim.host["name"]},
             "GET queue": sim.queue,
         }
         if f"{method} {parts[0]}" in plain:
@@ -592,7 +594,7 @@ class Application:
         sim, command = self.simulator, given["command"]
         if command not in RUN_COMMANDS:
             raise UserError("command", f"cannot be {command!r}.", f"Choose one of {', '.join(RUN_COMMANDS)}.")
-        elif run.status in protocol.ENDED and command not in ("resume", "continue"):
+        elif run.status in events.ENDED and command not in ("resume", "continue"):
             raise Refusal(409, f"{run.id} is {run.status}: nothing is training it.", "Resume it first.", "command")
         if run.id in sim.waiting and command == "stop":
             sim.waiting.remove(run.id)

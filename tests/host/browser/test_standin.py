@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.host.environment import FOLDER_VARIABLE, Environment
-from dreambooth_ext.runs import Run
 from tests.host.standin import running
 from tests.webui import server
 from tests.webui.server import webui_folder

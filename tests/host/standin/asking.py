@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from dreambooth_ext.files import write_text
+from dreambooth_ext.core.system.files import write_text
 
 from . import running
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dreambooth_ext import files
+from dreambooth_ext.core.system import files
 from dreambooth_ext.host.interpreter import clean_variables
 
 HERE = Path(__file__).parent

@@ -1,0 +1,58 @@
+"""Training states, models on the way, files and curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..methods import FORMATS
+from ..setting import setting
+
+
+@dataclass
+class Saving:
+    checkpointing_steps: int = setting(
+        500,
+        "Save every N steps",
+        "Saves the training state to resume from, and a model to try; 0 saves only at the end.",
+        group="Saving",
+        minimum=0,
+        maximum=10_000_000,
+    )
+    save_every_n_epochs: int = setting(
+        0,
+        "Save every N epochs",
+        "Saves at the end of every N-th epoch instead of by steps; 0 is off.",
+        group="Saving",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    checkpointing_start_step: int = setting(
+        0, "Save from step", "No intermediate save before this step.", group="Saving", minimum=0, maximum=10_000_000
+    )
+    checkpoints_total_limit: int | None = setting(
+        1,
+        "Keep training states",
+        "How many training states stay on disk (each is several times the model's size); empty keeps all. Models "
+        "saved on the way are never deleted.",
+        group="Saving",
+        minimum=1,
+        maximum=10_000,
+    )
+    save_intermediate_models: bool = setting(
+        True, "Intermediate models", "Also write a model, <name>_<step>, at each save.", group="Saving"
+    )
+    save_precision: str = setting(
+        "fp16",
+        "Precision of the model",
+        "The written model's precision.",
+        group="Saving",
+        choices=("fp16", "bf16", "fp32"),
+    )
+    save_format: str = setting(
+        "safetensors",
+        "File format",
+        "safetensors is safe and quick; for old programs ckpt, and pt for textual inversion.",
+        group="Saving",
+        choices=("safetensors", "ckpt", "pt"),
+        methods=tuple(method for method, formats in FORMATS.items() if len(formats) > 1),
+    )

@@ -1,0 +1,37 @@
+"""What files, words and repositories can be called."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import Problem
+from ..system.files import expanded
+from .parsing import shown
+
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows' devices
+TOKEN = re.compile(r"<?[A-Za-z0-9][A-Za-z0-9_.-]*>?")  # of textual inversion; "<cat-toy>" is diffusers' way
+HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9](?!.*(--|\.\.))[\w.-]*(?<![.-])", re.ASCII)
+LONGEST_NAME = 100
+MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+
+
+def name_problems(name: str) -> list[Problem]:
+    good = "Use Latin letters, digits, - and _, such as portrait_john."
+    if not name:
+        return [Problem("name", "needs a value.", good)]
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name.endswith("."):
+        return [Problem("name", f"{shown(name)} cannot be a model's file name everywhere.", good)]
+    if name.lower().endswith(MODEL_SUFFIXES):
+        return [Problem("name", f"'{name}' ends like a file: that ending is put behind it.", "Leave the ending out.")]
+    if len(name) > LONGEST_NAME:
+        return [Problem("name", f"has {len(name)} letters.", f"Use {LONGEST_NAME} at most.")]
+    if RESERVED.fullmatch(name):
+        return [Problem("name", f"'{name}' cannot be a file name on Windows.", good)]
+    return []
+
+
+def exists(path: str) -> bool:
+    try:
+        return expanded(path).exists()
+    except (OSError, ValueError):  # too long, a zero byte
+        return False

@@ -1,0 +1,221 @@
+"""Values from JSON, a form or a command line -> `RunConfig`, with a sentence for each one that does not fit."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import Problem
+from ..system.files import parse_json
+from .links import hidden, masked, whole
+from .run_config import SETTINGS, RunConfig
+from .setting import Setting
+
+LONGEST_NAME = 64  # letters of a name that may be a misspelt one
+MOST_UNKNOWN = 200  # problems, after which names that are not known go untold
+MOST_CONCEPTS = 1000
+SHOWN = 100  # characters of a value that a message repeats
+READ = 4096  # of those, before what a link may show of itself is known
+NAMED_AT_MOST = 5  # files that one message names
+
+
+def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
+    """Build a config from JSON or command-line values; whatever does not fit comes back as problems, all at once.
+
+    Strings are converted ("12" for an int), since forms and command lines know nothing else. A value that does not
+    fit leaves its field at the default, so that the other checks can still run.
+    """
+    config, problems = RunConfig(), []
+    for name, value in values.items():
+        known = SETTINGS.get(name)
+        if known is None and len(problems) > MOST_UNKNOWN:
+            continue
+        if known is None:
+            near = nearest(name, SETTINGS)
+            remedy = f"Did you mean '{near[0]}'?" if near else "docs/settings.md lists all settings."
+            problems.append(Problem(name, "there is no setting of this name.", remedy))
+            continue
+        try:
+            setattr(config, name, convert(known, value))
+        except (ValueError, TypeError) as error:
+            problems.append(Problem(name, str(error), _advice(known)))
+    return config, problems
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The one of `known` that may have been meant, or none."""
+    return difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_NAME else []
+
+
+def _advice(known: Setting) -> str:
+    """What to give for a value that was none of the setting's kind."""
+    limits = f" from {known.range}" if known.range else ""
+    kinds = {
+        "int": f"Give a whole number{limits}",
+        "float": f"Give a number{limits}",
+        "bool": "Give true or false",
+        "str": "Give a text",
+        "path": "Give a path",
+        "rate": "Give a number such as 2e-6, or '2e-6:1000, 1e-6'",
+        "list": "Give a text, or a list of them",
+        "numbers": "Give numbers such as 1, 2, 1",
+        "dict": 'Write it as {"name": value}',
+        "concepts": 'Write it as [{"instance_data_dir": "...", "instance_prompt": "..."}]',
+    }
+    advice = kinds[known.kind]
+    return f"{advice}, or leave it out." if known.default not in ("", None) or known.optional else f"{advice}."
+
+
+def convert(known: Setting, value: Any) -> Any:
+    """`value` as the setting's type. Raises ValueError with a sentence for the user."""
+    text = value.strip().lower() if isinstance(value, str) else value
+    if known.name == "name" and text == "" and value:  # typed, and not seen: another name would come as a surprise
+        raise ValueError("is blank.")
+    if text is None or text == "" or (text == "none" and known.kind != "str"):
+        if known.optional:
+            return None
+        if known.default != "" and (value is None or known.kind not in ("str", "list", "numbers", "dict", "concepts")):
+            raise ValueError("needs a value.")
+        return type(known.default)()
+    return _CONVERTERS[known.kind](value)
+
+
+def _to_int(value: Any) -> int:
+    number = _to_float(value)
+    if number != int(number):
+        raise ValueError(f"{shown(value)} is not a whole number.")
+    return int(number)
+
+
+def _to_float(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError(f"{value!r} is not a number.")
+    try:
+        number = float(value)
+    except (ValueError, TypeError):
+        raise ValueError(f"{shown(value)} is not a number.") from None
+    except OverflowError:  # a whole number of hundreds of digits
+        number = float("inf")
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(f"{shown(value)} is not a finite number.")
+    return number
+
+
+def _to_bool(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("false", "0", "no", "off"):
+        return False
+    raise ValueError(f"{shown(value)} is neither true nor false.")
+
+
+def _to_str(value: Any) -> str:
+    return hidden(_to_text(value))
+
+
+def _to_text(value: Any) -> str:
+    if isinstance(value, bool | dict | list):
+        raise ValueError(f"{shown(value)} is not a text.")
+    text = whole(value) if isinstance(value, str) else str(value)
+    if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):  # halves of letters: not UTF-8
+        raise ValueError(f"{shown(text)} holds characters that no file can keep.")
+    return text
+
+
+def to_path(value: Any) -> str:
+    """A path as people paste it: Windows' "Copy as path" puts quotation marks around it."""
+    text = _to_text(value).strip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1].strip()
+    return hidden(text)
+
+
+def shown(value: Any) -> str:
+    """A value in a message, cut where it is long, and of links what may be written down."""
+    if isinstance(value, str):
+        value = masked(value[:READ])[: SHOWN + 1]
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else masked(repr(value))
+    except RecursionError:
+        text = "..."
+    return text if len(text) <= SHOWN else text[: SHOWN - 4] + "..." + text[-1]
+
+
+def some(names: list[str]) -> str:
+    """The first names of a list in a message, and how many more there are."""
+    rest = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _to_rate(value: Any) -> float | str:
+    try:
+        return _to_float(value)
+    except ValueError:
+        if isinstance(value, str) and (":" in value or "," in value):
+            return masked(value.strip())  # a schedule; rates.py reads it
+        raise
+
+
+def _to_list(value: Any) -> list:
+    if isinstance(value, str):
+        return [line.strip() for line in _to_str(value).splitlines() if line.strip()]
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return [_to_str(item) for item in value if item.strip()]
+    raise ValueError(f"{shown(value)} is not a list of texts.")
+
+
+def _to_numbers(value: Any) -> list[int | float]:
+    """A list of numbers, or such a text: "1, 2, 1", as in the WebUI. Whole ones are whole numbers."""
+    if isinstance(value, str):
+        value = value.strip().strip("[]").split(",")
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{shown(value)} is not a list of numbers.")
+    numbers = [_to_float(item) for item in value if item != ""]
+    return [int(number) if number == int(number) else number for number in numbers]
+
+
+def _from_json(value: Any) -> Any:
+    """A command line's and a form's way to give objects and lists of them."""
+    try:
+        return parse_json(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"{shown(value)} is not JSON ({error}).") from None
+
+
+def _to_dict(value: Any) -> dict:
+    value = _from_json(value)
+    if not isinstance(value, dict):
+        raise ValueError(f"{shown(value)} is not an object of names and values.")
+    return dict(value)
+
+
+def _to_concepts(value: Any) -> list[dict]:
+    value = _from_json(value)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError(f"{shown(value)} is not a list of objects, one for each subject.")
+    if len(value) > MOST_CONCEPTS:
+        raise ValueError("there are more subjects than any run could teach.")
+    return [{key: _in_concept(key, inner) for key, inner in item.items()} for item in value]
+
+
+def _in_concept(key: str, value: Any) -> Any:
+    """Texts as in the settings of the same names; what else is wrong in a concept, `pictures.problems` says."""
+    if not isinstance(value, str):
+        return value
+    return to_path(value) if key in SETTINGS and SETTINGS[key].kind == "path" else _to_str(value)
+
+
+_CONVERTERS = {
+    "int": _to_int,
+    "float": _to_float,
+    "bool": _to_bool,
+    "str": _to_str,
+    "path": to_path,
+    "rate": _to_rate,
+    "list": _to_list,
+    "numbers": _to_numbers,
+    "dict": _to_dict,
+    "concepts": _to_concepts,
+}

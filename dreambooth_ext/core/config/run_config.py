@@ -1,0 +1,158 @@
+"""The one list of settings. Form, tooltips, command line, API schema, documentation and defaults are made from it.
+
+`RunConfig` is what one run was asked to do; its fields are in `settings/`, group by group. A field that is `None` was
+left out: `guide.complete` fills in what follows from the subject type and the number of pictures before a run is
+created, and `engine.plan.resolve` what only the base and the machine can answer (resolution, clip skip, and everything
+"auto") when it starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .groups.data_set import DataSet
+from .groups.hub import Hub
+from .groups.hypernetwork import Hypernetwork
+from .groups.lora import LoRA
+from .groups.loss import Loss
+from .groups.machine import Machine
+from .groups.model import Model
+from .groups.pictures import Pictures
+from .groups.previews import Previews
+from .groups.saving import Saving
+from .groups.textual_inversion import TextualInversion
+from .groups.training import Training
+from .groups.unconditional import Unconditional
+from .methods import FORMATS, PROMPTED_METHODS
+from .setting import Setting
+
+
+@dataclass
+class RunConfig(
+    # dataclasses take the fields of the last one first
+    Hub,
+    Previews,
+    Saving,
+    Machine,
+    Loss,
+    Unconditional,
+    Hypernetwork,
+    TextualInversion,
+    LoRA,
+    Training,
+    DataSet,
+    Pictures,
+    Model,
+):
+    """What to train, on what, and how. Field names are those of diffusers and kohya."""
+
+    @property
+    def model_format(self) -> str:
+        """The file's ending without its dot: `save_format` where the method has a choice."""
+        formats = FORMATS[self.method]
+        return self.save_format if self.save_format in formats else formats[0]
+
+    def model_file(self, name: str) -> str:
+        """What a model of this name is called on disk; one without an ending is a folder."""
+        return f"{name}.{self.model_format}" if self.model_format else name
+
+    @property
+    def pictures_setting(self) -> str:
+        """The setting that names the folder of pictures."""
+        return "instance_data_dir" if self.method in PROMPTED_METHODS else "train_data_dir"
+
+    @property
+    def tokens(self) -> list[str]:
+        """The words that the run teaches."""
+        return _parts(self.placeholder_token)
+
+    def paths(self) -> list[tuple[str, str]]:
+        """Every file, folder, Hub name and link that the settings name, each with its field ("base_model",
+        "concepts[0].class_data_dir"). What a data set's own file names is in `kohya_dataset.read(...).paths`."""
+        found: list[tuple[str, str]] = []
+
+        def note(field: str, path: str) -> str:
+            found.append((field, path))
+            return path
+
+        self.with_paths(note)
+        return found
+
+    def with_paths(self, change: Callable[[str, str], str]) -> RunConfig:
+        """The config with change(field, path) in the place of each of its `paths`."""
+        changed: dict[str, Any] = {}
+        for name, known in SETTINGS.items():
+            value = getattr(self, name)
+            if known.kind == "path" and isinstance(value, str):
+                changed[name] = self._changed(known, name, value, change)
+            elif known.kind == "concepts":
+                changed[name] = [self._in_concept(f"{name}[{n}].", one, change) for n, one in enumerate(value)]
+        return self.replace(**changed)
+
+    def _in_concept(self, field: str, concept: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
+        """What in a concept has a setting's name is of its kind."""
+        return {
+            key: self._changed(SETTINGS[key], field + key, value, change)
+            if key in SETTINGS and SETTINGS[key].kind == "path" and isinstance(value, str)
+            else value
+            for key, value in concept.items()
+        }
+
+    def _changed(self, known: Setting, field: str, value: str, change: Callable[[str, str], str]) -> str:
+        if not value or value in known.words:
+            return value
+        if known.listed_by and len(_parts(getattr(self, known.listed_by))) > 1:  # one alone may hold a comma
+            return ", ".join(change(field, path) for path in _parts(value))
+        return change(field, value)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> RunConfig:
+        return dataclasses.replace(self, **changes)
+
+
+def _parts(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _kind(annotation: Any, about: Mapping[str, Any]) -> tuple[str, bool]:
+    """A field's kind and whether it may be None, from its annotation: `int | None` is ("int", True)."""
+    is_union = isinstance(annotation, types.UnionType)
+    members = [t for t in typing.get_args(annotation) if t is not type(None)] if is_union else [annotation]
+    return about.get("kind", members[0].__name__), is_union and type(None) in typing.get_args(annotation)
+
+
+def _settings() -> dict[str, Setting]:
+    hints = typing.get_type_hints(RunConfig)
+    blank = RunConfig()
+    settings = {}
+    for item in dataclasses.fields(RunConfig):
+        about = dict(item.metadata)
+        kind, optional = _kind(hints[item.name], about)
+        about.pop("kind", None)
+        settings[item.name] = Setting(
+            name=item.name, kind=kind, optional=optional, default=getattr(blank, item.name), **about
+        )
+    return settings
+
+
+SETTINGS: dict[str, Setting] = _settings()
+
+# Left out, these follow from the guide, the base or the machine; the other optional settings are then off.
+FILLED_IN = frozenset(
+    name
+    for name, known in SETTINGS.items()
+    if known.default is None
+    and name
+    not in (
+        *("class_prompt", "class_data_dir", "num_train_epochs", "snr_gamma", "instance_prompt", "text_encoder_2_lr"),
+        *("dataset_config", "dataset_name", "model_config"),
+    )
+    and not name.endswith("_weights")
+)

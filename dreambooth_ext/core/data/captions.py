@@ -1,0 +1,164 @@
+"""Words from file names and caption files: identifiers, the WebUI's [filewords], prompt templates."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from .. import guide
+from ..system.files import require_ordinary
+
+LARGEST = 64 * 1024  # bytes of a caption file; a text encoder reads some 300 letters
+CAMERA_WORDS = "dcim dji dsc dscf dscn gopr img imgp mvimg p pict pxl sam vid"  # what cameras call every file
+CAMERA_NAMES = frozenset(CAMERA_WORDS.split())
+
+# Words that a base model knows well, and the names that people try first: teaching one of them a new meaning fights
+# with all the pictures that the base has seen under it. Not a dictionary, only the likely ones.
+KNOWN_WORDS = """
+a an and art as at background beautiful best black blue body boy by car cartoon cat character child close-up color
+colour cute dark digital dog drawing drawn face female figure for from full girl green guy hair house image in is
+it kid lady landscape light male man masterpiece me model my of on one or oil painting person pet photo photograph
+photography picture portrait puppy quality red realistic selfie self shot sketch style subject test the thing this
+to toy up white with woman yellow young object kitten new old
+adam alex alexander alice amy andrew ann anna anton ben bob chris daniel david dmitry elena emily emma eva george
+helen igor irina ivan jack james jane jim joe john julia kate kim lena lisa lucy maria mark mary max michael mike
+nick nina oleg olga paul peter sam sarah sergey sofia sophia steve tanya tom victor vlad
+"""
+COMMON_WORDS = frozenset(KNOWN_WORDS.split())
+
+KNOWN = "is a word or name that the model knows"
+ADVICE = "Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
+
+_DIGITS = re.compile(r"(\d+)")
+_LEADING_NUMBERS = re.compile(r"^[-\d]+\s*")  # the WebUI's re_numbers_at_start
+_BRACKETED_COUNTER = re.compile(r"\s*\(\d+\)$")
+_COUNTER = re.compile(r"(?:\s*\(\d+\)|[\s_-]+\d+)$")
+_GLUED_COUNTER = re.compile(r"(?<=\D)\d+$")
+_NO_LETTERS = re.compile(r"[\W\d_]+")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_NO_LETTER = re.compile("[\ud800-\udfff]")  # what Python makes of bytes that are not UTF-8
+_NO_TEXT = re.compile("[\0-\x06]")  # what letters of two bytes become, read as letters of one
+
+
+def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
+    """Sorts "x (2).jpg" before "x (10).jpg"; upper and lower case together, and folder by folder."""
+    key: list[tuple[int, int, str]] = []
+    for part in (path,) if isinstance(path, str) else path.parts:
+        pieces = _DIGITS.split(part.casefold())
+        key += [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(pieces) if p]
+        key.append((-1, 0, ""))  # the part's end: "a/b" before "a b"
+    return key
+
+
+def identifiers(paths: Iterable[Path]) -> dict[Path, str]:
+    """The word that each file's name gives to its subject; "" where it gives none (IMG_2034.jpg, 0001.png)."""
+    paths = list(paths)
+    return dict(zip(paths, identifiers_of([path.stem for path in paths]), strict=True))
+
+
+def identifiers_of(stems: list[str]) -> list[str]:
+    """The same for file names without their endings.
+
+    A counter is "(1)", " 1", "_1" or "-1" at the end. In "sksper1.jpg" the digit is a counter too, unless another
+    picture says that it belongs to the word: "person1 (3).jpg".
+    """
+    stems = [spoken(stem) for stem in stems]
+    bare = [stem.strip() for stem in stems]
+    counted = [_COUNTER.sub("", stem).strip() for stem in stems]
+    proven = {word for stem, word in zip(bare, counted, strict=True) if word != stem}
+    found = []
+    for stem, word in zip(bare, counted, strict=True):
+        if word == stem and word not in proven:
+            word = _GLUED_COUNTER.sub("", word).strip(" _-")
+        letters = _NO_LETTERS.split(word, maxsplit=1)[0].casefold()
+        is_subject = any(c.isalpha() for c in word) and letters not in CAMERA_NAMES
+        found.append(word if is_subject else "")
+    return found
+
+
+def identifier_warning(word: str) -> str | None:
+    """Why `word` is a poor identifier, in a sentence; None for a good one. `ADVICE` is the remedy."""
+    problem = guide.identifier_problem(word)
+    if not problem and word.lower() in COMMON_WORDS:
+        problem = KNOWN
+    return f"'{word}' {problem}." if problem else None
+
+
+def cleaned_name(path: Path) -> str:
+    """The file's name as the WebUI's training tab cleans it for [filewords], and without a counter "(1)"."""
+    return _BRACKETED_COUNTER.sub("", _LEADING_NUMBERS.sub("", spoken(path.stem))).strip()
+
+
+def spoken(name: str) -> str:
+    """A name without the bytes in it that are no text, which no tokenizer takes."""
+    return _NO_LETTER.sub("", name)
+
+
+def caption_path(picture: Path, extension: str) -> Path:
+    return picture.with_name(picture.stem + "." + extension.lstrip("."))
+
+
+def read_caption(picture: Path, extension: str) -> str | None:
+    """The caption file's text on one line; None where there is no such file, or nothing in it.
+
+    Raises UnicodeDecodeError and OSError.
+    """
+    try:
+        lines = read_lines(caption_path(picture, extension))
+    except FileNotFoundError:
+        return None
+    return " ".join(lines) or None
+
+
+def read_lines(path: Path | str) -> list[str]:
+    """A caption file's lines, without the empty ones, each with single spaces between its words.
+
+    Raises UnicodeDecodeError and OSError.
+    """
+    require_ordinary(path, LARGEST)
+    with open(path, "rb") as stream:
+        return lines_of(stream.read())
+
+
+def lines_of(content: bytes) -> list[str]:
+    """The same of a file's content. Raises UnicodeDecodeError."""
+    return [line for raw in decoded(content).splitlines() if (line := " ".join(raw.split()))]
+
+
+def decoded(content: bytes) -> str:
+    """A file's text: UTF-8, or UTF-16 that begins with its mark, as Windows writes it.
+
+    Raises UnicodeDecodeError, also for UTF-16 without its mark: there zeros stand between the letters.
+    """
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+    if found := _NO_TEXT.search(text):
+        raise UnicodeDecodeError("utf-8", content, found.start(), found.end(), "this is no text")
+    return text
+
+
+def has_template(prompt: str | None) -> bool:
+    return prompt is not None and ("[filewords]" in prompt or "[name]" in prompt)
+
+
+def fill_template(prompt: str, filewords: str, name: str) -> str:
+    return " ".join(prompt.replace("[filewords]", filewords).replace("[name]", name).split())
+
+
+def words(text: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(text)}
+
+
+def rare_words(instance_prompt: str, class_prompt: str | None) -> set[str]:
+    """The prompt's words that can only mean the subject: neither in the class prompt nor common."""
+    return words(instance_prompt) - words(class_prompt or "") - COMMON_WORDS
+
+
+def with_subject(text: str, prompt: str, rare: set[str]) -> str:
+    """A caption that names the subject: `text` where it does already, else the prompt goes before it.
+
+    A caption that never says the rare word would train a model in which the word means nothing.
+    """
+    return text if not rare or rare & words(text) else f"{prompt}, {text}"

@@ -1,0 +1,188 @@
+"""What a run is about: one subject, several, or the subsets of a kohya data set, each with its pictures and words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..config.methods import SUBJECT_METHODS
+from ..config.parsing import nearest
+from ..config.run_config import RunConfig
+from ..errors import Problem
+from . import captions, kohya_dataset
+from .folder_scan import MOST_FILES
+
+CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How pictures and captions differ each time they come up; the settings of these names."""
+
+    random_flip: bool
+    shuffle_tags: bool
+    keep_tokens: int
+    caption_dropout: float
+    tag_dropout: float
+    caption_separator: str
+
+    @property
+    def varies_tags(self) -> bool:
+        return self.shuffle_tags or self.tag_dropout > 0
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One subject's (or, with identifiers in the file names, one folder's) pictures and words."""
+
+    field: str  # what its settings are called in messages: "", "concepts[0]." or "dataset_config"
+    instance_data_dir: str
+    instance_prompt: str | None
+    class_data_dir: str | None
+    class_prompt: str | None
+    num_class_images: int
+    variation: Variation
+    caption_extension: str
+    repeats: int = 1
+    subset: kohya_dataset.Subset | None = None  # where a kohya data set describes it
+    pictures_setting: str = "instance_data_dir"  # what `instance_data_dir` is called in messages
+
+    def named(self, setting: str) -> str:
+        """What one of its settings is called in messages."""
+        if self.subset:
+            return "dataset_config"
+        return self.field + (self.pictures_setting if setting == "instance_data_dir" else setting)
+
+
+def uses_prior(config: RunConfig) -> bool:
+    """Whether class pictures are trained on; left out, it is on where a class prompt is given."""
+    if config.method not in SUBJECT_METHODS:
+        return False
+    if config.with_prior_preservation is not None:
+        return config.with_prior_preservation
+    return any(concept.class_prompt for concept in concepts(config))
+
+
+def concepts(config: RunConfig) -> list[Concept]:
+    """The run's concepts: `config.concepts`, the subsets of `config.dataset_config`, else the one that the single
+    settings describe.
+
+    A concept that names no class of its own takes the run's class prompt, folder and count. Values of a wrong type are
+    left at their defaults here, and a data set that cannot be read has none; `problems` names them.
+    """
+    if config.dataset_config:
+        return [_of_subset(config, subset) for subset in kohya_dataset.read(config.dataset_config).subsets]
+    usual = {"variation": variation(config), "caption_extension": config.caption_extension}
+    if not config.concepts:
+        return [
+            Concept(
+                field="",
+                instance_data_dir=getattr(config, config.pictures_setting),
+                instance_prompt=config.instance_prompt or None,
+                class_data_dir=config.class_data_dir or None,
+                class_prompt=config.class_prompt or None,
+                num_class_images=config.num_class_images,
+                pictures_setting=config.pictures_setting,
+                **usual,
+            )
+        ]
+    found = []
+    for index, given in enumerate(config.concepts):
+        texts = {key: given.get(key) if isinstance(given.get(key), str) else None for key in CONCEPT_KEYS[:4]}
+        has_class = texts["class_prompt"] or texts["class_data_dir"]
+        found.append(
+            Concept(
+                field=f"concepts[{index}].",
+                instance_data_dir=texts["instance_data_dir"] or "",
+                instance_prompt=texts["instance_prompt"] or None,
+                class_data_dir=(texts["class_data_dir"] if has_class else config.class_data_dir) or None,
+                class_prompt=texts["class_prompt"] or config.class_prompt or None,
+                num_class_images=_count(given, "num_class_images", config.num_class_images),
+                repeats=_count(given, "repeats", 1),
+                **usual,
+            )
+        )
+    return found
+
+
+def _of_subset(config: RunConfig, subset: kohya_dataset.Subset) -> Concept:
+    return Concept(
+        field="dataset_config",
+        instance_data_dir=subset.folder,
+        instance_prompt=subset.prompt or None,
+        class_data_dir=subset.class_folder or None,
+        class_prompt=subset.class_prompt or None,
+        num_class_images=MOST_FILES,  # all that there are,
+        variation=variation(config, subset.settings),
+        caption_extension=subset.settings.get("caption_extension", config.caption_extension),
+        repeats=subset.repeats,
+        subset=subset,
+    )
+
+
+def variation(config: RunConfig, instead: dict[str, Any] | None = None) -> Variation:
+    """As the settings say; `instead` goes before them."""
+    return Variation(**{name: (instead or {}).get(name, getattr(config, name)) for name in Variation.__annotations__})
+
+
+def _count(given: dict[str, Any], key: str, default: int) -> int:
+    value = given.get(key)
+    return value if _is_count(value) else default
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def problems(config: RunConfig) -> list[Problem]:
+    """What is wrong with the concepts as they are given, whatever their folders hold."""
+    found = []
+    for index, given in enumerate(config.concepts):
+        found += _key_problems(f"concepts[{index}].", given)
+    for name in ("instance_data_dir", "instance_prompt"):
+        if config.concepts and getattr(config, name):
+            message = "has no effect: each concept brings its own."
+            found.append(Problem(name, message, "Leave it out, or make it a concept of its own."))
+    if config.dataset_config:
+        found += kohya_dataset.problems(config)
+    if config.method in SUBJECT_METHODS:  # class pictures are for subjects; checks of methods refuse them elsewhere
+        found += _class_problems(config)
+    return found
+
+
+def _class_problems(config: RunConfig) -> list[Problem]:
+    found = []
+    known, prior = concepts(config), uses_prior(config)
+    is_off = config.with_prior_preservation is False
+    if prior and not config.prior_loss_weight:
+        message = "at 0 the class pictures have no effect, and still take half of each step."
+        found.append(Problem("prior_loss_weight", message, "Turn with_prior_preservation off, or use 1."))
+    for concept in known:
+        is_template = captions.has_template(concept.class_prompt)  # class words are the captions' without the subject's
+        if concept.class_prompt and concept.class_prompt == concept.instance_prompt and not is_template:
+            message = "is the instance prompt: your subject would be taught as the class."
+            remedy = "Leave the rare word out: 'a photo of a person'."
+            found.append(Problem(concept.named("class_prompt"), message, remedy))
+        wants_class = prior and (len(known) == 1 or not any(c.class_prompt for c in known))
+        if not concept.class_prompt and (wants_class or (concept.class_data_dir and not is_off)):
+            message = "is missing: it says what the class pictures show."
+            remedy = "Give one, 'a photo of a person', or turn with_prior_preservation off."
+            found.append(Problem(concept.named("class_prompt"), message, remedy))
+    return found
+
+
+def _key_problems(field: str, given: dict[str, Any]) -> list[Problem]:
+    found = []
+    for key, value in given.items():
+        if key not in CONCEPT_KEYS:
+            near = nearest(key, CONCEPT_KEYS)
+            remedy = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(CONCEPT_KEYS)}."
+            found.append(Problem(field + str(key), "there is no setting of this name.", remedy))
+        elif value is None:
+            continue
+        elif key in ("num_class_images", "repeats"):
+            if not _is_count(value):
+                found.append(Problem(field + key, f"{value!r} is not a whole number above 0.", "Use 1 or more."))
+        elif not isinstance(value, str):
+            found.append(Problem(field + key, f"{value!r} is not a text.", "Put it in quotation marks."))
+    return found

@@ -1,0 +1,312 @@
+"""kohya's data set configuration, TOML or JSON: [general], [[datasets]], [[datasets.subsets]].
+
+https://github.com/kohya-ss/sd-scripts/blob/main/docs/config_README-en.md. A subset's options stand in it, or above it
+for all; what is stated nowhere is as the run's settings say. What would train something else here than there is a
+problem, what only differs in detail a warning; nothing is passed over in silence. Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..config.methods import SUBJECT_METHODS
+from ..config.parsing import convert, nearest, shown
+from ..config.run_config import SETTINGS, RunConfig
+from ..errors import Problem
+from ..system import toml
+from ..system.files import expanded, parse_json, read_text
+
+FIELD = "dataset_config"
+LARGEST = 2**20  # bytes; 5000 subsets
+MOST_SUBSETS = 10_000
+MOST_PROBLEMS = 100
+
+# Theirs -> ours, where the value means the same
+OF_SUBSETS = {
+    "caption_dropout_rate": "caption_dropout",
+    "caption_extension": "caption_extension",
+    "caption_separator": "caption_separator",
+    "caption_tag_dropout_rate": "tag_dropout",
+    "flip_aug": "random_flip",
+    "keep_tokens": "keep_tokens",
+    "shuffle_caption": "shuffle_tags",
+}
+OF_RUNS = {"resolution": "resolution", "batch_size": "train_batch_size", "enable_bucket": "enable_bucket"}
+OWN = ("image_dir", "num_repeats", "class_tokens", "is_reg", "metadata_file", "caption_prefix", "caption_suffix")
+TABLES = ("datasets", "subsets")
+# Names that are refused where they ask for anything, with what asks for nothing, and what to do instead
+LEAVE_OUT = "Leave it out."
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "alpha_mask": ((False,), LEAVE_OUT),
+    "caption_dropout_every_n_epochs": ((0,), "Use caption_dropout_rate."),
+    "color_aug": ((False,), LEAVE_OUT),
+    "conditioning_data_dir": (("",), "Leave it out: ControlNets are not trained here."),
+    "enable_wildcard": ((False,), "For several captions, write a line for each: captions_per_picture."),
+    "face_crop_aug_range": (("",), LEAVE_OUT),
+    "keep_tokens_separator": (("",), "Use keep_tokens."),
+    "network_multiplier": ((1,), LEAVE_OUT),
+    "random_crop": ((False,), "Leave it out, and turn the setting center_crop off."),
+    "secondary_separator": (("",), LEAVE_OUT),
+    "token_warmup_min": ((0, 1), LEAVE_OUT),
+    "token_warmup_step": ((0,), LEAVE_OUT),
+    "validation_split": ((0,), "Use the setting validation_split."),
+}
+DIFFERENT = {  # theirs: what is so here whatever it says
+    "bucket_no_upscale": "pictures that are smaller than their bucket are enlarged to it",
+    "bucket_reso_steps": "buckets go by steps of 64 pixels",
+    "cache_info": "nothing is kept but latents, with cache_latents_to_disk",
+    "max_bucket_reso": "buckets go up to twice the resolution",
+    "min_bucket_reso": "buckets begin at half of the resolution",
+    "resize_interpolation": "pictures are scaled by Lanczos",
+    "validation_seed": "the run's seed chooses which pictures are held out",
+}
+AS_USUAL: dict[str, tuple[Any, ...]] = {
+    "bucket_no_upscale": (False,),
+    "bucket_reso_steps": (64,),
+    "cache_info": (False,),
+}
+ALL = (*OWN, *OF_SUBSETS, *OF_RUNS, *REFUSED, *DIFFERENT)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """One folder of pictures with its own options."""
+
+    folder: str
+    prompt: str = ""  # class_tokens: the caption of pictures that have none
+    repeats: int = 1
+    metadata_file: str = ""  # names the pictures and their captions
+    prefix: str = ""
+    suffix: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)  # ours, instead of the run's
+    class_folder: str = ""
+    class_prompt: str = ""
+
+
+@dataclass
+class DataSet:
+    subsets: list[Subset] = field(default_factory=list)
+    run: dict[str, Any] = field(default_factory=dict)  # settings that hold for the whole run
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        """Every file and folder that it names."""
+        named = (path for it in self.subsets for path in (it.folder, it.class_folder, it.metadata_file))
+        return [path for path in named if path]
+
+    def refuse(self, message: str, remedy: str) -> None:
+        self.problems.append(Problem(FIELD, message, remedy))
+
+
+def read(path: str) -> DataSet:
+    """The file's data set, with all that is wrong in it."""
+    found = DataSet()
+    values = _values(path, found)
+    for name in values:
+        if name not in ("general", "datasets"):
+            found.refuse(f"{shown(name)} is none of its tables.", "There are [general] and [[datasets]].")
+    home = str(expanded(path).parent)
+    general = values.get("general", {})
+    if not isinstance(general, dict):
+        found.refuse("'general' is no table.", "Write [general] above its options.")
+        general = {}
+    data_sets = _tables(values.get("datasets", []), "datasets", found)
+    classes: list[Subset] = []
+    for index, data_set in enumerate(data_sets):
+        place = f"datasets[{index}]"
+        _take_run({**general, **data_set}, place, found)
+        for number, subset in enumerate(_tables(data_set.get("subsets", []), f"{place}.subsets", found)):
+            made, is_class = _subset(general, data_set, subset, f"{place}.subsets[{number}]", home, found)
+            (classes if is_class else found.subsets).append(made)
+    _state_once(general, data_sets, found)
+    found.subsets = _with_classes(found.subsets, classes, found)
+    if not found.subsets and not found.problems:
+        found.refuse("names no pictures.", "Write [[datasets]], [[datasets.subsets]] and image_dir = 'folder'.")
+    return found
+
+
+def _values(path: str, found: DataSet) -> dict[str, Any]:
+    file = expanded(path)
+    try:
+        text = read_text(file, LARGEST)
+        values = parse_json(text) if file.suffix.lower() == ".json" else toml.loads(text)
+    except UnicodeDecodeError:
+        found.refuse(f"{shown(str(file))} is not UTF-8 text.", "Save it as UTF-8 in your editor.")
+    except OSError as error:
+        reason = error.strerror or str(error)
+        found.refuse(f"{shown(str(file))} cannot be read: {reason}.", "Give kohya's TOML or JSON file.")
+    except (ValueError, RecursionError) as error:  # a zero byte in the path, too
+        remedy = "Correct it in an editor. In TOML a Windows path stands in single quotation marks: 'C:\\pictures'."
+        found.refuse(f"{shown(str(file))} cannot be understood: {error}.", remedy)
+    else:
+        if isinstance(values, dict):
+            return values
+        found.refuse(f"{shown(str(file))} holds no data set.", "Give kohya's TOML or JSON file.")
+    return {}
+
+
+def _tables(given: Any, name: str, found: DataSet) -> list[dict[str, Any]]:
+    if not isinstance(given, list) or not all(isinstance(item, dict) for item in given) or len(given) > MOST_SUBSETS:
+        found.refuse(f"'{name}' is no list of tables.", f"Write [[{name.partition('[')[0]}]] above each.")
+        return []
+    return given
+
+
+def _state_once(general: dict[str, Any], data_sets: list[dict[str, Any]], found: DataSet) -> None:
+    """Names that are unknown, refused or different here, each once where it stands."""
+    places = [("general", general, True)]
+    for index, data_set in enumerate(data_sets):
+        places.append((f"datasets[{index}]", data_set, True))
+        subsets = data_set.get("subsets", [])
+        inner = subsets if isinstance(subsets, list) else []
+        places += [(f"datasets[{index}].subsets[{n}]", s, False) for n, s in enumerate(inner) if isinstance(s, dict)]
+    for place, table, may_be_of_runs in places:
+        if len(found.problems) > MOST_PROBLEMS:
+            return
+        for name, value in table.items():
+            if name in TABLES and may_be_of_runs:
+                continue
+            if name not in ALL:
+                near = nearest(name, ALL) if len(found.problems) < MOST_PROBLEMS else []
+                found.refuse(
+                    f"{place}: {shown(name)} is not known.", f"Did you mean '{near[0]}'?" if near else LEAVE_OUT
+                )
+            elif name in OF_RUNS and not may_be_of_runs:
+                found.refuse(f"{place}: {name} belongs to [[datasets]] or [general].", "Move it there.")
+            elif name in OWN and name not in ("num_repeats", "caption_prefix", "caption_suffix") and may_be_of_runs:
+                found.refuse(f"{place}: {name} belongs to [[datasets.subsets]].", "Move it there.")
+            elif name in REFUSED and value not in REFUSED[name][0]:
+                found.refuse(f"{place}: {name} = {shown(value)} is not done here.", REFUSED[name][1])
+            elif name in DIFFERENT and value not in AS_USUAL.get(name, ()):
+                found.warnings.append(f"{place} of dataset_config: {name} has no effect, {DIFFERENT[name]}.")
+
+
+def _take_run(table: dict[str, Any], place: str, found: DataSet) -> None:
+    """What kohya says of each data set, and here holds for the run."""
+    for theirs, ours in OF_RUNS.items():
+        if theirs not in table:
+            continue
+        value = table[theirs]
+        if theirs == "resolution" and isinstance(value, list):
+            if len(set(map(str, value))) != 1:
+                remedy = "Give one number, and enable_bucket = true: buckets keep proportions."
+                found.refuse(f"{place}: resolution = {shown(value)}: here it is one number.", remedy)
+                continue
+            value = value[0]
+        value = _converted(theirs, ours, value, place, found)
+        if value is not None and found.run.setdefault(ours, value) != value:
+            message = f"{place}: {theirs} = {value}, and {found.run[ours]} before: a run has one {theirs}."
+            found.refuse(message, "Write the same for all, or train them in runs of their own.")
+
+
+def _subset(
+    general: dict[str, Any], data_set: dict[str, Any], subset: dict[str, Any], place: str, home: str, found: DataSet
+) -> tuple[Subset, bool]:
+    """A subset, and whether it holds class pictures."""
+    table = {**general, **data_set, **subset}
+    is_class = _typed(table, "is_reg", bool, False, place, found)
+    folder = _typed(table, "image_dir", str, "", place, found).strip()
+    metadata = _typed(table, "metadata_file", str, "", place, found).strip()
+    if not folder and not metadata:
+        found.refuse(f"{place}: image_dir is missing.", "Name the folder of its pictures.")
+    repeats = _typed(table, "num_repeats", int, 1, place, found)
+    if repeats < 1:
+        found.refuse(f"{place}: num_repeats = {repeats}.", "Use 1 or more; leave a subset out that should not count.")
+    if is_class:
+        strange = [name for name in subset if name in OF_SUBSETS or name in ("metadata_file", "caption_prefix")]
+        if repeats > 1 or strange:
+            names = ", ".join([*(["num_repeats"] if repeats > 1 else []), *strange])
+            found.warnings.append(f"{place} of dataset_config: {names} has no effect on class pictures.")
+    taken = {
+        ours: _converted(name, ours, table[name], place, found) for name, ours in OF_SUBSETS.items() if name in table
+    }
+    metadata = os.path.join(home, os.path.expanduser(metadata)) if metadata else ""
+    made = Subset(
+        folder=os.path.join(home, os.path.expanduser(folder)) if folder else os.path.dirname(metadata),
+        prompt=_typed(table, "class_tokens", str, "", place, found).strip(),
+        repeats=max(1, repeats),
+        metadata_file=metadata,
+        prefix=_typed(table, "caption_prefix", str, "", place, found),
+        suffix=_typed(table, "caption_suffix", str, "", place, found),
+        settings={ours: value for ours, value in taken.items() if value is not None},
+    )
+    return made, is_class
+
+
+def _typed(table: dict[str, Any], name: str, kind: type, default: Any, place: str, found: DataSet) -> Any:
+    value = table.get(name, default)
+    if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+        return value
+    nouns = {str: "a text", int: "a whole number", bool: "true or false"}
+    found.refuse(f"{place}: {name} = {shown(value)} is not {nouns[kind]}.", "Correct it in an editor.")
+    return default
+
+
+def _converted(theirs: str, ours: str, value: Any, place: str, found: DataSet) -> Any:
+    """A value as our setting has it, or None where it cannot."""
+    known = SETTINGS[ours]
+    try:
+        result = convert(known, value)
+    except (ValueError, TypeError) as error:
+        found.refuse(f"{place}: {theirs}: {error}", "Correct it in an editor.")
+        return None
+    is_number = isinstance(result, int | float) and not isinstance(result, bool)
+    if is_number and known.range and not known.minimum <= result <= known.maximum:
+        found.refuse(f"{place}: {theirs} = {shown(value)} is out of range.", f"Use {known.range}.")
+        return None
+    return result
+
+
+def _with_classes(subsets: list[Subset], classes: list[Subset], found: DataSet) -> list[Subset]:
+    """Each subject with the class pictures whose words end its own ("sks person": "person"), else with the first."""
+    if not classes:
+        return subsets
+    made, used = [], set()
+    for subset in subsets:
+        fitting = (c for c in classes if c.prompt and subset.prompt.casefold().endswith(c.prompt.casefold()))
+        chosen = next(fitting, classes[0])
+        used.add(chosen.folder)
+        made.append(Subset(**{**vars(subset), "class_folder": chosen.folder, "class_prompt": chosen.prompt}))
+    for other in classes:
+        if not other.prompt:
+            found.refuse(
+                f"class pictures in {shown(other.folder)} have no class_tokens.", "Say what they show: 'person'."
+            )
+        if other.folder not in used:
+            found.warnings.append(f"dataset_config: the class pictures in {shown(other.folder)} belong to no subject.")
+    return made
+
+
+def problems(config: RunConfig) -> list[Problem]:
+    """What is wrong in the file, or does not go together with the settings."""
+    found = read(config.dataset_config)
+    wrong = list(found.problems)
+    pictures = (
+        "instance_data_dir",
+        "instance_prompt",
+        "concepts",
+        "class_data_dir",
+        "class_prompt",
+        "num_class_images",
+    )
+    for name in (*pictures, "repeats_from_folders"):
+        if getattr(config, name) not in (SETTINGS[name].default, "", None):
+            wrong.append(Problem(name, "has no effect: dataset_config says it all.", "Leave one of them out."))
+    for name, value in found.run.items():
+        if getattr(config, name) != value:
+            message = f"{getattr(config, name)} is asked for, and dataset_config says {value}."
+            wrong.append(Problem(name, message, "Write the same, or leave it out in one of them."))
+    for name in OF_SUBSETS.values():
+        is_own = getattr(config, name) != SETTINGS[name].default
+        if is_own and found.subsets and all(name in subset.settings for subset in found.subsets):
+            message = "has no effect: dataset_config says it for each of its folders."
+            wrong.append(Problem(name, message, "Leave it out in one of them."))
+    if config.method not in SUBJECT_METHODS and any(subset.class_folder for subset in found.subsets):
+        message = f"has class pictures (is_reg), which {config.method} does not use."
+        wrong.append(Problem(FIELD, message, "Leave them out."))
+    return wrong

@@ -1,0 +1,388 @@
+"""Folders of pictures -> what is trained on: every picture with its caption, and every problem at once.
+
+Nothing here decodes a picture (standard library only): `engine.dataset` does, and leaves broken ones out by name.
+
+A picture's caption, in this order:
+- an instance prompt with [filewords] or [name] is a template: [filewords] is the caption file's text, else the cleaned
+  file name; [name] is the identifier in the file name where that is a good one, else the run's name;
+- with `use_captions`, the caption file's text. For DreamBooth it must name the subject: where it has none of the
+  instance prompt's rare words (or not the file name's identifier), those go before it;
+- the instance prompt as it is;
+- with no instance prompt, the identifier in the file name; for fine-tuning the cleaned file name.
+Textual inversion puts captions into lines of its own: `templates`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..config.methods import PROMPTED_METHODS, SUBJECT_METHODS
+from ..config.parsing import shown, some
+from ..config.run_config import RunConfig
+from ..errors import Problem
+from ..system.files import expanded
+from . import caption_files, captions, kohya_dataset, prompt_templates, validation_split
+from . import concepts as about_concepts
+from .concepts import Concept, concepts, uses_prior
+from .folder_scan import EXTENSIONS, FORMATS, Found, LeftOut, find_pictures
+from .metadata_files import Metadata
+
+LEAST = 5  # pictures of a subject, below which the guide warns
+LONGEST_ENDING = 32  # of a caption file's name
+DATASET_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)  # on Hugging Face
+REPEATED = re.compile(r"(\d{1,6})_(.+)")  # kohya's folder names: "10_sks person"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture with the words that are trained with it."""
+
+    path: Path
+    caption: str
+    concept: int  # index into `concepts(config)`
+    is_class: bool = False
+    repeats: int = 1  # how often it comes up in an epoch
+    identifier: str = ""  # what its file name calls the subject; "" where it says nothing
+    others: tuple[str, ...] = ()  # further captions; each time, one of all is drawn
+    folder: str = ""  # the folder directly below the concept's in which it lies; "" in that itself
+    is_captioned: bool = False  # its words are from a caption file or metadata
+    is_held: bool = False  # never trained on: the validation loss is measured on it
+    lines: tuple[str, ...] = ()  # textual inversion: `templates` for the caption, of which each step takes one
+    word: str = ""  # textual inversion: what is taught
+    caption_file: str = ""  # the path of what lies beside it under the caption files' ending; "" where nothing does
+    texts: tuple[str, ...] = ()  # endings of what may be its captions, where it has none: ".caption", ".png.txt"
+    left: LeftOut | None = field(default=None, compare=False, repr=False)  # of the folder that was listed
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        return (self.caption, *self.others)
+
+
+def trained(entries: Iterable[Entry]) -> int:
+    """How many of the pictures are learned: neither class pictures nor held out."""
+    return sum(not entry.is_class and not entry.is_held for entry in entries)
+
+
+def caches_latents(config: RunConfig, inpainting: bool = False) -> bool:
+    """Whether pictures are encoded ahead of training; left out, wherever each picture is always cropped the same."""
+    if config.method not in PROMPTED_METHODS:
+        return False  # it trains on the pixels
+    if config.cache_latents is not None:
+        return config.cache_latents
+    return config.center_crop and not inpainting
+
+
+def problems(config: RunConfig) -> list[Problem]:
+    """Picture settings that are wrong, or do not go together, whatever the folders hold."""
+    found = about_concepts.problems(config) + validation_split.problems(config)
+    if not config.center_crop and config.cache_latents:
+        message = "cached latents are always of the same crop, but center_crop is off."
+        found.append(Problem("cache_latents", message, "Turn cache_latents off, or center_crop on."))
+    if config.cache_latents_to_disk and (config.cache_latents is False or not config.center_crop):
+        why = "center_crop is off" if config.cache_latents is not False else "cache_latents is off"
+        message = f"has no effect: {why}, so nothing is cached."
+        found.append(Problem("cache_latents_to_disk", message, "Turn it off, or the other on."))
+    if not config.caption_separator.strip():
+        found.append(Problem("caption_separator", "has to be some mark.", "',' is usual."))
+    ending = "." + config.caption_extension.strip().lstrip(".").lower()
+    if ending == "." or ending in EXTENSIONS or set(ending) & set('/\\:*?"<>|') or len(ending) > LONGEST_ENDING:
+        message = f"{shown(config.caption_extension)} is no ending of a text file's name."
+        found.append(Problem("caption_extension", message, "Use .txt or .caption."))
+    return found
+
+
+def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
+    """What is allowed, but seldom meant: poor identifiers, subjects with next to no pictures, missing captions."""
+    said = kohya_dataset.read(config.dataset_config).warnings if config.dataset_config else []
+    found = [Problem("dataset_config", message) for message in said]
+    found += _caption_warnings(config, entries) + _left_out_warnings(config, entries)
+    if config.method not in SUBJECT_METHODS:
+        return found
+    known = concepts(config)
+    counts: dict[str, int] = {}
+    for entry in entries:
+        if not entry.is_class and entry.identifier and not known[entry.concept].instance_prompt:
+            counts[entry.identifier] = counts.get(entry.identifier, 0) + 1
+    if config.repeats_from_folders:
+        return found  # then the words are the folders'
+    field = "instance_data_dir"
+    warned = [warning for word in counts if (warning := captions.identifier_warning(word))]
+    found += [Problem(field, warning, captions.ADVICE) for warning in warned]
+    few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
+    if few:
+        message = f"these subjects have fewer than {LEAST} pictures: {some(few)}."
+        found.append(Problem(field, message, "10 or more are good."))
+    return found
+
+
+def _caption_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
+    """How many pictures have no caption, and where theirs may be."""
+    known = concepts(config)
+    reads_names = any("[filewords]" in (concept.instance_prompt or "") for concept in known)
+    own = [entry for entry in entries if not entry.is_class]
+    without = [entry for entry in own if not entry.is_captioned]
+    texts = Counter(text for entry in without for text in entry.texts)
+    if not without or not (config.use_captions or (reads_names and texts)):
+        return []
+    instead = "their folders' names" if config.repeats_from_folders else "their files' names"
+    if all(known[entry.concept].instance_prompt for entry in without):
+        instead = "class_tokens" if config.dataset_config else "instance_prompt"
+    names = some([entry.path.name for entry in without])
+    message = f"{len(without)} of {len(own)} pictures have no caption and are trained with {instead}: {names}."
+    found = [Problem("use_captions", message, "Write captions for them, if they need any.")]
+    if texts:
+        endings = some([f"{text} ({count})" for text, count in texts.most_common()])
+        ending = texts.most_common(1)[0][0]
+        message = f"files with other endings lie beside pictures without a caption: {endings}."
+        found.append(Problem("caption_extension", message, f"If they are captions, set it to {ending}."))
+    return found
+
+
+def _left_out_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
+    """What lies in the folders, looks like pictures and is none here."""
+    known = {id(entry.left): entry for entry in entries if entry.left}.values()
+    if not known:
+        return []
+    field = concepts(config)[next(iter(known)).concept].named("instance_data_dir")
+    found = []
+    if unread := sorted((name for entry in known for name in entry.left.unread), key=captions.natural_key):
+        message = f"files of other formats are left out ({len(unread)}): {some(unread)}."
+        found.append(Problem(field, message, f"Save those that are to be learned as one of these: {FORMATS}."))
+    if masks := sorted((name for entry in known for name in entry.left.masks), key=captions.natural_key):
+        message = f"files that are masks of other pictures by their names are left out ({len(masks)}): {some(masks)}."
+        found.append(Problem(field, message, "Rename them, if they are to be learned."))
+    return found
+
+
+def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict[str, str]:
+    """The prompts by which this concept's missing class pictures are to be drawn, in turn, with their [filewords].
+
+    One, unless the class prompt is a template: then each instance picture's words without the subject's own, so that
+    class pictures show what the instance pictures do. The words are then to be kept in caption files.
+    """
+    known = concepts(config)[concept]
+    prompt = known.class_prompt or ""
+    if not captions.has_template(prompt):
+        return {prompt: ""}
+    found: dict[str, str] = {}
+    rare = captions.rare_words(known.instance_prompt or "", prompt)
+    for entry in entries:
+        if entry.concept == concept and not entry.is_class:
+            lines = captions.read_lines(entry.caption_file) if entry.caption_file else []
+            text = " ".join(lines) or captions.cleaned_name(entry.path)
+            own = rare | captions.words(entry.identifier) - captions.COMMON_WORDS
+            filewords = " ".join(w for w in text.split() if not captions.words(w) or not captions.words(w) <= own)
+            found[captions.fill_template(prompt, filewords, config.name)] = filewords
+    return found
+
+
+def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
+    """Every picture of the run with its caption, and everything that is wrong with folders and captions.
+
+    Instance pictures first, concept by concept, then class pictures: of each class folder the first
+    `num_class_images`. Class pictures that are still missing are no problem; the run draws them.
+    """
+    known = concepts(config)
+    folders = {expanded(text) for c in known for text in (c.instance_data_dir, c.class_data_dir) if text}
+    instances: list[Entry] = []
+    classes: list[Entry] = []
+    problems: list[Problem] = []
+    if config.dataset_name and config.method not in PROMPTED_METHODS:
+        return [], _dataset_problems(config)  # the engine fetches them, and then names their folder
+    for index, concept in enumerate(known):
+        left = LeftOut()
+        found, trouble = _instance_pictures(concept, folders, left)
+        problems += trouble
+        made, trouble = _instance_entries(config, concept, index, found)
+        problems += trouble
+        instances += [dataclasses.replace(entry, left=left) for entry in made] if left.unread or left.masks else made
+    if uses_prior(config):
+        for index, concept in enumerate(known):
+            if concept.class_data_dir:
+                made, trouble = _class_entries(config, concept, index)
+                classes += made
+                problems += trouble
+    instances, trouble = validation_split.hold_out(config, instances)
+    used = [entry for entry in instances if entry.repeats]
+    if instances and not used:
+        trouble = [Problem("repeats_from_folders", "every folder's name begins with 0.", "Give them a number above 0.")]
+    return used + classes, problems + trouble
+
+
+def _dataset_problems(config: RunConfig) -> list[Problem]:
+    if config.train_data_dir:
+        message = "has no effect: the pictures come from train_data_dir."
+        return [Problem("dataset_name", message, "Leave one of them out.")]
+    if not DATASET_NAME.fullmatch(config.dataset_name):
+        message = f"{shown(config.dataset_name)} cannot be a data set's name."
+        return [Problem("dataset_name", message, "Use owner/name; a folder is named by train_data_dir.")]
+    return []
+
+
+def _instance_pictures(concept: Concept, folders: set[Path], left: LeftOut) -> tuple[list[Found], list[Problem]]:
+    field = concept.named("instance_data_dir")
+    remedy = f"Give a folder that holds your pictures ({FORMATS})."
+    if not concept.instance_data_dir.strip():
+        return [], [Problem(field, "needs a folder.", remedy)]
+    folder, subset = expanded(concept.instance_data_dir), concept.subset
+    try:
+        if not folder.exists():
+            return [], [Problem(field, f"there is no folder {shown(str(folder))}.", remedy)]
+        if not folder.is_dir():
+            return [], [Problem(field, f"{shown(str(folder))} is a file.", remedy)]
+        nested = subset is None or bool(subset.metadata_file)  # else kohya looks at the folder's own pictures alone
+        found = list(find_pictures(folder, folders - {folder}, nested, left))
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        message = f"{shown(str(folder))} cannot be read: {why(error)}."
+        return [], [Problem(field, message, "Check the folder's name and permissions.")]
+    if not found:
+        return [], [_no_pictures(field, folder, left)]
+    return found, []
+
+
+def _no_pictures(field: str, folder: Path, left: LeftOut) -> Problem:
+    if not left.unread:
+        return Problem(field, f"there is no picture in {shown(str(folder))}.", f"Put pictures there: {FORMATS}.")
+    names = some(sorted(left.unread, key=captions.natural_key))
+    message = f"there is no picture in {shown(str(folder))} that can be read, only {names}."
+    return Problem(field, message, f"Save them as one of these: {FORMATS}.")
+
+
+def _instance_entries(
+    config: RunConfig, concept: Concept, index: int, found: list[Found]
+) -> tuple[list[Entry], list[Problem]]:
+    if config.method not in PROMPTED_METHODS:
+        return [Entry(item.path, "", index, folder=item.top) for item in found], []
+    prompt = concept.instance_prompt
+    lines = prompt_templates.lines(config)[0] if prompt_templates.is_used(config) else ()
+    reads_files = bool(config.use_captions) or any("[filewords]" in line for line in (prompt or "", *lines))
+    reads_files = reads_files or bool(concept.subset and concept.subset.metadata_file)
+    metadata, problems = caption_files.metadata_of(config, concept, found) if reads_files else (Metadata(), [])
+    if concept.subset and concept.subset.metadata_file:  # as kohya: it says which pictures there are
+        found = [item for item in found if metadata.names(item.full_name)]
+    files = [item.caption_file(concept.caption_extension) for item in found]
+    texts, trouble = [()] * len(found), []
+    if reads_files:
+        texts, trouble = caption_files.texts_of(config, found, files, metadata)
+    elif captions.has_template(concept.class_prompt) and uses_prior(config):
+        _, trouble = caption_files.lines_of(files)  # `class_prompts` reads them, when class pictures are drawn
+    problems += trouble
+    identifiers = captions.identifiers_of([os.path.splitext(item.name)[0] for item in found])
+    named = _FolderNames(concept) if config.repeats_from_folders else None
+    made = []
+    for item, file, own, identifier in zip(found, files, texts, identifiers, strict=True):
+        repeats, words = named.of(item) if named else (1, "")
+        subject = concept if not words or prompt else dataclasses.replace(concept, instance_prompt=words)
+        path = item.path
+        all_captions = [_instance_caption(config, subject, path, text, identifier) for text in own or (None,)]
+        made.append(
+            Entry(
+                path,
+                all_captions[0],
+                index,
+                repeats=concept.repeats * repeats,
+                identifier=identifier,
+                others=tuple(all_captions[1:]),
+                folder=item.top,
+                is_captioned=bool(own),
+                caption_file=file,
+                texts=tuple(item.texts(concept.caption_extension)) if reads_files and not own else (),
+            )
+        )
+    if lines:
+        about = [
+            (own[0] if own else None, captions.cleaned_name(entry.path), entry.identifier)
+            for own, entry in zip(texts, made, strict=True)
+        ]
+        words = [
+            prompt_templates.words_of(config, lines, *known) | {"others": own[1:]}
+            for known, own in zip(about, texts, strict=True)
+        ]
+        made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, words, strict=True)]
+    nameless = [entry.path.name for entry in made if not entry.caption]
+    if nameless and config.method in SUBJECT_METHODS and not lines:
+        message = f"is missing, and these file names hold no word for the subject: {some(nameless)}."
+        remedy = "Give a prompt with a rare word ('a photo of sksper person'), or name the files 'sksper (1).jpg'."
+        problems.append(Problem(concept.named("instance_prompt"), message, remedy))
+    return made, problems
+
+
+class _FolderNames:
+    """What kohya's folder names say: "10_sks person" is 10 repeats and the words; the nearest such folder counts."""
+
+    def __init__(self, concept: Concept):
+        self.own = self._said(expanded(concept.instance_data_dir).name)
+        self.known: dict[tuple[str, ...], tuple[int, str]] = {}
+
+    def of(self, found: Found) -> tuple[int, str]:
+        if found.parts not in self.known:
+            said = (self._said(part) for part in reversed(found.parts))
+            self.known[found.parts] = next((one for one in said if one), None) or self.own or (1, "")
+        return self.known[found.parts]
+
+    @staticmethod
+    def _said(name: str) -> tuple[int, str] | None:
+        match = REPEATED.fullmatch(captions.spoken(name))
+        return (int(match[1]), match[2].strip()) if match else None
+
+
+def _instance_caption(config: RunConfig, concept: Concept, path: Path, text: str | None, identifier: str) -> str:
+    prompt, subset = concept.instance_prompt, concept.subset
+    if subset:  # as kohya: the caption as it is, else class_tokens
+        own_name = identifier if config.method in SUBJECT_METHODS else captions.cleaned_name(path)
+        words = (text if config.use_captions else None) or prompt or own_name
+        return " ".join(part for part in (subset.prefix, words, subset.suffix) if part)
+    if prompt is not None and captions.has_template(prompt):
+        name = identifier if identifier and captions.identifier_warning(identifier) is None else config.name
+        return captions.fill_template(prompt, text or captions.cleaned_name(path), name)
+    if config.method not in SUBJECT_METHODS:
+        return (text if config.use_captions else None) or prompt or captions.cleaned_name(path)
+    subject = prompt or identifier
+    if text is None or not config.use_captions or not subject:
+        return text or subject
+    rare = captions.rare_words(prompt, concept.class_prompt) if prompt else captions.words(identifier)
+    return captions.with_subject(text, subject, rare)
+
+
+def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[list[Entry], list[Problem]]:
+    assert concept.class_data_dir is not None
+    folder = expanded(concept.class_data_dir)
+    field = concept.named("class_data_dir")
+    prompt = concept.class_prompt or ""
+    try:
+        if not folder.exists():
+            return [], []  # the run makes it
+        if not folder.is_dir():
+            return [], [Problem(field, f"{shown(str(folder))} is a file.", "Give a folder, or leave it out.")]
+        instance_folder = expanded(concept.instance_data_dir)
+        if concept.instance_data_dir and instance_folder.is_dir() and folder.samefile(instance_folder):
+            message = "is the folder of your own pictures."
+            return [], [Problem(field, message, "Give another folder, or leave it out.")]
+        left = LeftOut()
+        found = list(itertools.islice(find_pictures(folder, (instance_folder,), left=left), concept.num_class_images))
+    except (OSError, ValueError) as error:
+        message = f"{shown(str(folder))} cannot be read: {why(error)}."
+        return [], [Problem(field, message, "Check the folder's name and permissions.")]
+    if left.unread and not found:
+        return [], [_no_pictures(field, folder, left)]
+    reads_files = "[filewords]" in prompt
+    files = [item.caption_file(config.caption_extension) if reads_files else "" for item in found]
+    lines, problems = caption_files.lines_of(files)
+    made = []
+    for item, own in zip(found, lines, strict=True):
+        path = item.path
+        caption = captions.fill_template(prompt, " ".join(own) or captions.cleaned_name(path), config.name)
+        made.append(Entry(path, caption, index, is_class=True, left=left if left.unread or left.masks else None))
+    return made, problems
+
+
+def why(error: Exception) -> str:
+    """A system's error without the path, which the message names already."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)

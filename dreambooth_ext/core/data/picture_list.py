@@ -1,0 +1,181 @@
+"""The pictures and captions that a run trains on, noted when it is queued: what changes afterwards is told, not taken.
+
+The run's folder holds them as `pictures.jsonl`, a line for each picture with its captions, size, time and digest, and
+from its first start on the class pictures as `class_pictures.jsonl`. A run trains on what is noted: pictures that came
+later are left out, captions keep the noted words. A picture that is gone or altered stops it, until the user puts it
+back or lets the run take everything as it is now (`forget`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import Problem, UserError
+from ..system import files
+from .picture_entries import Entry
+
+FILES = {False: "pictures.jsonl", True: "class_pictures.jsonl"}  # by whether they are class pictures
+HASHED = 512 * 2**20  # bytes; of larger sets only sizes and times are compared
+NAMED_AT_MOST = 5
+Key = tuple[str, int]  # path, and the concept's number: a picture may belong to several
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A picture as it was noted. digest: sha256 in hex, "" where only size and time (in nanoseconds) are known."""
+
+    path: str
+    concept: int
+    is_class: bool
+    captions: tuple[str, ...]
+    is_held: bool
+    size: int
+    modified: int
+    digest: str
+
+    @property
+    def key(self) -> Key:
+        return self.path, self.concept
+
+    def is_altered(self) -> bool:
+        """Whether the file holds something else than when it was noted. A copy with another time is the same."""
+        path = Path(self.path)
+        try:
+            stat = path.stat()
+            if (stat.st_size, stat.st_mtime_ns) == (self.size, self.modified):
+                return False
+            return stat.st_size != self.size or not self.digest or files.sha256_of(path) != self.digest
+        except OSError:
+            return True
+
+    def entry(self, now: Entry | None) -> Entry | None:
+        """What is trained on; `now`: the picture as it is found today, None where the folder's list lacks it. Of a
+        class folder only the first are listed, so that one of them is found by its file."""
+        if now is None and self.is_class and Path(self.path).is_file():
+            now = Entry(Path(self.path), "", self.concept, is_class=True)
+        return now and dataclasses.replace(
+            now, caption=self.captions[0], others=self.captions[1:], is_held=self.is_held
+        )
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Names of pictures: `added` since, `gone`, `altered`, and `recaptioned`, whose captions are others now."""
+
+    count: int  # how many are noted
+    added: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+    altered: tuple[str, ...] = ()
+    recaptioned: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.gone or self.altered or self.recaptioned)
+
+    def names(self) -> dict[str, tuple[str, ...]]:
+        """Only the kinds of change that there are."""
+        kinds = ("added", "gone", "altered", "recaptioned")
+        return {kind: names for kind in kinds if (names := getattr(self, kind))}
+
+    def problem(self, field: str, run: str) -> Problem | None:
+        """What hinders the run from training on what is noted, if anything does."""
+        parts = [_counted(self.gone, "gone"), _counted(self.altered, "altered")]
+        if not any(parts):
+            return None
+        message = f"of the {self.count} pictures that the run was queued with, {' and '.join(filter(None, parts))}."
+        remedy = "Put them back, or train on what is there now: Resume in the tab asks, or"
+        return Problem(field, message, f"{remedy} python -m dreambooth_ext resume {run} --new-pictures")
+
+    def warning(self, field: str, run: str) -> Problem | None:
+        """What the run passes over."""
+        if not self.added and not self.recaptioned:
+            return None
+        message = f"since the run was queued, {self._passed_over()}: it trains as it was queued."
+        remedy = "To train on what is there now, stop it: Resume in the tab asks, or"
+        return Problem(field, message, f"{remedy} python -m dreambooth_ext resume {run} --new-pictures")
+
+    def _passed_over(self) -> str:
+        """1 picture was added (a.png) and 2 have another caption (b.png, c.png)."""
+        parts = []
+        for names, one, many in (
+            (self.added, "was added", "were added"),
+            (self.recaptioned, "has another caption", "have another caption"),
+        ):
+            if names:
+                noun = "" if parts else " picture" if len(names) == 1 else " pictures"
+                parts.append(f"{len(names)}{noun} {one if len(names) == 1 else many} ({_some(names)})")
+        return " and ".join(parts)
+
+
+def _counted(names: tuple[str, ...], what: str) -> str:
+    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({_some(names)})" if names else ""
+
+
+def _some(names: tuple[str, ...]) -> str:
+    rest = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def note(folder: Path, entries: Iterable[Entry], are_class: bool) -> None:
+    """Write down the pictures of one kind in the run's folder. Raises OSError."""
+    stats = [(entry, entry.path.stat()) for entry in entries if entry.is_class == are_class]
+    hashes = sum(stat.st_size for _, stat in stats) <= HASHED
+    lines = [
+        json.dumps(
+            {
+                "path": str(entry.path),
+                "concept": entry.concept,
+                "is_class": entry.is_class,
+                "captions": list(entry.captions),
+                "is_held": entry.is_held,
+                "size": stat.st_size,
+                "modified": stat.st_mtime_ns,
+                "digest": files.sha256_of(entry.path) if hashes else "",
+            }  # in ASCII, which keeps what is no text, too: a name on Linux may be any bytes
+        )
+        for entry, stat in stats
+    ]
+    files.write_text(folder / FILES[are_class], "".join(f"{line}\n" for line in lines))
+
+
+def noted(folder: Path, are_class: bool) -> list[Listed] | None:
+    """What was written down, in its order; None where nothing was. Raises UserError for a damaged list."""
+    path = folder / FILES[are_class]
+    if not path.exists():
+        return None
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [Listed(**{**row, "captions": tuple(row["captions"])}) for row in rows]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        remedy = f"Train on what is there now: python -m dreambooth_ext resume {folder.name} --new-pictures"
+        raise UserError("run", f"its list of pictures, {path.name}, is damaged.", remedy) from error
+
+
+def forget(folder: Path) -> None:
+    """Let the run take pictures and captions as they are when it starts next."""
+    for name in FILES.values():
+        (folder / name).unlink(missing_ok=True)
+
+
+def compare(listed: list[Listed], entries: Iterable[Entry]) -> tuple[list[Entry], Changes]:
+    """The noted pictures of one kind that are there still, in their order and with their captions; what is different
+    among today's `entries`."""
+    now = {(str(entry.path), entry.concept): entry for entry in entries}
+    found = [(item, item.entry(now.get(item.key))) for item in listed]
+    known = {item.key for item in listed}
+    there = [(item, entry) for item, entry in found if entry is not None]
+    recaptioned = [item.key for item, _ in there if item.key in now and item.captions != now[item.key].captions]
+    return [entry for _, entry in there], Changes(
+        len(listed),
+        added=_names(key for key in now if key not in known),
+        gone=_names(item.key for item, entry in found if entry is None),
+        altered=_names(item.key for item, _ in there if item.is_altered()),
+        recaptioned=_names(recaptioned),
+    )
+
+
+def _names(keys: Iterable[Key]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(Path(path).name for path, _ in keys))

@@ -1,0 +1,59 @@
+"""Pictures that are never trained on, so that the loss on them tells learning from learning by heart."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config.run_config import RunConfig
+from ..errors import Problem
+from ..system.files import expanded
+from .concepts import concepts
+
+if TYPE_CHECKING:
+    from .picture_entries import Entry
+
+
+def hold_out(config: RunConfig, entries: list[Entry]) -> tuple[list[Entry], list[Problem]]:
+    """The instance pictures, with those marked that `validation_split` holds out.
+
+    Which it takes follows from the seed and from each picture's path in its folder alone: of all their digests the
+    lowest. So it is the same in each run, wherever the folder lies, and a picture more or less changes one at most.
+    """
+    if not config.validation_split or not entries:
+        return entries, []
+    folders = [str(expanded(concept.instance_data_dir)) for concept in concepts(config)]
+    named: dict[Path, str] = {}
+    for entry in entries:  # a picture of two concepts is held out of both, or of none
+        if entry.path not in named:
+            named[entry.path] = os.path.relpath(entry.path, folders[entry.concept]).replace(os.sep, "/")
+    split = config.validation_split
+    count = int(split) if split >= 1 else max(1, round(split * len(named)))
+    ranked = sorted(named, key=lambda path: _rank(config.seed, named[path]))
+    chosen = set(ranked[:count])
+    marked = [dataclasses.replace(e, is_held=True) if e.path in chosen else e for e in entries]
+    left = {entry.concept for entry in marked if not entry.is_held}
+    if lost := {entry.concept for entry in entries} - left:
+        whose = "" if len(left) + len(lost) == 1 else f" of {len(lost)} concepts"
+        message = f"holds out {count} of {len(named)} pictures: all{whose}."
+        return marked, [Problem("validation_split", message, "Hold out fewer: 0.05 is a twentieth of them.")]
+    return marked, []
+
+
+def problems(config: RunConfig) -> list[Problem]:
+    split = config.validation_split
+    if split > 1 and split != int(split):
+        return [
+            Problem("validation_split", f"{split:g} is neither a share nor a number of pictures.", "Use 0.05 or 50.")
+        ]
+    if not split and config.validation_loss_steps is not None:
+        message = "has no effect: validation_split is 0."
+        return [Problem("validation_loss_steps", message, "Hold pictures out, or leave this out.")]
+    return []
+
+
+def _rank(seed: int, name: str) -> bytes:
+    return hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape"), digest_size=16).digest()

@@ -1,0 +1,341 @@
+"""What users already know: the guide's tables, as defaults with reasons, warnings and remedies."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .config.rates import is_zero
+from .config.run_config import SETTINGS, RunConfig
+from .data import bundled_words, kohya_dataset
+from .system.files import expanded
+
+# (least, best from, best to, most) pictures for each type of subject
+PICTURES = {"person": (5, 10, 20, 25), "style": (15, 20, 30, 40), "object": (10, 15, 25, 30), "pet": (10, 15, 20, 25)}
+
+# Steps by number of pictures, as (fewer than, (from, to)); the last row also holds for more. Pets count as objects.
+_OBJECT_STEPS = ((10, (1000, 1200)), (15, (1200, 1500)), (20, (1500, 1800)), (30, (1800, 2200)))
+STEPS = {
+    "person": ((10, (1200, 1500)), (15, (1500, 1800)), (20, (1800, 2200)), (30, (2000, 2500))),
+    "style": ((10, (2000, 2500)), (15, (2500, 3000)), (20, (3000, 3500)), (30, (3500, 4000))),
+    "object": _OBJECT_STEPS,
+    "pet": _OBJECT_STEPS,
+}
+TEXT_ENCODER_STEPS = {"person": 350, "style": 500, "object": 300, "pet": 300}
+TEXT_ENCODER_SHARE = 0.25  # of the UNet's steps at most, where the run is shorter than the guide's
+
+LEARNING_RATE = 2e-6
+TEXT_ENCODER_LR = 1e-6
+TEXT_ENCODER_REASON = "the guide: half of the UNet's standard rate"
+LORA_RANK = 16
+LORA_RATE, LORA_TEXT_RATE = 1e-4, 5e-5  # diffusers' README for DreamBooth with LoRA; kohya's for text encoders
+HYPERNETWORK_RATE, HYPERNETWORK_STEPS = 1e-5, 10_000  # the WebUI's Train tab; usual for it at this rate
+FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
+FINETUNE_EPOCHS = 10
+FINETUNE_LEAST_STEPS = 1600  # kohya's default
+# diffusers' README for textual inversion: 5e-4 for each of the 4 pictures of a step, 3000 steps; the WebUI's is 5e-3
+EMBEDDING_RATE, EMBEDDING_STEPS = 2e-3, 3000
+PIVOTAL_RATE = 5e-4  # of a word along with a LoRA: https://github.com/cloneofsimo/lora
+BUNDLE_REASON = "the LoRA that goes on brings its word along"
+EMBEDDING_REASON = "usual for a word: far above that of whole models"
+EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
+EMBEDDING_SHARE = 0.5  # of a LoRA's steps, --train_text_encoder_ti_frac of diffusers' advanced training script
+INITIAL_WORDS = {"person": "person", "style": "style", "object": "object", "pet": "animal"}
+UNCONDITIONAL_RATE, UNCONDITIONAL_EPOCHS = 1e-4, 100  # diffusers' train_unconditional.py
+UNCONDITIONAL_LEAST_STEPS = 5000  # from nothing: fewer show hardly more than colours
+EMA_INV_GAMMA, EMA_POWER = 1.0, 0.75  # diffusers' train_unconditional.py
+OFFSET_NOISE = {"style": 0.1}
+PRIOR_IMAGES = (100, 200)
+
+# Minutes for 1500 steps of one picture at 512, as (from, to), by a part of the card's name
+MINUTES = {"T4": (25, 35), "V100": (10, 15), "A100": (5, 8), "RTX 4090": (8, 12)}
+TIMED_STEPS, TIMED_RESOLUTION = 1500, 512
+
+TEST_PROMPTS = {
+    "person": (
+        "{} person, professional portrait, studio lighting",
+        "{} person wearing sunglasses, outdoor",
+        "{} person as a superhero, digital art",
+        "{} person, oil painting style",
+        "{} person in medieval armor",
+    ),
+    "style": (
+        "a cat in {} style",
+        "cityscape in {} style",
+        "portrait of elderly man in {} style",
+        "abstract composition in {} style",
+    ),
+    "object": (
+        "{} object on white background",
+        "{} object in natural environment",
+        "close-up of {} object, detailed",
+        "{} object, advertisement style photo",
+    ),
+    "pet": (
+        "{} pet on white background",
+        "{} pet in natural environment",
+        "close-up of {} pet, detailed",
+        "{} pet, oil painting style",
+    ),
+}
+
+# A good identifier matches all of them; else the first that it does not match says why. Also read by the page.
+IDENTIFIER_RULES = (
+    (r"\S*", "holds a space"),
+    (r"[A-Za-z0-9]*", "holds letters other than Latin ones and digits"),
+    (r".{3,}", "is too short"),
+    (r".{0,12}", "is too long"),
+)
+KNOWN_WORDS = frozenset(["person", "man", "woman", "john", "photo", "style", "object", "dog", "cat", "girl", "boy"])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value that was filled in, and why."""
+
+    value: object
+    reason: str
+
+
+Fill = Callable[[str, object, str], None]  # setting, value, reason; the first to fill an open setting has it
+
+
+def steps_for(subject_type: str, pictures: int) -> int:
+    """The guide's steps: the lower end of its row, because fewer steps are continued more easily than undone."""
+    rows = STEPS[subject_type]
+    for fewer_than, (least, _most) in rows:
+        if pictures < fewer_than:
+            return least
+    return rows[-1][1][0]
+
+
+def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Choice]]:
+    """Fill in what was left out and follows from the subject type and the number of pictures."""
+    choices: dict[str, Choice] = {}
+
+    def fill(name: str, value: object, reason: str) -> None:
+        if value and config.method not in SETTINGS[name].methods:
+            return  # of no use there
+        if getattr(config, name) in (None, "", []) and name not in choices:
+            choices[name] = Choice(value, reason)
+
+    is_word = config.method == "textual_inversion"
+    fill("name", name_for(config), "calls it in prompts" if is_word else "after the pictures' folder")
+    if config.optimizer == "prodigy":
+        for name in ("learning_rate", "text_encoder_lr", *(["embedding_lr"] if _is_pivotal(config) else [])):
+            fill(name, 1.0, "Prodigy finds the rate itself")
+    if config.dataset_config:
+        fill("use_captions", True, "as kohya, which reads captions wherever there are some")
+    if config.method == "lora":
+        config = _with_bundle(config, fill)
+    if is_zero(config.text_encoder_lr) and config.text_encoder_2_lr in (None, 0):
+        fill("text_encoder_steps", 0, "text_encoder_lr is 0")
+    COMPLETIONS[config.method](config, pictures, fill)
+    return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
+
+
+def _with_bundle(config: RunConfig, fill: Fill) -> RunConfig:
+    """With the words that a LoRA which goes on brings along: they go on from the same file."""
+    brought = bundled_words.words(config.network_weights)
+    if not brought:
+        return config
+    taught = config.placeholder_token or ", ".join(brought)
+    fill("placeholder_token", taught, BUNDLE_REASON)
+    known, words = {word.lower() for word in brought}, taught.split(",")
+    weights = config.embedding_weights
+    if not weights and all(word.strip().lower() in known for word in words):
+        weights = ",".join([config.network_weights] * len(words))
+        fill("embedding_weights", weights, BUNDLE_REASON)
+    return config.replace(placeholder_token=taught, embedding_weights=weights)
+
+
+def _is_pivotal(config: RunConfig) -> bool:
+    """Whether a LoRA learns along with a word."""
+    return config.method == "lora" and bool(config.placeholder_token)
+
+
+def _complete_subject(config: RunConfig, pictures: int, fill: Fill) -> None:
+    kind, count = config.subject_type, f"{pictures} pictures, {config.subject_type}"
+    if config.num_train_epochs is None:
+        fill("max_train_steps", steps_for(kind, pictures), f"{count}: the guide's number of steps")
+    steps = config.max_train_steps or steps_for(kind, pictures)
+    fill("learning_rate", LEARNING_RATE, "the guide's standard rate")
+    text_steps = min(TEXT_ENCODER_STEPS[kind], round(steps * TEXT_ENCODER_SHARE))
+    fill("text_encoder_steps", text_steps, f"{kind}: the guide's best, at most a quarter of the UNet's steps")
+    fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
+    fill("offset_noise", OFFSET_NOISE.get(kind, 0.0), "the guide: always for styles, never for others")
+    has_own = "dataset_config has class pictures" if config.dataset_config else "on when a class prompt is given"
+    fill("with_prior_preservation", _wants_prior(config), has_own)
+    fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
+
+
+def _complete_lora(config: RunConfig, pictures: int, fill: Fill) -> None:
+    _fill_network(config, fill)
+    _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
+    if _is_pivotal(config):
+        steps = config.max_train_steps or steps_for(config.subject_type, pictures)
+        fill(
+            "embedding_steps", max(1, round(steps * EMBEDDING_SHARE)), "diffusers' default: then the LoRA goes on alone"
+        )
+
+
+def _fill_network(config: RunConfig, fill: Fill) -> None:
+    _fill_words(config, fill)
+    fill("learning_rate", LORA_RATE, "usual for LoRA: far above that of whole models")
+    fill("text_encoder_lr", LORA_TEXT_RATE, "half of the UNet's usual rate")
+    if config.network_weights:
+        fill("text_encoder_steps", 0, "a LoRA that goes on has taught the text encoder already")
+        return
+    fill("rank", LORA_RANK, "enough for a subject, and a small file")
+    rank = config.rank or LORA_RANK
+    if config.network_type != "oft":
+        fill("alpha", float(rank), "as the rank")
+    if not config.target_modules:
+        names = ["attention", "feed_forward", *(["convolutions"] if config.network_type == "locon" else [])]
+        fill("target_modules", names, f"usual for {config.network_type}")
+
+
+def _wants_prior(config: RunConfig) -> bool:
+    """Whether anything was said of class pictures; where their prompt is missing, a check then says so."""
+    if config.dataset_config and any(
+        subset.class_folder for subset in kohya_dataset.read(config.dataset_config).subsets
+    ):
+        return True
+    blank = RunConfig()
+    own = ("class_prompt", "class_data_dir", "num_class_images", "prior_loss_weight")
+    return any(getattr(config, name) not in ("", getattr(blank, name)) for name in own) or any(
+        concept.get(name) for concept in config.concepts for name in own[:2]
+    )
+
+
+def saves_on_the_way(config: RunConfig, steps: int, epochs: float) -> int:
+    """How many training states a run writes before its end."""
+    if config.save_every_n_epochs and steps:
+        step = steps * config.save_every_n_epochs / max(epochs, 1e-9)  # between two of them
+        return max(0, math.ceil(steps / step) - 1 - int(max(0, config.checkpointing_start_step - 1) / step))
+    every = config.checkpointing_steps
+    return max(0, (steps - 1) // every - max(0, config.checkpointing_start_step - 1) // every) if every else 0
+
+
+def a_or_an(noun: str) -> str:
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def is_path(value: object) -> bool:
+    """What else stands in a concept, `pictures.problems` names."""
+    return isinstance(value, str) and value != ""
+
+
+def name_for(config: RunConfig) -> str:
+    """A file name for the model where the user gave none.
+
+    An embedding's is the word that calls it, on every checkpoint: it gets another one than the subject's own word.
+    """
+    if config.method == "textual_inversion":
+        return f"{_name_of_pictures(config, config.placeholder_token.partition(',')[0])[:57]}_ti"
+    return _name_of_pictures(config)
+
+
+def _name_of_pictures(config: RunConfig, word: str = "") -> str:
+    folders = [
+        getattr(config, config.pictures_setting),
+        *(concept.get("instance_data_dir") for concept in config.concepts),
+    ]
+    named = (expanded(folder).resolve().name for folder in folders if is_path(folder))
+    name = word or next(named, config.dataset_name or "")
+    if config.dataset_config and not word:
+        name = expanded(config.dataset_config).stem
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:60] or config.method
+
+
+def _complete_finetune(config: RunConfig, pictures: int, fill: Fill) -> None:
+    if config.num_train_epochs is None:
+        batch = config.train_batch_size * config.gradient_accumulation_steps
+        steps = max(FINETUNE_LEAST_STEPS, FINETUNE_EPOCHS * -(-pictures // batch))
+        fill(
+            "max_train_steps", steps, f"{pictures} pictures: {FINETUNE_EPOCHS} epochs, at least {FINETUNE_LEAST_STEPS}"
+        )
+    fill("learning_rate", FINETUNE_RATE, "usual for fine-tuning all weights")
+    fill("text_encoder_steps", 0, "fine-tuning leaves the text encoder alone unless told otherwise")
+    fill("use_captions", True, "fine-tuning lives by captions")
+    fill("offset_noise", 0.0, "off unless asked for")
+    fill("with_prior_preservation", False, "DreamBooth only")
+    fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
+
+
+def _fill_words(config: RunConfig, fill: Fill) -> None:
+    """Of words that learn along with a LoRA."""
+    if not _is_pivotal(config):
+        return
+    fill("embedding_lr", PIVOTAL_RATE, EMBEDDING_REASON)
+    _fill_vectors(config, fill)
+
+
+def _fill_vectors(config: RunConfig, fill: Fill) -> None:
+    kind = config.subject_type
+    if not config.embedding_weights:
+        fill("num_vectors", EMBEDDING_VECTORS[kind], f"{kind}: enough for its looks, and short in the prompt")
+        fill("initializer_token", INITIAL_WORDS[kind], f"{kind}: a word that the base knows")
+
+
+def _complete_embedding(config: RunConfig, pictures: int, fill: Fill) -> None:
+    kind = config.subject_type
+    if config.num_train_epochs is None:
+        fill("max_train_steps", EMBEDDING_STEPS, "usual for textual inversion; continue if it does not do")
+    fill("learning_rate", EMBEDDING_RATE, EMBEDDING_REASON)
+    fill("placeholder_token", config.name or name_for(config), "the file's name, by which WebUIs know the word")
+    _fill_vectors(config, fill)
+    if config.instance_prompt is None:
+        fill("prompt_template", "style" if kind == "style" else "subject", f"the prompts for {a_or_an(kind)}")
+    fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
+    fill("offset_noise", 0.0, "a word cannot learn it: off unless asked for")
+    fill("text_encoder_steps", 0, "textual inversion leaves the text encoder alone")
+    fill("with_prior_preservation", False, "the base stays as it is")
+
+
+def _complete_hypernetwork(config: RunConfig, pictures: int, fill: Fill) -> None:
+    fill("learning_rate", HYPERNETWORK_RATE, "the WebUI's rate for hypernetworks: higher ones break them")
+    if config.num_train_epochs is None:
+        fill("max_train_steps", HYPERNETWORK_STEPS, "usual at this rate; files saved on the way tell when it is enough")
+    fill("text_encoder_steps", 0, "a hypernetwork has no place for a text encoder")
+    _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
+
+
+def _complete_unconditional(config: RunConfig, pictures: int, fill: Fill) -> None:
+    if config.num_train_epochs is None and pictures:
+        batch = config.train_batch_size * config.gradient_accumulation_steps
+        epochs, least = UNCONDITIONAL_EPOCHS, UNCONDITIONAL_LEAST_STEPS
+        steps = max(least, epochs * -(-pictures // batch))
+        fill("max_train_steps", steps, f"{pictures} pictures: {epochs} epochs, at least {least}")
+    elif config.max_train_steps is None:  # of a data set that is still to be fetched
+        fill("num_train_epochs", UNCONDITIONAL_EPOCHS, "usual for unconditional models")
+    fill("learning_rate", UNCONDITIONAL_RATE, "usual for unconditional models")
+    fill("ddpm_num_inference_steps", config.ddpm_num_steps, "as many as the noise has")
+    if config.use_ema:
+        fill("ema_inv_gamma", EMA_INV_GAMMA, "usual for unconditional models")
+        fill("ema_power", EMA_POWER, "usual for unconditional models")
+
+
+COMPLETIONS = {
+    "dreambooth": _complete_subject,
+    "finetune": _complete_finetune,
+    "lora": _complete_lora,
+    "textual_inversion": _complete_embedding,
+    "hypernetwork": _complete_hypernetwork,
+    "unconditional": _complete_unconditional,
+}
+
+
+def test_prompts(subject_type: str, word: str) -> list[str]:
+    """The guide's prompts to judge a model by, with the subject's word in them."""
+    return [prompt.format(word) for prompt in TEST_PROMPTS[subject_type]]
+
+
+def identifier_problem(word: str) -> str:
+    """What is wrong with a rare word, or "" if it is a good one."""
+    for pattern, message in IDENTIFIER_RULES:
+        if not re.fullmatch(pattern, word):
+            return message
+    return "is a word or name that the model knows" if word.lower() in KNOWN_WORDS else ""

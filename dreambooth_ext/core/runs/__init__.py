@@ -1,0 +1,1 @@
+"""The run folder: its states, events and commands."""

@@ -1,0 +1,52 @@
+"""Events in words, for terminals and logs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import Problem
+from ..system.terminal import clock
+
+
+def told(event: dict[str, Any]) -> str:
+    """A line about an event of a worker; "" for one that says nothing new."""
+    teller = _TELLERS.get(event["type"])
+    return teller(event) if teller else ""
+
+
+def step_figures(event: dict[str, Any]) -> str:
+    """What a step's event says beside its number and the time that is left."""
+    rates = ", ".join(f"{name} {rate:.3g}" for name, rate in event["lr"].items())
+    memory = event["memory"]["peak"] / 2**30
+    loss = "overflowed, the step was left out" if event["loss"] is None else f"{event['loss']:.4f}"
+    return f"loss {loss}, rate {rates}, {memory:.1f} GB"
+
+
+def _status(event: dict[str, Any]) -> str:
+    if "stage" in event:
+        return f"{event['stage']} {event['done']}" + (f"/{event['of']}" if event["of"] else "")
+    if plan := event.get("plan"):
+        return (
+            f"{plan['family']} at {plan['resolution']}, {plan['pictures']} pictures, {plan['steps']} steps "
+            f"({plan['epochs']:g} epochs) with {plan['optimizer']} on {plan['device']}, {plan['mixed_precision']}"
+        )
+    return event["status"]
+
+
+def _step(event: dict[str, Any]) -> str:
+    return f"training {event['step']}/{event['total']}, {step_figures(event)}, {clock(event['eta_s'])} to go"
+
+
+def _problem(level: str, event: dict[str, Any]) -> str:
+    return f"{level}: {Problem(event['field'], event['what'], event['remedy'])}"
+
+
+_TELLERS = {
+    "status": _status,
+    "step": _step,
+    "sample": lambda event: f"preview of step {event['step']}: {event['path']}",
+    "checkpoint": lambda event: f"saved the state of step {event['step']}",
+    "artifact": lambda event: f"wrote {event['path']}",
+    "warning": lambda event: _problem("warning", event),
+    "error": lambda event: _problem("error", event),
+}

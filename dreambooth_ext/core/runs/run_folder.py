@@ -1,0 +1,428 @@
+"""Run folders: the one truth about a run that the command line, the tab and a restarted machine all read."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+from ... import __version__
+from ..config import links
+from ..config.methods import METHODS
+from ..config.parsing import parse
+from ..config.run_config import SETTINGS, RunConfig
+from ..data import picture_entries, picture_list
+from ..errors import Problem, UserError
+from ..system import files
+from .events import ENDED, STATUSES, EventLog, give_command, wants
+
+DEFAULT_RUNS_DIR = Path(__file__).resolve().parents[3] / "runs"
+SILENCE = 30.0  # seconds without a heartbeat after which a worker on another machine counts as dead
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder. Everything is read from disk when asked for: others write there too."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def config(self) -> RunConfig:
+        config, problems = parse(self._read("config.json"))
+        if problems:
+            raise UserError("run", f"{self.id} was made by another version: {problems[0]}", "Start a new run.")
+        return config
+
+    def about(self) -> dict[str, Any]:
+        """Name, method and resolution, without the care that training needs. Raises UserError for a damaged run."""
+        config = self._read("config.json")
+        if not isinstance(config.get("name"), str) or config.get("method") not in METHODS:
+            raise UserError("run", f"{self.id}: its config.json is damaged.", "Delete this run.")
+        return {name: config.get(name) for name in ("name", "method", "resolution")}
+
+    def _read(self, name: str) -> dict[str, Any]:
+        """One of the run's JSON files. Raises UserError where it is damaged."""
+        try:
+            content = files.read_json(self.path / name)
+        except (OSError, ValueError) as error:
+            raise UserError("run", f"{self.id}: its {name} cannot be read ({error}).", "Delete this run.") from error
+        if not isinstance(content, dict):
+            raise UserError("run", f"{self.id}: its {name} is damaged.", "Delete this run.")
+        return content
+
+    def _read_state(self) -> dict[str, Any]:
+        state = self._read("state.json")
+        kinds = {"step": int, "heartbeat": (int, float, type(None)), "host": (str, type(None))}
+        if state.get("status") not in STATUSES or not all(isinstance(state.get(key), kinds[key]) for key in kinds):
+            raise UserError("run", f"{self.id}: its state.json is damaged.", "Delete this run.")
+        return state
+
+    @property
+    def events(self) -> EventLog:
+        return EventLog(self.path / "events.jsonl")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    @property
+    def commands(self) -> Path:
+        return self.path / "commands"
+
+    def state(self) -> dict[str, Any]:
+        """state.json as it is, except for a run whose worker is gone and which nobody has concluded.
+
+        Where something is owed, it is "saving" until who does that concludes it: how a run ended is told once all of
+        that is done, and never taken back. Else it is what its worker said last, or has failed if that said nothing.
+        """
+        state = self._read_state()
+        if state["status"] in (*ENDED, "queued") or self.is_alive(state):
+            return state
+        owes = self.owes()
+        state = self._read_state()  # it may have been concluded between the two looks
+        if state["status"] in (*ENDED, "queued"):
+            return state
+        if owes and state.get("host") in (None, platform.node()):
+            return {**state, "status": "saving"}
+        if word := _last_word(state):
+            return {**state, "status": word}
+        return {**state, "status": "failed", "problem": self._silence().as_dict()}
+
+    def _silence(self) -> Problem:
+        """Of a run whose worker ended without a last word."""
+        message = "the training process ended without a word; it was killed, or the machine went down."
+        remedy = f"Resume it from its last checkpoint: python -m dreambooth_ext resume {self.id}"
+        return Problem("", message, remedy)
+
+    def write_state(self, **changes: Any) -> dict[str, Any]:
+        """Raises FileNotFoundError where the run's folder was deleted: it is not to come back half made."""
+        self.check_exists()
+        path = self.path / "state.json"
+        state = {**(files.read_json(path) if path.exists() else {}), **changes}
+        files.write_json(path, state)
+        return state
+
+    def exists(self) -> bool:
+        """Whether nobody has deleted its folder. Nothing ever replaces config.json."""
+        return (self.path / "config.json").exists()
+
+    def check_exists(self) -> None:
+        """Raise FileNotFoundError where somebody has."""
+        if not self.exists():
+            raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted", str(self.path))
+
+    def is_alive(self, state: dict[str, Any] | None = None) -> bool:
+        """Whether a worker has this run: it holds the lock here, or it beats on another machine."""
+        state = state or self._read_state()
+        if state.get("host") not in (None, platform.node()):
+            return _beats(state)
+        return self.is_held()
+
+    def is_held(self) -> bool:
+        """Whether a worker of this machine has it: by the run's lock, or by its heartbeat where this user may not look.
+
+        Raises no OSError: nobody else's folder is to stand in the way of one's own runs.
+        """
+        try:
+            return files.is_locked(self.path / "worker.lock")
+        except OSError:
+            with contextlib.suppress(UserError):
+                return _beats(self._read_state())
+            return False
+
+    def take(self, patience: float = 1.0) -> IO[bytes] | None:
+        """The run's lock, held until it is closed or its process dies; None if another worker has it.
+
+        Whoever looks whether the run is alive holds it for an instant: hence the patience, in seconds. Raises OSError
+        where this user may not write.
+        """
+        return self._lock("worker.lock", patience)
+
+    def claim(self, patience: float = 1.0) -> IO[bytes] | None:
+        """The right to publish what the run makes and to say that it is done, held as `take`'s lock is.
+
+        None if a host or a terminal has it. What is due is published by who has it, hence once.
+        """
+        return self._lock("host.lock", patience)
+
+    def is_followed(self, patience: float = 0.0) -> bool:
+        """Whether somebody has that right, still after so many seconds. False where this user may not look."""
+        deadline = time.monotonic() + patience
+        try:
+            while held := files.is_locked(self.path / "host.lock"):
+                if time.monotonic() >= deadline:
+                    break
+                time.sleep(0.02)
+            return held
+        except OSError:
+            return False
+
+    def _lock(self, name: str, patience: float) -> IO[bytes] | None:
+        self.check_exists()
+        deadline = time.monotonic() + patience
+        while (lock := files.try_lock(self.path / name)) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return lock
+
+    def ending(self, how: str) -> dict[str, str]:
+        """How a run ended, one of ENDED, as its state has it at first: "saving" where something is owed still. Where no
+        model is due, and no host is there to get its device back, nothing is."""
+        owes = self.owes() and (self.is_followed() or self._may_be_due())
+        return {"status": "saving" if owes else how, "ending": how}
+
+    def end(self, how: str, **about: Any) -> None:
+        """Say how it ended in the place of a worker that could not. The run's lock has to be held."""
+        said = {**self.ending(how), **about}
+        self.write_state(**said)
+        self.events.append("status", **said)
+
+    def conclude(self) -> bool:
+        """Tell how a run ended, now that all that it owed is done. Its claim has to be held.
+
+        False if another worker has it already, or while events are put off: they may tell of models that are due.
+        """
+        if self.events.put_off():
+            return False
+        lock = self.take()
+        if lock is None:
+            return False
+        with lock:
+            state = self._read_state()
+            if word := _last_word(state):
+                state = self.write_state(status=word)
+            elif state["status"] not in (*ENDED, "queued"):
+                problem = self._silence().as_dict()
+                state = self.write_state(status="failed", ending="failed", problem=problem, problems=[problem])
+            if state["status"] in ENDED and self._last_told() != state["status"]:  # else a kill came between
+                known = {key: state[key] for key in ("problem", "problems") if state.get(key)}
+                self.events.append("status", status=state["status"], **known)
+        return True
+
+    def end_killed(self) -> None:
+        """Write down that the user ended it, by a kill before its worker came to a last word."""
+        lock = self.take()
+        if lock is None:
+            return
+        with lock:
+            if self._read_state()["status"] not in ("done", "stopped") and not self.last_word():
+                self.end("stopped", problem=None, problems=[])
+
+    def _last_told(self) -> str | None:
+        """The status that the events told last."""
+        told = [event.get("status") for event in self.events.read() if event["type"] == "status"]
+        return told[-1] if told else None
+
+    def last_word(self) -> str | None:
+        """How it ended, one of ENDED, where its worker has said so and nobody has concluded it yet."""
+        try:
+            return _last_word(self._read_state())
+        except UserError:  # damaged, or deleted
+            return None
+
+    def before(self) -> dict[str, Any] | None:
+        """What a run that has ended well, or was stopped, was before it was begun or queued again, as it stays where
+        that is refused; None for a new one and for one that failed."""
+        state = self._read_state()
+        status = state["status"]
+        if status == "queued":
+            status = (self._host_file().get("before") or {}).get("status")
+        if status not in ("done", "stopped"):
+            return None
+        return {"status": status, "step": state["step"], "total": state.get("total")}
+
+    def owes(self) -> bool:
+        """Whether somebody has still to publish its models, or to give the device back: its host.json (host/wishes.py)
+        says that it is not settled."""
+        return self._host_file().get("settled") is False
+
+    def _may_be_due(self) -> bool:
+        """Whether a model has not been published since it was announced, though that is wished."""
+        wished, open_ = self._host_file(), {}
+        since = wished.get("since")
+        for event in self.events.read(after=since if isinstance(since, int) else 0):
+            if event["type"] == "artifact":
+                open_[event["name"]] = event
+            elif event["type"] == "published":
+                open_.pop(event["name"], None)
+        return bool(self.events.put_off()) or any(wants(wished, event) for event in open_.values())
+
+    def _host_file(self) -> dict[str, Any]:
+        try:
+            wished = files.read_json(self.path / "host.json")
+        except (OSError, ValueError):
+            return {}
+        return wished if isinstance(wished, dict) else {}
+
+    def command(self, command: str) -> None:
+        self.check_exists()
+        give_command(self.commands, command)
+
+    def artifact_events(self) -> list[dict[str, Any]]:
+        """The artifacts that still exist, oldest first, the last event for each file."""
+        latest = {event["file"]: event for event in self.events.read() if event["type"] == "artifact"}
+        return [event for file, event in latest.items() if (self.artifacts / file).exists()]
+
+    def size(self) -> int:
+        """Bytes that the run takes on disk."""
+        total = 0
+        for path in self.path.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # the worker renames and deletes meanwhile
+                total += path.stat().st_size if path.is_file() else 0
+        return total
+
+    def delete(self) -> None:
+        if self.is_held():
+            stopping = f"Stop it first: python -m dreambooth_ext runs stop {self.path}"
+            raise UserError("run", f"{self.id} is still training.", stopping)
+        if self.is_followed(patience=1.0):
+            raise UserError("run", f"{self.id} is still being published.", "Wait for it.")
+        files.remove(self.path)  # whole: on Windows an open file keeps all of it, and a restart leaves no half of it
+        with contextlib.suppress(files.Held), _making(self.path.parent):  # sweeps what could not go at once
+            pass
+
+
+def create(runs_dir: Path, config: RunConfig, host: Mapping[str, Any] | None = None) -> Run:
+    """Make a run's folder, queued, whole or not at all. Its config.json never changes again.
+
+    host: the content of its host.json, see host/wishes.py.
+    """
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    with _making(runs_dir):
+        path = _free(runs_dir, f"{time.strftime('%Y%m%d-%H%M%S')}-{_safe(config.name)}")
+        with files.replacing(path) as temporary:
+            _fill(Run(temporary), config, host)
+    return Run(path)
+
+
+@contextlib.contextmanager
+def _making(runs_dir: Path) -> Iterator[None]:
+    """One at a time makes or deletes runs; what others were at when they were killed is swept away."""
+    with files.locked(runs_dir / "runs.lock"):
+        for left in runs_dir.glob(f"{files.TEMPORARY}*"):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+def _free(runs_dir: Path, stem: str) -> Path:
+    for number in range(1, 1000):
+        path = runs_dir / (stem if number == 1 else f"{stem}-{number}")
+        if not path.exists():
+            return path
+    raise UserError("runs_dir", f"too many runs named {stem} in {runs_dir}.", "Choose another name.")
+
+
+def _fill(run: Run, config: RunConfig, host: Mapping[str, Any] | None) -> None:
+    for folder in ("commands", "checkpoints", "samples", "artifacts"):
+        (run.path / folder).mkdir(parents=True)
+    files.write_json(run.path / "config.json", config.as_dict())
+    entries, problems = picture_entries.entries(config)
+    if entries and not problems:  # else the worker notes them: a data set that it fetches
+        picture_list.note(run.path, entries, are_class=False)
+    if host is not None:
+        files.write_json(run.path / "host.json", host)
+    run.write_state(
+        status="queued",
+        step=0,
+        total=config.max_train_steps,
+        pid=None,
+        heartbeat=None,
+        host=None,
+        created=round(time.time(), 3),
+        version=__version__,
+    )
+    run.events.append("status", status="queued")
+
+
+def absolute(config: RunConfig) -> RunConfig:
+    """The config with paths that mean the same from anywhere: a run may be resumed from another folder.
+
+    Links stay as they are, and so does what may be a Hub's name and is not here.
+    """
+
+    def fixed(field: str, path: str) -> str:
+        known = SETTINGS[field.rpartition(".")[2]]
+        if links.is_link(path) or (known.is_remote and not files.expanded(path).exists()):
+            return path
+        return os.path.abspath(os.path.expanduser(path))
+
+    return config.with_paths(fixed)
+
+
+def list_runs(runs_dir: Path) -> list[Run]:
+    """All runs, newest first."""
+    if not runs_dir.is_dir():
+        return []
+    folders = (path for path in runs_dir.iterdir() if not path.name.startswith(files.TEMPORARY))
+    found = [Run(path) for path in folders if (path / "state.json").is_file()]
+    return sorted(found, key=lambda run: run.id, reverse=True)
+
+
+def find(runs_dir: Path, name: str) -> Run:
+    """A run by its folder, its id, or the beginning or the name of exactly one ("last" is the newest)."""
+    if not name.strip():
+        raise UserError("run", "needs a run's folder, id or name.", "List them: python -m dreambooth_ext runs")
+    if (Path(name) / "state.json").is_file():
+        return Run(Path(name).resolve())
+    known = list_runs(runs_dir)
+    if name == "last" and known:
+        return known[0]
+    matches = [run for run in known if run.id == name] or [
+        run for run in known if run.id.startswith(name) or run.id.partition("-")[2].partition("-")[2] == _safe(name)
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UserError("run", f"'{name}' fits {len(matches)} runs: {', '.join(run.id for run in matches[:5])}.")
+    raise UserError("run", f"there is no run '{name}' in {runs_dir}.", "List them: python -m dreambooth_ext runs")
+
+
+def _safe(name: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "run"
+
+
+def _last_word(state: dict[str, Any]) -> str | None:
+    ending = state.get("ending")
+    return ending if state["status"] == "saving" and ending in ENDED else None
+
+
+def _beats(state: dict[str, Any]) -> bool:
+    return time.time() - (state.get("heartbeat") or 0) < SILENCE
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What lists and the API show of a run."""
+    return {"id": run.id, "name": run.config.name, "method": run.config.method, "size": run.size(), **run.state()}
+
+
+def this_worker() -> dict[str, Any]:
+    """Who writes into the state: process and machine."""
+    return {"pid": os.getpid(), "host": platform.node()}
+
+
+def deleted(run: Run) -> Problem:
+    """Of a run whose folder somebody deletes while it trains."""
+    message = f"{run.path} was deleted while it trained, which ended the training."
+    return Problem("run", message, "What was published is there still. Start a new run.")

@@ -1,0 +1,1 @@
+"""Files, disk, terminal and other things of the operating system."""

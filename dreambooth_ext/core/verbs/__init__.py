@@ -1,0 +1,1 @@
+"""Options of the verbs that work without a run: generate, convert, network."""
