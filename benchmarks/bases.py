@@ -24,9 +24,9 @@ from dreambooth_ext.engine.architecture import TOKENIZER, Architecture, shipped,
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.convert import folded_shape, ties
 from dreambooth_ext.engine.ldm_yaml import to_yaml
-from dreambooth_ext.engine.seeds import generator
-from dreambooth_ext.engine.tensorfile import save_tensors
-from dreambooth_ext.engine.tensors import LazyTensor
+from dreambooth_ext.engine.runtime.seeds import generator
+from dreambooth_ext.engine.tensors.lazy_tensor import LazyTensor
+from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 
 PICTURES = 12
 SMALL_VAE = {"block_out_channels": [32, 64, 64, 64], "layers_per_block": 1, "sample_size": 64}

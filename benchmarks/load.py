@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-from dreambooth_ext.engine import memory
 from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.runtime import memory
 
 
 def ours(base: str, configs: str) -> list[object]:

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dreambooth_ext.core.system import files
-from dreambooth_ext.engine import memory
+from dreambooth_ext.engine.runtime import memory
 
 from .cases import Case
 

@@ -241,7 +241,7 @@ class Chain:
 
 def model_faults(artifact: Path, published: Path) -> list[str]:
     """What is wrong with a published model and what belongs to it."""
-    from dreambooth_ext.engine.tensorfile import open_tensors
+    from dreambooth_ext.engine.tensors.tensor_file import open_tensors
     from dreambooth_ext.host import publish
 
     if not published.is_file():

@@ -189,8 +189,8 @@ def artifact(run: Run) -> dict[str, Tensor]:
 
 def tensors(path: Path) -> dict[str, Tensor]:
     """All that are in a model's file."""
-    from dreambooth_ext.engine.pickles import load_pickle
-    from dreambooth_ext.engine.tensorfile import open_tensors
+    from dreambooth_ext.engine.tensors.tensor_file import open_tensors
+    from dreambooth_ext.engine.tensors.torch_pickle import load_pickle
 
     if path.is_dir():
         path = path / "unet" / "diffusion_pytorch_model.safetensors"

@@ -22,7 +22,7 @@ from ..engine.architecture import Architecture, shipped, write_clip_folder
 from ..engine.base import open_base
 from ..engine.convert import to_ldm
 from ..engine.ldm_yaml import to_yaml
-from ..engine.tensorfile import save_tensors
+from ..engine.tensors.tensor_file import save_tensors
 from . import world
 from .train_vae import CONFIG as VAE
 

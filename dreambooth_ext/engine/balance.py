@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .latents import Picture
-from .seeds import generator
+from .runtime.seeds import generator
 
 
 @dataclass(frozen=True)

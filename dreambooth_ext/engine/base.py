@@ -26,7 +26,7 @@ from .folder import FolderSource
 from .ldm_config import absolute_clip
 from .ldm_yaml import to_yaml
 from .single_file import SingleFileSource
-from .tensors import LazyTensor, is_finite
+from .tensors.lazy_tensor import LazyTensor, is_finite
 
 LARGEST_VOCABULARY = 16 * 2**20  # bytes of each of a tokenizer's files; CLIP's have 1 MB
 

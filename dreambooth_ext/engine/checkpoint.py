@@ -17,8 +17,8 @@ from torch import Tensor
 from .. import __version__
 from ..core.errors import UserError
 from ..core.system import files
-from .pickles import DAMAGED, read_pickle, short
-from .tensorfile import open_tensors, write_tensors
+from .tensors.tensor_file import open_tensors, write_tensors
+from .tensors.torch_pickle import DAMAGED, read_pickle, short
 
 MANIFEST = "checkpoint.json"
 SET_ASIDE = "damaged.json"  # what the manifest is called once a file did not have its checksum

@@ -16,11 +16,11 @@ from ..core.config.run_config import RunConfig
 from ..core.data.folder_scan import list_pictures
 from ..core.data.picture_entries import class_prompts, concepts, entries, uses_prior
 from ..core.system import files
-from . import memory
 from .base import Base
 from .generate import load_painter, save_png
+from .runtime import memory
+from .runtime.seeds import derive
 from .sampling import Painter
-from .seeds import derive
 
 PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}  # so that the UNet takes less than the VAE, which draws one by one
 Progress = Callable[[int, int], None]

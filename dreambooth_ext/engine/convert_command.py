@@ -17,9 +17,9 @@ from .base import Base, open_base
 from .export import PRECISIONS, configuration, marks, unchanged, write_verified
 from .fetching import Fetch, TerminalStage
 from .metadata import HASH_KEY, HASH_TO_COME
-from .pickles import STORAGES
-from .tensorfile import PICKLE_SUFFIXES
-from .tensors import is_finite
+from .tensors.lazy_tensor import is_finite
+from .tensors.tensor_file import PICKLE_SUFFIXES
+from .tensors.torch_pickle import STORAGES
 
 PIPELINES = {"sd1": "StableDiffusion", "sd2": "StableDiffusion", "sdxl": "StableDiffusionXL"}
 

@@ -31,7 +31,7 @@ from .buckets import assign, bucket_sizes
 from .cache import DiskCache, MemoryCache
 from .images import Crop, alpha_weights, random_crop, to_model
 from .latents import Picture, Progress, Warn
-from .seeds import generator
+from .runtime.seeds import generator
 
 LATENT_SIDE = 8  # pixels a side that one latent pixel stands for
 

@@ -27,7 +27,7 @@ from ..core.system.files import expanded
 from . import hub_files
 from .fetching import STAGE, Fetch
 from .single_file import SingleFileSource
-from .tensorfile import container
+from .tensors.tensor_file import container
 from .transfer import Offer, Transfer
 
 MODELS = Path(__file__).resolve().parents[2] / "models"

@@ -27,8 +27,8 @@ from ..core.system.files import require_ordinary
 from . import recognise
 from .embeddings import MOST_VECTORS, Embedding
 from .images import DAMAGE
-from .pickles import load_pickle, save_pickle
-from .tensorfile import container, open_tensors, save_tensors
+from .tensors.tensor_file import container, open_tensors, save_tensors
+from .tensors.torch_pickle import load_pickle, save_pickle
 
 PNG_KEY = "sd-ti-embedding"
 SINGLE, DOUBLE = ("emb_params",), ("clip_l", "clip_g")  # by the number of text encoders

@@ -23,9 +23,9 @@ from .metadata import HASH_TO_COME
 from .network import Network
 from .network_file import Names
 from .network_file import state as network_state
-from .pickles import save_pickle
-from .tensorfile import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
-from .tensors import LazyTensor, is_finite
+from .tensors.lazy_tensor import LazyTensor, is_finite
+from .tensors.tensor_file import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
+from .tensors.torch_pickle import save_pickle
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 HEADROOM = 64 * 2**20  # bytes left free beside the file

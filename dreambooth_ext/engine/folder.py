@@ -13,13 +13,13 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.system.files import read_json
-from . import scaled
 from .architecture import TOKENIZER, Architecture, shipped
 from .convert import Tie, fold, folded_shape, ties
 from .families import FAMILIES, SD1, SD2, SDXL, Family
 from .limits import read_config
-from .tensorfile import LARGEST_HEADER, TensorFile, open_tensors
-from .tensors import LazyTensor
+from .tensors import scaled_fp8
+from .tensors.lazy_tensor import LazyTensor
+from .tensors.tensor_file import LARGEST_HEADER, TensorFile, open_tensors
 
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers', then transformers' names
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of old VAEs
@@ -163,7 +163,7 @@ class FolderSource:
                 )
             entries = {key: file.entries[inner] for key, (file, inner) in self.files[component].items()}
             weights = [key for tie in part for key in tie.diffusers]
-            scaled.require_readable(f"{component} in {self.path.name}", self.field, weights, entries)
+            scaled_fp8.require_readable(f"{component} in {self.path.name}", self.field, weights, entries)
 
     def _shape(self, component: str, key: str) -> tuple[int, ...]:
         file, inner = self.files[component][key]
@@ -171,8 +171,8 @@ class FolderSource:
 
     def _tensor(self, component: str, key: str, tie: Tie) -> Tensor:
         tensor = self._stored(component, key)
-        scale = scaled.scale_of(key, self.files[component])
-        tensor = tensor if scale is None else scaled.applied(tensor, self._stored(component, scale))
+        scale = scaled_fp8.scale_of(key, self.files[component])
+        tensor = tensor if scale is None else scaled_fp8.applied(tensor, self._stored(component, scale))
         return tensor.reshape(tensor.shape[:2]) if tie.form == "conv" else tensor  # old VAEs keep 1x1 convolutions
 
     def _stored(self, component: str, key: str) -> Tensor:
@@ -194,7 +194,7 @@ class FolderSource:
     def _lazy(self, component: str, tie: Tie) -> LazyTensor:
         file, inner = self.files[component][tie.diffusers[0]]
         shape, dtype = file.entries[inner]
-        if scaled.scale_of(tie.diffusers[0], self.files[component]):
+        if scaled_fp8.scale_of(tie.diffusers[0], self.files[component]):
             dtype = torch.float32
         load = lambda: fold(tie, [self._tensor(component, key, tie) for key in tie.diffusers])  # noqa: E731
         return LazyTensor(folded_shape(tie, shape), dtype, load)

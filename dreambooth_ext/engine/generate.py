@@ -16,13 +16,13 @@ from ..core.system.terminal import Progress
 from ..core.verbs import generate_options
 from . import embedding_file, hypernetwork, hypernetwork_file, network, network_file, pixels
 from .base import Base, open_base
-from .device import choose_device
 from .download import download
 from .embedding_file import Stored
 from .embeddings import Embedding, table_of
 from .fetching import Fetch, TerminalStage
 from .network import TEXT_PARTS
 from .pipeline import Pipeline
+from .runtime.device import choose_device
 from .sampling import Painter
 from .text import TextStack
 

@@ -16,8 +16,8 @@ from ..core.errors import UserError
 from ..core.runs.run_folder import Run
 from ..core.system.files import remove_unfinished, replacing
 from . import hub_files
-from .control import Control
 from .fetching import Stage
+from .runtime.control import Control
 
 PARQUET = ".parquet"
 ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}  # by how pictures begin

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..core.config.run_config import RunConfig
 from .base import Base
 from .network import shapes_of
-from .seeds import generator
+from .runtime.seeds import generator
 
 # The WebUI's names, which are PyTorch's but for two. Softmax and its kin get no axis there; PyTorch then takes the
 # first one of three, so that they go over the pictures of a batch.

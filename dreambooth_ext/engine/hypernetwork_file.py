@@ -29,9 +29,9 @@ from .export import (
 )
 from .hypernetwork import ACTIVATIONS, DEEPEST, WIDEST, Hypernetwork, Part, Structure
 from .metadata import HASH_KEY
-from .pickles import load_pickle, save_pickle
 from .recognise import kind_of
-from .tensors import is_finite
+from .tensors.lazy_tensor import is_finite
+from .tensors.torch_pickle import load_pickle, save_pickle
 
 OLD_NAMES = {"linear1": "linear.0", "linear2": "linear.1"}  # of the first files, which had two layers
 OLD_DROPOUT = 0.3  # of files that only say that they drop out

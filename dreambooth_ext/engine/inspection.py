@@ -28,7 +28,7 @@ from ..core.system.terminal import shield
 from . import class_images, hub_pictures, plan
 from .base import Base
 from .dataset import Dataset
-from .device import choose_device, take_device
+from .runtime.device import choose_device, take_device
 from .starts import STARTS
 
 MOST_READ = 1000  # pictures

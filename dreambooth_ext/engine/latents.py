@@ -19,9 +19,9 @@ from ..core.data.concepts import concepts
 from ..core.data.picture_entries import Entry
 from ..core.errors import UserError
 from ..core.system import files
-from . import memory
 from .cache import IN_MEMORY, DiskCache, MemoryCache, content_key, vae_fingerprint
 from .images import Crop, centre_crop, picture_size, to_model, training_pixels
+from .runtime import memory
 
 Progress = Callable[[int, int], None]  # done, of how many
 Warn = Callable[[str], None]

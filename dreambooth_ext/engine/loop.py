@@ -19,16 +19,17 @@ from ..core.config.rates import parse_rate_schedule, value_at
 from ..core.config.run_config import RunConfig
 from ..core.errors import UserError
 from ..core.runs import events
-from . import checkpoint, memory, processes
+from . import checkpoint
 from .ahead import ReadAhead
-from .control import STOPPING, Control, Stopped
 from .dataset import Dataset
 from .export import NothingLearned
 from .fused import FusedBackward, is_possible
 from .loss_scale import LossScale
 from .optim import RateSchedules, forget, load_state, make_optimizer
+from .runtime import distributed, memory
+from .runtime.control import STOPPING, Control, Stopped
+from .runtime.seeds import derive, generator
 from .saver import Saver
-from .seeds import derive, generator
 from .validation import Validation, measure
 
 
@@ -82,7 +83,7 @@ class Loop:
         """The steps, up to the last one or a command to stop."""
         pace = Pace()
         while True:
-            stop = self._obey(processes.from_first(self.control.commands()))
+            stop = self._obey(distributed.from_first(self.control.commands()))
             if stop or self.step >= self.total:
                 break
             loss = self._accumulate()
@@ -178,8 +179,8 @@ class Loop:
                     self.accelerator.backward(loss / micros)
         total = sum(loss.item() / micros for loss in losses)  # to read one is to wait for the card, so not before
         if world > 1:
-            processes.average(p for group in self.optimizer.param_groups for p in group["params"])
-            total = processes.mean(total, self.accelerator.device)
+            distributed.average(p for group in self.optimizer.param_groups for p in group["params"])
+            total = distributed.mean(total, self.accelerator.device)
         return total
 
     @contextlib.contextmanager

@@ -18,7 +18,7 @@ from . import adapters
 from .adapters import Adapter
 from .base import Base
 from .convert import ties
-from .seeds import generator
+from .runtime.seeds import generator
 
 TEXT_PARTS = ("text_encoder", "text_encoder_2")
 Network = dict[str, dict[str, Adapter]]  # by component and layer

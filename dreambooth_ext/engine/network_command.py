@@ -21,14 +21,14 @@ from ..core.verbs import generate_options
 from . import embedding_file, network, network_file, words
 from .adapters import ALPHA, Adapter, LoRA
 from .base import Base, open_base
-from .device import choose_device
 from .embedding_file import Stored
 from .embeddings import Embedding
 from .export import NothingLearned, export_checkpoint, export_embedding, export_network
 from .fetching import Fetch, TerminalStage
 from .metadata import ADAPTERS, base_metadata, modelspec
 from .network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
-from .tensors import is_finite
+from .runtime.device import choose_device
+from .tensors.lazy_tensor import is_finite
 
 Models = Mapping[str, nn.Module]
 

@@ -31,8 +31,8 @@ from .spellings import (
     split,
     strange_part,
 )
-from .tensorfile import TensorFile, open_tensors
-from .tensors import is_finite
+from .tensors.lazy_tensor import is_finite
+from .tensors.tensor_file import TensorFile, open_tensors
 
 PRECISE = (ALPHA, DORA)  # always in float32: rounded, they would change the whole layer
 KOHYA, LYCORIS = "networks.lora", "lycoris.kohya"  # the tools whose files these are, `ss_network_module`

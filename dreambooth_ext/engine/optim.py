@@ -19,7 +19,7 @@ from ..core.config.methods import WHOLE_METHODS
 from ..core.config.rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
 from ..core.config.run_config import RunConfig
 from ..core.errors import UserError
-from .device import take_device
+from .runtime.device import take_device
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from .export import PRECISIONS, Exported, not_finite, write_verified
 from .families import PIXELS
 from .folder import present_name
 from .limits import read_config
-from .tensorfile import TensorFile, open_tensors
-from .tensors import is_finite
+from .tensors.lazy_tensor import is_finite
+from .tensors.tensor_file import TensorFile, open_tensors
 
 if TYPE_CHECKING:
     from .pixel_base import PixelBase

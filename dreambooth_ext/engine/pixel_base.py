@@ -23,7 +23,7 @@ from .download import download, download_config
 from .families import PIXELS
 from .fetching import Fetch
 from .pipeline import Pipeline
-from .seeds import derive
+from .runtime.seeds import derive
 
 DEFAULT: dict[str, Any] = {  # diffusers' train_unconditional.py
     "in_channels": 3,

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from ..core.config.run_config import RunConfig
 from ..core.errors import UserError
-from . import memory
 from .backbone import Drawn
 from .batch import Batch
 from .dataset import Dataset
 from .objective import Objective
 from .pixel_base import PixelBase
+from .runtime import memory
 from .sampling import Progress, evaluating
 
 PIXELS_AT_ONCE = 16 * 64 * 64  # that are drawn together

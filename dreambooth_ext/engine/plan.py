@@ -13,13 +13,14 @@ from ..core.config.run_config import RunConfig
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.system import files
-from . import hub, memory
+from . import hub
 from .base import Base
-from .device import choose_device
 from .memory_need import estimate, state_bytes
 from .methods import METHODS
 from .methods.lora import continued_warnings
 from .optim import choose_optimizer, make_optimizer
+from .runtime import memory
+from .runtime.device import choose_device
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 SOUND: set[tuple] = set()  # bases that were looked at whole: the inspector is asked again and again

@@ -16,10 +16,10 @@ from ..core.runs.run_folder import Run
 from ..core.system import files
 from . import hub
 from .base import Base
-from .control import Control
 from .dataset import Dataset
 from .export import Exported
 from .metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
+from .runtime.control import Control
 
 
 class Saver:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ..core.errors import UserError
 from ..core.system.files import read_text
-from . import scaled
 from .architecture import TOKENIZER, Architecture
 from .convert import EMA_PREFIX, ties, unfold
 from .ldm_config import LARGEST_YAML, absolute_clip, from_yaml, sidecar_of
 from .recognise import canonical_names, recognise, refuse_others
-from .tensorfile import TensorFile, open_tensors
-from .tensors import LazyTensor
+from .tensors import scaled_fp8
+from .tensors.lazy_tensor import LazyTensor
+from .tensors.tensor_file import TensorFile, open_tensors
 
 V_MARKS = ("v_pred",)  # tensors that say by being there what the model predicts
 ZERO_SNR_MARKS = ("ztsnr",)
@@ -29,7 +29,7 @@ class SingleFileSource:
         self.path, self.name, self.field = path, path.stem, field
         self.file: TensorFile = open_tensors(path, field=field)
         self.file.close()
-        self.metadata = {key: said for key, said in self.file.metadata.items() if key != scaled.METADATA}
+        self.metadata = {key: said for key, said in self.file.metadata.items() if key != scaled_fp8.METADATA}
         self.names = canonical_names({key: shape for key, (shape, _) in self.file.entries.items()})
         self.shapes = {usual: self.file.entries[key][0] for usual, key in self.names.items()}
         refuse_others(self.shapes, path.name, field)
@@ -82,7 +82,7 @@ class SingleFileSource:
         if missing:
             raise self._incomplete(missing)
         entries = {usual: self.file.entries[key] for usual, key in self.names.items()}
-        scaled.require_readable(self.path.name, self.field, needed, entries)
+        scaled_fp8.require_readable(self.path.name, self.field, needed, entries)
 
     def _incomplete(self, missing: list[str]) -> UserError:
         return UserError(
@@ -97,11 +97,11 @@ class SingleFileSource:
 
     def _lazy(self, usual: str) -> LazyTensor:
         """A tensor as it is meant, by its usual key."""
-        stored, scale = self.file.lazy(self.names[usual]), scaled.scale_of(usual, self.names)
+        stored, scale = self.file.lazy(self.names[usual]), scaled_fp8.scale_of(usual, self.names)
         if scale is None:
             return stored
         factor = self.file.lazy(self.names[scale])
-        return LazyTensor(stored.shape, torch.float32, lambda: scaled.applied(stored.load(), factor.load()))
+        return LazyTensor(stored.shape, torch.float32, lambda: scaled_fp8.applied(stored.load(), factor.load()))
 
     def count(self, component: str) -> int:
         return sum(math.prod(self.shapes[tie.ldm]) for tie in self.ties[component])
@@ -114,7 +114,7 @@ class SingleFileSource:
         return {
             usual: self.file.lazy(key)
             for usual, key in self.names.items()
-            if usual not in placed and not usual.startswith(EMA_PREFIX) and not scaled.is_beside(usual)
+            if usual not in placed and not usual.startswith(EMA_PREFIX) and not scaled_fp8.is_beside(usual)
         }
 
     def tokenizer_folder(self, index: int) -> Path:

@@ -17,7 +17,7 @@ from torch import nn
 
 from ..core.config.run_config import RunConfig
 from .dataset import Dataset
-from .seeds import generator
+from .runtime.seeds import generator
 
 DRAWS = 4  # timesteps, each with its noise, for each picture
 TIMES = 20  # in a run, where nothing else is said

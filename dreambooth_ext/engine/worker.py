@@ -29,16 +29,17 @@ from ..core.runs.leader_lock import Leadership
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import disk, environment_users, files
 from ..core.system.terminal import open_missing_streams, say, say_traceback, shield
-from . import checkpoint, class_images, hub_pictures, latents, memory, plan, processes, transfer
+from . import checkpoint, class_images, hub_pictures, latents, plan, transfer
 from .base import Base
 from .base_files import BaseFiles, difference
-from .control import Control, Follower, Stopped, take_standard_input
 from .dataset import Dataset
-from .device import choose_device, take_device
 from .fetching import Fetch
 from .loop import Loop
 from .methods import METHODS
 from .objective import Objective
+from .runtime import distributed, memory
+from .runtime.control import Control, Follower, Stopped, take_standard_input
+from .runtime.device import choose_device, take_device
 from .saver import Saver
 from .starts import STARTS
 
@@ -63,11 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--led", action="store_true", help="stop when no host leads the runs any more and wished so")
     arguments = parser.parse_args(argv)
     run = Run(arguments.run.resolve())
-    lock = run.take() if processes.is_first() else contextlib.nullcontext()
+    lock = run.take() if distributed.is_first() else contextlib.nullcontext()
     if lock is None:
         say(f"{run.id} is being trained by another process.")
         return BAD_INPUT
-    with lock, environment_users.joined(run.id), (Control if processes.is_first() else Follower)(run) as control:
+    with lock, environment_users.joined(run.id), (Control if distributed.is_first() else Follower)(run) as control:
         if arguments.tied:
             control.stop_with(take_standard_input())
         if arguments.led:
@@ -139,16 +140,16 @@ def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
 
 def train(run: Run, control: Control, total: int | None) -> str:
     """Everything from the base file to the finished model. Returns "done" or "stopped"."""
-    processes.require_plain_launch()
-    processes.require_one_machine()
-    if processes.is_first():
+    distributed.require_plain_launch()
+    distributed.require_one_machine()
+    if distributed.is_first():
         for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
             files.remove_unfinished(folder)
     with contextlib.closing(open_base(run, control)) as base:
-        device = processes.of_this_process(str(choose_device(run.config.device)))
+        device = distributed.of_this_process(str(choose_device(run.config.device)))
         take_device(device)
         config = control.config = plan.resolve(with_optimizer(run), base).replace(device=device)
-        for problem in processes.drop_settings(config):
+        for problem in distributed.drop_settings(config):
             control.warn(problem.message, problem.field, problem.remedy)
         if found := plan.problems(config, base):
             raise BadInput(found)
@@ -181,7 +182,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         method = make_method(config, base, dataset, run, accelerator, resumed, control)
         base.files.require_unchanged()  # its parts were read one after the other
-        if processes.is_first() and not is_old:
+        if distributed.is_first() and not is_old:
             note_base(run, base.files, base.files.wholes.notes())
         saver = Saver(run, config, base, method, control, dataset, accelerator)
         with contextlib.closing(saver):
@@ -195,19 +196,19 @@ def keep_base(run: Run, base: Base) -> bool:
     where they are others. Returns whether an earlier version began the run, which noted nothing."""
     known, path = base.files, run.path / "base.json"
     if not checkpoint.found(run.checkpoints):
-        if processes.is_first():
+        if distributed.is_first():
             note_base(run, known, {})
             known.wholes.begin({})
         return False
     try:
         noted = files.read_json(path)
         what = difference(noted["files"], known.known)
-        if not what and processes.is_first():
+        if not what and distributed.is_first():
             wholes = noted.get("wholes", {})
             known.wholes.begin(wholes)
             what = known.wholes.difference(wholes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        if processes.is_first():
+        if distributed.is_first():
             known.wholes.begin({})
         return True
     if what:
@@ -272,7 +273,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     used again: 1.5 GB for SD 1.5, 5 GB for SDXL. Only a hypernetwork's are, before each of the attentions.
     """
     handlers: list[KwargsHandler] = [AutocastKwargs(cache_enabled=config.method == "hypernetwork")]
-    if processes.launched():  # each takes its own device
+    if distributed.launched():  # each takes its own device
         handlers.append(InitProcessGroupKwargs(timeout=PATIENCE))
         os.environ.pop("ACCELERATE_TORCH_DEVICE", None)  # it would be the same one for all
     else:
@@ -318,7 +319,7 @@ def entries_of(config: RunConfig, run: Run, warn: Callable[..., None] | None = N
         own = [entry for entry in entries if entry.is_class == are_class]
         listed = picture_list.noted(run.path, are_class)
         if listed is None:
-            if not warn and processes.is_first():
+            if not warn and distributed.is_first():
                 picture_list.note(run.path, own, are_class)
             kept += own
             continue

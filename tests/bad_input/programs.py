@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from dreambooth_ext.engine import checkpoint, embedding_file
-from dreambooth_ext.engine.tensorfile import open_tensors
+from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb
 from tests.bad_input.descriptions import beside

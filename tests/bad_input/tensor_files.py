@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dreambooth_ext.engine.tensorfile import save_tensors
+from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 from tests import tiny
 from tests.bad_input import sound
 from tests.bad_input.case import Case, rows

@@ -10,7 +10,8 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.system import files
-from dreambooth_ext.engine import inspection, memory, optim
+from dreambooth_ext.engine import inspection, optim
+from dreambooth_ext.engine.runtime import memory
 from tests import tiny
 from tests.bad_input import sound
 

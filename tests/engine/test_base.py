@@ -7,11 +7,11 @@ import torch
 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system.files import write_json
-from dreambooth_ext.engine import tensorfile
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.recognise import canonical_names
-from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
-from dreambooth_ext.engine.tensors import is_finite
+from dreambooth_ext.engine.tensors import tensor_file
+from dreambooth_ext.engine.tensors.lazy_tensor import is_finite
+from dreambooth_ext.engine.tensors.tensor_file import open_tensors, save_tensors
 from tests import tiny
 
 
@@ -318,7 +318,7 @@ def test_an_unusual_sd1_without_yaml_needs_a_clip_folder(tmp_path):
 
 @pytest.mark.parametrize("container", [".safetensors", ".ckpt"])
 def test_a_mapping_is_let_go_before_it_grows(tmp_path, monkeypatch, container):
-    monkeypatch.setattr(tensorfile, "MAPPED_AT_MOST", 100_000)
+    monkeypatch.setattr(tensor_file, "MAPPED_AT_MOST", 100_000)
     expected = tiny.models(tiny.architecture())["unet"].state_dict()
     found = open_base(tiny.single_file(tmp_path, container=container)).unet().state_dict()
     assert all(torch.equal(found[key], value) for key, value in expected.items())

@@ -18,7 +18,7 @@ from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import base_files, class_images, export, worker
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.loop import Loop
-from dreambooth_ext.engine.pickles import load_pickle
+from dreambooth_ext.engine.tensors.torch_pickle import load_pickle
 from dreambooth_ext.host.queue import put_back
 from tests import tiny, training
 from tests.engine.test_failures import PRIOR, error_of, steps, warnings

@@ -19,8 +19,9 @@ from dreambooth_ext.core.runs.events import EventLog, EventReader
 from dreambooth_ext.core.runs.leader_lock import Leadership
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import environment_users, files
-from dreambooth_ext.engine import checkpoint, control, worker
+from dreambooth_ext.engine import checkpoint, worker
 from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine.runtime import control
 from dreambooth_ext.engine.saver import Saver
 from tests import training
 from tests.training import Trainer
@@ -481,7 +482,7 @@ def test_curves_hold_every_step_to_the_last_one(trainer):
 
 TIED = """
 import subprocess, sys, threading
-from dreambooth_ext.engine.control import take_standard_input
+from dreambooth_ext.engine.runtime.control import take_standard_input
 
 pipe = take_standard_input()
 reader = threading.Thread(target=lambda: print("parent said", pipe.read(100)), daemon=True)

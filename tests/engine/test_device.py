@@ -9,9 +9,10 @@ from unittest import mock
 import pytest
 import torch
 
-from dreambooth_ext.engine import device, inspection, plan, worker
+from dreambooth_ext.engine import inspection, plan, worker
 from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.engine.device import take_device
+from dreambooth_ext.engine.runtime import device
+from dreambooth_ext.engine.runtime.device import take_device
 from tests.training import Trainer
 
 

@@ -16,7 +16,7 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine import embedding_file
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.export import NothingLearned, export_embedding
-from dreambooth_ext.engine.tensorfile import save_tensors
+from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 from tests import tiny
 
 VECTORS = torch.arange(6.0).reshape(2, 3) / 7

@@ -20,7 +20,7 @@ from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.convert import to_ldm
 from dreambooth_ext.engine.export import export_checkpoint
 from dreambooth_ext.engine.metadata import SETTINGS_KEY, modelspec, training_metadata
-from dreambooth_ext.engine.tensorfile import open_tensors
+from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from dreambooth_ext.host.publish import publish
 from tests import tiny
 

@@ -22,11 +22,11 @@ from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import checkpoint, class_images, loop, plan, worker
 from dreambooth_ext.engine.base import Base
-from dreambooth_ext.engine.control import Control
 from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine.runtime.control import Control
 from dreambooth_ext.engine.saver import Saver
-from dreambooth_ext.engine.tensorfile import open_tensors, save_tensors
+from dreambooth_ext.engine.tensors.tensor_file import open_tensors, save_tensors
 from tests import training
 from tests.training import Trainer
 
@@ -554,7 +554,7 @@ def test_two_workers_do_not_train_one_run(trainer, capsys):
 
 
 def test_a_heart_that_cannot_beat_does_not_end_the_run(trainer, monkeypatch):
-    monkeypatch.setattr("dreambooth_ext.engine.control.HEARTBEAT", 0.001)
+    monkeypatch.setattr("dreambooth_ext.engine.runtime.control.HEARTBEAT", 0.001)
     write = Control._write
 
     def full(control: Control) -> None:

@@ -31,7 +31,7 @@ from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.hypernetwork import Hypernetwork, Structure
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining, kept_bytes
-from dreambooth_ext.engine.pickles import load_pickle, save_pickle
+from dreambooth_ext.engine.tensors.torch_pickle import load_pickle, save_pickle
 from tests import tiny, training
 from tests.engine.test_resume import PRIOR, check
 from tests.training import Trainer

@@ -16,7 +16,7 @@ from dreambooth_ext.core.runs.events import EventReader
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import checkpoint, worker
-from dreambooth_ext.engine.tensorfile import open_tensors
+from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from tests import training
 from tests.dying import Dead
 from tests.dying import dying as dying_at

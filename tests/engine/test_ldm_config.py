@@ -15,7 +15,7 @@ from dreambooth_ext.engine.convert import to_ldm
 from dreambooth_ext.engine.ldm_config import from_yaml
 from dreambooth_ext.engine.ldm_yaml import to_yaml
 from dreambooth_ext.engine.recognise import recognise
-from dreambooth_ext.engine.tensorfile import save_tensors
+from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 from tests import tiny
 
 

@@ -7,7 +7,8 @@ import torch
 from accelerate.utils import AutocastKwargs
 from diffusers import UNet2DConditionModel, UNet2DModel
 
-from dreambooth_ext.engine import memory, worker
+from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.runtime import memory
 from tests import training
 from tests.training import Trainer
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine.pickles import load_pickle, save_pickle
+from dreambooth_ext.engine.tensors.torch_pickle import load_pickle, save_pickle
 
 NESTED = {
     "step": 5,

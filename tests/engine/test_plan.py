@@ -12,12 +12,13 @@ from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.engine import memory, memory_need, plan, worker
+from dreambooth_ext.engine import memory_need, plan, worker
 from dreambooth_ext.engine.architecture import shipped
 from dreambooth_ext.engine.base import Base
 from dreambooth_ext.engine.convert import ties
 from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining
+from dreambooth_ext.engine.runtime import memory
 from tests import training
 from tests.training import Trainer
 

@@ -13,8 +13,9 @@ import torch
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.engine import processes, worker
+from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.checkpoint import Checkpoint
+from dreambooth_ext.engine.runtime import distributed
 from tests import training
 from tests.training import Trainer
 
@@ -99,21 +100,21 @@ def test_processes_of_several_machines_are_refused(tmp_path, monkeypatch):
     for name, value in {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="several machines"):
-        processes.require_one_machine()
+        distributed.require_one_machine()
     assert training.go_on(run) == worker.BAD_INPUT
     assert "several machines" in run.state()["problem"]["message"]
 
 
 def test_each_process_has_a_card(monkeypatch):
-    assert processes.of_this_process("cuda:1") == "cuda:1" and not processes.launched()
+    assert distributed.of_this_process("cuda:1") == "cuda:1" and not distributed.launched()
     monkeypatch.setenv("LOCAL_RANK", "2")
-    assert processes.of_this_process("cuda:0") == "cuda:2" and processes.of_this_process("cpu") == "cpu"
+    assert distributed.of_this_process("cuda:0") == "cuda:2" and distributed.of_this_process("cpu") == "cpu"
 
 
 def test_gradients_are_exchanged_in_portions_of_one_type(monkeypatch):
-    monkeypatch.setattr(processes, "NUMBERS_AT_ONCE", 10)
+    monkeypatch.setattr(distributed, "NUMBERS_AT_ONCE", 10)
     tensors = [torch.zeros(n) for n in (4, 6, 1, 20, 3)] + [torch.zeros(2, dtype=torch.float64)]
-    assert [[t.numel() for t in p] for p in processes.portions(tensors)] == [[4, 6], [1], [20], [3], [2]]
+    assert [[t.numel() for t in p] for p in distributed.portions(tensors)] == [[4, 6], [1], [20], [3], [2]]
 
 
 def test_torchs_launcher_starts_it(tmp_path):
@@ -132,14 +133,14 @@ def test_torchs_launcher_starts_it(tmp_path):
     assert run.state()["status"] == "done" and len(training.losses(run)) == 1
 
 
-@pytest.mark.parametrize("variable", processes.SPLITTING)
+@pytest.mark.parametrize("variable", distributed.SPLITTING)
 def test_accelerate_set_up_to_split_the_model_is_refused_by_name(tmp_path, monkeypatch, variable):
     run = Trainer(tmp_path).create()
     monkeypatch.setenv(variable, "true")
     assert training.go_on(run) == worker.BAD_INPUT
-    assert processes.SPLITTING[variable] in run.state()["problem"]["message"]
+    assert distributed.SPLITTING[variable] in run.state()["problem"]["message"]
     monkeypatch.setenv(variable, "false")
-    processes.require_plain_launch()
+    distributed.require_plain_launch()
 
 
 def test_what_accelerate_launch_says_of_the_training_has_no_effect_and_is_told(tmp_path, monkeypatch):
@@ -162,7 +163,7 @@ def test_what_accelerate_launch_says_of_the_training_has_no_effect_and_is_told(t
 def test_what_it_always_says_is_nothing_to_speak_of(monkeypatch):
     for name, value in {"MIXED_PRECISION": "no", "USE_CPU": "False", "DYNAMO_BACKEND": "NO"}.items():
         monkeypatch.setenv(f"ACCELERATE_{name}", value)
-    assert processes.drop_settings(RunConfig(device="cuda:0", mixed_precision="bf16")) == []
+    assert distributed.drop_settings(RunConfig(device="cuda:0", mixed_precision="bf16")) == []
     for device, count in {"cuda:0": 1, "cpu": 0}.items():
         monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-        assert len(processes.drop_settings(RunConfig(device=device, mixed_precision="no"))) == count
+        assert len(distributed.drop_settings(RunConfig(device=device, mixed_precision="no"))) == count

@@ -19,7 +19,7 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.inspection import inspect
-from dreambooth_ext.engine.tensorfile import save_tensors
+from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 from tests import adapters, tiny, training
 from tests.engine import test_lora, test_network_command
 from tests.training import Trainer, artifact

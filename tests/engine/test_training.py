@@ -22,8 +22,8 @@ from dreambooth_ext.engine.dataset import Dataset
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.full import FullWeights
 from dreambooth_ext.engine.objective import Objective
-from dreambooth_ext.engine.seeds import generator
-from dreambooth_ext.engine.tensorfile import open_tensors
+from dreambooth_ext.engine.runtime.seeds import generator
+from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from tests import training
 from tests.training import Trainer
 

@@ -25,7 +25,7 @@ from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.objective import Objective
 from dreambooth_ext.engine.pipeline import Pipeline
 from dreambooth_ext.engine.pixel_base import DEFAULT, open_pixels
-from dreambooth_ext.engine.seeds import generator
+from dreambooth_ext.engine.runtime.seeds import generator
 from tests import tiny, training
 from tests.engine.test_generate import draw as command
 from tests.engine.test_resume import check as check_resume

@@ -13,7 +13,7 @@ from PIL import Image
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.engine import validation, worker
-from dreambooth_ext.engine.seeds import generator
+from dreambooth_ext.engine.runtime.seeds import generator
 from tests import training
 from tests.engine.test_resume import copy_at
 from tests.training import Trainer

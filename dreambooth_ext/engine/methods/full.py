@@ -18,7 +18,7 @@ from ..batch import Batch
 from ..export import Exported, export_checkpoint
 from ..objective import Objective
 from ..share import Share
-from ..tensorfile import open_tensors, save_tensors
+from ..tensors.tensor_file import open_tensors, save_tensors
 
 TEXT_PARTS = ("text_encoder", "text_encoder_2")  # as diffusers names the folders; also the optimizer's groups
 Weights = Mapping[str, Mapping[str, Tensor]]

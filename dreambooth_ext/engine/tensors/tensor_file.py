@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ..core.errors import UserError
-from ..core.system.files import human_size, parse_json, replacing
-from .pickles import load_pickle, require_model_file, save_pickle
-from .tensors import LazyTensor, raw_bytes
+from ...core.errors import UserError
+from ...core.system.files import human_size, parse_json, replacing
+from .lazy_tensor import LazyTensor, raw_bytes
+from .torch_pickle import load_pickle, require_model_file, save_pickle
 
 SAFETENSORS = {
     "F64": torch.float64,

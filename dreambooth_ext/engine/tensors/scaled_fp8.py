@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..core.errors import UserError
+from ...core.errors import UserError
 
 METADATA = "_quantization_metadata"  # of the file: it would be wrong of a file with whole weights
 BESIDE = ("scale_weight", "weight_scale", "scale_input", "input_scale", "comfy_quant", "scaled_fp8")

@@ -14,10 +14,10 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ..core.errors import UserError
-from ..core.system.files import replacing
+from ...core.errors import UserError
+from ...core.system.files import replacing
+from .lazy_tensor import LazyTensor, raw_bytes
 from .pickled_objects import Forbidden, Kind, Storage
-from .tensors import LazyTensor, raw_bytes
 from .unpickler import LARGEST, PlainUnpickler
 
 STORAGES = {

@@ -12,8 +12,8 @@ import torch
 from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
-from ..core.config.run_config import RunConfig
-from ..core.errors import Problem, UserError
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem, UserError
 
 SPLITTING = {  # by the variable in which `accelerate launch` passes it on
     "ACCELERATE_USE_FSDP": "FSDP",

@@ -8,7 +8,7 @@ import warnings
 
 import torch
 
-from ..core.errors import UserError
+from ...core.errors import UserError
 
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # variables in which users say it themselves
 

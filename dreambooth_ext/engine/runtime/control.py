@@ -12,14 +12,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, BinaryIO
 
-from ..core.config import links
-from ..core.config.run_config import RunConfig
-from ..core.runs import events
-from ..core.runs.event_text import told
-from ..core.runs.events import EventLog
-from ..core.runs.leader_lock import Leadership
-from ..core.runs.run_folder import Run, this_worker
-from ..core.system.terminal import say
+from ...core.config import links
+from ...core.config.run_config import RunConfig
+from ...core.runs import events
+from ...core.runs.event_text import told
+from ...core.runs.events import EventLog
+from ...core.runs.leader_lock import Leadership
+from ...core.runs.run_folder import Run, this_worker
+from ...core.system.terminal import say
 
 HEARTBEAT = 2.0  # seconds
 STEP_LINES = 10.0  # seconds between steps that the log tells of

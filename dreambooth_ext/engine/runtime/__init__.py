@@ -1,0 +1,1 @@
+"""The process: device, memory, seeds, commands, several processes."""

@@ -1,0 +1,1 @@
+"""Tensors in files: read lazily, written whole, unpickled without running anything."""
