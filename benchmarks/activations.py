@@ -25,8 +25,8 @@ from torch.utils._pytree import tree_leaves
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.system.files import human_size
 from dreambooth_ext.engine import network
-from dreambooth_ext.engine.architecture import shipped
-from dreambooth_ext.engine.pixel_base import DEFAULT
+from dreambooth_ext.engine.models.architecture import shipped
+from dreambooth_ext.engine.models.unconditional_base import DEFAULT
 
 LORA = {"rank": 16, "alpha": 16.0, "network_type": "lora", "target_modules": ["attention", "feed_forward"]}
 

@@ -20,10 +20,10 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from dreambooth_ext.core.system.files import write_json, write_text
-from dreambooth_ext.engine.architecture import TOKENIZER, Architecture, shipped, write_clip_folder
-from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.engine.convert import folded_shape, ties
-from dreambooth_ext.engine.ldm_yaml import to_yaml
+from dreambooth_ext.engine.models.architecture import TOKENIZER, Architecture, shipped, write_clip_folder
+from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.models.key_maps import folded_shape, ties
+from dreambooth_ext.engine.models.ldm_config_writer import to_yaml
 from dreambooth_ext.engine.runtime.seeds import generator
 from dreambooth_ext.engine.tensors.lazy_tensor import LazyTensor
 from dreambooth_ext.engine.tensors.tensor_file import save_tensors

@@ -30,10 +30,10 @@ from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.system.files import read_json, write_json
 from dreambooth_ext.demo import measure, world
 from dreambooth_ext.engine import worker
-from dreambooth_ext.engine.architecture import TOKENIZER
-from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.convert_command import to_folder
 from dreambooth_ext.engine.generate import load_painter
+from dreambooth_ext.engine.models.architecture import TOKENIZER
+from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.sampling import Painter
 
 from .reference import Reference, Step

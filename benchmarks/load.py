@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.runtime import memory
 
 

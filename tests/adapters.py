@@ -6,7 +6,7 @@ import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.engine import network
-from dreambooth_ext.engine.base import Base
+from dreambooth_ext.engine.models.base_model import Base
 from dreambooth_ext.engine.network import TEXT_PARTS, Network
 
 ALL = ["attention", "feed_forward", "convolutions"]

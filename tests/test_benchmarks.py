@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import activations
 from dreambooth_ext.engine import latents, memory_need
-from dreambooth_ext.engine.architecture import shipped
+from dreambooth_ext.engine.models.architecture import shipped
 
 pytestmark = pytest.mark.skipif(torch.__version__ < (2, 5), reason="its fake tensors know too little")
 SMALL = {**shipped("sd1").unet, "block_out_channels": (32, 64, 64, 64), "attention_head_dim": 4, "sample_size": 16}

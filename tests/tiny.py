@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from dreambooth_ext.core.system.files import write_json, write_text
-from dreambooth_ext.engine.architecture import Architecture, shipped, write_clip_folder
-from dreambooth_ext.engine.convert import to_ldm
-from dreambooth_ext.engine.ldm_yaml import to_yaml
+from dreambooth_ext.engine.models.architecture import Architecture, shipped, write_clip_folder
+from dreambooth_ext.engine.models.key_maps import to_ldm
+from dreambooth_ext.engine.models.ldm_config_writer import to_yaml
 from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 
 VAE = {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1, "sample_size": 64}

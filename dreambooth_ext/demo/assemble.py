@@ -18,10 +18,10 @@ from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ..core.system.files import write_text
-from ..engine.architecture import Architecture, shipped, write_clip_folder
-from ..engine.base import open_base
-from ..engine.convert import to_ldm
-from ..engine.ldm_yaml import to_yaml
+from ..engine.models.architecture import Architecture, shipped, write_clip_folder
+from ..engine.models.base_model import open_base
+from ..engine.models.key_maps import to_ldm
+from ..engine.models.ldm_config_writer import to_yaml
 from ..engine.tensors.tensor_file import save_tensors
 from . import world
 from .train_vae import CONFIG as VAE

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..engine.base import open_base
 from ..engine.generate import load_painter
+from ..engine.models.base_model import open_base
 from ..engine.sampling import Painter
 from . import judge, world
 

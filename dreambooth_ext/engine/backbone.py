@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ..core.config.run_config import RunConfig
 from . import latents
-from .base import Base
 from .batch import Batch
 from .dataset import Dataset
+from .models.base_model import Base
 from .objective import Objective
 from .prompts import CACHED_AT_MOST, Prompts
 from .sampling import Progress, draw, evaluating, make_sampler

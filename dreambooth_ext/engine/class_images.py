@@ -16,8 +16,8 @@ from ..core.config.run_config import RunConfig
 from ..core.data.folder_scan import list_pictures
 from ..core.data.picture_entries import class_prompts, concepts, entries, uses_prior
 from ..core.system import files
-from .base import Base
 from .generate import load_painter, save_png
+from .models.base_model import Base
 from .runtime import memory
 from .runtime.seeds import derive
 from .sampling import Painter

@@ -13,10 +13,10 @@ from ..core.errors import UserError
 from ..core.system.files import free_bytes, human_size, replacing, write_json, write_text
 from ..core.system.terminal import say
 from ..core.verbs.convert_options import SINGLE_FILES
-from .base import Base, open_base
+from .downloads.progress_thread import Fetch, TerminalStage
 from .export import PRECISIONS, configuration, marks, unchanged, write_verified
-from .fetching import Fetch, TerminalStage
 from .metadata import HASH_KEY, HASH_TO_COME
+from .models.base_model import Base, open_base
 from .tensors.lazy_tensor import is_finite
 from .tensors.tensor_file import PICKLE_SUFFIXES
 from .tensors.torch_pickle import STORAGES

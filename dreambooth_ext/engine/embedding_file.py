@@ -24,9 +24,9 @@ from ..core.config.parsing import shown
 from ..core.data.bundled_words import BUNDLE
 from ..core.errors import UserError
 from ..core.system.files import require_ordinary
-from . import recognise
 from .embeddings import MOST_VECTORS, Embedding
 from .images import DAMAGE
+from .models import detection
 from .tensors.tensor_file import container, open_tensors, save_tensors
 from .tensors.torch_pickle import load_pickle, save_pickle
 
@@ -110,7 +110,7 @@ def _check(path: Path, vectors: list[Tensor], field: str) -> None:
 
 
 def _stranger(path: Path, field: str, content: Any = None) -> UserError:
-    what = recognise.kind_of(content)
+    what = detection.kind_of(content)
     if what not in (None, "a textual-inversion embedding"):
         return UserError(field, f"{path.name} is {what}, not an embedding.", OTHER_FILE)
     return UserError(field, f"{path.name} holds no single embedding.", OTHER_FILE)

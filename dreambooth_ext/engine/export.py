@@ -15,11 +15,11 @@ from torch import Tensor
 from ..core.errors import UserError
 from ..core.system.files import free_bytes, human_size, replacing, sha256_of, write_json, write_text
 from . import embedding_file
-from .architecture import write_clip_folder
-from .base import Base
-from .convert import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
 from .embeddings import Embedding
 from .metadata import HASH_TO_COME
+from .models.architecture import write_clip_folder
+from .models.base_model import Base
+from .models.key_maps import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
 from .network import Network
 from .network_file import Names
 from .network_file import state as network_state

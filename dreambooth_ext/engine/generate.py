@@ -15,13 +15,13 @@ from ..core.system.files import replacing, sha256_of
 from ..core.system.terminal import Progress
 from ..core.verbs import generate_options
 from . import embedding_file, hypernetwork, hypernetwork_file, network, network_file, pixels
-from .base import Base, open_base
-from .download import download
+from .downloads.base_download import download
+from .downloads.progress_thread import Fetch, TerminalStage
 from .embedding_file import Stored
 from .embeddings import Embedding, table_of
-from .fetching import Fetch, TerminalStage
+from .models.base_model import Base, open_base
+from .models.ddpm_folder import Pipeline
 from .network import TEXT_PARTS
-from .pipeline import Pipeline
 from .runtime.device import choose_device
 from .sampling import Painter
 from .text import TextStack

@@ -15,8 +15,8 @@ from ..core.data.picture_entries import EXTENSIONS
 from ..core.errors import UserError
 from ..core.runs.run_folder import Run
 from ..core.system.files import remove_unfinished, replacing
-from . import hub_files
-from .fetching import Stage
+from .downloads import hub_files
+from .downloads.progress_thread import Stage
 from .runtime.control import Control
 
 PARQUET = ".parquet"

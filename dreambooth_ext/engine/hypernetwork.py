@@ -19,7 +19,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from ..core.config.run_config import RunConfig
-from .base import Base
+from .models.base_model import Base
 from .network import shapes_of
 from .runtime.seeds import generator
 

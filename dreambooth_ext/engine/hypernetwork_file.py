@@ -16,7 +16,6 @@ from torch import Tensor
 from ..core.config.parsing import shown
 from ..core.errors import UserError
 from ..core.system.files import replacing
-from .base import Base
 from .export import (
     PRECISIONS,
     Exported,
@@ -29,7 +28,8 @@ from .export import (
 )
 from .hypernetwork import ACTIVATIONS, DEEPEST, WIDEST, Hypernetwork, Part, Structure
 from .metadata import HASH_KEY
-from .recognise import kind_of
+from .models.base_model import Base
+from .models.detection import kind_of
 from .tensors.lazy_tensor import is_finite
 from .tensors.torch_pickle import load_pickle, save_pickle
 

@@ -26,8 +26,8 @@ from ..core.errors import Problem, UserError
 from ..core.system import files
 from ..core.system.terminal import shield
 from . import class_images, hub_pictures, plan
-from .base import Base
 from .dataset import Dataset
+from .models.base_model import Base
 from .runtime.device import choose_device, take_device
 from .starts import STARTS
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from ..core.config.methods import PROMPTED_METHODS
 from ..core.config.run_config import RunConfig
 from ..core.data.concepts import concepts
-from .base import Base
 from .fused import is_possible
 from .latents import ENCODING, pixels_at_once
 from .methods import METHODS
+from .models.base_model import Base
 from .pixels import PIXELS_AT_ONCE
 from .share import Share
 

@@ -13,8 +13,8 @@ from .. import __version__
 from ..core.config.run_config import RunConfig
 from ..core.data.captions import spoken
 from ..core.data.picture_entries import Entry
-from .base import Base
-from .families import FAMILIES
+from .models.base_model import Base
+from .models.families import FAMILIES
 
 SETTINGS_KEY = "dreambooth_ext.settings"  # the run's settings as JSON
 HASH_KEY = "modelspec.hash_sha256"

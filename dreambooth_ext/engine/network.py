@@ -16,8 +16,8 @@ from torch.nn import functional
 from ..core.config.run_config import RunConfig
 from . import adapters
 from .adapters import Adapter
-from .base import Base
-from .convert import ties
+from .models.base_model import Base
+from .models.key_maps import ties
 from .runtime.seeds import generator
 
 TEXT_PARTS = ("text_encoder", "text_encoder_2")

@@ -20,12 +20,12 @@ from ..core.system.terminal import Progress, say
 from ..core.verbs import generate_options
 from . import embedding_file, network, network_file, words
 from .adapters import ALPHA, Adapter, LoRA
-from .base import Base, open_base
+from .downloads.progress_thread import Fetch, TerminalStage
 from .embedding_file import Stored
 from .embeddings import Embedding
 from .export import NothingLearned, export_checkpoint, export_embedding, export_network
-from .fetching import Fetch, TerminalStage
 from .metadata import ADAPTERS, base_metadata, modelspec
+from .models.base_model import Base, open_base
 from .network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
 from .runtime.device import choose_device
 from .tensors.lazy_tensor import is_finite

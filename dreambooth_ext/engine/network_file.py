@@ -17,7 +17,7 @@ from ..core.data.bundled_words import BUNDLE
 from ..core.errors import UserError
 from . import adapters
 from .adapters import ALPHA, DORA
-from .architecture import per_level
+from .models.architecture import per_level
 from .network import TEXT_PARTS, Network
 from .peft_alpha import PeftAlpha
 from .spellings import (

@@ -18,8 +18,8 @@ from ..core.errors import UserError
 from .backbone import Drawn
 from .batch import Batch
 from .dataset import Dataset
+from .models.unconditional_base import PixelBase
 from .objective import Objective
-from .pixel_base import PixelBase
 from .runtime import memory
 from .sampling import Progress, evaluating
 

@@ -14,10 +14,10 @@ from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.system import files
 from . import hub
-from .base import Base
 from .memory_need import estimate, state_bytes
 from .methods import METHODS
 from .methods.lora import continued_warnings
+from .models.base_model import Base
 from .optim import choose_optimizer, make_optimizer
 from .runtime import memory
 from .runtime.device import choose_device

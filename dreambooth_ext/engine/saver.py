@@ -15,10 +15,10 @@ from ..core.data.concepts import concepts
 from ..core.runs.run_folder import Run
 from ..core.system import files
 from . import hub
-from .base import Base
 from .dataset import Dataset
 from .export import Exported
 from .metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
+from .models.base_model import Base
 from .runtime.control import Control
 
 

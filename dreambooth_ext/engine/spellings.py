@@ -9,8 +9,9 @@ from typing import Any
 
 from ..core.config.parsing import shown
 from ..core.errors import UserError
-from . import adapters, recognise
-from .convert import UNET_PREFIX, unet_ties
+from . import adapters
+from .models import detection
+from .models.key_maps import UNET_PREFIX, unet_ties
 
 LONGEST_PART = 5  # names with dots between
 MAGNITUDE = "magnitude"  # a DoRA's, one number for each output; kohya's `dora_scale` says by its shape what it is of
@@ -134,5 +135,5 @@ def other_file(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
         return None
     if len(shapes) == 1 and all("." not in key and len(shape) in (1, 2) for key, shape in shapes.items()):
         return "an embedding"  # diffusers', under its word
-    what = recognise.kind_of(shapes)
+    what = detection.kind_of(shapes)
     return None if what == "a LoRA" else what  # a part of one, of a type that is not known

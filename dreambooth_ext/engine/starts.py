@@ -9,9 +9,9 @@ from typing import Any
 from ..core.config.methods import PROMPTED_METHODS
 from ..core.config.run_config import RunConfig
 from . import backbone, pixels
-from .base import Base, open_base
-from .fetching import Fetch
-from .pixel_base import open_pixels
+from .downloads.progress_thread import Fetch
+from .models.base_model import Base, open_base
+from .models.unconditional_base import open_pixels
 
 
 @dataclass(frozen=True)

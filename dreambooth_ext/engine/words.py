@@ -14,10 +14,10 @@ from ..core.data import prompt_templates
 from ..core.errors import Problem, UserError
 from ..core.system.files import expanded
 from . import embedding_file
-from .base import Base
 from .embedding_file import Stored
 from .embeddings import Embedding, initial_vectors, limit_norms, usual_norm
 from .export import PRECISIONS, Exported, export_embedding
+from .models.base_model import Base
 from .text import TextStack
 
 COMPONENT = "embeddings"  # of a training state

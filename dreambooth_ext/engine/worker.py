@@ -29,13 +29,14 @@ from ..core.runs.leader_lock import Leadership
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import disk, environment_users, files
 from ..core.system.terminal import open_missing_streams, say, say_traceback, shield
-from . import checkpoint, class_images, hub_pictures, latents, plan, transfer
-from .base import Base
-from .base_files import BaseFiles, difference
+from . import checkpoint, class_images, hub_pictures, latents, plan
 from .dataset import Dataset
-from .fetching import Fetch
+from .downloads import http_file
+from .downloads.progress_thread import Fetch
 from .loop import Loop
 from .methods import METHODS
+from .models.base_files import BaseFiles, difference
+from .models.base_model import Base
 from .objective import Objective
 from .runtime import distributed, memory
 from .runtime.control import Control, Follower, Stopped, take_standard_input
@@ -242,9 +243,9 @@ def open_base(run: Run, control: Control) -> Base:
         return STARTS[config.method].open(config, fetch)
     except UserError as error:
         problem = error.problem
-        if problem.remedy != transfer.LOGIN:
+        if problem.remedy != http_file.LOGIN:
             raise
-        raise UserError(problem.field, problem.message, transfer.LOGIN_OF_RUN) from error
+        raise UserError(problem.field, problem.message, http_file.LOGIN_OF_RUN) from error
 
 
 def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -> None:

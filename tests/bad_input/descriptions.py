@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.engine.pixel_base import open_pixels
+from dreambooth_ext.engine.models.unconditional_base import open_pixels
 from tests import tiny
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows

@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 
 from dreambooth_ext.engine import embedding_file
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.models.base_model import open_base
 from tests import tiny
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb

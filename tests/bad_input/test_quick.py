@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 
 from dreambooth_ext.core.data import bundled_words
 from dreambooth_ext.engine import emphasis
-from dreambooth_ext.engine.architecture import TOKENIZER
+from dreambooth_ext.engine.models.architecture import TOKENIZER
 from dreambooth_ext.engine.text import TextStack
 from dreambooth_ext.host import imports
 from tests.bad_input.case import timed

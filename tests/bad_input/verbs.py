@@ -19,7 +19,7 @@ from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.verbs import convert_options, generate_options, network_options
 from dreambooth_ext.engine import convert_command, generate, inspection, network_command, worker
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.models.base_model import open_base
 from tests import training
 from tests.bad_input import sound
 from tests.bad_input.case import Verb

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 
 from dreambooth_ext.demo import assemble, train_vae, varied, world
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.models.base_model import open_base
 
 
 def random_vae() -> AutoencoderKL:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dreambooth_ext.demo import judge, world
 from dreambooth_ext.engine import pixels
-from dreambooth_ext.engine.pipeline import Pipeline
+from dreambooth_ext.engine.models.ddpm_folder import Pipeline
 from tests import tiny, training
 from tests.training import Trainer
 

@@ -7,8 +7,8 @@ import torch
 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system.files import write_json
-from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.engine.recognise import canonical_names
+from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.models.detection import canonical_names
 from dreambooth_ext.engine.tensors import tensor_file
 from dreambooth_ext.engine.tensors.lazy_tensor import is_finite
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors, save_tensors

@@ -11,8 +11,8 @@ from diffusers.loaders.single_file_utils import (
     convert_open_clip_checkpoint,
 )
 
-from dreambooth_ext.engine.architecture import shipped
-from dreambooth_ext.engine.convert import fold, folded_shape, ties, to_diffusers, to_ldm, unet_key_map
+from dreambooth_ext.engine.models.architecture import shipped
+from dreambooth_ext.engine.models.key_maps import fold, folded_shape, ties, to_diffusers, to_ldm, unet_key_map
 from tests import tiny
 
 FAMILIES = ["sd1", "sd2", "sdxl"]

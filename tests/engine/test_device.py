@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dreambooth_ext.engine import inspection, plan, worker
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.runtime import device
 from dreambooth_ext.engine.runtime.device import take_device
 from tests.training import Trainer

@@ -18,9 +18,10 @@ import pytest
 
 from dreambooth_ext.core.config import links
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine import download, transfer, worker
-from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.engine.fetching import Fetch
+from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.downloads import base_download, http_file
+from dreambooth_ext.engine.downloads.progress_thread import Fetch
+from dreambooth_ext.engine.models.base_model import open_base
 from tests import tiny, training
 from tests.training import Trainer
 
@@ -153,15 +154,15 @@ def model(tmp_path_factory) -> bytes:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(download, "MODELS", tmp_path / "models")
-    monkeypatch.setattr(transfer, "PAUSE", 0.01)
+    monkeypatch.setattr(base_download, "MODELS", tmp_path / "models")
+    monkeypatch.setattr(http_file, "PAUSE", 0.01)
     return tmp_path / "models"
 
 
 def refusal(link: str, fetch: Fetch | None = None) -> str:
     """The message, of which every one names setting and host, says what to do, and keeps the secrets."""
     with pytest.raises(UserError) as caught:
-        download.download(links.hidden(link), "base_model", fetch)
+        base_download.download(links.hidden(link), "base_model", fetch)
     problem = caught.value.problem
     assert problem.field == "base_model" and problem.remedy
     assert "SECRET" not in str(problem) and "pw" not in str(problem)
@@ -187,44 +188,44 @@ def test_no_two_links_share_a_file(server, model, folder):
     """Of one name and one size, as half-precision checkpoints are; nor two versions of one link."""
     other = model[:-1] + bytes([model[-1] ^ 1])
     server.answers |= {"/a/x.safetensors": whole(model), "/b/x.safetensors": whole(other)}
-    first, second = (download.download(server.link(f"/{name}/x.safetensors"), "base_model") for name in "ab")
+    first, second = (base_download.download(server.link(f"/{name}/x.safetensors"), "base_model") for name in "ab")
     assert first.read_bytes() == model and second.read_bytes() == other
     server.answers["/a/x.safetensors"] = whole(other, '"2"')
-    third = download.download(server.link("/a/x.safetensors"), "base_model")
+    third = base_download.download(server.link("/a/x.safetensors"), "base_model")
     assert third.read_bytes() == other and first.read_bytes() == model
     server.answers["/q"] = lambda http: whole(other if "id=2" in http.path else model, f'"{http.path}"')(http)
-    found = [download.download(links.hidden(server.link(f"/q?id={n}")), "base_model").read_bytes() for n in (1, 2)]
+    found = [base_download.download(links.hidden(server.link(f"/q?id={n}")), "base_model").read_bytes() for n in (1, 2)]
     assert found == [model, other]
 
 
 def test_a_server_that_tells_nothing_of_versions(server, model, folder):
     """Then each download is compared by what it holds; an older file stays for who trains from it."""
     server.answers["/x.safetensors"] = whole(model, etag="")
-    first = download.download(server.link(), "base_model")
-    assert download.download(server.link(), "base_model") == first
+    first = base_download.download(server.link(), "base_model")
+    assert base_download.download(server.link(), "base_model") == first
     other = model[:-1] + bytes([model[-1] ^ 1])
     server.answers["/x.safetensors"] = whole(other, etag="")
-    assert download.download(server.link(), "base_model").read_bytes() == other and first.read_bytes() == model
+    assert base_download.download(server.link(), "base_model").read_bytes() == other and first.read_bytes() == model
 
 
 @pytest.mark.parametrize("make", [unsized, chunked])
 def test_a_model_without_its_size(server, model, make):
     server.answers["/x.safetensors"] = make(model)
-    assert download.download(server.link(), "base_model").read_bytes() == model
+    assert base_download.download(server.link(), "base_model").read_bytes() == model
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
 def test_a_name_without_an_ending_gets_that_of_its_content(server, tmp_path, suffix):
     content = tiny.single_file(tmp_path, container=suffix, sidecar=False).read_bytes()
     server.answers["/api/download/123"] = whole(content)
-    path = download.download(server.link("/api/download/123"), "base_model")
+    path = base_download.download(server.link("/api/download/123"), "base_model")
     assert path.name == f"123{suffix}"
 
 
 def test_the_servers_name(server, model, folder):
     said = 'attachment; filename="../../con:My model.safetensors"'
     server.answers["/1"] = whole(model, Content_Disposition=said)
-    path = download.download(server.link("/1"), "base_model")
+    path = base_download.download(server.link("/1"), "base_model")
     assert path.is_relative_to(folder) and path.name.endswith("My model.safetensors")
     for told, name in (
         (".safetensors", "safetensors"),
@@ -232,25 +233,25 @@ def test_the_servers_name(server, model, folder):
         ("con.ckpt", "model.ckpt"),
         ("\x1b[2J\n.pt", "_[2J_.pt"),
     ):
-        assert transfer.name_of("http://h/", f'attachment; filename="{told}"') == name
-    assert len(transfer.name_of("http://h/", f'attachment; filename="{"x" * 500}.safetensors"')) < 200
+        assert http_file.name_of("http://h/", f'attachment; filename="{told}"') == name
+    assert len(http_file.name_of("http://h/", f'attachment; filename="{"x" * 500}.safetensors"')) < 200
 
 
 def test_a_broken_connection_is_gone_on_with(server, model, folder):
     server.answers["/x.safetensors"] = whole(model, breaks=3)
-    assert download.download(server.link(), "base_model").read_bytes() == model
+    assert base_download.download(server.link(), "base_model").read_bytes() == model
     parts = [headers["Range"] for _, headers in server.asked if "Range" in headers]
     assert parts[0] == f"bytes={len(model) // 2}-" and len(parts) == 3
     assert kept(folder) == ["x.safetensors"]
 
 
 def test_one_that_keeps_breaking_is_gone_on_with_later(server, model, folder, monkeypatch):
-    monkeypatch.setattr(transfer, "TRIES", 0)
+    monkeypatch.setattr(http_file, "TRIES", 0)
     server.answers["/x.safetensors"] = whole(model, breaks=1)
     told = refusal(server.link())
     assert "broke off at" in told and "goes on where it broke off" in told
-    assert all(path.suffix == download.PART for path in folder.glob("*/*") if path.is_dir())
-    assert download.download(server.link(), "base_model").read_bytes() == model
+    assert all(path.suffix == base_download.PART for path in folder.glob("*/*") if path.is_dir())
+    assert base_download.download(server.link(), "base_model").read_bytes() == model
     assert any("Range" in headers for _, headers in server.asked)
 
 
@@ -261,7 +262,7 @@ def test_a_file_that_changes_meanwhile_is_not_mixed(server, model, monkeypatch):
     first = server.answers["/x.safetensors"]
     server.answers["/x.safetensors"] = lambda http: (changed if len(server.asked) > 2 else first)(http)
     assert "has changed" in refusal(server.link())
-    assert download.download(server.link(), "base_model").read_bytes() == model[:-1] + b"\x01"
+    assert base_download.download(server.link(), "base_model").read_bytes() == model[:-1] + b"\x01"
 
 
 def test_parts_that_were_not_asked_for(server, model):
@@ -282,7 +283,7 @@ def test_what_was_cut_short_without_a_size_is_refused(server, tmp_path, folder, 
     server.answers["/x"] = unsized(content[:-5000], ETag='"1"')
     assert "cut short" in refusal(server.link("/x")) and kept(folder) == []
     server.answers["/x"] = unsized(content, ETag='"1"')
-    assert download.download(server.link("/x"), "base_model").read_bytes() == content
+    assert base_download.download(server.link("/x"), "base_model").read_bytes() == content
 
 
 @pytest.mark.parametrize(
@@ -345,7 +346,7 @@ def test_links_that_lead_nowhere(link):
 
 def test_a_link_with_a_space(server, model):
     server.answers["/my model.safetensors"] = whole(model)
-    assert download.download(server.link("/my model.safetensors"), "base_model").name == "my model.safetensors"
+    assert base_download.download(server.link("/my model.safetensors"), "base_model").name == "my model.safetensors"
 
 
 def test_user_and_password_go_to_their_host_alone(server, model):
@@ -354,7 +355,7 @@ def test_user_and_password_go_to_their_host_alone(server, model):
         server.answers["/x.safetensors"] = redirect("/here.safetensors")
         server.answers["/here.safetensors"] = redirect(other.link())
         other.answers["/x.safetensors"] = whole(model)
-        download.download(links.hidden(link), "base_model")
+        base_download.download(links.hidden(link), "base_model")
         sent = [headers.get("Authorization") for _, headers in server.asked]
         assert sent and all(value == "Basic dXM6ZXI6cEB3" for value in sent)  # us:er:p@w
         assert other.asked and "SECRET" not in json.dumps(other.asked) and "Basic" not in json.dumps(other.asked)
@@ -363,13 +364,13 @@ def test_user_and_password_go_to_their_host_alone(server, model):
 def test_no_redirect_leads_from_https_to_http():
     """Where anybody on the way could read the token, and put another model in."""
     request = urllib.request.Request("https://h/x")
-    with pytest.raises(transfer.Elsewhere, match="http"):
-        transfer.Redirects().http_error_302(request, None, 302, "", {"location": "http://h/x"})
+    with pytest.raises(http_file.Elsewhere, match="http"):
+        http_file.Redirects().http_error_302(request, None, 302, "", {"location": "http://h/x"})
 
 
 def test_the_newest_redirect_of_all_is_followed(server, model):
     server.answers |= {"/x.safetensors": redirect("/y.safetensors", 308), "/y.safetensors": whole(model)}
-    assert download.download(server.link(), "base_model").read_bytes() == model
+    assert base_download.download(server.link(), "base_model").read_bytes() == model
 
 
 def slow(http: Answers) -> None:
@@ -402,7 +403,7 @@ def test_a_stop_is_heard_meanwhile(server, answer):
 
     began = time.monotonic()
     with pytest.raises(Enough):
-        download.download(server.link(), "base_model", Fetch(stage))
+        base_download.download(server.link(), "base_model", Fetch(stage))
     assert time.monotonic() - began < 10
 
 
@@ -423,20 +424,20 @@ def test_the_worker_stops_and_remembers(tmp_path, server, model, folder):
 
 @pytest.mark.parametrize("answer", [slow, silent])
 def test_a_server_that_sends_next_to_nothing(server, monkeypatch, answer):
-    monkeypatch.setattr(transfer, "STALL", 1.0)
+    monkeypatch.setattr(http_file, "STALL", 1.0)
     server.answers["/x.safetensors"] = answer
     assert "next to nothing" in refusal(server.link())
 
 
 def test_a_file_without_end(server, folder, monkeypatch):
-    monkeypatch.setattr(transfer, "MOST", 40 * 2**20)
+    monkeypatch.setattr(http_file, "MOST", 40 * 2**20)
     server.answers["/x.safetensors"] = endless
     assert "larger than any model" in refusal(server.link())
 
 
 def test_a_disk_that_fills(server, model, monkeypatch):
     server.answers |= {"/x.safetensors": endless, "/sized": whole(model)}
-    monkeypatch.setattr(transfer, "free_bytes", lambda path: transfer.RESERVE - 1)
+    monkeypatch.setattr(http_file, "free_bytes", lambda path: http_file.RESERVE - 1)
     assert "the disk is full" in refusal(server.link()) and "the disk is full" in refusal(server.link("/sized"))
 
 
@@ -456,7 +457,7 @@ def test_a_disk_that_refuses(server, model, folder, monkeypatch):
 def test_progress_is_told(server, model):
     server.answers["/x.safetensors"] = whole(model)
     told = []
-    download.download(server.link(), "base_model", Fetch(lambda *stage: told.append(stage)))
+    base_download.download(server.link(), "base_model", Fetch(lambda *stage: told.append(stage)))
     assert told and all(stage[0] == "downloading the model, in MB" for stage in told)
     assert told[-1][1:] == (len(model) // 2**20,) * 2
 
@@ -469,7 +470,8 @@ def test_two_at_once_download_it_once(server, model, folder):
     server.answers["/x.safetensors"] = late
     found: list[Path] = []
     both = [
-        threading.Thread(target=lambda: found.append(download.download(server.link(), "base_model"))) for _ in range(2)
+        threading.Thread(target=lambda: found.append(base_download.download(server.link(), "base_model")))
+        for _ in range(2)
     ]
     for thread in both:
         thread.start()
@@ -481,10 +483,10 @@ def test_two_at_once_download_it_once(server, model, folder):
 def test_a_run_that_goes_on_keeps_the_file_that_it_began_with(server, model, folder):
     server.answers["/x.safetensors"] = whole(model)
     told: list[dict[str, str]] = []
-    first = download.download(server.link("/x.safetensors?a"), "base_model", Fetch(note=told.append))
+    first = base_download.download(server.link("/x.safetensors?a"), "base_model", Fetch(note=told.append))
     assert told == [{server.link(): first.relative_to(folder).as_posix()}]
     server.answers["/x.safetensors"] = status(401)
-    assert download.download(server.link(), "base_model", Fetch(known=told[0])) == first
+    assert base_download.download(server.link(), "base_model", Fetch(known=told[0])) == first
     assert f"Downloaded from there before: {first}" in refusal(server.link())
     first.unlink()
     assert "token" in refusal(server.link(), Fetch(known=told[0]))
@@ -493,14 +495,14 @@ def test_a_run_that_goes_on_keeps_the_file_that_it_began_with(server, model, fol
 def test_a_kill_leaves_a_part_that_the_next_goes_on_with(server, model, folder):
     """The part of a process that is gone, as its temporary name says."""
     server.answers["/x.safetensors"] = whole(model)
-    path = download.download(server.link(), "base_model")
-    part = path.parent.with_name(path.parent.name + download.PART)
+    path = base_download.download(server.link(), "base_model")
+    part = path.parent.with_name(path.parent.name + base_download.PART)
     path.parent.rename(part)
     (part / path.name).write_bytes(model[:1000])
-    (part.with_name("0123456789abcdef" + download.PART)).mkdir()  # of a version that is no more
-    assert download.download(server.link(), "base_model").read_bytes() == model
+    (part.with_name("0123456789abcdef" + base_download.PART)).mkdir()  # of a version that is no more
+    assert base_download.download(server.link(), "base_model").read_bytes() == model
     assert server.asked[-1][1]["Range"] == "bytes=1000-" and kept(folder) == ["x.safetensors"]
-    assert not list(folder.glob(f"*/*{download.PART}"))
+    assert not list(folder.glob(f"*/*{base_download.PART}"))
 
 
 def test_a_port_that_nobody_listens_at():

@@ -16,10 +16,10 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system.files import read_json
 from dreambooth_ext.engine import export
-from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.engine.convert import to_ldm
 from dreambooth_ext.engine.export import export_checkpoint
 from dreambooth_ext.engine.metadata import SETTINGS_KEY, modelspec, training_metadata
+from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.models.key_maps import to_ldm
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from dreambooth_ext.host.publish import publish
 from tests import tiny

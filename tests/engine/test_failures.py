@@ -21,9 +21,9 @@ from dreambooth_ext.core.runs.events import EventLog
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import checkpoint, class_images, loop, plan, worker
-from dreambooth_ext.engine.base import Base
 from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine.models.base_model import Base
 from dreambooth_ext.engine.runtime.control import Control
 from dreambooth_ext.engine.saver import Saver
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors, save_tensors

@@ -17,10 +17,11 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.engine import download, hub_files, hub_pictures, inspection, worker
 from dreambooth_ext.engine import hub as uploads
-from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.engine.fetching import Fetch, silent
+from dreambooth_ext.engine import hub_pictures, inspection, worker
+from dreambooth_ext.engine.downloads import base_download, hub_files
+from dreambooth_ext.engine.downloads.progress_thread import Fetch, silent
+from dreambooth_ext.engine.models.base_model import open_base
 from tests import tiny, training
 from tests.training import Trainer
 
@@ -153,7 +154,7 @@ def test_a_model_is_fetched_with_progress(hub):
 def test_a_models_pickles_are_fetched_for_want_of_others(hub):
     name = "unet/diffusion_pytorch_model"
     hub.models[f"{name}.fp16.safetensors"] = hub.models.pop(f"{name}.safetensors")
-    assert set(download.model_files(dict.fromkeys(hub.models, 1))) >= {f"{name}.fp16.safetensors"}
+    assert set(base_download.model_files(dict.fromkeys(hub.models, 1))) >= {f"{name}.fp16.safetensors"}
     assert open_base("me/model").family.name == "sd1"
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.system import files
-from dreambooth_ext.engine import base_files, worker
+from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.models import base_files
 from tests import tiny, training
 from tests.engine.test_base_files import PREVIEWS, acting_after
 from tests.engine.test_failures import error_of, steps, warnings

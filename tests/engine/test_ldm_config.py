@@ -9,12 +9,12 @@ import torch
 import yaml
 
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine.architecture import shipped, size_of_unet, size_of_vae, write_clip_folder
-from dreambooth_ext.engine.base import open_base
-from dreambooth_ext.engine.convert import to_ldm
-from dreambooth_ext.engine.ldm_config import from_yaml
-from dreambooth_ext.engine.ldm_yaml import to_yaml
-from dreambooth_ext.engine.recognise import recognise
+from dreambooth_ext.engine.models.architecture import shipped, size_of_unet, size_of_vae, write_clip_folder
+from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.models.detection import recognise
+from dreambooth_ext.engine.models.key_maps import to_ldm
+from dreambooth_ext.engine.models.ldm_config import from_yaml
+from dreambooth_ext.engine.models.ldm_config_writer import to_yaml
 from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 from tests import tiny
 

@@ -17,10 +17,10 @@ from dreambooth_ext.core.config.run_config import SETTINGS
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import network, network_file, plan, worker
-from dreambooth_ext.engine.base import Base, open_base
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.lora import LoRA
+from dreambooth_ext.engine.models.base_model import Base, open_base
 from dreambooth_ext.engine.network_file import file_names, layers_of
 from tests import adapters, tiny, training
 from tests.engine.test_resume import PRIOR, check

@@ -13,7 +13,7 @@ from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.verbs import network_options
 from dreambooth_ext.engine import network, network_command, network_file
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.models.base_model import open_base
 from tests import adapters, tiny
 from tests.engine.test_lora import written
 

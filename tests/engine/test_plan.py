@@ -13,11 +13,11 @@ from diffusers import UNet2DConditionModel
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.engine import memory_need, plan, worker
-from dreambooth_ext.engine.architecture import shipped
-from dreambooth_ext.engine.base import Base
-from dreambooth_ext.engine.convert import ties
 from dreambooth_ext.engine.inspection import inspect
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining
+from dreambooth_ext.engine.models.architecture import shipped
+from dreambooth_ext.engine.models.base_model import Base
+from dreambooth_ext.engine.models.key_maps import ties
 from dreambooth_ext.engine.runtime import memory
 from tests import training
 from tests.training import Trainer

@@ -9,9 +9,9 @@ import torch
 
 from benchmarks.reference import Reference, Step
 from dreambooth_ext.engine import objective
-from dreambooth_ext.engine.architecture import TOKENIZER
 from dreambooth_ext.engine.backbone import Backbone
 from dreambooth_ext.engine.methods.lora import LoRA
+from dreambooth_ext.engine.models.architecture import TOKENIZER
 from tests import tiny, training
 
 STEPS = 20

@@ -21,10 +21,10 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.verbs.generate_options import add_arguments
 from dreambooth_ext.engine import generate, inspection, memory_need, pixels, worker
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.models.ddpm_folder import Pipeline
+from dreambooth_ext.engine.models.unconditional_base import DEFAULT, open_pixels
 from dreambooth_ext.engine.objective import Objective
-from dreambooth_ext.engine.pipeline import Pipeline
-from dreambooth_ext.engine.pixel_base import DEFAULT, open_pixels
 from dreambooth_ext.engine.runtime.seeds import generator
 from tests import tiny, training
 from tests.engine.test_generate import draw as command

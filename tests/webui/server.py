@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dreambooth_ext.engine.architecture import Architecture
-from dreambooth_ext.engine.families import FAMILIES
+from dreambooth_ext.engine.models.architecture import Architecture
+from dreambooth_ext.engine.models.families import FAMILIES
 from dreambooth_ext.host.interpreter import clean_variables
 from tests import tiny
 from tests.webui.sizes import shrink

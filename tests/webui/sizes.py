@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from dreambooth_ext.core.system.files import write_json, write_text
-from dreambooth_ext.engine.architecture import Architecture, write_clip_folder
-from dreambooth_ext.engine.ldm_yaml import unet_to_yaml, vae_to_yaml
+from dreambooth_ext.engine.models.architecture import Architecture, write_clip_folder
+from dreambooth_ext.engine.models.ldm_config_writer import unet_to_yaml, vae_to_yaml
 
 INSIDE = Path(__file__).parent / "inside"
 OPENCLIP = {"sd2": "ViT-H-14", "sdxl": "ViT-bigG-14"}  # the only names under which the WebUI makes these encoders

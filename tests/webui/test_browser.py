@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.commands.demo import BASE, RECIPE
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.host.environment import FOLDER_VARIABLE, Environment
 from tests.host.browser.conftest import browser, open_page, screenshot  # noqa: F401 - fixtures
 from tests.host.browser.test_page import DEMO, FILES, TRAIN, tab, until

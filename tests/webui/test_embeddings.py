@@ -14,11 +14,11 @@ from PIL import Image, PngImagePlugin
 
 from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine import embedding_file, network_file
-from dreambooth_ext.engine.base import open_base
 from dreambooth_ext.engine.embeddings import Embedding
 from dreambooth_ext.engine.export import Exported, export_embedding, export_network, sha256_of
 from dreambooth_ext.engine.generate import load_painter, used_hashes
 from dreambooth_ext.engine.metadata import base_metadata, modelspec
+from dreambooth_ext.engine.models.base_model import open_base
 from tests import adapters, tiny
 from tests.webui.server import WebUI, running, webui_folder
 from tests.webui.test_checkpoints import CLOSE, SETTINGS, difference, drawn_by_us, export

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ..backbone import Backbone
-from ..base import Base
 from ..batch import Batch
 from ..export import Exported, export_checkpoint
+from ..models.base_model import Base
 from ..objective import Objective
 from ..share import Share
 from ..tensors.tensor_file import open_tensors, save_tensors

@@ -17,11 +17,11 @@ from ...core.errors import Problem, UserError
 from ...core.system.files import expanded
 from .. import hypernetwork, hypernetwork_file
 from ..backbone import Backbone
-from ..base import Base
 from ..batch import Batch
 from ..export import Exported
 from ..hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
 from ..hypernetwork_file import export_hypernetwork
+from ..models.base_model import Base
 from ..objective import Objective
 from ..share import Share
 from .full import Weights, drawn_prompts

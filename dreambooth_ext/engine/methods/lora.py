@@ -20,9 +20,9 @@ from ...core.errors import Problem, UserError
 from .. import embedding_file, network, network_file, words
 from ..adapters import Adapter
 from ..backbone import Backbone
-from ..base import Base
 from ..batch import Batch
 from ..export import Exported, export_network
+from ..models.base_model import Base
 from ..network import TEXT_PARTS, Network
 from ..objective import Objective
 from ..share import Share

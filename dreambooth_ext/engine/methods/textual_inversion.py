@@ -14,9 +14,9 @@ from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from .. import embedding_file, words
 from ..backbone import Backbone
-from ..base import Base
 from ..batch import Batch
 from ..export import Exported, nothing_learned
+from ..models.base_model import Base
 from ..objective import Objective
 from ..share import Share
 from ..words import COMPONENT, Words

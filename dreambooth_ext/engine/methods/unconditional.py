@@ -13,9 +13,9 @@ from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ..batch import Batch
 from ..export import Exported
+from ..models.ddpm_folder import export_pipeline
+from ..models.unconditional_base import PixelBase
 from ..objective import Objective
-from ..pipeline import export_pipeline
-from ..pixel_base import PixelBase
 from ..pixels import PixelBackbone
 from ..share import Share
 from .full import Weights

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.engine.base import open_base
+from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.host.environment import FOLDER_VARIABLE, Environment
 from tests.host.standin import running
 from tests.webui import server

@@ -15,18 +15,18 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..core.errors import UserError
-from ..core.system.files import require_ordinary, sha256_of
+from ...core.errors import UserError
+from ...core.system.files import require_ordinary, sha256_of
+from ..downloads.base_download import download
+from ..downloads.progress_thread import Fetch
+from ..tensors.lazy_tensor import LazyTensor, is_finite
 from .architecture import Architecture, shipped, size_of_text
 from .base_files import BaseFiles
-from .download import download
+from .diffusers_folder import FolderSource
 from .families import Family
-from .fetching import Fetch
-from .folder import FolderSource
 from .ldm_config import absolute_clip
-from .ldm_yaml import to_yaml
+from .ldm_config_writer import to_yaml
 from .single_file import SingleFileSource
-from .tensors.lazy_tensor import LazyTensor, is_finite
 
 LARGEST_VOCABULARY = 16 * 2**20  # bytes of each of a tokenizer's files; CLIP's have 1 MB
 

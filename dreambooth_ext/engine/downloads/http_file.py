@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
 
-from ..core.config import links
-from ..core.config.names import MODEL_SUFFIXES, RESERVED
-from ..core.errors import UserError
-from ..core.system.files import free_bytes, human_size
-from .fetching import MB, STAGE, Stage, watched
+from ...core.config import links
+from ...core.config.names import MODEL_SUFFIXES, RESERVED
+from ...core.errors import UserError
+from ...core.system.files import free_bytes, human_size
+from .progress_thread import MB, STAGE, Stage, watched
 
 TIME_OUT = 30.0  # seconds for an answer, or for its next byte
 STALL, LEAST = 60.0, 2**16  # seconds, and the bytes that have to come in them

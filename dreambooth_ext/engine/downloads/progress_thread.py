@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from ..core.system.terminal import Progress
+from ...core.system.terminal import Progress
 
 LOOKS = 0.3  # seconds between them
 MB = 2**20

@@ -13,17 +13,17 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import UNet2DModel
 
-from ..core.config.run_config import RunConfig
-from ..core.errors import UserError
-from ..core.system.files import expanded
-from ..core.verbs.generate_options import is_pipeline
-from . import limits
+from ...core.config.run_config import RunConfig
+from ...core.errors import UserError
+from ...core.system.files import expanded
+from ...core.verbs.generate_options import is_pipeline
+from ..downloads.base_download import download, download_config
+from ..downloads.progress_thread import Fetch
+from ..runtime.seeds import derive
+from . import config_limits
 from .base_files import BaseFiles
-from .download import download, download_config
+from .ddpm_folder import Pipeline
 from .families import PIXELS
-from .fetching import Fetch
-from .pipeline import Pipeline
-from .runtime.seeds import derive
 
 DEFAULT: dict[str, Any] = {  # diffusers' train_unconditional.py
     "in_channels": 3,
@@ -173,7 +173,7 @@ def config_file(name: str) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     """A UNet2DModel's configuration. Raises UserError for a file that holds none."""
     try:
-        content = limits.read_config(path)
+        content = config_limits.read_config(path)
     except (OSError, ValueError) as error:
         raise UserError("model_config", f"{path} cannot be read ({error}).", REMEDY) from error
     if not isinstance(content, dict) or content.get("_class_name", "UNet2DModel") != "UNet2DModel":

@@ -9,15 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core.errors import UserError
-from ..core.system.files import read_text
+from ...core.errors import UserError
+from ...core.system.files import read_text
+from ..tensors import scaled_fp8
+from ..tensors.lazy_tensor import LazyTensor
+from ..tensors.tensor_file import TensorFile, open_tensors
 from .architecture import TOKENIZER, Architecture
-from .convert import EMA_PREFIX, ties, unfold
+from .detection import canonical_names, recognise, refuse_others
+from .key_maps import EMA_PREFIX, ties, unfold
 from .ldm_config import LARGEST_YAML, absolute_clip, from_yaml, sidecar_of
-from .recognise import canonical_names, recognise, refuse_others
-from .tensors import scaled_fp8
-from .tensors.lazy_tensor import LazyTensor
-from .tensors.tensor_file import TensorFile, open_tensors
 
 V_MARKS = ("v_pred",)  # tensors that say by being there what the model predicts
 ZERO_SNR_MARKS = ("ztsnr",)

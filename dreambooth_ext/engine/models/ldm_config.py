@@ -1,4 +1,4 @@
-"""LDM configurations: the yaml beside a checkpoint, read as the WebUI reads it. (`ldm_yaml.py` writes them.)"""
+"""LDM configurations: the yaml beside a checkpoint, read as the WebUI reads it. (`ldm_config_writer.py` writes them.)"""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import yaml
 
-from ..core.errors import UserError
+from ...core.errors import UserError
 from .architecture import Architecture, per_level
+from .config_limits import between, read_config, require_usual, whole
+from .detection import Shapes, block_types, recognise
 from .families import SD1, SD2, SDXL, Family
-from .ldm_yaml import CLIP_FOLDER, with_clip, written
-from .limits import between, read_config, require_usual, whole
-from .recognise import Shapes, block_types, recognise
+from .ldm_config_writer import CLIP_FOLDER, with_clip, written
 
 LARGEST_YAML = 64 * 1024  # bytes; usual are 3 KB, and reading takes long
 FREE_HEADS = -1  # LDM's "not given" of num_heads and num_head_channels

@@ -12,17 +12,17 @@ import torch
 from diffusers import DDPMScheduler, UNet2DModel
 from torch import Tensor
 
-from ..core.errors import UserError
-from ..core.system.files import replacing, sha256_of, write_json
-from .export import PRECISIONS, Exported, not_finite, write_verified
+from ...core.errors import UserError
+from ...core.system.files import replacing, sha256_of, write_json
+from ..export import PRECISIONS, Exported, not_finite, write_verified
+from ..tensors.lazy_tensor import is_finite
+from ..tensors.tensor_file import TensorFile, open_tensors
+from .config_limits import read_config
+from .diffusers_folder import present_name
 from .families import PIXELS
-from .folder import present_name
-from .limits import read_config
-from .tensors.lazy_tensor import is_finite
-from .tensors.tensor_file import TensorFile, open_tensors
 
 if TYPE_CHECKING:
-    from .pixel_base import PixelBase
+    from .unconditional_base import PixelBase
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.system.files import write_json
+from ...core.system.files import write_json
 from .families import FAMILIES, Family
 
-SHIPPED = Path(__file__).parent / "models"  # <family>.json, and clip/ with the tokenizer's vocabulary
+SHIPPED = Path(__file__).parent / "configs"  # <family>.json, and clip/ with the tokenizer's vocabulary
 TOKENIZER = SHIPPED / "clip"
 
 

@@ -11,15 +11,15 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from ..core.errors import UserError
-from ..core.system.files import read_json
+from ...core.errors import UserError
+from ...core.system.files import read_json
+from ..tensors import scaled_fp8
+from ..tensors.lazy_tensor import LazyTensor
+from ..tensors.tensor_file import LARGEST_HEADER, TensorFile, open_tensors
 from .architecture import TOKENIZER, Architecture, shipped
-from .convert import Tie, fold, folded_shape, ties
+from .config_limits import read_config
 from .families import FAMILIES, SD1, SD2, SDXL, Family
-from .limits import read_config
-from .tensors import scaled_fp8
-from .tensors.lazy_tensor import LazyTensor
-from .tensors.tensor_file import LARGEST_HEADER, TensorFile, open_tensors
+from .key_maps import Tie, fold, folded_shape, ties
 
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers', then transformers' names
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of old VAEs

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..core.errors import UserError
+from ...core.errors import UserError
 from .architecture import Architecture, shipped
-from .convert import UNET_PREFIX, VAE_PREFIX
 from .families import FAMILIES, SD1, SD2, SDXL, Family, TextSlot
+from .key_maps import UNET_PREFIX, VAE_PREFIX
 
 LORA_PART = (
     r"lora_(up|down|A|B|mid)\b|\.hada_w1_|\.lokr_w1|\.lora\.|_lora\.|\.lora_linear_layer\.|\.oft_|dora_scale"

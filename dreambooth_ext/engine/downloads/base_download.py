@@ -19,18 +19,18 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
-from ..core.config import links
-from ..core.config.names import MODEL_SUFFIXES
-from ..core.errors import UserError
-from ..core.system import files
-from ..core.system.files import expanded
+from ...core.config import links
+from ...core.config.names import MODEL_SUFFIXES
+from ...core.errors import UserError
+from ...core.system import files
+from ...core.system.files import expanded
+from ..models.single_file import SingleFileSource
+from ..tensors.tensor_file import container
 from . import hub_files
-from .fetching import STAGE, Fetch
-from .single_file import SingleFileSource
-from .tensors.tensor_file import container
-from .transfer import Offer, Transfer
+from .http_file import Offer, Transfer
+from .progress_thread import STAGE, Fetch
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[3] / "models"
 HUB_PAGE = re.compile(r"^https://huggingface\.co/([\w.-]+/[\w.-]+?)(?:/tree/main)?/?$")
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import UserError
-from ..core.system.files import sha256_of
+from ...core.errors import UserError
+from ...core.system.files import sha256_of
 
 END = 2**20  # bytes at the beginning and at the end of a file that are read whole
 BLOCK, BLOCKS = 2**14, 256  # bytes in each, and how many of them between the ends

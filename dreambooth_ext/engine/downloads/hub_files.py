@@ -10,10 +10,10 @@ from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
 
-from ..core.config import links
-from ..core.errors import UserError
-from ..core.system.files import free_bytes, human_size
-from .fetching import MB, Stage, watched
+from ...core.config import links
+from ...core.errors import UserError
+from ...core.system.files import free_bytes, human_size
+from .progress_thread import MB, Stage, watched
 
 THREADS = 8
 TIME_OUT = 30.0  # seconds for an answer

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..core.system.files import read_json
+from ...core.system.files import read_json
 
 LARGEST = 2**20  # bytes of a config.json; usual are 2 KB
 MOST = 10**7  # of any number; vocabularies have 50 000

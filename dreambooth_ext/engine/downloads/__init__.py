@@ -1,0 +1,1 @@
+"""Models and data sets from the internet, resumable and by content."""

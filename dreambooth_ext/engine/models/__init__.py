@@ -1,0 +1,1 @@
+"""Model families and their files: recognised, read and assembled."""
