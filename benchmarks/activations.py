@@ -24,9 +24,9 @@ from torch.utils._pytree import tree_leaves
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.system.files import human_size
-from dreambooth_ext.engine import network
 from dreambooth_ext.engine.models.architecture import shipped
 from dreambooth_ext.engine.models.unconditional_base import DEFAULT
+from dreambooth_ext.engine.networks import lora_network
 
 LORA = {"rank": 16, "alpha": 16.0, "network_type": "lora", "target_modules": ["attention", "feed_forward"]}
 
@@ -85,11 +85,11 @@ def make_unet(config: dict[str, Any], checkpointing: bool, half: bool, lora: boo
     if not lora:
         return unet, list(unet.parameters())
     unet.requires_grad_(False)
-    for _, layer in network.named_layers(unet) if half else ():
+    for _, layer in lora_network.named_layers(unet) if half else ():
         for name, parameter in layer.named_parameters(recurse=False):  # fake tensors cannot be converted in place
             setattr(layer, name, nn.Parameter(parameter.to(torch.bfloat16), requires_grad=False))
-    made = network.create(RunConfig(method="lora", **LORA), "unet", unet)
-    network.attach(unet, made, 0.0)
+    made = lora_network.create(RunConfig(method="lora", **LORA), "unet", unet)
+    lora_network.attach(unet, made, 0.0)
     return unet, [parameter for adapter in made.values() for parameter in adapter.parameters()]
 
 

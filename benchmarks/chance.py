@@ -34,7 +34,7 @@ from dreambooth_ext.engine.convert_command import to_folder
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.models.architecture import TOKENIZER
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.sampling import Painter
+from dreambooth_ext.engine.sampling.sampler import Painter
 
 from .reference import Reference, Step
 

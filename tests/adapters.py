@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.engine import network
 from dreambooth_ext.engine.models.base_model import Base
-from dreambooth_ext.engine.network import TEXT_PARTS, Network
+from dreambooth_ext.engine.networks import lora_network
+from dreambooth_ext.engine.networks.lora_network import TEXT_PARTS, Network
 
 ALL = ["attention", "feed_forward", "convolutions"]
 
@@ -24,7 +24,7 @@ def models(base: Base) -> dict[str, torch.nn.Module]:
 def made(base: Base, kind: str = "lora", size: float = 0.1, **settings) -> Network:
     """Adapters for all parts of a base, as after a training: no number is zero."""
     chosen = config(kind, **settings)
-    parts = {name: network.create(chosen, name, module) for name, module in models(base).items()}
+    parts = {name: lora_network.create(chosen, name, module) for name, module in models(base).items()}
     randomness = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for adapters in parts.values():

@@ -64,7 +64,7 @@ def test_a_new_path_is_known_without_a_word_elsewhere(tmp_path, monkeypatch):
 
 
 def holds_for_all(folder, monkeypatch, make, name, field) -> None:
-    from dreambooth_ext.engine import hub, metadata
+    from dreambooth_ext.engine.formats import hub_upload, metadata
 
     home = folder / "somebody"
     home.mkdir(parents=True)
@@ -78,7 +78,7 @@ def holds_for_all(folder, monkeypatch, make, name, field) -> None:
     monkeypatch.chdir(home)
     assert run_folder.absolute(make(name, "x.txt")).paths() == [(field, str(home / "x.txt"))]
     (method, *_) = SETTINGS[field.partition("[")[0]].methods
-    for said in (metadata.shareable(config), hub.said(config.replace(method=method))):
+    for said in (metadata.shareable(config), hub_upload.said(config.replace(method=method))):
         assert "somebody" not in json.dumps(said)
 
 
@@ -90,11 +90,11 @@ def test_names_of_hugging_face_and_links_stay_as_they_are():
 
 
 def test_a_template_that_is_built_in_is_no_path(tmp_path):
-    from dreambooth_ext.engine import hub
+    from dreambooth_ext.engine.formats import hub_upload
 
     config = RunConfig(method="textual_inversion", prompt_template="style")
     assert config.paths() == [] and run_folder.absolute(config) == config
-    assert hub.said(config)["prompt_template"] == "style"
+    assert hub_upload.said(config)["prompt_template"] == "style"
     restrictions.check_paths(config, host(tmp_path))
 
 

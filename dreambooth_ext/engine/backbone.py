@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from ..core.config.run_config import RunConfig
 from . import latents
 from .batch import Batch
+from .conditioning.caption_cache import CACHED_AT_MOST, Prompts
+from .conditioning.text_encoding import TextStack
 from .dataset import Dataset
 from .models.base_model import Base
 from .objective import Objective
-from .prompts import CACHED_AT_MOST, Prompts
-from .sampling import Progress, draw, evaluating, make_sampler
-from .text import TextStack
+from .sampling.sampler import Progress, draw, evaluating, make_sampler
 
 CUTS_NAMED = 10  # captions that are too long
 

@@ -20,7 +20,7 @@ from .generate import load_painter, save_png
 from .models.base_model import Base
 from .runtime import memory
 from .runtime.seeds import derive
-from .sampling import Painter
+from .sampling.sampler import Painter
 
 PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}  # so that the UNet takes less than the VAE, which draws one by one
 Progress = Callable[[int, int], None]

@@ -14,17 +14,19 @@ from ..core.errors import UserError
 from ..core.system.files import replacing, sha256_of
 from ..core.system.terminal import Progress
 from ..core.verbs import generate_options
-from . import embedding_file, hypernetwork, hypernetwork_file, network, network_file, pixels
+from . import pixels
+from .conditioning.learned_tokens import Embedding, table_of
+from .conditioning.text_encoding import TextStack
 from .downloads.base_download import download
 from .downloads.progress_thread import Fetch, TerminalStage
-from .embedding_file import Stored
-from .embeddings import Embedding, table_of
+from .formats import embedding_file, hypernetwork_file, lora_file
+from .formats.embedding_file import Stored
 from .models.base_model import Base, open_base
 from .models.ddpm_folder import Pipeline
-from .network import TEXT_PARTS
+from .networks import hypernetwork, lora_network
+from .networks.lora_network import TEXT_PARTS
 from .runtime.device import choose_device
-from .sampling import Painter
-from .text import TextStack
+from .sampling.sampler import Painter
 
 
 def run(arguments: argparse.Namespace) -> list[Path]:
@@ -132,8 +134,8 @@ def load_painter(
     text = TextStack(base.tokenizers(), base.text_encoders(), clip_skip=clip_skip).to(device)
     models = {"unet": unet, **dict(zip(TEXT_PARTS, text.encoders, strict=False))}
     for path, weight in loras:
-        for component, made in network_file.read(path, models, "lora").items():
-            network.merge(models[component], made, weight)
+        for component, made in lora_file.read(path, models, "lora").items():
+            lora_network.merge(models[component], made, weight)
     text.learn(read_embeddings(embeddings, text, [path for path, _ in loras]))
     for path, strength in hypernetworks:
         made = hypernetwork_file.read(path, "hypernetwork").network().to(device).eval().requires_grad_(False)

@@ -22,7 +22,7 @@ from ..core.runs import events
 from . import checkpoint
 from .ahead import ReadAhead
 from .dataset import Dataset
-from .export import NothingLearned
+from .formats.checkpoint_file import NothingLearned
 from .fused import FusedBackward, is_possible
 from .loss_scale import LossScale
 from .optim import RateSchedules, forget, load_state, make_optimizer

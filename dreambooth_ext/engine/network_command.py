@@ -18,15 +18,17 @@ from ..core.config.run_config import RunConfig
 from ..core.errors import UserError
 from ..core.system.terminal import Progress, say
 from ..core.verbs import generate_options
-from . import embedding_file, network, network_file, words
-from .adapters import ALPHA, Adapter, LoRA
+from . import words
+from .conditioning.learned_tokens import Embedding
 from .downloads.progress_thread import Fetch, TerminalStage
-from .embedding_file import Stored
-from .embeddings import Embedding
-from .export import NothingLearned, export_checkpoint, export_embedding, export_network
-from .metadata import ADAPTERS, base_metadata, modelspec
+from .formats import embedding_file, lora_file
+from .formats.checkpoint_file import NothingLearned, export_checkpoint, export_embedding, export_network
+from .formats.embedding_file import Stored
+from .formats.metadata import ADAPTERS, base_metadata, modelspec
 from .models.base_model import Base, open_base
-from .network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
+from .networks import lora_network
+from .networks.layer_adapters import ALPHA, Adapter, LoRA
+from .networks.lora_network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
 from .runtime.device import choose_device
 from .tensors.lazy_tensor import is_finite
 
@@ -63,7 +65,7 @@ def done(arguments: argparse.Namespace) -> list[Path]:
     models = parts_of(base, device)
     extracts = arguments.action == "extract"
     made = extract(arguments, base, models, device) if extracts else resize(arguments, models)
-    names = network_file.file_names(network_file.layers_of(models), base.architecture.unet)
+    names = lora_file.file_names(lora_file.layers_of(models), base.architecture.unet)
     about = described(base, out.stem, arguments)
     return [export_network(base, made, names, out, metadata=about, words=brought, **common).path]
 
@@ -112,7 +114,7 @@ def described(base: Base, title: str, arguments: argparse.Namespace) -> dict[str
     """What WebUIs have to know of the new LoRA."""
     config = lora_config(arguments)
     about = modelspec(base, title=title, resolution=base.resolution, adapter="lora")
-    return {**about, **base_metadata(base), "ss_output_name": title, **network_file.metadata(config)}
+    return {**about, **base_metadata(base), "ss_output_name": title, **lora_file.metadata(config)}
 
 
 def lora_config(arguments: argparse.Namespace) -> RunConfig:
@@ -125,8 +127,8 @@ def lora_config(arguments: argparse.Namespace) -> RunConfig:
 def merge(models: Models, loras: list[tuple[Path, float]]) -> None:
     """Into the models' own weights. Raises UserError as `network_file.read` does."""
     for path, weight in loras:
-        for component, made in network_file.read(path, models, "lora").items():
-            network.merge(models[component], made, weight)
+        for component, made in lora_file.read(path, models, "lora").items():
+            lora_network.merge(models[component], made, weight)
     for component, module in models.items():
         if broken := next((key for key, tensor in module.state_dict().items() if not is_finite(tensor)), None):
             message = f"merged at these weights, {broken} of the {component} is infinite or no number."
@@ -136,7 +138,7 @@ def merge(models: Models, loras: list[tuple[Path, float]]) -> None:
 def extract(arguments: argparse.Namespace, base: Base, models: Models, device: torch.device) -> Network:
     """What the tuned model is beyond the base. Parts that are the same in both are left out."""
     tuned = open_base(arguments.tuned, field="tuned")
-    if network.shapes_of(tuned) != network.shapes_of(base):
+    if lora_network.shapes_of(tuned) != lora_network.shapes_of(base):
         raise UserError(
             "tuned", f"{tuned.name} and {base.name} differ in their layers.", "Give a model and its own base."
         )
@@ -154,7 +156,7 @@ def resize(arguments: argparse.Namespace, models: Models) -> Network:
     """A file of any type as a LoRA of other ranks."""
     (text,) = arguments.lora
     differences = {}
-    for name, made in network_file.read(generate_options.lora(text)[0], models, "lora").items():
+    for name, made in lora_file.read(generate_options.lora(text)[0], models, "lora").items():
         found = differences[name] = {}
         for layer, adapter in made.items():
             if not adapter.TRAINS:

@@ -14,7 +14,7 @@ from ..core.errors import UserError
 from .noise import draw
 
 if TYPE_CHECKING:
-    from .text import Conditioning
+    from .conditioning.text_encoding import Conditioning
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 DEBIAS_SNR_LIMIT = 1000.0  # sd-scripts' limit: the first timesteps, almost without noise, are not weighed down further

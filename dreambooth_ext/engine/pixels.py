@@ -21,7 +21,7 @@ from .dataset import Dataset
 from .models.unconditional_base import PixelBase
 from .objective import Objective
 from .runtime import memory
-from .sampling import Progress, evaluating
+from .sampling.sampler import Progress, evaluating
 
 PIXELS_AT_ONCE = 16 * 64 * 64  # that are drawn together
 

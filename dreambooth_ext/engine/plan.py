@@ -13,7 +13,7 @@ from ..core.config.run_config import RunConfig
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.system import files
-from . import hub
+from .formats import hub_upload
 from .memory_need import estimate, state_bytes
 from .methods import METHODS
 from .methods.lora import continued_warnings
@@ -104,7 +104,7 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
     if config.text_encoder_2_lr is not None and len(base.family.text_slots) < 2:
         found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
     found += _broken(base) + METHODS[config.method].problems(config, base)
-    found += hub.problems(config)
+    found += hub_upload.problems(config)
     layers = [c["num_hidden_layers"] for c in base.architecture.text_encoders] if base.family.text_slots else []
     if layers and config.clip_skip > min(layers):
         layers = min(layers)

@@ -14,10 +14,10 @@ from ..core.config.run_config import RunConfig
 from ..core.data.concepts import concepts
 from ..core.runs.run_folder import Run
 from ..core.system import files
-from . import hub
 from .dataset import Dataset
-from .export import Exported
-from .metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
+from .formats import hub_upload
+from .formats.checkpoint_file import Exported
+from .formats.metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
 from .models.base_model import Base
 from .runtime.control import Control
 
@@ -115,10 +115,10 @@ class Saver:
         """To Hugging Face. What goes wrong is a warning: the model is there, and can be uploaded by hand."""
         samples = self._newest_samples()
         try:
-            address = hub.push(
+            address = hub_upload.push(
                 self.config, self.base.name, exported.path, exported.sidecars, self._activation_text(), samples
             )
-        except hub.FAILURES as error:
+        except hub_upload.FAILURES as error:
             why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason'}"
             what = f"the model could not be uploaded to Hugging Face ({why[:300]})."
             remedy = f"It is safe in {exported.path}: `huggingface-cli upload <owner/name> {exported.path}`."

@@ -13,12 +13,12 @@ from ..core.config.run_config import RunConfig
 from ..core.data import prompt_templates
 from ..core.errors import Problem, UserError
 from ..core.system.files import expanded
-from . import embedding_file
-from .embedding_file import Stored
-from .embeddings import Embedding, initial_vectors, limit_norms, usual_norm
-from .export import PRECISIONS, Exported, export_embedding
+from .conditioning.learned_tokens import Embedding, initial_vectors, limit_norms, usual_norm
+from .conditioning.text_encoding import TextStack
+from .formats import embedding_file
+from .formats.checkpoint_file import PRECISIONS, Exported, export_embedding
+from .formats.embedding_file import Stored
 from .models.base_model import Base
-from .text import TextStack
 
 COMPONENT = "embeddings"  # of a training state
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from dreambooth_ext.engine import network_file
+from dreambooth_ext.engine.formats import lora_file
 from tests.bad_input.case import Case, Verb, rows
 from tests.bad_input.verbs import BASES, CHECK_BASE
 
 BASE = "base_model"
-SHAPES = Verb("read a LoRA", lambda path, folder: network_file.shapes(path, "network_weights"))
+SHAPES = Verb("read a LoRA", lambda path, folder: lora_file.shapes(path, "network_weights"))
 ONE = torch.ones(2, 2)
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from dreambooth_ext.engine import checkpoint, embedding_file
+from dreambooth_ext.engine import checkpoint
+from dreambooth_ext.engine.formats import embedding_file
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb

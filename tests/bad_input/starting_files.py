@@ -11,7 +11,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import save_file
 
-from dreambooth_ext.engine import embedding_file
+from dreambooth_ext.engine.formats import embedding_file
 from dreambooth_ext.engine.models.base_model import open_base
 from tests import tiny
 from tests.bad_input import sound

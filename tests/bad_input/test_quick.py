@@ -10,9 +10,9 @@ import torch
 from transformers import CLIPTokenizer
 
 from dreambooth_ext.core.data import bundled_words
-from dreambooth_ext.engine import emphasis
+from dreambooth_ext.engine.conditioning import prompt_syntax
+from dreambooth_ext.engine.conditioning.text_encoding import TextStack
 from dreambooth_ext.engine.models.architecture import TOKENIZER
-from dreambooth_ext.engine.text import TextStack
 from dreambooth_ext.host import imports
 from tests.bad_input.case import timed
 from tests.bad_input.descriptions import put
@@ -46,4 +46,4 @@ def test_words_of_a_lora_that_is_none(tmp_path, content):
 
 @pytest.mark.parametrize("text", ["(a", "a(", "\\(", "(a:1.1)", "a BREAK ", "[", "a)", " " * 9 + "b"])
 def test_a_prompt_of_brackets_takes_no_time(text):
-    assert timed(lambda: emphasis.parse(text * (100_000 // len(text))))
+    assert timed(lambda: prompt_syntax.parse(text * (100_000 // len(text))))

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
-from dreambooth_ext.engine import adapters, network
-from dreambooth_ext.engine.adapters import Adapter
+from dreambooth_ext.engine.networks import layer_adapters, lora_network
+from dreambooth_ext.engine.networks.layer_adapters import Adapter
 from tests.adapters import config
 
 LAYERS = {
@@ -33,7 +33,7 @@ def inputs_of(layer: nn.Module) -> Tensor:
 
 def adapter_of(kind: str, layer: nn.Module, rank: int = 3, **settings) -> Adapter:
     """With random numbers everywhere."""
-    made = adapters.create(config(kind, **settings), layer.weight, rank, torch.Generator().manual_seed(1))
+    made = layer_adapters.create(config(kind, **settings), layer.weight, rank, torch.Generator().manual_seed(1))
     for parameter in made.parameters():
         nn.init.normal_(parameter, std=0.3)
     return made
@@ -95,11 +95,11 @@ def test_the_formula(kind, where):
     wanted, plain = expected(inputs), layer(inputs)
     assert not torch.allclose(wanted, plain, atol=1e-2)
     model = nn.ModuleDict({"layer": layer})
-    (hook,) = network.attach(model, {"layer": made}, 0.0)
+    (hook,) = lora_network.attach(model, {"layer": made}, 0.0)
     torch.testing.assert_close(layer(inputs), wanted, rtol=1e-4, atol=1e-4)
     hook.remove()
     assert torch.equal(layer(inputs), plain)
-    network.merge(model, {"layer": made})
+    lora_network.merge(model, {"layer": made})
     torch.testing.assert_close(layer(inputs), wanted, rtol=1e-4, atol=1e-4)
 
 
@@ -107,10 +107,10 @@ def test_the_formula(kind, where):
 @pytest.mark.parametrize("kind", NETWORK_TYPES)
 def test_it_begins_with_no_change_and_has_the_size_that_the_plan_counts(kind, where):
     layer = layer_of(where)
-    made = adapters.create(config(kind), layer.weight, 3, torch.Generator().manual_seed(1))
+    made = layer_adapters.create(config(kind), layer.weight, 3, torch.Generator().manual_seed(1))
     assert made.change(layer.weight).abs().max() < 1e-6
     assert not made.learned(torch.float32)
-    assert sum(p.numel() for p in made.parameters()) == adapters.count(config(kind), tuple(layer.weight.shape), 3)
+    assert sum(p.numel() for p in made.parameters()) == layer_adapters.count(config(kind), tuple(layer.weight.shape), 3)
     loss = (layer(inputs_of(layer)) + made(inputs_of(layer), layer)).square().mean()
     loss.backward()
     moved = [name for name, parameter in made.named_parameters() if parameter.grad.any()]
@@ -121,7 +121,7 @@ def test_it_begins_with_no_change_and_has_the_size_that_the_plan_counts(kind, wh
 def test_parts_make_the_same_adapter(kind):
     layer = layer_of("conv")
     made = adapter_of(kind, layer)
-    again = adapters.from_parts(made.tensors())
+    again = layer_adapters.from_parts(made.tensors())
     assert type(again) is type(made) and again.scale == made.scale
     assert torch.equal(again.change(layer.weight), made.change(layer.weight))
 
@@ -139,11 +139,11 @@ def test_scaling():
 
 def test_lokr_writes_a_small_factor_out_and_scales_it_by_nothing():
     layer = layer_of("linear")
-    low, whole = (adapters.create(config("lokr"), layer.weight, rank, torch.Generator()) for rank in (1, 4))
+    low, whole = (layer_adapters.create(config("lokr"), layer.weight, rank, torch.Generator()) for rank in (1, 4))
     assert {"lokr_w1", "lokr_w2_a", "lokr_w2_b"} <= low.tensors().keys() and low.scale == 0.5
     assert "lokr_w2" in whole.tensors() and whole.scale == 1
-    assert adapters.factors(360, -1) == (18, 20) and adapters.factors(360, 4) == (4, 90)
-    assert adapters.factors(7, -1) == (1, 7)
+    assert layer_adapters.factors(360, -1) == (18, 20) and layer_adapters.factors(360, 4) == (4, 90)
+    assert layer_adapters.factors(7, -1) == (1, 7)
 
 
 def tucker(kind: str) -> tuple[dict[str, Tensor], Tensor]:
@@ -167,7 +167,7 @@ def tucker(kind: str) -> tuple[dict[str, Tensor], Tensor]:
 @pytest.mark.parametrize("kind", ["lora_mid", "loha", "lokr"])
 def test_tuckers_forms_of_other_tools(kind):
     parts, expected = tucker(kind)
-    made = adapters.from_parts(parts)
+    made = layer_adapters.from_parts(parts)
     torch.testing.assert_close(made.change(torch.zeros(8, 12, 3, 3)), expected, rtol=1e-4, atol=1e-4)
 
 
@@ -175,7 +175,7 @@ def test_dora_of_other_tools_with_the_outputs_norms():
     layer = layer_of("linear")
     made = adapter_of("lora", layer)
     sizes = torch.rand(8, 1) + 0.5
-    turned = adapters.from_parts({**made.tensors(), "dora_scale": sizes})
+    turned = layer_adapters.from_parts({**made.tensors(), "dora_scale": sizes})
     whole = layer.weight + made.change(layer.weight)
     expected = functional.normalize(whole, dim=1) * sizes
     torch.testing.assert_close(layer.weight + turned.change(layer.weight), expected)
@@ -184,7 +184,7 @@ def test_dora_of_other_tools_with_the_outputs_norms():
 def test_dropout_hides_inputs_in_training_only():
     layer = layer_of("linear")
     made = adapter_of("lora", layer)
-    network.attach(nn.ModuleDict({"layer": layer}), {"layer": made}, 0.5)
+    lora_network.attach(nn.ModuleDict({"layer": layer}), {"layer": made}, 0.5)
     inputs = inputs_of(layer)
     assert not torch.equal(layer.train()(inputs), layer(inputs))
     assert torch.equal(layer.eval()(inputs), layer(inputs))
@@ -192,9 +192,9 @@ def test_dropout_hides_inputs_in_training_only():
 
 def test_full_differences_are_drawn_with():
     layer = layer_of("linear")
-    whole = adapters.from_parts({"diff": torch.ones(8, 12), "diff_b": torch.full((8,), 2.0)})
+    whole = layer_adapters.from_parts({"diff": torch.ones(8, 12), "diff_b": torch.full((8,), 2.0)})
     before, inputs = layer.bias.clone(), torch.zeros(1, 12)
-    network.merge(nn.ModuleDict({"layer": layer}), {"layer": whole}, 0.5)
+    lora_network.merge(nn.ModuleDict({"layer": layer}), {"layer": whole}, 0.5)
     torch.testing.assert_close(layer(inputs)[0], before + 1)
 
 
@@ -202,13 +202,13 @@ def test_full_differences_are_drawn_with():
     "parts", [{"lora_up.weight"}, {"hada_w1_a", "hada_w1_b"}, {"weight", "on_input"}, {"oft_diag"}]
 )
 def test_what_is_not_known_makes_no_adapter(parts):
-    assert adapters.from_parts({name: torch.ones(2, 2) for name in parts}) is None
+    assert layer_adapters.from_parts({name: torch.ones(2, 2) for name in parts}) is None
 
 
 @pytest.mark.parametrize("kind", NETWORK_TYPES)
 @pytest.mark.parametrize("shape", [(64, 32), (64, 32, 3, 3), (64, 32, 1, 1)])
 def test_an_adapter_fits_weights_of_its_own_shape_only(kind, shape):
-    made = adapters.create(config(kind), torch.randn(shape), 4, torch.Generator())
-    assert adapters.fits(made, shape)
+    made = layer_adapters.create(config(kind), torch.randn(shape), 4, torch.Generator())
+    assert layer_adapters.fits(made, shape)
     for other in ((shape[0] * 2, *shape[1:]), (shape[0] // 2, *shape[1:])):
-        assert not adapters.fits(made, other)
+        assert not layer_adapters.fits(made, other)

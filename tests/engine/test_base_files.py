@@ -15,7 +15,8 @@ from dreambooth_ext.core.data import picture_list
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
-from dreambooth_ext.engine import class_images, export, worker
+from dreambooth_ext.engine import class_images, worker
+from dreambooth_ext.engine.formats import checkpoint_file
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.models import base_files
 from dreambooth_ext.engine.models.base_model import open_base
@@ -134,13 +135,13 @@ def test_a_stopped_run_stays_stopped_and_a_new_one_fails(trainer):
 
 
 def test_nor_where_it_changes_while_it_is_read(trainer, monkeypatch):
-    write = export.write_verified
+    write = checkpoint_file.write_verified
 
     def written(*arguments) -> None:
         write(*arguments)
         overwritten(trainer)
 
-    monkeypatch.setattr(export, "write_verified", written)
+    monkeypatch.setattr(checkpoint_file, "write_verified", written)
     run = trainer.train(ends=worker.FAILED)
     assert "has changed" in error_of(run)["what"] and list(run.artifacts.iterdir()) == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dreambooth_ext.engine.emphasis import chunks, emphasised, parse
+from dreambooth_ext.engine.conditioning.prompt_syntax import chunks, emphasised, parse
 
 PARSED = {
     "a red cat": [("a red cat", 1)],

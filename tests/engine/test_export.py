@@ -15,9 +15,9 @@ from safetensors import safe_open
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system.files import read_json
-from dreambooth_ext.engine import export
-from dreambooth_ext.engine.export import export_checkpoint
-from dreambooth_ext.engine.metadata import SETTINGS_KEY, modelspec, training_metadata
+from dreambooth_ext.engine.formats import checkpoint_file
+from dreambooth_ext.engine.formats.checkpoint_file import export_checkpoint
+from dreambooth_ext.engine.formats.metadata import SETTINGS_KEY, modelspec, training_metadata
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.models.key_maps import to_ldm
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
@@ -122,7 +122,7 @@ def test_an_old_yaml_goes_where_none_is_needed(tmp_path, monkeypatch):
     base = open_base(tiny.single_file(tmp_path))
     path = tmp_path / "cat.safetensors"
     path.with_suffix(".yaml").write_text("model: old", encoding="utf-8")
-    monkeypatch.setattr(export, "configuration", lambda base, path: None)
+    monkeypatch.setattr(checkpoint_file, "configuration", lambda base, path: None)
     export_checkpoint(base, {"unet": trained_unet(base)}, path, precision="fp16", metadata={})
     assert not path.with_suffix(".yaml").exists()
 
@@ -179,14 +179,14 @@ def test_broken_numbers_are_not_written(tmp_path, value, precision, message):
 
 def test_a_full_disk_is_said_before_writing(tmp_path, monkeypatch):
     base = open_base(tiny.single_file(tmp_path))
-    monkeypatch.setattr(export, "free_bytes", lambda path: 1000)
+    monkeypatch.setattr(checkpoint_file, "free_bytes", lambda path: 1000)
     with pytest.raises(UserError, match="free"):
         export_checkpoint(base, {"unet": trained_unet(base)}, tmp_path / "cat.ckpt", precision="fp32", metadata={})
 
 
 def test_a_disk_that_changes_numbers_is_noticed(tmp_path, monkeypatch):
     base = open_base(tiny.single_file(tmp_path))
-    save = export.save_tensors
+    save = checkpoint_file.save_tensors
 
     def failing(state, path, metadata):
         save(state, path, metadata)
@@ -194,7 +194,7 @@ def test_a_disk_that_changes_numbers_is_noticed(tmp_path, monkeypatch):
         content[-100] ^= 1
         path.write_bytes(content)
 
-    monkeypatch.setattr(export, "save_tensors", failing)
+    monkeypatch.setattr(checkpoint_file, "save_tensors", failing)
     path = tmp_path / "cat.safetensors"
     with pytest.raises(UserError, match="reads back differently"):
         export_checkpoint(base, {"unet": trained_unet(base)}, path, precision="fp16", metadata={})

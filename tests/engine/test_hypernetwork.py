@@ -25,12 +25,14 @@ from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.engine import hypernetwork, hypernetwork_file, plan, worker
+from dreambooth_ext.engine import plan, worker
+from dreambooth_ext.engine.formats import hypernetwork_file
 from dreambooth_ext.engine.generate import load_painter
-from dreambooth_ext.engine.hypernetwork import Hypernetwork, Structure
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining, kept_bytes
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.networks import hypernetwork
+from dreambooth_ext.engine.networks.hypernetwork import Hypernetwork, Structure
 from dreambooth_ext.engine.tensors.torch_pickle import load_pickle, save_pickle
 from tests import tiny, training
 from tests.engine.test_resume import PRIOR, check

@@ -11,7 +11,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.picture_entries import Entry
 from dreambooth_ext.engine import backbone, inspection, latents, worker
 from dreambooth_ext.engine.cache import IN_MEMORY
-from dreambooth_ext.engine.metadata import MOST_WORDS, pictures_metadata
+from dreambooth_ext.engine.formats.metadata import MOST_WORDS, pictures_metadata
 from tests import training
 from tests.training import Trainer
 

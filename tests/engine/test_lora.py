@@ -16,12 +16,14 @@ from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import SETTINGS
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.engine import network, network_file, plan, worker
+from dreambooth_ext.engine import plan, worker
+from dreambooth_ext.engine.formats import lora_file
+from dreambooth_ext.engine.formats.lora_file import file_names, layers_of
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.lora import LoRA
 from dreambooth_ext.engine.models.base_model import Base, open_base
-from dreambooth_ext.engine.network_file import file_names, layers_of
+from dreambooth_ext.engine.networks import lora_network
 from tests import adapters, tiny, training
 from tests.engine.test_resume import PRIOR, check
 from tests.training import Trainer
@@ -54,7 +56,7 @@ def written(folder: Path, base: Base, kind: str = "lora", **settings) -> Path:
     models = adapters.models(base)
     names = file_names(layers_of(models), models["unet"].config)
     path = folder / f"{kind}.safetensors"
-    save_file(network_file.state(adapters.made(base, kind, **settings), names, torch.float32), path)
+    save_file(lora_file.state(adapters.made(base, kind, **settings), names, torch.float32), path)
     return path
 
 
@@ -115,7 +117,7 @@ def test_the_model_itself_stays_as_it_is(tmp_path, methods, family):
     run = trainer.train(**LORA, **TEXT, max_train_steps=3)  # the text encoders learn to the end
     before = adapters.models(open_base(trainer.base))
     text = methods[0].backbone.prompts.text
-    after = {"unet": methods[0].backbone.unet, **dict(zip(network.TEXT_PARTS, text.encoders, strict=False))}
+    after = {"unet": methods[0].backbone.unet, **dict(zip(lora_network.TEXT_PARTS, text.encoders, strict=False))}
     for name, module in after.items():
         assert training.difference(dict(before[name].state_dict()), dict(module.state_dict())) == ""
         assert not any(parameter.requires_grad for parameter in module.parameters())
@@ -205,11 +207,11 @@ def test_a_file_reads_back_as_it_was_written(tmp_path, family, kind):
     made, models = adapters.made(base, kind), adapters.models(base)
     names = file_names(layers_of(models), models["unet"].config)
     path = written(tmp_path, base, kind)
-    found = network_file.read(path, models, "lora")
+    found = lora_file.read(path, models, "lora")
     assert {name: list(layers) for name, layers in found.items()} == {
         name: list(layers) for name, layers in made.items()
     }
-    assert training.difference(network_file.state(found, names, torch.float32), load_file(path)) == ""
+    assert training.difference(lora_file.state(found, names, torch.float32), load_file(path)) == ""
 
 
 def test_names_are_kohyas(tmp_path, monkeypatch):
@@ -240,7 +242,7 @@ def test_names_are_kohyas(tmp_path, monkeypatch):
 def test_names_of_other_tools_are_read(tmp_path, style):
     base = open_base(tiny.single_file(tmp_path))
     models = adapters.models(base)
-    single = network_file.single_file_names(models["unet"].config)
+    single = lora_file.single_file_names(models["unet"].config)
     state, wanted = {}, adapters.made(base, "lora", alpha=4.0)
     for component, made in wanted.items():
         for layer, adapter in made.items():
@@ -254,7 +256,7 @@ def test_names_of_other_tools_are_read(tmp_path, style):
                 if key:
                     state[key] = tensor
     save_file(state, tmp_path / "other.safetensors")
-    found = network_file.read(tmp_path / "other.safetensors", models, "lora")
+    found = lora_file.read(tmp_path / "other.safetensors", models, "lora")
     for component, made in wanted.items():
         for layer, adapter in made.items():
             weight = models[component].get_submodule(layer).weight
@@ -263,7 +265,7 @@ def test_names_of_other_tools_are_read(tmp_path, style):
 
 def refused(path: Path, base: Base) -> str:
     with pytest.raises(UserError) as error:
-        network_file.read(path, adapters.models(base), "lora")
+        lora_file.read(path, adapters.models(base), "lora")
     return str(error.value.problem)
 
 

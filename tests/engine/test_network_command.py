@@ -12,8 +12,10 @@ from safetensors.torch import load_file, save_file
 from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.verbs import network_options
-from dreambooth_ext.engine import network, network_command, network_file
+from dreambooth_ext.engine import network_command
+from dreambooth_ext.engine.formats import lora_file
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.networks import lora_network
 from tests import adapters, tiny
 from tests.engine.test_lora import written
 
@@ -42,9 +44,9 @@ def test_merged_extracted_and_merged_again_is_the_same(tmp_path, family, kind):
     lora = written(tmp_path, open_base(base), kind)
     tuned = run("merge", "--model", base, "--lora", f"{lora}:0.5", "--out", tmp_path / "tuned.safetensors")
     models = adapters.models(open_base(base))
-    found = network_file.read(lora, models, "lora")
+    found = lora_file.read(lora, models, "lora")
     for component, made in found.items():
-        network.merge(models[component], made, 0.5)
+        lora_network.merge(models[component], made, 0.5)
         torch.testing.assert_close(parts(tuned, component), dict(models[component].state_dict()))
     ranks = ("--rank", 512, "--conv-rank", 512)
     out = run("extract", "--model", base, "--tuned", tuned, *ranks, "--out", tmp_path / "extracted.safetensors")
@@ -58,16 +60,16 @@ def test_resized_is_the_nearest_of_that_rank(tmp_path, kind):
     base = tiny.single_file(tmp_path)
     lora = written(tmp_path, open_base(base), kind)
     models = adapters.models(open_base(base))
-    before = network_file.read(lora, models, "lora")
+    before = lora_file.read(lora, models, "lora")
     out = run(
         "resize", "--model", base, "--lora", lora, "--rank", 3, "--conv-rank", 2, "--out", tmp_path / "r.safetensors"
     )
-    after = network_file.read(out, models, "lora")
+    after = lora_file.read(out, models, "lora")
     assert {c: list(made) for c, made in after.items()} == {c: list(made) for c, made in before.items()}
     for component, made in after.items():
         for layer, adapter in made.items():
             weight = models[component].get_submodule(layer).weight
-            wide = network.is_wide(weight.shape)
+            wide = lora_network.is_wide(weight.shape)
             assert adapter.rank == (2 if wide else 3)
             exact = before[component][layer].change(weight).detach().flatten(1)
             left = torch.linalg.svdvals(exact)[adapter.rank :].square().sum()  # what no LoRA of the rank can have

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine import embedding_file
+from dreambooth_ext.engine.formats import embedding_file
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.models.base_model import open_base

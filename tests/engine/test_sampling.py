@@ -13,9 +13,10 @@ from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionMode
 
 from dreambooth_ext.core.config.groups.previews import SAMPLERS
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine import sampling, solvers
-from dreambooth_ext.engine.sampling import draw, make_sampler
-from dreambooth_ext.engine.text import Conditioning
+from dreambooth_ext.engine.conditioning.text_encoding import Conditioning
+from dreambooth_ext.engine.sampling import sampler as sampling
+from dreambooth_ext.engine.sampling import webui_samplers
+from dreambooth_ext.engine.sampling.sampler import draw, make_sampler
 
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -162,7 +163,7 @@ def test_each_sampler_depends_on_the_seed_alone(monkeypatch, unet, vae, name):
 def test_lms_is_that_of_diffusers(prediction):
     pytest.importorskip("scipy")
     config = {**SCHEDULE, "prediction_type": prediction, "timestep_spacing": "linspace"}
-    ours, theirs = solvers.LMSScheduler.from_config(config), diffusers.LMSDiscreteScheduler.from_config(config)
+    ours, theirs = webui_samplers.LMSScheduler.from_config(config), diffusers.LMSDiscreteScheduler.from_config(config)
     run_side_by_side(ours, theirs, steps=7)
 
 
@@ -172,8 +173,8 @@ def test_sde_is_that_of_diffusers(monkeypatch, prediction):
     from diffusers.schedulers.scheduling_dpmsolver_sde import DPMSolverSDEScheduler
 
     config = {**SCHEDULE, "prediction_type": prediction, "timestep_spacing": "linspace", "use_karras_sigmas": True}
-    ours, theirs = solvers.DPMSolverSDEScheduler.from_config(config), DPMSolverSDEScheduler.from_config(config)
-    monkeypatch.setattr(solvers, "randn_tensor", lambda shape, **options: torch.zeros(shape))
+    ours, theirs = webui_samplers.DPMSolverSDEScheduler.from_config(config), DPMSolverSDEScheduler.from_config(config)
+    monkeypatch.setattr(webui_samplers, "randn_tensor", lambda shape, **options: torch.zeros(shape))
     setup = theirs.set_timesteps
 
     def without_noise(steps):
@@ -193,7 +194,7 @@ def test_2m_is_that_of_k_diffusion(prediction):
     sigmas, last = sampler.sigmas, None
     for index, timestep in enumerate(sampler.timesteps):
         output = torch.tanh(sampler.scale_model_input(expected, timestep))
-        clean = solvers.denoised(sampler, output, expected)
+        clean = webui_samplers.denoised(sampler, output, expected)
         found = sampler.step(torch.tanh(sampler.scale_model_input(found, timestep)), timestep, found).prev_sample
         time, following = -sigmas[index].log(), -sigmas[index + 1].log()
         h, target = following - time, clean
@@ -218,7 +219,7 @@ def run_side_by_side(ours, theirs, steps: int) -> None:
 
 def test_sde_noise_is_one_brownian_path():
     """Both halves of a step share a path, so the whole step's noise has unit variance."""
-    sampler = solvers.DPMSolverSDEScheduler.from_config({**SCHEDULE, "use_karras_sigmas": True})
+    sampler = webui_samplers.DPMSolverSDEScheduler.from_config({**SCHEDULE, "use_karras_sigmas": True})
     sampler.set_timesteps(5)
     generator = torch.Generator().manual_seed(0)
     sample = torch.zeros(1, 1, 300, 300)

@@ -17,7 +17,8 @@ from PIL import Image
 
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.engine import hub, hub_pictures, worker
+from dreambooth_ext.engine import hub_pictures, worker
+from dreambooth_ext.engine.formats import hub_upload
 from tests import tiny, training
 from tests.training import Trainer
 
@@ -371,8 +372,8 @@ def hub_of_our_own(monkeypatch, lab):
         UPLOADS[path.parents[1].name] = [(repository, config.hub_private_repo)]
         return repository
 
-    monkeypatch.setattr(hub, "push", pushed)
-    monkeypatch.setattr(hub, "get_token", lambda: "a token")
+    monkeypatch.setattr(hub_upload, "push", pushed)
+    monkeypatch.setattr(hub_upload, "get_token", lambda: "a token")
     monkeypatch.setattr(hub_pictures, "fetch", lambda name, revision, stage: lab.known["train_data_dir", "other"])
 
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from dreambooth_ext.engine.text import TextStack
+from dreambooth_ext.engine.conditioning.text_encoding import TextStack
 
 PROMPTS = ["a photo of a cat", "", "red square, blue"]
 

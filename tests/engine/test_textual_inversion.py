@@ -15,13 +15,14 @@ from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.data import prompt_templates
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.engine import embedding_file, worker
-from dreambooth_ext.engine.embeddings import initial_vectors, table_of, usual_norm
+from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.conditioning.learned_tokens import initial_vectors, table_of, usual_norm
+from dreambooth_ext.engine.conditioning.text_encoding import Conditioning
+from dreambooth_ext.engine.formats import embedding_file
 from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.textual_inversion import TextualInversion
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.text import Conditioning
 from tests import tiny, training
 from tests.engine.test_resume import check
 from tests.training import Trainer

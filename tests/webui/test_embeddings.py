@@ -13,11 +13,11 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from dreambooth_ext.core.verbs import generate_options
-from dreambooth_ext.engine import embedding_file, network_file
-from dreambooth_ext.engine.embeddings import Embedding
-from dreambooth_ext.engine.export import Exported, export_embedding, export_network, sha256_of
+from dreambooth_ext.engine.conditioning.learned_tokens import Embedding
+from dreambooth_ext.engine.formats import embedding_file, lora_file
+from dreambooth_ext.engine.formats.checkpoint_file import Exported, export_embedding, export_network, sha256_of
+from dreambooth_ext.engine.formats.metadata import base_metadata, modelspec
 from dreambooth_ext.engine.generate import load_painter, used_hashes
-from dreambooth_ext.engine.metadata import base_metadata, modelspec
 from dreambooth_ext.engine.models.base_model import open_base
 from tests import adapters, tiny
 from tests.webui.server import WebUI, running, webui_folder
@@ -142,9 +142,9 @@ def test_the_webui_draws_from_the_text_in_our_pictures(webui, checkpoints):
 def test_a_lora_brings_its_word_along(webui, checkpoints, family):
     model, base = checkpoints[family], open_base(checkpoints[family].path)
     models = adapters.models(base)
-    names = network_file.file_names(network_file.layers_of(models), models["unet"].config)
+    names = lora_file.file_names(lora_file.layers_of(models), models["unet"].config)
     path = webui.data / "models" / "Lora" / f"pivotal-{family}.safetensors"
-    about = {"precision": "fp32", "metadata": {**base_metadata(base), **network_file.metadata(adapters.config("lora"))}}
+    about = {"precision": "fp32", "metadata": {**base_metadata(base), **lora_file.metadata(adapters.config("lora"))}}
     word = Embedding(f"brought-{family}", vectors(family, 3))
     export_network(base, adapters.made(base, "lora"), names, path, words=[word], **about)
     prompt = f"a photo of brought-{family}"

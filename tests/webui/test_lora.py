@@ -15,10 +15,10 @@ import torch
 from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.verbs import generate_options
-from dreambooth_ext.engine import network_file
-from dreambooth_ext.engine.export import Exported, export_network
+from dreambooth_ext.engine.formats import lora_file
+from dreambooth_ext.engine.formats.checkpoint_file import Exported, export_network
+from dreambooth_ext.engine.formats.metadata import modelspec, training_metadata
 from dreambooth_ext.engine.generate import load_painter
-from dreambooth_ext.engine.metadata import modelspec, training_metadata
 from dreambooth_ext.engine.models.base_model import open_base
 from tests import adapters, tiny
 from tests.webui.server import WebUI, running, webui_folder
@@ -53,7 +53,7 @@ def write(webui: WebUI, model: Path, name: str, kind: str, precision: str = "fp3
     """A LoRA for a model, where the WebUI finds it."""
     base, config = open_base(model), adapters.config(kind, **settings)
     models = adapters.models(base)
-    names = network_file.file_names(network_file.layers_of(models), models["unet"].config)
+    names = lora_file.file_names(lora_file.layers_of(models), models["unet"].config)
     run = RunConfig(name=name, base_model=str(model), instance_data_dir="pictures", method="lora")
     return export_network(
         base,
@@ -64,7 +64,7 @@ def write(webui: WebUI, model: Path, name: str, kind: str, precision: str = "fp3
         metadata={
             **modelspec(base, title=name, resolution=64, adapter="lora"),
             **training_metadata(run, base, steps=7, started_at=1.5, num_train_images=12),
-            **network_file.metadata(config),
+            **lora_file.metadata(config),
         },
         activation_text="zkz",
     )

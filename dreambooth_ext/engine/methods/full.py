@@ -14,7 +14,7 @@ from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ..backbone import Backbone
 from ..batch import Batch
-from ..export import Exported, export_checkpoint
+from ..formats.checkpoint_file import Exported, export_checkpoint
 from ..models.base_model import Base
 from ..objective import Objective
 from ..share import Share

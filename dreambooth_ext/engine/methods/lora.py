@@ -17,13 +17,15 @@ from ...core.config.rates import scaled
 from ...core.config.run_config import RunConfig
 from ...core.data import prompt_templates
 from ...core.errors import Problem, UserError
-from .. import embedding_file, network, network_file, words
-from ..adapters import Adapter
+from .. import words
 from ..backbone import Backbone
 from ..batch import Batch
-from ..export import Exported, export_network
+from ..formats import embedding_file, lora_file
+from ..formats.checkpoint_file import Exported, export_network
 from ..models.base_model import Base
-from ..network import TEXT_PARTS, Network
+from ..networks import lora_network
+from ..networks.layer_adapters import Adapter
+from ..networks.lora_network import TEXT_PARTS, Network
 from ..objective import Objective
 from ..share import Share
 from ..words import Words
@@ -44,7 +46,7 @@ class LoRA:
         self.accelerator: Accelerator
         self.weight_dtype = torch.float32
         self.network: Network = {}
-        self._names: network_file.Names = {}
+        self._names: lora_file.Names = {}
         self._live: list[str] = []  # components that learn at this moment
         self._hooks: dict[str, list[Any]] = {}
         self.words: Words | None = None  # that learn along
@@ -63,9 +65,9 @@ class LoRA:
         frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + texts
         written_out = WRITTEN_OUT.get(config.network_type, 0) * counts["unet"]
         if config.network_weights:
-            size = sum(map(math.prod, network_file.shapes(continued(config), "network_weights").values()))
+            size = sum(map(math.prod, lora_file.shapes(continued(config), "network_weights").values()))
             return Share(size, 0, frozen, size, written_out)
-        sizes = network.sizes(config, base)
+        sizes = lora_network.sizes(config, base)
         unet, model = sizes.get("unet", 0), sum(sizes.values())
         return Share(unet, model - unet, frozen, model, written_out)
 
@@ -82,7 +84,7 @@ class LoRA:
         self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts, config = backbone.prompts, self.config
         models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.text.encoders, strict=False))}
-        self._names = network_file.file_names(network_file.layers_of(models), backbone.unet.config)
+        self._names = lora_file.file_names(lora_file.layers_of(models), backbone.unet.config)
         self._step = step
         if config.placeholder_token:
             vectors = saved[words.COMPONENT] if saved else None
@@ -98,7 +100,7 @@ class LoRA:
         for name, made in self.network.items():
             for adapter in made.values():
                 adapter.to(accelerator.device)
-            self._hooks[name] = network.attach(models[name], made, config.network_dropout)
+            self._hooks[name] = lora_network.attach(models[name], made, config.network_dropout)
         self._settle(step)
         backbone.place(accelerator)
 
@@ -109,12 +111,14 @@ class LoRA:
     def _adapters(self, models: dict[str, nn.Module], saved: Weights | None) -> Network:
         config = self.config
         if saved:
-            return {name: network.from_flat(saved[name], module) for name, module in models.items() if name in saved}
+            return {
+                name: lora_network.from_flat(saved[name], module) for name, module in models.items() if name in saved
+            }
         if not config.network_weights:
             learning = [name for name in models if name == "unet" or config.text_encoder_steps]
-            made = {name: network.create(config, name, models[name]) for name in learning}
+            made = {name: lora_network.create(config, name, models[name]) for name in learning}
             return {name: adapters for name, adapters in made.items() if adapters}
-        return network_file.read(continued(config), models, "network_weights")
+        return lora_file.read(continued(config), models, "network_weights")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
@@ -166,7 +170,7 @@ class LoRA:
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """All adapters by component, those that have stopped learning too."""
         learned = {words.COMPONENT: self.words.state()} if self.words else {}
-        return {name: network.flat(made) for name, made in self.network.items()} | learned
+        return {name: lora_network.flat(made) for name, made in self.network.items()} | learned
 
     def load_state_dict(self, weights: Weights) -> None:
         """Take the numbers of a training state of this network."""
@@ -179,7 +183,7 @@ class LoRA:
 
     def about(self) -> dict[str, str]:
         """What the file says of itself beyond what every model says."""
-        return network_file.metadata(self.config)
+        return lora_file.metadata(self.config)
 
     def export(self, base: Base, path: Path, **about: Any) -> Exported:
         """The adapters alone, as kohya's tools name them; words that learned along are in the file or beside it."""
@@ -197,14 +201,14 @@ class LoRA:
         for name, encoder in zip(TEXT_PARTS, encoders, strict=False):
             for hook in self._hooks.pop(name, []):
                 hook.remove()
-            network.merge(encoder, self.network.get(name, {}))
+            lora_network.merge(encoder, self.network.get(name, {}))
         self.backbone.freeze_text(self.accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
 
 
 def halve_layers(module: nn.Module, dtype: torch.dtype) -> None:
     """Keep frozen layers in the precision that they compute in under mixed precision: the same results, in half of the
     memory. Norms and embeddings stay, for they compute in float32."""
-    for _, layer in network.named_layers(module):
+    for _, layer in lora_network.named_layers(module):
         layer.to(dtype)
 
 
@@ -255,8 +259,8 @@ def continued_warnings(config: RunConfig, base: Base) -> list[Problem]:
 
 def adapters_of(config: RunConfig, base: Base) -> Iterator[tuple[str, str, Adapter]]:
     """Those of the LoRA that goes on, by component and layer."""
-    weights, unet = network.shapes_of(base), base.architecture.unet
-    return network_file.adapters_of(continued(config), weights, unet, "network_weights")
+    weights, unet = lora_network.shapes_of(base), base.architecture.unet
+    return lora_file.adapters_of(continued(config), weights, unet, "network_weights")
 
 
 def word_problems(config: RunConfig) -> list[Problem]:
@@ -280,12 +284,12 @@ def word_problems(config: RunConfig) -> list[Problem]:
 def new_problems(config: RunConfig, base: Base) -> list[Problem]:
     """What of a new LoRA's settings does not go with the base."""
     found = []
-    if strange := network.strange_blocks(config, base):
+    if strange := lora_network.strange_blocks(config, base):
         remedy = (
             "Blocks are down_blocks.0, mid_block, up_blocks.1.attentions.0, text_encoder.text_model.encoder.layers.0."
         )
         found.append(Problem("block_ranks", f"the base has no block {shown(strange[0])}.", remedy))
-    sizes = network.sizes(config, base)
+    sizes = lora_network.sizes(config, base)
     if not any(sizes.values()) and not config.text_encoder_steps:
         remedy = "Name more layers, or give a block in block_ranks more than 0."
         found.append(Problem("target_modules", "no layer is left to learn.", remedy))

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
-from .. import embedding_file, words
+from .. import words
 from ..backbone import Backbone
 from ..batch import Batch
-from ..export import Exported, nothing_learned
+from ..formats import embedding_file
+from ..formats.checkpoint_file import Exported, nothing_learned
 from ..models.base_model import Base
 from ..objective import Objective
 from ..share import Share

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ..batch import Batch
-from ..export import Exported
+from ..formats.checkpoint_file import Exported
 from ..models.ddpm_folder import export_pipeline
 from ..models.unconditional_base import PixelBase
 from ..objective import Objective

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...core.errors import UserError
 from ...core.system.files import replacing, sha256_of, write_json
-from ..export import PRECISIONS, Exported, not_finite, write_verified
+from ..formats.checkpoint_file import PRECISIONS, Exported, not_finite, write_verified
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import TensorFile, open_tensors
 from .config_limits import read_config

@@ -11,16 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.config.parsing import shown
-from ..core.config.run_config import RunConfig
-from ..core.data.bundled_words import BUNDLE
-from ..core.errors import UserError
-from . import adapters
-from .adapters import ALPHA, DORA
-from .models.architecture import per_level
-from .network import TEXT_PARTS, Network
-from .peft_alpha import PeftAlpha
-from .spellings import (
+from ...core.config.parsing import shown
+from ...core.config.run_config import RunConfig
+from ...core.data.bundled_words import BUNDLE
+from ...core.errors import UserError
+from ..models.architecture import per_level
+from ..networks import layer_adapters
+from ..networks.layer_adapters import ALPHA, DORA
+from ..networks.lora_network import TEXT_PARTS, Network
+from ..tensors.lazy_tensor import is_finite
+from ..tensors.tensor_file import TensorFile, open_tensors
+from .lora_keys import (
     CHOOSE,
     MAGNITUDE,
     flat_name,
@@ -31,8 +32,7 @@ from .spellings import (
     split,
     strange_part,
 )
-from .tensors.lazy_tensor import is_finite
-from .tensors.tensor_file import TensorFile, open_tensors
+from .peft_alpha import PeftAlpha
 
 PRECISE = (ALPHA, DORA)  # always in float32: rounded, they would change the whole layer
 KOHYA, LYCORIS = "networks.lora", "lycoris.kohya"  # the tools whose files these are, `ss_network_module`
@@ -103,7 +103,7 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 def adapters_of(
     path: Path, weights: Weights, unet: Mapping[str, Any], field: str
-) -> Iterator[tuple[str, str, adapters.Adapter]]:
+) -> Iterator[tuple[str, str, layer_adapters.Adapter]]:
     """The component, the layer and the adapter, one after the other. unet: its configuration, as diffusers has it.
 
     Raises UserError as `read` does.
@@ -144,22 +144,24 @@ def _places(
     return places
 
 
-def _adapter(path: Path, layer: str, shape: tuple[int, ...], parts: dict[str, Tensor], field: str) -> adapters.Adapter:
+def _adapter(
+    path: Path, layer: str, shape: tuple[int, ...], parts: dict[str, Tensor], field: str
+) -> layer_adapters.Adapter:
     if not all(map(is_finite, parts.values())):
         raise UserError(field, f"{path.name} holds invalid numbers (NaN or infinite), in {layer}.", OTHER_FILE)
-    exact = [tensor for part, tensor in parts.items() if part in adapters.PARTS and part != ALPHA]
+    exact = [tensor for part, tensor in parts.items() if part in layer_adapters.PARTS and part != ALPHA]
     if not all(tensor.is_floating_point() for tensor in exact):
         raise UserError(field, f"{path.name} is quantised to whole numbers, in {layer}.", OTHER_FILE)
     parts = {part: tensor.float() for part, tensor in parts.items()}
     if MAGNITUDE in parts and DORA not in parts:
         size = parts.pop(MAGNITUDE)
         parts[DORA] = size.reshape(-1, *[1] * (len(shape) - 1))
-    adapter = adapters.from_parts(parts) if all(tensor.numel() for tensor in parts.values()) else None
+    adapter = layer_adapters.from_parts(parts) if all(tensor.numel() for tensor in parts.values()) else None
     if adapter is None:
-        what = ", ".join(sorted(set(parts) - adapters.PARTS) or sorted(parts))
+        what = ", ".join(sorted(set(parts) - layer_adapters.PARTS) or sorted(parts))
         message = f"{path.name} is of a type that is not known here: its layer {layer} has the parts {shown(what)}."
         raise UserError(field, message, "Known are LoRA, LoCon, LoHa, LoKr, DoRA, OFT and full differences.")
-    if not adapters.fits(adapter, shape):
+    if not layer_adapters.fits(adapter, shape):
         raise UserError(
             field, f"{path.name} does not fit this model: the sizes of its layer {layer} are others.", CHOOSE
         )

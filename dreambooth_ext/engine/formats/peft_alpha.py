@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.errors import UserError
-from ..core.system.files import parse_json, read_json
-from .adapters import ALPHA
+from ...core.errors import UserError
+from ...core.system.files import parse_json, read_json
+from ..networks.layer_adapters import ALPHA
 
 METADATA = "lora_adapter_metadata"  # diffusers', by component: "unet.lora_alpha"
 BESIDE = "adapter_config.json"  # PEFT's, beside `adapter_model.safetensors`

@@ -18,10 +18,10 @@ import torch
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from ..core.config.run_config import RunConfig
-from .models.base_model import Base
-from .network import shapes_of
-from .runtime.seeds import generator
+from ...core.config.run_config import RunConfig
+from ..models.base_model import Base
+from ..runtime.seeds import generator
+from .lora_network import shapes_of
 
 # The WebUI's names, which are PyTorch's but for two. Softmax and its kin get no axis there; PyTorch then takes the
 # first one of three, so that they go over the pictures of a batch.

@@ -12,20 +12,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..core.errors import UserError
-from ..core.system.files import free_bytes, human_size, replacing, sha256_of, write_json, write_text
+from ...core.errors import UserError
+from ...core.system.files import free_bytes, human_size, replacing, sha256_of, write_json, write_text
+from ..conditioning.learned_tokens import Embedding
+from ..models.architecture import write_clip_folder
+from ..models.base_model import Base
+from ..models.key_maps import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
+from ..networks.lora_network import Network
+from ..tensors.lazy_tensor import LazyTensor, is_finite
+from ..tensors.tensor_file import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
+from ..tensors.torch_pickle import save_pickle
 from . import embedding_file
-from .embeddings import Embedding
+from .lora_file import Names
+from .lora_file import state as network_state
 from .metadata import HASH_TO_COME
-from .models.architecture import write_clip_folder
-from .models.base_model import Base
-from .models.key_maps import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
-from .network import Network
-from .network_file import Names
-from .network_file import state as network_state
-from .tensors.lazy_tensor import LazyTensor, is_finite
-from .tensors.tensor_file import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
-from .tensors.torch_pickle import save_pickle
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 HEADROOM = 64 * 2**20  # bytes left free beside the file

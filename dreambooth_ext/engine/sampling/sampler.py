@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..core.errors import UserError
-from . import solvers
-from .text import Conditioning, TextStack
+from ...core.errors import UserError
+from ..conditioning.text_encoding import Conditioning, TextStack
+from . import webui_samplers
 
 Progress = Callable[[int, int], None]  # model calls done, of how many
 
@@ -28,13 +28,13 @@ DDIM = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": Fa
 
 # The WebUI's names (settings.previews.SAMPLERS) -> the solver and what it is set to
 SOLVERS: dict[str, tuple[type, dict[str, Any]]] = {
-    "DPM++ 2M Karras": (solvers.DPMSolver2MScheduler, KARRAS),
-    "DPM++ 2M": (solvers.DPMSolver2MScheduler, {}),
-    "DPM++ SDE Karras": (solvers.DPMSolverSDEScheduler, KARRAS),
+    "DPM++ 2M Karras": (webui_samplers.DPMSolver2MScheduler, KARRAS),
+    "DPM++ 2M": (webui_samplers.DPMSolver2MScheduler, {}),
+    "DPM++ SDE Karras": (webui_samplers.DPMSolverSDEScheduler, KARRAS),
     "Euler a": (diffusers.EulerAncestralDiscreteScheduler, {}),
     "Euler": (diffusers.EulerDiscreteScheduler, {}),
     "Heun": (diffusers.HeunDiscreteScheduler, {}),
-    "LMS": (solvers.LMSScheduler, {}),
+    "LMS": (webui_samplers.LMSScheduler, {}),
     "DDIM": (diffusers.DDIMScheduler, DDIM),
     "UniPC": (diffusers.UniPCMultistepScheduler, {}),
 }
@@ -151,7 +151,7 @@ def denoise(
 
 def scheduler_is_random(scheduler) -> bool:
     """Whether each step adds noise. The others either take no generator or draw from it without any use."""
-    return isinstance(scheduler, diffusers.EulerAncestralDiscreteScheduler | solvers.DPMSolverSDEScheduler)
+    return isinstance(scheduler, diffusers.EulerAncestralDiscreteScheduler | webui_samplers.DPMSolverSDEScheduler)
 
 
 def predictor(

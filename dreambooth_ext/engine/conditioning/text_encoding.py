@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .embeddings import Embedding, Embeddings, Piece
-from .emphasis import BREAK, CHUNK, chunks, emphasised, parse
+from .learned_tokens import Embedding, Embeddings, Piece
+from .prompt_syntax import BREAK, CHUNK, chunks, emphasised, parse
 
 _ENDLESS = re.compile(r"(\S{200})(?=\S)")
 
@@ -84,7 +84,7 @@ class TextStack:
     def encode(self, prompts: Sequence[str], *, emphasis: bool = False) -> Conditioning:
         """Encode a batch; gradients flow if they are enabled. Short prompts are filled up with empty chunks.
 
-        emphasis: prompts are read as the WebUI does (`emphasis.py`); else brackets are letters like any other.
+        emphasis: prompts are read as the WebUI does (`prompt_syntax.py`); else brackets are letters like any other.
         """
         hidden, pooled = [], None
         for index, encoder in enumerate(self.encoders):

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..core.config.run_config import RunConfig
+from ...core.config.run_config import RunConfig
 
 ALPHA, DORA = "alpha", "dora_scale"
 

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..core.config.run_config import RunConfig
-from . import adapters
-from .adapters import Adapter
-from .models.base_model import Base
-from .models.key_maps import ties
-from .runtime.seeds import generator
+from ...core.config.run_config import RunConfig
+from ..models.base_model import Base
+from ..models.key_maps import ties
+from ..runtime.seeds import generator
+from . import layer_adapters
+from .layer_adapters import Adapter
 
 TEXT_PARTS = ("text_encoder", "text_encoder_2")
 Network = dict[str, dict[str, Adapter]]  # by component and layer
@@ -88,7 +88,7 @@ def sizes(config: RunConfig, base: Base) -> dict[str, int]:
     for component, shapes in shapes_of(base).items():
         if component == "unet" or config.text_encoder_steps:
             ranks = target_ranks(config, component, shapes)
-            found[component] = sum(adapters.count(config, shapes[layer], rank) for layer, rank in ranks.items())
+            found[component] = sum(layer_adapters.count(config, shapes[layer], rank) for layer, rank in ranks.items())
     return found
 
 
@@ -103,7 +103,7 @@ def create(config: RunConfig, component: str, module: nn.Module) -> dict[str, Ad
     layers = dict(named_layers(module))
     chosen = target_ranks(config, component, {name: tuple(layer.weight.shape) for name, layer in layers.items()})
     return {
-        name: adapters.create(
+        name: layer_adapters.create(
             config, layers[name].weight.detach(), rank, generator(config.seed, "lora", component, name)
         )
         for name, rank in chosen.items()
@@ -154,6 +154,6 @@ def from_flat(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Adapt
     """The inverse of `flat`, in the order of the module's layers."""
     parts: dict[str, dict[str, Tensor]] = {}
     for key in state:
-        part = next(part for part in adapters.PARTS if key.endswith(f".{part}"))
+        part = next(part for part in layer_adapters.PARTS if key.endswith(f".{part}"))
         parts.setdefault(key.removesuffix(f".{part}"), {})[part] = state[key]
-    return {name: adapters.from_parts(parts[name]) for name, _ in module.named_modules() if name in parts}
+    return {name: layer_adapters.from_parts(parts[name]) for name, _ in module.named_modules() if name in parts}

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..core.config.parsing import shown
-from ..core.errors import UserError
-from . import adapters
-from .models import detection
-from .models.key_maps import UNET_PREFIX, unet_ties
+from ...core.config.parsing import shown
+from ...core.errors import UserError
+from ..models import detection
+from ..models.key_maps import UNET_PREFIX, unet_ties
+from ..networks import layer_adapters
 
 LONGEST_PART = 5  # names with dots between
 MAGNITUDE = "magnitude"  # a DoRA's, one number for each output; kohya's `dora_scale` says by its shape what it is of
@@ -30,9 +30,9 @@ ENDS = {
     rf"(\.lora(_linear_layer)?\.down\.weight|_lora\.down\.weight|\.lora_A{_NAMED}(\.weight)?)$": "lora_down.weight",
     rf"(\.lora(_linear_layer)?\.up\.weight|_lora\.up\.weight|\.lora_B{_NAMED}(\.weight)?)$": "lora_up.weight",
     rf"\.(lora_magnitude_vector{_NAMED}(\.weight)?|magnitude)$": MAGNITUDE,
-    r"(_lora|\.lora|\.lora_linear_layer)\.alpha$": adapters.ALPHA,
+    r"(_lora|\.lora|\.lora_linear_layer)\.alpha$": layer_adapters.ALPHA,
 }
-PARTS = sorted(adapters.PARTS, key=len, reverse=True)
+PARTS = sorted(layer_adapters.PARTS, key=len, reverse=True)
 OLD_PROJECTION = re.compile(r"(\.processor)?\.to_(q|k|v|out)$")  # of attention processors
 BLOCKS = re.compile(
     r"(down|up|input|output)_blocks|mid_block|middle_block|text_model|text_projection|conv_(in|out|norm_out)"
@@ -131,7 +131,7 @@ def is_spelled(key: str) -> bool:
 
 def other_file(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
     """What a file is that has no part of a LoRA."""
-    if any(split(key)[1] not in ("", adapters.ALPHA) for key in shapes):
+    if any(split(key)[1] not in ("", layer_adapters.ALPHA) for key in shapes):
         return None
     if len(shapes) == 1 and all("." not in key and len(shape) in (1, 2) for key, shape in shapes.items()):
         return "an embedding"  # diffusers', under its word

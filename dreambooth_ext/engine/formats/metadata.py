@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..core.config.run_config import RunConfig
-from ..core.data.captions import spoken
-from ..core.data.picture_entries import Entry
-from .models.base_model import Base
-from .models.families import FAMILIES
+from ... import __version__
+from ...core.config.run_config import RunConfig
+from ...core.data.captions import spoken
+from ...core.data.picture_entries import Entry
+from ..models.base_model import Base
+from ..models.families import FAMILIES
 
 SETTINGS_KEY = "dreambooth_ext.settings"  # the run's settings as JSON
 HASH_KEY = "modelspec.hash_sha256"

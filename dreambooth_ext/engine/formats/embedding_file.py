@@ -20,15 +20,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..core.config.parsing import shown
-from ..core.data.bundled_words import BUNDLE
-from ..core.errors import UserError
-from ..core.system.files import require_ordinary
-from .embeddings import MOST_VECTORS, Embedding
-from .images import DAMAGE
-from .models import detection
-from .tensors.tensor_file import container, open_tensors, save_tensors
-from .tensors.torch_pickle import load_pickle, save_pickle
+from ...core.config.parsing import shown
+from ...core.data.bundled_words import BUNDLE
+from ...core.errors import UserError
+from ...core.system.files import require_ordinary
+from ..conditioning.learned_tokens import MOST_VECTORS, Embedding
+from ..images import DAMAGE
+from ..models import detection
+from ..tensors.tensor_file import container, open_tensors, save_tensors
+from ..tensors.torch_pickle import load_pickle, save_pickle
 
 PNG_KEY = "sd-ti-embedding"
 SINGLE, DOUBLE = ("emb_params",), ("clip_l", "clip_g")  # by the number of text encoders

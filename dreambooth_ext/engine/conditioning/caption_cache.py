@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from .emphasis import CHUNK
-from .text import Conditioning, TextStack
+from .prompt_syntax import CHUNK
+from .text_encoding import Conditioning, TextStack
 
 CACHED_AT_MOST = 2000  # captions; one takes 0.2 MB (SD 1.5) to 0.6 MB (SDXL)
 Progress = Callable[[int, int], None]

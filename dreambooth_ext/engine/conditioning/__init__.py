@@ -1,0 +1,1 @@
+"""From a prompt to what the denoiser is conditioned on."""

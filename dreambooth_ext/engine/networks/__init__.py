@@ -1,0 +1,1 @@
+"""Layers that learn beside a frozen model: LoRA and its kin, hypernetworks."""

@@ -1,0 +1,1 @@
+"""Drawing pictures: samplers, prompts and their infotext."""
