@@ -30,11 +30,11 @@ from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.system.files import read_json, write_json
 from dreambooth_ext.demo import measure, world
 from dreambooth_ext.engine import worker
-from dreambooth_ext.engine.convert_command import to_folder
-from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.models.architecture import TOKENIZER
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.sampling.sampler import Painter
+from dreambooth_ext.engine.verbs.convert import to_folder
+from dreambooth_ext.engine.verbs.generate import load_painter
 
 from .reference import Reference, Step
 

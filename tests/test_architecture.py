@@ -74,7 +74,7 @@ RUNS_FILES = {"torch.load", "torch.jit", "torch.hub", "torch.package", "pickle.l
 RUNS_FILES |= {"marshal.load", "marshal.loads", "shelve.open", "yaml.load", "yaml.unsafe_load", "dill", "joblib"}
 RUNS_FILES |= {"numpy.load", "np.load", "read_pickle"}
 NAMED_SHORT = ("torch", "pickle", "marshal", "yaml", "shelve")
-OUR_PICKLES = ("engine/tensors/unpickler.py", "engine/tensors/torch_pickle.py", "engine/checkpoint.py")
+OUR_PICKLES = ("engine/tensors/unpickler.py", "engine/tensors/torch_pickle.py", "engine/training/training_state.py")
 
 
 def named(tree: ast.AST) -> Iterator[str]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from benchmarks import activations
-from dreambooth_ext.engine import latents, memory_need
+from dreambooth_ext.engine import memory_estimate
+from dreambooth_ext.engine.data import latent_encoding
 from dreambooth_ext.engine.models.architecture import shipped
 
 pytestmark = pytest.mark.skipif(torch.__version__ < (2, 5), reason="its fake tensors know too little")
@@ -53,7 +54,9 @@ def test_a_lora_keeps_its_base_in_16_bits_and_learns_little():
 
 
 @pytest.mark.parametrize(
-    ("encoding", "bytes_a_pixel"), [(True, latents.ENCODING), (False, memory_need.DECODING)], ids=["encode", "decode"]
+    ("encoding", "bytes_a_pixel"),
+    [(True, latent_encoding.ENCODING), (False, memory_estimate.DECODING)],
+    ids=["encode", "decode"],
 )
 def test_what_the_vae_takes_a_pixel(encoding, bytes_a_pixel):
     for resolution in (256, 512):

@@ -12,7 +12,7 @@ from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import kohya_dataset, picture_entries
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.engine.dataset import Dataset
+from dreambooth_ext.engine.data.dataset import Dataset
 
 FULL = """
 [general]

@@ -28,7 +28,8 @@ from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.engine import checkpoint, worker
+from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.training import training_state
 from tests import tiny
 
 gc.freeze()  # torch's own objects: they take the worker's collections longer than all the rest of a tiny run
@@ -165,13 +166,13 @@ def losses(run: Run) -> list[float]:
     return [event["loss"] for event in events(run, "step")]
 
 
-def newest(run: Run) -> checkpoint.Checkpoint:
-    return checkpoint.found(run.checkpoints)[-1]
+def newest(run: Run) -> training_state.Checkpoint:
+    return training_state.found(run.checkpoints)[-1]
 
 
 def weights(run: Run, step: int | None = None) -> dict[str, Tensor]:
     """All trained weights of a training state (the newest), by "component/key"; copies."""
-    state = newest(run) if step is None else checkpoint.Checkpoint(run.checkpoints / str(step))
+    state = newest(run) if step is None else training_state.Checkpoint(run.checkpoints / str(step))
     return {f"{name}/{key}": tensors[key].clone() for name, tensors in state.weights().items() for key in tensors}
 
 

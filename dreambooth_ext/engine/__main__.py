@@ -16,9 +16,9 @@ from ..core.verbs import convert_options, generate_options, network_options
 
 # verb -> its options, which need nothing installed, and the engine's module that does it
 VERBS: dict[str, tuple[ModuleType, str]] = {
-    "generate": (generate_options, "generate"),
-    "convert": (convert_options, "convert_command"),
-    "network": (network_options, "network_command"),
+    "generate": (generate_options, "verbs.generate"),
+    "convert": (convert_options, "verbs.convert"),
+    "network": (network_options, "verbs.network"),
 }
 
 

@@ -14,13 +14,13 @@ from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.system import files
 from .formats import hub_upload
-from .memory_need import estimate, state_bytes
+from .memory_estimate import estimate, state_bytes
 from .methods import METHODS
 from .methods.lora import continued_warnings
 from .models.base_model import Base
-from .optim import choose_optimizer, make_optimizer
 from .runtime import memory
 from .runtime.device import choose_device
+from .training.optimizers import choose_optimizer, make_optimizer
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 SOUND: set[tuple] = set()  # bases that were looked at whole: the inspector is asked again and again

@@ -29,20 +29,22 @@ from ..core.runs.leader_lock import Leadership
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import disk, environment_users, files
 from ..core.system.terminal import open_missing_streams, say, say_traceback, shield
-from . import checkpoint, class_images, hub_pictures, latents, plan
-from .dataset import Dataset
+from . import plan
+from .data import hub_dataset, latent_encoding
+from .data.dataset import Dataset
 from .downloads import http_file
 from .downloads.progress_thread import Fetch
-from .loop import Loop
 from .methods import METHODS
 from .models.base_files import BaseFiles, difference
 from .models.base_model import Base
-from .objective import Objective
 from .runtime import distributed, memory
 from .runtime.control import Control, Follower, Stopped, take_standard_input
 from .runtime.device import choose_device, take_device
-from .saver import Saver
-from .starts import STARTS
+from .training import class_images, training_state
+from .training.backbones import STARTS
+from .training.loop import Loop
+from .training.loss import Objective
+from .training.run_outputs import Saver
 
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
 PATIENCE = datetime.timedelta(days=7)  # of the other processes, while the first one draws class pictures or saves
@@ -118,7 +120,7 @@ def fail(control: Control, problems: list[Problem], code: int, before: dict[str,
 
 def with_state(problem: Problem, run: Run) -> Problem:
     """What ended the training, with what is left of it."""
-    kept = checkpoint.found(run.checkpoints)
+    kept = training_state.found(run.checkpoints)
     safe = f"The state of step {kept[-1].step} is safe." if kept else "Nothing was saved before."
     onward = f" To go on from it: python -m dreambooth_ext resume {run.id}" if kept else ""
     return Problem(problem.field, f"{problem.message} {safe}", problem.remedy + onward)
@@ -160,13 +162,13 @@ def train(run: Run, control: Control, total: int | None) -> str:
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures", control.warn, is_old)
         with accelerator.main_process_first():
-            config = hub_pictures.with_folder(config, run, control)
+            config = hub_dataset.with_folder(config, run, control)
         check_resources(config, base, run, control)
         dataset = gather(config, base, run, control, accelerator)
         total = total or run.state().get("total") or dataset.steps(config.num_train_epochs, accelerator.num_processes)
         config = config.replace(max_train_steps=total)
         with accelerator.main_process_first():
-            resumed = checkpoint.latest(run.checkpoints, control.warn)
+            resumed = training_state.latest(run.checkpoints, control.warn)
         if resumed and resumed.step > total:
             raise UserError("max_train_steps", f"the run is at step {resumed.step} already.", "Give a larger number.")
         kinds = [picture.entry.is_class for picture in dataset.pictures]
@@ -196,7 +198,7 @@ def keep_base(run: Run, base: Base) -> bool:
     """Note what the base's files are, for a run that has learned something to go on with these alone. Raises UserError
     where they are others. Returns whether an earlier version began the run, which noted nothing."""
     known, path = base.files, run.path / "base.json"
-    if not checkpoint.found(run.checkpoints):
+    if not training_state.found(run.checkpoints):
         if distributed.is_first():
             note_base(run, known, {})
             known.wholes.begin({})
@@ -228,7 +230,7 @@ def with_optimizer(run: Run) -> RunConfig:
     """The run's config, with the optimizer that its training states are of where it leaves that to us: "auto" may have
     meant another one then, on another machine or in an older version, whose states this one could not read."""
     known = (run.state().get("plan") or {}).get("optimizer")
-    if run.config.optimizer == "auto" and known and checkpoint.found(run.checkpoints):
+    if run.config.optimizer == "auto" and known and training_state.found(run.checkpoints):
         return run.config.replace(optimizer=known)
     return run.config
 
@@ -335,7 +337,10 @@ def entries_of(config: RunConfig, run: Run, warn: Callable[..., None] | None = N
 
 def needs_disk(config: RunConfig, base: Base, pictures: int, folder: Path, control: Control) -> bool:
     """Whether latents, where nothing is said of it, go to disk: memory must not grow with the number of pictures."""
-    need, limit = latents.most_bytes(config, pictures), latents.memory_limit(memory.total(torch.device("cpu")))
+    need, limit = (
+        latent_encoding.most_bytes(config, pictures),
+        latent_encoding.memory_limit(memory.total(torch.device("cpu"))),
+    )
     if not caches_latents(config, base.inpainting) or need <= limit:
         return False
     sizes = tuple(map(files.human_size, (need, limit)))
@@ -350,7 +355,7 @@ def make_method(
     dataset: Dataset,
     run: Run,
     accelerator: Accelerator,
-    resumed: checkpoint.Checkpoint | None,
+    resumed: training_state.Checkpoint | None,
     control: Control,
 ):
     """The models on their device, and the method that trains them, as they were at the last checkpoint."""

@@ -137,7 +137,7 @@ class _Process:
         self._is_late = False
         hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
         self._process = subprocess.Popen(
-            environment.command(["-m", "dreambooth_ext.engine.inspection"]),
+            environment.command(["-m", "dreambooth_ext.engine.deep_check"]),
             env=environment.variables({"PYTHONUTF8": "1"}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

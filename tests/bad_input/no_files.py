@@ -10,7 +10,7 @@ from pathlib import Path
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import kohya_dataset, metadata_files, prompt_templates
 from dreambooth_ext.core.errors import Problem
-from dreambooth_ext.engine.images import open_picture
+from dreambooth_ext.engine.data.images import open_picture
 from dreambooth_ext.engine.models.unconditional_base import read_config
 from dreambooth_ext.host import decoding, presets
 from tests.bad_input.case import Case, Verb

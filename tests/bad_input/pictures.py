@@ -13,8 +13,8 @@ from PIL import Image
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
-from dreambooth_ext.engine.dataset import Dataset
-from dreambooth_ext.engine.images import open_picture
+from dreambooth_ext.engine.data.dataset import Dataset
+from dreambooth_ext.engine.data.images import open_picture
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
 from tests.bad_input.descriptions import put

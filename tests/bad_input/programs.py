@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from dreambooth_ext.engine import checkpoint
 from dreambooth_ext.engine.formats import embedding_file
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
+from dreambooth_ext.engine.training import training_state
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb
 from tests.bad_input.descriptions import beside
@@ -98,8 +98,8 @@ def unharmed(verb: Verb) -> Verb:
 
 
 def _state(path: Path, folder: Path) -> None:
-    shutil.copy(path, folder / checkpoint.TRAINER)
-    checkpoint.Checkpoint(folder).trainer()
+    shutil.copy(path, folder / training_state.TRAINER)
+    training_state.Checkpoint(folder).trainer()
 
 
 TENSORS = (Verb("read", lambda path, _: open_tensors(path)),)

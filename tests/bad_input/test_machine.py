@@ -10,8 +10,9 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.system import files
-from dreambooth_ext.engine import inspection, optim
+from dreambooth_ext.engine import deep_check
 from dreambooth_ext.engine.runtime import memory
+from dreambooth_ext.engine.training import optimizers
 from tests import tiny
 from tests.bad_input import sound
 
@@ -45,7 +46,7 @@ def inspected(place: Path, **values) -> dict:
         text_encoder_lr=1e-6,
         device="cpu",
     ).replace(**values)
-    return json.loads(json.dumps(inspection.inspect(config.as_dict(), place / "запуски")))
+    return json.loads(json.dumps(deep_check.inspect(config.as_dict(), place / "запуски")))
 
 
 def test_a_good_run_has_a_plan_and_no_problem(place):
@@ -56,14 +57,14 @@ def test_a_good_run_has_a_plan_and_no_problem(place):
 
 @pytest.mark.parametrize("name", ["adamw8bit", "paged_adamw8bit", "lion", "prodigy"])
 def test_an_optimizer_whose_library_is_missing(place, monkeypatch, name):
-    real = optim.importlib.import_module
+    real = optimizers.importlib.import_module
 
     def without(module, *more):
-        if module == optim.KINDS[name].module:
+        if module == optimizers.KINDS[name].module:
             raise ImportError(f"No module named {module!r}")
         return real(module, *more)
 
-    monkeypatch.setattr(optim.importlib, "import_module", without)
+    monkeypatch.setattr(optimizers.importlib, "import_module", without)
     (problem,) = inspected(place, optimizer=name, learning_rate=1.0, text_encoder_lr=1.0)["problems"]
     assert_good(Problem(**problem), "optimizer", "does not work here: No module named")
 

@@ -17,8 +17,8 @@ from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.engine.dataset import Dataset
-from dreambooth_ext.engine.images import open_picture
+from dreambooth_ext.engine.data.dataset import Dataset
+from dreambooth_ext.engine.data.images import open_picture
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.host import decoding
 from tests import tiny

@@ -18,8 +18,9 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.verbs import convert_options, generate_options, network_options
-from dreambooth_ext.engine import convert_command, generate, inspection, network_command, worker
+from dreambooth_ext.engine import deep_check, worker
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.verbs import convert, generate, network
 from tests import training
 from tests.bad_input import sound
 from tests.bad_input.case import Verb
@@ -143,7 +144,7 @@ def config_of(**values: Any) -> RunConfig:
 
 
 def inspected(config: RunConfig, folder: Path) -> list[Problem]:
-    answer = json.loads(json.dumps(inspection.inspect(config.as_dict(), folder / "runs")))
+    answer = json.loads(json.dumps(deep_check.inspect(config.as_dict(), folder / "runs")))
     return [Problem(**problem) for problem in answer["problems"]]
 
 
@@ -163,13 +164,13 @@ def _drawn(model: Path | str, folder: Path, *more: object) -> list[Problem]:
 
 
 def _converted(model: Path | str, folder: Path) -> Any:
-    return convert_command.run(parsed(convert_options.add_arguments, model, folder / "converted"))
+    return convert.run(parsed(convert_options.add_arguments, model, folder / "converted"))
 
 
 def _combined(action: str, model: Path | str, lora: Path, folder: Path, *more: object) -> list[Problem]:
     places = ("--model", model, "--lora", lora, "--out", folder / "out.safetensors", "--device", "cpu")
     arguments = parsed(network_options.add_arguments, action, *places, *more)
-    return network_options.problems(arguments) or network_command.run(arguments)
+    return network_options.problems(arguments) or network.run(arguments)
 
 
 def _loaded(path: Path, folder: Path) -> None:

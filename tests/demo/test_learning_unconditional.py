@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from dreambooth_ext.demo import judge, world
-from dreambooth_ext.engine import pixels
 from dreambooth_ext.engine.models.ddpm_folder import Pipeline
+from dreambooth_ext.engine.training import pixel_backbone
 from tests import tiny, training
 from tests.training import Trainer
 
@@ -71,7 +71,7 @@ def share(images: list[Image.Image]) -> float:
 
 def drawn(folder: Path, steps: int = 100) -> list[Image.Image]:
     pipeline = Pipeline(folder, "model")
-    return pixels.draw(pipeline.unet(), pipeline.scheduler(), range(32), SIDE, steps)
+    return pixel_backbone.draw(pipeline.unet(), pipeline.scheduler(), range(32), SIDE, steps)
 
 
 def test_the_measure_tells_the_world_from_noise():

@@ -9,7 +9,7 @@ import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine.ahead import WINDOW, ReadAhead
+from dreambooth_ext.engine.data.prefetch import WINDOW, ReadAhead
 from tests.engine.test_dataset import dataset, folder
 from tests.training import Trainer, assert_same_run
 
@@ -71,5 +71,5 @@ def test_they_are_the_same_to_the_bit(tmp_path):
 def test_a_run_is_the_same_with_it(tmp_path, monkeypatch):
     trainer = Trainer(tmp_path)
     one = trainer.train(cache_latents_to_disk=True)
-    monkeypatch.setattr("dreambooth_ext.engine.dataset.Dataset.reads_files", False)
+    monkeypatch.setattr("dreambooth_ext.engine.data.dataset.Dataset.reads_files", False)
     assert_same_run(one, trainer.train(cache_latents_to_disk=True))

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import variation
 from dreambooth_ext.core.data.picture_entries import Entry
-from dreambooth_ext.engine.balance import apportioned
-from dreambooth_ext.engine.dataset import Dataset, vary
-from dreambooth_ext.engine.images import centre_crop
-from dreambooth_ext.engine.latents import Picture
+from dreambooth_ext.engine.data.dataset import Dataset, vary
+from dreambooth_ext.engine.data.folder_balance import apportioned
+from dreambooth_ext.engine.data.images import centre_crop
+from dreambooth_ext.engine.data.latent_encoding import Picture
 
 SIZES = [(512, 512), (800, 600), (300, 1000)]
 PICTURES = st.tuples(st.sampled_from(["", "a", "b"]), st.sampled_from(SIZES), st.integers(1, 3))

@@ -15,12 +15,13 @@ from dreambooth_ext.core.data import picture_list
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
-from dreambooth_ext.engine import class_images, worker
+from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.formats import checkpoint_file
-from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.models import base_files
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.tensors.torch_pickle import load_pickle
+from dreambooth_ext.engine.training import class_images
+from dreambooth_ext.engine.training.loop import Loop
 from dreambooth_ext.host.queue import put_back
 from tests import tiny, training
 from tests.engine.test_failures import PRIOR, error_of, steps, warnings

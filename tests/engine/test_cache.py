@@ -14,10 +14,10 @@ from PIL import Image
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine import latents
-from dreambooth_ext.engine.backbone import Backbone
-from dreambooth_ext.engine.cache import DiskCache, MemoryCache, content_key, vae_fingerprint
-from dreambooth_ext.engine.dataset import Dataset
+from dreambooth_ext.engine.data import latent_encoding
+from dreambooth_ext.engine.data.dataset import Dataset
+from dreambooth_ext.engine.data.latent_cache import DiskCache, MemoryCache, content_key, vae_fingerprint
+from dreambooth_ext.engine.training.latent_backbone import Backbone
 
 
 def make_vae(seed: int = 0) -> AutoencoderKL:
@@ -126,7 +126,7 @@ def test_damage_while_training_is_told(run):
 
 
 def test_an_interrupted_encoding_goes_on(run, monkeypatch):
-    monkeypatch.setitem(latents.PIXELS_AT_ONCE, "cpu", 64 * 64)
+    monkeypatch.setitem(latent_encoding.PIXELS_AT_ONCE, "cpu", 64 * 64)
     real, left = DiskCache.put, [2]
 
     def put(self, key, moments):
@@ -173,13 +173,13 @@ def test_a_picture_that_has_no_room_at_all_is_told(run):
 def test_no_more_than_a_picture_of_512_goes_through_a_card_at_once():
     """A larger one goes alone; it takes 0.67 GB, where four of them, or one of 1024, took 2.7 GB."""
     for resolution, expected in ((256, 4), (512, 1), (1024, 1)):
-        assert latents._at_once(torch.device("cuda", 1), resolution**2) == expected
+        assert latent_encoding._at_once(torch.device("cuda", 1), resolution**2) == expected
 
 
 def test_pictures_that_are_not_cached_go_through_the_vae_in_such_parts_too(monkeypatch):
     vae, sizes = make_vae(), []
     vae.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    monkeypatch.setitem(latents.PIXELS_AT_ONCE, "cpu", 2 * 64 * 64)
+    monkeypatch.setitem(latent_encoding.PIXELS_AT_ONCE, "cpu", 2 * 64 * 64)
     pixels = torch.rand(5, 3, 64, 64) * 2 - 1
     backbone = Backbone(torch.nn.Module(), None, vae, 0.5, inpainting=False, encoding=lambda done, total: None)
     drawn = backbone._encode(pixels, torch.Generator().manual_seed(3))

@@ -19,10 +19,11 @@ from dreambooth_ext.core.runs.events import EventLog, EventReader
 from dreambooth_ext.core.runs.leader_lock import Leadership
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import environment_users, files
-from dreambooth_ext.engine import checkpoint, worker
-from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.runtime import control
-from dreambooth_ext.engine.saver import Saver
+from dreambooth_ext.engine.training import training_state
+from dreambooth_ext.engine.training.loop import Loop
+from dreambooth_ext.engine.training.run_outputs import Saver
 from tests import training
 from tests.training import Trainer
 
@@ -60,7 +61,7 @@ def models(run: Run) -> list[str]:
 
 
 def states(run: Run) -> list[int]:
-    return [state.step for state in checkpoint.found(run.checkpoints)]
+    return [state.step for state in training_state.found(run.checkpoints)]
 
 
 # --- states and exit codes
@@ -436,7 +437,7 @@ def test_only_so_many_states_stay(trainer, limit, left, monkeypatch):
     remove = files.remove
 
     def removed(path) -> None:
-        there.append([state.step for state in checkpoint.found(path.parent)])
+        there.append([state.step for state in training_state.found(path.parent)])
         remove(path)
 
     monkeypatch.setattr(files, "remove", removed)

@@ -10,9 +10,9 @@ import torch
 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.verbs.convert_options import add_arguments
-from dreambooth_ext.engine import convert_command
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
+from dreambooth_ext.engine.verbs import convert as convert_command
 from tests import tiny
 
 

@@ -19,9 +19,9 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.core.data.picture_entries import Entry
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine.dataset import Dataset
-from dreambooth_ext.engine.images import centre_crop
-from dreambooth_ext.engine.latents import Picture
+from dreambooth_ext.engine.data.dataset import Dataset
+from dreambooth_ext.engine.data.images import centre_crop
+from dreambooth_ext.engine.data.latent_encoding import Picture
 
 SCALING = 0.18215
 

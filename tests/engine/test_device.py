@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 import torch
 
-from dreambooth_ext.engine import inspection, plan, worker
+from dreambooth_ext.engine import deep_check, plan, worker
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.runtime import device
 from dreambooth_ext.engine.runtime.device import take_device
@@ -65,14 +65,14 @@ def test_nothing_is_tried_before_the_device_is_taken(tmp_path, monkeypatch):
     "auto" means, and with their arguments."""
     order = []
     tried, chosen = plan.make_optimizer, plan.choose_optimizer
-    for module in (worker, inspection):
+    for module in (worker, deep_check):
         monkeypatch.setattr(module, "take_device", lambda name: order.append(name))
     monkeypatch.setattr(plan, "make_optimizer", lambda *given: order.append("trial") or tried(*given))
     monkeypatch.setattr(plan, "choose_optimizer", lambda *given: order.append("auto") or chosen(*given))
     trainer = Trainer(tmp_path, optimizer="auto")
     trainer.train(max_train_steps=1)
     assert order == ["cpu", "auto", "trial"]
-    inspection.inspect(trainer.config().as_dict(), trainer.folder)
+    deep_check.inspect(trainer.config().as_dict(), trainer.folder)
     assert order == ["cpu", "auto", "trial"] * 2
 
 

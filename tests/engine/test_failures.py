@@ -20,13 +20,14 @@ from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.events import EventLog
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
-from dreambooth_ext.engine import checkpoint, class_images, loop, plan, worker
-from dreambooth_ext.engine.inspection import inspect
-from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine import plan, worker
+from dreambooth_ext.engine.deep_check import inspect
 from dreambooth_ext.engine.models.base_model import Base
 from dreambooth_ext.engine.runtime.control import Control
-from dreambooth_ext.engine.saver import Saver
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors, save_tensors
+from dreambooth_ext.engine.training import class_images, loop, training_state
+from dreambooth_ext.engine.training.loop import Loop
+from dreambooth_ext.engine.training.run_outputs import Saver
 from tests import training
 from tests.training import Trainer
 
@@ -61,7 +62,7 @@ def error_of(run: Run) -> dict:
 
 
 def steps(run: Run) -> list[int]:
-    return [state.step for state in checkpoint.found(run.checkpoints)]
+    return [state.step for state in training_state.found(run.checkpoints)]
 
 
 def warnings(run: Run) -> list[str]:
@@ -237,7 +238,7 @@ def test_a_disk_that_refuses_in_the_middle_of_a_save(trainer, monkeypatch, numbe
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device that is always full")
 def test_torch_does_not_hide_that_the_disk_is_full(trainer, monkeypatch):
-    monkeypatch.setattr(checkpoint, "TRAINER", "/dev/full")
+    monkeypatch.setattr(training_state, "TRAINER", "/dev/full")
     assert "disk is full" in error_of(trainer.train(ends=worker.FAILED))["what"]
 
 
@@ -266,7 +267,7 @@ def test_an_optimizer_that_cannot_work_here_is_said_before_anything_is_loaded(tr
     def no_kernel(*arguments):
         raise NotImplementedError("no kernel for this device")
 
-    monkeypatch.setattr("dreambooth_ext.engine.optim._try_step", no_kernel)
+    monkeypatch.setattr("dreambooth_ext.engine.training.optimizers._try_step", no_kernel)
     monkeypatch.setattr(worker, "gather", None)
     run = trainer.train(optimizer="adamw8bit", ends=worker.BAD_INPUT)
     error = error_of(run)
@@ -578,7 +579,7 @@ def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(train
 
         return gone
 
-    place = {"step": (Loop, "_optimise"), "save": (checkpoint, "save"), "end": (Saver, "model")}[at]
+    place = {"step": (Loop, "_optimise"), "save": (training_state, "save"), "end": (Saver, "model")}[at]
     with monkeypatch.context() as patched:
         patched.setattr(*place, deleting(getattr(*place)))
         assert training.go_on(run) == worker.FAILED

@@ -10,9 +10,10 @@ import torch
 from accelerate import Accelerator
 
 from dreambooth_ext.core.runs.event_text import told
-from dreambooth_ext.engine import loss_scale, worker
+from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.methods import METHODS
-from dreambooth_ext.engine.optim import missing_optimizer
+from dreambooth_ext.engine.training import loss_scale
+from dreambooth_ext.engine.training.optimizers import missing_optimizer
 from tests import training
 from tests.engine.test_failures import error_of, steps
 from tests.engine.test_resume import check
@@ -128,6 +129,6 @@ def test_losses_that_stay_infinite_end_the_run_with_its_state(trainer, monkeypat
 
 
 def test_an_infinite_validation_loss_does_not_end_the_run(trainer, monkeypatch):
-    monkeypatch.setattr("dreambooth_ext.engine.loop.measure", lambda *a: math.inf)
+    monkeypatch.setattr("dreambooth_ext.engine.training.loop.measure", lambda *a: math.inf)
     run = trainer.train(validation_split=0.3, validation_loss_steps=1)
     assert training.events(run, "validation") == []

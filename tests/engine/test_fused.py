@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.engine import fused, worker
-from dreambooth_ext.engine import loop as loop_module
-from dreambooth_ext.engine.fused import FusedBackward
-from dreambooth_ext.engine.optim import missing_optimizer
+from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.training import fused_backward
+from dreambooth_ext.engine.training import loop as loop_module
+from dreambooth_ext.engine.training.fused_backward import FusedBackward
+from dreambooth_ext.engine.training.optimizers import missing_optimizer
 from tests import training
 from tests.training import Trainer
 
@@ -114,5 +115,7 @@ def test_a_loss_that_is_no_number_does_not_reach_the_weights(trainer, monkeypatc
 )
 def test_not_where_all_gradients_are_needed_at_once(settings):
     usual = {"max_grad_norm": 0, "mixed_precision": "bf16", "optimizer": "adamw8bit"}
-    assert fused.is_possible(RunConfig(**usual)) and not fused.is_possible(RunConfig(**usual), processes=2)
-    assert not fused.is_possible(RunConfig(**usual | settings))
+    assert fused_backward.is_possible(RunConfig(**usual)) and not fused_backward.is_possible(
+        RunConfig(**usual), processes=2
+    )
+    assert not fused_backward.is_possible(RunConfig(**usual | settings))

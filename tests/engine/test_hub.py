@@ -17,7 +17,8 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.engine import hub_pictures, inspection, worker
+from dreambooth_ext.engine import deep_check, worker
+from dreambooth_ext.engine.data import hub_dataset
 from dreambooth_ext.engine.downloads import base_download, hub_files
 from dreambooth_ext.engine.downloads.progress_thread import Fetch, silent
 from dreambooth_ext.engine.formats import hub_upload as uploads
@@ -250,13 +251,13 @@ def test_what_cannot_be_fetched_is_told(trainer, server, tmp_path, files, words)
 
 
 def test_a_hub_that_is_away_is_told(trainer, monkeypatch):
-    monkeypatch.setattr(hub_pictures.HfApi, "dataset_info", refuse)
-    monkeypatch.setattr(hub_pictures, "snapshot_download", refuse)
+    monkeypatch.setattr(hub_dataset.HfApi, "dataset_info", refuse)
+    monkeypatch.setattr(hub_dataset, "snapshot_download", refuse)
     with pytest.raises(UserError) as error:
-        hub_pictures.fetch("me/world", None, silent)
+        hub_dataset.fetch("me/world", None, silent)
     assert error.value.problem.field == "dataset_name" and "train_data_dir" in error.value.problem.remedy
     config = trainer.config(dataset_name="me/world", train_data_dir="")
-    (problem,) = inspection.inspect(config.as_dict(), trainer.folder / "runs")["problems"]
+    (problem,) = deep_check.inspect(config.as_dict(), trainer.folder / "runs")["problems"]
     assert problem["field"] == "dataset_name" and "no route" in problem["message"]
 
 
@@ -266,9 +267,9 @@ def test_the_check_counts_what_is_still_there(trainer, monkeypatch):
         siblings = [SimpleNamespace(rfilename=file, size=100) for file in files]
         return SimpleNamespace(siblings=siblings, sha=REVISION)
 
-    monkeypatch.setattr(hub_pictures.HfApi, "dataset_info", listed)
+    monkeypatch.setattr(hub_dataset.HfApi, "dataset_info", listed)
     config = trainer.config(dataset_name="me/world", train_data_dir="", max_train_steps=None, num_train_epochs=2)
-    answer = inspection.inspect(config.as_dict(), trainer.folder / "runs")
+    answer = deep_check.inspect(config.as_dict(), trainer.folder / "runs")
     assert answer["problems"] == [] and answer["plan"]["pictures"] == 7 and answer["plan"]["steps"] == 14
 
 
@@ -284,7 +285,7 @@ def test_parquet_is_written_out_as_it_is(tmp_path):
     rows = [{"bytes": content, "path": None} for content in sources]
     table = arrow.table({"label": [1, 2, 3], "thumb": [b"x"] * 3, "image": rows})
     parquet.write_table(table, tmp_path / "train-0.parquet")
-    hub_pictures.write_out([tmp_path / "train-0.parquet"], tmp_path / "out", lambda done, of: None)
+    hub_dataset.write_out([tmp_path / "train-0.parquet"], tmp_path / "out", lambda done, of: None)
     assert [path.read_bytes() for path in sorted((tmp_path / "out").iterdir())] == sources
 
 
@@ -372,7 +373,7 @@ def test_without_a_login_nothing_is_trained(trainer, there, monkeypatch, tmp_pat
     assert training.go_on(run) == worker.BAD_INPUT
     (error,) = training.events(run, "error")
     assert error["field"] == "push_to_hub" and "HF_TOKEN" in error["remedy"]
-    answer = inspection.inspect(run.config.as_dict(), tmp_path / "runs")
+    answer = deep_check.inspect(run.config.as_dict(), tmp_path / "runs")
     assert [problem["field"] for problem in answer["problems"]] == ["push_to_hub"]
 
 

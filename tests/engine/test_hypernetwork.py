@@ -27,13 +27,13 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.formats import hypernetwork_file
-from dreambooth_ext.engine.generate import load_painter
-from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining, kept_bytes
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.networks import hypernetwork
 from dreambooth_ext.engine.networks.hypernetwork import Hypernetwork, Structure
 from dreambooth_ext.engine.tensors.torch_pickle import load_pickle, save_pickle
+from dreambooth_ext.engine.training.loop import Loop
+from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import tiny, training
 from tests.engine.test_resume import PRIOR, check
 from tests.training import Trainer

@@ -11,7 +11,7 @@ import torch
 from PIL import Image, ImageCms
 
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine.images import (
+from dreambooth_ext.engine.data.images import (
     Crop,
     alpha_weights,
     centre_crop,

@@ -15,8 +15,9 @@ import torch
 from dreambooth_ext.core.runs.events import EventReader
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
-from dreambooth_ext.engine import checkpoint, worker
+from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
+from dreambooth_ext.engine.training import training_state
 from tests import training
 from tests.dying import Dead
 from tests.dying import dying as dying_at
@@ -59,7 +60,7 @@ def check_what_is_there(run: Run) -> None:
         assert all(tensor.isfinite().all() for tensor in open_tensors(path).values())
     for event in run.artifact_events():
         assert (run.artifacts / event["file"]).stat().st_size == event["size"]
-    for state in checkpoint.found(run.checkpoints):
+    for state in training_state.found(run.checkpoints):
         state.trainer()
         assert state.weights().keys() == {"unet", "text_encoder"}
         assert all(len(dict(tensors)) for tensors in state.weights().values())
@@ -141,7 +142,7 @@ def state(step: int) -> tuple[dict, dict]:
 
 def loaded_step(folder: Path) -> int:
     """The newest state's step, taken from every file of it."""
-    newest = checkpoint.latest(folder, lambda message: None)
+    newest = training_state.latest(folder, lambda message: None)
     steps = {int(newest.weights()["unet"]["a"][0, 0]), int(newest.weights()["unet"]["b"][0, 0]) - 1}
     steps |= {int(newest.weights()["text_encoder"]["c"][0, 0]), newest.trainer()["optimizer"]["step"], newest.step}
     assert len(steps) == 1, steps
@@ -153,10 +154,10 @@ def test_a_save_that_dies_at_any_operation(tmp_path, dying, limit):
     died = 0
     for k in range(1000):
         (folder := tmp_path / str(k)).mkdir()
-        checkpoint.save(folder, 1, *state(1), limit)
+        training_state.save(folder, 1, *state(1), limit)
         dying(k)
         try:
-            checkpoint.save(folder, 2, *state(2), limit)
+            training_state.save(folder, 2, *state(2), limit)
         except Dead:
             died += 1
         else:
@@ -165,7 +166,7 @@ def test_a_save_that_dies_at_any_operation(tmp_path, dying, limit):
             dying(None)
         assert loaded_step(folder) in (1, 2)
         assert {path.name for path in folder.iterdir()} <= {"1", "2"}  # `latest` cleaned up
-        checkpoint.save(folder, 3, *state(3), limit)
+        training_state.save(folder, 3, *state(3), limit)
         assert loaded_step(folder) == 3
         if limit:
             assert [path.name for path in folder.iterdir()] == ["3"]

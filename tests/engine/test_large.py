@@ -9,9 +9,11 @@ import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.picture_entries import Entry
-from dreambooth_ext.engine import backbone, inspection, latents, worker
-from dreambooth_ext.engine.cache import IN_MEMORY
+from dreambooth_ext.engine import deep_check, worker
+from dreambooth_ext.engine.data import latent_encoding
+from dreambooth_ext.engine.data.latent_cache import IN_MEMORY
 from dreambooth_ext.engine.formats.metadata import MOST_WORDS, pictures_metadata
+from dreambooth_ext.engine.training import latent_backbone
 from tests import training
 from tests.training import Trainer
 
@@ -45,10 +47,12 @@ def test_latents_go_to_disk_where_memory_is_small(trainer, monkeypatch):
 
 def test_the_limit_changes_no_bit():
     """Beyond 4 GiB latents in memory would be kept in 16 bits."""
-    assert latents.memory_limit(2**50) == IN_MEMORY and latents.memory_limit(8 * 2**30) == 2 * 2**30
+    assert latent_encoding.memory_limit(2**50) == IN_MEMORY and latent_encoding.memory_limit(8 * 2**30) == 2 * 2**30
     config = RunConfig(resolution=512)
-    assert latents.most_bytes(config, 1000) == 1000 * 8 * 64 * 64 * 4
-    assert latents.most_bytes(config.replace(random_flip=True), 1000) == 2 * latents.most_bytes(config, 1000)
+    assert latent_encoding.most_bytes(config, 1000) == 1000 * 8 * 64 * 64 * 4
+    assert latent_encoding.most_bytes(config.replace(random_flip=True), 1000) == 2 * latent_encoding.most_bytes(
+        config, 1000
+    )
 
 
 def test_of_many_broken_pictures_the_first_are_named(tmp_path):
@@ -57,7 +61,7 @@ def test_of_many_broken_pictures_the_first_are_named(tmp_path):
         (folder / f"broken {index}.png").write_bytes(b"nothing")
     run = Trainer(tmp_path, instance_data_dir=str(folder)).train(max_train_steps=1)
     said = [event["what"] for event in training.events(run, "warning")]
-    assert sum("Left out: " in text for text in said) == latents.NAMED_AT_MOST
+    assert sum("Left out: " in text for text in said) == latent_encoding.NAMED_AT_MOST
     assert any("10 further pictures were left out" in text for text in said)
 
 
@@ -76,7 +80,7 @@ def test_of_many_long_captions_the_first_are_named(tmp_path):
     )
     run = trainer.train(max_train_steps=1)
     said = [event["what"] for event in training.events(run, "warning") if event["field"] == "max_token_length"]
-    assert len(said) == backbone.CUTS_NAMED + 1 and said[-1].startswith("5 further")
+    assert len(said) == latent_backbone.CUTS_NAMED + 1 and said[-1].startswith("5 further")
 
 
 def test_copies_are_named(tmp_path):
@@ -97,9 +101,11 @@ def test_one_copy_is_told_as_one(tmp_path):
     paths = [tmp_path / name for name in ("a.png", "b.png")]
     for path in paths:
         path.write_bytes(b"x")
-    crop = latents.centre_crop((64, 64), (64, 64))
+    crop = latent_encoding.centre_crop((64, 64), (64, 64))
     said = []
-    latents.warn_of_copies([latents.Picture(Entry(path, "", 0), crop, "") for path in paths], said.append)
+    latent_encoding.warn_of_copies(
+        [latent_encoding.Picture(Entry(path, "", 0), crop, "") for path in paths], said.append
+    )
     assert said == ["1 picture is a copy of another and counts twice: b.png is a.png."]
 
 
@@ -108,8 +114,8 @@ def test_the_deep_check_looks_at_some_of_very_many(tmp_path, monkeypatch):
     folder = Path(training.pictures(tmp_path / "pictures", 9))
     (folder / "sksper (1).png").write_bytes(b"nothing")
     config = Trainer(tmp_path, instance_data_dir=str(folder), validation_split=2).config()
-    whole = inspection.inspect(config.as_dict(), tmp_path)
+    whole = deep_check.inspect(config.as_dict(), tmp_path)
     assert whole["plan"]["pictures"] == 6 and len(whole["warnings"]) == 1
-    monkeypatch.setattr(inspection, "MOST_READ", 3)
-    some = inspection.inspect(config.as_dict(), tmp_path)
+    monkeypatch.setattr(deep_check, "MOST_READ", 3)
+    some = deep_check.inspect(config.as_dict(), tmp_path)
     assert some["plan"]["pictures"] == 6 and "3 of 9 pictures were looked at" in some["warnings"][-1]

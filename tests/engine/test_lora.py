@@ -19,11 +19,11 @@ from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.formats import lora_file
 from dreambooth_ext.engine.formats.lora_file import file_names, layers_of
-from dreambooth_ext.engine.generate import load_painter
-from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.lora import LoRA
 from dreambooth_ext.engine.models.base_model import Base, open_base
 from dreambooth_ext.engine.networks import lora_network
+from dreambooth_ext.engine.training.loop import Loop
+from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import adapters, tiny, training
 from tests.engine.test_resume import PRIOR, check
 from tests.training import Trainer

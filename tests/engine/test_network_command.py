@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.verbs import network_options
-from dreambooth_ext.engine import network_command
 from dreambooth_ext.engine.formats import lora_file
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.networks import lora_network
+from dreambooth_ext.engine.verbs import network
 from tests import adapters, tiny
 from tests.engine.test_lora import written
 
@@ -29,7 +29,7 @@ def parsed(*given: object) -> argparse.Namespace:
 def run(*given: object) -> Path:
     arguments = parsed(*given)
     assert not network_options.problems(arguments), network_options.problems(arguments)
-    return network_command.run(arguments)[0]
+    return network.run(arguments)[0]
 
 
 def parts(path: Path, component: str = "unet") -> dict[str, torch.Tensor]:

@@ -12,9 +12,9 @@ from diffusers.training_utils import compute_snr
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine import noise
 from dreambooth_ext.engine.conditioning.text_encoding import Conditioning
-from dreambooth_ext.engine.objective import Objective, pixel_errors
+from dreambooth_ext.engine.training import noise
+from dreambooth_ext.engine.training.loss import Objective, pixel_errors
 
 SCHEDULER = {
     "beta_start": 0.00085,

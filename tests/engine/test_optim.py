@@ -13,9 +13,9 @@ from diffusers.optimization import get_scheduler
 from dreambooth_ext.core.config.groups.training import LR_SCHEDULERS, OPTIMIZERS
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine import optim
 from dreambooth_ext.engine.methods import METHODS
-from dreambooth_ext.engine.optim import (
+from dreambooth_ext.engine.training import optimizers as optim
+from dreambooth_ext.engine.training.optimizers import (
     KINDS,
     RateSchedule,
     RateSchedules,

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.formats import embedding_file
-from dreambooth_ext.engine.generate import load_painter
-from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.training.loop import Loop
+from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import tiny, training
 from tests.engine import test_lora, test_network_command
 from tests.engine.test_fused import assert_same

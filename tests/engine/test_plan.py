@@ -12,8 +12,8 @@ from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.engine import memory_need, plan, worker
-from dreambooth_ext.engine.inspection import inspect
+from dreambooth_ext.engine import memory_estimate, plan, worker
+from dreambooth_ext.engine.deep_check import inspect
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining
 from dreambooth_ext.engine.models.architecture import shipped
 from dreambooth_ext.engine.models.base_model import Base
@@ -195,7 +195,7 @@ def test_autocasts_copies_count_where_it_keeps_them(monkeypatch):
     kept = estimate("sd1", **settings)
     learning = HypernetworkTraining.share(RunConfig(**settings), Full("sd1")).unet
     assert learning > 10**7
-    monkeypatch.setattr(memory_need, "COPIES", 0)
+    monkeypatch.setattr(memory_estimate, "COPIES", 0)
     assert kept - estimate("sd1", **settings) == pytest.approx(2 * learning / GB, rel=0.01)
 
 

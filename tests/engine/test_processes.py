@@ -14,8 +14,8 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import worker
-from dreambooth_ext.engine.checkpoint import Checkpoint
 from dreambooth_ext.engine.runtime import distributed
+from dreambooth_ext.engine.training.training_state import Checkpoint
 from tests import training
 from tests.training import Trainer
 

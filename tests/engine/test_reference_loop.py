@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from benchmarks.reference import Reference, Step
-from dreambooth_ext.engine import objective
-from dreambooth_ext.engine.backbone import Backbone
 from dreambooth_ext.engine.methods.lora import LoRA
 from dreambooth_ext.engine.models.architecture import TOKENIZER
+from dreambooth_ext.engine.training import loss as objective
+from dreambooth_ext.engine.training.latent_backbone import Backbone
 from tests import tiny, training
 
 STEPS = 20

@@ -17,7 +17,8 @@ from PIL import Image
 
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.engine import hub_pictures, worker
+from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.data import hub_dataset
 from dreambooth_ext.engine.formats import hub_upload
 from tests import tiny, training
 from tests.training import Trainer
@@ -374,7 +375,7 @@ def hub_of_our_own(monkeypatch, lab):
 
     monkeypatch.setattr(hub_upload, "push", pushed)
     monkeypatch.setattr(hub_upload, "get_token", lambda: "a token")
-    monkeypatch.setattr(hub_pictures, "fetch", lambda name, revision, stage: lab.known["train_data_dir", "other"])
+    monkeypatch.setattr(hub_dataset, "fetch", lambda name, revision, stage: lab.known["train_data_dir", "other"])
 
 
 def test_every_setting_has_its_row():

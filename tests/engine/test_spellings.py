@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine.generate import load_painter
-from dreambooth_ext.engine.inspection import inspect
+from dreambooth_ext.engine.deep_check import inspect
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.tensors.tensor_file import save_tensors
+from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import adapters, tiny, training
 from tests.engine import test_lora, test_network_command
 from tests.training import Trainer, artifact

@@ -19,10 +19,10 @@ from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.conditioning.learned_tokens import initial_vectors, table_of, usual_norm
 from dreambooth_ext.engine.conditioning.text_encoding import Conditioning
 from dreambooth_ext.engine.formats import embedding_file
-from dreambooth_ext.engine.generate import load_painter
-from dreambooth_ext.engine.loop import Loop
 from dreambooth_ext.engine.methods.textual_inversion import TextualInversion
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.training.loop import Loop
+from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import tiny, training
 from tests.engine.test_resume import check
 from tests.training import Trainer

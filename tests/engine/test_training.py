@@ -14,16 +14,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from dreambooth_ext.engine import loop as loop_module
 from dreambooth_ext.engine import worker
-from dreambooth_ext.engine.batch import Batch
-from dreambooth_ext.engine.dataset import Dataset
-from dreambooth_ext.engine.loop import Loop
+from dreambooth_ext.engine.data.batch import Batch
+from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.methods.full import FullWeights
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.objective import Objective
 from dreambooth_ext.engine.runtime.seeds import generator
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
+from dreambooth_ext.engine.training import loop as loop_module
+from dreambooth_ext.engine.training.loop import Loop
+from dreambooth_ext.engine.training.loss import Objective
 from tests import training
 from tests.training import Trainer
 

@@ -20,12 +20,14 @@ from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.verbs.generate_options import add_arguments
-from dreambooth_ext.engine import generate, inspection, memory_need, pixels, worker
+from dreambooth_ext.engine import deep_check, memory_estimate, worker
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.models.ddpm_folder import Pipeline
 from dreambooth_ext.engine.models.unconditional_base import DEFAULT, open_pixels
-from dreambooth_ext.engine.objective import Objective
 from dreambooth_ext.engine.runtime.seeds import generator
+from dreambooth_ext.engine.training import pixel_backbone as pixels
+from dreambooth_ext.engine.training.loss import Objective
+from dreambooth_ext.engine.verbs import generate
 from tests import tiny, training
 from tests.engine.test_generate import draw as command
 from tests.engine.test_resume import check as check_resume
@@ -260,10 +262,10 @@ def test_the_plan_counts_the_previews_that_are_drawn_at_once(tmp_path):
     config = RunConfig(**{**training.PIXELS, "resolution": 64, "validation_steps": 1, "validation_num_images": 64})
     config = config.replace(device="cuda:0", mixed_precision="no", gradient_checkpointing=False, cache_latents=False)
     base = open_pixels(config)
-    assert memory_need._drawing(config, base) == pytest.approx(0.34e9, rel=0.05)
+    assert memory_estimate._drawing(config, base) == pytest.approx(0.34e9, rel=0.05)
     for changes, share in (({"validation_num_images": 4}, 1 / 4), ({"resolution": 256}, 1), ({"resolution": 512}, 4)):
-        found = memory_need._drawing(config.replace(**changes), base)
-        assert found == pytest.approx(share * memory_need._drawing(config, base), rel=0.01)
+        found = memory_estimate._drawing(config.replace(**changes), base)
+        assert found == pytest.approx(share * memory_estimate._drawing(config, base), rel=0.01)
 
 
 def test_previews_are_drawn_some_at_a_time(trainer, tmp_path, monkeypatch):
@@ -420,7 +422,7 @@ def test_an_unconditional_model_is_no_base(trainer, tmp_path):
 
 def test_the_check_knows_the_model_and_the_pictures(trainer, tmp_path):
     config = trainer.config()
-    answer = inspection.inspect(config.as_dict(), tmp_path / "runs")
+    answer = deep_check.inspect(config.as_dict(), tmp_path / "runs")
     assert answer["problems"] == [] and answer["plan"]["pictures"] == 3
     assert answer["plan"]["family"] == "Unconditional model" and answer["plan"]["text_encoder_steps"] == 0
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
-from dreambooth_ext.engine import validation, worker
+from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.runtime.seeds import generator
+from dreambooth_ext.engine.training import validation_loss
 from tests import training
 from tests.engine.test_resume import copy_at
 from tests.training import Trainer
@@ -105,7 +106,7 @@ def test_it_is_the_direct_computation(trainer, monkeypatch):
 
     monkeypatch.setattr(worker, "make_method", made)
     run = trainer.train(max_train_steps=2, **HELD)
-    assert len(losses) == 2 * validation.DRAWS
+    assert len(losses) == 2 * validation_loss.DRAWS
     assert measured(run)[0] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
     assert len(set(measured(run).values())) == 3
 
@@ -120,7 +121,7 @@ def directly(base, dataset, method) -> list[float]:
         noise = torch.randn(posterior.mean.shape[1:], generator=generator(7, "held out", index))
         latents = (posterior.mean + posterior.std * noise) * base.architecture.vae["scaling_factor"]
         hidden = prompts([picture.entry.caption]).hidden_bsd
-        for draw in range(validation.DRAWS):
+        for draw in range(validation_loss.DRAWS):
             drawn = generator(7, "validation", index, draw)
             timestep = torch.randint(0, 1000, (), generator=drawn)[None]
             noise = torch.randn(latents.shape[1:], generator=drawn)[None]
@@ -182,7 +183,7 @@ def test_measuring_changes_nothing_and_resuming_is_exact(trainer, settings):
 def test_how_often(trainer):
     run = trainer.train(max_train_steps=7, validation_split=1, validation_loss_steps=3)
     assert sorted(measured(run)) == [0, 3, 6, 7]
-    usual = validation.Validation(RunConfig(validation_split=1), type("Held", (), {"held": [1]})(), 1000)
+    usual = validation_loss.Validation(RunConfig(validation_split=1), type("Held", (), {"held": [1]})(), 1000)
     assert [step for step in range(1001) if usual.is_due(step)] == list(range(0, 1001, 50))
 
 
@@ -206,18 +207,18 @@ FALLING = [1.0, 0.9, 0.8, 0.7, 0.65, 0.62, 0.61, 0.6]
 )
 def test_the_rule(losses, best):
     """Three measurements are averaged; three such means in a row lie above the lowest by a hundredth."""
-    assert validation.turned(list(enumerate(losses))) == best
+    assert validation_loss.turned(list(enumerate(losses))) == best
 
 
 def test_it_warns_once_and_goes_on(trainer, monkeypatch):
     losses = iter([*FALLING, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0])
-    monkeypatch.setattr("dreambooth_ext.engine.loop.measure", lambda *arguments: next(losses))
+    monkeypatch.setattr("dreambooth_ext.engine.training.loop.measure", lambda *arguments: next(losses))
     run = trainer.train(max_train_steps=13, checkpointing_steps=12, save_intermediate_models=False, **HELD)
     (warning,) = [event for event in training.events(run, "warning") if event["field"] == "validation_split"]
     assert "at step 7" in warning["what"] and "step 7" in warning["remedy"]
     assert len(training.losses(run)) == 13
     again = copy_at(run, 12, trainer.folder)
-    monkeypatch.setattr("dreambooth_ext.engine.loop.measure", lambda *arguments: 1.1)
+    monkeypatch.setattr("dreambooth_ext.engine.training.loop.measure", lambda *arguments: 1.1)
     assert training.go_on(again) == worker.DONE
     assert len([event for event in training.events(again, "warning") if event["field"] == "validation_split"]) == 1
 

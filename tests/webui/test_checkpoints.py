@@ -17,8 +17,8 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine.formats.checkpoint_file import Exported, export_checkpoint
 from dreambooth_ext.engine.formats.metadata import modelspec, training_metadata
-from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.verbs.generate import load_painter
 from dreambooth_ext.host.publish import publish
 from dreambooth_ext.host.unpublish import take_out
 from tests import tiny

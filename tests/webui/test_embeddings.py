@@ -17,8 +17,8 @@ from dreambooth_ext.engine.conditioning.learned_tokens import Embedding
 from dreambooth_ext.engine.formats import embedding_file, lora_file
 from dreambooth_ext.engine.formats.checkpoint_file import Exported, export_embedding, export_network, sha256_of
 from dreambooth_ext.engine.formats.metadata import base_metadata, modelspec
-from dreambooth_ext.engine.generate import load_painter, used_hashes
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.verbs.generate import load_painter, used_hashes
 from tests import adapters, tiny
 from tests.webui.server import WebUI, running, webui_folder
 from tests.webui.test_checkpoints import CLOSE, SETTINGS, difference, drawn_by_us, export

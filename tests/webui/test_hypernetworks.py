@@ -18,10 +18,10 @@ from dreambooth_ext.engine.formats import hypernetwork_file
 from dreambooth_ext.engine.formats.checkpoint_file import Exported
 from dreambooth_ext.engine.formats.hypernetwork_file import export_hypernetwork
 from dreambooth_ext.engine.formats.metadata import modelspec, training_metadata
-from dreambooth_ext.engine.generate import load_painter
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.networks import hypernetwork
 from dreambooth_ext.engine.networks.hypernetwork import Structure
+from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import tiny
 from tests.engine.test_hypernetwork import random_network
 from tests.webui.server import WebUI, running, webui_folder

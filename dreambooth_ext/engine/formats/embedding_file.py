@@ -25,7 +25,7 @@ from ...core.data.bundled_words import BUNDLE
 from ...core.errors import UserError
 from ...core.system.files import require_ordinary
 from ..conditioning.learned_tokens import MOST_VECTORS, Embedding
-from ..images import DAMAGE
+from ..data.images import DAMAGE
 from ..models import detection
 from ..tensors.tensor_file import container, open_tensors, save_tensors
 from ..tensors.torch_pickle import load_pickle, save_pickle

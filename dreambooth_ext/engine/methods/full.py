@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
-from ..backbone import Backbone
-from ..batch import Batch
+from ..data.batch import Batch
 from ..formats.checkpoint_file import Exported, export_checkpoint
 from ..models.base_model import Base
-from ..objective import Objective
-from ..share import Share
 from ..tensors.tensor_file import open_tensors, save_tensors
+from ..training.latent_backbone import Backbone
+from ..training.loss import Objective
+from .footprint import Share
 
 TEXT_PARTS = ("text_encoder", "text_encoder_2")  # as diffusers names the folders; also the optimizer's groups
 Weights = Mapping[str, Mapping[str, Tensor]]

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem, UserError
 from ...core.system.files import expanded
-from ..backbone import Backbone
-from ..batch import Batch
+from ..data.batch import Batch
 from ..formats import hypernetwork_file
 from ..formats.checkpoint_file import Exported
 from ..formats.hypernetwork_file import export_hypernetwork
 from ..models.base_model import Base
 from ..networks import hypernetwork
 from ..networks.hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
-from ..objective import Objective
-from ..share import Share
+from ..training.latent_backbone import Backbone
+from ..training.loss import Objective
+from .footprint import Share
 from .full import Weights, drawn_prompts
 from .lora import halve_layers
 

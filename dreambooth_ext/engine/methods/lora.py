@@ -17,19 +17,19 @@ from ...core.config.rates import scaled
 from ...core.config.run_config import RunConfig
 from ...core.data import prompt_templates
 from ...core.errors import Problem, UserError
-from .. import words
-from ..backbone import Backbone
-from ..batch import Batch
+from ..data.batch import Batch
 from ..formats import embedding_file, lora_file
 from ..formats.checkpoint_file import Exported, export_network
 from ..models.base_model import Base
 from ..networks import lora_network
 from ..networks.layer_adapters import Adapter
 from ..networks.lora_network import TEXT_PARTS, Network
-from ..objective import Objective
-from ..share import Share
-from ..words import Words
+from ..training.latent_backbone import Backbone
+from ..training.loss import Objective
+from . import learned_words
+from .footprint import Share
 from .full import Weights, component_rates, drawn_prompts
+from .learned_words import Words
 
 # LoRAs whose changes are written out as large as the weights, which the backward pass needs: bytes for each of these
 WRITTEN_OUT = {"dora": 8, "loha": 12, "lokr": 4, "oft": 4}
@@ -56,7 +56,7 @@ class LoRA:
     @staticmethod
     def problems(config: RunConfig, base: Base) -> list[Problem]:
         found = continued_problems(config, base) if config.network_weights else new_problems(config, base)
-        return found + words.problems(config, base)
+        return found + learned_words.problems(config, base)
 
     @staticmethod
     def share(config: RunConfig, base: Base) -> Share:
@@ -87,7 +87,7 @@ class LoRA:
         self._names = lora_file.file_names(lora_file.layers_of(models), backbone.unet.config)
         self._step = step
         if config.placeholder_token:
-            vectors = saved[words.COMPONENT] if saved else None
+            vectors = saved[learned_words.COMPONENT] if saved else None
             self.words = Words(config, prompts.text, accelerator.device, vectors)
         if self._text_steps():
             prompts.train()
@@ -169,7 +169,7 @@ class LoRA:
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """All adapters by component, those that have stopped learning too."""
-        learned = {words.COMPONENT: self.words.state()} if self.words else {}
+        learned = {learned_words.COMPONENT: self.words.state()} if self.words else {}
         return {name: lora_network.flat(made) for name, made in self.network.items()} | learned
 
     def load_state_dict(self, weights: Weights) -> None:
@@ -179,7 +179,7 @@ class LoRA:
                 for part, tensor in adapter.tensors().items():
                     tensor.copy_(weights[name][f"{layer}.{part}"])
         if self.words:
-            self.words.load(weights[words.COMPONENT])
+            self.words.load(weights[learned_words.COMPONENT])
 
     def about(self) -> dict[str, str]:
         """What the file says of itself beyond what every model says."""

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
-from .. import words
-from ..backbone import Backbone
-from ..batch import Batch
+from ..data.batch import Batch
 from ..formats import embedding_file
 from ..formats.checkpoint_file import Exported, nothing_learned
 from ..models.base_model import Base
-from ..objective import Objective
-from ..share import Share
-from ..words import COMPONENT, Words
+from ..training.latent_backbone import Backbone
+from ..training.loss import Objective
+from . import learned_words
+from .footprint import Share
 from .full import Weights
+from .learned_words import COMPONENT, Words
 from .lora import halve_layers
 
 
@@ -37,13 +37,13 @@ class TextualInversion:
 
     @staticmethod
     def problems(config: RunConfig, base: Base) -> list[Problem]:
-        return words.problems(config, base)
+        return learned_words.problems(config, base)
 
     @staticmethod
     def share(config: RunConfig, base: Base) -> Share:
         counts = base.parameter_counts()
         frozen = (4 if config.mixed_precision == "no" else 2) * (counts["unet"] + counts["text_encoders"])
-        size = words.size(config, base)
+        size = learned_words.size(config, base)
         return Share(0, size, frozen, size)
 
     def prepare(

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
-from ..batch import Batch
+from ..data.batch import Batch
 from ..formats.checkpoint_file import Exported
 from ..models.ddpm_folder import export_pipeline
 from ..models.unconditional_base import PixelBase
-from ..objective import Objective
-from ..pixels import PixelBackbone
-from ..share import Share
+from ..training.loss import Objective
+from ..training.pixel_backbone import PixelBackbone
+from .footprint import Share
 from .full import Weights
 
 

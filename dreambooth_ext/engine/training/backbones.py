@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.config.methods import PROMPTED_METHODS
-from ..core.config.run_config import RunConfig
-from . import backbone, pixels
-from .downloads.progress_thread import Fetch
-from .models.base_model import Base, open_base
-from .models.unconditional_base import open_pixels
+from ...core.config.methods import PROMPTED_METHODS
+from ...core.config.run_config import RunConfig
+from ..downloads.progress_thread import Fetch
+from ..models.base_model import Base, open_base
+from ..models.unconditional_base import open_pixels
+from . import latent_backbone, pixel_backbone
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,6 @@ def open_prompted(config: RunConfig, fetch: Fetch | None = None) -> Base:
 
 
 STARTS = {
-    **dict.fromkeys(PROMPTED_METHODS, Start(open_prompted, backbone.assemble)),
-    "unconditional": Start(open_pixels, pixels.assemble),
+    **dict.fromkeys(PROMPTED_METHODS, Start(open_prompted, latent_backbone.assemble)),
+    "unconditional": Start(open_pixels, pixel_backbone.assemble),
 }

@@ -15,22 +15,22 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from ..core.config.rates import parse_rate_schedule, value_at
-from ..core.config.run_config import RunConfig
-from ..core.errors import UserError
-from ..core.runs import events
-from . import checkpoint
-from .ahead import ReadAhead
-from .dataset import Dataset
-from .formats.checkpoint_file import NothingLearned
-from .fused import FusedBackward, is_possible
+from ...core.config.rates import parse_rate_schedule, value_at
+from ...core.config.run_config import RunConfig
+from ...core.errors import UserError
+from ...core.runs import events
+from ..data.dataset import Dataset
+from ..data.prefetch import ReadAhead
+from ..formats.checkpoint_file import NothingLearned
+from ..runtime import distributed, memory
+from ..runtime.control import STOPPING, Control, Stopped
+from ..runtime.seeds import derive, generator
+from . import training_state
+from .fused_backward import FusedBackward, is_possible
 from .loss_scale import LossScale
-from .optim import RateSchedules, forget, load_state, make_optimizer
-from .runtime import distributed, memory
-from .runtime.control import STOPPING, Control, Stopped
-from .runtime.seeds import derive, generator
-from .saver import Saver
-from .validation import Validation, measure
+from .optimizers import RateSchedules, forget, load_state, make_optimizer
+from .run_outputs import Saver
+from .validation_loss import Validation, measure
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Loop:
     saved: int = 0  # the step of the newest training state
     savable: bool = True  # whether no step is half done, and no save of this one has failed
 
-    def run(self, resumed: checkpoint.Checkpoint | None) -> str:
+    def run(self, resumed: training_state.Checkpoint | None) -> str:
         """Train. Returns how it ended: "done", or "stopped" when a command said so."""
         self._set_up(resumed)
         self.control.status("training", step=self.step, total=self.total)
@@ -107,11 +107,11 @@ class Loop:
             memory.release()
             with contextlib.suppress(Exception):  # whatever this one is, it is `error` that is told
                 self.optimizer.zero_grad(set_to_none=True)
-                if self.savable and checkpoint.is_of_use(self.method.state_dict(), self.optimizer.optimizer):
+                if self.savable and training_state.is_of_use(self.method.state_dict(), self.optimizer.optimizer):
                     self._save_state(limit=None)  # the earlier ones stay until training has gone on from it
             raise
 
-    def _set_up(self, resumed: checkpoint.Checkpoint | None) -> None:
+    def _set_up(self, resumed: training_state.Checkpoint | None) -> None:
         groups = self.method.parameter_groups()
         self.schedules = RateSchedules(self.config, groups, self.total)
         self.optimizer = self.accelerator.prepare(make_optimizer(self.config, groups))
@@ -134,7 +134,7 @@ class Loop:
                 self.accelerator.scaler.load_state_dict(state["scaler"])
         self.loss_scale = LossScale(self.accelerator.scaler)
 
-    def _prepare_validation(self, resumed: checkpoint.Checkpoint | None) -> None:
+    def _prepare_validation(self, resumed: training_state.Checkpoint | None) -> None:
         self.validation = Validation(self.config, self.dataset, self.total)
         if resumed:
             self.validation.resume(self.control.events.read(), self.step)
@@ -296,7 +296,7 @@ class Loop:
         keeping = {"limit": self.config.checkpoints_total_limit, **keeping}
         with self._saving():
             weights = self.method.state_dict()
-            saved = checkpoint.save(self.control.run.checkpoints, self.step, weights, trainer, **keeping)
+            saved = training_state.save(self.control.run.checkpoints, self.step, weights, trainer, **keeping)
         self.saved = self.step
         self.control.events.append("checkpoint", step=self.step, path=str(saved.path))
 

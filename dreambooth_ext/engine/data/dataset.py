@@ -19,19 +19,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..core.config.run_config import RunConfig
-from ..core.data.concepts import Variation
-from ..core.data.picture_entries import Entry, caches_latents, concepts, uses_prior
-from ..core.data.prompt_templates import filled
-from ..core.errors import UserError
-from . import latents
-from .balance import compose
+from ...core.config.run_config import RunConfig
+from ...core.data.concepts import Variation
+from ...core.data.picture_entries import Entry, caches_latents, concepts, uses_prior
+from ...core.data.prompt_templates import filled
+from ...core.errors import UserError
+from ..runtime.seeds import generator
+from . import latent_encoding
 from .batch import Batch
 from .buckets import assign, bucket_sizes
-from .cache import DiskCache, MemoryCache
+from .folder_balance import compose
 from .images import Crop, alpha_weights, random_crop, to_model
-from .latents import Picture, Progress, Warn
-from .runtime.seeds import generator
+from .latent_cache import DiskCache, MemoryCache
+from .latent_encoding import Picture, Progress, Warn
 
 LATENT_SIDE = 8  # pixels a side that one latent pixel stands for
 
@@ -105,19 +105,19 @@ class Dataset:
         if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
             warn(f"At {self.config.resolution} pixels there is one bucket, the square: pictures are cropped to it.")
         opaque = self.config.alpha_as_loss_weight
-        with contextlib.closing(latents.Bounded(warn)) as left_out:
-            found = latents.scan(
+        with contextlib.closing(latent_encoding.Bounded(warn)) as left_out:
+            found = latent_encoding.scan(
                 self.entries, self._target, self.cache_dir is not None, left_out, warn, measured, opaque
             )
-            latents.warn_of_copies(found, warn)
+            latent_encoding.warn_of_copies(found, warn)
             if self.cached:
                 assert vae is not None
-                size = latents.memory_bytes(found, self._flips)
+                size = latent_encoding.memory_bytes(found, self._flips)
                 self._cache = DiskCache(self.cache_dir) if self.cache_dir is not None else MemoryCache(size)
                 arguments = (found, self._flips, self._cache, vae, torch.device(device), progress, left_out)
-                found, self._vae = latents.encode(*arguments)
+                found, self._vae = latent_encoding.encode(*arguments)
             else:
-                found = latents.verify(found, progress, left_out)
+                found = latent_encoding.verify(found, progress, left_out)
         self._arrange(found)
 
     def _flips(self, picture: Picture) -> bool:
@@ -338,7 +338,7 @@ class Dataset:
             return to_model(picture.pixels(crop, flip))
         moments = self._cache.get(picture.key(flip, self._vae))
         noise = self._latent_noise(picture, (moments.shape[0] // 2, *moments.shape[1:]), draw)
-        return latents.sample(moments[None], noise[None])[0] * self.scaling_factor
+        return latent_encoding.sample(moments[None], noise[None])[0] * self.scaling_factor
 
     def _batch(self, samples: list[Sample]) -> Batch:
         tensors = torch.stack([sample.tensor for sample in samples])

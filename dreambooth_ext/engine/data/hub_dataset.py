@@ -10,14 +10,14 @@ from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 
-from ..core.config.run_config import RunConfig
-from ..core.data.picture_entries import EXTENSIONS
-from ..core.errors import UserError
-from ..core.runs.run_folder import Run
-from ..core.system.files import remove_unfinished, replacing
-from .downloads import hub_files
-from .downloads.progress_thread import Stage
-from .runtime.control import Control
+from ...core.config.run_config import RunConfig
+from ...core.data.picture_entries import EXTENSIONS
+from ...core.errors import UserError
+from ...core.runs.run_folder import Run
+from ...core.system.files import remove_unfinished, replacing
+from ..downloads import hub_files
+from ..downloads.progress_thread import Stage
+from ..runtime.control import Control
 
 PARQUET = ".parquet"
 ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}  # by how pictures begin

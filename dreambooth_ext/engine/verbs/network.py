@@ -12,25 +12,25 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..core.config.names import name_problems
-from ..core.config.parsing import shown
-from ..core.config.run_config import RunConfig
-from ..core.errors import UserError
-from ..core.system.terminal import Progress, say
-from ..core.verbs import generate_options
-from . import words
-from .conditioning.learned_tokens import Embedding
-from .downloads.progress_thread import Fetch, TerminalStage
-from .formats import embedding_file, lora_file
-from .formats.checkpoint_file import NothingLearned, export_checkpoint, export_embedding, export_network
-from .formats.embedding_file import Stored
-from .formats.metadata import ADAPTERS, base_metadata, modelspec
-from .models.base_model import Base, open_base
-from .networks import lora_network
-from .networks.layer_adapters import ALPHA, Adapter, LoRA
-from .networks.lora_network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
-from .runtime.device import choose_device
-from .tensors.lazy_tensor import is_finite
+from ...core.config.names import name_problems
+from ...core.config.parsing import shown
+from ...core.config.run_config import RunConfig
+from ...core.errors import UserError
+from ...core.system.terminal import Progress, say
+from ...core.verbs import generate_options
+from ..conditioning.learned_tokens import Embedding
+from ..downloads.progress_thread import Fetch, TerminalStage
+from ..formats import embedding_file, lora_file
+from ..formats.checkpoint_file import NothingLearned, export_checkpoint, export_embedding, export_network
+from ..formats.embedding_file import Stored
+from ..formats.metadata import ADAPTERS, base_metadata, modelspec
+from ..methods import learned_words as words
+from ..models.base_model import Base, open_base
+from ..networks import lora_network
+from ..networks.layer_adapters import ALPHA, Adapter, LoRA
+from ..networks.lora_network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
+from ..runtime.device import choose_device
+from ..tensors.lazy_tensor import is_finite
 
 Models = Mapping[str, nn.Module]
 

@@ -10,23 +10,23 @@ from pathlib import Path
 import torch
 from PIL import Image, PngImagePlugin
 
-from ..core.errors import UserError
-from ..core.system.files import replacing, sha256_of
-from ..core.system.terminal import Progress
-from ..core.verbs import generate_options
-from . import pixels
-from .conditioning.learned_tokens import Embedding, table_of
-from .conditioning.text_encoding import TextStack
-from .downloads.base_download import download
-from .downloads.progress_thread import Fetch, TerminalStage
-from .formats import embedding_file, hypernetwork_file, lora_file
-from .formats.embedding_file import Stored
-from .models.base_model import Base, open_base
-from .models.ddpm_folder import Pipeline
-from .networks import hypernetwork, lora_network
-from .networks.lora_network import TEXT_PARTS
-from .runtime.device import choose_device
-from .sampling.sampler import Painter
+from ...core.errors import UserError
+from ...core.system.files import replacing, sha256_of
+from ...core.system.terminal import Progress
+from ...core.verbs import generate_options
+from ..conditioning.learned_tokens import Embedding, table_of
+from ..conditioning.text_encoding import TextStack
+from ..downloads.base_download import download
+from ..downloads.progress_thread import Fetch, TerminalStage
+from ..formats import embedding_file, hypernetwork_file, lora_file
+from ..formats.embedding_file import Stored
+from ..models.base_model import Base, open_base
+from ..models.ddpm_folder import Pipeline
+from ..networks import hypernetwork, lora_network
+from ..networks.lora_network import TEXT_PARTS
+from ..runtime.device import choose_device
+from ..sampling.sampler import Painter
+from ..training import pixel_backbone
 
 
 def run(arguments: argparse.Namespace) -> list[Path]:
@@ -92,7 +92,9 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
     with Progress(len(seeds) * steps, "Drawing") as progress, counted(written, out):
         for batch in batches(seeds, arguments.batch_size):
             told = advancing(progress, len(written) * steps, 1)
-            for seed, picture in zip(batch, pixels.draw(unet, scheduler, batch, size, steps, told), strict=True):
+            for seed, picture in zip(
+                batch, pixel_backbone.draw(unet, scheduler, batch, size, steps, told), strict=True
+            ):
                 path = out / f"0_{seed}.png"
                 save_png(picture, path, generate_options.infotext(seed=seed, **common))
                 written.append(path)

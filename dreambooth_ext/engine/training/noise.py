@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.config.run_config import RunConfig
+from ...core.config.run_config import RunConfig
 
 
 @dataclass

@@ -12,15 +12,15 @@ from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor, nn
 
-from ..core.config.run_config import RunConfig
-from . import latents
-from .batch import Batch
-from .conditioning.caption_cache import CACHED_AT_MOST, Prompts
-from .conditioning.text_encoding import TextStack
-from .dataset import Dataset
-from .models.base_model import Base
-from .objective import Objective
-from .sampling.sampler import Progress, draw, evaluating, make_sampler
+from ...core.config.run_config import RunConfig
+from ..conditioning.caption_cache import CACHED_AT_MOST, Prompts
+from ..conditioning.text_encoding import TextStack
+from ..data import latent_encoding
+from ..data.batch import Batch
+from ..data.dataset import Dataset
+from ..models.base_model import Base
+from ..sampling.sampler import Progress, draw, evaluating, make_sampler
+from .loss import Objective
 
 CUTS_NAMED = 10  # captions that are too long
 
@@ -131,10 +131,10 @@ class Backbone:
     @torch.no_grad()
     def _encode(self, pixels_bchw: Tensor, generator: torch.Generator) -> Tensor:
         """One sample of the posterior, drawn on the CPU so that every machine draws the same."""
-        moments_b2chw = latents.moments(self.vae, pixels_bchw.to(self.vae.dtype)).float()
+        moments_b2chw = latent_encoding.moments(self.vae, pixels_bchw.to(self.vae.dtype)).float()
         mean_bchw, _ = moments_b2chw.chunk(2, dim=1)
         noise_bchw = torch.randn(mean_bchw.shape, generator=generator).to(mean_bchw.device)
-        return latents.sample(moments_b2chw, noise_bchw) * self.scaling_factor
+        return latent_encoding.sample(moments_b2chw, noise_bchw) * self.scaling_factor
 
 
 def assemble(

@@ -9,17 +9,17 @@ from typing import Any
 from accelerate import Accelerator
 from PIL import Image
 
-from ..core.config.methods import KINDS, PROMPTED_METHODS
-from ..core.config.run_config import RunConfig
-from ..core.data.concepts import concepts
-from ..core.runs.run_folder import Run
-from ..core.system import files
-from .dataset import Dataset
-from .formats import hub_upload
-from .formats.checkpoint_file import Exported
-from .formats.metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
-from .models.base_model import Base
-from .runtime.control import Control
+from ...core.config.methods import KINDS, PROMPTED_METHODS
+from ...core.config.run_config import RunConfig
+from ...core.data.concepts import concepts
+from ...core.runs.run_folder import Run
+from ...core.system import files
+from ..data.dataset import Dataset
+from ..formats import hub_upload
+from ..formats.checkpoint_file import Exported
+from ..formats.metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
+from ..models.base_model import Base
+from ..runtime.control import Control
 
 
 class Saver:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.config.run_config import RunConfig
-from .dataset import Dataset
-from .runtime.seeds import generator
+from ...core.config.run_config import RunConfig
+from ..data.dataset import Dataset
+from ..runtime.seeds import generator
 
 DRAWS = 4  # timesteps, each with its noise, for each picture
 TIMES = 20  # in a run, where nothing else is said

@@ -9,12 +9,12 @@ from __future__ import annotations
 from ..core.config.methods import PROMPTED_METHODS
 from ..core.config.run_config import RunConfig
 from ..core.data.concepts import concepts
-from .fused import is_possible
-from .latents import ENCODING, pixels_at_once
+from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
+from .methods.footprint import Share
 from .models.base_model import Base
-from .pixels import PIXELS_AT_ONCE
-from .share import Share
+from .training.fused_backward import is_possible
+from .training.pixel_backbone import PIXELS_AT_ONCE
 
 # Of what a forward pass keeps in float32: mixed precision, in which a card computes norms in float32. SD 1.5's UNet
 # keeps 1.26 of 1.85 GB, SDXL's 8.5 of 13.5.

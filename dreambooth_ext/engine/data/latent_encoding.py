@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ..core.config.run_config import RunConfig
-from ..core.data.concepts import concepts
-from ..core.data.picture_entries import Entry
-from ..core.errors import UserError
-from ..core.system import files
-from .cache import IN_MEMORY, DiskCache, MemoryCache, content_key, vae_fingerprint
+from ...core.config.run_config import RunConfig
+from ...core.data.concepts import concepts
+from ...core.data.picture_entries import Entry
+from ...core.errors import UserError
+from ...core.system import files
+from ..runtime import memory
 from .images import Crop, centre_crop, picture_size, to_model, training_pixels
-from .runtime import memory
+from .latent_cache import IN_MEMORY, DiskCache, MemoryCache, content_key, vae_fingerprint
 
 Progress = Callable[[int, int], None]  # done, of how many
 Warn = Callable[[str], None]

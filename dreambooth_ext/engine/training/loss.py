@@ -9,12 +9,12 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
-from ..core.config.run_config import RunConfig
-from ..core.errors import UserError
+from ...core.config.run_config import RunConfig
+from ...core.errors import UserError
 from .noise import draw
 
 if TYPE_CHECKING:
-    from .conditioning.text_encoding import Conditioning
+    from ..conditioning.text_encoding import Conditioning
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
 DEBIAS_SNR_LIMIT = 1000.0  # sd-scripts' limit: the first timesteps, almost without noise, are not weighed down further

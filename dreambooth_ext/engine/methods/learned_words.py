@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.config.run_config import RunConfig
-from ..core.data import prompt_templates
-from ..core.errors import Problem, UserError
-from ..core.system.files import expanded
-from .conditioning.learned_tokens import Embedding, initial_vectors, limit_norms, usual_norm
-from .conditioning.text_encoding import TextStack
-from .formats import embedding_file
-from .formats.checkpoint_file import PRECISIONS, Exported, export_embedding
-from .formats.embedding_file import Stored
-from .models.base_model import Base
+from ...core.config.run_config import RunConfig
+from ...core.data import prompt_templates
+from ...core.errors import Problem, UserError
+from ...core.system.files import expanded
+from ..conditioning.learned_tokens import Embedding, initial_vectors, limit_norms, usual_norm
+from ..conditioning.text_encoding import TextStack
+from ..formats import embedding_file
+from ..formats.checkpoint_file import PRECISIONS, Exported, export_embedding
+from ..formats.embedding_file import Stored
+from ..models.base_model import Base
 
 COMPONENT = "embeddings"  # of a training state
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .latents import Picture
-from .runtime.seeds import generator
+from ..runtime.seeds import generator
+from .latent_encoding import Picture
 
 
 @dataclass(frozen=True)

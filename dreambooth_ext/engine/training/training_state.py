@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from .. import __version__
-from ..core.errors import UserError
-from ..core.system import files
-from .tensors.tensor_file import open_tensors, write_tensors
-from .tensors.torch_pickle import DAMAGED, read_pickle, short
+from ... import __version__
+from ...core.errors import UserError
+from ...core.system import files
+from ..tensors.tensor_file import open_tensors, write_tensors
+from ..tensors.torch_pickle import DAMAGED, read_pickle, short
 
 MANIFEST = "checkpoint.json"
 SET_ASIDE = "damaged.json"  # what the manifest is called once a file did not have its checksum

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..core.config.run_config import RunConfig
+from ...core.config.run_config import RunConfig
 
 
 def is_possible(config: RunConfig, processes: int = 1) -> bool:

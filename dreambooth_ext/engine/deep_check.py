@@ -1,4 +1,4 @@
-"""Configs looked at with the base and the machine at hand: `python -m dreambooth_ext.engine.inspection` < JSON > JSON.
+"""Configs looked at with the base and the machine at hand: `python -m dreambooth_ext.engine.deep_check` < JSON > JSON.
 
 Each line in, {"config", "runs_dir", "links"}, gets a line out, {"plan", "problems", "warnings", "last"}, until the
 input ends. `last` says that the process ends: once it has taken memory of a graphics card, it gives that back. Nothing
@@ -25,11 +25,13 @@ from ..core.data.picture_entries import Entry
 from ..core.errors import Problem, UserError
 from ..core.system import files
 from ..core.system.terminal import shield
-from . import class_images, hub_pictures, plan
-from .dataset import Dataset
+from . import plan
+from .data import hub_dataset
+from .data.dataset import Dataset
 from .models.base_model import Base
 from .runtime.device import choose_device, take_device
-from .starts import STARTS
+from .training import class_images
+from .training.backbones import STARTS
 
 MOST_READ = 1000  # pictures
 
@@ -73,7 +75,7 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[str])
     if not config.dataset_name or config.train_data_dir:
         return 0
     try:
-        count = hub_pictures.count(config.dataset_name)
+        count = hub_dataset.count(config.dataset_name)
     except UserError as error:
         problems.append(error.problem)
         return 0

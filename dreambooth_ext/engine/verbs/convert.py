@@ -9,17 +9,17 @@ from typing import Any
 import diffusers
 import torch
 
-from ..core.errors import UserError
-from ..core.system.files import free_bytes, human_size, replacing, write_json, write_text
-from ..core.system.terminal import say
-from ..core.verbs.convert_options import SINGLE_FILES
-from .downloads.progress_thread import Fetch, TerminalStage
-from .formats.checkpoint_file import PRECISIONS, configuration, marks, unchanged, write_verified
-from .formats.metadata import HASH_KEY, HASH_TO_COME
-from .models.base_model import Base, open_base
-from .tensors.lazy_tensor import is_finite
-from .tensors.tensor_file import PICKLE_SUFFIXES
-from .tensors.torch_pickle import STORAGES
+from ...core.errors import UserError
+from ...core.system.files import free_bytes, human_size, replacing, write_json, write_text
+from ...core.system.terminal import say
+from ...core.verbs.convert_options import SINGLE_FILES
+from ..downloads.progress_thread import Fetch, TerminalStage
+from ..formats.checkpoint_file import PRECISIONS, configuration, marks, unchanged, write_verified
+from ..formats.metadata import HASH_KEY, HASH_TO_COME
+from ..models.base_model import Base, open_base
+from ..tensors.lazy_tensor import is_finite
+from ..tensors.tensor_file import PICKLE_SUFFIXES
+from ..tensors.torch_pickle import STORAGES
 
 PIPELINES = {"sd1": "StableDiffusion", "sd2": "StableDiffusion", "sdxl": "StableDiffusionXL"}
 

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import torch
 
-from ..core.config.run_config import RunConfig
-from ..core.data.folder_scan import list_pictures
-from ..core.data.picture_entries import class_prompts, concepts, entries, uses_prior
-from ..core.system import files
-from .generate import load_painter, save_png
-from .models.base_model import Base
-from .runtime import memory
-from .runtime.seeds import derive
-from .sampling.sampler import Painter
+from ...core.config.run_config import RunConfig
+from ...core.data.folder_scan import list_pictures
+from ...core.data.picture_entries import class_prompts, concepts, entries, uses_prior
+from ...core.system import files
+from ..models.base_model import Base
+from ..runtime import memory
+from ..runtime.seeds import derive
+from ..sampling.sampler import Painter
+from ..verbs.generate import load_painter, save_png
 
 PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}  # so that the UNet takes less than the VAE, which draws one by one
 Progress = Callable[[int, int], None]

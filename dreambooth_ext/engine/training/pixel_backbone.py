@@ -13,15 +13,15 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
-from ..core.config.run_config import RunConfig
-from ..core.errors import UserError
-from .backbone import Drawn
-from .batch import Batch
-from .dataset import Dataset
-from .models.unconditional_base import PixelBase
-from .objective import Objective
-from .runtime import memory
-from .sampling.sampler import Progress, evaluating
+from ...core.config.run_config import RunConfig
+from ...core.errors import UserError
+from ..data.batch import Batch
+from ..data.dataset import Dataset
+from ..models.unconditional_base import PixelBase
+from ..runtime import memory
+from ..sampling.sampler import Progress, evaluating
+from .latent_backbone import Drawn
+from .loss import Objective
 
 PIXELS_AT_ONCE = 16 * 64 * 64  # that are drawn together
 

@@ -18,8 +18,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ..core.errors import UserError
-from ..core.system.files import TEMPORARY, replace
+from ...core.errors import UserError
+from ...core.system.files import TEMPORARY, replace
 
 VERSION = 2  # of how pixels are made; counted up when resampling, alpha or colours change, so that old files miss
 DIGEST = 32  # bytes of blake2b before the file's content

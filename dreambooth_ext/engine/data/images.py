@@ -14,9 +14,9 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
-from ..core.data.jpeg import require_few_passes
-from ..core.errors import UserError
-from ..core.system.files import require_ordinary
+from ...core.data.jpeg import require_few_passes
+from ...core.errors import UserError
+from ...core.system.files import require_ordinary
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others, whatever the file's name says: some run programs (EPS)
 MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses by itself; 512 MB once decoded

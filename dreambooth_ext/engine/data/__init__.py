@@ -1,0 +1,1 @@
+"""From pictures to batches: order, buckets, latents and their cache."""

@@ -1,0 +1,1 @@
+"""The verbs that need the engine but no run: generate, convert, network."""
