@@ -12,7 +12,7 @@ from pathlib import Path
 
 def main() -> None:
     from dreambooth_ext.core.system.files import is_locked
-    from dreambooth_ext.host.environment import Environment
+    from dreambooth_ext.host.environment.environment import Environment
 
     environment = Environment()
     status = environment.status()

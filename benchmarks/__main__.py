@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.host.environment import Environment
+from dreambooth_ext.host.environment.environment import Environment
 
 
 def main(arguments: list[str]) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from modules import script_callbacks
 
 import dreambooth_ext
-from dreambooth_ext.host import extension, tab
+from dreambooth_ext.host.webui import extension, tab
 
 loaded, here = Path(dreambooth_ext.__file__).parents[1], Path(__file__).resolve().parents[1]
 if loaded.resolve() == here:

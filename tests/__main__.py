@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 def main(arguments: list[str]) -> int:
     from dreambooth_ext.core.errors import UserError
     from dreambooth_ext.core.system.terminal import StageLine
-    from dreambooth_ext.host.environment import Environment
+    from dreambooth_ext.host.environment.environment import Environment
 
     environment = Environment()
     try:

@@ -79,7 +79,7 @@ def prepared(scratch: Path):
     import torch
 
     from dreambooth_ext.host import supervisor
-    from dreambooth_ext.host.environment import Environment
+    from dreambooth_ext.host.environment.environment import Environment
 
     os.setsid()
     torch.set_num_threads(1)
@@ -108,8 +108,8 @@ def host(folder: str, scratch: str) -> None:
     """The tab without a WebUI, for a second."""
     with prepared(Path(scratch)):
         from dreambooth_ext.host.dispatcher import Dispatcher
-        from dreambooth_ext.host.environment import Environment
-        from dreambooth_ext.host.plain import PlainFolder
+        from dreambooth_ext.host.environment.environment import Environment
+        from dreambooth_ext.host.hosts.folder_host import PlainFolder
 
         place = PlainFolder(Path(scratch) / "host", runs=Path(folder))
         dispatcher = Dispatcher(place.runs_folder(), Environment(), place)
@@ -294,7 +294,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     if "torch" not in sys.modules and not os.environ.get("DREAMBOOTH_EXT_USED"):
-        from dreambooth_ext.host.environment import Environment
+        from dreambooth_ext.host.environment.environment import Environment
 
         sys.exit(Environment().run_inside(["-m", "tests.kills", *sys.argv[1:]], {"OMP_NUM_THREADS": "1"}))
     sys.exit(main())

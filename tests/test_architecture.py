@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "dreambooth_ext"
 BARE = ("core", "host", "commands")  # what runs with nothing installed but Python
 # What only a host has, and the files that live in one. PIL comes with the WebUI, too.
 HOSTS_OWN = {
-    "host/webui.py": {"modules"},
-    "host/webui_models.py": {"modules", "fastapi", "gradio"},
-    "host/extension.py": {"modules", "gradio"},
-    "host/tab.py": {"gradio"},
+    "host/webui/webui_host.py": {"modules"},
+    "host/webui/model_offload.py": {"modules", "fastapi", "gradio"},
+    "host/webui/extension.py": {"modules", "gradio"},
+    "host/webui/tab.py": {"gradio"},
     "host/api.py": {"starlette", "anyio"},
     "host/guard.py": {"starlette", "anyio"},
     "host/serve.py": {"starlette", "uvicorn"},

@@ -16,7 +16,7 @@ from dreambooth_ext.__main__ import VERBS, main
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.system import terminal
-from dreambooth_ext.host.environment import Environment
+from dreambooth_ext.host.environment.environment import Environment
 
 REPOSITORY = Path(__file__).parents[1]
 # Verbs that need the trainer's environment would make it, which takes minutes and a network

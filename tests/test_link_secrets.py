@@ -18,7 +18,7 @@ import pytest
 
 from dreambooth_ext.core.config import links
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host.environment import Environment
+from dreambooth_ext.host.environment.environment import Environment
 
 REPOSITORY = Path(__file__).parents[1]
 MODELS = REPOSITORY / "models"
@@ -161,7 +161,7 @@ def test_by_the_service(tmp_path, server, settings):
     """As a page asks: checked deeply, queued, trained, and once more after the program has forgotten."""
     starlette = pytest.importorskip("starlette.applications")
     from dreambooth_ext.host import api
-    from dreambooth_ext.host.plain import PlainFolder
+    from dreambooth_ext.host.hosts.folder_host import PlainFolder
     from dreambooth_ext.host.service import Service
     from tests.host.asking import request
 

@@ -15,8 +15,8 @@ from ..core.data import picture_entries
 from ..core.errors import Problem
 from ..core.system import files
 from ..core.system.terminal import say
-from ..host.environment import Environment
-from ..host.inspector import Inspector
+from ..host.environment.deep_check import Inspector
+from ..host.environment.environment import Environment
 from . import BAD_INPUT, DONE, delivery, settings
 from .train import add_places
 

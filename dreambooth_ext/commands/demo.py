@@ -14,7 +14,7 @@ from ..core.runs import run_folder
 from ..core.system.files import read_json
 from ..core.system.terminal import say
 from ..host import publish
-from ..host.environment import Environment
+from ..host.environment.environment import Environment
 from . import BAD_INPUT, DONE, delivery, settings
 from .following import Follower
 

@@ -17,7 +17,7 @@ from ..core.runs.run_folder import Run, deleted
 from ..core.system import environment_users
 from ..core.system.terminal import Progress, say
 from ..host import endings, supervisor
-from ..host.environment import Environment
+from ..host.environment.environment import Environment
 from ..host.wishes import Wishes
 from . import BAD_INPUT, DONE, FAILED, STOPPED, delivery
 

@@ -6,7 +6,7 @@ import argparse
 
 from ..core.config import links
 from ..core.verbs import generate_options
-from ..host.environment import Environment
+from ..host.environment.environment import Environment
 
 HELP = "draw pictures with a model"
 add_arguments = generate_options.add_arguments

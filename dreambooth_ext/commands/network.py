@@ -6,7 +6,7 @@ import argparse
 
 from ..core.config import links
 from ..core.verbs import network_options
-from ..host.environment import Environment
+from ..host.environment.environment import Environment
 
 HELP = "merge LoRA files into a model, extract one from two models, or give one another rank"
 add_arguments = network_options.add_arguments

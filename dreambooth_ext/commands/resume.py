@@ -10,7 +10,7 @@ from ..core.data import picture_list
 from ..core.errors import UserError
 from ..core.runs import run_folder
 from ..core.system.terminal import say
-from ..host.environment import Environment
+from ..host.environment.environment import Environment
 from ..host.wishes import Wishes
 from . import DONE, FAILED, delivery
 from .following import Follower

@@ -14,7 +14,7 @@ from ..core.runs import run_folder
 from ..core.system.files import human_size
 from ..core.system.terminal import say
 from ..host import report
-from ..host.environment import Environment
+from ..host.environment.environment import Environment
 from . import DONE, delivery, stopping
 from .settings import path
 

@@ -9,7 +9,7 @@ from ..core.config import links
 from ..core.data import picture_entries
 from ..core.runs import run_folder
 from ..core.system.terminal import say
-from ..host.environment import Environment
+from ..host.environment.environment import Environment
 from . import BAD_INPUT, delivery, settings
 from .following import Follower
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..host import serve
-from ..host.environment import Environment
+from ..host.environment.environment import Environment
 
 HELP = "show the tab in a browser, without a WebUI"
 add_arguments = serve.add_arguments

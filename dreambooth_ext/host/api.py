@@ -25,8 +25,8 @@ from ..core.errors import UserError
 from ..core.system import files
 from . import decoding, localization, uploads
 from .answers import HEADERS, picture, refused, tagged, to_json
+from .errors import Refusal
 from .guard import Caller, admit
-from .refusal import Refusal
 from .service import WISHED, Service
 
 PREFIX = "/dreambooth/v1"

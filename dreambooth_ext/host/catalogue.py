@@ -15,7 +15,7 @@ from typing import Any
 from ..core.errors import Problem, UserError
 from ..core.runs.events import ENDED
 from ..core.runs.run_folder import Run
-from .refusal import Refusal
+from .errors import Refusal
 
 PARTS = ("checkpoints", "samples", "artifacts")
 MEASURING = 0.3  # seconds of one look that go into sizes of runs

@@ -17,7 +17,7 @@ from ..core.guide import Choice
 from . import restrictions
 
 if TYPE_CHECKING:
-    from .interface import Host
+    from .hosts.host import Host
 
 
 def complete(

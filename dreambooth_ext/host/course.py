@@ -13,9 +13,9 @@ from ..core.errors import Problem
 from ..core.runs.run_folder import Run
 from ..core.system.terminal import say_traceback
 from . import wishes
-from .environment import Environment
+from .environment.environment import Environment
 from .following import Following
-from .interface import Host
+from .hosts.host import Host
 from .queue import Queue, status_of
 
 POLL = 0.2  # seconds between looks at a run that trains

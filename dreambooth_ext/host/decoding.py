@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..core.data import picture_entries
 from ..core.data.jpeg import require_few_passes
 from ..core.system.files import require_ordinary
-from .refusal import Refusal
+from .errors import Refusal
 
 if TYPE_CHECKING:
     from PIL.Image import Image

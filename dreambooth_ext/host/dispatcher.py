@@ -20,9 +20,9 @@ from ..core.system.terminal import say, say_traceback
 from . import supervisor, wishes
 from .course import FAULTS, RECOVERY, REPAIR, Common, Course
 from .devices import Devices
-from .environment import Environment
+from .environment.environment import Environment
 from .following import Following
-from .interface import Host
+from .hosts.host import Host
 from .publisher import Publisher
 from .queue import Queue, cancel, is_of_this_machine, put_back, status_of
 from .watch import Patience

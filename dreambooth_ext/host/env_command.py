@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ..core.system.terminal import StageLine, say
-from .environment import Environment, Status
+from .environment.environment import Environment, Status
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

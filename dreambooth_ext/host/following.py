@@ -11,7 +11,7 @@ from ..core.errors import Problem
 from ..core.runs.events import ENDED, EventReader
 from ..core.runs.run_folder import Run
 from . import endings, supervisor
-from .environment import Environment
+from .environment.environment import Environment
 from .publisher import Announced, Publisher
 from .queue import read_state, status_of
 from .watch import Patience, Watch

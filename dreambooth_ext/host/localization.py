@@ -17,8 +17,8 @@ from ..core.config.run_config import SETTINGS
 from ..core.system.files import read_json, write_text
 from ..core.system.terminal import say
 from . import form, messages, presets
-from .options import OPTIONS
-from .refusal import Refusal
+from .errors import Refusal
+from .hosts.options import OPTIONS
 
 TEXTS = Path(__file__).with_name("page") / "texts.js"
 FOLDER = Path(__file__).resolve().parents[2] / "localizations"

@@ -14,7 +14,7 @@ from ..core.config.names import RESERVED
 from ..core.config.parsing import parse, shown
 from ..core.errors import UserError
 from ..core.system import files
-from .interpreter import REPOSITORY
+from .environment.interpreter import REPOSITORY
 
 FOLDER = "presets"  # in a host's data folder
 WEBUI_DATA = "dreambooth"  # a WebUI's data folder for us

@@ -15,7 +15,7 @@ from . import publish, staging, unpublish
 from .wishes import Wishes
 
 if TYPE_CHECKING:
-    from .interface import Host
+    from .hosts.host import Host
 
 KEPT = 20  # publications that are remembered for pages
 

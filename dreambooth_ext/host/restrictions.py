@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from ..core.config.run_config import RunConfig
 from ..core.data import kohya_dataset
-from .refusal import Refusal
+from .errors import Refusal
 
 if TYPE_CHECKING:
-    from .webui import Host
+    from .webui.webui_host import Host
 
 CLASS_PICTURES = "class_pictures"  # where runs keep the class pictures that they draw, in the folder of the runs
 

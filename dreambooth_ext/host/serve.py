@@ -22,9 +22,9 @@ from ..core.errors import UserError
 from ..core.runs import run_folder
 from ..core.system import environment_users
 from ..core.system.terminal import open_missing_streams, say, shield
-from .environment import Environment
-from .interpreter import REPOSITORY
-from .plain import PlainFolder
+from .environment.environment import Environment
+from .environment.interpreter import REPOSITORY
+from .hosts.folder_host import PlainFolder
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

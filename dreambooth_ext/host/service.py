@@ -25,26 +25,27 @@ from ..core.errors import Problem, UserError
 from ..core.runs import run_folder
 from ..core.runs.events import COMMANDS, ENDED, PROTOCOL
 from ..core.runs.run_folder import Run
-from . import estimate, form, imports, presets, publish, report, restrictions, shelves, unpublish, wishes, words
+from . import estimate, form, imports, presets, publish, report, restrictions, unpublish, wishes, words
 from .catalogue import FAULTS, Catalogue, is_component
 from .completion import complete
 from .curves import LAST, POINTS, RunCurves
 from .dispatcher import Dispatcher
 from .drawing import FOLDER as DRAWN
 from .drawing import Drawing
-from .environment import Environment
+from .environment.deep_check import Inspector
+from .environment.environment import Environment
+from .environment.maintenance import Mending
+from .errors import Refusal
 from .event_pages import EventPages, of_kinds, text_page
-from .inspector import Inspector
-from .mending import Mending
-from .options import OPTIONS
+from .hosts import model_lists
+from .hosts.options import OPTIONS
 from .planned import Planned
 from .presets import Presets
-from .refusal import Refusal
 from .uploads import PictureSets
 from .wishes import Wishes
 
 if TYPE_CHECKING:
-    from .interface import Host
+    from .hosts.host import Host
 
 SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 WISHED = ("publish", "intermediate", "select", "while_training")  # what may be said of one run, else the options count
@@ -68,7 +69,7 @@ class Service:
         self.sets = PictureSets(restrictions.pictures_folder(host))
         self.planned = Planned(self.runs_dir)
         self._events = EventPages()
-        self._lists = shelves.Mark(self.about_host)
+        self._lists = model_lists.Mark(self.about_host)
         self._curves = RunCurves()
         self._changing = threading.Lock()  # looks at a run's state that lead to a change of it
 
@@ -92,7 +93,7 @@ class Service:
             "version": __version__,
             "bases": self.host.bases(),
             "current": self.host.current_base(),
-            "files": shelves.files(self.host.folders()),
+            "files": model_lists.files(self.host.folders()),
             "folders": {kind: str(path) for kind, path in self.host.folders().items()},
             "runs_folder": str(self.runs_dir),
             "lacks": self.host.lacks(),

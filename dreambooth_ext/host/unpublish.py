@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..core.system.files import read_json, remove, write_json
 from . import clips
+from .errors import Refusal
 from .publish import CLIP, MARK, published_mark, sidecar
-from .refusal import Refusal
 
 
 def is_published(artifact: Path, target: Path, run: str) -> bool:

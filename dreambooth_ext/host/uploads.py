@@ -19,7 +19,7 @@ from ..core.config.names import RESERVED
 from ..core.data import captions, folder_scan, picture_entries
 from ..core.system import files
 from . import decoding
-from .refusal import Refusal
+from .errors import Refusal
 
 TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/bmp", "image/x-ms-bmp",
          "image/x-bmp")  # fmt: skip

@@ -10,14 +10,14 @@ from ..core.data.captions import words
 from ..core.data.concepts import concepts
 from ..core.data.picture_entries import Entry
 from ..core.errors import Problem
-from . import shelves
+from .hosts import model_lists
 
 
 def taken(config: RunConfig, entries: Iterable[Entry], embeddings: Path | None) -> list[Problem]:
     """A warning for each word of the subjects that is the name of an installed embedding. embeddings: their folder."""
     if embeddings is None or config.method not in SETTINGS["class_prompt"].methods:
         return []
-    listed = shelves.listing(embeddings, shelves.SUFFIXES["textual_inversion"])
+    listed = model_lists.listing(embeddings, model_lists.SUFFIXES["textual_inversion"])
     known = {PurePath(file["title"]).stem.casefold(): file["title"] for file in listed}
     said = {word for concept in concepts(config) for word in words(concept.instance_prompt or "")}
     said |= {entry.identifier.casefold() for entry in entries if entry.identifier}

@@ -9,8 +9,8 @@ import pickle
 import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.host.environment import Environment
-from dreambooth_ext.host.inspector import Inspector
+from dreambooth_ext.host.environment.deep_check import Inspector
+from dreambooth_ext.host.environment.environment import Environment
 from tests.bad_input import sound
 from tests.bad_input.programs import VICTIM, Evil, script
 

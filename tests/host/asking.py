@@ -20,8 +20,8 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.host import api, publish, unpublish, wishes
-from dreambooth_ext.host.environment import Status
-from dreambooth_ext.host.plain import PlainFolder
+from dreambooth_ext.host.environment.environment import Status
+from dreambooth_ext.host.hosts.folder_host import PlainFolder
 from dreambooth_ext.host.service import Service
 
 LOCAL = ("127.0.0.1", 50000)

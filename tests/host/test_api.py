@@ -21,14 +21,8 @@ from dreambooth_ext.core.data.concepts import CONCEPT_KEYS  # noqa: E402
 from dreambooth_ext.core.errors import UserError  # noqa: E402
 from dreambooth_ext.core.runs import events as protocol  # noqa: E402
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import (  # noqa: E402
-    api,
-    catalogue,
-    event_pages,
-    service,
-    shelves,
-    wishes,
-)
+from dreambooth_ext.host import api, catalogue, event_pages, service, wishes
+from dreambooth_ext.host.hosts import model_lists
 from tests.host.asking import FAR, Answer, Asked, request  # noqa: E402
 
 
@@ -92,8 +86,8 @@ def test_version_host_schema_state(asked, tmp_path):
 
 
 def test_state_says_that_the_lists_have_changed(asked, monkeypatch):
-    monkeypatch.setattr(shelves, "REST", 0.0)
-    monkeypatch.setattr(shelves, "SHARE", 0)
+    monkeypatch.setattr(model_lists, "REST", 0.0)
+    monkeypatch.setattr(model_lists, "SHARE", 0)
     before = asked.get("state").json()["lists"]
     assert asked.get("state").json()["lists"] == before
     folder = asked.host.folders()["checkpoint"]

@@ -13,7 +13,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host import clips, staging
 from dreambooth_ext.host import publish as publishing
-from dreambooth_ext.host.plain import PlainFolder
+from dreambooth_ext.host.hosts.folder_host import PlainFolder
 from dreambooth_ext.host.publish import publish
 from dreambooth_ext.host.publisher import Publisher, Terminal
 from dreambooth_ext.host.unpublish import take_out

@@ -24,7 +24,7 @@ from dreambooth_ext.core.runs.events import ENDED, EventReader
 from dreambooth_ext.core.system import files
 from dreambooth_ext.host import endings, publish, staging, supervisor, wishes
 from dreambooth_ext.host.dispatcher import Dispatcher
-from dreambooth_ext.host.environment import Status
+from dreambooth_ext.host.environment.environment import Status
 from dreambooth_ext.host.following import Following
 from dreambooth_ext.host.publisher import Publisher
 from dreambooth_ext.host.queue import status_of

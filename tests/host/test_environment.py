@@ -18,11 +18,12 @@ import pytest
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system import environment_users
 from dreambooth_ext.core.system.terminal import StageLine
-from dreambooth_ext.host import build, env_command, graphics
-from dreambooth_ext.host.environment import Environment
-from dreambooth_ext.host.graphics import Card, read_cards, torch_index
-from dreambooth_ext.host.installer import _explained, interpreter_of, site_of
-from dreambooth_ext.host.requirements import (
+from dreambooth_ext.host import env_command
+from dreambooth_ext.host.environment import builder as build
+from dreambooth_ext.host.environment import gpu_probe
+from dreambooth_ext.host.environment.environment import Environment
+from dreambooth_ext.host.environment.gpu_probe import Card, read_cards, torch_index
+from dreambooth_ext.host.environment.lock_file import (
     LOCK,
     OLD_TORCH,
     Recipe,
@@ -34,6 +35,7 @@ from dreambooth_ext.host.requirements import (
     read_all,
     read_lock,
 )
+from dreambooth_ext.host.environment.pip_runner import _explained, interpreter_of, site_of
 
 REPOSITORY = Path(__file__).parents[2]
 TORCH = {"torch/__init__.py": "__version__ = '2.1.2+cu121'\n", "torch/version.py": "cuda = '12.1'\n"}
@@ -289,8 +291,8 @@ def test_too_little_disk_is_told_before_anything_is_done(environment, host, whee
 BUILDER = """
 import sys
 from pathlib import Path
-from dreambooth_ext.host.environment import Environment
-from dreambooth_ext.host.requirements import Recipe
+from dreambooth_ext.host.environment.environment import Environment
+from dreambooth_ext.host.environment.lock_file import Recipe
 folder, lock, wheels, host = map(Path, sys.argv[1:])
 recipe = Recipe(lock, imports=("torch", "alpha", "beta"), optional={"gamma": "gamma"})
 print(Environment(folder, recipe).build(lambda share, text: print(text, flush=True), wheels, host).state)
@@ -329,7 +331,7 @@ def test_two_builders_take_turns(environment, host, wheels):
 
 
 def test_a_python_that_is_too_old_or_does_not_run(environment, tmp_path, monkeypatch):
-    monkeypatch.setattr("dreambooth_ext.host.interpreter.SUPPORTED_PYTHON", ((3, 98), (3, 99)))
+    monkeypatch.setattr("dreambooth_ext.host.environment.interpreter.SUPPORTED_PYTHON", ((3, 98), (3, 99)))
     with pytest.raises(UserError, match="too old"):
         environment.build()
     with pytest.raises(UserError, match="does not run"):
@@ -389,7 +391,7 @@ def test_a_local_build_is_its_version(tmp_path):
 )
 def test_the_build_of_torch_fits_card_and_driver(card, own_sources, system, index):
     found, note = torch_index(card, own_sources, system)
-    assert found == (index and graphics.INDEX + index)
+    assert found == (index and gpu_probe.INDEX + index)
     if card and (card.driver < 525 or card.capability == 12.0):
         assert "update it" in note
 

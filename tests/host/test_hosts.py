@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.host import shelves
-from dreambooth_ext.host.plain import PlainFolder
+from dreambooth_ext.host.hosts import model_lists
+from dreambooth_ext.host.hosts.folder_host import PlainFolder
 from tests.host.standin import asking, running
 from tests.host.standin.asking import Client
 
@@ -38,30 +38,30 @@ def test_what_pages_ask_every_second_tells_that_the_lists_have_changed(tmp_path)
         looks.append(now[0])
         return host.bases()
 
-    mark = shelves.Mark(look, clock=lambda: now[0])
+    mark = model_lists.Mark(look, clock=lambda: now[0])
     first = mark()
     folder = host.folders()["checkpoint"]
     folder.mkdir(parents=True)
     (folder / "new.safetensors").touch()
-    now[0] = shelves.REST / 2
+    now[0] = model_lists.REST / 2
     assert mark() == first and looks == [0.0]
-    now[0] = shelves.REST + 1
+    now[0] = model_lists.REST + 1
     assert mark() != first
 
     def slow():
         now[0] += 3.0
         looks.append(now[0])
 
-    mark, now[0] = shelves.Mark(slow, clock=lambda: now[0]), 100.0
+    mark, now[0] = model_lists.Mark(slow, clock=lambda: now[0]), 100.0
     mark()
-    count, now[0] = len(looks), 103.0 + 3.0 * shelves.SHARE - 1
+    count, now[0] = len(looks), 103.0 + 3.0 * model_lists.SHARE - 1
     mark()
     assert len(looks) == count
 
 
 def test_files_to_go_on_from_are_those_of_their_kind(tmp_path):
     host = PlainFolder(tmp_path)
-    assert shelves.files(host.folders()) == {"lora": [], "textual_inversion": [], "hypernetwork": []}
+    assert model_lists.files(host.folders()) == {"lora": [], "textual_inversion": [], "hypernetwork": []}
     made = {
         "lora": ("b/Новый.safetensors", "a.PT", "a.txt"),
         "textual_inversion": ("x.png", "x.preview.png"),
@@ -72,7 +72,7 @@ def test_files_to_go_on_from_are_those_of_their_kind(tmp_path):
             path = host.folders()[kind] / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    found = shelves.files(host.folders())
+    found = model_lists.files(host.folders())
     assert {kind: [one["title"] for one in listed] for kind, listed in found.items()} == {
         "lora": ["a.PT", "b/Новый.safetensors"],
         "textual_inversion": ["x.png"],
@@ -112,7 +112,7 @@ def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):
         assert folders["hypernetwork"] == str(other / "hypernetwork")
         assert client.run("host.api_auth()") == {"me": "secret", "you": "other"} and client.run("host.has_login()")
         assert "--enable-insecure-extension-access" in client.run("host.restricted()")
-        client.run("__import__('dreambooth_ext.host.extension').host.extension.add_options()")
+        client.run("__import__('dreambooth_ext.host.webui.extension').host.webui.extension.add_options()")
         known = "__import__('modules.shared').shared.opts.data_labels['dreambooth_ext_runs_folder'].component_args"
         assert client.run(known) == {"visible": False}  # by which the WebUI knows that nobody may set it
         assert client.run("str(host.runs_folder())") == str(data / "dreambooth" / "runs")

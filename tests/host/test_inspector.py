@@ -14,8 +14,8 @@ import pytest
 
 from dreambooth_ext.commands import check as check_command
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.host import inspector as module
-from dreambooth_ext.host.inspector import Inspector
+from dreambooth_ext.host.environment import deep_check as module
+from dreambooth_ext.host.environment.deep_check import Inspector
 
 # Stands in for engine.inspection: what it does is asked for by the run's name.
 ENGINE = """

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.system import files
-from dreambooth_ext.host.build import MARKER_KEYS
-from dreambooth_ext.host.environment import Environment
-from dreambooth_ext.host.interpreter import clean_variables
-from dreambooth_ext.host.requirements import lock_hash
+from dreambooth_ext.host.environment.builder import MARKER_KEYS
+from dreambooth_ext.host.environment.environment import Environment
+from dreambooth_ext.host.environment.interpreter import clean_variables
+from dreambooth_ext.host.environment.lock_file import lock_hash
 from tests.host.standin import running
 
 QUICK = 0.3  # seconds
@@ -109,7 +109,7 @@ def test_whatever_is_wrong_the_start_goes_on(folder, tmp_path):
 
 
 def test_options_of_a_file_survive_anything_in_it(tmp_path):
-    from dreambooth_ext.host.options import OPTIONS, FileOptions
+    from dreambooth_ext.host.hosts.options import OPTIONS, FileOptions
 
     options = FileOptions(tmp_path / "options.json")
     defaults = {option.name: option.default for option in OPTIONS}

@@ -210,6 +210,8 @@ def test_what_the_options_mean(tmp_path):
 def test_the_verb_says_what_is_wrong_before_it_installs_anything(monkeypatch, capsys):
     from dreambooth_ext.__main__ import main
 
-    monkeypatch.setattr("dreambooth_ext.host.environment.Environment.ensure", lambda *a, **k: pytest.fail("installs"))
+    monkeypatch.setattr(
+        "dreambooth_ext.host.environment.environment.Environment.ensure", lambda *a, **k: pytest.fail("installs")
+    )
     assert main(["ui", "--port", "99999"]) == 1
     assert "error: port: 99999 is no port" in capsys.readouterr().err

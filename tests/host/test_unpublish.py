@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.system.files import read_json, write_json
+from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.publish import CLIP, publish
-from dreambooth_ext.host.refusal import Refusal
 from dreambooth_ext.host.unpublish import is_published, take_out
 from tests.host.asking import Asked
 

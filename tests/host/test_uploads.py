@@ -16,7 +16,7 @@ Image = pytest.importorskip("PIL.Image")
 from dreambooth_ext.core.config.run_config import RunConfig  # noqa: E402
 from dreambooth_ext.core.runs import run_folder  # noqa: E402
 from dreambooth_ext.host import decoding, uploads  # noqa: E402
-from dreambooth_ext.host.refusal import Refusal  # noqa: E402
+from dreambooth_ext.host.errors import Refusal  # noqa: E402
 from dreambooth_ext.host.uploads import PictureSets, safe_name  # noqa: E402
 from tests.host.asking import Asked  # noqa: E402
 

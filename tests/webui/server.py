@@ -22,7 +22,7 @@ from PIL import Image
 
 from dreambooth_ext.engine.models.architecture import Architecture
 from dreambooth_ext.engine.models.families import FAMILIES
-from dreambooth_ext.host.interpreter import clean_variables
+from dreambooth_ext.host.environment.interpreter import clean_variables
 from tests import tiny
 from tests.webui.sizes import shrink
 

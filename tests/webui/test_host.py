@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from dreambooth_ext.core.system.files import replacing, write_text
-from dreambooth_ext.host.interpreter import clean_variables
+from dreambooth_ext.host.environment.interpreter import clean_variables
 from tests import tiny
 from tests.host.standin import asking
 from tests.host.test_webui import *  # noqa: F403 - the tests, and the fixture `webui`

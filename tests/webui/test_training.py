@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dreambooth_ext.host.environment import FOLDER_VARIABLE, Environment
+from dreambooth_ext.host.environment.environment import FOLDER_VARIABLE, Environment
 from tests import training
 from tests.webui.server import webui_folder
 from tests.webui.test_host import Client, started  # noqa: F401 - a fixture
@@ -54,7 +54,7 @@ def wait(webui: Client, run: str, *statuses: str, seconds: float = 240) -> dict[
 
 def settle(webui: Client, chosen: str = "", other_than: str = "") -> None:
     """Until the WebUI has its models back, and that one is chosen."""
-    webui.run("exec('from dreambooth_ext.host import extension', globals())")
+    webui.run("exec('from dreambooth_ext.host.webui import extension', globals())")
     deadline = time.monotonic() + 60
     while True:
         away, title = webui.run("extension.service().host.later.away"), webui.model()["chosen"]

@@ -27,11 +27,12 @@ from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config import parsing
 from dreambooth_ext.core.errors import Problem, UserError
 from dreambooth_ext.core.runs import events
-from dreambooth_ext.host import decoding, form, imports, localization, shelves, uploads
+from dreambooth_ext.host import decoding, form, imports, localization, uploads
 from dreambooth_ext.host.answers import refused
 from dreambooth_ext.host.curves import POINTS, Curves
+from dreambooth_ext.host.errors import Refusal
+from dreambooth_ext.host.hosts import model_lists
 from dreambooth_ext.host.presets import Presets
-from dreambooth_ext.host.refusal import Refusal
 from dreambooth_ext.host.service import RUN_COMMANDS, Problems
 from dreambooth_ext.host.uploads import PictureSets
 
@@ -367,7 +368,7 @@ class Simulator:
             "time": time.time(),
             "revision": self.revision,
             "published": self.published[-20:],
-            "lists": shelves.Mark(lambda: self.host)(),
+            "lists": model_lists.Mark(lambda: self.host)(),
             **self.queue(),
             "environment": {k: self.environment[k] for k in ("state", "reason", "building", "problem")},
         }

@@ -25,7 +25,7 @@ import inspect, sys, tempfile, threading, types
 from pathlib import Path
 from modules import call_queue, devices, processing, script_callbacks, sd_hijack, sd_models, shared
 from dreambooth_ext.host.devices import plain
-from dreambooth_ext.host.webui import WebUI, memory_manager
+from dreambooth_ext.host.webui.webui_host import WebUI, memory_manager
 
 fresh = "probe_kept" not in sys.modules  # else, this is after a "Reload UI"
 it = sys.modules.setdefault("probe_kept", types.SimpleNamespace(host=None, kept={}, moves=[], away=threading.Event()))

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from dreambooth_ext.core.system import files
-from dreambooth_ext.host.interpreter import clean_variables
+from dreambooth_ext.host.environment.interpreter import clean_variables
 
 HERE = Path(__file__).parent
 CACHE = Path(__file__).parents[3] / "outputs" / "standin"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext.host.interpreter import clean_variables
+from dreambooth_ext.host.environment.interpreter import clean_variables
 
 from . import environments
 

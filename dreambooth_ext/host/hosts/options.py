@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import UserError
-from ..core.system.files import read_json, write_json
+from ...core.errors import UserError
+from ...core.system.files import read_json, write_json
 
 PREFIX = "dreambooth_ext_"  # of their names among the WebUI's own
 

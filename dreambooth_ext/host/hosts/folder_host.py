@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..core.config.parsing import to_path
-from ..core.system.files import expanded
+from ...core.config.parsing import to_path
+from ...core.system.files import expanded
+from ..publish import WEBUI_FOLDERS, webui_folder
+from .model_lists import checkpoints
 from .options import FileOptions
-from .publish import WEBUI_FOLDERS, webui_folder
-from .shelves import checkpoints
 
 
 class PlainFolder:

@@ -6,10 +6,10 @@ import atexit
 import functools
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from ..hosts import options
 
 if TYPE_CHECKING:
-    from .service import Service
+    from ..service import Service
 
 SECTION = ("dreambooth_ext", "DreamBooth")
 
@@ -49,8 +49,8 @@ def add_options() -> None:
 @functools.cache
 def service() -> Service:
     """One for the process: it outlives "Reload UI", which runs the scripts again and keeps this package."""
-    from .service import Service
-    from .webui import WebUI
+    from ..service import Service
+    from .webui_host import WebUI
 
     made = Service(WebUI())
     atexit.register(made.close)  # does not run on Ctrl-C or "Apply and restart", which end the process at once
@@ -59,7 +59,7 @@ def service() -> Service:
 
 def app_started(_demo: Any, app: Any) -> None:
     """Also after "Reload UI", then with another app, and with `--nowebui`, then without a page."""
-    from . import api
+    from .. import api
 
     running = service()
     api.mount(app, running)

@@ -1,4 +1,4 @@
-"""The WebUI as the host: AUTOMATIC1111 v1.10.1 and its forks. With webui_models.py all that knows `modules.*`.
+"""The WebUI as the host: AUTOMATIC1111 v1.10.1 and its forks. With the rest of this folder all that knows `modules.*`.
 
 What a fork does otherwise is told by what it has (`getattr`), never by its name:
 - `sd_models.model_data.forge_loading_parameters` (Forge): models load when a picture is drawn, not when chosen
@@ -20,13 +20,13 @@ from typing import Any
 
 from modules import paths_internal, processing, sd_models, shared
 
-from ..core.config.parsing import to_path
-from ..core.errors import UserError
-from ..core.system.files import expanded
-from . import options
-from .interface import Host
-from .shelves import checkpoints
-from .webui_models import Models, file_of, loaded_models, memory_manager, normal, reporting
+from ...core.config.parsing import to_path
+from ...core.errors import UserError
+from ...core.system.files import expanded
+from ..hosts import options
+from ..hosts.host import Host
+from ..hosts.model_lists import checkpoints
+from .model_offload import Models, file_of, loaded_models, memory_manager, normal, reporting
 
 __all__ = ["Host", "WebUI"]
 

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import UserError
-from ..core.system.files import human_size
-from ..core.system.terminal import Stages, escaped
+from ...core.errors import UserError
+from ...core.system.files import human_size
+from ...core.system.terminal import Stages, escaped
 from .interpreter import Interpreter, clean_variables
 
 _NETWORK = (

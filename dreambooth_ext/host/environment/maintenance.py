@@ -6,11 +6,11 @@ import threading
 import time
 from typing import Any
 
-from ..core.errors import Problem, UserError
-from ..core.system import files
+from ...core.errors import Problem, UserError
+from ...core.system import files
+from ..errors import Refusal
 from .environment import Environment
-from .installer import running_inside
-from .refusal import Refusal
+from .pip_runner import running_inside
 
 ACTIONS = ("repair", "verify")
 FRESH = 2.0  # seconds for which a look at the environment holds; pages ask every second

@@ -20,9 +20,9 @@ from typing import Any
 
 from modules import call_queue, devices, errors, processing, scripts, sd_models, shared
 
-from .devices import plain
-from .gates import Place, after, replaced
-from .later import Later
+from ..devices import plain
+from .deferred import Later
+from .patching import Place, after, replaced
 
 MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's; reForge's and classic's
 BUSY = (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     packages, first, *rest = sys.argv[1:]
-    sys.path[:1] = [packages, str(Path(__file__).parents[2])]
+    sys.path[:1] = [packages, str(Path(__file__).parents[3])]
     if first == "-m":
         sys.argv = rest
         runpy.run_module(rest[0], run_name="__main__", alter_sys=True)

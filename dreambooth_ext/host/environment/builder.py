@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from ..core.errors import UserError
-from ..core.system.files import free_bytes, human_size, write_json, write_text
-from ..core.system.terminal import Stages
-from .graphics import Card, nvidia_card, torch_index
-from .installer import (
+from ...core.errors import UserError
+from ...core.system.files import free_bytes, human_size, write_json, write_text
+from ...core.system.terminal import Stages
+from .gpu_probe import Card, nvidia_card, torch_index
+from .interpreter import Interpreter, check_python, neighbour_webui, probe, torch_stamp
+from .lock_file import Row, for_torch, lock_hash, missing_wheels, over_host, read_lock
+from .pip_runner import (
     Pip,
     Runner,
     Window,
@@ -28,8 +30,6 @@ from .installer import (
     running_inside,
     site_of,
 )
-from .interpreter import Interpreter, check_python, neighbour_webui, probe, torch_stamp
-from .requirements import Row, for_torch, lock_hash, missing_wheels, over_host, read_lock
 
 if TYPE_CHECKING:
     from .environment import Environment

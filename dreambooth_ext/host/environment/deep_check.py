@@ -18,11 +18,11 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from ..core.config import links
-from ..core.config.run_config import RunConfig
-from ..core.data import folder_scan, picture_entries
-from ..core.errors import Problem
-from ..core.system.files import expanded
+from ...core.config import links
+from ...core.config.run_config import RunConfig
+from ...core.data import folder_scan, picture_entries
+from ...core.errors import Problem
+from ...core.system.files import expanded
 from .environment import REPAIR, Environment
 
 TIME_OUT = 300.0  # seconds for an answer: a base given as a link is fetched first

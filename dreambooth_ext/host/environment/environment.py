@@ -2,7 +2,7 @@
 
 The engine has its own pinned packages in a folder of the extension. Standalone that is a full environment with torch;
 over a WebUI, or a Python that has torch, it is an overlay which sees the torch of that host and changes nothing there.
-Making it is `build.py`'s part.
+Making it is `builder.py`'s part.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.errors import UserError
-from ..core.system import environment_users
-from ..core.system.files import read_json, try_lock, write_json
-from ..core.system.terminal import StageLine, Stages, silent
-from .build import MARKER_KEYS, Build
-from .installer import interpreter_of, site_of
+from ...core.errors import UserError
+from ...core.system import environment_users
+from ...core.system.files import read_json, try_lock, write_json
+from ...core.system.terminal import StageLine, Stages, silent
+from .builder import MARKER_KEYS, Build
 from .interpreter import REPOSITORY, Interpreter, clean_variables, probe, torch_stamp
-from .requirements import Recipe, Row, lock_hash, version_tuple
+from .lock_file import Recipe, Row, lock_hash, version_tuple
+from .pip_runner import interpreter_of, site_of
 
 FOLDER_VARIABLE = "DREAMBOOTH_EXT_ENVIRONMENT"
 WHEELS_VARIABLE = "DREAMBOOTH_EXT_WHEELS"

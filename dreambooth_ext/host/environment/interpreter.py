@@ -9,11 +9,11 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import UserError
-from .requirements import SUPPORTED_PYTHON, SUPPORTED_TORCH, version_tuple
+from ...core.errors import UserError
+from .lock_file import SUPPORTED_PYTHON, SUPPORTED_TORCH, version_tuple
 
 PROBE = Path(__file__).with_name("probe.py")
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 # What a calling virtual environment or a WebUI leaves behind that would lead the child to foreign packages, and what
 # changes how Python works: transformers needs its docstrings, libraries warn, and nobody sits before the child.

@@ -1,0 +1,1 @@
+"""The trainer's own Python environment: built, proved, repaired."""

@@ -1,0 +1,1 @@
+"""What a host of models is: a WebUI, or plain folders."""

@@ -1,0 +1,1 @@
+"""All that knows the WebUI's `modules`, found by feature and never by a fork's name."""
