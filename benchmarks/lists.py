@@ -15,8 +15,8 @@ from pathlib import Path
 
 from dreambooth_ext.commands.demo import BASE
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.host.catalogue import Catalogue
-from dreambooth_ext.host.curves import RunCurves
+from dreambooth_ext.host.jobs.curves import RunCurves
+from dreambooth_ext.host.jobs.run_index import Catalogue
 
 from .large import make, measured
 

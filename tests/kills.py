@@ -78,8 +78,8 @@ def prepared(scratch: Path):
     """The processes' common ground: no environment to make, workers that are forked, no waiting for the disk."""
     import torch
 
-    from dreambooth_ext.host import supervisor
     from dreambooth_ext.host.environment.environment import Environment
+    from dreambooth_ext.host.jobs import worker_process
 
     os.setsid()
     torch.set_num_threads(1)
@@ -88,7 +88,7 @@ def prepared(scratch: Path):
         said = stack.enter_context(open(scratch / "said.txt", "a", buffering=1, encoding="utf-8"))
         stack.enter_context(contextlib.redirect_stderr(said))
         stack.enter_context(contextlib.redirect_stdout(said))
-        for owner, name, other in ((Environment, "ensure", mock.DEFAULT), (supervisor, "start", start)):
+        for owner, name, other in ((Environment, "ensure", mock.DEFAULT), (worker_process, "start", start)):
             stack.enter_context(mock.patch.object(owner, name, other))
         stack.enter_context(mock.patch("os.fsync"))
         yield
@@ -107,9 +107,9 @@ def terminal(argv: list[str], scratch: str) -> None:
 def host(folder: str, scratch: str) -> None:
     """The tab without a WebUI, for a second."""
     with prepared(Path(scratch)):
-        from dreambooth_ext.host.dispatcher import Dispatcher
         from dreambooth_ext.host.environment.environment import Environment
         from dreambooth_ext.host.hosts.folder_host import PlainFolder
+        from dreambooth_ext.host.jobs.dispatcher import Dispatcher
 
         place = PlainFolder(Path(scratch) / "host", runs=Path(folder))
         dispatcher = Dispatcher(place.runs_folder(), Environment(), place)
@@ -194,7 +194,7 @@ class Chain:
         return hit
 
     def worker(self, run: Any) -> int | None:
-        from dreambooth_ext.host.queue import read_state
+        from dreambooth_ext.host.jobs.queue import read_state
 
         pid = read_state(run).get("pid")
         return pid if isinstance(pid, int) and run.is_held() else None
@@ -242,18 +242,18 @@ class Chain:
 def model_faults(artifact: Path, published: Path) -> list[str]:
     """What is wrong with a published model and what belongs to it."""
     from dreambooth_ext.engine.tensors.tensor_file import open_tensors
-    from dreambooth_ext.host import publish
+    from dreambooth_ext.host.publishing import model_files
 
     if not published.is_file():
         return ["is missing"]
-    if not publish.same_content(artifact, published):
+    if not model_files.same_content(artifact, published):
         return ["is another model"]
     found = [] if all(tensor.isfinite().all() for tensor in open_tensors(published).values()) else ["is broken"]
     for suffix in (".json", ".yaml"):
-        if publish.sidecar(artifact, suffix).exists() and not publish.sidecar(published, suffix).exists():
+        if model_files.sidecar(artifact, suffix).exists() and not model_files.sidecar(published, suffix).exists():
             found.append(f"has no {suffix}")
-    clip = publish.sidecar(artifact, publish.CLIP)
-    if clip.exists() and not publish.same_folder(clip, publish.sidecar(published, publish.CLIP)):
+    clip = model_files.sidecar(artifact, model_files.CLIP)
+    if clip.exists() and not model_files.same_folder(clip, model_files.sidecar(published, model_files.CLIP)):
         found.append("has no CLIP folder of its own")
     return found
 

@@ -18,9 +18,10 @@ from dreambooth_ext import __main__
 from dreambooth_ext.commands import demo, resume, train
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import publisher, wishes
-from dreambooth_ext.host.queue import status_of
-from dreambooth_ext.host.wishes import Wishes
+from dreambooth_ext.host.jobs import job_options
+from dreambooth_ext.host.jobs.job_options import Wishes
+from dreambooth_ext.host.jobs.queue import status_of
+from dreambooth_ext.host.publishing import publisher
 from tests.bad_input.sound import settings as good
 from tests.host.test_dispatcher import REPOSITORY, FakeEnvironment, said, until
 
@@ -94,7 +95,7 @@ def test_all_models_come_to_the_folder_and_done_is_said_after_that(terminal):
     assert err.count("wrote ") == 3 and terminal.published() == NAMES
     told = terminal.run.events.read()
     assert told[-1]["status"] == "done" and max(e["n"] for e in told if e["type"] == "published") < told[-1]["n"]
-    assert status_of(terminal.run) == "done" and wishes.read(terminal.run).settled
+    assert status_of(terminal.run) == "done" and job_options.read(terminal.run).settled
 
 
 def test_into_a_webui_goes_the_last_model_alone_and_the_others_are_named(terminal):
@@ -185,7 +186,7 @@ def left(terminal, *argv: object) -> run_folder.Run:
     lines = [json.dumps({**event, "n": n}) for n, event in enumerate(kept, 1)]
     run.events.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     run.write_state(status="saving", ending="done")
-    wishes.read(run).but(settled=False).write(run)
+    job_options.read(run).but(settled=False).write(run)
     return run
 
 
@@ -342,7 +343,11 @@ def test_a_host_s_run_that_a_terminal_resumes_goes_where_the_host_would_have_put
     run.write_state(status="stopped")
     assert terminal.call("resume", run.id)[0] == 0
     assert terminal.models() == ["model.safetensors"] and terminal.published() == ["model"]
-    assert wishes.read(run).settled and not wishes.read(run).by_terminal and wishes.read(run).folders is None
+    assert (
+        job_options.read(run).settled
+        and not job_options.read(run).by_terminal
+        and job_options.read(run).folders is None
+    )
 
 
 def test_the_demo_s_model_is_where_a_webui_looks(terminal, monkeypatch, tmp_path):

@@ -27,15 +27,15 @@ def test_hundreds_of_kills_lose_no_model(tmp_path, seed):
 
 def test_what_is_missing_or_another_model_is_found(tmp_path):
     """The proof itself can fail."""
-    from dreambooth_ext.host import publish
+    from dreambooth_ext.host.publishing import model_files
     from tests import tiny
 
     made = tiny.single_file(tmp_path / "made", name="cat")
     out = tmp_path / "out"
     assert kills.model_faults(made, out / made.name) == ["is missing"]
-    published = publish.publish(made, out, run="r", name="cat")
+    published = model_files.publish(made, out, run="r", name="cat")
     assert kills.model_faults(made, published) == []
-    publish.sidecar(published, ".yaml").unlink()
+    model_files.sidecar(published, ".yaml").unlink()
     assert kills.model_faults(made, published) == ["has no .yaml"]
     published.unlink()
     published.write_bytes(b"half")

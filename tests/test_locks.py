@@ -19,8 +19,8 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import events, run_folder
 from dreambooth_ext.core.runs.events import EventLog
 from dreambooth_ext.core.system import files
-from dreambooth_ext.host import clips, staging
-from dreambooth_ext.host.queue import Queue
+from dreambooth_ext.host.jobs.queue import Queue
+from dreambooth_ext.host.publishing import clip_folders, staging
 from tests.host.test_dispatcher import REPOSITORY, alive, ended, place, said, until  # noqa: F401
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -183,7 +183,7 @@ def test_runs_are_neither_made_nor_deleted_by_halves(tmp_path, monkeypatch):
 @pytest.mark.parametrize("lock", [staging.ALONE, "dreambooth_clip/lock"])
 def test_a_folder_of_models_that_another_publisher_keeps_is_told(place, monkeypatch, lock):  # noqa: F811
     monkeypatch.setattr(staging, "PATIENCE", 0.5)
-    monkeypatch.setattr(clips, "PATIENCE", 0.5)
+    monkeypatch.setattr(clip_folders, "PATIENCE", 0.5)
     dispatcher = place.dispatcher()
     run = place.submit(dispatcher, publish=False)
     ended(run)

@@ -14,9 +14,9 @@ from dreambooth_ext import __main__
 from dreambooth_ext.commands import delivery, stopping
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import wishes
-from dreambooth_ext.host.queue import Queue, status_of
-from dreambooth_ext.host.wishes import Wishes
+from dreambooth_ext.host.jobs import job_options
+from dreambooth_ext.host.jobs.job_options import Wishes
+from dreambooth_ext.host.jobs.queue import Queue, status_of
 from tests.host.test_dispatcher import SCRIPT, alive, ended, place, said, until  # noqa: F401
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -64,7 +64,7 @@ def test_with_a_model(place, started, capsys):  # noqa: F811
     code, told = call(place, capsys, "stop", "cat", "--save")
     (model,) = (place.folder / "named").glob("*.safetensors")
     assert code == 0 and f"published {model}" in told and "is stopped" in told
-    assert status_of(run) == "stopped" and wishes.read(run).settled
+    assert status_of(run) == "stopped" and job_options.read(run).settled
 
 
 @posix

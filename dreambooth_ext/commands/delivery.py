@@ -16,9 +16,10 @@ from ..core.runs.events import ENDED
 from ..core.runs.leader_lock import Leadership
 from ..core.runs.run_folder import Run
 from ..core.system.terminal import say
-from ..host import publish, wishes, words
-from ..host.publisher import Publisher, Terminal, due
-from ..host.wishes import Wishes
+from ..host.jobs import job_options
+from ..host.jobs.job_options import Wishes
+from ..host.publishing import model_files, word_conflicts
+from ..host.publishing.publisher import Publisher, Terminal, due
 from . import settings
 
 PATIENCE = 20.0  # seconds for a worker to be gone whose terminal was closed: it saves its state first
@@ -48,10 +49,10 @@ def named_folders(arguments: argparse.Namespace, method: str) -> dict[str, str] 
     if not webui and not folder:
         return None
     field = "webui" if webui else "output_dir"
-    if KINDS[method] not in publish.WEBUI_FOLDERS:
+    if KINDS[method] not in model_files.WEBUI_FOLDERS:
         message = "no WebUI loads an unconditional model, and it is a folder."
         raise UserError(field, message, "Leave it out: the model is in the run's artifacts. Draw with `generate`.")
-    found = {kind: publish.webui_folder(webui, kind) if webui else folder for kind in publish.WEBUI_FOLDERS}
+    found = {kind: model_files.webui_folder(webui, kind) if webui else folder for kind in model_files.WEBUI_FOLDERS}
     for problem in config_checks.folder_problems(field, found[KINDS[method]]):
         raise UserError(problem.field, problem.message, problem.remedy)
     return {kind: str(path.absolute()) for kind, path in found.items()}
@@ -67,7 +68,7 @@ def checked_folders(arguments: argparse.Namespace, config: RunConfig, problems: 
             why = "has no effect: no models are saved on the way."
             problems.append(Problem("publish_intermediate", why, "Leave it out, or turn save_intermediate_models on."))
         if folders and not any(problem.field in ("name", "save_format") for problem in problems):
-            publish.check_ours(Path(folders[KINDS[config.method]], config.model_file(config.name)))
+            model_files.check_ours(Path(folders[KINDS[config.method]], config.model_file(config.name)))
         return folders
     except UserError as error:
         problems.append(error.problem)
@@ -85,7 +86,7 @@ def clashes(
     """Warnings: words that are embeddings of the named WebUI, and an earlier run's model that will be replaced."""
     embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
     target = folders and folders[KINDS[config.method]]
-    return [*words.taken(config, entries, embeddings), *publish.replaced(config, target)]
+    return [*word_conflicts.taken(config, entries, embeddings), *model_files.replaced(config, target)]
 
 
 def wished(folders: dict[str, str] | None, intermediate: bool) -> Wishes | None:
@@ -98,7 +99,7 @@ def wished(folders: dict[str, str] | None, intermediate: bool) -> Wishes | None:
 def renewed(run: Run, folders: dict[str, str] | None, arguments: argparse.Namespace) -> Wishes | None:
     """Of a run that is resumed: the same models go where they went before, unless something else is said now. Another
     folder is filled as if the run began with it. Raises UserError."""
-    old = wishes.read(run)
+    old = job_options.read(run)
     if folders is None and old is None and not arguments.publish_intermediate:
         return None
     known = (old or Wishes(select="never")).but(settled=False)
@@ -170,7 +171,7 @@ def deliver_left(run: Run) -> list[Path]:
 
     One of a host that is gone is left to the next, but for how it ended where no model is due.
     """
-    wanted = wishes.read(run)
+    wanted = job_options.read(run)
     owes = run.last_word() is not None or (wanted is not None and not wanted.settled)
     if not owes or run.is_alive() or run.state()["status"] == "queued":
         return []

@@ -16,9 +16,9 @@ from ..core.runs.events import EventReader
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import environment_users
 from ..core.system.terminal import Progress, say
-from ..host import endings, supervisor
 from ..host.environment.environment import Environment
-from ..host.wishes import Wishes
+from ..host.jobs import exit_reasons, worker_process
+from ..host.jobs.job_options import Wishes
 from . import BAD_INPUT, DONE, FAILED, STOPPED, delivery
 
 ENDED_WITH = {"done": DONE, "stopped": STOPPED}
@@ -50,13 +50,13 @@ class Follower:
         events = EventReader(self.run.path / "events.jsonl", from_end=total is not None or self.run.state()["step"] > 0)
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
-        process = supervisor.start(self.run, self.environment, total, tied=True, given=self.given)
+        process = worker_process.start(self.run, self.environment, total, tied=True, given=self.given)
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
             signal.signal(polite, signal.default_int_handler)
         interrupts, waiting = 0, deque()
         while True:
             try:
-                for new in supervisor.follow(process, events):
+                for new in worker_process.follow(process, events):
                     waiting.extend(new)
                     while waiting:
                         self.show(waiting[0])
@@ -76,13 +76,13 @@ class Follower:
         else:
             self.killed = True
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third is not to come before it is gone
-            supervisor.kill(process)
+            worker_process.kill(process)
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _stopping(self) -> str:
         if self.step is not None:
             return "stopping after this step; the state is saved."
-        step = endings.saved_step(self.run)
+        step = exit_reasons.saved_step(self.run)
         return f"stopping as soon as it can; nothing has been trained {f'since step {step}' if step else 'yet'}."
 
     def _ending(self, code: int) -> int:
@@ -110,13 +110,13 @@ class Follower:
             self._say(f"stopped at step {state['step']}. Go on with: python -m dreambooth_ext resume {self.run.path}")
         elif not self.refused:  # killed, it crashed below Python, or died before its first word
             began = state.get("heartbeat") is not None
-            told = f"error: {endings.explain(self.run, code, self._log_from, began)}"
+            told = f"error: {exit_reasons.explain(self.run, code, self._log_from, began)}"
             say(*told.split("\n"))  # the end of its log is in it
             return FAILED
         return code if code in (DONE, BAD_INPUT, STOPPED) else FAILED
 
     def _ended_at_once(self, step: int) -> str:
-        saved = endings.saved_step(self.run)
+        saved = exit_reasons.saved_step(self.run)
         onward = f"Go on with: python -m dreambooth_ext resume {self.run.path}"
         kept = (
             f"nothing since step {saved} was saved."

@@ -11,7 +11,7 @@ from ..core.errors import UserError
 from ..core.runs import run_folder
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from ..host.wishes import Wishes
+from ..host.jobs.job_options import Wishes
 from . import DONE, FAILED, delivery
 from .following import Follower
 from .train import add_places

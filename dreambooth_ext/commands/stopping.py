@@ -11,9 +11,9 @@ from ..core.errors import UserError
 from ..core.runs.events import ENDED
 from ..core.runs.run_folder import Run
 from ..core.system.terminal import say
-from ..host import supervisor
-from ..host.queue import Queue, cancel, read_state, status_of
-from ..host.watch import Patience, in_words
+from ..host.jobs import worker_process
+from ..host.jobs.queue import Queue, cancel, read_state, status_of
+from ..host.jobs.watchdog import Patience, in_words
 from . import DONE, FAILED, delivery
 
 GOING = 10.0  # seconds for a killed worker to be gone, and for who follows it to tell how it ended
@@ -62,7 +62,7 @@ def end(run: Run) -> int:
     """Kill a worker."""
     if not run.is_held():
         raise UserError("run", f"{run.id} has no worker on this machine.", _elsewhere(run))
-    if not supervisor.kill_alive(run):
+    if not worker_process.kill_alive(run):
         message = f"the process that holds {run.path / 'worker.lock'} could not be ended."
         known = read_state(run).get("pid")
         raise UserError("run", message, f"End it by hand; the run's last worker was process {known}.")

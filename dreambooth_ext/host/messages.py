@@ -27,7 +27,13 @@ OF_THE_FORM = (
         "core/data/caption_files",
     ),
     *("core/data/picture_entries", "core/data/validation_split", "core/data/prompt_templates"),
-    *("core/config/rates", "core/config/parsing", "host/completion", "host/estimate", "host/words"),
+    *(
+        "core/config/rates",
+        "core/config/parsing",
+        "host/completion",
+        "host/jobs/time_estimate",
+        "host/publishing/word_conflicts",
+    ),
 )
 OTHERS = (
     *("core/data/kohya_dataset", "core/data/metadata_files", "core/system/disk"),
@@ -50,14 +56,21 @@ OTHERS = (
     ),
     "engine/models/base_files",
     *(
-        "host/dispatcher",
-        "host/watch",
-        "host/endings",
+        "host/jobs/dispatcher",
+        "host/jobs/watchdog",
+        "host/jobs/exit_reasons",
         "host/environment/environment",
         "host/environment/maintenance",
         "host/service",
     ),
-    *("host/publish", "host/publisher", "host/uploads", "host/presets", "host/restrictions", "host/catalogue"),
+    *(
+        "host/publishing/model_files",
+        "host/publishing/publisher",
+        "host/uploads",
+        "host/presets",
+        "host/restrictions",
+        "host/jobs/run_index",
+    ),
     *("host/imports", "host/import_kohya", "host/import_kohya_lora", "host/import_kohya_optimizer"),
     *("host/import_kohya_pictures", "host/import_kohya_word", "host/import_optimizer"),
     *("host/import_extension", "host/kohya_names"),
@@ -71,7 +84,7 @@ UNSPOKEN = {"add_argument", "ArgumentParser", "compile", "sub", "fullmatch", "ma
 
 
 def of_modules(names: Iterable[str]) -> list[str]:
-    """The templates of modules, "host/estimate" say, each once, in the order of the sources."""
+    """The templates of modules, "host/jobs/time_estimate" say, each once, in the order of the sources."""
     return list(dict.fromkeys(text for name in names for text in _of_module(name)))
 
 

@@ -17,7 +17,7 @@ from .. import __version__
 from ..core.config.run_config import SETTINGS
 from ..core.runs.run_folder import Run
 from ..core.system import files
-from . import endings
+from .jobs import exit_reasons
 from .redaction import Redaction
 
 LARGEST = 16_000  # characters of the settings: many prompts or subjects
@@ -32,7 +32,7 @@ def report(run: Run | None, environment: Mapping[str, Any], host: str) -> str:
     parts = ["\n".join(_about(environment, host))]
     if run is not None:
         parts += ["\n".join(_about_run(run)), f"settings: {_settings(run, redaction)}"]
-        log = endings.tail(run.path / "log.txt", lines=LINES, characters=CHARACTERS)
+        log = exit_reasons.tail(run.path / "log.txt", lines=LINES, characters=CHARACTERS)
         parts.append(f"end of the log:\n{log}" if log else "There is no log.")
     return redaction.text("\n\n".join(parts)) + "\n"
 

@@ -25,24 +25,26 @@ from ..core.errors import Problem, UserError
 from ..core.runs import run_folder
 from ..core.runs.events import COMMANDS, ENDED, PROTOCOL
 from ..core.runs.run_folder import Run
-from . import estimate, form, imports, presets, publish, report, restrictions, unpublish, wishes, words
-from .catalogue import FAULTS, Catalogue, is_component
+from . import form, imports, presets, report, restrictions
 from .completion import complete
-from .curves import LAST, POINTS, RunCurves
-from .dispatcher import Dispatcher
-from .drawing import FOLDER as DRAWN
-from .drawing import Drawing
 from .environment.deep_check import Inspector
 from .environment.environment import Environment
 from .environment.maintenance import Mending
 from .errors import Refusal
-from .event_pages import EventPages, of_kinds, text_page
 from .hosts import model_lists
 from .hosts.options import OPTIONS
-from .planned import Planned
+from .jobs import job_options, time_estimate
+from .jobs.curves import LAST, POINTS, RunCurves
+from .jobs.dispatcher import Dispatcher
+from .jobs.drawing_job import FOLDER as DRAWN
+from .jobs.drawing_job import Drawing
+from .jobs.event_pages import EventPages, of_kinds, text_page
+from .jobs.job_options import Wishes
+from .jobs.planned_time import Planned
+from .jobs.run_index import FAULTS, Catalogue, is_component
 from .presets import Presets
+from .publishing import model_files, unpublish, word_conflicts
 from .uploads import PictureSets
-from .wishes import Wishes
 
 if TYPE_CHECKING:
     from .hosts.host import Host
@@ -168,9 +170,9 @@ class Service:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
         completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
         count = picture_entries.trained(entries)
-        clashes = words.taken(completed, entries, self.host.folders().get("textual_inversion"))
+        clashes = word_conflicts.taken(completed, entries, self.host.folders().get("textual_inversion"))
         warned = [*config_warnings.warnings(completed, count), *picture_entries.warnings(completed, entries), *clashes]
-        warned += publish.replaced(completed, self.host.folders().get(KINDS[completed.method]))
+        warned += model_files.replaced(completed, self.host.folders().get(KINDS[completed.method]))
         warnings = [warning.as_dict() for warning in warned]
         plan = {
             "steps": completed.max_train_steps,
@@ -194,7 +196,7 @@ class Service:
             "problems": [problem.as_dict() for problem in problems],
             "warnings": warnings,
             "filled_in": {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()},
-            "estimate": estimate.seconds(self.runs_dir, completed, answer.get("plan", {}), card),
+            "estimate": time_estimate.seconds(self.runs_dir, completed, answer.get("plan", {}), card),
             "superseded": bool(answer.get("superseded")),
         }
 
@@ -206,7 +208,7 @@ class Service:
         folder = self.host.folders().get(KINDS[completed.method])  # there is none for what no WebUI can load
         if chosen.publish and folder and not any(problem.field in ("name", "save_format") for problem in problems):
             try:
-                publish.check_ours(folder / completed.model_file(completed.name))
+                model_files.check_ours(folder / completed.model_file(completed.name))
             except UserError as error:
                 problems.append(error.problem)
         if problems:
@@ -222,7 +224,7 @@ class Service:
         """Steps and seconds of a completed config, as far as the last check knows them."""
         usable, _ = guide.complete(config, count)
         plan = self.inspector.known(run_folder.absolute(usable)).get("plan", {})
-        seconds = estimate.seconds(self.runs_dir, config, plan, self.mending.status()["device"])["seconds"]
+        seconds = time_estimate.seconds(self.runs_dir, config, plan, self.mending.status()["device"])["seconds"]
         return plan.get("steps", config.max_train_steps), seconds
 
     def _inspect(self, config: RunConfig, count: int) -> dict[str, Any]:
@@ -266,7 +268,7 @@ class Service:
 
     def run(self, id: str) -> dict[str, Any]:
         run = self.catalogue.find(id)
-        known = wishes.read(run)
+        known = job_options.read(run)
         chosen = known and {name: getattr(known, name) for name in WISHED}
         return {**self.catalogue.describe(run), "path": str(run.path), "wishes": chosen}
 
@@ -452,7 +454,7 @@ class Service:
         if total is not None and most is not None and total > most:
             raise UserError("max_train_steps", "is more than any training needs.", f"Give {most:.0f} at most.")
         self._check_environment()
-        chosen = self._wishes(wanted, wishes.read(run)) if wanted or not wishes.read(run) else None
+        chosen = self._wishes(wanted, job_options.read(run)) if wanted or not job_options.read(run) else None
         if new_pictures:
             picture_list.forget(run.path)
         self.dispatcher.resume(run, chosen, total)

@@ -10,7 +10,7 @@ import pytest
 from dreambooth_ext.commands import train
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import publish
+from dreambooth_ext.host.publishing import model_files
 from tests.bad_input import sound
 from tests.bad_input.verbs import NoTraining, parsed
 
@@ -94,6 +94,6 @@ def test_foreign_models_of_every_kind_are_left_alone(tmp_path):
     for name in ("model.safetensors", "model.ckpt", "model.yaml", "model.preview.png"):
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(UserError) as caught:
-            publish.check_ours(tmp_path / "model.safetensors")
+            model_files.check_ours(tmp_path / "model.safetensors")
         assert caught.value.problem.field == "name" and "not made by this tool" in caught.value.problem.message
         (tmp_path / name).unlink()

@@ -22,7 +22,7 @@ from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.tensors.torch_pickle import load_pickle
 from dreambooth_ext.engine.training import class_images
 from dreambooth_ext.engine.training.loop import Loop
-from dreambooth_ext.host.queue import put_back
+from dreambooth_ext.host.jobs.queue import put_back
 from tests import tiny, training
 from tests.engine.test_failures import PRIOR, error_of, steps, warnings
 from tests.training import Trainer

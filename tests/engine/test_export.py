@@ -21,7 +21,7 @@ from dreambooth_ext.engine.formats.metadata import SETTINGS_KEY, modelspec, trai
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.models.key_maps import to_ldm
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
-from dreambooth_ext.host.publish import publish
+from dreambooth_ext.host.publishing.model_files import publish
 from tests import tiny
 
 FAMILIES = ["sd1", "sd2", "sdxl"]

@@ -19,9 +19,11 @@ from starlette.applications import Starlette
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.host import api, publish, unpublish, wishes
+from dreambooth_ext.host import api
 from dreambooth_ext.host.environment.environment import Status
 from dreambooth_ext.host.hosts.folder_host import PlainFolder
+from dreambooth_ext.host.jobs import job_options
+from dreambooth_ext.host.publishing import model_files, unpublish
 from dreambooth_ext.host.service import Service
 
 LOCAL = ("127.0.0.1", 50000)
@@ -72,13 +74,13 @@ class Notes:
     def since(self, run: Run) -> float | None:
         return 1.5e9
 
-    def submit(self, config: RunConfig, chosen: wishes.Wishes) -> Run:
+    def submit(self, config: RunConfig, chosen: job_options.Wishes) -> Run:
         run = run_folder.create(self.runs_dir, config)
         chosen.write(run)
         self.ids.append(run.id)
         return run
 
-    def resume(self, run: Run, chosen: wishes.Wishes | None = None, total: int | None = None) -> None:
+    def resume(self, run: Run, chosen: job_options.Wishes | None = None, total: int | None = None) -> None:
         self.said.append(("resume", run.id, chosen, total))
 
     def order(self, ids: list[str]) -> None:
@@ -100,7 +102,7 @@ class Notes:
     def publish(self, run: Run, file: str, select: bool) -> Path:
         self.revision += 1
         folder = self.host.folders()["checkpoint"]
-        path = publish.publish(run.artifacts / file, folder, run=run.id, name=run.config.name)
+        path = model_files.publish(run.artifacts / file, folder, run=run.id, name=run.config.name)
         self.published.append({"n": self.revision, "path": str(path), "selected": select and self.selects})
         return path
 

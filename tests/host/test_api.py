@@ -21,8 +21,9 @@ from dreambooth_ext.core.data.concepts import CONCEPT_KEYS  # noqa: E402
 from dreambooth_ext.core.errors import UserError  # noqa: E402
 from dreambooth_ext.core.runs import events as protocol  # noqa: E402
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import api, catalogue, event_pages, service, wishes
+from dreambooth_ext.host import api, service
 from dreambooth_ext.host.hosts import model_lists
+from dreambooth_ext.host.jobs import event_pages, job_options, run_index
 from tests.host.asking import FAR, Answer, Asked, request  # noqa: E402
 
 
@@ -240,7 +241,7 @@ def test_a_run_is_made_and_shown(asked, tmp_path):
     )
     assert answer.status == 201
     id = answer.json()["id"]
-    known = wishes.read(asked.service.catalogue.find(id))
+    known = job_options.read(asked.service.catalogue.find(id))
     assert (known.publish, known.select, known.while_training) == (False, "every", "share")
     (listed,) = asked.get("runs").json()["runs"]
     assert (listed["id"], listed["name"], listed["method"], listed["status"]) == (id, "mine", "dreambooth", "queued")
@@ -253,7 +254,7 @@ def test_a_run_is_made_and_shown(asked, tmp_path):
 def test_wishes_that_are_left_out_follow_the_options(asked, tmp_path):
     asked.host.options.set("select", "never")
     id = asked.post("runs", {"config": good(tmp_path)}).json()["id"]
-    known = wishes.read(asked.service.catalogue.find(id))
+    known = job_options.read(asked.service.catalogue.find(id))
     assert (known.publish, known.select, known.while_training) == (True, "never", "refuse")
 
 
@@ -327,7 +328,7 @@ def test_sizes_are_measured_once(asked, monkeypatch):
     (run.artifacts / "m.safetensors").write_bytes(b"x" * 1000)
     first = asked.get(f"runs/{run.id}").json()
     assert first["sizes"]["artifacts"] == 1000 and first["size"] > 1000
-    monkeypatch.setattr("dreambooth_ext.host.catalogue.GROWING", 0)
+    monkeypatch.setattr("dreambooth_ext.host.jobs.run_index.GROWING", 0)
     monkeypatch.setattr("os.walk", lambda *a: pytest.fail("measured again"))
     assert asked.get(f"runs/{run.id}").json()["size"] == first["size"]
 
@@ -852,7 +853,7 @@ def test_sizes_that_take_long_come_with_later_looks(asked, monkeypatch):
     folder = asked.service.runs_dir
     for name in ("one", "two"):
         run_folder.create(folder, RunConfig(name=name)).write_state(status="stopped")
-    monkeypatch.setattr(catalogue, "MEASURING", -1.0)
+    monkeypatch.setattr(run_index, "MEASURING", -1.0)
     first = asked.get("runs").json()
     assert [run["size"] for run in first["runs"]] == [None, None]
     monkeypatch.undo()

@@ -11,13 +11,13 @@ import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import clips, staging
-from dreambooth_ext.host import publish as publishing
 from dreambooth_ext.host.hosts.folder_host import PlainFolder
-from dreambooth_ext.host.publish import publish
-from dreambooth_ext.host.publisher import Publisher, Terminal
-from dreambooth_ext.host.unpublish import take_out
-from dreambooth_ext.host.wishes import Wishes
+from dreambooth_ext.host.jobs.job_options import Wishes
+from dreambooth_ext.host.publishing import clip_folders, staging
+from dreambooth_ext.host.publishing import model_files as publishing
+from dreambooth_ext.host.publishing.model_files import publish
+from dreambooth_ext.host.publishing.publisher import Publisher, Terminal
+from dreambooth_ext.host.publishing.unpublish import take_out
 from tests.dying import Dead, dying
 
 
@@ -43,13 +43,13 @@ def folders(checkpoints: Path) -> list[Path]:
 
 
 def named(model: Path) -> Path:
-    found = clips.shared_by(model.with_suffix(".yaml"))
+    found = clip_folders.shared_by(model.with_suffix(".yaml"))
     assert found is not None
     return found
 
 
 def kept(checkpoints: Path) -> list[Path]:
-    return [path for path in checkpoints.with_name(clips.SHELF).iterdir() if path.is_dir()]
+    return [path for path in checkpoints.with_name(clip_folders.SHELF).iterdir() if path.is_dir()]
 
 
 def test_models_share_one_folder_outside_the_checkpoints(tmp_path, checkpoints):
@@ -60,9 +60,9 @@ def test_models_share_one_folder_outside_the_checkpoints(tmp_path, checkpoints):
     assert (named(placed["dog"]) / "config.json").read_text("utf-8") == "1"
     assert (named(placed["fox"]) / "config.json").read_text("utf-8") == "2"
     shared, own = named(placed["cat"]), named(placed["fox"])
-    assert f"{clips.SHELF}/{shared.name}" not in take_out(cat, placed["cat"], "cat")
+    assert f"{clip_folders.SHELF}/{shared.name}" not in take_out(cat, placed["cat"], "cat")
     assert (shared / "config.json").is_file() and placed["dog"].is_file()
-    assert f"{clips.SHELF}/{own.name}" in take_out(fox, placed["fox"], "fox") and not own.exists()
+    assert f"{clip_folders.SHELF}/{own.name}" in take_out(fox, placed["fox"], "fox") and not own.exists()
     take_out(dog, placed["dog"], "dog")
     assert kept(checkpoints) == [] and list(checkpoints.iterdir()) == []
     assert (cat.with_name("cat-clip") / "config.json").is_file()  # the run's own
@@ -70,7 +70,7 @@ def test_models_share_one_folder_outside_the_checkpoints(tmp_path, checkpoints):
 
 def test_a_host_with_checkpoints_elsewhere_keeps_them_with_its_data(tmp_path):
     place = publish(made(tmp_path / "run", "cat"), tmp_path / "disk", run="r", name="cat", data=tmp_path / "data")
-    assert named(place).parent == tmp_path / "data" / clips.SHELF and folders(tmp_path / "disk") == []
+    assert named(place).parent == tmp_path / "data" / clip_folders.SHELF and folders(tmp_path / "disk") == []
 
 
 class Elsewhere(PlainFolder):
@@ -85,9 +85,9 @@ def test_what_a_run_announces_goes_by_whose_folder_it_is(tmp_path):
     run = run_folder.create(tmp_path / "runs", RunConfig(name="cat"), Wishes().as_dict())
     made(run.artifacts, "cat")
     event = run.events.append("artifact", kind="checkpoint", name="cat", file="cat.safetensors", step=4, final=True)
-    publisher, other = Publisher(Elsewhere(tmp_path / "data")), tmp_path / "other" / clips.CHECKPOINTS
-    assert named(publisher.publish(run, event, False)).parent == tmp_path / "data" / clips.SHELF
-    assert named(publisher.publish(run, event, False, other)).parent == other.with_name(clips.SHELF)
+    publisher, other = Publisher(Elsewhere(tmp_path / "data")), tmp_path / "other" / clip_folders.CHECKPOINTS
+    assert named(publisher.publish(run, event, False)).parent == tmp_path / "data" / clip_folders.SHELF
+    assert named(publisher.publish(run, event, False, other)).parent == other.with_name(clip_folders.SHELF)
     assert folders(tmp_path / "disk") == folders(other) == []
     for host in (Elsewhere(tmp_path / "data"), Terminal()):
         placed = Publisher(host).publish(run, event, False, tmp_path / "mine")
@@ -110,10 +110,10 @@ def test_a_folder_that_a_moved_model_needs_or_a_user_has_changed_stays(tmp_path,
 def test_what_a_yaml_names_elsewhere_is_never_deleted(tmp_path, checkpoints):
     cat = made(tmp_path / "run", "cat")
     placed = publish(cat, checkpoints, run="r", name="cat")
-    precious = tmp_path / clips.SHELF / "photos"
+    precious = tmp_path / clip_folders.SHELF / "photos"
     precious.mkdir(parents=True)
     text = placed.with_suffix(".yaml").read_text(encoding="utf-8")
-    text = clips.LINE.sub(lambda line: line[1] + json.dumps(str(precious)), text)
+    text = clip_folders.LINE.sub(lambda line: line[1] + json.dumps(str(precious)), text)
     placed.with_suffix(".yaml").write_text(text, encoding="utf-8")
     take_out(cat, placed, "r")
     assert precious.is_dir() and not placed.exists()
@@ -122,7 +122,7 @@ def test_what_a_yaml_names_elsewhere_is_never_deleted(tmp_path, checkpoints):
 @pytest.fixture
 def of_an_earlier_version(tmp_path, checkpoints, monkeypatch) -> Path:
     """A model that was published when CLIP folders still lay beside models."""
-    monkeypatch.setattr(clips, "shelf_for", lambda folder, data: None)
+    monkeypatch.setattr(clip_folders, "shelf_for", lambda folder, data: None)
     placed = publish(made(tmp_path / "run", "cat"), checkpoints, run="r", name="cat")
     monkeypatch.undo()
     assert folders(checkpoints) == [checkpoints / "cat-clip"]
@@ -198,5 +198,5 @@ def test_who_dies_at_any_operation_leaves_models_that_load(tmp_path, monkeypatch
         assert faults(checkpoints) == []
         publish(new, checkpoints, run="r", name="cat")
         assert faults(checkpoints) == [] and not list(checkpoints.rglob(".tmp-*"))
-        assert not list(checkpoints.with_name(clips.SHELF).glob(".tmp-*"))
+        assert not list(checkpoints.with_name(clip_folders.SHELF).glob(".tmp-*"))
     assert k > (20 if verb == "publish" else 3)

@@ -22,15 +22,16 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.events import ENDED, EventReader
 from dreambooth_ext.core.system import files
-from dreambooth_ext.host import endings, publish, staging, supervisor, wishes
-from dreambooth_ext.host.dispatcher import Dispatcher
 from dreambooth_ext.host.environment.environment import Status
-from dreambooth_ext.host.following import Following
-from dreambooth_ext.host.publisher import Publisher
-from dreambooth_ext.host.queue import status_of
+from dreambooth_ext.host.jobs import exit_reasons, job_options, worker_process
+from dreambooth_ext.host.jobs.dispatcher import Dispatcher
+from dreambooth_ext.host.jobs.job_monitor import Following
+from dreambooth_ext.host.jobs.job_options import Wishes
+from dreambooth_ext.host.jobs.queue import status_of
+from dreambooth_ext.host.jobs.watchdog import LOOK, Patience, Watch
+from dreambooth_ext.host.publishing import model_files, staging
+from dreambooth_ext.host.publishing.publisher import Publisher
 from dreambooth_ext.host.service import Service
-from dreambooth_ext.host.watch import LOOK, Patience, Watch
-from dreambooth_ext.host.wishes import Wishes
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
@@ -150,7 +151,7 @@ class Place:
             dispatcher.close()
         for run in run_folder.list_runs(self.runs):
             with contextlib.suppress(UserError):  # a damaged one
-                supervisor.kill_alive(run)
+                worker_process.kill_alive(run)
 
     def names(self) -> list[str]:
         return sorted(path.name for path in (self.folder / "models").glob("*.safetensors"))
@@ -174,7 +175,7 @@ def until(condition, patience: float = 20.0) -> Any:
 
 def ended(run: run_folder.Run, status: str = "done", patience: float = 20.0) -> dict[str, Any]:
     """Its state when all about it is settled; `status` says how it is to have ended."""
-    until(lambda: run.state()["status"] in ENDED and wishes.read(run).settled, patience)
+    until(lambda: run.state()["status"] in ENDED and job_options.read(run).settled, patience)
     state = run.state()
     assert state["status"] == status, (state, said(run), log(run))
     return state
@@ -190,7 +191,7 @@ def said(run: run_folder.Run, *kinds: str) -> list[dict[str, Any]]:
 
 
 def log(run: run_folder.Run) -> str:
-    return endings.tail(run.path / "log.txt")
+    return exit_reasons.tail(run.path / "log.txt")
 
 
 def begun(run: run_folder.Run) -> list[float]:
@@ -445,7 +446,7 @@ def test_what_was_told_of_an_end_is_not_taken_back_when_a_host_comes(place, act,
     with polled(run) as seen:
         until(lambda: said(run, "artifact"))
         if act == "kill":
-            assert supervisor.kill_alive(run)
+            assert worker_process.kill_alive(run)
         elif act:
             run.command(act)
         until(lambda: not run.is_held())
@@ -480,7 +481,7 @@ def test_done_is_told_after_publishing_also_where_nobody_was_there_when_the_work
 def test_what_is_wished_of_a_run_is_read_when_it_is_taken(place, tmp_path):
     """A terminal had it between a host's look and its claim, and published it in another folder."""
     run = left_by_a_terminal(place, tmp_path / "named")
-    stale = Following(run, wishes.read(run), Publisher(place.host), Patience())
+    stale = Following(run, job_options.read(run), Publisher(place.host), Patience())
     wanted = delivery.renewed(
         run, {"checkpoint": str(tmp_path / "other")}, Namespace(publish_intermediate=None, webui=None)
     )
@@ -494,7 +495,7 @@ def test_what_is_wished_of_a_run_is_read_when_it_is_taken(place, tmp_path):
     stale.settle()
     stale.release()
     assert run.events.read() == before and not (tmp_path / "named").exists()
-    assert wishes.read(run) == wanted.but(settled=True)
+    assert job_options.read(run) == wanted.but(settled=True)
 
 
 def test_a_run_that_is_put_back_while_a_host_settles_it_waits_and_has_not_failed(place):
@@ -502,11 +503,11 @@ def test_a_run_that_is_put_back_while_a_host_settles_it_waits_and_has_not_failed
     run = place.submit(dispatcher, steps=2)
     subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
     run.write_state(status="failed", ending=None)
-    following = Following(run, wishes.read(run), Publisher(place.host), Patience())
+    following = Following(run, job_options.read(run), Publisher(place.host), Patience())
     assert dispatcher._waiting() == []
     dispatcher.resume(run)
     dispatcher._settle(following)
-    assert status_of(run) == "queued" and said(run, "error") == [] and not wishes.read(run).settled
+    assert status_of(run) == "queued" and said(run, "error") == [] and not job_options.read(run).settled
 
 
 def test_a_run_whose_terminal_was_killed_before_its_worker_s_first_word_can_be_stopped(place):
@@ -539,7 +540,7 @@ def test_a_publication_of_which_nothing_was_told_is_told_and_not_repeated(place)
     dispatcher = place.dispatcher(start=False)
     run = place.submit(dispatcher, steps=2)
     subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
-    path = publish.publish(run.artifacts / "cat.safetensors", place.folder / "models", run=run.id, name="cat")
+    path = model_files.publish(run.artifacts / "cat.safetensors", place.folder / "models", run=run.id, name="cat")
     before = path.stat().st_ino, path.with_suffix(".json").stat().st_mtime_ns
     dispatcher.start()
     ended(run)
@@ -587,7 +588,7 @@ def test_hosts_leave_a_run_alone_that_a_terminal_has(place, tmp_path):
     with run.claim():
         dispatcher = place.dispatcher()
         ended(place.submit(dispatcher, steps=2))
-        assert said(run, "published") == [] and status_of(run) == "saving" and not wishes.read(run).settled
+        assert said(run, "published") == [] and status_of(run) == "saving" and not job_options.read(run).settled
         assert dispatcher.queue() == [] and status_of(other) == "queued"
     ended(run)
 
@@ -686,7 +687,7 @@ def test_all_that_trains_is_adopted_by_the_next_host_or_stopped_with_this_one(pl
     second = place.dispatcher()
     until(lambda: len(second.running) == 3)
     for run in several:
-        assert second.queue() == [] and not wishes.read(run).settled
+        assert second.queue() == [] and not job_options.read(run).settled
     place.host.options["on_close"] = "stop"
     second.close()
     until(lambda: all(run.state()["status"] == "stopped" for run in several))
@@ -708,7 +709,7 @@ def test_a_run_whose_lock_may_not_be_opened_hinders_no_other(place, monkeypatch,
     dispatcher = place.dispatcher(start=False)
     left, waiting = place.submit(dispatcher, "left"), place.submit(dispatcher, "theirs")
     dispatcher.cancel(left)
-    wishes.read(left).but(settled=False).write(left)
+    job_options.read(left).but(settled=False).write(left)
     left.write_state(status="training", heartbeat=1.0)
     run = place.submit(dispatcher)
 
@@ -766,7 +767,7 @@ def test_a_killed_worker_is_noticed_within_seconds_and_explained(place):
     ended(following)
     assert [call[0] for call in place.host.calls[:2]] == ["hand over", "take back"]
     (run.checkpoints / "7").mkdir()
-    assert endings.resuming(run) == "Resume it: it goes on from step 7."
+    assert exit_reasons.resuming(run) == "Resume it: it goes on from step 7."
 
 
 def test_a_worker_that_crashes_or_never_begins_is_explained_by_its_log(place):
@@ -878,9 +879,9 @@ def test_only_the_run_s_own_worker_is_ever_ended(place):
     stranger = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
         run.write_state(status="training", pid=stranger.pid, host=run_folder.this_worker()["host"])
-        assert not supervisor.kill_alive(run)  # nobody holds the run's lock: the number is an old one
+        assert not worker_process.kill_alive(run)  # nobody holds the run's lock: the number is an old one
         with run.take():
-            assert not supervisor.kill_alive(run) or not Path("/proc/self/cmdline").exists()
+            assert not worker_process.kill_alive(run) or not Path("/proc/self/cmdline").exists()
         assert stranger.poll() is None
     finally:
         stranger.kill()
@@ -888,23 +889,23 @@ def test_only_the_run_s_own_worker_is_ever_ended(place):
 
 
 def test_exit_codes_in_words():
-    assert "SIGSEGV" in endings.in_words(-11) or os.name == "nt"
-    assert "access violation" in endings.in_words(0xC0000005)
-    assert endings.in_words(0xC0000999) == "it ended with exit code 0xC0000999"
-    assert endings.in_words(3) == "it ended with exit code 3"
-    assert "the machine went down" in endings.in_words(None)
+    assert "SIGSEGV" in exit_reasons.in_words(-11) or os.name == "nt"
+    assert "access violation" in exit_reasons.in_words(0xC0000005)
+    assert exit_reasons.in_words(0xC0000999) == "it ended with exit code 0xC0000999"
+    assert exit_reasons.in_words(3) == "it ended with exit code 3"
+    assert "the machine went down" in exit_reasons.in_words(None)
 
 
 def test_the_end_of_a_log_is_short_and_of_this_worker(tmp_path):
     path = tmp_path / "log.txt"
-    assert endings.tail(path) == ""
+    assert exit_reasons.tail(path) == ""
     path.write_text("of an earlier one\n", encoding="utf-8")
     start = path.stat().st_size
     with path.open("a", encoding="utf-8", newline="") as stream:
         stream.write("\n".join(f"line {n} ä" for n in range(5000)) + "\n\n 10%|#\r 20%|##\nlast\xff\n")
-    lines = endings.tail(path, start).splitlines()
-    assert len(lines) == endings.LINES and lines[-3:] == ["line 4999 ä", " 20%|##", "last\xff"]
-    assert endings.tail(path, path.stat().st_size) == ""
+    lines = exit_reasons.tail(path, start).splitlines()
+    assert len(lines) == exit_reasons.LINES and lines[-3:] == ["line 4999 ä", " 20%|##", "last\xff"]
+    assert exit_reasons.tail(path, path.stat().st_size) == ""
 
 
 def test_patience_grows_with_the_pauses_that_were_made_and_sleep_does_not_count():
@@ -1015,7 +1016,7 @@ def test_a_full_disk_is_a_warning_and_not_tried_again_and_again(place, monkeypat
         tries.append(arguments)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(publish, "publish", full)
+    monkeypatch.setattr(model_files, "publish", full)
     run = place.submit(place.dispatcher(), saves=2, intermediate=True)
     ended(run)
     assert len(said(run, "warning")) == len(tries) == 3
@@ -1174,7 +1175,7 @@ def test_what_nobody_foresaw_in_one_run_hinders_no_other(place, monkeypatch, cap
     dispatcher = place.dispatcher(start=False)
     odd, run = place.submit(dispatcher, "odd"), place.submit(dispatcher, steps=2)
     dispatcher.cancel(odd)
-    wishes.read(odd).but(settled=False).write(odd)
+    job_options.read(odd).but(settled=False).write(odd)
     finish = Following.finish
     monkeypatch.setattr(Following, "finish", lambda it: finish(it) if it.run.id != odd.id else {}["odd"])
     dispatcher.start()

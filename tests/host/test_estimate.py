@@ -9,7 +9,7 @@ import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import estimate
+from dreambooth_ext.host.jobs import time_estimate
 
 CARD = "NVIDIA GeForce RTX 4090, 24 GB, CUDA 12.1"
 PLAN = {
@@ -63,14 +63,14 @@ def past_run(runs_dir, steps=60, config=CONFIG, plan=PLAN, host=None):
 
 def test_the_pace_of_an_earlier_run(tmp_path):
     run = past_run(tmp_path)
-    answer = estimate.seconds(tmp_path, CONFIG, PLAN, CARD)
+    answer = time_estimate.seconds(tmp_path, CONFIG, PLAN, CARD)
     assert answer == {"seconds": 350 * 2 + 1150 * 1 + 3 * 8 + 20, "source": f"by the pace of {run.config.name}"}
 
 
 def test_long_logs_are_read_at_both_ends(tmp_path, monkeypatch):
     past_run(tmp_path, steps=2000)
-    monkeypatch.setattr(estimate, "REACH", 20_000)
-    answer = estimate.seconds(tmp_path, CONFIG, PLAN)
+    monkeypatch.setattr(time_estimate, "REACH", 20_000)
+    answer = time_estimate.seconds(tmp_path, CONFIG, PLAN)
     assert answer["seconds"] == pytest.approx(350 * 2 + 1150 + 3 * 8 + 20, abs=1)
 
 
@@ -78,7 +78,7 @@ def test_the_newest_run_counts(tmp_path):
     for number, name in enumerate(("older", "newer")):
         run = past_run(tmp_path, config=CONFIG.replace(name=name))
         run.path.rename(tmp_path / f"2026010{number}-000000-a")
-    assert "by the pace of newer" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
+    assert "by the pace of newer" in time_estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_newest_run_counts(tmp_path):
 )
 def test_a_run_of_another_size_in_proportion(tmp_path, config, plan, times):
     run = past_run(tmp_path)
-    answer = estimate.seconds(tmp_path, CONFIG.replace(**config), {**PLAN, **plan}, CARD)
+    answer = time_estimate.seconds(tmp_path, CONFIG.replace(**config), {**PLAN, **plan}, CARD)
     saves = 3 * 8 if "method" not in config and "family" not in plan else 0  # others write other files
     assert answer["source"] == f"about, by {run.config.name}, a run of another size or kind"
     assert answer["seconds"] == pytest.approx(times * (350 * 2 + 1150 * 1) + saves + 20, abs=1)
@@ -109,22 +109,22 @@ def test_a_run_of_another_size_in_proportion(tmp_path, config, plan, times):
 def test_steps_of_text_encoders_count_as_they_were_measured(tmp_path):
     past_run(tmp_path)
     plan = {**PLAN, "resolution": 1024, "text_encoder_steps": 0}
-    assert estimate.seconds(tmp_path, CONFIG, plan)["seconds"] == 4 * 1500 + 3 * 8 + 20
+    assert time_estimate.seconds(tmp_path, CONFIG, plan)["seconds"] == 4 * 1500 + 3 * 8 + 20
 
 
 def test_of_others_the_nearest_counts(tmp_path):
     for number, side in enumerate((256, 448, 1024)):
         run = past_run(tmp_path, config=CONFIG.replace(name=f"of_{side}"), plan={**PLAN, "resolution": side})
         run.path.rename(tmp_path / f"2026010{number}-000000-a")
-    assert "by of_448" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
+    assert "by of_448" in time_estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
     past_run(tmp_path)  # one like this comes before all
-    assert estimate.seconds(tmp_path, CONFIG, PLAN)["source"].startswith("by the pace")
+    assert time_estimate.seconds(tmp_path, CONFIG, PLAN)["source"].startswith("by the pace")
 
 
 @pytest.mark.parametrize(("plan", "host"), [({"device": "cpu"}, None), ({}, "another"), ({"resolution": None}, None)])
 def test_other_devices_say_nothing(tmp_path, plan, host):
     past_run(tmp_path, plan={**PLAN, **plan}, host=host)
-    assert estimate.seconds(tmp_path, CONFIG, PLAN) == {"seconds": None, "source": "no run on this device yet"}
+    assert time_estimate.seconds(tmp_path, CONFIG, PLAN) == {"seconds": None, "source": "no run on this device yet"}
 
 
 def test_a_small_model_says_nothing_of_a_large_one(tmp_path):
@@ -135,15 +135,17 @@ def test_a_small_model_says_nothing_of_a_large_one(tmp_path):
     of = {name: CONFIG.replace(base_model=str(tmp_path / f"{name}.safetensors")) for name in sizes}
     larger = {**PLAN, "resolution": 768}
     past_run(tmp_path / "runs", config=of["small"])
-    assert estimate.seconds(tmp_path / "runs", of["half"], larger)["seconds"] is None
-    assert estimate.seconds(tmp_path / "runs", of["small"], larger)["seconds"] == round(2.25 * 1850 + 24 + 20)
+    assert time_estimate.seconds(tmp_path / "runs", of["half"], larger)["seconds"] is None
+    assert time_estimate.seconds(tmp_path / "runs", of["small"], larger)["seconds"] == round(2.25 * 1850 + 24 + 20)
     past_run(tmp_path / "runs", config=of["half"])
     for name in ("full", "xl"):
         plan = {**larger, "family": "Stable Diffusion XL"} if name == "xl" else larger
-        assert estimate.seconds(tmp_path / "runs", of[name], plan)["seconds"] > 1850
-    assert estimate.seconds(tmp_path / "runs", CONFIG.replace(base_model="someone/a-model"), larger)["seconds"] > 1850
+        assert time_estimate.seconds(tmp_path / "runs", of[name], plan)["seconds"] > 1850
+    assert (
+        time_estimate.seconds(tmp_path / "runs", CONFIG.replace(base_model="someone/a-model"), larger)["seconds"] > 1850
+    )
     gone = CONFIG.replace(base_model=str(tmp_path / "gone.safetensors"))
-    assert estimate.seconds(tmp_path / "runs", gone, larger)["seconds"] is None
+    assert time_estimate.seconds(tmp_path / "runs", gone, larger)["seconds"] is None
 
 
 def test_damaged_runs_are_passed_over(tmp_path):
@@ -153,18 +155,18 @@ def test_damaged_runs_are_passed_over(tmp_path):
         (past_run(tmp_path).path / damage).write_bytes(b"\xff{")
     past_run(tmp_path).write_state(plan={**PLAN, "memory": None, "resolution": "512"})
     past_run(tmp_path, steps=1)  # no two steps to measure between
-    assert "by the pace of good" in estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
+    assert "by the pace of good" in time_estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
 
 
 def test_the_guides_figure(tmp_path):
-    answer = estimate.seconds(tmp_path, CONFIG, PLAN, CARD)
+    answer = time_estimate.seconds(tmp_path, CONFIG, PLAN, CARD)
     assert answer == {"seconds": 600, "source": "about, by the guide's 8 to 12 minutes on a RTX 4090"}
-    assert estimate.seconds(tmp_path, CONFIG, {**PLAN, "steps": 3000}, "Tesla T4, 15 GB")["seconds"] == 3600
-    assert estimate.seconds(tmp_path, CONFIG.replace(train_batch_size=4), PLAN, CARD)["seconds"] == 2400
-    assert estimate.seconds(tmp_path, CONFIG, {**PLAN, "resolution": 1024}, CARD)["seconds"] == 2400
+    assert time_estimate.seconds(tmp_path, CONFIG, {**PLAN, "steps": 3000}, "Tesla T4, 15 GB")["seconds"] == 3600
+    assert time_estimate.seconds(tmp_path, CONFIG.replace(train_batch_size=4), PLAN, CARD)["seconds"] == 2400
+    assert time_estimate.seconds(tmp_path, CONFIG, {**PLAN, "resolution": 1024}, CARD)["seconds"] == 2400
     for card, plan in ((CARD, {"device": "cpu"}), ("NVIDIA H200", {}), ("", {}), (CARD, {"family": "another"})):
-        assert estimate.seconds(tmp_path, CONFIG, {**PLAN, **plan}, card)["seconds"] is None
+        assert time_estimate.seconds(tmp_path, CONFIG, {**PLAN, **plan}, card)["seconds"] is None
 
 
 def test_without_a_plan(tmp_path):
-    assert estimate.seconds(tmp_path, CONFIG, {})["seconds"] is None
+    assert time_estimate.seconds(tmp_path, CONFIG, {})["seconds"] is None

@@ -6,8 +6,8 @@ import pytest
 
 pytest.importorskip("starlette")
 
-from dreambooth_ext.host import estimate
-from dreambooth_ext.host.planned import FILE, Planned
+from dreambooth_ext.host.jobs import time_estimate
+from dreambooth_ext.host.jobs.planned_time import FILE, Planned
 from tests.host.asking import Asked
 from tests.host.test_api import good
 
@@ -19,7 +19,7 @@ def test_what_the_check_knew_is_kept_with_the_run(tmp_path, monkeypatch):
     assert asked.get("queue").json()["planned"] == {first: {"steps": 700, "seconds": None}}  # nobody looked at it
     plan = {"steps": 900, "device": "cpu"}
     monkeypatch.setattr(asked.service.inspector, "known", lambda config: {"plan": plan})
-    monkeypatch.setattr(estimate, "seconds", lambda runs_dir, config, known, card: {"seconds": 60 * len(known)})
+    monkeypatch.setattr(time_estimate, "seconds", lambda runs_dir, config, known, card: {"seconds": 60 * len(known)})
     second = asked.post("runs", config).json()["id"]
     there = {first: {"steps": 700, "seconds": None}, second: {"steps": 900, "seconds": 120}}
     assert asked.get("state").json()["planned"] == there

@@ -9,9 +9,9 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import wishes
-from dreambooth_ext.host.queue import Queue, put_back, status_of, withdraw
-from dreambooth_ext.host.wishes import Wishes
+from dreambooth_ext.host.jobs import job_options
+from dreambooth_ext.host.jobs.job_options import Wishes
+from dreambooth_ext.host.jobs.queue import Queue, put_back, status_of, withdraw
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def run(tmp_path) -> run_folder.Run:
 def test_a_new_run_that_is_withdrawn_counts_as_stopped(run):
     Wishes().write(run)
     withdraw(run)
-    assert run.state()["status"] == "stopped" and wishes.read(run).settled
+    assert run.state()["status"] == "stopped" and job_options.read(run).settled
 
 
 def test_a_run_that_was_put_back_is_afterwards_what_it_was(run):
@@ -81,7 +81,7 @@ def test_a_run_that_was_put_back_is_afterwards_what_it_was(run):
     run.write_state(status="failed", step=5, problem=problem)
     put_back(run, Wishes(publish=False), None)
     assert run.state()["status"] == "queued" and run.state()["problem"] is None
-    assert wishes.read(run).publish is False
+    assert job_options.read(run).publish is False
     withdraw(run)
     assert run.state()["status"] == "failed" and run.state()["problem"] == problem
 
@@ -91,7 +91,7 @@ def test_wishes_are_kept_and_only_what_comes_from_now_on_is_published(run):
     run.events.append("artifact", name="cat")
     run.write_state(status="done", step=5)
     put_back(run, None, 9)
-    assert wishes.read(run) == Wishes(
+    assert job_options.read(run) == Wishes(
         select="every", total=9, since=run.events.read()[-2]["n"], before={"status": "done", "problem": None}
     )
 
@@ -101,7 +101,7 @@ def test_models_that_are_still_due_stay_so(run):
     run.events.append("artifact", name="cat")
     run.write_state(status="stopped", step=5)
     put_back(run, None, None)
-    assert wishes.read(run).since == 0
+    assert job_options.read(run).since == 0
 
 
 def test_what_cannot_go_on_says_so(run):
@@ -124,6 +124,6 @@ def test_wishes_that_cannot_be_are_refused(wrong):
 def test_a_damaged_host_json_is_none(run):
     for content in ("", "[]", '{"select": "some"}'):
         (run.path / "host.json").write_text(content, encoding="utf-8")
-        assert wishes.read(run) is None
+        assert job_options.read(run) is None
     (run.path / "host.json").write_text('{"select": "every", "of a newer version": 1}', encoding="utf-8")
-    assert wishes.read(run) == Wishes(select="every")
+    assert job_options.read(run) == Wishes(select="every")

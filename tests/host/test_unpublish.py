@@ -8,8 +8,8 @@ import pytest
 
 from dreambooth_ext.core.system.files import read_json, write_json
 from dreambooth_ext.host.errors import Refusal
-from dreambooth_ext.host.publish import CLIP, publish
-from dreambooth_ext.host.unpublish import is_published, take_out
+from dreambooth_ext.host.publishing.model_files import CLIP, publish
+from dreambooth_ext.host.publishing.unpublish import is_published, take_out
 from tests.host.asking import Asked
 
 EVERYTHING = ["cat-clip", "cat.json", "cat.preview.png", "cat.safetensors", "cat.yaml"]

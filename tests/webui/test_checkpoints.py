@@ -19,8 +19,8 @@ from dreambooth_ext.engine.formats.checkpoint_file import Exported, export_check
 from dreambooth_ext.engine.formats.metadata import modelspec, training_metadata
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.verbs.generate import load_painter
-from dreambooth_ext.host.publish import publish
-from dreambooth_ext.host.unpublish import take_out
+from dreambooth_ext.host.publishing.model_files import publish
+from dreambooth_ext.host.publishing.unpublish import take_out
 from tests import tiny
 from tests.webui.server import WebUI, running, webui_folder
 

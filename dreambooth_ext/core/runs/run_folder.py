@@ -252,7 +252,7 @@ class Run:
         return {"status": status, "step": state["step"], "total": state.get("total")}
 
     def owes(self) -> bool:
-        """Whether somebody has still to publish its models, or to give the device back: its host.json (host/wishes.py)
+        """Whether somebody has still to publish its models, or to give the device back: its host.json (host/jobs/job_options.py)
         says that it is not settled."""
         return self._host_file().get("settled") is False
 
@@ -305,7 +305,7 @@ class Run:
 def create(runs_dir: Path, config: RunConfig, host: Mapping[str, Any] | None = None) -> Run:
     """Make a run's folder, queued, whole or not at all. Its config.json never changes again.
 
-    host: the content of its host.json, see host/wishes.py.
+    host: the content of its host.json, see host/jobs/job_options.py.
     """
     runs_dir.mkdir(parents=True, exist_ok=True)
     with _making(runs_dir):

@@ -20,7 +20,7 @@ from typing import Any
 
 from modules import call_queue, devices, errors, processing, scripts, sd_models, shared
 
-from ..devices import plain
+from ..jobs.devices import plain
 from .deferred import Later
 from .patching import Place, after, replaced
 

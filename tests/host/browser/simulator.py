@@ -29,9 +29,9 @@ from dreambooth_ext.core.errors import Problem, UserError
 from dreambooth_ext.core.runs import events
 from dreambooth_ext.host import decoding, form, imports, localization, uploads
 from dreambooth_ext.host.answers import refused
-from dreambooth_ext.host.curves import POINTS, Curves
 from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.hosts import model_lists
+from dreambooth_ext.host.jobs.curves import POINTS, Curves
 from dreambooth_ext.host.presets import Presets
 from dreambooth_ext.host.service import RUN_COMMANDS, Problems
 from dreambooth_ext.host.uploads import PictureSets

@@ -24,7 +24,7 @@ PROBE = """
 import inspect, sys, tempfile, threading, types
 from pathlib import Path
 from modules import call_queue, devices, processing, script_callbacks, sd_hijack, sd_models, shared
-from dreambooth_ext.host.devices import plain
+from dreambooth_ext.host.jobs.devices import plain
 from dreambooth_ext.host.webui.webui_host import WebUI, memory_manager
 
 fresh = "probe_kept" not in sys.modules  # else, this is after a "Reload UI"

@@ -14,13 +14,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ..core.config.run_config import RunConfig
-from ..core.errors import Problem, UserError
-from ..core.system.files import free_bytes, human_size, read_json
-from . import clips, staging
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem, UserError
+from ...core.system.files import free_bytes, human_size, read_json
+from . import clip_folders, staging
 
 WEBUI_FOLDERS = {
-    "checkpoint": clips.CHECKPOINTS,
+    "checkpoint": clip_folders.CHECKPOINTS,
     "lora": Path("models", "Lora"),
     "textual_inversion": Path("embeddings"),
     "hypernetwork": Path("models", "hypernetworks"),
@@ -64,16 +64,16 @@ def publish(artifact: Path, folder: Path, *, run: str, name: str, data: Path | N
 
 def put(artifact: Path, target: Path, mark: dict[str, str], data: Path | None) -> None:
     folder, previous = target.parent, check_ours(target)
-    shelf = clips.shelf_for(folder, data) if sidecar(artifact, CLIP).is_dir() else None
-    shared = clips.shared_by(sidecar(target, ".yaml"))
-    with clips.locked(shelf), staging.Staging(folder, target.name) as stage:
+    shelf = clip_folders.shelf_for(folder, data) if sidecar(artifact, CLIP).is_dir() else None
+    shared = clip_folders.shared_by(sidecar(target, ".yaml"))
+    with clip_folders.locked(shelf), staging.Staging(folder, target.name) as stage:
         stage_sidecars(stage, artifact, target, mark, shelf)
         if previous and previous != target.name:  # its container changed, and one set of sidecars serves one model
             stage.drop(previous)
         if stage.changes_the_model() or not same_content(artifact, target):
             stage.put(target.name, functools.partial(link_or_copy, artifact))
         stage.commit()
-    clips.let_go(shared, folder)
+    clip_folders.let_go(shared, folder)
 
 
 def stage_sidecars(
@@ -97,7 +97,7 @@ def stage_clip(stage: staging.Staging, clip: Path, beside: Path, shelf: Path | N
     """The CLIP folder that the yaml is to name: in the shelf, else beside the model. None where it needs none."""
     if not clip.is_dir() or shelf:
         stage.drop(beside.name)
-        return clips.keep(clip, shelf) if shelf else None
+        return clip_folders.keep(clip, shelf) if shelf else None
     if not same_folder(clip, beside):
         stage.put(beside.name, functools.partial(shutil.copytree, clip))
     return beside
@@ -190,7 +190,7 @@ def same_disk(artifact: Path, folder: Path) -> bool:
 def naming(yaml: bytes, clip: Path) -> bytes:
     """A yaml that names this CLIP folder: the model works without the run and the base it came from."""
     path = json.dumps(str(clip.resolve()), ensure_ascii=False)
-    return clips.LINE.sub(lambda line: line[1] + path, yaml.decode("utf-8")).encode()
+    return clip_folders.LINE.sub(lambda line: line[1] + path, yaml.decode("utf-8")).encode()
 
 
 def link_or_copy(source: Path, target: Path) -> None:

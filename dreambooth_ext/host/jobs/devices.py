@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from ..core.errors import UserError
-from ..core.runs.run_folder import Run
-from .environment.environment import Environment
+from ...core.errors import UserError
+from ...core.runs.run_folder import Run
+from ..environment.environment import Environment
 
 CHOSEN = {"CPU only": "cpu", "Apple GPU (MPS)": "mps"}  # what "auto" is, by the environment's word for the device
 FRESH = 2.0  # seconds for which a look at the environment holds: it takes some milliseconds

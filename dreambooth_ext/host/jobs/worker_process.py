@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.config import links
-from ..core.runs.events import EventReader, take_commands
-from ..core.runs.run_folder import Run
-from .environment.environment import Environment
+from ...core.config import links
+from ...core.runs.events import EventReader, take_commands
+from ...core.runs.run_folder import Run
+from ..environment.environment import Environment
 from .queue import read_state
 
 POLL = 0.2  # seconds between looks at a run's events

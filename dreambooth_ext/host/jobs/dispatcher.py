@@ -8,25 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.config import links
-from ..core.config.run_config import RunConfig
-from ..core.errors import Problem, UserError
-from ..core.runs import run_folder
-from ..core.runs.events import ENDED
-from ..core.runs.leader_lock import Leadership
-from ..core.runs.run_folder import Run
-from ..core.system import files
-from ..core.system.terminal import say, say_traceback
-from . import supervisor, wishes
-from .course import FAULTS, RECOVERY, REPAIR, Common, Course
+from ...core.config import links
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem, UserError
+from ...core.runs import run_folder
+from ...core.runs.events import ENDED
+from ...core.runs.leader_lock import Leadership
+from ...core.runs.run_folder import Run
+from ...core.system import files
+from ...core.system.terminal import say, say_traceback
+from ..environment.environment import Environment
+from ..hosts.host import Host
+from ..publishing.publisher import Publisher
+from . import job_options, worker_process
 from .devices import Devices
-from .environment.environment import Environment
-from .following import Following
-from .hosts.host import Host
-from .publisher import Publisher
+from .job import FAULTS, RECOVERY, REPAIR, Common, Course
+from .job_monitor import Following
+from .job_options import Wishes
 from .queue import Queue, cancel, is_of_this_machine, put_back, status_of
-from .watch import Patience
-from .wishes import Wishes
+from .watchdog import Patience
 
 IDLE = 1.0  # seconds between looks for what other processes have put into the folder
 
@@ -188,7 +188,7 @@ class Dispatcher:
         course = self._courses.get(run.id)
         if course and course.following.kill():
             return
-        if not supervisor.kill_alive(run):
+        if not worker_process.kill_alive(run):
             raise UserError("run", f"{run.id} has no worker on this machine that could be ended.", "Reload the page.")
 
     def delete(self, run: Run) -> None:
@@ -248,7 +248,7 @@ class Dispatcher:
 
     def _stand_by(self, closing: threading.Event) -> None:
         """Another host leads: only show what it does."""
-        self._elsewhere = [run for run in reversed(list(self._alive())) if is_a_host_s(wishes.read(run))]
+        self._elsewhere = [run for run in reversed(list(self._alive())) if is_a_host_s(job_options.read(run))]
         self._hindrance = "another WebUI with the same folder of runs starts them." if self._queue.ids() else ""
         self._sleep(closing)
 
@@ -293,7 +293,7 @@ class Dispatcher:
         for run in reversed(run_folder.list_runs(self.runs_dir)):
             if run.id in self._courses or self._common.is_passed_over(run):
                 continue
-            wanted = wishes.read(run)
+            wanted = job_options.read(run)
             try:
                 if wanted:
                     self._attend_to(run, wanted, waiting, closing)
@@ -380,7 +380,7 @@ class Dispatcher:
 
     def _train(self, run: Run, device: str, closing: threading.Event) -> bool:
         """Whether it is being begun now."""
-        following = Following(run, wishes.read(run) or Wishes(), self._publisher, self.patience)
+        following = Following(run, job_options.read(run) or Wishes(), self._publisher, self.patience)
         self._common.settled.pop(run.id, None)
         status = self.environment.status()
         if status.state != "ready":

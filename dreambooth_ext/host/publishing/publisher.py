@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import Problem, UserError
-from ..core.runs.run_folder import Run
-from . import publish, staging, unpublish
-from .wishes import Wishes
+from ...core.errors import Problem, UserError
+from ...core.runs.run_folder import Run
+from ..jobs.job_options import Wishes
+from . import model_files, staging, unpublish
 
 if TYPE_CHECKING:
-    from .hosts.host import Host
+    from ..hosts.host import Host
 
 KEPT = 20  # publications that are remembered for pages
 
@@ -93,7 +93,7 @@ class Publisher:
             with contextlib.suppress(OSError):
                 if folder.is_dir():
                     with staging.alone(folder):
-                        staging.sweep(folder, publish.check_ours)
+                        staging.sweep(folder, model_files.check_ours)
 
     def as_wished(self, run: Run, wishes: Wishes, artifacts: list[dict[str, Any]]) -> None:
         """Publish of a run's announced models what is wanted. What goes wrong is a warning; training goes on."""
@@ -148,7 +148,9 @@ class Publisher:
     def _put(self, run: Run, event: dict[str, Any], folder: Path, own: Path | None) -> Path:
         data = self.host.data_folder() if folder == own else None
         try:
-            return publish.publish(run.artifacts / event["file"], folder, run=run.id, name=run.config.name, data=data)
+            return model_files.publish(
+                run.artifacts / event["file"], folder, run=run.id, name=run.config.name, data=data
+            )
         except UserError as error:
             problem, safe = error.problem, f"The model is safe in {run.artifacts}; publish it again afterwards."
             raise UserError(problem.field, problem.message, f"{problem.remedy} {safe}".strip()) from error

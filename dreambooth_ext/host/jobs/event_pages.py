@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.runs.events import is_event
+from ...core.runs.events import is_event
 
 PAGE = 5000  # events in an answer
 MARK_EVERY = 500  # events between remembered places

@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..core.system import files
+from ...core.system import files
 
 CHECKPOINTS = Path("models", "Stable-diffusion")  # in a WebUI's folder
 SHELF = "dreambooth_clip"  # the folder of them all

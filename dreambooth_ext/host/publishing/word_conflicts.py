@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
-from ..core.config.run_config import SETTINGS, RunConfig
-from ..core.data.captions import words
-from ..core.data.concepts import concepts
-from ..core.data.picture_entries import Entry
-from ..core.errors import Problem
-from .hosts import model_lists
+from ...core.config.run_config import SETTINGS, RunConfig
+from ...core.data.captions import words
+from ...core.data.concepts import concepts
+from ...core.data.picture_entries import Entry
+from ...core.errors import Problem
+from ..hosts import model_lists
 
 
 def taken(config: RunConfig, entries: Iterable[Entry], embeddings: Path | None) -> list[Problem]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import filecmp
 from pathlib import Path
 
-from ..core.system.files import read_json, remove, write_json
-from . import clips
-from .errors import Refusal
-from .publish import CLIP, MARK, published_mark, sidecar
+from ...core.system.files import read_json, remove, write_json
+from ..errors import Refusal
+from . import clip_folders
+from .model_files import CLIP, MARK, published_mark, sidecar
 
 
 def is_published(artifact: Path, target: Path, run: str) -> bool:
@@ -41,13 +41,13 @@ def take_out(artifact: Path, target: Path, run: str) -> list[str]:
     notes = {key: value for key, value in read_json(described).items() if key != MARK}
     if notes == (read_json(source) if source.exists() else {}):
         ours.append(described)
-    shared = clips.shared_by(sidecar(target, ".yaml"))
+    shared = clip_folders.shared_by(sidecar(target, ".yaml"))
     delete(target)  # first: a model without its yaml would be loaded wrongly
     if described not in ours:
         write_json(described, notes)
     for place in ours:
         delete(place)
-    gone = [f"{clips.SHELF}/{shared.name}"] if shared and clips.let_go(shared, target.parent) else []
+    gone = [f"{clip_folders.SHELF}/{shared.name}"] if shared and clip_folders.let_go(shared, target.parent) else []
     return [target.name, *(place.name for place in ours), *gone]
 
 
@@ -67,7 +67,9 @@ def same_content(one: Path, other: Path) -> bool:
     if not one.is_file() or not other.is_file():
         return False
     if one.suffix == ".yaml":
-        texts = (clips.LINE.sub(r'\1""', path.read_text(encoding="utf-8", errors="replace")) for path in (one, other))
+        texts = (
+            clip_folders.LINE.sub(r'\1""', path.read_text(encoding="utf-8", errors="replace")) for path in (one, other)
+        )
         return len(set(texts)) == 1
     return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
 

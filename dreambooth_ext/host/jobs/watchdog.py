@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.errors import Problem
+from ...core.errors import Problem
 
 LOOK = 5.0  # seconds that one look counts at the most
 PROGRESS = ("status", "step", "sample", "checkpoint", "artifact")

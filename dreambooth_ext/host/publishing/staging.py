@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from ..core.errors import UserError
-from ..core.system import files
+from ...core.errors import UserError
+from ...core.system import files
 
 PREFIX = f"{files.TEMPORARY}dreambooth_ext-"
 ALONE = f"{files.TEMPORARY}dreambooth_ext.lock"

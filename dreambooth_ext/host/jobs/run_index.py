@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import Problem, UserError
-from ..core.runs.events import ENDED
-from ..core.runs.run_folder import Run
-from .errors import Refusal
+from ...core.errors import Problem, UserError
+from ...core.runs.events import ENDED
+from ...core.runs.run_folder import Run
+from ..errors import Refusal
 
 PARTS = ("checkpoints", "samples", "artifacts")
 MEASURING = 0.3  # seconds of one look that go into sizes of runs

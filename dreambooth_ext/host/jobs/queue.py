@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import UserError
-from ..core.runs.events import ENDED
-from ..core.runs.run_folder import Run
-from ..core.system import files
-from . import wishes
-from .wishes import Wishes
+from ...core.errors import UserError
+from ...core.runs.events import ENDED
+from ...core.runs.run_folder import Run
+from ...core.system import files
+from . import job_options
+from .job_options import Wishes
 
 
 class Queue:
@@ -107,7 +107,7 @@ def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
         lock.close()
         raise UserError("run", f"{run.id} is being published by another program.", "Wait for it.")
     with lock:
-        old = wishes.read(run)
+        old = job_options.read(run)
         since = max((event["n"] for event in run.events.read()), default=0)
         if old and not old.settled:  # it ended while no host was there: its models are still due
             since = old.since
@@ -136,7 +136,7 @@ def withdraw(run: Run) -> None:
 
     That is told at once, and it is settled, unless a device is just being handed over to it or a model is still due.
     """
-    known = wishes.read(run) or Wishes()
+    known = job_options.read(run) or Wishes()
     before = dict(known.before or {"status": "stopped", "problem": None})
     run.end(before.pop("status"), **before)
     if status_of(run) in ENDED:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ..core.errors import Problem
-from ..core.runs.run_folder import Run
-from ..core.system.terminal import say_traceback
-from . import wishes
-from .environment.environment import Environment
-from .following import Following
-from .hosts.host import Host
+from ...core.errors import Problem
+from ...core.runs.run_folder import Run
+from ...core.system.terminal import say_traceback
+from ..environment.environment import Environment
+from ..hosts.host import Host
+from . import job_options
+from .job_monitor import Following
 from .queue import Queue, status_of
 
 POLL = 0.2  # seconds between looks at a run that trains
@@ -44,10 +44,10 @@ class Common:
 
     def pass_over(self, run: Run) -> None:
         """It needs no second look, until somebody wishes something else of it."""
-        self.settled[run.id] = wishes.stamp(run)
+        self.settled[run.id] = job_options.stamp(run)
 
     def is_passed_over(self, run: Run) -> bool:
-        return run.id in self.settled and self.settled[run.id] == wishes.stamp(run)
+        return run.id in self.settled and self.settled[run.id] == job_options.stamp(run)
 
     def fail(self, following: Following, problem: Problem) -> None:
         """End a run that has not begun; it is to be settled next."""

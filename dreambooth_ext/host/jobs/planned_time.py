@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..core.runs.run_folder import Run
-from ..core.system import files
+from ...core.runs.run_folder import Run
+from ...core.system import files
 
 FILE = "planned.json"
 

@@ -7,15 +7,15 @@ import subprocess
 from collections.abc import Iterable
 from typing import IO, Any
 
-from ..core.errors import Problem
-from ..core.runs.events import ENDED, EventReader
-from ..core.runs.run_folder import Run
-from . import endings, supervisor
-from .environment.environment import Environment
-from .publisher import Announced, Publisher
+from ...core.errors import Problem
+from ...core.runs.events import ENDED, EventReader
+from ...core.runs.run_folder import Run
+from ..environment.environment import Environment
+from ..publishing.publisher import Announced, Publisher
+from . import exit_reasons, worker_process
+from .job_options import Wishes, read
 from .queue import read_state, status_of
-from .watch import Patience, Watch
-from .wishes import Wishes, read
+from .watchdog import Patience, Watch
 
 GRACE = 3.0  # seconds in which a worker that was started besides the one that ended has to show itself
 
@@ -61,7 +61,7 @@ class Following:
         """Start the run's worker, with these whole links. Raises OSError where the system refuses."""
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
-        self.process = supervisor.start(self.run, environment, self.wishes.total, led=True, given=given)
+        self.process = worker_process.start(self.run, environment, self.wishes.total, led=True, given=given)
         return self.process
 
     def has_ended(self) -> bool:
@@ -74,9 +74,9 @@ class Following:
         """End the worker at once; False if there is none that could be ended."""
         self._killed = True
         if self.process and self.process.poll() is None:
-            supervisor.kill(self.process)
+            worker_process.kill(self.process)
             return True
-        self._killed = supervisor.kill_alive(self.run)
+        self._killed = worker_process.kill_alive(self.run)
         return self._killed
 
     # --- what it says ---
@@ -145,7 +145,7 @@ class Following:
         if status_of(self.run) not in ENDED and not waits and not self.run.last_word():
             code = self.process.poll() if self.process else None
             began = read_state(self.run).get("heartbeat") is not None
-            self.fail(endings.explain(self.run, code, self._log_from, began, self._killed))
+            self.fail(exit_reasons.explain(self.run, code, self._log_from, began, self._killed))
 
     def settle(self) -> bool:
         """Tell how it ended, and note that nothing is owed any more.

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from ..core.errors import UserError
-from ..core.runs.run_folder import Run
-from ..core.verbs.generate_options import is_pipeline
-from .environment.environment import Environment
-from .errors import Refusal
+from ...core.errors import UserError
+from ...core.runs.run_folder import Run
+from ...core.verbs.generate_options import is_pipeline
+from ..environment.environment import Environment
+from ..errors import Refusal
 
 FOLDER = "drawn"  # in the run's folder
 MOST = 64  # pictures at once

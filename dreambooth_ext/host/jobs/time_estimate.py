@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core import guide
-from ..core.config.run_config import RunConfig
-from ..core.data.picture_entries import caches_latents, uses_prior
-from ..core.errors import UserError
-from ..core.runs.run_folder import Run, list_runs
-from ..core.system.files import expanded
+from ...core import guide
+from ...core.config.run_config import RunConfig
+from ...core.data.picture_entries import caches_latents, uses_prior
+from ...core.errors import UserError
+from ...core.runs.run_folder import Run, list_runs
+from ...core.system.files import expanded
 
 LOOKED_AT = 50  # runs, the newest
 REACH = 256 * 1024  # bytes of a run's events that are read, from its beginning and from its end

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from ..core.errors import Problem
-from ..core.runs.run_folder import Run
+from ...core.errors import Problem
+from ...core.runs.run_folder import Run
 
 LINES, CHARACTERS = 6, 800  # of the log's end: what is quoted at the most
 REACH_A_LETTER = 10  # bytes of the log that are looked at for each of these: progress bars draw over themselves

@@ -1,0 +1,1 @@
+"""Models put into a host's folders, whole under any kill, and taken out again."""
