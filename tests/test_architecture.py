@@ -17,11 +17,11 @@ HOSTS_OWN = {
     "host/webui/model_offload.py": {"modules", "fastapi", "gradio"},
     "host/webui/extension.py": {"modules", "gradio"},
     "host/webui/tab.py": {"gradio"},
-    "host/api.py": {"starlette", "anyio"},
-    "host/guard.py": {"starlette", "anyio"},
-    "host/serve.py": {"starlette", "uvicorn"},
-    "host/decoding.py": {"PIL"},
-    "host/answers.py": {"starlette"},
+    "host/web/routes.py": {"starlette", "anyio"},
+    "host/web/auth.py": {"starlette", "anyio"},
+    "host/web/server.py": {"starlette", "uvicorn"},
+    "host/web/image_decoding.py": {"PIL"},
+    "host/web/responses.py": {"starlette"},
 }
 HOSTS_ONLY = {"gradio", "fastapi", "starlette", "modules", "modules_forge"}
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))

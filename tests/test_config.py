@@ -13,8 +13,8 @@ from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.data import prompt_templates
 from dreambooth_ext.core.data.concepts import CONCEPT_KEYS
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import restrictions
 from dreambooth_ext.host.errors import Refusal
+from dreambooth_ext.host.web import path_policy
 
 PATHS = [name for name, known in SETTINGS.items() if known.kind == "path"]
 IN_CONCEPTS = [name for name in PATHS if name in ("instance_data_dir", "class_data_dir")]
@@ -72,7 +72,7 @@ def holds_for_all(folder, monkeypatch, make, name, field) -> None:
     config = make(name, str(home / "x.txt"))
     assert (field, str(home / "x.txt")) in config.paths()
     with pytest.raises(Refusal) as refused:
-        restrictions.check_paths(config, host(folder))
+        path_policy.check_paths(config, host(folder))
     assert refused.value.status == 403 and refused.value.problem.field == field
 
     monkeypatch.chdir(home)
@@ -95,7 +95,7 @@ def test_a_template_that_is_built_in_is_no_path(tmp_path):
     config = RunConfig(method="textual_inversion", prompt_template="style")
     assert config.paths() == [] and run_folder.absolute(config) == config
     assert hub_upload.said(config)["prompt_template"] == "style"
-    restrictions.check_paths(config, host(tmp_path))
+    path_policy.check_paths(config, host(tmp_path))
 
 
 def test_each_of_several_embeddings_is_a_path(tmp_path, monkeypatch):
@@ -106,7 +106,7 @@ def test_each_of_several_embeddings_is_a_path(tmp_path, monkeypatch):
     assert prompt_templates.continued(config) == [f"{allowed}/a.pt", "secret.pt"]
     assert run_folder.absolute(config).embedding_weights == f"{allowed}/a.pt, {tmp_path / 'secret.pt'}"
     with pytest.raises(Refusal):
-        restrictions.check_paths(config, host(tmp_path))
+        path_policy.check_paths(config, host(tmp_path))
     alone = config.replace(placeholder_token="a")  # whose file's name may hold a comma
     assert [path for _, path in alone.paths()] == [config.embedding_weights]
 
@@ -119,5 +119,5 @@ def test_what_a_data_sets_file_names_is_looked_at(tmp_path):
     subset = {"image_dir": str(allowed / "x"), "metadata_file": str(tmp_path / "elsewhere" / "meta.json")}
     file.write_text(json.dumps({"datasets": [{"subsets": [subset]}]}), encoding="utf-8")
     with pytest.raises(Refusal) as refused:
-        restrictions.check_paths(RunConfig(dataset_config=str(file)), host(tmp_path))
+        path_policy.check_paths(RunConfig(dataset_config=str(file)), host(tmp_path))
     assert refused.value.problem.field == "dataset_config"

@@ -160,9 +160,9 @@ def test_by_the_command_line(tmp_path, server, settings):
 def test_by_the_service(tmp_path, server, settings):
     """As a page asks: checked deeply, queued, trained, and once more after the program has forgotten."""
     starlette = pytest.importorskip("starlette.applications")
-    from dreambooth_ext.host import api
     from dreambooth_ext.host.hosts.folder_host import PlainFolder
-    from dreambooth_ext.host.service import Service
+    from dreambooth_ext.host.web import routes
+    from dreambooth_ext.host.web.service import Service
     from tests.host.asking import request
 
     answers: list[bytes] = []
@@ -170,14 +170,14 @@ def test_by_the_service(tmp_path, server, settings):
 
     def begin() -> Service:
         service = Service(PlainFolder(home), Environment())
-        api.mount(app, service)
+        routes.mount(app, service)
         service.start()
         return service
 
     def ask(method: str, path: str, values: object = None, refusable: bool = False) -> dict:
         body = json.dumps(values or {}).encode()
         headers = {"content-type": "application/json"}
-        answer = request(app, method, f"{api.PREFIX}/{path}", headers=headers, body=body)
+        answer = request(app, method, f"{routes.PREFIX}/{path}", headers=headers, body=body)
         assert answer.status < 400 or refusable, answer.body
         answers.append(answer.body)
         return answer.json()

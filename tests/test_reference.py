@@ -14,7 +14,7 @@ from dreambooth_ext.commands import reference
 from dreambooth_ext.core import guide
 from dreambooth_ext.core.config.methods import METHODS
 from dreambooth_ext.core.config.run_config import SETTINGS
-from dreambooth_ext.host import localization
+from dreambooth_ext.host.web import localization
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = {

@@ -19,7 +19,10 @@ CONTRIBUTING = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
 FORMS = sorted((REPOSITORY / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 FIELDS = {"markdown", "input", "textarea", "dropdown", "checkboxes"}  # all that issue forms have
-SENTENCES = ("engine/worker.py", "host/answers.py")  # that tell of an unexpected error, and name the report's button
+SENTENCES = (
+    "engine/worker.py",
+    "host/web/responses.py",
+)  # that tell of an unexpected error, and name the report's button
 ANOTHER_S = {"tests/host/standin/page/script.js"}  # what a WebUI's own script does, for the tests
 
 

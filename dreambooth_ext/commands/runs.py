@@ -13,8 +13,8 @@ from ..core.errors import Problem, UserError
 from ..core.runs import run_folder
 from ..core.system.files import human_size
 from ..core.system.terminal import say
-from ..host import report
 from ..host.environment.environment import Environment
+from ..host.web import report
 from . import DONE, delivery, stopping
 from .settings import path
 

@@ -17,7 +17,7 @@ from ..core.data.picture_entries import Entry
 from ..core.errors import Problem, UserError
 from ..core.system.files import read_json
 from ..core.system.terminal import say
-from ..host import presets
+from ..host.web import presets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

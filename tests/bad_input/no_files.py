@@ -12,7 +12,7 @@ from dreambooth_ext.core.data import kohya_dataset, metadata_files, prompt_templ
 from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.engine.data.images import open_picture
 from dreambooth_ext.engine.models.unconditional_base import read_config
-from dreambooth_ext.host import decoding, presets
+from dreambooth_ext.host.web import image_decoding, presets
 from tests.bad_input.case import Case, Verb
 from tests.bad_input.verbs import BASES, CHECK_FILE, HYPERNETWORKS, LORAS, TRAIN_FILE, WORDS
 
@@ -50,7 +50,7 @@ def _linked(path: Path, folder: Path) -> None:
 
 def _looked_at(path: Path, folder: Path) -> list[Problem]:
     """The tab has a button beside it that takes it away."""
-    return [Problem("picture", decoding.look(path)["problem"], "Take it away.")]
+    return [Problem("picture", image_decoding.look(path)["problem"], "Take it away.")]
 
 
 PICTURE = (Verb("open", lambda path, folder: open_picture(path)), Verb("open a link", _linked))

@@ -20,7 +20,7 @@ from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.images import open_picture
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.host import decoding
+from dreambooth_ext.host.web import image_decoding
 from tests import tiny
 from tests.bad_input import sound
 from tests.bad_input.case import timed
@@ -118,12 +118,16 @@ def test_a_video_behind_a_jpeg_counts_no_passes(tmp_path):
     Image.effect_noise((64, 64), 50).save(stream, "JPEG", progressive=True)
     content = stream.getvalue() + b"\xff\xda" * 1000
     assert open_picture(put(tmp_path / "a.jpg", content)).size == (64, 64)
-    assert decoding.check("a.jpg", content) == (64, 64)
+    assert image_decoding.check("a.jpg", content) == (64, 64)
 
 
 def test_a_jpeg_of_passes_is_refused_by_everything_that_decodes(tmp_path):
     path = put(tmp_path / "a.jpg", BROKEN["a JPG of passes"]())
-    for decode in (open_picture, lambda _: decoding.check("a.jpg", path.read_bytes()), lambda _: decoding.draw(_, 64)):
+    for decode in (
+        open_picture,
+        lambda _: image_decoding.check("a.jpg", path.read_bytes()),
+        lambda _: image_decoding.draw(_, 64),
+    ):
         assert timed(lambda decode=decode: decode(path))
     with pytest.raises(UserError, match="more passes"):
         open_picture(path)

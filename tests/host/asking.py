@@ -19,12 +19,12 @@ from starlette.applications import Starlette
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
-from dreambooth_ext.host import api
 from dreambooth_ext.host.environment.environment import Status
 from dreambooth_ext.host.hosts.folder_host import PlainFolder
 from dreambooth_ext.host.jobs import job_options
 from dreambooth_ext.host.publishing import model_files, unpublish
-from dreambooth_ext.host.service import Service
+from dreambooth_ext.host.web import routes
+from dreambooth_ext.host.web.service import Service
 
 LOCAL = ("127.0.0.1", 50000)
 FAR = ("203.0.113.9", 50000)
@@ -199,10 +199,10 @@ class Asked:
         self.dispatcher = Notes(self.host.runs_folder(), self.host)
         self.service = Service(self.host, self.environment, self.dispatcher)
         self.app = Starlette()
-        api.mount(self.app, self.service)
+        routes.mount(self.app, self.service)
 
     def ask(self, method: str, path: str, query: dict[str, Any] | None = None, **about: Any) -> Answer:
-        path = f"{api.PREFIX}/{path}" + (f"?{urlencode(query)}" if query else "")
+        path = f"{routes.PREFIX}/{path}" + (f"?{urlencode(query)}" if query else "")
         return request(self.app, method, path, **about)
 
     def get(self, path: str, query: dict[str, Any] | None = None, **about: Any) -> Answer:

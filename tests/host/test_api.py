@@ -21,9 +21,9 @@ from dreambooth_ext.core.data.concepts import CONCEPT_KEYS  # noqa: E402
 from dreambooth_ext.core.errors import UserError  # noqa: E402
 from dreambooth_ext.core.runs import events as protocol  # noqa: E402
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host import api, service
 from dreambooth_ext.host.hosts import model_lists
 from dreambooth_ext.host.jobs import event_pages, job_options, run_index
+from dreambooth_ext.host.web import routes, service
 from tests.host.asking import FAR, Answer, Asked, request  # noqa: E402
 
 
@@ -119,7 +119,7 @@ def test_unknown_addresses_and_methods(asked):
 
 
 def test_nothing_is_changed_by_get(asked):
-    changing = {"GET"} ^ {m for methods in api.table(asked.service).values() for m in methods}
+    changing = {"GET"} ^ {m for methods in routes.table(asked.service).values() for m in methods}
     assert changing == {"POST", "PUT", "DELETE"}
     for path in ("check", "import", "runs/x/commands", "runs/x/publish", "runs/x/open"):
         assert asked.get(path).status == 405
@@ -148,7 +148,7 @@ def test_a_body_that_ends_too_early(asked):
     import asyncio
 
     headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-    scope = {"type": "http", "method": "POST", "path": f"{api.PREFIX}/check", "query_string": b"", "root_path": ""}
+    scope = {"type": "http", "method": "POST", "path": f"{routes.PREFIX}/check", "query_string": b"", "root_path": ""}
     scope |= {"headers": headers, "client": ("::1", 1)}
     asyncio.run(asked.app(scope, receive, send))
     assert sent == []
@@ -533,7 +533,13 @@ def test_the_page_does_not_wait_for_slow_work(asked, tmp_path, monkeypatch):
                 done.append((path, message["status"]))
 
         headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
-        scope = {"type": "http", "method": method, "path": f"{api.PREFIX}/{path}", "query_string": b"", "root_path": ""}
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": f"{routes.PREFIX}/{path}",
+            "query_string": b"",
+            "root_path": "",
+        }
         await app({**scope, "headers": headers, "client": ("::1", 1)}, receive, send)
 
     async def all_at_once() -> None:
@@ -776,11 +782,11 @@ def test_paths_are_refused_before_they_are_looked_at(tmp_path, monkeypatch):
 
 def test_mounting_again_replaces(asked, tmp_path):
     count = len(asked.app.routes)
-    api.mount(asked.app, asked.service)
+    routes.mount(asked.app, asked.service)
     assert len(asked.app.routes) == count
     other = Asked(tmp_path / "other")
     other.run("others")
-    api.mount(asked.app, other.service)
+    routes.mount(asked.app, other.service)
     assert len(asked.app.routes) == count and len(asked.get("runs").json()["runs"]) == 1
 
 
@@ -791,8 +797,8 @@ def test_before_a_route_that_takes_everything(asked):
     from starlette.routing import Mount
 
     app = Starlette(routes=[Mount("/", catch)])
-    api.mount(app, asked.service)
-    assert request(app, "GET", f"{api.PREFIX}/version").status == 200
+    routes.mount(app, asked.service)
+    assert request(app, "GET", f"{routes.PREFIX}/version").status == 200
 
 
 def test_unexpected_errors_are_told_in_words(asked, monkeypatch, capsys):

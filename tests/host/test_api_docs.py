@@ -15,7 +15,7 @@ import pytest
 
 uvicorn = pytest.importorskip("uvicorn")
 
-from dreambooth_ext.host import api  # noqa: E402
+from dreambooth_ext.host.web import routes as api  # noqa: E402
 from tests.host.asking import Asked  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[2]

@@ -31,7 +31,7 @@ from dreambooth_ext.host.jobs.queue import status_of
 from dreambooth_ext.host.jobs.watchdog import LOOK, Patience, Watch
 from dreambooth_ext.host.publishing import model_files, staging
 from dreambooth_ext.host.publishing.publisher import Publisher
-from dreambooth_ext.host.service import Service
+from dreambooth_ext.host.web.service import Service
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("scripted_worker.py")

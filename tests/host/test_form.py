@@ -14,7 +14,7 @@ from dreambooth_ext.core.config.groups.model import SUBJECT_TYPES
 from dreambooth_ext.core.config.methods import METHODS
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.data import captions
-from dreambooth_ext.host import form
+from dreambooth_ext.host.web import schema as form
 
 
 def test_each_setting_is_there_once():

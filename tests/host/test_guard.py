@@ -13,7 +13,7 @@ from starlette.applications import Starlette  # noqa: E402
 from starlette.responses import JSONResponse  # noqa: E402
 from starlette.routing import Route  # noqa: E402
 
-from dreambooth_ext.host import api  # noqa: E402
+from dreambooth_ext.host.web import routes  # noqa: E402
 from tests.host.asking import FAR, LOCAL, Asked, request  # noqa: E402
 
 PASSWORDS = {"ann": "secret", "böb": "pässword:with:colons"}
@@ -32,14 +32,14 @@ def gradio(asked: Asked, has_page: bool = True) -> Starlette:
         return JSONResponse("ann" if request.cookies.get("access-token") == "good" else None)
 
     app = Starlette(routes=[Route("/user", user)] if has_page else [])
-    api.mount(app, asked.service)
+    routes.mount(app, asked.service)
     return app
 
 
 def ask(app, method="GET", headers=None, client=LOCAL, path="version") -> int:
     sent = {"content-type": "application/json", **(headers or {})}
     body = b'{"order": []}' if method == "POST" else b""
-    return request(app, method, f"{api.PREFIX}/{path}", headers=sent, body=body, client=client).status
+    return request(app, method, f"{routes.PREFIX}/{path}", headers=sent, body=body, client=client).status
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_browser_asks_for_a_password_only_where_one_helps(tmp_path):
     assert asked.get("version").json()["remedy"] == "Please give a user and password."
     asked = Asked(tmp_path)
     asked.host.login = True
-    answer = request(gradio(asked), "GET", f"{api.PREFIX}/version")
+    answer = request(gradio(asked), "GET", f"{routes.PREFIX}/version")
     assert answer.status == 401 and "www-authenticate" not in answer.headers
     assert answer.json() == {"error": "This needs a login.", "remedy": "Please log in to the WebUI."}
 
@@ -193,9 +193,9 @@ def test_the_login_is_asked_with_the_cookie_alone(tmp_path):
     asked = Asked(tmp_path)
     asked.host.login = True
     app = Starlette(routes=[Route("/user", user)])
-    api.mount(app, asked.service)
+    routes.mount(app, asked.service)
     headers = {"cookie": "a=b", "content-type": "application/json", "authorization": "Basic x", "x-forwarded-for": "1"}
-    assert request(app, "POST", f"{api.PREFIX}/queue?x=y", headers=headers, body=b'{"order": []}').status == 200
+    assert request(app, "POST", f"{routes.PREFIX}/queue?x=y", headers=headers, body=b'{"order": []}').status == 200
     assert seen == [({"host": "127.0.0.1:7860", "cookie": "a=b"}, "GET", "", b"")]
 
 
@@ -210,7 +210,7 @@ def test_a_login_that_says_anything_else_lets_nobody_in(tmp_path, told):
     asked = Asked(tmp_path)
     asked.host.login = True
     app = Starlette(routes=[Route("/user", user)])
-    api.mount(app, asked.service)
+    routes.mount(app, asked.service)
     assert ask(app) == 401
 
 
@@ -221,13 +221,13 @@ def test_a_login_that_breaks_lets_nobody_in(tmp_path):
     asked = Asked(tmp_path)
     asked.host.login = True
     app = Starlette(routes=[Route("/user", user)])
-    api.mount(app, asked.service)
+    routes.mount(app, asked.service)
     assert ask(app) == 401
 
 
 def test_every_route_has_the_guard_but_the_page(tmp_path):
     asked = Asked(tmp_path, passwords=PASSWORDS)
-    for path, methods in api.table(asked.service).items():
+    for path, methods in routes.table(asked.service).items():
         filled = path.replace("{", "").replace("}", "").replace(":path", "").lstrip("/")
         for method in (*methods, "GET", "OPTIONS", "PATCH", "BREW"):
             status = asked.ask(method, filled, client=FAR).status

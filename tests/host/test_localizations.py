@@ -7,7 +7,7 @@ import re
 import pytest
 
 from dreambooth_ext.core.config.run_config import SETTINGS
-from dreambooth_ext.host import localization
+from dreambooth_ext.host.web import localization
 
 FILES = sorted(localization.FOLDER.glob("*.json"))
 COMPLETE = ("ru_RU",)
@@ -40,7 +40,9 @@ def test_no_translation_is_dead_or_out_of_order(path):
     translations = localization.read(path)
     known = set(localization.known())
     dead = [text for text in translations if text not in known]
-    assert not dead, f"run python -m dreambooth_ext.host.localization; {path.name} translates what is not there: {dead}"
+    assert not dead, (
+        f"run python -m dreambooth_ext.host.web.localization; {path.name} translates what is not there: {dead}"
+    )
     assert list(translations) == list(localization.ordered(translations))
 
 

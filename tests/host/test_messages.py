@@ -15,9 +15,9 @@ from dreambooth_ext.core.config.methods import METHODS
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import SETTINGS
 from dreambooth_ext.core.data import picture_entries
-from dreambooth_ext.host import localization, messages
+from dreambooth_ext.host.web import localization, message_templates
 
-DEMO = Path(messages.__file__).parents[1] / "demo" / "pictures"
+DEMO = Path(message_templates.__file__).parents[2] / "demo" / "pictures"
 WRONG = {  # a value for each setting that no run can have, and settings that do not go together
     **{name: [] for name in SETTINGS if SETTINGS[name].kind not in ("list", "concepts")},
     "target_modules": ["nothing"],
@@ -104,11 +104,11 @@ def test_every_reason_and_warning_has_a_template(method, kind, templates, tmp_pa
 def test_templates_are_named_after_their_values():
     source = '''f"{shown(folder)}: {completed.kind} of {len(names)}, {a['b']} {a} {a:g} {1 + 2}"'''
     text = ast.parse(source, mode="eval").body
-    assert messages.template(text) == "{folder}: {kind} of {count}, {b} {a} {a2} {value}"
+    assert message_templates.template(text) == "{folder}: {kind} of {count}, {b} {a} {a2} {value}"
 
 
 def test_what_nobody_reads_is_no_message():
-    found = messages.of_modules((*messages.OF_THE_FORM, *messages.OTHERS))
+    found = message_templates.of_modules((*message_templates.OF_THE_FORM, *message_templates.OTHERS))
     assert not [text for text in found if text.startswith("{}") or "\n" in text]
     assert not any("Standard library only" in text for text in found)  # documentation
     assert "{pictures} pictures, {subject_type}" in found and "drawing previews" in found
@@ -116,6 +116,6 @@ def test_what_nobody_reads_is_no_message():
 
 def test_translated_templates_keep_what_programs_read():
     russian = json.loads((localization.FOLDER / "ru_RU.json").read_text("utf-8"))
-    for text in messages.of_modules(messages.OF_THE_FORM):
+    for text in message_templates.of_modules(message_templates.OF_THE_FORM):
         for name in set(re.findall(r"\w+", text)) & {name for name in SETTINGS if "_" in name}:
             assert name in russian[text], text

@@ -12,8 +12,8 @@ from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.host import form, presets
-from dreambooth_ext.host.presets import Presets
+from dreambooth_ext.host.web import presets, schema
+from dreambooth_ext.host.web.presets import Presets
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_built_in_presets_can_be_trained(preset, tmp_path):
     base.write_bytes(b"")
     own = {"instance_data_dir": str(tmp_path), "base_model": str(base), "name": "sksper"}
     kind = preset.settings.get("subject_type", "person")
-    own["instance_prompt"] = form.prompts_for("sksper", kind)["instance_prompt"]
+    own["instance_prompt"] = schema.prompts_for("sksper", kind)["instance_prompt"]
     if preset.settings.get("method") == "unconditional":
         own = {"train_data_dir": str(tmp_path), "name": "sksper"}
     config, unreadable = parse({**own, **preset.settings})

@@ -23,7 +23,7 @@ pytest.importorskip("uvicorn")
 
 from dreambooth_ext import __version__
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.host import serve
+from dreambooth_ext.host.web import server as serve
 
 REPOSITORY = Path(__file__).parents[2]
 API = "dreambooth/v1"
@@ -55,7 +55,15 @@ class Server:
 
 @contextmanager
 def running(folder: Path, *options: str) -> Iterator[Server]:
-    command = [sys.executable, "-m", "dreambooth_ext.host.serve", "--port", "0", "--runs-dir", str(folder / "runs")]
+    command = [
+        sys.executable,
+        "-m",
+        "dreambooth_ext.host.web.server",
+        "--port",
+        "0",
+        "--runs-dir",
+        str(folder / "runs"),
+    ]
     process = subprocess.Popen(
         [*command, *options],
         stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ pytest.importorskip("starlette")
 Image = pytest.importorskip("PIL.Image")
 
 from dreambooth_ext.core.runs.run_folder import this_worker  # noqa: E402
-from dreambooth_ext.host import api  # noqa: E402
+from dreambooth_ext.host.web import routes  # noqa: E402
 from tests.host.asking import Answer, Asked, request  # noqa: E402
 from tests.host.browser.simulator import Application, Simulator  # noqa: E402
 
@@ -43,7 +43,7 @@ class Both:
 
     def ask(self, method: str, path: str, body: bytes = b"", kind: str = "") -> tuple[Answer, Answer]:
         headers = {"content-type": kind} if kind else {}
-        addresses = [f"{api.PREFIX}/{path}".replace("{run}", run) for run in self.runs]
+        addresses = [f"{routes.PREFIX}/{path}".replace("{run}", run) for run in self.runs]
         return tuple(
             request(app, method, address, headers=headers, body=body)
             for app, address in zip(self.apps, addresses, strict=True)
@@ -252,7 +252,7 @@ LEFT_OUT = {
 def test_every_route_is_compared(both):
     asked = [(method, f"/{path.partition('?')[0]}".replace(RUN, "runs/x")) for _, method, path, _ in REQUESTS]
     missing = set()
-    for route, methods in api.table(both.asked.service).items():
+    for route, methods in routes.table(both.asked.service).items():
         pattern = re.compile(re.sub(r"\{(\w+):path\}", ".+", route).replace("{", "(?P<").replace("}", ">[^/]+)"))
         found = {method for method, path in asked if pattern.fullmatch(path)}
         missing |= {(method, route) for method in methods if method not in found}

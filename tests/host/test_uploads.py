@@ -15,9 +15,9 @@ Image = pytest.importorskip("PIL.Image")
 
 from dreambooth_ext.core.config.run_config import RunConfig  # noqa: E402
 from dreambooth_ext.core.runs import run_folder  # noqa: E402
-from dreambooth_ext.host import decoding, uploads  # noqa: E402
 from dreambooth_ext.host.errors import Refusal  # noqa: E402
-from dreambooth_ext.host.uploads import PictureSets, safe_name  # noqa: E402
+from dreambooth_ext.host.web import image_decoding, uploads  # noqa: E402
+from dreambooth_ext.host.web.uploads import PictureSets, safe_name  # noqa: E402
 from tests.host.asking import Asked  # noqa: E402
 
 PNG, JPEG, TEXT = "image/png", "image/jpeg", "text/plain"
@@ -456,7 +456,7 @@ def test_many_at_once(tmp_path):
 
 def test_sizes_of_thumbnails():
     assert [uploads.fitting(size) for size in (0, 64, 65, 1024, 5000)] == [64, 64, 96, 1024, 1024]
-    assert decoding.TURNS.keys() == set(range(2, 9))
+    assert image_decoding.TURNS.keys() == set(range(2, 9))
 
 
 # --- what a page shows, and what it asks for

@@ -51,7 +51,7 @@ export function localised(value) {
     return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, localised(one)]));
 }
 
-// --- what the server says: English, made from templates that the translations are listed by (host/messages.py)
+// --- what the server says: English, made from templates that the translations are listed by (host/web/message_templates.py)
 
 const SAID = new Set(["message", "remedy", "reason", "error", "what", "detail", "problem", "source", "stage", "waiting", "restricted"]);
 const DEEPEST = 4; // messages within messages

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..hosts import options
 
 if TYPE_CHECKING:
-    from ..service import Service
+    from ..web.service import Service
 
 SECTION = ("dreambooth_ext", "DreamBooth")
 
@@ -49,7 +49,7 @@ def add_options() -> None:
 @functools.cache
 def service() -> Service:
     """One for the process: it outlives "Reload UI", which runs the scripts again and keeps this package."""
-    from ..service import Service
+    from ..web.service import Service
     from .webui_host import WebUI
 
     made = Service(WebUI())
@@ -59,8 +59,8 @@ def service() -> Service:
 
 def app_started(_demo: Any, app: Any) -> None:
     """Also after "Reload UI", then with another app, and with `--nowebui`, then without a page."""
-    from .. import api
+    from ..web import routes
 
     running = service()
-    api.mount(app, running)
+    routes.mount(app, running)
     running.start()

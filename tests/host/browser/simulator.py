@@ -27,14 +27,15 @@ from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config import parsing
 from dreambooth_ext.core.errors import Problem, UserError
 from dreambooth_ext.core.runs import events
-from dreambooth_ext.host import decoding, form, imports, localization, uploads
-from dreambooth_ext.host.answers import refused
 from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.hosts import model_lists
+from dreambooth_ext.host.importers import common
 from dreambooth_ext.host.jobs.curves import POINTS, Curves
-from dreambooth_ext.host.presets import Presets
-from dreambooth_ext.host.service import RUN_COMMANDS, Problems
-from dreambooth_ext.host.uploads import PictureSets
+from dreambooth_ext.host.web import image_decoding, localization, schema, uploads
+from dreambooth_ext.host.web.presets import Presets
+from dreambooth_ext.host.web.responses import refused
+from dreambooth_ext.host.web.service import RUN_COMMANDS, Problems
+from dreambooth_ext.host.web.uploads import PictureSets
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAGE = REPOSITORY / "dreambooth_ext" / "host" / "page"
@@ -421,7 +422,7 @@ class Application:
         if parts[0] in ("runs", "pictures", "presets", "environment"):
             return getattr(self, parts[0])(method, parts[1:], query, given)
         plain = {
-            "GET schema": form.schema,
+            "GET schema": schema.schema,
             "GET host": lambda: sim.host,
             "GET state": sim.state,
             "GET languages": lambda: (
@@ -435,7 +436,7 @@ class Application:
         if parts == ["check"]:
             return sim.check(given["config"], given.get("deep", False))
         if parts == ["import"]:
-            return imports.read(given["text"]).as_dict()
+            return common.read(given["text"]).as_dict()
         if parts == ["queue"] and method == "POST":
             strangers = set(given["order"]) - set(sim.waiting)
             if strangers:
@@ -485,7 +486,9 @@ class Application:
             sets.delete(parts[0], *parts[1:], stamp=query.get("stamp", ""))
             return {}
         path = Path(query["folder"], parts[1]) if "folder" in query else sets.picture(*parts)
-        return Response(decoding.draw(path, uploads.fitting(int(query.get("size", 160)))), media_type="image/jpeg")
+        return Response(
+            image_decoding.draw(path, uploads.fitting(int(query.get("size", 160)))), media_type="image/jpeg"
+        )
 
     def _put(self, parts: list[str], query: dict[str, str], data: bytes) -> Any:
         if parts[1].endswith(".txt"):

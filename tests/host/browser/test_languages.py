@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from dreambooth_ext.host import localization
+from dreambooth_ext.host.web import localization
 
 from .test_page import DEMO, FILES, TRAIN
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from ..core.errors import Problem, UserError
-from ..core.system import disk
-from ..core.system.terminal import say_traceback
+from ...core.errors import Problem, UserError
+from ...core.system import disk
+from ...core.system.terminal import say_traceback
 from .service import Problems
 
 HEADERS = {  # of every answer

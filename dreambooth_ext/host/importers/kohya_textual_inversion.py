@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .imports import Imported, is_nothing, number, text_of
+from .common import Imported, is_nothing, number, text_of
 
 TEMPLATES = {"use_object_template": "subject", "use_style_template": "style"}
 OF_FORM = {"object template": "subject", "style template": "style"}

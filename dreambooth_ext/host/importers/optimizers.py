@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .imports import Imported
+from .common import Imported
 
 OPTIMIZERS = {  # names without marks between words, of kohya and sd_dreambooth_extension
     "adamw": "adamw",

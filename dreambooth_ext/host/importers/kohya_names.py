@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from ..core.data import kohya_dataset
-from .imports import NO_COUNTERPART
+from ...core.data import kohya_dataset
+from .common import NO_COUNTERPART
 
 # Names that only kohya's files have
 MARKS = {
@@ -78,7 +78,7 @@ SAMPLERS = {
     "heun": "Heun",
     "dpmsolver++": "DPM++ 2M",
 }
-# Those that need more than a new name; import_kohya.py reads them
+# Those that need more than a new name; kohya.py reads them
 NAMES_READ_APART = """
 additional_parameters caption_separator class_tokens dataset_config dataset_repeats datasets debiased_estimation_loss
 epoch general
@@ -94,7 +94,7 @@ train_data_dir train_text_encoder use_8bit_adam use_lion_optimizer use_safetenso
 """
 READ_APART = frozenset(NAMES_READ_APART.split())
 
-# Of a LoRA; import_kohya_lora.py reads them
+# Of a LoRA; kohya_lora.py reads them
 NAMES_OF_LORA = """
 LoRA_type LyCORIS_preset conv_alpha conv_dim decompose_both dora_wd factor loraplus_lr_ratio network_alpha network_args
 network_dim network_dropout network_train_text_encoder_only network_train_unet_only network_weights text_encoder_lr

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from . import import_optimizer
-from .imports import (
+from . import optimizers
+from .common import (
     NO_COUNTERPART,
     Imported,
     Place,
@@ -242,7 +242,7 @@ def _length(values: dict[str, Any], found: Imported, subjects: list[Subject], pl
 
 def _optimizer(values: dict[str, Any], found: Imported) -> None:
     if name := text_of(values.get("optimizer")) or ("8bit AdamW" if values.get("use_8bit_adam") is True else ""):
-        import_optimizer.take(found, "optimizer", name)
+        optimizers.take(found, "optimizer", name)
     schedule = text_of(values.get("lr_scheduler"))
     if schedule in SCHEDULERS:
         found.take("lr_scheduler", "lr_scheduler", schedule)

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core import guide
-from ..core.checks import config_checks, without_effect
-from ..core.config.parsing import convert, shown
-from ..core.config.run_config import SETTINGS, RunConfig
-from ..core.data import folder_scan
-from ..core.errors import UserError
-from ..core.system import toml
-from ..core.system.files import parse_json
+from ...core import guide
+from ...core.checks import config_checks, without_effect
+from ...core.config.parsing import convert, shown
+from ...core.config.run_config import SETTINGS, RunConfig
+from ...core.data import folder_scan
+from ...core.errors import UserError
+from ...core.system import toml
+from ...core.system.files import parse_json
 
 LARGEST = 256 * 1024  # letters; the largest real ones have 10 000
 DEEPEST = 8  # a kohya data set has 4
@@ -149,14 +149,14 @@ def read(text: str, bases: Iterable[Mapping[str, str]] = (), may_look: bool = Tr
 
     `bases`: the checkpoints that the host lists. `may_look`: whether folders that the text names may be listed.
     """
-    from . import import_extension, import_kohya, kohya_names  # they need this module's classes
+    from . import kohya, kohya_names, sd_dreambooth_extension  # they need this module's classes
 
     values = _parsed(text)
     place = Place(tuple(bases), may_look)
     if isinstance(values, list) or "concepts_list" in values or "lifetime_revision" in values:
-        return import_extension.read(values, place)
+        return sd_dreambooth_extension.read(values, place)
     if kohya_names.MARKS & {name for part in (values, *_tables(values)) for name in part}:
-        return import_kohya.read(values, place)
+        return kohya.read(values, place)
     known = {name: value for name, value in values.items() if name in SETTINGS}
     if not known:
         raise UserError("text", "holds no settings of a trainer that is known here.", ACCEPTED)

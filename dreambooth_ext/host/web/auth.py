@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from starlette.datastructures import Headers
 
-from .errors import Refusal
+from ..errors import Refusal
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope
 
-    from .hosts.host import Host
+    from ..hosts.host import Host
 
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+)(?::([0-9]{1,5}))?")
 READING = ("GET", "HEAD")

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ..core.config import links
+from ...core.config import links
 
 HIDDEN = "(hidden)"
 SECRETS = re.compile(

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.config import links
-from ..core.config.names import RESERVED
-from ..core.config.parsing import parse, shown
-from ..core.errors import UserError
-from ..core.system import files
-from .environment.interpreter import REPOSITORY
+from ...core.config import links
+from ...core.config.names import RESERVED
+from ...core.config.parsing import parse, shown
+from ...core.errors import UserError
+from ...core.system import files
+from ..environment.interpreter import REPOSITORY
 
 FOLDER = "presets"  # in a host's data folder
 WEBUI_DATA = "dreambooth"  # a WebUI's data folder for us

@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ..core.data import picture_entries
-from ..core.data.jpeg import require_few_passes
-from ..core.system.files import require_ordinary
-from .errors import Refusal
+from ...core.data import picture_entries
+from ...core.data.jpeg import require_few_passes
+from ...core.system.files import require_ordinary
+from ..errors import Refusal
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
+PACKAGE = Path(__file__).resolve().parents[2]
 # What everybody who fills in the form may meet: a complete translation has all of it
 OF_THE_FORM = (
     *(
@@ -30,7 +30,7 @@ OF_THE_FORM = (
     *(
         "core/config/rates",
         "core/config/parsing",
-        "host/completion",
+        "host/web/config_completion",
         "host/jobs/time_estimate",
         "host/publishing/word_conflicts",
     ),
@@ -61,19 +61,19 @@ OTHERS = (
         "host/jobs/exit_reasons",
         "host/environment/environment",
         "host/environment/maintenance",
-        "host/service",
+        "host/web/service",
     ),
     *(
         "host/publishing/model_files",
         "host/publishing/publisher",
-        "host/uploads",
-        "host/presets",
-        "host/restrictions",
+        "host/web/uploads",
+        "host/web/presets",
+        "host/web/path_policy",
         "host/jobs/run_index",
     ),
-    *("host/imports", "host/import_kohya", "host/import_kohya_lora", "host/import_kohya_optimizer"),
-    *("host/import_kohya_pictures", "host/import_kohya_word", "host/import_optimizer"),
-    *("host/import_extension", "host/kohya_names"),
+    *("host/importers/common", "host/importers/kohya", "host/importers/kohya_lora", "host/importers/kohya_optimizer"),
+    *("host/importers/kohya_pictures", "host/importers/kohya_textual_inversion", "host/importers/optimizers"),
+    *("host/importers/sd_dreambooth_extension", "host/importers/kohya_names"),
 )
 WORDS = (  # that stand in messages as values, and a message of values alone
     *("person", "style", "object", "pet", "a person", "a style", "an object", "a pet", "{low} to {high}"),

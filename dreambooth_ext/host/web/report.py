@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
-from ..core.config.run_config import SETTINGS
-from ..core.runs.run_folder import Run
-from ..core.system import files
-from .jobs import exit_reasons
+from ... import __version__
+from ...core.config.run_config import SETTINGS
+from ...core.runs.run_folder import Run
+from ...core.system import files
+from ..jobs import exit_reasons
 from .redaction import Redaction
 
 LARGEST = 16_000  # characters of the settings: many prompts or subjects
 LINES, CHARACTERS = 120, 12_000  # of the log's end: a traceback and what came before it
 SHOWN = ("diffusers", "transformers", "accelerate", "safetensors", "bitsandbytes", "xformers")
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def report(run: Run | None, environment: Mapping[str, Any], host: str) -> str:

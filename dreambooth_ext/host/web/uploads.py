@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..core.config.names import RESERVED
-from ..core.data import captions, folder_scan, picture_entries
-from ..core.system import files
-from . import decoding
-from .errors import Refusal
+from ...core.config.names import RESERVED
+from ...core.data import captions, folder_scan, picture_entries
+from ...core.system import files
+from ..errors import Refusal
+from . import image_decoding
 
 TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/bmp", "image/x-ms-bmp",
          "image/x-bmp")  # fmt: skip
@@ -110,7 +110,7 @@ class PictureSets:
         try:
             stamp = path.stat()
             key = (path, stamp.st_mtime_ns, stamp.st_size)
-            about = {**(self._headers.get(key) or decoding.look(path)), "stamp": stamp_of(path)}
+            about = {**(self._headers.get(key) or image_decoding.look(path)), "stamp": stamp_of(path)}
         except OSError as error:
             return {"width": None, "height": None, "caption": None, "problem": picture_entries.why(error), "stamp": ""}
         self._headers[key] = about
@@ -129,7 +129,7 @@ class PictureSets:
         check_suffix(file)
         if len(data) > LARGEST:
             raise Refusal(413, f"{file} is larger than {files.human_size(LARGEST)}.", "Make it smaller.", "picture")
-        width, height = decoding.check(file, data)
+        width, height = image_decoding.check(file, data)
         with self._changing:
             folder = self._made(set_name)
             check_unused(folder)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from . import import_optimizer
-from .imports import Imported, number, text_of
+from . import optimizers
+from .common import Imported, number, text_of
 
 ADAFACTOR_FINDS = "is not used: this Adafactor finds the rate itself (relative_step), and here the guide's is used."
 OF_PRODIGY = ("betas", "beta3", "eps", "decouple", "use_bias_correction", "safeguard_warmup", "d0", "d_coef",
@@ -19,7 +19,7 @@ def read(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
     name = name or ("AdamW8bit" if flat.get("use_8bit_adam") is True else "")
     name = name or ("Lion" if flat.get("use_lion_optimizer") is True else "")
     arguments = _arguments(flat.get("optimizer_args"), found)
-    ours = import_optimizer.take(found, "optimizer_type", name) if name else None
+    ours = optimizers.take(found, "optimizer_type", name) if name else None
     if ours:
         _take_arguments(ours, arguments, found)
     elif arguments:
@@ -33,7 +33,7 @@ def _take_arguments(ours: str, arguments: dict[str, Any], found: Imported) -> No
         finds_rate = arguments.pop("relative_step", True) is not False or arguments.get("warmup_init") is True
         arguments.pop("warmup_init", None)
         if finds_rate:
-            import_optimizer.drop_rates(found, ADAFACTOR_FINDS)
+            optimizers.drop_rates(found, ADAFACTOR_FINDS)
     elif ours == "sgd":  # as sd-scripts fills in
         arguments = {"momentum": 0.9, "nesterov": True, **arguments}
     elif ours != "prodigy":

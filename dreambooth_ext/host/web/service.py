@@ -14,40 +14,41 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
-from ..core import guide
-from ..core.checks import config_checks, config_warnings
-from ..core.config import links
-from ..core.config.methods import KINDS, PROMPTED_METHODS
-from ..core.config.run_config import SETTINGS, RunConfig
-from ..core.data import picture_entries, picture_list
-from ..core.errors import Problem, UserError
-from ..core.runs import run_folder
-from ..core.runs.events import COMMANDS, ENDED, PROTOCOL
-from ..core.runs.run_folder import Run
-from . import form, imports, presets, report, restrictions
-from .completion import complete
-from .environment.deep_check import Inspector
-from .environment.environment import Environment
-from .environment.maintenance import Mending
-from .errors import Refusal
-from .hosts import model_lists
-from .hosts.options import OPTIONS
-from .jobs import job_options, time_estimate
-from .jobs.curves import LAST, POINTS, RunCurves
-from .jobs.dispatcher import Dispatcher
-from .jobs.drawing_job import FOLDER as DRAWN
-from .jobs.drawing_job import Drawing
-from .jobs.event_pages import EventPages, of_kinds, text_page
-from .jobs.job_options import Wishes
-from .jobs.planned_time import Planned
-from .jobs.run_index import FAULTS, Catalogue, is_component
+from ... import __version__
+from ...core import guide
+from ...core.checks import config_checks, config_warnings
+from ...core.config import links
+from ...core.config.methods import KINDS, PROMPTED_METHODS
+from ...core.config.run_config import SETTINGS, RunConfig
+from ...core.data import picture_entries, picture_list
+from ...core.errors import Problem, UserError
+from ...core.runs import run_folder
+from ...core.runs.events import COMMANDS, ENDED, PROTOCOL
+from ...core.runs.run_folder import Run
+from ..environment.deep_check import Inspector
+from ..environment.environment import Environment
+from ..environment.maintenance import Mending
+from ..errors import Refusal
+from ..hosts import model_lists
+from ..hosts.options import OPTIONS
+from ..importers import common
+from ..jobs import job_options, time_estimate
+from ..jobs.curves import LAST, POINTS, RunCurves
+from ..jobs.dispatcher import Dispatcher
+from ..jobs.drawing_job import FOLDER as DRAWN
+from ..jobs.drawing_job import Drawing
+from ..jobs.event_pages import EventPages, of_kinds, text_page
+from ..jobs.job_options import Wishes
+from ..jobs.planned_time import Planned
+from ..jobs.run_index import FAULTS, Catalogue, is_component
+from ..publishing import model_files, unpublish, word_conflicts
+from . import path_policy, presets, report, schema
+from .config_completion import complete
 from .presets import Presets
-from .publishing import model_files, unpublish, word_conflicts
 from .uploads import PictureSets
 
 if TYPE_CHECKING:
-    from .hosts.host import Host
+    from ..hosts.host import Host
 
 SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 WISHED = ("publish", "intermediate", "select", "while_training")  # what may be said of one run, else the options count
@@ -68,7 +69,7 @@ class Service:
         self.inspector = Inspector(self.environment, self.runs_dir)
         self.drawing = Drawing(self.environment)
         self.presets = Presets(host.data_folder() / presets.FOLDER)
-        self.sets = PictureSets(restrictions.pictures_folder(host))
+        self.sets = PictureSets(path_policy.pictures_folder(host))
         self.planned = Planned(self.runs_dir)
         self._events = EventPages()
         self._lists = model_lists.Mark(self.about_host)
@@ -104,7 +105,7 @@ class Service:
         }
 
     def schema(self) -> dict[str, Any]:
-        return form.schema()
+        return schema.schema()
 
     def state(self) -> dict[str, Any]:
         """What a page asks every second. "lists": another text when GET host would tell something else."""
@@ -162,7 +163,7 @@ class Service:
             raise Refusal(404, error.problem.message, error.problem.remedy, "preset") from None
 
     def read_import(self, text: str) -> dict[str, Any]:
-        return imports.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
+        return common.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
 
     # --- checks and new runs ---
 
@@ -304,7 +305,7 @@ class Service:
         run = self.catalogue.find(id)
         path = run.samples / step / file if step.isascii() and step.isdigit() and is_component(file) else run.samples
         kind = SHOWN_TYPES.get(path.suffix.lower())
-        if not kind or not path.is_file() or not restrictions.inside(path, [run.samples]):
+        if not kind or not path.is_file() or not path_policy.inside(path, [run.samples]):
             raise Refusal(404, f"there is no preview {file[:80]!r} of step {step[:20]}.", "Reload the page.", "file")
         return path, kind
 
@@ -380,7 +381,7 @@ class Service:
         run = self.catalogue.find(id)
         folder = run.path / DRAWN
         path = folder / artifact / file if is_component(artifact) and is_component(file) else folder
-        if path.suffix != ".png" or not path.is_file() or not restrictions.inside(path, [folder]):
+        if path.suffix != ".png" or not path.is_file() or not path_policy.inside(path, [folder]):
             raise Refusal(404, f"there is no picture {file[:80]!r} of {artifact[:80]!r}.", "Reload the page.", "file")
         return path, "image/png"
 
@@ -416,7 +417,7 @@ class Service:
         """The whole link of a run's base, for its next worker: a run's folder holds no tokens and passwords. Raises a
         Refusal (403) where links are refused."""
         run = self.catalogue.find(id)
-        restrictions.check_paths(RunConfig(base_model=link), self.host)
+        path_policy.check_paths(RunConfig(base_model=link), self.host)
         self.dispatcher.remember(run, [links.again(link, run.config.base_model, id)])
 
     def _kill(self, run: Run) -> None:
@@ -531,18 +532,18 @@ class Service:
             return self.sets.list(name, start)
         if not folder:
             return {"sets": self.sets.sets()}
-        restrictions.check_paths(RunConfig(instance_data_dir=folder), self.host)
+        path_policy.check_paths(RunConfig(instance_data_dir=folder), self.host)
         return self.sets.list_folder(Path(os.path.abspath(os.path.expanduser(folder))), start)
 
     def picture(self, name: str, picture: str, folder: str | None) -> Path:
         """The file of a set's picture, or of one in a folder that `list_pictures` showed. Raises a Refusal."""
         if not folder:
             return self.sets.picture(name, picture)
-        restrictions.check_paths(RunConfig(instance_data_dir=folder), self.host)
+        path_policy.check_paths(RunConfig(instance_data_dir=folder), self.host)
         if not all(map(is_component, picture.split("/"))):
             raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
         path = Path(os.path.abspath(os.path.expanduser(folder)), picture)
-        restrictions.check_paths(RunConfig(instance_data_dir=str(path)), self.host)
+        path_policy.check_paths(RunConfig(instance_data_dir=str(path)), self.host)
         if path.suffix.lower() not in picture_entries.EXTENSIONS or not path.is_file():
             raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
         return path
@@ -551,7 +552,7 @@ class Service:
         """A set or one of its pictures. Raises a Refusal (409) while a run needs them; `stamp`: see `PictureSets`."""
         folder = self.sets.path(name)
         for run in [*self.dispatcher.running, *map(self._quietly, self.dispatcher.queue())]:
-            if run and any(restrictions.inside(path, [folder]) for path in _picture_folders(run)):
+            if run and any(path_policy.inside(path, [folder]) for path in _picture_folders(run)):
                 raise Refusal(409, f"the run {run.id} needs these pictures.", "Wait for it, or stop it first.")
         self.sets.delete(name, picture, stamp)
 

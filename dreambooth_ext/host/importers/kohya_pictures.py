@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ..core.config.methods import SUBJECT_METHODS
-from .imports import Imported, Place, Subject, is_nothing, number, set_subjects, text_of
+from ...core.config.methods import SUBJECT_METHODS
+from .common import Imported, Place, Subject, is_nothing, number, set_subjects, text_of
 from .kohya_names import METADATA_NAMES
 
 CAPTIONS = "captions are read from text files beside the pictures, or from this file in their folder or above it."

@@ -15,16 +15,16 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
-from ..core.checks import config_checks
-from ..core.config.parsing import to_path
-from ..core.errors import UserError
-from ..core.runs import run_folder
-from ..core.system import environment_users
-from ..core.system.terminal import open_missing_streams, say, shield
-from .environment.environment import Environment
-from .environment.interpreter import REPOSITORY
-from .hosts.folder_host import PlainFolder
+from ... import __version__
+from ...core.checks import config_checks
+from ...core.config.parsing import to_path
+from ...core.errors import UserError
+from ...core.runs import run_folder
+from ...core.system import environment_users
+from ...core.system.terminal import open_missing_streams, say, shield
+from ..environment.environment import Environment
+from ..environment.interpreter import REPOSITORY
+from ..hosts.folder_host import PlainFolder
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .service import Service
 
 PORT = 7870
-PAGE = Path(__file__).with_name("page")
+PAGE = Path(__file__).resolve().parents[1] / "page"
 PATIENCE = 3  # seconds that answers in progress may take when the server ends
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -101,11 +101,11 @@ def application(service: Service) -> Starlette:
     from starlette.applications import Starlette
     from starlette.routing import Route
 
-    from . import api
+    from . import routes
 
     files = [Route(path, _show_file, name="file", methods=["GET"]) for path in FILES]
     app = Starlette(routes=files)
-    api.mount(app, service)
+    routes.mount(app, service)
     return app
 
 

@@ -6,10 +6,10 @@ import math
 import re
 from typing import Any
 
-from ..core.config.methods import FORMATS
-from ..core.data import kohya_dataset
-from . import import_kohya_lora, import_kohya_optimizer, import_kohya_pictures, import_kohya_word, kohya_names
-from .imports import Imported, Place, Subject, batch_of, is_nothing, number, steps_of, text_of
+from ...core.config.methods import FORMATS
+from ...core.data import kohya_dataset
+from . import kohya_lora, kohya_names, kohya_optimizer, kohya_pictures, kohya_textual_inversion
+from .common import Imported, Place, Subject, batch_of, is_nothing, number, steps_of, text_of
 from .kohya_names import ALIASES, DIRECT, READ_APART, SAMPLERS, WHEN, ZERO_IS_SAID, reason_against
 
 
@@ -23,11 +23,11 @@ def read(values: dict[str, Any], place: Place) -> Imported:
         _simple(name, value, flat, found)
     _tags(flat, found)
     _model(flat, found, place)
-    subjects = import_kohya_pictures.read(values, flat, found, place)
+    subjects = kohya_pictures.read(values, flat, found, place)
     steps, epochs = _length(flat, found, subjects, place)
     _every(flat, found, steps, epochs)
     _rates(flat, found, method, is_form, steps)
-    import_kohya_optimizer.read(flat, found, steps)
+    kohya_optimizer.read(flat, found, steps)
     _noise(flat, found)
     found.settle()
     return found
@@ -49,11 +49,11 @@ def method_of(flat: dict[str, Any], values: dict[str, Any]) -> str:
 def _method(method: str, flat: dict[str, Any], found: Imported, is_form: bool) -> None:
     """The method and what only it has."""
     if method == "lora":
-        import_kohya_lora.read(flat, found, is_form)
+        kohya_lora.read(flat, found, is_form)
     else:
-        import_kohya_lora.pass_over(flat, found)
+        kohya_lora.pass_over(flat, found)
     if method == "textual_inversion":
-        import_kohya_word.read(flat, found)
+        kohya_textual_inversion.read(flat, found)
     if method == "finetune":
         found.take("method", "method", "finetune")
     for name in kohya_names.OTHER_KINDS:
@@ -67,8 +67,8 @@ def _flattened(values: dict[str, Any], found: Imported) -> dict[str, Any]:
     """All options in one table, as sd-scripts itself reads a file with sections; the first data set's go before."""
     flat: dict[str, Any] = {}
     tables = [value for name, value in values.items() if isinstance(value, dict)]
-    data_sets = import_kohya_pictures.objects(values.get("datasets"))
-    subsets = [item for data_set in data_sets for item in import_kohya_pictures.objects(data_set.get("subsets"))]
+    data_sets = kohya_pictures.objects(values.get("datasets"))
+    subsets = [item for data_set in data_sets for item in kohya_pictures.objects(data_set.get("subsets"))]
     for table in (values, *tables, *data_sets[:1], *subsets[:1]):
         for name, value in table.items():
             if not isinstance(value, dict) and name not in ("datasets", "subsets"):
@@ -90,7 +90,7 @@ def _simple(name: str, value: Any, flat: dict[str, Any], found: Imported) -> Non
         ours, needed, values = WHEN[name]
         if flat.get(needed) in values:
             found.take(name, ours, value)
-    elif name in kohya_names.OF_TYPES and not import_kohya_lora.has_type(flat, kohya_names.OF_TYPES[name]):
+    elif name in kohya_names.OF_TYPES and not kohya_lora.has_type(flat, kohya_names.OF_TYPES[name]):
         return  # kohya_ss writes it for all types
     elif name not in READ_APART and value not in kohya_dataset.AS_USUAL.get(name, ()):
         found.ignore(name, reason_against(name), value)
@@ -229,7 +229,7 @@ def _prompts(flat: dict[str, Any], found: Imported) -> bool:
 
 def _rates(flat: dict[str, Any], found: Imported, method: str, is_form: bool, steps: int | None) -> None:
     if method == "lora":
-        if import_kohya_lora.rates(flat, found, is_form):
+        if kohya_lora.rates(flat, found, is_form):
             _text_steps({}, found, is_form, steps)
         else:
             found.take("text_encoder_lr", "text_encoder_steps", 0)

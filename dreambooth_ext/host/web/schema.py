@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import guide
-from ..core.config.methods import METHODS
-from ..core.config.run_config import FILLED_IN, SETTINGS
-from ..core.config.setting import Setting
-from ..core.data.captions import ADVICE, COMMON_WORDS, KNOWN
+from ...core import guide
+from ...core.config.methods import METHODS
+from ...core.config.run_config import FILLED_IN, SETTINGS
+from ...core.config.setting import Setting
+from ...core.data.captions import ADVICE, COMMON_WORDS, KNOWN
 
 WORD = "{word}"  # stands for the identifier in every text of the schema
 

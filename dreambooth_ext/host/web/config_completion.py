@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.checks import config_checks
-from ..core.config.methods import METHODS, PROMPTED_METHODS
-from ..core.config.parsing import parse
-from ..core.config.run_config import SETTINGS, RunConfig
-from ..core.data.picture_entries import Entry
-from ..core.errors import Problem, UserError
-from ..core.guide import Choice
-from . import restrictions
+from ...core.checks import config_checks
+from ...core.config.methods import METHODS, PROMPTED_METHODS
+from ...core.config.parsing import parse
+from ...core.config.run_config import SETTINGS, RunConfig
+from ...core.data.picture_entries import Entry
+from ...core.errors import Problem, UserError
+from ...core.guide import Choice
+from . import path_policy
 
 if TYPE_CHECKING:
-    from .hosts.host import Host
+    from ..hosts.host import Host
 
 
 def complete(
@@ -30,7 +30,7 @@ def complete(
     offered = offers(values, host)
     config, unreadable = parse({**values, **{name: choice.value for name, choice in offered.items()}})
     check_depth(config)
-    restrictions.check_paths(config, host)
+    path_policy.check_paths(config, host)
     completed, choices, entries, found = config_checks.check(config)
     choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
     problems = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .imports import NO_COUNTERPART, Imported, is_nothing, number, text_of
+from .common import NO_COUNTERPART, Imported, is_nothing, number, text_of
 from .kohya_names import LORA_OPTIONS
 
 ALGORITHMS = {"lora": "lora", "locon": "locon", "loha": "loha", "lokr": "lokr", "diag-oft": "oft"}

@@ -1,6 +1,6 @@
-"""The translations in `localizations/`: `python -m dreambooth_ext.host.localization` puts them in order.
+"""The translations in `localizations/`: `python -m dreambooth_ext.host.web.localization` puts them in order.
 
-A translation belongs to a text that the page shows, word for word, or to the template of a message (messages.py). What
+A translation belongs to a text that the page shows, word for word, or to the template of a message (message_templates.py). What
 is not said any more is taken out, the rest is put in the sources' order, and what has no translation yet is listed.
 """
 
@@ -12,16 +12,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..core.config.methods import METHODS
-from ..core.config.run_config import SETTINGS
-from ..core.system.files import read_json, write_text
-from ..core.system.terminal import say
-from . import form, messages, presets
-from .errors import Refusal
-from .hosts.options import OPTIONS
+from ...core.config.methods import METHODS
+from ...core.config.run_config import SETTINGS
+from ...core.system.files import read_json, write_text
+from ...core.system.terminal import say
+from ..errors import Refusal
+from ..hosts.options import OPTIONS
+from . import message_templates, presets, schema
 
-TEXTS = Path(__file__).with_name("page") / "texts.js"
-FOLDER = Path(__file__).resolve().parents[2] / "localizations"
+TEXTS = Path(__file__).resolve().parents[1] / "page" / "texts.js"
+FOLDER = Path(__file__).resolve().parents[3] / "localizations"
 
 # Names, examples and the like, which are the same in every language
 SAME = frozenset(
@@ -52,12 +52,12 @@ def sources() -> list[str]:
 
 def needed() -> list[str]:
     """What a complete translation has: the page, and all that may be said of its form."""
-    return _once([*sources(), *messages.WORDS, *messages.of_modules(messages.OF_THE_FORM)])
+    return _once([*sources(), *message_templates.WORDS, *message_templates.of_modules(message_templates.OF_THE_FORM)])
 
 
 def known() -> list[str]:
     """Every text that a translation may be for, in the order of the files."""
-    return _once([*needed(), *messages.of_modules(messages.OTHERS)])
+    return _once([*needed(), *message_templates.of_modules(message_templates.OTHERS)])
 
 
 def _once(texts: Iterable[str]) -> list[str]:
@@ -79,7 +79,7 @@ def _schema() -> Iterator[str]:
     for known in SETTINGS.values():
         yield known.label
         yield known.help
-    about = form.schema()["identifier"]
+    about = schema.schema()["identifier"]
     yield from (rule["message"] for rule in about["rules"])
     yield about["known_message"]
     yield about["advice"]

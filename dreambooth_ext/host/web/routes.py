@@ -20,18 +20,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from ..core.data import picture_entries
-from ..core.errors import UserError
-from ..core.system import files
-from . import decoding, localization, uploads
-from .answers import HEADERS, picture, refused, tagged, to_json
-from .errors import Refusal
-from .guard import Caller, admit
+from ...core.data import picture_entries
+from ...core.errors import UserError
+from ...core.system import files
+from ..errors import Refusal
+from . import image_decoding, localization, uploads
+from .auth import Caller, admit
+from .responses import HEADERS, picture, refused, tagged, to_json
 from .service import WISHED, Service
 
 PREFIX = "/dreambooth/v1"
 NAME = "dreambooth_ext"  # of all our routes in the host's app
-PAGE = Path(__file__).with_name("page")
+PAGE = Path(__file__).resolve().parents[1] / "page"
 PAGE_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 QUICK_THREADS, SLOW_THREADS = 16, 6  # at once
 LARGEST_JSON = 2**20  # bytes
@@ -210,7 +210,7 @@ def delete_picture(call: Call) -> dict[str, Any]:
 def show_picture(call: Call) -> Response:
     size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
     path = call.service.picture(call.path["set"], call.path["name"], call.query.get("folder"))
-    return picture(call.headers, path, "image/jpeg", lambda: decoding.draw(path, size), size)
+    return picture(call.headers, path, "image/jpeg", lambda: image_decoding.draw(path, size), size)
 
 
 def show_sample(call: Call) -> Response:
@@ -218,7 +218,7 @@ def show_sample(call: Call) -> Response:
     size = call.number("size")
     if size:
         size = uploads.fitting(size)
-        return picture(call.headers, path, "image/jpeg", lambda: decoding.draw(path, size), size)
+        return picture(call.headers, path, "image/jpeg", lambda: image_decoding.draw(path, size), size)
     return picture(call.headers, path, kind, path.read_bytes)
 
 
