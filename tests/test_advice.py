@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from dreambooth_ext.commands import settings
+from dreambooth_ext.commands import config_options
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config.groups.training import OPTIMIZERS
 from dreambooth_ext.core.config.methods import METHODS
@@ -64,7 +64,7 @@ def test_one_warning_for_one_rate():
 
 
 def test_grave_warnings_come_last_and_loud(capsys):
-    settings.print_warnings([Problem("a", "b.", is_grave=True), "plain.", Problem("c", "d.")])
+    config_options.print_warnings([Problem("a", "b.", is_grave=True), "plain.", Problem("c", "d.")])
     assert capsys.readouterr().err == "warning: plain.\nwarning: c: d.\nWARNING: a: b.\n"
     assert Problem("a", "b.").as_dict() == {"field": "a", "message": "b.", "remedy": ""}
     assert Problem("a", "b.", is_grave=True).as_dict()["is_grave"] is True

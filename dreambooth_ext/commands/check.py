@@ -17,7 +17,7 @@ from ..core.system import files
 from ..core.system.terminal import say
 from ..host.environment.deep_check import Inspector
 from ..host.environment.environment import Environment
-from . import BAD_INPUT, DONE, delivery, settings
+from . import BAD_INPUT, DONE, config_options, delivery
 from .train import add_places
 
 HELP = "show the plan of a run and every problem, without training"
@@ -29,11 +29,11 @@ USAGE = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_places(parser)
-    settings.add_arguments(parser)
+    config_options.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config, choices, entries, problems = settings.complete(arguments)
+    config, choices, entries, problems = config_options.complete(arguments)
     count = picture_entries.trained(entries)
     problems += config_checks.folder_problems("runs_dir", arguments.runs_dir)
     folders = delivery.checked_folders(arguments, config, problems)
@@ -63,9 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
         report = {"plan": plan, **told, "filled_in": filled}
         print(json.dumps(report, ensure_ascii=False, indent=2))
     else:
-        settings.print_choices(choices)
-        settings.print_warnings(warnings)
-        settings.print_problems(problems)
+        config_options.print_choices(choices)
+        config_options.print_warnings(warnings)
+        config_options.print_problems(problems)
         if plan:
             say(*describe(plan), stream=sys.stdout)
     return BAD_INPUT if problems else DONE

@@ -20,15 +20,17 @@ from ..host.jobs import job_options
 from ..host.jobs.job_options import Wishes
 from ..host.publishing import model_files, word_conflicts
 from ..host.publishing.publisher import Publisher, Terminal, due
-from . import settings
+from . import config_options
 
 PATIENCE = 20.0  # seconds for a worker to be gone whose terminal was closed: it saves its state first
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--webui", type=settings.path, metavar="DIR",
+    parser.add_argument("--webui", type=config_options.path, metavar="DIR",
                         help="publish the last model into this WebUI's folders")  # fmt: skip
-    parser.add_argument("--output-dir", type=settings.path, metavar="DIR", help="publish all models into this folder")
+    parser.add_argument(
+        "--output-dir", type=config_options.path, metavar="DIR", help="publish all models into this folder"
+    )
     parser.add_argument("--publish-intermediate", nargs="?", const="true", choices=("true", "false"),
                         metavar="true|false", help="publish the models of saves on the way, too "
                         "(default: with --output-dir yes, with --webui only the last one)")  # fmt: skip

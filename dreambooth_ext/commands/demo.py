@@ -15,8 +15,8 @@ from ..core.system.files import read_json
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
 from ..host.publishing import model_files
-from . import BAD_INPUT, DONE, delivery, settings
-from .following import Follower
+from . import BAD_INPUT, DONE, config_options, delivery
+from .run_output import Follower
 
 HELP = "train a new subject on the bundled base, and draw it before and after"
 
@@ -78,7 +78,7 @@ def demo_config(steps: int | None) -> Any:
     config, unreadable = parse(values)
     config, _, _, problems = config_checks.check(config)
     if unreadable or problems:
-        settings.print_problems([*unreadable, *problems])
+        config_options.print_problems([*unreadable, *problems])
         raise SystemExit(BAD_INPUT)
     return config
 

@@ -13,7 +13,7 @@ from ..core.system.terminal import say
 from ..host.environment.environment import Environment
 from ..host.jobs.job_options import Wishes
 from . import DONE, FAILED, delivery
-from .following import Follower
+from .run_output import Follower
 from .train import add_places
 
 HELP = "go on with a run, also with one that is done"

@@ -16,7 +16,7 @@ from ..core.system.terminal import say
 from ..host.environment.environment import Environment
 from ..host.web import report
 from . import DONE, delivery, stopping
-from .settings import path
+from .config_options import path
 
 HELP = "list, show, stop and delete runs; report prints what an issue about one needs"
 ACTIONS = ("list", "show", "stop", "report", "delete")

@@ -10,8 +10,8 @@ from ..core.data import picture_entries
 from ..core.runs import run_folder
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from . import BAD_INPUT, delivery, settings
-from .following import Follower
+from . import BAD_INPUT, config_options, delivery
+from .run_output import Follower
 
 HELP = "train a model on your pictures"
 USAGE = "python -m dreambooth_ext train [--config FILE] [--<setting> VALUE ...] [--webui DIR | --output-dir DIR]"
@@ -19,27 +19,27 @@ USAGE = "python -m dreambooth_ext train [--config FILE] [--<setting> VALUE ...] 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_places(parser)
-    settings.add_arguments(parser)
+    config_options.add_arguments(parser)
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Where runs are kept, and where finished models go."""
-    parser.add_argument("--runs-dir", type=settings.path, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR,
+    parser.add_argument("--runs-dir", type=config_options.path, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR,
                         help="folder of the runs (default: runs, beside the program)")  # fmt: skip
     delivery.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config, choices, entries, problems = settings.complete(arguments)
+    config, choices, entries, problems = config_options.complete(arguments)
     problems += config_checks.folder_problems("runs_dir", arguments.runs_dir)
     folders = delivery.checked_folders(arguments, config, problems)
     if problems:
-        settings.print_problems(problems)
+        config_options.print_problems(problems)
         return BAD_INPUT
-    settings.print_choices(choices)
+    config_options.print_choices(choices)
     count = picture_entries.trained(entries)
     clashes = delivery.clashes(arguments, config, entries, folders)
-    settings.print_warnings(
+    config_options.print_warnings(
         [*config_warnings.warnings(config, count), *picture_entries.warnings(config, entries), *clashes]
     )
     environment = Environment()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext.commands import following
+from dreambooth_ext.commands import run_output
 from dreambooth_ext.commands import runs as runs_command
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
@@ -82,14 +82,14 @@ def test_deleting_needs_a_name(tmp_path):
 
 
 def test_the_follower_shows_what_is_wrong(tmp_path, capsys):
-    follower = following.Follower(made_run(tmp_path), None, None)
+    follower = run_output.Follower(made_run(tmp_path), None, None)
     follower.show({"type": "error", "field": "device", "what": "'cuda' is not here.", "remedy": "Use cpu."})
     assert capsys.readouterr().err == "error: device: 'cuda' is not here. Use cpu.\n"
 
 
 def test_the_follower_tells_one_time_that_is_left(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Progress, "LEAST", 0.0)
-    follower = following.Follower(made_run(tmp_path), None, None)
+    follower = run_output.Follower(made_run(tmp_path), None, None)
     step = {"type": "step", "step": 4, "total": 9, "loss": 0.5, "lr": {"unet": 1e-6}, "memory": {"peak": 0}}
     follower.show({**step, "eta_s": 55.0})
     line = capsys.readouterr().err

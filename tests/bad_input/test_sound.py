@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dreambooth_ext.commands import settings, train
+from dreambooth_ext.commands import config_options, train
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.data import picture_entries
@@ -78,7 +78,7 @@ def test_home_folder(tmp_path, monkeypatch):
 
 def test_a_byte_order_mark_is_no_fault(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(sound.settings(tmp_path)), encoding="utf-8-sig")
-    assert settings.complete(parsed(train.add_arguments, "--config", tmp_path / "c.json"))[3] == []
+    assert config_options.complete(parsed(train.add_arguments, "--config", tmp_path / "c.json"))[3] == []
 
 
 # --- pictures
