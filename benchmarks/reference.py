@@ -1,6 +1,6 @@
 """A training loop on diffusers, transformers and peft alone, with nothing of the engine: what its numbers are held to.
 
-tests/engine/test_reference_loop.py gives both the same draws and compares their losses; chance.py lets each make its
+tests/engine/training/test_reference_loop.py gives both the same draws and compares their losses; chance.py lets each make its
 own draws and compares what the models learn.
 """
 

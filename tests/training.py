@@ -127,7 +127,9 @@ class Trainer:
 def go_on(run: Run, total: int | None = None) -> int:
     """The run's worker, in this process. Returns its exit status."""
     forget_accelerate()
-    with mock.patch("os.fsync"):  # on a busy disk it takes longer than the training; tests/engine/test_kill.py has it
+    with mock.patch(
+        "os.fsync"
+    ):  # on a busy disk it takes longer than the training; tests/engine/worker/test_kill.py has it
         return worker.main([str(run.path)] + (["--total", str(total)] if total else []))
 
 

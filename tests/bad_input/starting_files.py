@@ -18,8 +18,8 @@ from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb
 from tests.bad_input.sound import LAYER
 from tests.bad_input.verbs import DRAW_HYPERNETWORK, DRAW_WORD, LORA_VERBS, RESIZE, WORDS, begun
-from tests.engine.test_hypernetwork import STATE
-from tests.engine.test_lora import written
+from tests.engine.methods.test_hypernetwork import STATE
+from tests.engine.methods.test_lora import written
 
 LORA = sound.lora_tensors()
 SMALL = {

@@ -23,7 +23,7 @@ from dreambooth_ext.engine.networks import hypernetwork
 from dreambooth_ext.engine.networks.hypernetwork import Structure
 from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import tiny
-from tests.engine.test_hypernetwork import random_network
+from tests.engine.methods.test_hypernetwork import random_network
 from tests.webui.server import WebUI, running, webui_folder
 from tests.webui.test_checkpoints import CLOSE, SETTINGS, difference, drawn_by_us, export
 
