@@ -1,7 +1,7 @@
 """A training loop on diffusers, transformers and peft alone, with nothing of the engine: what its numbers are held to.
 
-tests/engine/training/test_reference_loop.py gives both the same draws and compares their losses; chance.py lets each make its
-own draws and compares what the models learn.
+tests/engine/training/test_reference_loop.py gives both the same draws and compares their losses; chance.py lets each
+make its own draws and compares what the models learn.
 """
 
 from __future__ import annotations

@@ -21,8 +21,7 @@ from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, KwargsHandl
 
 from ..core.config import links
 from ..core.config.run_config import RunConfig
-from ..core.data import picture_entries as pictures
-from ..core.data import picture_list
+from ..core.data import picture_entries, picture_list
 from ..core.data.picture_entries import Entry, caches_latents
 from ..core.errors import Problem, UserError
 from ..core.runs.leader_lock import Leadership
@@ -253,7 +252,7 @@ def open_base(run: Run, control: Control) -> Base:
 def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -> None:
     """Raise BadInput where memory or disk will not do, before anything is loaded; warn where others hold the memory."""
     entries = entries_of(config, run, control.warn)
-    count = pictures.trained(entries)
+    count = picture_entries.trained(entries)
     steps, epochs = plan.length(config, count)
     missing = sum(lacks for _, lacks in class_images.missing(config).values())
     classes = sum(entry.is_class for entry in entries) + missing
@@ -314,7 +313,7 @@ def entries_of(config: RunConfig, run: Run, warn: Callable[..., None] | None = N
     warn: of what the run passes over, for a first look. Without it what has not been noted yet is noted: class pictures
     have been drawn by then.
     """
-    entries, found = pictures.entries(config)
+    entries, found = picture_entries.entries(config)
     if found:
         raise BadInput(found)
     kept: list[Entry] = []

@@ -1,4 +1,4 @@
-"""The extension inside the real WebUI: tests/host/webui/test_webui_host.py's tests, and what only the real one can show.
+"""The extension inside the real WebUI: test_webui_host.py's tests, and what only the real one can show.
 
 Needs $WEBUI_DIR, the folder of a WebUI 1.10.1 with its environment; skipped without.
 """

@@ -252,8 +252,8 @@ class Run:
         return {"status": status, "step": state["step"], "total": state.get("total")}
 
     def owes(self) -> bool:
-        """Whether somebody has still to publish its models, or to give the device back: its host.json (host/jobs/job_options.py)
-        says that it is not settled."""
+        """Whether somebody has still to publish its models, or to give the device back: its host.json
+        (host/jobs/job_options.py) says that it is not settled."""
         return self._host_file().get("settled") is False
 
     def _may_be_due(self) -> bool:

@@ -1,4 +1,4 @@
-"""LDM configurations: the yaml beside a checkpoint, read as the WebUI reads it. (`ldm_config_writer.py` writes them.)"""
+"""LDM configurations: the yaml beside a checkpoint, read as the WebUI reads it. (`ldm_config_writer` writes them.)"""
 
 from __future__ import annotations
 

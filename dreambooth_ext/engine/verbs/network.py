@@ -24,7 +24,7 @@ from ..formats import embedding_file, lora_file
 from ..formats.checkpoint_file import NothingLearned, export_checkpoint, export_embedding, export_network
 from ..formats.embedding_file import Stored
 from ..formats.metadata import ADAPTERS, base_metadata, modelspec
-from ..methods import learned_words as words
+from ..methods import learned_words
 from ..models.base_model import Base, open_base
 from ..networks import lora_network
 from ..networks.layer_adapters import ALPHA, Adapter, LoRA
@@ -75,7 +75,7 @@ def words_of(base: Base, loras: Sequence[Path]) -> list[Embedding]:
     found: dict[str, Embedding] = {}
     for path in loras:
         for word in embedding_file.read_bundle(path, "lora"):
-            embedding_file.check_widths(Stored(word), path, words.widths(base), "lora")
+            embedding_file.check_widths(Stored(word), path, learned_words.widths(base), "lora")
             if word.word.lower() in found:
                 message = f"two files bring the word {shown(word.word)} along, {path.name} and another."
                 raise UserError("lora", message, "Merge one of them.")

@@ -1,4 +1,4 @@
-"""What the rest of the host side may ask of the program that it lives in: a WebUI (webui_host.py) or a folder (folder_host.py)."""
+"""What the host side may ask of the program that it lives in: a WebUI (webui_host.py) or a folder (folder_host.py)."""
 
 from __future__ import annotations
 

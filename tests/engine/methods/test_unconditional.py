@@ -25,7 +25,7 @@ from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.models.ddpm_folder import Pipeline
 from dreambooth_ext.engine.models.unconditional_base import DEFAULT, open_pixels
 from dreambooth_ext.engine.runtime.seeds import generator
-from dreambooth_ext.engine.training import pixel_backbone as pixels
+from dreambooth_ext.engine.training import pixel_backbone
 from dreambooth_ext.engine.training.loss import Objective
 from dreambooth_ext.engine.verbs import generate
 from tests import tiny, training
@@ -275,12 +275,12 @@ def test_previews_are_drawn_some_at_a_time(trainer, tmp_path, monkeypatch):
     unet, scheduler, seeds, told = pipeline.unet(), pipeline.scheduler(), list(range(7)), []
     sizes = []
     unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(pixels, "PIXELS_AT_ONCE", 3 * 32 * 32)
-    together = pixels.draw(unet, scheduler, seeds, 32, 2, lambda done, of: told.append((done, of)))
+    monkeypatch.setattr(pixel_backbone, "PIXELS_AT_ONCE", 3 * 32 * 32)
+    together = pixel_backbone.draw(unet, scheduler, seeds, 32, 2, lambda done, of: told.append((done, of)))
     assert sizes == [3, 3, 3, 3, 1, 1]
     assert told == [(3, 14), (6, 14), (9, 14), (12, 14), (13, 14), (14, 14)]
-    monkeypatch.setattr(pixels, "PIXELS_AT_ONCE", 1)
-    for one, other in zip(together, pixels.draw(unet, scheduler, seeds, 32, 2), strict=True):
+    monkeypatch.setattr(pixel_backbone, "PIXELS_AT_ONCE", 1)
+    for one, other in zip(together, pixel_backbone.draw(unet, scheduler, seeds, 32, 2), strict=True):
         assert np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max() <= 1
 
 

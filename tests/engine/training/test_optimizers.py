@@ -14,7 +14,7 @@ from dreambooth_ext.core.config.groups.training import LR_SCHEDULERS, OPTIMIZERS
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.methods import METHODS
-from dreambooth_ext.engine.training import optimizers as optim
+from dreambooth_ext.engine.training import optimizers
 from dreambooth_ext.engine.training.optimizers import (
     KINDS,
     RateSchedule,
@@ -292,11 +292,11 @@ def test_refusal_names_what_is_known():
 @pytest.mark.parametrize("method", METHODS)
 def test_auto_is_8_bit_where_whole_models_learn_on_an_nvidia_card(monkeypatch, method):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(optim, "missing_optimizer", lambda name, device: "")
+    monkeypatch.setattr(optimizers, "missing_optimizer", lambda name, device: "")
     whole = method in ("dreambooth", "finetune", "unconditional")
     assert choose_optimizer(method, torch.device("cuda")) == ("adamw8bit" if whole else "adamw")
     assert choose_optimizer(method, CPU) == "adamw"
-    monkeypatch.setattr(optim, "missing_optimizer", lambda name, device: "it does not work here.")
+    monkeypatch.setattr(optimizers, "missing_optimizer", lambda name, device: "it does not work here.")
     assert choose_optimizer(method, torch.device("cuda")) == "adamw"
     monkeypatch.setattr(torch.version, "cuda", None)  # AMD's torch calls its devices cuda too
     assert choose_optimizer(method, torch.device("cuda")) == "adamw"
@@ -323,34 +323,34 @@ def test_8_bit_without_a_path_for_this_machine_is_a_reason(monkeypatch):
         def step(self, closure=None):
             raise NotImplementedError("no kernel for cpu\nand a long trace")
 
-    monkeypatch.setattr(optim, "AdamW8bit", Broken)
+    monkeypatch.setattr(optimizers, "AdamW8bit", Broken)
     assert missing_optimizer("adamw8bit", CPU).endswith("no kernel for cpu.")
 
 
 def test_a_trial_of_pages_is_large_enough_to_be_paged(monkeypatch, pages):
     tried = []
-    buffer = optim.importlib.import_module("bitsandbytes.optim.optimizer").Optimizer8bit.get_state_buffer
+    buffer = optimizers.importlib.import_module("bitsandbytes.optim.optimizer").Optimizer8bit.get_state_buffer
 
     def watched(optimizer, parameter, dtype=torch.float32):
         tried.append(parameter.numel())
         return buffer(optimizer, parameter, dtype)
 
     monkeypatch.setattr("bitsandbytes.optim.optimizer.Optimizer8bit.get_state_buffer", watched)
-    optim._try_pages("cpu")
+    optimizers._try_pages("cpu")
     assert tried and min(tried) >= 1e5  # bitsandbytes pages from there on
 
 
 def test_a_trial_in_a_process_of_its_own_returns_and_raises_as_a_call_does():
-    assert optim.apart(abs, -3) == 3
+    assert optimizers.apart(abs, -3) == 3
     with pytest.raises(ValueError, match="invalid literal"):
-        optim.apart(int, "x")
+        optimizers.apart(int, "x")
 
 
 def test_a_card_without_pages_is_a_reason_though_its_library_ends_the_process(monkeypatch):
-    optim._missing_pages.cache_clear()
-    monkeypatch.setattr(optim, "apart", lambda *_: apart(os._exit, 1))
+    optimizers._missing_pages.cache_clear()
+    monkeypatch.setattr(optimizers, "apart", lambda *_: apart(os._exit, 1))
     reason = missing_optimizer("paged_adamw8bit", torch.device("cuda", 0))
-    optim._missing_pages.cache_clear()
+    optimizers._missing_pages.cache_clear()
     assert "cuda:0 has no memory that pages" in reason
 
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from dreambooth_ext.commands import config_options as settings
+from dreambooth_ext.commands import config_options
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig
@@ -154,10 +154,10 @@ def test_a_damaged_file_is_named_and_stops_nothing(own, content):
 
 def test_the_command_line_takes_presets(own, tmp_path):
     parser = argparse.ArgumentParser()
-    settings.add_arguments(parser)
+    config_options.add_arguments(parser)
 
     def read(*argv):
-        config, problems = settings.read(parser.parse_args([str(word) for word in argv]))
+        config, problems = config_options.read(parser.parse_args([str(word) for word in argv]))
         assert not problems
         return config
 
@@ -183,8 +183,8 @@ def test_the_command_line_knows_what_the_tab_has_saved(tmp_path, monkeypatch):
     repository = tmp_path / "webui" / "extensions" / "ours"
     monkeypatch.setattr(presets, "REPOSITORY", repository)
     parser = argparse.ArgumentParser()
-    parser.add_argument("--webui", type=settings.path)
-    settings.add_arguments(parser)
+    parser.add_argument("--webui", type=config_options.path)
+    config_options.add_arguments(parser)
     places = {
         "alone": repository,
         "inside": tmp_path / "webui" / "dreambooth",
@@ -194,7 +194,7 @@ def test_the_command_line_knows_what_the_tab_has_saved(tmp_path, monkeypatch):
         Presets(folder / "presets").save(name, {"seed": seed})
     for seed, name in enumerate(places, 1):
         asked = parser.parse_args(["--preset", name.upper(), "--webui", str(tmp_path / "other")])
-        assert settings.read(asked)[0].seed == seed
+        assert config_options.read(asked)[0].seed == seed
     with pytest.raises(UserError, match="no preset 'named'"):
-        settings.read(parser.parse_args(["--preset", "named"]))
+        config_options.read(parser.parse_args(["--preset", "named"]))
     assert Presets(repository / "presets").get("alone").settings == {"seed": 1}

@@ -20,10 +20,10 @@ from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig  # noqa: E
 from dreambooth_ext.core.data.concepts import CONCEPT_KEYS  # noqa: E402
 from dreambooth_ext.core.errors import UserError  # noqa: E402
 from dreambooth_ext.core.runs import events as protocol  # noqa: E402
-from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host.hosts import model_lists
-from dreambooth_ext.host.jobs import event_pages, job_options, run_index
-from dreambooth_ext.host.web import routes, service
+from dreambooth_ext.core.runs import run_folder  # noqa: E402
+from dreambooth_ext.host.hosts import model_lists  # noqa: E402
+from dreambooth_ext.host.jobs import event_pages, job_options, run_index  # noqa: E402
+from dreambooth_ext.host.web import routes, service  # noqa: E402
 from tests.host.asking import FAR, Answer, Asked, request  # noqa: E402
 
 
