@@ -1,7 +1,67 @@
-"""`env`: the trainer's environment."""
+"""`env`: show, make, check and repair the trainer's environment."""
 
-from ..host.env_command import add_arguments, run
+from __future__ import annotations
 
-__all__ = ["HELP", "add_arguments", "run"]
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ..core.system.terminal import StageLine, say
+from ..host.environment.environment import Environment, Status
 
 HELP = "show, make, check and repair the trainer's environment"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wheels", type=Path, metavar="DIR", help="install from this folder of wheels, without a network"
+    )
+    parser.add_argument(
+        "--host-python", type=Path, metavar="PATH", help="use the torch of this Python, such as a WebUI's"
+    )
+    parser.add_argument("--repair", action="store_true", help="make the environment anew from nothing")
+    parser.add_argument("--verify", action="store_true", help="import every package and compare its version")
+    parser.add_argument(
+        "--status", action="store_true", help="only look: make nothing; exit status 1 unless it is ready"
+    )
+    parser.add_argument("--json", action="store_true", help="print the state as JSON, for programs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0 when the environment is ready. Raises UserError("environment")."""
+    environment = Environment()
+    with StageLine() as progress:
+        if args.repair:
+            environment.build(progress, args.wheels, args.host_python, renew=True)
+        elif args.host_python and not args.status:
+            environment.build(progress, args.wheels, args.host_python)
+        elif not args.status:
+            environment.ensure(args.wheels, progress=progress)
+        if args.verify:
+            progress(None, "checking that everything works")
+            environment.verify()
+    status = environment.status()
+    if args.json:
+        print(json.dumps(status.as_dict(), ensure_ascii=True, indent=2))
+    else:
+        say(*describe(status), stream=sys.stdout)
+    return 0 if status.state == "ready" else 1
+
+
+def describe(status: Status) -> list[str]:
+    kinds = {
+        "full": "of its own, with torch",
+        "overlay": "laid over the torch of another Python",
+        "target": "a folder of packages over the torch of another Python",
+    }
+    lines = [f"The trainer's environment is {status.state}. {status.reason}".rstrip(), f"folder   {status.folder}"]
+    if status.kind:
+        lines += [
+            f"kind     {kinds[status.kind]}",
+            f"python   {status.python_version}  {status.python}",
+            f"torch    {status.torch}  {status.device}",
+            f"packages {len(status.packages)}",
+        ]
+        lines += [f"without {name}: {reason}" for name, reason in status.optional.items()]
+    return lines

@@ -1,7 +1,8 @@
 """The translations in `localizations/`: `python -m dreambooth_ext.host.web.localization` puts them in order.
 
 A translation belongs to a text that the page shows, word for word, or to the template of a message
-(message_templates.py). What is not said any more is taken out, the rest is put in the sources' order, and what has no translation yet is listed.
+(message_templates.py). What is not said any more is taken out, the rest is put in the
+sources' order, and what has no translation yet is listed.
 """
 
 from __future__ import annotations

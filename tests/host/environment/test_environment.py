@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth_ext.commands import env
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system import environment_users
 from dreambooth_ext.core.system.terminal import StageLine
-from dreambooth_ext.host import env_command
 from dreambooth_ext.host.environment import builder as build
 from dreambooth_ext.host.environment import gpu_probe
 from dreambooth_ext.host.environment.environment import Environment
@@ -437,10 +437,10 @@ def test_the_verb_env_tells_and_fails_when_there_is_nothing(tmp_path, monkeypatc
 
     monkeypatch.setenv("DREAMBOOTH_EXT_ENVIRONMENT", str(tmp_path / "нет"))
     parser = argparse.ArgumentParser()
-    env_command.add_arguments(parser)
-    assert env_command.run(parser.parse_args(["--status", "--json"])) == 1
+    env.add_arguments(parser)
+    assert env.run(parser.parse_args(["--status", "--json"])) == 1
     assert json.loads(capsys.readouterr().out)["state"] == "missing"
-    assert env_command.run(parser.parse_args(["--status"])) == 1
+    assert env.run(parser.parse_args(["--status"])) == 1
     assert "is missing" in capsys.readouterr().out
 
 
