@@ -1,3 +1,3 @@
 """Train Stable Diffusion models from the WebUI's own tab, or from the command line."""
 
-__version__ = "0.2.0"
+from .core.version import __version__ as __version__

@@ -8,12 +8,12 @@ import sys
 import traceback
 from pathlib import Path
 
-from . import __version__
 from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, network, resume, runs, train, ui
 from .core.config.run_config import SETTINGS
 from .core.errors import REPORT, UserError
 from .core.system import disk
 from .core.system.terminal import OutputError, open_missing_streams, say, say_unwritable, shield
+from .core.version import __version__
 
 VERBS = {
     "demo": demo,

@@ -8,11 +8,11 @@ import json
 import sys
 from typing import Any
 
-from ..core import guide
 from ..core.checks import config_checks, config_warnings
-from ..core.config.methods import PROMPTED_METHODS
 from ..core.data import picture_entries
 from ..core.errors import Problem
+from ..core.facts.methods import PROMPTED_METHODS
+from ..core.guide import completion
 from ..core.system import files
 from ..core.system.terminal import say
 from ..host.environment.deep_check import Inspector
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if (config.base_model or config.method not in PROMPTED_METHODS) and not any(
         problem.field in ("base_model", "runs_dir") for problem in problems
     ):
-        usable, _ = guide.complete(config_checks.usable(config, problems), count)
+        usable, _ = completion.complete(config_checks.usable(config, problems), count)
         environment = Environment()
         environment.ensure()
         with contextlib.closing(Inspector(environment, arguments.runs_dir)) as inspector:

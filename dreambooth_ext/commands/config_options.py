@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..core import guide
 from ..core.checks import config_checks
 from ..core.config.parsing import parse, to_path
 from ..core.config.run_config import SETTINGS, RunConfig
-from ..core.config.setting import Setting
 from ..core.data.picture_entries import Entry
 from ..core.errors import Problem, UserError
+from ..core.facts.setting import Setting
+from ..core.guide import completion
 from ..core.system.files import read_json
 from ..core.system.terminal import say
 from ..host.web import presets
@@ -99,7 +99,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def complete(
     arguments: argparse.Namespace,
-) -> tuple[RunConfig, dict[str, guide.Choice], list[Entry], list[Problem]]:
+) -> tuple[RunConfig, dict[str, completion.Choice], list[Entry], list[Problem]]:
     """`read`, completed by the guide and checked as far as that goes without a model."""
     config, unreadable = read(arguments)
     completed, choices, entries, found = config_checks.check(config)
@@ -120,6 +120,6 @@ def _is_grave(warning: Problem | str) -> bool:
     return isinstance(warning, Problem) and warning.is_grave
 
 
-def print_choices(choices: dict[str, guide.Choice]) -> None:
+def print_choices(choices: dict[str, completion.Choice]) -> None:
     """What the guide filled in, with its reasons."""
     say(*(f"{name} = {choice.value}  ({choice.reason})" for name, choice in choices.items()))

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import IO
 
 from ..core.checks import config_checks
-from ..core.config.methods import KINDS
 from ..core.config.run_config import RunConfig
 from ..core.data.picture_entries import Entry
 from ..core.errors import Problem, UserError
+from ..core.facts.methods import KINDS
+from ..core.runs import job_options
 from ..core.runs.events import ENDED
+from ..core.runs.job_options import Wishes
 from ..core.runs.leader_lock import Leadership
 from ..core.runs.run_folder import Run
 from ..core.system.terminal import say
-from ..host.jobs import job_options
-from ..host.jobs.job_options import Wishes
+from ..host.hosts import webui_folders
 from ..host.publishing import model_files, word_conflicts
 from ..host.publishing.publisher import Publisher, Terminal, due
 from . import config_options
@@ -51,10 +52,10 @@ def named_folders(arguments: argparse.Namespace, method: str) -> dict[str, str] 
     if not webui and not folder:
         return None
     field = "webui" if webui else "output_dir"
-    if KINDS[method] not in model_files.WEBUI_FOLDERS:
+    if KINDS[method] not in webui_folders.WEBUI_FOLDERS:
         message = "no WebUI loads an unconditional model, and it is a folder."
         raise UserError(field, message, "Leave it out: the model is in the run's artifacts. Draw with `generate`.")
-    found = {kind: model_files.webui_folder(webui, kind) if webui else folder for kind in model_files.WEBUI_FOLDERS}
+    found = {kind: webui_folders.webui_folder(webui, kind) if webui else folder for kind in webui_folders.WEBUI_FOLDERS}
     for problem in config_checks.folder_problems(field, found[KINDS[method]]):
         raise UserError(problem.field, problem.message, problem.remedy)
     return {kind: str(path.absolute()) for kind, path in found.items()}

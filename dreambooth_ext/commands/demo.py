@@ -14,7 +14,7 @@ from ..core.runs import run_folder
 from ..core.system.files import read_json
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from ..host.publishing import model_files
+from ..host.hosts import webui_folders
 from . import BAD_INPUT, DONE, config_options, delivery
 from .run_output import Follower
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out.absolute()
     if out.is_file():
         raise UserError("out", f"'{out}' is a file.", "Give a folder.")
-    (out / model_files.WEBUI_FOLDERS["checkpoint"]).mkdir(parents=True, exist_ok=True)
+    (out / webui_folders.WEBUI_FOLDERS["checkpoint"]).mkdir(parents=True, exist_ok=True)
     config = demo_config(arguments.max_train_steps)
     environment = Environment()
     environment.ensure()
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if code := draw(environment, BASE, out / "before"):
         return code
     say(f"2 of 3: training it on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
-    target = model_files.webui_folder(out, "checkpoint")
+    target = webui_folders.webui_folder(out, "checkpoint")
     wanted = delivery.wished({"checkpoint": str(target)}, intermediate=False)
     run = run_folder.create(out / "runs", config, wanted.as_dict())
     with delivery.claimed(run):

@@ -9,9 +9,9 @@ import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..core.config.methods import METHODS
 from ..core.config.run_config import FILLED_IN, SETTINGS
-from ..core.config.setting import Setting
+from ..core.facts.methods import METHODS
+from ..core.facts.setting import Setting
 
 PACKAGE = Path(__file__).resolve().parents[1]
 REPOSITORY = PACKAGE.parent

@@ -9,9 +9,9 @@ from ..core.config import links
 from ..core.data import picture_list
 from ..core.errors import UserError
 from ..core.runs import run_folder
+from ..core.runs.job_options import Wishes
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from ..host.jobs.job_options import Wishes
 from . import DONE, FAILED, delivery
 from .run_output import Follower
 from .train import add_places

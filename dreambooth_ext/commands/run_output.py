@@ -13,12 +13,12 @@ from typing import Any
 from ..core.errors import Problem
 from ..core.runs.event_text import step_figures, told
 from ..core.runs.events import EventReader
+from ..core.runs.job_options import Wishes
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import environment_users
 from ..core.system.terminal import Progress, say
 from ..host.environment.environment import Environment
 from ..host.jobs import exit_reasons, worker_process
-from ..host.jobs.job_options import Wishes
 from . import BAD_INPUT, DONE, FAILED, STOPPED, delivery
 
 ENDED_WITH = {"done": DONE, "stopped": STOPPED}

@@ -6,9 +6,9 @@ where nothing else is said; GB are 10^9 bytes.
 
 from __future__ import annotations
 
-from ..core.config.methods import PROMPTED_METHODS
 from ..core.config.run_config import RunConfig
 from ..core.data.concepts import concepts
+from ..core.facts.methods import PROMPTED_METHODS
 from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
 from .methods.footprint import Share

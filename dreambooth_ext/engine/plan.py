@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from ..core import guide
 from ..core.checks import config_warnings
 from ..core.config.run_config import RunConfig
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
+from ..core.guide import completion
 from ..core.system import files
 from .formats import hub_upload
 from .memory_estimate import estimate, state_bytes
@@ -53,7 +53,7 @@ class Plan:
 
 
 def resolve(config: RunConfig, base: Base) -> RunConfig:
-    """Answer what `guide.complete` left open: resolution and the like from the base, "auto" from the machine.
+    """Answer what `completion.complete` left open: resolution and the like from the base, "auto" from the machine.
 
     Optimizers are tried on the current card, so that one has to be taken before (`take_device`).
     """
@@ -158,7 +158,7 @@ def disk_need(config: RunConfig, base: Base, steps: int, epochs: float) -> int:
     """Bytes that the run writes at the most: training states, one more while it replaces the last, and models."""
     part = METHODS[config.method].share(config, base)
     state = part.learning * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
-    saves = guide.saves_on_the_way(config, steps, epochs)
+    saves = completion.saves_on_the_way(config, steps, epochs)
     states = min(saves + 1, (config.checkpoints_total_limit or saves) + 1)
     models = (saves if config.save_intermediate_models else 0) + 1
     return state * states + part.model * PRECISION_BYTES[config.save_precision] * models

@@ -10,7 +10,7 @@ from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import kohya_dataset, picture_entries, prompt_templates
 from dreambooth_ext.core.errors import Problem
-from dreambooth_ext.host.importers import common
+from dreambooth_ext.host.importers import read
 from dreambooth_ext.host.web import presets
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
@@ -140,7 +140,7 @@ IMPORTED: dict[str, tuple[Callable[[], str], str]] = {
         "more values than any configuration",
     ),
 }
-IMPORT = Verb("import", lambda text, folder: common.read(text))
+IMPORT = Verb("import", lambda text, folder: read.read(text))
 CASES = []
 for name, row in BESIDE.items():
     CASES.append(Case(f"list: {name}", row[0], (ENTRIES,) if name in SLOW else (ENTRIES, *ALL), *row[1:]))

@@ -13,7 +13,7 @@ from dreambooth_ext.core.data import bundled_words
 from dreambooth_ext.engine.conditioning import prompt_syntax
 from dreambooth_ext.engine.conditioning.text_encoding import TextStack
 from dreambooth_ext.engine.models.architecture import TOKENIZER
-from dreambooth_ext.host.importers import common
+from dreambooth_ext.host.importers import read
 from tests.bad_input.case import timed
 from tests.bad_input.descriptions import put
 from tests.bad_input.tensor_files import MANY
@@ -21,7 +21,7 @@ from tests.bad_input.tensor_files import MANY
 
 def test_spaces_in_an_imported_name_take_no_time():
     text = json.dumps({"pretrained_model_name_or_path": "a" + " " * 200_000 + "b", "unet_lr": 1e-4, "network_dim": 4})
-    assert timed(lambda: common.read(text).source)
+    assert timed(lambda: read.read(text).source)
 
 
 def test_a_word_without_end_takes_no_time():

@@ -17,9 +17,8 @@ import pytest
 from dreambooth_ext import __main__
 from dreambooth_ext.commands import demo, resume, train
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host.jobs import job_options
-from dreambooth_ext.host.jobs.job_options import Wishes
+from dreambooth_ext.core.runs import job_options, run_folder
+from dreambooth_ext.core.runs.job_options import Wishes
 from dreambooth_ext.host.jobs.queue import status_of
 from dreambooth_ext.host.publishing import publisher
 from tests.bad_input.sound import settings as good

@@ -11,9 +11,9 @@ import pytest
 
 from dreambooth_ext.__main__ import VERBS, make_parser
 from dreambooth_ext.commands import reference
-from dreambooth_ext.core import guide
-from dreambooth_ext.core.config.methods import METHODS
 from dreambooth_ext.core.config.run_config import SETTINGS
+from dreambooth_ext.core.facts.methods import METHODS
+from dreambooth_ext.core.guide import tables
 from dreambooth_ext.host.web import localization
 
 REPOSITORY = Path(__file__).parents[2]
@@ -150,7 +150,7 @@ def test_the_readme_is_short_and_leads_to_every_page():
 
 @pytest.mark.parametrize("page", ["docs/pictures.md", "docs/methods/dreambooth.md"])
 def test_numbers_of_pictures_are_the_guides(page):
-    for kind, (least, low, high, most) in guide.PICTURES.items():
+    for kind, (least, low, high, most) in tables.PICTURES.items():
         assert f"| {kind} | {least} | {low} to {high} | {most} |" in PAGES[page]
 
 
@@ -159,5 +159,5 @@ def test_steps_are_the_guides():
     rows = [row for row in table.partition("\n\n")[0].splitlines() if row[:3] in ("| f", "| 1", "| 2")]
     for index, row in enumerate(rows):
         told = re.findall(r"(\d+) \(to (\d+)\)", row)
-        assert told == [tuple(map(str, guide.STEPS[kind][index][1])) for kind in ("person", "style", "object")]
-    assert len(rows) == len(guide.STEPS["person"]) and guide.STEPS["pet"] == guide.STEPS["object"]
+        assert told == [tuple(map(str, tables.STEPS[kind][index][1])) for kind in ("person", "style", "object")]
+    assert len(rows) == len(tables.STEPS["person"]) and tables.STEPS["pet"] == tables.STEPS["object"]

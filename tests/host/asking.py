@@ -17,11 +17,10 @@ from urllib.parse import quote, urlencode
 from starlette.applications import Starlette
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs import job_options, run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.host.environment.environment import Status
 from dreambooth_ext.host.hosts.folder_host import PlainFolder
-from dreambooth_ext.host.jobs import job_options
 from dreambooth_ext.host.publishing import model_files, unpublish
 from dreambooth_ext.host.web import routes
 from dreambooth_ext.host.web.service import Service

@@ -10,33 +10,35 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from .. import guide
-from ..config.methods import FORMATS, METHODS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS
 from ..config.names import HUB_NAME, MODEL_SUFFIXES, exists, name_problems
 from ..config.parsing import shown
 from ..config.rates import rate_problems
 from ..config.run_config import SETTINGS, RunConfig
-from ..config.setting import Setting
 from ..data import kohya_dataset, picture_entries, prompt_templates
 from ..data.captions import rare_words
 from ..data.picture_entries import Entry
 from ..errors import Problem
+from ..facts.methods import FORMATS, METHODS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS
+from ..facts.setting import Setting
+from ..guide import completion, tables
 from . import method_checks, without_effect
 
 RESOLUTION_STEP = 64
 SMALL_STEP = 8  # of models that draw pixels themselves; theirs also goes by the levels that they have
 
 
-def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[Entry], list[Problem]]:
+def check(config: RunConfig) -> tuple[RunConfig, dict[str, completion.Choice], list[Entry], list[Problem]]:
     """The config completed by the guide, what was filled in and why, the pictures, and every problem.
 
     A value that is out of range is at its default in the completed config, so that the other checks can still run.
     """
     unfit = range_problems(config)
     config, stated = with_data_set(usable(config, unfit))
-    reads = guide.complete(config, 0)[0].use_captions  # what the guide says of captions hangs on no number of pictures
+    reads = completion.complete(config, 0)[
+        0
+    ].use_captions  # what the guide says of captions hangs on no number of pictures
     entries, picture_problems = picture_entries.entries(config.replace(use_captions=reads))
-    completed, choices = guide.complete(config, picture_entries.trained(entries))
+    completed, choices = completion.complete(config, picture_entries.trained(entries))
     choices |= stated
     prompted = completed.method in PROMPTED_METHODS
     if (
@@ -45,9 +47,11 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
         and not completed.validation_prompts
         and (word := _word(completed, entries))
     ):
-        prompts = guide.test_prompts(completed.subject_type, word)
+        prompts = tables.test_prompts(completed.subject_type, word)
         completed = completed.replace(validation_prompts=prompts)
-        choices["validation_prompts"] = guide.Choice(prompts, f"{completed.subject_type}: the guide's test prompts")
+        choices["validation_prompts"] = completion.Choice(
+            prompts, f"{completed.subject_type}: the guide's test prompts"
+        )
     choices = {name: choice for name, choice in choices.items() if all(name != problem.field for problem in unfit)}
     found = [*problems(completed, config), *_rate_without_steps(config, completed)]
     typed = {problem.field for problem in found if problem.field.startswith("concepts[")}  # wrong by its kind alone
@@ -55,14 +59,14 @@ def check(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice], list[E
     return completed, choices, entries, [*unfit, *independent(found, unfit)]
 
 
-def with_data_set(config: RunConfig) -> tuple[RunConfig, dict[str, guide.Choice]]:
+def with_data_set(config: RunConfig) -> tuple[RunConfig, dict[str, completion.Choice]]:
     """The config with what kohya's data set says of the whole run, where the settings leave it out."""
     if not config.dataset_config:
         return config, {}
     said = kohya_dataset.read(config.dataset_config).run
     taken = {name: value for name, value in said.items() if getattr(config, name) == SETTINGS[name].default != value}
     return config.replace(**taken), {
-        name: guide.Choice(value, "dataset_config says so") for name, value in taken.items()
+        name: completion.Choice(value, "dataset_config says so") for name, value in taken.items()
     }
 
 

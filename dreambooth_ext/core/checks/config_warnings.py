@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from .. import guide
-from ..config.methods import WHOLE_METHODS
 from ..config.rates import as_written, parse_rate_schedule
 from ..config.run_config import RunConfig
+from ..data.identifiers import USED_WORDS, identifier_problem
 from ..errors import Problem
-from ..guide import KNOWN_WORDS, PICTURES, a_or_an, identifier_problem
+from ..facts.methods import WHOLE_METHODS
+from ..guide import tables
+from ..guide.completion import a_or_an
+from ..guide.tables import PICTURES
 
 USUAL_RATES = {  # by method; a word's beside a LoRA is the guide's
     "learning_rate": {
-        "dreambooth": guide.LEARNING_RATE,
-        "finetune": guide.FINETUNE_RATE,
-        "lora": guide.LORA_RATE,
-        "textual_inversion": guide.EMBEDDING_RATE,
-        "hypernetwork": guide.HYPERNETWORK_RATE,
-        "unconditional": guide.UNCONDITIONAL_RATE,
+        "dreambooth": tables.LEARNING_RATE,
+        "finetune": tables.FINETUNE_RATE,
+        "lora": tables.LORA_RATE,
+        "textual_inversion": tables.EMBEDDING_RATE,
+        "hypernetwork": tables.HYPERNETWORK_RATE,
+        "unconditional": tables.UNCONDITIONAL_RATE,
     },
     "text_encoder_lr": {
-        "dreambooth": guide.TEXT_ENCODER_LR,
-        "finetune": guide.TEXT_ENCODER_LR,
-        "lora": guide.LORA_TEXT_RATE,
+        "dreambooth": tables.TEXT_ENCODER_LR,
+        "finetune": tables.TEXT_ENCODER_LR,
+        "lora": tables.LORA_TEXT_RATE,
     },
-    "embedding_lr": {"lora": guide.PIVOTAL_RATE},
+    "embedding_lr": {"lora": tables.PIVOTAL_RATE},
 }
 USUAL_RATES["text_encoder_2_lr"] = USUAL_RATES["text_encoder_lr"]
 # Beside AdamW's. Lion: its authors take a third to a tenth. SGD does not divide by the gradients' size
@@ -117,7 +119,7 @@ def _of_words(config: RunConfig, pictures: int) -> list[Problem]:
         found.append(Problem("instance_data_dir", message, remedy))
     words = [word.strip() for word in config.placeholder_token.split(",")]
     for word in words:
-        if word.lower() in KNOWN_WORDS or len(word) < 3:
+        if word.lower() in USED_WORDS or len(word) < 3:
             message = f"wherever '{word}' stands in a prompt, and within longer words too, it will mean your pictures."
             found.append(Problem("placeholder_token", message, "Take a word that does not exist, such as sksper."))
     if len(words) == 1 and not config.name.lower().startswith(words[0].lower()):

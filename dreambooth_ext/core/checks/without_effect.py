@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..config.methods import PROMPTED_METHODS, SUBJECT_METHODS
 from ..config.rates import is_zero
 from ..config.run_config import SETTINGS, RunConfig
 from ..data import prompt_templates
 from ..data.concepts import concepts, uses_prior
 from ..errors import Problem
+from ..facts.methods import PROMPTED_METHODS, SUBJECT_METHODS
 
 
 @dataclass(frozen=True)

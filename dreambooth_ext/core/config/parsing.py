@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import Problem
+from ..facts.setting import Setting
 from ..system.files import parse_json
 from .links import hidden, masked, whole
 from .run_config import SETTINGS, RunConfig
-from .setting import Setting
 
 LONGEST_NAME = 64  # letters of a name that may be a misspelt one
 MOST_UNKNOWN = 200  # problems, after which names that are not known go untold

@@ -1,7 +1,7 @@
 """The one list of settings. Form, tooltips, command line, API schema, documentation and defaults are made from it.
 
 `RunConfig` is what one run was asked to do; its fields are in `settings/`, group by group. A field that is `None` was
-left out: `guide.complete` fills in what follows from the subject type and the number of pictures before a run is
+left out: `completion.complete` fills in what follows from the subject type and the number of pictures before a run is
 created, and `engine.plan.resolve` what only the base and the machine can answer (resolution, clip skip, and everything
 "auto") when it starts.
 """
@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..facts.methods import FORMATS, PROMPTED_METHODS
+from ..facts.setting import Setting
 from .groups.data_set import DataSet
 from .groups.hub import Hub
 from .groups.hypernetwork import Hypernetwork
@@ -28,8 +30,6 @@ from .groups.saving import Saving
 from .groups.textual_inversion import TextualInversion
 from .groups.training import Training
 from .groups.unconditional import Unconditional
-from .methods import FORMATS, PROMPTED_METHODS
-from .setting import Setting
 
 
 @dataclass

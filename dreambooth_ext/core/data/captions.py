@@ -7,29 +7,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from .. import guide
 from ..system.files import require_ordinary
+from .identifiers import COMMON_WORDS
 
 LARGEST = 64 * 1024  # bytes of a caption file; a text encoder reads some 300 letters
 CAMERA_WORDS = "dcim dji dsc dscf dscn gopr img imgp mvimg p pict pxl sam vid"  # what cameras call every file
 CAMERA_NAMES = frozenset(CAMERA_WORDS.split())
-
-# Words that a base model knows well, and the names that people try first: teaching one of them a new meaning fights
-# with all the pictures that the base has seen under it. Not a dictionary, only the likely ones.
-KNOWN_WORDS = """
-a an and art as at background beautiful best black blue body boy by car cartoon cat character child close-up color
-colour cute dark digital dog drawing drawn face female figure for from full girl green guy hair house image in is
-it kid lady landscape light male man masterpiece me model my of on one or oil painting person pet photo photograph
-photography picture portrait puppy quality red realistic selfie self shot sketch style subject test the thing this
-to toy up white with woman yellow young object kitten new old
-adam alex alexander alice amy andrew ann anna anton ben bob chris daniel david dmitry elena emily emma eva george
-helen igor irina ivan jack james jane jim joe john julia kate kim lena lisa lucy maria mark mary max michael mike
-nick nina oleg olga paul peter sam sarah sergey sofia sophia steve tanya tom victor vlad
-"""
-COMMON_WORDS = frozenset(KNOWN_WORDS.split())
-
-KNOWN = "is a word or name that the model knows"
-ADVICE = "Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
 
 _DIGITS = re.compile(r"(\d+)")
 _LEADING_NUMBERS = re.compile(r"^[-\d]+\s*")  # the WebUI's re_numbers_at_start
@@ -76,14 +59,6 @@ def identifiers_of(stems: list[str]) -> list[str]:
         is_subject = any(c.isalpha() for c in word) and letters not in CAMERA_NAMES
         found.append(word if is_subject else "")
     return found
-
-
-def identifier_warning(word: str) -> str | None:
-    """Why `word` is a poor identifier, in a sentence; None for a good one. `ADVICE` is the remedy."""
-    problem = guide.identifier_problem(word)
-    if not problem and word.lower() in COMMON_WORDS:
-        problem = KNOWN
-    return f"'{word}' {problem}." if problem else None
 
 
 def cleaned_name(path: Path) -> str:

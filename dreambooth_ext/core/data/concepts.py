@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..config.methods import SUBJECT_METHODS
 from ..config.parsing import nearest
 from ..config.run_config import RunConfig
 from ..errors import Problem
+from ..facts.methods import SUBJECT_METHODS
 from . import captions, kohya_dataset
 from .folder_scan import MOST_FILES
 

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config.methods import SUBJECT_METHODS
 from ..config.parsing import convert, nearest, shown
 from ..config.run_config import SETTINGS, RunConfig
 from ..errors import Problem
+from ..facts.methods import SUBJECT_METHODS
 from ..system import toml
 from ..system.files import expanded, parse_json, read_text
 

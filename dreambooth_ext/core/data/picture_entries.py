@@ -23,12 +23,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config.methods import PROMPTED_METHODS, SUBJECT_METHODS
 from ..config.parsing import shown, some
 from ..config.run_config import RunConfig
 from ..errors import Problem
+from ..facts.methods import PROMPTED_METHODS, SUBJECT_METHODS
 from ..system.files import expanded
-from . import caption_files, captions, kohya_dataset, prompt_templates, validation_split
+from . import caption_files, captions, identifiers, kohya_dataset, prompt_templates, validation_split
 from . import concepts as about_concepts
 from .concepts import Concept, concepts, uses_prior
 from .folder_scan import EXTENSIONS, FORMATS, Found, LeftOut, find_pictures
@@ -113,8 +113,8 @@ def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     if config.repeats_from_folders:
         return found  # then the words are the folders'
     field = "instance_data_dir"
-    warned = [warning for word in counts if (warning := captions.identifier_warning(word))]
-    found += [Problem(field, warning, captions.ADVICE) for warning in warned]
+    warned = [warning for word in counts if (warning := identifiers.identifier_warning(word))]
+    found += [Problem(field, warning, identifiers.ADVICE) for warning in warned]
     few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
     if few:
         message = f"these subjects have fewer than {LEAST} pictures: {some(few)}."
@@ -177,7 +177,7 @@ def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict
         if entry.concept == concept and not entry.is_class:
             lines = captions.read_lines(entry.caption_file) if entry.caption_file else []
             text = " ".join(lines) or captions.cleaned_name(entry.path)
-            own = rare | captions.words(entry.identifier) - captions.COMMON_WORDS
+            own = rare | captions.words(entry.identifier) - identifiers.COMMON_WORDS
             filewords = " ".join(w for w in text.split() if not captions.words(w) or not captions.words(w) <= own)
             found[captions.fill_template(prompt, filewords, config.name)] = filewords
     return found
@@ -340,7 +340,7 @@ def _instance_caption(config: RunConfig, concept: Concept, path: Path, text: str
         words = (text if config.use_captions else None) or prompt or own_name
         return " ".join(part for part in (subset.prefix, words, subset.suffix) if part)
     if prompt is not None and captions.has_template(prompt):
-        name = identifier if identifier and captions.identifier_warning(identifier) is None else config.name
+        name = identifier if identifier and identifiers.identifier_warning(identifier) is None else config.name
         return captions.fill_template(prompt, text or captions.cleaned_name(path), name)
     if config.method not in SUBJECT_METHODS:
         return (text if config.use_captions else None) or prompt or captions.cleaned_name(path)

@@ -15,14 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from ... import __version__
 from ..config import links
-from ..config.methods import METHODS
 from ..config.parsing import parse
 from ..config.run_config import SETTINGS, RunConfig
 from ..data import picture_entries, picture_list
 from ..errors import Problem, UserError
+from ..facts.methods import METHODS
 from ..system import files
+from ..version import __version__
 from .events import ENDED, STATUSES, EventLog, give_command, wants
 
 DEFAULT_RUNS_DIR = Path(__file__).resolve().parents[3] / "runs"
@@ -253,7 +253,7 @@ class Run:
 
     def owes(self) -> bool:
         """Whether somebody has still to publish its models, or to give the device back: its host.json
-        (host/jobs/job_options.py) says that it is not settled."""
+        (core/runs/job_options.py) says that it is not settled."""
         return self._host_file().get("settled") is False
 
     def _may_be_due(self) -> bool:
@@ -305,7 +305,7 @@ class Run:
 def create(runs_dir: Path, config: RunConfig, host: Mapping[str, Any] | None = None) -> Run:
     """Make a run's folder, queued, whole or not at all. Its config.json never changes again.
 
-    host: the content of its host.json, see host/jobs/job_options.py.
+    host: the content of its host.json, see core/runs/job_options.py.
     """
     runs_dir.mkdir(parents=True, exist_ok=True)
     with _making(runs_dir):

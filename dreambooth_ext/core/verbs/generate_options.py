@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ... import __version__
 from ..config.groups.previews import SAMPLERS
 from ..config.run_config import SETTINGS
 from ..errors import Problem
 from ..system.files import read_json
+from ..version import __version__
 
 RANGES = {
     "num_images": (1, 10_000),

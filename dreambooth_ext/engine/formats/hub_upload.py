@@ -9,10 +9,10 @@ from typing import Any
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError
 
-from ... import __version__
-from ...core.config.methods import METHODS
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.errors import Problem
+from ...core.facts.methods import METHODS
+from ...core.version import __version__
 from .metadata import shareable
 
 LOGIN = "Run `huggingface-cli login`, or set HF_TOKEN, with a token that may write."

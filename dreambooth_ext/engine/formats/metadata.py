@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
 from ...core.config.run_config import RunConfig
 from ...core.data.captions import spoken
 from ...core.data.picture_entries import Entry
+from ...core.version import __version__
 from ..models.base_model import Base
 from ..models.families import FAMILIES
 

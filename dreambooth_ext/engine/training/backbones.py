@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.config.methods import PROMPTED_METHODS
 from ...core.config.run_config import RunConfig
+from ...core.facts.methods import PROMPTED_METHODS
 from ..downloads.progress_thread import Fetch
 from ..models.base_model import Base, open_base
 from ..models.unconditional_base import open_pixels

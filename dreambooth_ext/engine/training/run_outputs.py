@@ -9,9 +9,9 @@ from typing import Any
 from accelerate import Accelerator
 from PIL import Image
 
-from ...core.config.methods import KINDS, PROMPTED_METHODS
 from ...core.config.run_config import RunConfig
 from ...core.data.concepts import concepts
+from ...core.facts.methods import KINDS, PROMPTED_METHODS
 from ...core.runs.run_folder import Run
 from ...core.system import files
 from ..data.dataset import Dataset

@@ -14,9 +14,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from ... import __version__
 from ...core.errors import UserError
 from ...core.system import files
+from ...core.version import __version__
 from ..tensors.tensor_file import open_tensors, write_tensors
 from ..tensors.torch_pickle import DAMAGED, read_pickle, short
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from ...core.config.parsing import to_path
 from ...core.system.files import expanded
-from ..publishing.model_files import WEBUI_FOLDERS, webui_folder
 from .model_lists import checkpoints
 from .options import FileOptions
+from .webui_folders import WEBUI_FOLDERS, webui_folder
 
 
 class PlainFolder:

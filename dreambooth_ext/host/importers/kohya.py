@@ -6,8 +6,8 @@ import math
 import re
 from typing import Any
 
-from ...core.config.methods import FORMATS
 from ...core.data import kohya_dataset
+from ...core.facts.methods import FORMATS
 from . import kohya_lora, kohya_names, kohya_optimizer, kohya_pictures, kohya_textual_inversion
 from .common import Imported, Place, Subject, batch_of, is_nothing, number, steps_of, text_of
 from .kohya_names import ALIASES, DIRECT, READ_APART, SAMPLERS, WHEN, ZERO_IS_SAID, reason_against

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ...core.config.methods import SUBJECT_METHODS
+from ...core.facts.methods import SUBJECT_METHODS
 from .common import Imported, Place, Subject, is_nothing, number, set_subjects, text_of
 from .kohya_names import METADATA_NAMES
 

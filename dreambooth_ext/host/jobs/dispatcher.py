@@ -11,8 +11,9 @@ from typing import Any
 from ...core.config import links
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem, UserError
-from ...core.runs import run_folder
+from ...core.runs import job_options, run_folder
 from ...core.runs.events import ENDED
+from ...core.runs.job_options import Wishes
 from ...core.runs.leader_lock import Leadership
 from ...core.runs.run_folder import Run
 from ...core.system import files
@@ -20,11 +21,10 @@ from ...core.system.terminal import say, say_traceback
 from ..environment.environment import Environment
 from ..hosts.host import Host
 from ..publishing.publisher import Publisher
-from . import job_options, worker_process
+from . import worker_process
 from .devices import Devices
 from .job import FAULTS, RECOVERY, REPAIR, Common, Course
 from .job_monitor import Following
-from .job_options import Wishes
 from .queue import Queue, cancel, is_of_this_machine, put_back, status_of
 from .watchdog import Patience
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ...core.errors import Problem
+from ...core.runs import job_options
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say_traceback
 from ..environment.environment import Environment
 from ..hosts.host import Host
-from . import job_options
 from .job_monitor import Following
 from .queue import Queue, status_of
 

@@ -9,11 +9,11 @@ from typing import IO, Any
 
 from ...core.errors import Problem
 from ...core.runs.events import ENDED, EventReader
+from ...core.runs.job_options import Wishes, read
 from ...core.runs.run_folder import Run
 from ..environment.environment import Environment
 from ..publishing.publisher import Announced, Publisher
 from . import exit_reasons, worker_process
-from .job_options import Wishes, read
 from .queue import read_state, status_of
 from .watchdog import Patience, Watch
 

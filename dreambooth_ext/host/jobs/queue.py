@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import UserError
+from ...core.runs import job_options
 from ...core.runs.events import ENDED
+from ...core.runs.job_options import Wishes
 from ...core.runs.run_folder import Run
 from ...core.system import files
-from . import job_options
-from .job_options import Wishes
 
 
 class Queue:

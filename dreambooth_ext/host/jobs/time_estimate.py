@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core import guide
 from ...core.config.run_config import RunConfig
 from ...core.data.picture_entries import caches_latents, uses_prior
 from ...core.errors import UserError
+from ...core.guide import completion, tables
 from ...core.runs.run_folder import Run, list_runs
 from ...core.system.files import expanded
 
@@ -203,7 +203,7 @@ def measured(events: list[dict[str, Any]]) -> Pace:
 def _total(pace: Pace, config: RunConfig, plan: dict[str, Any]) -> float:
     with_text = min(plan["steps"], plan["text_encoder_steps"])
     step, text_step = pace.step or pace.text_step or 0.0, pace.text_step or pace.step or 0.0
-    saves = 1 + guide.saves_on_the_way(config, plan["steps"], plan.get("epochs") or 0.0)
+    saves = 1 + completion.saves_on_the_way(config, plan["steps"], plan.get("epochs") or 0.0)
     others = saves * pace.saving + pace.preparing
     return with_text * text_step + (plan["steps"] - with_text) * step + others
 
@@ -234,11 +234,11 @@ def _parsed(part: bytes) -> Iterator[dict[str, Any]]:
 
 def _from_guide(config: RunConfig, plan: dict[str, Any], card: str) -> dict[str, Any] | None:
     """The guide's minutes, for DreamBooth with one picture of 512 a step on a card that it names, in proportion."""
-    name = next((name for name in guide.MINUTES if name in card), None)
-    timed = {"family": "Stable Diffusion 1", "resolution": guide.TIMED_RESOLUTION, "device": "cuda"}
+    name = next((name for name in tables.MINUTES if name in card), None)
+    timed = {"family": "Stable Diffusion 1", "resolution": tables.TIMED_RESOLUTION, "device": "cuda"}
     here, there = work(config, plan), work(RunConfig(), timed)
     if name is None or _device(plan) != "cuda" or not here:
         return None
-    least, most = guide.MINUTES[name]
-    middle = (least + most) / 2 * 60 * plan["steps"] / guide.TIMED_STEPS * here / there
+    least, most = tables.MINUTES[name]
+    middle = (least + most) / 2 * 60 * plan["steps"] / tables.TIMED_STEPS * here / there
     return {"seconds": round(middle), "source": f"about, by the guide's {least} to {most} minutes on a {name}"}

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...core.system import files
+from ..hosts.webui_folders import CHECKPOINTS
 
-CHECKPOINTS = Path("models", "Stable-diffusion")  # in a WebUI's folder
 SHELF = "dreambooth_clip"  # the folder of them all
 LINE = re.compile(r'^(\s*version: )(".*")$', re.MULTILINE)  # as the engine writes it into a yaml, a JSON string
 PATIENCE = 120.0  # seconds

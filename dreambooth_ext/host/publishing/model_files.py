@@ -19,29 +19,10 @@ from ...core.errors import Problem, UserError
 from ...core.system.files import free_bytes, human_size, read_json
 from . import clip_folders, staging
 
-WEBUI_FOLDERS = {
-    "checkpoint": clip_folders.CHECKPOINTS,
-    "lora": Path("models", "Lora"),
-    "textual_inversion": Path("embeddings"),
-    "hypernetwork": Path("models", "hypernetworks"),
-}
 MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt")
 SIDECAR_SUFFIXES = (".yaml", ".json", ".preview.png")
 CLIP = "-clip"  # a folder beside a model, whose yaml names it: what the WebUI makes an unusual text encoder from
 MARK = "dreambooth_ext"  # key in the .json sidecar: {"run", "name", "file"}
-
-
-def webui_folder(webui: Path, kind: str) -> Path:
-    """The folder of a WebUI for one of WEBUI_FOLDERS' kinds. Raises UserError where `webui` is none."""
-    signs = (WEBUI_FOLDERS["checkpoint"], Path("webui.py"), Path("launch.py"))
-    is_empty = webui.is_dir() and not any(webui.iterdir())  # a place that is to become one
-    if not is_empty and not any((webui / sign).exists() for sign in signs):
-        raise UserError(
-            "webui",
-            f"{webui} does not look like a WebUI: it has no models/Stable-diffusion, webui.py or launch.py.",
-            "Name the folder that holds webui.py; `train` takes any other folder as --output-dir.",
-        )
-    return webui / WEBUI_FOLDERS[kind]
 
 
 def publish(artifact: Path, folder: Path, *, run: str, name: str, data: Path | None = None) -> Path:

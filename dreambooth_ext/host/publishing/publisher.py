@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import Problem, UserError
+from ...core.runs.job_options import Wishes
 from ...core.runs.run_folder import Run
-from ..jobs.job_options import Wishes
 from . import model_files, staging, unpublish
 
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.checks import config_checks
-from ...core.config.methods import METHODS, PROMPTED_METHODS
 from ...core.config.parsing import parse
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.data.picture_entries import Entry
 from ...core.errors import Problem, UserError
-from ...core.guide import Choice
+from ...core.facts.methods import METHODS, PROMPTED_METHODS
+from ...core.guide.completion import Choice
 from . import path_policy
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ...core.config.methods import METHODS
 from ...core.config.run_config import SETTINGS
+from ...core.facts.methods import METHODS
 from ...core.system.files import read_json, write_text
 from ...core.system.terminal import say
 from ..errors import Refusal

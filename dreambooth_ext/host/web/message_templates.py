@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).resolve().parents[2]
 # What everybody who fills in the form may meet: a complete translation has all of it
 OF_THE_FORM = (
     *(
-        "core/guide",
+        "core/guide/completion",
+        "core/data/identifiers",
         "core/checks/config_warnings",
         "core/checks/config_checks",
         "core/checks/without_effect",
@@ -65,13 +66,20 @@ OTHERS = (
     ),
     *(
         "host/publishing/model_files",
+        "host/hosts/webui_folders",
         "host/publishing/publisher",
         "host/web/uploads",
         "host/web/presets",
         "host/web/path_policy",
         "host/jobs/run_index",
     ),
-    *("host/importers/common", "host/importers/kohya", "host/importers/kohya_lora", "host/importers/kohya_optimizer"),
+    *(
+        "host/importers/read",
+        "host/importers/common",
+        "host/importers/kohya",
+        "host/importers/kohya_lora",
+        "host/importers/kohya_optimizer",
+    ),
     *("host/importers/kohya_pictures", "host/importers/kohya_textual_inversion", "host/importers/optimizers"),
     *("host/importers/sd_dreambooth_extension", "host/importers/kohya_names"),
 )

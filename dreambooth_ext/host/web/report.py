@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ... import __version__
 from ...core.config.run_config import SETTINGS
 from ...core.runs.run_folder import Run
 from ...core.system import files
+from ...core.version import __version__
 from ..jobs import exit_reasons
 from .redaction import Redaction
 

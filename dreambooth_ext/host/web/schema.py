@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core import guide
-from ...core.config.methods import METHODS
 from ...core.config.run_config import FILLED_IN, SETTINGS
-from ...core.config.setting import Setting
-from ...core.data.captions import ADVICE, COMMON_WORDS, KNOWN
+from ...core.data import identifiers
+from ...core.data.identifiers import ADVICE, COMMON_WORDS, KNOWN
+from ...core.facts.methods import METHODS
+from ...core.facts.setting import Setting
+from ...core.guide import tables
 
 WORD = "{word}"  # stands for the identifier in every text of the schema
 
@@ -32,8 +33,8 @@ def schema() -> dict[str, Any]:
         "methods": dict(METHODS),
         "subject_types": [_subject(kind) for kind in SETTINGS["subject_type"].choices or ()],
         "identifier": {
-            "rules": [{"pattern": pattern, "message": message} for pattern, message in guide.IDENTIFIER_RULES],
-            "known_words": sorted(COMMON_WORDS | guide.KNOWN_WORDS),
+            "rules": [{"pattern": pattern, "message": message} for pattern, message in identifiers.IDENTIFIER_RULES],
+            "known_words": sorted(COMMON_WORDS | identifiers.USED_WORDS),
             "known_message": KNOWN,
             "advice": ADVICE,
         },
@@ -75,12 +76,12 @@ def _about(known: Setting) -> dict[str, Any]:
 
 def _subject(kind: str) -> dict[str, Any]:
     """A type of subject: how many pictures, and the prompts with "{word}" in them."""
-    least, best_from, best_to, most = guide.PICTURES[kind]
+    least, best_from, best_to, most = tables.PICTURES[kind]
     keys = ("instance_prompt", "class_prompt")
     return {
         "name": kind,
         "pictures": {"least": least, "best_from": best_from, "best_to": best_to, "most": most},
         "prompts": dict(zip(keys, _templates(kind, has_captions=False), strict=True)),
         "prompts_with_captions": dict(zip(keys, _templates(kind, has_captions=True), strict=True)),
-        "test_prompts": guide.test_prompts(kind, WORD),
+        "test_prompts": tables.test_prompts(kind, WORD),
     }

@@ -15,13 +15,13 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ... import __version__
 from ...core.checks import config_checks
 from ...core.config.parsing import to_path
 from ...core.errors import UserError
 from ...core.runs import run_folder
 from ...core.system import environment_users
 from ...core.system.terminal import open_missing_streams, say, shield
+from ...core.version import __version__
 from ..environment.environment import Environment
 from ..environment.interpreter import REPOSITORY
 from ..hosts.folder_host import PlainFolder

@@ -14,31 +14,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ... import __version__
-from ...core import guide
 from ...core.checks import config_checks, config_warnings
 from ...core.config import links
-from ...core.config.methods import KINDS, PROMPTED_METHODS
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.data import picture_entries, picture_list
 from ...core.errors import Problem, UserError
-from ...core.runs import run_folder
+from ...core.facts.methods import KINDS, PROMPTED_METHODS
+from ...core.guide import completion
+from ...core.runs import job_options, run_folder
 from ...core.runs.events import COMMANDS, ENDED, PROTOCOL
+from ...core.runs.job_options import Wishes
 from ...core.runs.run_folder import Run
+from ...core.version import __version__
 from ..environment.deep_check import Inspector
 from ..environment.environment import Environment
 from ..environment.maintenance import Mending
 from ..errors import Refusal
 from ..hosts import model_lists
 from ..hosts.options import OPTIONS
-from ..importers import common
-from ..jobs import job_options, time_estimate
+from ..importers import read
+from ..jobs import time_estimate
 from ..jobs.curves import LAST, POINTS, RunCurves
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.drawing_job import FOLDER as DRAWN
 from ..jobs.drawing_job import Drawing
 from ..jobs.event_pages import EventPages, of_kinds, text_page
-from ..jobs.job_options import Wishes
 from ..jobs.planned_time import Planned
 from ..jobs.run_index import FAULTS, Catalogue, is_component
 from ..publishing import model_files, unpublish, word_conflicts
@@ -163,7 +163,7 @@ class Service:
             raise Refusal(404, error.problem.message, error.problem.remedy, "preset") from None
 
     def read_import(self, text: str) -> dict[str, Any]:
-        return common.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
+        return read.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
 
     # --- checks and new runs ---
 
@@ -223,14 +223,14 @@ class Service:
 
     def _expect(self, config: RunConfig, count: int) -> tuple[int | None, float | None]:
         """Steps and seconds of a completed config, as far as the last check knows them."""
-        usable, _ = guide.complete(config, count)
+        usable, _ = completion.complete(config, count)
         plan = self.inspector.known(run_folder.absolute(usable)).get("plan", {})
         seconds = time_estimate.seconds(self.runs_dir, config, plan, self.mending.status()["device"])["seconds"]
         return plan.get("steps", config.max_train_steps), seconds
 
     def _inspect(self, config: RunConfig, count: int) -> dict[str, Any]:
         self._check_environment()
-        usable, _ = guide.complete(config, count)
+        usable, _ = completion.complete(config, count)
         return self.inspector.inspect(run_folder.absolute(usable))
 
     def _check_environment(self) -> None:

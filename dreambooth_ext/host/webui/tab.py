@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gradio
 
-from ... import __version__
+from ...core.version import __version__
 
 TITLE, IDENTIFIER = "DreamBooth", "dreambooth_ext"
 

@@ -9,9 +9,9 @@ import pytest
 from dreambooth_ext.commands import config_options
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config.groups.training import OPTIMIZERS
-from dreambooth_ext.core.config.methods import METHODS
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import Problem
+from dreambooth_ext.core.facts.methods import METHODS
 
 
 def grave(**values) -> dict[str, Problem]:

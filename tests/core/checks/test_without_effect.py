@@ -6,8 +6,8 @@ import pytest
 
 from dreambooth_ext.core.checks import config_checks, without_effect
 from dreambooth_ext.core.checks.without_effect import ROWS
-from dreambooth_ext.core.config.methods import METHODS
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
+from dreambooth_ext.core.facts.methods import METHODS
 
 LORA, TAUGHT, GRIDS = {"method": "lora"}, {"method": "textual_inversion"}, {"method": "unconditional"}
 LINES = {"method": "hypernetwork", "instance_prompt": None, "prompt_template": "style"}

@@ -10,7 +10,7 @@ import pytest
 
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.data import captions, folder_scan, picture_entries
+from dreambooth_ext.core.data import captions, folder_scan, identifiers, picture_entries
 
 
 def make(folder: Path, *names: str, **texts: str) -> Path:
@@ -170,12 +170,12 @@ def test_a_digit_belongs_to_the_word_where_another_picture_says_so():
 
 @pytest.mark.parametrize("word", ["sksper", "sks", "ohwx", "zkzperson", "xyzstyle", "person1"])
 def test_good_identifiers(word):
-    assert captions.identifier_warning(word) is None
+    assert identifiers.identifier_warning(word) is None
 
 
 @pytest.mark.parametrize("word", ["person", "john", "Maria", "my photo", "a", "мама", "sks_per", "x" * 20])
 def test_poor_identifiers_get_a_sentence(word):
-    assert word in captions.identifier_warning(word)
+    assert word in identifiers.identifier_warning(word)
 
 
 def test_several_subjects_by_file_names(tmp_path):

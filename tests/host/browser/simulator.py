@@ -29,7 +29,7 @@ from dreambooth_ext.core.errors import Problem, UserError
 from dreambooth_ext.core.runs import events
 from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.hosts import model_lists
-from dreambooth_ext.host.importers import common
+from dreambooth_ext.host.importers import read
 from dreambooth_ext.host.jobs.curves import POINTS, Curves
 from dreambooth_ext.host.web import image_decoding, localization, schema, uploads
 from dreambooth_ext.host.web.presets import Presets
@@ -436,7 +436,7 @@ class Application:
         if parts == ["check"]:
             return sim.check(given["config"], given.get("deep", False))
         if parts == ["import"]:
-            return common.read(given["text"]).as_dict()
+            return read.read(given["text"]).as_dict()
         if parts == ["queue"] and method == "POST":
             strangers = set(given["order"]) - set(sim.waiting)
             if strangers:

@@ -11,7 +11,7 @@ from dreambooth_ext.core.checks.config_checks import range_problems
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import SETTINGS
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.host.importers import common, kohya_names
+from dreambooth_ext.host.importers import common, kohya_names, read
 from dreambooth_ext.host.importers.sd_dreambooth_extension import DIRECT as EXTENSION_NAMES
 
 SCRIPT = r"""
@@ -74,7 +74,7 @@ def reasons(found: common.Imported) -> dict[str, str]:
 
 
 def test_a_script_with_its_data_set():
-    found = common.read(SCRIPT)
+    found = read.read(SCRIPT)
     assert found.source == "kohya sd-scripts"
     assert settings_of(found) == {
         "base_model": r"D:\models\v1-5.safetensors",
@@ -166,7 +166,7 @@ def test_a_form_with_its_folders(tmp_path):
     folder_of(tmp_path / "картинки" / "5_zwx dog", 4)
     folder_of(tmp_path / "картинки" / "log", 1)
     folder_of(tmp_path / "reg" / "1_cat", 30)
-    found = common.read(
+    found = read.read(
         form(train_data_dir=str(tmp_path / "картинки"), reg_data_dir=str(tmp_path / "reg"), learning_rate_te=1e-6)
     )
     assert found.source == "kohya_ss"
@@ -201,7 +201,7 @@ def test_a_form_with_its_folders(tmp_path):
 
 def test_folders_that_cannot_be_seen(tmp_path):
     for text, may_look in ((form(train_data_dir="C:\\img"), True), (form(train_data_dir=str(tmp_path)), False)):
-        found = common.read(text, may_look=may_look)
+        found = read.read(text, may_look=may_look)
         why = reasons(found)
         assert "by hand" in why["train_data_dir"] and found.settings["save_every_n_epochs"] == 5
         assert settings_of(found)["num_train_epochs"] == 10 and "instance_data_dir" not in found.settings
@@ -209,7 +209,7 @@ def test_folders_that_cannot_be_seen(tmp_path):
 
 
 def lora(**values) -> dict:
-    return settings_of(common.read(json.dumps({"network_module": "networks.lora", "max_train_steps": 900, **values})))
+    return settings_of(read.read(json.dumps({"network_module": "networks.lora", "max_train_steps": 900, **values})))
 
 
 def test_a_lora_with_its_rates():
@@ -252,17 +252,17 @@ def test_a_networks_arguments(arguments, wanted):
 
 def test_a_networks_strange_arguments_are_named():
     values = {"network_module": "networks.lora", "network_args": ["algo=glora", "down_lr_weight=1", "x"]}
-    why = reasons(common.read(json.dumps(values)))
+    why = reasons(read.read(json.dumps(values)))
     assert "glora" in why["network_args"] and "network_args: down_lr_weight" in why
 
 
 def test_a_forms_lora():
     """kohya_ss: a part whose rate is 0 is left out, and convolutions are only those of its types that have them."""
-    given = settings_of(common.read(form(LoRA_type="Standard", network_dim=32, network_alpha=16, conv_dim=4,
+    given = settings_of(read.read(form(LoRA_type="Standard", network_dim=32, network_alpha=16, conv_dim=4,
                                           unet_lr=1e-4, text_encoder_lr=0, max_train_steps=2000)))  # fmt: skip
     assert given["method"] == "lora" and (given["rank"], given["alpha"]) == (32, 16.0)
     assert given["learning_rate"] == 1e-4 and given["text_encoder_steps"] == 0 and "conv_rank" not in given
-    given = settings_of(common.read(form(LoRA_type="LyCORIS/LoCon", network_dim=32, network_alpha=32, conv_dim=4,
+    given = settings_of(read.read(form(LoRA_type="LyCORIS/LoCon", network_dim=32, network_alpha=32, conv_dim=4,
                                           conv_alpha=4, unet_lr=1e-4, text_encoder_lr=5e-5)))  # fmt: skip
     assert given["network_type"] == "locon" and given["conv_rank"] == 4 and given["text_encoder_lr"] == 5e-5
 
@@ -271,19 +271,19 @@ def test_a_data_set_that_the_text_names(tmp_path):
     path = tmp_path / "set.toml"
     path.write_text("", encoding="utf-8")
     text = json.dumps({"network_module": "networks.lora", "dataset_config": str(path)})
-    assert common.read(text).settings["dataset_config"] == str(path)
-    assert "dataset_config" not in common.read(text, may_look=False).settings
-    assert "paste" in reasons(common.read(text, may_look=False))["dataset_config"]
+    assert read.read(text).settings["dataset_config"] == str(path)
+    assert "dataset_config" not in read.read(text, may_look=False).settings
+    assert "paste" in reasons(read.read(text, may_look=False))["dataset_config"]
 
 
 def test_tags_that_are_dropped():
-    given = settings_of(common.read('train_data_dir = "x"\ncaption_tag_dropout_rate = 0.1\nkeep_tokens = 2'))
+    given = settings_of(read.read('train_data_dir = "x"\ncaption_tag_dropout_rate = 0.1\nkeep_tokens = 2'))
     assert (given["tag_dropout"], given["keep_tokens"]) == (0.1, 2)
 
 
 def test_finetuning_with_a_metadata_file():
     text = 'in_json = "meta.json"\ntrain_data_dir = "/data/img"\nmax_train_epochs = 4\nlearning_rate = 1e-5\n'
-    found = common.read(text)
+    found = read.read(text)
     given = settings_of(found)
     assert given["method"] == "finetune" and given["instance_data_dir"] == "/data/img"
     assert given["text_encoder_steps"] == 0 and "use_captions" not in given and "in_json" in reasons(found)
@@ -294,17 +294,17 @@ def test_a_loras_captions_in_a_metadata_file_are_told(tmp_path, name):
     """As in fine-tuning; the folder is then none of "10_sks person", in sd-scripts too."""
     (tmp_path / "10_sks person").mkdir()
     given = {"network_module": "networks.lora", "train_data_dir": str(tmp_path), name: "/m.json", "dataset_repeats": 3}
-    found = common.read(json.dumps({**given, "max_train_epochs": 2}))
+    found = read.read(json.dumps({**given, "max_train_epochs": 2}))
     assert "this file in their folder" in reasons(found)[name] and found.settings["use_captions"] is True
     assert found.settings["concepts"] == [{"instance_data_dir": str(tmp_path), "repeats": 3}]
-    assert "concepts" not in common.read(json.dumps({**given, "max_train_steps": 20})).settings
+    assert "concepts" not in read.read(json.dumps({**given, "max_train_steps": 20})).settings
 
 
 def test_a_lokr_of_two_decomposed_matrices_is_told():
     form = {"LoRA_type": "LyCORIS/LoKr", "network_dim": 4, "factor": 4, "decompose_both": True}
-    assert "decompose_both" in reasons(common.read(json.dumps(form)))
+    assert "decompose_both" in reasons(read.read(json.dumps(form)))
     for other in ({**form, "decompose_both": False}, {**form, "LoRA_type": "Standard"}):
-        assert "decompose_both" not in reasons(common.read(json.dumps(other)))
+        assert "decompose_both" not in reasons(read.read(json.dumps(other)))
 
 
 def test_db_config(tmp_path):
@@ -352,7 +352,7 @@ def test_db_config(tmp_path):
         "tf32_enable": True,
     }
     bases = [{"title": "v1-5-pruned.safetensors", "path": "/models/v1-5-pruned.safetensors"}]
-    found = common.read(json.dumps(values), bases)
+    found = read.read(json.dumps(values), bases)
     assert found.source == "sd_dreambooth_extension"
     assert settings_of(found) == {
         "cache_latents": True,
@@ -395,7 +395,7 @@ def test_class_prompts_without_class_pictures_ask_for_none():
         {"instance_data_dir": "/b", "instance_prompt": "[filewords]", "instance_token": "zwx cat"},
         {"instance_prompt": "nothing"},
     ]
-    found = common.read(json.dumps(concepts))
+    found = read.read(json.dumps(concepts))
     assert settings_of(found)["concepts"] == [
         {"instance_data_dir": "/a", "instance_prompt": "sks dog", "repeats": 1},
         {"instance_data_dir": "/b", "instance_prompt": "zwx cat", "repeats": 1},
@@ -423,7 +423,7 @@ def word_form(**values) -> str:
 def test_a_form_of_textual_inversion(tmp_path):
     folder_of(tmp_path / "img" / "10_zxc", 6)
     folder_of(tmp_path / "img" / "2_more", 3)
-    found = common.read(word_form(train_data_dir=str(tmp_path / "img"), caption_dropout_rate=0.05, reg_data_dir="/reg"))
+    found = read.read(word_form(train_data_dir=str(tmp_path / "img"), caption_dropout_rate=0.05, reg_data_dir="/reg"))
     given = settings_of(found)
     assert given["method"] == "textual_inversion" and given["learning_rate"] == 0.005
     assert (given["placeholder_token"], given["initializer_token"], given["num_vectors"]) == ("zxc", "toy", 4)
@@ -451,7 +451,7 @@ def test_a_form_of_textual_inversion(tmp_path):
     ],
 )
 def test_a_words_options(values, wanted):
-    found = common.read(word_form(**values))
+    found = read.read(word_form(**values))
     assert {name: settings_of(found).get(name) for name in wanted} == wanted
     if "weights" in values:
         assert told(found)["num_vectors_per_token"] == "8" and told(found)["init_word"] == "toy"
@@ -472,7 +472,7 @@ def test_a_script_of_textual_inversion():
     [[datasets.subsets]]
     image_dir = '/img/other'
     """
-    found = common.read(text)
+    found = read.read(text)
     assert settings_of(found) == {
         "method": "textual_inversion",
         "placeholder_token": "zxc",
@@ -504,9 +504,7 @@ def test_a_form_of_finetuning(tmp_path, fields):
     """By any of its own names; the pictures are in image_folder, and train_dir is where kohya's lists go."""
     folder_of(tmp_path / "img", 8)
     own = {"image_folder": str(tmp_path / "img"), "train_dir": "/lists", "dataset_repeats": "5", **fields}
-    found = common.read(
-        form(**own, learning_rate=1e-6, caption_metadata_filename="meta_cap.json", learning_rate_te=1e-6)
-    )
+    found = read.read(form(**own, learning_rate=1e-6, caption_metadata_filename="meta_cap.json", learning_rate_te=1e-6))
     given = settings_of(found)
     assert given["method"] == "finetune" and given["instance_data_dir"] == str(tmp_path / "img")
     assert given["num_train_epochs"] == 50 and given["text_encoder_steps"] * 5 == 50 * 8 // 2  # 20 %, batches of 2
@@ -514,23 +512,23 @@ def test_a_form_of_finetuning(tmp_path, fields):
 
 
 def test_metadata_that_was_made_already_is_told():
-    found = common.read(form(image_folder="/img", create_caption=False, caption_metadata_filename="mine.json"))
+    found = read.read(form(image_folder="/img", create_caption=False, caption_metadata_filename="mine.json"))
     assert told(found)["caption_metadata_filename"] == "mine.json"
 
 
 def test_a_lora_whose_module_stands_on_the_command_line():
-    found = common.read('pretrained_model_name_or_path = "x"\nnetwork_dim = 8\nunet_lr = 1e-4\nlearning_rate = 1e-4')
+    found = read.read('pretrained_model_name_or_path = "x"\nnetwork_dim = 8\nunet_lr = 1e-4\nlearning_rate = 1e-4')
     assert settings_of(found)["method"] == "lora" and found.settings["rank"] == 8
 
 
 def test_a_plain_form_is_dreambooth_of_the_whole_model():
-    assert "method" not in settings_of(common.read(form()))
+    assert "method" not in settings_of(read.read(form()))
 
 
 @pytest.mark.parametrize("name", ["sd3_checkbox", "flux1_checkbox"])
 def test_models_of_another_kind_are_told(name):
-    assert "not trained here" in reasons(common.read(form(**{name: True})))[name]
-    assert name not in reasons(common.read(form(**{name: False})))
+    assert "not trained here" in reasons(read.read(form(**{name: True})))[name]
+    assert name not in reasons(read.read(form(**{name: False})))
 
 
 def test_db_config_of_a_lora():
@@ -548,7 +546,7 @@ def test_db_config_of_a_lora():
         "max_train_steps": 100,
         "stop_text_encoder": 0.5,
     }
-    found = common.read(json.dumps(values))
+    found = read.read(json.dumps(values))
     assert settings_of(found) == {
         "method": "lora",
         "network_type": "locon",
@@ -560,7 +558,7 @@ def test_db_config_of_a_lora():
         "text_encoder_steps": 50,
     }
     assert told(found)["lora_model_name"] == "old.pt"
-    plain = settings_of(common.read(json.dumps({**values, "use_lora": False})))
+    plain = settings_of(read.read(json.dumps({**values, "use_lora": False})))
     assert (
         "method" not in plain
         and "rank" not in plain
@@ -570,7 +568,7 @@ def test_db_config_of_a_lora():
 
 def test_what_changes_a_db_config_is_told():
     values = {"lifetime_revision": 1, "train_unet": False, "train_imagic": True, "noise_scheduler": "DEIS"}
-    found = common.read(json.dumps({**values, "input_pertubation": True, "optimizer": "AdamW Dadaptation"}))
+    found = read.read(json.dumps({**values, "input_pertubation": True, "optimizer": "AdamW Dadaptation"}))
     assert set(values) - {"lifetime_revision"} < set(told(found))
     assert settings_of(found)["ip_noise_gamma"] == 0.1 and found.settings["optimizer"] == "prodigy"
 
@@ -582,7 +580,7 @@ def test_what_changes_a_db_config_is_told():
     "name", ["DAdaptAdam", "DAdaptLion", "DAdaptSGD", "DAdaptation", "prodigyplus.ProdigyPlusScheduleFree"]
 )
 def test_optimizers_that_find_the_rate_become_prodigy(name):
-    found = common.read(json.dumps({
+    found = read.read(json.dumps({
         "LoRA_type": "Standard", "network_dim": 16, "max_train_steps": 9, "optimizer": name, "learning_rate": 0.5,
         "unet_lr": 1.0, "text_encoder_lr": 0.5, "optimizer_args": '"decouple=True" "momentum=0.9" weight_decay=0.2',
     }))  # fmt: skip
@@ -597,7 +595,7 @@ def test_optimizers_that_find_the_rate_become_prodigy(name):
     "name", ["AdamWScheduleFree", "RAdamScheduleFree", "SGDScheduleFree", "pytorch_optimizer.CAME"]
 )
 def test_what_is_not_there_takes_its_rate_along(name):
-    found = common.read(
+    found = read.read(
         form(optimizer=name, optimizer_args="", learning_rate=1.0, learning_rate_te=0.5, max_train_steps=9)
     )
     given = settings_of(found)
@@ -611,28 +609,26 @@ def test_what_is_not_there_takes_its_rate_along(name):
     [("PagedLion8bit", "lion"), ("PagedAdamW32bit", "adamw"), ("SGDNesterov", "sgd"), ("torch.optim.AdamW", "adamw")],
 )
 def test_the_same_steps_keep_their_rate(name, ours):
-    given = settings_of(common.read(form(optimizer=name, optimizer_args="", learning_rate=3e-6)))
+    given = settings_of(read.read(form(optimizer=name, optimizer_args="", learning_rate=3e-6)))
     assert (given["optimizer"], given["learning_rate"]) == (ours, 3e-6)
     assert given.get("optimizer_args") == ({"momentum": 0.9, "nesterov": True} if ours == "sgd" else None)
 
 
 @pytest.mark.parametrize("arguments", ["", "relative_step=True", "warmup_init=True relative_step=False"])
 def test_an_adafactor_that_finds_its_rate(arguments):
-    found = common.read(
-        form(optimizer="Adafactor", optimizer_args=arguments, learning_rate=1e-3, learning_rate_te=1e-3)
-    )
+    found = read.read(form(optimizer="Adafactor", optimizer_args=arguments, learning_rate=1e-3, learning_rate_te=1e-3))
     assert settings_of(found)["optimizer"] == "adafactor" and "learning_rate" not in found.settings
     assert told(found)["learning_rate"] == "0.001"
 
 
 def test_prodigy_has_one_rate():
-    found = common.read(form(optimizer="Prodigy", optimizer_args="", learning_rate=1, learning_rate_te=1e-5))
+    found = read.read(form(optimizer="Prodigy", optimizer_args="", learning_rate=1, learning_rate_te=1e-5))
     assert settings_of(found)["text_encoder_lr"] == 1.0 and told(found)["learning_rate_te"] == "1e-05"
 
 
 def test_one_rate_holds_for_what_has_none_of_its_own():
     text = 'train_data_dir = "x"\nlearning_rate = 3e-6\nmax_train_steps = 9'
-    given = settings_of(common.read(text))
+    given = settings_of(read.read(text))
     assert given["text_encoder_lr"] == given["learning_rate"] == 3e-6 and given["text_encoder_steps"] == 9
 
 
@@ -642,7 +638,7 @@ def test_one_rate_holds_for_what_has_none_of_its_own():
 def test_what_is_not_taken_over_is_told_with_its_value():
     values = {"num_widgets": 3, "color_aug": True, "v_pred_like_loss": 0.2, "block_lr": "1,2", "masked_loss": True,
               "down_lr_weight": "0,1", "save_last_n_epochs": 2, "optimizer_args": "betas=x"}  # fmt: skip
-    found = common.read(form(**values))
+    found = read.read(form(**values))
     assert {name: told(found)[name] for name in values} == {
         **{name: str(value) for name, value in values.items()},
         "optimizer_args": "betas=x",
@@ -654,7 +650,7 @@ def test_what_is_not_taken_over_is_told_with_its_value():
 
 
 def test_secrets_are_not_repeated():
-    found = common.read(form(huggingface_token="hf_SECRET", wandb_api_key="SECRET"))
+    found = read.read(form(huggingface_token="hf_SECRET", wandb_api_key="SECRET"))
     assert {"huggingface_token", "wandb_api_key"} < set(reasons(found)) and "SECRET" not in json.dumps(found.as_dict())
 
 
@@ -669,13 +665,13 @@ def test_a_rank_without_alpha():
 
 
 def test_what_would_do_nothing_here_is_told_and_left_out():
-    found = common.read(form(lr_scheduler="constant_with_warmup", lr_warmup=0, adaptive_noise_scale=-0.1))
+    found = read.read(form(lr_scheduler="constant_with_warmup", lr_warmup=0, adaptive_noise_scale=-0.1))
     assert "lr_scheduler" not in settings_of(found) and "adaptive_noise_scale" not in found.settings
     assert "has no effect" in reasons(found)["lr_scheduler"] and told(found)["adaptive_noise_scale"] == "-0.1"
 
 
 def test_captions_are_read_where_the_folders_cannot_be_seen():
-    given = settings_of(common.read(form(train_data_dir="C:\\img", caption_extension=".tags")))
+    given = settings_of(read.read(form(train_data_dir="C:\\img", caption_extension=".tags")))
     assert given["use_captions"] is True and given["caption_extension"] == ".tags"
 
 
@@ -683,7 +679,7 @@ def test_captions_are_read_where_the_folders_cannot_be_seen():
     "text", [SCRIPT, form(), word_form(), form(LoRA_type="LyCORIS/LoHa", network_dim=8, conv_dim=4)]
 )
 def test_what_is_taken_over_goes_together(text, tmp_path):
-    config, _ = parse(common.read(text).settings)
+    config, _ = parse(read.read(text).settings)
     (tmp_path / "x.safetensors").write_bytes(b"")
     config = config.replace(base_model=str(tmp_path / "x.safetensors"), name="x")
     completed, _, _, problems = config_checks.check(config)
@@ -693,7 +689,7 @@ def test_what_is_taken_over_goes_together(text, tmp_path):
 
 
 def test_our_own_config():
-    found = common.read(json.dumps({"max_train_steps": 700, "loss_type": "l2", "seed": "many", "colour": 1}))
+    found = read.read(json.dumps({"max_train_steps": 700, "loss_type": "l2", "seed": "many", "colour": 1}))
     assert settings_of(found) == {"max_train_steps": 700}
     assert found.source == "dreambooth_ext" and set(reasons(found)) == {"seed", "colour"}
 
@@ -714,12 +710,12 @@ def test_our_own_config():
         ('{"a":' * 50 + "1" + "}" * 50, "deeply"),
         ("[" * 100_000, "TOML"),
         ('{"a":' * 50_000, "JSON"),
-        ("x" * (common.LARGEST + 1), "letters"),
+        ("x" * (read.LARGEST + 1), "letters"),
     ],
 )
 def test_what_cannot_be_read_says_so(text, part):
     with pytest.raises(UserError) as caught:
-        common.read(text)
+        read.read(text)
     assert caught.value.problem.field == "text" and caught.value.problem.remedy
     assert part in str(caught.value)
 
@@ -746,7 +742,7 @@ def test_no_value_is_taken_on_trust(odd):
         except (ValueError, RecursionError):
             continue
         try:
-            found = common.read(text)
+            found = read.read(text)
         except UserError as error:
             assert error.problem.field == "text"
             continue
@@ -766,4 +762,4 @@ def test_every_name_of_ours_is_a_setting():
 def test_toml_on_a_python_without_a_reader(monkeypatch):
     monkeypatch.setattr("dreambooth_ext.core.system.toml.READERS", ())
     with pytest.raises(UserError, match="cannot read TOML"):
-        common.read(SCRIPT)
+        read.read(SCRIPT)

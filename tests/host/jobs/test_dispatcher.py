@@ -19,14 +19,14 @@ import pytest
 from dreambooth_ext.commands import delivery
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs import job_options, run_folder
 from dreambooth_ext.core.runs.events import ENDED, EventReader
+from dreambooth_ext.core.runs.job_options import Wishes
 from dreambooth_ext.core.system import files
 from dreambooth_ext.host.environment.environment import Status
-from dreambooth_ext.host.jobs import exit_reasons, job_options, worker_process
+from dreambooth_ext.host.jobs import exit_reasons, worker_process
 from dreambooth_ext.host.jobs.dispatcher import Dispatcher
 from dreambooth_ext.host.jobs.job_monitor import Following
-from dreambooth_ext.host.jobs.job_options import Wishes
 from dreambooth_ext.host.jobs.queue import status_of
 from dreambooth_ext.host.jobs.watchdog import LOOK, Patience, Watch
 from dreambooth_ext.host.publishing import model_files, staging

@@ -8,9 +8,8 @@ import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host.jobs import job_options
-from dreambooth_ext.host.jobs.job_options import Wishes
+from dreambooth_ext.core.runs import job_options, run_folder
+from dreambooth_ext.core.runs.job_options import Wishes
 from dreambooth_ext.host.jobs.queue import Queue, put_back, status_of, withdraw
 
 

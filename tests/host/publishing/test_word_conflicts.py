@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("starlette")
 Image = pytest.importorskip("PIL.Image")
 
-from dreambooth_ext.core import guide  # noqa: E402
 from dreambooth_ext.core.config.run_config import RunConfig  # noqa: E402
+from dreambooth_ext.core.guide import completion  # noqa: E402
 from tests.host.asking import Asked  # noqa: E402
 
 
@@ -70,5 +70,5 @@ def test_an_embedding_called_like_a_subjects_word(asked):
     ],
 )
 def test_the_name_that_is_filled_in_is_no_subjects_word(settings, name, word):
-    completed, _ = guide.complete(RunConfig(method="textual_inversion", **settings), 5)
+    completed, _ = completion.complete(RunConfig(method="textual_inversion", **settings), 5)
     assert (completed.name, completed.placeholder_token) == (name, word)

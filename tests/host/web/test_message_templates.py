@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.checks import config_checks, config_warnings
-from dreambooth_ext.core.config.methods import METHODS
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import SETTINGS
 from dreambooth_ext.core.data import picture_entries
+from dreambooth_ext.core.facts.methods import METHODS
 from dreambooth_ext.host.web import localization, message_templates
 
 DEMO = Path(message_templates.__file__).parents[2] / "demo" / "pictures"

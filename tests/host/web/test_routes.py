@@ -15,14 +15,14 @@ Image = pytest.importorskip("PIL.Image")
 
 from starlette.applications import Starlette  # noqa: E402
 
-from dreambooth_ext import __version__  # noqa: E402
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig  # noqa: E402
 from dreambooth_ext.core.data.concepts import CONCEPT_KEYS  # noqa: E402
 from dreambooth_ext.core.errors import UserError  # noqa: E402
 from dreambooth_ext.core.runs import events as protocol  # noqa: E402
-from dreambooth_ext.core.runs import run_folder  # noqa: E402
+from dreambooth_ext.core.runs import job_options, run_folder  # noqa: E402
+from dreambooth_ext.core.version import __version__  # noqa: E402
 from dreambooth_ext.host.hosts import model_lists  # noqa: E402
-from dreambooth_ext.host.jobs import event_pages, job_options, run_index  # noqa: E402
+from dreambooth_ext.host.jobs import event_pages, run_index  # noqa: E402
 from dreambooth_ext.host.web import routes, service  # noqa: E402
 from tests.host.asking import FAR, Answer, Asked, request  # noqa: E402
 

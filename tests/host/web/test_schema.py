@@ -7,13 +7,13 @@ import re
 
 import pytest
 
-from dreambooth_ext.core import guide
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config import rates
 from dreambooth_ext.core.config.groups.model import SUBJECT_TYPES
-from dreambooth_ext.core.config.methods import METHODS
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
-from dreambooth_ext.core.data import captions
+from dreambooth_ext.core.data import identifiers
+from dreambooth_ext.core.facts.methods import METHODS
+from dreambooth_ext.core.guide import tables
 from dreambooth_ext.host.web import schema as form
 
 
@@ -55,11 +55,11 @@ def test_the_page_judges_identifiers_as_the_guide_does():
         "zkz1",
     ):
         broken = [rule for rule in about["rules"] if not re.fullmatch(rule["pattern"], word)]
-        assert bool(broken or word.lower() in known) == bool(captions.identifier_warning(word)), word
+        assert bool(broken or word.lower() in known) == bool(identifiers.identifier_warning(word)), word
         if broken:
-            assert broken[0]["message"] == guide.identifier_problem(word)
-    assert guide.identifier_problem("my photo") == "holds a space"
-    assert about["known_message"] in captions.identifier_warning("red")
+            assert broken[0]["message"] == identifiers.identifier_problem(word)
+    assert identifiers.identifier_problem("my photo") == "holds a space"
+    assert about["known_message"] in identifiers.identifier_warning("red")
 
 
 @pytest.mark.parametrize("kind", SUBJECT_TYPES)
@@ -81,7 +81,7 @@ def test_three_answers_are_enough(tmp_path, kind, has_captions):
         assert not problems
         assert completed.with_prior_preservation == bool(given.class_prompt)
         assert all("sksper" in entry.caption for entry in entries)
-        assert completed.validation_prompts == guide.test_prompts(kind, "sksper")
+        assert completed.validation_prompts == tables.test_prompts(kind, "sksper")
         assert choices["validation_prompts"].reason
     if has_captions and kind == "style":
         assert entries[0].caption == "a cat on a roof in sksper style"

@@ -21,8 +21,8 @@ import pytest
 
 pytest.importorskip("uvicorn")
 
-from dreambooth_ext import __version__
 from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.version import __version__
 from dreambooth_ext.host.web import server as serve
 
 REPOSITORY = Path(__file__).parents[3]

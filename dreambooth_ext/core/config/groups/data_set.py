@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..methods import PROMPTED
-from ..setting import setting
+from ...facts.methods import PROMPTED
+from ...facts.setting import setting
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..setting import setting
+from ...facts.setting import setting
 
 WEIGHT_INITS = ("Normal", "KaimingUniform", "KaimingNormal", "XavierUniform", "XavierNormal")
 # The names of the WebUI's list. It also has threshold and glu, with which it cannot make or draw anything.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..setting import setting
+from ...facts.setting import setting
 
 NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dora", "oft")
 LORA = {"methods": ("lora",), "group": "LoRA"}

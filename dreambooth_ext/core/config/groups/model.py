@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..methods import METHODS, PROMPTED
-from ..setting import setting
+from ...facts.methods import METHODS, PROMPTED
+from ...facts.setting import setting
 
 SUBJECT_TYPES = ("person", "style", "object", "pet")
 

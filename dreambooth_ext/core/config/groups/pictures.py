@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..methods import PROMPTED, PROMPTED_METHODS, SUBJECT
-from ..setting import setting
+from ...facts.methods import PROMPTED, PROMPTED_METHODS, SUBJECT
+from ...facts.setting import setting
 
 TEMPLATES = ("subject", "style", "hypernetwork")  # of prompts, built in
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..methods import FORMATS
-from ..setting import setting
+from ...facts.methods import FORMATS
+from ...facts.setting import setting
 
 
 @dataclass

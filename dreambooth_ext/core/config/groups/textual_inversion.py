@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..setting import setting
+from ...facts.setting import setting
 
 EMBEDDING = {"methods": ("textual_inversion", "lora"), "group": "Textual Inversion"}
 PIVOTAL = {"methods": ("lora",), "group": "Textual Inversion"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..methods import METHODS, PROMPTED, TUNING
-from ..setting import setting
+from ...facts.methods import METHODS, PROMPTED, TUNING
+from ...facts.setting import setting
 
 OPTIMIZERS = ("auto", "adamw", "adamw8bit", "paged_adamw8bit", "lion", "adafactor", "prodigy", "sgd")
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")

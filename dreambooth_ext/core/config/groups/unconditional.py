@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..setting import setting
+from ...facts.setting import setting
 
 UNCONDITIONAL = {"methods": ("unconditional",), "group": "Unconditional"}
 

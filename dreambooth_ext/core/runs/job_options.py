@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import UserError
-from ...core.runs import events
-from ...core.runs.run_folder import Run
-from ...core.system import files
+from ..errors import UserError
+from ..system import files
+from . import events
+from .run_folder import Run
 
 SELECT = ("final", "every", "never")
 WHILE_TRAINING = ("refuse", "wait", "share")

@@ -1,4 +1,4 @@
-"""What users already know: the guide's tables, as defaults with reasons, warnings and remedies."""
+"""What a config leaves out, filled in from the guide's tables, each value with its reason."""
 
 from __future__ import annotations
 
@@ -7,88 +7,41 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .config.rates import is_zero
-from .config.run_config import SETTINGS, RunConfig
-from .data import bundled_words, kohya_dataset
-from .system.files import expanded
+from ..config.rates import is_zero
+from ..config.run_config import SETTINGS, RunConfig
+from ..data import bundled_words, kohya_dataset
+from ..system.files import expanded
+from .tables import (
+    EMA_INV_GAMMA,
+    EMA_POWER,
+    EMBEDDING_RATE,
+    EMBEDDING_SHARE,
+    EMBEDDING_STEPS,
+    EMBEDDING_VECTORS,
+    FINETUNE_EPOCHS,
+    FINETUNE_LEAST_STEPS,
+    FINETUNE_RATE,
+    HYPERNETWORK_RATE,
+    HYPERNETWORK_STEPS,
+    INITIAL_WORDS,
+    LEARNING_RATE,
+    LORA_RANK,
+    LORA_RATE,
+    LORA_TEXT_RATE,
+    OFFSET_NOISE,
+    PIVOTAL_RATE,
+    TEXT_ENCODER_LR,
+    TEXT_ENCODER_SHARE,
+    TEXT_ENCODER_STEPS,
+    UNCONDITIONAL_EPOCHS,
+    UNCONDITIONAL_LEAST_STEPS,
+    UNCONDITIONAL_RATE,
+    steps_for,
+)
 
-# (least, best from, best to, most) pictures for each type of subject
-PICTURES = {"person": (5, 10, 20, 25), "style": (15, 20, 30, 40), "object": (10, 15, 25, 30), "pet": (10, 15, 20, 25)}
-
-# Steps by number of pictures, as (fewer than, (from, to)); the last row also holds for more. Pets count as objects.
-_OBJECT_STEPS = ((10, (1000, 1200)), (15, (1200, 1500)), (20, (1500, 1800)), (30, (1800, 2200)))
-STEPS = {
-    "person": ((10, (1200, 1500)), (15, (1500, 1800)), (20, (1800, 2200)), (30, (2000, 2500))),
-    "style": ((10, (2000, 2500)), (15, (2500, 3000)), (20, (3000, 3500)), (30, (3500, 4000))),
-    "object": _OBJECT_STEPS,
-    "pet": _OBJECT_STEPS,
-}
-TEXT_ENCODER_STEPS = {"person": 350, "style": 500, "object": 300, "pet": 300}
-TEXT_ENCODER_SHARE = 0.25  # of the UNet's steps at most, where the run is shorter than the guide's
-
-LEARNING_RATE = 2e-6
-TEXT_ENCODER_LR = 1e-6
 TEXT_ENCODER_REASON = "the guide: half of the UNet's standard rate"
-LORA_RANK = 16
-LORA_RATE, LORA_TEXT_RATE = 1e-4, 5e-5  # diffusers' README for DreamBooth with LoRA; kohya's for text encoders
-HYPERNETWORK_RATE, HYPERNETWORK_STEPS = 1e-5, 10_000  # the WebUI's Train tab; usual for it at this rate
-FINETUNE_RATE = 1e-5  # diffusers' README for text-to-image
-FINETUNE_EPOCHS = 10
-FINETUNE_LEAST_STEPS = 1600  # kohya's default
-# diffusers' README for textual inversion: 5e-4 for each of the 4 pictures of a step, 3000 steps; the WebUI's is 5e-3
-EMBEDDING_RATE, EMBEDDING_STEPS = 2e-3, 3000
-PIVOTAL_RATE = 5e-4  # of a word along with a LoRA: https://github.com/cloneofsimo/lora
 BUNDLE_REASON = "the LoRA that goes on brings its word along"
 EMBEDDING_REASON = "usual for a word: far above that of whole models"
-EMBEDDING_VECTORS = {"person": 4, "style": 8, "object": 4, "pet": 4}
-EMBEDDING_SHARE = 0.5  # of a LoRA's steps, --train_text_encoder_ti_frac of diffusers' advanced training script
-INITIAL_WORDS = {"person": "person", "style": "style", "object": "object", "pet": "animal"}
-UNCONDITIONAL_RATE, UNCONDITIONAL_EPOCHS = 1e-4, 100  # diffusers' train_unconditional.py
-UNCONDITIONAL_LEAST_STEPS = 5000  # from nothing: fewer show hardly more than colours
-EMA_INV_GAMMA, EMA_POWER = 1.0, 0.75  # diffusers' train_unconditional.py
-OFFSET_NOISE = {"style": 0.1}
-PRIOR_IMAGES = (100, 200)
-
-# Minutes for 1500 steps of one picture at 512, as (from, to), by a part of the card's name
-MINUTES = {"T4": (25, 35), "V100": (10, 15), "A100": (5, 8), "RTX 4090": (8, 12)}
-TIMED_STEPS, TIMED_RESOLUTION = 1500, 512
-
-TEST_PROMPTS = {
-    "person": (
-        "{} person, professional portrait, studio lighting",
-        "{} person wearing sunglasses, outdoor",
-        "{} person as a superhero, digital art",
-        "{} person, oil painting style",
-        "{} person in medieval armor",
-    ),
-    "style": (
-        "a cat in {} style",
-        "cityscape in {} style",
-        "portrait of elderly man in {} style",
-        "abstract composition in {} style",
-    ),
-    "object": (
-        "{} object on white background",
-        "{} object in natural environment",
-        "close-up of {} object, detailed",
-        "{} object, advertisement style photo",
-    ),
-    "pet": (
-        "{} pet on white background",
-        "{} pet in natural environment",
-        "close-up of {} pet, detailed",
-        "{} pet, oil painting style",
-    ),
-}
-
-# A good identifier matches all of them; else the first that it does not match says why. Also read by the page.
-IDENTIFIER_RULES = (
-    (r"\S*", "holds a space"),
-    (r"[A-Za-z0-9]*", "holds letters other than Latin ones and digits"),
-    (r".{3,}", "is too short"),
-    (r".{0,12}", "is too long"),
-)
-KNOWN_WORDS = frozenset(["person", "man", "woman", "john", "photo", "style", "object", "dog", "cat", "girl", "boy"])
 
 
 @dataclass(frozen=True)
@@ -100,15 +53,6 @@ class Choice:
 
 
 Fill = Callable[[str, object, str], None]  # setting, value, reason; the first to fill an open setting has it
-
-
-def steps_for(subject_type: str, pictures: int) -> int:
-    """The guide's steps: the lower end of its row, because fewer steps are continued more easily than undone."""
-    rows = STEPS[subject_type]
-    for fewer_than, (least, _most) in rows:
-        if pictures < fewer_than:
-            return least
-    return rows[-1][1][0]
 
 
 def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Choice]]:
@@ -326,16 +270,3 @@ COMPLETIONS = {
     "hypernetwork": _complete_hypernetwork,
     "unconditional": _complete_unconditional,
 }
-
-
-def test_prompts(subject_type: str, word: str) -> list[str]:
-    """The guide's prompts to judge a model by, with the subject's word in them."""
-    return [prompt.format(word) for prompt in TEST_PROMPTS[subject_type]]
-
-
-def identifier_problem(word: str) -> str:
-    """What is wrong with a rare word, or "" if it is a good one."""
-    for pattern, message in IDENTIFIER_RULES:
-        if not re.fullmatch(pattern, word):
-            return message
-    return "is a word or name that the model knows" if word.lower() in KNOWN_WORDS else ""

@@ -1,0 +1,47 @@
+"""The rare word that calls a subject in prompts: what makes a good one."""
+
+from __future__ import annotations
+
+import re
+
+# A good identifier matches all of them; else the first that it does not match says why. Also read by the page.
+IDENTIFIER_RULES = (
+    (r"\S*", "holds a space"),
+    (r"[A-Za-z0-9]*", "holds letters other than Latin ones and digits"),
+    (r".{3,}", "is too short"),
+    (r".{0,12}", "is too long"),
+)
+USED_WORDS = frozenset(["person", "man", "woman", "john", "photo", "style", "object", "dog", "cat", "girl", "boy"])
+
+# Words that a base model knows well, and the names that people try first: teaching one of them a new meaning fights
+# with all the pictures that the base has seen under it. Not a dictionary, only the likely ones.
+_WORDS = """
+a an and art as at background beautiful best black blue body boy by car cartoon cat character child close-up color
+colour cute dark digital dog drawing drawn face female figure for from full girl green guy hair house image in is
+it kid lady landscape light male man masterpiece me model my of on one or oil painting person pet photo photograph
+photography picture portrait puppy quality red realistic selfie self shot sketch style subject test the thing this
+to toy up white with woman yellow young object kitten new old
+adam alex alexander alice amy andrew ann anna anton ben bob chris daniel david dmitry elena emily emma eva george
+helen igor irina ivan jack james jane jim joe john julia kate kim lena lisa lucy maria mark mary max michael mike
+nick nina oleg olga paul peter sam sarah sergey sofia sophia steve tanya tom victor vlad
+"""
+COMMON_WORDS = frozenset(_WORDS.split())
+
+KNOWN = "is a word or name that the model knows"
+ADVICE = "Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
+
+
+def identifier_problem(word: str) -> str:
+    """What is wrong with a rare word, or "" if it is a good one."""
+    for pattern, message in IDENTIFIER_RULES:
+        if not re.fullmatch(pattern, word):
+            return message
+    return KNOWN if word.lower() in USED_WORDS else ""
+
+
+def identifier_warning(word: str) -> str | None:
+    """Why `word` is a poor identifier, in a sentence; None for a good one. `ADVICE` is the remedy."""
+    problem = identifier_problem(word)
+    if not problem and word.lower() in COMMON_WORDS:
+        problem = KNOWN
+    return f"'{word}' {problem}." if problem else None

@@ -1,0 +1,1 @@
+"""What every room may ask: what a setting is, and one row of facts for each thing to choose."""

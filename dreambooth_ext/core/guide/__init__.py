@@ -1,0 +1,1 @@
+"""What users already know, as tables of numbers and as values for what a config leaves out."""
