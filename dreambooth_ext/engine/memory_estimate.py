@@ -9,6 +9,7 @@ from __future__ import annotations
 from ..core.config.run_config import RunConfig
 from ..core.data.concepts import concepts
 from ..core.facts.methods import PROMPTED_METHODS
+from ..core.facts.optimizer_facts import state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
 from .methods.footprint import Share
@@ -32,7 +33,8 @@ def estimate(config: RunConfig, base: Base, draws: bool) -> int:
     """Bytes of device memory at the peak of a resolved config's run, over its stages: what one has taken, the next one
     can have. draws: whether class pictures are still to be drawn."""
     part = METHODS[config.method].share(config, base)
-    held = part.frozen + part.learning * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
+    learning = part.learning * (4 + state_bytes(config.optimizer, config.optimizer_args))
+    held = part.frozen + learning + (4 * part.unet if config.use_ema else 0)
     vae = 4 * base.parameter_counts()["vae"]
     held += (0 if config.cache_latents else vae) + _texts_that_stay(config, base)
     peaks = [held + _step(config, base, part)]
@@ -92,13 +94,3 @@ def _class_pictures(config: RunConfig, base: Base) -> float:
     counts = base.parameter_counts()
     unet = 4 if config.device == "cpu" else 2
     return unet * counts["unet"] + 4 * counts["text_encoders"] + _drawing(config, base)
-
-
-def state_bytes(config: RunConfig) -> int:
-    """Bytes that the optimizer keeps for each number it trains."""
-    if "8bit" in config.optimizer:
-        return 2
-    if config.optimizer == "sgd":
-        return 4 if config.optimizer_args.get("momentum") else 0
-    # Adafactor keeps rows and columns, which of 3 x 3 kernels is two thirds: 2.1 for SD 1.5, 0.4 for SDXL.
-    return {"lion": 4, "adafactor": 2, "prodigy": 16}.get(config.optimizer, 8)

@@ -11,10 +11,11 @@ from ..core.checks import config_warnings
 from ..core.config.run_config import RunConfig
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
+from ..core.facts.optimizer_facts import AUTO, state_bytes
 from ..core.guide import completion
 from ..core.system import files
 from .formats import hub_upload
-from .memory_estimate import estimate, state_bytes
+from .memory_estimate import estimate
 from .methods import METHODS
 from .methods.lora import continued_warnings
 from .models.base_model import Base
@@ -70,7 +71,7 @@ def resolve(config: RunConfig, base: Base) -> RunConfig:
         answers["zero_terminal_snr"] = bool(base.scheduler_config.get("rescale_betas_zero_snr"))
     if config.mixed_precision == "auto":
         answers["mixed_precision"] = half_precision(device) if cuda else "no"
-    if config.optimizer == "auto":
+    if config.optimizer == AUTO:
         answers["optimizer"] = choose_optimizer(config.method, torch.device(device.type))
     if config.gradient_checkpointing is None:
         answers["gradient_checkpointing"] = device.type != "cpu"
@@ -157,7 +158,8 @@ def _why_no_xformers(device: str) -> str:
 def disk_need(config: RunConfig, base: Base, steps: int, epochs: float) -> int:
     """Bytes that the run writes at the most: training states, one more while it replaces the last, and models."""
     part = METHODS[config.method].share(config, base)
-    state = part.learning * (4 + state_bytes(config)) + (4 * part.unet if config.use_ema else 0)
+    learning = part.learning * (4 + state_bytes(config.optimizer, config.optimizer_args))
+    state = learning + (4 * part.unet if config.use_ema else 0)
     saves = completion.saves_on_the_way(config, steps, epochs)
     states = min(saves + 1, (config.checkpoints_total_limit or saves) + 1)
     models = (saves if config.save_intermediate_models else 0) + 1
@@ -198,9 +200,7 @@ def _sentence(remedies: list[str]) -> str:
 
 
 def memory_remedies(config: RunConfig) -> list[str]:
-    return config_warnings.out_of_memory_remedies(
-        config, config.resolution, "8bit" in config.optimizer, bool(config.gradient_checkpointing)
-    )
+    return config_warnings.out_of_memory_remedies(config, config.resolution, bool(config.gradient_checkpointing))
 
 
 def length(config: RunConfig, pictures: int) -> tuple[int, float]:

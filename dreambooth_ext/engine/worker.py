@@ -24,6 +24,7 @@ from ..core.config.run_config import RunConfig
 from ..core.data import picture_entries, picture_list
 from ..core.data.picture_entries import Entry, caches_latents
 from ..core.errors import Problem, UserError
+from ..core.facts.optimizer_facts import AUTO
 from ..core.runs.leader_lock import Leadership
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import disk, environment_users, files
@@ -229,7 +230,7 @@ def with_optimizer(run: Run) -> RunConfig:
     """The run's config, with the optimizer that its training states are of where it leaves that to us: "auto" may have
     meant another one then, on another machine or in an older version, whose states this one could not read."""
     known = (run.state().get("plan") or {}).get("optimizer")
-    if run.config.optimizer == "auto" and known and training_state.found(run.checkpoints):
+    if run.config.optimizer == AUTO and known and training_state.found(run.checkpoints):
         return run.config.replace(optimizer=known)
     return run.config
 

@@ -9,6 +9,7 @@ import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import Problem
+from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import deep_check
 from dreambooth_ext.engine.runtime import memory
@@ -60,7 +61,7 @@ def test_an_optimizer_whose_library_is_missing(place, monkeypatch, name):
     real = optimizers.importlib.import_module
 
     def without(module, *more):
-        if module == optimizers.KINDS[name].module:
+        if module == OPTIMIZERS[name].module:
             raise ImportError(f"No module named {module!r}")
         return real(module, *more)
 

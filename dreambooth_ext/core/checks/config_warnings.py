@@ -7,6 +7,7 @@ from ..config.run_config import RunConfig
 from ..data.identifiers import USED_WORDS, identifier_problem
 from ..errors import Problem
 from ..facts.methods import WHOLE_METHODS
+from ..facts.optimizer_facts import names_with, optimizer_facts
 from ..guide import tables
 from ..guide.completion import a_or_an
 from ..guide.tables import PICTURES
@@ -28,10 +29,7 @@ USUAL_RATES = {  # by method; a word's beside a LoRA is the guide's
     "embedding_lr": {"lora": tables.PIVOTAL_RATE},
 }
 USUAL_RATES["text_encoder_2_lr"] = USUAL_RATES["text_encoder_lr"]
-# Beside AdamW's. Lion: its authors take a third to a tenth. SGD does not divide by the gradients' size
-OF_OPTIMIZERS = {"lion": 0.3, "sgd": 1e5}
 STRANGE = 100  # times the usual rate
-OWN_RATES = ("prodigy",)  # optimizers that find their own
 HIGHEST_RATES = {"learning_rate": 5e-6, "text_encoder_lr": 2e-6}
 HYPERNETWORK_HIGHEST = 5e-5  # of the WebUI's users, for the first steps only
 EMBEDDING_PICTURES = 3
@@ -52,17 +50,18 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
 
 def _strange_rates(config: RunConfig) -> list[Problem]:
     """Rates with which nothing can be learned, such as those of optimizers that find their own."""
-    found = []
+    found, optimizer = [], optimizer_facts(config.optimizer)
     for field, methods in USUAL_RATES.items():
         rate, usual = _highest(getattr(config, field)), methods.get(config.method)
         rests = field.startswith("text_encoder") and not config.text_encoder_steps
-        if usual is None or rests or config.optimizer in OWN_RATES:
+        if usual is None or rests or optimizer.finds_rate:
             continue
-        usual *= OF_OPTIMIZERS.get(config.optimizer, 1.0)
+        usual *= optimizer.usual_rate
         if rate >= STRANGE * usual * (1 - 1e-9):
             times = round(rate / usual)
             message = f"{as_written(rate)} is {times} times the usual rate: it destroys a full-size model."
-            remedy = f"{as_written(usual)} is usual; a rate of 1 is for prodigy, which finds its own."
+            finder = " or ".join(names_with("finds_rate"))
+            remedy = f"{as_written(usual)} is usual; a rate of 1 is for {finder}, which finds its own."
             found.append(Problem(field, message, remedy, is_grave=True))
     return found
 
@@ -94,7 +93,7 @@ def _of_rates(config: RunConfig, pictures: int) -> list[Problem]:
     found = []
     for field, highest in HIGHEST_RATES.items():
         rate = getattr(config, field)
-        if isinstance(rate, float) and rate > highest and config.optimizer not in OWN_RATES:
+        if isinstance(rate, float) and rate > highest and not optimizer_facts(config.optimizer).finds_rate:
             found.append(
                 Problem(
                     field,
@@ -146,8 +145,8 @@ def _of_file_name(word: str) -> Problem | None:
 
 
 def _of_hypernetworks(config: RunConfig, pictures: int) -> list[Problem]:
-    found, rate = [], config.learning_rate
-    if isinstance(rate, float) and rate > HYPERNETWORK_HIGHEST and config.optimizer != "prodigy":
+    found, rate, optimizer = [], config.learning_rate, optimizer_facts(config.optimizer)
+    if isinstance(rate, float) and rate > HYPERNETWORK_HIGHEST and not optimizer.finds_rate:
         message = f"{as_written(rate)} is high for a hypernetwork."
         found.append(
             Problem("learning_rate", message, f"More than {as_written(HYPERNETWORK_HIGHEST)} breaks full-size models.")
@@ -179,9 +178,9 @@ WARNINGS = {
 }
 
 
-def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, checkpointing: bool) -> list[str]:
+def out_of_memory_remedies(config: RunConfig, resolution: int, checkpointing: bool) -> list[str]:
     """What this run can still do about memory, most effective first."""
-    remedies = []
+    remedies, optimizer = [], optimizer_facts(config.optimizer)
     if not checkpointing:
         remedies.append("turn gradient_checkpointing on")
     if config.train_batch_size > 1:
@@ -189,11 +188,11 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, uses_8bit: bool, 
         remedies.append(
             f"set train_batch_size to 1 (and gradient_accumulation_steps to {accumulation} for the same effect)"
         )
-    if not uses_8bit:
-        remedies.append("use the optimizer adamw8bit or paged_adamw8bit")
+    if not optimizer.is_8bit:
+        remedies.append(f"use the optimizer {' or '.join(names_with('is_8bit'))}")
     if config.cache_latents is False:
         remedies.append("turn cache_latents on")
-    if config.max_grad_norm and config.optimizer != "prodigy" and config.mixed_precision != "fp16":
+    if config.max_grad_norm and optimizer.steps_alone and config.mixed_precision != "fp16":
         alone = "" if config.gradient_accumulation_steps == 1 else " and gradient_accumulation_steps to 1"
         remedies.append(f"set max_grad_norm to 0{alone}: then gradients are let go one by one")
     if config.use_ema:

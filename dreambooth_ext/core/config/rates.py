@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..errors import Problem
+from ..facts.optimizer_facts import optimizer_facts
 from .run_config import RunConfig
 
 # group of the optimizer -> its setting; "unet_up" and the like, LoRA+'s faster halves, follow theirs
@@ -88,8 +89,8 @@ def rate_problems(config: RunConfig, total: int | None = None) -> list[Problem]:
     for name, pairs in rates.items():
         problems += _schedule_problems(name, pairs, config, total)
     problems += _option_problems(config, total)
-    if config.optimizer == "prodigy":
-        problems += _prodigy_problems(config, rates)
+    if optimizer_facts(config.optimizer).finds_rate:
+        problems += _factor_problems(config, rates)
     trained = rates if config.text_encoder_steps != 0 else {k: v for k, v in rates.items() if k == "learning_rate"}
     if "learning_rate" in trained and not any(rate for pairs in trained.values() for rate, _ in pairs):
         problems.append(Problem("learning_rate", "at a rate of 0 nothing is learned.", "2e-6 is usual."))
@@ -134,18 +135,20 @@ def _option_problems(config: RunConfig, total: int | None) -> list[Problem]:
     return problems
 
 
-def _prodigy_problems(config: RunConfig, rates: dict[str, list[tuple[float, int | None]]]) -> list[Problem]:
-    """Prodigy multiplies its own estimate with the rate, and takes one rate for all groups (or 0 for some)."""
+def _factor_problems(config: RunConfig, rates: dict[str, list[tuple[float, int | None]]]) -> list[Problem]:
+    """An optimizer that finds the rate multiplies it with the setting's, one for all groups (or 0 for some)."""
+    optimizer = optimizer_facts(config.optimizer).class_name
     trained = list(rates) if config.text_encoder_steps != 0 else [name for name in rates if name == "learning_rate"]
     problems = []
     for name in trained:
         highest = max(rate for rate, _ in rates[name])
         if highest and not 0.1 <= highest <= 10:
-            what = f"Prodigy finds the rate itself and multiplies it with this one: {highest} is too far from 1."
+            what = f"{optimizer} finds the rate itself and multiplies it with this one: {highest} is too far from 1."
             problems.append(Problem(name, what, "Set it to 1."))
     used = [rates[name] for name in trained if any(rate for rate, _ in rates[name])]
     if any(pairs != used[0] for pairs in used):
-        problems.append(Problem("text_encoder_lr", "Prodigy finds one rate for everything.", "Set all rates to 1."))
+        message = f"{optimizer} finds one rate for everything."
+        problems.append(Problem("text_encoder_lr", message, "Set all rates to 1."))
     return problems
 
 

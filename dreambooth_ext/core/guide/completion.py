@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..config.rates import is_zero
 from ..config.run_config import SETTINGS, RunConfig
 from ..data import bundled_words, kohya_dataset
+from ..facts.optimizer_facts import optimizer_facts
 from ..system.files import expanded
 from .tables import (
     EMA_INV_GAMMA,
@@ -67,9 +68,10 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
 
     is_word = config.method == "textual_inversion"
     fill("name", name_for(config), "calls it in prompts" if is_word else "after the pictures' folder")
-    if config.optimizer == "prodigy":
+    optimizer = optimizer_facts(config.optimizer)
+    if optimizer.finds_rate:
         for name in ("learning_rate", "text_encoder_lr", *(["embedding_lr"] if _is_pivotal(config) else [])):
-            fill(name, 1.0, "Prodigy finds the rate itself")
+            fill(name, 1.0, f"{optimizer.class_name} finds the rate itself")
     if config.dataset_config:
         fill("use_captions", True, "as kohya, which reads captions wherever there are some")
     if config.method == "lora":

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ...core.config.run_config import RunConfig
+from ...core.facts.optimizer_facts import optimizer_facts
 
 
 def is_possible(config: RunConfig, processes: int = 1) -> bool:
@@ -25,7 +26,7 @@ def is_possible(config: RunConfig, processes: int = 1) -> bool:
         config.max_grad_norm == 0
         and config.gradient_accumulation_steps == 1  # else the gradients have to wait for each other anyhow
         and config.mixed_precision != "fp16"
-        and config.optimizer != "prodigy"
+        and optimizer_facts(config.optimizer).steps_alone
         and processes == 1
     )
 

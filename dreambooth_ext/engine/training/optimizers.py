@@ -9,7 +9,6 @@ import multiprocessing
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,47 +18,10 @@ from ...core.config.rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate
 from ...core.config.run_config import RunConfig
 from ...core.errors import UserError
 from ...core.facts.methods import WHOLE_METHODS
+from ...core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, OptimizerFacts
 from ..runtime.device import take_device
 
-
-@dataclass(frozen=True)
-class Kind:
-    """One optimizer: where it lives, what it is given unless the user says otherwise, and what users may not set."""
-
-    module: str
-    name: str
-    package: str
-    defaults: dict[str, Any] = field(default_factory=dict)
-    # Arguments that would do nothing here, or break training: rates have their own settings, gradients go downhill.
-    closed: frozenset[str] = frozenset()
-
-
 PAGED_FROM = 100_000  # numbers, from which on bitsandbytes pages a state
-_TORCH = frozenset({"maximize", "capturable", "differentiable"})
-_EIGHT_BIT = frozenset({"amsgrad", "optim_bits", "args", "is_paged"})
-
-KINDS = {
-    "adamw": Kind("torch.optim", "AdamW", "torch", closed=_TORCH),
-    "adamw8bit": Kind("bitsandbytes.optim", "AdamW8bit", "bitsandbytes", closed=_EIGHT_BIT),
-    "paged_adamw8bit": Kind("bitsandbytes.optim", "PagedAdamW8bit", "bitsandbytes", closed=_EIGHT_BIT),
-    "lion": Kind("lion_pytorch", "Lion", "lion-pytorch", closed=frozenset({"use_triton"})),
-    "adafactor": Kind(
-        "transformers.optimization",
-        "Adafactor",
-        "transformers",
-        {"scale_parameter": False, "relative_step": False},
-        frozenset({"relative_step", "warmup_init"}),
-    ),
-    "prodigy": Kind(
-        "prodigyopt",
-        "Prodigy",
-        "prodigyopt",
-        # As Prodigy's authors advise for diffusion models, https://github.com/konstmish/prodigy
-        {"decouple": True, "use_bias_correction": True, "safeguard_warmup": True},
-        frozenset({"fsdp_in_use"}),
-    ),
-    "sgd": Kind("torch.optim", "SGD", "torch", closed=_TORCH),
-}
 
 
 def choose_optimizer(method: str, device: torch.device) -> str:
@@ -69,40 +31,45 @@ def choose_optimizer(method: str, device: torch.device) -> str:
     step, ten times as long as PyTorch's AdamW, to save 0.3 GB.
     """
     if method not in WHOLE_METHODS or device.type != "cuda" or torch.version.cuda is None:
-        return "adamw"
-    return "adamw" if missing_optimizer("adamw8bit", device) else "adamw8bit"
+        return EVERYWHERE
+    return EVERYWHERE if missing_optimizer(SMALL, device) else SMALL
 
 
 def missing_optimizer(name: str, device: torch.device) -> str:
     """Why this optimizer cannot work on this device, as a sentence; "" if it can."""
-    kind = KINDS[name]
+    facts = OPTIMIZERS[name]
     try:
-        optimizer_class = getattr(importlib.import_module(kind.module), kind.name)
-        if name == "paged_adamw8bit" and device.type == "cuda":
-            return _missing_pages(str(device))
-        if kind.package == "bitsandbytes":
+        optimizer_class = class_of(facts)
+        if facts.is_paged and device.type == "cuda":
+            return _missing_pages(name, str(device))
+        if facts.needs_trial:
             _try_step(optimizer_class, device)
     except (ImportError, AttributeError, NameError, OSError, RuntimeError, NotImplementedError) as error:
         # NameError: bitsandbytes 0.45 leaves its functions undefined where it has no library
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"{kind.package} does not work here: {lines[0]}."
+        return f"{facts.package} does not work here: {lines[0]}."
     return ""
 
 
+def class_of(facts: OptimizerFacts) -> type[torch.optim.Optimizer]:
+    return getattr(importlib.import_module(facts.module), facts.class_name)
+
+
 @functools.cache
-def _missing_pages(device: str) -> str:
+def _missing_pages(name: str, device: str) -> str:
     """Why this card has no memory that pages, as a sentence; "" if it has.
 
     Tried in a process of its own: where the driver gives no such memory (virtual cards often have none), bitsandbytes
     ends the process from C.
     """
+    package = OPTIMIZERS[name].package
     try:
-        apart(_try_pages, device)
+        apart(_try_pages, name, device)
     except BrokenProcessPool:
-        return f"bitsandbytes does not work here: {device} has no memory that pages (managed memory)."
+        return f"{package} does not work here: {device} has no memory that pages (managed memory)."
     except (ImportError, AttributeError, NameError, OSError, RuntimeError, NotImplementedError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"bitsandbytes does not work here: {lines[0]}."
+        return f"{package} does not work here: {lines[0]}."
     return ""
 
 
@@ -113,10 +80,9 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def _try_pages(device: str) -> None:
+def _try_pages(name: str, device: str) -> None:
     take_device(device)
-    kind = KINDS["paged_adamw8bit"]
-    _try_step(getattr(importlib.import_module(kind.module), kind.name), torch.device(device), PAGED_FROM)
+    _try_step(class_of(OPTIMIZERS[name]), torch.device(device), PAGED_FROM)
 
 
 def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device, numbers: int = 4096) -> None:
@@ -135,12 +101,12 @@ def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch
     The optimizer's groups carry "name" and "lr"; `RateSchedules` moves "lr" from step to step.
     Raises UserError for an optimizer that cannot work on this machine and for arguments that it does not know.
     """
-    kind, groups = KINDS[config.optimizer], list(groups)
+    facts, groups = OPTIMIZERS[config.optimizer], list(groups)
     device = groups[0]["params"][0].device
     if reason := missing_optimizer(config.optimizer, device):
         raise UserError("optimizer", f"'{config.optimizer}': {reason}", "Choose 'adamw', which works everywhere.")
-    optimizer_class = getattr(importlib.import_module(kind.module), kind.name)
-    arguments = kind.defaults | _checked_arguments(config, optimizer_class)
+    optimizer_class = class_of(facts)
+    arguments = {**facts.defaults} | _checked_arguments(config, optimizer_class)
     if "foreach" not in arguments:  # torch takes one or the other
         arguments = _fused(optimizer_class, device) | arguments
     parameters = []
@@ -149,8 +115,9 @@ def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch
         own = {"weight_decay": group["weight_decay"]} if "weight_decay" in group else {}
         parameters.append({"params": group["params"], "name": group["name"], "lr": rate, **own})
     rates = {group["lr"] for group in parameters if group["lr"]}
-    if config.optimizer == "prodigy" and len(rates) > 1:
-        raise UserError("text_encoder_lr", "Prodigy finds one rate for everything.", "Set all rates to 1.")
+    if facts.finds_rate and len(rates) > 1:
+        message = f"{facts.class_name} finds one rate for everything."
+        raise UserError("text_encoder_lr", message, "Set all rates to 1.")
     highest = max(rates, default=1e-6)  # some refuse a general rate of 0; each group has its own
     try:
         return optimizer_class(parameters, lr=highest, weight_decay=config.weight_decay, **arguments)
@@ -202,7 +169,7 @@ def _fused(optimizer_class: type, device: torch.device) -> dict[str, bool]:
 
 def _checked_arguments(config: RunConfig, optimizer_class: type) -> dict[str, Any]:
     """`config.optimizer_args`, each of them known to the optimizer and of its kind; lists become tuples."""
-    closed = KINDS[config.optimizer].closed | {"self", "params", "lr", "weight_decay"}
+    closed = OPTIMIZERS[config.optimizer].closed | {"self", "params", "lr", "weight_decay"}
     known = {n: p for n, p in inspect.signature(optimizer_class).parameters.items() if n not in closed}
     arguments = {}
     for name, value in config.optimizer_args.items():

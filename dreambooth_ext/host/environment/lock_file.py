@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ...core.facts.optimizer_facts import OPTIMIZERS
+
 LOCK = Path(__file__).with_name("requirements.lock")
 SUPPORTED_PYTHON = ((3, 10), (3, 13))
 SUPPORTED_TORCH = ((2, 1), (2, 13))  # of a torch that is already there
@@ -51,8 +53,7 @@ class Recipe:
         "PIL.Image",
         "yaml",
         "psutil",
-        "lion_pytorch",
-        "prodigyopt",
+        *dict.fromkeys(facts.module for facts in OPTIMIZERS.values() if not facts.is_optional),
     )
     optional: Mapping[str, str] = field(
         default_factory=lambda: {

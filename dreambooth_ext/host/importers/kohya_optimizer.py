@@ -5,12 +5,11 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from ...core.facts.optimizer_facts import OPTIMIZERS
 from . import optimizers
 from .common import Imported, number, text_of
 
-ADAFACTOR_FINDS = "is not used: this Adafactor finds the rate itself (relative_step), and here the guide's is used."
-OF_PRODIGY = ("betas", "beta3", "eps", "decouple", "use_bias_correction", "safeguard_warmup", "d0", "d_coef",
-              "growth_rate", "slice_p")  # fmt: skip
+FINDS_RATE = "is not used: this optimizer finds the rate itself there, and here the guide's is used."
 
 
 def read(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
@@ -29,19 +28,17 @@ def read(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
 
 
 def _take_arguments(ours: str, arguments: dict[str, Any], found: Imported) -> None:
-    if ours == "adafactor":
-        finds_rate = arguments.pop("relative_step", True) is not False or arguments.get("warmup_init") is True
-        arguments.pop("warmup_init", None)
-        if finds_rate:
-            optimizers.drop_rates(found, ADAFACTOR_FINDS)
-    elif ours == "sgd":  # as sd-scripts fills in
-        arguments = {"momentum": 0.9, "nesterov": True, **arguments}
-    elif ours != "prodigy":
+    theirs = OPTIMIZERS[ours].elsewhere
+    switches = [arguments.pop(name, default) for name, default in theirs.rate_switches.items()]
+    if any(switches):
+        optimizers.drop_rates(found, FINDS_RATE)
+    arguments = {**theirs.defaults, **arguments}
+    if not theirs.arguments:
         arguments.pop("decouple", None)
     if "weight_decay" in arguments:
         found.take("optimizer_args", "weight_decay", arguments.pop("weight_decay"))
-    for name in [name for name in arguments if ours == "prodigy" and name not in OF_PRODIGY]:
-        found.ignore(f"optimizer_args: {name}", "prodigy has none.", arguments.pop(name))
+    for name in [name for name in arguments if theirs.arguments and name not in theirs.arguments]:
+        found.ignore(f"optimizer_args: {name}", f"{ours} has none.", arguments.pop(name))
     if arguments:
         found.take("optimizer_args", "optimizer_args", arguments)
 

@@ -8,10 +8,10 @@ import pytest
 
 from dreambooth_ext.commands import config_options
 from dreambooth_ext.core.checks import config_checks, config_warnings
-from dreambooth_ext.core.config.groups.training import OPTIMIZERS
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.facts.methods import METHODS
+from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 
 
 def grave(**values) -> dict[str, Problem]:
@@ -20,7 +20,7 @@ def grave(**values) -> dict[str, Problem]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ["auto", *OPTIMIZERS])
 def test_a_rate_of_1_is_only_for_what_finds_its_own(method, optimizer):
     found = grave(method=method, optimizer=optimizer, learning_rate=1.0)
     if optimizer in ("prodigy", "sgd"):  # SGD's are far higher
@@ -30,7 +30,7 @@ def test_a_rate_of_1_is_only_for_what_finds_its_own(method, optimizer):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", ["auto", *OPTIMIZERS])
 def test_the_guides_own_rates_are_not_strange(method, optimizer):
     assert grave(method=method, optimizer=optimizer) == {}
 

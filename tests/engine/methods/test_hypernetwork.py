@@ -863,7 +863,7 @@ def test_what_a_beginner_should_know_is_said(trainer):
     for calm in ("softplus", "softsign", "softshrink"):
         assert warned(learning_rate=1e-5, activation=calm) == set()
     config: RunConfig = trainer.config(**HYPER, layer_structure=[1, 4, 1])
-    remedies = config_warnings.out_of_memory_remedies(config, 512, uses_8bit=True, checkpointing=True)
+    remedies = config_warnings.out_of_memory_remedies(config, 512, checkpointing=True)
     assert any("layer_structure" in remedy for remedy in remedies)
 
 

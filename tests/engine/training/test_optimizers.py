@@ -10,13 +10,13 @@ import pytest
 import torch
 from diffusers.optimization import get_scheduler
 
-from dreambooth_ext.core.config.groups.training import LR_SCHEDULERS, OPTIMIZERS
+from dreambooth_ext.core.config.groups.training import LR_SCHEDULERS
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 from dreambooth_ext.engine.methods import METHODS
 from dreambooth_ext.engine.training import optimizers
 from dreambooth_ext.engine.training.optimizers import (
-    KINDS,
     RateSchedule,
     RateSchedules,
     apart,
@@ -28,7 +28,7 @@ from dreambooth_ext.engine.training.optimizers import (
 )
 
 CPU = torch.device("cpu")
-NAMES = [name for name in KINDS if not missing_optimizer(name, CPU)]
+NAMES = [name for name in OPTIMIZERS if not missing_optimizer(name, CPU)]
 pytestmark = pytest.mark.filterwarnings("ignore:Paged optimizers are not supported on CPU")
 
 
@@ -42,7 +42,8 @@ def made(name: str, groups: list[dict], **settings) -> torch.optim.Optimizer:
 
 
 def rate_for(name: str) -> float:
-    return 1.0 if name == "prodigy" else 0.1 if name == "sgd" else 1e-2
+    facts = OPTIMIZERS[name]
+    return 1.0 if facts.finds_rate else 0.1 if facts.usual_rate > 1 else 1e-2
 
 
 def one_group(name: str, parameter: torch.nn.Parameter) -> list[dict]:
@@ -57,16 +58,12 @@ def step(optimizer: torch.optim.Optimizer, *parameters: torch.nn.Parameter, scal
     return loss.item()
 
 
-def test_every_setting_has_its_optimizer():
-    assert set(KINDS) == set(OPTIMIZERS) - {"auto"}
-
-
 def test_all_work_here_if_installed():
     """The pinned environment has them all, and bitsandbytes has a CPU path from torch 2.4 on."""
     pytest.importorskip("bitsandbytes")
     if torch.__version__ < (2, 4):
         pytest.skip("its bitsandbytes needs an NVIDIA card")
-    assert list(KINDS) == NAMES
+    assert list(OPTIMIZERS) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -323,7 +320,7 @@ def test_8_bit_without_a_path_for_this_machine_is_a_reason(monkeypatch):
         def step(self, closure=None):
             raise NotImplementedError("no kernel for cpu\nand a long trace")
 
-    monkeypatch.setattr(optimizers, "AdamW8bit", Broken)
+    monkeypatch.setattr(optim, "AdamW8bit", Broken)
     assert missing_optimizer("adamw8bit", CPU).endswith("no kernel for cpu.")
 
 
@@ -336,7 +333,7 @@ def test_a_trial_of_pages_is_large_enough_to_be_paged(monkeypatch, pages):
         return buffer(optimizer, parameter, dtype)
 
     monkeypatch.setattr("bitsandbytes.optim.optimizer.Optimizer8bit.get_state_buffer", watched)
-    optimizers._try_pages("cpu")
+    optimizers._try_pages("paged_adamw8bit", "cpu")
     assert tried and min(tried) >= 1e5  # bitsandbytes pages from there on
 
 

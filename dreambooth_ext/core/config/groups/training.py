@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...facts.methods import METHODS, PROMPTED, TUNING
+from ...facts.optimizer_facts import AUTO, OPTIMIZERS
 from ...facts.setting import setting
 
-OPTIMIZERS = ("auto", "adamw", "adamw8bit", "paged_adamw8bit", "lion", "adafactor", "prodigy", "sgd")
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 # A word's vectors are few, and their length means something: nothing draws them to 0.
 DECAYED = {"methods": tuple(method for method in METHODS if method != "textual_inversion")}
@@ -107,12 +107,12 @@ class Training:
         goes_with=("lr_scheduler", "polynomial"),
     )
     optimizer: str = setting(
-        "auto",
+        AUTO,
         "Optimizer",
         "'auto' is 8-bit AdamW where a whole model learns on an NVIDIA card, and AdamW elsewhere. "
         "Prodigy finds its own rate (set it to 1).",
         group="Training",
-        choices=OPTIMIZERS,
+        choices=(AUTO, *OPTIMIZERS),
     )
     optimizer_args: dict = setting(
         {},

@@ -1,0 +1,150 @@
+"""The optimizers: one row each, with all that the program knows of them. A new one is a row here.
+
+Where its package comes from, `host/environment/requirements.lock` says; the engine makes it by module and class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+AUTO = "auto"  # the setting's value with which method and device choose: EVERYWHERE, or SMALL
+EVERYWHERE, SMALL = "adamw", "adamw8bit"
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What other trainers call an optimizer, in lower case and without marks between words, and how they use it."""
+
+    names: tuple[str, ...] = ()
+    same_steps: tuple[str, ...] = ()  # names of others, which take the same steps in another precision
+    same_idea: tuple[str, ...] = ()  # parts of names of others, in whose place this one is taken
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # arguments that they fill in, and the library does not
+    rate_switches: Mapping[str, bool] = field(default_factory=dict)  # with one of these on, it finds its own rate there
+    arguments: tuple[str, ...] = ()  # all that it has, where those of others in `same_idea` may come along
+
+
+@dataclass(frozen=True)
+class OptimizerFacts:
+    """Where an optimizer lives, what it takes and needs, and how it wants to be used."""
+
+    package: str  # that brings it, as pip calls it
+    module: str
+    class_name: str
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # arguments, unless the user says otherwise
+    # Arguments that would do nothing here, or break training: rates have their own settings, gradients go downhill.
+    closed: frozenset[str] = frozenset()
+    state_bytes: int = 8  # for each number that it trains
+    momentum_bytes: int = 0  # more, where it is given a momentum
+    finds_rate: bool = False  # by itself: its learning rate is a factor near 1, the same for all that learns
+    steps_alone: bool = True  # with each parameter by itself, and so within the backward pass, too
+    usual_rate: float = 1.0  # times AdamW's
+    is_8bit: bool = False
+    is_paged: bool = False  # its state moves between the card's memory and the computer's
+    is_optional: bool = False  # the trainer's environment may lack its package
+    needs_trial: bool = False  # a library that imports may have no code for the device: a step is tried
+    elsewhere: Elsewhere = Elsewhere()
+
+
+_TORCH = frozenset({"maximize", "capturable", "differentiable"})
+_EIGHT_BIT = frozenset({"amsgrad", "optim_bits", "args", "is_paged"})
+_PRODIGY = (
+    *("betas", "beta3", "eps", "decouple", "use_bias_correction", "safeguard_warmup"),
+    *("d0", "d_coef", "growth_rate", "slice_p"),
+)
+
+OPTIMIZERS: dict[str, OptimizerFacts] = {
+    "adamw": OptimizerFacts(
+        "torch",
+        "torch.optim",
+        "AdamW",
+        closed=_TORCH,
+        elsewhere=Elsewhere(("adamw", "torchadamw"), same_steps=("pagedadamw", "pagedadamw32bit")),
+    ),
+    "adamw8bit": OptimizerFacts(
+        "bitsandbytes",
+        "bitsandbytes.optim",
+        "AdamW8bit",
+        closed=_EIGHT_BIT,
+        state_bytes=2,
+        is_8bit=True,
+        is_optional=True,
+        needs_trial=True,
+        elsewhere=Elsewhere(("adamw8bit", "8bitadamw", "8bitadam")),
+    ),
+    "paged_adamw8bit": OptimizerFacts(
+        "bitsandbytes",
+        "bitsandbytes.optim",
+        "PagedAdamW8bit",
+        closed=_EIGHT_BIT,
+        state_bytes=2,
+        is_8bit=True,
+        is_paged=True,
+        is_optional=True,
+        needs_trial=True,
+        elsewhere=Elsewhere(("pagedadamw8bit", "paged8bitadamw")),
+    ),
+    "lion": OptimizerFacts(
+        "lion-pytorch",
+        "lion_pytorch",
+        "Lion",
+        closed=frozenset({"use_triton"}),
+        state_bytes=4,
+        usual_rate=0.3,  # its authors take a third to a tenth
+        elsewhere=Elsewhere(("lion",), same_steps=("lion8bit", "pagedlion8bit", "8bitlion", "paged8bitlion")),
+    ),
+    "adafactor": OptimizerFacts(
+        "transformers",
+        "transformers.optimization",
+        "Adafactor",
+        defaults={"scale_parameter": False, "relative_step": False},
+        closed=frozenset({"relative_step", "warmup_init"}),
+        state_bytes=2,  # rows and columns, which of 3 x 3 kernels is two thirds: 2.1 for SD 1.5, 0.4 for SDXL
+        elsewhere=Elsewhere(("adafactor",), rate_switches={"relative_step": True, "warmup_init": False}),
+    ),
+    "prodigy": OptimizerFacts(
+        "prodigyopt",
+        "prodigyopt",
+        "Prodigy",
+        # As Prodigy's authors advise for diffusion models, https://github.com/konstmish/prodigy
+        defaults={"decouple": True, "use_bias_correction": True, "safeguard_warmup": True},
+        closed=frozenset({"fsdp_in_use"}),
+        state_bytes=16,
+        finds_rate=True,
+        steps_alone=False,  # one rate for all
+        elsewhere=Elsewhere(
+            ("prodigy",),
+            same_idea=("dadapt", "prodigy"),
+            arguments=_PRODIGY,
+        ),
+    ),
+    "sgd": OptimizerFacts(
+        "torch",
+        "torch.optim",
+        "SGD",
+        closed=_TORCH,
+        state_bytes=0,
+        momentum_bytes=4,
+        usual_rate=1e5,  # it does not divide by the gradients' size
+        elsewhere=Elsewhere(
+            ("sgdnesterov",), same_steps=("sgdnesterov8bit",), defaults={"momentum": 0.9, "nesterov": True}
+        ),
+    ),
+}
+
+
+def optimizer_facts(name: str) -> OptimizerFacts:
+    """The facts of a setting's value; "auto" has AdamW's, whose steps are those of both that it may become."""
+    return OPTIMIZERS.get(name, OPTIMIZERS[EVERYWHERE])
+
+
+def state_bytes(name: str, arguments: Mapping[str, Any]) -> int:
+    """Bytes that an optimizer with these arguments keeps for each number it trains."""
+    facts = optimizer_facts(name)
+    return facts.state_bytes + (facts.momentum_bytes if arguments.get("momentum") else 0)
+
+
+def names_with(fact: str) -> list[str]:
+    """The optimizers of which a fact is true, "finds_rate" say."""
+    return [name for name, facts in OPTIMIZERS.items() if getattr(facts, fact)]
