@@ -111,14 +111,14 @@ from dreambooth_ext.core.facts.optimizer_facts import state_bytes
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.rates import rate_problems
 from dreambooth_ext.engine.training import fused_backward, optimizers
-from dreambooth_ext.host.importers import common
+from dreambooth_ext.host.importers import read
 
 asked, problems = parse({"optimizer": "newest", "method": "lora", "instance_prompt": "zkz", "max_grad_norm": 0})
 config = config_checks.check(asked)[0].replace(device="cpu", mixed_precision="no")
 usual = parse({"optimizer": "lion"})[0]
 high = config_checks.check(config.replace(learning_rate=1.0, text_encoder_lr=1.0))[0]
 parameter = torch.nn.Parameter(torch.ones(8))
-imported = common.read('optimizer_type = "NAdam"\\noptimizer_args = ["betas=0.9,0.99", "d0=1"]\\nlearning_rate = 1e-4')
+imported = read.read('optimizer_type = "NAdam"\\noptimizer_args = ["betas=0.9,0.99", "d0=1"]\\nlearning_rate = 1e-4')
 print(json.dumps({
     "problems": [problem.message for problem in problems],
     "guide": config.learning_rate,
