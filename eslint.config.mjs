@@ -69,7 +69,7 @@ const RULES = {
 
 export default [
     {
-        files: ["dreambooth_ext/host/page/*.js"],
+        files: ["dreambooth_ext/host/page/*.js", "dreambooth_ext/host/page/*/*.js"],
         languageOptions: { ecmaVersion: 2022, sourceType: "module", globals: named(BROWSER) },
         rules: RULES,
     },

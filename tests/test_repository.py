@@ -118,7 +118,7 @@ def test_an_issue_form_is_one(path):
 
 
 def test_forms_sentences_and_page_call_the_button_the_same():
-    page = REPOSITORY / "dreambooth_ext" / "host" / "page" / "texts.js"
+    page = REPOSITORY / "dreambooth_ext" / "host" / "page" / "shared" / "texts.js"
     (button,) = re.findall(r'report: \{\s+copy: "([^"]+)"', page.read_text(encoding="utf-8"))
     form = (REPOSITORY / ".github" / "ISSUE_TEMPLATE" / "problem.yml").read_text(encoding="utf-8")
     assert f'"{button}"' in form and f"*{button}*" in CONTRIBUTING

@@ -1,17 +1,17 @@
 // Mounts the page into its place, and keeps it true: one poll for what all views need, one for the view that is seen.
 
-import { api } from "./api.js";
-import { button, element, fill, memory, say, show } from "./dom.js";
-import { Environment } from "./environment.js";
-import { Form } from "./form.js";
-import { baseName } from "./format.js";
-import { HostLists } from "./host.js";
-import { allLanguages, choosesLanguage, language, localisedSchema, told } from "./localised.js";
-import { Monitor } from "./monitor.js";
-import { phrase } from "./phrase.js";
-import { Runs } from "./runs.js";
-import { ALIVE, ENDED } from "./status.js";
-import { TEXTS } from "./texts.js";
+import { api } from "./shared/api.js";
+import { button, element, fill, memory, say, show } from "./shared/dom.js";
+import { Environment } from "./host/environment.js";
+import { Form } from "./train/form.js";
+import { baseName } from "./shared/format.js";
+import { HostLists } from "./host/lists.js";
+import { allLanguages, choosesLanguage, language, localisedSchema, told } from "./shared/localised.js";
+import { Monitor } from "./monitor/monitor.js";
+import { phrase } from "./shared/phrase.js";
+import { Runs } from "./runs/runs.js";
+import { ALIVE, ENDED } from "./shared/status.js";
+import { TEXTS } from "./shared/texts.js";
 
 const SEEN = 1000; // milliseconds between polls while the page is seen
 const HIDDEN = 5000; // while another tab of the WebUI is, whose lists are to be renewed all the same

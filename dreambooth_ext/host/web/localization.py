@@ -21,7 +21,7 @@ from ..errors import Refusal
 from ..hosts.options import OPTIONS
 from . import message_templates, presets, schema
 
-TEXTS = Path(__file__).resolve().parents[1] / "page" / "texts.js"
+TEXTS = Path(__file__).resolve().parents[1] / "page" / "shared" / "texts.js"
 FOLDER = Path(__file__).resolve().parents[3] / "localizations"
 
 # Names, examples and the like, which are the same in every language

@@ -238,7 +238,7 @@ def show_page(call: Call) -> Response:
     file = call.path["file"]
     kind = PAGE_TYPES.get(Path(file).suffix)
     path = PAGE / file
-    if not kind or not re.fullmatch(r"[a-z][a-z0-9_-]*\.[a-z]+", file) or not path.is_file():
+    if not kind or not re.fullmatch(r"([a-z]+/)?[a-z][a-z0-9_-]*\.[a-z]+", file) or not path.is_file():
         raise Refusal(404, f"there is no page {file[:80]!r}.")
     content = path.read_bytes()
     return tagged(call.headers, hashlib.sha256(content).hexdigest()[:16], lambda: content, kind)
@@ -293,7 +293,7 @@ def table(s: Service) -> dict[str, Methods]:
             "PUT": Action(put_picture, body="file", slow=True),
             "DELETE": Action(delete_picture, slow=True),
         },
-        "/page/{file}": {"GET": Action(show_page, public=True)},
+        "/page/{file:path}": {"GET": Action(show_page, public=True)},
         "/{rest:path}": {},
     }
 

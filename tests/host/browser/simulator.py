@@ -396,7 +396,7 @@ class Application:
                 Route(
                     "/javascript/{name}", lambda request: file(REPOSITORY / "javascript" / request.path_params["name"])
                 ),
-                Route("/dreambooth/v1/page/{name}", lambda request: file(PAGE / request.path_params["name"])),
+                Route("/dreambooth/v1/page/{name:path}", lambda request: file(PAGE / request.path_params["name"])),
                 Route("/dreambooth/v1/{path:path}", self.answer, methods=methods),
             ]
         )

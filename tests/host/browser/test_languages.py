@@ -108,7 +108,7 @@ def test_messages_within_messages(russian):
     }
     told = russian.evaluate(
         """async (all) => {
-        const { told } = await import(new URL('dreambooth/v1/page/localised.js', location.href));
+        const { told } = await import(new URL('dreambooth/v1/page/shared/localised.js', location.href));
         return all.map(told);
     }""",
         list(cases),
@@ -117,7 +117,7 @@ def test_messages_within_messages(russian):
     hostile = "a. " * 80 + "x: " * 80 + "it is; " * 30  # quickly, too
     spent = russian.evaluate(
         """async (text) => {
-        const { told } = await import(new URL('dreambooth/v1/page/localised.js', location.href));
+        const { told } = await import(new URL('dreambooth/v1/page/shared/localised.js', location.href));
         const start = performance.now();
         told(text);
         return performance.now() - start;

@@ -708,7 +708,7 @@ def test_every_command(page, simulator) -> None:
 
 def test_values_that_differ_by_rounding_alone_have_an_axis(page, server) -> None:
     """As the first step's loss and its average do; there is no room for round numbers between them."""
-    series = f"import('{server}dreambooth/v1/page/series.js')"
+    series = f"import('{server}dreambooth/v1/page/monitor/series.js')"
     value = 0.4787750542163849
     soft = page.evaluate(f"{series}.then(it => it.smoothed([{value}], 0.9))")[0]
     assert 0 < value - soft < 1e-15
@@ -717,7 +717,7 @@ def test_values_that_differ_by_rounding_alone_have_an_axis(page, server) -> None
 
 
 def test_an_axis_has_a_number_near_its_top_and_room_for_peaks(page, server) -> None:
-    series = f"import('{server}dreambooth/v1/page/series.js')"
+    series = f"import('{server}dreambooth/v1/page/monitor/series.js')"
     for low, high in [(0, 0.97), (0, 0.249), (0.013, 0.4999), (0, 0.19), (3, 97)]:
         marks = page.evaluate(f"{series}.then(it => it.axisTicks({low}, {high}))")
         assert high - marks[-1] <= (high - low) / 4 and 2 <= len(marks) <= 12

@@ -240,7 +240,7 @@ def test_both_answer_alike(both, prepare, method, path, given):
 
 # Not simulated, for no test of the page asks for them; or drawn, where there is no shape to compare
 LEFT_OUT = {
-    ("GET", "/page/{file}"),
+    ("GET", "/page/{file:path}"),
     ("GET", "/runs/{id}/samples/{step}/{file}"),
     ("GET", "/runs/{id}/draw"),
     ("POST", "/runs/{id}/draw"),

@@ -690,6 +690,7 @@ def test_the_pages_modules(asked):
     tag = {"if-none-match": answer.headers["etag"]}
     assert asked.get("page/main.js", headers=tag).status == 304
     assert asked.get("page/main.js", {"version": "1"}, client=FAR).status == 200
+    assert asked.get("page/shared/dom.js").headers["content-type"].startswith("text/javascript")
     for path in (
         "none.js",
         "../api.py",
@@ -700,7 +701,11 @@ def test_the_pages_modules(asked):
         ".js",
         "MAIN.js",
         "a\\b.js",
-        "sub/a.js",
+        "shared/a.js",
+        "shared/../main.js",
+        "shared//dom.js",
+        "/shared/dom.js",
+        "shared/shared/dom.js",
     ):
         assert asked.get(f"page/{path}").status in (403, 404), path
 

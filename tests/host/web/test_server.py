@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import posixpath
 import re
 import signal
 import socket
@@ -108,8 +109,10 @@ def test_the_page_and_all_that_it_loads(server):
         wanted = "text/css" if address.endswith(".css") else "text/javascript"
         assert headers["Content-Type"].startswith(wanted) and headers["X-Content-Type-Options"] == "nosniff"
         if wanted == "text/javascript":
-            linked += [f"{API}/page/{name}" for name in re.findall(r'from "\./([^"]+)"', text.decode())]
-    assert len(seen) > 10
+            linked += [
+                posixpath.normpath(f"{address}/../{name}") for name in re.findall(r'from "(\.[^"]+)"', text.decode())
+            ]
+    assert len(seen) > 30
 
 
 def test_the_api(server):
@@ -124,7 +127,9 @@ def test_the_api(server):
     "path",
     [
         "/../../etc/passwd", "//etc/passwd", "/style.css/../../README.md", f"/{API}/page/../api.py",
-        f"/{API}/page/..%2fapi.py", f"/{API}/page/%2e%2e/api.py", f"/{API}/page/..%5capi.py", f"/{API}/runs/%00",
+        f"/{API}/page/..%2fapi.py", f"/{API}/page/shared/../../errors.py", f"/{API}/page/shared%2f..%2f..%2ferrors.py",
+        f"/{API}/page/%2e%2e/errors.py", f"/{API}/page/..%2ferrors.py", f"/{API}/page/..%5cerrors.py",
+        f"/{API}/page/%2e%2e/api.py", f"/{API}/page/..%5capi.py", f"/{API}/runs/%00",
         f"/{API}/runs/..%2f..%2f", f"/{API}/pictures/%2e%2e/a.png", f"/{API}/pictures/..%2f..%2fa/b.png",
         f"/{API}/runs/x/samples/1/%2e%2e%2f%2e%2e%2fstate.json",
     ],

@@ -1,19 +1,19 @@
 // The Monitor view: one run as it goes, and what can be done with it meanwhile.
 
-import { api } from "./api.js";
-import { button, element, fill, memory, say, show, uniqueId } from "./dom.js";
+import { api } from "../shared/api.js";
+import { button, element, fill, memory, say, show, uniqueId } from "../shared/dom.js";
 import { Feed } from "./feed.js";
 import { Gallery } from "./gallery.js";
-import { clock, duration, number, size, speed } from "./format.js";
+import { clock, duration, number, size, speed } from "../shared/format.js";
 import { LogView } from "./logview.js";
-import { modelRow } from "./models.js";
-import { phrase, plain } from "./phrase.js";
+import { modelRow } from "../runs/models.js";
+import { phrase, plain } from "../shared/phrase.js";
 import { Plot } from "./plot.js";
 import { Previews } from "./previews.js";
-import { reportButton } from "./report.js";
-import { runActions } from "./runs.js";
-import { ALIVE, ENDED, badge, stateOf } from "./status.js";
-import { TEXTS } from "./texts.js";
+import { reportButton } from "../runs/report.js";
+import { runActions } from "../runs/runs.js";
+import { ALIVE, ENDED, badge, stateOf } from "../shared/status.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.monitor;
 const LOOKING = 250; // milliseconds for which a zoomed curve rests before its steps are fetched

@@ -1,10 +1,10 @@
 // A line plot on a canvas: zoom by dragging, wheel, two fingers or keys; logarithmic scale; values under the pointer.
 
-import { button, element, say } from "./dom.js";
+import { button, element, say } from "../shared/dom.js";
 import { drawAxes, drawDot, drawLine, placeIn } from "./drawing.js";
-import { number } from "./format.js";
+import { number } from "../shared/format.js";
 import { areApart, lowerBound, nearest, smoothed, spanOf, thinned } from "./series.js";
-import { TEXTS } from "./texts.js";
+import { TEXTS } from "../shared/texts.js";
 
 const COLOURS = ["--db-line-1", "--db-line-2", "--db-line-3"];
 const EDGE = { left: 58, right: 12, top: 10, bottom: 24 }; // pixels around the curves

@@ -1,8 +1,8 @@
 // The end of a run's log, growing.
 
-import { api } from "./api.js";
-import { element, say } from "./dom.js";
-import { TEXTS } from "./texts.js";
+import { api } from "../shared/api.js";
+import { element, say } from "../shared/dom.js";
+import { TEXTS } from "../shared/texts.js";
 
 const MOST = 200_000; // letters that are kept
 

@@ -1,10 +1,10 @@
 // What waits to be trained, in order, and for how long about.
 
-import { api } from "./api.js";
-import { button, element, fill, say, show } from "./dom.js";
-import { duration, moment, number } from "./format.js";
-import { phrase } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { api } from "../shared/api.js";
+import { button, element, fill, say, show } from "../shared/dom.js";
+import { duration, moment, number } from "../shared/format.js";
+import { phrase } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.queue;
 

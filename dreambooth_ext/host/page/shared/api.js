@@ -17,7 +17,7 @@ export class Failure extends Error {
     }
 }
 
-const root = new URL("../", import.meta.url); // .../dreambooth/v1/: also below a --subpath
+const root = new URL("../../", import.meta.url); // .../dreambooth/v1/: also below a --subpath
 
 /** The address of a route, each part of its path escaped. */
 export function address(parts, query = {}) {

@@ -1,6 +1,6 @@
 // What the form holds, and how it becomes a run's configuration. Knows the schema and the host, but no element.
 
-import { memory } from "./dom.js";
+import { memory } from "../shared/dom.js";
 
 const WORD = "{word}"; // in prompts of the schema
 const WORDS = /[\p{L}\p{N}]+(?:['-][\p{L}\p{N}]+)*/gu;

@@ -1,15 +1,15 @@
 // The Train view: three questions, the base, what follows from them, all other settings, and the button.
 
 import { Advanced } from "./advanced.js";
-import { api } from "./api.js";
+import { api } from "../shared/api.js";
 import { Checkup } from "./checkup.js";
-import { button, element, fill, say, show, uniqueId } from "./dom.js";
-import { phrase, plain } from "./phrase.js";
-import { Pictures } from "./pictures.js";
+import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
+import { phrase, plain } from "../shared/phrase.js";
+import { Pictures } from "../pictures/pictures.js";
 import { Presets } from "./presets.js";
 import { Settings } from "./settings.js";
 import { Summary } from "./summary.js";
-import { KINDS, TEXTS } from "./texts.js";
+import { KINDS, TEXTS } from "../shared/texts.js";
 
 const PATIENCE = 8000; // milliseconds that a run waits for its check, where it is to wait in the queue anyway
 const UNSEEN = { problems: [] }; // in the place of a check's result

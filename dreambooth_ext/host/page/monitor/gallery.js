@@ -1,10 +1,10 @@
 // Pictures that an unconditional model draws here, for no WebUI can: how many, from which seed, and all that there are.
 
-import { address, api } from "./api.js";
-import { button, element, fill, say, show, uniqueId } from "./dom.js";
-import { number } from "./format.js";
-import { phrase } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { address, api } from "../shared/api.js";
+import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
+import { number } from "../shared/format.js";
+import { phrase } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.gallery;
 

@@ -1,9 +1,9 @@
 // Before a run goes on: whether its pictures are still those that it was queued with, and which ones are to be taken.
 
-import { api } from "./api.js";
-import { button, element } from "./dom.js";
-import { phrase } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { api } from "../shared/api.js";
+import { button, element } from "../shared/dom.js";
+import { phrase } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.changed;
 const NAMED = 5; // pictures of each kind

@@ -1,17 +1,17 @@
 // The first question: which pictures. Uploads with thumbnails and captions, or a folder of the server.
 
-import { api } from "./api.js";
+import { api } from "../shared/api.js";
 import { Card, Place } from "./cards.js";
-import { append, button, debounced, element, fill, say, show, sureButton, uniqueId } from "./dom.js";
-import { phrase, plain } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { append, button, debounced, element, fill, say, show, sureButton, uniqueId } from "../shared/dom.js";
+import { phrase, plain } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 import { Uploads, droppedFiles, newSet } from "./uploads.js";
 
 const T = TEXTS.pictures;
 const SMALL = 512; // pixels, below which the guide warns; less where less is trained
 
 export class Pictures {
-    /** @param {import("./settings.js").Settings} settings */
+    /** @param {import("../train/settings.js").Settings} settings */
     constructor(settings) {
         this.settings = settings;
         this.cards = new Map(); // of the pictures at `place`, by name

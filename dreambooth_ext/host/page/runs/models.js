@@ -1,10 +1,10 @@
 // A run's models, each with what can be done with it: into the WebUI, out of it, chosen there.
 
-import { api } from "./api.js";
-import { button, element, sureButton } from "./dom.js";
-import { number, size } from "./format.js";
-import { phrase } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { api } from "../shared/api.js";
+import { button, element, sureButton } from "../shared/dom.js";
+import { number, size } from "../shared/format.js";
+import { phrase } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.models;
 const LONG = 120_000; // milliseconds: a checkpoint is copied, or loaded

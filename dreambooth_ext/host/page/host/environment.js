@@ -1,11 +1,11 @@
 // The trainer's environment: a banner while it does not work, with its reason, Repair and progress.
 
-import { api } from "./api.js";
-import { button, element, fill, say, show } from "./dom.js";
-import { number } from "./format.js";
-import { told } from "./localised.js";
-import { phrase } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { api } from "../shared/api.js";
+import { button, element, fill, say, show } from "../shared/dom.js";
+import { number } from "../shared/format.js";
+import { told } from "../shared/localised.js";
+import { phrase } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.environment;
 

@@ -1,7 +1,7 @@
 // Checks of the form: a quick one while typing, a deep one (base, machine, every picture) in peace and before training.
 
-import { api } from "./api.js";
-import { debounced } from "./dom.js";
+import { api } from "../shared/api.js";
+import { debounced } from "../shared/dom.js";
 
 const QUICK = 350; // milliseconds after the last change
 const DEEP = 1800;

@@ -1,10 +1,10 @@
 // Settings under a name, in a file, or from another trainer.
 
-import { localised } from "./localised.js";
-import { api } from "./api.js";
-import { button, download, element, fill, say, show, sureButton } from "./dom.js";
-import { phrase } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { localised } from "../shared/localised.js";
+import { api } from "../shared/api.js";
+import { button, download, element, fill, say, show, sureButton } from "../shared/dom.js";
+import { phrase } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.presets;
 const OWN_WORDS = ["base_model", "name", "instance_data_dir", "train_data_dir", "instance_prompt", "class_prompt", "class_data_dir", "concepts", "subject_type"];

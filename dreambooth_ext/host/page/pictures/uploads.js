@@ -1,9 +1,9 @@
 // Files on their way into a set: several at once, with progress, and what could not be taken.
 
-import { Failure, api } from "./api.js";
-import { button, element, fill, show } from "./dom.js";
-import { phrase } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { Failure, api } from "../shared/api.js";
+import { button, element, fill, show } from "../shared/dom.js";
+import { phrase } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.pictures;
 const AT_ONCE = 3; // uploads side by side

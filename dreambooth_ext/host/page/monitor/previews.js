@@ -1,8 +1,8 @@
 // Preview pictures: a row for each prompt, a column for each step; one enlarged, with its neighbours a key away.
 
-import { button, element, fill } from "./dom.js";
-import { phrase } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { button, element, fill } from "../shared/dom.js";
+import { phrase } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.previews;
 

@@ -1,8 +1,8 @@
 // The report of a run, for an issue: copied at once, and shown, so that people see what they are about to send.
 
-import { api } from "./api.js";
-import { button, element, say } from "./dom.js";
-import { TEXTS } from "./texts.js";
+import { api } from "../shared/api.js";
+import { button, element, say } from "../shared/dom.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.report;
 

@@ -1,7 +1,7 @@
 // One run's events, taken in once each, as what the Monitor shows.
 
-import { address, api } from "./api.js";
-import { baseName } from "./format.js";
+import { address, api } from "../shared/api.js";
+import { baseName } from "../shared/format.js";
 import { lowerBound } from "./series.js";
 
 const MOST_PAGES = 200; // of events in one go: a million steps

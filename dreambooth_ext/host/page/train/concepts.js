@@ -1,8 +1,8 @@
 // Several subjects at once: a row for each, instead of one setting's JSON.
 
-import { button, element, fill, say, show, uniqueId } from "./dom.js";
-import { plain } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
+import { plain } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.concepts;
 const NUMBERS = ["num_class_images", "repeats"];

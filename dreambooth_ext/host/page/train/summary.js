@@ -1,9 +1,9 @@
 // Beside the questions: what the training will be, what it takes, what is wrong with it, and the button.
 
-import { append, button, element, fill, say, show, uniqueId } from "./dom.js";
-import { duration, number, size, value } from "./format.js";
-import { phrase, plain } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { append, button, element, fill, say, show, uniqueId } from "../shared/dom.js";
+import { duration, number, size, value } from "../shared/format.js";
+import { phrase, plain } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.summary;
 

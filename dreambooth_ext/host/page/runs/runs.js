@@ -1,15 +1,15 @@
 // The Runs view: the queue, and every run with its state, size and a picture, and what can be done with it.
 
-import { address, api } from "./api.js";
+import { address, api } from "../shared/api.js";
 import { picturesToTake } from "./changed.js";
-import { button, element, fill, say, show, sureButton, uniqueId } from "./dom.js";
-import { baseName, moment, number, size } from "./format.js";
+import { button, element, fill, say, show, sureButton, uniqueId } from "../shared/dom.js";
+import { baseName, moment, number, size } from "../shared/format.js";
 import { modelRow } from "./models.js";
-import { phrase } from "./phrase.js";
+import { phrase } from "../shared/phrase.js";
 import { Queue } from "./queue.js";
 import { reportButton } from "./report.js";
-import { ALIVE, ENDED, badge, stateOf } from "./status.js";
-import { TEXTS } from "./texts.js";
+import { ALIVE, ENDED, badge, stateOf } from "../shared/status.js";
+import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.runs;
 const MORE = 500; // steps: the guide's round of going on

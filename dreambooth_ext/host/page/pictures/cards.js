@@ -1,9 +1,9 @@
 // One picture's card: thumbnail, size, caption. It belongs to the place it was drawn from, and asks for no other.
 
-import { address, api } from "./api.js";
-import { button, element, say } from "./dom.js";
-import { plain } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { address, api } from "../shared/api.js";
+import { button, element, say } from "../shared/dom.js";
+import { plain } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 import { TYPES, stem } from "./uploads.js";
 
 const T = TEXTS.pictures;

@@ -1,7 +1,7 @@
 // Drawing of axes and lines on a canvas. A `frame` says where: {left, top, width, height} in pixels, the steps that are
 // `seen`, the values from `low` to `high`, and whether these are `logarithmic`.
 
-import { number } from "./format.js";
+import { number } from "../shared/format.js";
 import { axisTicks, logTicks, ticks } from "./series.js";
 
 /** Where a step and a value lie, in pixels. */

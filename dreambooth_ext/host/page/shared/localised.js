@@ -9,7 +9,7 @@ export const choosesLanguage = !globalThis.localization && typeof globalThis.gra
 const TRANSLATIONS = globalThis.localization || (choosesLanguage ? await chosenTranslations() : {});
 
 async function asked(path) {
-    const answer = await fetch(new URL(`../${path}`, import.meta.url), { signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch(new URL(`../../${path}`, import.meta.url), { signal: AbortSignal.timeout(PATIENCE) });
     return answer.ok ? answer.json() : {};
 }
 

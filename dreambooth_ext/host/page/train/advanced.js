@@ -1,10 +1,10 @@
 // All other settings, made from the schema: groups, controls, help, ranges, and only what the chosen method uses.
 
 import { Concepts } from "./concepts.js";
-import { button, element, fill, memory, say, show, uniqueId } from "./dom.js";
-import { value as written } from "./format.js";
-import { plain } from "./phrase.js";
-import { TEXTS } from "./texts.js";
+import { button, element, fill, memory, say, show, uniqueId } from "../shared/dom.js";
+import { value as written } from "../shared/format.js";
+import { plain } from "../shared/phrase.js";
+import { TEXTS } from "../shared/texts.js";
 
 const ELSEWHERE = new Set(["method", "name", "base_model", "subject_type", "instance_data_dir", "train_data_dir", "instance_prompt"]);
 
