@@ -32,9 +32,8 @@ from dreambooth_ext.demo import measure, world
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.models.architecture import TOKENIZER
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.sampling.sampler import Painter
+from dreambooth_ext.engine.sampling.painter import Painter, load_painter
 from dreambooth_ext.engine.verbs.convert import to_folder
-from dreambooth_ext.engine.verbs.generate import load_painter
 
 from .reference import Reference, Step
 

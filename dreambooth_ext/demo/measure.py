@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from ..engine.models.base_model import open_base
-from ..engine.sampling.sampler import Painter
-from ..engine.verbs.generate import load_painter
+from ..engine.sampling.painter import Painter, load_painter
 from . import judge, world
 
 SAMPLING = {"steps": 20, "cfg_scale": 3.0, "sampler": "DPM++ 2M Karras", "width": world.SIZE, "height": world.SIZE}

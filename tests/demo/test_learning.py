@@ -20,7 +20,7 @@ from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.system.files import read_json
 from dreambooth_ext.demo import judge, measure, world
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.verbs.generate import load_painter
+from dreambooth_ext.engine.sampling.painter import load_painter
 from tests import training
 
 

@@ -15,10 +15,11 @@ from PIL import Image
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.verbs import generate_options
-from dreambooth_ext.engine.formats.checkpoint_file import Exported, export_checkpoint
+from dreambooth_ext.engine.formats.checkpoint_file import export_checkpoint
 from dreambooth_ext.engine.formats.metadata import modelspec, training_metadata
+from dreambooth_ext.engine.formats.verified_write import Exported
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.verbs.generate import load_painter
+from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.host.publishing.model_files import publish
 from dreambooth_ext.host.publishing.unpublish import take_out
 from tests import tiny

@@ -12,13 +12,17 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
+from dreambooth_ext.core.system.files import sha256_of
 from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine.conditioning.learned_tokens import Embedding
 from dreambooth_ext.engine.formats import embedding_file, lora_file
-from dreambooth_ext.engine.formats.checkpoint_file import Exported, export_embedding, export_network, sha256_of
+from dreambooth_ext.engine.formats.embedding_file import export_embedding
+from dreambooth_ext.engine.formats.lora_file import export_network
 from dreambooth_ext.engine.formats.metadata import base_metadata, modelspec
+from dreambooth_ext.engine.formats.verified_write import Exported
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.verbs.generate import load_painter, used_hashes
+from dreambooth_ext.engine.sampling.painter import load_painter
+from dreambooth_ext.engine.verbs.generate import used_hashes
 from tests import adapters, tiny
 from tests.webui.server import WebUI, running, webui_folder
 from tests.webui.test_checkpoints import CLOSE, SETTINGS, difference, drawn_by_us, export

@@ -15,13 +15,13 @@ from dreambooth_ext.core.config.groups.hypernetwork import ACTIVATIONS
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine.formats import hypernetwork_file
-from dreambooth_ext.engine.formats.checkpoint_file import Exported
 from dreambooth_ext.engine.formats.hypernetwork_file import export_hypernetwork
 from dreambooth_ext.engine.formats.metadata import modelspec, training_metadata
+from dreambooth_ext.engine.formats.verified_write import Exported
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.networks import hypernetwork
 from dreambooth_ext.engine.networks.hypernetwork import Structure
-from dreambooth_ext.engine.verbs.generate import load_painter
+from dreambooth_ext.engine.sampling.painter import load_painter
 from tests import tiny
 from tests.engine.methods.test_hypernetwork import random_network
 from tests.webui.server import WebUI, running, webui_folder

@@ -16,10 +16,11 @@ from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine.formats import lora_file
-from dreambooth_ext.engine.formats.checkpoint_file import Exported, export_network
+from dreambooth_ext.engine.formats.lora_file import export_network
 from dreambooth_ext.engine.formats.metadata import modelspec, training_metadata
+from dreambooth_ext.engine.formats.verified_write import Exported
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.engine.verbs.generate import load_painter
+from dreambooth_ext.engine.sampling.painter import load_painter
 from tests import adapters, tiny
 from tests.webui.server import WebUI, running, webui_folder
 from tests.webui.test_checkpoints import CLOSE, SETTINGS, difference, drawn_by_us, export

@@ -1,17 +1,15 @@
-"""The verb `generate`: its options, what can be wrong with them, and the text in its pictures that the WebUI reads."""
+"""The verb `generate`: its options, and what can be wrong with them."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..config.groups.previews import SAMPLERS
 from ..config.run_config import SETTINGS
 from ..errors import Problem
 from ..system.files import read_json
-from ..version import __version__
 
 RANGES = {
     "num_images": (1, 10_000),
@@ -139,54 +137,3 @@ def problems(arguments: argparse.Namespace) -> list[Problem]:
     if arguments.seed + arguments.num_images - 1 > RANGES["seed"][1] >= arguments.seed:
         found.append(Problem("seed", "The last picture's seed is beyond 4294967295.", "Choose a lower seed."))
     return found
-
-
-def sampler_fields(sampler: str) -> dict[str, str]:
-    """The WebUI's two names for one of `SAMPLERS`: the sampler and its schedule."""
-    if sampler.endswith(" Karras"):
-        return {"Sampler": sampler.removesuffix(" Karras"), "Schedule type": "Karras"}
-    # "Automatic" means Karras for the DPM++ family in the WebUI, and evenly spaced timesteps for the others
-    return {"Sampler": sampler, "Schedule type": "Uniform" if sampler.startswith("DPM++") else "Automatic"}
-
-
-def infotext(
-    *,
-    prompt: str,
-    negative_prompt: str,
-    steps: int,
-    sampler: str,
-    cfg_scale: float | None,
-    seed: int,
-    width: int,
-    height: int,
-    model: str,
-    model_hash: str | None,
-    clip_skip: int | None,
-    ti_hashes: Mapping[str, str] | None = None,
-) -> str:
-    """The PNG text "parameters", in the WebUI's order and quoting (modules/processing.py, create_infotext).
-
-    ti_hashes: of the files of learned words that the prompts hold, by word.
-    """
-    hashes = ", ".join(f"{word.replace(':', '').replace(',', '')}: {hash}" for word, hash in (ti_hashes or {}).items())
-    fields: Mapping[str, object] = {
-        "Steps": steps,
-        **sampler_fields(sampler),
-        "CFG scale": None if cfg_scale is None else f"{cfg_scale:g}",
-        "Seed": seed,
-        "Size": f"{width}x{height}",
-        "Model hash": model_hash,
-        "Model": model,
-        "Clip skip": clip_skip if clip_skip != 1 else None,
-        "RNG": "CPU",  # the WebUI's setting that draws the same noise
-        "TI hashes": hashes or None,
-        "Version": f"dreambooth_ext {__version__}",
-    }
-    last = ", ".join(f"{name}: {quoted(value)}" for name, value in fields.items() if value is not None)
-    negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
-    return f"{prompt}{negative}\n{last}".strip()
-
-
-def quoted(value: object) -> str:
-    text = str(value)
-    return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ",\n:") else text

@@ -23,12 +23,22 @@ from torch import Tensor
 from ...core.config.parsing import shown
 from ...core.data.bundled_words import BUNDLE
 from ...core.errors import UserError
-from ...core.system.files import require_ordinary
+from ...core.system.files import replacing, require_ordinary, sha256_of
 from ..conditioning.learned_tokens import MOST_VECTORS, Embedding
 from ..data.images import DAMAGE
 from ..models import detection
+from ..models.base_model import Base
 from ..tensors.tensor_file import container, open_tensors, save_tensors
 from ..tensors.torch_pickle import load_pickle, save_pickle
+from .verified_write import (
+    PRECISIONS,
+    Exported,
+    does_not_fit,
+    not_finite,
+    reads_differently,
+    write_sidecars,
+    write_verified,
+)
 
 PNG_KEY = "sd-ti-embedding"
 SINGLE, DOUBLE = ("emb_params",), ("clip_l", "clip_g")  # by the number of text encoders
@@ -239,3 +249,41 @@ def check_widths(stored: Stored, path: Path, wanted: Sequence[int], field: str) 
         made, here = (KINDS.get(sum(widths), f"models of width {sum(widths)}") for widths in (found, wanted))
         message = f"{path.name} was made for {made}, and this model is of {here}."
         raise UserError(field, message, "Choose an embedding that was made for this kind of model.")
+
+
+def export_embedding(
+    base: Base,
+    vectors: Sequence[Tensor],
+    path: Path,
+    *,
+    precision: str,
+    metadata: Mapping[str, str],
+    steps: int,
+    activation_text: str = "",
+    preview: Image.Image | None = None,
+    zero_terminal_snr: bool = False,
+) -> Exported:
+    """Write an embedding (.safetensors or .pt) and its sidecars. The word that calls it is the file's name.
+
+    vectors: (n, width) for each text encoder. steps: that it has been trained for. activation_text,
+    zero_terminal_snr: have no place in such a file. Raises UserError as `export_network` does.
+    """
+    tensors = state(vectors, PRECISIONS[precision])
+    for key, tensor in state(vectors, torch.float32).items():
+        if not tensor.isfinite().all():
+            raise not_finite(key)
+        if not tensors[key].isfinite().all():
+            raise does_not_fit(key, precision)
+    about = {**metadata, "modelspec.title": path.stem, "modelspec.trigger_phrase": path.stem}
+    with replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            write_verified(tensors, temporary, about, precision)
+        else:
+            digest = base.short_hash()
+            save_pickle(pickled(tensors, path.stem, steps, base.path.stem, digest), temporary)
+            written = read(temporary, "save_format").embedding.vectors
+            if not all(map(torch.equal, written, (tensor.float() for tensor in tensors.values()))):
+                raise reads_differently()
+        sidecars = write_sidecars(path, None, base.family.name, path.stem, preview)
+        digest = sha256_of(temporary)
+    return Exported(path, digest, sidecars)

@@ -15,23 +15,14 @@ from torch import Tensor
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
-from ...core.system.files import replacing
+from ...core.system.files import replacing, sha256_of
 from ..models.base_model import Base
 from ..models.detection import kind_of
 from ..networks.hypernetwork import ACTIVATIONS, DEEPEST, WIDEST, Hypernetwork, Part, Structure
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.torch_pickle import load_pickle, save_pickle
-from .checkpoint_file import (
-    PRECISIONS,
-    Exported,
-    not_finite,
-    nothing_learned,
-    require_space,
-    same_bits,
-    sha256_of,
-    write_sidecars,
-)
 from .metadata import HASH_KEY
+from .verified_write import PRECISIONS, Exported, not_finite, nothing_learned, require_space, same_bits, write_sidecars
 
 OLD_NAMES = {"linear1": "linear.0", "linear2": "linear.1"}  # of the first files, which had two layers
 OLD_DROPOUT = 0.3  # of files that only say that they drop out

@@ -9,18 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from ...core.config.parsing import shown
 from ...core.config.run_config import RunConfig
 from ...core.data.bundled_words import BUNDLE
 from ...core.errors import UserError
+from ...core.system.files import replacing, sha256_of
+from ..conditioning.learned_tokens import Embedding
 from ..models.architecture import per_level
+from ..models.base_model import Base
 from ..networks import layer_adapters
 from ..networks.layer_adapters import ALPHA, DORA
 from ..networks.lora_network import TEXT_PARTS, Network
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import TensorFile, open_tensors
+from . import embedding_file
 from .lora_keys import (
     CHOOSE,
     MAGNITUDE,
@@ -33,6 +38,7 @@ from .lora_keys import (
     strange_part,
 )
 from .peft_alpha import PeftAlpha
+from .verified_write import PRECISIONS, Exported, not_finite, nothing_learned, write_sidecars, write_verified
 
 PRECISE = (ALPHA, DORA)  # always in float32: rounded, they would change the whole layer
 KOHYA, LYCORIS = "networks.lora", "lycoris.kohya"  # the tools whose files these are, `ss_network_module`
@@ -206,3 +212,35 @@ def metadata(config: RunConfig) -> dict[str, str]:
         "ss_network_args": json.dumps({key: str(value) for key, value in arguments.items()}),
     }
     return {key: str(value) for key, value in found.items()}
+
+
+def export_network(
+    base: Base,
+    network: Network,
+    names: Names,
+    path: Path,
+    *,
+    precision: str,
+    metadata: Mapping[str, str],
+    activation_text: str = "",
+    preview: Image.Image | None = None,
+    zero_terminal_snr: bool = False,
+    words: Sequence[Embedding] = (),
+) -> Exported:
+    """Write a LoRA file and its sidecars. zero_terminal_snr: has no place in such a file. words: that it brings along.
+
+    Raises UserError as `export_checkpoint` does.
+    """
+    dtype = PRECISIONS[precision]
+    tensors = state(network, names, dtype) | embedding_file.bundle(words, dtype)
+    exact = state(network, names, torch.float32) | embedding_file.bundle(words, torch.float32)
+    for key, tensor in exact.items():
+        if not tensor.isfinite().all():
+            raise not_finite(key)
+    if not any(adapter.learned(dtype) for made in network.values() for adapter in made.values()):
+        raise nothing_learned(precision)
+    with replacing(path) as temporary:
+        write_verified(tensors, temporary, metadata, precision)
+        sidecars = write_sidecars(path, None, base.family.name, activation_text, preview)
+        digest = sha256_of(temporary)
+    return Exported(path, digest, sidecars)

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ..data.batch import Batch
-from ..formats.checkpoint_file import Exported, export_checkpoint
+from ..formats.checkpoint_file import export_checkpoint
+from ..formats.verified_write import Exported
 from ..models.base_model import Base
+from ..networks.lora_network import TEXT_PARTS
 from ..tensors.tensor_file import open_tensors, save_tensors
 from ..training.latent_backbone import Backbone
 from ..training.loss import Objective
+from .common import Weights, component_rates, drawn_prompts
 from .footprint import Share
-
-TEXT_PARTS = ("text_encoder", "text_encoder_2")  # as diffusers names the folders; also the optimizer's groups
-Weights = Mapping[str, Mapping[str, Tensor]]
 
 
 class FullWeights:
@@ -122,14 +122,3 @@ class FullWeights:
             del self._live[name]
         self.backbone.bare_encoders(accelerator)
         self.backbone.freeze_text(accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
-
-
-def component_rates(config: RunConfig) -> dict[str, float | str]:
-    """The learning rate of each part of a model."""
-    second = config.text_encoder_lr if config.text_encoder_2_lr is None else config.text_encoder_2_lr
-    return {"unet": config.learning_rate, "text_encoder": config.text_encoder_lr, "text_encoder_2": second}
-
-
-def drawn_prompts(config: RunConfig) -> list[str]:
-    """All that previews draw."""
-    return [*config.validation_prompts, config.validation_negative_prompt]

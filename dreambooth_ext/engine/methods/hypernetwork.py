@@ -17,16 +17,15 @@ from ...core.errors import Problem, UserError
 from ...core.system.files import expanded
 from ..data.batch import Batch
 from ..formats import hypernetwork_file
-from ..formats.checkpoint_file import Exported
 from ..formats.hypernetwork_file import export_hypernetwork
+from ..formats.verified_write import Exported
 from ..models.base_model import Base
 from ..networks import hypernetwork
 from ..networks.hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
 from ..training.latent_backbone import Backbone
 from ..training.loss import Objective
+from .common import Weights, drawn_prompts, halve_layers
 from .footprint import Share
-from .full import Weights, drawn_prompts
-from .lora import halve_layers
 
 COMPONENT = "hypernetwork"  # in training states
 SAID = "said"  # there: the structure and the steps before this run, JSON as bytes

@@ -16,8 +16,8 @@ from ...core.system.files import expanded
 from ..conditioning.learned_tokens import Embedding, initial_vectors, limit_norms, usual_norm
 from ..conditioning.text_encoding import TextStack
 from ..formats import embedding_file
-from ..formats.checkpoint_file import PRECISIONS, Exported, export_embedding
-from ..formats.embedding_file import Stored
+from ..formats.embedding_file import Stored, export_embedding
+from ..formats.verified_write import PRECISIONS, Exported
 from ..models.base_model import Base
 
 COMPONENT = "embeddings"  # of a training state

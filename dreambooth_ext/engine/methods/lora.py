@@ -19,7 +19,8 @@ from ...core.data import prompt_templates
 from ...core.errors import Problem, UserError
 from ..data.batch import Batch
 from ..formats import embedding_file, lora_file
-from ..formats.checkpoint_file import Exported, export_network
+from ..formats.lora_file import export_network
+from ..formats.verified_write import Exported
 from ..models.base_model import Base
 from ..networks import lora_network
 from ..networks.layer_adapters import Adapter
@@ -27,8 +28,8 @@ from ..networks.lora_network import TEXT_PARTS, Network
 from ..training.latent_backbone import Backbone
 from ..training.loss import Objective
 from . import learned_words
+from .common import Weights, component_rates, drawn_prompts, halve_layers
 from .footprint import Share
-from .full import Weights, component_rates, drawn_prompts
 from .learned_words import Words
 
 # LoRAs whose changes are written out as large as the weights, which the backward pass needs: bytes for each of these
@@ -203,13 +204,6 @@ class LoRA:
                 hook.remove()
             lora_network.merge(encoder, self.network.get(name, {}))
         self.backbone.freeze_text(self.accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
-
-
-def halve_layers(module: nn.Module, dtype: torch.dtype) -> None:
-    """Keep frozen layers in the precision that they compute in under mixed precision: the same results, in half of the
-    memory. Norms and embeddings stay, for they compute in float32."""
-    for _, layer in lora_network.named_layers(module):
-        layer.to(dtype)
 
 
 def continued(config: RunConfig) -> Path:

@@ -14,15 +14,14 @@ from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ..data.batch import Batch
 from ..formats import embedding_file
-from ..formats.checkpoint_file import Exported, nothing_learned
+from ..formats.verified_write import Exported, nothing_learned
 from ..models.base_model import Base
 from ..training.latent_backbone import Backbone
 from ..training.loss import Objective
 from . import learned_words
+from .common import Weights, halve_layers
 from .footprint import Share
-from .full import Weights
 from .learned_words import COMPONENT, Words
-from .lora import halve_layers
 
 
 class TextualInversion:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ..data.batch import Batch
-from ..formats.checkpoint_file import Exported
-from ..models.ddpm_folder import export_pipeline
+from ..formats.ddpm_folder import export_pipeline
+from ..formats.verified_write import Exported
 from ..models.unconditional_base import PixelBase
 from ..training.loss import Objective
 from ..training.pixel_backbone import PixelBackbone
+from .common import Weights
 from .footprint import Share
-from .full import Weights
 
 
 class Unconditional:

@@ -1,20 +1,14 @@
-"""Unconditional models as diffusers' DDPMPipeline keeps them: a folder with a UNet and its noise schedule."""
+"""Unconditional models as diffusers' DDPMPipeline keeps them, read: a folder with a UNet and its noise schedule."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import diffusers
-import torch
 from diffusers import DDPMScheduler, UNet2DModel
-from torch import Tensor
 
 from ...core.errors import UserError
-from ...core.system.files import replacing, sha256_of, write_json
-from ..formats.checkpoint_file import PRECISIONS, Exported, not_finite, write_verified
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import TensorFile, open_tensors
 from .config_limits import read_config
@@ -22,7 +16,7 @@ from .diffusers_folder import present_name
 from .families import PIXELS
 
 if TYPE_CHECKING:
-    from .unconditional_base import PixelBase
+    pass
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
@@ -104,37 +98,3 @@ class Pipeline:
     def require_finite(self) -> None:
         """Raise UserError for a weight that is NaN or infinite."""
         self._tensors().close()
-
-
-def export_pipeline(
-    base: PixelBase, state: Mapping[str, Tensor], path: Path, precision: str, metadata: Mapping[str, str]
-) -> Exported:
-    """Write the folder under a temporary name, read it back, and only then give it its name.
-
-    Raises UserError where the weights are not finite or do not fit the precision, and where the disk is too full.
-    """
-    for key, tensor in state.items():
-        if not tensor.isfinite().all():
-            raise not_finite(key)
-    rounded = {key: tensor.detach().to("cpu", PRECISIONS[precision]).contiguous() for key, tensor in state.items()}
-    with replacing(path) as temporary:
-        weights = temporary / "unet" / f"{WEIGHTS}.safetensors"
-        weights.parent.mkdir(parents=True)
-        write_verified(rounded, weights, {**metadata, "format": "pt"}, precision)
-        about = {"_class_name": "UNet2DModel", "_diffusers_version": diffusers.__version__}
-        write_json(weights.with_name("config.json"), {**about, **base.unet_config})
-        DDPMScheduler.from_config(base.scheduler_config).save_pretrained(temporary / "scheduler")
-        parts = {"scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]}
-        write_json(temporary / INDEX, {**about, "_class_name": "DDPMPipeline", **parts})
-        require_same(Pipeline(temporary, "save_format"), rounded)
-        digest = sha256_of(weights)
-    return Exported(path, digest, sidecars=[])
-
-
-def require_same(pipeline: Pipeline, state: Mapping[str, Tensor]) -> None:
-    """The model that was just written, built from its folder alone, has the very weights."""
-    pipeline.scheduler()
-    with torch.random.fork_rng():
-        found = pipeline.unet().state_dict()
-    if found.keys() != state.keys() or any(not torch.equal(found[key], state[key].float()) for key in state):
-        raise pipeline._damaged("it reads back differently")

@@ -20,7 +20,7 @@ from ..runtime.seeds import generator
 from . import layer_adapters
 from .layer_adapters import Adapter
 
-TEXT_PARTS = ("text_encoder", "text_encoder_2")
+TEXT_PARTS = ("text_encoder", "text_encoder_2")  # as diffusers names the folders; also the optimizer's groups
 Network = dict[str, dict[str, Adapter]]  # by component and layer
 
 # the words of `target_modules` -> the layers they mean, by the end of their names

@@ -1,4 +1,4 @@
-"""Pictures from a model: previews, class pictures and the verb `generate` all draw here.
+"""The WebUI's samplers, guidance, and latents to pictures: previews, class pictures and `generate` all draw here.
 
 Each picture's noise comes from its own CPU generator, seeded with the picture's own seed, as in the WebUI with random
 numbers from the CPU. So a picture depends on its seed and not on its batch, and drawing leaves torch's global random
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -18,7 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ...core.errors import UserError
-from ..conditioning.text_encoding import Conditioning, TextStack
+from ..conditioning.text_encoding import Conditioning
 from . import webui_samplers
 
 Progress = Callable[[int, int], None]  # model calls done, of how many
@@ -50,51 +49,6 @@ def make_sampler(name: str, scheduler_config: Mapping[str, Any]):
         if solver is diffusers.DDIMScheduler:  # "leading" would leave out the timestep of pure noise
             options = {**options, "timestep_spacing": "trailing"}
     return solver.from_config({"timestep_spacing": "linspace", **schedule, **options})
-
-
-@dataclass
-class Painter:
-    """A model's parts, ready to draw. The caller chooses their device and precision, and autocast around `paint`."""
-
-    unet: nn.Module  # UNet2DConditionModel, not wrapped
-    vae: nn.Module  # AutoencoderKL
-    text: TextStack
-    scheduler_config: Mapping[str, Any]  # of a DDPMScheduler, as `Base.scheduler_config`
-
-    def paint(
-        self,
-        prompt: str,
-        *,
-        seeds: Sequence[int],
-        width: int,
-        height: int,
-        negative_prompt: str = "",
-        steps: int = 25,
-        cfg_scale: float = 7.5,
-        sampler: str = "DPM++ 2M Karras",
-        emphasis: bool = True,
-        progress: Progress | None = None,
-    ) -> list[Image.Image]:
-        """One batch: a picture of width x height pixels for each seed. emphasis: brackets mean what they do in the
-        WebUI."""
-        with torch.no_grad(), evaluating(*self.text.encoders):
-            conditioning = self.text.encode([prompt], emphasis=emphasis).repeat(len(seeds))
-            negative = None
-            if cfg_scale != 1:
-                negative = self.text.encode_negative([negative_prompt], emphasis=emphasis).repeat(len(seeds))
-        return draw(
-            self.unet,
-            self.vae,
-            make_sampler(sampler, self.scheduler_config),
-            conditioning,
-            negative,
-            seeds=seeds,
-            width=width,
-            height=height,
-            steps=steps,
-            cfg_scale=cfg_scale,
-            progress=progress,
-        )
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ from ...core.system import files
 from ..models.base_model import Base
 from ..runtime import memory
 from ..runtime.seeds import derive
-from ..sampling.sampler import Painter
-from ..verbs.generate import load_painter, save_png
+from ..sampling.infotext import save_png
+from ..sampling.painter import Painter, load_painter
 
 PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}  # so that the UNet takes less than the VAE, which draws one by one
 Progress = Callable[[int, int], None]

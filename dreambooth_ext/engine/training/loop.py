@@ -21,14 +21,15 @@ from ...core.errors import UserError
 from ...core.runs import events
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
-from ..formats.checkpoint_file import NothingLearned
+from ..formats.verified_write import NothingLearned
 from ..runtime import distributed, memory
 from ..runtime.control import STOPPING, Control, Stopped
 from ..runtime.seeds import derive, generator
 from . import training_state
 from .fused_backward import FusedBackward, is_possible
 from .loss_scale import LossScale
-from .optimizers import RateSchedules, forget, load_state, make_optimizer
+from .lr_schedule import RateSchedules
+from .optimizers import forget, load_state, make_optimizer
 from .run_outputs import Saver
 from .validation_loss import Validation, measure
 

@@ -16,8 +16,8 @@ from ...core.runs.run_folder import Run
 from ...core.system import files
 from ..data.dataset import Dataset
 from ..formats import hub_upload
-from ..formats.checkpoint_file import Exported
 from ..formats.metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
+from ..formats.verified_write import Exported
 from ..models.base_model import Base
 from ..runtime.control import Control
 

@@ -14,8 +14,9 @@ from ...core.system.files import free_bytes, human_size, replacing, write_json, 
 from ...core.system.terminal import say
 from ...core.verbs.convert_options import SINGLE_FILES
 from ..downloads.progress_thread import Fetch, TerminalStage
-from ..formats.checkpoint_file import PRECISIONS, configuration, marks, unchanged, write_verified
+from ..formats.checkpoint_file import configuration, marks, unchanged
 from ..formats.metadata import HASH_KEY, HASH_TO_COME
+from ..formats.verified_write import PRECISIONS, write_verified
 from ..models.base_model import Base, open_base
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import PICKLE_SUFFIXES

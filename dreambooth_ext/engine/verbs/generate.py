@@ -8,24 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, PngImagePlugin
 
 from ...core.errors import UserError
-from ...core.system.files import replacing, sha256_of
+from ...core.system.files import sha256_of
 from ...core.system.terminal import Progress
 from ...core.verbs import generate_options
-from ..conditioning.learned_tokens import Embedding, table_of
 from ..conditioning.text_encoding import TextStack
 from ..downloads.base_download import download
 from ..downloads.progress_thread import Fetch, TerminalStage
-from ..formats import embedding_file, hypernetwork_file, lora_file
-from ..formats.embedding_file import Stored
-from ..models.base_model import Base, open_base
+from ..models.base_model import open_base
 from ..models.ddpm_folder import Pipeline
-from ..networks import hypernetwork, lora_network
-from ..networks.lora_network import TEXT_PARTS
 from ..runtime.device import choose_device
-from ..sampling.sampler import Painter
+from ..sampling.infotext import infotext, save_png
+from ..sampling.painter import load_painter
 from ..training import pixel_backbone
 
 
@@ -68,7 +63,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
                 for seed, picture in zip(batch, pictures, strict=True):
                     path = out / f"{index}_{seed}.png"
                     said = prompt + words
-                    shown = generate_options.infotext(prompt=said, seed=seed, ti_hashes=hashes, **common, **about)
+                    shown = infotext(prompt=said, seed=seed, ti_hashes=hashes, **common, **about)
                     save_png(picture, path, shown)
                     written.append(path)
                     progress.update(len(written), path.name)
@@ -96,7 +91,7 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
                 batch, pixel_backbone.draw(unet, scheduler, batch, size, steps, told), strict=True
             ):
                 path = out / f"0_{seed}.png"
-                save_png(picture, path, generate_options.infotext(seed=seed, **common))
+                save_png(picture, path, infotext(seed=seed, **common))
                 written.append(path)
     return written
 
@@ -118,56 +113,6 @@ def advancing(progress: Progress, before: int, pictures: int) -> Callable[[int, 
     return lambda done, of: progress.update(before + done * pictures)
 
 
-def load_painter(
-    base: Base,
-    device: torch.device,
-    clip_skip: int | None = None,
-    loras: Sequence[tuple[Path, float]] = (),
-    embeddings: Sequence[Path] = (),
-    hypernetworks: Sequence[tuple[Path, float]] = (),
-) -> Painter:
-    """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32.
-
-    loras: files and weights, merged into them as the WebUI does. embeddings: files of learned words, which the prompts
-    may hold. hypernetworks: files and strengths. Raises UserError for one that does not fit.
-    """
-    dtype = torch.float16 if device.type == "cuda" else torch.float32
-    unet = base.unet(dtype).to(device)
-    text = TextStack(base.tokenizers(), base.text_encoders(), clip_skip=clip_skip).to(device)
-    models = {"unet": unet, **dict(zip(TEXT_PARTS, text.encoders, strict=False))}
-    for path, weight in loras:
-        for component, made in lora_file.read(path, models, "lora").items():
-            lora_network.merge(models[component], made, weight)
-    text.learn(read_embeddings(embeddings, text, [path for path, _ in loras]))
-    for path, strength in hypernetworks:
-        made = hypernetwork_file.read(path, "hypernetwork").network().to(device).eval().requires_grad_(False)
-        if not hypernetwork.attach(unet, made, strength):
-            message = f"{path.name} changes nothing in this model: it is for contexts of other widths."
-            raise UserError("hypernetwork", message, "Choose one that was made for this kind of model.")
-    return Painter(unet, base.vae().to(device), text, base.scheduler_config)
-
-
-def read_embeddings(paths: Sequence[Path], text: TextStack, loras: Sequence[Path] = ()) -> list[Embedding]:
-    """The words in these files, then those that LoRAs bring along, if there is no file for them.
-
-    Raises UserError for one that does not fit, and for two files of the same word.
-    """
-    found: dict[str, Embedding] = {}
-    wanted = [table_of(encoder).weight.shape[-1] for encoder in text.encoders]
-    for path in paths:
-        stored = embedding_file.read(path, "embedding")
-        embedding_file.check_widths(stored, path, wanted, "embedding")
-        word = stored.embedding.word
-        if word.lower() in found:
-            raise UserError("embedding", f"Two files are called '{word}'.", "Rename one of them, or leave it out.")
-        found[word.lower()] = stored.embedding
-    for path in loras:
-        for embedding in embedding_file.read_bundle(path, "lora"):
-            embedding_file.check_widths(Stored(embedding), path, wanted, "lora")
-            found.setdefault(embedding.word.lower(), embedding)
-    return list(found.values())
-
-
 def used_hashes(text: TextStack, prompts: Sequence[str], paths: Sequence[Path]) -> dict[str, str]:
     """The words that these prompts hold, and the hash of each one's file as the WebUI shows it."""
     files = dict(zip((id(word) for word in text.embeddings.words), paths, strict=False))  # LoRAs' words come after
@@ -178,11 +123,3 @@ def used_hashes(text: TextStack, prompts: Sequence[str], paths: Sequence[Path]) 
 def batches(seeds: list[int], size: int) -> Iterator[list[int]]:
     for start in range(0, len(seeds), size):
         yield seeds[start : start + size]
-
-
-def save_png(picture: Image.Image, path: Path, parameters: str) -> None:
-    """A PNG with the WebUI's text chunk, whole or not at all."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text("parameters", parameters)
-    with replacing(path) as temporary:
-        picture.save(temporary, pnginfo=info)

@@ -21,9 +21,11 @@ from ...core.verbs import generate_options
 from ..conditioning.learned_tokens import Embedding
 from ..downloads.progress_thread import Fetch, TerminalStage
 from ..formats import embedding_file, lora_file
-from ..formats.checkpoint_file import NothingLearned, export_checkpoint, export_embedding, export_network
-from ..formats.embedding_file import Stored
+from ..formats.checkpoint_file import export_checkpoint
+from ..formats.embedding_file import Stored, export_embedding
+from ..formats.lora_file import export_network
 from ..formats.metadata import ADAPTERS, base_metadata, modelspec
+from ..formats.verified_write import NothingLearned
 from ..methods import learned_words
 from ..models.base_model import Base, open_base
 from ..networks import lora_network

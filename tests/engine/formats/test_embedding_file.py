@@ -14,7 +14,8 @@ from torch import Tensor
 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.formats import embedding_file
-from dreambooth_ext.engine.formats.checkpoint_file import NothingLearned, export_embedding
+from dreambooth_ext.engine.formats.embedding_file import export_embedding
+from dreambooth_ext.engine.formats.verified_write import NothingLearned
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 from tests import tiny

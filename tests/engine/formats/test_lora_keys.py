@@ -18,8 +18,8 @@ from torch import Tensor
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.deep_check import inspect
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.tensors.tensor_file import save_tensors
-from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import adapters, tiny, training
 from tests.engine.methods import test_lora
 from tests.engine.verbs import test_network

@@ -31,9 +31,9 @@ from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining, kep
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.networks import hypernetwork
 from dreambooth_ext.engine.networks.hypernetwork import Hypernetwork, Structure
+from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.tensors.torch_pickle import load_pickle, save_pickle
 from dreambooth_ext.engine.training.loop import Loop
-from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import tiny, training
 from tests.engine.worker.test_resume import PRIOR, check
 from tests.training import Trainer

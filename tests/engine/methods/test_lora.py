@@ -22,8 +22,8 @@ from dreambooth_ext.engine.formats.lora_file import file_names, layers_of
 from dreambooth_ext.engine.methods.lora import LoRA
 from dreambooth_ext.engine.models.base_model import Base, open_base
 from dreambooth_ext.engine.networks import lora_network
+from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.training.loop import Loop
-from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import adapters, tiny, training
 from tests.engine.worker.test_resume import PRIOR, check
 from tests.training import Trainer

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.formats import embedding_file
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.training.loop import Loop
-from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import tiny, training
 from tests.engine.methods import test_lora
 from tests.engine.methods.test_textual_inversion import problems_of

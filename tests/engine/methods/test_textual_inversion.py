@@ -21,8 +21,8 @@ from dreambooth_ext.engine.conditioning.text_encoding import Conditioning
 from dreambooth_ext.engine.formats import embedding_file
 from dreambooth_ext.engine.methods.textual_inversion import TextualInversion
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.training.loop import Loop
-from dreambooth_ext.engine.verbs.generate import load_painter
 from tests import tiny, training
 from tests.engine.worker.test_resume import check
 from tests.training import Trainer

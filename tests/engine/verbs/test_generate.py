@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.system.files import sha256_of
 from dreambooth_ext.core.verbs.generate_options import add_arguments
 from dreambooth_ext.engine import __main__ as engine
-from dreambooth_ext.engine.formats.checkpoint_file import sha256_of
 from dreambooth_ext.engine.verbs import generate
 from tests import tiny
 

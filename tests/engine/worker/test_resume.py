@@ -171,7 +171,7 @@ def test_a_full_disk_does_not_count_what_the_run_has_written_itself(trainer, mon
     need = next(event["plan"]["disk"] for event in training.events(run, "status") if "plan" in event)
     monkeypatch.setattr(worker.plan, "MARGIN", 0)
     monkeypatch.setattr(worker.files, "free_bytes", lambda path: need - run.size() + 4096)
-    monkeypatch.setattr("dreambooth_ext.engine.formats.checkpoint_file.free_bytes", lambda path: 2**40)
+    monkeypatch.setattr("dreambooth_ext.engine.formats.verified_write.free_bytes", lambda path: 2**40)
     assert training.go_on(run, total=3) == worker.DONE, training.log(run)
 
 

@@ -1,0 +1,50 @@
+"""Unconditional models written as diffusers' DDPMPipeline reads them, under a temporary name until they are proved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor
+
+from ...core.system.files import replacing, sha256_of, write_json
+from ..models.ddpm_folder import INDEX, WEIGHTS, Pipeline
+from ..models.unconditional_base import PixelBase
+from .verified_write import PRECISIONS, Exported, not_finite, write_verified
+
+
+def export_pipeline(
+    base: PixelBase, state: Mapping[str, Tensor], path: Path, precision: str, metadata: Mapping[str, str]
+) -> Exported:
+    """Write the folder under a temporary name, read it back, and only then give it its name.
+
+    Raises UserError where the weights are not finite or do not fit the precision, and where the disk is too full.
+    """
+    for key, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise not_finite(key)
+    rounded = {key: tensor.detach().to("cpu", PRECISIONS[precision]).contiguous() for key, tensor in state.items()}
+    with replacing(path) as temporary:
+        weights = temporary / "unet" / f"{WEIGHTS}.safetensors"
+        weights.parent.mkdir(parents=True)
+        write_verified(rounded, weights, {**metadata, "format": "pt"}, precision)
+        about = {"_class_name": "UNet2DModel", "_diffusers_version": diffusers.__version__}
+        write_json(weights.with_name("config.json"), {**about, **base.unet_config})
+        DDPMScheduler.from_config(base.scheduler_config).save_pretrained(temporary / "scheduler")
+        parts = {"scheduler": ["diffusers", "DDPMScheduler"], "unet": ["diffusers", "UNet2DModel"]}
+        write_json(temporary / INDEX, {**about, "_class_name": "DDPMPipeline", **parts})
+        require_same(Pipeline(temporary, "save_format"), rounded)
+        digest = sha256_of(weights)
+    return Exported(path, digest, sidecars=[])
+
+
+def require_same(pipeline: Pipeline, state: Mapping[str, Tensor]) -> None:
+    """The model that was just written, built from its folder alone, has the very weights."""
+    pipeline.scheduler()
+    with torch.random.fork_rng():
+        found = pipeline.unet().state_dict()
+    if found.keys() != state.keys() or any(not torch.equal(found[key], state[key].float()) for key in state):
+        raise pipeline._damaged("it reads back differently")

@@ -1,0 +1,148 @@
+"""Model files are written in one pass, read back and compared before they get their name, and come with sidecars."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...core.errors import UserError
+from ...core.system.files import free_bytes, human_size, replacing, write_json, write_text
+from ..tensors.lazy_tensor import LazyTensor, is_finite
+from ..tensors.tensor_file import PICKLE_SUFFIXES, open_tensors, safetensors_header, save_tensors
+from .metadata import HASH_TO_COME
+
+PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+HEADROOM = 64 * 2**20  # bytes left free beside the file
+PREVIEW_SIDE = 512  # pixels at most; the WebUI shows cards of about 200
+
+
+class NothingLearned(UserError):
+    """In the precision that was asked for, the trained model is its base."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    path: Path
+    sha256: str  # of the file, as the WebUI shows its first ten digits
+    sidecars: list[Path]
+    others: tuple[Exported, ...] = ()  # models of the same save, beside it
+    kind: str = ""  # where it is another than the run's
+
+
+def not_finite(key: str) -> UserError:
+    return UserError(
+        "learning_rate",
+        f"The trained model holds invalid numbers (NaN or infinite, in {key}); it was not written.",
+        "Lower the learning rate and go on from an earlier checkpoint.",
+    )
+
+
+def nothing_learned(precision: str) -> NothingLearned:
+    finer = "" if precision == "fp32" else ", or save_precision fp32, which keeps smaller changes"
+    return NothingLearned(
+        "learning_rate",
+        f"The trained model is equal to its base in {precision}: it has learned nothing that could be saved.",
+        f"Use a higher learning rate or more steps{finer}.",
+    )
+
+
+def write_verified(
+    state: Mapping[str, Tensor | LazyTensor], path: Path, metadata: Mapping[str, str], precision: str
+) -> None:
+    """Write a file of tensors, and compare every one of them with what it was to be. `path` is a temporary one."""
+    size = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in state.values())
+    require_space(path, size, precision)
+    save_tensors(state, path, metadata)
+    verify(state, path, precision)
+    if path.suffix not in PICKLE_SUFFIXES:
+        patch_hash(path)
+
+
+def require_space(path: Path, size: int, precision: str) -> None:
+    """Raise UserError where the disk has no room for so many bytes."""
+    free = free_bytes(path)
+    if free < size + HEADROOM:
+        raise UserError(
+            "save_precision",
+            f"The model needs {human_size(size)} and the disk of {path.parent} has {human_size(free)} free.",
+            "Free some space" + (", or choose fp16." if precision == "fp32" else "."),
+        )
+
+
+def verify(state: Mapping[str, Tensor | LazyTensor], path: Path, precision: str) -> None:
+    """Read a file back. Raises UserError for numbers that the precision cannot hold or that the disk changed."""
+    written = open_tensors(path, field="save_format")
+    if set(written) != set(state):
+        raise reads_differently()
+    for key, meant in state.items():
+        found, expected = written[key], meant.load() if isinstance(meant, LazyTensor) else meant
+        if found.dtype != expected.dtype or not same_bits(found, expected):
+            raise reads_differently()
+        if not is_finite(found):
+            raise does_not_fit(key, precision)
+    written.close()
+
+
+def does_not_fit(key: str, precision: str) -> UserError:
+    return UserError(
+        "save_precision",
+        f"{key} holds numbers that are infinite or invalid" + (" in fp16." if precision == "fp16" else "."),
+        "Choose save_precision bf16 or fp32." if precision == "fp16" else "Choose another base model.",
+    )
+
+
+def reads_differently() -> UserError:
+    message = "The model that was just written reads back differently."
+    return UserError("save_format", message, "The disk may be failing: use another.")
+
+
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Equal shape and numbers; a NaN equals itself, so that it is not taken for a failing disk."""
+    if one.shape != other.shape:
+        return False
+    return torch.equal(one, other) or (
+        torch.equal(one.isnan(), other.isnan()) and one.nan_to_num().equal(other.nan_to_num())
+    )
+
+
+def patch_hash(path: Path) -> None:
+    """Put the hash of all numbers (modelspec: the file but its header) in the place kept for it, if there is one."""
+    _, start = safetensors_header(path, "save_format")
+    with path.open("rb+") as file:
+        place = file.read(start).find(HASH_TO_COME.encode())
+        if place >= 0:
+            digest = hashlib.sha256()
+            while block := file.read(2**20):
+                digest.update(block)
+            file.seek(place)
+            file.write(f"0x{digest.hexdigest()}".encode())
+
+
+def write_sidecars(
+    path: Path, yaml: str | None, family: str, activation_text: str, preview: Image.Image | None
+) -> list[Path]:
+    """The files beside a model that the WebUI reads. A yaml that is not needed must not be there either."""
+    configuration, about, picture = (path.with_name(path.stem + x) for x in (".yaml", ".json", ".preview.png"))
+    written = [about]
+    if yaml is None:
+        configuration.unlink(missing_ok=True)
+    else:
+        write_text(configuration, yaml)
+        written.append(configuration)
+    words = f"Write '{activation_text}' in the prompt." if activation_text else ""
+    facts = {"description": words, "sd version": family.upper(), "activation text": activation_text, "notes": words}
+    write_json(about, facts)
+    if preview is not None:
+        small = preview.convert("RGB")
+        small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        with replacing(picture) as temporary:
+            small.save(temporary)
+        written.append(picture)
+    return written

@@ -1,0 +1,117 @@
+"""A model with its LoRAs, learned words and hypernetworks, opened to draw: previews, class pictures and `generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from ...core.errors import UserError
+from ..conditioning.learned_tokens import Embedding, table_of
+from ..conditioning.text_encoding import TextStack
+from ..formats import embedding_file, hypernetwork_file, lora_file
+from ..formats.embedding_file import Stored
+from ..models.base_model import Base
+from ..networks import hypernetwork, lora_network
+from ..networks.lora_network import TEXT_PARTS
+from .sampler import Progress, draw, evaluating, make_sampler
+
+
+@dataclass
+class Painter:
+    """A model's parts, ready to draw. The caller chooses their device and precision, and autocast around `paint`."""
+
+    unet: nn.Module  # UNet2DConditionModel, not wrapped
+    vae: nn.Module  # AutoencoderKL
+    text: TextStack
+    scheduler_config: Mapping[str, Any]  # of a DDPMScheduler, as `Base.scheduler_config`
+
+    def paint(
+        self,
+        prompt: str,
+        *,
+        seeds: Sequence[int],
+        width: int,
+        height: int,
+        negative_prompt: str = "",
+        steps: int = 25,
+        cfg_scale: float = 7.5,
+        sampler: str = "DPM++ 2M Karras",
+        emphasis: bool = True,
+        progress: Progress | None = None,
+    ) -> list[Image.Image]:
+        """One batch: a picture of width x height pixels for each seed. emphasis: brackets mean what they do in the
+        WebUI."""
+        with torch.no_grad(), evaluating(*self.text.encoders):
+            conditioning = self.text.encode([prompt], emphasis=emphasis).repeat(len(seeds))
+            negative = None
+            if cfg_scale != 1:
+                negative = self.text.encode_negative([negative_prompt], emphasis=emphasis).repeat(len(seeds))
+        return draw(
+            self.unet,
+            self.vae,
+            make_sampler(sampler, self.scheduler_config),
+            conditioning,
+            negative,
+            seeds=seeds,
+            width=width,
+            height=height,
+            steps=steps,
+            cfg_scale=cfg_scale,
+            progress=progress,
+        )
+
+
+def load_painter(
+    base: Base,
+    device: torch.device,
+    clip_skip: int | None = None,
+    loras: Sequence[tuple[Path, float]] = (),
+    embeddings: Sequence[Path] = (),
+    hypernetworks: Sequence[tuple[Path, float]] = (),
+) -> Painter:
+    """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32.
+
+    loras: files and weights, merged into them as the WebUI does. embeddings: files of learned words, which the prompts
+    may hold. hypernetworks: files and strengths. Raises UserError for one that does not fit.
+    """
+    dtype = torch.float16 if device.type == "cuda" else torch.float32
+    unet = base.unet(dtype).to(device)
+    text = TextStack(base.tokenizers(), base.text_encoders(), clip_skip=clip_skip).to(device)
+    models = {"unet": unet, **dict(zip(TEXT_PARTS, text.encoders, strict=False))}
+    for path, weight in loras:
+        for component, made in lora_file.read(path, models, "lora").items():
+            lora_network.merge(models[component], made, weight)
+    text.learn(read_embeddings(embeddings, text, [path for path, _ in loras]))
+    for path, strength in hypernetworks:
+        made = hypernetwork_file.read(path, "hypernetwork").network().to(device).eval().requires_grad_(False)
+        if not hypernetwork.attach(unet, made, strength):
+            message = f"{path.name} changes nothing in this model: it is for contexts of other widths."
+            raise UserError("hypernetwork", message, "Choose one that was made for this kind of model.")
+    return Painter(unet, base.vae().to(device), text, base.scheduler_config)
+
+
+def read_embeddings(paths: Sequence[Path], text: TextStack, loras: Sequence[Path] = ()) -> list[Embedding]:
+    """The words in these files, then those that LoRAs bring along, if there is no file for them.
+
+    Raises UserError for one that does not fit, and for two files of the same word.
+    """
+    found: dict[str, Embedding] = {}
+    wanted = [table_of(encoder).weight.shape[-1] for encoder in text.encoders]
+    for path in paths:
+        stored = embedding_file.read(path, "embedding")
+        embedding_file.check_widths(stored, path, wanted, "embedding")
+        word = stored.embedding.word
+        if word.lower() in found:
+            raise UserError("embedding", f"Two files are called '{word}'.", "Rename one of them, or leave it out.")
+        found[word.lower()] = stored.embedding
+    for path in loras:
+        for embedding in embedding_file.read_bundle(path, "lora"):
+            embedding_file.check_widths(Stored(embedding), path, wanted, "lora")
+            found.setdefault(embedding.word.lower(), embedding)
+    return list(found.values())
