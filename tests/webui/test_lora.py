@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
 from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.facts.lora_types import LORA_TYPES
 from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine.formats import lora_file
 from dreambooth_ext.engine.formats.lora_file import export_network
@@ -86,7 +86,7 @@ def by_webui(webui: WebUI, model: Exported, words: str) -> np.ndarray:
 
 
 CASES = [
-    *((family, kind) for family in FAMILIES for kind in NETWORK_TYPES),
+    *((family, kind) for family in FAMILIES for kind in LORA_TYPES),
     ("sd1-usual", "locon"),
     ("sd2-usual", "locon"),
 ]

@@ -6,6 +6,7 @@ from ..config.rates import as_written, parse_rate_schedule
 from ..config.run_config import RunConfig
 from ..data.identifiers import USED_WORDS, identifier_problem
 from ..errors import Problem
+from ..facts.lora_types import lora_type
 from ..facts.methods import WHOLE_METHODS
 from ..facts.optimizer_facts import names_with, optimizer_facts
 from ..guide import tables
@@ -105,10 +106,11 @@ def _of_rates(config: RunConfig, pictures: int) -> list[Problem]:
 
 
 def _of_loras(config: RunConfig, pictures: int) -> list[Problem]:
-    if config.network_type not in ("loha", "lokr") or config.save_precision == "fp32":
+    precision = lora_type(config.network_type).safe_precision
+    if not precision or config.save_precision == precision:
         return []
     message = f"WebUIs compute {config.network_type} in the file's precision; in fp16 not at all on a CPU."
-    return [Problem("save_precision", message, "fp32 is safe, and such files are small.")]
+    return [Problem("save_precision", message, f"{precision} is safe, and such files are small.")]
 
 
 def _of_words(config: RunConfig, pictures: int) -> list[Problem]:

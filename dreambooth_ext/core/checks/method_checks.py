@@ -11,6 +11,7 @@ from ..config.run_config import SETTINGS, RunConfig
 from ..data import picture_entries, prompt_templates
 from ..data.captions import has_template
 from ..errors import Problem
+from ..facts.lora_types import CONVOLUTIONS, USUAL, lora_type, types_with
 
 
 def problems(config: RunConfig) -> list[Problem]:
@@ -22,7 +23,7 @@ def _network_problems(config: RunConfig) -> list[Problem]:
     """A LoRA's settings that cannot be, or would have no effect."""
     if config.network_weights:
         return _continued_problems(config)
-    found, kind = [], config.network_type
+    found, kind, facts = [], config.network_type, lora_type(config.network_type)
     targets = config.target_modules
     if unknown := [word for word in targets if word not in NETWORK_TARGETS]:
         message = f"{shown(unknown[0])} is not known."
@@ -31,21 +32,17 @@ def _network_problems(config: RunConfig) -> list[Problem]:
         if not isinstance(rank, int) or isinstance(rank, bool) or not 0 <= rank <= SETTINGS["rank"].maximum:
             message = f"the rank of {shown(name)} cannot be {shown(rank)}."
             found.append(Problem("block_ranks", message, "Use 0 to 1024, 0 to leave the block out."))
-    convolves = "convolutions" in targets
-    if kind == "locon" and targets and not convolves:
-        remedy = "Add convolutions to target_modules, or choose lora."
-        found.append(Problem("network_type", "locon is LoRA with convolutions, and they are left out.", remedy))
+    convolves = CONVOLUTIONS in targets
+    if CONVOLUTIONS in facts.layers and targets and not convolves:
+        remedy = f"Add convolutions to target_modules, or choose {USUAL}."
+        found.append(Problem("network_type", f"{kind} is LoRA with convolutions, and they are left out.", remedy))
     useless = {
         "conv_rank": (not convolves, "no convolutions are trained", "add convolutions to target_modules"),
         "text_encoder_rank": (config.text_encoder_steps == 0, "text_encoder_steps is 0", "set that above 0"),
-        "lokr_factor": (kind != "lokr", f"the type {kind} has none", "choose lokr"),
-        "loraplus_lr_ratio": (
-            kind not in ("lora", "locon", "dora"),
-            f"the type {kind} has no up matrix",
-            "choose lora",
-        ),
-        "alpha": (kind == "oft", "the type oft has none", "choose another type"),
-        "use_rslora": (kind == "oft", "the type oft has no alpha", "choose another type"),
+        "lokr_factor": (not facts.has_factor, f"the type {kind} has none", _one_with("has_factor")),
+        "loraplus_lr_ratio": (not facts.has_up, f"the type {kind} has no up matrix", _one_with("has_up")),
+        "alpha": (not facts.has_alpha, f"the type {kind} has none", "choose another type"),
+        "use_rslora": (not facts.has_alpha, f"the type {kind} has no alpha", "choose another type"),
     }
     for name, (is_so, why, remedy) in useless.items():
         if is_so and getattr(config, name) != SETTINGS[name].default:
@@ -53,6 +50,11 @@ def _network_problems(config: RunConfig) -> list[Problem]:
     if config.lokr_factor == 0:
         found.append(Problem("lokr_factor", "cannot be 0.", "Use -1, or 1 and more."))
     return found
+
+
+def _one_with(fact: str) -> str:
+    first = types_with(fact)[0]
+    return f"choose {first}"
 
 
 def _continued_problems(config: RunConfig) -> list[Problem]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..config.rates import is_zero
 from ..config.run_config import SETTINGS, RunConfig
 from ..data import bundled_words, kohya_dataset
+from ..facts.lora_types import lora_type
 from ..facts.optimizer_facts import optimizer_facts
 from ..system.files import expanded
 from .tables import (
@@ -136,11 +137,11 @@ def _fill_network(config: RunConfig, fill: Fill) -> None:
         return
     fill("rank", LORA_RANK, "enough for a subject, and a small file")
     rank = config.rank or LORA_RANK
-    if config.network_type != "oft":
+    facts = lora_type(config.network_type)
+    if facts.has_alpha:
         fill("alpha", float(rank), "as the rank")
     if not config.target_modules:
-        names = ["attention", "feed_forward", *(["convolutions"] if config.network_type == "locon" else [])]
-        fill("target_modules", names, f"usual for {config.network_type}")
+        fill("target_modules", list(facts.layers), f"usual for {config.network_type}")
 
 
 def _wants_prior(config: RunConfig) -> bool:

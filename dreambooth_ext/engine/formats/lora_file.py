@@ -16,6 +16,7 @@ from ...core.config.parsing import shown
 from ...core.config.run_config import RunConfig
 from ...core.data.bundled_words import BUNDLE
 from ...core.errors import UserError
+from ...core.facts.lora_types import KOHYA, LORA_TYPES
 from ...core.system.files import replacing, sha256_of
 from ..conditioning.learned_tokens import Embedding
 from ..models.architecture import per_level
@@ -41,8 +42,6 @@ from .peft_alpha import PeftAlpha
 from .verified_write import PRECISIONS, Exported, not_finite, nothing_learned, write_sidecars, write_verified
 
 PRECISE = (ALPHA, DORA)  # always in float32: rounded, they would change the whole layer
-KOHYA, LYCORIS = "networks.lora", "lycoris.kohya"  # the tools whose files these are, `ss_network_module`
-MODULES = {"lora": KOHYA, "locon": KOHYA, "dora": LYCORIS, "loha": LYCORIS, "lokr": LYCORIS, "oft": LYCORIS}
 OTHER_FILE = "Choose another file."
 
 Models = Mapping[str, nn.Module]  # "unet", "text_encoder", "text_encoder_2" of one model
@@ -165,8 +164,9 @@ def _adapter(
     adapter = layer_adapters.from_parts(parts) if all(tensor.numel() for tensor in parts.values()) else None
     if adapter is None:
         what = ", ".join(sorted(set(parts) - layer_adapters.PARTS) or sorted(parts))
+        known = ", ".join(facts.title for facts in LORA_TYPES.values())
         message = f"{path.name} is of a type that is not known here: its layer {layer} has the parts {shown(what)}."
-        raise UserError(field, message, "Known are LoRA, LoCon, LoHa, LoKr, DoRA, OFT and full differences.")
+        raise UserError(field, message, f"Known are {known} and full differences.")
     if not layer_adapters.fits(adapter, shape):
         raise UserError(
             field, f"{path.name} does not fit this model: the sizes of its layer {layer} are others.", CHOOSE
@@ -205,7 +205,7 @@ def metadata(config: RunConfig) -> dict[str, str]:
     if config.alpha is not None:
         arguments["conv_alpha"] = config.alpha * arguments["conv_dim"] / config.rank
     found = {
-        "ss_network_module": MODULES[config.network_type],
+        "ss_network_module": LORA_TYPES[config.network_type].module,
         "ss_network_dim": config.rank,
         "ss_network_alpha": config.alpha,
         "ss_network_dropout": config.network_dropout,

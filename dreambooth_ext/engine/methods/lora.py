@@ -17,6 +17,7 @@ from ...core.config.rates import scaled
 from ...core.config.run_config import RunConfig
 from ...core.data import prompt_templates
 from ...core.errors import Problem, UserError
+from ...core.facts.lora_types import lora_type
 from ..data.batch import Batch
 from ..formats import embedding_file, lora_file
 from ..formats.lora_file import export_network
@@ -31,9 +32,6 @@ from . import learned_words
 from .common import Weights, component_rates, drawn_prompts, halve_layers
 from .footprint import Share
 from .learned_words import Words
-
-# LoRAs whose changes are written out as large as the weights, which the backward pass needs: bytes for each of these
-WRITTEN_OUT = {"dora": 8, "loha": 12, "lokr": 4, "oft": 4}
 
 
 class LoRA:
@@ -64,7 +62,7 @@ class LoRA:
         counts = base.parameter_counts()
         texts = 4 * counts["text_encoders"] if config.text_encoder_steps or config.placeholder_token else 0
         frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + texts
-        written_out = WRITTEN_OUT.get(config.network_type, 0) * counts["unet"]
+        written_out = lora_type(config.network_type).written_out * counts["unet"]
         if config.network_weights:
             size = sum(map(math.prod, lora_file.shapes(continued(config), "network_weights").values()))
             return Share(size, 0, frozen, size, written_out)

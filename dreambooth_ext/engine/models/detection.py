@@ -7,14 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...core.errors import UserError
+from ...core.facts.lora_types import LORA_TYPES
 from .architecture import Architecture, shipped
 from .families import FAMILIES, SD1, SD2, SDXL, Family, TextSlot
 from .key_maps import UNET_PREFIX, VAE_PREFIX
 
-LORA_PART = (
-    r"lora_(up|down|A|B|mid)\b|\.hada_w1_|\.lokr_w1|\.lora\.|_lora\.|\.lora_linear_layer\.|\.oft_|dora_scale"
-    r"|lora_magnitude_vector"
-)
+OTHER_LORA_PARTS = r"lora_(A|B)\b|\.lora\.|_lora\.|\.lora_linear_layer\.|lora_magnitude_vector"  # diffusers', PEFT's
+LORA_PART = "|".join([*(facts.mark for facts in LORA_TYPES.values() if facts.mark), OTHER_LORA_PARTS])
 Shapes = Mapping[str, tuple[int, ...]]
 
 OLD_CLIP = re.compile(r"^cond_stage_model\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)")

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...core.config.run_config import RunConfig
+from ...core.facts.lora_types import LORA_TYPES, LoRAType
 
 ALPHA, DORA = "alpha", "dora_scale"
 
@@ -71,6 +72,18 @@ class Adapter(nn.Module):
 
     def bias_change(self) -> Tensor | None:
         return None
+
+    @staticmethod
+    def beginning(
+        config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The parts, without alpha, of a new adapter that changes nothing yet. shape: of the layer's weight."""
+        raise NotImplementedError
+
+    @staticmethod
+    def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
+        """How many numbers `beginning` makes."""
+        raise NotImplementedError
 
     def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
         """What the change adds to the layer's output for these inputs."""
@@ -132,6 +145,18 @@ class LoRA(Adapter):
             return functional.conv2d(apply(layer, inputs, down), self.up.reshape(*self.up.shape[:2], 1, 1)) * self.scale
         return functional.linear(functional.linear(inputs, self.down.flatten(1)), self.up.flatten(1)) * self.scale
 
+    @staticmethod
+    def beginning(
+        config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
+    ) -> dict[str, Tensor]:
+        out, *rest = shape
+        down = uniform((rank, *rest), math.prod(rest), randomness)
+        return {"lora_up.weight": torch.zeros(out, rank, *[1] * (len(rest) - 1)), "lora_down.weight": down}
+
+    @staticmethod
+    def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
+        return rank * (shape[0] + math.prod(shape[1:]))
+
 
 class LoHa(Adapter):
     """w*_a: (out, rank), w*_b: (rank, in h w); with t* (rank, rank, h, w): (rank, out) and (rank, in)."""
@@ -148,6 +173,22 @@ class LoHa(Adapter):
         sides = ((self.t1, self.w1_a, self.w1_b), (self.t2, self.w2_a, self.w2_b))
         one, other = (a @ b if t is None else with_kernel(t, a, b) for t, a, b in sides)
         return one.reshape(weight.shape) * other.reshape(weight.shape)
+
+    @staticmethod
+    def beginning(
+        config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
+    ) -> dict[str, Tensor]:
+        out, width = shape[0], math.prod(shape[1:])
+
+        def normal(rows: int, columns: int, deviation: float) -> Tensor:
+            return torch.randn(rows, columns, generator=randomness) * deviation
+
+        first = {"hada_w1_a": normal(out, rank, 0.1), "hada_w1_b": normal(rank, width, 1)}
+        return {**first, "hada_w2_a": torch.zeros(out, rank), "hada_w2_b": normal(rank, width, 1)}
+
+    @staticmethod
+    def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
+        return 2 * rank * (shape[0] + math.prod(shape[1:]))
 
 
 class LoKr(Adapter):
@@ -170,6 +211,27 @@ class LoKr(Adapter):
             w2 = self.w2_a @ self.w2_b if self.t2 is None else with_kernel(self.t2, self.w2_a, self.w2_b)
         return torch.kron(w1.reshape(*w1.shape, *[1] * (w2.dim() - 2)), w2.contiguous())
 
+    @staticmethod
+    def beginning(
+        config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
+    ) -> dict[str, Tensor]:
+        (o1, o2), (i1, i2) = (factors(size, config.lokr_factor) for size in shape[:2])
+        kernel = math.prod(shape[2:])
+        w1 = uniform((o1, i1), i1, randomness)
+        if lokr_is_whole(o2, i2, rank):
+            return {"lokr_w1": w1, "lokr_w2": torch.zeros(o2, i2, *shape[2:])}
+        return {
+            "lokr_w1": w1,
+            "lokr_w2_a": uniform((o2, rank), rank, randomness),
+            "lokr_w2_b": torch.zeros(rank, i2 * kernel),
+        }
+
+    @staticmethod
+    def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
+        (o1, o2), (i1, i2) = (factors(size, config.lokr_factor) for size in shape[:2])
+        kernel = math.prod(shape[2:])
+        return o1 * i1 + (o2 * i2 * kernel if lokr_is_whole(o2, i2, rank) else rank * (o2 + i2 * kernel))
+
 
 class OFT(Adapter):
     """blocks: (blocks, size, size), of which the antisymmetric part counts. alpha, where there is one, bounds it."""
@@ -187,6 +249,16 @@ class OFT(Adapter):
         rotation = (eye + turned) @ torch.linalg.inv(eye - turned)
         rows = weight.unflatten(0, self.blocks.shape[:2]).flatten(2)
         return (torch.einsum("knm,kni->kmi", rotation, rows) - rows).reshape(weight.shape)
+
+    @staticmethod
+    def beginning(
+        config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
+    ) -> dict[str, Tensor]:
+        return {"oft_blocks": torch.zeros(oft_shape(shape[0], rank))}
+
+    @staticmethod
+    def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
+        return math.prod(oft_shape(shape[0], rank))
 
 
 class Whole(Adapter):
@@ -240,47 +312,25 @@ def with_kernel(t: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def create(config: RunConfig, weight: Tensor, rank: int, randomness: torch.Generator) -> Adapter:
     """A new adapter of the type, alpha and scaling that the config says, with a layer's own rank."""
-    kind = config.network_type
-    if kind == "oft":
-        return OFT({"oft_blocks": torch.zeros(oft_shape(weight.shape[0], rank))})
-    parts = STARTS[kind](config, tuple(weight.shape), rank, randomness)
-    if kind == "dora":
+    facts = LORA_TYPES[config.network_type]
+    parts = formula(facts).beginning(config, tuple(weight.shape), rank, randomness)
+    if facts.has_magnitude:
         parts[DORA] = norms(weight.float(), (1, weight.shape[1], *[1] * (weight.dim() - 2)))
-    alpha = config.alpha * rank / config.rank  # the same in relation to the rank everywhere
-    # a reader divides by the rank; to come out at alpha / sqrt(rank) (arXiv 2312.03732), the file's alpha is larger
-    return from_parts({**parts, ALPHA: torch.tensor(alpha * math.sqrt(rank) if config.use_rslora else alpha)})
+    if facts.has_alpha:
+        alpha = config.alpha * rank / config.rank  # the same in relation to the rank everywhere
+        # a reader divides by the rank; to come out at alpha / sqrt(rank) (arXiv 2312.03732), the file's alpha is larger
+        parts[ALPHA] = torch.tensor(alpha * math.sqrt(rank) if config.use_rslora else alpha)
+    return formula(facts)(parts)
 
 
-def _lora(config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator) -> dict[str, Tensor]:
-    out, *rest = shape
-    down = uniform((rank, *rest), math.prod(rest), randomness)
-    return {"lora_up.weight": torch.zeros(out, rank, *[1] * (len(rest) - 1)), "lora_down.weight": down}
+def count(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
+    """Numbers that an adapter trains in a layer of that shape."""
+    facts = LORA_TYPES[config.network_type]
+    return formula(facts).size(config, shape, rank) + (shape[1] if facts.has_magnitude else 0)
 
 
-def _loha(config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator) -> dict[str, Tensor]:
-    out, width = shape[0], math.prod(shape[1:])
-
-    def normal(rows: int, columns: int, deviation: float) -> Tensor:
-        return torch.randn(rows, columns, generator=randomness) * deviation
-
-    first = {"hada_w1_a": normal(out, rank, 0.1), "hada_w1_b": normal(rank, width, 1)}
-    return {**first, "hada_w2_a": torch.zeros(out, rank), "hada_w2_b": normal(rank, width, 1)}
-
-
-def _lokr(config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator) -> dict[str, Tensor]:
-    (o1, o2), (i1, i2) = (factors(size, config.lokr_factor) for size in shape[:2])
-    kernel = math.prod(shape[2:])
-    w1 = uniform((o1, i1), i1, randomness)
-    if lokr_is_whole(o2, i2, rank):
-        return {"lokr_w1": w1, "lokr_w2": torch.zeros(o2, i2, *shape[2:])}
-    return {
-        "lokr_w1": w1,
-        "lokr_w2_a": uniform((o2, rank), rank, randomness),
-        "lokr_w2_b": torch.zeros(rank, i2 * kernel),
-    }
-
-
-STARTS = {"lora": _lora, "locon": _lora, "dora": _lora, "loha": _loha, "lokr": _lokr}
+def formula(facts: LoRAType) -> type[Adapter]:
+    return next(kind for kind in KINDS if kind.__name__ == facts.adapter)
 
 
 def uniform(shape: tuple[int, ...], inputs: int, randomness: torch.Generator) -> Tensor:
@@ -305,16 +355,3 @@ def oft_shape(out: int, rank: int) -> tuple[int, int, int]:
     """Blocks of the largest size up to `rank` that divides the output's channels."""
     size = next(n for n in range(min(rank, out), 0, -1) if out % n == 0)
     return out // size, size, size
-
-
-def count(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
-    """Numbers that an adapter trains in a layer of that shape."""
-    out, width = shape[0], math.prod(shape[1:])
-    if config.network_type == "oft":
-        return math.prod(oft_shape(out, rank))
-    if config.network_type == "lokr":
-        (o1, o2), (i1, i2) = (factors(size, config.lokr_factor) for size in shape[:2])
-        kernel = math.prod(shape[2:])
-        return o1 * i1 + (o2 * i2 * kernel if lokr_is_whole(o2, i2, rank) else rank * (o2 + i2 * kernel))
-    once = rank * (out + width)
-    return {"loha": 2 * once, "dora": once + shape[1]}.get(config.network_type, once)

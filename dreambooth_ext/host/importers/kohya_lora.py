@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ...core.facts.lora_types import LORA_TYPES, USUAL, LoRAType, variant
 from .common import NO_COUNTERPART, Imported, is_nothing, number, text_of
 from .kohya_names import LORA_OPTIONS
 
-ALGORITHMS = {"lora": "lora", "locon": "locon", "loha": "loha", "lokr": "lokr", "diag-oft": "oft"}
 PRESETS = {  # of LyCORIS: which layers learn
     "full": ["attention", "feed_forward", "convolutions"],
     "attn-mlp": ["attention", "feed_forward"],
@@ -53,23 +53,24 @@ def read(flat: dict[str, Any], found: Imported, is_form: bool) -> None:
         found.ignore("network_dim", "is not used: a LoRA that goes on has its own type, rank and layers.")
         return
     arguments = _arguments(flat, is_form)
-    kind = _type(flat, arguments, found)
+    kind = _type(arguments, found)
+    facts = LORA_TYPES[kind]
     usual = (FORMS_DIM, FORMS_ALPHA) if is_form else (SCRIPTS_DIM, SCRIPTS_ALPHA)
     rank = number(flat.get("network_dim")) or usual[0]
     alpha = number(flat.get("network_alpha"), usual[1]) or rank  # 0 is as the rank
     found.take("network_dim", "rank", int(rank))
-    if kind != "oft":
+    if facts.has_alpha:
         found.take("network_alpha", "alpha", alpha)
     if not is_nothing(flat.get("network_dropout", arguments.get("dropout"))):
         found.take("network_dropout", "network_dropout", flat.get("network_dropout", arguments.get("dropout")))
-    _convolutions(kind, rank, alpha, arguments, found)
-    if kind == "lokr" and number(arguments.get("factor"), -1) > 0:
+    _convolutions(facts, rank, alpha, arguments, found)
+    if facts.has_factor and number(arguments.get("factor"), -1) > 0:
         found.take("factor", "lokr_factor", int(number(arguments["factor"])))
-    if kind == "lokr" and _is_true(flat.get("decompose_both")):
+    if facts.has_factor and _is_true(flat.get("decompose_both")):
         found.ignore("decompose_both", NO_COUNTERPART)
-    if number(arguments.get("loraplus_lr_ratio")) > 1 and kind in ("lora", "locon", "dora"):
+    if number(arguments.get("loraplus_lr_ratio")) > 1 and facts.has_up:
         found.take("loraplus_lr_ratio", "loraplus_lr_ratio", arguments["loraplus_lr_ratio"])
-    if _is_true(arguments.get("rs_lora")) and kind != "oft":
+    if _is_true(arguments.get("rs_lora")) and facts.has_alpha:
         found.take("rs_lora", "use_rslora", True)
     for name in arguments:
         if name not in KNOWN_ARGUMENTS:
@@ -96,24 +97,19 @@ def _arguments(flat: dict[str, Any], is_form: bool) -> dict[str, Any]:
     return {"algo": kind.rpartition("/")[2].rpartition(" ")[2], **own, **found}
 
 
-def _type(flat: dict[str, Any], arguments: dict[str, Any], found: Imported) -> str:
+def _type(arguments: dict[str, Any], found: Imported) -> str:
     asked = text_of(arguments.get("algo")).lower()
-    if not asked:  # LyCORIS' own default is LoCon
-        asked = "locon" if "lycoris" in text_of(flat.get("network_module")).lower() else "lora"
-    kind = ALGORITHMS.get(asked)
+    kind = next((name for name, facts in LORA_TYPES.items() if asked in facts.algorithms), None) if asked else USUAL
     if kind is None:
         found.ignore("network_args", f"the type '{asked[:30]}' is not there: a usual LoRA is trained.")
-        kind = "lora"
-    if kind in ("lora", "locon") and _is_true(arguments.get("dora_wd")):
-        kind = "dora"
-    elif kind in ("lora", "locon"):
-        kind = "locon" if number(arguments.get("conv_dim")) else "lora"
-    if kind != "lora":  # the default
+        kind = USUAL
+    kind = variant(kind, _is_true(arguments.get("dora_wd")), bool(number(arguments.get("conv_dim"))))
+    if kind != USUAL:
         found.take("network_args", "network_type", kind)
     return kind
 
 
-def _convolutions(kind: str, rank: float, alpha: float, arguments: dict[str, Any], found: Imported) -> None:
+def _convolutions(facts: LoRAType, rank: float, alpha: float, arguments: dict[str, Any], found: Imported) -> None:
     conv_rank = number(arguments.get("conv_dim"))
     preset = text_of(arguments.get("preset"))
     layers = PRESETS["full"] if conv_rank else PRESETS.get(preset)
@@ -126,7 +122,7 @@ def _convolutions(kind: str, rank: float, alpha: float, arguments: dict[str, Any
     if conv_rank != rank:
         found.take("conv_dim", "conv_rank", int(conv_rank))
     conv_alpha = number(arguments.get("conv_alpha"), 1.0)
-    if kind != "oft" and not math.isclose(conv_alpha / conv_rank, alpha / rank):
+    if facts.has_alpha and not math.isclose(conv_alpha / conv_rank, alpha / rank):
         found.ignore("conv_alpha", "is in the proportion of alpha to rank here.")
 
 

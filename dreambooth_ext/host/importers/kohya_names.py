@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ...core.data import kohya_dataset
+from ...core.facts.lora_types import LORA_TYPES
 from .common import NO_COUNTERPART
 
 # Names that only kohya's files have
@@ -102,18 +103,25 @@ unet_lr
 """
 LORA_OPTIONS = tuple(NAMES_OF_LORA.split())
 READ_APART |= frozenset((*LORA_OPTIONS, *OTHER_KINDS))
+
+
+def _of_our_types() -> dict[str, tuple[str, ...]]:
+    """Fields -> the types that they are for, of those that are here, too."""
+    found: dict[str, tuple[str, ...]] = {}
+    for facts in LORA_TYPES.values():
+        for field in facts.form_fields:
+            found[field] = (*found.get(field, ()), *facts.algorithms)
+    return found
+
+
 # Fields of kohya_ss that are for one type of LoRA, and written for all
 OF_TYPES = {
     "unit": ("dylora",),
     "train_on_input": ("ia3",),
-    "constrain": ("oft",),
-    "rescaled": ("oft",),
-    "bypass_mode": ("locon", "loha", "lokr"),
-    "use_cp": ("lokr",),
-    "use_scalar": ("locon", "loha", "lokr"),
     "use_tucker": ("lycoris",),
     "train_norm": ("lycoris",),
     "rank_dropout_scale": ("lycoris",),
+    **_of_our_types(),
 }
 _LORA = (
     r"network_reg_.*|conv_(block_)?(dims|alphas)|block_(dims|alphas|lr_zero_threshold)|(down|mid|up)_lr_weight"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from ...core.facts.lora_types import USUAL, variant
 from . import optimizers
 from .common import (
     NO_COUNTERPART,
@@ -113,7 +114,7 @@ def _lora(values: dict[str, Any], found: Imported) -> None:
     if weights := text_of(values.get("lora_model_name")):
         found.ignore("lora_model_name", "is not gone on with: name its file as network_weights.", weights)
     if values.get("use_lora_extended") is True:
-        found.take("use_lora_extended", "network_type", "locon")
+        found.take("use_lora_extended", "network_type", variant(USUAL, magnitude=False, convolutions=True))
     ranks = {}
     for ours, theirs in (("rank", "lora_unet_rank"), ("text_encoder_rank", "lora_txt_rank")):
         ranks[ours] = int(number(values.get(theirs)) or number(values.get("lora_rank")) or LORA_RANK)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,33 +13,13 @@ from dreambooth_ext.core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SM
 from dreambooth_ext.engine.training.optimizers import class_of, make_optimizer
 from dreambooth_ext.host.environment.lock_file import LOCK, Recipe, read_all
 
-PACKAGE = Path(__file__).parents[3] / "dreambooth_ext"
-TABLE = PACKAGE / "core" / "facts" / "optimizer_facts.py"
+from .names import PACKAGE, outside, questions
 
-
-def questions(source: str) -> list[int]:
-    """The lines that name an optimizer, or look into the name of the one that a config has."""
-    tree, found = ast.parse(source), []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and node.value in OPTIMIZERS:
-            found.append(node.lineno)
-        asked = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
-        if any(map(is_name, asked)) and any(isinstance(other, ast.Constant) for other in asked):
-            found.append(node.lineno)  # "8bit" in config.optimizer
-        if isinstance(node, ast.Attribute) and is_name(node.value):
-            found.append(node.lineno)  # config.optimizer.startswith("paged")
-    return found
-
-
-def is_name(node: ast.AST) -> bool:
-    return ast.unparse(node).endswith("config.optimizer")
+TABLE = "core/facts/optimizer_facts.py"
 
 
 def test_no_other_file_knows_an_optimizer_by_its_name():
-    files = [path for path in PACKAGE.rglob("*.py") if path != TABLE]
-    assert len(files) > 200
-    known = {path.relative_to(PACKAGE).as_posix(): questions(path.read_text(encoding="utf-8")) for path in files}
-    assert {path: lines for path, lines in known.items() if lines} == {}
+    assert outside(TABLE, OPTIMIZERS, "optimizer") == {}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +34,7 @@ def test_no_other_file_knows_an_optimizer_by_its_name():
     ],
 )
 def test_every_way_to_ask_for_a_name_is_noticed(source):
-    assert questions(source)
+    assert questions(source, OPTIMIZERS, "optimizer")
 
 
 def test_the_choices_are_the_rows():

@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from dreambooth_ext.core.checks import config_checks
-from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import SETTINGS
 from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.facts.lora_types import LORA_TYPES
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.formats import lora_file
@@ -84,7 +84,7 @@ def gradients_of(trainer: Trainer, monkeypatch, **settings) -> dict[str, Tensor]
     return found
 
 
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_gradients_reach_every_adapter_also_with_checkpointing(tmp_path, monkeypatch, family, kind):
     trainer = Trainer(tmp_path, family)
@@ -100,7 +100,7 @@ def test_gradients_reach_every_adapter_also_with_checkpointing(tmp_path, monkeyp
         torch.testing.assert_close(checkpointed[key], gradient, rtol=1e-4, atol=1e-6, msg=key)
 
 
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 def test_gradients_in_bf16_are_near_those_in_float32(tmp_path, monkeypatch, kind):
     trainer = Trainer(tmp_path)
     weights = str(written(tmp_path, open_base(trainer.base), kind))
@@ -176,7 +176,7 @@ def test_previews_of_a_prompt_are_the_same_while_the_text_encoder_learns_with_dr
 # --- resuming
 
 
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 def test_it_goes_on_to_the_same_bits(trainer, kind):
     check(trainer, (1, 3), **LORA, text_encoder_steps=2, network_type=kind, network_dropout=0.2)
 
@@ -200,7 +200,7 @@ def test_a_run_goes_on_from_its_own_state_and_not_from_the_file_it_began_with(tm
 # --- files
 
 
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_a_file_reads_back_as_it_was_written(tmp_path, family, kind):
     base = open_base(tiny.single_file(tmp_path, family))
@@ -320,7 +320,7 @@ def test_a_lora_that_learned_nothing_is_not_written(trainer):
     assert "equal to its base" in training.log(run) and not list(run.artifacts.iterdir())
 
 
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 def test_generate_draws_what_the_run_draws(trainer, kind):
     """Previews, with adapters beside the layers, against the exported file merged into the base."""
     from PIL import Image
@@ -387,7 +387,7 @@ def test_lora_plus_gives_the_up_matrices_a_higher_rate(trainer):
 
 
 def test_the_plan_counts_what_learns(tmp_path, methods):
-    for kind in NETWORK_TYPES:
+    for kind in LORA_TYPES:
         trainer = Trainer(tmp_path / kind, "sdxl") if (tmp_path / kind).mkdir() is None else None
         config = trainer.config(**LORA, **TEXT, network_type=kind)
         with_base = open_base(trainer.base)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
+from dreambooth_ext.core.facts.lora_types import LORA_TYPES
 from dreambooth_ext.engine.networks import layer_adapters, lora_network
 from dreambooth_ext.engine.networks.layer_adapters import Adapter
 from tests.adapters import config
@@ -82,7 +82,7 @@ def changed_weight(kind: str, parts: dict[str, Tensor], weight: Tensor) -> Tenso
 
 
 @pytest.mark.parametrize("where", LAYERS)
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 def test_the_formula(kind, where):
     layer = layer_of(where)
     made = adapter_of(kind, layer)
@@ -104,7 +104,7 @@ def test_the_formula(kind, where):
 
 
 @pytest.mark.parametrize("where", LAYERS)
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 def test_it_begins_with_no_change_and_has_the_size_that_the_plan_counts(kind, where):
     layer = layer_of(where)
     made = layer_adapters.create(config(kind), layer.weight, 3, torch.Generator().manual_seed(1))
@@ -117,7 +117,7 @@ def test_it_begins_with_no_change_and_has_the_size_that_the_plan_counts(kind, wh
     assert set(moved) & set(made.GROWS) and (kind != "dora" or "dora_scale" in moved)
 
 
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 def test_parts_make_the_same_adapter(kind):
     layer = layer_of("conv")
     made = adapter_of(kind, layer)
@@ -205,7 +205,7 @@ def test_what_is_not_known_makes_no_adapter(parts):
     assert layer_adapters.from_parts({name: torch.ones(2, 2) for name in parts}) is None
 
 
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 @pytest.mark.parametrize("shape", [(64, 32), (64, 32, 3, 3), (64, 32, 1, 1)])
 def test_an_adapter_fits_weights_of_its_own_shape_only(kind, shape):
     made = layer_adapters.create(config(kind), torch.randn(shape), 4, torch.Generator())

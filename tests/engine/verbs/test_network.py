@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dreambooth_ext.core.config.groups.lora import NETWORK_TYPES
 from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.facts.lora_types import LORA_TYPES
 from dreambooth_ext.core.verbs import network_options
 from dreambooth_ext.engine.formats import lora_file
 from dreambooth_ext.engine.models.base_model import open_base
@@ -36,7 +36,7 @@ def parts(path: Path, component: str = "unet") -> dict[str, torch.Tensor]:
     return dict(adapters.models(open_base(path))[component].state_dict())
 
 
-@pytest.mark.parametrize("kind", NETWORK_TYPES)
+@pytest.mark.parametrize("kind", LORA_TYPES)
 @pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
 def test_merged_extracted_and_merged_again_is_the_same(tmp_path, family, kind):
     """LoRAs of full rank lose nothing, so that all three have to agree."""

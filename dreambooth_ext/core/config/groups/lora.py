@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...facts.lora_types import LORA_TYPES, USUAL, explained
 from ...facts.setting import setting
 
-NETWORK_TYPES = ("lora", "locon", "loha", "lokr", "dora", "oft")
 LORA = {"methods": ("lora",), "group": "LoRA"}
 NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
 
@@ -14,11 +14,10 @@ NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
 @dataclass
 class LoRA:
     network_type: str = setting(
-        "lora",
+        USUAL,
         "Type of LoRA",
-        "lora: the usual one. locon: with convolutions, for styles. loha, lokr: other products of small matrices. "
-        "dora: learns size and direction apart. oft: only turns what the model knows.",
-        choices=NETWORK_TYPES,
+        explained(),
+        choices=tuple(LORA_TYPES),
         **LORA,
     )
     rank: int | None = setting(

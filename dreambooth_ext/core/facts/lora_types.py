@@ -1,0 +1,116 @@
+"""The types of LoRA: one row each, with all that the program knows of them. A new one is a row here and, if its formula
+is new, a class in `engine/networks/layer_adapters.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+
+USUAL = "lora"
+KOHYA, LYCORIS = "networks.lora", "lycoris.kohya"  # the tools whose files these are, `ss_network_module`
+CONVOLUTIONS = "convolutions"  # of `target_modules`
+SOME_LAYERS = ("attention", "feed_forward")
+
+
+@dataclass(frozen=True)
+class LoRAType:
+    """What a type learns, needs and is called."""
+
+    title: str
+    help: str  # of the form; types with the same one stand together
+    adapter: str  # its formula: a class of `engine/networks/layer_adapters.py`
+    module: str = LYCORIS  # in its files, `ss_network_module`
+    layers: tuple[str, ...] = SOME_LAYERS  # that learn unless the user names others
+    mark: str = ""  # a pattern of its tensors' names, which are in no other model's file
+    has_alpha: bool = True
+    has_up: bool = False  # a matrix that is 0 at the start, and that LoRA+ has learn faster than the other one
+    has_factor: bool = False  # lokr_factor
+    has_magnitude: bool = False  # learns the size of each input channel's weights beside their direction, as DoRA
+    written_out: int = 0  # bytes that the backward pass needs of changes as large as the weights, for each of these
+    safe_precision: str = ""  # of its files, where WebUIs compute in that
+    algorithms: tuple[str, ...] = ()  # `algo` of LyCORIS, and the last word of kohya_ss' LoRA_type
+    form_fields: tuple[str, ...] = ()  # of kohya_ss, which are for some types and written for all
+
+
+LORA_TYPES: dict[str, LoRAType] = {
+    "lora": LoRAType(
+        "LoRA", "the usual one", "LoRA", KOHYA, mark=r"lora_(up|down|mid)\b", has_up=True, algorithms=("lora",)
+    ),
+    "locon": LoRAType(
+        "LoCon",
+        "with convolutions, for styles",
+        "LoRA",
+        KOHYA,
+        layers=(*SOME_LAYERS, CONVOLUTIONS),
+        has_up=True,
+        algorithms=("locon",),
+        form_fields=("bypass_mode", "use_scalar"),
+    ),
+    "loha": LoRAType(
+        "LoHa",
+        "other products of small matrices",
+        "LoHa",
+        mark=r"\.hada_w1_",
+        written_out=12,
+        safe_precision="fp32",
+        algorithms=("loha",),
+        form_fields=("bypass_mode", "use_scalar"),
+    ),
+    "lokr": LoRAType(
+        "LoKr",
+        "other products of small matrices",
+        "LoKr",
+        mark=r"\.lokr_w1",
+        has_factor=True,
+        written_out=4,
+        safe_precision="fp32",
+        algorithms=("lokr",),
+        form_fields=("bypass_mode", "use_scalar", "use_cp"),
+    ),
+    "dora": LoRAType(
+        "DoRA",
+        "learns size and direction apart",
+        "LoRA",
+        mark="dora_scale",
+        has_up=True,
+        has_magnitude=True,
+        written_out=8,
+    ),
+    "oft": LoRAType(
+        "OFT",
+        "only turns what the model knows",
+        "OFT",
+        mark=r"\.oft_",
+        has_alpha=False,
+        written_out=4,
+        algorithms=("diag-oft",),
+        form_fields=("constrain", "rescaled"),
+    ),
+}
+
+
+def lora_type(name: str) -> LoRAType:
+    """The facts of a setting's value; of the usual type for what is none."""
+    return LORA_TYPES.get(name, LORA_TYPES[USUAL])
+
+
+def types_with(fact: str) -> list[str]:
+    """The types of which a fact is true, "has_up" say."""
+    return [name for name, facts in LORA_TYPES.items() if getattr(facts, fact)]
+
+
+def variant(name: str, magnitude: bool, convolutions: bool) -> str:
+    """The type of the same formula that learns the magnitude, too, or else convolutions or none; the type itself where
+    there is no such one."""
+    magnitude = magnitude or LORA_TYPES[name].has_magnitude
+    alike = {other: facts for other, facts in LORA_TYPES.items() if facts.adapter == LORA_TYPES[name].adapter}
+    for other, facts in alike.items():
+        if facts.has_magnitude == magnitude and (magnitude or (CONVOLUTIONS in facts.layers) == convolutions):
+            return other
+    return name
+
+
+def explained() -> str:
+    """The types as the form explains them: "lora: the usual one. locon: with convolutions, for styles. ..." """
+    groups = groupby(LORA_TYPES, key=lambda name: LORA_TYPES[name].help)
+    return " ".join(f"{', '.join(names)}: {help}." for help, names in groups)
