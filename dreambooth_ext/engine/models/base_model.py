@@ -17,10 +17,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from ...core.errors import UserError
 from ...core.system.files import require_ordinary, sha256_of
-from ..downloads.base_download import download
 from ..downloads.progress_thread import Fetch
 from ..tensors.lazy_tensor import LazyTensor, is_finite
 from .architecture import Architecture, shipped, size_of_text
+from .base_download import download
 from .base_files import BaseFiles
 from .diffusers_folder import FolderSource
 from .families import Family

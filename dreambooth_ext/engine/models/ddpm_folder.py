@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffusers import DDPMScheduler, UNet2DModel
 
@@ -14,9 +14,6 @@ from ..tensors.tensor_file import TensorFile, open_tensors
 from .config_limits import read_config
 from .diffusers_folder import present_name
 from .families import PIXELS
-
-if TYPE_CHECKING:
-    pass
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"

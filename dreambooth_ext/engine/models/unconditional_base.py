@@ -17,10 +17,10 @@ from ...core.config.run_config import RunConfig
 from ...core.errors import UserError
 from ...core.system.files import expanded
 from ...core.verbs.generate_options import is_pipeline
-from ..downloads.base_download import download, download_config
 from ..downloads.progress_thread import Fetch
 from ..runtime.seeds import derive
 from . import config_limits
+from .base_download import download, download_config
 from .base_files import BaseFiles
 from .ddpm_folder import Pipeline
 from .families import PIXELS

@@ -14,8 +14,8 @@ from ...core.system.files import sha256_of
 from ...core.system.terminal import Progress
 from ...core.verbs import generate_options
 from ..conditioning.text_encoding import TextStack
-from ..downloads.base_download import download
 from ..downloads.progress_thread import Fetch, TerminalStage
+from ..models.base_download import download
 from ..models.base_model import open_base
 from ..models.ddpm_folder import Pipeline
 from ..runtime.device import choose_device

@@ -41,7 +41,7 @@ OTHERS = (
     *(
         "core/config/links",
         "engine/downloads/progress_thread",
-        "engine/downloads/base_download",
+        "engine/models/base_download",
         "engine/downloads/http_file",
         "engine/downloads/hub_files",
         "engine/data/hub_dataset",

@@ -19,8 +19,9 @@ import pytest
 from dreambooth_ext.core.config import links
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine import worker
-from dreambooth_ext.engine.downloads import base_download, http_file
+from dreambooth_ext.engine.downloads import http_file
 from dreambooth_ext.engine.downloads.progress_thread import Fetch
+from dreambooth_ext.engine.models import base_download
 from dreambooth_ext.engine.models.base_model import open_base
 from tests import tiny, training
 from tests.training import Trainer

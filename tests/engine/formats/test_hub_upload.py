@@ -19,9 +19,10 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine import deep_check, worker
 from dreambooth_ext.engine.data import hub_dataset
-from dreambooth_ext.engine.downloads import base_download, hub_files
+from dreambooth_ext.engine.downloads import hub_files
 from dreambooth_ext.engine.downloads.progress_thread import Fetch, silent
 from dreambooth_ext.engine.formats import hub_upload as uploads
+from dreambooth_ext.engine.models import base_download
 from dreambooth_ext.engine.models.base_model import open_base
 from tests import tiny, training
 from tests.training import Trainer

@@ -24,11 +24,11 @@ from ...core.config.names import MODEL_SUFFIXES
 from ...core.errors import UserError
 from ...core.system import files
 from ...core.system.files import expanded
-from ..models.single_file import SingleFileSource
+from ..downloads import hub_files
+from ..downloads.http_file import Offer, Transfer
+from ..downloads.progress_thread import STAGE, Fetch
 from ..tensors.tensor_file import container
-from . import hub_files
-from .http_file import Offer, Transfer
-from .progress_thread import STAGE, Fetch
+from .single_file import SingleFileSource
 
 MODELS = Path(__file__).resolve().parents[3] / "models"
 HUB_PAGE = re.compile(r"^https://huggingface\.co/([\w.-]+/[\w.-]+?)(?:/tree/main)?/?$")
