@@ -1,10 +1,14 @@
-"""The import rule: host -> core <- engine; host and core need nothing but Python, the engine never sees a host."""
+"""The import rule: host -> core <- engine; host and core need nothing but Python, the engine never sees a host.
+
+And the house: a room is a folder of the package; imports between rooms run one way.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -51,6 +55,10 @@ def enters(module: str, name: str) -> bool:
     return (module + ".").startswith(f"dreambooth_ext.{name}.")
 
 
+def is_ours(module: str) -> bool:
+    return module.split(".")[0] == "dreambooth_ext"
+
+
 @pytest.mark.parametrize("file", [file for file in FILES if wing(file) in BARE])
 def test_host_core_and_commands_need_nothing_but_python(file):
     for module in imports(file):
@@ -68,6 +76,99 @@ def test_the_engine_sees_no_host(file):
         assert module.split(".")[0] not in HOSTS_ONLY, f"{file} imports {module}"
         assert not enters(module, "host"), f"{file} imports {module}"
 
+
+# --- The house
+
+# Circles of modules that only type checkers see; nothing else may ever stand here
+TYPED_CIRCLES = {
+    ("core/data/picture_entries.py", "core/data/validation_split.py"),
+    ("host/environment/builder.py", "host/environment/environment.py"),
+}
+
+
+def file_of(module: str) -> str | None:
+    """The file that an absolute name of `imports` means: a module, or the one that has it as a name."""
+    path = module.replace(".", "/").removeprefix("dreambooth_ext").lstrip("/")
+    parent = path.rpartition("/")[0]
+    names = (f"{path}.py", f"{path}/__init__.py".lstrip("/"), f"{parent}.py", f"{parent}/__init__.py".lstrip("/"))
+    found = next((name for name in names if name in FILES), None)
+    if found and found == names[3]:  # a name in a package itself, or in no place at all
+        words = re.findall(r"\w+", (PACKAGE / found).read_text(encoding="utf-8"))
+        return found if path.rpartition("/")[2] in words else None
+    return found
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Each file of the package with those of its files that it imports, anywhere in it."""
+    graph = {}
+    for file in FILES:
+        named = {file_of(module) for module in imports(file) if is_ours(module)}
+        graph[file] = {target for target in named if target and target != file}
+    return graph
+
+
+def room(file: str) -> str:
+    return file.rpartition("/")[0] or "."
+
+
+def room_graph() -> dict[str, set[str]]:
+    graph: dict[str, set[str]] = {}
+    for file, targets in module_graph().items():
+        graph.setdefault(room(file), set()).update(room(target) for target in targets if room(target) != room(file))
+    return graph
+
+
+def circles(graph: Mapping[str, set[str]]) -> set[tuple[str, ...]]:
+    """The groups of names from each of which one comes to every other and back."""
+
+    def reached(start: str) -> set[str]:
+        found, left = set(), [start]
+        while left:
+            new = graph.get(left.pop(), set()) - found
+            found |= new
+            left += new
+        return found
+
+    ahead = {name: reached(name) for name in graph}
+    around = (sorted(other for other in ahead[name] if name in ahead.get(other, ())) for name in graph)
+    return {tuple(names) for names in around if names}
+
+
+def test_circles_are_found():
+    assert circles({"a": {"b"}, "b": {"c"}, "c": set()}) == set()
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}) == {("b", "c"), ("d",)}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_what_a_file_imports_is_there(file):
+    """A module that has moved is noticed here, before whatever would run it."""
+    assert [module for module in imports(file) if is_ours(module) and file_of(module) is None] == []
+
+
+def test_a_module_that_has_moved_is_noticed():
+    assert file_of("dreambooth_ext.core.errors.UserError") == file_of("dreambooth_ext.core.errors") == "core/errors.py"
+    assert file_of("dreambooth_ext.engine.methods.METHODS") == "engine/methods/__init__.py"
+    assert file_of("dreambooth_ext.core.mistakes.UserError") is file_of("dreambooth_ext.core.mistakes") is None
+
+
+def test_imports_of_modules_are_found():
+    graph = module_graph()
+    assert "core/runs/run_folder.py" in graph["engine/worker.py"]  # by its own name
+    assert "core/system/files.py" in graph["core/runs/run_folder.py"]  # by a name in it
+    assert "commands/train.py" in graph["__main__.py"]
+    assert len(graph) == len(FILES) and sum(map(len, graph.values())) > len(FILES)
+
+
+def test_no_module_comes_back_to_itself():
+    """A circle is usually one function in the wrong file."""
+    assert circles(module_graph()) <= TYPED_CIRCLES
+
+
+def test_no_room_comes_back_to_itself():
+    assert circles(room_graph()) == set()
+
+
+# --- Files that can run
 
 # What runs whatever a file says, and where it stands all the same: our own reading and writing of PyTorch's files
 RUNS_FILES = {"torch.load", "torch.jit", "torch.hub", "torch.package", "pickle.load", "pickle.loads", "Unpickler"}

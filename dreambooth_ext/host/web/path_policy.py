@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...core.config.run_config import RunConfig
 from ...core.data import kohya_dataset
 from ..errors import Refusal
-
-if TYPE_CHECKING:
-    from ..webui.webui_host import Host
+from ..hosts.host import Host
 
 CLASS_PICTURES = "class_pictures"  # where runs keep the class pictures that they draw, in the folder of the runs
 
