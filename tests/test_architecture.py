@@ -21,10 +21,11 @@ HOSTS_OWN = {
     "host/webui/model_offload.py": {"modules", "fastapi", "gradio"},
     "host/webui/extension.py": {"modules", "gradio"},
     "host/webui/tab.py": {"gradio"},
-    "host/web/routes.py": {"starlette", "anyio"},
+    "host/web/routes.py": {"starlette"},
+    "host/web/endpoint.py": {"starlette", "anyio"},
     "host/web/auth.py": {"starlette", "anyio"},
     "host/web/server.py": {"starlette", "uvicorn"},
-    "host/web/image_decoding.py": {"PIL"},
+    "host/pictures/image_decoding.py": {"PIL"},
     "host/web/responses.py": {"starlette"},
 }
 HOSTS_ONLY = {"gradio", "fastapi", "starlette", "modules", "modules_forge"}

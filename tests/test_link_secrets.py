@@ -161,8 +161,8 @@ def test_by_the_service(tmp_path, server, settings):
     """As a page asks: checked deeply, queued, trained, and once more after the program has forgotten."""
     starlette = pytest.importorskip("starlette.applications")
     from dreambooth_ext.host.hosts.folder_host import PlainFolder
+    from dreambooth_ext.host.service.service import Service
     from dreambooth_ext.host.web import routes
-    from dreambooth_ext.host.web.service import Service
     from tests.host.asking import request
 
     answers: list[bytes] = []

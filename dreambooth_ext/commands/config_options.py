@@ -17,7 +17,7 @@ from ..core.facts.setting import Setting
 from ..core.guide import completion
 from ..core.system.files import read_json
 from ..core.system.terminal import say
-from ..host.web import presets
+from ..host.service import presets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

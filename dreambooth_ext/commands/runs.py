@@ -14,7 +14,7 @@ from ..core.runs import run_folder
 from ..core.system.files import human_size
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from ..host.web import report
+from ..host.service import report
 from . import DONE, delivery, stopping
 from .config_options import path
 

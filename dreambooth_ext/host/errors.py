@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.errors import UserError
+from ..core.errors import Problem, UserError
 
 
 class Refusal(UserError):
@@ -12,3 +12,12 @@ class Refusal(UserError):
         super().__init__(field, message, remedy)
         self.status = status
         self.headers: dict[str, str] = {}  # of the answer
+
+
+class Problems(UserError):
+    """Everything that is wrong with a config."""
+
+    def __init__(self, problems: list[Problem]):
+        first = problems[0]
+        super().__init__(first.field, first.message, first.remedy)
+        self.problems = problems

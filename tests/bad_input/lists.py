@@ -11,7 +11,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import kohya_dataset, picture_entries, prompt_templates
 from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.host.importers import read
-from dreambooth_ext.host.web import presets
+from dreambooth_ext.host.service import presets
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
 from tests.bad_input.descriptions import put

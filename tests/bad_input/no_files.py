@@ -12,7 +12,8 @@ from dreambooth_ext.core.data import kohya_dataset, metadata_files, prompt_templ
 from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.engine.data.images import open_picture
 from dreambooth_ext.engine.models.unconditional_base import read_config
-from dreambooth_ext.host.web import image_decoding, presets
+from dreambooth_ext.host.pictures import image_decoding
+from dreambooth_ext.host.service import presets
 from tests.bad_input.case import Case, Verb
 from tests.bad_input.verbs import BASES, CHECK_FILE, HYPERNETWORKS, LORAS, TRAIN_FILE, WORDS
 

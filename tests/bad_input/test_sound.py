@@ -20,7 +20,7 @@ from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.images import open_picture
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.host.web import image_decoding
+from dreambooth_ext.host.pictures import image_decoding
 from tests import tiny
 from tests.bad_input import sound
 from tests.bad_input.case import timed

@@ -22,8 +22,8 @@ from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.host.environment.environment import Status
 from dreambooth_ext.host.hosts.folder_host import PlainFolder
 from dreambooth_ext.host.publishing import model_files, unpublish
+from dreambooth_ext.host.service.service import Service
 from dreambooth_ext.host.web import routes
-from dreambooth_ext.host.web.service import Service
 
 LOCAL = ("127.0.0.1", 50000)
 FAR = ("203.0.113.9", 50000)

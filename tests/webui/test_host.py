@@ -224,8 +224,11 @@ import sys, time
 import gradio, fastapi, uvicorn, PIL.Image, concurrent.futures  # what the WebUI has loaded by then
 sys.path.insert(0, {folder!r})
 began = time.process_time()
-from dreambooth_ext.host import api, extension, plain, service, tab
-service.Service(plain.PlainFolder(__import__("pathlib").Path({data!r})))
+from dreambooth_ext.host.hosts import folder_host
+from dreambooth_ext.host.service import service
+from dreambooth_ext.host.web import routes
+from dreambooth_ext.host.webui import extension, tab
+service.Service(folder_host.PlainFolder(__import__("pathlib").Path({data!r})))
 tab.tabs()
 ended = time.process_time()
 with gradio.Blocks(analytics_enabled=False):  # what any tab costs: a tenth of a second with gradio 4

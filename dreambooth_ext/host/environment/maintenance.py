@@ -40,6 +40,15 @@ class Mending:
     def is_ready(self) -> bool:
         return self.environment.status().state == "ready"
 
+    def check_ready(self) -> None:
+        """Raises a Refusal (503) unless the trainer can run, or soon will."""
+        status = self.status()
+        if status["state"] == "ready":
+            return
+        if self.is_building():
+            raise Refusal(503, "The trainer's environment is being made.", "Wait until it is ready.", "environment")
+        raise Refusal(503, status["reason"], "Repair the environment: the tab has a button for it.", "environment")
+
     def is_building(self) -> bool:
         """Here or by another process: `install.py`, say."""
         return self.building is not None or files.is_locked(self.environment.folder / "build.lock")

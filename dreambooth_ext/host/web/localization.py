@@ -19,7 +19,8 @@ from ...core.system.files import read_json, write_text
 from ...core.system.terminal import say
 from ..errors import Refusal
 from ..hosts.options import OPTIONS
-from . import message_templates, presets, schema
+from ..service import presets, schema
+from . import message_templates
 
 TEXTS = Path(__file__).resolve().parents[1] / "page" / "shared" / "texts.js"
 FOLDER = Path(__file__).resolve().parents[3] / "localizations"

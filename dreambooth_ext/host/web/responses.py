@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ...core.errors import Problem, UserError
 from ...core.system import disk
 from ...core.system.terminal import say_traceback
-from .service import Problems
+from ..errors import Problems
 
 HEADERS = {  # of every answer
     "Cache-Control": "no-store",

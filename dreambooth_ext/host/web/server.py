@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from .service import Service
+    from ..service.service import Service
 
 PORT = 7870
 PAGE = Path(__file__).resolve().parents[1] / "page"
@@ -148,7 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C. Raises UserError."""
     import uvicorn
 
-    from .service import Service
+    from ..service.service import Service
 
     host = host_for(arguments)
     listening = bound(arguments.host, arguments.port)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..hosts import options
 
 if TYPE_CHECKING:
-    from ..web.service import Service
+    from ..service.service import Service
 
 SECTION = ("dreambooth_ext", "DreamBooth")
 
@@ -49,7 +49,7 @@ def add_options() -> None:
 @functools.cache
 def service() -> Service:
     """One for the process: it outlives "Reload UI", which runs the scripts again and keeps this package."""
-    from ..web.service import Service
+    from ..service.service import Service
     from .webui_host import WebUI
 
     made = Service(WebUI())

@@ -14,7 +14,7 @@ from dreambooth_ext.core.data import prompt_templates
 from dreambooth_ext.core.data.concepts import CONCEPT_KEYS
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host.errors import Refusal
-from dreambooth_ext.host.web import path_policy
+from dreambooth_ext.host.service import path_policy
 
 PATHS = [name for name, known in SETTINGS.items() if known.kind == "path"]
 IN_CONCEPTS = [name for name in PATHS if name in ("instance_data_dir", "class_data_dir")]

@@ -27,15 +27,17 @@ from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config import parsing
 from dreambooth_ext.core.errors import Problem, UserError
 from dreambooth_ext.core.runs import events
-from dreambooth_ext.host.errors import Refusal
+from dreambooth_ext.host.errors import Problems, Refusal
 from dreambooth_ext.host.hosts import model_lists
 from dreambooth_ext.host.importers import read
 from dreambooth_ext.host.jobs.curves import POINTS, Curves
-from dreambooth_ext.host.web import image_decoding, localization, schema, uploads
-from dreambooth_ext.host.web.presets import Presets
+from dreambooth_ext.host.pictures import image_decoding, uploads
+from dreambooth_ext.host.pictures.uploads import PictureSets
+from dreambooth_ext.host.service import schema
+from dreambooth_ext.host.service.presets import Presets
+from dreambooth_ext.host.service.run_commands import RUN_COMMANDS
+from dreambooth_ext.host.web import localization
 from dreambooth_ext.host.web.responses import refused
-from dreambooth_ext.host.web.service import RUN_COMMANDS, Problems
-from dreambooth_ext.host.web.uploads import PictureSets
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 PAGE = REPOSITORY / "dreambooth_ext" / "host" / "page"

@@ -31,7 +31,7 @@ from dreambooth_ext.host.jobs.queue import status_of
 from dreambooth_ext.host.jobs.watchdog import LOOK, Patience, Watch
 from dreambooth_ext.host.publishing import model_files, staging
 from dreambooth_ext.host.publishing.publisher import Publisher
-from dreambooth_ext.host.web.service import Service
+from dreambooth_ext.host.service.service import Service
 
 REPOSITORY = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("scripted_worker.py")
@@ -850,7 +850,7 @@ def test_a_worker_that_hangs_after_its_last_word_can_be_ended_and_the_queue_goes
         service.delete(run.id)
         assert not run.path.exists()
     else:
-        service.command(run.id, way)
+        service.commands.command(run.id, way)
         ended(run)
     ended(next_one)
     assert place.names() == ["lingers.safetensors", "next.safetensors"]
@@ -866,11 +866,11 @@ def test_a_worker_that_is_stopped_with_any_status_can_be_killed(place, status):
     until(lambda: status_of(run) == "done")
     os.kill(worker.pid, signal.SIGSTOP)
     run.write_state(status=status)
-    service.command(run.id, "kill")
+    service.commands.command(run.id, "kill")
     assert worker.wait(5) == -signal.SIGKILL
     assert status_of(run) == status
     with pytest.raises(UserError, match="nothing is training it"):
-        service.command(run.id, "kill")
+        service.commands.command(run.id, "kill")
 
 
 @posix

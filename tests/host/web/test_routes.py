@@ -23,7 +23,9 @@ from dreambooth_ext.core.runs import job_options, run_folder  # noqa: E402
 from dreambooth_ext.core.version import __version__  # noqa: E402
 from dreambooth_ext.host.hosts import model_lists  # noqa: E402
 from dreambooth_ext.host.jobs import event_pages, run_index  # noqa: E402
-from dreambooth_ext.host.web import routes, service  # noqa: E402
+from dreambooth_ext.host.service import asked_options  # noqa: E402
+from dreambooth_ext.host.service.runs import Runs  # noqa: E402
+from dreambooth_ext.host.web import routes  # noqa: E402
 from tests.host.asking import FAR, Answer, Asked, request  # noqa: E402
 
 
@@ -416,7 +418,7 @@ def test_artifacts_and_publishing(asked):
 
 def test_folders_are_opened_on_this_machine_only(tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(service.Service, "open_folder", lambda self, id: opened.append(id))
+    monkeypatch.setattr(Runs, "open_folder", lambda self, id: opened.append(id))
     asked = Asked(tmp_path, passwords={"a": "b"})
     login = {"authorization": "Basic YTpi"}
     assert asked.post("runs/x/open", headers=login, client=FAR).status == 403
@@ -521,7 +523,7 @@ def test_the_page_does_not_wait_for_slow_work(asked, tmp_path, monkeypatch):
     import anyio
 
     go = threading.Event()
-    monkeypatch.setattr(asked.service, "check", lambda values, deep: {"waited": go.wait(30)})
+    monkeypatch.setattr(asked.service.new_runs, "check", lambda values, deep: {"waited": go.wait(30)})
     app, done = asked.app, []
 
     async def ask(method: str, path: str) -> None:
@@ -931,7 +933,7 @@ def test_no_type_of_any_body_is_unexpected(asked, tmp_path, odd):
     run, values = asked.run(), good(tmp_path)
     bodies = {
         "check": ({"config": odd}, {"config": values, "deep": odd if odd is not True else "x"}),
-        "runs": ({"config": odd}, *({"config": values, name: odd} for name in service.WISHED)),
+        "runs": ({"config": odd}, *({"config": values, name: odd} for name in asked_options.ASKED)),
         "queue": ({"order": odd},),
         "import": ({"text": odd},),
         "presets": ({"name": odd, "settings": odd}, {"name": "n", "settings": odd, "description": odd}),

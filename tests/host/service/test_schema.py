@@ -14,7 +14,7 @@ from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.data import identifiers
 from dreambooth_ext.core.facts.methods import METHODS
 from dreambooth_ext.core.guide import tables
-from dreambooth_ext.host.web import schema as form
+from dreambooth_ext.host.service import schema as form
 
 
 def test_each_setting_is_there_once():

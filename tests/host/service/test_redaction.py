@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dreambooth_ext.host.web.redaction import Redaction
+from dreambooth_ext.host.service.redaction import Redaction
 
 TEXTS = {  # a line -> what is left of it
     'File "/opt/web ui/dreambooth_ext/engine/loop.py", line 12, in run': 'File "loop.py", line 12, in run',

@@ -16,8 +16,8 @@ Image = pytest.importorskip("PIL.Image")
 from dreambooth_ext.core.config.run_config import RunConfig  # noqa: E402
 from dreambooth_ext.core.runs import run_folder  # noqa: E402
 from dreambooth_ext.host.errors import Refusal  # noqa: E402
-from dreambooth_ext.host.web import image_decoding, uploads  # noqa: E402
-from dreambooth_ext.host.web.uploads import PictureSets, safe_name  # noqa: E402
+from dreambooth_ext.host.pictures import image_decoding, uploads  # noqa: E402
+from dreambooth_ext.host.pictures.uploads import PictureSets, safe_name  # noqa: E402
 from tests.host.asking import Asked  # noqa: E402
 
 PNG, JPEG, TEXT = "image/png", "image/jpeg", "text/plain"

@@ -11,7 +11,7 @@ from dreambooth_ext.__main__ import main, make_parser
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import REPORT
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.host.web import report
+from dreambooth_ext.host.service import report
 from tests.host.asking import Asked
 
 ENVIRONMENT = {

@@ -12,8 +12,8 @@ from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.host.web import presets, schema
-from dreambooth_ext.host.web.presets import Presets
+from dreambooth_ext.host.service import presets, schema
+from dreambooth_ext.host.service.presets import Presets
 
 
 @pytest.fixture

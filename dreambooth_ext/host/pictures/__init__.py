@@ -1,0 +1,1 @@
+"""Pictures that somebody uploads: sets of them, and how they are decoded."""

@@ -1,0 +1,27 @@
+"""What may be asked of one run beside its config: publishing, selecting, and the host's models meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import UserError
+from ...core.runs.job_options import Wishes
+
+if TYPE_CHECKING:
+    from ..hosts.host import Host
+
+ASKED = ("publish", "intermediate", "select", "while_training")  # of what is left out, the host's options count
+
+
+def options_for(host: Host, asked: Mapping[str, Any], before: Wishes | None = None) -> Wishes:
+    """What is to be done with a run, as asked, else as before, else as the host's options say."""
+    chosen = before or Wishes(**{name: host.option(name) for name in ASKED})
+    given = {name: value for name, value in asked.items() if value is not None}
+    for name in ("publish", "intermediate"):
+        if not isinstance(given.get(name, True), bool):
+            raise UserError(name, "is neither true nor false.", "Give true or false.")
+    for name in ("select", "while_training"):
+        if not isinstance(given.get(name, ""), str):
+            raise UserError(name, "is not a text.", "Leave it out, or choose one of its values.")
+    return chosen.but(**given)

@@ -1,0 +1,110 @@
+"""The models that runs made: their list, publishing them, taking them out again, and drawing with them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core.runs.run_folder import Run
+from ..environment.maintenance import Mending
+from ..errors import Refusal
+from ..jobs.dispatcher import Dispatcher
+from ..jobs.drawing_job import FOLDER as DRAWN
+from ..jobs.drawing_job import Drawing
+from ..jobs.event_pages import of_kinds
+from ..jobs.run_index import Catalogue, is_component
+from ..publishing import unpublish
+from . import path_policy
+from .runs_ahead import base_of, runs_ahead
+
+if TYPE_CHECKING:
+    from ..hosts.host import Host
+
+
+class Models:
+    """By a run's id and a model's file in it."""
+
+    def __init__(self, host: Host, catalogue: Catalogue, dispatcher: Dispatcher, mending: Mending, drawing: Drawing):
+        self.host, self.catalogue, self.dispatcher = host, catalogue, dispatcher
+        self.mending, self.drawing = mending, drawing
+
+    def list(self, id: str) -> dict[str, Any]:
+        """What the run made and still has.
+
+        Each with the place where it is `published`, None where it is not or not any more, and whether the host has
+        `selected` it now.
+        """
+        run = self.catalogue.find(id)
+        places, latest = {}, {}
+        for event in of_kinds(run.path / "events.jsonl", "artifact", "published"):
+            if event["type"] == "published":
+                places[event.get("name")] = event.get("path")
+            else:
+                latest[event["file"]] = event
+        there = [event for file, event in latest.items() if (run.artifacts / file).exists()]
+        current = self.host.current_base()
+        return {"artifacts": [self._placed(run, event, places.get(event["name"]), current) for event in there]}
+
+    def _placed(self, run: Run, event: dict[str, Any], place: str | None, current: str) -> dict[str, Any]:
+        is_there = place and unpublish.is_published(run.artifacts / event["file"], Path(place), run.id)
+        published = place if is_there else None
+        return {**event, "published": published, "selected": bool(published) and same_path(published, current)}
+
+    def _artifact(self, id: str, file: str) -> dict[str, Any]:
+        for artifact in self.list(id)["artifacts"]:
+            if artifact["file"] == file:
+                return artifact
+        raise Refusal(404, f"{id} has no artifact {file[:80]!r}.", "GET its artifacts lists them.", "artifact")
+
+    def publish(self, id: str, file: str, select: bool) -> dict[str, Any]:
+        self._artifact(id, file)
+        path = str(self.dispatcher.publish(self.catalogue.find(id), file, select))
+        done = [item for item in self.dispatcher.published if item["path"] == path]
+        # what could not be selected is published all the same, and a warning of the run says why
+        return {"path": path, "selected": bool(done and done[-1]["selected"]), "revision": self.dispatcher.revision}
+
+    def unpublish(self, id: str, file: str) -> dict[str, Any]:
+        """Take one artifact out of the host's folders; it stays in the run. Raises a Refusal (404, 409)."""
+        run, place = self.catalogue.find(id), self._artifact(id, file)["published"]
+        if not place:
+            raise Refusal(404, f"'{file}' is not in the WebUI as this run's model.", "Reload the page.", "artifact")
+        path = Path(place)
+        why = "" if path.parent in self.host.folders().values() else f"{path.parent} is no folder of {self.host.name}."
+        why = why or self.host.needs(path) or self._needed_as_base(path)
+        if why:
+            raise Refusal(409, why, "Choose another model there first, or wait for the run.", "artifact")
+        removed = self.dispatcher.unpublish(run, file, path)
+        return {"path": place, "removed": removed, "revision": self.dispatcher.revision}
+
+    def _needed_as_base(self, path: Path) -> str:
+        for run in runs_ahead(self.dispatcher, self.catalogue):
+            if same_path(base_of(run), str(path)):
+                return f"The run {run.id} trains on {path.name}."
+        return ""
+
+    def draw(self, id: str, file: str, wanted: dict[str, int]) -> None:
+        """Let a run's unconditional model draw (`Drawing.start`). Raises a Refusal (409) while a training runs."""
+        run = self.catalogue.find(id)
+        self._artifact(id, file)
+        if self.dispatcher.active:
+            message = f"the run {self.dispatcher.active.id} trains, and needs the memory."
+            raise Refusal(409, message, "Wait for it, or stop it first.", "artifact")
+        self.mending.check_ready()
+        self.drawing.start(run, file, wanted)
+
+    def drawn(self, id: str) -> dict[str, Any]:
+        return self.drawing.status(self.catalogue.find(id))
+
+    def drawn_picture(self, id: str, artifact: str, file: str) -> tuple[Path, str]:
+        """(file, media type) of one of them. Raises a Refusal (404)."""
+        run = self.catalogue.find(id)
+        folder = run.path / DRAWN
+        path = folder / artifact / file if is_component(artifact) and is_component(file) else folder
+        if path.suffix != ".png" or not path.is_file() or not path_policy.inside(path, [folder]):
+            raise Refusal(404, f"there is no picture {file[:80]!r} of {artifact[:80]!r}.", "Reload the page.", "file")
+        return path, "image/png"
+
+
+def same_path(one: str, other: str) -> bool:
+    return bool(one and other) and os.path.normcase(os.path.abspath(one)) == os.path.normcase(os.path.abspath(other))

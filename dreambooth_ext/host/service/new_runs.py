@@ -1,0 +1,112 @@
+"""A config as somebody sent it: its plan, its problems, and the run that is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core.checks import config_checks, config_warnings
+from ...core.config.run_config import RunConfig
+from ...core.data import picture_entries
+from ...core.errors import Problem, UserError
+from ...core.facts.methods import KINDS, PROMPTED_METHODS
+from ...core.guide import completion
+from ...core.runs import run_folder
+from ...core.runs.run_folder import Run
+from ..environment.deep_check import Inspector
+from ..environment.maintenance import Mending
+from ..errors import Problems
+from ..jobs import time_estimate
+from ..jobs.dispatcher import Dispatcher
+from ..jobs.planned_time import Planned
+from ..pictures.uploads import PictureSets
+from ..publishing import model_files, word_conflicts
+from .asked_options import options_for
+from .config_completion import complete
+from .runs_ahead import picture_folders
+
+if TYPE_CHECKING:
+    from ..hosts.host import Host
+
+
+class NewRuns:
+    """Checks and the beginning of runs, in the host's folder of runs."""
+
+    def __init__(
+        self,
+        host: Host,
+        dispatcher: Dispatcher,
+        mending: Mending,
+        inspector: Inspector,
+        planned: Planned,
+        sets: PictureSets,
+    ):
+        self.host, self.runs_dir, self.dispatcher = host, dispatcher.runs_dir, dispatcher
+        self.mending, self.inspector, self.planned, self.sets = mending, inspector, planned, sets
+
+    def check(self, values: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
+        """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
+        completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
+        count = picture_entries.trained(entries)
+        clashes = word_conflicts.taken(completed, entries, self.host.folders().get("textual_inversion"))
+        warned = [*config_warnings.warnings(completed, count), *picture_entries.warnings(completed, entries), *clashes]
+        warned += model_files.replaced(completed, self.host.folders().get(KINDS[completed.method]))
+        warnings = [warning.as_dict() for warning in warned]
+        plan = {
+            "steps": completed.max_train_steps,
+            "pictures": count,
+            "class_pictures": sum(e.is_class for e in entries),
+        }
+        answer: dict[str, Any] = {}
+        if (
+            deep
+            and (completed.base_model or completed.method not in PROMPTED_METHODS)
+            and not any(p.field in ("base_model", "runs_dir") for p in problems)
+        ):
+            answer = self._inspect(config_checks.usable(completed, problems), count)
+            found = [Problem(**item) for item in answer["problems"]]
+            problems += config_checks.independent(found, problems)
+            warnings += [{"field": "", "message": text, "remedy": ""} for text in answer["warnings"]]
+            plan |= answer["plan"]
+        card = self.mending.status()["device"]
+        return {
+            "plan": plan,
+            "problems": [problem.as_dict() for problem in problems],
+            "warnings": warnings,
+            "filled_in": {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()},
+            "estimate": time_estimate.seconds(self.runs_dir, completed, answer.get("plan", {}), card),
+            "superseded": bool(answer.get("superseded")),
+        }
+
+    def create(self, values: Mapping[str, Any], **wanted: Any) -> Run:
+        """A new run at the end of the queue. Raises `Problems` (422) with everything that is wrong."""
+        self.mending.check_ready()
+        completed, _, entries, problems = complete(values, self.host, self.runs_dir)
+        chosen = options_for(self.host, wanted)
+        folder = self.host.folders().get(KINDS[completed.method])  # there is none for what no WebUI can load
+        if chosen.publish and folder and not any(problem.field in ("name", "save_format") for problem in problems):
+            try:
+                model_files.check_ours(folder / completed.model_file(completed.name))
+            except UserError as error:
+                problems.append(error.problem)
+        if problems:
+            raise Problems(problems)
+        self.inspector.close()  # the memory that its process holds is the training's now
+        run = self.dispatcher.submit(run_folder.absolute(completed), chosen)
+        self.planned.note(run, *self._expect(completed, picture_entries.trained(entries)))
+        for folder in picture_folders(run):
+            self.sets.use(Path(folder))
+        return run
+
+    def _expect(self, config: RunConfig, count: int) -> tuple[int | None, float | None]:
+        """Steps and seconds of a completed config, as far as the last check knows them."""
+        usable, _ = completion.complete(config, count)
+        plan = self.inspector.known(run_folder.absolute(usable)).get("plan", {})
+        seconds = time_estimate.seconds(self.runs_dir, config, plan, self.mending.status()["device"])["seconds"]
+        return plan.get("steps", config.max_train_steps), seconds
+
+    def _inspect(self, config: RunConfig, count: int) -> dict[str, Any]:
+        self.mending.check_ready()
+        usable, _ = completion.complete(config, count)
+        return self.inspector.inspect(run_folder.absolute(usable))

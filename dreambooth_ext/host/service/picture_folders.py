@@ -1,0 +1,56 @@
+"""Pictures to train on: sets that were uploaded, and folders of this machine where the caller may look into them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...core.config.run_config import RunConfig
+from ...core.data import picture_entries
+from ..errors import Refusal
+from ..jobs.dispatcher import Dispatcher
+from ..jobs.run_index import Catalogue, is_component
+from ..pictures.uploads import PictureSets
+from . import path_policy
+from .runs_ahead import picture_folders, runs_ahead
+
+if TYPE_CHECKING:
+    from ..hosts.host import Host
+
+
+class PictureFolders:
+    """Lists, shows and deletes pictures; `sets` takes new ones."""
+
+    def __init__(self, host: Host, catalogue: Catalogue, dispatcher: Dispatcher, sets: PictureSets):
+        self.host, self.catalogue, self.dispatcher, self.sets = host, catalogue, dispatcher, sets
+
+    def list(self, name: str | None, folder: str | None, start: int) -> dict[str, Any]:
+        """A set's, or those of a folder of this machine; without either, all sets."""
+        if name:
+            return self.sets.list(name, start)
+        if not folder:
+            return {"sets": self.sets.sets()}
+        path_policy.check_paths(RunConfig(instance_data_dir=folder), self.host)
+        return self.sets.list_folder(Path(os.path.abspath(os.path.expanduser(folder))), start)
+
+    def file(self, name: str, picture: str, folder: str | None) -> Path:
+        """The file of a set's picture, or of one in a folder that `list` showed. Raises a Refusal."""
+        if not folder:
+            return self.sets.picture(name, picture)
+        path_policy.check_paths(RunConfig(instance_data_dir=folder), self.host)
+        if not all(map(is_component, picture.split("/"))):
+            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
+        path = Path(os.path.abspath(os.path.expanduser(folder)), picture)
+        path_policy.check_paths(RunConfig(instance_data_dir=str(path)), self.host)
+        if path.suffix.lower() not in picture_entries.EXTENSIONS or not path.is_file():
+            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
+        return path
+
+    def delete(self, name: str, picture: str | None = None, stamp: str = "") -> None:
+        """A set or one of its pictures. Raises a Refusal (409) while a run needs them; `stamp`: see `PictureSets`."""
+        folder = self.sets.path(name)
+        for run in runs_ahead(self.dispatcher, self.catalogue):
+            if any(path_policy.inside(path, [folder]) for path in picture_folders(run)):
+                raise Refusal(409, f"the run {run.id} needs these pictures.", "Wait for it, or stop it first.")
+        self.sets.delete(name, picture, stamp)

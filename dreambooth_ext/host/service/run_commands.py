@@ -1,0 +1,132 @@
+"""What can be done with a run that there is: stop it, end it, go on with it, delete it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...core.config import links
+from ...core.config.run_config import SETTINGS, RunConfig
+from ...core.data import picture_list
+from ...core.errors import UserError
+from ...core.runs import job_options
+from ...core.runs.events import COMMANDS, ENDED
+from ...core.runs.run_folder import Run
+from ..environment.maintenance import Mending
+from ..errors import Refusal
+from ..jobs.dispatcher import Dispatcher
+from ..jobs.run_index import FAULTS, Catalogue
+from . import path_policy
+from .asked_options import options_for
+
+if TYPE_CHECKING:
+    from ..hosts.host import Host
+
+RUN_COMMANDS = (*COMMANDS, "resume", "continue", "kill")
+GOING = 15.0  # seconds for a killed worker to be gone, and its host to have noticed
+
+
+class RunCommands:
+    """By a run's id."""
+
+    def __init__(self, host: Host, catalogue: Catalogue, dispatcher: Dispatcher, mending: Mending):
+        self.host, self.catalogue, self.dispatcher, self.mending = host, catalogue, dispatcher, mending
+        self._changing = threading.Lock()  # looks at a run's state that lead to a change of it
+
+    def command(
+        self,
+        id: str,
+        command: str,
+        total: int | None = None,
+        wanted: Mapping[str, Any] | None = None,
+        new_pictures: bool = False,
+    ) -> None:
+        """One of RUN_COMMANDS; `total`: the step up to which "continue" trains in all. new_pictures: "resume" and
+        "continue" take pictures and captions as they are now."""
+        run = self.catalogue.find(id)
+        if command not in RUN_COMMANDS:
+            raise UserError("command", f"cannot be {command[:40]!r}.", f"Choose one of {', '.join(RUN_COMMANDS)}.")
+        with self._changing:
+            state = run.state()
+            if command in ("resume", "continue"):
+                self._go_on(run, state, command, total, wanted or {}, new_pictures)
+            elif command in ("stop", "stop_and_save") and state["status"] == "queued":
+                self.dispatcher.cancel(run)
+            elif command == "kill" and (state["status"] not in ENDED or run.is_held()):
+                self._kill(run)  # also a worker that is stuck at its start, and does not count as alive yet
+            elif command in ("stop", "stop_and_save") and only_hangs(run, state):
+                self._kill(run)
+            elif not run.is_alive(state):
+                raise Refusal(409, f"{id} is {state['status']}: nothing is training it.", "Resume it first.", "command")
+            else:
+                self.dispatcher.command(run, command)
+
+    def give_link(self, id: str, link: str) -> None:
+        """The whole link of a run's base, for its next worker: a run's folder holds no tokens and passwords. Raises a
+        Refusal (403) where links are refused."""
+        run = self.catalogue.find(id)
+        path_policy.check_paths(RunConfig(base_model=link), self.host)
+        self.dispatcher.remember(run, [links.again(link, run.config.base_model, id)])
+
+    def _kill(self, run: Run) -> None:
+        try:
+            self.dispatcher.kill(run)
+        except UserError as error:
+            raise Refusal(409, error.problem.message, error.problem.remedy, "command") from error
+
+    def _end(self, run: Run) -> None:
+        """Kill a worker and wait until everybody has let go of its run."""
+        self._kill(run)
+        deadline = time.monotonic() + GOING
+        while (run.is_held() or run.is_followed()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _go_on(
+        self,
+        run: Run,
+        state: dict[str, Any],
+        command: str,
+        total: int | None,
+        wanted: Mapping[str, Any],
+        new_pictures: bool,
+    ) -> None:
+        if state["status"] == "queued" or run.is_alive(state) or run.is_followed():
+            raise Refusal(409, f"{run.id} is {state['status']} already.", "Wait for it, or stop it first.", "command")
+        if command == "resume" and "done" in (state["status"], run.last_word()) and total is None:
+            raise Refusal(409, f"{run.id} is done.", "Use the command continue with more max_train_steps.", "command")
+        if command == "continue" and total is None:
+            raise UserError("max_train_steps", "is missing.", "Give the step to train up to in all.")
+        if total is not None and total <= state["step"]:
+            message = f"{run.id} is at step {state['step']} already."
+            raise UserError("max_train_steps", message, "Give a larger number.")
+        most = SETTINGS["max_train_steps"].maximum
+        if total is not None and most is not None and total > most:
+            raise UserError("max_train_steps", "is more than any training needs.", f"Give {most:.0f} at most.")
+        self.mending.check_ready()
+        before = job_options.read(run)
+        chosen = options_for(self.host, wanted, before) if wanted or not before else None
+        if new_pictures:
+            picture_list.forget(run.path)
+        self.dispatcher.resume(run, chosen, total)
+
+    def delete(self, run: Run) -> None:
+        with self._changing:
+            try:
+                state = run.state()
+                if only_hangs(run, state):
+                    self._end(run)
+                elif run.is_alive(state):
+                    raise Refusal(409, f"{run.id} is still training.", "Stop it first.", "run")
+                if state["status"] == "queued":
+                    self.dispatcher.cancel(run)
+            except FAULTS as error:  # a damaged run can only be deleted
+                if isinstance(error, Refusal):
+                    raise
+            self.dispatcher.delete(run)
+
+
+def only_hangs(run: Run, state: Mapping[str, Any]) -> bool:
+    """Whether a worker has said its last word and does not end: a driver that does not let go. It loses nothing."""
+    return run.is_held() and (state["status"] in ENDED or run.last_word() is not None)

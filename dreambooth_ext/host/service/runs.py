@@ -1,0 +1,102 @@
+"""What there is to see of runs: their list, and of each one its state, config, events, curves, log and previews."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ...core.data import picture_entries, picture_list
+from ...core.runs import job_options
+from ...core.runs.run_folder import Run
+from ..environment.maintenance import Mending
+from ..errors import Problems, Refusal
+from ..jobs.curves import LAST, POINTS, RunCurves
+from ..jobs.event_pages import EventPages, text_page
+from ..jobs.run_index import Catalogue, is_component
+from . import path_policy, report
+from .asked_options import ASKED
+
+SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+
+
+class Runs:
+    """Looks into the folders of runs; nothing here changes one. `host`: the host's name, for reports."""
+
+    def __init__(self, catalogue: Catalogue, mending: Mending, host: str):
+        self.catalogue, self.mending, self.host = catalogue, mending, host
+        self._events = EventPages()
+        self._curves = RunCurves()
+
+    def changed(self, since: str = "") -> dict[str, Any]:
+        """`Catalogue.changed`."""
+        return self.catalogue.changed(since)
+
+    def curves(self, id: str, first: int | None, last: int | None, points: int | None) -> dict[str, Any]:
+        """All of a run at once, thinned out, or closely from one step to another (`curves`)."""
+        path = self.catalogue.find(id).path / "events.jsonl"
+        if first is None and last is None:
+            return self._curves.whole(path)
+        return self._curves.part(path, first or 0, LAST if last is None else last, points or POINTS)
+
+    def describe(self, id: str) -> dict[str, Any]:
+        run = self.catalogue.find(id)
+        known = job_options.read(run)
+        chosen = known and {name: getattr(known, name) for name in ASKED}
+        return {**self.catalogue.describe(run), "path": str(run.path), "wishes": chosen}
+
+    def config(self, id: str) -> dict[str, Any]:
+        return self.catalogue.find(id).config.as_dict()
+
+    def changed_pictures(self, id: str) -> dict[str, Any]:
+        """What has changed among a run's own pictures since it was queued; changes: None where nothing was noted."""
+        run = self.catalogue.find(id)
+        listed = picture_list.noted(run.path, are_class=False)
+        entries, problems = picture_entries.entries(run.config)
+        if problems and not entries:
+            raise Problems(problems)
+        if listed is None:
+            return {"count": len(entries), "changes": None}
+        changes = picture_list.compare(listed, [entry for entry in entries if not entry.is_class])[1]
+        return {"count": changes.count, "changes": {name: list(names) for name, names in changes.names().items()}}
+
+    def events(self, id: str, after: int = 0) -> dict[str, Any]:
+        """By pages: ask again with "next" while there are "more"."""
+        found, more = self._events.page(self.catalogue.find(id).path / "events.jsonl", after)
+        return {"events": found, "next": found[-1]["n"] if found else after, "more": more}
+
+    def log(self, id: str, after: int | None = None) -> dict[str, Any]:
+        return text_page(self.catalogue.find(id).path / "log.txt", after)
+
+    def report(self, id: str) -> dict[str, Any]:
+        """The text for an issue about a run."""
+        return {"text": report.report(self.catalogue.find(id), self.mending.status(), self.host)}
+
+    def sample(self, id: str, step: str, file: str) -> tuple[Path, str]:
+        """(file, media type) of a preview picture. Raises a Refusal (404)."""
+        run = self.catalogue.find(id)
+        path = run.samples / step / file if step.isascii() and step.isdigit() and is_component(file) else run.samples
+        kind = SHOWN_TYPES.get(path.suffix.lower())
+        if not kind or not path.is_file() or not path_policy.inside(path, [run.samples]):
+            raise Refusal(404, f"there is no preview {file[:80]!r} of step {step[:20]}.", "Reload the page.", "file")
+        return path, kind
+
+    def open_folder(self, id: str) -> None:
+        """Show the run's folder in this machine's file manager."""
+        path = self.catalogue.find(id).path
+        if os.name == "nt":
+            os.startfile(path)
+            return
+        opener = "open" if sys.platform == "darwin" else "xdg-open"
+        try:
+            subprocess.Popen([opener, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        except OSError:
+            raise Refusal(409, "this machine has no file manager.", f"The folder is {path}.") from None
+
+    def forget(self, run: Run) -> None:
+        """Of a run that was deleted."""
+        self.catalogue.forget(run)
+        self._events.forget(run.path / "events.jsonl")
+        self._curves.forget(run.path / "events.jsonl")

@@ -1,0 +1,35 @@
+"""The runs that train or wait, and what they need: a base and pictures that nobody may take away now."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from ...core.data import picture_entries
+from ...core.errors import UserError
+from ...core.runs.run_folder import Run
+from ..jobs.dispatcher import Dispatcher
+from ..jobs.run_index import FAULTS, Catalogue
+
+
+def runs_ahead(dispatcher: Dispatcher, catalogue: Catalogue) -> Iterator[Run]:
+    yield from dispatcher.running
+    for id in dispatcher.queue():
+        with contextlib.suppress(UserError):  # it was deleted meanwhile
+            yield catalogue.find(id)
+
+
+def picture_folders(run: Run) -> list[str]:
+    try:
+        return [
+            concept.instance_data_dir for concept in picture_entries.concepts(run.config) if concept.instance_data_dir
+        ]
+    except FAULTS:
+        return []
+
+
+def base_of(run: Run) -> str:
+    try:
+        return run.config.base_model
+    except FAULTS:
+        return ""

@@ -1,0 +1,191 @@
+"""What the tab, the API and other programs can ask for: runs, queue, checks, presets, pictures, the environment.
+
+No HTTP here: values go in and out as JSON has them, and what cannot be done is a `Refusal` or a `UserError`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import UserError
+from ...core.runs.events import PROTOCOL
+from ...core.runs.run_folder import Run
+from ...core.version import __version__
+from ..environment.deep_check import Inspector
+from ..environment.environment import Environment
+from ..environment.maintenance import Mending
+from ..errors import Refusal
+from ..hosts import model_lists
+from ..hosts.options import OPTIONS
+from ..importers import read
+from ..jobs.dispatcher import Dispatcher
+from ..jobs.drawing_job import Drawing
+from ..jobs.planned_time import Planned
+from ..jobs.run_index import FAULTS, Catalogue
+from ..pictures.uploads import PictureSets
+from . import path_policy, presets, schema
+from .models import Models
+from .new_runs import NewRuns
+from .picture_folders import PictureFolders
+from .presets import Presets
+from .run_commands import RunCommands
+from .runs import Runs
+
+if TYPE_CHECKING:
+    from ..hosts.host import Host
+
+
+class Service:
+    """One for a host and its process; every method may be called from any thread, and may take its time.
+
+    What concerns runs, models and pictures stands in its parts: `new_runs`, `runs`, `commands`, `models`, `pictures`.
+    """
+
+    def __init__(self, host: Host, environment: Environment | None = None, dispatcher: Dispatcher | None = None):
+        self.host = host
+        self.environment = environment or Environment()
+        self.runs_dir = host.runs_folder()
+        self.dispatcher = dispatcher or Dispatcher(self.runs_dir, self.environment, host)
+        self.catalogue = Catalogue(self.runs_dir)
+        self.mending = Mending(self.environment)
+        self.inspector = Inspector(self.environment, self.runs_dir)
+        self.drawing = Drawing(self.environment)
+        self.presets = Presets(host.data_folder() / presets.FOLDER)
+        self.sets = PictureSets(path_policy.pictures_folder(host))
+        self.planned = Planned(self.runs_dir)
+        self._lists = model_lists.Mark(self.about_host)
+        self.new_runs = NewRuns(host, self.dispatcher, self.mending, self.inspector, self.planned, self.sets)
+        self.runs = Runs(self.catalogue, self.mending, host.name)
+        self.commands = RunCommands(host, self.catalogue, self.dispatcher, self.mending)
+        self.models = Models(host, self.catalogue, self.dispatcher, self.mending, self.drawing)
+        self.pictures = PictureFolders(host, self.catalogue, self.dispatcher, self.sets)
+
+    def start(self) -> None:
+        """Begin to train what waits. Nothing happens if that is being done already."""
+        self.dispatcher.start()
+
+    def close(self) -> None:
+        self.dispatcher.close()
+        self.drawing.close()
+        self.inspector.close()
+
+    def delete(self, id: str) -> None:
+        """Delete a run with all that it made, except what was published."""
+        run = self.catalogue.find(id)
+        self.commands.delete(run)
+        self.runs.forget(run)
+
+    # --- what there is ---
+
+    def version(self) -> dict[str, Any]:
+        return {"version": __version__, "protocol": PROTOCOL, "host": self.host.name}
+
+    def about_host(self) -> dict[str, Any]:
+        return {
+            "name": self.host.name,
+            "version": __version__,
+            "bases": self.host.bases(),
+            "current": self.host.current_base(),
+            "files": model_lists.files(self.host.folders()),
+            "folders": {kind: str(path) for kind, path in self.host.folders().items()},
+            "runs_folder": str(self.runs_dir),
+            "lacks": self.host.lacks(),
+            "restricted": self.host.restricted(),
+            "options": {option.name: self.host.option(option.name) for option in OPTIONS},
+        }
+
+    def schema(self) -> dict[str, Any]:
+        return schema.schema()
+
+    def state(self) -> dict[str, Any]:
+        """What a page asks every second. "lists": another text when GET host would tell something else."""
+        environment = self.mending.status()
+        return {
+            "version": __version__,
+            "time": time.time(),
+            "revision": self.dispatcher.revision,
+            "published": self.dispatcher.published,
+            "lists": self._lists(),
+            **self.queue(),
+            "environment": {key: environment[key] for key in ("state", "reason", "building", "problem")},
+        }
+
+    def mend(self, action: str) -> None:
+        """Repair or verify the environment, in a thread. Raises a Refusal (409) while that would be in the way."""
+        if action == "repair" and self.dispatcher.running:
+            message = f"the run {self.dispatcher.running[-1].id} uses the environment."
+            raise Refusal(409, message, "Wait for it, or stop it first.", "action")
+        if action == "repair":
+            try:
+                self.environment.check_unused()  # also by trainings from a terminal
+            except UserError as error:
+                raise Refusal(409, error.problem.message, error.problem.remedy, "action") from error
+        self.inspector.close()  # its process holds files of the environment open
+        self.mending.begin(action)
+
+    # --- presets and imports ---
+
+    def list_presets(self) -> dict[str, Any]:
+        return {"presets": [preset.as_dict() for preset in self.presets.list()]}
+
+    def save_preset(self, name: str, settings: Mapping[str, Any], description: str = "") -> dict[str, Any]:
+        return self.presets.save(name, settings, description).as_dict()
+
+    def show_preset(self, name: str) -> dict[str, Any]:
+        return self._preset(name).as_dict()
+
+    def delete_preset(self, name: str) -> None:
+        preset = self._preset(name, damaged=True)
+        if preset.built_in:
+            raise Refusal(409, f"'{preset.title}' is built in.", "Only your own presets can be deleted.", "preset")
+        self.presets.delete(preset.name)
+
+    def _preset(self, name: str, damaged: bool = False) -> Any:
+        wanted = name.strip().casefold()
+        known = self.presets.list()
+        if damaged:
+            for preset in known:
+                if wanted in (preset.name.casefold(), preset.title.casefold()):
+                    return preset
+        try:
+            return self.presets.get(name)
+        except UserError as error:
+            raise Refusal(404, error.problem.message, error.problem.remedy, "preset") from None
+
+    def read_import(self, text: str) -> dict[str, Any]:
+        return read.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
+
+    # --- the queue ---
+
+    def queue(self) -> dict[str, Any]:
+        """`active`: what began last of those that are `running`, one a device; `trouble`: what is wrong with it."""
+        running, waiting = [self._shown(run) for run in self.dispatcher.running], self.dispatcher.queue()
+        active = running[-1] if running else None
+        return {
+            "active": active,
+            "running": running,
+            "queue": waiting,
+            "planned": self.planned.of([*(run["id"] for run in running), *waiting]),
+            "waiting": self.dispatcher.waiting,
+            "trouble": active and active["trouble"],
+            "models_away": self.host.models_away(),
+        }
+
+    def _shown(self, run: Run) -> dict[str, Any]:
+        """A run that trains, with its worker's trouble and `since` when it has the device."""
+        try:
+            known = self.catalogue.brief(run)
+        except FAULTS:
+            known = {"id": run.id}
+        return {**known, "trouble": self.dispatcher.trouble(run), "since": self.dispatcher.since(run)}
+
+    def reorder(self, ids: list[str]) -> dict[str, Any]:
+        """Train these first, in this order."""
+        strangers = sorted(set(ids) - set(self.dispatcher.queue()))
+        if strangers:
+            message = f"{strangers[0][:100]!r} does not wait in the queue."
+            raise Refusal(409, message, "Look at the queue again.", "order")
+        self.dispatcher.order(ids)
+        return self.queue()

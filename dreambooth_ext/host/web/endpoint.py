@@ -1,0 +1,204 @@
+"""One path of the API as an ASGI program: guard, body, a handler in a thread, its answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ...core.data import picture_entries
+from ...core.errors import UserError
+from ...core.system import files
+from ..errors import Refusal
+from ..pictures import uploads
+from ..service.service import Service
+from .auth import Caller, admit
+from .responses import HEADERS, refused, to_json
+
+QUICK_THREADS, SLOW_THREADS = 16, 6  # at once
+LARGEST_JSON = 2**20  # bytes
+POLITE = 8  # times the limit of a body that is read and thrown away, so that its sender hears the answer
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, as a handler sees it."""
+
+    service: Service
+    caller: Caller
+    path: Mapping[str, str]  # the parts of the path that have names
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    values: dict[str, Any]  # the body's JSON object
+    data: bytes  # the body of an upload
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A text from the body. Raises UserError where it is none."""
+        value = self.values.get(name, default)
+        if not isinstance(value, str):
+            raise UserError(name, "is missing." if value is None else "is not a text.", f'Send {{"{name}": "..."}}.')
+        return value
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        value = self.values.get(name, default)
+        if not isinstance(value, bool):
+            raise UserError(name, "is neither true nor false.", "Send true or false.")
+        return value
+
+    def object(self, name: str) -> dict[str, Any]:
+        value = self.values.get(name)
+        if not isinstance(value, dict):
+            raise UserError(name, "is missing." if value is None else "is no object.", f'Send {{"{name}": {{...}}}}.')
+        return value
+
+    def count(self, name: str) -> int | None:
+        """A whole number that is not negative, from the body; None where it is left out."""
+        value = self.values.get(name)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+            raise UserError(name, "is not a whole number.", "Send a number, or leave it out.")
+        return value
+
+    def number(self, name: str, default: int | None = None) -> int | None:
+        """The same from the query."""
+        text = self.query.get(name, "")
+        if not text:
+            return default
+        if not re.fullmatch(r"[0-9]{1,15}", text):
+            raise UserError(name, f"{text[:40]!r} is not a whole number.", f"Use {name}=0 or more, or leave it out.")
+        return int(text)
+
+
+@dataclass(frozen=True)
+class Action:
+    """What one method of one path does: `run` answers with JSON's values or a Response."""
+
+    run: Callable[[Call], Any]
+    status: int = 200
+    body: str = ""  # what it reads: "json", "file"
+    slow: bool = False  # walks through folders, decodes, copies or waits for the trainer
+    public: bool = False  # needs no guard
+
+
+Methods = Mapping[str, Action]
+
+
+class Lanes:
+    """Threads of our own, few for slow work: the host's page shares the others, and must never wait for us."""
+
+    def __init__(self) -> None:
+        self._limits: dict[bool, anyio.CapacityLimiter] = {}
+
+    async def run(self, work: Callable[[], Any], slow: bool) -> Any:
+        if slow not in self._limits:  # made where it is used, inside the event loop
+            self._limits[slow] = anyio.CapacityLimiter(SLOW_THREADS if slow else QUICK_THREADS)
+        return await anyio.to_thread.run_sync(work, limiter=self._limits[slow])
+
+
+class Endpoint:
+    """One path as an ASGI program: guard, body, handler in a thread, answer."""
+
+    def __init__(self, service: Service, methods: Methods, lanes: Lanes):
+        self.service, self.methods, self.lanes = service, methods, lanes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        try:
+            response = await self.answer(request)
+        except ClientDisconnect:
+            return
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        await response(scope, receive, send)
+
+    async def answer(self, request: Request) -> Response:
+        try:
+            action = self.methods.get("GET" if request.method == "HEAD" else request.method)
+            is_public = action is not None and action.public
+            caller = Caller(False) if is_public else await admit(request.scope, self.service.host)
+            if action is None:
+                raise self._unknown(request.method)
+            call = await self._call(request, caller, action)
+            return await self.lanes.run(lambda: work(action, call), action.slow)
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            return refused(error)
+
+    def _unknown(self, method: str) -> Refusal:
+        if not self.methods:
+            return Refusal(404, "there is nothing at this address.", "docs/api.md lists the routes.")
+        refusal = Refusal(405, f"{method[:20]} does nothing here.", f"Use {' or '.join(self.methods)}.")
+        refusal.headers = {"Allow": ", ".join(self.methods)}
+        return refusal
+
+    async def _call(self, request: Request, caller: Caller, action: Action) -> Call:
+        values: dict[str, Any] = {}
+        data = b""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if action.body == "json":
+            if kind != "application/json":
+                raise Refusal(415, "the body must be JSON.", "Send it with Content-Type: application/json.")
+            values = from_json(await read_body(request, LARGEST_JSON))
+        elif action.body == "file":
+            check_kind(request.path_params["name"], kind)
+            data = await read_body(request, uploads.LARGEST)
+        path, query = request.path_params, dict(request.query_params)
+        return Call(self.service, caller, path, query, request.headers, values, data)
+
+
+def work(action: Action, call: Call) -> Response:
+    result = action.run(call)
+    return result if isinstance(result, Response) else to_json(result, action.status)
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Raises a Refusal (413), as a rule after the body has gone by: senders listen when they have said everything."""
+    body, size = bytearray(), 0
+    announced = request.headers.get("content-length", "")
+    is_huge = announced.isdigit() and int(announced[:20]) > POLITE * limit
+    if not is_huge:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size <= limit:
+                body += chunk
+            else:
+                body.clear()
+            if size > POLITE * limit:
+                break
+    if is_huge or size > limit:
+        raise Refusal(413, f"the body is larger than {files.human_size(limit)}.", "Send less at once.")
+    return bytes(body)
+
+
+def from_json(data: bytes) -> dict[str, Any]:
+    """Raises a Refusal (400)."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        values = files.parse_json(data.decode("utf-8"), parse_constant=refuse) if data.strip() else {}
+    except ValueError as error:
+        raise Refusal(400, f"the body is no JSON: {error}."[:300], "Send one object: {...}.") from None
+    if not isinstance(values, dict):
+        raise Refusal(400, "the body is no JSON object.", "Send one object: {...}.")
+    return values
+
+
+def check_kind(file: str, kind: str) -> None:
+    """Raises a Refusal (415) for a body that is neither a picture nor, by its name, a caption."""
+    if file.lower().endswith(".txt"):
+        if kind != "text/plain":
+            raise Refusal(415, "a caption is sent as text/plain.", "Set the Content-Type.", "Content-Type")
+    elif kind not in uploads.TYPES:
+        remedy = f"Send one of {picture_entries.FORMATS}, and say which; save others (HEIC, GIF) as one of these."
+        raise Refusal(415, f"{kind[:60]!r} is no kind of picture for training.", remedy, "Content-Type")
+    else:
+        uploads.check_suffix(file)
