@@ -29,7 +29,7 @@ HOLDER = """
 import os, signal, sys, time
 sys.path[:0] = [{repository!r}]
 from pathlib import Path
-from dreambooth_ext import files
+from dreambooth_ext.core.system import files
 with files.locked(Path({path!r})):
     print("held", flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)

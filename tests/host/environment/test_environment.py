@@ -210,8 +210,8 @@ def test_a_changed_lock_updates_in_place_and_repair_starts_from_nothing(environm
 
 USING = """
 import sys, time
-from dreambooth_ext import users
-with users.joined(sys.argv[1]):
+from dreambooth_ext.core.system import environment_users
+with environment_users.joined(sys.argv[1]):
     print("in", flush=True)
     time.sleep(60)
 """
