@@ -100,7 +100,7 @@ def empty_models(parts: Architecture) -> dict[str, torch.nn.Module]:
     with init_empty_weights():
         made = {"unet": UNet2DConditionModel.from_config(parts.unet), "vae": AutoencoderKL.from_config(parts.vae)}
         names = parts.family.components[2:]
-        for name, slot, config in zip(names, parts.family.text_slots, parts.text_encoders, strict=True):
+        for name, slot, config in zip(names, parts.family.text.slots, parts.text_encoders, strict=True):
             kind = CLIPTextModelWithProjection if slot.projected else CLIPTextModel
             made[name] = kind(CLIPTextConfig(**config))
     return made
@@ -123,7 +123,7 @@ def write_configs(parts: Architecture, folder: Path) -> Path:
     write_json(folder / "unet" / "config.json", {"_class_name": "UNet2DConditionModel", **parts.unet})
     write_json(folder / "vae" / "config.json", {"_class_name": "AutoencoderKL", **parts.vae})
     names = parts.family.components[2:]
-    for name, slot, config in zip(names, parts.family.text_slots, parts.text_encoders, strict=True):
+    for name, slot, config in zip(names, parts.family.text.slots, parts.text_encoders, strict=True):
         kind = "CLIPTextModelWithProjection" if slot.projected else "CLIPTextModel"
         tokenizer = name.replace("text_encoder", "tokenizer")
         index |= {name: ["transformers", kind], tokenizer: ["transformers", "CLIPTokenizer"]}

@@ -75,7 +75,7 @@ def models(parts: Architecture, seed: int = 0) -> dict[str, torch.nn.Module]:
         torch.manual_seed(seed)
         made = {"unet": UNet2DConditionModel.from_config(parts.unet), "vae": AutoencoderKL.from_config(parts.vae)}
         names = parts.family.components[2:]
-        for name, slot, config in zip(names, parts.family.text_slots, parts.text_encoders, strict=True):
+        for name, slot, config in zip(names, parts.family.text.slots, parts.text_encoders, strict=True):
             kind = CLIPTextModelWithProjection if slot.projected else CLIPTextModel
             made[name] = kind(CLIPTextConfig(**config))
     return made
@@ -92,7 +92,7 @@ def ldm_state(
 
 def extras(parts: Architecture, prediction_type: str) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
-    for slot, config in zip(parts.family.text_slots, parts.text_encoders, strict=True):
+    for slot, config in zip(parts.family.text.slots, parts.text_encoders, strict=True):
         if slot.kind == "clip":
             found[slot.prefix + "text_model.embeddings.position_ids"] = torch.arange(77)[None]
         else:

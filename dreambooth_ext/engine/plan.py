@@ -34,6 +34,8 @@ class Plan:
     """What a run takes, before it starts. Sizes in bytes; memory is an estimate, of the device that trains."""
 
     family: str
+    unet_work: float | None  # multiplications on the same area, Stable Diffusion 1's as 1
+    usual_bytes: float | None  # of a 16-bit checkpoint of the family
     resolution: int
     pictures: int
     class_pictures: int
@@ -64,7 +66,7 @@ def resolve(config: RunConfig, base: Base) -> RunConfig:
     if config.resolution is None:
         answers["resolution"] = base.resolution
     if config.clip_skip is None:
-        answers["clip_skip"] = base.family.clip_skip
+        answers["clip_skip"] = base.family.text.clip_skip
     if config.prediction_type == "auto":
         answers["prediction_type"] = base.prediction_type
     if config.zero_terminal_snr is None:
@@ -102,11 +104,11 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
         found.append(
             Problem("zero_terminal_snr", "a base that predicts noise cannot learn the last timestep.", "Turn it off.")
         )
-    if config.text_encoder_2_lr is not None and len(base.family.text_slots) < 2:
+    if config.text_encoder_2_lr is not None and len(base.family.text.slots) < 2:
         found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
     found += _broken(base) + METHODS[config.method].problems(config, base)
     found += hub_upload.problems(config)
-    layers = [c["num_hidden_layers"] for c in base.architecture.text_encoders] if base.family.text_slots else []
+    layers = [c["num_hidden_layers"] for c in base.architecture.text_encoders] if base.family.text.slots else []
     if layers and config.clip_skip > min(layers):
         layers = min(layers)
         found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
@@ -224,6 +226,8 @@ def make_plan(
     counted, that are still to be drawn."""
     return Plan(
         family=base.family.title,
+        unet_work=base.family.denoiser.work,
+        usual_bytes=base.family.usual_bytes,
         resolution=config.resolution,
         pictures=pictures,
         class_pictures=class_pictures,

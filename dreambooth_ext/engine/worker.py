@@ -44,6 +44,7 @@ from .training import class_images, training_state
 from .training.backbones import STARTS
 from .training.loop import Loop
 from .training.loss import Objective
+from .training.noise_processes import NOISE_PROCESSES
 from .training.run_outputs import Saver
 
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
@@ -361,7 +362,8 @@ def make_method(
     """The models on their device, and the method that trains them, as they were at the last checkpoint."""
     encoding = partial(control.stage, "encoding captions")
     backbone = STARTS[config.method].assemble(config, base, dataset, accelerator.device, control.warn, encoding)
-    objective = Objective(config, base.scheduler_config, config.prediction_type)
+    process = NOISE_PROCESSES[base.family.noise](config, base.scheduler_config, config.prediction_type)
+    objective = Objective(config, process)
     method = METHODS[config.method](config, objective, dataset.all_captions(), run.path / "frozen")
     weights = resumed.weights() if resumed else None
     method.prepare(

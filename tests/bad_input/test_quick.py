@@ -13,6 +13,7 @@ from dreambooth_ext.core.data import bundled_words
 from dreambooth_ext.engine.conditioning import prompt_syntax
 from dreambooth_ext.engine.conditioning.text_encoding import TextStack
 from dreambooth_ext.engine.models.architecture import TOKENIZER
+from dreambooth_ext.engine.models.families import SD1
 from dreambooth_ext.host.importers import read
 from tests.bad_input.case import timed
 from tests.bad_input.descriptions import put
@@ -27,7 +28,7 @@ def test_spaces_in_an_imported_name_take_no_time():
 def test_a_word_without_end_takes_no_time():
     """The tokenizer's work goes by the square of a word's length."""
     tokenizer = CLIPTokenizer(*(str(TOKENIZER / name) for name in ("vocab.json", "merges.txt")))
-    stack = TextStack([tokenizer], [torch.nn.Identity()], max_tokens=75)
+    stack = TextStack([tokenizer], [torch.nn.Identity()], SD1.text, max_tokens=75)
     word = "".join(chr(97 + 7 * number**2 % 26) for number in range(60_000))
     assert "is cut to 75" in timed(lambda: stack.cuts([word]))[0]
     assert stack.tokens([word]).shape == (1, 1, 77)

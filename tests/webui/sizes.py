@@ -54,7 +54,7 @@ def shrink_a1111(extension: Path, hub: Path, models: dict[str, Architecture]) ->
 
 def openclip_config(architecture: Architecture) -> dict[str, Any]:
     """open_clip's configuration for the text encoder, and for a picture encoder, which the WebUI throws away."""
-    text, slot = architecture.text_encoders[-1], architecture.family.text_slots[-1]
+    text, slot = architecture.text_encoders[-1], architecture.family.text.slots[-1]
     return {
         "embed_dim": text["hidden_size"],
         "vision_cfg": {"image_size": 28, "layers": 1, "width": 64, "patch_size": 14},

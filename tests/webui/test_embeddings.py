@@ -146,7 +146,7 @@ def test_the_webui_draws_from_the_text_in_our_pictures(webui, checkpoints):
 def test_a_lora_brings_its_word_along(webui, checkpoints, family):
     model, base = checkpoints[family], open_base(checkpoints[family].path)
     models = adapters.models(base)
-    names = lora_file.file_names(lora_file.layers_of(models), models["unet"].config)
+    names = lora_file.file_names(lora_file.layers_of(models), models["unet"].config, base.family)
     path = webui.data / "models" / "Lora" / f"pivotal-{family}.safetensors"
     about = {"precision": "fp32", "metadata": {**base_metadata(base), **lora_file.metadata(adapters.config("lora"))}}
     word = Embedding(f"brought-{family}", vectors(family, 3))

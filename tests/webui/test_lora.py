@@ -54,7 +54,7 @@ def write(webui: WebUI, model: Path, name: str, kind: str, precision: str = "fp3
     """A LoRA for a model, where the WebUI finds it."""
     base, config = open_base(model), adapters.config(kind, **settings)
     models = adapters.models(base)
-    names = lora_file.file_names(lora_file.layers_of(models), models["unet"].config)
+    names = lora_file.file_names(lora_file.layers_of(models), models["unet"].config, base.family)
     run = RunConfig(name=name, base_model=str(model), instance_data_dir="pictures", method="lora")
     return export_network(
         base,

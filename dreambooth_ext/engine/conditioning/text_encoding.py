@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..models.families import TextConditioning
 from .learned_tokens import Embedding, Embeddings, Piece
 from .prompt_syntax import BREAK, CHUNK, chunks, emphasised, parse
 
@@ -43,9 +44,9 @@ class Conditioning:
 class TextStack:
     """The tokenizers and text encoders of one model: one pair for SD1 and SD2, two for SDXL.
 
-    clip_skip: take the last hidden layer but so many, 1 being the last. SD1, SD2: the final layer norm is applied to
-    it. SDXL: both encoders give their penultimate layer without the norm, as the model was trained; a number changes
-    the first encoder only, as the WebUI's "SDXL CLIP-L skip" does.
+    form: how the model's family is conditioned, `Family.text`.
+    clip_skip: take the last hidden layer but so many, 1 being the last; None as the family was trained. Of two
+    encoders it changes the first only, as the WebUI's "SDXL CLIP-L skip" does.
     max_tokens: captions are cut there; None for no limit.
     """
 
@@ -53,13 +54,15 @@ class TextStack:
         self,
         tokenizers: Sequence,
         encoders: Sequence[nn.Module],
+        form: TextConditioning,
         *,
         clip_skip: int | None = None,
         max_tokens: int | None = None,
     ):
-        assert len(tokenizers) == len(encoders) and len(encoders) in (1, 2)
+        assert len(tokenizers) == len(encoders) == len(form.slots)
         self.tokenizers = list(tokenizers)
         self.encoders = list(encoders)
+        self.form = form
         self.clip_skip = clip_skip
         self.max_tokens = max_tokens
         self.embeddings = Embeddings(self.tokenizers)
@@ -71,10 +74,6 @@ class TextStack:
     def learned_in(self, prompt: str) -> list[Embedding]:
         """The learned words that a prompt to draw holds."""
         return self.embeddings.within([piece for text, _ in parse(prompt) for piece in self._pieces(text, 0)])
-
-    @property
-    def is_sdxl(self) -> bool:
-        return len(self.encoders) == 2
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TextStack:
         for encoder in self.encoders:
@@ -103,8 +102,9 @@ class TextStack:
     def encode_negative(self, prompts: Sequence[str], *, emphasis: bool = False) -> Conditioning:
         """The other side of classifier-free guidance. SDXL takes zeros for no prompt, as it was trained."""
         conditioning = self.encode(prompts, emphasis=emphasis)
-        if self.is_sdxl and not any(prompts):
-            return Conditioning(torch.zeros_like(conditioning.hidden_bsd), torch.zeros_like(conditioning.pooled_bp))
+        if self.form.zeros_for_nothing and not any(prompts):
+            pooled = None if conditioning.pooled_bp is None else torch.zeros_like(conditioning.pooled_bp)
+            return Conditioning(torch.zeros_like(conditioning.hidden_bsd), pooled)
         return conditioning
 
     def tokens(self, prompts: Sequence[str], index: int = 0) -> Tensor:
@@ -163,13 +163,14 @@ class TextStack:
         """The hidden layer that conditions the UNet (b, 77, width), and SDXL's pooled projection (b, p) or None."""
         with self.embeddings.put_into(encoder, tokens_bs, index) as known_bs:
             output = encoder(known_bs, output_hidden_states=True)
-        if self.is_sdxl:
-            skip = self.clip_skip if index == 0 and self.clip_skip else 2
-            return output.hidden_states[-skip], output.text_embeds if index == 1 else None
-        if (self.clip_skip or 1) == 1:
-            return output.last_hidden_state, None
+        pooled = output.text_embeds if self.form.slots[index].projected else None
+        skip = (self.clip_skip if index == 0 else None) or self.form.clip_skip
+        if not self.form.final_norm:
+            return output.hidden_states[-skip], pooled
+        if skip == 1:
+            return output.last_hidden_state, pooled
         text_model = getattr(encoder, "module", encoder).text_model  # `module` where accelerate wraps it
-        return text_model.final_layer_norm(output.hidden_states[-self.clip_skip]), None
+        return text_model.final_layer_norm(output.hidden_states[-skip]), pooled
 
 
 def _in_words(prompt: str) -> str:

@@ -61,7 +61,7 @@ def unchanged(base: Base, dtype: torch.dtype | None, without: Sequence[str] | Ma
     for name in base.family.components:
         if name not in without:
             state |= base.ldm_tensors(name)
-    weights = (UNET_PREFIX, VAE_PREFIX, *(slot.prefix for slot in base.family.text_slots))
+    weights = (UNET_PREFIX, VAE_PREFIX, *(slot.prefix for slot in base.family.text.slots))
     if dtype is None:
         return state
     return {key: tensor.to(dtype) if key.startswith(weights) else tensor for key, tensor in state.items()}
@@ -72,7 +72,7 @@ def unused_layers(base: Base) -> dict[str, LazyTensor]:
     the same, so the last layer that runs stands in for it, as in kohya's converter."""
     found = {}
     names = base.family.components[2:]
-    for name, slot, config in zip(names, base.family.text_slots, base.architecture.text_encoders, strict=True):
+    for name, slot, config in zip(names, base.family.text.slots, base.architecture.text_encoders, strict=True):
         last = config["num_hidden_layers"] - 1
         mark = f"{slot.prefix}transformer.resblocks.{last}."
         for extra in range(1, slot.dropped_layers + 1):
@@ -96,9 +96,9 @@ def lazy_fold(tie: Tie, state: Mapping[str, Tensor], dtype: torch.dtype) -> Lazy
 
 
 def marks(base: Base, zero_terminal_snr: bool) -> dict[str, Tensor]:
-    """Tensors by whose presence WebUIs know an SDXL model that predicts v, and its noise schedule."""
+    """Tensors by whose presence WebUIs know a model (SDXL) that predicts v, and its noise schedule."""
     found = {}
-    if base.family.name == "sdxl" and base.prediction_type == "v_prediction":
+    if base.family.v_mark and base.prediction_type == "v_prediction":
         found["v_pred"] = torch.ones(1)
     if zero_terminal_snr or base.scheduler_config.get("rescale_betas_zero_snr"):
         found["ztsnr"] = torch.ones(1)

@@ -21,6 +21,7 @@ from ...core.system.files import replacing, sha256_of
 from ..conditioning.learned_tokens import Embedding
 from ..models.architecture import per_level
 from ..models.base_model import Base
+from ..models.families import Family
 from ..networks import layer_adapters
 from ..networks.layer_adapters import ALPHA, DORA
 from ..networks.lora_network import TEXT_PARTS, Network
@@ -54,21 +55,20 @@ def layers_of(models: Models) -> Layers:
     return {component: [name for name, _ in module.named_modules() if name] for component, module in models.items()}
 
 
-def file_names(layers: Layers, unet: Mapping[str, Any]) -> Names:
+def file_names(layers: Layers, unet: Mapping[str, Any], family: Family) -> Names:
     """The layers' names in the files that we write. unet: its configuration, as diffusers has it.
 
     SD1 and SD2 as kohya names them, after diffusers' modules; SDXL after the single file's, as everybody does. So are
     models of unusual sizes: v1.10.1 counts blocks on the assumption that there are two layers in each.
     """
     single = single_file_names(unet)
-    is_sdxl = len(layers) > 2
-    by_single_file = is_sdxl or not _counted_by_webui(unet)
+    by_single_file = family.lora_by_single_file or not _counted_by_webui(unet)
     names = {}
     for layer in layers["unet"]:
         if not by_single_file or layer in single:
             names["unet", layer] = f"lora_unet_{flat_name(single[layer] if by_single_file else layer)}"
-    for component, prefix in zip(TEXT_PARTS, ("lora_te1", "lora_te2") if is_sdxl else ("lora_te",), strict=False):
-        names |= {(component, layer): f"{prefix}_{flat_name(layer)}" for layer in layers[component]}
+    for component, slot in zip(TEXT_PARTS, family.text.slots, strict=False):
+        names |= {(component, layer): f"{slot.lora_prefix}_{flat_name(layer)}" for layer in layers[component]}
     return names
 
 

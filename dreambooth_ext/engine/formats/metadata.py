@@ -14,21 +14,16 @@ from ...core.data.captions import spoken
 from ...core.data.picture_entries import Entry
 from ...core.version import __version__
 from ..models.base_model import Base
-from ..models.families import FAMILIES
 
 SETTINGS_KEY = "dreambooth_ext.settings"  # the run's settings as JSON
 HASH_KEY = "modelspec.hash_sha256"
 MOST_WORDS = 2000  # of the captions, that the file counts
 HASH_TO_COME = "0x" + "0" * 64  # patched into the header once the numbers are written and hashed
-IMPLEMENTATIONS = {"sd1": "https://github.com/CompVis/stable-diffusion"}
-SGM = "https://github.com/Stability-AI/generative-models"
 ADAPTERS = {  # methods whose files only change a model
     "lora": "lora",
     "textual_inversion": "textual-inversion",
     "hypernetwork": "hypernetwork",
 }
-DIFFUSERS = "https://github.com/huggingface/diffusers"
-STABILITY = "https://github.com/Stability-AI/stablediffusion"
 
 
 def modelspec(
@@ -36,18 +31,11 @@ def modelspec(
 ) -> dict[str, str]:
     """sai_model_spec 1.0.0. date: seconds since 1970; adapter: "lora" or another kind of file that only changes a
     model; more: description, trigger_phrase, ... where there is one."""
-    family, variant = base.family.name, ""
-    if family == "sd2" and base.prediction_type == "v_prediction":
-        variant = "-768-v"
-    elif family == "sd2":
-        variant = "-512"
-    if base.inpainting:
-        variant += "/inpainting"
-    implementation = {"sd1": IMPLEMENTATIONS["sd1"], "sd2": STABILITY, "sdxl": SGM}.get(family, DIFFUSERS)
+    kind = base.family.names(base.prediction_type).modelspec + ("/inpainting" if base.inpainting else "")
     fields = {
         "sai_model_spec": "1.0.0",
-        "architecture": base.family.modelspec + variant + (f"/{adapter}" if adapter else ""),
-        "implementation": implementation,
+        "architecture": kind + (f"/{adapter}" if adapter else ""),
+        "implementation": base.family.implementation,
         "title": title,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(date)),
         "resolution": f"{resolution}x{resolution}",
@@ -106,14 +94,13 @@ def training_metadata(
 
 def base_metadata(base: Base) -> dict[str, str]:
     """By what WebUIs know the models that a LoRA goes with; of one that has no such relatives, nothing."""
-    if base.family.name not in FAMILIES:
+    version = base.family.names(base.prediction_type).kohya
+    if version is None:
         return {}
-    v = base.prediction_type == "v_prediction"
-    versions = {"sd1": "sd_v1", "sd2": "sd_v2_768_v" if v else "sd_v2", "sdxl": "sdxl_base_v1-0"}
     return {
         "ss_sd_model_name": base.path.name,
-        "ss_base_model_version": versions[base.family.name],
-        "ss_v2": str(base.family.name == "sd2"),
+        "ss_base_model_version": version,
+        "ss_v2": str(base.family.kohya_v2),
     }
 
 

@@ -45,7 +45,7 @@ class LoRA:
         self.accelerator: Accelerator
         self.weight_dtype = torch.float32
         self.network: Network = {}
-        self._names: lora_file.Names = {}
+        self._layers: lora_file.Layers = {}
         self._live: list[str] = []  # components that learn at this moment
         self._hooks: dict[str, list[Any]] = {}
         self.words: Words | None = None  # that learn along
@@ -83,7 +83,7 @@ class LoRA:
         self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts, config = backbone.prompts, self.config
         models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.text.encoders, strict=False))}
-        self._names = lora_file.file_names(lora_file.layers_of(models), backbone.unet.config)
+        self._layers = lora_file.layers_of(models)
         self._step = step
         if config.placeholder_token:
             vectors = saved[learned_words.COMPONENT] if saved else None
@@ -187,7 +187,8 @@ class LoRA:
     def export(self, base: Base, path: Path, **about: Any) -> Exported:
         """The adapters alone, as kohya's tools name them; words that learned along are in the file or beside it."""
         bundled = self.words.words if self.words and self.config.bundle_embedding else []
-        made = export_network(base, self.network, self._names, path, words=bundled, **about)
+        names = lora_file.file_names(self._layers, base.architecture.unet, base.family)
+        made = export_network(base, self.network, names, path, words=bundled, **about)
         if not self.words or bundled:
             return made
         beside = self.words.export(base, path, min(self._step, self.config.embedding_steps), **about)

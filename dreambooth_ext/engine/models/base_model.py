@@ -96,7 +96,7 @@ class Base:
         """ "epsilon" or "v_prediction": as chosen, as the file or its yaml says, else (SD2) by trying the UNet once."""
         if self._chosen_prediction:
             return self._chosen_prediction
-        if self.source.prediction_type is None and self.family.name == "sd2" and not self.inpainting:
+        if self.source.prediction_type is None and self.family.untold_prediction and not self.inpainting:
             return self._prediction_by_trial()
         return self.source.prediction_type or "epsilon"
 
@@ -114,8 +114,9 @@ class Base:
     def resolution(self) -> int:
         """Pixels a side that the base was trained at, as far as it says."""
         size = self.architecture.unet["sample_size"]
-        if self.family.name == "sd2" and self.sidecar_yaml is None and self.prediction_type == "v_prediction":
-            size = max(size, 96)
+        of_v = self.family.denoiser.v_sample_size
+        if of_v and self.sidecar_yaml is None and self.prediction_type == "v_prediction":
+            size = max(size, of_v)
         return size * self.factor
 
     @property
@@ -124,8 +125,8 @@ class Base:
 
     def unet(self, dtype: torch.dtype = torch.float32) -> UNet2DConditionModel:
         config = dict(self.architecture.unet)
-        if self.family.name == "sd2" and self.prediction_type == "v_prediction":
-            config["upcast_attention"] = True  # its attention overflows in fp16
+        if self.family.denoiser.upcasts_for_v and self.prediction_type == "v_prediction":
+            config["upcast_attention"] = True
         return self._unet(config, dtype)
 
     def _unet(self, config: dict[str, Any], dtype: torch.dtype) -> UNet2DConditionModel:
@@ -144,7 +145,7 @@ class Base:
         if component == "vae":
             return lambda: AutoencoderKL.from_config(self.architecture.vae)
         index = self.family.components.index(component) - 2
-        kind = CLIPTextModelWithProjection if self.family.text_slots[index].projected else CLIPTextModel
+        kind = CLIPTextModelWithProjection if self.family.text.slots[index].projected else CLIPTextModel
         # torch 2.1: autocast on the CPU fails in CLIP's scaled_dot_product_attention
         attention = "sdpa" if torch.__version__ >= (2, 2) else "eager"
         config = self.architecture.text_encoders[index]
@@ -152,7 +153,7 @@ class Base:
 
     def tokenizers(self) -> list[CLIPTokenizer]:
         made = []
-        for index, slot in enumerate(self.family.text_slots):
+        for index, slot in enumerate(self.family.text.slots):
             folder = self.source.tokenizer_folder(index)
             files = [str(folder / name) for name in ("vocab.json", "merges.txt")]
             longest = self.architecture.text_encoders[index]["max_position_embeddings"]
@@ -182,9 +183,8 @@ class Base:
 
     @property
     def checkpointed(self) -> float:
-        """Of `activations`, what a step takes at the most with gradient checkpointing: counted 0.31 of 1.26 GB for SD
-        1.5's UNet (mixed precision, 512 pixels), 0.8 of 8.5 for SDXL's (1024), which has no attention at full size."""
-        return 0.09 if self.family.name == "sdxl" else 0.25
+        """Of `activations`, what a step takes at the most with gradient checkpointing."""
+        return self.family.denoiser.checkpointed
 
     def ldm_tensors(self, component: str) -> dict[str, LazyTensor]:
         """A component that did not change, for streaming it into an exported file. `close` when done."""
@@ -250,7 +250,7 @@ class Base:
         whose yaml names a folder. `architecture.write_clip_folder` writes one."""
         usual = shipped(self.family.name).text_encoders[0]
         unusual = size_of_text(self.architecture.text_encoders[0]) != size_of_text(usual)
-        return self.family.name == "sd1" and (unusual or self.source.clip_folder is not None)
+        return self.family.names_clip_folder and (unusual or self.source.clip_folder is not None)
 
     def export_yaml(self, clip: str | None = None) -> str | None:
         """The configuration that a file trained from this base needs beside it, or None where the WebUI needs none.
@@ -259,7 +259,7 @@ class Base:
         """
         if self.sidecar_yaml is not None:
             return self.sidecar_yaml if clip is None else absolute_clip(self.sidecar_yaml, clip)
-        known = self.architecture.standard and self.family.name != "sd2"  # the WebUI would run an SD2 to know
+        known = self.architecture.standard and not self.family.untold_prediction  # the WebUI would run it to know
         if known and self.prediction_type == "epsilon":
             return None
         return to_yaml(self.architecture, self.prediction_type, clip=clip)

@@ -9,7 +9,7 @@ from typing import Any
 from ...core.errors import UserError
 from ...core.facts.lora_types import LORA_TYPES
 from .architecture import Architecture, shipped
-from .families import FAMILIES, SD1, SD2, SDXL, Family, TextSlot
+from .families import FAMILIES, SD2, SDXL, Family, TextSlot
 from .key_maps import UNET_PREFIX, VAE_PREFIX
 
 OTHER_LORA_PARTS = r"lora_(A|B)\b|\.lora\.|_lora\.|\.lora_linear_layer\.|lora_magnitude_vector"  # diffusers', PEFT's
@@ -18,7 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 OLD_CLIP = re.compile(r"^cond_stage_model\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)")
 SGM_SD2 = "conditioner.embedders.0.model."  # SD 2.1 Turbo: SD2's encoder where SDXL's software puts it
-SECOND_ENCODER = SDXL.text_slots[1].prefix + "ln_final.weight"
+SECOND_ENCODER = SDXL.text.slots[1].prefix + "ln_final.weight"
 
 
 def canonical_names(shapes: Shapes) -> dict[str, str]:
@@ -28,14 +28,14 @@ def canonical_names(shapes: Shapes) -> dict[str, str]:
     for key in shapes:
         usual = OLD_CLIP.sub("cond_stage_model.transformer.text_model.", key)
         if turbo and key.startswith(SGM_SD2):
-            usual = SD2.text_slots[0].prefix + key[len(SGM_SD2) :]
+            usual = SD2.text.slots[0].prefix + key[len(SGM_SD2) :]
         names[usual] = key
     return names
 
 
 def family_of(shapes: Shapes) -> Family | None:
-    for family in (SDXL, SD2, SD1):
-        marks = [token_embedding(slot) for slot in family.text_slots]
+    for family in reversed(FAMILIES.values()):
+        marks = [token_embedding(slot) for slot in family.text.slots]
         if all(mark in shapes for mark in marks):
             return family
     return None
@@ -57,7 +57,7 @@ def recognise(shapes: Shapes) -> Architecture:
     usual = shipped(family.name)
     texts = [
         {**config, **text_sizes(shapes, slot)}
-        for slot, config in zip(family.text_slots, usual.text_encoders, strict=True)
+        for slot, config in zip(family.text.slots, usual.text_encoders, strict=True)
     ]
     unet = {**usual.unet, **unet_sizes(shapes, family)}
     if unet.get("addition_embed_type"):
@@ -84,7 +84,7 @@ def unet_sizes(shapes: Shapes, family: Family) -> dict[str, Any]:
         "transformer_layers_per_block": depths[0] if len(set(depths)) == 1 else depths,
         "cross_attention_dim": shapes[UNET_PREFIX + mark][1],
         "use_linear_projection": len(shapes[UNET_PREFIX + "middle_block.1.proj_in.weight"]) == 2,
-        "attention_head_dim": family.num_heads or [max(1, width // 64) for width in channels],
+        "attention_head_dim": family.denoiser.heads or [max(1, width // 64) for width in channels],
         **block_types(attention),
     }
     if UNET_PREFIX + "label_emb.0.0.weight" in shapes:

@@ -18,12 +18,13 @@ from ..tensors.lazy_tensor import LazyTensor
 from ..tensors.tensor_file import LARGEST_HEADER, TensorFile, open_tensors
 from .architecture import TOKENIZER, Architecture, shipped
 from .config_limits import read_config
-from .families import FAMILIES, SD1, SD2, SDXL, Family
+from .families import FAMILIES, Family
 from .key_maps import Tie, fold, folded_shape, ties
 
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers', then transformers' names
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of old VAEs
 INDEX = "model_index.json"
+OTHER_PIPELINES = ("StableDiffusion3",)  # of models that are none of those families, but for the name
 
 
 class FolderSource:
@@ -72,15 +73,20 @@ class FolderSource:
         )
 
     def _family(self, index: dict[str, Any]) -> Family:
+        """By the pipeline's class; where several families share one, by the activation in their text encoder."""
         kind = str(index.get("_class_name", ""))
-        if kind.startswith("StableDiffusionXL") and any(index.get("text_encoder") or [None]):
-            return SDXL
-        if not kind.startswith("StableDiffusion") or kind.startswith(("StableDiffusion3", "StableDiffusionXL")):
+        pipelines = {f.pipeline for f in FAMILIES.values() if kind.startswith(f.pipeline)}
+        named = [f for f in FAMILIES.values() if f.pipeline == max(pipelines, key=len, default=None)]
+        whole = len(named) > 1 or any(index.get("text_encoder") or [None])  # SDXL's refiner has the second one alone
+        if not named or not whole or kind.startswith(OTHER_PIPELINES):
             known = ", ".join(family.title for family in FAMILIES.values())
             raise UserError(
                 self.field, f"{self.path.name} is a {kind}, which cannot be trained here.", f"Choose {known}."
             )
-        return SD2 if self._json("text_encoder/config.json").get("hidden_act") == "gelu" else SD1
+        if len(named) == 1:
+            return named[0]
+        activation = self._json("text_encoder/config.json").get("hidden_act")
+        return next((f for f in named if shipped(f.name).text_encoders[0]["hidden_act"] == activation), named[0])
 
     def _require_parts(self, family: Family) -> None:
         missing = [name for name in family.components if not (self.path / name).is_dir()]

@@ -33,7 +33,7 @@ def ties(architecture: Architecture) -> dict[str, list[Tie]]:
     """Every tensor of every component: {"unet": [...], "vae": [...], "text_encoder": [...], ...}."""
     found = {"unet": unet_ties(architecture.unet), "vae": vae_ties(architecture.vae)}
     names = architecture.family.components[2:]
-    for name, slot, config in zip(names, architecture.family.text_slots, architecture.text_encoders, strict=True):
+    for name, slot, config in zip(names, architecture.family.text.slots, architecture.text_encoders, strict=True):
         found[name] = text_ties(config, slot)
     return found
 

@@ -13,7 +13,7 @@ from ...core.errors import UserError
 from .architecture import Architecture, per_level
 from .config_limits import between, read_config, require_usual, whole
 from .detection import Shapes, block_types, recognise
-from .families import SD1, SD2, SDXL, Family
+from .families import FAMILIES, Family
 from .ldm_config_writer import CLIP_FOLDER, with_clip, written
 
 LARGEST_YAML = 64 * 1024  # bytes; usual are 3 KB, and reading takes long
@@ -91,9 +91,13 @@ def parameters(text: str, name: str, field: str) -> dict[str, Any]:
 
 
 def family_of_yaml(params: Mapping[str, Any]) -> Family:
+    """By the software that the yaml is for, and the kind of text encoder that it asks for."""
     if "conditioner_config" in params:
-        return SDXL
-    return SD2 if "OpenCLIP" in params["cond_stage_config"]["target"] else SD1
+        software, encoder = "sgm", "clip"
+    else:
+        software = "ldm"
+        encoder = "openclip" if "OpenCLIP" in params["cond_stage_config"]["target"] else "clip"
+    return next(f for f in FAMILIES.values() if (f.software, f.text.slots[0].kind) == (software, encoder))
 
 
 def described(
@@ -110,13 +114,15 @@ def described(
             "Use the yaml that came with the model, or remove it.",
         )
     layer = encoder_parameters(params)[-1].get("layer", "penultimate")
-    if family is SD2 and layer == "last":
-        family = replace(family, text_slots=(replace(family.text_slots[0], dropped_layers=0),))
+    slot = family.text.slots[-1]
+    if slot.dropped_layers and layer == "last":
+        whole_slot = replace(slot, dropped_layers=0)
+        family = replace(family, text=replace(family.text, slots=(*family.text.slots[:-1], whole_slot)))
         text = {**seen.text_encoders[0], "num_hidden_layers": seen.text_encoders[0]["num_hidden_layers"] + 1}
         seen = replace(seen, family=family, text_encoders=(text,))
     clip_folder = local_clip(encoder_parameters(params)[0].get("version"), folder)
     texts = list(seen.text_encoders)
-    if clip_folder is not None and family.text_slots[0].kind == "clip":
+    if clip_folder is not None and family.text.slots[0].kind == "clip":
         texts[0] = {**texts[0], **clip_config(clip_folder)}
     prediction = "v_prediction" if predicts_v(params) else "epsilon"
     unet = {**seen.unet, **unet_from_yaml(unet_parameters(params), seen.unet)}
@@ -230,12 +236,13 @@ def predicts_v(params: Mapping[str, Any]) -> bool:
 
 
 def sample_size(params: Mapping[str, Any], family: Family, prediction: str, usual: int) -> int:
-    """Latents a side. SD2's own v-prediction yaml says 64, though the model was trained at 768 pixels."""
+    """Latents a side. SD2's own v-prediction yaml says 64, though the model was trained at 768 pixels: 96."""
     size = params.get("image_size")
     if not isinstance(size, int):
         return usual
     between(size, 1, 1024, "image_size")
-    return 96 if family.name == "sd2" and prediction == "v_prediction" and size == 64 else size
+    of_v = family.denoiser.v_sample_size
+    return of_v if of_v and prediction == "v_prediction" and size == family.default_resolution // 8 else size
 
 
 def scheduler_from_yaml(params: Mapping[str, Any], name: str, field: str) -> dict[str, Any]:

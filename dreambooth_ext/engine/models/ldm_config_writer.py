@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from .architecture import Architecture, per_level
-from .families import SDXL
 
 CLIP_FOLDER = "the CLIP folder's path"  # stands for it while the rest is written
 
@@ -27,16 +26,15 @@ def with_clip(text: str, folder: str) -> str:
 def to_yaml(architecture: Architecture, prediction_type: str, *, clip: str | None = None) -> str:
     """The configuration with which the WebUI builds this model. clip: the folder of an SD1 text encoder of other
     than the usual sizes, as a path that the WebUI's process can reach."""
-    family = architecture.family
-    params = (
-        sdxl_parameters(architecture, prediction_type)
-        if family is SDXL
-        else ldm_parameters(architecture, prediction_type, clip)
-    )
-    targets = ("sgm.models.diffusion.DiffusionEngine", "ldm.models.diffusion.ddpm.LatentDiffusion")
-    target = targets[0] if family is SDXL else targets[1]
-    if architecture.inpainting and family is not SDXL:
-        target = "ldm.models.diffusion.ddpm.LatentInpaintDiffusion"
+    if architecture.family.software == "sgm":
+        target, params = "sgm.models.diffusion.DiffusionEngine", sgm_parameters(architecture, prediction_type)
+    else:
+        target, params = (
+            "ldm.models.diffusion.ddpm.LatentDiffusion",
+            ldm_parameters(architecture, prediction_type, clip),
+        )
+        if architecture.inpainting:
+            target = "ldm.models.diffusion.ddpm.LatentInpaintDiffusion"
     text = written({"model": {"target": target, "params": params}})
     return text if clip is None else with_clip(text, clip)
 
@@ -69,8 +67,8 @@ def ldm_parameters(architecture: Architecture, prediction_type: str, clip: str |
     }
     params["first_stage_config"] = vae_to_yaml(architecture, "ldm.models.autoencoder.AutoencoderKL")
     params["cond_stage_config"] = {"target": "ldm.modules.encoders.modules.FrozenCLIPEmbedder"}
-    if architecture.family.text_slots[0].kind == "openclip":
-        layer = "penultimate" if architecture.family.text_slots[0].dropped_layers else "last"
+    if architecture.family.text.slots[0].kind == "openclip":
+        layer = "penultimate" if architecture.family.text.slots[0].dropped_layers else "last"
         params["cond_stage_config"] = {
             "target": "ldm.modules.encoders.modules.FrozenOpenCLIPEmbedder",
             "params": {"freeze": True, "layer": layer},
@@ -85,7 +83,7 @@ def unet_to_yaml(architecture: Architecture) -> dict[str, Any]:
     channels: Sequence[int] = unet["block_out_channels"]
     attention = [kind.startswith("CrossAttn") for kind in unet["down_block_types"]]
     heads = per_level(unet["attention_head_dim"], len(channels))
-    unused = {} if architecture.family is SDXL else {"image_size": 32}  # LDM's UNet asks for it, SDXL's refuses it
+    unused = {"image_size": 32} if architecture.family.software == "ldm" else {}  # asked for there, refused by sgm
     params: dict[str, Any] = {
         **unused,
         "in_channels": unet["in_channels"],
@@ -135,7 +133,7 @@ def vae_to_yaml(architecture: Architecture, target: str) -> dict[str, Any]:
     return {"target": target, "params": params}
 
 
-def sdxl_parameters(architecture: Architecture, prediction_type: str) -> dict[str, Any]:
+def sgm_parameters(architecture: Architecture, prediction_type: str) -> dict[str, Any]:
     denoiser = "sgm.modules.diffusionmodules."
     scaling = "VScaling" if prediction_type == "v_prediction" else "EpsScaling"
     return {
@@ -151,12 +149,12 @@ def sdxl_parameters(architecture: Architecture, prediction_type: str) -> dict[st
             },
         },
         "network_config": {"target": denoiser + "openaimodel.UNetModel", "params": unet_to_yaml(architecture)},
-        "conditioner_config": sdxl_conditioner(architecture),
+        "conditioner_config": sgm_conditioner(architecture),
         "first_stage_config": vae_to_yaml(architecture, "sgm.models.autoencoder.AutoencoderKLInferenceWrapper"),
     }
 
 
-def sdxl_conditioner(architecture: Architecture) -> dict[str, Any]:
+def sgm_conditioner(architecture: Architecture) -> dict[str, Any]:
     encoders = "sgm.modules.encoders.modules."
     first = {"layer": "hidden", "layer_idx": architecture.text_encoders[0]["num_hidden_layers"] - 1}
     second = {

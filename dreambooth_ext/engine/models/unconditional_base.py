@@ -121,7 +121,7 @@ class PixelBase:
         layers = self.unet_config.get("layers_per_block", 2)
         return 88 * 64**2 * layers * sum(width / 4**level for level, width in enumerate(channels))
 
-    checkpointed = 0.48  # of it, what a step takes with gradient checkpointing: counted 63 MB
+    checkpointed = PIXELS.denoiser.checkpointed
 
     def unet(self) -> UNet2DModel:
         """New weights, which follow from the run's seed, or those of the model that goes on; in float32."""

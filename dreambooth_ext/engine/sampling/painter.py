@@ -82,7 +82,7 @@ def load_painter(
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     unet = base.unet(dtype).to(device)
-    text = TextStack(base.tokenizers(), base.text_encoders(), clip_skip=clip_skip).to(device)
+    text = TextStack(base.tokenizers(), base.text_encoders(), base.family.text, clip_skip=clip_skip).to(device)
     models = {"unet": unet, **dict(zip(TEXT_PARTS, text.encoders, strict=False))}
     for path, weight in loras:
         for component, made in lora_file.read(path, models, "lora").items():

@@ -148,7 +148,11 @@ def assemble(
     """The models on their way to training, set up as the settings say. warn: of captions that are too long; encoding:
     as `Backbone` has it."""
     text = TextStack(
-        base.tokenizers(), base.text_encoders(), clip_skip=config.clip_skip, max_tokens=config.max_token_length
+        base.tokenizers(),
+        base.text_encoders(),
+        base.family.text,
+        clip_skip=config.clip_skip,
+        max_tokens=config.max_token_length,
     )
     unet = base.unet()
     vae = None if dataset.cached else base.vae(torch.float32).to(device).requires_grad_(False).eval()

@@ -22,8 +22,6 @@ from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import PICKLE_SUFFIXES
 from ..tensors.torch_pickle import STORAGES
 
-PIPELINES = {"sd1": "StableDiffusion", "sd2": "StableDiffusion", "sdxl": "StableDiffusionXL"}
-
 
 def run(arguments: argparse.Namespace) -> Path:
     """Convert as the command line asks (`conversion.add_arguments`); returns the path that was written."""
@@ -79,14 +77,11 @@ def to_folder(base: Base, target: Path, dtype: torch.dtype | None) -> None:
             "DST", f"The model needs {human_size(needed)} and the disk has {human_size(free_bytes(target))} free."
         )
     index: dict[str, Any] = {
-        "_class_name": PIPELINES[base.family.name] + ("InpaintPipeline" if base.inpainting else "Pipeline"),
+        "_class_name": base.family.pipeline + ("InpaintPipeline" if base.inpainting else "Pipeline"),
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", "DDIMScheduler"],
+        **base.family.pipeline_index,
     }
-    if base.family.name == "sdxl":
-        index["force_zeros_for_empty_prompt"] = True
-    else:
-        index |= {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
     with replacing(target) as temporary:
         index["unet"] = save_part(base.unet(dtypes["unet"]), temporary / "unet")
         index["vae"] = save_part(base.vae(dtypes["vae"]), temporary / "vae")

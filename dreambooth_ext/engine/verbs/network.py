@@ -67,7 +67,7 @@ def done(arguments: argparse.Namespace) -> list[Path]:
     models = parts_of(base, device)
     extracts = arguments.action == "extract"
     made = extract(arguments, base, models, device) if extracts else resize(arguments, models)
-    names = lora_file.file_names(lora_file.layers_of(models), base.architecture.unet)
+    names = lora_file.file_names(lora_file.layers_of(models), base.architecture.unet, base.family)
     about = described(base, out.stem, arguments)
     return [export_network(base, made, names, out, metadata=about, words=brought, **common).path]
 

@@ -238,8 +238,8 @@ def _rates(flat: dict[str, Any], found: Imported, method: str, is_form: bool, st
         found.take("learning_rate", "learning_rate", flat["learning_rate"])
     if method == "textual_inversion":
         return
-    is_sdxl = flat.get("sdxl") is True or "learning_rate_te" not in flat
-    names = ("learning_rate_te1", "learning_rate_te2") if is_sdxl else ("learning_rate_te",)
+    two_encoders = flat.get("sdxl") is True or "learning_rate_te" not in flat
+    names = ("learning_rate_te1", "learning_rate_te2") if two_encoders else ("learning_rate_te",)
     given = {name: flat[name] for name in names if name in flat}
     if _trains_text(flat, given, found):
         for (name, rate), ours in zip(given.items(), ("text_encoder_lr", "text_encoder_2_lr"), strict=False):

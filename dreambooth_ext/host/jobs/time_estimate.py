@@ -3,10 +3,10 @@
 A run of the same kind gives its pace as it is. One of another size gives it in proportion to the work of a step, which
 is counted in passes of Stable Diffusion 1's UNet over one picture of 512 x 512:
 
-    work = pictures * (resolution / 512)^2 * family * (passes + encoding) * precision
+    work = pictures * (resolution / 512)^2 * unet * (passes + encoding) * precision
 
     pictures    batch * accumulation, twice as many with prior preservation: a class picture for each
-    family      multiplications of the UNet on the same area, see FAMILIES
+    unet        multiplications of the UNet on the same area, `unet_work` in a run's plan
     passes      1 forward, 1 back to the inputs, 1 back to the weights if these learn, 1 more forward with checkpointing
     encoding    of a picture by the VAE at each step, where latents are not cached
     precision   float32 on a card takes twice the time of 16 bits
@@ -48,9 +48,6 @@ SAME_CONFIG = (
     "model_config",
     "max_token_length",
 )
-# Multiplications of the UNet for a picture of 512 x 512, Stable Diffusion 1's 0.34e12 as 1; SDXL's are 3.0e12 at 1024
-FAMILIES = {"Stable Diffusion 1": 1.0, "Stable Diffusion 2": 1.0, "Stable Diffusion XL": 2.2}
-BASE_BYTES = {"Stable Diffusion 1": 2e9, "Stable Diffusion 2": 2.6e9, "Stable Diffusion XL": 6.9e9}  # of 16-bit files
 SAME_SIZE = 5  # fold: a file may hold 32 bits and a moving average beside the model; a small model is far smaller
 FROZEN = ("lora", "textual_inversion", "hypernetwork")  # methods that leave the model's own weights as they are
 ENCODING = 1.6  # the VAE's encoder, 0.54e12 multiplications at 512 x 512
@@ -139,8 +136,8 @@ def _ratio(past: Past, config: RunConfig, plan: dict[str, Any]) -> float | None:
 
 def _share(config: RunConfig, plan: dict[str, Any]) -> float | None:
     """The base's size beside its family's usual one; None where that is unknown."""
-    usual = BASE_BYTES.get(plan.get("family", ""))
-    if usual is None or not config.base_model:
+    usual = plan.get("usual_bytes")
+    if not _is_positive(usual) or not config.base_model:
         return None
     path = expanded(config.base_model)
     try:
@@ -153,17 +150,22 @@ def _share(config: RunConfig, plan: dict[str, Any]) -> float | None:
     return None if path.is_absolute() else 1.0  # from the Hub or a link
 
 
+def _is_positive(value: Any) -> bool:
+    """Of a plan from a file, that an older version may have written or somebody changed."""
+    return isinstance(value, int | float) and 0 < value < math.inf
+
+
 def work(config: RunConfig, plan: dict[str, Any]) -> float | None:
     """A step's, as above; None for a plan that does not tell."""
-    family, resolution = FAMILIES.get(plan.get("family", "")), plan.get("resolution")
-    if family is None or not isinstance(resolution, int) or resolution <= 0:
+    unet, resolution = plan.get("unet_work"), plan.get("resolution")
+    if not _is_positive(unet) or not isinstance(resolution, int) or resolution <= 0:
         return None
     pictures = config.train_batch_size * config.gradient_accumulation_steps * (2 if uses_prior(config) else 1)
     on_card = _device(plan) != "cpu"
     checkpointing = config.gradient_checkpointing if config.gradient_checkpointing is not None else on_card
     passes = 2 + (config.method not in FROZEN) + checkpointing + (0 if caches_latents(config) else ENCODING)
     precision = 2 if on_card and plan.get("mixed_precision") == "no" else 1
-    return pictures * (resolution / 512) ** 2 * family * passes * precision
+    return pictures * (resolution / 512) ** 2 * unet * passes * precision
 
 
 def _scaled(pace: Pace, past: Past, ratio: float, config: RunConfig, plan: dict[str, Any]) -> Pace:
@@ -235,7 +237,7 @@ def _parsed(part: bytes) -> Iterator[dict[str, Any]]:
 def _from_guide(config: RunConfig, plan: dict[str, Any], card: str) -> dict[str, Any] | None:
     """The guide's minutes, for DreamBooth with one picture of 512 a step on a card that it names, in proportion."""
     name = next((name for name in tables.MINUTES if name in card), None)
-    timed = {"family": "Stable Diffusion 1", "resolution": tables.TIMED_RESOLUTION, "device": "cuda"}
+    timed = {"unet_work": 1.0, "resolution": tables.TIMED_RESOLUTION, "device": "cuda"}
     here, there = work(config, plan), work(RunConfig(), timed)
     if name is None or _device(plan) != "cuda" or not here:
         return None

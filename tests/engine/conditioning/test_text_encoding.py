@@ -10,6 +10,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from dreambooth_ext.engine.conditioning.text_encoding import TextStack
+from dreambooth_ext.engine.models.families import SD1, SDXL
 
 PROMPTS = ["a photo of a cat", "", "red square, blue"]
 
@@ -68,7 +69,7 @@ def test_sd_encodes_as_diffusers_does(single, clip_skip):
     tokenizer, encoder = single
     skip = clip_skip - 1 if clip_skip else None  # diffusers counts the layers left out
     expected, _ = sd_pipeline(tokenizer, encoder).encode_prompt(PROMPTS, "cpu", 1, False, clip_skip=skip)
-    found = TextStack([tokenizer], [encoder], clip_skip=clip_skip).encode(PROMPTS)
+    found = TextStack([tokenizer], [encoder], SD1.text, clip_skip=clip_skip).encode(PROMPTS)
     torch.testing.assert_close(found.hidden_bsd, expected)
     assert found.pooled_bp is None
 
@@ -78,7 +79,7 @@ def test_sd2_pads_with_zero(make_tokenizer):
     tokenizer = make_tokenizer("!")
     encoder = make_encoder(CLIPTextModel, 32, tokenizer)
     expected, _ = sd_pipeline(tokenizer, encoder).encode_prompt(PROMPTS, "cpu", 1, False)
-    stack = TextStack([tokenizer], [encoder])
+    stack = TextStack([tokenizer], [encoder], SD1.text)
     torch.testing.assert_close(stack.encode(PROMPTS).hidden_bsd, expected)
     assert stack.tokens([""])[0, 0, 2:].eq(0).all()
 
@@ -88,7 +89,7 @@ def test_sdxl_encodes_as_diffusers_does(double):
     tokenizers, encoders = double
     pipeline = StableDiffusionXLPipeline(None, *encoders, *tokenizers, unet=None, scheduler=None)
     expected, negative, pooled, negative_pooled = pipeline.encode_prompt(PROMPTS, device="cpu")
-    stack = TextStack(tokenizers, encoders)
+    stack = TextStack(tokenizers, encoders, SDXL.text)
     found = stack.encode(PROMPTS)
     torch.testing.assert_close(found.hidden_bsd, expected)
     torch.testing.assert_close(found.pooled_bp, pooled)
@@ -101,8 +102,8 @@ def test_sdxl_encodes_as_diffusers_does(double):
 @torch.no_grad()
 def test_sdxl_clip_skip_moves_only_the_first_encoder(double):
     tokenizers, encoders = double
-    usual = TextStack(tokenizers, encoders).encode(PROMPTS)
-    skipped = TextStack(tokenizers, encoders, clip_skip=3).encode(PROMPTS)
+    usual = TextStack(tokenizers, encoders, SDXL.text).encode(PROMPTS)
+    skipped = TextStack(tokenizers, encoders, SDXL.text, clip_skip=3).encode(PROMPTS)
     assert not torch.allclose(usual.hidden_bsd[..., :32], skipped.hidden_bsd[..., :32])
     assert torch.equal(usual.hidden_bsd[..., 32:], skipped.hidden_bsd[..., 32:])
     assert torch.equal(usual.pooled_bp, skipped.pooled_bp)
@@ -111,7 +112,7 @@ def test_sdxl_clip_skip_moves_only_the_first_encoder(double):
 @torch.no_grad()
 def test_long_prompts_go_in_chunks(double):
     tokenizers, encoders = double
-    stack = TextStack(tokenizers, encoders)
+    stack = TextStack(tokenizers, encoders, SDXL.text)
     head, tail = "a" * 75, "b" * 10
     both = stack.encode([f"{head}{tail}", "c"])
     assert both.hidden_bsd.shape == (2, 2 * 77, 80)
@@ -127,17 +128,17 @@ def test_long_prompts_go_in_chunks(double):
 
 def test_captions_are_cut_with_a_warning(single):
     tokenizer, encoder = single
-    stack = TextStack([tokenizer], [encoder], max_tokens=100)
+    stack = TextStack([tokenizer], [encoder], SD1.text, max_tokens=100)
     assert stack.tokens(["a" * 500]).shape == (1, 2, 77)
     assert stack.tokens(["a" * 500])[0, 1, 26] == tokenizer.eos_token_id  # 25 tokens, then the end
     warnings = stack.cuts(["a" * 500, "short", "a" * 500, "b" * 100])
     assert len(warnings) == 1 and "500 tokens" in warnings[0] and "max_token_length" in warnings[0]
-    assert TextStack([tokenizer], [encoder]).cuts(["a" * 500]) == []
+    assert TextStack([tokenizer], [encoder], SD1.text).cuts(["a" * 500]) == []
 
 
 def test_gradients_reach_every_encoder(double):
     tokenizers, encoders = double
-    found = TextStack(tokenizers, encoders).encode(["a cat"])
+    found = TextStack(tokenizers, encoders, SDXL.text).encode(["a cat"])
     (found.hidden_bsd.square().sum() + found.pooled_bp.square().sum()).backward()
     for encoder in encoders:
         assert encoder.text_model.embeddings.token_embedding.weight.grad.abs().sum() > 0
@@ -147,7 +148,7 @@ def test_gradients_reach_every_encoder(double):
 @torch.no_grad()
 def test_emphasis_is_for_drawing_and_plain_text_means_the_same_with_it(double):
     tokenizers, encoders = double
-    stack = TextStack(tokenizers, encoders, max_tokens=75)
+    stack = TextStack(tokenizers, encoders, SDXL.text, max_tokens=75)
     plain, drawn = stack.encode(PROMPTS), stack.encode(PROMPTS, emphasis=True)
     assert torch.equal(plain.hidden_bsd, drawn.hidden_bsd) and torch.equal(plain.pooled_bp, drawn.pooled_bp)
     weighted = stack.encode(["a (cat:1.5)"], emphasis=True)

@@ -54,7 +54,7 @@ def methods(monkeypatch) -> list[LoRA]:
 def written(folder: Path, base: Base, kind: str = "lora", **settings) -> Path:
     """A LoRA file for a base, with random numbers in it."""
     models = adapters.models(base)
-    names = file_names(layers_of(models), models["unet"].config)
+    names = file_names(layers_of(models), models["unet"].config, base.family)
     path = folder / f"{kind}.safetensors"
     save_file(lora_file.state(adapters.made(base, kind, **settings), names, torch.float32), path)
     return path
@@ -205,7 +205,7 @@ def test_a_run_goes_on_from_its_own_state_and_not_from_the_file_it_began_with(tm
 def test_a_file_reads_back_as_it_was_written(tmp_path, family, kind):
     base = open_base(tiny.single_file(tmp_path, family))
     made, models = adapters.made(base, kind), adapters.models(base)
-    names = file_names(layers_of(models), models["unet"].config)
+    names = file_names(layers_of(models), models["unet"].config, base.family)
     path = written(tmp_path, base, kind)
     found = lora_file.read(path, models, "lora")
     assert {name: list(layers) for name, layers in found.items()} == {
@@ -220,8 +220,9 @@ def test_names_are_kohyas(tmp_path, monkeypatch):
         monkeypatch.setitem(tiny.UNET[family], "layers_per_block", 2)
     found = {}
     for family in ("sd1", "sd2", "sdxl"):
-        models = adapters.models(open_base(tiny.single_file(tmp_path, family)))
-        found[family] = set(file_names(layers_of(models), models["unet"].config).values())
+        base = open_base(tiny.single_file(tmp_path, family))
+        models = adapters.models(base)
+        found[family] = set(file_names(layers_of(models), models["unet"].config, base.family).values())
     for family in ("sd1", "sd2"):
         assert found[family] >= {
             "lora_unet_down_blocks_0_attentions_1_transformer_blocks_0_attn2_to_k",

@@ -27,6 +27,7 @@ from dreambooth_ext.engine.models.unconditional_base import DEFAULT, open_pixels
 from dreambooth_ext.engine.runtime.seeds import generator
 from dreambooth_ext.engine.training import pixel_backbone
 from dreambooth_ext.engine.training.loss import Objective
+from dreambooth_ext.engine.training.noise_processes import DDPM
 from dreambooth_ext.engine.verbs import generate
 from tests import tiny, training
 from tests.engine.verbs.test_generate import draw as command
@@ -95,12 +96,12 @@ def test_weights_of_timesteps_mean_the_same_whatever_is_predicted():
     known = {"num_train_timesteps": 1000, "beta_schedule": "linear"}
     for weighting in ({}, {"snr_gamma": 5.0}, {"debiased_estimation": True}):
         config = RunConfig(method="unconditional", **weighting)
-        by_noise, by_sample = (Objective(config, known, kind) for kind in ("epsilon", "sample"))
+        by_noise, by_sample = (DDPM(config, known, kind) for kind in ("epsilon", "sample"))
         signal = by_noise.schedule.alphas_cumprod.double()
         error_of_sample = torch.full((1000,), 0.1, dtype=torch.float64)
         error_of_noise = error_of_sample * (signal / (1 - signal)).sqrt()
         torch.testing.assert_close(
-            by_sample.weights * error_of_sample**2, by_noise.weights * error_of_noise**2, rtol=1e-4, atol=0
+            by_sample.weights_t * error_of_sample**2, by_noise.weights_t * error_of_noise**2, rtol=1e-4, atol=0
         )
 
 
@@ -109,7 +110,7 @@ def test_a_long_schedule_is_trained_to_its_end(trainer, monkeypatch):
     original = Objective.per_picture
 
     def spied(objective, *arguments, **options):
-        found.append(objective.timesteps)
+        found.append(objective.process.timesteps)
         return original(objective, *arguments, **options)
 
     monkeypatch.setattr(Objective, "per_picture", spied)

@@ -158,7 +158,7 @@ def test_diffusers_folder(tmp_path, family, variant):
         assert {k: (t.shape, t.dtype) for k, t in one.items()} == {k: (t.shape, t.dtype) for k, t in other.items()}
         assert all(torch.equal(one[key].load(), other[key].load()) for key in one)
     assert torch.equal(base.unet().conv_in.weight, single.unet().conv_in.weight)
-    assert len(base.text_encoders()) == len(base.tokenizers()) == len(base.family.text_slots)
+    assert len(base.text_encoders()) == len(base.tokenizers()) == len(base.family.text.slots)
 
 
 def test_diffusers_folder_with_shards_and_old_attention_names(tmp_path):

@@ -51,7 +51,7 @@ def test_agrees_with_diffusers(family):
     modules = tiny.models(parts)
     assert same(convert_ldm_unet_checkpoint(dict(state), parts.unet), ours["unet"])
     assert same(convert_ldm_vae_checkpoint(dict(state), parts.vae), ours["vae"])
-    for name, slot in zip(parts.family.components[2:], parts.family.text_slots, strict=True):
+    for name, slot in zip(parts.family.components[2:], parts.family.text.slots, strict=True):
         if slot.kind == "openclip":
             theirs = convert_open_clip_checkpoint(modules[name], dict(state), slot.prefix)
             theirs = {key: value for key, value in theirs.items() if key in ours[name]}  # less SD2's last layer

@@ -15,6 +15,7 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.conditioning.text_encoding import Conditioning
 from dreambooth_ext.engine.training import noise
 from dreambooth_ext.engine.training.loss import Objective, pixel_errors
+from dreambooth_ext.engine.training.noise_processes import DDPM
 
 SCHEDULER = {
     "beta_start": 0.00085,
@@ -48,6 +49,10 @@ class Recorder:
         return SimpleNamespace(sample=self.output)
 
 
+def objective_of(config: RunConfig, scheduler_config, prediction_type: str) -> Objective:
+    return Objective(config, DDPM(config, scheduler_config, prediction_type))
+
+
 def latents(count: int = 3, seed: int = 1) -> torch.Tensor:
     return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(seed))
 
@@ -57,7 +62,7 @@ def measure(
 ):
     """(loss, what the UNet saw) for three pictures."""
     unet, z = Recorder(), latents() if latents_bchw is None else latents_bchw
-    loss = Objective(RunConfig(**settings), SCHEDULER, prediction_type).loss(
+    loss = objective_of(RunConfig(**settings), SCHEDULER, prediction_type).loss(
         unet,
         z,
         Conditioning(torch.zeros(len(z), 77, 8), pooled),
@@ -145,7 +150,7 @@ def test_v_target(zero_terminal):
 
 
 def test_zero_terminal_schedule_is_lins():
-    rescaled = Objective(RunConfig(zero_terminal_snr=True), SCHEDULER, "v_prediction").schedule.alphas_cumprod
+    rescaled = DDPM(RunConfig(zero_terminal_snr=True), SCHEDULER, "v_prediction").schedule.alphas_cumprod
     assert rescaled[-1] == 0
     np.testing.assert_allclose(rescaled.numpy(), alphas_bar(True), rtol=2e-3, atol=1e-6)
 
@@ -153,15 +158,15 @@ def test_zero_terminal_schedule_is_lins():
 @pytest.mark.parametrize("base", [False, True])
 @pytest.mark.parametrize("asked", [None, False, True])
 def test_zero_terminal_snr_is_the_bases_unless_asked_for(base, asked):
-    objective = Objective(
+    objective = objective_of(
         RunConfig(zero_terminal_snr=asked), {**SCHEDULER, "rescale_betas_zero_snr": base}, "v_prediction"
     )
-    assert (objective.schedule.alphas_cumprod[-1] == 0) == (base if asked is None else asked)
+    assert (objective.process.schedule.alphas_cumprod[-1] == 0) == (base if asked is None else asked)
 
 
 def test_zero_terminal_snr_needs_v_prediction():
     with pytest.raises(UserError) as caught:
-        Objective(RunConfig(zero_terminal_snr=True), SCHEDULER, "epsilon")
+        DDPM(RunConfig(zero_terminal_snr=True), SCHEDULER, "epsilon")
     assert caught.value.problem.field == "zero_terminal_snr"
 
 
@@ -205,9 +210,9 @@ def test_half_precision_latents_and_answers_are_measured_in_float32():
 
 
 def test_timesteps_cover_their_range_evenly():
-    objective = Objective(RunConfig(min_timestep=10, max_timestep=20), SCHEDULER, "epsilon")
+    objective = objective_of(RunConfig(min_timestep=10, max_timestep=20), SCHEDULER, "epsilon")
     drawn = noise.draw(
-        torch.zeros(2000, 1, 1, 1), objective.timesteps, objective.config, torch.Generator().manual_seed(0)
+        torch.zeros(2000, 1, 1, 1), objective.process.timesteps, objective.config, torch.Generator().manual_seed(0)
     )
     assert drawn.timesteps_b.dtype == torch.int64
     counts = torch.bincount(drawn.timesteps_b)
@@ -216,12 +221,12 @@ def test_timesteps_cover_their_range_evenly():
 
 
 def test_a_shorter_schedule_ends_where_it_ends():
-    assert Objective(RunConfig(), {**SCHEDULER, "num_train_timesteps": 100}, "epsilon").timesteps == range(0, 100)
+    assert DDPM(RunConfig(), {**SCHEDULER, "num_train_timesteps": 100}, "epsilon").timesteps == range(0, 100)
 
 
 def test_an_empty_range_is_refused():
     with pytest.raises(UserError) as caught:
-        Objective(RunConfig(min_timestep=500, max_timestep=500), SCHEDULER, "epsilon")
+        DDPM(RunConfig(min_timestep=500, max_timestep=500), SCHEDULER, "epsilon")
     assert caught.value.problem.field == "min_timestep"
 
 
@@ -233,7 +238,7 @@ def snr() -> np.ndarray:
 
 
 def weights_of(prediction_type="epsilon", scheduler=SCHEDULER, **settings) -> np.ndarray:
-    return Objective(RunConfig(**settings), scheduler, prediction_type).weights.numpy()
+    return DDPM(RunConfig(**settings), scheduler, prediction_type).weights_t.numpy()
 
 
 def test_snr_is_diffusers():
@@ -279,7 +284,7 @@ def test_weights_are_finite_at_zero_terminal_snr(prediction_type, settings):
 
 def test_gradient_is_finite_at_zero_terminal_snr():
     unet = tiny_unet()
-    objective = Objective(
+    objective = objective_of(
         RunConfig(zero_terminal_snr=True, snr_gamma=5.0, debiased_estimation=True, min_timestep=998),
         SCHEDULER,
         "v_prediction",
@@ -423,7 +428,7 @@ CHANGES = [
 def test_each_setting_changes_the_loss():
     losses = {}
     for settings in [{}, *CHANGES]:
-        objective = Objective(RunConfig(**settings), SCHEDULER, "v_prediction")
+        objective = objective_of(RunConfig(**settings), SCHEDULER, "v_prediction")
         losses[str(settings)] = round(loss_of(objective, tiny_unet(), 0).item(), 6)
     assert len(set(losses.values())) == len(losses), losses
 
@@ -484,7 +489,7 @@ def test_golden_sequence(name):
     """Six steps of plain gradient descent; numbers from torch 2.13.0, diffusers 0.35.2, one CPU thread."""
     prediction_type, settings, expected = GOLDEN[name]
     unet, losses = tiny_unet(), []
-    objective = Objective(RunConfig(**settings), SCHEDULER, prediction_type)
+    objective = objective_of(RunConfig(**settings), SCHEDULER, prediction_type)
     for step in range(6):
         loss = loss_of(objective, unet, step)
         losses.append(loss.item())

@@ -125,7 +125,7 @@ def directly(base, dataset, method) -> list[float]:
             drawn = generator(7, "validation", index, draw)
             timestep = torch.randint(0, 1000, (), generator=drawn)[None]
             noise = torch.randn(latents.shape[1:], generator=drawn)[None]
-            noisy = method.objective.schedule.add_noise(latents, noise, timestep)
+            noisy = method.objective.process.schedule.add_noise(latents, noise, timestep)
             predicted = unet(noisy, timestep, encoder_hidden_states=hidden).sample
             losses.append(torch.nn.functional.mse_loss(predicted, noise).item())
     return losses

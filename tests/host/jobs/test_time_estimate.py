@@ -14,6 +14,8 @@ from dreambooth_ext.host.jobs import time_estimate
 CARD = "NVIDIA GeForce RTX 4090, 24 GB, CUDA 12.1"
 PLAN = {
     "family": "Stable Diffusion 1",
+    "unet_work": 1.0,
+    "usual_bytes": 2e9,
     "resolution": 512,
     "device": "cuda",
     "optimizer": "adamw8bit",
@@ -22,6 +24,7 @@ PLAN = {
     "steps": 1500,
     "text_encoder_steps": 350,
 }
+XL = {"family": "Stable Diffusion XL", "unet_work": 2.2, "usual_bytes": 6.9e9}
 CONFIG = RunConfig(
     name="a", base_model="someone/model", max_train_steps=1500, checkpointing_steps=500, with_prior_preservation=False
 )
@@ -92,7 +95,7 @@ def test_the_newest_run_counts(tmp_path):
         ({"cache_latents": False}, {}, (4 + 1.6) / 4),
         ({}, {"resolution": 768}, 2.25),
         ({}, {"resolution": 256}, 1 / 4),
-        ({}, {"family": "Stable Diffusion XL", "resolution": 1024}, 4 * 2.2),
+        ({}, {**XL, "resolution": 1024}, 4 * 2.2),
         ({}, {"mixed_precision": "no"}, 2),
         ({}, {"optimizer": "adamw"}, 1),
         ({"attention": "eager"}, {"memory": 20e9}, 1),
@@ -139,7 +142,7 @@ def test_a_small_model_says_nothing_of_a_large_one(tmp_path):
     assert time_estimate.seconds(tmp_path / "runs", of["small"], larger)["seconds"] == round(2.25 * 1850 + 24 + 20)
     past_run(tmp_path / "runs", config=of["half"])
     for name in ("full", "xl"):
-        plan = {**larger, "family": "Stable Diffusion XL"} if name == "xl" else larger
+        plan = {**larger, **XL} if name == "xl" else larger
         assert time_estimate.seconds(tmp_path / "runs", of[name], plan)["seconds"] > 1850
     assert (
         time_estimate.seconds(tmp_path / "runs", CONFIG.replace(base_model="someone/a-model"), larger)["seconds"] > 1850
@@ -164,7 +167,7 @@ def test_the_guides_figure(tmp_path):
     assert time_estimate.seconds(tmp_path, CONFIG, {**PLAN, "steps": 3000}, "Tesla T4, 15 GB")["seconds"] == 3600
     assert time_estimate.seconds(tmp_path, CONFIG.replace(train_batch_size=4), PLAN, CARD)["seconds"] == 2400
     assert time_estimate.seconds(tmp_path, CONFIG, {**PLAN, "resolution": 1024}, CARD)["seconds"] == 2400
-    for card, plan in ((CARD, {"device": "cpu"}), ("NVIDIA H200", {}), ("", {}), (CARD, {"family": "another"})):
+    for card, plan in ((CARD, {"device": "cpu"}), ("NVIDIA H200", {}), ("", {}), (CARD, {"unet_work": None})):
         assert time_estimate.seconds(tmp_path, CONFIG, {**PLAN, **plan}, card)["seconds"] is None
 
 
