@@ -11,6 +11,7 @@ from typing import Any
 from ..core.checks import config_checks
 from ..core.config.parsing import parse, to_path
 from ..core.config.run_config import SETTINGS, RunConfig
+from ..core.config.stages import CompletedConfig
 from ..core.data.picture_entries import Entry
 from ..core.errors import Problem, UserError
 from ..core.facts.setting import Setting
@@ -99,7 +100,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def complete(
     arguments: argparse.Namespace,
-) -> tuple[RunConfig, dict[str, completion.Choice], list[Entry], list[Problem]]:
+) -> tuple[CompletedConfig, dict[str, completion.Choice], list[Entry], list[Problem]]:
     """`read`, completed by the guide and checked as far as that goes without a model."""
     config, unreadable = read(arguments)
     completed, choices, entries, found = config_checks.check(config)

@@ -17,9 +17,10 @@ from typing import Any
 
 import torch
 
-from ..core.config import links
+from ..core.config import links, stages
 from ..core.config.parsing import parse
 from ..core.config.run_config import RunConfig
+from ..core.config.stages import ResolvedConfig
 from ..core.data import picture_entries
 from ..core.data.picture_entries import Entry
 from ..core.errors import Problem, UserError
@@ -38,7 +39,7 @@ MOST_READ = 1000  # pictures
 
 def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -> dict[str, Any]:
     """The plan of a completed config, with the problems that only the base, the pictures and the machine can tell."""
-    config = links.restored(parse(values)[0], given)
+    config = links.restored(stages.completed(parse(values)[0]), given)
     try:
         with contextlib.closing(STARTS[config.method].open(config)) as base:
             take_device(str(choose_device(config.device)))
@@ -47,7 +48,7 @@ def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -
         return {"plan": {}, "problems": [error.problem.as_dict()], "warnings": []}
 
 
-def look(config: RunConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
+def look(config: ResolvedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     problems = plan.problems(config, base)
     warnings = [str(warning) for warning in plan.warnings(config, base)]
     found, missing = [], 0
@@ -84,7 +85,7 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[str])
     return count or 0
 
 
-def readable(config: RunConfig, base: Base, warnings: list[str]) -> list[Entry]:
+def readable(config: ResolvedConfig, base: Base, warnings: list[str]) -> list[Entry]:
     """The pictures that can be decoded; broken ones are named in `warnings`. Raises UserError if none is left.
 
     Of very many only some are looked at, evenly chosen, so that the answer comes in time.

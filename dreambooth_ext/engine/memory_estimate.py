@@ -6,7 +6,7 @@ where nothing else is said; GB are 10^9 bytes.
 
 from __future__ import annotations
 
-from ..core.config.run_config import RunConfig
+from ..core.config.stages import ResolvedConfig
 from ..core.data.concepts import concepts
 from ..core.facts.methods import PROMPTED_METHODS
 from ..core.facts.optimizer_facts import state_bytes
@@ -29,7 +29,7 @@ COPIES, COPIES_BESIDE_CHECKPOINTS = 2, 0.25
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
-def estimate(config: RunConfig, base: Base, draws: bool) -> int:
+def estimate(config: ResolvedConfig, base: Base, draws: bool) -> int:
     """Bytes of device memory at the peak of a resolved config's run, over its stages: what one has taken, the next one
     can have. draws: whether class pictures are still to be drawn."""
     part = METHODS[config.method].share(config, base)
@@ -48,7 +48,7 @@ def estimate(config: RunConfig, base: Base, draws: bool) -> int:
     return int(max(peaks) + PROCESS)
 
 
-def _texts_that_stay(config: RunConfig, base: Base) -> int:
+def _texts_that_stay(config: ResolvedConfig, base: Base) -> int:
     """Bytes of text encoders that never learn and cannot leave: the tags of captions are other ones each time."""
     varies = config.method in PROMPTED_METHODS and any(c.variation.varies_tags for c in concepts(config))
     if not varies or config.text_encoder_steps or config.placeholder_token:  # those are counted where they learn
@@ -56,7 +56,7 @@ def _texts_that_stay(config: RunConfig, base: Base) -> int:
     return (4 if config.mixed_precision == "no" else 2) * base.parameter_counts()["text_encoders"]
 
 
-def _step(config: RunConfig, base: Base, part: Share) -> float:
+def _step(config: ResolvedConfig, base: Base, part: Share) -> float:
     """Bytes at a step's peak: before the backward pass, or with all gradients at its end."""
     kept, copies = _activations(config, base, part), 0.0
     if config.mixed_precision != "no":
@@ -68,7 +68,7 @@ def _step(config: RunConfig, base: Base, part: Share) -> float:
     return max(kept + copies, gradients + LEFT * kept)
 
 
-def _activations(config: RunConfig, base: Base, part: Share) -> float:
+def _activations(config: ResolvedConfig, base: Base, part: Share) -> float:
     """Bytes that the forward pass keeps for the backward one, in float32; with checkpoints what both take at the most.
 
     It goes by the UNet's pixels: the base knows how much it is for 64 x 64 of them.
@@ -80,7 +80,7 @@ def _activations(config: RunConfig, base: Base, part: Share) -> float:
     return area * base.activations + part.written_out
 
 
-def _drawing(config: RunConfig, base: Base) -> float:
+def _drawing(config: ResolvedConfig, base: Base) -> float:
     """Bytes that previews take beside the models that train."""
     vae = 4 * base.parameter_counts()["vae"]
     if vae:
@@ -89,7 +89,7 @@ def _drawing(config: RunConfig, base: Base) -> float:
     return DRAWN * at_once * (config.resolution / 64) ** 2 * base.activations
 
 
-def _class_pictures(config: RunConfig, base: Base) -> float:
+def _class_pictures(config: ResolvedConfig, base: Base) -> float:
     """Bytes of the base that draws them, before anything else is loaded."""
     counts = base.parameter_counts()
     unet = 4 if config.device == "cpu" else 2

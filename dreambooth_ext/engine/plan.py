@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 
 from ..core.checks import config_warnings
+from ..core.config import stages
 from ..core.config.run_config import RunConfig
+from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.facts.optimizer_facts import AUTO, state_bytes
@@ -55,14 +58,16 @@ class Plan:
         return asdict(self)
 
 
-def resolve(config: RunConfig, base: Base) -> RunConfig:
+def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
     """Answer what `completion.complete` left open: resolution and the like from the base, "auto" from the machine.
 
     Optimizers are tried on the current card, so that one has to be taken before (`take_device`).
     """
     device = choose_device(config.device)
     cuda = device.type == "cuda"
-    answers = {"device": str(device), "attention": "sdpa" if config.attention == "auto" else config.attention}
+    answers: dict[str, Any] = {"device": str(device)}
+    if config.attention == "auto":
+        answers["attention"] = "sdpa"
     if config.resolution is None:
         answers["resolution"] = base.resolution
     if config.clip_skip is None:
@@ -78,7 +83,7 @@ def resolve(config: RunConfig, base: Base) -> RunConfig:
     if config.gradient_checkpointing is None:
         answers["gradient_checkpointing"] = device.type != "cpu"
     answers["cache_latents"] = caches_latents(config, base.inpainting)
-    return config.replace(**answers)
+    return stages.resolved(config, **answers)
 
 
 def half_precision(device: torch.device) -> str:
@@ -87,7 +92,7 @@ def half_precision(device: torch.device) -> str:
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
 
 
-def problems(config: RunConfig, base: Base) -> list[Problem]:
+def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What does not go together in a resolved config, its base and this machine."""
     found = []
     if config.cache_latents and base.inpainting:
@@ -115,7 +120,7 @@ def problems(config: RunConfig, base: Base) -> list[Problem]:
     return found
 
 
-def warnings(config: RunConfig, base: Base) -> list[Problem]:
+def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What of the files that a run begins with is worth knowing, and no reason to refuse them."""
     found = [Problem("base_model", said) for said in base.warnings]
     return found + (continued_warnings(config, base) if config.network_weights else [])
@@ -133,7 +138,7 @@ def _broken(base: Base) -> list[Problem]:
     return []
 
 
-def _optimizer_problems(config: RunConfig) -> list[Problem]:
+def _optimizer_problems(config: ResolvedConfig) -> list[Problem]:
     """What its library says of the optimizer and its arguments, tried on one number."""
     parameter = torch.nn.Parameter(torch.zeros(1, device=config.device))
     try:
@@ -157,7 +162,7 @@ def _why_no_xformers(device: str) -> str:
     return ""
 
 
-def disk_need(config: RunConfig, base: Base, steps: int, epochs: float) -> int:
+def disk_need(config: ResolvedConfig, base: Base, steps: int, epochs: float) -> int:
     """Bytes that the run writes at the most: training states, one more while it replaces the last, and models."""
     part = METHODS[config.method].share(config, base)
     learning = part.learning * (4 + state_bytes(config.optimizer, config.optimizer_args))
@@ -168,7 +173,7 @@ def disk_need(config: RunConfig, base: Base, steps: int, epochs: float) -> int:
     return state * states + part.model * PRECISION_BYTES[config.save_precision] * models
 
 
-def resource_problems(plan: Plan, config: RunConfig) -> list[Problem]:
+def resource_problems(plan: Plan, config: ResolvedConfig) -> list[Problem]:
     """Too little disk or memory, said before anything is loaded."""
     found = []
     if plan.disk + MARGIN > plan.disk_available:
@@ -182,7 +187,7 @@ def resource_problems(plan: Plan, config: RunConfig) -> list[Problem]:
     return found
 
 
-def resource_warnings(plan: Plan, config: RunConfig) -> list[Problem]:
+def resource_warnings(plan: Plan, config: ResolvedConfig) -> list[Problem]:
     """Memory that the device has, but that others hold at this moment. A WebUI that starts the run lets go of its
     model before, so this is no reason to refuse."""
     if not plan.memory_free < plan.memory <= plan.memory_available:
@@ -202,10 +207,11 @@ def _sentence(remedies: list[str]) -> str:
 
 
 def memory_remedies(config: RunConfig) -> list[str]:
-    return config_warnings.out_of_memory_remedies(config, config.resolution, bool(config.gradient_checkpointing))
+    """Most effective first; of a run that was not resolved yet, as far as its config says."""
+    return config_warnings.out_of_memory_remedies(config, config.resolution or 0, bool(config.gradient_checkpointing))
 
 
-def length(config: RunConfig, pictures: int) -> tuple[int, float]:
+def length(config: ResolvedConfig, pictures: int) -> tuple[int, float]:
     """Steps and epochs of a run on so many pictures; with aspect buckets, whose last batches are short, a guess."""
     batch = config.train_batch_size * config.gradient_accumulation_steps
     steps = config.max_train_steps or math.ceil((config.num_train_epochs or 1) * max(1, pictures) / batch)
@@ -213,7 +219,7 @@ def length(config: RunConfig, pictures: int) -> tuple[int, float]:
 
 
 def make_plan(
-    config: RunConfig,
+    config: ResolvedConfig,
     base: Base,
     pictures: int,
     class_pictures: int,

@@ -21,6 +21,7 @@ from accelerate.utils import AutocastKwargs, InitProcessGroupKwargs, KwargsHandl
 
 from ..core.config import links
 from ..core.config.run_config import RunConfig
+from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data import picture_entries, picture_list
 from ..core.data.picture_entries import Entry, caches_latents
 from ..core.errors import Problem, UserError
@@ -227,13 +228,13 @@ def note_base(run: Run, known: BaseFiles, wholes: dict[str, Any]) -> None:
     files.write_json(run.path / "base.json", {"files": known.known, "wholes": wholes})
 
 
-def with_optimizer(run: Run) -> RunConfig:
+def with_optimizer(run: Run) -> CompletedConfig:
     """The run's config, with the optimizer that its training states are of where it leaves that to us: "auto" may have
     meant another one then, on another machine or in an older version, whose states this one could not read."""
-    known = (run.state().get("plan") or {}).get("optimizer")
-    if run.config.optimizer == AUTO and known and training_state.found(run.checkpoints):
-        return run.config.replace(optimizer=known)
-    return run.config
+    config, known = run.completed(), (run.state().get("plan") or {}).get("optimizer")
+    if config.optimizer == AUTO and known and training_state.found(run.checkpoints):
+        return config.replace(optimizer=known)
+    return config
 
 
 def open_base(run: Run, control: Control) -> Base:
@@ -251,7 +252,7 @@ def open_base(run: Run, control: Control) -> Base:
         raise UserError(problem.field, problem.message, http_file.LOGIN_OF_RUN) from error
 
 
-def check_resources(config: RunConfig, base: Base, run: Run, control: Control) -> None:
+def check_resources(config: ResolvedConfig, base: Base, run: Run, control: Control) -> None:
     """Raise BadInput where memory or disk will not do, before anything is loaded; warn where others hold the memory."""
     entries = entries_of(config, run, control.warn)
     count = picture_entries.trained(entries)
@@ -270,7 +271,7 @@ def free_bytes(run: Run) -> int:
     return files.free_bytes(run.path) + run.size()
 
 
-def make_accelerator(config: RunConfig) -> Accelerator:
+def make_accelerator(config: ResolvedConfig) -> Accelerator:
     """accelerate, set up for this process and its device.
 
     autocast would keep a 16-bit copy of every weight that learns until the forward pass ends, for the case that it is
@@ -286,7 +287,7 @@ def make_accelerator(config: RunConfig) -> Accelerator:
     return Accelerator(mixed_precision=config.mixed_precision, cpu=is_cpu, kwargs_handlers=handlers)
 
 
-def gather(config: RunConfig, base: Base, run: Run, control: Control, accelerator: Accelerator) -> Dataset:
+def gather(config: ResolvedConfig, base: Base, run: Run, control: Control, accelerator: Accelerator) -> Dataset:
     """The run's pictures, class pictures drawn and latents cached; the VAE is gone afterwards."""
     device = accelerator.device
     with accelerator.main_process_first():
@@ -336,7 +337,7 @@ def entries_of(config: RunConfig, run: Run, warn: Callable[..., None] | None = N
     return kept
 
 
-def needs_disk(config: RunConfig, base: Base, pictures: int, folder: Path, control: Control) -> bool:
+def needs_disk(config: ResolvedConfig, base: Base, pictures: int, folder: Path, control: Control) -> bool:
     """Whether latents, where nothing is said of it, go to disk: memory must not grow with the number of pictures."""
     need, limit = (
         latent_encoding.most_bytes(config, pictures),
@@ -351,7 +352,7 @@ def needs_disk(config: RunConfig, base: Base, pictures: int, folder: Path, contr
 
 
 def make_method(
-    config: RunConfig,
+    config: ResolvedConfig,
     base: Base,
     dataset: Dataset,
     run: Run,

@@ -10,10 +10,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ..config import stages
 from ..config.names import HUB_NAME, MODEL_SUFFIXES, exists, name_problems
 from ..config.parsing import shown
 from ..config.rates import rate_problems
 from ..config.run_config import SETTINGS, RunConfig
+from ..config.stages import CompletedConfig
 from ..data import kohya_dataset, picture_entries, prompt_templates
 from ..data.captions import rare_words
 from ..data.picture_entries import Entry
@@ -27,7 +29,7 @@ RESOLUTION_STEP = 64
 SMALL_STEP = 8  # of models that draw pixels themselves; theirs also goes by the levels that they have
 
 
-def check(config: RunConfig) -> tuple[RunConfig, dict[str, completion.Choice], list[Entry], list[Problem]]:
+def check(config: RunConfig) -> tuple[CompletedConfig, dict[str, completion.Choice], list[Entry], list[Problem]]:
     """The config completed by the guide, what was filled in and why, the pictures, and every problem.
 
     A value that is out of range is at its default in the completed config, so that the other checks can still run.
@@ -111,10 +113,10 @@ def usable(config: RunConfig, found: Iterable[Problem]) -> RunConfig:
     """The config with the settings that are wrong at their defaults."""
     blamed = {problem.field for problem in found}
     defaults = RunConfig()
+    changes = {name: getattr(defaults, name) for name in blamed & SETTINGS.keys()}
     if any(field.endswith("class_prompt") for field in blamed):
-        defaults.with_prior_preservation = False
-        blamed.add("with_prior_preservation")
-    return config.replace(**{name: getattr(defaults, name) for name in blamed & SETTINGS.keys()})
+        changes["with_prior_preservation"] = False
+    return stages.asked(config, **changes)
 
 
 def independent(found: Iterable[Problem], first: Iterable[Problem]) -> list[Problem]:

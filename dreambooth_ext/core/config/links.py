@@ -16,7 +16,7 @@ from urllib.parse import quote
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from .run_config import RunConfig
+    from .run_config import Config, RunConfig
 
 VARIABLE = "DREAMBOOTH_EXT_LINKS"  # whole links, separated by white space
 SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]+://")  # of two letters at least: C:// is a disk
@@ -117,7 +117,7 @@ def handed(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
     return kept, variables(given)
 
 
-def restored(config: RunConfig, given: Iterable[str]) -> RunConfig:
+def restored(config: Config, given: Iterable[str]) -> Config:
     """The config with these whole links where it holds their bare ones."""
     known = list(given)
     return config.with_paths(lambda _, path: found(path, known))

@@ -26,7 +26,8 @@ def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
     Strings are converted ("12" for an int), since forms and command lines know nothing else. A value that does not
     fit leaves its field at the default, so that the other checks can still run.
     """
-    config, problems = RunConfig(), []
+    given: dict[str, Any] = {}
+    problems: list[Problem] = []
     for name, value in values.items():
         known = SETTINGS.get(name)
         if known is None and len(problems) > MOST_UNKNOWN:
@@ -37,10 +38,10 @@ def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
             problems.append(Problem(name, "there is no setting of this name.", remedy))
             continue
         try:
-            setattr(config, name, convert(known, value))
+            given[name] = convert(known, value)
         except (ValueError, TypeError) as error:
             problems.append(Problem(name, str(error), _advice(known)))
-    return config, problems
+    return RunConfig(**given), problems
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

@@ -1,9 +1,9 @@
 """The one list of settings. Form, tooltips, command line, API schema, documentation and defaults are made from it.
 
-`RunConfig` is what one run was asked to do; its fields are in `settings/`, group by group. A field that is `None` was
+`RunConfig` is what one run was asked to do; its fields are in `groups/`, group by group. A field that is `None` was
 left out: `completion.complete` fills in what follows from the subject type and the number of pictures before a run is
 created, and `engine.plan.resolve` what only the base and the machine can answer (resolution, clip skip, and everything
-"auto") when it starts.
+"auto") when it starts. `stages` has the types that say what is known after each.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..facts.methods import FORMATS, PROMPTED_METHODS
 from ..facts.setting import Setting
@@ -31,8 +31,10 @@ from .groups.textual_inversion import TextualInversion
 from .groups.training import Training
 from .groups.unconditional import Unconditional
 
+Config = TypeVar("Config", bound="RunConfig")  # changes keep what is known of the config
 
-@dataclass
+
+@dataclass(frozen=True)
 class RunConfig(
     # dataclasses take the fields of the last one first
     Hub,
@@ -83,7 +85,7 @@ class RunConfig(
         self.with_paths(note)
         return found
 
-    def with_paths(self, change: Callable[[str, str], str]) -> RunConfig:
+    def with_paths(self: Config, change: Callable[[str, str], str]) -> Config:
         """The config with change(field, path) in the place of each of its `paths`."""
         changed: dict[str, Any] = {}
         for name, known in SETTINGS.items():
@@ -113,7 +115,7 @@ class RunConfig(
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
-    def replace(self, **changes: Any) -> RunConfig:
+    def replace(self: Config, **changes: Any) -> Config:
         return dataclasses.replace(self, **changes)
 
 

@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..config import stages
 from ..config.rates import is_zero
 from ..config.run_config import SETTINGS, RunConfig
+from ..config.stages import CompletedConfig
 from ..data import bundled_words, kohya_dataset
 from ..facts.lora_types import lora_type
 from ..facts.optimizer_facts import optimizer_facts
@@ -57,7 +59,7 @@ class Choice:
 Fill = Callable[[str, object, str], None]  # setting, value, reason; the first to fill an open setting has it
 
 
-def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Choice]]:
+def complete(config: RunConfig, pictures: int) -> tuple[CompletedConfig, dict[str, Choice]]:
     """Fill in what was left out and follows from the subject type and the number of pictures."""
     choices: dict[str, Choice] = {}
 
@@ -80,7 +82,7 @@ def complete(config: RunConfig, pictures: int) -> tuple[RunConfig, dict[str, Cho
     if is_zero(config.text_encoder_lr) and config.text_encoder_2_lr in (None, 0):
         fill("text_encoder_steps", 0, "text_encoder_lr is 0")
     COMPLETIONS[config.method](config, pictures, fill)
-    return config.replace(**{name: choice.value for name, choice in choices.items()}), choices
+    return stages.completed(config, **{name: choice.value for name, choice in choices.items()}), choices
 
 
 def _with_bundle(config: RunConfig, fill: Fill) -> RunConfig:

@@ -15,9 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from ..config import links
+from ..config import links, stages
 from ..config.parsing import parse
-from ..config.run_config import SETTINGS, RunConfig
+from ..config.run_config import SETTINGS, Config, RunConfig
+from ..config.stages import CompletedConfig
 from ..data import picture_entries, picture_list
 from ..errors import Problem, UserError
 from ..facts.methods import METHODS
@@ -43,8 +44,17 @@ class Run:
     def config(self) -> RunConfig:
         config, problems = parse(self._read("config.json"))
         if problems:
-            raise UserError("run", f"{self.id} was made by another version: {problems[0]}", "Start a new run.")
+            raise self._of_another_version(problems[0])
         return config
+
+    def completed(self) -> CompletedConfig:
+        """`config` to train by. Raises UserError where it was written without what the guide fills in."""
+        if left := stages.missing(self.config):
+            raise self._of_another_version(Problem(left[0], "needs a value."))
+        return stages.completed(self.config)
+
+    def _of_another_version(self, problem: Problem) -> UserError:
+        return UserError("run", f"{self.id} was made by another version: {problem}", "Start a new run.")
 
     def about(self) -> dict[str, Any]:
         """Name, method and resolution, without the care that training needs. Raises UserError for a damaged run."""
@@ -355,7 +365,7 @@ def _fill(run: Run, config: RunConfig, host: Mapping[str, Any] | None) -> None:
     run.events.append("status", status="queued")
 
 
-def absolute(config: RunConfig) -> RunConfig:
+def absolute(config: Config) -> Config:
     """The config with paths that mean the same from anywhere: a run may be resumed from another folder.
 
     Links stay as they are, and so does what may be a Hub's name and is not here.

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import Variation
 from ...core.data.picture_entries import Entry, caches_latents, concepts, uses_prior
 from ...core.data.prompt_templates import filled
@@ -62,7 +62,7 @@ class Dataset:
 
     def __init__(
         self,
-        config: RunConfig,
+        config: ResolvedConfig,
         entries: list[Entry],
         scaling_factor: float,
         *,

@@ -10,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import HfApi, snapshot_download
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.data.picture_entries import EXTENSIONS
 from ...core.errors import UserError
 from ...core.runs.run_folder import Run
@@ -28,7 +28,7 @@ STAGE = "downloading the data set, in MB"
 Progress = Callable[[int, int], None]
 
 
-def with_folder(config: RunConfig, run: Run, control: Control) -> RunConfig:
+def with_folder(config: ResolvedConfig, run: Run, control: Control) -> ResolvedConfig:
     """The config with the data set's pictures as its folder. A run that goes on takes the revision that it began with.
 
     Raises UserError where the data set cannot be had, or holds no pictures that can be read here.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import concepts
 from ...core.data.picture_entries import Entry
 from ...core.errors import UserError
@@ -188,7 +188,7 @@ def memory_bytes(pictures: list[Picture], flips: Flips) -> int:
     return int(sum(p.crop.target[0] * p.crop.target[1] * (2 if flips(p) else 1) for p in pictures) * LATENT_BYTES)
 
 
-def most_bytes(config: RunConfig, pictures: int) -> int:
+def most_bytes(config: ResolvedConfig, pictures: int) -> int:
     """The same before any of them has been looked at: buckets have at most the square's area."""
     flips = any(concept.variation.random_flip for concept in concepts(config))
     return int(pictures * config.resolution**2 * LATENT_BYTES * (2 if flips else 1))

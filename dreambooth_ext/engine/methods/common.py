@@ -7,19 +7,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ..networks import lora_network
 
 Weights = Mapping[str, Mapping[str, Tensor]]
 
 
-def component_rates(config: RunConfig) -> dict[str, float | str]:
+def component_rates(config: ResolvedConfig) -> dict[str, float | str]:
     """The learning rate of each part of a model."""
     second = config.text_encoder_lr if config.text_encoder_2_lr is None else config.text_encoder_2_lr
     return {"unet": config.learning_rate, "text_encoder": config.text_encoder_lr, "text_encoder_2": second}
 
 
-def drawn_prompts(config: RunConfig) -> list[str]:
+def drawn_prompts(config: ResolvedConfig) -> list[str]:
     """All that previews draw."""
     return [*config.validation_prompts, config.validation_negative_prompt]
 

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
 from ..data.batch import Batch
 from ..formats.checkpoint_file import export_checkpoint
@@ -30,7 +30,7 @@ class FullWeights:
     `folder` takes the trained text encoders when they leave memory.
     """
 
-    def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
+    def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
         self.objective = objective
         self.captions = captions
@@ -42,12 +42,12 @@ class FullWeights:
         self._frozen: dict[str, Mapping[str, Tensor]] = {}  # text encoders that have been trained, mapped from disk
 
     @staticmethod
-    def problems(config: RunConfig, base: Base) -> list[Problem]:
+    def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
         """What of this method's settings does not go with the base: nothing."""
         return []
 
     @staticmethod
-    def share(config: RunConfig, base: Base) -> Share:
+    def share(config: ResolvedConfig, base: Base) -> Share:
         counts = base.parameter_counts()
         texts = counts["text_encoders"] if config.text_encoder_steps else 0
         return Share(counts["unet"], texts, frozen=0, model=sum(counts.values()))

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
 from ...core.system.files import expanded
 from ..data.batch import Batch
@@ -34,7 +34,7 @@ SAID = "said"  # there: the structure and the steps before this run, JSON as byt
 class HypernetworkTraining:
     """`captions` are all that the run can train on, or None where that cannot be told ahead."""
 
-    def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
+    def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
         self.objective = objective
         self.captions = captions
@@ -46,11 +46,11 @@ class HypernetworkTraining:
         self._digest: str | None = None  # of the base
 
     @staticmethod
-    def problems(config: RunConfig, base: Base) -> list[Problem]:
+    def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
         return continued_problems(config, base) if config.hypernetwork_weights else new_problems(config, base)
 
     @staticmethod
-    def share(config: RunConfig, base: Base) -> Share:
+    def share(config: ResolvedConfig, base: Base) -> Share:
         counts = base.parameter_counts()
         frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"]
         if config.hypernetwork_weights:
@@ -133,11 +133,11 @@ class HypernetworkTraining:
         return export_hypernetwork(base, self.network, self._start, path, step=step, digest=self._digest, **about)
 
 
-def continued(config: RunConfig) -> Path:
+def continued(config: ResolvedConfig) -> Path:
     return expanded(config.hypernetwork_weights)
 
 
-def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
+def continued_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What of a hypernetwork that goes on does not go with the base."""
     try:
         there = set(hypernetwork_file.read(continued(config), "hypernetwork_weights").states)
@@ -149,7 +149,7 @@ def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
     return [Problem("hypernetwork_weights", message, "Choose one that was made for this kind of model.")]
 
 
-def new_problems(config: RunConfig, base: Base) -> list[Problem]:
+def new_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What of a new hypernetwork's settings does not go with the base."""
     known = hypernetwork.sizes_of(base)
     if strange := [size for size in config.enable_sizes if size not in known]:
@@ -167,7 +167,7 @@ def _listed(sizes: list[int]) -> str:
     return ", ".join(map(str, sizes))
 
 
-def kept_bytes(config: RunConfig, base: Base, sizes: set[int], structure: Structure) -> int:
+def kept_bytes(config: ResolvedConfig, base: Base, sizes: set[int], structure: Structure) -> int:
     """Bytes that the networks keep of the forward pass for the backward one, in float32: what goes into each of their
     layers. What goes into the first is kept once for both, and the text once for all attentions."""
     levels = len(base.architecture.unet["block_out_channels"])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.data import prompt_templates
 from ...core.errors import Problem, UserError
 from ...core.system.files import expanded
@@ -28,7 +28,7 @@ class Words:
     state. `text` knows them from here on."""
 
     def __init__(
-        self, config: RunConfig, text: TextStack, device: torch.device, saved: Mapping[str, Tensor] | None = None
+        self, config: ResolvedConfig, text: TextStack, device: torch.device, saved: Mapping[str, Tensor] | None = None
     ):
         self.config = config
         self.words, self.steps = begun(config, text)  # steps: that they had been trained for before this run
@@ -95,7 +95,7 @@ class Words:
         return made
 
 
-def begun(config: RunConfig, text: TextStack) -> tuple[list[Embedding], list[int]]:
+def begun(config: ResolvedConfig, text: TextStack) -> tuple[list[Embedding], list[int]]:
     """What the words are before anything is learned, and how long they have been trained for."""
     words = prompt_templates.tokens(config)
     if config.embedding_weights:
@@ -110,7 +110,7 @@ def begun(config: RunConfig, text: TextStack) -> tuple[list[Embedding], list[int
     return made, [0] * len(made)
 
 
-def size(config: RunConfig, base: Base) -> int:
+def size(config: ResolvedConfig, base: Base) -> int:
     """How many numbers learn."""
     count = (config.num_vectors or 1) * len(prompt_templates.tokens(config))
     if config.embedding_weights:
@@ -118,7 +118,7 @@ def size(config: RunConfig, base: Base) -> int:
     return count * sum(widths(base))
 
 
-def problems(config: RunConfig, base: Base) -> list[Problem]:
+def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What of the words does not go with the base."""
     found = []
     for path, word in places(config):
@@ -137,12 +137,12 @@ def widths(base: Base) -> list[int]:
     return [config["hidden_size"] for config in base.architecture.text_encoders]
 
 
-def places(config: RunConfig) -> list[tuple[str, str]]:
+def places(config: ResolvedConfig) -> list[tuple[str, str]]:
     """The file of each word that goes on, and the word."""
     return list(zip(prompt_templates.continued(config), prompt_templates.tokens(config), strict=False))
 
 
-def stored_words(config: RunConfig) -> list[Stored]:
+def stored_words(config: ResolvedConfig) -> list[Stored]:
     """The words that go on, as their files hold them."""
     return [_read(*place) for place in places(config)]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...core.config.parsing import shown
 from ...core.config.rates import scaled
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.data import prompt_templates
 from ...core.errors import Problem, UserError
 from ...core.facts.lora_types import lora_type
@@ -37,7 +37,7 @@ from .learned_words import Words
 class LoRA:
     """`captions` are all that the run can train on, or None where that cannot be told ahead."""
 
-    def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
+    def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
         self.objective = objective
         self.captions = captions
@@ -53,12 +53,12 @@ class LoRA:
         self._step = 0
 
     @staticmethod
-    def problems(config: RunConfig, base: Base) -> list[Problem]:
+    def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
         found = continued_problems(config, base) if config.network_weights else new_problems(config, base)
         return found + learned_words.problems(config, base)
 
     @staticmethod
-    def share(config: RunConfig, base: Base) -> Share:
+    def share(config: ResolvedConfig, base: Base) -> Share:
         counts = base.parameter_counts()
         texts = 4 * counts["text_encoders"] if config.text_encoder_steps or config.placeholder_token else 0
         frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + texts
@@ -205,11 +205,11 @@ class LoRA:
         self.backbone.freeze_text(self.accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))
 
 
-def continued(config: RunConfig) -> Path:
+def continued(config: ResolvedConfig) -> Path:
     return Path(config.network_weights).expanduser()
 
 
-def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
+def continued_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What of a LoRA that goes on does not go with the base or the settings: all of the file is looked at."""
     path, there, fixed, has_up = continued(config), set(), [], False
     if found := word_problems(config):
@@ -234,7 +234,7 @@ def continued_problems(config: RunConfig, base: Base) -> list[Problem]:
     return found
 
 
-def continued_warnings(config: RunConfig, base: Base) -> list[Problem]:
+def continued_warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
     """A DoRA along the outputs stays one, and its file is read as one along the inputs by v1.10.1."""
     try:
         for _, layer, adapter in adapters_of(config, base):
@@ -250,13 +250,13 @@ def continued_warnings(config: RunConfig, base: Base) -> list[Problem]:
     return []
 
 
-def adapters_of(config: RunConfig, base: Base) -> Iterator[tuple[str, str, Adapter]]:
+def adapters_of(config: ResolvedConfig, base: Base) -> Iterator[tuple[str, str, Adapter]]:
     """Those of the LoRA that goes on, by component and layer."""
     weights, unet = lora_network.shapes_of(base), base.architecture.unet
     return lora_file.adapters_of(continued(config), weights, unet, "network_weights")
 
 
-def word_problems(config: RunConfig) -> list[Problem]:
+def word_problems(config: ResolvedConfig) -> list[Problem]:
     """Words that the file brings along and that the run would lose, or begin anew."""
     taught = {word.lower() for word in prompt_templates.tokens(config)}
     try:
@@ -274,7 +274,7 @@ def word_problems(config: RunConfig) -> list[Problem]:
     return []
 
 
-def new_problems(config: RunConfig, base: Base) -> list[Problem]:
+def new_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What of a new LoRA's settings does not go with the base."""
     found = []
     if strange := lora_network.strange_blocks(config, base):

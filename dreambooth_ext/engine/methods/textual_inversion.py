@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
 from ..data.batch import Batch
 from ..formats import embedding_file
@@ -27,7 +27,7 @@ from .learned_words import COMPONENT, Words
 class TextualInversion:
     """`captions`, `folder`: nothing is kept of what a text encoder makes, for it changes with the words."""
 
-    def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
+    def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
         self.objective = objective
         self.backbone: Backbone
@@ -35,11 +35,11 @@ class TextualInversion:
         self._step = 0
 
     @staticmethod
-    def problems(config: RunConfig, base: Base) -> list[Problem]:
+    def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
         return learned_words.problems(config, base)
 
     @staticmethod
-    def share(config: RunConfig, base: Base) -> Share:
+    def share(config: ResolvedConfig, base: Base) -> Share:
         counts = base.parameter_counts()
         frozen = (4 if config.mixed_precision == "no" else 2) * (counts["unet"] + counts["text_encoders"])
         size = learned_words.size(config, base)

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
 from ..data.batch import Batch
 from ..formats.ddpm_folder import export_pipeline
@@ -24,14 +24,14 @@ from .footprint import Share
 class Unconditional:
     """There are no captions, and nothing that leaves memory on the way: `captions` and `folder` are other methods'."""
 
-    def __init__(self, config: RunConfig, objective: Objective, captions: list[str] | None, folder: Path):
+    def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
         self.objective = objective
         self.backbone: PixelBackbone
         self.unet: nn.Module
 
     @staticmethod
-    def problems(config: RunConfig, base: PixelBase) -> list[Problem]:
+    def problems(config: ResolvedConfig, base: PixelBase) -> list[Problem]:
         """What of the settings does not go with the model."""
         found = []
         if config.resolution % base.multiple:
@@ -47,7 +47,7 @@ class Unconditional:
         return found
 
     @staticmethod
-    def share(config: RunConfig, base: PixelBase) -> Share:
+    def share(config: ResolvedConfig, base: PixelBase) -> Share:
         unet = base.parameter_counts()["unet"]
         return Share(unet, 0, frozen=0, model=unet)
 

@@ -13,7 +13,7 @@ from types import FrameType, TracebackType
 from typing import Any, BinaryIO
 
 from ...core.config import links
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.runs import events
 from ...core.runs.event_text import told
 from ...core.runs.events import EventLog
@@ -70,7 +70,7 @@ class Control:
         self.run = run
         self.events = Told(run.events.path)
         self.links = links.taken()  # whole ones
-        self.config: RunConfig | None = None  # as the base and the machine have completed it, once they have
+        self.config: ResolvedConfig | None = None  # once the base and the machine have answered
         self._state: dict[str, Any] = this_worker()
         self._lock = threading.Lock()
         self._ended = threading.Event()

@@ -12,7 +12,7 @@ import torch
 from accelerate.utils import broadcast_object_list, reduce
 from torch import Tensor
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
 
 SPLITTING = {  # by the variable in which `accelerate launch` passes it on
@@ -51,7 +51,7 @@ def require_plain_launch() -> None:
             )
 
 
-def drop_settings(config: RunConfig) -> list[Problem]:
+def drop_settings(config: ResolvedConfig) -> list[Problem]:
     """Take away what `accelerate launch` says of the training beside the run's own settings, which alone count.
     Returns, as warnings, what would have been otherwise."""
     found = []

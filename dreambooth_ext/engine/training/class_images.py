@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.data.folder_scan import list_pictures
 from ...core.data.picture_entries import class_prompts, concepts, entries, uses_prior
 from ...core.system import files
@@ -27,12 +27,12 @@ Progress = Callable[[int, int], None]
 
 
 def with_folders(
-    config: RunConfig,
+    config: ResolvedConfig,
     base: Base,
     folder: Path,
     warn: Callable[..., None] = lambda *said: None,
     is_old: bool = False,
-) -> RunConfig:
+) -> ResolvedConfig:
     """The config with a class folder for every class prompt that names none: below `folder`, by all that draws them.
 
     is_old: the run has been begun by a version that went by the base's name alone, and goes on with the same pictures.
@@ -60,7 +60,7 @@ def with_folders(
     return config.replace(concepts=filled)
 
 
-def drawn_by(config: RunConfig, base: Base, prompt: str) -> str:
+def drawn_by(config: ResolvedConfig, base: Base, prompt: str) -> str:
     """All that a class picture of this prompt follows from, but for its number: see `draw_some`."""
     settings = ("resolution", "clip_skip", "seed", "validation_inference_steps")
     settings += ("validation_guidance_scale", "validation_sampler")
@@ -68,7 +68,7 @@ def drawn_by(config: RunConfig, base: Base, prompt: str) -> str:
     return json.dumps([base.files.digest, base.prediction_type, prompt, *values])
 
 
-def missing(config: RunConfig) -> dict[Path, tuple[int, int]]:
+def missing(config: ResolvedConfig) -> dict[Path, tuple[int, int]]:
     """Class folders with fewer pictures than asked for: the concept that asks for most, and how many are lacking."""
     lacking: dict[Path, tuple[int, int]] = {}
     for index, concept in enumerate(concepts(config) if uses_prior(config) else []):
@@ -82,7 +82,7 @@ def missing(config: RunConfig) -> dict[Path, tuple[int, int]]:
     return lacking
 
 
-def draw_missing(config: RunConfig, base: Base, device: torch.device, progress: Progress) -> None:
+def draw_missing(config: ResolvedConfig, base: Base, device: torch.device, progress: Progress) -> None:
     """Draw what is missing, some at once, on a CPU one by one. They are saved as they are made, so an interrupted run
     goes on where it was."""
     lacking = missing(config)
@@ -110,7 +110,7 @@ def by_prompt(numbers: list[int], prompts: list[tuple[str, str]]) -> Iterator[tu
 
 
 def draw_some(
-    painter: Painter, config: RunConfig, prompt: str, filewords: str, folder: Path, numbers: list[int]
+    painter: Painter, config: ResolvedConfig, prompt: str, filewords: str, folder: Path, numbers: list[int]
 ) -> int:
     """Class pictures of one prompt, with these numbers, each in its file and with its caption; returns how many. A
     seed follows from the run's seed, the prompt and the picture's number."""

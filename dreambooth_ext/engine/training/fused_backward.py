@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.facts.optimizer_facts import optimizer_facts
 
 
-def is_possible(config: RunConfig, processes: int = 1) -> bool:
+def is_possible(config: ResolvedConfig, processes: int = 1) -> bool:
     """Whether a resolved config's steps can be taken in the backward pass, and would save memory there."""
     return (
         config.max_grad_norm == 0

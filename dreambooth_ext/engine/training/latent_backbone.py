@@ -12,7 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from PIL import Image
 from torch import Tensor, nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ..conditioning.caption_cache import CACHED_AT_MOST, Prompts
 from ..conditioning.text_encoding import TextStack
 from ..data import latent_encoding
@@ -91,7 +91,7 @@ class Backbone:
         )
 
     @torch.no_grad()
-    def drawn(self, config: RunConfig, base: Base, told: Progress) -> Iterator[Drawn]:
+    def drawn(self, config: ResolvedConfig, base: Base, told: Progress) -> Iterator[Drawn]:
         """Every preview prompt, with each of its seeds."""
         vae = base.vae(torch.float32).to(self.prompts.device)
         seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
@@ -138,7 +138,7 @@ class Backbone:
 
 
 def assemble(
-    config: RunConfig,
+    config: ResolvedConfig,
     base: Base,
     dataset: Dataset,
     device: torch.device,
@@ -170,7 +170,7 @@ def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[..., None]
         warn(f"{len(cut) - CUTS_NAMED} further captions are cut as well.", "max_token_length")
 
 
-def set_up(config: RunConfig, unet: nn.Module, text: TextStack) -> None:
+def set_up(config: ResolvedConfig, unet: nn.Module, text: TextStack) -> None:
     """Attention and gradient checkpointing, as the settings say."""
     if config.attention == "xformers":
         unet.enable_xformers_memory_efficient_attention()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from .noise import draw
 from .noise_processes import NoiseProcess
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Objective:
     """The loss of one run: the noise process's target, the error and its weights."""
 
-    def __init__(self, config: RunConfig, process: NoiseProcess):
+    def __init__(self, config: ResolvedConfig, process: NoiseProcess):
         self.config = config
         self.process = process
 

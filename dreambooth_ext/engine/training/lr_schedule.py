@@ -9,7 +9,7 @@ import torch
 from diffusers.optimization import get_scheduler
 
 from ...core.config.rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
 
 
@@ -20,7 +20,7 @@ class RateSchedule:
     formulas; or a text, "2e-6:1000, 1e-6". Raises UserError for a text that cannot be read.
     """
 
-    def __init__(self, spec: float | str, config: RunConfig, total: int, field: str = "learning_rate"):
+    def __init__(self, spec: float | str, config: ResolvedConfig, total: int, field: str = "learning_rate"):
         try:
             self.pairs = parse_rate_schedule(spec)
         except ValueError as error:
@@ -37,7 +37,7 @@ class RateSchedule:
         return rate * self.factor(min(step, self.total)) if self.factor else rate
 
 
-def _factor(rate: float, config: RunConfig, total: int):
+def _factor(rate: float, config: ResolvedConfig, total: int):
     """diffusers' function from step to factor. It comes only with an optimizer around it."""
     carrier = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=rate)
     try:
@@ -57,7 +57,7 @@ def _factor(rate: float, config: RunConfig, total: int):
 class RateSchedules:
     """The schedules of an optimizer's groups, each under its group's name."""
 
-    def __init__(self, config: RunConfig, groups: Iterable[dict[str, Any]], total: int):
+    def __init__(self, config: ResolvedConfig, groups: Iterable[dict[str, Any]], total: int):
         self.by_name = {
             group["name"]: RateSchedule(
                 group["rate"], config, total, RATE_SETTINGS.get(group["name"].removesuffix("_up"), "learning_rate")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Draws:
         return Draws(self.timesteps_b.to(device), self.noise_bchw.to(device), extra)
 
 
-def draw(latents_bchw: Tensor, timesteps: range, config: RunConfig, generator: torch.Generator) -> Draws:
+def draw(latents_bchw: Tensor, timesteps: range, config: ResolvedConfig, generator: torch.Generator) -> Draws:
     """Timesteps from `timesteps` and noise for each picture, in the latents' order, on the CPU.
 
     Nothing here looks at a picture's neighbours, so that prior pictures cannot change what the instance gets.

@@ -38,7 +38,7 @@ class DDPM:
     Raises UserError where the settings do not fit the base.
     """
 
-    def __init__(self, config: RunConfig, scheduler_config: Mapping[str, Any], prediction_type: str):
+    def __init__(self, config: ResolvedConfig, scheduler_config: Mapping[str, Any], prediction_type: str):
         assert prediction_type in PREDICTION_TYPES, prediction_type
         self.prediction_type = prediction_type
         self.schedule = noise_schedule(config, scheduler_config, prediction_type)
@@ -59,7 +59,7 @@ class DDPM:
 NOISE_PROCESSES: dict[str, Callable[[RunConfig, Mapping[str, Any], str], NoiseProcess]] = {"ddpm": DDPM}
 
 
-def noise_schedule(config: RunConfig, scheduler_config: Mapping[str, Any], prediction_type: str) -> DDPMScheduler:
+def noise_schedule(config: ResolvedConfig, scheduler_config: Mapping[str, Any], prediction_type: str) -> DDPMScheduler:
     """The base's noise schedule, ending in pure noise where `zero_terminal_snr` (or else the base) says so.
 
     That rescaling is Algorithm 1 of Lin et al. 2023, arXiv 2305.08891, done by diffusers.
@@ -76,7 +76,7 @@ def noise_schedule(config: RunConfig, scheduler_config: Mapping[str, Any], predi
     return DDPMScheduler.from_config({**scheduler_config, **changes})
 
 
-def timestep_range(config: RunConfig, count: int) -> range:
+def timestep_range(config: ResolvedConfig, count: int) -> range:
     """The timesteps to draw from; 1000, the default end, means the last one of every schedule."""
     timesteps = range(config.min_timestep, config.max_timestep if config.max_timestep < min(count, 1000) else count)
     if not timesteps:
@@ -88,7 +88,7 @@ def timestep_range(config: RunConfig, count: int) -> range:
     return timesteps
 
 
-def timestep_weights(config: RunConfig, alphas_cumprod_t: Tensor, prediction_type: str) -> Tensor:
+def timestep_weights(config: ResolvedConfig, alphas_cumprod_t: Tensor, prediction_type: str) -> Tensor:
     """What each timestep's loss is multiplied with, (t,).
 
     Both weightings are defined on an epsilon model's loss: Min-SNR is min(SNR, gamma) / SNR (Hang et al. 2023, arXiv
@@ -113,7 +113,7 @@ def timestep_weights(config: RunConfig, alphas_cumprod_t: Tensor, prediction_typ
     return weights_t
 
 
-def huber_thresholds(config: RunConfig, alphas_cumprod_t: Tensor) -> Tensor:
+def huber_thresholds(config: ResolvedConfig, alphas_cumprod_t: Tensor) -> Tensor:
     """Where Huber and smooth L1 turn from square to linear, for each timestep, (t,); sd-scripts' schedules.
 
     "exponential" falls from 1 to huber_c; "snr" from 1 to huber_c as sigma = sqrt(1 / SNR) rises.

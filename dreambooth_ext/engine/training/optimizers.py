@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ...core.config.rates import parse_rate_schedule
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
 from ...core.facts.methods import WHOLE_METHODS
 from ...core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, OptimizerFacts
@@ -93,7 +93,7 @@ def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device
         raise RuntimeError("a step changes nothing")
 
 
-def make_optimizer(config: RunConfig, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+def make_optimizer(config: ResolvedConfig, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
     """The optimizer that `config.optimizer` names, which must not be "auto" any more.
 
     groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text), perhaps "weight_decay".
@@ -166,7 +166,7 @@ def _fused(optimizer_class: type, device: torch.device) -> dict[str, bool]:
     return {"fused": True} if device.type == "cuda" or (device.type == "cpu" and version >= (2, 4)) else {}
 
 
-def _checked_arguments(config: RunConfig, optimizer_class: type) -> dict[str, Any]:
+def _checked_arguments(config: ResolvedConfig, optimizer_class: type) -> dict[str, Any]:
     """`config.optimizer_args`, each of them known to the optimizer and of its kind; lists become tuples."""
     closed = OPTIMIZERS[config.optimizer].closed | {"self", "params", "lr", "weight_decay"}
     known = {n: p for n, p in inspect.signature(optimizer_class).parameters.items() if n not in closed}

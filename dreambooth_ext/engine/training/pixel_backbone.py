@@ -13,7 +13,7 @@ from diffusers import DDPMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
 from ..data.batch import Batch
 from ..data.dataset import Dataset
@@ -40,7 +40,7 @@ class PixelBackbone:
         """The batch's loss, a scalar with its graph."""
         return objective.loss(self.unet, batch.pixels_bchw, None, batch.time_ids_b6, batch.weights_b, generator)
 
-    def drawn(self, config: RunConfig, base: PixelBase, told: Progress) -> Iterator[Drawn]:
+    def drawn(self, config: ResolvedConfig, base: PixelBase, told: Progress) -> Iterator[Drawn]:
         """One picture: a grid, each of its pictures with a seed of its own."""
         seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
         scheduler = DDPMScheduler.from_config(base.scheduler_config)
@@ -49,7 +49,7 @@ class PixelBackbone:
 
 
 def assemble(
-    config: RunConfig,
+    config: ResolvedConfig,
     base: PixelBase,
     dataset: Dataset,
     device: torch.device,

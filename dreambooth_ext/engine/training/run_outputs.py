@@ -9,7 +9,7 @@ from typing import Any
 from accelerate import Accelerator
 from PIL import Image
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import concepts
 from ...core.facts.methods import KINDS, PROMPTED_METHODS
 from ...core.runs.run_folder import Run
@@ -26,7 +26,7 @@ class Saver:
     def __init__(
         self,
         run: Run,
-        config: RunConfig,
+        config: ResolvedConfig,
         base: Base,
         method: Any,
         control: Control,

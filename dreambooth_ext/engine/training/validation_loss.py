@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ..data.dataset import Dataset
 from ..runtime.seeds import generator
 
@@ -30,7 +30,7 @@ RISE = 0.01  # by this share at least
 class Validation:
     """When to measure, and what was measured: (step, loss), rising steps."""
 
-    config: RunConfig
+    config: ResolvedConfig
     dataset: Dataset
     total: int
     history: list[tuple[int, float]] = field(default_factory=list)
@@ -83,7 +83,7 @@ def turned(history: list[tuple[int, float]]) -> int | None:
 
 
 @torch.no_grad()
-def measure(config: RunConfig, method: Any, dataset: Dataset, device: torch.device) -> float:
+def measure(config: ResolvedConfig, method: Any, dataset: Dataset, device: torch.device) -> float:
     """The mean loss over the held-out pictures with the method's models as they are."""
     total, count = 0.0, 0
     with resting(method.backbone):

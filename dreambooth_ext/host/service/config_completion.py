@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.checks import config_checks
 from ...core.config.parsing import parse
 from ...core.config.run_config import SETTINGS, RunConfig
+from ...core.config.stages import CompletedConfig
 from ...core.data.picture_entries import Entry
 from ...core.errors import Problem, UserError
 from ...core.facts.methods import METHODS, PROMPTED_METHODS
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 def complete(
     values: Mapping[str, Any], host: Host, runs_dir: Path
-) -> tuple[RunConfig, dict[str, Choice], list[Entry], list[Problem]]:
+) -> tuple[CompletedConfig, dict[str, Choice], list[Entry], list[Problem]]:
     """The completed config, what was filled in and why, its pictures, and everything that is wrong, without a model.
 
     Raises a Refusal (403) for paths that the host keeps back, before anything looks at them.

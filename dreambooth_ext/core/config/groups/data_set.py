@@ -8,7 +8,7 @@ from ...facts.methods import PROMPTED
 from ...facts.setting import setting
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataSet:
     dataset_config: str | None = setting(
         None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ...facts.setting import setting
 
 
-@dataclass
+@dataclass(frozen=True)
 class Hub:
     push_to_hub: bool = setting(
         False,

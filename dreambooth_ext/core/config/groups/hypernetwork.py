@@ -16,7 +16,7 @@ ACTIVATIONS = (
 HYPERNETWORK = {"methods": ("hypernetwork",), "group": "Hypernetwork"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Hypernetwork:
     enable_sizes: list = setting(
         [],

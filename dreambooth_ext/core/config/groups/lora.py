@@ -11,7 +11,7 @@ LORA = {"methods": ("lora",), "group": "LoRA"}
 NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
 
 
-@dataclass
+@dataclass(frozen=True)
 class LoRA:
     network_type: str = setting(
         USUAL,

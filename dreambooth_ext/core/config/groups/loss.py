@@ -8,7 +8,7 @@ from ...facts.methods import PROMPTED
 from ...facts.setting import setting
 
 
-@dataclass
+@dataclass(frozen=True)
 class Loss:
     loss_type: str = setting(
         "l2", "Loss", "How a wrong prediction is counted.", group="Loss", choices=("l2", "l1", "huber", "smooth_l1")

@@ -8,7 +8,7 @@ from ...facts.methods import PROMPTED
 from ...facts.setting import setting
 
 
-@dataclass
+@dataclass(frozen=True)
 class Machine:
     device: str = setting("auto", "Device", "auto, cuda, cuda:1, mps or cpu.", group="Machine")
     mixed_precision: str = setting(

@@ -10,7 +10,7 @@ from ...facts.setting import setting
 SUBJECT_TYPES = ("person", "style", "object", "pet")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Model:
     method: str = setting("dreambooth", "Method", "What is trained.", group="Model", choices=tuple(METHODS))
     name: str = setting("", "Name", "The new model's file name: Latin letters, digits, - and _.", group="Model")

@@ -10,7 +10,7 @@ from ...facts.setting import setting
 TEMPLATES = ("subject", "style", "hypernetwork")  # of prompts, built in
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pictures:
     instance_data_dir: str = setting(
         "",

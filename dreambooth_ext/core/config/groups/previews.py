@@ -10,7 +10,7 @@ from ...facts.setting import setting
 SAMPLERS = ("DPM++ 2M Karras", "DPM++ 2M", "DPM++ SDE Karras", "Euler a", "Euler", "Heun", "LMS", "DDIM", "UniPC")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Previews:
     validation_prompts: list = setting(
         [],

@@ -8,7 +8,7 @@ from ...facts.methods import FORMATS
 from ...facts.setting import setting
 
 
-@dataclass
+@dataclass(frozen=True)
 class Saving:
     checkpointing_steps: int = setting(
         500,

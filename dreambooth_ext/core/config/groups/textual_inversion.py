@@ -10,7 +10,7 @@ EMBEDDING = {"methods": ("textual_inversion", "lora"), "group": "Textual Inversi
 PIVOTAL = {"methods": ("lora",), "group": "Textual Inversion"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class TextualInversion:
     placeholder_token: str = setting(
         "",

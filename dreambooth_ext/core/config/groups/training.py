@@ -13,7 +13,7 @@ LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine
 DECAYED = {"methods": tuple(method for method in METHODS if method != "textual_inversion")}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Training:
     max_train_steps: int | None = setting(
         None,

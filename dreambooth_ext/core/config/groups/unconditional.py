@@ -9,7 +9,7 @@ from ...facts.setting import setting
 UNCONDITIONAL = {"methods": ("unconditional",), "group": "Unconditional"}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Unconditional:
     train_data_dir: str = setting(
         "",
