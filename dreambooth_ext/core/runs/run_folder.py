@@ -44,17 +44,17 @@ class Run:
     def config(self) -> RunConfig:
         config, problems = parse(self._read("config.json"))
         if problems:
-            raise self._of_another_version(problems[0])
+            raise self._of_another_version(problems)
         return config
 
     def completed(self) -> CompletedConfig:
         """`config` to train by. Raises UserError where it was written without what the guide fills in."""
         if left := stages.missing(self.config):
-            raise self._of_another_version(Problem(left[0], "needs a value."))
+            raise self._of_another_version([Problem(name, "needs a value.") for name in left])
         return stages.completed(self.config)
 
-    def _of_another_version(self, problem: Problem) -> UserError:
-        return UserError("run", f"{self.id} was made by another version: {problem}", "Start a new run.")
+    def _of_another_version(self, problems: list[Problem]) -> UserError:
+        return UserError("run", f"{self.id} was made by another version: {problems[0]}", "Start a new run.")
 
     def about(self) -> dict[str, Any]:
         """Name, method and resolution, without the care that training needs. Raises UserError for a damaged run."""
