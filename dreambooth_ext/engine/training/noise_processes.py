@@ -9,7 +9,7 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
 
 PREDICTION_TYPES = ("epsilon", "v_prediction", "sample")
@@ -56,7 +56,7 @@ class DDPM:
 
 
 # `Family.noise` -> config, scheduler_config, prediction_type -> the process
-NOISE_PROCESSES: dict[str, Callable[[RunConfig, Mapping[str, Any], str], NoiseProcess]] = {"ddpm": DDPM}
+NOISE_PROCESSES: dict[str, Callable[[ResolvedConfig, Mapping[str, Any], str], NoiseProcess]] = {"ddpm": DDPM}
 
 
 def noise_schedule(config: ResolvedConfig, scheduler_config: Mapping[str, Any], prediction_type: str) -> DDPMScheduler:
