@@ -1,11 +1,12 @@
-"""What files, words and repositories can be called."""
+"""What files, words and repositories can be called, and which folders are an unconditional model."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from ..errors import Problem
-from ..system.files import expanded
+from ..system.files import expanded, read_json
 from .parsing import shown
 
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # Windows' devices
@@ -13,6 +14,7 @@ TOKEN = re.compile(r"<?[A-Za-z0-9][A-Za-z0-9_.-]*>?")  # of textual inversion; "
 HUB_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9](?!.*(--|\.\.))[\w.-]*(?<![.-])", re.ASCII)
 LONGEST_NAME = 100
 MODEL_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+PIPELINES = ("DDPMPipeline", "DDIMPipeline")  # of unconditional models; they differ in how they draw
 
 
 def name_problems(name: str) -> list[Problem]:
@@ -35,3 +37,12 @@ def exists(path: str) -> bool:
         return expanded(path).exists()
     except (OSError, ValueError):  # too long, a zero byte
         return False
+
+
+def is_pipeline(model: str | Path) -> bool:
+    """Whether this is the folder of an unconditional model, which draws without a prompt."""
+    try:
+        index = read_json(Path(model) / "model_index.json")
+    except (OSError, ValueError):
+        return False
+    return isinstance(index, dict) and index.get("_class_name") in PIPELINES

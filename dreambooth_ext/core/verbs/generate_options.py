@@ -9,7 +9,6 @@ from pathlib import Path
 from ..config.groups.previews import SAMPLERS
 from ..config.run_config import SETTINGS
 from ..errors import Problem
-from ..system.files import read_json
 
 RANGES = {
     "num_images": (1, 10_000),
@@ -24,7 +23,6 @@ RANGES = {
 USUAL_STEPS = SETTINGS["validation_inference_steps"].default
 SIZE_STEP = 8  # pixels a latent pixel
 HEAVIEST = 10  # weight of a LoRA
-PIPELINES = ("DDPMPipeline", "DDIMPipeline")  # of unconditional models; they differ in how they draw
 WORDED = ("prompt", "lora", "negative_prompt", "cfg_scale", "sampler", "width", "height", "clip_skip")  # not theirs
 
 
@@ -73,15 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--clip-skip", type=int, help="take the text encoder's last layer but so many, as in the WebUI")
     option("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu (default: auto)")
     option("--out", required=True, metavar="DIR", help="folder for the pictures, <prompt index>_<seed>.png")
-
-
-def is_pipeline(model: str | Path) -> bool:
-    """Whether this is the folder of an unconditional model, which draws without a prompt."""
-    try:
-        index = read_json(Path(model) / "model_index.json")
-    except (OSError, ValueError):
-        return False
-    return isinstance(index, dict) and index.get("_class_name") in PIPELINES
 
 
 def worded_problems(arguments: argparse.Namespace) -> list[Problem]:

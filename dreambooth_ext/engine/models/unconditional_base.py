@@ -13,10 +13,10 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import UNet2DModel
 
+from ...core.config.names import is_pipeline
 from ...core.config.run_config import RunConfig
 from ...core.errors import UserError
 from ...core.system.files import expanded
-from ...core.verbs.generate_options import is_pipeline
 from ..downloads.progress_thread import Fetch
 from ..runtime.seeds import derive
 from . import config_limits

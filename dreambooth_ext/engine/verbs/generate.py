@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ...core.config.names import is_pipeline
 from ...core.errors import UserError
 from ...core.system.files import sha256_of
 from ...core.system.terminal import Progress
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
         raise UserError(problem.field, problem.message, problem.remedy)
     device = choose_device(arguments.device)
     fetch = Fetch(TerminalStage())
-    if generate_options.is_pipeline(path := download(arguments.model, "model", fetch)):
+    if is_pipeline(path := download(arguments.model, "model", fetch)):
         return draw_without_prompt(arguments, Pipeline(path, "model"), device)
     base = open_base(path, field="model")
     if not arguments.prompt:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from ...core.config.names import is_pipeline
 from ...core.errors import UserError
 from ...core.runs.run_folder import Run
-from ...core.verbs.generate_options import is_pipeline
 from ..environment.environment import Environment
 from ..errors import Refusal
 
