@@ -29,7 +29,7 @@ from ..core.system.terminal import shield
 from . import plan
 from .data import hub_dataset
 from .data.dataset import Dataset
-from .models.base_model import Base
+from .models.base import Base
 from .runtime.device import choose_device, take_device
 from .training import class_images
 from .training.backbones import STARTS

@@ -12,8 +12,8 @@ from ..core.facts.methods import PROMPTED_METHODS
 from ..core.facts.optimizer_facts import state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
-from .methods.footprint import Share
-from .models.base_model import Base
+from .models.base import Base
+from .training.footprint import Share
 from .training.fused_backward import is_possible
 from .training.pixel_backbone import PIXELS_AT_ONCE
 

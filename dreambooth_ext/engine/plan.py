@@ -20,8 +20,7 @@ from ..core.system import files
 from .formats import hub_upload
 from .memory_estimate import estimate
 from .methods import METHODS
-from .methods.lora import continued_warnings
-from .models.base_model import Base
+from .models.base import Base
 from .runtime import memory
 from .runtime.device import choose_device
 from .training.optimizers import choose_optimizer, make_optimizer
@@ -113,9 +112,7 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
         found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
     found += _broken(base) + METHODS[config.method].problems(config, base)
     found += hub_upload.problems(config)
-    layers = [c["num_hidden_layers"] for c in base.architecture.text_encoders] if base.family.text.slots else []
-    if layers and config.clip_skip > min(layers):
-        layers = min(layers)
+    if base.text_layers and config.clip_skip > (layers := min(base.text_layers)):
         found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
     return found
 
@@ -123,7 +120,7 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
 def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What of the files that a run begins with is worth knowing, and no reason to refuse them."""
     found = [Problem("base_model", said) for said in base.warnings]
-    return found + (continued_warnings(config, base) if config.network_weights else [])
+    return found + METHODS[config.method].warnings(config, base)
 
 
 def _broken(base: Base) -> list[Problem]:

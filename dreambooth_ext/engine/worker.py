@@ -36,15 +36,17 @@ from .data.dataset import Dataset
 from .downloads import http_file
 from .downloads.progress_thread import Fetch
 from .methods import METHODS
+from .models.base import Base
 from .models.base_files import BaseFiles, difference
-from .models.base_model import Base
+from .models.base_model import LatentBase
 from .runtime import distributed, memory
 from .runtime.control import Control, Follower, Stopped, take_standard_input
 from .runtime.device import choose_device, take_device
-from .training import class_images, training_state
+from .training import class_images, loop_state, training_state
 from .training.backbones import STARTS
 from .training.loop import Loop
 from .training.loss import Objective
+from .training.method import Method
 from .training.noise_processes import NOISE_PROCESSES
 from .training.run_outputs import Saver
 
@@ -191,7 +193,8 @@ def train(run: Run, control: Control, total: int | None) -> str:
             note_base(run, base.files, base.files.wholes.notes())
         saver = Saver(run, config, base, method, control, dataset, accelerator)
         with contextlib.closing(saver):
-            ended = Loop(config, method, dataset, accelerator, control, saver, total).run(resumed)
+            state = loop_state.begin(config, method, dataset, accelerator, total, resumed)
+            ended = Loop(config, method, dataset, accelerator, control, saver, total, state).run()
         accelerator.end_training()
         return ended
 
@@ -291,7 +294,8 @@ def gather(config: ResolvedConfig, base: Base, run: Run, control: Control, accel
     """The run's pictures, class pictures drawn and latents cached; the VAE is gone afterwards."""
     device = accelerator.device
     with accelerator.main_process_first():
-        class_images.draw_missing(config, base, device, lambda d, n: control.stage("drawing class pictures", d, n))
+        if isinstance(base, LatentBase):  # others draw without a prompt
+            class_images.draw_missing(config, base, device, lambda d, n: control.stage("drawing class pictures", d, n))
     memory.release()
     entries = entries_of(config, run)
     cache = run.path.parent / "latents"
@@ -359,7 +363,7 @@ def make_method(
     accelerator: Accelerator,
     resumed: training_state.Checkpoint | None,
     control: Control,
-):
+) -> Method:
     """The models on their device, and the method that trains them, as they were at the last checkpoint."""
     encoding = partial(control.stage, "encoding captions")
     backbone = STARTS[config.method].assemble(config, base, dataset, accelerator.device, control.warn, encoding)

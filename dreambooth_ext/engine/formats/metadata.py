@@ -13,7 +13,8 @@ from ...core.config.stages import ResolvedConfig
 from ...core.data.captions import spoken
 from ...core.data.picture_entries import Entry
 from ...core.version import __version__
-from ..models.base_model import Base
+from ..models.base import Base
+from ..models.base_model import LatentBase
 
 SETTINGS_KEY = "dreambooth_ext.settings"  # the run's settings as JSON
 HASH_KEY = "modelspec.hash_sha256"
@@ -95,7 +96,7 @@ def training_metadata(
 def base_metadata(base: Base) -> dict[str, str]:
     """By what WebUIs know the models that a LoRA goes with; of one that has no such relatives, nothing."""
     version = base.family.names(base.prediction_type).kohya
-    if version is None:
+    if version is None or not isinstance(base, LatentBase):
         return {}
     return {
         "ss_sd_model_name": base.path.name,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...core.config.stages import ResolvedConfig
 from ..networks import lora_network
-
-Weights = Mapping[str, Mapping[str, Tensor]]
 
 
 def component_rates(config: ResolvedConfig) -> dict[str, float | str]:

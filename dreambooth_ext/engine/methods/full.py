@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
@@ -18,10 +18,11 @@ from ..formats.verified_write import Exported
 from ..models.base_model import Base
 from ..networks.lora_network import TEXT_PARTS
 from ..tensors.tensor_file import open_tensors, save_tensors
-from ..training.latent_backbone import Backbone
+from ..training.footprint import Share
+from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
-from .common import Weights, component_rates, drawn_prompts
-from .footprint import Share
+from ..training.method import FileOptions, ParameterGroup, Weights
+from .common import component_rates, drawn_prompts
 
 
 class FullWeights:
@@ -35,7 +36,7 @@ class FullWeights:
         self.objective = objective
         self.captions = captions
         self.folder = folder
-        self.backbone: Backbone
+        self.backbone: LatentBackbone
         self.accelerator: Accelerator
         self.weight_dtype = torch.float32
         self._live: dict[str, nn.Module] = {}  # what learns at this moment, as the model's own modules
@@ -47,6 +48,10 @@ class FullWeights:
         return []
 
     @staticmethod
+    def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
+        return []
+
+    @staticmethod
     def share(config: ResolvedConfig, base: Base) -> Share:
         counts = base.parameter_counts()
         texts = counts["text_encoders"] if config.text_encoder_steps else 0
@@ -54,7 +59,7 @@ class FullWeights:
 
     def prepare(
         self,
-        backbone: Backbone,
+        backbone: LatentBackbone,
         accelerator: Accelerator,
         weight_dtype: torch.dtype,
         saved: Weights | None,
@@ -73,7 +78,7 @@ class FullWeights:
             self._freeze_text()
         backbone.place(accelerator)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
         rates = component_rates(self.config)
         return [
@@ -105,9 +110,9 @@ class FullWeights:
         """What the file says of itself beyond what every model says: nothing."""
         return {}
 
-    def export(self, base: Base, path: Path, **about: Any) -> Exported:
+    def export(self, base: Base, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """A whole checkpoint: what was trained here, the rest as in the base."""
-        return export_checkpoint(base, self.state_dict(), path, **about)
+        return export_checkpoint(base, self.state_dict(), path, **options)
 
     def _freeze_text(self) -> None:
         """Write trained text encoders to disk, encode all captions with them, and let them go."""

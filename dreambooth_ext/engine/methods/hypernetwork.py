@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
@@ -22,10 +22,11 @@ from ..formats.verified_write import Exported
 from ..models.base_model import Base
 from ..networks import hypernetwork
 from ..networks.hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
-from ..training.latent_backbone import Backbone
+from ..training.footprint import Share
+from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
-from .common import Weights, drawn_prompts, halve_layers
-from .footprint import Share
+from ..training.method import FileOptions, ParameterGroup, Weights
+from .common import drawn_prompts, halve_layers
 
 COMPONENT = "hypernetwork"  # in training states
 SAID = "said"  # there: the structure and the steps before this run, JSON as bytes
@@ -38,7 +39,7 @@ class HypernetworkTraining:
         self.config = config
         self.objective = objective
         self.captions = captions
-        self.backbone: Backbone
+        self.backbone: LatentBackbone
         self.network: Hypernetwork
         self._learning: list[int] = []  # widths that the base has
         self._start: Mapping[str, Tensor] = {}  # what the network began with
@@ -48,6 +49,10 @@ class HypernetworkTraining:
     @staticmethod
     def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
         return continued_problems(config, base) if config.hypernetwork_weights else new_problems(config, base)
+
+    @staticmethod
+    def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
+        return []
 
     @staticmethod
     def share(config: ResolvedConfig, base: Base) -> Share:
@@ -64,7 +69,7 @@ class HypernetworkTraining:
 
     def prepare(
         self,
-        backbone: Backbone,
+        backbone: LatentBackbone,
         accelerator: Accelerator,
         weight_dtype: torch.dtype,
         saved: Weights | None,
@@ -98,7 +103,7 @@ class HypernetworkTraining:
         self._before = content.step
         return content.network()
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         return [{"name": "hypernetwork", "rate": self.config.learning_rate, "params": self.averaged()}]
 
     def averaged(self) -> list[nn.Parameter]:
@@ -126,11 +131,11 @@ class HypernetworkTraining:
         """What the file says of itself beyond what every model says."""
         return {"ss_network_module": "hypernetwork"}
 
-    def export(self, base: Base, path: Path, **about: Any) -> Exported:
+    def export(self, base: Base, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """The networks alone, as the WebUI's Train tab writes them."""
         self._digest = self._digest or base.short_hash()
-        step = self._before + int(about["metadata"]["ss_steps"])
-        return export_hypernetwork(base, self.network, self._start, path, step=step, digest=self._digest, **about)
+        step = self._before + int(options["metadata"]["ss_steps"])
+        return export_hypernetwork(base, self.network, self._start, path, step=step, digest=self._digest, **options)
 
 
 def continued(config: ResolvedConfig) -> Path:

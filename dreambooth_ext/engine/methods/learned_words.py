@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from ...core.config.stages import ResolvedConfig
 from ...core.data import prompt_templates
@@ -19,6 +19,7 @@ from ..formats import embedding_file
 from ..formats.embedding_file import Stored, export_embedding
 from ..formats.verified_write import PRECISIONS, Exported
 from ..models.base_model import Base
+from ..training.method import FileOptions, ParameterGroup
 
 COMPONENT = "embeddings"  # of a training state
 
@@ -43,7 +44,7 @@ class Words:
     def parameters(self) -> list[nn.Parameter]:
         return [vectors for word in self.words for vectors in word.vectors]
 
-    def group(self, rate: float | str) -> dict[str, Any]:
+    def group(self, rate: float | str) -> ParameterGroup:
         """The optimizer's. A weight decay would only draw the vectors to 0."""
         return {"name": "embedding", "rate": rate, "params": self.parameters(), "weight_decay": 0.0}
 
@@ -83,15 +84,16 @@ class Words:
         ]
         return not all(torch.equal(now.detach().to("cpu", dtype), before.to(dtype)) for now, before in pairs)
 
-    def export(self, base: Base, path: Path, step: int, **about: Any) -> list[Exported]:
+    def export(self, base: Base, path: Path, step: int, **options: Unpack[FileOptions]) -> list[Exported]:
         """A file for each word. `path`: of the run's model; the only word of textual inversion is called like it."""
         alone = len(self.words) == 1 and self.config.method == "textual_inversion"
         ending = path.stem.removeprefix(self.config.name)  # "_<step>"
-        metadata, made = about.pop("metadata"), []
+        made = []
         for word, before in zip(self.words, self.steps, strict=True):
             place = path if alone else path.with_name(f"{word.word}{ending}{path.suffix}")
-            own = {**metadata, embedding_file.STEPS_KEY: str(before + step)}
-            made.append(export_embedding(base, word.vectors, place, steps=before + step, metadata=own, **about))
+            metadata = {**options["metadata"], embedding_file.STEPS_KEY: str(before + step)}
+            own: FileOptions = {**options, "metadata": metadata}
+            made.append(export_embedding(base, word.vectors, place, steps=before + step, **own))
         return made
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from ...core.config.parsing import shown
 from ...core.config.rates import scaled
@@ -26,11 +27,12 @@ from ..models.base_model import Base
 from ..networks import lora_network
 from ..networks.layer_adapters import Adapter
 from ..networks.lora_network import TEXT_PARTS, Network
-from ..training.latent_backbone import Backbone
+from ..training.footprint import Share
+from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
+from ..training.method import FileOptions, ParameterGroup, Weights
 from . import learned_words
-from .common import Weights, component_rates, drawn_prompts, halve_layers
-from .footprint import Share
+from .common import component_rates, drawn_prompts, halve_layers
 from .learned_words import Words
 
 
@@ -41,7 +43,7 @@ class LoRA:
         self.config = config
         self.objective = objective
         self.captions = captions
-        self.backbone: Backbone
+        self.backbone: LatentBackbone
         self.accelerator: Accelerator
         self.weight_dtype = torch.float32
         self.network: Network = {}
@@ -58,6 +60,10 @@ class LoRA:
         return found + learned_words.problems(config, base)
 
     @staticmethod
+    def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
+        return continued_warnings(config, base) if config.network_weights else []
+
+    @staticmethod
     def share(config: ResolvedConfig, base: Base) -> Share:
         counts = base.parameter_counts()
         texts = 4 * counts["text_encoders"] if config.text_encoder_steps or config.placeholder_token else 0
@@ -72,7 +78,7 @@ class LoRA:
 
     def prepare(
         self,
-        backbone: Backbone,
+        backbone: LatentBackbone,
         accelerator: Accelerator,
         weight_dtype: torch.dtype,
         saved: Weights | None,
@@ -119,7 +125,7 @@ class LoRA:
             return {name: adapters for name, adapters in made.items() if adapters}
         return lora_file.read(continued(config), models, "network_weights")
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
         config, groups, rates = self.config, [], component_rates(self.config)
         for name in self._live:
@@ -184,14 +190,14 @@ class LoRA:
         """What the file says of itself beyond what every model says."""
         return lora_file.metadata(self.config)
 
-    def export(self, base: Base, path: Path, **about: Any) -> Exported:
+    def export(self, base: Base, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """The adapters alone, as kohya's tools name them; words that learned along are in the file or beside it."""
         bundled = self.words.words if self.words and self.config.bundle_embedding else []
         names = lora_file.file_names(self._layers, base.architecture.unet, base.family)
-        made = export_network(base, self.network, names, path, words=bundled, **about)
+        made = export_network(base, self.network, names, path, words=bundled, **options)
         if not self.words or bundled:
             return made
-        beside = self.words.export(base, path, min(self._step, self.config.embedding_steps), **about)
+        beside = self.words.export(base, path, min(self._step, self.config.embedding_steps), **options)
         others = (dataclasses.replace(other, kind="textual_inversion") for other in beside)
         return dataclasses.replace(made, others=tuple(others))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
@@ -16,11 +16,12 @@ from ..data.batch import Batch
 from ..formats import embedding_file
 from ..formats.verified_write import Exported, nothing_learned
 from ..models.base_model import Base
-from ..training.latent_backbone import Backbone
+from ..training.footprint import Share
+from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
+from ..training.method import FileOptions, ParameterGroup, Weights
 from . import learned_words
-from .common import Weights, halve_layers
-from .footprint import Share
+from .common import halve_layers
 from .learned_words import COMPONENT, Words
 
 
@@ -30,13 +31,17 @@ class TextualInversion:
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
         self.objective = objective
-        self.backbone: Backbone
+        self.backbone: LatentBackbone
         self.words: Words
         self._step = 0
 
     @staticmethod
     def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
         return learned_words.problems(config, base)
+
+    @staticmethod
+    def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
+        return []
 
     @staticmethod
     def share(config: ResolvedConfig, base: Base) -> Share:
@@ -47,7 +52,7 @@ class TextualInversion:
 
     def prepare(
         self,
-        backbone: Backbone,
+        backbone: LatentBackbone,
         accelerator: Accelerator,
         weight_dtype: torch.dtype,
         saved: Weights | None,
@@ -63,7 +68,7 @@ class TextualInversion:
             halve_layers(module, weight_dtype)
         backbone.place(accelerator)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         """What learns: the vectors."""
         return [self.words.group(self.config.learning_rate)]
 
@@ -90,11 +95,11 @@ class TextualInversion:
         """What the file says of itself beyond what every model says: each word's has its own, `Words.export`."""
         return {}
 
-    def export(self, base: Base, path: Path, **about: Any) -> Exported:
+    def export(self, base: Base, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """One file for a single word; else one for each, by its own name."""
-        if not self.words.learned(about["precision"]):
-            raise nothing_learned(about["precision"])
-        first, *others = self.words.export(base, path, self._step, **about)
+        if not self.words.learned(options["precision"]):
+            raise nothing_learned(options["precision"])
+        first, *others = self.words.export(base, path, self._step, **options)
         return Exported(first.path, first.sha256, first.sidecars, tuple(others))
 
     def carried(self, base: Base) -> PngInfo:

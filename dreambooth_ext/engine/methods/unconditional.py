@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
@@ -15,10 +15,10 @@ from ..data.batch import Batch
 from ..formats.ddpm_folder import export_pipeline
 from ..formats.verified_write import Exported
 from ..models.unconditional_base import PixelBase
+from ..training.footprint import Share
 from ..training.loss import Objective
+from ..training.method import FileOptions, ParameterGroup, Weights
 from ..training.pixel_backbone import PixelBackbone
-from .common import Weights
-from .footprint import Share
 
 
 class Unconditional:
@@ -47,6 +47,10 @@ class Unconditional:
         return found
 
     @staticmethod
+    def warnings(config: ResolvedConfig, base: PixelBase) -> list[Problem]:
+        return []
+
+    @staticmethod
     def share(config: ResolvedConfig, base: PixelBase) -> Share:
         unet = base.parameter_counts()["unet"]
         return Share(unet, 0, frozen=0, model=unet)
@@ -66,7 +70,7 @@ class Unconditional:
             self.load_state_dict(saved)
         backbone.place(accelerator)
 
-    def parameter_groups(self) -> list[dict[str, Any]]:
+    def parameter_groups(self) -> list[ParameterGroup]:
         return [{"name": "unet", "rate": self.config.learning_rate, "params": self.averaged()}]
 
     def averaged(self) -> list[nn.Parameter]:
@@ -89,6 +93,6 @@ class Unconditional:
         """What the file says of itself beyond what every model says: nothing."""
         return {}
 
-    def export(self, base: PixelBase, path: Path, **about: Any) -> Exported:
+    def export(self, base: PixelBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """A diffusers pipeline, a folder."""
-        return export_pipeline(base, self.unet.state_dict(), path, about["precision"], about["metadata"])
+        return export_pipeline(base, self.unet.state_dict(), path, options["precision"], options["metadata"])

@@ -63,7 +63,7 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
-class Base:
+class LatentBase:
     """A model to train. Nothing is held but names and shapes; every call reads its part afresh."""
 
     def __init__(self, source: Source, prediction_type: str | None = None):
@@ -172,6 +172,11 @@ class Base:
     def parameter_counts(self) -> dict[str, int]:
         texts = sum(self.source.count(name) for name in self.family.components[2:])
         return {"unet": self.source.count("unet"), "vae": self.source.count("vae"), "text_encoders": texts}
+
+    @property
+    def text_layers(self) -> list[int]:
+        """How many layers each of the text encoders has."""
+        return [config["num_hidden_layers"] for config in self.architecture.text_encoders]
 
     @property
     def activations(self) -> float:
@@ -297,6 +302,9 @@ class Base:
             ) from error
 
 
+Base = LatentBase  # its old name
+
+
 def counted(shape: tuple[int, ...]) -> LazyTensor:
     """0, 1, 2 ... along the last axis."""
     return LazyTensor(shape, torch.int64, lambda: torch.arange(shape[-1] if shape else 1).expand(shape).contiguous())
@@ -304,7 +312,7 @@ def counted(shape: tuple[int, ...]) -> LazyTensor:
 
 def open_base(
     name: str | Path, *, field: str = "base_model", prediction_type: str | None = None, fetch: Fetch | None = None
-) -> Base:
+) -> LatentBase:
     """Open a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or an https link.
 
     fetch: who waits where it is downloaded. prediction_type: overrides what the file says, or does not say.
@@ -312,4 +320,4 @@ def open_base(
     """
     path = download(name if isinstance(name, str) else str(name), field, fetch)
     source: Source = FolderSource(path, field) if path.is_dir() else SingleFileSource(path, field)
-    return Base(source, prediction_type)
+    return LatentBase(source, prediction_type)

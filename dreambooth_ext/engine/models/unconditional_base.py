@@ -51,6 +51,7 @@ class PixelBase:
     scaling_factor = 1.0  # pixels in [-1, 1] are trained on as they are
     factor = 1  # pixels a side for each of the UNet's
     warnings = ()
+    text_layers = ()
     prediction_type: str
 
     def __init__(
@@ -122,6 +123,9 @@ class PixelBase:
         return 88 * 64**2 * layers * sum(width / 4**level for level, width in enumerate(channels))
 
     checkpointed = PIXELS.denoiser.checkpointed
+
+    def vae(self, dtype: torch.dtype = torch.float32) -> None:
+        """There is none."""
 
     def unet(self) -> UNet2DModel:
         """New weights, which follow from the run's seed, or those of the model that goes on; in float32."""

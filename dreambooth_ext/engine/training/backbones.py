@@ -4,23 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
+
+import torch
 
 from ...core.config.run_config import RunConfig
+from ...core.config.stages import ResolvedConfig
 from ...core.facts.methods import PROMPTED_METHODS
+from ..data.dataset import Dataset
 from ..downloads.progress_thread import Fetch
-from ..models.base_model import Base, open_base
+from ..models.base import Base
+from ..models.base_model import LatentBase, open_base
 from ..models.unconditional_base import open_pixels
+from ..sampling.sampler import Progress
 from . import latent_backbone, pixel_backbone
+from .method import Backbone, BaseT_contra
+
+
+class Opener(Protocol):
+    def __call__(self, config: RunConfig, fetch: Fetch | None = None) -> Base:
+        """The base that a config names, or a new one. fetch: who waits where it is downloaded. Raises UserError."""
+
+
+class Assembler(Protocol[BaseT_contra]):
+    def __call__(
+        self,
+        config: ResolvedConfig,
+        base: BaseT_contra,
+        dataset: Dataset,
+        device: torch.device,
+        warn: Callable[..., None],
+        encoding: Progress,
+    ) -> Backbone[BaseT_contra]:
+        """The parts of such a base on their way to training. warn: of captions that are too long; encoding: told of
+        captions that are encoded."""
 
 
 @dataclass(frozen=True)
 class Start:
-    open: Callable[..., Any]  # config, `Fetch` or nothing -> a `Base` or `PixelBase`
-    assemble: Callable[..., Any]  # config, base, dataset, device, warn, encoding -> a `Backbone` or `PixelBackbone`
+    open: Opener
+    assemble: Assembler
 
 
-def open_prompted(config: RunConfig, fetch: Fetch | None = None) -> Base:
+def open_prompted(config: RunConfig, fetch: Fetch | None = None) -> LatentBase:
     prediction = None if config.prediction_type == "auto" else config.prediction_type
     return open_base(config.base_model, prediction_type=prediction, fetch=fetch)
 

@@ -16,7 +16,8 @@ from ...core.config.stages import ResolvedConfig
 from ...core.data.folder_scan import list_pictures
 from ...core.data.picture_entries import class_prompts, concepts, entries, uses_prior
 from ...core.system import files
-from ..models.base_model import Base
+from ..models.base import Base
+from ..models.base_model import LatentBase
 from ..runtime import memory
 from ..runtime.seeds import derive
 from ..sampling.infotext import save_png
@@ -82,7 +83,7 @@ def missing(config: ResolvedConfig) -> dict[Path, tuple[int, int]]:
     return lacking
 
 
-def draw_missing(config: ResolvedConfig, base: Base, device: torch.device, progress: Progress) -> None:
+def draw_missing(config: ResolvedConfig, base: LatentBase, device: torch.device, progress: Progress) -> None:
     """Draw what is missing, some at once, on a CPU one by one. They are saved as they are made, so an interrupted run
     goes on where it was."""
     lacking = missing(config)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from accelerate import Accelerator
 from diffusers.models.attention_processor import AttnProcessor
-from PIL import Image
 from torch import Tensor, nn
 
 from ...core.config.stages import ResolvedConfig
@@ -21,22 +20,13 @@ from ..data.dataset import Dataset
 from ..models.base_model import Base
 from ..sampling.sampler import Progress, draw, evaluating, make_sampler
 from .loss import Objective
+from .method import Drawn
 
 CUTS_NAMED = 10  # captions that are too long
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A preview picture, and what it is of. index: the prompt's."""
-
-    index: int
-    prompt: str
-    seed: int
-    picture: Image.Image
-
-
 @dataclass
-class Backbone:
+class LatentBackbone:
     """A method trains some of these and leaves the others alone.
 
     `vae` is there only where pictures cannot be encoded ahead: random crops, inpainting.
@@ -74,6 +64,11 @@ class Backbone:
         # accelerate holds on to all that it prepared, and has no call to forget one model
         accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
         self.prompts.freeze(captions, dtype, drawn, self.encoding)
+
+    def modules(self) -> list[nn.Module]:
+        """All models that take part in `loss`."""
+        encoders = self.prompts.text.encoders if self.prompts.text else []
+        return [self.unet, *([self.vae] if self.vae else []), *encoders]
 
     def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
         """The batch's loss, a scalar with its graph."""
@@ -144,9 +139,9 @@ def assemble(
     device: torch.device,
     warn: Callable[..., None],
     encoding: Progress,
-) -> Backbone:
+) -> LatentBackbone:
     """The models on their way to training, set up as the settings say. warn: of captions that are too long; encoding:
-    as `Backbone` has it."""
+    as `LatentBackbone` has it."""
     text = TextStack(
         base.tokenizers(),
         base.text_encoders(),
@@ -158,7 +153,7 @@ def assemble(
     vae = None if dataset.cached else base.vae(torch.float32).to(device).requires_grad_(False).eval()
     set_up(config, unet, text)
     warn_of_cuts(text, dataset.all_captions() or [], warn)
-    return Backbone(unet, Prompts(text, device), vae, dataset.scaling_factor, base.inpainting, encoding)
+    return LatentBackbone(unet, Prompts(text, device), vae, dataset.scaling_factor, base.inpainting, encoding)
 
 
 def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[..., None]) -> None:

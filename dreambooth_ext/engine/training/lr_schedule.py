@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from diffusers.optimization import get_scheduler
@@ -11,6 +10,7 @@ from diffusers.optimization import get_scheduler
 from ...core.config.rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
+from .method import ParameterGroup
 
 
 class RateSchedule:
@@ -57,7 +57,7 @@ def _factor(rate: float, config: ResolvedConfig, total: int):
 class RateSchedules:
     """The schedules of an optimizer's groups, each under its group's name."""
 
-    def __init__(self, config: ResolvedConfig, groups: Iterable[dict[str, Any]], total: int):
+    def __init__(self, config: ResolvedConfig, groups: Iterable[ParameterGroup], total: int):
         self.by_name = {
             group["name"]: RateSchedule(
                 group["rate"], config, total, RATE_SETTINGS.get(group["name"].removesuffix("_up"), "learning_rate")

@@ -19,6 +19,7 @@ from ...core.errors import UserError
 from ...core.facts.methods import WHOLE_METHODS
 from ...core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, OptimizerFacts
 from ..runtime.device import take_device
+from .method import ParameterGroup
 
 PAGED_FROM = 100_000  # numbers, from which on bitsandbytes pages a state
 
@@ -93,7 +94,7 @@ def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device
         raise RuntimeError("a step changes nothing")
 
 
-def make_optimizer(config: ResolvedConfig, groups: Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> torch.optim.Optimizer:
     """The optimizer that `config.optimizer` names, which must not be "auto" any more.
 
     groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text), perhaps "weight_decay".

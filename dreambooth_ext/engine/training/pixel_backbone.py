@@ -20,21 +20,25 @@ from ..data.dataset import Dataset
 from ..models.unconditional_base import PixelBase
 from ..runtime import memory
 from ..sampling.sampler import Progress, evaluating
-from .latent_backbone import Drawn
 from .loss import Objective
+from .method import Drawn
 
 PIXELS_AT_ONCE = 16 * 64 * 64  # that are drawn together
 
 
 @dataclass
 class PixelBackbone:
-    """In the place of a `Backbone`: a UNet alone, which takes and gives pixels in [-1, 1]."""
+    """In the place of a `LatentBackbone`: a UNet alone, which takes and gives pixels in [-1, 1]."""
 
     unet: nn.Module
 
     def place(self, accelerator: Accelerator) -> None:
-        """Onto its device and under mixed precision, as `Backbone.place`."""
+        """Onto its device and under mixed precision."""
         self.unet = accelerator.prepare_model(self.unet, evaluation_mode=True)
+
+    def modules(self) -> list[nn.Module]:
+        """All models that take part in `loss`."""
+        return [self.unet]
 
     def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
         """The batch's loss, a scalar with its graph."""

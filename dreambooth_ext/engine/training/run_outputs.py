@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from PIL import Image
@@ -18,8 +17,9 @@ from ..data.dataset import Dataset
 from ..formats import hub_upload
 from ..formats.metadata import ADAPTERS, modelspec, pictures_metadata, training_metadata
 from ..formats.verified_write import Exported
-from ..models.base_model import Base
+from ..models.base import Base
 from ..runtime.control import Control
+from .method import CarriedByPictures, Method
 
 
 class Saver:
@@ -28,7 +28,7 @@ class Saver:
         run: Run,
         config: ResolvedConfig,
         base: Base,
-        method: Any,
+        method: Method,
         control: Control,
         dataset: Dataset,
         accelerator: Accelerator,
@@ -171,7 +171,9 @@ class Saver:
             return
         if config.method in PROMPTED_METHODS and not self._base_is_the_same():  # its VAE may be another's
             return
-        carried = self.method.carried(self.base) if config.save_image_with_embedding else None
+        carried = None
+        if config.save_image_with_embedding and isinstance(self.method, CarriedByPictures):
+            carried = self.method.carried(self.base)
         folder = self.run.samples / str(step)
         folder.mkdir(exist_ok=True)
         told = functools.partial(self.control.progress, "drawing previews")

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from ...core.config.stages import ResolvedConfig
 from ..data.dataset import Dataset
 from ..runtime.seeds import generator
+from .method import Backbone, Method
 
 DRAWS = 4  # timesteps, each with its noise, for each picture
 TIMES = 20  # in a run, where nothing else is said
@@ -83,7 +83,7 @@ def turned(history: list[tuple[int, float]]) -> int | None:
 
 
 @torch.no_grad()
-def measure(config: ResolvedConfig, method: Any, dataset: Dataset, device: torch.device) -> float:
+def measure(config: ResolvedConfig, method: Method, dataset: Dataset, device: torch.device) -> float:
     """The mean loss over the held-out pictures with the method's models as they are."""
     total, count = 0.0, 0
     with resting(method.backbone):
@@ -97,13 +97,9 @@ def measure(config: ResolvedConfig, method: Any, dataset: Dataset, device: torch
 
 
 @contextlib.contextmanager
-def resting(backbone: Any) -> Iterator[None]:
+def resting(backbone: Backbone) -> Iterator[None]:
     """A backbone's models without dropout, for as long as this lasts."""
-    roots = [value for value in vars(backbone).values() if isinstance(value, nn.Module)]
-    text = backbone.prompts.text if hasattr(backbone, "prompts") else None
-    modules = {
-        module: module.training for root in [*roots, *(text.encoders if text else [])] for module in root.modules()
-    }
+    modules = {module: module.training for root in backbone.modules() for module in root.modules()}
     for module in modules:
         module.training = False
     try:

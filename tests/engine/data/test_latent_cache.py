@@ -17,7 +17,7 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.data import latent_encoding
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.latent_cache import DiskCache, MemoryCache, content_key, vae_fingerprint
-from dreambooth_ext.engine.training.latent_backbone import Backbone
+from dreambooth_ext.engine.training.latent_backbone import LatentBackbone
 
 
 def make_vae(seed: int = 0) -> AutoencoderKL:
@@ -181,7 +181,7 @@ def test_pictures_that_are_not_cached_go_through_the_vae_in_such_parts_too(monke
     vae.encoder.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     monkeypatch.setitem(latent_encoding.PIXELS_AT_ONCE, "cpu", 2 * 64 * 64)
     pixels = torch.rand(5, 3, 64, 64) * 2 - 1
-    backbone = Backbone(torch.nn.Module(), None, vae, 0.5, inpainting=False, encoding=lambda done, total: None)
+    backbone = LatentBackbone(torch.nn.Module(), None, vae, 0.5, inpainting=False, encoding=lambda done, total: None)
     drawn = backbone._encode(pixels, torch.Generator().manual_seed(3))
     assert sizes == [2, 2, 1]
     posterior = vae.encode(pixels).latent_dist

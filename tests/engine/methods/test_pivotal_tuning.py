@@ -80,11 +80,11 @@ def test_what_has_stopped_learning_gets_no_gradients(trainer, monkeypatch, text,
         method = loop.method
         places = {"text_encoder": [p for a in method.network["text_encoder"].values() for p in a.parameters()]}
         places["embedding"] = method.words.parameters()
-        learning = {group["name"] for group in loop.optimizer.param_groups} - set(names)
+        learning = {group["name"] for group in loop.state.optimizer.param_groups} - set(names)
         for name, parameters in places.items():
-            seen.append((loop.step, name))
-            assert all(p.requires_grad == (name in learning) for p in parameters), (loop.step, name)
-            assert all(p.grad is None for p in parameters), (loop.step, name)
+            seen.append((loop.state.step, name))
+            assert all(p.requires_grad == (name in learning) for p in parameters), (loop.state.step, name)
+            assert all(p.grad is None for p in parameters), (loop.state.step, name)
         left(loop, names)
 
     monkeypatch.setattr(Loop, "_leave", noted)

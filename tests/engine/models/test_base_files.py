@@ -48,7 +48,7 @@ def acting_after(monkeypatch) -> Callable[[int, Callable[[], object]], None]:
 
         def reported(loop: Loop, *arguments):
             report(loop, *arguments)
-            if loop.step == step:
+            if loop.state.step == step:
                 monkeypatch.setattr(Loop, "_report", report)
                 action()
 

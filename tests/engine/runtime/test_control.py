@@ -44,7 +44,7 @@ def at_step(monkeypatch):
 
         def reported(loop: Loop, *arguments):
             report(loop, *arguments)
-            if loop.step == step:
+            if loop.state.step == step:
                 action(loop.control.run)
 
         monkeypatch.setattr(Loop, "_report", reported)

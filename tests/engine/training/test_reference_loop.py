@@ -11,7 +11,7 @@ from benchmarks.reference import Reference, Step
 from dreambooth_ext.engine.methods.lora import LoRA
 from dreambooth_ext.engine.models.architecture import TOKENIZER
 from dreambooth_ext.engine.training import loss as objective
-from dreambooth_ext.engine.training.latent_backbone import Backbone
+from dreambooth_ext.engine.training.latent_backbone import LatentBackbone
 from tests import tiny, training
 
 STEPS = 20
@@ -30,7 +30,7 @@ class Recorder:
     def __init__(self, monkeypatch):
         self.steps: list[Step] = []
         self.first: dict[str, dict[str, torch.Tensor]] = {}
-        draw, loss, prepare = objective.draw, Backbone.loss, LoRA.prepare
+        draw, loss, prepare = objective.draw, LatentBackbone.loss, LoRA.prepare
 
         def drawn(latents_bchw, *rest):
             draws = draw(latents_bchw, *rest)
@@ -48,7 +48,7 @@ class Recorder:
             self.first = copy.deepcopy(method.state_dict())
 
         monkeypatch.setattr(objective, "draw", drawn)
-        monkeypatch.setattr(Backbone, "loss", seen)
+        monkeypatch.setattr(LatentBackbone, "loss", seen)
         monkeypatch.setattr(LoRA, "prepare", prepared)
 
 

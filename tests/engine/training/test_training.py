@@ -276,27 +276,49 @@ def test_two_batches_of_one_are_one_batch_of_two(tmp_path, monkeypatch):
     assert training.losses(one) == pytest.approx(training.losses(other), rel=1e-5)
 
 
-@pytest.mark.parametrize(("clipping", "order"), [(1.0, ["backward", "read"]), (0, ["read", "backward"])])
-def test_the_loss_is_read_when_the_backward_pass_is_under_way(trainer, monkeypatch, clipping, order):
+@pytest.mark.parametrize(
+    ("settings", "order"),
+    [
+        ({}, ["backward", "read"]),
+        ({"gradient_accumulation_steps": 3}, ["backward", "backward", "backward", "read"]),
+        ({"max_grad_norm": 0}, ["read", "backward"]),
+    ],
+)
+def test_the_loss_is_read_once_a_step_when_the_backward_pass_is_under_way(trainer, monkeypatch, settings, order):
     """To read it is to wait for the card. A wrong one must not reach a backward pass in which steps are taken."""
-    told, read, backward = [], torch.Tensor.item, Accelerator.backward
+    told, losses = [], set()
+    read, item, backward = torch.Tensor.tolist, torch.Tensor.item, Accelerator.backward
 
     def watched(accelerator, loss, **more):
+        losses.add(loss.data_ptr())
         told.append("backward")
         return backward(accelerator, loss, **more)
 
-    monkeypatch.setattr(Accelerator, "backward", watched)
+    def read_at_once(tensor):
+        told.append("read")
+        return read(tensor)
+
+    def read_by_itself(tensor):
+        if tensor.data_ptr() in losses:
+            told.append("item")
+        return item(tensor)
+
     method = worker.METHODS["dreambooth"]
     loss_of = method.loss
 
     def loss(*given):
+        monkeypatch.setattr(torch.Tensor, "tolist", read)
         made = loss_of(*given)
-        monkeypatch.setattr(torch.Tensor, "item", lambda tensor: told.append("read") or read(tensor))
+        losses.add(made.data_ptr())
+        monkeypatch.setattr(torch.Tensor, "tolist", read_at_once)
         return made
 
+    monkeypatch.setattr(Accelerator, "backward", watched)
+    monkeypatch.setattr(torch.Tensor, "item", read_by_itself)
     monkeypatch.setattr(method, "loss", loss)
-    trainer.train(max_train_steps=1, max_grad_norm=clipping)
-    assert told[:2] == order
+    trainer.train(max_train_steps=1, **settings)
+    assert told[: len(order)] == order
+    assert told.count("read") == 1 and "item" not in told
 
 
 def test_clipping_is_by_the_global_norm_of_all_that_learns(trainer):

@@ -44,7 +44,7 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) ->
     accumulate = Loop._accumulate
 
     def accumulated(loop: Loop) -> float:
-        if loop.step == step:
+        if loop.state.step == step:
             raise error
         return accumulate(loop)
 

@@ -1,0 +1,145 @@
+"""Everything of a run that changes from step to step, made in one place: new, or as a training state left it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from diffusers.training_utils import EMAModel
+from torch import nn
+
+from ...core.config.stages import ResolvedConfig
+from ..data.dataset import Dataset
+from ..data.prefetch import ReadAhead
+from .fused_backward import FusedBackward, is_possible
+from .loss_scale import LossScale
+from .lr_schedule import RateSchedules
+from .method import Method
+from .optimizers import load_state, make_optimizer
+from .training_state import Checkpoint
+from .validation_loss import Validation
+
+
+@dataclass
+class Pace:
+    """Steps per second, smoothed."""
+
+    per_second: float = 0.0
+    _last: float = 0.0
+
+    def start(self) -> None:
+        """Called right before the first step, which would else count what came before."""
+        self._last = time.monotonic()
+
+    def step(self) -> None:
+        now = time.monotonic()
+        rate = 1 / max(now - self._last, 1e-9)
+        self.per_second = rate if not self.per_second else 0.9 * self.per_second + 0.1 * rate
+        self._last = now
+
+
+@dataclass
+class LoopState:
+    """The loop's variables. What the method learns is the method's own; `trainer` is what a training state keeps of
+    the rest."""
+
+    optimizer: AcceleratedOptimizer
+    schedules: RateSchedules
+    fused: FusedBackward | None  # None: the optimizer steps after the backward pass, as usual
+    ema: EMAModel | None  # moving average of the method's `averaged()`
+    scaler: torch.amp.GradScaler | None  # fp16's
+    loss_scale: LossScale
+    source: Dataset | ReadAhead
+    validation: Validation
+    step: int = 0  # steps taken
+    saved: int = 0  # the step of the newest training state
+    savable: bool = True  # whether no step is half done, and no save of this one has failed
+    rates: dict[str, float] = field(default_factory=dict)  # of the newest step, by the optimizer's groups
+    pace: Pace = field(default_factory=Pace)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """All that learns at this step."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def trainer(self) -> dict[str, Any]:
+        """What a training state needs beside the weights: optimizer, moving average and loss scale."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+        }
+
+    @contextlib.contextmanager
+    def averaged(self, parameters: list[nn.Parameter]) -> Iterator[None]:
+        """The moving average in place of the weights, where there is one."""
+        if not self.ema:
+            yield
+            return
+        self.ema.store(parameters)
+        try:
+            self.ema.copy_to(parameters)
+            yield
+        finally:
+            self.ema.restore(parameters)
+
+    def close(self) -> None:
+        """End the threads that read ahead."""
+        if isinstance(self.source, ReadAhead):
+            self.source.close()
+
+
+def begin(
+    config: ResolvedConfig,
+    method: Method,
+    dataset: Dataset,
+    accelerator: Accelerator,
+    total: int,
+    resumed: Checkpoint | None,
+) -> LoopState:
+    """The state before the first step, or after the last one of `resumed`. `total`: the run's steps."""
+    groups = method.parameter_groups()
+    optimizer = accelerator.prepare(make_optimizer(config, groups))
+    fused = FusedBackward(optimizer.optimizer) if is_possible(config, accelerator.num_processes) else None
+    ema = None
+    if config.use_ema:
+        ema = EMAModel(method.averaged(), **average_options(config))
+        ema.to(accelerator.device)
+    step, scaler = 0, accelerator.scaler
+    if resumed:
+        step, known = resumed.step, resumed.trainer()
+        if "batches" in known:  # else an earlier version wrote it, with as many processes as there are now
+            dataset.go_on(step, known["batches"])
+        load_state(optimizer.optimizer, known["optimizer"])
+        if ema:
+            ema.load_state_dict(known["ema"])
+            ema.to(accelerator.device)
+        if scaler and known["scaler"]:
+            scaler.load_state_dict(known["scaler"])
+    ahead = ReadAhead(dataset, config.gradient_accumulation_steps, total) if dataset.reads_files else None
+    return LoopState(
+        optimizer=optimizer,
+        schedules=RateSchedules(config, groups, total),
+        fused=fused,
+        ema=ema,
+        scaler=scaler,
+        loss_scale=LossScale(scaler),  # it notes the scale that the training state had
+        source=ahead or dataset,
+        validation=Validation(config, dataset, total),
+        step=step,
+        saved=step,
+    )
+
+
+def average_options(config: ResolvedConfig) -> dict[str, Any]:
+    """Of diffusers' EMAModel: its decay, and how it grows where the config says that."""
+    if config.ema_power is None:
+        return {"decay": config.ema_decay}
+    warmup = {"use_ema_warmup": True, "inv_gamma": config.ema_inv_gamma, "power": config.ema_power}
+    return {"decay": config.ema_decay, **warmup}
