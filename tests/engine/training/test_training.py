@@ -287,16 +287,16 @@ def test_two_batches_of_one_are_one_batch_of_two(tmp_path, monkeypatch):
 def test_the_loss_is_read_once_a_step_when_the_backward_pass_is_under_way(trainer, monkeypatch, settings, order):
     """To read it is to wait for the card. A wrong one must not reach a backward pass in which steps are taken."""
     told, losses = [], set()
-    read, item, backward = torch.Tensor.tolist, torch.Tensor.item, Accelerator.backward
+    read, item, backward = loop_module.read_loss, torch.Tensor.item, Accelerator.backward
 
     def watched(accelerator, loss, **more):
         losses.add(loss.data_ptr())
         told.append("backward")
         return backward(accelerator, loss, **more)
 
-    def read_at_once(tensor):
+    def read_at_once(made, micros):
         told.append("read")
-        return read(tensor)
+        return read(made, micros)
 
     def read_by_itself(tensor):
         if tensor.data_ptr() in losses:
@@ -307,12 +307,11 @@ def test_the_loss_is_read_once_a_step_when_the_backward_pass_is_under_way(traine
     loss_of = method.loss
 
     def loss(*given):
-        monkeypatch.setattr(torch.Tensor, "tolist", read)
         made = loss_of(*given)
         losses.add(made.data_ptr())
-        monkeypatch.setattr(torch.Tensor, "tolist", read_at_once)
         return made
 
+    monkeypatch.setattr(loop_module, "read_loss", read_at_once)
     monkeypatch.setattr(Accelerator, "backward", watched)
     monkeypatch.setattr(torch.Tensor, "item", read_by_itself)
     monkeypatch.setattr(method, "loss", loss)
