@@ -94,7 +94,7 @@ def test_skipped_steps_change_nothing_and_count_for_no_average(trainer, begin_wi
         training.difference(training.weights(run, step), training.weights(run, step + 1)) != "" for step in range(1, 6)
     ]
     scales = [
-        training.checkpoint.Checkpoint(run.checkpoints / str(n)).trainer()["scaler"]["scale"] for n in range(1, 7)
+        training.training_state.Checkpoint(run.checkpoints / str(n)).trainer()["scaler"]["scale"] for n in range(1, 7)
     ]
     first = scales[0] == FIRST
     assert changed == [after == before for before, after in itertools.pairwise(scales)]
