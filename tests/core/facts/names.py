@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -33,3 +34,10 @@ def outside(table: str, names: Collection[str], setting: str) -> dict[str, list[
     assert len(files) > 200 and files.pop(table)
     known = {file: questions(path.read_text(encoding="utf-8"), names, setting) for file, path in files.items()}
     return {file: lines for file, lines in known.items() if lines}
+
+
+def places(change: str) -> list[str]:
+    """The files that docs/architecture.md lists for a usual change, "an optimizer" say."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (row,) = (line for line in text.splitlines() if line.startswith(f"| {change} |"))
+    return re.findall(r"`([\w.]+/[\w./]+)`", row.split("|")[2])

@@ -14,7 +14,7 @@ from dreambooth_ext.core.facts.lora_types import CONVOLUTIONS, LORA_TYPES, USUAL
 from dreambooth_ext.engine.models.detection import addition_to_a_model
 from dreambooth_ext.engine.networks import layer_adapters
 
-from .names import PACKAGE, outside, questions
+from .names import PACKAGE, outside, places, questions
 
 OWN_NAMES = set(LORA_TYPES) - {"lora"}  # which is also a method, a kind of file and a folder
 TABLE = "core/facts/lora_types.py"
@@ -59,6 +59,11 @@ def test_variants_have_the_same_formula():
     for name in ("loha", "lokr", "oft"):  # which have none
         assert variant(name, magnitude=True, convolutions=True) == name
     assert types_with("has_up") == ["lora", "locon", "dora"]
+
+
+def test_the_guide_to_changes_begins_with_the_table_and_is_short():
+    found = places("a LoRA type")
+    assert found[0] == f"dreambooth_ext/{TABLE}" and len(found) == 4
 
 
 IMAGINARY = """

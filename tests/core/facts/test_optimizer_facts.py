@@ -13,7 +13,7 @@ from dreambooth_ext.core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SM
 from dreambooth_ext.engine.training.optimizers import class_of, make_optimizer
 from dreambooth_ext.host.environment.lock_file import LOCK, Recipe, read_all
 
-from .names import PACKAGE, outside, questions
+from .names import PACKAGE, outside, places, questions
 
 TABLE = "core/facts/optimizer_facts.py"
 
@@ -72,6 +72,11 @@ def test_the_bytes_of_a_row_are_those_that_the_optimizer_keeps(name):
 def test_a_momentum_takes_memory_only_where_a_row_says_so():
     assert state_bytes("sgd", {"momentum": 0.9}) == 4 and state_bytes("sgd", {}) == 0
     assert state_bytes("lion", {"momentum": 0.9}) == state_bytes("lion", {})
+
+
+def test_the_guide_to_changes_begins_with_the_table_and_is_short():
+    found = places("an optimizer")
+    assert found[0] == f"dreambooth_ext/{TABLE}" and len(found) == 3
 
 
 IMAGINARY = """
