@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.engine.models.base_model import Base
+from dreambooth_ext.engine.models.base_model import LatentBase
 from dreambooth_ext.engine.networks import lora_network
 from dreambooth_ext.engine.networks.lora_network import TEXT_PARTS, Network
 
@@ -17,11 +17,11 @@ def config(kind: str = "lora", **settings) -> RunConfig:
     return RunConfig(method="lora", network_type=kind, **{**usual, **settings})
 
 
-def models(base: Base) -> dict[str, torch.nn.Module]:
+def models(base: LatentBase) -> dict[str, torch.nn.Module]:
     return {"unet": base.unet(), **dict(zip(TEXT_PARTS, base.text_encoders(), strict=False))}
 
 
-def made(base: Base, kind: str = "lora", size: float = 0.1, **settings) -> Network:
+def made(base: LatentBase, kind: str = "lora", size: float = 0.1, **settings) -> Network:
     """Adapters for all parts of a base, as after a training: no number is zero."""
     chosen = config(kind, **settings)
     parts = {name: lora_network.create(chosen, name, module) for name, module in models(base).items()}

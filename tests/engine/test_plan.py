@@ -16,7 +16,7 @@ from dreambooth_ext.engine import memory_estimate, plan, worker
 from dreambooth_ext.engine.deep_check import inspect
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining
 from dreambooth_ext.engine.models.architecture import shipped
-from dreambooth_ext.engine.models.base_model import Base
+from dreambooth_ext.engine.models.base_model import LatentBase
 from dreambooth_ext.engine.models.key_maps import ties
 from dreambooth_ext.engine.runtime import memory
 from tests import training
@@ -69,7 +69,7 @@ def test_what_is_free_on_a_card_includes_what_this_process_has_reserved():
     assert 0 < memory.free(torch.device("cpu")) <= memory.total(torch.device("cpu"))
 
 
-class Full(Base):
+class Full(LatentBase):
     """A model of full size, of which there are only the sizes."""
 
     def __init__(self, family: str):

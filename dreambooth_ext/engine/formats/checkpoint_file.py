@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...core.system.files import replacing, sha256_of
 from ..models.architecture import write_clip_folder
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..models.key_maps import UNET_PREFIX, VAE_PREFIX, Tie, fold, folded_shape, ties
 from ..tensors.lazy_tensor import LazyTensor
 from .verified_write import PRECISIONS, Exported, not_finite, nothing_learned, write_sidecars, write_verified
@@ -20,7 +20,7 @@ Components = Mapping[str, Mapping[str, Tensor]]
 
 
 def export_checkpoint(
-    base: Base,
+    base: LatentBase,
     trained: Components,
     path: Path,
     *,
@@ -51,7 +51,9 @@ def export_checkpoint(
     return Exported(path, digest, sidecars)
 
 
-def unchanged(base: Base, dtype: torch.dtype | None, without: Sequence[str] | Mapping = ()) -> dict[str, LazyTensor]:
+def unchanged(
+    base: LatentBase, dtype: torch.dtype | None, without: Sequence[str] | Mapping = ()
+) -> dict[str, LazyTensor]:
     """The base's own tensors under single-file keys, unread; dtype None keeps each as it is.
 
     Schedules and markers beside the weights keep their precision in any case: in half precision the WebUI would draw
@@ -67,7 +69,7 @@ def unchanged(base: Base, dtype: torch.dtype | None, without: Sequence[str] | Ma
     return {key: tensor.to(dtype) if key.startswith(weights) else tensor for key, tensor in state.items()}
 
 
-def unused_layers(base: Base) -> dict[str, LazyTensor]:
+def unused_layers(base: LatentBase) -> dict[str, LazyTensor]:
     """SD2's last text layer: files have it and nothing runs it, so a diffusers folder does not. WebUIs build it all
     the same, so the last layer that runs stands in for it, as in kohya's converter."""
     found = {}
@@ -82,7 +84,7 @@ def unused_layers(base: Base) -> dict[str, LazyTensor]:
     return found
 
 
-def changed(base: Base, trained: Components, dtype: torch.dtype) -> dict[str, LazyTensor]:
+def changed(base: LatentBase, trained: Components, dtype: torch.dtype) -> dict[str, LazyTensor]:
     """The trained parts under single-file keys, cast when they are written."""
     parts = ties(base.architecture)
     return {tie.ldm: lazy_fold(tie, trained[name], dtype) for name in trained for tie in parts[name]}
@@ -95,7 +97,7 @@ def lazy_fold(tie: Tie, state: Mapping[str, Tensor], dtype: torch.dtype) -> Lazy
     return LazyTensor(folded_shape(tie, state[tie.diffusers[0]].shape), dtype, load)
 
 
-def marks(base: Base, zero_terminal_snr: bool) -> dict[str, Tensor]:
+def marks(base: LatentBase, zero_terminal_snr: bool) -> dict[str, Tensor]:
     """Tensors by whose presence WebUIs know a model (SDXL) that predicts v, and its noise schedule."""
     found = {}
     if base.family.v_mark and base.prediction_type == "v_prediction":
@@ -105,7 +107,7 @@ def marks(base: Base, zero_terminal_snr: bool) -> dict[str, Tensor]:
     return found
 
 
-def check_trained(base: Base, trained: Components, dtype: torch.dtype, precision: str) -> None:
+def check_trained(base: LatentBase, trained: Components, dtype: torch.dtype, precision: str) -> None:
     """Raise UserError unless every trained number is finite and some differ from the base's in this precision."""
     parts = ties(base.architecture)
     differs = False
@@ -121,7 +123,7 @@ def check_trained(base: Base, trained: Components, dtype: torch.dtype, precision
         raise nothing_learned(precision)
 
 
-def configuration(base: Base, path: Path) -> str | None:
+def configuration(base: LatentBase, path: Path) -> str | None:
     """The yaml that a model at `path` needs beside it, or None. The CLIP folder that it may need is written beside
     the model, too, and named by its full path: the WebUI would look for a relative one where it was started."""
     if not base.needs_clip_folder:

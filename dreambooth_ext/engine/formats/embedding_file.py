@@ -27,7 +27,7 @@ from ...core.system.files import replacing, require_ordinary, sha256_of
 from ..conditioning.learned_tokens import MOST_VECTORS, Embedding
 from ..data.images import DAMAGE
 from ..models import detection
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..tensors.tensor_file import container, open_tensors, save_tensors
 from ..tensors.torch_pickle import load_pickle, save_pickle
 from .verified_write import (
@@ -252,7 +252,7 @@ def check_widths(stored: Stored, path: Path, wanted: Sequence[int], field: str) 
 
 
 def export_embedding(
-    base: Base,
+    base: LatentBase,
     vectors: Sequence[Tensor],
     path: Path,
     *,

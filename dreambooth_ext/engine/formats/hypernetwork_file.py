@@ -16,7 +16,7 @@ from torch import Tensor
 from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ...core.system.files import replacing, sha256_of
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..models.detection import kind_of
 from ..networks.hypernetwork import ACTIVATIONS, DEEPEST, WIDEST, Hypernetwork, Part, Structure
 from ..tensors.lazy_tensor import is_finite
@@ -167,7 +167,7 @@ def content(
 
 
 def export_hypernetwork(
-    base: Base,
+    base: LatentBase,
     network: Hypernetwork,
     start: Mapping[str, Tensor],
     path: Path,

@@ -20,7 +20,7 @@ from ...core.facts.lora_types import KOHYA, LORA_TYPES
 from ...core.system.files import replacing, sha256_of
 from ..conditioning.learned_tokens import Embedding
 from ..models.architecture import per_level
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..models.families import Family
 from ..networks import layer_adapters
 from ..networks.layer_adapters import ALPHA, DORA
@@ -215,7 +215,7 @@ def metadata(config: RunConfig) -> dict[str, str]:
 
 
 def export_network(
-    base: Base,
+    base: LatentBase,
     network: Network,
     names: Names,
     path: Path,

@@ -15,7 +15,7 @@ from ...core.errors import Problem
 from ..data.batch import Batch
 from ..formats.checkpoint_file import export_checkpoint
 from ..formats.verified_write import Exported
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..networks.lora_network import TEXT_PARTS
 from ..tensors.tensor_file import open_tensors, save_tensors
 from ..training.footprint import Share
@@ -43,16 +43,16 @@ class FullWeights:
         self._frozen: dict[str, Mapping[str, Tensor]] = {}  # text encoders that have been trained, mapped from disk
 
     @staticmethod
-    def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
+    def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
         """What of this method's settings does not go with the base: nothing."""
         return []
 
     @staticmethod
-    def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
+    def warnings(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
         return []
 
     @staticmethod
-    def share(config: ResolvedConfig, base: Base) -> Share:
+    def share(config: ResolvedConfig, base: LatentBase) -> Share:
         counts = base.parameter_counts()
         texts = counts["text_encoders"] if config.text_encoder_steps else 0
         return Share(counts["unet"], texts, frozen=0, model=sum(counts.values()))
@@ -110,7 +110,7 @@ class FullWeights:
         """What the file says of itself beyond what every model says: nothing."""
         return {}
 
-    def export(self, base: Base, path: Path, **options: Unpack[FileOptions]) -> Exported:
+    def export(self, base: LatentBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """A whole checkpoint: what was trained here, the rest as in the base."""
         return export_checkpoint(base, self.state_dict(), path, **options)
 

@@ -19,7 +19,7 @@ from ..data.batch import Batch
 from ..formats import hypernetwork_file
 from ..formats.hypernetwork_file import export_hypernetwork
 from ..formats.verified_write import Exported
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..networks import hypernetwork
 from ..networks.hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
 from ..training.footprint import Share
@@ -47,15 +47,15 @@ class HypernetworkTraining:
         self._digest: str | None = None  # of the base
 
     @staticmethod
-    def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
+    def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
         return continued_problems(config, base) if config.hypernetwork_weights else new_problems(config, base)
 
     @staticmethod
-    def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
+    def warnings(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
         return []
 
     @staticmethod
-    def share(config: ResolvedConfig, base: Base) -> Share:
+    def share(config: ResolvedConfig, base: LatentBase) -> Share:
         counts = base.parameter_counts()
         frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"]
         if config.hypernetwork_weights:
@@ -131,7 +131,7 @@ class HypernetworkTraining:
         """What the file says of itself beyond what every model says."""
         return {"ss_network_module": "hypernetwork"}
 
-    def export(self, base: Base, path: Path, **options: Unpack[FileOptions]) -> Exported:
+    def export(self, base: LatentBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """The networks alone, as the WebUI's Train tab writes them."""
         self._digest = self._digest or base.short_hash()
         step = self._before + int(options["metadata"]["ss_steps"])
@@ -142,7 +142,7 @@ def continued(config: ResolvedConfig) -> Path:
     return expanded(config.hypernetwork_weights)
 
 
-def continued_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
+def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
     """What of a hypernetwork that goes on does not go with the base."""
     try:
         there = set(hypernetwork_file.read(continued(config), "hypernetwork_weights").states)
@@ -154,7 +154,7 @@ def continued_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     return [Problem("hypernetwork_weights", message, "Choose one that was made for this kind of model.")]
 
 
-def new_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
+def new_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
     """What of a new hypernetwork's settings does not go with the base."""
     known = hypernetwork.sizes_of(base)
     if strange := [size for size in config.enable_sizes if size not in known]:
@@ -172,7 +172,7 @@ def _listed(sizes: list[int]) -> str:
     return ", ".join(map(str, sizes))
 
 
-def kept_bytes(config: ResolvedConfig, base: Base, sizes: set[int], structure: Structure) -> int:
+def kept_bytes(config: ResolvedConfig, base: LatentBase, sizes: set[int], structure: Structure) -> int:
     """Bytes that the networks keep of the forward pass for the backward one, in float32: what goes into each of their
     layers. What goes into the first is kept once for both, and the text once for all attentions."""
     levels = len(base.architecture.unet["block_out_channels"])

@@ -18,7 +18,7 @@ from ..conditioning.text_encoding import TextStack
 from ..formats import embedding_file
 from ..formats.embedding_file import Stored, export_embedding
 from ..formats.verified_write import PRECISIONS, Exported
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..training.method import FileOptions, ParameterGroup
 
 COMPONENT = "embeddings"  # of a training state
@@ -84,7 +84,7 @@ class Words:
         ]
         return not all(torch.equal(now.detach().to("cpu", dtype), before.to(dtype)) for now, before in pairs)
 
-    def export(self, base: Base, path: Path, step: int, **options: Unpack[FileOptions]) -> list[Exported]:
+    def export(self, base: LatentBase, path: Path, step: int, **options: Unpack[FileOptions]) -> list[Exported]:
         """A file for each word. `path`: of the run's model; the only word of textual inversion is called like it."""
         alone = len(self.words) == 1 and self.config.method == "textual_inversion"
         ending = path.stem.removeprefix(self.config.name)  # "_<step>"
@@ -112,7 +112,7 @@ def begun(config: ResolvedConfig, text: TextStack) -> tuple[list[Embedding], lis
     return made, [0] * len(made)
 
 
-def size(config: ResolvedConfig, base: Base) -> int:
+def size(config: ResolvedConfig, base: LatentBase) -> int:
     """How many numbers learn."""
     count = (config.num_vectors or 1) * len(prompt_templates.tokens(config))
     if config.embedding_weights:
@@ -120,7 +120,7 @@ def size(config: ResolvedConfig, base: Base) -> int:
     return count * sum(widths(base))
 
 
-def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
+def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
     """What of the words does not go with the base."""
     found = []
     for path, word in places(config):
@@ -134,7 +134,7 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     return found
 
 
-def widths(base: Base) -> list[int]:
+def widths(base: LatentBase) -> list[int]:
     """Of the vectors for each of the base's text encoders."""
     return [config["hidden_size"] for config in base.architecture.text_encoders]
 

@@ -23,7 +23,7 @@ from ..data.batch import Batch
 from ..formats import embedding_file, lora_file
 from ..formats.lora_file import export_network
 from ..formats.verified_write import Exported
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..networks import lora_network
 from ..networks.layer_adapters import Adapter
 from ..networks.lora_network import TEXT_PARTS, Network
@@ -55,16 +55,16 @@ class LoRA:
         self._step = 0
 
     @staticmethod
-    def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
+    def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
         found = continued_problems(config, base) if config.network_weights else new_problems(config, base)
         return found + learned_words.problems(config, base)
 
     @staticmethod
-    def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
+    def warnings(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
         return continued_warnings(config, base) if config.network_weights else []
 
     @staticmethod
-    def share(config: ResolvedConfig, base: Base) -> Share:
+    def share(config: ResolvedConfig, base: LatentBase) -> Share:
         counts = base.parameter_counts()
         texts = 4 * counts["text_encoders"] if config.text_encoder_steps or config.placeholder_token else 0
         frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + texts
@@ -190,7 +190,7 @@ class LoRA:
         """What the file says of itself beyond what every model says."""
         return lora_file.metadata(self.config)
 
-    def export(self, base: Base, path: Path, **options: Unpack[FileOptions]) -> Exported:
+    def export(self, base: LatentBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """The adapters alone, as kohya's tools name them; words that learned along are in the file or beside it."""
         bundled = self.words.words if self.words and self.config.bundle_embedding else []
         names = lora_file.file_names(self._layers, base.architecture.unet, base.family)
@@ -215,7 +215,7 @@ def continued(config: ResolvedConfig) -> Path:
     return Path(config.network_weights).expanduser()
 
 
-def continued_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
+def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
     """What of a LoRA that goes on does not go with the base or the settings: all of the file is looked at."""
     path, there, fixed, has_up = continued(config), set(), [], False
     if found := word_problems(config):
@@ -240,7 +240,7 @@ def continued_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     return found
 
 
-def continued_warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
+def continued_warnings(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
     """A DoRA along the outputs stays one, and its file is read as one along the inputs by v1.10.1."""
     try:
         for _, layer, adapter in adapters_of(config, base):
@@ -256,7 +256,7 @@ def continued_warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
     return []
 
 
-def adapters_of(config: ResolvedConfig, base: Base) -> Iterator[tuple[str, str, Adapter]]:
+def adapters_of(config: ResolvedConfig, base: LatentBase) -> Iterator[tuple[str, str, Adapter]]:
     """Those of the LoRA that goes on, by component and layer."""
     weights, unet = lora_network.shapes_of(base), base.architecture.unet
     return lora_file.adapters_of(continued(config), weights, unet, "network_weights")
@@ -280,7 +280,7 @@ def word_problems(config: ResolvedConfig) -> list[Problem]:
     return []
 
 
-def new_problems(config: ResolvedConfig, base: Base) -> list[Problem]:
+def new_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
     """What of a new LoRA's settings does not go with the base."""
     found = []
     if strange := lora_network.strange_blocks(config, base):

@@ -15,7 +15,7 @@ from ...core.errors import Problem
 from ..data.batch import Batch
 from ..formats import embedding_file
 from ..formats.verified_write import Exported, nothing_learned
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..training.footprint import Share
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
@@ -36,15 +36,15 @@ class TextualInversion:
         self._step = 0
 
     @staticmethod
-    def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
+    def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
         return learned_words.problems(config, base)
 
     @staticmethod
-    def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
+    def warnings(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
         return []
 
     @staticmethod
-    def share(config: ResolvedConfig, base: Base) -> Share:
+    def share(config: ResolvedConfig, base: LatentBase) -> Share:
         counts = base.parameter_counts()
         frozen = (4 if config.mixed_precision == "no" else 2) * (counts["unet"] + counts["text_encoders"])
         size = learned_words.size(config, base)
@@ -95,14 +95,14 @@ class TextualInversion:
         """What the file says of itself beyond what every model says: each word's has its own, `Words.export`."""
         return {}
 
-    def export(self, base: Base, path: Path, **options: Unpack[FileOptions]) -> Exported:
+    def export(self, base: LatentBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
         """One file for a single word; else one for each, by its own name."""
         if not self.words.learned(options["precision"]):
             raise nothing_learned(options["precision"])
         first, *others = self.words.export(base, path, self._step, **options)
         return Exported(first.path, first.sha256, first.sidecars, tuple(others))
 
-    def carried(self, base: Base) -> PngInfo:
+    def carried(self, base: LatentBase) -> PngInfo:
         """The word as text in a picture, from which WebUIs read it."""
         (word,), (before,) = self.words.words, self.words.steps
         tensors = embedding_file.state(word.vectors, torch.float32)

@@ -302,9 +302,6 @@ class LatentBase:
             ) from error
 
 
-Base = LatentBase  # its old name
-
-
 def counted(shape: tuple[int, ...]) -> LazyTensor:
     """0, 1, 2 ... along the last axis."""
     return LazyTensor(shape, torch.int64, lambda: torch.arange(shape[-1] if shape else 1).expand(shape).contiguous())

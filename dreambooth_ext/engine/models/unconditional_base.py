@@ -39,7 +39,7 @@ IMPOSSIBLE = (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, No
 
 
 class PixelBase:
-    """In the place of a `Base`: the same questions are asked of it, and nothing is held but the configuration.
+    """The `Base` of models that draw pixels. Nothing is held but the configuration.
 
     unet_config: as `UNet2DModel.from_config` takes it; pipeline: the model that goes on, None for a new one; paths: of
     what was read.
@@ -116,7 +116,7 @@ class PixelBase:
 
     @property
     def activations(self) -> float:
-        """As `Base.activations`: 132 MB were counted for the default (benchmarks/activations.py). It goes by the
+        """132 MB were counted for the default (benchmarks/activations.py). It goes by the
         channels of each level, which has a quarter of the pixels of the one above, and by its layers."""
         channels = self.unet_config.get("block_out_channels", [224, 448, 672, 896])  # UNet2DModel's own defaults
         layers = self.unet_config.get("layers_per_block", 2)

@@ -19,7 +19,7 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from ...core.config.run_config import RunConfig
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..runtime.seeds import generator
 from .lora_network import shapes_of
 
@@ -184,13 +184,13 @@ def _changing(part: Part, multiplier: float) -> Callable[[nn.Module, tuple], tup
     return change
 
 
-def contexts(base: Base) -> dict[str, int]:
+def contexts(base: LatentBase) -> dict[str, int]:
     """The width of context of every attention of a base's UNet, by the attention's name."""
     shapes = shapes_of(base)["unet"]
     return {name.removesuffix(".to_k"): shape[1] for name, shape in shapes.items() if name.endswith(".to_k")}
 
 
-def sizes_of(base: Base) -> list[int]:
+def sizes_of(base: LatentBase) -> list[int]:
     """The widths that a hypernetwork for this base can have."""
     return sorted(set(contexts(base).values()))
 

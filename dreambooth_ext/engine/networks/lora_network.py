@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ...core.config.run_config import RunConfig
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..models.key_maps import ties
 from ..runtime.seeds import generator
 from . import layer_adapters
@@ -67,7 +67,7 @@ def full_name(block: str) -> str:
     return block if block.split(".")[0] in ("unet", *TEXT_PARTS) else f"unet.{block}"
 
 
-def shapes_of(base: Base) -> dict[str, dict[str, tuple[int, ...]]]:
+def shapes_of(base: LatentBase) -> dict[str, dict[str, tuple[int, ...]]]:
     """The shapes of all weights of a base that layers can have, by component and layer, without reading any."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for component, part in ties(base.architecture).items():
@@ -82,7 +82,7 @@ def shapes_of(base: Base) -> dict[str, dict[str, tuple[int, ...]]]:
     return found
 
 
-def sizes(config: RunConfig, base: Base) -> dict[str, int]:
+def sizes(config: RunConfig, base: LatentBase) -> dict[str, int]:
     """Numbers of the new adapters that a run trains, by component."""
     found = {}
     for component, shapes in shapes_of(base).items():
@@ -92,7 +92,7 @@ def sizes(config: RunConfig, base: Base) -> dict[str, int]:
     return found
 
 
-def strange_blocks(config: RunConfig, base: Base) -> list[str]:
+def strange_blocks(config: RunConfig, base: LatentBase) -> list[str]:
     """Names in `block_ranks` that no layer of the base begins with."""
     layers = [(component, layer) for component, shapes in shapes_of(base).items() for layer in shapes]
     return [name for name in config.block_ranks if not any(begins(*layer, name) for layer in layers)]

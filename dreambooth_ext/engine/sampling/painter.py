@@ -16,7 +16,7 @@ from ..conditioning.learned_tokens import Embedding, table_of
 from ..conditioning.text_encoding import TextStack
 from ..formats import embedding_file, hypernetwork_file, lora_file
 from ..formats.embedding_file import Stored
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..networks import hypernetwork, lora_network
 from ..networks.lora_network import TEXT_PARTS
 from .sampler import Progress, draw, evaluating, make_sampler
@@ -29,7 +29,7 @@ class Painter:
     unet: nn.Module  # UNet2DConditionModel, not wrapped
     vae: nn.Module  # AutoencoderKL
     text: TextStack
-    scheduler_config: Mapping[str, Any]  # of a DDPMScheduler, as `Base.scheduler_config`
+    scheduler_config: Mapping[str, Any]  # of a DDPMScheduler, as `LatentBase.scheduler_config`
 
     def paint(
         self,
@@ -68,7 +68,7 @@ class Painter:
 
 
 def load_painter(
-    base: Base,
+    base: LatentBase,
     device: torch.device,
     clip_skip: int | None = None,
     loras: Sequence[tuple[Path, float]] = (),

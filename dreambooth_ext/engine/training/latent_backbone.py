@@ -17,7 +17,7 @@ from ..conditioning.text_encoding import TextStack
 from ..data import latent_encoding
 from ..data.batch import Batch
 from ..data.dataset import Dataset
-from ..models.base_model import Base
+from ..models.base_model import LatentBase
 from ..sampling.sampler import Progress, draw, evaluating, make_sampler
 from .loss import Objective
 from .method import Drawn
@@ -86,7 +86,7 @@ class LatentBackbone:
         )
 
     @torch.no_grad()
-    def drawn(self, config: ResolvedConfig, base: Base, told: Progress) -> Iterator[Drawn]:
+    def drawn(self, config: ResolvedConfig, base: LatentBase, told: Progress) -> Iterator[Drawn]:
         """Every preview prompt, with each of its seeds."""
         vae = base.vae(torch.float32).to(self.prompts.device)
         seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
@@ -134,7 +134,7 @@ class LatentBackbone:
 
 def assemble(
     config: ResolvedConfig,
-    base: Base,
+    base: LatentBase,
     dataset: Dataset,
     device: torch.device,
     warn: Callable[..., None],

@@ -17,7 +17,7 @@ from ..downloads.progress_thread import Fetch, TerminalStage
 from ..formats.checkpoint_file import configuration, marks, unchanged
 from ..formats.metadata import HASH_KEY, HASH_TO_COME
 from ..formats.verified_write import PRECISIONS, write_verified
-from ..models.base_model import Base, open_base
+from ..models.base_model import LatentBase, open_base
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import PICKLE_SUFFIXES
 from ..tensors.torch_pickle import STORAGES
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> Path:
     return target
 
 
-def to_single_file(base: Base, target: Path, dtype: torch.dtype | None, precision: str) -> None:
+def to_single_file(base: LatentBase, target: Path, dtype: torch.dtype | None, precision: str) -> None:
     """Every tensor of the model under single-file keys, and the yaml where the WebUI needs one."""
     metadata = dict(base.metadata)
     if HASH_KEY in metadata:
@@ -66,7 +66,7 @@ def to_single_file(base: Base, target: Path, dtype: torch.dtype | None, precisio
             write_text(target.with_suffix(".yaml"), yaml)
 
 
-def to_folder(base: Base, target: Path, dtype: torch.dtype | None) -> None:
+def to_folder(base: LatentBase, target: Path, dtype: torch.dtype | None) -> None:
     """A diffusers pipeline, part by part, so that only one is in memory."""
     parts = base.family.components
     dtypes = {name: dtype or stored_in(base, name) for name in parts}
@@ -99,7 +99,7 @@ def to_folder(base: Base, target: Path, dtype: torch.dtype | None) -> None:
         base.close()
 
 
-def stored_in(base: Base, component: str) -> torch.dtype:
+def stored_in(base: LatentBase, component: str) -> torch.dtype:
     """The precision that holds all of a part: its own, or of a part that is only partly in fp8 the widest."""
     found = [tensor.dtype for tensor in base.ldm_tensors(component).values()]
     return found[0] if found[0].itemsize > 1 else max(found, key=lambda dtype: dtype.itemsize)

@@ -27,7 +27,7 @@ from ..formats.lora_file import export_network
 from ..formats.metadata import ADAPTERS, base_metadata, modelspec
 from ..formats.verified_write import NothingLearned
 from ..methods import learned_words
-from ..models.base_model import Base, open_base
+from ..models.base_model import LatentBase, open_base
 from ..networks import lora_network
 from ..networks.layer_adapters import ALPHA, Adapter, LoRA
 from ..networks.lora_network import TARGETS, TEXT_PARTS, Network, is_wide, named_layers, target_ranks
@@ -72,7 +72,7 @@ def done(arguments: argparse.Namespace) -> list[Path]:
     return [export_network(base, made, names, out, metadata=about, words=brought, **common).path]
 
 
-def words_of(base: Base, loras: Sequence[Path]) -> list[Embedding]:
+def words_of(base: LatentBase, loras: Sequence[Path]) -> list[Embedding]:
     """The words that LoRAs bring along. Raises UserError for one that does not fit, or that is there twice."""
     found: dict[str, Embedding] = {}
     for path in loras:
@@ -97,7 +97,7 @@ def require_places(words: Sequence[Embedding], out: Path, overwrite: bool) -> No
             raise UserError("out", message, "Choose another name or folder.")
 
 
-def write_word(base: Base, word: Embedding, out: Path, precision: str) -> Path:
+def write_word(base: LatentBase, word: Embedding, out: Path, precision: str) -> Path:
     """The word as an embedding beside the model, which has no place for it."""
     about = modelspec(base, title=word.word, resolution=base.resolution, adapter=ADAPTERS["textual_inversion"])
     path = out.with_name(f"{word.word}.safetensors")
@@ -106,13 +106,13 @@ def write_word(base: Base, word: Embedding, out: Path, precision: str) -> Path:
     return path
 
 
-def parts_of(base: Base, device: torch.device) -> dict[str, nn.Module]:
+def parts_of(base: LatentBase, device: torch.device) -> dict[str, nn.Module]:
     """The parts of a model that LoRAs change."""
     modules = {"unet": base.unet(), **dict(zip(TEXT_PARTS, base.text_encoders(), strict=False))}
     return {name: module.to(device) for name, module in modules.items()}
 
 
-def described(base: Base, title: str, arguments: argparse.Namespace) -> dict[str, str]:
+def described(base: LatentBase, title: str, arguments: argparse.Namespace) -> dict[str, str]:
     """What WebUIs have to know of the new LoRA."""
     config = lora_config(arguments)
     about = modelspec(base, title=title, resolution=base.resolution, adapter="lora")
@@ -137,7 +137,7 @@ def merge(models: Models, loras: list[tuple[Path, float]]) -> None:
             raise UserError("lora", message, "Choose lower weights, or another file.")
 
 
-def extract(arguments: argparse.Namespace, base: Base, models: Models, device: torch.device) -> Network:
+def extract(arguments: argparse.Namespace, base: LatentBase, models: Models, device: torch.device) -> Network:
     """What the tuned model is beyond the base. Parts that are the same in both are left out."""
     tuned = open_base(arguments.tuned, field="tuned")
     if lora_network.shapes_of(tuned) != lora_network.shapes_of(base):

@@ -20,7 +20,7 @@ from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.formats import lora_file
 from dreambooth_ext.engine.formats.lora_file import file_names, layers_of
 from dreambooth_ext.engine.methods.lora import LoRA
-from dreambooth_ext.engine.models.base_model import Base, open_base
+from dreambooth_ext.engine.models.base_model import LatentBase, open_base
 from dreambooth_ext.engine.networks import lora_network
 from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.training.loop import Loop
@@ -51,7 +51,7 @@ def methods(monkeypatch) -> list[LoRA]:
     return found
 
 
-def written(folder: Path, base: Base, kind: str = "lora", **settings) -> Path:
+def written(folder: Path, base: LatentBase, kind: str = "lora", **settings) -> Path:
     """A LoRA file for a base, with random numbers in it."""
     models = adapters.models(base)
     names = file_names(layers_of(models), models["unet"].config, base.family)
@@ -264,7 +264,7 @@ def test_names_of_other_tools_are_read(tmp_path, style):
             torch.testing.assert_close(found[component][layer].change(weight), adapter.change(weight))
 
 
-def refused(path: Path, base: Base) -> str:
+def refused(path: Path, base: LatentBase) -> str:
     with pytest.raises(UserError) as error:
         lora_file.read(path, adapters.models(base), "lora")
     return str(error.value.problem)

@@ -22,7 +22,7 @@ from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.deep_check import inspect
-from dreambooth_ext.engine.models.base_model import Base
+from dreambooth_ext.engine.models.base_model import LatentBase
 from dreambooth_ext.engine.runtime.control import Control
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors, save_tensors
 from dreambooth_ext.engine.training import class_images, loop, training_state
@@ -304,13 +304,13 @@ def test_a_base_with_a_broken_number_is_named_before_pictures_are_encoded(traine
 
 
 def test_a_sound_base_is_looked_at_once_and_again_when_it_changes(trainer, monkeypatch):
-    looked, original = [], Base.require_sound
+    looked, original = [], LatentBase.require_sound
 
-    def noted(base: Base, seconds: float) -> bool:
+    def noted(base: LatentBase, seconds: float) -> bool:
         looked.append(base.name)
         return original(base, seconds)
 
-    monkeypatch.setattr(Base, "require_sound", noted)
+    monkeypatch.setattr(LatentBase, "require_sound", noted)
     for _ in range(2):
         assert not inspect(trainer.config().as_dict(), trainer.folder)["problems"]
     assert len(looked) == 1
