@@ -61,9 +61,9 @@ def measure(folder: Path) -> None:
         entries, _ = picture_entries.entries(config)
     dataset = Dataset(config, entries, 1.0)
     with measured("headers of all pictures"):
-        found = latent_encoding.scan(dataset.entries, dataset._target, False, print, print, lambda done, total: None)
+        found = latent_encoding.scan(dataset.entries, dataset.target, False, print, print, lambda done, total: None)
     with measured("order of the first epoch"):
-        dataset._arrange(found)
+        dataset.arrange(found)
         dataset.batches(0)
     with measured("100 batches, decoded"):
         for step in range(100):

@@ -169,7 +169,9 @@ def train(run: Run, control: Control, total: int | None) -> str:
             config = hub_dataset.with_folder(config, run, control)
         check_resources(config, base, run, control)
         dataset = gather(config, base, run, control, accelerator)
-        total = total or run.state().get("total") or dataset.steps(config.num_train_epochs, accelerator.num_processes)
+        total = (
+            total or run.state().get("total") or dataset.order.steps(config.num_train_epochs, accelerator.num_processes)
+        )
         config = config.replace(max_train_steps=total)
         with accelerator.main_process_first():
             resumed = training_state.latest(run.checkpoints, control.warn)
@@ -182,7 +184,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
             pictures=kinds.count(False),
             class_pictures=kinds.count(True),
             steps=total,
-            epochs=total / dataset.steps(1, accelerator.num_processes),
+            epochs=total / dataset.order.steps(1, accelerator.num_processes),
             free=free_bytes(run),
             missing=0,
         )

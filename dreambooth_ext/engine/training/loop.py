@@ -198,7 +198,7 @@ class Loop:
             "step",
             step=state.step,
             total=self.total,
-            epoch=round(self.dataset.epochs(state.step, self.accelerator.num_processes), 3),
+            epoch=round(self.dataset.order.epochs(state.step, self.accelerator.num_processes), 3),
             loss=finite(loss),
             grad_norm=finite(norm),
             lr=state.rates,
@@ -236,7 +236,7 @@ class Loop:
         if not config.checkpointing_start_step <= step < self.total or step == 0:
             return False
         if every := config.save_every_n_epochs:
-            now, before = (self.dataset.epoch_of(n, self.accelerator.num_processes) for n in (step, step - 1))
+            now, before = (self.dataset.order.epoch_of(n, self.accelerator.num_processes) for n in (step, step - 1))
             return now // every > before // every
         return config.checkpointing_steps > 0 and step % config.checkpointing_steps == 0
 
@@ -245,7 +245,7 @@ class Loop:
         state = self.state
         if state.step == state.saved or not self.accelerator.is_main_process:
             return  # the first is so at the start, too: nothing has been learned yet
-        batches = self.dataset.consumed(state.step, self.accelerator.num_processes)
+        batches = self.dataset.order.consumed(state.step, self.accelerator.num_processes)
         trainer = {**state.trainer(), "batches": batches}
         keeping = {"limit": self.config.checkpoints_total_limit, **keeping}
         with self._saving():

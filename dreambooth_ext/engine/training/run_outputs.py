@@ -148,9 +148,9 @@ class Saver:
             started_at=self.run.state()["created"],
             num_train_images=sum(not entry.is_class for entry in pictures),
             num_reg_images=sum(entry.is_class for entry in pictures),
-            num_epochs=int(self.dataset.epochs(step, self.accelerator.num_processes)),
+            num_epochs=int(self.dataset.order.epochs(step, self.accelerator.num_processes)),
         )
-        return {**about, **made, **pictures_metadata(pictures, self.dataset.bucket_counts), **self.method.about()}
+        return {**about, **made, **pictures_metadata(pictures, self.dataset.order.bucket_counts), **self.method.about()}
 
     def _activation_text(self) -> str:
         """The words that call the subject: the prompt, or the identifiers of the file names."""

@@ -66,13 +66,13 @@ def arranged(sizes: list[tuple[int, int]], repeats: int = 1, classes: int = 0, *
     entries += [Entry(Path(f"class {i}.png"), "a", 0, is_class=True) for i in range(classes)]
     made = Dataset(config, entries, SCALING)
     sizes = sizes + [(512, 512)] * classes
-    found = [Picture(e, centre_crop(s, made._target(s)), "") for e, s in zip(entries, sizes, strict=True)]
-    made._arrange(found)
+    found = [Picture(e, centre_crop(s, made.target(s)), "") for e, s in zip(entries, sizes, strict=True)]
+    made.arrange(found)
     return made
 
 
 def order(made: Dataset, epoch: int = 0) -> list[list[int]]:
-    plan = made._epoch(epoch)
+    plan = made.order.epoch(epoch)
     return [[plan.pictures[place] for place in batch] for batch in plan.batches]
 
 
@@ -87,7 +87,7 @@ def test_every_picture_once_an_epoch(sizes, batch_size, repeats, epoch):
     made = arranged(sizes, repeats, train_batch_size=batch_size)
     batches = order(made, epoch)
     assert collections.Counter(i for b in batches for i in b) == dict.fromkeys(range(len(sizes)), repeats)
-    assert len(batches) == made.batches_per_epoch
+    assert len(batches) == made.order.batches_per_epoch
     for batch in batches:
         assert 1 <= len(batch) <= batch_size
         assert len({made.pictures[i].crop.target for i in batch}) == 1
@@ -115,16 +115,16 @@ def test_ranks_and_micro_steps_share_an_epoch_without_gaps(tmp_path, vae, count,
         ),
         vae,
     )
-    wanted, epochs = made.batches_per_epoch, 3
-    assert made.steps(epochs, world) == math.ceil(epochs * wanted / (micros * world))
+    wanted, epochs = made.order.batches_per_epoch, 3
+    assert made.order.steps(epochs, world) == math.ceil(epochs * wanted / (micros * world))
     row = []
-    for step in range(made.steps(epochs, world)):
+    for step in range(made.order.steps(epochs, world)):
         for micro in range(micros):
             row += [made.batches(step, micro, rank, world)[0].keys for rank in range(world)]
     for epoch in range(epochs):  # within an epoch no two ranks ever hold the same picture
         keys = [k for b in row[epoch * wanted : (epoch + 1) * wanted] for k in b]
         assert len(keys) == len(set(keys)) == count
-    assert made.epoch_of(0, world) == 0 and made.epochs(wanted, world) == micros * world
+    assert made.order.epoch_of(0, world) == 0 and made.order.epochs(wanted, world) == micros * world
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (3, 1), (2, 3)])
@@ -132,7 +132,7 @@ def test_another_number_of_processes_goes_on_where_the_last_one_stopped(tmp_path
     """No batch is passed over, and none comes again."""
     config = RunConfig(instance_data_dir=folder(tmp_path, 7), resolution=64, gradient_accumulation_steps=2)
     first, second, alone = (dataset(config, vae) for _ in range(3))
-    second.go_on(5, first.consumed(5, before))
+    second.order.go_on(5, first.order.consumed(5, before))
 
     def row(made: Dataset, steps: range, world: int) -> list[list[str]]:
         places = itertools.product(steps, range(2), range(world))
@@ -140,7 +140,7 @@ def test_another_number_of_processes_goes_on_where_the_last_one_stopped(tmp_path
 
     found = row(first, range(5), before) + row(second, range(5, 9), after)
     assert found == row(alone, range(len(found) // 2), 1)
-    assert second.epochs(9, after) == len(found) / 7 and second.epoch_of(9, after) == len(found) // 7
+    assert second.order.epochs(9, after) == len(found) / 7 and second.order.epoch_of(9, after) == len(found) // 7
 
 
 def test_any_step_at_once_is_the_same(tmp_path, vae):
@@ -208,7 +208,7 @@ def test_transparency_weighs_the_loss(tmp_path, vae, cached):
         assert clear.shape == (1, 8, 8) and clear.mean().item() == pytest.approx(1)
         assert all(torch.equal(mask, torch.ones(1, 8, 8)) for mask in masks.values())
         right = clear[..., 5:].mean() > clear[..., :3].mean()
-        flipped = not torch.equal(clear, made._mask(*mask_of(made, path), False))
+        flipped = not torch.equal(clear, made.samples.mask(*mask_of(made, path), False))
         assert right != flipped  # the mask is mirrored with its picture
         sides.add(bool(right))
     assert sides == {True, False}
@@ -247,7 +247,7 @@ def test_the_cache_equals_an_encoding_at_once(tmp_path, vae):
     for picture in made.pictures:
         pixels = torch.from_numpy(np.array(Image.open(picture.entry.path))).permute(2, 0, 1)[None] / 127.5 - 1
         wanted = vae.encode(pixels).latent_dist.parameters[0]
-        assert torch.allclose(made._cache.get(picture.key(False, "")), wanted, atol=1e-5)
+        assert torch.allclose(made.samples.cache.get(picture.key(False, "")), wanted, atol=1e-5)
 
 
 def test_random_crops_differ_and_carry_their_conditioning(tmp_path):
@@ -296,7 +296,7 @@ def prior(tmp_path: Path, classes: int, size=(64, 64), **values) -> RunConfig:
 def test_prior_pairs(tmp_path, vae, classes):
     made = dataset(prior(tmp_path, classes), vae)
     used = collections.Counter()
-    for step in range(made.batches_per_epoch * 4):
+    for step in range(made.order.batches_per_epoch * 4):
         (batch,) = made.batches(step)
         half = len(batch) // 2
         assert batch.captions == ["sksper person"] * half + ["a person"] * half
@@ -328,7 +328,7 @@ def test_each_concept_goes_with_its_own_class(tmp_path, vae):
     ]
     made = dataset(RunConfig(concepts=concepts, resolution=64, train_batch_size=3), vae)
     seen = collections.Counter()
-    for step in range(made.batches_per_epoch):
+    for step in range(made.order.batches_per_epoch):
         (batch,) = made.batches(step)
         half = len(batch) // 2
         assert [c.replace("sks", "a ") for c in batch.captions[:half]] == batch.captions[half:]

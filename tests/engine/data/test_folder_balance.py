@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import variation
 from dreambooth_ext.core.data.picture_entries import Entry
-from dreambooth_ext.engine.data.dataset import Dataset, vary
+from dreambooth_ext.engine.data.caption_variation import vary
+from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.folder_balance import apportioned
 from dreambooth_ext.engine.data.images import centre_crop
 from dreambooth_ext.engine.data.latent_encoding import Picture
@@ -29,15 +30,15 @@ def arranged(pictures: list[tuple[str, tuple[int, int], int]], **values) -> Data
     entries = [Entry(Path(f"{i}.png"), f"{i}", 0, repeats=n, folder=f) for i, (f, _, n) in enumerate(pictures)]
     made = Dataset(config, entries, 1.0)
     found = [
-        Picture(entry, centre_crop(size, made._target(size)), "")
+        Picture(entry, centre_crop(size, made.target(size)), "")
         for entry, (_, size, _) in zip(entries, pictures, strict=True)
     ]
-    made._arrange(found)
+    made.arrange(found)
     return made
 
 
 def shown(made: Dataset, epoch: int) -> collections.Counter:
-    plan = made._epoch(epoch)
+    plan = made.order.epoch(epoch)
     return collections.Counter(plan.pictures[place] for batch in plan.batches for place in batch)
 
 
@@ -56,7 +57,7 @@ def test_each_folder_counts_as_the_largest(pictures, batch_size):
             by_folder[pictures[index][0]] += count
         assert by_folder == dict.fromkeys(units, largest)
         assert all(counts[index] >= repeats for index, (_, _, repeats) in enumerate(pictures))
-        assert len(made._epoch(epoch).batches) == made.batches_per_epoch
+        assert len(made.order.epoch(epoch).batches) == made.order.batches_per_epoch
 
 
 def test_over_the_epochs_no_picture_is_preferred():
@@ -70,9 +71,9 @@ def test_over_the_epochs_no_picture_is_preferred():
 def test_of_the_seed_and_the_epoch_alone():
     pictures = [("many", SIZES[0], 1)] * 9 + [("few", SIZES[0], 1)] * 4
     one, two = arranged(pictures), arranged(pictures)
-    two._epoch(0)
-    assert one._epoch(5).pictures == two._epoch(5).pictures
-    assert one._epoch(5).pictures != arranged(pictures, seed=1)._epoch(5).pictures
+    two.order.epoch(0)
+    assert one.order.epoch(5).pictures == two.order.epoch(5).pictures
+    assert one.order.epoch(5).pictures != arranged(pictures, seed=1).order.epoch(5).pictures
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=8), st.integers(1, 500))
@@ -132,7 +133,7 @@ def test_several_captions_come_up_alike():
 
 def captions_of(entries: list[Entry], **values) -> list[str] | None:
     made = Dataset(RunConfig(resolution=512, **values), entries, 1.0)
-    made._arrange([Picture(entry, centre_crop((512, 512), (512, 512)), "") for entry in entries])
+    made.arrange([Picture(entry, centre_crop((512, 512), (512, 512)), "") for entry in entries])
     return made.all_captions()
 
 

@@ -1,0 +1,146 @@
+"""Which pictures each batch holds. Everything follows from (seed, step, rank), so any batch can be asked for at once.
+
+An epoch is every instance picture once (times its repeats, or as often as `balance_folders` makes it), in an order
+drawn from (seed, epoch) and cut into batches of one size; a bucket's last batch may be a short one. Epochs follow each
+other without a seam: batch number (step * accumulation + micro) * world + rank of that endless row is the one asked
+for, so nothing is dropped or shown twice where the numbers do not divide, and ranks never get the same batch. Where a
+run goes on with another number of processes, steps count from there, and batches from what had been consumed.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ...core.config.stages import ResolvedConfig
+from ..runtime.seeds import generator
+from .folder_balance import compose
+from .latent_encoding import Picture
+
+
+@dataclass
+class Epoch:
+    """One epoch's order. A place is an index into it."""
+
+    pictures: list[int]  # place -> index into the pictures
+    turns: list[int]  # place -> how many pictures of the same concept came before; picks the class picture
+    batches: list[list[int]]  # places, batch by batch
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A picture's place in a batch."""
+
+    picture: int  # index into the pictures
+    drawn_by: tuple[str | int, ...]  # what, with the seed, all of its random numbers follow from
+    weight: float  # its share of the loss
+
+
+class Order:
+    """The order of a run's pictures, class pictures beside the others; held-out ones have no part in it."""
+
+    def __init__(self, config: ResolvedConfig, pictures: Sequence[Picture]):
+        self.config, self.pictures = config, pictures
+        self.classes: dict[int, list[int]] = {}  # concept -> indexes of its class pictures
+        for index, picture in enumerate(pictures):
+            if picture.entry.is_class:
+                self.classes.setdefault(picture.entry.concept, []).append(index)
+        self._composition = compose(list(pictures), config.balance_folders)
+        instances = self._composition.of(config.seed, 0)
+        self._counts = Counter(pictures[index].entry.concept for index in instances)
+        self.bucket_counts = dict(Counter(pictures[index].crop.target for index in instances))
+        self.batches_per_epoch = sum(math.ceil(n / config.train_batch_size) for n in self.bucket_counts.values())
+        self._begins = (0, 0)  # a step, and the batches that all processes had consumed before it
+        self._lock = threading.Lock()  # of the two below: batches are made in several threads
+        self._epochs: dict[int, Epoch] = {}
+        self._class_orders: dict[tuple[int, int], list[int]] = {}
+
+    # --- how long
+
+    def steps(self, epochs: float, world: int = 1) -> int:
+        """Optimizer steps in which every picture comes up `epochs` times."""
+        return math.ceil(epochs * self.batches_per_epoch / (self.config.gradient_accumulation_steps * world))
+
+    def go_on(self, step: int, consumed: int) -> None:
+        """Let `step` begin with batch number `consumed`."""
+        self._begins = (step, consumed)
+
+    def consumed(self, step: int, world: int = 1) -> int:
+        """The batches that all processes have consumed before `step`."""
+        begun, before = self._begins
+        return before + (step - begun) * self.config.gradient_accumulation_steps * world
+
+    def epochs(self, step: int, world: int = 1) -> float:
+        """How often every picture has come up before `step`."""
+        return self.consumed(step, world) / self.batches_per_epoch
+
+    def epoch_of(self, step: int, world: int = 1) -> int:
+        """The epoch, from 0, in which a step begins."""
+        return self.consumed(step, world) // self.batches_per_epoch
+
+    # --- batches
+
+    def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> list[Turn]:
+        """The instance pictures of one micro-step of one process, then a class picture for each."""
+        accumulation = self.config.gradient_accumulation_steps
+        assert 0 <= micro < accumulation and 0 <= rank < world, (micro, rank)
+        number = self.consumed(step, world) + micro * world + rank
+        index, position = divmod(number, self.batches_per_epoch)
+        epoch = self.epoch(index)
+        places = epoch.batches[position]
+        turns = [Turn(epoch.pictures[place], ("picture", index, place), 1 / len(places)) for place in places]
+        return turns + self._class_turns(epoch, index, places)
+
+    def epoch(self, number: int) -> Epoch:
+        with self._lock:
+            if number not in self._epochs:
+                while len(self._epochs) >= 2:  # where one epoch ends and the next begins, both are at hand
+                    self._epochs.pop(next(iter(self._epochs)))
+                self._epochs[number] = self._make_epoch(number)
+            return self._epochs[number]
+
+    def _make_epoch(self, number: int) -> Epoch:
+        seed, size = self.config.seed, self.config.train_batch_size
+        instances = self._composition.of(seed, number)
+        shuffled = torch.randperm(len(instances), generator=generator(seed, "order", number)).tolist()
+        order = [instances[i] for i in shuffled]
+        turns, counts = [], dict.fromkeys(self._counts, 0)
+        buckets: dict[tuple[int, int], list[int]] = {target: [] for target in sorted(self.bucket_counts)}
+        for place, index in enumerate(order):
+            picture = self.pictures[index]
+            turns.append(counts[picture.entry.concept])
+            counts[picture.entry.concept] += 1
+            buckets[picture.crop.target].append(place)
+        cut = [places[i : i + size] for places in buckets.values() for i in range(0, len(places), size)]
+        mixed = torch.randperm(len(cut), generator=generator(seed, "batches", number)).tolist()
+        return Epoch(order, turns, [cut[i] for i in mixed])
+
+    def _class_turns(self, epoch: Epoch, number: int, places: list[int]) -> list[Turn]:
+        """A class picture of the same concept for each instance picture; each concept goes through its own in turn."""
+        turns = []
+        for place in places:
+            concept = self.pictures[epoch.pictures[place]].entry.concept
+            pool = self.classes.get(concept)
+            if pool is None:
+                continue
+            turn = number * self._counts[concept] + epoch.turns[place]
+            round_, position = divmod(turn, len(pool))
+            picture = pool[self._class_order(concept, round_)[position]]
+            weight = self.config.prior_loss_weight / len(places)
+            turns.append(Turn(picture, ("class picture", concept, turn), weight))
+        return turns
+
+    def _class_order(self, concept: int, number: int) -> list[int]:
+        key = (concept, number)
+        with self._lock:
+            if key not in self._class_orders:
+                while len(self._class_orders) > 2 * len(self.classes):
+                    self._class_orders.pop(next(iter(self._class_orders)))
+                draw = generator(self.config.seed, "class order", concept, number)
+                self._class_orders[key] = torch.randperm(len(self.classes[concept]), generator=draw).tolist()
+            return self._class_orders[key]

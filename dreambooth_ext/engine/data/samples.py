@@ -1,0 +1,141 @@
+"""A picture's turn in a batch: mirrored or not, cropped, as latents or pixels, with its caption and mask."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...core.config.stages import ResolvedConfig
+from ...core.data.concepts import Variation
+from ...core.data.prompt_templates import filled
+from ..runtime.seeds import generator
+from . import latent_encoding
+from .batch import Batch
+from .caption_variation import vary
+from .images import Crop, alpha_weights, random_crop, to_model
+from .latent_cache import DiskCache, MemoryCache
+from .latent_encoding import Picture
+
+LATENT_SIDE = 8  # pixels a side that one latent pixel stands for
+
+
+@dataclass
+class Sample:
+    """One picture of a batch, with all that was drawn for it."""
+
+    picture: Picture
+    tensor: Tensor  # latents or pixels, (c, h, w)
+    caption: str
+    time_ids: tuple[int, ...]
+    weight: float
+    mask_1hw: Tensor | None  # of its latents, where its parts do not count the same
+
+
+class Samples(ABC):
+    """Makes a run's samples, and batches of them. What a subclass overrides is how a picture is read.
+
+    variations: by concept.
+    """
+
+    is_latent: bool  # whether tensors are latents, else pixels
+
+    def __init__(self, config: ResolvedConfig, variations: Sequence[Variation]):
+        self.config, self.variations = config, variations
+        self._masks: dict[tuple[Path, bool], Tensor] = {}
+
+    @abstractmethod
+    def tensor(self, picture: Picture, crop: Crop, flip: bool, draw: torch.Generator) -> Tensor:
+        """(c, h, w) that is trained on."""
+
+    def mask(self, picture: Picture, crop: Crop, flip: bool) -> Tensor | None:
+        """(1, h / 8, w / 8): how much each latent pixel counts; None for all the same."""
+        if not self.config.alpha_as_loss_weight:
+            return None
+        size = (crop.target[0] // LATENT_SIDE, crop.target[1] // LATENT_SIDE)
+        if crop != picture.crop:  # a random one
+            return alpha_weights(picture.entry.path, crop, flip, size)[None]
+        key = (picture.entry.path, flip)
+        if key not in self._masks:
+            self._masks[key] = alpha_weights(picture.entry.path, crop, flip, size)[None]
+        return self._masks[key]
+
+    def sample(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
+        """The picture as it is this time. All that chance decides comes from `draw`."""
+        flip_at, x, y, drop_at = torch.rand(4, generator=draw).tolist()
+        variation = self.variations[picture.entry.concept]
+        flip = variation.random_flip and flip_at < 0.5
+        crop = picture.crop
+        if not self.config.center_crop:
+            crop = random_crop(crop.original, crop.target, x, y)
+        tensor = self.tensor(picture, crop, flip, draw)
+        caption = picture.entry.caption
+        if not picture.entry.is_class:  # a class caption is its prompt: there is nothing to vary
+            caption = vary(picture.entry.captions, variation, drop_at, draw)
+        if lines := picture.entry.lines:
+            line = lines[int(torch.randint(len(lines), (), generator=draw))]
+            caption = filled(line, caption, picture.entry.word)
+        return Sample(picture, tensor, caption, crop.time_ids(flip), weight, self.mask(picture, crop, flip))
+
+    def held(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
+        """A picture as it is: not mirrored, cropped from the middle, with its first caption whole."""
+        entry, crop = picture.entry, picture.crop
+        tensor = self.tensor(picture, crop, False, draw)
+        caption = filled(entry.lines[0], entry.caption, entry.word) if entry.lines else entry.caption
+        return Sample(picture, tensor, caption, crop.time_ids(False), weight, self.mask(picture, crop, False))
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Samples of one size."""
+        tensors = torch.stack([sample.tensor for sample in samples])
+        masks = [sample.mask_1hw for sample in samples if sample.mask_1hw is not None]
+        return Batch(
+            latents_bchw=tensors if self.is_latent else None,
+            pixels_bchw=None if self.is_latent else tensors,
+            captions=[sample.caption for sample in samples],
+            time_ids_b6=torch.tensor([sample.time_ids for sample in samples], dtype=torch.float32),
+            weights_b=torch.tensor([sample.weight for sample in samples]),
+            masks_b1hw=torch.stack(masks) if masks else None,
+            keys=[str(sample.picture.entry.path) for sample in samples],
+        )
+
+
+class PixelSamples(Samples):
+    """Pixels in [-1, 1], read from the picture each time."""
+
+    is_latent = False
+
+    def tensor(self, picture: Picture, crop: Crop, flip: bool, draw: torch.Generator) -> Tensor:
+        return to_model(picture.pixels(crop, flip))
+
+
+class LatentSamples(Samples):
+    """Scaled latents of the cache. vae: by what name the cache knows the autoencoder that made them."""
+
+    is_latent = True
+
+    def __init__(
+        self,
+        config: ResolvedConfig,
+        variations: Sequence[Variation],
+        cache: DiskCache | MemoryCache,
+        vae: str,
+        scaling_factor: float,
+    ):
+        super().__init__(config, variations)
+        self.cache, self.vae, self.scaling_factor = cache, vae, scaling_factor
+
+    def tensor(self, picture: Picture, crop: Crop, flip: bool, draw: torch.Generator) -> Tensor:
+        moments = self.cache.get(picture.key(flip, self.vae))
+        noise = self._noise(picture, (moments.shape[0] // 2, *moments.shape[1:]), draw)
+        return latent_encoding.sample(moments[None], noise[None])[0] * self.scaling_factor
+
+    def _noise(self, picture: Picture, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
+        """Which of the picture's latents is taken: of the posterior, so many deviations from the mean."""
+        noise = torch.randn(shape, generator=draw)
+        if self.config.latent_sampling == "once":
+            return torch.randn(shape, generator=generator(self.config.seed, "latents", picture.entry.path.name))
+        return torch.zeros(shape) if self.config.latent_sampling == "deterministic" else noise
