@@ -57,10 +57,14 @@ def reference(folder, family, prediction_type="epsilon", **settings):
     return Reference(made, TOKENIZER, **settings)
 
 
-def assert_equal(run, recorder, loop):
-    """Six digits, for twenty steps, of which each depends on all before it."""
+def assert_equal(run, recorder, loop, text_steps=STEPS):
+    """Six digits, for twenty steps, of which each depends on all before it; text encoders learn in the first ones."""
     ours = training.losses(run)
-    theirs = [loop.step(step) for step in recorder.steps]
+    theirs = []
+    for number, step in enumerate(recorder.steps):
+        if number == text_steps:
+            loop.freeze_text()
+        theirs.append(loop.step(step))
     assert len(ours) == len(theirs) == STEPS
     assert theirs == pytest.approx(ours, rel=1e-5, abs=1e-6)
     assert max(theirs) - min(theirs) > 0.01  # it is no constant that both have
@@ -81,6 +85,16 @@ def test_all_weights_with_class_pictures_and_text_encoders(tmp_path, recorder, f
     loop.train_all(1e-3, 5e-4)
     assert any(len(step.captions) == 4 for step in recorder.steps)
     assert_equal(run, recorder, loop)
+
+
+def test_text_encoders_that_stop_learning_in_the_middle(tmp_path, recorder):
+    """What they have learned until then stays, and the captions are encoded with it from then on."""
+    half = STEPS // 2
+    trainer = training.Trainer(tmp_path, **{**COMMON, **TEXT, "text_encoder_steps": half})
+    run = trainer.train(**class_pictures(tmp_path))
+    loop = reference(tmp_path, "sd1", prior_loss_weight=PRIOR["prior_loss_weight"])
+    loop.train_all(1e-3, 5e-4)
+    assert_equal(run, recorder, loop, text_steps=half)
 
 
 def test_all_weights_of_a_base_with_v_prediction(tmp_path, recorder):
