@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import io
 import sys
 import traceback
 from pathlib import Path
@@ -88,7 +89,8 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     open_missing_streams()
-    if not sys.stdout.isatty():  # Windows' own encoding lacks most letters; programs inside write UTF-8, too
+    # Windows' own encoding lacks most letters; programs inside write UTF-8, too
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         sys.stdout.reconfigure(encoding="utf-8")
     shield()
     sys.exit(main())

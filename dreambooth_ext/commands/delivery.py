@@ -88,7 +88,7 @@ def clashes(
 ) -> list[Problem]:
     """Warnings: words that are embeddings of the named WebUI, and an earlier run's model that will be replaced."""
     embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
-    target = folders and folders[KINDS[config.method]]
+    target = folders[KINDS[config.method]] if folders else None
     return [*word_conflicts.taken(config, entries, embeddings), *model_files.replaced(config, target)]
 
 

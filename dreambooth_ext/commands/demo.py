@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"2 of 3: training it on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
     target = webui_folders.webui_folder(out, "checkpoint")
     wanted = delivery.wished({"checkpoint": str(target)}, intermediate=False)
-    run = run_folder.create(out / "runs", config, wanted.as_dict())
+    run = run_folder.create(out / "runs", config, wanted.as_dict() if wanted else None)
     with delivery.claimed(run):
         if code := Follower(run, environment, wanted).train():
             return code

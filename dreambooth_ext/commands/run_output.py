@@ -53,7 +53,8 @@ class Follower:
         process = worker_process.start(self.run, self.environment, total, tied=True, given=self.given)
         for polite in (signal.SIGINT, signal.SIGTERM):  # a shell may have told us to ignore the first
             signal.signal(polite, signal.default_int_handler)
-        interrupts, waiting = 0, deque()
+        interrupts = 0
+        waiting: deque[dict[str, Any]] = deque()
         while True:
             try:
                 for new in worker_process.follow(process, events):
@@ -129,7 +130,8 @@ class Follower:
         published, problems = delivery.publish_due(self.run, self.wanted)
         for path in published:
             self._wrote(str(path))
-        self.publish_error = (problems or [self.publish_error])[-1]
+        if problems:
+            self.publish_error = problems[-1]
 
     def show(self, event: dict[str, Any]) -> None:
         handler = getattr(self, f"_on_{event['type']}", None)

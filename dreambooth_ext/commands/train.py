@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     environment = Environment()
     environment.ensure()
     wanted = delivery.wished(folders, delivery.publishes_intermediate(arguments))
-    run = run_folder.create(arguments.runs_dir, run_folder.absolute(config), wanted and wanted.as_dict())
+    run = run_folder.create(arguments.runs_dir, run_folder.absolute(config), wanted.as_dict() if wanted else None)
     say(f"run {run.id} in {run.path}")
     with delivery.claimed(run):
         follower = Follower(run, environment, wanted, links.of(config))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,13 @@ from ..engine.models.base_model import open_base
 from ..engine.sampling.painter import Painter, load_painter
 from . import judge, world
 
-SAMPLING = {"steps": 20, "cfg_scale": 3.0, "sampler": "DPM++ 2M Karras", "width": world.SIZE, "height": world.SIZE}
+SAMPLING: dict[str, Any] = {
+    "steps": 20,
+    "cfg_scale": 3.0,
+    "sampler": "DPM++ 2M Karras",
+    "width": world.SIZE,
+    "height": world.SIZE,
+}
 SUBJECT_PROMPT = f"a big {world.SUBJECT} figure"
 SURE = 0.5  # of `judge.has_subject` and `judge.has_style`
 UNSEEN = tuple(name for name in world.BACKGROUNDS if name not in world.SUBJECT_BACKGROUNDS)

@@ -11,6 +11,7 @@ import copy
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from . import varied, world
 
 # LDM norms over 32 groups and takes its widths as ch x ch_mult: all are multiples of 32 and of the first.
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "in_channels": 3,
     "out_channels": 3,
     "down_block_types": ["DownEncoderBlock2D"] * 4,

@@ -65,8 +65,10 @@ def crop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
 def colour(rng: np.random.Generator) -> tuple[int, int, int]:
     """Any colour; every other time a full one, which uniform sampling hardly ever gives."""
     if rng.random() < 0.5:
-        return tuple(int(v) for v in rng.integers(0, 256, 3))
-    return tuple(int(v) for v in rng.choice([rng.integers(0, 60), rng.integers(0, 256), rng.integers(195, 256)], 3))
+        red, green, blue = rng.integers(0, 256, 3)
+    else:
+        red, green, blue = rng.choice([rng.integers(0, 60), rng.integers(0, 256), rng.integers(195, 256)], 3)
+    return int(red), int(green), int(blue)
 
 
 def fractal_noise(rng: np.random.Generator) -> np.ndarray:

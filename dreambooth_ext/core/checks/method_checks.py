@@ -29,7 +29,7 @@ def _network_problems(config: RunConfig) -> list[Problem]:
         message = f"{shown(unknown[0])} is not known."
         found.append(Problem("target_modules", message, f"Choose of: {', '.join(NETWORK_TARGETS)}."))
     for name, rank in config.block_ranks.items():
-        if not isinstance(rank, int) or isinstance(rank, bool) or not 0 <= rank <= SETTINGS["rank"].maximum:
+        if not isinstance(rank, int) or isinstance(rank, bool) or not 0 <= rank <= (SETTINGS["rank"].maximum or 0):
             message = f"the rank of {shown(name)} cannot be {shown(rank)}."
             found.append(Problem("block_ranks", message, "Use 0 to 1024, 0 to leave the block out."))
     convolves = CONVOLUTIONS in targets
@@ -59,7 +59,7 @@ def _one_with(fact: str) -> str:
 
 def _continued_problems(config: RunConfig) -> list[Problem]:
     """A LoRA that goes on has its own type, ranks and layers."""
-    path = config.network_weights
+    path = config.network_weights or ""
     if not exists(path) or not path.lower().endswith(MODEL_SUFFIXES):
         remedy = "Give a .safetensors file."
         return [Problem("network_weights", f"{shown(path)} is no LoRA file that is there.", remedy)]
@@ -110,8 +110,8 @@ def _word_problems(config: RunConfig) -> list[Problem]:
     remedy = "Use Latin letters, digits, - and _, such as sksper; several words with commas between them."
     if bad := [word for word in words if not TOKEN.fullmatch(word)]:
         found.append(Problem("placeholder_token", f"{shown(bad[0])} cannot be a word of its own.", remedy))
-    elif len(words) > 1 and (bad := [problem for word in words for problem in name_problems(word)]):
-        found.append(Problem("placeholder_token", f"is to name files. {bad[0].message}", bad[0].remedy))
+    elif len(words) > 1 and (unfit := [problem for word in words for problem in name_problems(word)]):
+        found.append(Problem("placeholder_token", f"is to name files. {unfit[0].message}", unfit[0].remedy))
     elif len({word.lower() for word in words}) < max(1, len(words)):
         found.append(Problem("placeholder_token", "needs words that differ.", remedy))
     return found
@@ -191,7 +191,7 @@ def _hypernetwork_problems(config: RunConfig) -> list[Problem]:
 
 def _continued_hypernetwork_problems(config: RunConfig) -> list[Problem]:
     """A hypernetwork that goes on has its own sizes and structure."""
-    path = config.hypernetwork_weights
+    path = config.hypernetwork_weights or ""
     if not exists(path) or not path.lower().endswith(".pt"):
         message = f"{shown(path)} is no hypernetwork's file that is there."
         return [Problem("hypernetwork_weights", message, "Give a .pt file.")]

@@ -30,7 +30,7 @@ def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
         if pairs and pairs[-1][1] is None:
             raise ValueError(f"'{pair.strip()}' is never reached: the rate before it has no step.")
         until = _step(step.strip(), pair) if ":" in pair else None
-        if until is not None and until <= (pairs[-1][1] if pairs else 0):
+        if until is not None and until <= (pairs[-1][1] or 0 if pairs else 0):
             raise ValueError(f"step {until} in '{pair.strip()}' must be above 0 and above the one before it.")
         pairs.append((_rate(rate.strip(), pair), until))
     if not pairs:

@@ -25,7 +25,7 @@ _OFF: Mapping[str, Any] = {
 _AUTOMATIC = ("prediction_type", "optimizer", "device", "mixed_precision", "attention")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompletedConfig(RunConfig):
     """What follows from the subject type and the number of pictures is filled in; a run keeps it in config.json."""
 
@@ -36,7 +36,7 @@ class CompletedConfig(RunConfig):
             raise ValueError(f"not completed: {', '.join(left)}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResolvedConfig(CompletedConfig):
     """The base and the machine have answered, too. What the method has no use for is off."""
 

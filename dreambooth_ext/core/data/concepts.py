@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..config.parsing import nearest
 from ..config.run_config import RunConfig
@@ -72,7 +73,7 @@ def concepts(config: RunConfig) -> list[Concept]:
     """
     if config.dataset_config:
         return [_of_subset(config, subset) for subset in kohya_dataset.read(config.dataset_config).subsets]
-    usual = {"variation": variation(config), "caption_extension": config.caption_extension}
+    usual = variation(config)
     if not config.concepts:
         return [
             Concept(
@@ -83,7 +84,8 @@ def concepts(config: RunConfig) -> list[Concept]:
                 class_prompt=config.class_prompt or None,
                 num_class_images=config.num_class_images,
                 pictures_setting=config.pictures_setting,
-                **usual,
+                variation=usual,
+                caption_extension=config.caption_extension,
             )
         ]
     found = []
@@ -99,7 +101,8 @@ def concepts(config: RunConfig) -> list[Concept]:
                 class_prompt=texts["class_prompt"] or config.class_prompt or None,
                 num_class_images=_count(given, "num_class_images", config.num_class_images),
                 repeats=_count(given, "repeats", 1),
-                **usual,
+                variation=usual,
+                caption_extension=config.caption_extension,
             )
         )
     return found
@@ -120,7 +123,7 @@ def _of_subset(config: RunConfig, subset: kohya_dataset.Subset) -> Concept:
     )
 
 
-def variation(config: RunConfig, instead: dict[str, Any] | None = None) -> Variation:
+def variation(config: RunConfig, instead: Mapping[str, Any] | None = None) -> Variation:
     """As the settings say; `instead` goes before them."""
     return Variation(**{name: (instead or {}).get(name, getattr(config, name)) for name in Variation.__annotations__})
 
@@ -130,7 +133,7 @@ def _count(given: dict[str, Any], key: str, default: int) -> int:
     return value if _is_count(value) else default
 
 
-def _is_count(value: Any) -> bool:
+def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 

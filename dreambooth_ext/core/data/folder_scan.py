@@ -102,7 +102,9 @@ def _walk(
     seen.add(os.path.realpath(folder))
     if len(parts) > DEEPEST:
         raise OSError(f"its folders lie more than {DEEPEST} deep in each other")
-    folders, pictures, others = [], [], {}
+    folders: list[str] = []
+    pictures: list[str] = []
+    others: dict[str, str] = {}
     with os.scandir(folder) as items:
         for item in items:
             if next(count) > MOST_FILES:

@@ -284,7 +284,7 @@ def _with_classes(subsets: list[Subset], classes: list[Subset], found: DataSet) 
 
 def problems(config: RunConfig) -> list[Problem]:
     """What is wrong in the file, or does not go together with the settings."""
-    found = read(config.dataset_config)
+    found = read(config.dataset_config or "")
     wrong = list(found.problems)
     pictures = (
         "instance_data_dir",

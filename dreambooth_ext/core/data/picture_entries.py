@@ -147,15 +147,15 @@ def _caption_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
 
 def _left_out_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     """What lies in the folders, looks like pictures and is none here."""
-    known = {id(entry.left): entry for entry in entries if entry.left}.values()
+    known = {id(entry.left): (entry.left, entry.concept) for entry in entries if entry.left}.values()
     if not known:
         return []
-    field = concepts(config)[next(iter(known)).concept].named("instance_data_dir")
+    field = concepts(config)[next(concept for _, concept in known)].named("instance_data_dir")
     found = []
-    if unread := sorted((name for entry in known for name in entry.left.unread), key=captions.natural_key):
+    if unread := sorted((name for left, _ in known for name in left.unread), key=captions.natural_key):
         message = f"files of other formats are left out ({len(unread)}): {some(unread)}."
         found.append(Problem(field, message, f"Save those that are to be learned as one of these: {FORMATS}."))
-    if masks := sorted((name for entry in known for name in entry.left.masks), key=captions.natural_key):
+    if masks := sorted((name for left, _ in known for name in left.masks), key=captions.natural_key):
         message = f"files that are masks of other pictures by their names are left out ({len(masks)}): {some(masks)}."
         found.append(Problem(field, message, "Rename them, if they are to be learned."))
     return found
@@ -220,7 +220,7 @@ def _dataset_problems(config: RunConfig) -> list[Problem]:
     if config.train_data_dir:
         message = "has no effect: the pictures come from train_data_dir."
         return [Problem("dataset_name", message, "Leave one of them out.")]
-    if not DATASET_NAME.fullmatch(config.dataset_name):
+    if not DATASET_NAME.fullmatch(config.dataset_name or ""):
         message = f"{shown(config.dataset_name)} cannot be a data set's name."
         return [Problem("dataset_name", message, "Use owner/name; a folder is named by train_data_dir.")]
     return []
@@ -268,7 +268,8 @@ def _instance_entries(
     if concept.subset and concept.subset.metadata_file:  # as kohya: it says which pictures there are
         found = [item for item in found if metadata.names(item.full_name)]
     files = [item.caption_file(concept.caption_extension) for item in found]
-    texts, trouble = [()] * len(found), []
+    texts: list[tuple[str, ...]] = [()] * len(found)
+    trouble: list[Problem] = []
     if reads_files:
         texts, trouble = caption_files.texts_of(config, found, files, metadata)
     elif captions.has_template(concept.class_prompt) and uses_prior(config):
@@ -301,11 +302,11 @@ def _instance_entries(
             (own[0] if own else None, captions.cleaned_name(entry.path), entry.identifier)
             for own, entry in zip(texts, made, strict=True)
         ]
-        words = [
+        spoken = [
             prompt_templates.words_of(config, lines, *known) | {"others": own[1:]}
             for known, own in zip(about, texts, strict=True)
         ]
-        made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, words, strict=True)]
+        made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, spoken, strict=True)]
     nameless = [entry.path.name for entry in made if not entry.caption]
     if nameless and config.method in SUBJECT_METHODS and not lines:
         message = f"is missing, and these file names hold no word for the subject: {some(nameless)}."

@@ -99,7 +99,7 @@ class Changes:
 
     def _passed_over(self) -> str:
         """1 picture was added (a.png) and 2 have another caption (b.png, c.png)."""
-        parts = []
+        parts: list[str] = []
         for names, one, many in (
             (self.added, "was added", "were added"),
             (self.recaptioned, "has another caption", "have another caption"),

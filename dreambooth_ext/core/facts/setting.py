@@ -43,8 +43,10 @@ class Setting:
 
 def setting(default: Any, label: str, help: str, **about: Any) -> Any:
     """A dataclass field that carries its label, help, range, choices and the methods that use it."""
-    factory = {"default_factory": lambda: type(default)(default)} if isinstance(default, list | dict) else {}
-    return field(**factory or {"default": default}, metadata={"label": label, "help": help, **about})
+    metadata = {"label": label, "help": help, **about}
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def _plain(number: float) -> str:

@@ -87,15 +87,16 @@ def complete(config: RunConfig, pictures: int) -> tuple[CompletedConfig, dict[st
 
 def _with_bundle(config: RunConfig, fill: Fill) -> RunConfig:
     """With the words that a LoRA which goes on brings along: they go on from the same file."""
-    brought = bundled_words.words(config.network_weights)
-    if not brought:
+    file = config.network_weights
+    brought = bundled_words.words(file)
+    if not file or not brought:
         return config
     taught = config.placeholder_token or ", ".join(brought)
     fill("placeholder_token", taught, BUNDLE_REASON)
     known, words = {word.lower() for word in brought}, taught.split(",")
     weights = config.embedding_weights
     if not weights and all(word.strip().lower() in known for word in words):
-        weights = ",".join([config.network_weights] * len(words))
+        weights = ",".join([file] * len(words))
         fill("embedding_weights", weights, BUNDLE_REASON)
     return config.replace(placeholder_token=taught, embedding_weights=weights)
 

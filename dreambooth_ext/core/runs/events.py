@@ -13,8 +13,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..system import files
 
@@ -29,7 +30,7 @@ COMMANDS = ("stop", "stop_and_save", "save", "sample")
 STOPPED_EARLY = ("stopped", "failed")
 ENDED = ("done", *STOPPED_EARLY)
 STATUSES = ("queued", "preparing", "training", "saving", *ENDED)
-NEEDED = {  # without which an event of this type says nothing
+NEEDED: dict[str, dict[str, Any]] = {  # without which an event of this type says nothing
     "artifact": {"kind": str, "name": str, "file": str, "step": int, "final": bool},
     "published": {"name": str, "step": int},
     "unpublished": {"name": str},
@@ -148,7 +149,7 @@ class EventReader:
         return [event for line in whole if is_event(event := _parsed(line))]
 
 
-def is_event(value: Any) -> bool:
+def is_event(value: Any) -> TypeGuard[dict[str, Any]]:
     """Whether it is an event as workers and hosts write them: a line may be damaged, or another version's."""
     if not isinstance(value, dict) or not isinstance(value.get("n"), int) or not isinstance(value.get("type"), str):
         return False
@@ -198,7 +199,7 @@ def take_commands(folder: Path) -> list[str]:
             given = files.read_json(path)
         except ValueError:
             given = None  # not by `give_command`
-        files.patiently(lambda path=path: path.unlink(missing_ok=True))
+        files.patiently(partial(path.unlink, missing_ok=True))
         command = given.get("command") if isinstance(given, dict) else None
         if command in COMMANDS:
             taken.append(command)

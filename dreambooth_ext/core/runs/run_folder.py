@@ -75,7 +75,7 @@ class Run:
 
     def _read_state(self) -> dict[str, Any]:
         state = self._read("state.json")
-        kinds = {"step": int, "heartbeat": (int, float, type(None)), "host": (str, type(None))}
+        kinds: dict[str, Any] = {"step": int, "heartbeat": (int, float, type(None)), "host": (str, type(None))}
         if state.get("status") not in STATUSES or not all(isinstance(state.get(key), kinds[key]) for key in kinds):
             raise UserError("run", f"{self.id}: its state.json is damaged.", "Delete this run.")
         return state

@@ -32,7 +32,7 @@ def joined(what: str, folder: Path | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        if lock:
+        if path and lock:
             lock.close()
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -227,7 +228,7 @@ def is_locked(path: Path) -> bool:
         return not _lock(stream, shared=True)
 
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 
     def _lock(stream: IO[bytes], shared: bool = False) -> bool:  # there are no shared locks here

@@ -120,8 +120,8 @@ class _Record(logging.LogRecord):
 
 def shield() -> None:
     """For a program of our own, at its start: whatever any library prints, logs or warns of is escaped."""
-    sys.stdout = sys.stdout and Output(sys.stdout)  # type: ignore[assignment]
-    sys.stderr = sys.stderr and Shield(sys.stderr)  # type: ignore[assignment]
+    sys.stdout = sys.stdout and Output(sys.stdout)
+    sys.stderr = sys.stderr and Shield(sys.stderr)
     logging.setLogRecordFactory(_Record)
     warnings.formatwarning = lambda message, category, *_, **__: escaped(f"{category.__name__}: {message}") + "\n"
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...core.config.run_config import RunConfig
 from ...core.config.stages import ResolvedConfig
 from ...core.data.captions import spoken
 from ...core.data.picture_entries import Entry
@@ -128,6 +129,6 @@ def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int
     return {f"ss_{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
 
 
-def shareable(config: ResolvedConfig) -> dict[str, Any]:
+def shareable(config: RunConfig) -> dict[str, Any]:
     """Settings without the folders of the machine they were used on: models are shared."""
     return config.with_paths(lambda _, path: Path(path.replace("\\", "/")).name).as_dict()

@@ -146,7 +146,7 @@ class Build:
 
     def _rows(self, host: Interpreter, kind: str) -> list[Row]:
         rows = read_lock(self.environment.recipe.lock, host.python)
-        if kind == "full":
+        if kind == "full" or not host.usable_torch:
             return rows
         return over_host(for_torch(rows, host.usable_torch), host.packages, host.torch_requires)
 

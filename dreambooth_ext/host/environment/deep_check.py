@@ -11,6 +11,7 @@ import json
 import os
 import queue
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -135,7 +136,9 @@ class _Process:
     def __init__(self, environment: Environment):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for its whole life; not a pipe: nobody reads along
         self._is_late = False
-        hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
+        hidden: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            hidden = {"creationflags": subprocess.CREATE_NO_WINDOW}
         self._process = subprocess.Popen(
             environment.command(["-m", "dreambooth_ext.engine.deep_check"]),
             env=environment.variables({"PYTHONUTF8": "1"}),
@@ -145,12 +148,14 @@ class _Process:
             encoding="utf-8",
             **hidden,
         )
+        assert self._process.stdin  # a pipe
+        self._questions = self._process.stdin
         self._lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=self._read, name="inspector", daemon=True).start()
 
     def _read(self) -> None:
         with contextlib.suppress(OSError, ValueError):  # closed while we read
-            for line in self._process.stdout:
+            for line in self._process.stdout or ():
                 self._lines.put(line)
         self._lines.put(None)
 
@@ -160,8 +165,8 @@ class _Process:
     def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
         """The answer, or None where none came."""
         try:
-            self._process.stdin.write(json.dumps(question) + "\n")
-            self._process.stdin.flush()
+            self._questions.write(json.dumps(question) + "\n")
+            self._questions.flush()
             line = self._lines.get(timeout=TIME_OUT)
         except (OSError, ValueError):  # it has ended, or we ended it
             return None
@@ -184,7 +189,7 @@ class _Process:
     def end(self) -> None:
         self._process.kill()
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
+            self._questions.close()
         self._process.wait()
 
 

@@ -73,7 +73,7 @@ class Runner:
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
                 errors="replace",
-                **({"pass_fds": (self.lock_descriptor,)} if self.lock_descriptor and os.name != "nt" else {}),
+                pass_fds=(self.lock_descriptor,) if self.lock_descriptor and os.name != "nt" else (),
             )
             try:
                 for line in _lines_or_ticks(process):
@@ -96,7 +96,7 @@ def _lines_or_ticks(process: subprocess.Popen[str]) -> Iterator[str]:
     received: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
-        for line in process.stdout:
+        for line in process.stdout or ():
             received.put(line.rstrip())
         received.put(None)
 

@@ -14,22 +14,25 @@ import sys
 
 def facts(with_torch: bool) -> dict:
     """The interpreter: version, where it looks for packages, what is installed, its torch."""
+    packages: dict[str, str] = {}
+    places: dict[str, str] = {}
+    modules = [name for name in ("venv", "ensurepip", "pip", "torch") if importlib.util.find_spec(name)]
     answer = {
         "base": getattr(sys, "_base_executable", sys.executable),
         "version": list(sys.version_info[:3]),
         "prefix": sys.prefix,
         "sites": [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")],
-        "modules": [name for name in ("venv", "ensurepip", "pip", "torch") if importlib.util.find_spec(name)],
-        "packages": {},
-        "places": {},
+        "modules": modules,
+        "packages": packages,
+        "places": places,
         "torch": {},
         "torch_requires": [],
     }
     for name, version, place in installed():
-        if name not in answer["packages"]:  # the first on the path is the one that is imported
-            answer["packages"][name] = version
-            answer["places"][name] = place
-    if with_torch and "torch" in answer["modules"]:
+        if name not in packages:  # the first on the path is the one that is imported
+            packages[name] = version
+            places[name] = place
+    if with_torch and "torch" in modules:
         answer["torch"] = torch_facts()
         answer["torch_requires"] = requires("torch")
     return answer
@@ -60,7 +63,7 @@ def torch_facts() -> dict:
         torch = importlib.import_module("torch")
     except Exception as error:  # whatever a broken torch raises (OSError of a missing DLL, ...) is the answer
         return {"error": f"{type(error).__name__}: {error}"}
-    package = os.path.dirname(os.path.abspath(torch.__file__))
+    package = os.path.dirname(os.path.abspath(torch.__file__ or ""))
     return {"version": str(torch.__version__), "folder": package, "device": device(torch)}
 
 

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 class Host(Protocol):
     """All of it may be called from any thread. A `kind` is one of publish.WEBUI_FOLDERS' keys."""
 
-    name: str  # for the user: "AUTOMATIC1111 v1.10.1", "Forge ...", "standalone"
+    @property
+    def name(self) -> str:
+        """For the user: "AUTOMATIC1111 v1.10.1", "Forge ...", "standalone"."""
 
     def data_folder(self) -> Path:
         """Where our own files go by default: runs/, pictures/, presets/."""

@@ -135,10 +135,13 @@ class Place:
 
 def steps_of(subjects: list[Subject], epochs: int, batch: int, place: Place) -> int | None:
     """Steps of so many epochs, where all pictures can be counted."""
-    counts = [place.pictures(subject.folder) for subject in subjects]
-    if not counts or not all(counts):
-        return None
-    return math.ceil(epochs * sum(count * s.repeats for count, s in zip(counts, subjects, strict=True)) / batch)
+    total = 0
+    for subject in subjects:
+        count = place.pictures(subject.folder)
+        if not count:
+            return None
+        total += count * subject.repeats
+    return math.ceil(epochs * total / batch) if subjects else None
 
 
 def set_subjects(found: Imported, subjects: list[Subject], counts_epochs: bool) -> None:
@@ -160,7 +163,7 @@ def set_subjects(found: Imported, subjects: list[Subject], counts_epochs: bool) 
         return
     concepts = []
     for subject in subjects:
-        concept = {"instance_data_dir": subject.folder, "instance_prompt": subject.prompt}
+        concept: dict[str, Any] = {"instance_data_dir": subject.folder, "instance_prompt": subject.prompt}
         if subject.class_prompt:
             concept |= {"class_data_dir": subject.class_folder, "class_prompt": subject.class_prompt}
             concept["num_class_images"] = subject.class_pictures

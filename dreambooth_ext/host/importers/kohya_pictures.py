@@ -81,7 +81,8 @@ def _repeats(flat: dict[str, Any]) -> int:
 
 
 def _from_data_sets(data_sets: list[dict[str, Any]], flat: dict[str, Any], found: Imported) -> tuple[list, list]:
-    subjects, classes = [], []
+    subjects: list[Subject] = []
+    classes: list[Subject] = []
     for subset in (item for data_set in data_sets for item in objects(data_set.get("subsets"))):
         folder = text_of(subset.get("image_dir"))
         if not folder:

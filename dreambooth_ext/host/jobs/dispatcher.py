@@ -98,7 +98,8 @@ class Dispatcher:
     @property
     def active(self) -> Run | None:
         """The last of those."""
-        return (self.running or [None])[-1]
+        running = self.running
+        return running[-1] if running else None
 
     def trouble(self, run: Run) -> dict[str, Any] | None:
         """Its worker does not answer or go on: {"what", "remedy", "n": the warning event's number}."""

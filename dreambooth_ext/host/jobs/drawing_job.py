@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 from dataclasses import dataclass
@@ -77,7 +78,9 @@ class Drawing:
 
     def _run(self, id: str, folder: Path, seeds: range, argv: list[str]) -> _Process:
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - for its whole life
-        hidden = {"creationflags": subprocess.CREATE_NO_WINDOW} if os.name == "nt" else {"start_new_session": True}
+        hidden: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
+            hidden = {"creationflags": subprocess.CREATE_NO_WINDOW}
         process = subprocess.Popen(
             self.environment.command(argv),
             env=self.environment.variables({"PYTHONUTF8": "1"}),

@@ -22,7 +22,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ...core.config.run_config import RunConfig
 from ...core.data.picture_entries import caches_latents, uses_prior
@@ -34,7 +34,7 @@ from ...core.system.files import expanded
 LOOKED_AT = 50  # runs, the newest
 REACH = 256 * 1024  # bytes of a run's events that are read, from its beginning and from its end
 ALIKE = 1.5  # how far apart the memory of two runs may be
-KEYS = {"n": int, "time": (int, float), "type": str}  # that every event has
+KEYS: dict[str, Any] = {"n": int, "time": (int, float), "type": str}  # that every event has
 SAME_PLAN = ("family", "resolution", "device", "optimizer", "mixed_precision")
 SAME_CONFIG = (
     "method",
@@ -150,7 +150,7 @@ def _share(config: RunConfig, plan: dict[str, Any]) -> float | None:
     return None if path.is_absolute() else 1.0  # from the Hub or a link
 
 
-def _is_positive(value: Any) -> bool:
+def _is_positive(value: Any) -> TypeGuard[float]:
     """Of a plan from a file, that an older version may have written or somebody changed."""
     return isinstance(value, int | float) and 0 < value < math.inf
 

@@ -7,6 +7,7 @@ import os
 import platform
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -45,10 +46,9 @@ def start(
     if led:
         arguments.append("--led")
     take_commands(run.commands)  # what was meant for an earlier worker; from here on, they are for this one
-    if os.name == "nt":
+    apart: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
         apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    else:
-        apart = {"start_new_session": True}
     with (run.path / "log.txt").open("ab") as log:
         return subprocess.Popen(
             environment.command(arguments),

@@ -28,8 +28,10 @@ ORIENTATION = 0x0112  # the EXIF tag; from 5 on, the picture lies on its side
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # its values -> members of PIL.Image.Transpose
 QUALITY = 85  # of thumbnails
 # What Pillow's decoders raise on damaged files. Its own errors are OSErrors; the others leak from parsers.
-DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
-DAMAGE = (*DAMAGE, zlib.error, ZeroDivisionError, AttributeError, MemoryError)
+DAMAGE: tuple[type[Exception], ...] = (
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error),
+    *(zlib.error, ZeroDivisionError, AttributeError, MemoryError),
+)
 
 _slots = threading.Semaphore(2)  # at once: decoded pictures are large
 

@@ -7,15 +7,12 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ...core.errors import Problem, UserError
 from ...core.runs.job_options import Wishes
 from ...core.runs.run_folder import Run
 from . import model_files, staging, unpublish
-
-if TYPE_CHECKING:
-    from ..hosts.host import Host
 
 KEPT = 20  # publications that are remembered for pages
 
@@ -36,7 +33,7 @@ class Announced:
                 self._open.pop(event["name"], None)  # to keep the order of their making
                 self._open[event["name"]] = event
             elif event["type"] == "published" or (event["type"] == "warning" and "artifact" in event):
-                name = event.get("name") or event.get("artifact")
+                name = str(event.get("name") or event.get("artifact"))
                 known = self._open.get(name, {})
                 if known and known.get("step") == event.get("step") and self._is_dealt_with(known, event):
                     del self._open[name]
@@ -62,10 +59,41 @@ def due(run: Run, wishes: Wishes, again: bool = False) -> list[dict[str, Any]]:
     return announced.take()
 
 
+class Shelves(Protocol):
+    """What publishing asks of a host."""
+
+    @property
+    def name(self) -> str: ...
+
+    def folders(self) -> dict[str, Path]: ...
+
+    def lacks(self) -> dict[str, str]: ...
+
+    def data_folder(self) -> Path | None: ...
+
+    def refresh(self, kind: str, path: Path) -> None: ...
+
+    def select(self, path: Path) -> str: ...
+
+    def forget(self, kind: str, path: Path) -> None: ...
+
+
 class Terminal:
     """What publishes into folders that the command line named has no lists to renew."""
 
     name = "the command line"
+
+    def data_folder(self) -> None:
+        """It keeps nothing of its own."""
+
+    def refresh(self, kind: str, path: Path) -> None:
+        """Nothing lists the models."""
+
+    def select(self, path: Path) -> str:
+        return ""
+
+    def forget(self, kind: str, path: Path) -> None:
+        """Nothing lists the models."""
 
     def folders(self) -> dict[str, Path]:
         return {}
@@ -77,7 +105,7 @@ class Terminal:
 class Publisher:
     """Publishes for threads of the dispatcher and of the API, one model at a time."""
 
-    def __init__(self, host: Host | Terminal):
+    def __init__(self, host: Shelves):
         self.host = host
         self.revision = 0
         self._recent: deque[dict[str, Any]] = deque(maxlen=KEPT)
@@ -118,11 +146,12 @@ class Publisher:
         kind = event["kind"]
         own = self.host.folders().get(kind)
         reason = self.host.lacks().get(kind)
-        if named is None and (own is None or reason):
+        folder = named or (None if reason else own)
+        if folder is None:
             reason = reason or f"{self.host.name} has no place for this kind of model."
             raise UserError("method", reason, f"It is in {run.artifacts}.")
         with self._lock:
-            path = self._put(run, event, named or own, own)
+            path = self._put(run, event, folder, own)
             is_listed = own is not None and path.parent == own
             if is_listed:
                 self._refresh(run, event, path)

@@ -47,8 +47,9 @@ class Staging:
         while True:
             self.place = self.folder / f"{PREFIX}{uuid.uuid4().hex[:12]}"
             self.place.mkdir()
-            self._lock = files.try_lock(self.place / LOCK)
-            if self._lock:
+            lock = files.try_lock(self.place / LOCK)
+            if lock:
+                self._lock = lock
                 return self  # else somebody has just swept it
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -49,7 +49,7 @@ class Models:
     def _placed(self, run: Run, event: dict[str, Any], place: str | None, current: str) -> dict[str, Any]:
         is_there = place and unpublish.is_published(run.artifacts / event["file"], Path(place), run.id)
         published = place if is_there else None
-        return {**event, "published": published, "selected": bool(published) and same_path(published, current)}
+        return {**event, "published": published, "selected": bool(published and same_path(published, current))}
 
     def _artifact(self, id: str, file: str) -> dict[str, Any]:
         for artifact in self.list(id)["artifacts"]:

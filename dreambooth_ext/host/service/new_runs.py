@@ -95,8 +95,8 @@ class NewRuns:
         self.inspector.close()  # the memory that its process holds is the training's now
         run = self.dispatcher.submit(run_folder.absolute(completed), chosen)
         self.planned.note(run, *self._expect(completed, picture_entries.trained(entries)))
-        for folder in picture_folders(run):
-            self.sets.use(Path(folder))
+        for pictures in picture_folders(run):
+            self.sets.use(Path(pictures))
         return run
 
     def _expect(self, config: RunConfig, count: int) -> tuple[int | None, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,7 +100,7 @@ class Presets:
             raise UserError("preset", f"'{name}' is built in and stays.", "Delete presets of your own only.")
         raise UserError("preset", f"there is no preset {shown(name)}.", "Perhaps it has been deleted already.")
 
-    def _files(self) -> list[Path]:
+    def _files(self) -> Sequence[Path]:
         return _files(self.folder)
 
 

@@ -86,7 +86,7 @@ class Runs:
     def open_folder(self, id: str) -> None:
         """Show the run's folder in this machine's file manager."""
         path = self.catalogue.find(id).path
-        if os.name == "nt":
+        if sys.platform == "win32":
             os.startfile(path)
             return
         opener = "open" if sys.platform == "darwin" else "xdg-open"

@@ -12,6 +12,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 PACKAGE = Path(__file__).resolve().parents[2]
 # What everybody who fills in the form may meet: a complete translation has all of it
@@ -113,16 +114,14 @@ def _of_module(name: str) -> Iterator[str]:
             yield text.strip()
 
 
-def _parts(node: ast.AST) -> Iterator[ast.expr]:
+def _parts(node: ast.AST) -> Iterator[ast.JoinedStr | ast.Constant]:
     """Every text of a tree that is not inside another one: no documentation, no pattern, nothing of an assertion."""
     for _, value in ast.iter_fields(node):
         for child in value if isinstance(value, list) else [value]:
             if not isinstance(child, ast.AST) or isinstance(child, ast.Assert):
                 continue
-            is_text = isinstance(child, ast.JoinedStr) or (
-                isinstance(child, ast.Constant) and isinstance(child.value, str)
-            )
-            if is_text and not isinstance(node, ast.Expr):
+            is_text = _is_text(child)
+            if _is_text(child) and not isinstance(node, ast.Expr):
                 yield child
             elif isinstance(child, ast.Call) and _name(child.func) in UNSPOKEN:
                 continue
@@ -134,17 +133,21 @@ def _parts(node: ast.AST) -> Iterator[ast.expr]:
                         yield from _parts(inner.value)
 
 
-def template(text: ast.expr) -> str:
+def _is_text(node: ast.AST) -> TypeGuard[ast.JoinedStr | ast.Constant]:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def template(text: ast.JoinedStr | ast.Constant) -> str:
     """A literal's or f-string's text with its values as {names}; of two with the same name the second has a number."""
     if isinstance(text, ast.Constant):
-        return text.value
+        return str(text.value)
     taken: list[str] = []
     made = ""
     for part in text.values:
         if isinstance(part, ast.Constant):
-            made += part.value
+            made += str(part.value)
             continue
-        name = _name(part.value) or "value"
+        name = _name(part.value if isinstance(part, ast.FormattedValue) else part) or "value"
         taken.append(name)
         made += "{" + name + (str(taken.count(name)) if taken.count(name) > 1 else "") + "}"
     return made

@@ -317,4 +317,4 @@ def lora_loaders(model: Any) -> list[Any]:
     """Forge's, which merge LoRAs into the UNet and the text encoders, and know what is merged by name and weight."""
     parts = getattr(model, "forge_objects", None)
     patchers = [getattr(parts, "unet", None), getattr(getattr(parts, "clip", None), "patcher", None)]
-    return [patcher.lora_loader for patcher in patchers if hasattr(patcher, "lora_loader")]
+    return [patcher.lora_loader for patcher in patchers if patcher and hasattr(patcher, "lora_loader")]
