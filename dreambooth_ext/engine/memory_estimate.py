@@ -13,8 +13,8 @@ from ..core.facts.optimizer_facts import state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
 from .models.base import Base
+from .optimization.fused_backward import is_possible
 from .training.footprint import Share
-from .training.fused_backward import is_possible
 from .training.pixel_backbone import PIXELS_AT_ONCE
 
 # Of what a forward pass keeps in float32: mixed precision, in which a card computes norms in float32. SD 1.5's UNet

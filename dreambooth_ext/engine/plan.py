@@ -21,9 +21,9 @@ from .formats import hub_upload
 from .memory_estimate import estimate
 from .methods import METHODS
 from .models.base import Base
+from .optimization.optimizers import choose_optimizer, make_optimizer
 from .runtime import memory
 from .runtime.device import choose_device
-from .training.optimizers import choose_optimizer, make_optimizer
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
 SOUND: set[tuple] = set()  # bases that were looked at whole: the inspector is asked again and again

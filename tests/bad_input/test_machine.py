@@ -12,8 +12,8 @@ from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import deep_check
+from dreambooth_ext.engine.optimization import optimizers
 from dreambooth_ext.engine.runtime import memory
-from dreambooth_ext.engine.training import optimizers
 from tests import tiny
 from tests.bad_input import sound
 

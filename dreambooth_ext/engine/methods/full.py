@@ -17,11 +17,12 @@ from ..formats.checkpoint_file import export_checkpoint
 from ..formats.verified_write import Exported
 from ..models.base_model import LatentBase
 from ..networks.lora_network import TEXT_PARTS
+from ..optimization.parameter_group import ParameterGroup
 from ..tensors.tensor_file import open_tensors, save_tensors
 from ..training.footprint import Share
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
-from ..training.method import FileOptions, ParameterGroup, Weights
+from ..training.method import FileOptions, Weights
 from .common import component_rates, drawn_prompts
 
 

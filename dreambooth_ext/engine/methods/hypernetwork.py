@@ -22,10 +22,11 @@ from ..formats.verified_write import Exported
 from ..models.base_model import LatentBase
 from ..networks import hypernetwork
 from ..networks.hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
+from ..optimization.parameter_group import ParameterGroup
 from ..training.footprint import Share
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
-from ..training.method import FileOptions, ParameterGroup, Weights
+from ..training.method import FileOptions, Weights
 from .common import drawn_prompts, halve_layers
 
 COMPONENT = "hypernetwork"  # in training states

@@ -19,7 +19,8 @@ from ..formats import embedding_file
 from ..formats.embedding_file import Stored, export_embedding
 from ..formats.verified_write import PRECISIONS, Exported
 from ..models.base_model import LatentBase
-from ..training.method import FileOptions, ParameterGroup
+from ..optimization.parameter_group import ParameterGroup
+from ..training.method import FileOptions
 
 COMPONENT = "embeddings"  # of a training state
 

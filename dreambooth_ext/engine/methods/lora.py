@@ -27,10 +27,11 @@ from ..models.base_model import LatentBase
 from ..networks import lora_network
 from ..networks.layer_adapters import Adapter
 from ..networks.lora_network import TEXT_PARTS, Network
+from ..optimization.parameter_group import ParameterGroup
 from ..training.footprint import Share
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
-from ..training.method import FileOptions, ParameterGroup, Weights
+from ..training.method import FileOptions, Weights
 from . import learned_words
 from .common import component_rates, drawn_prompts, halve_layers
 from .learned_words import Words

@@ -16,10 +16,11 @@ from ..data.batch import Batch
 from ..formats import embedding_file
 from ..formats.verified_write import Exported, nothing_learned
 from ..models.base_model import LatentBase
+from ..optimization.parameter_group import ParameterGroup
 from ..training.footprint import Share
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
-from ..training.method import FileOptions, ParameterGroup, Weights
+from ..training.method import FileOptions, Weights
 from . import learned_words
 from .common import halve_layers
 from .learned_words import COMPONENT, Words

@@ -15,9 +15,10 @@ from ..data.batch import Batch
 from ..formats.ddpm_folder import export_pipeline
 from ..formats.verified_write import Exported
 from ..models.unconditional_base import PixelBase
+from ..optimization.parameter_group import ParameterGroup
 from ..training.footprint import Share
 from ..training.loss import Objective
-from ..training.method import FileOptions, ParameterGroup, Weights
+from ..training.method import FileOptions, Weights
 from ..training.pixel_backbone import PixelBackbone
 
 

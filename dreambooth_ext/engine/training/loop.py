@@ -18,14 +18,14 @@ from ...core.errors import UserError
 from ...core.runs import events
 from ..data.dataset import Dataset
 from ..formats.verified_write import NothingLearned
+from ..optimization.fused_backward import FusedBackward
+from ..optimization.optimizers import forget
 from ..runtime import distributed, memory
 from ..runtime.control import STOPPING, Control, Stopped
 from ..runtime.seeds import derive, generator
 from . import training_state
-from .fused_backward import FusedBackward
 from .loop_state import LoopState
 from .method import Method
-from .optimizers import forget
 from .run_outputs import Saver
 from .validation_loss import measure
 

@@ -17,11 +17,11 @@ from torch import nn
 from ...core.config.stages import ResolvedConfig
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
-from .fused_backward import FusedBackward, is_possible
-from .loss_scale import LossScale
-from .lr_schedule import RateSchedules
+from ..optimization.fused_backward import FusedBackward, is_possible
+from ..optimization.loss_scale import LossScale
+from ..optimization.lr_schedule import RateSchedules
+from ..optimization.optimizers import load_state, make_optimizer
 from .method import Method
-from .optimizers import load_state, make_optimizer
 from .training_state import Checkpoint
 from .validation_loss import Validation
 

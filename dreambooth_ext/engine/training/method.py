@@ -16,27 +16,19 @@ from accelerate import Accelerator
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
-from typing_extensions import NotRequired, Unpack
+from typing_extensions import Unpack
 
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
 from ..data.batch import Batch
 from ..formats.verified_write import Exported
 from ..models.base import Base
+from ..optimization.parameter_group import ParameterGroup
 from ..sampling.sampler import Progress
 from .footprint import Share
 from .loss import Objective
 
 Weights = Mapping[str, Mapping[str, Tensor]]  # by component and name, as training states keep them
-
-
-class ParameterGroup(TypedDict):
-    """Parameters that learn at one rate."""
-
-    name: str
-    rate: float | str  # a number, or a schedule's text
-    params: list[nn.Parameter]
-    weight_decay: NotRequired[float]  # where it is not the run's
 
 
 class FileOptions(TypedDict):

@@ -10,7 +10,7 @@ import pytest
 
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, optimizer_facts, state_bytes
-from dreambooth_ext.engine.training.optimizers import class_of, make_optimizer
+from dreambooth_ext.engine.optimization.optimizers import class_of, make_optimizer
 from dreambooth_ext.host.environment.lock_file import LOCK, Recipe, read_all
 
 from .names import PACKAGE, outside, places, questions
@@ -93,7 +93,7 @@ from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.facts.optimizer_facts import state_bytes
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.rates import rate_problems
-from dreambooth_ext.engine.training import fused_backward, optimizers
+from dreambooth_ext.engine.optimization import fused_backward, optimizers
 from dreambooth_ext.host.importers import read
 
 asked, problems = parse({"optimizer": "newest", "method": "lora", "instance_prompt": "zkz", "max_grad_norm": 0})

@@ -13,9 +13,9 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 from dreambooth_ext.engine.methods import METHODS
-from dreambooth_ext.engine.training import optimizers
-from dreambooth_ext.engine.training.lr_schedule import RateSchedules
-from dreambooth_ext.engine.training.optimizers import (
+from dreambooth_ext.engine.optimization import optimizers
+from dreambooth_ext.engine.optimization.lr_schedule import RateSchedules
+from dreambooth_ext.engine.optimization.optimizers import (
     apart,
     choose_optimizer,
     forget,

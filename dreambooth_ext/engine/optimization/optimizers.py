@@ -19,7 +19,7 @@ from ...core.errors import UserError
 from ...core.facts.methods import WHOLE_METHODS
 from ...core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, OptimizerFacts
 from ..runtime.device import take_device
-from .method import ParameterGroup
+from .parameter_group import ParameterGroup
 
 PAGED_FROM = 100_000  # numbers, from which on bitsandbytes pages a state
 

@@ -7,10 +7,10 @@ import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.engine import worker
-from dreambooth_ext.engine.training import fused_backward
+from dreambooth_ext.engine.optimization import fused_backward
+from dreambooth_ext.engine.optimization.fused_backward import FusedBackward
+from dreambooth_ext.engine.optimization.optimizers import missing_optimizer
 from dreambooth_ext.engine.training import loop as loop_module
-from dreambooth_ext.engine.training.fused_backward import FusedBackward
-from dreambooth_ext.engine.training.optimizers import missing_optimizer
 from tests import training
 from tests.training import Trainer
 

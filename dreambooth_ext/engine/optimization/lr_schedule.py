@@ -10,7 +10,7 @@ from diffusers.optimization import get_scheduler
 from ...core.config.rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
-from .method import ParameterGroup
+from .parameter_group import ParameterGroup
 
 
 class RateSchedule:

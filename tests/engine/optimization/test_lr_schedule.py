@@ -9,7 +9,7 @@ from diffusers.optimization import get_scheduler
 from dreambooth_ext.core.config.groups.training import LR_SCHEDULERS
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine.training.lr_schedule import RateSchedule, RateSchedules
+from dreambooth_ext.engine.optimization.lr_schedule import RateSchedule, RateSchedules
 
 
 def parameter() -> torch.nn.Parameter:
