@@ -1,6 +1,6 @@
 """The import rule: host -> core <- engine; host and core need nothing but Python, the engine never sees a host.
 
-And the house: a room is a folder of the package; imports between rooms run one way.
+And the house: a room is a folder of the package; imports between rooms run one way and stand in room_imports.txt.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -80,6 +81,8 @@ def test_the_engine_sees_no_host(file):
 
 # --- The house
 
+ROOM_IMPORTS = Path(__file__).with_name("room_imports.txt")
+MOST_FILES = 15  # of a room, that a newcomer can still look over
 # Circles of modules that only type checkers see; nothing else may ever stand here
 TYPED_CIRCLES = {
     ("core/data/picture_entries.py", "core/data/validation_split.py"),
@@ -167,6 +170,24 @@ def test_no_module_comes_back_to_itself():
 
 def test_no_room_comes_back_to_itself():
     assert circles(room_graph()) == set()
+
+
+def test_no_room_is_crowded():
+    sources = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".js") and path.name != "__init__.py"]
+    crowded = {room: count for room, count in Counter(path.parent for path in sources).items() if count > MOST_FILES}
+    assert not crowded, "Begin another room: what is new gets one before it gets a second file in another's."
+
+
+def test_every_import_between_rooms_is_listed():
+    now = {f"{room} -> {target}" for room, targets in room_graph().items() for target in targets}
+    listed = set(ROOM_IMPORTS.read_text(encoding="utf-8").split("\n")) - {""}
+    grown, gone = sorted(now - listed), sorted(listed - now)
+    assert not grown and not gone, "\n".join([
+        "Rooms that import others have changed.",
+        *(f"New: {line}" for line in grown),
+        *(f"Gone: {line}" for line in gone),
+        f"Is each new one wanted? Then add its line to tests/{ROOM_IMPORTS.name}, and delete those that are gone.",
+    ])  # fmt: skip
 
 
 # --- Files that can run
