@@ -170,7 +170,9 @@ def train(run: Run, control: Control, total: int | None) -> str:
         check_resources(config, base, run, control)
         dataset = gather(config, base, run, control, accelerator)
         total = (
-            total or run.state().get("total") or dataset.order.steps(config.num_train_epochs, accelerator.num_processes)
+            total
+            or run.state().get("total")
+            or dataset.order.steps(config.num_train_epochs or 1, accelerator.num_processes)
         )
         config = config.replace(max_train_steps=total)
         with accelerator.main_process_first():
@@ -322,9 +324,9 @@ def entries_of(config: RunConfig, run: Run, warn: Callable[..., None] | None = N
     warn: of what the run passes over, for a first look. Without it what has not been noted yet is noted: class pictures
     have been drawn by then.
     """
-    entries, found = picture_entries.entries(config)
-    if found:
-        raise BadInput(found)
+    entries, problems = picture_entries.entries(config)
+    if problems:
+        raise BadInput(problems)
     kept: list[Entry] = []
     for are_class, field in ((False, "instance_data_dir"), (True, "class_data_dir")):
         own = [entry for entry in entries if entry.is_class == are_class]

@@ -45,11 +45,17 @@ class Prompts:
             return conditioning
         return Conditioning(torch.zeros_like(conditioning.hidden_bsd), torch.zeros_like(conditioning.pooled_bp))
 
+    @property
+    def stack(self) -> TextStack:
+        """The text encoders, for what needs them in memory still."""
+        assert self.text is not None, "the text encoders have left memory"
+        return self.text
+
     def train(self) -> None:
         """Let gradients reach the text encoders, and forget what was encoded before they change."""
         self.training = True
         self._cache.clear()
-        for encoder in self.text.encoders:
+        for encoder in self.stack.encoders:
             encoder.requires_grad_(True).train()
 
     @torch.no_grad()
@@ -67,15 +73,15 @@ class Prompts:
         drawn: prompts of previews.
         """
         self.training = False
-        for encoder in self.text.encoders:
+        for encoder in self.stack.encoders:
             encoder.requires_grad_(False).eval()
         captions = None if captions is None else list(dict.fromkeys(["", *captions]))
         if captions is None or len(captions) > CACHED_AT_MOST:
-            self.text.to(dtype=dtype)
+            self.stack.to(dtype=dtype)
             return
         wanted = [*((caption, False) for caption in captions), *((prompt, True) for prompt in dict.fromkeys(drawn))]
         for index, (text, emphasis) in enumerate(wanted):
-            self._cache[text, emphasis] = self.text.encode([text], emphasis=emphasis).to("cpu")
+            self._cache[text, emphasis] = self.stack.encode([text], emphasis=emphasis).to("cpu")
             if progress:
                 progress(index + 1, len(wanted))
         self.text = None

@@ -31,8 +31,8 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # What Pillow's decoders raise on damaged files. Its own errors are OSErrors; the others leak from parsers.
-DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error)
-DAMAGE = (*DAMAGE, zlib.error, ZeroDivisionError)
+LEAKED = (SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, ZeroDivisionError)
+DAMAGE = (OSError, *LEAKED, struct.error, zlib.error)
 
 # Pillow warns of a "decompression bomb DOS attack" at half the size that it refuses. Photographs reach that.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)

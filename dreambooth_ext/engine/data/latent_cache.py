@@ -73,7 +73,7 @@ class DiskCache:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: Hashable) -> bool:
         """Whether a sound posterior is there; a damaged one is deleted, so that it is made again."""
         try:
             return self._read(key) is not None
@@ -81,7 +81,7 @@ class DiskCache:
             self._path(key).unlink(missing_ok=True)
             return False
 
-    def put(self, key: str, moments: Tensor) -> None:
+    def put(self, key: Hashable, moments: Tensor) -> None:
         """Raises UserError when the disk refuses, full most likely."""
         path = self._path(key)
         temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
@@ -99,7 +99,7 @@ class DiskCache:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
-    def get(self, key: str) -> Tensor:
+    def get(self, key: Hashable) -> Tensor:
         """Moments (2 * channels, h / 8, w / 8), float32. Raises UserError when the file was damaged meanwhile."""
         try:
             moments = self._read(key)
@@ -110,10 +110,11 @@ class DiskCache:
             raise UserError("cache_latents_to_disk", message, "Resume the run: it makes them again.")
         return moments
 
-    def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.latents"
+    def _path(self, key: Hashable) -> Path:
+        name = str(key)
+        return self.folder / name[:2] / f"{name}.latents"
 
-    def _read(self, key: str) -> Tensor | None:
+    def _read(self, key: Hashable) -> Tensor | None:
         """None where there is no file; raises ValueError for a damaged one."""
         try:
             content = self._path(key).read_bytes()

@@ -236,7 +236,8 @@ def encode(
     wanted = [(p, flip) for p in pictures for flip in ((False, True) if flips(p) else (False,))]
     jobs = [(p, flip) for p, flip in wanted if p.key(flip, fingerprint) not in cache]
     jobs.sort(key=lambda job: job[0].crop.target)  # stable: batches of one size, else the folder's order
-    total, broken = len(wanted), set()
+    total = len(wanted)
+    broken: set[Picture] = set()
     done = total - len(jobs)
     progress(done, total)
     for batch, pixels in _pixel_batches(jobs, device, broken, warn):

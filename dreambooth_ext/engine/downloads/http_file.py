@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
+from http.client import HTTPMessage
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote, unquote, urljoin, urlsplit, urlunsplit
+from urllib.request import Request
 
 from ...core.config import links
 from ...core.config.names import MODEL_SUFFIXES, RESERVED
@@ -73,19 +75,21 @@ class Offer:
 class Redirects(urllib.request.HTTPRedirectHandler):
     """Only to http and https, never from https to http; user and password go to nobody but the first host."""
 
-    def http_error_302(self, request: Any, answer: Any, code: int, message: str, headers: Message) -> Any:
-        address = urljoin(request.full_url, headers.get("location") or headers.get("uri") or "")
-        old, new = urlsplit(request.full_url).scheme, urlsplit(address).scheme
+    def http_error_302(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage) -> Any:
+        address = urljoin(req.full_url, headers.get("location") or headers.get("uri") or "")
+        old, new = urlsplit(req.full_url).scheme, urlsplit(address).scheme
         if new not in ("http", "https") or (old == "https" and new == "http"):
             raise Elsewhere(new)
-        return super().http_error_302(request, answer, code, message, headers)
+        return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
-    def redirect_request(self, request: Any, answer: Any, code: int, message: str, headers: Message, url: str) -> Any:
-        made = super().redirect_request(request, answer, 307 if code == 308 else code, message, headers, url)
-        old, new = urlsplit(request.full_url), urlsplit(url)
-        known = request.unredirected_hdrs.get("Authorization")
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        made = super().redirect_request(req, fp, 307 if code == 308 else code, msg, headers, newurl)
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        known = req.unredirected_hdrs.get("Authorization")
         if made and known and (old.scheme, old.netloc) == (new.scheme, new.netloc):
             made.add_unredirected_header("Authorization", known)
         return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
@@ -51,7 +52,7 @@ def snapshot(name: str, files: Mapping[str, int], revision: str, *, kind: str, s
 
     total, (first, *others) = sum(files.values()), files
     watched([lambda: fetch(first)], look)
-    watched([lambda file=file: fetch(file) for file in others], look, THREADS)
+    watched([functools.partial(fetch, file) for file in others], look, THREADS)
     return found[first].parents[len(PurePosixPath(first).parts) - 1]
 
 

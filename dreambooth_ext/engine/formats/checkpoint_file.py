@@ -72,7 +72,7 @@ def unchanged(
 def unused_layers(base: LatentBase) -> dict[str, LazyTensor]:
     """SD2's last text layer: files have it and nothing runs it, so a diffusers folder does not. WebUIs build it all
     the same, so the last layer that runs stands in for it, as in kohya's converter."""
-    found = {}
+    found: dict[str, LazyTensor] = {}
     names = base.family.components[2:]
     for name, slot, config in zip(names, base.family.text.slots, base.architecture.text_encoders, strict=True):
         last = config["num_hidden_layers"] - 1

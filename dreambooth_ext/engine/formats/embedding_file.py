@@ -65,7 +65,7 @@ def read(path: Path, field: str, sought: str = "") -> Stored:
 
     Raises UserError where there is none, or it is damaged.
     """
-    word, steps = path.stem, 0
+    word, steps = path.stem, "0"
     if is_picture(path):
         content = from_picture(path, field)
         word = content["name"] if isinstance(content.get("name"), str) else word
@@ -166,7 +166,7 @@ def _tensor(values: dict[str, Any]) -> Any:
 
 def bundle(words: Sequence[Embedding], dtype: torch.dtype) -> dict[str, Tensor]:
     """The words' tensors in the file of a LoRA that brings them along, as the WebUI's Lora extension reads them."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for word in words:
         tensors = state(word.vectors, dtype)
         names = {key: key if len(tensors) == 2 else "string_to_param.*" for key in tensors}

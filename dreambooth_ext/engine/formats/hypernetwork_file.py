@@ -193,8 +193,7 @@ def export_hypernetwork(
     if all(key in before and torch.equal(tensor.to("cpu", dtype), before[key]) for key, tensor in now.items()):
         raise nothing_learned(precision)
     info = json.dumps({key: value for key, value in metadata.items() if key != HASH_KEY}, ensure_ascii=False)
-    about = {"name": path.stem, "step": step, "checkpoint": base.name, "digest": digest, "info": info}
-    said = content(network, dtype, **about)
+    said = content(network, dtype, name=path.stem, step=step, checkpoint=base.name, digest=digest, info=info)
     with replacing(path) as temporary:
         require_space(temporary, sum(tensor.numel() for tensor in now.values()) * dtype.itemsize, precision)
         save_pickle(said, temporary)

@@ -127,7 +127,8 @@ def _places(
     path: Path, file: TensorFile, weights: Weights, unet: Mapping[str, Any], field: str
 ) -> dict[tuple[str, str], dict[str, str]]:
     """The keys of the parts of each layer. Words that the file brings along are left out."""
-    names, places, strange = known_names(weights, unet), {}, []
+    places: dict[tuple[str, str], dict[str, str]] = {}
+    names, strange = known_names(weights, unet), []
     contents = {key: shape for key, (shape, _) in file.entries.items()}
     if other_file(contents):
         raise refusal(path, field, list(contents), contents)
@@ -197,13 +198,15 @@ def metadata(config: RunConfig) -> dict[str, str]:
             "ss_network_module": KOHYA,
             "ss_network_args": json.dumps({"network_weights": Path(config.network_weights).name}),
         }
-    arguments = {
+    assert config.rank is not None, "a new LoRA has a rank"
+    conv_rank = config.conv_rank or config.rank
+    arguments: dict[str, Any] = {
         "algo": config.network_type,
-        "conv_dim": config.conv_rank or config.rank,
+        "conv_dim": conv_rank,
         "dropout": config.network_dropout,
     }
     if config.alpha is not None:
-        arguments["conv_alpha"] = config.alpha * arguments["conv_dim"] / config.rank
+        arguments["conv_alpha"] = config.alpha * conv_rank / config.rank
     found = {
         "ss_network_module": LORA_TYPES[config.network_type].module,
         "ss_network_dim": config.rank,

@@ -58,7 +58,8 @@ def single_file_names(unet: Mapping[str, Any]) -> dict[str, str]:
 
 def known_names(layers: Mapping[str, Iterable[str]], unet: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     """Every flat name under which files have a layer -> (component, layer)."""
-    single, found = single_file_names(unet), {}
+    single = single_file_names(unet)
+    found: dict[str, tuple[str, str]] = {}
     for component, names in layers.items():
         starts = [f"{start}_" for start in STARTS[component]]
         if component != "unet":
@@ -94,7 +95,8 @@ def _present(layer: str) -> str:
 def strange_part(key: str, names: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
     """The known layer that a key begins with, as a flat name, and the rest: a part of another type. "" if there is
     none."""
-    layer, rest = key.removeprefix("base_model.model."), []
+    rest: list[str] = []
+    layer = key.removeprefix("base_model.model.")
     while "." in layer and len(rest) < LONGEST_PART:
         layer, _, part = layer.rpartition(".")
         rest.insert(0, part)

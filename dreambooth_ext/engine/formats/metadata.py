@@ -110,7 +110,9 @@ def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int
     """What kohya's tools say of the pictures, and WebUIs show: their folders, their sizes (width, height), and how
     often each folder has which words: the most frequent ones, for of tens of thousands of captions most are like no
     other, and the file's header would take megabytes."""
-    instance, classes, words = {}, {}, collections.Counter()
+    instance: dict[str, dict[str, int]] = {}
+    classes: dict[str, dict[str, int]] = {}
+    words: collections.Counter[tuple[str, str]] = collections.Counter()
     for entry in entries:
         folder = spoken(entry.path.parent.name)
         about = (classes if entry.is_class else instance).setdefault(

@@ -43,7 +43,7 @@ class PeftAlpha:
         """A layer's parts with the alpha that is said of it."""
         down = parts.get("lora_down.weight")
         alpha = None if ALPHA in parts or down is None else self._alpha(component, layer)
-        if alpha is None:
+        if alpha is None or down is None:
             return parts
         # a reader divides by the rank; to come out at alpha / sqrt(rank), it has to be larger
         size = alpha * math.sqrt(len(down)) if self._get(component, "use_rslora") else alpha

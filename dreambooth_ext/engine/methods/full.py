@@ -72,7 +72,7 @@ class FullWeights:
         self._live = {"unet": backbone.unet.requires_grad_(True).train()}
         if self.config.text_encoder_steps:
             prompts.train()
-            self._live |= dict(zip(TEXT_PARTS, prompts.text.encoders, strict=False))
+            self._live |= dict(zip(TEXT_PARTS, prompts.stack.encoders, strict=False))
         if saved:
             self.load_state_dict(saved)
         if step >= self.config.text_encoder_steps:

@@ -140,6 +140,7 @@ class HypernetworkTraining:
 
 
 def continued(config: ResolvedConfig) -> Path:
+    assert config.hypernetwork_weights, "it is a new one"
     return expanded(config.hypernetwork_weights)
 
 

@@ -107,7 +107,7 @@ def begun(config: ResolvedConfig, text: TextStack) -> tuple[list[Embedding], lis
         return [Embedding(word, each.embedding.vectors) for word, each in pairs], [each.steps for each in stored]
     models = list(zip(text.tokenizers, text.encoders, strict=True))
     made = [
-        Embedding(word, [initial_vectors(*model, initial, config.num_vectors) for model in models])
+        Embedding(word, [initial_vectors(*model, initial, config.num_vectors or 1) for model in models])
         for word, initial in zip(words, prompt_templates.initial_words(config), strict=True)
     ]
     return made, [0] * len(made)

@@ -89,12 +89,12 @@ class LoRA:
         of a training state."""
         self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts, config = backbone.prompts, self.config
-        models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.text.encoders, strict=False))}
+        models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.stack.encoders, strict=False))}
         self._layers = lora_file.layers_of(models)
         self._step = step
         if config.placeholder_token:
             vectors = saved[learned_words.COMPONENT] if saved else None
-            self.words = Words(config, prompts.text, accelerator.device, vectors)
+            self.words = Words(config, prompts.stack, accelerator.device, vectors)
         if self._text_steps():
             prompts.train()
         for module in models.values():
@@ -112,7 +112,11 @@ class LoRA:
 
     def _text_steps(self) -> int:
         """How long the text encoders are there: while they, or words, learn."""
-        return max(self.config.text_encoder_steps, self.config.embedding_steps if self.words else 0)
+        return max(self.config.text_encoder_steps, self._word_steps())
+
+    def _word_steps(self) -> int:
+        """How long words learn along."""
+        return (self.config.embedding_steps or 0) if self.words else 0
 
     def _adapters(self, models: dict[str, nn.Module], saved: Weights | None) -> Network:
         config = self.config
@@ -128,7 +132,8 @@ class LoRA:
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
-        config, groups, rates = self.config, [], component_rates(self.config)
+        config, rates = self.config, component_rates(self.config)
+        groups: list[ParameterGroup] = []
         for name in self._live:
             made = self.network.get(name, {}).values()
             fast = [p for adapter in made for p in adapter.fast()] if config.loraplus_lr_ratio != 1 else []
@@ -138,8 +143,9 @@ class LoRA:
             if fast:
                 rate = scaled(rates[name], config.loraplus_lr_ratio)
                 groups.append({"name": f"{name}_up", "rate": rate, "params": fast})
-        if self._word_learns():
-            groups.append(self.words.group(config.embedding_lr))
+        if words := self._learning_words():
+            assert config.embedding_lr is not None, "the guide gives one where words learn along"
+            groups.append(words.group(config.embedding_lr))
         return [group for group in groups if group["params"]]
 
     def averaged(self) -> list[nn.Parameter]:
@@ -148,8 +154,8 @@ class LoRA:
 
     def enter(self, step: int) -> None:
         """Called before each step; what has stopped learning with it is in no group any more."""
-        if self.words and self._word_learns():
-            self.words.limit()
+        if words := self._learning_words():
+            words.limit()
         self._settle(step)
 
     def _settle(self, step: int) -> None:
@@ -160,18 +166,19 @@ class LoRA:
             for name in TEXT_PARTS:
                 for adapter in self.network.get(name, {}).values():
                     adapter.requires_grad_(False)
-        if self.words and not self._word_learns():
+        if self.words and not self._learning_words():
             self.words.freeze()
         if step >= self._text_steps() and not self._text_is_frozen:
             self._freeze_text()
             self._text_is_frozen = True
 
-    def _word_learns(self) -> bool:
-        return self.words is not None and self._step < self.config.embedding_steps
+    def _learning_words(self) -> Words | None:
+        return self.words if self._step < self._word_steps() else None
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         loss = self.backbone.loss(self.objective, batch, generator)
-        return loss + self.words.nothing() if self._word_learns() else loss
+        words = self._learning_words()
+        return loss + words.nothing() if words else loss
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
         """All adapters by component, those that have stopped learning too."""
@@ -198,7 +205,7 @@ class LoRA:
         made = export_network(base, self.network, names, path, words=bundled, **options)
         if not self.words or bundled:
             return made
-        beside = self.words.export(base, path, min(self._step, self.config.embedding_steps), **options)
+        beside = self.words.export(base, path, min(self._step, self._word_steps()), **options)
         others = (dataclasses.replace(other, kind="textual_inversion") for other in beside)
         return dataclasses.replace(made, others=tuple(others))
 
@@ -213,6 +220,7 @@ class LoRA:
 
 
 def continued(config: ResolvedConfig) -> Path:
+    assert config.network_weights, "it is a new one"
     return Path(config.network_weights).expanduser()
 
 

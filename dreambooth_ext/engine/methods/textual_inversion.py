@@ -61,7 +61,7 @@ class TextualInversion:
     ) -> None:
         """Give the words their vectors, as they are before `step`."""
         self.backbone, self._step = backbone, step
-        text = backbone.prompts.text
+        text = backbone.prompts.stack
         self.words = Words(self.config, text, accelerator.device, saved[COMPONENT] if saved else None)
         backbone.prompts.train()
         for module in (backbone.unet.train(), *text.encoders):

@@ -28,8 +28,8 @@ OTHER_PIPELINES = ("StableDiffusion3",)  # of models that are none of those fami
 
 
 class FolderSource:
-    sidecar_yaml = None
-    clip_folder = None
+    sidecar_yaml: str | None = None
+    clip_folder: Path | None = None
 
     def __init__(self, path: Path, field: str):
         self.path, self.name, self.field = path, path.name, field

@@ -139,7 +139,7 @@ def unet_parameters(params: Mapping[str, Any]) -> Mapping[str, Any]:
     return (params.get("unet_config") or params["network_config"])["params"]  # SDXL's software says "network"
 
 
-def encoder_parameters(params: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def encoder_parameters(params: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "conditioner_config" in params:
         embedders = params["conditioner_config"]["params"]["emb_models"]
         return [e.get("params") or {} for e in embedders if "CLIP" in e["target"]]

@@ -125,8 +125,10 @@ class SingleFileSource:
     def paths(self) -> dict[str, Path]:
         sidecar, folder = sidecar_of(self.path), self.clip_folder
         found = {path.name: path for path in (self.path, sidecar) if path}
-        clip = [folder / name for name in CLIP_FILES] if folder else []
-        return found | {f"{folder.name}/{path.name}": path for path in clip if path.is_file()}
+        if folder:
+            clip = [folder / name for name in CLIP_FILES]
+            found |= {f"{folder.name}/{path.name}": path for path in clip if path.is_file()}
+        return found
 
     def close(self) -> None:
         self.file.close()

@@ -317,6 +317,7 @@ def create(config: RunConfig, weight: Tensor, rank: int, randomness: torch.Gener
     if facts.has_magnitude:
         parts[DORA] = norms(weight.float(), (1, weight.shape[1], *[1] * (weight.dim() - 2)))
     if facts.has_alpha:
+        assert config.alpha is not None and config.rank is not None, "a new LoRA has both"
         alpha = config.alpha * rank / config.rank  # the same in relation to the rank everywhere
         # a reader divides by the rank; to come out at alpha / sqrt(rank) (arXiv 2312.03732), the file's alpha is larger
         parts[ALPHA] = torch.tensor(alpha * math.sqrt(rank) if config.use_rslora else alpha)

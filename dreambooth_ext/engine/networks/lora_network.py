@@ -48,6 +48,7 @@ def rank_of(config: RunConfig, component: str, layer: str, shape: tuple[int, ...
     named = [name for name in config.block_ranks if begins(component, layer, name)]
     if named:
         return config.block_ranks[max(named, key=lambda name: len(full_name(name)))]
+    assert config.rank is not None, "a new LoRA has a rank"
     if component in TEXT_PARTS:
         return config.text_encoder_rank or config.rank
     return (config.conv_rank or config.rank) if is_wide(shape) else config.rank
@@ -156,4 +157,10 @@ def from_flat(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Adapt
     for key in state:
         part = next(part for part in layer_adapters.PARTS if key.endswith(f".{part}"))
         parts.setdefault(key.removesuffix(f".{part}"), {})[part] = state[key]
-    return {name: layer_adapters.from_parts(parts[name]) for name, _ in module.named_modules() if name in parts}
+    made: dict[str, Adapter] = {}
+    for name, _ in module.named_modules():
+        if name in parts:
+            adapter = layer_adapters.from_parts(parts[name])
+            assert adapter is not None, f"{name} has parts of no adapter"
+            made[name] = adapter
+    return made

@@ -109,7 +109,7 @@ def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> 
     arguments = {**facts.defaults} | _checked_arguments(config, optimizer_class)
     if "foreach" not in arguments:  # torch takes one or the other
         arguments = _fused(optimizer_class, device) | arguments
-    parameters = []
+    parameters: list[dict[str, Any]] = []
     for group in groups:
         rate = parse_rate_schedule(group["rate"])[0][0]
         own = {"weight_decay": group["weight_decay"]} if "weight_decay" in group else {}

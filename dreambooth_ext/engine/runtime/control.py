@@ -68,7 +68,7 @@ class Control:
 
     def __init__(self, run: Run):
         self.run = run
-        self.events = Told(run.events.path)
+        self.events: EventLog = Told(run.events.path)
         self.links = links.taken()  # whole ones
         self.config: ResolvedConfig | None = None  # once the base and the machine have answered
         self._state: dict[str, Any] = this_worker()

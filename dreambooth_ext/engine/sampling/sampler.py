@@ -26,7 +26,7 @@ KARRAS = {"use_karras_sigmas": True}
 DDIM = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
 
 # The WebUI's names (settings.previews.SAMPLERS) -> the solver and what it is set to
-SOLVERS: dict[str, tuple[type, dict[str, Any]]] = {
+SOLVERS: dict[str, tuple[type[diffusers.ConfigMixin], dict[str, Any]]] = {
     "DPM++ 2M Karras": (webui_samplers.DPMSolver2MScheduler, KARRAS),
     "DPM++ 2M": (webui_samplers.DPMSolver2MScheduler, {}),
     "DPM++ SDE Karras": (webui_samplers.DPMSolverSDEScheduler, KARRAS),

@@ -91,6 +91,8 @@ class DPMSolverSDEScheduler(EulerDiscreteScheduler):
     """
 
     order = 2
+    sigmas: torch.Tensor
+    timesteps: torch.Tensor
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         super().set_timesteps(num_inference_steps, device)

@@ -7,7 +7,7 @@ import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -250,8 +250,14 @@ def save_tensors(
         write_tensors(state, file, metadata)
 
 
+class Writable(Protocol):
+    """Bytes from front to back: an open file, or one that sums what it is given."""
+
+    def write(self, data: Any, /) -> int: ...
+
+
 def write_tensors(
-    state: Mapping[str, Tensor | LazyTensor], file: BinaryIO, metadata: Mapping[str, str] | None = None
+    state: Mapping[str, Tensor | LazyTensor], file: Writable, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write named tensors into an open file, as safetensors."""
     names = {dtype: name for name, dtype in SAFETENSORS.items()}

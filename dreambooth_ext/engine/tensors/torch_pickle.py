@@ -125,7 +125,7 @@ class _Measured:
 
 def _read_zip(file: BinaryIO, numbers: _Numbers) -> Any:
     """PyTorch's layout since 1.6: an archive of a pickle and of each storage's numbers, which are not packed."""
-    with zipfile.ZipFile(_Measured(file)) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(_Measured(file)) as archive:
         members = _plain_members(archive)
         if "byteorder" in members and _content(archive, members["byteorder"]).strip() != b"little":
             raise pickle.UnpicklingError("its numbers are of another kind of machine")
@@ -263,7 +263,7 @@ class TensorPickler(pickle.Pickler):
         strides = torch.empty(shape, device="meta").stride()
         storage = StorageName(thing.dtype, len(self.tensors), torch.Size(shape).numel())
         self.tensors.append(thing)
-        arguments = (storage, 0, shape, tuple(strides), False, collections.OrderedDict())
+        arguments: tuple[Any, ...] = (storage, 0, shape, tuple(strides), False, collections.OrderedDict())
         return torch._utils._rebuild_tensor_v2, arguments
 
 
@@ -290,6 +290,7 @@ def aligned(archive: zipfile.ZipFile, name: str, size: int) -> zipfile.ZipInfo:
     assert size < 2**31, "a single tensor of 2 GB needs zip64 headers"
     member = zipfile.ZipInfo(name)
     member.file_size = size
+    assert archive.fp is not None, "the archive is open"
     start = archive.fp.tell() + 30 + len(name) + 4  # local header, name, the extra field's own head
     padding = -start % ALIGNMENT
     member.extra = struct.pack("<HH", 0x4246, padding) + b"Z" * padding  # "FB", as torch itself marks it

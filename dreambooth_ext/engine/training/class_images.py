@@ -53,19 +53,18 @@ def with_folders(
         return str(old if old.is_dir() and is_old else new)
 
     if not config.concepts:
-        return config.replace(class_data_dir=config.class_data_dir or place(config.class_prompt))
+        return config.replace(class_data_dir=config.class_data_dir or place(config.class_prompt or ""))
     filled = []
     for given, concept in zip(config.concepts, concepts(config), strict=True):
-        needs = concept.class_prompt and not concept.class_data_dir
-        filled.append({**given, "class_data_dir": place(concept.class_prompt)} if needs else given)
+        prompt = "" if concept.class_data_dir else concept.class_prompt
+        filled.append({**given, "class_data_dir": place(prompt)} if prompt else given)
     return config.replace(concepts=filled)
 
 
 def drawn_by(config: ResolvedConfig, base: Base, prompt: str) -> str:
     """All that a class picture of this prompt follows from, but for its number: see `draw_some`."""
-    settings = ("resolution", "clip_skip", "seed", "validation_inference_steps")
-    settings += ("validation_guidance_scale", "validation_sampler")
-    values = [getattr(config, name) for name in settings]
+    drawing = ("validation_inference_steps", "validation_guidance_scale", "validation_sampler")
+    values = [getattr(config, name) for name in ("resolution", "clip_skip", "seed", *drawing)]
     return json.dumps([base.files.digest, base.prediction_type, prompt, *values])
 
 
@@ -135,7 +134,8 @@ def draw_some(
 
 def free_numbers(folder: Path, count: int) -> list[int]:
     """The first `count` numbers that no class picture in the folder has."""
-    free, number = [], 0
+    free: list[int] = []
+    number = 0
     while len(free) < count:
         if not (folder / f"class-{number:05}.png").exists():
             free.append(number)

@@ -47,12 +47,12 @@ class LatentBackbone:
         """
         self.unet = accelerator.prepare_model(self.unet, evaluation_mode=True)
         if self.prompts.training:
-            text = self.prompts.text
+            text = self.prompts.stack
             text.encoders = [accelerator.prepare_model(encoder, evaluation_mode=True) for encoder in text.encoders]
 
     def bare_encoders(self, accelerator: Accelerator) -> list[nn.Module]:
         """The text encoders as they were before `place`."""
-        text = self.prompts.text
+        text = self.prompts.stack
         text.encoders = [accelerator.unwrap_model(encoder, keep_fp32_wrapper=False) for encoder in text.encoders]
         return text.encoders
 
@@ -115,17 +115,20 @@ class LatentBackbone:
         """Scaled latents (b, 4, h, w), and for inpainting the UNet's further channels (b, 5, h, w)."""
         if batch.latents_bchw is not None:
             return batch.latents_bchw, None
-        latents_bchw = self._encode(batch.pixels_bchw, generator)
+        pixels_bchw = batch.pixels_bchw
+        assert pixels_bchw is not None, "a batch has latents or pixels"
+        latents_bchw = self._encode(pixels_bchw, generator)
         if not self.inpainting:
             return latents_bchw, None
-        mask_b1hw = random_masks(len(batch), batch.pixels_bchw.shape[-2:], generator).to(batch.pixels_bchw)
-        masked_bchw = self._encode(batch.pixels_bchw * (mask_b1hw < 0.5), generator)
+        mask_b1hw = random_masks(len(batch), pixels_bchw.shape[-2:], generator).to(pixels_bchw)
+        masked_bchw = self._encode(pixels_bchw * (mask_b1hw < 0.5), generator)
         small_b1hw = nn.functional.interpolate(mask_b1hw, size=latents_bchw.shape[-2:], mode="nearest")
         return latents_bchw, torch.cat([small_b1hw, masked_bchw], dim=1)
 
     @torch.no_grad()
     def _encode(self, pixels_bchw: Tensor, generator: torch.Generator) -> Tensor:
         """One sample of the posterior, drawn on the CPU so that every machine draws the same."""
+        assert self.vae is not None, "the VAE stays where pictures cannot be encoded ahead"
         moments_b2chw = latent_encoding.moments(self.vae, pixels_bchw.to(self.vae.dtype)).float()
         mean_bchw, _ = moments_b2chw.chunk(2, dim=1)
         noise_bchw = torch.randn(mean_bchw.shape, generator=generator).to(mean_bchw.device)

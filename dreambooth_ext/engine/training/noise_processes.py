@@ -70,7 +70,7 @@ def noise_schedule(config: ResolvedConfig, scheduler_config: Mapping[str, Any], 
             "needs a base with v-prediction: at the last timestep the input is the noise that this base should find.",
             "Leave it out, or choose a v-prediction base.",
         )
-    changes = {"prediction_type": prediction_type}
+    changes: dict[str, Any] = {"prediction_type": prediction_type}
     if config.zero_terminal_snr is not None:
         changes["rescale_betas_zero_snr"] = config.zero_terminal_snr
     return DDPMScheduler.from_config({**scheduler_config, **changes})

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -80,7 +81,7 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
     steps = arguments.steps or most
     if steps > most:
         raise UserError("steps", f"{steps} are more than the model's noise has, {most}.", "Use as many, or fewer.")
-    common = {"prompt": "", "negative_prompt": "", "steps": steps, "sampler": "DDPM", "cfg_scale": None}
+    common: dict[str, Any] = {"prompt": "", "negative_prompt": "", "steps": steps, "sampler": "DDPM", "cfg_scale": None}
     common |= {"width": size, "height": size, "model": pipeline.path.name, "model_hash": None, "clip_skip": None}
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
     written: list[Path] = []

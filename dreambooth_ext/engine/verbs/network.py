@@ -157,7 +157,7 @@ def extract(arguments: argparse.Namespace, base: LatentBase, models: Models, dev
 def resize(arguments: argparse.Namespace, models: Models) -> Network:
     """A file of any type as a LoRA of other ranks."""
     (text,) = arguments.lora
-    differences = {}
+    differences: dict[str, dict[str, tuple[Tensor, int]]] = {}
     for name, made in lora_file.read(generate_options.lora(text)[0], models, "lora").items():
         found = differences[name] = {}
         for layer, adapter in made.items():
@@ -170,7 +170,8 @@ def resize(arguments: argparse.Namespace, models: Models) -> Network:
 
 
 def decomposed(differences: dict[str, dict[str, tuple[Tensor, int]]]) -> Network:
-    total, done, made = sum(map(len, differences.values())), 0, {}
+    made: Network = {}
+    total, done = sum(map(len, differences.values())), 0
     with Progress(total, "Decomposing") as progress:
         for component, layers in differences.items():
             made[component] = {}
