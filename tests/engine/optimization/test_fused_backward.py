@@ -10,7 +10,7 @@ from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.optimization import fused_backward
 from dreambooth_ext.engine.optimization.fused_backward import FusedBackward
 from dreambooth_ext.engine.optimization.optimizers import missing_optimizer
-from dreambooth_ext.engine.training import loop as loop_module
+from dreambooth_ext.engine.training import loop_state
 from tests import training
 from tests.training import Trainer
 
@@ -33,7 +33,7 @@ def assert_same(trainer: Trainer, monkeypatch, **settings) -> None:
     monkeypatch.setattr(FusedBackward, "_step", counted)
     one = trainer.train(**OFF, **settings)
     assert len(steps) > 100
-    monkeypatch.setattr(loop_module, "is_possible", lambda *a: False)
+    monkeypatch.setattr(loop_state, "is_possible", lambda *a: False)
     steps.clear()
     other = trainer.train(**OFF, **settings)
     assert steps == []
