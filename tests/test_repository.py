@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,19 @@ def test_every_linter_has_one_version():
         assert re.fullmatch(r"(ruff|mypy)==\d+\.\d+\.\d+|eslint@\d+\.\d+\.\d+", package), name
         assert hook["entry"].split()[0] in package
     assert hooks()["ruff-check"]["additional_dependencies"] == hooks()["ruff-format"]["additional_dependencies"]
+
+
+def test_the_package_has_no_type_error(tmp_path):
+    program, (pinned,) = shutil.which("mypy"), hooks()["mypy"]["additional_dependencies"]
+    if program is None:
+        pytest.skip("mypy is not installed here; pre-commit and the workflow bring it")
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    if version != pinned.partition("==")[2]:
+        pytest.skip(f"mypy {version} is installed here, and may find other things than {pinned}")
+    found = subprocess.run(
+        [program, "--cache-dir", str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def test_every_script_is_linted():

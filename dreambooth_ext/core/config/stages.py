@@ -17,6 +17,7 @@ from .run_config import RunConfig
 _PROMPTED = ("text_encoder_steps", "use_captions", "offset_noise", "with_prior_preservation")
 _OFF: Mapping[str, Any] = {
     "text_encoder_lr": 0.0,
+    "embedding_lr": 0.0,
     "text_encoder_steps": 0,
     "use_captions": False,
     "offset_noise": 0.0,
@@ -46,6 +47,7 @@ class ResolvedConfig(CompletedConfig):
     gradient_checkpointing: bool
     cache_latents: bool
     text_encoder_lr: float | str
+    embedding_lr: float | str
     text_encoder_steps: int
     use_captions: bool
     offset_noise: float

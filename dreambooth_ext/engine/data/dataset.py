@@ -35,7 +35,7 @@ class Dataset:
         inpainting: bool = False,
     ):
         """`entries` as `pictures.entries` makes them; `cache_dir` is used with `cache_latents_to_disk`."""
-        assert config.resolution is not None and config.resolution % 8 == 0, config.resolution
+        assert config.resolution % 8 == 0, config.resolution
         self.config = config
         self.prior = uses_prior(config)
         self.entries = [entry for entry in entries if self.prior or not entry.is_class]
