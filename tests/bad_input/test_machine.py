@@ -10,6 +10,7 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
+from dreambooth_ext.core.guide import completion
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import deep_check
 from dreambooth_ext.engine.optimization import optimizers
@@ -47,7 +48,7 @@ def inspected(place: Path, **values) -> dict:
         text_encoder_lr=1e-6,
         device="cpu",
     ).replace(**values)
-    return json.loads(json.dumps(deep_check.inspect(config.as_dict(), place / "запуски")))
+    return json.loads(json.dumps(deep_check.inspect(completion.complete(config, 5)[0].as_dict(), place / "запуски")))
 
 
 def test_a_good_run_has_a_plan_and_no_problem(place):

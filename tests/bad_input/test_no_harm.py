@@ -9,6 +9,7 @@ import pickle
 import torch
 
 from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.guide import completion
 from dreambooth_ext.host.environment.deep_check import Inspector
 from dreambooth_ext.host.environment.environment import Environment
 from tests.bad_input import sound
@@ -33,6 +34,6 @@ def test_the_deep_check_of_a_host(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = RunConfig(base_model=str(script("a.ckpt")(tmp_path)), instance_data_dir=str(sound.pictures()))
     with contextlib.closing(Inspector(Environment(), tmp_path / "runs")) as asked:
-        (problem,) = asked.inspect(config)["problems"]
+        (problem,) = asked.inspect(completion.complete(config, 1)[0])["problems"]
     assert problem["field"] == "base_model" and "TorchScript program" in problem["message"], json.dumps(problem)
     assert not (tmp_path / VICTIM).exists()

@@ -16,6 +16,7 @@ from unittest import mock
 from dreambooth_ext.commands import check, train
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import Problem
+from dreambooth_ext.core.guide import completion
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.verbs import convert_options, generate_options, network_options
 from dreambooth_ext.engine import deep_check, worker
@@ -144,12 +145,12 @@ def config_of(**values: Any) -> RunConfig:
 
 
 def inspected(config: RunConfig, folder: Path) -> list[Problem]:
-    answer = json.loads(json.dumps(deep_check.inspect(config.as_dict(), folder / "runs")))
+    answer = json.loads(json.dumps(deep_check.inspect(completion.complete(config, 1)[0].as_dict(), folder / "runs")))
     return [Problem(**problem) for problem in answer["problems"]]
 
 
 def worked(config: RunConfig, folder: Path) -> list[Problem]:
-    run = run_folder.create(folder / "runs", config)
+    run = run_folder.create(folder / "runs", completion.complete(config, 1)[0])
     assert training.go_on(run) == worker.BAD_INPUT, training.log(run)
     return [Problem(it["field"], it["what"], it["remedy"]) for it in training.events(run, "error")]
 

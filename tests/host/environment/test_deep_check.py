@@ -14,6 +14,7 @@ import pytest
 
 from dreambooth_ext.commands import check as check_command
 from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.guide import completion
 from dreambooth_ext.host.environment import deep_check as module
 from dreambooth_ext.host.environment.deep_check import Inspector
 
@@ -185,7 +186,7 @@ def test_the_real_engine(tmp_path):
     folder.mkdir()
     image.new("RGB", (64, 64)).save(folder / "sksper (1).png")
     (folder / "sksper (2).png").write_bytes(b"<html>")
-    config = RunConfig(
+    asked_for = RunConfig(
         name="a",
         base_model=str(base),
         instance_data_dir=str(folder),
@@ -195,6 +196,7 @@ def test_the_real_engine(tmp_path):
         with_prior_preservation=False,
         device="cpu",
     )
+    config, _ = completion.complete(asked_for, 1)
     with contextlib.closing(Inspector(ThisPython(), tmp_path / "runs")) as asked:
         answer = asked.inspect(config)
         assert answer["plan"]["pictures"] == 1 and answer["plan"]["steps"] == 10 and not answer["problems"]
