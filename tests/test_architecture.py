@@ -96,7 +96,7 @@ def file_of(module: str) -> str | None:
     parent = path.rpartition("/")[0]
     names = (f"{path}.py", f"{path}/__init__.py".lstrip("/"), f"{parent}.py", f"{parent}/__init__.py".lstrip("/"))
     found = next((name for name in names if name in FILES), None)
-    if found and found == names[3]:  # a name in a package itself, or in no place at all
+    if found == names[3] != names[1]:  # a name in a package itself, or in no place at all
         words = re.findall(r"\w+", (PACKAGE / found).read_text(encoding="utf-8"))
         return found if path.rpartition("/")[2] in words else None
     return found
@@ -151,6 +151,7 @@ def test_what_a_file_imports_is_there(file):
 
 def test_a_module_that_has_moved_is_noticed():
     assert file_of("dreambooth_ext.core.errors.UserError") == file_of("dreambooth_ext.core.errors") == "core/errors.py"
+    assert file_of("dreambooth_ext") == "__init__.py"
     assert file_of("dreambooth_ext.engine.methods.METHODS") == "engine/methods/__init__.py"
     assert file_of("dreambooth_ext.core.mistakes.UserError") is file_of("dreambooth_ext.core.mistakes") is None
 
