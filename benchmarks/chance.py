@@ -82,7 +82,7 @@ def config_of(method: str, classes: Path, seed: int) -> RunConfig:
     values = {**recipe, **SETTINGS_OF[method], "seed": seed, "class_data_dir": str(classes)}
     values |= {"base_model": str(BASE), "instance_data_dir": str(FOLDER / "pictures"), "report_to": "none"}
     config, unreadable = parse(values | {"save_precision": "fp32"})
-    config, _, _, problems = config_checks.check(config)
+    config, _, _, problems, _ = config_checks.check(config)
     assert not unreadable and not problems, [*unreadable, *problems]
     return config
 

@@ -139,7 +139,7 @@ class Bench:
     def ours(self, case: Case, trainer: str, out: Path) -> tuple[Finished, list[dict[str, Any]]]:
         """Our worker, in a run as the command line would make it."""
         config, problems = parsing.parse(self.settings(case))
-        config, _, _, more = config_checks.check(config)
+        config, _, _, more, _ = config_checks.check(config)
         assert not problems + more, [str(problem) for problem in problems + more]
         run = run_folder.create(out, config)
         finished = launch(["dreambooth_ext.engine.worker", str(run.path)], self.threads)

@@ -111,7 +111,7 @@ class Trainer:
             given = {"validation_inference_steps": 1, **given}
         config, problems = parse(given)
         assert not problems, problems
-        completed, _, _, problems = config_checks.check(config)
+        completed, _, _, problems, _ = config_checks.check(config)
         assert not problems, list(map(str, problems))
         return completed
 

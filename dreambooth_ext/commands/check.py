@@ -33,21 +33,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config, choices, entries, problems = config_options.complete(arguments)
+    config, choices, entries, problems, subjects = config_options.complete(arguments)
     count = picture_entries.trained(entries)
     problems += config_checks.folder_problems("runs_dir", arguments.runs_dir)
     folders = delivery.checked_folders(arguments, config, problems)
-    clashes = delivery.clashes(arguments, config, entries, folders)
+    clashes = delivery.clashes(arguments, config, entries, subjects, folders)
     warnings: list[Any] = [
         *config_warnings.warnings(config, count),
-        *picture_entries.warnings(config, entries),
+        *picture_entries.warnings(config, entries, subjects),
         *clashes,
     ]
     plan: dict[str, Any] = {}
     if (config.base_model or config.method not in PROMPTED_METHODS) and not any(
         problem.field in ("base_model", "runs_dir") for problem in problems
     ):
-        usable, _ = completion.complete(config_checks.usable(config, problems), count)
+        usable, _ = completion.complete(config_checks.usable(config, problems), count, subjects)
         environment = Environment()
         environment.ensure()
         with contextlib.closing(Inspector(environment, arguments.runs_dir)) as inspector:

@@ -11,8 +11,6 @@ from typing import Any
 from ..core.checks import config_checks
 from ..core.config.parsing import parse, to_path
 from ..core.config.run_config import SETTINGS, RunConfig
-from ..core.config.stages import CompletedConfig
-from ..core.data.picture_entries import Entry
 from ..core.errors import Problem, UserError
 from ..core.facts.setting import Setting
 from ..core.guide import completion
@@ -98,14 +96,13 @@ def _read_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def complete(
-    arguments: argparse.Namespace,
-) -> tuple[CompletedConfig, dict[str, completion.Choice], list[Entry], list[Problem]]:
+def complete(arguments: argparse.Namespace) -> config_checks.Checked:
     """`read`, completed by the guide and checked as far as that goes without a model."""
     config, unreadable = read(arguments)
-    completed, choices, entries, found = config_checks.check(config)
-    choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
-    return completed, choices, entries, [*unreadable, *config_checks.independent(found, unreadable)]
+    checked = config_checks.check(config)
+    choices = {name: choice for name, choice in checked.choices.items() if all(name != p.field for p in unreadable)}
+    problems = [*unreadable, *config_checks.independent(checked.problems, unreadable)]
+    return checked._replace(choices=choices, problems=problems)
 
 
 def print_problems(problems: Iterable[Problem]) -> None:

@@ -9,6 +9,7 @@ from typing import IO
 
 from ..core.checks import config_checks
 from ..core.config.run_config import RunConfig
+from ..core.data.concepts import Subjects
 from ..core.data.picture_entries import Entry
 from ..core.errors import Problem, UserError
 from ..core.facts.methods import KINDS
@@ -84,12 +85,19 @@ def no_folder() -> UserError:
 
 
 def clashes(
-    arguments: argparse.Namespace, config: RunConfig, entries: list[Entry], folders: dict[str, str] | None
+    arguments: argparse.Namespace,
+    config: RunConfig,
+    entries: list[Entry],
+    subjects: Subjects,
+    folders: dict[str, str] | None,
 ) -> list[Problem]:
     """Warnings: words that are embeddings of the named WebUI, and an earlier run's model that will be replaced."""
     embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
     target = folders[KINDS[config.method]] if folders else None
-    return [*word_conflicts.taken(config, entries, embeddings), *model_files.replaced(config, target)]
+    return [
+        *word_conflicts.taken(config, entries, subjects.concepts, embeddings),
+        *model_files.replaced(config, target),
+    ]
 
 
 def wished(folders: dict[str, str] | None, intermediate: bool) -> Wishes | None:

@@ -76,7 +76,7 @@ def demo_config(steps: int | None) -> Any:
     if steps is not None:
         values["max_train_steps"] = steps
     config, unreadable = parse(values)
-    config, _, _, problems = config_checks.check(config)
+    config, _, _, problems, _ = config_checks.check(config)
     if unreadable or problems:
         config_options.print_problems([*unreadable, *problems])
         raise SystemExit(BAD_INPUT)

@@ -30,7 +30,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config, choices, entries, problems = config_options.complete(arguments)
+    config, choices, entries, problems, subjects = config_options.complete(arguments)
     problems += config_checks.folder_problems("runs_dir", arguments.runs_dir)
     folders = delivery.checked_folders(arguments, config, problems)
     if problems:
@@ -38,9 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
         return BAD_INPUT
     config_options.print_choices(choices)
     count = picture_entries.trained(entries)
-    clashes = delivery.clashes(arguments, config, entries, folders)
+    clashes = delivery.clashes(arguments, config, entries, subjects, folders)
     config_options.print_warnings(
-        [*config_warnings.warnings(config, count), *picture_entries.warnings(config, entries), *clashes]
+        [*config_warnings.warnings(config, count), *picture_entries.warnings(config, entries, subjects), *clashes]
     )
     environment = Environment()
     environment.ensure()

@@ -58,7 +58,7 @@ def with_lora(file):
 def complete(values):
     """The settings as a run keeps them; wrong ones are an error of the test."""
     config, problems = parse(values)
-    config, _, _, more = config_checks.check(config)
+    config, _, _, more, _ = config_checks.check(config)
     assert not problems and not more, (problems, more)
     return config
 

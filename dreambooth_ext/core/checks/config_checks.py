@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from ..config import stages
 from ..config.names import HUB_NAME, MODEL_SUFFIXES, exists, name_problems
@@ -18,6 +19,7 @@ from ..config.run_config import SETTINGS, RunConfig
 from ..config.stages import CompletedConfig
 from ..data import kohya_dataset, picture_entries, prompt_templates
 from ..data.captions import rare_words
+from ..data.concepts import Subjects
 from ..data.picture_entries import Entry
 from ..errors import Problem
 from ..facts.methods import FORMATS, METHODS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS
@@ -29,25 +31,36 @@ RESOLUTION_STEP = 64
 SMALL_STEP = 8  # of models that draw pixels themselves; theirs also goes by the levels that they have
 
 
-def check(config: RunConfig) -> tuple[CompletedConfig, dict[str, completion.Choice], list[Entry], list[Problem]]:
-    """The config completed by the guide, what was filled in and why, the pictures, and every problem.
+class Checked(NamedTuple):
+    """A config completed by the guide, what was filled in and why, the pictures, every problem, and what was read."""
 
-    A value that is out of range is at its default in the completed config, so that the other checks can still run.
+    config: CompletedConfig
+    choices: dict[str, completion.Choice]
+    entries: list[Entry]
+    problems: list[Problem]
+    subjects: Subjects
+
+
+def check(config: RunConfig, data_set: kohya_dataset.DataSet | None = None) -> Checked:
+    """A value that is out of range is at its default in the completed config, so that the other checks can still run.
+
+    data_set: that of `dataset_config`, where the caller has read it.
     """
     unfit = range_problems(config)
-    config, stated = with_data_set(usable(config, unfit))
-    reads = completion.complete(config, 0)[
-        0
-    ].use_captions  # what the guide says of captions hangs on no number of pictures
-    entries, picture_problems = picture_entries.entries(config.replace(use_captions=reads))
-    completed, choices = completion.complete(config, picture_entries.trained(entries))
+    config = usable(config, unfit)
+    subjects = Subjects.within(config, data_set) if data_set and config.dataset_config else Subjects.of(config)
+    config, stated = with_data_set(config, subjects.data_set)
+    # what the guide says of captions hangs on no number of pictures
+    reads = completion.complete(config, 0, subjects)[0].use_captions
+    entries, picture_problems = picture_entries.entries(config.replace(use_captions=reads), subjects)
+    completed, choices = completion.complete(config, picture_entries.trained(entries), subjects)
     choices |= stated
     prompted = completed.method in PROMPTED_METHODS
     if (
         prompted
         and completed.validation_steps
         and not completed.validation_prompts
-        and (word := _word(completed, entries))
+        and (word := _word(completed, entries, subjects))
     ):
         prompts = tables.test_prompts(completed.subject_type, word)
         completed = completed.replace(validation_prompts=prompts)
@@ -55,24 +68,24 @@ def check(config: RunConfig) -> tuple[CompletedConfig, dict[str, completion.Choi
             prompts, f"{completed.subject_type}: the guide's test prompts"
         )
     choices = {name: choice for name, choice in choices.items() if all(name != problem.field for problem in unfit)}
-    found = [*problems(completed, config), *_rate_without_steps(config, completed)]
+    found = [*problems(completed, config, subjects), *_rate_without_steps(config, completed)]
     typed = {problem.field for problem in found if problem.field.startswith("concepts[")}  # wrong by its kind alone
     found += [problem for problem in picture_problems if problem.field not in typed]
-    return completed, choices, entries, [*unfit, *independent(found, unfit)]
+    return Checked(completed, choices, entries, [*unfit, *independent(found, unfit)], subjects)
 
 
-def with_data_set(config: RunConfig) -> tuple[RunConfig, dict[str, completion.Choice]]:
+def with_data_set(
+    config: RunConfig, data_set: kohya_dataset.DataSet | None
+) -> tuple[RunConfig, dict[str, completion.Choice]]:
     """The config with what kohya's data set says of the whole run, where the settings leave it out."""
-    if not config.dataset_config:
-        return config, {}
-    said = kohya_dataset.read(config.dataset_config).run
+    said = data_set.run if data_set else {}
     taken = {name: value for name, value in said.items() if getattr(config, name) == SETTINGS[name].default != value}
     return config.replace(**taken), {
         name: completion.Choice(value, "dataset_config says so") for name, value in taken.items()
     }
 
 
-def _word(config: RunConfig, entries: list[Entry]) -> str:
+def _word(config: RunConfig, entries: list[Entry], subjects: Subjects) -> str:
     """The one word that stands for the run's subject, or "" where there is none, or more than one."""
     if config.method == "textual_inversion":
         return " ".join(prompt_templates.tokens(config))
@@ -81,27 +94,30 @@ def _word(config: RunConfig, entries: list[Entry]) -> str:
     found = {entry.identifier for entry in entries if not entry.is_class}
     if config.concepts or config.instance_prompt or config.dataset_config:
         marks = {"filewords", "name"}
-        known = picture_entries.concepts(config)
-        found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - marks for c in known))
+        found = set().union(*(rare_words(c.instance_prompt or "", c.class_prompt) - marks for c in subjects.concepts))
     return found.pop() if len(found) == 1 else ""
 
 
-def problems(config: RunConfig, asked: RunConfig | None = None) -> list[Problem]:
-    """What is wrong with the settings themselves. `asked`: the config before the guide completed it."""
+def problems(config: RunConfig, asked: RunConfig | None = None, subjects: Subjects | None = None) -> list[Problem]:
+    """What is wrong with the settings themselves. `asked`: the config before the guide completed it.
+
+    subjects: what the caller has read; None to read it now.
+    """
+    subjects = subjects or Subjects.of(config)
     found = range_problems(config)
     found += _unused(config)
     found += name_problems(config.name)
     found += _format_problems(config)
     found += _base_problems(config.base_model, needed=config.method in PROMPTED_METHODS)
-    found += picture_entries.problems(config)
+    found += picture_entries.problems(config, subjects)
     found += rate_problems(config, config.max_train_steps)
     found += _length_problems(config)
     found += _loss_problems(config)
     found += _preview_problems(config)
     found += _hub_problems(config)
-    found += method_checks.problems(config)
+    found += method_checks.problems(config, subjects)
     wrong = {problem.field for problem in found}
-    return found + [p for p in without_effect.problems(asked or config, config) if p.field not in wrong]
+    return found + [p for p in without_effect.problems(asked or config, config, subjects) if p.field not in wrong]
 
 
 def range_problems(config: RunConfig) -> list[Problem]:

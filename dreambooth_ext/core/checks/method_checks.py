@@ -8,15 +8,16 @@ from ..config.groups.lora import NETWORK_TARGETS
 from ..config.names import HUB_NAME, MODEL_SUFFIXES, TOKEN, exists, name_problems
 from ..config.parsing import shown
 from ..config.run_config import SETTINGS, RunConfig
-from ..data import picture_entries, prompt_templates
+from ..data import prompt_templates
 from ..data.captions import has_template
+from ..data.concepts import Subjects
 from ..errors import Problem
 from ..facts.lora_types import CONVOLUTIONS, USUAL, lora_type, types_with
 
 
-def problems(config: RunConfig) -> list[Problem]:
+def problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
     """Of the chosen method's own settings."""
-    return CHECKS[config.method](config) if config.method in CHECKS else []
+    return CHECKS[config.method](config, subjects) if config.method in CHECKS else []
 
 
 def _network_problems(config: RunConfig) -> list[Problem]:
@@ -71,8 +72,10 @@ def _continued_problems(config: RunConfig) -> list[Problem]:
     ]
 
 
-def _lora_problems(config: RunConfig) -> list[Problem]:
-    return _network_problems(config) + (_pivotal_problems(config) if config.placeholder_token else _no_words(config))
+def _lora_problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
+    return _network_problems(config) + (
+        _pivotal_problems(config, subjects) if config.placeholder_token else _no_words(config)
+    )
 
 
 def _no_words(config: RunConfig) -> list[Problem]:
@@ -85,7 +88,7 @@ def _no_words(config: RunConfig) -> list[Problem]:
     ]
 
 
-def _pivotal_problems(config: RunConfig) -> list[Problem]:
+def _pivotal_problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
     """Of words that are taught along with a LoRA."""
     found, words = _word_problems(config), prompt_templates.tokens(config)
     for word in words:
@@ -95,7 +98,7 @@ def _pivotal_problems(config: RunConfig) -> list[Problem]:
         elif not config.bundle_embedding and word.lower() == config.name.lower():
             message = "is the LoRA's name, and the embedding beside it is called like the word."
             found.append(Problem("placeholder_token", message, "Choose another name, or turn bundle_embedding on."))
-    prompts = [concept.instance_prompt for concept in picture_entries.concepts(config) if concept.instance_prompt]
+    prompts = [concept.instance_prompt for concept in subjects.concepts if concept.instance_prompt]
     for prompt in prompts:
         if not has_template(prompt) and not any(prompt_templates.says(prompt, word) for word in words):
             remedy = f"Write {words[0]} where it is to stand."
@@ -117,7 +120,7 @@ def _word_problems(config: RunConfig) -> list[Problem]:
     return found
 
 
-def _embedding_problems(config: RunConfig) -> list[Problem]:
+def _embedding_problems(config: RunConfig, _: Subjects) -> list[Problem]:
     """A learned word's settings that cannot be, or would have no effect."""
     found, words = _word_problems(config), prompt_templates.tokens(config)
     found += _template_problems(config)
@@ -164,7 +167,7 @@ def _template_problems(config: RunConfig) -> list[Problem]:
     return prompt_templates.lines(config)[1] if prompt_templates.is_used(config) else []
 
 
-def _hypernetwork_problems(config: RunConfig) -> list[Problem]:
+def _hypernetwork_problems(config: RunConfig, _: Subjects) -> list[Problem]:
     """A hypernetwork's settings that cannot be, or would have no effect."""
     if config.hypernetwork_weights:
         return _continued_hypernetwork_problems(config) + _template_problems(config)
@@ -201,7 +204,7 @@ def _continued_hypernetwork_problems(config: RunConfig) -> list[Problem]:
     return [Problem(name, message, "Leave it out.") for name in given]
 
 
-def _unconditional_problems(config: RunConfig) -> list[Problem]:
+def _unconditional_problems(config: RunConfig, _: Subjects) -> list[Problem]:
     found = []
     if config.model_config and config.base_model:
         message = "has no effect: base_model names a model, which has its own."

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from ..config.rates import is_zero
 from ..config.run_config import SETTINGS, RunConfig
 from ..data import prompt_templates
-from ..data.concepts import concepts, uses_prior
+from ..data.concepts import Subjects
 from ..errors import Problem
 from ..facts.methods import PROMPTED_METHODS, SUBJECT_METHODS
+
+Holds = Callable[[RunConfig, Subjects], bool]
 
 
 @dataclass(frozen=True)
@@ -21,40 +23,44 @@ class Row:
     """`holds` is asked about the completed config."""
 
     setting: str
-    holds: Callable[[RunConfig], bool]
+    holds: Holds
     why: str
     remedy: str
 
 
-def problems(asked: RunConfig, completed: RunConfig) -> list[Problem]:
-    """One for each setting of `asked` that is without effect in what the guide has made of it."""
+def problems(asked: RunConfig, completed: RunConfig, subjects: Subjects | None = None) -> list[Problem]:
+    """One for each setting of `asked` that is without effect in what the guide has made of it.
+
+    subjects: what the caller has read; None to read it now.
+    """
+    subjects = subjects or Subjects.of(completed)
     found: dict[str, Problem] = {}
     for row in ROWS:
         known = SETTINGS[row.setting]
         is_own = getattr(asked, row.setting) not in (known.default, "") and completed.method in known.methods
-        if is_own and row.setting not in found and row.holds(completed):
+        if is_own and row.setting not in found and row.holds(completed, subjects):
             found[row.setting] = Problem(row.setting, f"has no effect: {row.why}.", f"Leave it out, or {row.remedy}.")
     return list(found.values())
 
 
-def reads_captions(config: RunConfig) -> bool:
+def reads_captions(config: RunConfig, subjects: Subjects) -> bool:
     """Whether anything is made of the words beside pictures."""
-    if config.use_captions or any(c.subset and c.subset.metadata_file for c in concepts(config)):
+    if config.use_captions or any(c.subset and c.subset.metadata_file for c in subjects.concepts):
         return True
     lines = prompt_templates.lines(config)[0] if prompt_templates.is_used(config) else ()
-    return any("[filewords]" in text for text in (*lines, *(c.instance_prompt or "" for c in concepts(config))))
+    return any("[filewords]" in text for text in (*lines, *(c.instance_prompt or "" for c in subjects.concepts)))
 
 
-def _has_no_caption_files(config: RunConfig) -> bool:
-    of_class = (c.class_prompt or "" for c in concepts(config) if uses_prior(config))
-    return not reads_captions(config) and not any("[filewords]" in text for text in of_class)
+def _has_no_caption_files(config: RunConfig, subjects: Subjects) -> bool:
+    of_class = (c.class_prompt or "" for c in subjects.concepts if subjects.uses_prior(config))
+    return not reads_captions(config, subjects) and not any("[filewords]" in text for text in of_class)
 
 
-def _has_one_tag(config: RunConfig) -> bool:
+def _has_one_tag(config: RunConfig, subjects: Subjects) -> bool:
     """Whether each picture of a subject is trained with a prompt that cannot be put in another order."""
-    if config.method not in SUBJECT_METHODS or config.dataset_config or reads_captions(config):
+    if config.method not in SUBJECT_METHODS or config.dataset_config or reads_captions(config, subjects):
         return False
-    prompts = [concept.instance_prompt for concept in concepts(config)]
+    prompts = [concept.instance_prompt for concept in subjects.concepts]
     return not config.repeats_from_folders and all(p and config.caption_separator not in p for p in prompts)
 
 
@@ -62,14 +68,14 @@ def _varies(config: RunConfig) -> bool:
     return bool(config.dataset_config or config.shuffle_tags or config.tag_dropout)
 
 
-def _prompts_take_no_caption(config: RunConfig) -> bool:
+def _prompts_take_no_caption(config: RunConfig, subjects: Subjects) -> bool:
     if not config.use_captions or config.dataset_config or prompt_templates.is_used(config):
         return False  # there they go into the lines
-    prompts = [concept.instance_prompt or "" for concept in concepts(config)]
+    prompts = [concept.instance_prompt or "" for concept in subjects.concepts]
     return all("[name]" in prompt and "[filewords]" not in prompt for prompt in prompts)
 
 
-def _lines_take_no_caption(config: RunConfig) -> bool:
+def _lines_take_no_caption(config: RunConfig, _: Subjects | None = None) -> bool:
     """Whether prompts are lines around a caption without a place for it; textual inversion makes one, where it reads
     captions."""
     if not prompt_templates.is_used(config) or (config.use_captions and config.method == "textual_inversion"):
@@ -77,30 +83,30 @@ def _lines_take_no_caption(config: RunConfig) -> bool:
     return not any(prompt_templates.FILEWORDS in line for line in prompt_templates.lines(config)[0])
 
 
-def _text_encoder_rests(config: RunConfig) -> bool:
+def _text_encoder_rests(config: RunConfig, _: Subjects | None = None) -> bool:
     rates = [rate for rate in (config.text_encoder_lr, config.text_encoder_2_lr) if rate is not None]
     return bool(config.text_encoder_steps and rates) and all(map(is_zero, rates)) and not is_zero(config.learning_rate)
 
 
-def _saves_once(config: RunConfig) -> bool:
+def _saves_once(config: RunConfig, _: Subjects | None = None) -> bool:
     return not config.checkpointing_steps and not config.save_every_n_epochs
 
 
-def _draws_nothing(config: RunConfig) -> bool:
+def _draws_nothing(config: RunConfig, _: Subjects | None = None) -> bool:
     """No previews, neither by steps nor when one asks for them while it trains."""
     return config.method in PROMPTED_METHODS and not config.validation_steps and not config.validation_prompts
 
 
-def _draws_not_even_classes(config: RunConfig) -> bool:
-    return _draws_nothing(config) and not uses_prior(config)
+def _draws_not_even_classes(config: RunConfig, subjects: Subjects) -> bool:
+    return _draws_nothing(config) and not subjects.uses_prior(config)
 
 
-def _has_no_prior(config: RunConfig) -> bool:
+def _has_no_prior(config: RunConfig, _: Subjects | None = None) -> bool:
     return config.with_prior_preservation is False
 
 
-def _concepts_bring(*keys: str) -> Callable[[RunConfig], bool]:
-    return lambda config: bool(config.concepts) and all(any(c.get(key) for key in keys) for c in config.concepts)
+def _concepts_bring(*keys: str) -> Holds:
+    return lambda config, _: bool(config.concepts) and all(any(c.get(key) for key in keys) for c in config.concepts)
 
 
 NO_CAPTIONS = ("use_captions is off", "turn that on")
@@ -116,14 +122,14 @@ OWN_CLASSES = ("each concept brings its own", "take it out of a concept")
 ROWS = (
     # --- pictures and their words
     Row("caption_extension", _has_no_caption_files, *NO_CAPTIONS),
-    Row("caption_column", lambda c: not reads_captions(c), *NO_CAPTIONS),
-    Row("captions_per_picture", lambda c: not reads_captions(c), *NO_CAPTIONS),
+    Row("caption_column", lambda c, subjects: not reads_captions(c, subjects), *NO_CAPTIONS),
+    Row("captions_per_picture", lambda c, subjects: not reads_captions(c, subjects), *NO_CAPTIONS),
     Row("use_captions", _prompts_take_no_caption, "instance_prompt has no [filewords]", "write that into it"),
-    Row("use_captions", lambda c: bool(c.use_captions) and _lines_take_no_caption(c), *NO_PLACE),
+    Row("use_captions", lambda c, _: bool(c.use_captions) and _lines_take_no_caption(c), *NO_PLACE),
     *(Row(name, _lines_take_no_caption, *NO_PLACE) for name in ("shuffle_tags", "tag_dropout", "caption_dropout")),
     Row("shuffle_tags", _has_one_tag, "the prompt is a single tag, and use_captions is off", "turn that on"),
-    Row("keep_tokens", lambda c: not _varies(c), *NO_VARIATION),
-    Row("caption_separator", lambda c: not _varies(c), *NO_VARIATION),
+    Row("keep_tokens", lambda c, _: not _varies(c), *NO_VARIATION),
+    Row("caption_separator", lambda c, _: not _varies(c), *NO_VARIATION),
     # --- class pictures
     Row("class_data_dir", _has_no_prior, *NO_PRIOR),
     Row("num_class_images", _has_no_prior, *NO_PRIOR),
@@ -133,44 +139,44 @@ ROWS = (
     Row("num_class_images", _concepts_bring("num_class_images"), *OWN_CLASSES),
     # --- training
     Row("text_encoder_steps", _text_encoder_rests, "text_encoder_lr is 0", "set that above 0"),
-    Row("embedding_steps", lambda c: is_zero(c.embedding_lr), "embedding_lr is 0", "set that above 0"),
+    Row("embedding_steps", lambda c, _: is_zero(c.embedding_lr), "embedding_lr is 0", "set that above 0"),
     Row(
         "lr_scheduler",
-        lambda c: c.lr_scheduler == "constant_with_warmup" and not c.lr_warmup_steps,
+        lambda c, _: c.lr_scheduler == "constant_with_warmup" and not c.lr_warmup_steps,
         "lr_warmup_steps is 0",
         "set that above 0",
     ),
-    Row("clip_grad_mode", lambda c: is_zero(c.max_grad_norm), "max_grad_norm is 0", "set that above 0"),
-    Row("use_ema", lambda c: c.ema_decay == 0, "ema_decay is 0", "raise that"),
-    *(Row(name, lambda c: not c.use_ema, *NO_AVERAGE) for name in ("ema_decay", "ema_inv_gamma", "ema_power")),
+    Row("clip_grad_mode", lambda c, _: is_zero(c.max_grad_norm), "max_grad_norm is 0", "set that above 0"),
+    Row("use_ema", lambda c, _: c.ema_decay == 0, "ema_decay is 0", "raise that"),
+    *(Row(name, lambda c, _: not c.use_ema, *NO_AVERAGE) for name in ("ema_decay", "ema_inv_gamma", "ema_power")),
     # --- loss and noise
     Row(
         "adaptive_noise_scale",
-        lambda c: c.adaptive_noise_scale < 0 and not c.offset_noise,
+        lambda c, _: c.adaptive_noise_scale < 0 and not c.offset_noise,
         "it lowers offset_noise, which is 0",
         "set that above 0",
     ),
     Row(
         "multires_noise_iterations",
-        lambda c: c.multires_noise_iterations == 1,
+        lambda c, _: c.multires_noise_iterations == 1,
         "the first layer is plain noise",
         "use 6 or so",
     ),
     Row(
         "multires_noise_iterations",
-        lambda c: c.multires_noise_discount == 0,
+        lambda c, _: c.multires_noise_discount == 0,
         "multires_noise_discount is 0",
         "raise that",
     ),
     Row(
         "multires_noise_discount",
-        lambda c: not c.multires_noise_iterations,
+        lambda c, _: not c.multires_noise_iterations,
         "multires_noise_iterations is 0",
         "set that to 6 or so",
     ),
     # --- what is written and drawn
     Row("checkpointing_start_step", _saves_once, "checkpointing_steps is 0", "set that above 0"),
-    Row("checkpoints_total_limit", lambda c: _saves_once(c) and c.checkpoints_total_limit is not None, *NO_SAVES),
+    Row("checkpoints_total_limit", lambda c, _: _saves_once(c) and c.checkpoints_total_limit is not None, *NO_SAVES),
     *(
         Row(name, _draws_nothing, *NO_PREVIEWS)
         for name in ("validation_num_images", "validation_negative_prompt", "validation_seed")
@@ -181,10 +187,10 @@ ROWS = (
     ),
     Row(
         "validation_negative_prompt",
-        lambda c: c.validation_guidance_scale == 1,
+        lambda c, _: c.validation_guidance_scale == 1,
         "validation_guidance_scale is 1",
         "raise that",
     ),
-    Row("hub_model_id", lambda c: not c.push_to_hub, *NO_UPLOAD),
-    Row("hub_private_repo", lambda c: not c.push_to_hub, *NO_UPLOAD),
+    Row("hub_model_id", lambda c, _: not c.push_to_hub, *NO_UPLOAD),
+    Row("hub_private_repo", lambda c, _: not c.push_to_hub, *NO_UPLOAD),
 )

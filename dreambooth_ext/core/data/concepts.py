@@ -55,24 +55,53 @@ class Concept:
         return self.field + (self.pictures_setting if setting == "instance_data_dir" else setting)
 
 
+@dataclass(frozen=True)
+class Subjects:
+    """What a run is about, read once. A check hands it on to all that ask: the file of a data set may change meanwhile,
+    and nobody is to see another one than the others."""
+
+    concepts: list[Concept]
+    data_set: kohya_dataset.DataSet | None  # that `dataset_config` names
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Subjects:
+        data_set = kohya_dataset.read(config.dataset_config) if config.dataset_config else None
+        return cls.within(config, data_set)
+
+    @classmethod
+    def within(cls, config: RunConfig, data_set: kohya_dataset.DataSet | None) -> Subjects:
+        """Of a data set that has been read already."""
+        return cls(_concepts(config, data_set), data_set)
+
+    def uses_prior(self, config: RunConfig) -> bool:
+        """Whether class pictures are trained on; left out, it is on where a class prompt is given."""
+        if config.method not in SUBJECT_METHODS:
+            return False
+        if config.with_prior_preservation is not None:
+            return config.with_prior_preservation
+        return any(concept.class_prompt for concept in self.concepts)
+
+
 def uses_prior(config: RunConfig) -> bool:
-    """Whether class pictures are trained on; left out, it is on where a class prompt is given."""
-    if config.method not in SUBJECT_METHODS:
-        return False
-    if config.with_prior_preservation is not None:
-        return config.with_prior_preservation
-    return any(concept.class_prompt for concept in concepts(config))
+    """`Subjects.uses_prior`, for who asks nothing else; the data set's file is read only where its answer is needed."""
+    known = config.with_prior_preservation is not None or config.method not in SUBJECT_METHODS
+    return (Subjects([], None) if known else Subjects.of(config)).uses_prior(config)
 
 
 def concepts(config: RunConfig) -> list[Concept]:
-    """The run's concepts: `config.concepts`, the subsets of `config.dataset_config`, else the one that the single
-    settings describe.
+    """The concepts as they are now, for who asks nothing else."""
+    return Subjects.of(config).concepts
+
+
+def _concepts(config: RunConfig, data_set: kohya_dataset.DataSet | None) -> list[Concept]:
+    """The run's concepts: `config.concepts`, the subsets of its data set, else the one that the single settings
+    describe.
 
     A concept that names no class of its own takes the run's class prompt, folder and count. Values of a wrong type are
     left at their defaults here, and a data set that cannot be read has none; `problems` names them.
     """
-    if config.dataset_config:
-        return [_of_subset(config, subset) for subset in kohya_dataset.read(config.dataset_config).subsets]
+    if data_set is not None:
+        return [_of_subset(config, subset) for subset in data_set.subsets]
     usual = variation(config)
     if not config.concepts:
         return [
@@ -137,7 +166,7 @@ def _is_count(value: Any) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def problems(config: RunConfig) -> list[Problem]:
+def problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
     """What is wrong with the concepts as they are given, whatever their folders hold."""
     found = []
     for index, given in enumerate(config.concepts):
@@ -146,16 +175,16 @@ def problems(config: RunConfig) -> list[Problem]:
         if config.concepts and getattr(config, name):
             message = "has no effect: each concept brings its own."
             found.append(Problem(name, message, "Leave it out, or make it a concept of its own."))
-    if config.dataset_config:
-        found += kohya_dataset.problems(config)
+    if subjects.data_set is not None:
+        found += kohya_dataset.problems(config, subjects.data_set)
     if config.method in SUBJECT_METHODS:  # class pictures are for subjects; checks of methods refuse them elsewhere
-        found += _class_problems(config)
+        found += _class_problems(config, subjects)
     return found
 
 
-def _class_problems(config: RunConfig) -> list[Problem]:
+def _class_problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
     found = []
-    known, prior = concepts(config), uses_prior(config)
+    known, prior = subjects.concepts, subjects.uses_prior(config)
     is_off = config.with_prior_preservation is False
     if prior and not config.prior_loss_weight:
         message = "at 0 the class pictures have no effect, and still take half of each step."

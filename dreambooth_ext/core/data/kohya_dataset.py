@@ -282,9 +282,8 @@ def _with_classes(subsets: list[Subset], classes: list[Subset], found: DataSet) 
     return made
 
 
-def problems(config: RunConfig) -> list[Problem]:
-    """What is wrong in the file, or does not go together with the settings."""
-    found = read(config.dataset_config or "")
+def problems(config: RunConfig, found: DataSet) -> list[Problem]:
+    """What is wrong in the data set that was `found`, or does not go together with the settings."""
     wrong = list(found.problems)
     pictures = (
         "instance_data_dir",

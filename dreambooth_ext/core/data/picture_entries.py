@@ -28,9 +28,9 @@ from ..config.run_config import RunConfig
 from ..errors import Problem
 from ..facts.methods import PROMPTED_METHODS, SUBJECT_METHODS
 from ..system.files import expanded
-from . import caption_files, captions, identifiers, kohya_dataset, prompt_templates, validation_split
+from . import caption_files, captions, identifiers, prompt_templates, validation_split
 from . import concepts as about_concepts
-from .concepts import Concept, concepts, uses_prior
+from .concepts import Concept, Subjects, concepts
 from .folder_scan import EXTENSIONS, FORMATS, Found, LeftOut, find_pictures
 from .metadata_files import Metadata
 
@@ -46,7 +46,7 @@ class Entry:
 
     path: Path
     caption: str
-    concept: int  # index into `concepts(config)`
+    concept: int  # index into `Subjects.concepts`
     is_class: bool = False
     repeats: int = 1  # how often it comes up in an epoch
     identifier: str = ""  # what its file name calls the subject; "" where it says nothing
@@ -79,9 +79,9 @@ def caches_latents(config: RunConfig, inpainting: bool = False) -> bool:
     return config.center_crop and not inpainting
 
 
-def problems(config: RunConfig) -> list[Problem]:
-    """Picture settings that are wrong, or do not go together, whatever the folders hold."""
-    found = about_concepts.problems(config) + validation_split.problems(config)
+def problems(config: RunConfig, subjects: Subjects | None = None) -> list[Problem]:
+    """Picture settings that are wrong, or do not go together, whatever the folders hold. subjects: as `entries`."""
+    found = about_concepts.problems(config, subjects or Subjects.of(config)) + validation_split.problems(config)
     if not config.center_crop and config.cache_latents:
         message = "cached latents are always of the same crop, but center_crop is off."
         found.append(Problem("cache_latents", message, "Turn cache_latents off, or center_crop on."))
@@ -98,14 +98,16 @@ def problems(config: RunConfig) -> list[Problem]:
     return found
 
 
-def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
-    """What is allowed, but seldom meant: poor identifiers, subjects with next to no pictures, missing captions."""
-    said = kohya_dataset.read(config.dataset_config).warnings if config.dataset_config else []
+def warnings(config: RunConfig, entries: list[Entry], subjects: Subjects | None = None) -> list[Problem]:
+    """What is allowed, but seldom meant: poor identifiers, subjects with next to no pictures, missing captions.
+    subjects: as `entries`."""
+    subjects = subjects or Subjects.of(config)
+    known = subjects.concepts
+    said = subjects.data_set.warnings if subjects.data_set else []
     found = [Problem("dataset_config", message) for message in said]
-    found += _caption_warnings(config, entries) + _left_out_warnings(config, entries)
+    found += _caption_warnings(config, entries, known) + _left_out_warnings(entries, known)
     if config.method not in SUBJECT_METHODS:
         return found
-    known = concepts(config)
     counts: dict[str, int] = {}
     for entry in entries:
         if not entry.is_class and entry.identifier and not known[entry.concept].instance_prompt:
@@ -122,9 +124,8 @@ def warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     return found
 
 
-def _caption_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
+def _caption_warnings(config: RunConfig, entries: list[Entry], known: list[Concept]) -> list[Problem]:
     """How many pictures have no caption, and where theirs may be."""
-    known = concepts(config)
     reads_names = any("[filewords]" in (concept.instance_prompt or "") for concept in known)
     own = [entry for entry in entries if not entry.is_class]
     without = [entry for entry in own if not entry.is_captioned]
@@ -145,17 +146,17 @@ def _caption_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
     return found
 
 
-def _left_out_warnings(config: RunConfig, entries: list[Entry]) -> list[Problem]:
+def _left_out_warnings(entries: list[Entry], known: list[Concept]) -> list[Problem]:
     """What lies in the folders, looks like pictures and is none here."""
-    known = {id(entry.left): (entry.left, entry.concept) for entry in entries if entry.left}.values()
-    if not known:
+    of_folders = {id(entry.left): (entry.left, entry.concept) for entry in entries if entry.left}.values()
+    if not of_folders:
         return []
-    field = concepts(config)[next(concept for _, concept in known)].named("instance_data_dir")
+    field = known[next(concept for _, concept in of_folders)].named("instance_data_dir")
     found = []
-    if unread := sorted((name for left, _ in known for name in left.unread), key=captions.natural_key):
+    if unread := sorted((name for left, _ in of_folders for name in left.unread), key=captions.natural_key):
         message = f"files of other formats are left out ({len(unread)}): {some(unread)}."
         found.append(Problem(field, message, f"Save those that are to be learned as one of these: {FORMATS}."))
-    if masks := sorted((name for left, _ in known for name in left.masks), key=captions.natural_key):
+    if masks := sorted((name for left, _ in of_folders for name in left.masks), key=captions.natural_key):
         message = f"files that are masks of other pictures by their names are left out ({len(masks)}): {some(masks)}."
         found.append(Problem(field, message, "Rename them, if they are to be learned."))
     return found
@@ -183,13 +184,15 @@ def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict
     return found
 
 
-def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
+def entries(config: RunConfig, subjects: Subjects | None = None) -> tuple[list[Entry], list[Problem]]:
     """Every picture of the run with its caption, and everything that is wrong with folders and captions.
 
     Instance pictures first, concept by concept, then class pictures: of each class folder the first
     `num_class_images`. Class pictures that are still missing are no problem; the run draws them.
+    subjects: what the caller has read; None to read it now.
     """
-    known = concepts(config)
+    subjects = subjects or Subjects.of(config)
+    known, prior = subjects.concepts, subjects.uses_prior(config)
     folders = {expanded(text) for c in known for text in (c.instance_data_dir, c.class_data_dir) if text}
     instances: list[Entry] = []
     classes: list[Entry] = []
@@ -200,16 +203,16 @@ def entries(config: RunConfig) -> tuple[list[Entry], list[Problem]]:
         left = LeftOut()
         found, trouble = _instance_pictures(concept, folders, left)
         problems += trouble
-        made, trouble = _instance_entries(config, concept, index, found)
+        made, trouble = _instance_entries(config, concept, index, found, prior)
         problems += trouble
         instances += [dataclasses.replace(entry, left=left) for entry in made] if left.unread or left.masks else made
-    if uses_prior(config):
+    if prior:
         for index, concept in enumerate(known):
             if concept.class_data_dir:
                 made, trouble = _class_entries(config, concept, index)
                 classes += made
                 problems += trouble
-    instances, trouble = validation_split.hold_out(config, instances)
+    instances, trouble = validation_split.hold_out(config, instances, known)
     used = [entry for entry in instances if entry.repeats]
     if instances and not used:
         trouble = [Problem("repeats_from_folders", "every folder's name begins with 0.", "Give them a number above 0.")]
@@ -256,7 +259,7 @@ def _no_pictures(field: str, folder: Path, left: LeftOut) -> Problem:
 
 
 def _instance_entries(
-    config: RunConfig, concept: Concept, index: int, found: list[Found]
+    config: RunConfig, concept: Concept, index: int, found: list[Found], prior: bool
 ) -> tuple[list[Entry], list[Problem]]:
     if config.method not in PROMPTED_METHODS:
         return [Entry(item.path, "", index, folder=item.top) for item in found], []
@@ -272,7 +275,7 @@ def _instance_entries(
     trouble: list[Problem] = []
     if reads_files:
         texts, trouble = caption_files.texts_of(config, found, files, metadata)
-    elif captions.has_template(concept.class_prompt) and uses_prior(config):
+    elif captions.has_template(concept.class_prompt) and prior:
         _, trouble = caption_files.lines_of(files)  # `class_prompts` reads them, when class pictures are drawn
     problems += trouble
     identifiers = captions.identifiers_of([os.path.splitext(item.name)[0] for item in found])

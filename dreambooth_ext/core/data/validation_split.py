@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 from ..config.run_config import RunConfig
 from ..errors import Problem
 from ..system.files import expanded
-from .concepts import concepts
+from .concepts import Concept
 
 if TYPE_CHECKING:
     from .picture_entries import Entry
 
 
-def hold_out(config: RunConfig, entries: list[Entry]) -> tuple[list[Entry], list[Problem]]:
-    """The instance pictures, with those marked that `validation_split` holds out.
+def hold_out(config: RunConfig, entries: list[Entry], known: list[Concept]) -> tuple[list[Entry], list[Problem]]:
+    """The instance pictures, with those marked that `validation_split` holds out. known: the run's concepts.
 
     Which it takes follows from the seed and from each picture's path in its folder alone: of all their digests the
     lowest. So it is the same in each run, wherever the folder lies, and a picture more or less changes one at most.
     """
     if not config.validation_split or not entries:
         return entries, []
-    folders = [str(expanded(concept.instance_data_dir)) for concept in concepts(config)]
+    folders = [str(expanded(concept.instance_data_dir)) for concept in known]
     named: dict[Path, str] = {}
     for entry in entries:  # a picture of two concepts is held out of both, or of none
         if entry.path not in named:

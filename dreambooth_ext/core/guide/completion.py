@@ -11,7 +11,8 @@ from ..config import stages
 from ..config.rates import is_zero
 from ..config.run_config import SETTINGS, RunConfig
 from ..config.stages import CompletedConfig
-from ..data import bundled_words, kohya_dataset
+from ..data import bundled_words
+from ..data.concepts import Subjects
 from ..facts.lora_types import lora_type
 from ..facts.optimizer_facts import optimizer_facts
 from ..system.files import expanded
@@ -59,8 +60,13 @@ class Choice:
 Fill = Callable[[str, object, str], None]  # setting, value, reason; the first to fill an open setting has it
 
 
-def complete(config: RunConfig, pictures: int) -> tuple[CompletedConfig, dict[str, Choice]]:
-    """Fill in what was left out and follows from the subject type and the number of pictures."""
+def complete(
+    config: RunConfig, pictures: int, subjects: Subjects | None = None
+) -> tuple[CompletedConfig, dict[str, Choice]]:
+    """Fill in what was left out and follows from the subject type and the number of pictures.
+
+    subjects: what the caller has read; None to read it now.
+    """
     choices: dict[str, Choice] = {}
 
     def fill(name: str, value: object, reason: str) -> None:
@@ -77,6 +83,9 @@ def complete(config: RunConfig, pictures: int) -> tuple[CompletedConfig, dict[st
             fill(name, 1.0, f"{optimizer.class_name} finds the rate itself")
     if config.dataset_config:
         fill("use_captions", True, "as kohya, which reads captions wherever there are some")
+        data_set = (subjects or Subjects.of(config)).data_set
+        if data_set and any(subset.class_folder for subset in data_set.subsets):
+            fill("with_prior_preservation", True, "dataset_config has class pictures")
     if config.method == "lora":
         config = _with_bundle(config, fill)
     if is_zero(config.text_encoder_lr) and config.text_encoder_2_lr in (None, 0):
@@ -116,8 +125,8 @@ def _complete_subject(config: RunConfig, pictures: int, fill: Fill) -> None:
     fill("text_encoder_steps", text_steps, f"{kind}: the guide's best, at most a quarter of the UNet's steps")
     fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
     fill("offset_noise", OFFSET_NOISE.get(kind, 0.0), "the guide: always for styles, never for others")
-    has_own = "dataset_config has class pictures" if config.dataset_config else "on when a class prompt is given"
-    fill("with_prior_preservation", _wants_prior(config), has_own)
+    has_none = "dataset_config has no class pictures" if config.dataset_config else "on when a class prompt is given"
+    fill("with_prior_preservation", _wants_prior(config), has_none)
     fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
 
 
@@ -149,10 +158,6 @@ def _fill_network(config: RunConfig, fill: Fill) -> None:
 
 def _wants_prior(config: RunConfig) -> bool:
     """Whether anything was said of class pictures; where their prompt is missing, a check then says so."""
-    if config.dataset_config and any(
-        subset.class_folder for subset in kohya_dataset.read(config.dataset_config).subsets
-    ):
-        return True
     blank = RunConfig()
     own = ("class_prompt", "class_data_dir", "num_class_images", "prior_loss_weight")
     return any(getattr(config, name) not in ("", getattr(blank, name)) for name in own) or any(

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from ...core.config.stages import ResolvedConfig
-from ...core.data.picture_entries import Entry, caches_latents, concepts, uses_prior
+from ...core.data.concepts import Subjects
+from ...core.data.picture_entries import Entry, caches_latents
 from ...core.errors import UserError
 from ..runtime.seeds import generator
 from . import latent_encoding
@@ -37,7 +38,8 @@ class Dataset:
         """`entries` as `pictures.entries` makes them; `cache_dir` is used with `cache_latents_to_disk`."""
         assert config.resolution % 8 == 0, config.resolution
         self.config = config
-        self.prior = uses_prior(config)
+        subjects = Subjects.of(config)
+        self.concepts, self.prior = subjects.concepts, subjects.uses_prior(config)
         self.entries = [entry for entry in entries if self.prior or not entry.is_class]
         self.scaling_factor = scaling_factor
         self.cached = caches_latents(config, inpainting)
@@ -45,7 +47,7 @@ class Dataset:
         assert not self.cached or not config.cache_latents_to_disk or cache_dir is not None
         self.pictures: list[Picture] = []
         self.held: list[Picture] = []  # never trained on
-        self._variations = [concept.variation for concept in concepts(config)]
+        self._variations = [concept.variation for concept in self.concepts]
 
     # --- before training
 
@@ -96,15 +98,16 @@ class Dataset:
         self.held = [picture for picture in found if picture.entry.is_held]
         self.pictures = [picture for picture in found if not picture.entry.is_held]
         self.order = Order(self.config, self.pictures)
-        known = concepts(self.config)
         left = {(p.entry.concept, p.entry.is_class) for p in self.pictures}
         for index, is_class in sorted({(e.concept, e.is_class) for e in self.entries if not e.is_held}):
             if (index, is_class) not in left:
-                field = known[index].named("class_data_dir" if is_class else "instance_data_dir")
+                field = self.concepts[index].named("class_data_dir" if is_class else "instance_data_dir")
                 raise UserError(field, "none of these pictures can be read.", "The warnings above say why, one by one.")
         if not self.order.bucket_counts:
             raise UserError(
-                known[0].named("instance_data_dir"), "there are no pictures.", "Give a folder that holds your pictures."
+                self.concepts[0].named("instance_data_dir"),
+                "there are no pictures.",
+                "Give a folder that holds your pictures.",
             )
         if self.prior and not self.order.classes:
             raise UserError("class_data_dir", "there are no class pictures.", "Let the run draw them: give a prompt.")

@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 
 from ...core.config.stages import ResolvedConfig
+from ...core.data.concepts import concepts, uses_prior
 from ...core.data.folder_scan import list_pictures
-from ...core.data.picture_entries import class_prompts, concepts, entries, uses_prior
+from ...core.data.picture_entries import class_prompts, entries
 from ...core.system import files
 from ..models.base import Base
 from ..models.base_model import LatentBase

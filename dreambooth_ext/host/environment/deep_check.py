@@ -21,7 +21,8 @@ from typing import Any
 
 from ...core.config import links
 from ...core.config.run_config import RunConfig
-from ...core.data import folder_scan, picture_entries
+from ...core.data import folder_scan
+from ...core.data.concepts import concepts
 from ...core.errors import Problem
 from ...core.system.files import expanded
 from .environment import REPAIR, Environment
@@ -197,7 +198,7 @@ def _key(config: RunConfig, runs_dir: Path) -> str:
     """The question, with what tells that base or pictures have changed."""
     files = (config.base_model, config.model_config, config.dataset_config)
     paths = [expanded(path) for path in files if path]
-    for concept in picture_entries.concepts(config):
+    for concept in concepts(config):
         for text in (concept.instance_data_dir, concept.class_data_dir):
             if text:
                 folder = expanded(text)

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from ...core.config.run_config import RunConfig
-from ...core.data.picture_entries import caches_latents, uses_prior
+from ...core.data.concepts import uses_prior
+from ...core.data.picture_entries import caches_latents
 from ...core.errors import UserError
 from ...core.guide import completion, tables
 from ...core.runs.run_folder import Run, list_runs

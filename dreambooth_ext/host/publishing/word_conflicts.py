@@ -7,21 +7,26 @@ from pathlib import Path, PurePath
 
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.data.captions import words
-from ...core.data.concepts import concepts
+from ...core.data.concepts import Concept
 from ...core.data.picture_entries import Entry
 from ...core.errors import Problem
 from ..hosts import model_lists
 
 
-def taken(config: RunConfig, entries: Iterable[Entry], embeddings: Path | None) -> list[Problem]:
-    """A warning for each word of the subjects that is the name of an installed embedding. embeddings: their folder."""
+def taken(
+    config: RunConfig, entries: Iterable[Entry], known: Iterable[Concept], embeddings: Path | None
+) -> list[Problem]:
+    """A warning for each word of the subjects that is the name of an installed embedding.
+
+    known: the run's concepts. embeddings: their folder.
+    """
     if embeddings is None or config.method not in SETTINGS["class_prompt"].methods:
         return []
     listed = model_lists.listing(embeddings, model_lists.SUFFIXES["textual_inversion"])
-    known = {PurePath(file["title"]).stem.casefold(): file["title"] for file in listed}
-    said = {word for concept in concepts(config) for word in words(concept.instance_prompt or "")}
+    installed = {PurePath(file["title"]).stem.casefold(): file["title"] for file in listed}
+    said = {word for concept in known for word in words(concept.instance_prompt or "")}
     said |= {entry.identifier.casefold() for entry in entries if entry.identifier}
-    return [_clash(word, known[word]) for word in sorted(said & known.keys())]
+    return [_clash(word, installed[word]) for word in sorted(said & installed.keys())]
 
 
 def _clash(word: str, title: str) -> Problem:

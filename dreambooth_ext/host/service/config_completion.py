@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.checks import config_checks
 from ...core.config.parsing import parse
 from ...core.config.run_config import SETTINGS, RunConfig
-from ...core.config.stages import CompletedConfig
-from ...core.data.picture_entries import Entry
-from ...core.errors import Problem, UserError
+from ...core.errors import UserError
 from ...core.facts.methods import METHODS, PROMPTED_METHODS
 from ...core.guide.completion import Choice
 from . import path_policy
@@ -21,9 +19,7 @@ if TYPE_CHECKING:
     from ..hosts.host import Host
 
 
-def complete(
-    values: Mapping[str, Any], host: Host, runs_dir: Path
-) -> tuple[CompletedConfig, dict[str, Choice], list[Entry], list[Problem]]:
+def complete(values: Mapping[str, Any], host: Host, runs_dir: Path) -> config_checks.Checked:
     """The completed config, what was filled in and why, its pictures, and everything that is wrong, without a model.
 
     Raises a Refusal (403) for paths that the host keeps back, before anything looks at them.
@@ -31,15 +27,15 @@ def complete(
     offered = offers(values, host)
     config, unreadable = parse({**values, **{name: choice.value for name, choice in offered.items()}})
     check_depth(config)
-    path_policy.check_paths(config, host)
-    completed, choices, entries, found = config_checks.check(config)
-    choices = {name: choice for name, choice in choices.items() if all(name != p.field for p in unreadable)}
+    data_set = path_policy.check_paths(config, host)
+    checked = config_checks.check(config, data_set)
+    choices = {name: choice for name, choice in checked.choices.items() if all(name != p.field for p in unreadable)}
     problems = [
         *unreadable,
-        *config_checks.independent(found, unreadable),
+        *config_checks.independent(checked.problems, unreadable),
         *config_checks.folder_problems("runs_dir", runs_dir),
     ]
-    return completed, {**offered, **choices}, entries, problems
+    return checked._replace(choices={**offered, **choices}, problems=problems)
 
 
 def offers(values: Mapping[str, Any], host: Host) -> dict[str, Choice]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.checks import config_checks, config_warnings
 from ...core.config.run_config import RunConfig
 from ...core.data import picture_entries
+from ...core.data.concepts import Subjects
 from ...core.errors import Problem, UserError
 from ...core.facts.methods import KINDS, PROMPTED_METHODS
 from ...core.guide import completion
@@ -47,10 +48,16 @@ class NewRuns:
 
     def check(self, values: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
-        completed, choices, entries, problems = complete(values, self.host, self.runs_dir)
+        completed, choices, entries, problems, subjects = complete(values, self.host, self.runs_dir)
         count = picture_entries.trained(entries)
-        clashes = word_conflicts.taken(completed, entries, self.host.folders().get("textual_inversion"))
-        warned = [*config_warnings.warnings(completed, count), *picture_entries.warnings(completed, entries), *clashes]
+        clashes = word_conflicts.taken(
+            completed, entries, subjects.concepts, self.host.folders().get("textual_inversion")
+        )
+        warned = [
+            *config_warnings.warnings(completed, count),
+            *picture_entries.warnings(completed, entries, subjects),
+            *clashes,
+        ]
         warned += model_files.replaced(completed, self.host.folders().get(KINDS[completed.method]))
         warnings = [warning.as_dict() for warning in warned]
         plan = {
@@ -64,7 +71,7 @@ class NewRuns:
             and (completed.base_model or completed.method not in PROMPTED_METHODS)
             and not any(p.field in ("base_model", "runs_dir") for p in problems)
         ):
-            answer = self._inspect(config_checks.usable(completed, problems), count)
+            answer = self._inspect(config_checks.usable(completed, problems), count, subjects)
             found = [Problem(**item) for item in answer["problems"]]
             problems += config_checks.independent(found, problems)
             warnings += [{"field": "", "message": text, "remedy": ""} for text in answer["warnings"]]
@@ -82,7 +89,7 @@ class NewRuns:
     def create(self, values: Mapping[str, Any], **wanted: Any) -> Run:
         """A new run at the end of the queue. Raises `Problems` (422) with everything that is wrong."""
         self.mending.check_ready()
-        completed, _, entries, problems = complete(values, self.host, self.runs_dir)
+        completed, _, entries, problems, subjects = complete(values, self.host, self.runs_dir)
         chosen = options_for(self.host, wanted)
         folder = self.host.folders().get(KINDS[completed.method])  # there is none for what no WebUI can load
         if chosen.publish and folder and not any(problem.field in ("name", "save_format") for problem in problems):
@@ -94,19 +101,19 @@ class NewRuns:
             raise Problems(problems)
         self.inspector.close()  # the memory that its process holds is the training's now
         run = self.dispatcher.submit(run_folder.absolute(completed), chosen)
-        self.planned.note(run, *self._expect(completed, picture_entries.trained(entries)))
+        self.planned.note(run, *self._expect(completed, picture_entries.trained(entries), subjects))
         for pictures in picture_folders(run):
             self.sets.use(Path(pictures))
         return run
 
-    def _expect(self, config: RunConfig, count: int) -> tuple[int | None, float | None]:
+    def _expect(self, config: RunConfig, count: int, subjects: Subjects) -> tuple[int | None, float | None]:
         """Steps and seconds of a completed config, as far as the last check knows them."""
-        usable, _ = completion.complete(config, count)
+        usable, _ = completion.complete(config, count, subjects)
         plan = self.inspector.known(run_folder.absolute(usable)).get("plan", {})
         seconds = time_estimate.seconds(self.runs_dir, config, plan, self.mending.status()["device"])["seconds"]
         return plan.get("steps", config.max_train_steps), seconds
 
-    def _inspect(self, config: RunConfig, count: int) -> dict[str, Any]:
+    def _inspect(self, config: RunConfig, count: int, subjects: Subjects) -> dict[str, Any]:
         self.mending.check_ready()
-        usable, _ = completion.complete(config, count)
+        usable, _ = completion.complete(config, count, subjects)
         return self.inspector.inspect(run_folder.absolute(usable))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from ...core.config.run_config import RunConfig
@@ -14,16 +14,29 @@ from ..hosts.host import Host
 CLASS_PICTURES = "class_pictures"  # where runs keep the class pictures that they draw, in the folder of the runs
 
 
-def check_paths(config: RunConfig, host: Host) -> None:
-    """Raises a Refusal (403) where a restricted host is asked for a file or folder that it does not offer itself."""
+def check_paths(config: RunConfig, host: Host) -> kohya_dataset.DataSet | None:
+    """Raises a Refusal (403) where a restricted host is asked for a file or folder that it does not offer itself.
+
+    Returns the data set of `dataset_config`, where there is one: whoever goes on takes it, for its file may name others
+    by then.
+    """
     why = host.restricted()
-    if not why:
-        return
+    if why:
+        _check_named(config.paths(), config, host, why)
+    if not config.dataset_config:
+        return None
+    data_set = kohya_dataset.read(config.dataset_config)
+    if why:
+        _check_named((("dataset_config", path) for path in data_set.paths), config, host, why)
+    return data_set
+
+
+def _check_named(named: Iterable[tuple[str, str]], config: RunConfig, host: Host, why: str) -> None:
     for field in ("push_to_hub", "dataset_name"):  # by this machine's login, onto its disk
         if getattr(config, field):
             raise Refusal(403, f"this server's Hugging Face cannot be used. {why}", "Leave it out.", field)
     bases = [item["path"] for item in host.bases()]
-    for field, path in _paths(config):
+    for field, path in named:
         if field == "base_model":
             if _same(path, bases) or inside(path, host.folders().values()):
                 continue
@@ -42,14 +55,6 @@ def check_paths(config: RunConfig, host: Host) -> None:
 def pictures_folder(host: Host) -> Path:
     """Where uploaded pictures are kept, a folder for each set."""
     return host.data_folder() / "pictures"
-
-
-def _paths(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """Every setting that names a file or folder, links and Hub names among them; then what the data set's file names,
-    which is only read if it may be."""
-    yield from config.paths()
-    if config.dataset_config:
-        yield from (("dataset_config", path) for path in kohya_dataset.read(config.dataset_config).paths)
 
 
 def _same(path: str, known: Iterable[str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from ...core.data import picture_entries
+from ...core.data.concepts import concepts
 from ...core.errors import UserError
 from ...core.runs.run_folder import Run
 from ..jobs.dispatcher import Dispatcher
@@ -21,9 +21,7 @@ def runs_ahead(dispatcher: Dispatcher, catalogue: Catalogue) -> Iterator[Run]:
 
 def picture_folders(run: Run) -> list[str]:
     try:
-        return [
-            concept.instance_data_dir for concept in picture_entries.concepts(run.config) if concept.instance_data_dir
-        ]
+        return [concept.instance_data_dir for concept in concepts(run.config) if concept.instance_data_dir]
     except FAULTS:
         return []
 

@@ -173,7 +173,7 @@ def test_what_nobody_asked_for_is_never_blamed(method, subject_type):
 
 
 def test_a_text_encoder_whose_rate_is_0_does_not_train():
-    completed, choices, _, problems = config_checks.check(RunConfig(instance_prompt="zkz", text_encoder_lr=0.0))
+    completed, choices, _, problems, _ = config_checks.check(RunConfig(instance_prompt="zkz", text_encoder_lr=0.0))
     assert completed.text_encoder_steps == 0 and choices["text_encoder_steps"].reason == "text_encoder_lr is 0"
     assert not [problem for problem in problems if problem.field.startswith("text_encoder")]
 

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
-from dreambooth_ext.core.data import prompt_templates
+from dreambooth_ext.core.data import kohya_dataset, prompt_templates
 from dreambooth_ext.core.data.concepts import CONCEPT_KEYS
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host.errors import Refusal
-from dreambooth_ext.host.service import path_policy
+from dreambooth_ext.host.service import config_completion, path_policy
 
 PATHS = [name for name, known in SETTINGS.items() if known.kind == "path"]
 IN_CONCEPTS = [name for name in PATHS if name in ("instance_data_dir", "class_data_dir")]
@@ -121,3 +121,21 @@ def test_what_a_data_sets_file_names_is_looked_at(tmp_path):
     with pytest.raises(Refusal) as refused:
         path_policy.check_paths(RunConfig(dataset_config=str(file)), host(tmp_path))
     assert refused.value.problem.field == "dataset_config"
+
+
+def test_the_data_set_that_was_looked_at_is_the_one_that_is_checked(tmp_path, monkeypatch):
+    allowed, elsewhere = tmp_path / "data" / "pictures", tmp_path / "elsewhere"
+    for folder in (allowed / "x", elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "a.png").write_bytes(b"")
+    file = allowed / "set.json"
+    texts = [
+        json.dumps({"datasets": [{"subsets": [{"image_dir": str(folder), "class_tokens": "zkz"}]}]})
+        for folder in (elsewhere, allowed / "x")
+    ]
+    file.write_text("{}", encoding="utf-8")
+    monkeypatch.setattr(kohya_dataset, "read_text", lambda path, *limits: texts.pop())
+    asked = SimpleNamespace(**vars(host(tmp_path)), current_base=lambda: "", option=lambda name: "", name="host")
+    checked = config_completion.complete({"dataset_config": str(file)}, asked, tmp_path)
+    assert [entry.path for entry in checked.entries] == [allowed / "x" / "a.png"]
+    assert len(texts) == 1  # the other one was never read

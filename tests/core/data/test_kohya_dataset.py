@@ -11,6 +11,7 @@ from PIL import Image
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import kohya_dataset, picture_entries
+from dreambooth_ext.core.data.concepts import concepts
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.data.dataset import Dataset
 
@@ -68,7 +69,7 @@ def complaints(home: Path, text: str) -> str:
 
 def test_a_whole_file(home):
     config = write(home, FULL)
-    completed, choices, entries, problems = config_checks.check(config)
+    completed, choices, entries, problems, _ = config_checks.check(config)
     assert not problems
     assert (completed.resolution, completed.train_batch_size, completed.enable_bucket) == (768, 4, True)
     assert choices["train_batch_size"].reason == "dataset_config says so" and completed.name == "set"
@@ -78,7 +79,7 @@ def test_a_whole_file(home):
         ("a brown dog.png", "photo of a brown dog outside", 1),
         ("b.png", "photo of a dog, running outside", 1),
     ]
-    girl, dog = (concept.variation for concept in picture_entries.concepts(completed))
+    girl, dog = (concept.variation for concept in concepts(completed))
     assert (girl.shuffle_tags, girl.keep_tokens, girl.random_flip, girl.caption_dropout) == (True, 1, True, 0.0)
     assert (dog.shuffle_tags, dog.random_flip, dog.caption_dropout, dog.tag_dropout) == (False, False, 0.1, 0.2)
 
@@ -101,7 +102,7 @@ def test_the_runs_settings_hold_where_the_file_says_nothing(home):
     config = write(home, "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'girl'").replace(
         tag_dropout=0.5, random_flip=True, caption_extension=".caption"
     )
-    (concept,) = picture_entries.concepts(config)
+    (concept,) = concepts(config)
     assert concept.variation.tag_dropout == 0.5 and concept.variation.random_flip
     assert picture_entries.problems(config) == []
 
@@ -136,7 +137,7 @@ def test_class_pictures_go_with_their_subject(home):
         ("d.png", "dog", 1),
     ]
     assert "num_repeats" in picture_entries.warnings(config, entries)[0].message
-    completed, choices, known, _ = config_checks.check(config)
+    completed, choices, known, _, _ = config_checks.check(config)
     assert completed.with_prior_preservation is True and known == entries
     assert choices["with_prior_preservation"].reason == "dataset_config has class pictures"
     finetune = picture_entries.problems(config.replace(method="finetune"))
@@ -160,7 +161,7 @@ def test_class_pictures_are_in_the_batches(home, method):
     for path in home.glob("*/*.png"):
         Image.new("RGB", (64, 64)).save(path)
     asked = write(home, text).replace(method=method, resolution=64, cache_latents=False)
-    config, _, entries, problems = config_checks.check(asked)
+    config, _, entries, problems, _ = config_checks.check(asked)
     assert not problems
     made = Dataset(config, entries, 1.0)
     made.encode(None)
@@ -255,7 +256,7 @@ def test_what_differs_is_a_warning(home):
     ],
 )
 def test_what_does_not_go_beside_it(home, settings, field):
-    _, _, _, problems = config_checks.check(write(home, FULL).replace(**settings))
+    _, _, _, problems, _ = config_checks.check(write(home, FULL).replace(**settings))
     assert [problem.field for problem in problems] == [field]
 
 
@@ -264,4 +265,27 @@ def test_a_run_finds_it_from_anywhere(home, monkeypatch):
     monkeypatch.chdir(home)
     fixed = run_folder.absolute(RunConfig(method="finetune", dataset_config="set.toml"))
     assert fixed.dataset_config == str(home / "set.toml")
-    assert picture_entries.concepts(fixed)[0].instance_data_dir == str(home / "girl")
+    assert concepts(fixed)[0].instance_data_dir == str(home / "girl")
+
+
+@pytest.mark.parametrize("method", ["lora", "dreambooth", "finetune", "textual_inversion"])
+def test_a_check_reads_the_file_once(home, monkeypatch, method):
+    """Whoever else asks during the check gets what was read, so that a file that changes gives no two answers."""
+    of_class = "[[datasets.subsets]]\nimage_dir = 'dog'\nclass_tokens = 'girl'\nis_reg = true\n"
+    config = write(home, FULL + of_class).replace(method=method, name="x")
+    read, path = [], Path(config.dataset_config)
+    original = kohya_dataset.read_text
+
+    def changing(file, *limits):
+        text = original(file, *limits)
+        read.append(file)
+        path.write_text("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'gone'\n", encoding="utf-8")
+        return text
+
+    expected = config_checks.check(config)
+    said = picture_entries.warnings(expected.config, expected.entries, expected.subjects)
+    monkeypatch.setattr(kohya_dataset, "read_text", changing)
+    checked = config_checks.check(config)
+    assert picture_entries.warnings(checked.config, checked.entries, checked.subjects) == said
+    assert [file for file in read if file == path] == [path]
+    assert checked == expected

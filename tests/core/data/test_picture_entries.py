@@ -11,6 +11,7 @@ import pytest
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import captions, folder_scan, identifiers, picture_entries
+from dreambooth_ext.core.data.concepts import concepts
 
 
 def make(folder: Path, *names: str, **texts: str) -> Path:
@@ -133,7 +134,7 @@ def test_a_check_walks_through_a_folder_once_and_asks_for_no_file_s_place(tmp_pa
     monkeypatch.setattr(os, "scandir", lambda path: walks.append(path) or scandir(path))
     monkeypatch.setattr(os.path, "realpath", lambda path, **more: places.append(path) or realpath(path, **more))
     config = RunConfig(subject_type="style", instance_prompt="zkz style", instance_data_dir=str(tmp_path))
-    completed, _, entries, _ = config_checks.check(config)
+    completed, _, entries, _, _ = config_checks.check(config)
     assert completed.use_captions and len(entries) == 3
     assert len(walks) == 3 and {Path(place) for place in places} == {
         tmp_path / part for part in (".", "sub", "sub/deep")
@@ -355,7 +356,7 @@ def test_concepts_each_with_their_own(tmp_path):
             },
         ],
     )
-    first, second = picture_entries.concepts(config)
+    first, second = concepts(config)
     assert (first.class_prompt, first.num_class_images, second.class_prompt) == ("a person", 7, "a dog")
     found, problems = picture_entries.entries(config)
     assert problems == [] and picture_entries.problems(config) == []

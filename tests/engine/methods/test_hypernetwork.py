@@ -771,7 +771,7 @@ def kept_in_forward(method: HypernetworkTraining) -> int:
 
 def problems_of(trainer: Trainer, **settings) -> dict[str, str]:
     config, unreadable = parse({**trainer.settings, "method": "hypernetwork", **settings})
-    completed, _, _, found = config_checks.check(config)
+    completed, _, _, found, _ = config_checks.check(config)
     if not found and not unreadable:
         with_base = open_base(trainer.base)
         found = plan.problems(plan.resolve(completed, with_base), with_base)
@@ -845,11 +845,11 @@ def test_a_file_that_goes_on_has_its_own_structure(tmp_path, trainer):
 def test_what_is_left_out_comes_from_the_guide(trainer):
     given = {**trainer.settings, "method": "hypernetwork", "learning_rate": None, "max_train_steps": None}
     del given["text_encoder_steps"]
-    config, choices, _, found = config_checks.check(parse(given)[0])
+    config, choices, _, found, _ = config_checks.check(parse(given)[0])
     assert not found and (config.learning_rate, config.max_train_steps) == (1e-5, 10_000)
     assert (config.text_encoder_steps, config.text_encoder_lr) == (0, None)
     assert choices["learning_rate"].reason and choices["max_train_steps"].reason
-    config, _, _, found = config_checks.check(parse({**given, "optimizer": "prodigy"})[0])
+    config, _, _, found, _ = config_checks.check(parse({**given, "optimizer": "prodigy"})[0])
     assert not found and (config.learning_rate, config.text_encoder_lr) == (1.0, None)
 
 

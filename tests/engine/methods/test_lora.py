@@ -402,7 +402,7 @@ def test_the_plan_counts_what_learns(tmp_path, methods):
 
 def problems_of(trainer: Trainer, **settings) -> dict[str, str]:
     config, unreadable = parse({**trainer.settings, "method": "lora", **settings})
-    completed, _, _, found = config_checks.check(config)
+    completed, _, _, found, _ = config_checks.check(config)
     if not found and not unreadable:
         with_base = open_base(trainer.base)
         found = plan.problems(plan.resolve(completed, with_base), with_base)

@@ -395,7 +395,7 @@ def test_each_word_goes_on_from_its_own_file(trainer, methods):
 
 def problems_of(trainer: Trainer, **settings) -> dict[str, str]:
     config, unreadable = parse({**trainer.settings, **settings})
-    _, _, _, found = config_checks.check(config)
+    _, _, _, found, _ = config_checks.check(config)
     return {problem.field: problem.message for problem in [*unreadable, *found]}
 
 

@@ -322,7 +322,7 @@ class Simulator:
         if not values.get("base_model"):
             values = {**values, "base_model": self.host["current"]}
         config, unreadable = parsing.parse(values)
-        completed, choices, entries, found = config_checks.check(config)
+        completed, choices, entries, found, _ = config_checks.check(config)
         problems = [problem.as_dict() for problem in [*unreadable, *found]]
         warnings = [one.as_dict() for one in config_warnings.warnings(completed, len(entries))]
         plan: dict[str, Any] = {"steps": completed.max_train_steps, "pictures": len(entries), "class_pictures": 0}

@@ -682,7 +682,7 @@ def test_what_is_taken_over_goes_together(text, tmp_path):
     config, _ = parse(read.read(text).settings)
     (tmp_path / "x.safetensors").write_bytes(b"")
     config = config.replace(base_model=str(tmp_path / "x.safetensors"), name="x")
-    completed, _, _, problems = config_checks.check(config)
+    completed, _, _, problems, _ = config_checks.check(config)
     pictures = ("instance_data_dir", "instance_prompt", "class_data_dir", "validation_prompts")
     assert [problem for problem in problems if problem.field not in pictures] == []
     assert not [warning for warning in config_warnings.warnings(completed, 12) if warning.is_grave]

@@ -33,7 +33,7 @@ def test_built_in_presets_can_be_trained(preset, tmp_path):
     if preset.settings.get("method") == "unconditional":
         own = {"train_data_dir": str(tmp_path), "name": "sksper"}
     config, unreadable = parse({**own, **preset.settings})
-    completed, _, _, problems = config_checks.check(config)
+    completed, _, _, problems, _ = config_checks.check(config)
     assert not unreadable and not problems
     assert preset.title and preset.description and preset.built_in and not preset.problem
     blank = RunConfig().as_dict()

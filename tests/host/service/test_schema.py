@@ -77,7 +77,7 @@ def test_three_answers_are_enough(tmp_path, kind, has_captions):
     config = RunConfig(instance_data_dir=str(tmp_path), base_model=str(base), name="sksper", subject_type=kind)
     for given in (config.replace(instance_prompt=prompts["instance_prompt"]), config.replace(**prompts)):
         given = given.replace(validation_steps=500)
-        completed, choices, entries, problems = config_checks.check(given)
+        completed, choices, entries, problems, _ = config_checks.check(given)
         assert not problems
         assert completed.with_prior_preservation == bool(given.class_prompt)
         assert all("sksper" in entry.caption for entry in entries)
@@ -102,7 +102,7 @@ def test_test_prompts_need_one_word(tmp_path):
         (tmp_path / f"IMG_{number}.png").write_bytes(b"")
     for prompts in ({}, {"instance_prompt": "a photo of a cat"}, {"instance_prompt": "sks zwx cat"}):
         config = RunConfig(instance_data_dir=str(tmp_path), validation_steps=100, **prompts)
-        completed, _, _, problems = config_checks.check(config)
+        completed, _, _, problems, _ = config_checks.check(config)
         assert completed.validation_prompts == []
         assert "validation_prompts" in [problem.field for problem in problems]
 

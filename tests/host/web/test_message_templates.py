@@ -81,7 +81,7 @@ def test_every_message_of_the_form_has_a_template(settings, templates, tmp_path)
     values = {"name": "a", "base_model": "someone/model", "instance_prompt": "a photo of zkz person"}
     values |= {"instance_data_dir": str(DEMO), "method": "dreambooth", **settings}
     config, unreadable = parse(values)
-    completed, choices, _, problems = config_checks.check(config)
+    completed, choices, _, problems, _ = config_checks.check(config)
     said = [text for problem in [*unreadable, *problems] for text in (problem.message, problem.remedy)]
     said += [choice.reason for choice in choices.values()]
     said += [text for w in config_warnings.warnings(completed, 3) for text in (w.message, w.remedy)]
@@ -94,7 +94,7 @@ def test_every_reason_and_warning_has_a_template(method, kind, templates, tmp_pa
     for number in range(2):
         shutil.copy(DEMO / "zkz (1).png", tmp_path / f"anna ({number}).png")
     config, _ = parse({"method": method, "subject_type": kind, "instance_data_dir": str(tmp_path)})
-    completed, choices, entries, problems = config_checks.check(config)
+    completed, choices, entries, problems, _ = config_checks.check(config)
     warned = [*config_warnings.warnings(completed, 2), *picture_entries.warnings(completed, entries)]
     said = [choice.reason for choice in choices.values()]
     said += [text for w in [*problems, *warned] for text in (w.message, w.remedy) if not text.startswith("'anna' ")]
