@@ -55,12 +55,14 @@ class Source(Protocol):
     def extras(self) -> dict[str, LazyTensor]:
         """What a single file holds beside the components, unread; averaged copies (`model_ema.`) left out."""
 
-    def tokenizer_folder(self, index: int) -> Path: ...
+    def tokenizer_folder(self, index: int) -> Path:
+        """The folder with the vocabulary of text encoder `index`, 0 or 1."""
 
     def paths(self) -> dict[str, Path]:
         """Every file that the model is read from, by its name within the source."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of open files; they are opened again when something is read."""
 
 
 class LatentBase:

@@ -17,7 +17,8 @@ class Host(Protocol):
     def data_folder(self) -> Path:
         """Where our own files go by default: runs/, pictures/, presets/."""
 
-    def runs_folder(self) -> Path: ...
+    def runs_folder(self) -> Path:
+        """Where runs are kept: a folder for each of them."""
 
     def folders(self) -> dict[str, Path]:
         """Kind -> the folder where the host looks for such files."""
