@@ -20,7 +20,7 @@ from dreambooth_ext.engine.training.loop import Loop
 from tests import tiny, training
 from tests.engine.methods import test_lora
 from tests.engine.methods.test_textual_inversion import problems_of
-from tests.engine.training.test_fused_backward import assert_same
+from tests.engine.optimization.test_fused_backward import assert_same
 from tests.engine.verbs import test_network
 from tests.engine.worker.test_resume import check
 from tests.training import Trainer
