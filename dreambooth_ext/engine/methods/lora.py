@@ -144,7 +144,6 @@ class LoRA:
                 rate = scaled(rates[name], config.loraplus_lr_ratio)
                 groups.append({"name": f"{name}_up", "rate": rate, "params": fast})
         if words := self._learning_words():
-            assert config.embedding_lr is not None, "the guide gives one where words learn along"
             groups.append(words.group(config.embedding_lr))
         return [group for group in groups if group["params"]]
 
