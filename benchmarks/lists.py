@@ -16,7 +16,7 @@ from pathlib import Path
 from dreambooth_ext.commands.demo import BASE
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.host.jobs.curves import RunCurves
-from dreambooth_ext.host.jobs.run_index import Catalogue
+from dreambooth_ext.host.jobs.run_index import RunIndex
 
 from .large import make, measured
 
@@ -50,15 +50,15 @@ def many_runs(folder: Path, count: int) -> None:
         (run / "state.json").write_text(json.dumps(state), encoding="utf-8")
         (run / "events.jsonl").write_text('{"n": 1, "time": 1, "type": "status", "status": "done"}\n', encoding="utf-8")
         (run / "samples" / "1" / "0_1.png").write_bytes(b"x")
-    catalogue = Catalogue(folder)
+    index = RunIndex(folder)
     with measured(f"list of {count} runs, first"):
-        answer = catalogue.changed()
+        answer = index.changed()
     looks = 1
-    while any(run["size"] is None for run in catalogue.all()):
+    while any(run["size"] is None for run in index.all()):
         looks += 1
-    answer = catalogue.changed()
+    answer = index.changed()
     with measured(f"a poll, after {looks} with sizes"):
-        news = catalogue.changed(answer["revision"])
+        news = index.changed(answer["revision"])
     sizes = [len(json.dumps(one)) / 1024 for one in (answer, news)]
     print(f"{'':<34} answers of {sizes[0]:.0f} and {sizes[1]:.1f} KB")
 

@@ -1,4 +1,4 @@
-"""Results as Markdown: kept in results.json, one row for each machine, case and trainer, and shown in README.md."""
+"""Results as Markdown: kept in results/machines.json, a row for each machine, case and trainer; shown in README.md."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dreambooth_ext.core.system import files
 from .cases import CASES
 
 HERE = Path(__file__).parent
-RESULTS, README = HERE / "results.json", HERE / "README.md"
+RESULTS, README = HERE / "results" / "machines.json", HERE / "README.md"
 BEGIN, END = "<!-- results: written by python -m benchmarks --write -->", "<!-- end of results -->"
 WORK = {case.name: case.work for case in CASES}
 TRAINING = (

@@ -9,7 +9,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from .commands import BAD_INPUT, FAILED, STOPPED, check, convert, demo, env, generate, network, resume, runs, train, ui
+from .commands import check, convert, demo, env, generate, network, resume, runs, train, ui
+from .commands.support.exit_status import BAD_INPUT, FAILED, STOPPED
 from .core.config.run_config import SETTINGS
 from .core.errors import REPORT, UserError
 from .core.system import disk

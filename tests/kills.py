@@ -108,10 +108,10 @@ def host(folder: str, scratch: str) -> None:
     """The tab without a WebUI, for a second."""
     with prepared(Path(scratch)):
         from dreambooth_ext.host.environment.environment import Environment
-        from dreambooth_ext.host.hosts.folder_host import PlainFolder
+        from dreambooth_ext.host.hosts.folder_host import FolderHost
         from dreambooth_ext.host.jobs.dispatcher import Dispatcher
 
-        place = PlainFolder(Path(scratch) / "host", runs=Path(folder))
+        place = FolderHost(Path(scratch) / "host", runs=Path(folder))
         dispatcher = Dispatcher(place.runs_folder(), Environment(), place)
         for _ in range(5):
             dispatcher._attend_to_unsettled(threading.Event())
@@ -139,9 +139,9 @@ class Chain:
 
     def run(self) -> Any:
         """The run; None as long as it has not been made."""
-        from dreambooth_ext.core.runs import run_folder
+        from dreambooth_ext.core.runs import run_list
 
-        known = run_folder.list_runs(self.runs)
+        known = run_list.list_runs(self.runs)
         return known[0] if known else None
 
     def begin(self) -> tuple[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.config import links
-from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs import run_folder, run_list
 from dreambooth_ext.host.environment.environment import Environment
 
 REPOSITORY = Path(__file__).parents[1]
@@ -137,11 +137,11 @@ def test_by_the_command_line(tmp_path, server, settings):
     status, _, err = call("train", "--config", config, "--base-model", server.link, *places)
     assert status == 0, err
     assert "downloading the model" in err and (tmp_path / "out" / "taught.safetensors").is_file()
-    (run,) = run_folder.list_runs(tmp_path / "runs")
+    (run,) = run_list.list_runs(tmp_path / "runs")
     assert run.config.base_model == links.bare(server.link)
     assert list((run.path / "tensorboard").rglob("*tfevents*"))
     (folder,) = downloads(server)
-    assert_clean(tmp_path / "runs", tmp_path / "out", folder, json.dumps(run_folder.describe(run)))
+    assert_clean(tmp_path / "runs", tmp_path / "out", folder, json.dumps(run_list.describe(run)))
     assert server.given and all(line and not any(s in line for s in SECRETS) for line in server.command_lines)
 
     # the file is gone, and a run keeps no secrets: they are asked for, and can be given anew
@@ -160,7 +160,7 @@ def test_by_the_command_line(tmp_path, server, settings):
 def test_by_the_service(tmp_path, server, settings):
     """As a page asks: checked deeply, queued, trained, and once more after the program has forgotten."""
     starlette = pytest.importorskip("starlette.applications")
-    from dreambooth_ext.host.hosts.folder_host import PlainFolder
+    from dreambooth_ext.host.hosts.folder_host import FolderHost
     from dreambooth_ext.host.service.service import Service
     from dreambooth_ext.host.web import routes
     from tests.host.asking import request
@@ -169,7 +169,7 @@ def test_by_the_service(tmp_path, server, settings):
     home = tmp_path / "home"
 
     def begin() -> Service:
-        service = Service(PlainFolder(home), Environment())
+        service = Service(FolderHost(home), Environment())
         routes.mount(app, service)
         service.start()
         return service

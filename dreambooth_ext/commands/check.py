@@ -15,9 +15,10 @@ from ..core.facts.methods import PROMPTED_METHODS
 from ..core.guide import completion
 from ..core.system import files
 from ..core.system.terminal import say
-from ..host.environment.deep_check import Inspector
+from ..host.environment.deep_check import DeepCheck
 from ..host.environment.environment import Environment
-from . import BAD_INPUT, DONE, config_options, delivery
+from .support import config_options, delivery
+from .support.exit_status import BAD_INPUT, DONE
 from .train import add_places
 
 HELP = "show the plan of a run and every problem, without training"
@@ -50,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         usable, _ = completion.complete(config_checks.usable(config, problems), count, subjects)
         environment = Environment()
         environment.ensure()
-        with contextlib.closing(Inspector(environment, arguments.runs_dir)) as inspector:
-            answer = inspector.inspect(usable)
+        with contextlib.closing(DeepCheck(environment, arguments.runs_dir)) as deep_check:
+            answer = deep_check.inspect(usable)
         plan = answer["plan"]
         problems += config_checks.independent([Problem(**item) for item in answer["problems"]], problems)
         warnings += answer["warnings"]

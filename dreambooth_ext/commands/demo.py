@@ -15,8 +15,9 @@ from ..core.system.files import read_json
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
 from ..host.hosts import webui_folders
-from . import BAD_INPUT, DONE, config_options, delivery
-from .run_output import Follower
+from .support import config_options, delivery
+from .support.exit_status import BAD_INPUT, DONE
+from .support.run_output import Follower
 
 HELP = "train a new subject on the bundled base, and draw it before and after"
 

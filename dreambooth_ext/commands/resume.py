@@ -8,12 +8,13 @@ import sys
 from ..core.config import links
 from ..core.data import picture_list
 from ..core.errors import UserError
-from ..core.runs import run_folder
-from ..core.runs.job_options import Wishes
+from ..core.runs import run_folder, run_list
+from ..core.runs.job_options import JobOptions
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from . import DONE, FAILED, delivery
-from .run_output import Follower
+from .support import delivery
+from .support.exit_status import DONE, FAILED
+from .support.run_output import Follower
 from .train import add_places
 
 HELP = "go on with a run, also with one that is done"
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run, total = run_folder.find(arguments.runs_dir, arguments.run), arguments.max_train_steps
+    run, total = run_list.find(arguments.runs_dir, arguments.run), arguments.max_train_steps
     folders = delivery.named_folders(arguments, run.config.method)
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     with delivery.claimed(run):
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         return Follower(run, environment, wanted, given).train(total or state.get("total"))
 
 
-def publish_only(run: run_folder.Run, wanted: Wishes | None) -> int:
+def publish_only(run: run_folder.Run, wanted: JobOptions | None) -> int:
     """There is nothing to train: publish what is due, and say what can be done."""
     published, problems = delivery.publish_due(run, wanted, again=True)
     delivery.conclude(run, wanted)

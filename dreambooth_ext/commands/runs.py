@@ -10,13 +10,14 @@ import time
 from typing import Any
 
 from ..core.errors import Problem, UserError
-from ..core.runs import run_folder
+from ..core.runs import run_folder, run_list
 from ..core.system.files import human_size
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
 from ..host.service import report
-from . import DONE, delivery, stopping
-from .config_options import path
+from .support import delivery, stopping
+from .support.config_options import path
+from .support.exit_status import DONE
 
 HELP = "list, show, stop and delete runs; report prints what an issue about one needs"
 ACTIONS = ("list", "show", "stop", "report", "delete")
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if (arguments.save or arguments.kill) and arguments.action != "stop":
         raise UserError("run", "--save and --kill say how a run is stopped.", "Use them with: runs stop RUN")
     if arguments.action == "list":
-        found = run_folder.list_runs(arguments.runs_dir)
+        found = run_list.list_runs(arguments.runs_dir)
         deliver(found)
         known = [describe(run) for run in found]
         _print(known, arguments.json, _table(known))
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action in ("stop", "delete") and not arguments.run:
         remedy = f"Give the runs to {arguments.action}; list them: python -m dreambooth_ext runs"
         raise UserError("run", "none is named.", remedy)
-    chosen = [run_folder.find(arguments.runs_dir, name) for name in arguments.run or ["last"]]
+    chosen = [run_list.find(arguments.runs_dir, name) for name in arguments.run or ["last"]]
     if arguments.action == "delete":
         for run in chosen:
             size = run.size()
@@ -66,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def give_report(arguments: argparse.Namespace) -> int:
     """Without a name the newest run's; where there are no runs, what is known of the machine."""
-    chosen: list[run_folder.Run | None] = [run_folder.find(arguments.runs_dir, name) for name in arguments.run]
+    chosen: list[run_folder.Run | None] = [run_list.find(arguments.runs_dir, name) for name in arguments.run]
     if not chosen:
-        chosen = [*run_folder.list_runs(arguments.runs_dir)[:1]] or [None]
+        chosen = [*run_list.list_runs(arguments.runs_dir)[:1]] or [None]
     environment = Environment().status().as_dict()
     texts = [report.report(run, environment, "command line") for run in chosen]
     given = [{"text": text} for text in texts]
@@ -93,7 +94,7 @@ def places(run: run_folder.Run) -> dict[str, Any]:
 def describe(run: run_folder.Run) -> dict[str, Any]:
     """`runs.describe`; a damaged run's folder is shown as such, so that it hides no others."""
     try:
-        return run_folder.describe(run)
+        return run_list.describe(run)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, UserError) as error:
         why = str(error.problem.message) if isinstance(error, UserError) else str(error)
         problem = Problem("run", f"its config.json or state.json cannot be read ({why}).", f"Delete {run.path}.")

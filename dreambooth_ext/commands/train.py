@@ -10,8 +10,9 @@ from ..core.data import picture_entries
 from ..core.runs import run_folder
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from . import BAD_INPUT, config_options, delivery
-from .run_output import Follower
+from .support import config_options, delivery
+from .support.exit_status import BAD_INPUT
+from .support.run_output import Follower
 
 HELP = "train a model on your pictures"
 USAGE = "python -m dreambooth_ext train [--config FILE] [--<setting> VALUE ...] [--webui DIR | --output-dir DIR]"

@@ -22,7 +22,7 @@ from ..core.config.parsing import parse
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import ResolvedConfig
 from ..core.data import picture_entries
-from ..core.data.picture_entries import Entry
+from ..core.data.entry import Entry
 from ..core.errors import Problem, UserError
 from ..core.system import files
 from ..core.system.terminal import shield

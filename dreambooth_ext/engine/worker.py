@@ -23,10 +23,11 @@ from ..core.config import links
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data import picture_entries, picture_list
-from ..core.data.picture_entries import Entry, caches_latents
+from ..core.data.entry import Entry
+from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.facts.optimizer_facts import AUTO
-from ..core.runs.leader_lock import Leadership
+from ..core.runs.leader_lock import LeaderLock
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import disk, environment_users, files
 from ..core.system.terminal import open_missing_streams, say, say_traceback, shield
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.tied:
             control.stop_with(take_standard_input())
         if arguments.led:
-            control.stop_without(Leadership(run.path.parent))
+            control.stop_without(LeaderLock(run.path.parent))
         return work(run, control, arguments.total)
 
 

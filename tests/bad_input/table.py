@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.bad_input import (
+from tests.bad_input.case import Case
+from tests.bad_input.rows import (
     config,
     config_files,
     descriptions,
@@ -16,7 +17,6 @@ from tests.bad_input import (
     starting_files,
     tensor_files,
 )
-from tests.bad_input.case import Case
 
 TABLE: list[Case] = [
     *config.CASES,

@@ -9,7 +9,7 @@ import pytest
 
 from dreambooth_ext.commands import train
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs import run_list
 from dreambooth_ext.host.publishing import model_files
 from tests.bad_input import sound
 from tests.bad_input.verbs import NoTraining, parsed
@@ -31,7 +31,7 @@ def start(tmp_path, monkeypatch, capsys):
 
 def test_a_good_run_is_made(start, tmp_path):
     assert start()[0] == 0
-    assert len(run_folder.list_runs(tmp_path / "runs")) == 1
+    assert len(run_list.list_runs(tmp_path / "runs")) == 1
 
 
 def place_rows(folder: Path) -> list[tuple[list, str]]:
@@ -71,23 +71,23 @@ def test_a_run_that_its_worker_refuses_leaves_no_folder(start, tmp_path, monkeyp
     monkeypatch.setattr(NoTraining, "train", lambda *anything: 1)
     monkeypatch.setattr(NoTraining, "refused", True)
     assert start()[0] == 1
-    assert run_folder.list_runs(tmp_path / "runs") == []
+    assert run_list.list_runs(tmp_path / "runs") == []
 
 
 def test_a_run_whose_worker_ended_without_a_word_stays_with_its_log(start, tmp_path, monkeypatch):
     monkeypatch.setattr(NoTraining, "train", lambda *anything: 1)
     assert start()[0] == 1
-    assert len(run_folder.list_runs(tmp_path / "runs")) == 1
+    assert len(run_list.list_runs(tmp_path / "runs")) == 1
 
 
 def test_a_run_that_was_refused_after_training_stays(start, tmp_path, monkeypatch):
     def refuse(follower):
-        run_folder.list_runs(tmp_path / "runs")[0].write_state(status="failed", step=3)
+        run_list.list_runs(tmp_path / "runs")[0].write_state(status="failed", step=3)
         return 1
 
     monkeypatch.setattr(NoTraining, "train", refuse)
     assert start()[0] == 1
-    assert len(run_folder.list_runs(tmp_path / "runs")) == 1
+    assert len(run_list.list_runs(tmp_path / "runs")) == 1
 
 
 def test_foreign_models_of_every_kind_are_left_alone(tmp_path):

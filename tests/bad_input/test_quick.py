@@ -16,8 +16,8 @@ from dreambooth_ext.engine.models.architecture import TOKENIZER
 from dreambooth_ext.engine.models.families import SD1
 from dreambooth_ext.host.importers import read
 from tests.bad_input.case import timed
-from tests.bad_input.descriptions import put
-from tests.bad_input.tensor_files import MANY
+from tests.bad_input.rows.descriptions import put
+from tests.bad_input.rows.tensor_files import MANY
 
 
 def test_spaces_in_an_imported_name_take_no_time():

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext.commands import run_output
 from dreambooth_ext.commands import runs as runs_command
+from dreambooth_ext.commands.support import run_output
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.core.runs import event_text, run_folder
+from dreambooth_ext.core.runs import event_text, run_folder, run_list
 from dreambooth_ext.core.system import files
 from dreambooth_ext.core.system.terminal import Progress
 
@@ -47,9 +47,9 @@ def test_unknown_runs(tmp_path):
     first, _ = made_run(tmp_path), made_run(tmp_path)
     for name, part in {"nobody": "there is no run", "20": "fits 2 runs", "..": "there is no run"}.items():
         with pytest.raises(UserError) as caught:
-            run_folder.find(tmp_path, name)
+            run_list.find(tmp_path, name)
         assert caught.value.problem.field == "run" and part in caught.value.problem.message
-    assert run_folder.find(tmp_path, str(first.path)) == first
+    assert run_list.find(tmp_path, str(first.path)) == first
 
 
 def test_a_living_run_cannot_be_deleted(tmp_path):
@@ -65,10 +65,10 @@ def test_a_run_is_deleted_whole_or_not_at_all(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:  # the machine goes down in the middle of it
         patched.setattr("shutil.rmtree", lambda path, **_: None)
         run.delete()
-    assert [it.id for it in run_folder.list_runs(tmp_path)] == [other.id]
+    assert [it.id for it in run_list.list_runs(tmp_path)] == [other.id]
     assert len(list(tmp_path.glob(f"{files.TEMPORARY}*"))) == 1
     other.delete()
-    assert not list(tmp_path.glob(f"{files.TEMPORARY}*")) and not run_folder.list_runs(tmp_path)
+    assert not list(tmp_path.glob(f"{files.TEMPORARY}*")) and not run_list.list_runs(tmp_path)
 
 
 def test_deleting_needs_a_name(tmp_path):
@@ -78,7 +78,7 @@ def test_deleting_needs_a_name(tmp_path):
     with pytest.raises(UserError) as caught:
         runs_command.run(parser.parse_args(["delete", "--runs-dir", str(tmp_path)]))
     assert caught.value.problem.field == "run" and "none is named" in caught.value.problem.message
-    assert len(run_folder.list_runs(tmp_path)) == 1
+    assert len(run_list.list_runs(tmp_path)) == 1
 
 
 def test_the_follower_shows_what_is_wrong(tmp_path, capsys):

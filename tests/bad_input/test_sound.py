@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dreambooth_ext.commands import config_options, train
+from dreambooth_ext.commands import train
+from dreambooth_ext.commands.support import config_options
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.data import picture_entries
@@ -24,9 +25,9 @@ from dreambooth_ext.host.pictures import image_decoding
 from tests import tiny
 from tests.bad_input import sound
 from tests.bad_input.case import timed
-from tests.bad_input.descriptions import put
-from tests.bad_input.no_files import KINDS
-from tests.bad_input.pictures import BROKEN, alone, picture_config
+from tests.bad_input.rows.descriptions import put
+from tests.bad_input.rows.no_files import KINDS
+from tests.bad_input.rows.pictures import BROKEN, alone, picture_config
 from tests.bad_input.verbs import CHECK, config_of, inspected, parsed
 
 

@@ -58,7 +58,7 @@ def parsed(options: Callable[[argparse.ArgumentParser], None], *given: object) -
 def called(command: ModuleType, *given: object) -> tuple[int, str, str]:
     """A command that needs no model: its exit status, and what it writes to both outputs."""
     out, err = io.StringIO(), io.StringIO()
-    stand_ins = {name: NoTraining for name in ("Environment", "Follower", "Inspector") if hasattr(command, name)}
+    stand_ins = {name: NoTraining for name in ("Environment", "Follower", "DeepCheck") if hasattr(command, name)}
     with (
         mock.patch.multiple(command, **stand_ins),
         contextlib.redirect_stdout(out),

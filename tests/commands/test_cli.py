@@ -14,7 +14,7 @@ import pytest
 
 from dreambooth_ext.__main__ import VERBS, main
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
-from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs import run_folder, run_list
 from dreambooth_ext.core.system import terminal
 from dreambooth_ext.host.environment.environment import Environment
 
@@ -174,7 +174,7 @@ def test_a_good_check_and_a_base_that_is_none(workshop):
     argv = [*options(workshop), "--base-model", workshop / "lora.safetensors", "--runs-dir", workshop / "runs"]
     status, out, err = call("train", *argv)
     assert status == 1 and "error: base_model: lora.safetensors is a web page" in err
-    assert run_folder.list_runs(workshop / "runs") == []
+    assert run_list.list_runs(workshop / "runs") == []
 
 
 @needs_environment
@@ -230,7 +230,7 @@ def test_names_command_no_terminal_and_forge_no_line(workshop):
     prompt = "a photo of sksper\x1b[31m\nerror: a forged line"
     status, out, err = call("train", *argv, "--instance-prompt", prompt, "--output-dir", workshop / "out")
     assert status == 0, err
-    log = (run_folder.list_runs(workshop / "runs")[0].path / "log.txt").read_text(encoding="utf-8")
+    log = (run_list.list_runs(workshop / "runs")[0].path / "log.txt").read_text(encoding="utf-8")
     assert SHOWN in err and SHOWN in log
     for text in (out, err, log):
         assert_plain(text)
@@ -255,7 +255,7 @@ def test_ctrl_c_ends_with_130(workshop):
     try:
         deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
-            known = run_folder.list_runs(workshop / "runs")
+            known = run_list.list_runs(workshop / "runs")
             if known and known[0].state()["step"] >= 2:
                 break
             assert process.poll() is None, process.communicate()
@@ -266,7 +266,7 @@ def test_ctrl_c_ends_with_130(workshop):
         process.kill()
     assert process.returncode == 130 and "Traceback" not in err
     assert "python -m dreambooth_ext resume" in err
-    assert run_folder.list_runs(workshop / "runs")[0].state()["status"] == "stopped"
+    assert run_list.list_runs(workshop / "runs")[0].state()["status"] == "stopped"
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux' device that is always full")

@@ -20,7 +20,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import job_options, run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.host.environment.environment import Status
-from dreambooth_ext.host.hosts.folder_host import PlainFolder
+from dreambooth_ext.host.hosts.folder_host import FolderHost
 from dreambooth_ext.host.publishing import model_files, unpublish
 from dreambooth_ext.host.service.service import Service
 from dreambooth_ext.host.web import routes
@@ -29,7 +29,7 @@ LOCAL = ("127.0.0.1", 50000)
 FAR = ("203.0.113.9", 50000)
 
 
-class Place(PlainFolder):
+class Place(FolderHost):
     """A plain folder whose locks can be set."""
 
     login = False
@@ -73,13 +73,13 @@ class Notes:
     def since(self, run: Run) -> float | None:
         return 1.5e9
 
-    def submit(self, config: RunConfig, chosen: job_options.Wishes) -> Run:
+    def submit(self, config: RunConfig, chosen: job_options.JobOptions) -> Run:
         run = run_folder.create(self.runs_dir, config)
         chosen.write(run)
         self.ids.append(run.id)
         return run
 
-    def resume(self, run: Run, chosen: job_options.Wishes | None = None, total: int | None = None) -> None:
+    def resume(self, run: Run, chosen: job_options.JobOptions | None = None, total: int | None = None) -> None:
         self.said.append(("resume", run.id, chosen, total))
 
     def order(self, ids: list[str]) -> None:

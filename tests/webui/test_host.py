@@ -228,7 +228,7 @@ from dreambooth_ext.host.hosts import folder_host
 from dreambooth_ext.host.service import service
 from dreambooth_ext.host.web import routes
 from dreambooth_ext.host.webui import extension, tab
-service.Service(folder_host.PlainFolder(__import__("pathlib").Path({data!r})))
+service.Service(folder_host.FolderHost(__import__("pathlib").Path({data!r})))
 tab.tabs()
 ended = time.process_time()
 with gradio.Blocks(analytics_enabled=False):  # what any tab costs: a tenth of a second with gradio 4

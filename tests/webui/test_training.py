@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from dreambooth_ext.host.environment.environment import FOLDER_VARIABLE, Environment
+from dreambooth_ext.host.environment.environment import Environment
+from dreambooth_ext.host.environment.layout import FOLDER_VARIABLE
 from tests import training
 from tests.webui.server import webui_folder
 from tests.webui.test_host import Client, started  # noqa: F401 - a fixture

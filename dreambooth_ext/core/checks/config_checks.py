@@ -20,7 +20,7 @@ from ..config.stages import CompletedConfig
 from ..data import kohya_dataset, picture_entries, prompt_templates
 from ..data.captions import rare_words
 from ..data.concepts import Subjects
-from ..data.picture_entries import Entry
+from ..data.entry import Entry
 from ..errors import Problem
 from ..facts.methods import FORMATS, METHODS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS
 from ..facts.setting import Setting

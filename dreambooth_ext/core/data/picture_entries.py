@@ -20,7 +20,6 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config.parsing import shown, some
@@ -31,6 +30,7 @@ from ..system.files import expanded
 from . import caption_files, captions, identifiers, prompt_templates, validation_split
 from . import concepts as about_concepts
 from .concepts import Concept, Subjects, concepts
+from .entry import Entry
 from .folder_scan import EXTENSIONS, FORMATS, Found, LeftOut, find_pictures
 from .metadata_files import Metadata
 
@@ -38,31 +38,6 @@ LEAST = 5  # pictures of a subject, below which the guide warns
 LONGEST_ENDING = 32  # of a caption file's name
 DATASET_NAME = re.compile(r"([A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*", re.ASCII)  # on Hugging Face
 REPEATED = re.compile(r"(\d{1,6})_(.+)")  # kohya's folder names: "10_sks person"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One picture with the words that are trained with it."""
-
-    path: Path
-    caption: str
-    concept: int  # index into `Subjects.concepts`
-    is_class: bool = False
-    repeats: int = 1  # how often it comes up in an epoch
-    identifier: str = ""  # what its file name calls the subject; "" where it says nothing
-    others: tuple[str, ...] = ()  # further captions; each time, one of all is drawn
-    folder: str = ""  # the folder directly below the concept's in which it lies; "" in that itself
-    is_captioned: bool = False  # its words are from a caption file or metadata
-    is_held: bool = False  # never trained on: the validation loss is measured on it
-    lines: tuple[str, ...] = ()  # textual inversion: `templates` for the caption, of which each step takes one
-    word: str = ""  # textual inversion: what is taught
-    caption_file: str = ""  # the path of what lies beside it under the caption files' ending; "" where nothing does
-    texts: tuple[str, ...] = ()  # endings of what may be its captions, where it has none: ".caption", ".png.txt"
-    left: LeftOut | None = field(default=None, compare=False, repr=False)  # of the folder that was listed
-
-    @property
-    def captions(self) -> tuple[str, ...]:
-        return (self.caption, *self.others)
 
 
 def trained(entries: Iterable[Entry]) -> int:

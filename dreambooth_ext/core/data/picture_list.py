@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..errors import Problem, UserError
 from ..system import files
-from .picture_entries import Entry
+from .entry import Entry
 
 FILES = {False: "pictures.jsonl", True: "class_pictures.jsonl"}  # by whether they are class pictures
 HASHED = 512 * 2**20  # bytes; of larger sets only sizes and times are compared

@@ -6,15 +6,12 @@ import dataclasses
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..config.run_config import RunConfig
 from ..errors import Problem
 from ..system.files import expanded
 from .concepts import Concept
-
-if TYPE_CHECKING:
-    from .picture_entries import Entry
+from .entry import Entry
 
 
 def hold_out(config: RunConfig, entries: list[Entry], known: list[Concept]) -> tuple[list[Entry], list[Problem]]:

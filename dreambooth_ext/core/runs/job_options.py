@@ -1,4 +1,4 @@
-"""What was wished of a run: `host.json` in its folder."""
+"""What is to be done with a run and its models: `host.json` in its folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHILE_TRAINING = ("refuse", "wait", "share")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class JobOptions:
     """A run without a `host.json` was started in a terminal, and nobody has to publish it."""
 
     publish: bool = True  # put its last model into the host's folders
@@ -47,10 +47,10 @@ class Wishes:
             if not isinstance(getattr(self, name), kind):
                 raise UserError(name, f"cannot be {getattr(self, name)!r}.", "Leave it out.")
 
-    def but(self, **changes: Any) -> Wishes:
+    def but(self, **changes: Any) -> JobOptions:
         return dataclasses.replace(self, **changes)
 
-    def with_intermediate(self, intermediate: bool) -> Wishes:
+    def with_intermediate(self, intermediate: bool) -> JobOptions:
         """What is selected at each save is published at each save, unless that is not wanted."""
         select = "final" if self.select == "every" and not intermediate else self.select
         return self.but(intermediate=intermediate, select=select)
@@ -79,12 +79,12 @@ def is_last(artifact: dict[str, Any]) -> bool:
     return bool(artifact["final"] or artifact.get("stops"))
 
 
-def read(run: Run) -> Wishes | None:
-    """The run's wishes; None for a run that no host has to do with, or whose host.json is damaged."""
+def read(run: Run) -> JobOptions | None:
+    """The run's options; None for a run that no host has to do with, or whose host.json is damaged."""
     try:
         content = files.read_json(run.path / "host.json")
-        known = {field.name for field in dataclasses.fields(Wishes)}
-        return Wishes(**{key: value for key, value in content.items() if key in known})
+        known = {field.name for field in dataclasses.fields(JobOptions)}
+        return JobOptions(**{key: value for key, value in content.items() if key in known})
     except (OSError, ValueError, AttributeError, TypeError, UserError):
         return None
 

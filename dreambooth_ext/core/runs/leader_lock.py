@@ -11,7 +11,7 @@ from typing import IO
 from ..system import files
 
 
-class Leadership:
+class LeaderLock:
     """Of one folder of runs; for hosts, which take it, and for workers, which look whether it is taken."""
 
     def __init__(self, runs_dir: Path):

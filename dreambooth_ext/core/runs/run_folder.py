@@ -319,7 +319,7 @@ def create(runs_dir: Path, config: RunConfig, host: Mapping[str, Any] | None = N
     """
     runs_dir.mkdir(parents=True, exist_ok=True)
     with _making(runs_dir):
-        path = _free(runs_dir, f"{time.strftime('%Y%m%d-%H%M%S')}-{_safe(config.name)}")
+        path = _free(runs_dir, f"{time.strftime('%Y%m%d-%H%M%S')}-{safe_name(config.name)}")
         with files.replacing(path) as temporary:
             _fill(Run(temporary), config, host)
     return Run(path)
@@ -380,35 +380,7 @@ def absolute(config: Config) -> Config:
     return config.with_paths(fixed)
 
 
-def list_runs(runs_dir: Path) -> list[Run]:
-    """All runs, newest first."""
-    if not runs_dir.is_dir():
-        return []
-    folders = (path for path in runs_dir.iterdir() if not path.name.startswith(files.TEMPORARY))
-    found = [Run(path) for path in folders if (path / "state.json").is_file()]
-    return sorted(found, key=lambda run: run.id, reverse=True)
-
-
-def find(runs_dir: Path, name: str) -> Run:
-    """A run by its folder, its id, or the beginning or the name of exactly one ("last" is the newest)."""
-    if not name.strip():
-        raise UserError("run", "needs a run's folder, id or name.", "List them: python -m dreambooth_ext runs")
-    if (Path(name) / "state.json").is_file():
-        return Run(Path(name).resolve())
-    known = list_runs(runs_dir)
-    if name == "last" and known:
-        return known[0]
-    matches = [run for run in known if run.id == name] or [
-        run for run in known if run.id.startswith(name) or run.id.partition("-")[2].partition("-")[2] == _safe(name)
-    ]
-    if len(matches) == 1:
-        return matches[0]
-    if matches:
-        raise UserError("run", f"'{name}' fits {len(matches)} runs: {', '.join(run.id for run in matches[:5])}.")
-    raise UserError("run", f"there is no run '{name}' in {runs_dir}.", "List them: python -m dreambooth_ext runs")
-
-
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
     """A name that every file system takes."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "run"
 
@@ -420,11 +392,6 @@ def _last_word(state: dict[str, Any]) -> str | None:
 
 def _beats(state: dict[str, Any]) -> bool:
     return time.time() - (state.get("heartbeat") or 0) < SILENCE
-
-
-def describe(run: Run) -> dict[str, Any]:
-    """What lists and the API show of a run."""
-    return {"id": run.id, "name": run.config.name, "method": run.config.method, "size": run.size(), **run.state()}
 
 
 def this_worker() -> dict[str, Any]:

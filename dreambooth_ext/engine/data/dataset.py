@@ -10,7 +10,8 @@ import torch
 
 from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import Subjects
-from ...core.data.picture_entries import Entry, caches_latents
+from ...core.data.entry import Entry
+from ...core.data.picture_entries import caches_latents
 from ...core.errors import UserError
 from ..runtime.seeds import generator
 from . import latent_encoding

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import concepts
-from ...core.data.picture_entries import Entry
+from ...core.data.entry import Entry
 from ...core.errors import UserError
 from ...core.system import files
 from ..runtime import memory

@@ -12,7 +12,7 @@ from typing import Any
 from ...core.config.run_config import RunConfig
 from ...core.config.stages import ResolvedConfig
 from ...core.data.captions import spoken
-from ...core.data.picture_entries import Entry
+from ...core.data.entry import Entry
 from ...core.version import __version__
 from ..models.base import Base
 from ..models.base_model import LatentBase

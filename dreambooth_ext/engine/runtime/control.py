@@ -17,7 +17,7 @@ from ...core.config.stages import ResolvedConfig
 from ...core.runs import events
 from ...core.runs.event_text import told
 from ...core.runs.events import EventLog
-from ...core.runs.leader_lock import Leadership
+from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run, this_worker
 from ...core.system.terminal import say
 
@@ -157,7 +157,7 @@ class Control:
 
         threading.Thread(target=wait, name="parent", daemon=True).start()
 
-    def stop_without(self, leadership: Leadership) -> None:
+    def stop_without(self, leader_lock: LeaderLock) -> None:
         """Stop when the host that started us is gone, however it went, if it had wished that by then.
 
         Only what is seen twice counts: another host may take over, or just be looking.
@@ -167,8 +167,8 @@ class Control:
             looks = 0
             while not self._ended.wait(HEARTBEAT):
                 with contextlib.suppress(OSError):  # of a network folder: unseen is not gone
-                    looks = 0 if leadership.is_taken() else looks + 1
-                    if looks == 2 and leadership.stops_on_close():
+                    looks = 0 if leader_lock.is_taken() else looks + 1
+                    if looks == 2 and leader_lock.stops_on_close():
                         self._signalled = True
 
         threading.Thread(target=watch, name="leader", daemon=True).start()

@@ -11,13 +11,15 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from ...core.errors import UserError
 from ...core.system.files import free_bytes, human_size, write_json, write_text
 from ...core.system.terminal import Stages
+from . import proof
 from .gpu_probe import Card, nvidia_card, torch_index
 from .interpreter import Interpreter, check_python, neighbour_webui, probe, torch_stamp
+from .layout import MARKER_KEYS, Layout
 from .lock_file import Row, for_torch, lock_hash, missing_wheels, over_host, read_lock
 from .pip_runner import (
     Pip,
@@ -31,54 +33,31 @@ from .pip_runner import (
     site_of,
 )
 
-if TYPE_CHECKING:
-    from .environment import Environment
-
 # Disk space that a set-up needs at its peak, downloads in pip's cache included (bytes).
 SPACE_CUDA, SPACE_CPU, SPACE_OVERLAY = 6 * 2**30, 2 * 2**30, 1 * 2**30
 
-# A marker without one of these, as an older version wrote it, counts as none.
-MARKER_KEYS = {
-    "kind",
-    "folder",
-    "host",
-    "python",
-    "python_version",
-    "real_python",
-    "base_python",
-    "lock",
-    "expected",
-    "extras",
-    "built",
-    "torch",
-    "torch_stamp",
-    "packages",
-    "places",
-    "optional",
-}
 
-
-class Build:
-    """One set-up of `environment`, whose builders' lock the caller holds."""
+class Builder:
+    """One set-up of an environment, whose builders' lock the caller holds."""
 
     def __init__(
         self,
-        environment: Environment,
+        layout: Layout,
         progress: Stages,
         wheels: Path | None,
         host_python: Path | None,
         lock: IO[bytes],
     ):
-        self.environment = environment
+        self.layout = layout
         self.progress = progress
         self.wheels = wheels.absolute() if wheels else None
         self.host_python = host_python
-        self.runner = Runner(environment.log, progress, lock.fileno())
+        self.runner = Runner(layout.log, progress, lock.fileno())
         self.install_errors: dict[str, str] = {}
 
     def run(self, renew: bool) -> None:
-        environment = self.environment
-        record = environment.record()
+        layout = self.layout
+        record = layout.record()
         keep = not renew and self._only_lock_changed(record)
         progress = self.progress
         progress(0.0, "looking at Python and torch")
@@ -90,7 +69,7 @@ class Build:
         card = nvidia_card() if kind == "full" else None
         self._check_space(SPACE_OVERLAY if kind != "full" or keep else SPACE_CUDA if card else SPACE_CPU)
 
-        environment.marker.unlink(missing_ok=True)
+        layout.marker.unlink(missing_ok=True)
         if not keep:
             self._clear()
         kind, python = self._make(host, kind, keep)
@@ -102,8 +81,8 @@ class Build:
 
     def add(self, lock: Path) -> None:
         """Install the packages of `lock` beside the others of a ready environment."""
-        environment = self.environment
-        record = environment.record()
+        layout = self.layout
+        record = layout.record()
         host = probe([record["host"]])
         kind, python = record["kind"], Path(record["python"])
         rows = read_lock(lock, host.python)
@@ -115,13 +94,13 @@ class Build:
         pip = self._pip(host, kind, python, expected)
         pip.install([str(row) for row in needed], f"packages of {lock.parent.name}", Window(0.0, 1.0))
         record["extras"][lock.parent.name] = lock_hash(lock)
-        write_json(environment.marker, record)
+        write_json(layout.marker, record)
 
     # --- deciding ---
 
     def _only_lock_changed(self, record: dict) -> bool:
         """Whether the environment may be updated in place: whole, where it was made, on the torch it was made for."""
-        state, _ = self.environment.judge({**record, "lock": lock_hash(self.environment.recipe.lock)} if record else {})
+        state, _ = self.layout.judge({**record, "lock": lock_hash(self.layout.recipe.lock)} if record else {})
         same_host = not self.host_python or not record or Path(record["host"]) == self.host_python
         return state == "ready" and same_host
 
@@ -129,7 +108,7 @@ class Build:
         """The Python to build with: the one asked for, the one of before, a WebUI's around us, or the one running."""
         before = Path(record["host"]) if record else None
         here = Path(sys.executable)
-        if running_inside(self.environment.tree):  # cannot be built with itself
+        if running_inside(self.layout.tree):  # cannot be built with itself
             here = Path(getattr(sys, "_base_executable", sys.executable))
         choices = (self.host_python, before if before and before.exists() else None, neighbour_webui(), here)
         return next(path for path in choices if path)
@@ -145,7 +124,7 @@ class Build:
         return "full"
 
     def _rows(self, host: Interpreter, kind: str) -> list[Row]:
-        rows = read_lock(self.environment.recipe.lock, host.python)
+        rows = read_lock(self.layout.recipe.lock, host.python)
         if kind == "full" or not host.usable_torch:
             return rows
         return over_host(for_torch(rows, host.usable_torch), host.packages, host.torch_requires)
@@ -156,7 +135,7 @@ class Build:
             return
         if not self.wheels.is_dir():
             raise UserError("environment", f"There is no folder {self.wheels}.", "Name the folder with the wheels.")
-        recipe = self.environment.recipe
+        recipe = self.layout.recipe
         needed = [row for row in rows if row.name not in recipe.optional and not row.satisfied_by(there)]
         missing = missing_wheels(needed, self.wheels)
         if missing:
@@ -168,19 +147,19 @@ class Build:
             )
 
     def _check_space(self, needed: int) -> None:
-        free = free_bytes(self.environment.folder)
+        free = free_bytes(self.layout.folder)
         if free < needed:
             raise UserError(
                 "environment",
                 f"The trainer's environment needs {human_size(needed)} of disk space; "
-                f"{human_size(free)} are free at {self.environment.folder}.",
+                f"{human_size(free)} are free at {self.layout.folder}.",
                 "Make room, or name a folder on another disk in the variable DREAMBOOTH_EXT_ENVIRONMENT.",
             )
 
     # --- doing ---
 
     def _clear(self) -> None:
-        for folder in (self.environment.tree, self.environment.packages):
+        for folder in (self.layout.tree, self.layout.packages):
             if folder.exists():
                 self.progress(0.0, "removing what an earlier set-up left")
                 try:
@@ -194,9 +173,9 @@ class Build:
 
     def _make(self, host: Interpreter, kind: str, keep: bool) -> tuple[str, Path]:
         """The virtual environment, with the host's packages in sight for an overlay; (kind, interpreter)."""
-        tree = self.environment.tree
+        tree = self.layout.tree
         if kind == "target":
-            self.environment.packages.mkdir(parents=True, exist_ok=True)
+            self.layout.packages.mkdir(parents=True, exist_ok=True)
             return kind, host.path
         if keep:
             return kind, interpreter_of(tree)
@@ -214,16 +193,16 @@ class Build:
         return kind, interpreter_of(tree)
 
     def _pip(self, host: Interpreter, kind: str, python: Path, rows: list[Row]) -> Pip:
-        environment = self.environment
-        write_text(environment.constraints, "".join(f"{row}\n" for row in rows))
+        layout = self.layout
+        write_text(layout.constraints, "".join(f"{row}\n" for row in rows))
         command = pip_command(host, python, kind != "full" and "pip" in host.modules, self.runner)
         version = host.packages.get("pip", "0")
-        target = environment.packages if kind == "target" else None
-        return Pip(command, version, self.runner, environment.constraints, self.wheels, target)
+        target = layout.packages if kind == "target" else None
+        return Pip(command, version, self.runner, layout.constraints, self.wheels, target)
 
     def _seen(self, kind: str, python: Path) -> dict[str, str]:
         """What the environment finds installed, the host's packages included."""
-        return probe(self.environment.starter(kind, python), "packages", own_site=True).packages
+        return probe(self.layout.starter(kind, python), "packages", own_site=True).packages
 
     def _install_torch(self, pip: Pip, python: Path, rows: list[Row], card: Card | None) -> None:
         torch = next(row for row in rows if row.name == "torch")
@@ -244,7 +223,7 @@ class Build:
 
     def _install(self, pip: Pip, rows: list[Row], seen: dict[str, str]) -> None:
         """The rows that are not there yet: the necessary ones together, then each optional one by itself."""
-        optional = self.environment.recipe.optional
+        optional = self.layout.recipe.optional
         needed = [row for row in rows if row.name != "torch" and not row.satisfied_by(seen)]
         required = [str(row) for row in needed if row.name not in optional]
         pip.install(required, "packages", Window(0.6, 0.85))
@@ -258,31 +237,31 @@ class Build:
 
     def _prove(self, host: Interpreter, kind: str, python: Path, rows: list[Row]) -> None:
         """Try everything out; when all is well, write the marker."""
-        environment = self.environment
+        layout = self.layout
         self.progress(0.9, "checking that everything works")
         record = {
             "kind": kind,
-            "folder": str(environment.folder),
+            "folder": str(layout.folder),
             "host": str(host.path),
             "python": str(python),
             "python_version": ".".join(map(str, host.version)),
             "real_python": os.path.realpath(python),
-            "lock": lock_hash(environment.recipe.lock),
+            "lock": lock_hash(layout.recipe.lock),
             "expected": {row.name: row.version for row in rows},
             "extras": {},
             "built": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
-        found = probe(environment.starter(kind, python), "imports", environment.names_to_import(), own_site=True)
-        faults = environment.faults(found, rows, kind)
+        found = probe(layout.starter(kind, python), "imports", proof.names_to_import(layout.recipe), own_site=True)
+        faults = proof.faults(layout, found, rows, kind)
         if faults:
             raise UserError(
                 "environment",
                 "The trainer's environment does not work: " + "; ".join(faults),
-                f"The log is {environment.log}.",
+                f"The log is {layout.log}.",
             )
         record["base_python"] = str(found.base)
-        record |= environment.findings(found, {row.name for row in rows}, self.install_errors)
+        record |= proof.findings(layout.recipe, found, {row.name for row in rows}, self.install_errors)
         record["torch_stamp"] = torch_stamp(found.torch["folder"])
         assert record.keys() == MARKER_KEYS
-        write_json(environment.marker, record)
+        write_json(layout.marker, record)
         self.progress(1.0, "the trainer's environment is ready")

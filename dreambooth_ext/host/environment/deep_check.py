@@ -25,7 +25,8 @@ from ...core.data import folder_scan
 from ...core.data.concepts import concepts
 from ...core.errors import Problem
 from ...core.system.files import expanded
-from .environment import REPAIR, Environment
+from .environment import Environment
+from .layout import REPAIR
 
 TIME_OUT = 300.0  # seconds for an answer: a base given as a link is fetched first
 PATIENCE = 10.0  # seconds that a newer question leaves to the one that is being answered
@@ -34,7 +35,7 @@ FRESH = 120.0  # seconds that an answer is good for: free disk and memory change
 KEPT = 16  # answers
 
 
-class Inspector:
+class DeepCheck:
     """Asks `engine.inspection`, from any thread; where several ask at once, only the newest is answered."""
 
     def __init__(self, environment: Environment, runs_dir: Path, idle: float = IDLE):

@@ -19,16 +19,15 @@ from typing import IO, Any
 
 from ...core.errors import UserError
 from ...core.system import environment_users
-from ...core.system.files import read_json, try_lock, write_json
+from ...core.system.files import try_lock, write_json
 from ...core.system.terminal import StageLine, Stages, silent
-from .builder import MARKER_KEYS, Build
-from .interpreter import REPOSITORY, Interpreter, clean_variables, probe, torch_stamp
-from .lock_file import Recipe, Row, lock_hash, version_tuple
-from .pip_runner import interpreter_of, site_of
+from . import proof
+from .builder import Builder
+from .interpreter import REPOSITORY, clean_variables, probe
+from .layout import REPAIR, Layout
+from .lock_file import Row, lock_hash
 
-FOLDER_VARIABLE = "DREAMBOOTH_EXT_ENVIRONMENT"
 WHEELS_VARIABLE = "DREAMBOOTH_EXT_WHEELS"
-REPAIR = "Repair it with: python -m dreambooth_ext env --repair"
 
 
 @dataclass(frozen=True)
@@ -50,29 +49,10 @@ class Status:
         return asdict(self)
 
 
-class Environment:
-    """One environment in one folder; `folder` defaults to `environment` in the repository."""
-
-    def __init__(self, folder: Path | None = None, recipe: Recipe | None = None):
-        chosen = folder or os.environ.get(FOLDER_VARIABLE) or REPOSITORY / "environment"
-        self.folder = Path(chosen).absolute()
-        self.recipe = recipe or Recipe()
-        self.tree = self.folder / "venv"
-        self.packages = self.folder / "packages"  # of the kind "target"
-        self.marker = self.folder / "ready.json"  # written last: without it nothing here counts
-        self.constraints = self.folder / "constraints.txt"
-        self.log = self.folder / "install.log"
-        self.failure = self.folder / "failure.json"  # why the last set-up failed, until one succeeds
+class Environment(Layout):
+    """What can be done with an environment: look at it, check it, make it, run programs inside."""
 
     # --- looking ---
-
-    def record(self) -> dict[str, Any]:
-        """The marker's content; empty without a readable one."""
-        try:
-            record = read_json(self.marker)
-        except (OSError, ValueError):
-            return {}
-        return record if isinstance(record, dict) and record.keys() >= MARKER_KEYS else {}
 
     def status(self) -> Status:
         """From the marker and a few files, in milliseconds; `verify` is the thorough one."""
@@ -95,44 +75,6 @@ class Environment:
             optional=record["optional"],
         )
 
-    def judge(self, record: dict[str, Any]) -> tuple[str, str]:
-        """(state, reason) of an environment with that marker."""
-        if not record:
-            if self.tree.exists() or self.packages.exists():
-                return "broken", "An earlier set-up was interrupted."
-            return "missing", "The trainer's environment has not been made yet."
-        python = Path(record["python"])
-        if not python.exists():
-            return "broken", f"Its interpreter {python} is gone."
-        if os.path.realpath(record["folder"]) != os.path.realpath(self.folder):  # a link to it is no other place
-            return "outdated", f"It was made in {record['folder']} and cannot be moved."
-        if os.path.realpath(python) != record["real_python"] or not Path(record["base_python"]).exists():
-            return "outdated", "The Python that it was made with has been replaced."
-        if record["torch_stamp"] != torch_stamp(record["torch"]["folder"]):
-            return "outdated", f"The torch in {record['torch']['folder']} has changed or is gone."
-        gone = [name for name, place in record["places"].items() if not os.path.exists(place)]
-        if gone:  # an overlay shares what the host has in the right version, until the host changes it
-            return "outdated", f"These packages have changed or are gone: {', '.join(gone)}."
-        if record["lock"] != lock_hash(self.recipe.lock):
-            return "outdated", "The list of its packages has changed."
-        return "ready", ""
-
-    def last_failure(self) -> str:
-        """What the last set-up died of and what to do; empty where it succeeded, or was killed."""
-        try:
-            return read_json(self.failure)["message"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
-
-    @property
-    def python(self) -> Path:
-        """Its interpreter, which need not exist yet."""
-        record = self.record()
-        return Path(record["python"]) if record else interpreter_of(self.tree)
-
-    def own_site(self, python: tuple[int, int], kind: str) -> Path:
-        return self.packages if kind == "target" else site_of(self.tree, python)
-
     # --- checking ---
 
     def verify(self) -> Status:
@@ -140,47 +82,13 @@ class Environment:
         record = self.record()
         if not record or not Path(record["python"]).exists():
             raise UserError("environment", self.status().reason, REPAIR)
-        found = probe(self.command([]), "imports", self.names_to_import(), own_site=True)
-        faults = self.faults(found, [Row(*pair) for pair in record["expected"].items()], record["kind"])
+        found = probe(self.command([]), "imports", proof.names_to_import(self.recipe), own_site=True)
+        faults = proof.faults(self, found, [Row(*pair) for pair in record["expected"].items()], record["kind"])
         if faults:
             raise UserError("environment", "The trainer's environment is damaged: " + "; ".join(faults), REPAIR)
-        record |= self.findings(found, set(record["expected"]), {})
+        record |= proof.findings(self.recipe, found, set(record["expected"]), {})
         write_json(self.marker, record)
         return self.status()
-
-    def names_to_import(self) -> tuple[str, ...]:
-        return (*self.recipe.imports, *self.recipe.optional.values())
-
-    def faults(self, found: Interpreter, expected: list[Row], kind: str) -> list[str]:
-        """What keeps the trainer from working, one sentence each."""
-        faults = [
-            f"{name} does not import ({found.imports[name]})" for name in self.recipe.imports if found.imports[name]
-        ]
-        for row in expected:
-            if not row.satisfied_by(found.packages) and row.name not in self.recipe.optional:
-                faults.append(f"{row.name} is {found.packages.get(row.name, 'missing')}, not {row.version}")
-        if kind != "full":
-            own = self.own_site(found.python, kind)
-            strangers = sorted(p.name for p in own.glob("torch*") if p.is_dir())
-            if strangers:
-                faults.append(f"a second torch in {own} ({', '.join(strangers)})")
-        return faults
-
-    def findings(self, found: Interpreter, expected: set[str], install_errors: Mapping[str, str]) -> dict[str, Any]:
-        """The marker's entries that come from trying it out."""
-        optional = {}
-        for package, name in self.recipe.optional.items():
-            reason = found.imports[name] and (install_errors.get(package) or found.imports[name])
-            if package not in found.packages and not install_errors.get(package):
-                reason = "not installed"
-            if package == "bitsandbytes" and not reason and found.torch["device"] == "CPU only":
-                # 0.50 is the first that was seen to step on a CPU, and needs torch 2.4
-                old = version_tuple(found.packages[package]) < (0, 50)
-                reason = f"{found.packages[package]}, which this torch needs, works on NVIDIA cards only" if old else ""
-            if reason:
-                optional[package] = reason
-        places = {name: place for name, place in found.places.items() if name in expected and place}
-        return {"torch": found.torch, "packages": found.packages, "places": places, "optional": optional}
 
     # --- making ---
 
@@ -203,7 +111,7 @@ class Environment:
                 return self.status()
             self.check_unused()
             try:
-                Build(self, progress, wheels or named_wheels(), host_python, lock).run(renew)
+                Builder(self, progress, wheels or named_wheels(), host_python, lock).run(renew)
             except Exception as error:
                 with suppress(OSError):  # such as a full disk, which the error itself tells
                     write_json(self.failure, {"message": str(error)})
@@ -220,7 +128,7 @@ class Environment:
         if self.record().get("extras", {}).get(lock.parent.name) == lock_hash(lock):
             return
         with self.only_builder(progress) as (descriptor, _):
-            Build(self, progress, wheels, None, descriptor).add(lock)
+            Builder(self, progress, wheels, None, descriptor).add(lock)
 
     def ensure(
         self, wheels: Path | None = None, host_python: Path | None = None, progress: Stages | None = None
@@ -255,12 +163,6 @@ class Environment:
     def command(self, argv: list[str]) -> list[str]:
         """The command line that runs `argv` (["-m", module, ...] or [file, ...]) inside."""
         return [*self.starter(self.record().get("kind", ""), self.python), *argv]
-
-    def starter(self, kind: str, python: Path) -> list[str]:
-        """How programs inside are started, for an environment of that kind."""
-        if kind == "target":
-            return [str(python), str(Path(__file__).with_name("bootstrap.py")), str(self.packages)]
-        return [str(python)]
 
     def variables(self, changes: Mapping[str, str] | None = None) -> dict[str, str]:
         """Environment variables for that command: this repository and the trainer's packages, nothing else."""

@@ -16,7 +16,7 @@ ACTIONS = ("repair", "verify")
 FRESH = 2.0  # seconds for which a look at the environment holds; pages ask every second
 
 
-class Mending:
+class Maintenance:
     """What state the environment is in and what is being done about it; for all threads."""
 
     def __init__(self, environment: Environment):

@@ -14,7 +14,7 @@ from .options import FileOptions
 from .webui_folders import WEBUI_FOLDERS, webui_folder
 
 
-class PlainFolder:
+class FolderHost:
     """`folder` keeps our own files; models go below `webui`, laid out as a WebUI's, or below `folder` without one."""
 
     name = "standalone"

@@ -11,10 +11,10 @@ from typing import Any
 from ...core.config import links
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem, UserError
-from ...core.runs import job_options, run_folder
+from ...core.runs import job_options, run_folder, run_list
 from ...core.runs.events import ENDED
-from ...core.runs.job_options import Wishes
-from ...core.runs.leader_lock import Leadership
+from ...core.runs.job_options import JobOptions
+from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run
 from ...core.system import files
 from ...core.system.terminal import say, say_traceback
@@ -23,8 +23,8 @@ from ..hosts.host import Host
 from ..publishing.publisher import Publisher
 from . import worker_process
 from .devices import Devices
-from .job import FAULTS, RECOVERY, REPAIR, Common, Course
-from .job_monitor import Following
+from .job import FAULTS, RECOVERY, REPAIR, Job, JobContext
+from .job_monitor import JobMonitor
 from .queue import Queue, cancel, is_of_this_machine, put_back, status_of
 from .watchdog import Patience
 
@@ -41,11 +41,11 @@ class Dispatcher:
         self.runs_dir, self.environment, self.host = runs_dir, environment, host
         self.patience = patience or Patience()
         self.leads = False  # whether this host starts the runs of this folder; if not, another one may
-        self._leadership = Leadership(runs_dir)
+        self._leader_lock = LeaderLock(runs_dir)
         self._queue = Queue(runs_dir)
         self._publisher = Publisher(host)
-        self._common = Common(self._queue, environment, host)  # outlasts `close`
-        self._courses: dict[str, Course] = {}  # of the runs that have a device, by run, in the order of their beginning
+        self._context = JobContext(self._queue, environment, host)  # outlasts `close`
+        self._jobs: dict[str, Job] = {}  # of the runs that have a device, by run, in the order of their beginning
         self._devices = Devices(environment)
         self._elsewhere: list[Run] = []  # those that another host's dispatcher trains
         self._hindrance = ""  # why the first that waits is not trained yet
@@ -74,10 +74,10 @@ class Dispatcher:
         """
         self._closing.set()
         self._wake.set()
-        for course in self._current() if self._stops_on_close() else []:
+        for job in self._current() if self._stops_on_close() else []:
             with contextlib.suppress(OSError):  # on a full disk: the worker notices that we are gone all the same
-                if not course.following.has_ended():
-                    course.following.run.command("stop")
+                if not job.monitor.has_ended():
+                    job.monitor.run.command("stop")
         if self._thread and self._thread is not threading.current_thread():
             self._thread.join(patience)
 
@@ -86,13 +86,13 @@ class Dispatcher:
 
     # --- what pages show ---
 
-    def _current(self) -> list[Course]:
-        return list(self._courses.values())
+    def _current(self) -> list[Job]:
+        return list(self._jobs.values())
 
     @property
     def running(self) -> list[Run]:
         """The runs that have a device, from their hand-over until their end is told; what began last comes last."""
-        ours = [course.following.run for course in self._current()]
+        ours = [job.monitor.run for job in self._current()]
         return [run for run in ours if status_of(run) not in ENDED] or self._elsewhere
 
     @property
@@ -103,18 +103,18 @@ class Dispatcher:
 
     def trouble(self, run: Run) -> dict[str, Any] | None:
         """Its worker does not answer or go on: {"what", "remedy", "n": the warning event's number}."""
-        course = self._courses.get(run.id)
-        return course.following.trouble if course else None
+        job = self._jobs.get(run.id)
+        return job.monitor.trouble if job else None
 
     def since(self, run: Run) -> float | None:
         """When its device was begun to be handed over to it, in seconds since 1970; None for another host's run."""
-        course = self._courses.get(run.id)
-        return course.since if course else None
+        job = self._jobs.get(run.id)
+        return job.since if job else None
 
     @property
     def waiting(self) -> str:
         """Why the first of the queue is not trained yet, in words; "" if nothing waits, or only for another's end."""
-        return next((course.waits for course in self._current() if course.waits), self._hindrance)
+        return next((job.waits for job in self._current() if job.waits), self._hindrance)
 
     @property
     def revision(self) -> int:
@@ -133,7 +133,7 @@ class Dispatcher:
 
     # --- what users ask for ---
 
-    def submit(self, config: RunConfig, wanted: Wishes) -> Run:
+    def submit(self, config: RunConfig, wanted: JobOptions) -> Run:
         """Make a run, at the end of the queue."""
         places = {kind: str(folder) for kind, folder in self.host.folders().items()}
         fresh = wanted.but(host_folders=places, by_terminal=False, since=0, before=None, settled=False)
@@ -147,10 +147,10 @@ class Dispatcher:
         self._wake.set()
         return run
 
-    def resume(self, run: Run, wanted: Wishes | None = None, total: int | None = None) -> None:
+    def resume(self, run: Run, wanted: JobOptions | None = None, total: int | None = None) -> None:
         """Put a run at the end of the queue again, to go on from its last checkpoint; up to step `total` if given.
 
-        `wanted`: None for the wishes that it had. Raises UserError where there is nothing to go on with.
+        `wanted`: None for the options that it had. Raises UserError where there is nothing to go on with.
         """
         with self._queue.changing() as ids:
             if run.id in ids or self._has_device(run) or run.is_alive():
@@ -158,13 +158,13 @@ class Dispatcher:
                 raise UserError("run", why, "Wait for it, or stop it.")
             put_back(run, wanted, total)
             ids.append(run.id)
-            self._common.settled.pop(run.id, None)
+            self._context.settled.pop(run.id, None)
         self._wake.set()
 
     def remember(self, run: Run, given: list[str]) -> None:
         """Whole links for the run's worker, as long as this process lives: there are secrets in them."""
         if given:
-            self._common.links[run.id] = given
+            self._context.links[run.id] = given
 
     def order(self, ids: list[str]) -> None:
         """Train these first, in this order."""
@@ -186,8 +186,8 @@ class Dispatcher:
 
     def kill(self, run: Run) -> None:
         """End the worker of a run that does not answer, at once and unsaved."""
-        course = self._courses.get(run.id)
-        if course and course.following.kill():
+        job = self._jobs.get(run.id)
+        if job and job.monitor.kill():
             return
         if not worker_process.kill_alive(run):
             raise UserError("run", f"{run.id} has no worker on this machine that could be ended.", "Reload the page.")
@@ -201,7 +201,7 @@ class Dispatcher:
                 raise UserError("run", f"{run.id} is training.", "Stop it first.")
             try:
                 run.delete()
-                self._common.links.pop(run.id, None)
+                self._context.links.pop(run.id, None)
             except OSError as error:
                 remedy = "Close the programs that show its files, and delete it again."
                 raise UserError("run", f"{run.id} could not be deleted ({error}).", remedy) from error
@@ -220,15 +220,15 @@ class Dispatcher:
 
     def _has_device(self, run: Run) -> bool:
         """Whether we train it, from the hand-over to its end; the host may take its models back still."""
-        course = self._courses.get(run.id)
-        return course is not None and course.has_device()
+        job = self._jobs.get(run.id)
+        return job is not None and job.has_device()
 
     # --- the thread ---
 
     def _work(self, closing: threading.Event) -> None:
         while not closing.is_set():
             with self._recovering(closing):
-                lock = self._leadership.take()
+                lock = self._leader_lock.take()
                 if lock is None:
                     self._stand_by(closing)
                 else:
@@ -260,15 +260,15 @@ class Dispatcher:
         try:
             while not closing.is_set():
                 with self._recovering(closing):
-                    self._leadership.wish(self._stops_on_close())
+                    self._leader_lock.wish(self._stops_on_close())
                     self._attend_to_unsettled(closing)
                     self._train_next(closing)
                     self._sleep(closing)
-                self._forget_courses()
+                self._forget_jobs()
         finally:
-            for course in self._current():
-                course.join()
-            self._forget_courses()
+            for job in self._current():
+                job.join()
+            self._forget_jobs()
             self.leads = False
 
     def _sleep(self, closing: threading.Event) -> None:
@@ -276,23 +276,23 @@ class Dispatcher:
         if not closing.is_set():
             self._wake.clear()
 
-    def _start(self, following: Following, device: str, closing: threading.Event, lives: bool) -> None:
-        course = Course(following, device, self._common, lives, self._wake.set)
-        self._courses[following.run.id] = course
-        course.start(closing)
+    def _start(self, monitor: JobMonitor, device: str, closing: threading.Event, lives: bool) -> None:
+        job = Job(monitor, device, self._context, lives, self._wake.set)
+        self._jobs[monitor.run.id] = job
+        job.start(closing)
 
-    def _forget_courses(self) -> None:
-        for course in self._current():
-            if course.is_over():
-                del self._courses[course.following.run.id]
+    def _forget_jobs(self) -> None:
+        for job in self._current():
+            if job.is_over():
+                del self._jobs[job.monitor.run.id]
 
     # --- those that live, and those that ended without us ---
 
     def _attend_to_unsettled(self, closing: threading.Event) -> None:
         """Runs that were left by a host that went, or by the one that led before."""
         waiting = self._queue.ids()
-        for run in reversed(run_folder.list_runs(self.runs_dir)):
-            if run.id in self._courses or self._common.is_passed_over(run):
+        for run in reversed(run_list.list_runs(self.runs_dir)):
+            if run.id in self._jobs or self._context.is_passed_over(run):
                 continue
             wanted = job_options.read(run)
             try:
@@ -304,31 +304,31 @@ class Dispatcher:
                 self._passed_over.add(run.id)
             except FAULTS as error:  # it must not keep the others from being trained
                 say_traceback(error)
-                self._common.pass_over(run)
+                self._context.pass_over(run)
 
-    def _attend_to(self, run: Run, wanted: Wishes, waiting: list[str], closing: threading.Event) -> None:
-        process = self._common.processes.get(run.id)
+    def _attend_to(self, run: Run, wanted: JobOptions, waiting: list[str], closing: threading.Event) -> None:
+        process = self._context.processes.get(run.id)
         if wanted.settled:
-            self._common.pass_over(run)
+            self._context.pass_over(run)
         elif run.is_followed() or (wanted.by_terminal and (run.is_held() or status_of(run) == "queued")):
             pass  # a terminal has it, or another host that is just going
         elif run.is_held() or (process and process.poll() is None):
-            following = Following(run, wanted, self._publisher, self.patience, process)
-            self._start(following, self._devices.of(run), closing, lives=True)
+            monitor = JobMonitor(run, wanted, self._publisher, self.patience, process)
+            self._start(monitor, self._devices.of(run), closing, lives=True)
         elif status_of(run) == "queued":
             if run.id not in waiting:  # its host went while it put it there
                 self._queue.add(run.id)
         elif is_of_this_machine(run):
-            self._settle(Following(run, wanted, self._publisher, self.patience))
+            self._settle(JobMonitor(run, wanted, self._publisher, self.patience))
 
-    def _settle(self, following: Following) -> None:
+    def _settle(self, monitor: JobMonitor) -> None:
         """Publish what a run that has ended still owes."""
-        if following.claim():
+        if monitor.claim():
             try:
-                following.finish()
-                self._common.settle(following)
+                monitor.finish()
+                self._context.settle(monitor)
             finally:
-                following.release()
+                monitor.release()
 
     # --- the next ones ---
 
@@ -341,7 +341,7 @@ class Dispatcher:
         if files.is_locked(self.environment.folder / "build.lock"):
             self._hindrance = "the trainer's environment is being made."
             return
-        ours = {course.device for course in self._current()}
+        ours = {job.device for job in self._current()}
         others: dict[str, list[str]] = {}  # by device; started by a terminal, say
         if any(self._devices.of(run) not in ours for run in waiting):
             for other in self._alive():
@@ -377,22 +377,22 @@ class Dispatcher:
 
     def _alive(self) -> Iterator[Run]:
         """Runs with a worker on this machine, whoever started it."""
-        return (run for run in run_folder.list_runs(self.runs_dir) if run.is_held())
+        return (run for run in run_list.list_runs(self.runs_dir) if run.is_held())
 
     def _train(self, run: Run, device: str, closing: threading.Event) -> bool:
         """Whether it is being begun now."""
-        following = Following(run, job_options.read(run) or Wishes(), self._publisher, self.patience)
-        self._common.settled.pop(run.id, None)
+        monitor = JobMonitor(run, job_options.read(run) or JobOptions(), self._publisher, self.patience)
+        self._context.settled.pop(run.id, None)
         status = self.environment.status()
         if status.state != "ready":
             why = f"The trainer's environment is {status.state}. {status.reason}"
-            self._common.fail(following, Problem("environment", why, REPAIR))
-            self._common.settle(following)
+            self._context.fail(monitor, Problem("environment", why, REPAIR))
+            self._context.settle(monitor)
             return False
-        self._start(following, device, closing, lives=False)
+        self._start(monitor, device, closing, lives=False)
         return True
 
 
-def is_a_host_s(wanted: Wishes | None) -> bool:
+def is_a_host_s(wanted: JobOptions | None) -> bool:
     """Whether a run is a host's to start and to follow."""
     return wanted is not None and not wanted.by_terminal

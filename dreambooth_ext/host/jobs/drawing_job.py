@@ -44,7 +44,7 @@ class _Process:
         return lines[-1][:300].removeprefix("error: ") if lines else f"it ended with {self.process.returncode}."
 
 
-class Drawing:
+class DrawingJob:
     """From any thread."""
 
     def __init__(self, environment: Environment):

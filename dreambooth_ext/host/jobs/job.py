@@ -1,4 +1,4 @@
-"""One run's whole course, in a thread of its own: the device handed over, its worker started, followed and settled."""
+"""One run's job, in a thread of its own: the device handed over, its worker started, followed and settled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...core.runs.run_folder import Run
 from ...core.system.terminal import say_traceback
 from ..environment.environment import Environment
 from ..hosts.host import Host
-from .job_monitor import Following
+from .job_monitor import JobMonitor
 from .queue import Queue, status_of
 
 POLL = 0.2  # seconds between looks at a run that trains
@@ -25,8 +25,8 @@ REPAIR = "Repair it: the Environment part of the DreamBooth tab, or python -m dr
 
 
 @dataclass
-class Common:
-    """What the courses of one dispatcher share."""
+class JobContext:
+    """What the jobs of one dispatcher share."""
 
     queue: Queue
     environment: Environment
@@ -35,12 +35,12 @@ class Common:
     links: dict[str, list[str]] = field(default_factory=dict)  # whole ones, by run; on no disk
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)  # of workers started here, by run
 
-    def settle(self, following: Following) -> None:
+    def settle(self, monitor: JobMonitor) -> None:
         """Do the last things for a run that has ended: from here on it is done, and may be put back."""
         with self.queue.changing():
-            if following.settle():
-                self.pass_over(following.run)
-                self.processes.pop(following.run.id, None)
+            if monitor.settle():
+                self.pass_over(monitor.run)
+                self.processes.pop(monitor.run.id, None)
 
     def pass_over(self, run: Run) -> None:
         """It needs no second look, until somebody wishes something else of it."""
@@ -49,29 +49,34 @@ class Common:
     def is_passed_over(self, run: Run) -> bool:
         return run.id in self.settled and self.settled[run.id] == job_options.stamp(run)
 
-    def fail(self, following: Following, problem: Problem) -> None:
+    def fail(self, monitor: JobMonitor, problem: Problem) -> None:
         """End a run that has not begun; it is to be settled next."""
         with self.queue.changing() as ids:
-            if following.run.id in ids:
-                ids.remove(following.run.id)
-        following.fail(problem)
-        following.finish()
+            if monitor.run.id in ids:
+                ids.remove(monitor.run.id)
+        monitor.fail(problem)
+        monitor.finish()
 
 
-class Course:
+class Job:
     """`lives`: its worker does already, and has only to be followed. `over` is called at the end, by the thread."""
 
     def __init__(
-        self, following: Following, device: str, common: Common, lives: bool, over: Callable[[], None] = lambda: None
+        self,
+        monitor: JobMonitor,
+        device: str,
+        context: JobContext,
+        lives: bool,
+        over: Callable[[], None] = lambda: None,
     ):
-        self.following, self.device, self.common, self.lives, self.over = following, device, common, lives, over
+        self.monitor, self.device, self.context, self.lives, self.over = monitor, device, context, lives, over
         self.waits = "" if lives else "the device is being handed over."  # for what, in words, before it begins
         self.since = time.time()
         self._thread: threading.Thread | None = None
 
     def start(self, closing: threading.Event) -> None:
         """`closing`: when it is set, the worker is left to itself."""
-        name = f"dreambooth {self.following.run.id}"
+        name = f"dreambooth {self.monitor.run.id}"
         self._thread = threading.Thread(target=self._work, args=(closing,), name=name, daemon=True)
         self._thread.start()
 
@@ -85,7 +90,7 @@ class Course:
 
     def has_device(self) -> bool:
         """From the hand-over to the run's end; the host may take its models back still."""
-        return not self.following.wishes.settled
+        return not self.monitor.options.settled
 
     def _work(self, closing: threading.Event) -> None:
         try:
@@ -95,7 +100,7 @@ class Course:
         except Exception as error:  # of this program: the dispatcher tries again, unless the run's folder is damaged
             say_traceback(error)
             if self.lives and isinstance(error, FAULTS):
-                self.common.pass_over(self.following.run)
+                self.context.pass_over(self.monitor.run)
             closing.wait(RECOVERY)
         finally:
             self.waits = ""
@@ -103,47 +108,47 @@ class Course:
 
     def _go(self, closing: threading.Event) -> None:
         """How it ended is told last: after publishing, selecting, and giving the host its models back."""
-        if not self.following.claim():
+        if not self.monitor.claim():
             return  # a terminal, or another host, has it
         try:
             with self._handed_over():
                 self.waits = ""
                 begun = self.lives or (not closing.is_set() and self._begin())
-                ended = self._follow(closing) if begun else self.following.run.last_word() is not None
+                ended = self._follow(closing) if begun else self.monitor.run.last_word() is not None
             if ended:
-                self.common.settle(self.following)
+                self.context.settle(self.monitor)
         finally:
-            self.following.release()
+            self.monitor.release()
 
     def _begin(self) -> bool:
         """Start the worker, unless the run was taken out of the queue while the device was being handed over.
 
         Where that fails, the run has ended, too.
         """
-        run, failure = self.following.run, None
-        with self.common.queue.changing() as ids:
+        run, failure = self.monitor.run, None
+        with self.context.queue.changing() as ids:
             if run.id not in ids or status_of(run) != "queued":
                 return False
             try:
-                given = self.common.links.get(run.id, ())
-                self.common.processes[run.id] = self.following.start(self.common.environment, given)
+                given = self.context.links.get(run.id, ())
+                self.context.processes[run.id] = self.monitor.start(self.context.environment, given)
                 ids.remove(run.id)
                 return True
             except OSError as error:
                 failure = Problem("environment", f"The training process could not be started ({error}).", REPAIR)
-        self.common.fail(self.following, failure)
+        self.context.fail(self.monitor, failure)
         return False
 
     @contextlib.contextmanager
     def _handed_over(self) -> Iterator[None]:
         """The host's models off the device; what fails in moving them is told by the run, and does not end it."""
-        host, following = self.common.host, self.following
+        host, monitor = self.context.host, self.monitor
         with contextlib.ExitStack() as stack:
             try:
-                stack.enter_context(host.handed_over(following.wishes.while_training, self.device))
+                stack.enter_context(host.handed_over(monitor.options.while_training, self.device))
             except Exception as error:  # a host's own code raises anything
                 remedy = "If memory is short now, stop this run and restart the WebUI."
-                following.warn(f"{host.name} could not free its memory for the training ({error}).", remedy)
+                monitor.warn(f"{host.name} could not free its memory for the training ({error}).", remedy)
             try:
                 yield
             finally:
@@ -151,15 +156,15 @@ class Course:
                     stack.close()
                 except Exception as error:
                     message = f"{host.name} could not take its models back ({error})."
-                    following.warn(message, "Choose a model there again.")
+                    monitor.warn(message, "Choose a model there again.")
 
     def _follow(self, closing: threading.Event) -> bool:
         """Stay with a worker to its end, or leave it when this host closes; whether it has ended."""
         while True:
-            ended = self.following.has_ended()
-            self.following.look()
+            ended = self.monitor.has_ended()
+            self.monitor.look()
             if ended:
-                self.following.finish()
+                self.monitor.finish()
                 return True
             if closing.wait(POLL):
                 return False

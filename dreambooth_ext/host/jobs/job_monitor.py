@@ -9,33 +9,33 @@ from typing import IO, Any
 
 from ...core.errors import Problem
 from ...core.runs.events import ENDED, EventReader
-from ...core.runs.job_options import Wishes, read
+from ...core.runs.job_options import JobOptions, read
 from ...core.runs.run_folder import Run
 from ..environment.environment import Environment
 from ..publishing.publisher import Announced, Publisher
 from . import exit_reasons, worker_process
 from .queue import read_state, status_of
-from .watchdog import Patience, Watch
+from .watchdog import Patience, Watchdog
 
 GRACE = 3.0  # seconds in which a worker that was started besides the one that ended has to show itself
 
 
-class Following:
+class JobMonitor:
     """process: the worker's, where this program started it; else its life shows by the run's lock alone."""
 
     def __init__(
         self,
         run: Run,
-        wishes: Wishes,
+        options: JobOptions,
         publisher: Publisher,
         patience: Patience,
         process: subprocess.Popen | None = None,
     ):
-        self.run, self.wishes, self.publisher, self.process = run, wishes, publisher, process
+        self.run, self.options, self.publisher, self.process = run, options, publisher, process
         self.trouble: dict[str, Any] | None = None
         self._events = EventReader(run.path / "events.jsonl")
-        self._announced = Announced(wishes)
-        self._watch = Watch(patience)
+        self._announced = Announced(options)
+        self._watchdog = Watchdog(patience)
         self._log_from = 0
         self._killed = False
         self._claim: IO[bytes] | None = None
@@ -47,8 +47,8 @@ class Following:
         """
         self._claim = self.run.claim()
         if self._claim:
-            self.wishes = read(self.run) or self.wishes
-            self._announced = Announced(self.wishes)
+            self.options = read(self.run) or self.options
+            self._announced = Announced(self.options)
         return self._claim is not None
 
     def release(self) -> None:
@@ -61,7 +61,7 @@ class Following:
         """Start the run's worker, with these whole links. Raises OSError where the system refuses."""
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
-        self.process = worker_process.start(self.run, environment, self.wishes.total, led=True, given=given)
+        self.process = worker_process.start(self.run, environment, self.options.total, led=True, given=given)
         return self.process
 
     def has_ended(self) -> bool:
@@ -85,9 +85,9 @@ class Following:
         """Publish what it has announced since the last look, and see how it does."""
         events = self._events.new()
         self._announced.note(events)
-        self.publisher.as_wished(self.run, self.wishes, self._announced.take())
-        self._watch.see(events, read_state(self.run).get("heartbeat"))
-        self._tell(self._watch.trouble())
+        self.publisher.publish_wanted(self.run, self.options, self._announced.take())
+        self._watchdog.see(events, read_state(self.run).get("heartbeat"))
+        self._tell(self._watchdog.trouble())
 
     def _tell(self, problem: Problem | None) -> None:
         """A warning when trouble begins; when it is over, a status event that clears it."""
@@ -154,7 +154,7 @@ class Following:
         """
         if not self.run.conclude() or status_of(self.run) not in ENDED:
             return False
-        settled = self.wishes.but(settled=True)
+        settled = self.options.but(settled=True)
         settled.write(self.run)
-        self.wishes = settled  # only now may it be put back
+        self.options = settled  # only now may it be put back
         return True

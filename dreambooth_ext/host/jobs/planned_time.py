@@ -13,7 +13,7 @@ from ...core.system import files
 FILE = "planned.json"
 
 
-class Planned:
+class PlannedTimes:
     def __init__(self, runs_dir: Path):
         self.runs_dir = runs_dir
         self._known: dict[str, dict[str, Any]] = {}

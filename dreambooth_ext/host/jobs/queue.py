@@ -15,7 +15,7 @@ from typing import Any
 from ...core.errors import UserError
 from ...core.runs import job_options
 from ...core.runs.events import ENDED
-from ...core.runs.job_options import Wishes
+from ...core.runs.job_options import JobOptions
 from ...core.runs.run_folder import Run
 from ...core.system import files
 
@@ -82,7 +82,7 @@ def is_forgotten(run: Run) -> bool:
     return not run.is_followed(patience=1.0) and not run.is_held()
 
 
-def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
+def put_back(run: Run, wanted: JobOptions | None, total: int | None) -> None:
     """Make a run that has ended one that waits, to go on up to step `total`. The queue has to be held.
 
     Raises UserError where there is nothing to go on with, or a worker has it.
@@ -112,7 +112,7 @@ def put_back(run: Run, wanted: Wishes | None, total: int | None) -> None:
         if old and not old.settled:  # it ended while no host was there: its models are still due
             since = old.since
         before = {"status": state["status"], "problem": state.get("problem")} if state["status"] in ENDED else None
-        chosen = wanted or old or Wishes()
+        chosen = wanted or old or JobOptions()
         chosen.but(total=total, since=since, before=before, settled=False, by_terminal=False).write(run)
         run.write_state(status="queued", problem=None, problems=[], pid=None, host=None, heartbeat=None, ending=None)
         run.events.append("status", status="queued")
@@ -136,7 +136,7 @@ def withdraw(run: Run) -> None:
 
     That is told at once, and it is settled, unless a device is just being handed over to it or a model is still due.
     """
-    known = job_options.read(run) or Wishes()
+    known = job_options.read(run) or JobOptions()
     before = dict(known.before or {"status": "stopped", "problem": None})
     run.end(before.pop("status"), **before)
     if status_of(run) in ENDED:

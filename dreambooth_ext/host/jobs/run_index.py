@@ -33,7 +33,7 @@ class _Known:
     revision: int  # at which that was new
 
 
-class Catalogue:
+class RunIndex:
     """Runs by their id; what cannot change any more is read once."""
 
     def __init__(self, runs_dir: Path):

@@ -29,7 +29,8 @@ from ...core.data.concepts import uses_prior
 from ...core.data.picture_entries import caches_latents
 from ...core.errors import UserError
 from ...core.guide import completion, tables
-from ...core.runs.run_folder import Run, list_runs
+from ...core.runs.run_folder import Run
+from ...core.runs.run_list import list_runs
 from ...core.system.files import expanded
 
 LOOKED_AT = 50  # runs, the newest
@@ -65,7 +66,7 @@ class Pace:
 
 
 def seconds(runs_dir: Path, config: RunConfig, plan: dict[str, Any], card: str = "") -> dict[str, Any]:
-    """{"seconds": number | None, "source": text} for a completed config and its plan (`Inspector.inspect`).
+    """{"seconds": number | None, "source": text} for a completed config and its plan (`DeepCheck.inspect`).
 
     `card`: the device's name, as `Environment.status().device` says it.
     """

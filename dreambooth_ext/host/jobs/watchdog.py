@@ -28,7 +28,7 @@ class Patience:
     factor: float = 5.0  # ... and this often the longest pause so far
 
 
-class Watch:
+class Watchdog:
     """Told what the worker does (`see`), says what is wrong with it (`trouble`)."""
 
     def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic):

@@ -36,7 +36,7 @@ def start(
     It has a process group of its own: Ctrl-C in a terminal reaches us, and we ask the worker to stop in its own time.
     On Windows it has a hidden console, too: closing a console's window ends all that share it, at once and unsaved.
     `tied`: it saves and stops when this process ends, even by a kill. `led`: when no host leads its folder of runs any
-    more, and the last one wished that (see Leadership). Else it lives on. `given`: the whole links that it may need.
+    more, and the last one wished that (see LeaderLock). Else it lives on. `given`: the whole links that it may need.
     """
     arguments = ["-m", "dreambooth_ext.engine.worker", str(run.path)]
     if total is not None:

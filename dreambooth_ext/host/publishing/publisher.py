@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...core.errors import Problem, UserError
-from ...core.runs.job_options import Wishes
+from ...core.runs.job_options import JobOptions
 from ...core.runs.run_folder import Run
 from . import model_files, staging, unpublish
 
@@ -23,13 +23,13 @@ class Announced:
     again: what could not be published before, of which a warning tells, is to be dealt with, too.
     """
 
-    def __init__(self, wishes: Wishes, again: bool = False):
-        self.wishes, self.again = wishes, again
+    def __init__(self, options: JobOptions, again: bool = False):
+        self.options, self.again = options, again
         self._open: dict[str, dict[str, Any]] = {}
 
     def note(self, events: Iterable[dict[str, Any]]) -> None:
         for event in events:
-            if event["type"] == "artifact" and event["n"] > self.wishes.since:
+            if event["type"] == "artifact" and event["n"] > self.options.since:
                 self._open.pop(event["name"], None)  # to keep the order of their making
                 self._open[event["name"]] = event
             elif event["type"] == "published" or (event["type"] == "warning" and "artifact" in event):
@@ -42,7 +42,7 @@ class Announced:
         """A final model belongs into the folder that was named last, wherever it was published before."""
         if event["type"] == "warning":
             return not self.again
-        folder = self.wishes.folder(str(artifact.get("kind")))
+        folder = self.options.folder(str(artifact.get("kind")))
         return not artifact["final"] or folder is None or Path(str(event.get("path"))).parent == folder
 
     def take(self) -> list[dict[str, Any]]:
@@ -51,10 +51,10 @@ class Announced:
         return taken
 
 
-def due(run: Run, wishes: Wishes, again: bool = False) -> list[dict[str, Any]]:
+def due(run: Run, options: JobOptions, again: bool = False) -> list[dict[str, Any]]:
     """The artifacts that wait to be published, oldest first, as the run's events tell."""
     run.events.catch_up()
-    announced = Announced(wishes, again)
+    announced = Announced(options, again)
     announced.note(run.events.read())
     return announced.take()
 
@@ -123,18 +123,18 @@ class Publisher:
                     with staging.alone(folder):
                         staging.sweep(folder, model_files.check_ours)
 
-    def as_wished(self, run: Run, wishes: Wishes, artifacts: list[dict[str, Any]]) -> None:
+    def publish_wanted(self, run: Run, options: JobOptions, artifacts: list[dict[str, Any]]) -> None:
         """Publish of a run's announced models what is wanted. What goes wrong is a warning; training goes on."""
-        artifacts = [event for event in artifacts if wishes.wants(event)]
+        artifacts = [event for event in artifacts if options.wants(event)]
         if not artifacts:
             return
-        known = (wishes.folders or {}).keys() | self.host.folders().keys() | self.host.lacks().keys()
+        known = (options.folders or {}).keys() | self.host.folders().keys() | self.host.lacks().keys()
         # other kinds are for no WebUI at all
         artifacts = [it for it in artifacts if it["kind"] in known and (run.artifacts / it["file"]).exists()]
-        wanted = [event["n"] for event in artifacts if wishes.wants_selected(event)]
+        wanted = [event["n"] for event in artifacts if options.wants_selected(event)]
         for event in artifacts:
             try:
-                self.publish(run, event, event["n"] == (wanted or [None])[-1], wishes.folder(event["kind"]))
+                self.publish(run, event, event["n"] == (wanted or [None])[-1], options.folder(event["kind"]))
             except UserError as error:
                 self._warn(run, error.problem, event)
 

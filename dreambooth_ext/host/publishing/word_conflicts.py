@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.data.captions import words
 from ...core.data.concepts import Concept
-from ...core.data.picture_entries import Entry
+from ...core.data.entry import Entry
 from ...core.errors import Problem
 from ..hosts import model_lists
 

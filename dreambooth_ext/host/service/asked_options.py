@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import UserError
-from ...core.runs.job_options import Wishes
+from ...core.runs.job_options import JobOptions
 
 if TYPE_CHECKING:
     from ..hosts.host import Host
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 ASKED = ("publish", "intermediate", "select", "while_training")  # of what is left out, the host's options count
 
 
-def options_for(host: Host, asked: Mapping[str, Any], before: Wishes | None = None) -> Wishes:
+def options_for(host: Host, asked: Mapping[str, Any], before: JobOptions | None = None) -> JobOptions:
     """What is to be done with a run, as asked, else as before, else as the host's options say."""
-    chosen = before or Wishes(**{name: host.option(name) for name in ASKED})
+    chosen = before or JobOptions(**{name: host.option(name) for name in ASKED})
     given = {name: value for name, value in asked.items() if value is not None}
     for name in ("publish", "intermediate"):
         if not isinstance(given.get(name, True), bool):

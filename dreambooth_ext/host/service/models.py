@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.runs.run_folder import Run
-from ..environment.maintenance import Mending
+from ..environment.maintenance import Maintenance
 from ..errors import Refusal
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.drawing_job import FOLDER as DRAWN
-from ..jobs.drawing_job import Drawing
+from ..jobs.drawing_job import DrawingJob
 from ..jobs.event_pages import of_kinds
-from ..jobs.run_index import Catalogue, is_component
+from ..jobs.run_index import RunIndex, is_component
 from ..publishing import unpublish
 from . import path_policy
 from .runs_ahead import base_of, runs_ahead
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 class Models:
     """By a run's id and a model's file in it."""
 
-    def __init__(self, host: Host, catalogue: Catalogue, dispatcher: Dispatcher, mending: Mending, drawing: Drawing):
-        self.host, self.catalogue, self.dispatcher = host, catalogue, dispatcher
-        self.mending, self.drawing = mending, drawing
+    def __init__(
+        self, host: Host, index: RunIndex, dispatcher: Dispatcher, maintenance: Maintenance, drawing_job: DrawingJob
+    ):
+        self.host, self.run_index, self.dispatcher = host, index, dispatcher
+        self.maintenance, self.drawing_job = maintenance, drawing_job
 
     def list(self, id: str) -> dict[str, Any]:
         """What the run made and still has.
@@ -35,7 +37,7 @@ class Models:
         Each with the place where it is `published`, None where it is not or not any more, and whether the host has
         `selected` it now.
         """
-        run = self.catalogue.find(id)
+        run = self.run_index.find(id)
         places, latest = {}, {}
         for event in of_kinds(run.path / "events.jsonl", "artifact", "published"):
             if event["type"] == "published":
@@ -59,14 +61,14 @@ class Models:
 
     def publish(self, id: str, file: str, select: bool) -> dict[str, Any]:
         self._artifact(id, file)
-        path = str(self.dispatcher.publish(self.catalogue.find(id), file, select))
+        path = str(self.dispatcher.publish(self.run_index.find(id), file, select))
         done = [item for item in self.dispatcher.published if item["path"] == path]
         # what could not be selected is published all the same, and a warning of the run says why
         return {"path": path, "selected": bool(done and done[-1]["selected"]), "revision": self.dispatcher.revision}
 
     def unpublish(self, id: str, file: str) -> dict[str, Any]:
         """Take one artifact out of the host's folders; it stays in the run. Raises a Refusal (404, 409)."""
-        run, place = self.catalogue.find(id), self._artifact(id, file)["published"]
+        run, place = self.run_index.find(id), self._artifact(id, file)["published"]
         if not place:
             raise Refusal(404, f"'{file}' is not in the WebUI as this run's model.", "Reload the page.", "artifact")
         path = Path(place)
@@ -78,27 +80,27 @@ class Models:
         return {"path": place, "removed": removed, "revision": self.dispatcher.revision}
 
     def _needed_as_base(self, path: Path) -> str:
-        for run in runs_ahead(self.dispatcher, self.catalogue):
+        for run in runs_ahead(self.dispatcher, self.run_index):
             if same_path(base_of(run), str(path)):
                 return f"The run {run.id} trains on {path.name}."
         return ""
 
     def draw(self, id: str, file: str, wanted: dict[str, int]) -> None:
-        """Let a run's unconditional model draw (`Drawing.start`). Raises a Refusal (409) while a training runs."""
-        run = self.catalogue.find(id)
+        """Let a run's unconditional model draw (`DrawingJob.start`). Raises a Refusal (409) while a training runs."""
+        run = self.run_index.find(id)
         self._artifact(id, file)
         if self.dispatcher.active:
             message = f"the run {self.dispatcher.active.id} trains, and needs the memory."
             raise Refusal(409, message, "Wait for it, or stop it first.", "artifact")
-        self.mending.check_ready()
-        self.drawing.start(run, file, wanted)
+        self.maintenance.check_ready()
+        self.drawing_job.start(run, file, wanted)
 
     def drawn(self, id: str) -> dict[str, Any]:
-        return self.drawing.status(self.catalogue.find(id))
+        return self.drawing_job.status(self.run_index.find(id))
 
     def drawn_picture(self, id: str, artifact: str, file: str) -> tuple[Path, str]:
         """(file, media type) of one of them. Raises a Refusal (404)."""
-        run = self.catalogue.find(id)
+        run = self.run_index.find(id)
         folder = run.path / DRAWN
         path = folder / artifact / file if is_component(artifact) and is_component(file) else folder
         if path.suffix != ".png" or not path.is_file() or not path_policy.inside(path, [folder]):

@@ -15,12 +15,12 @@ from ...core.facts.methods import KINDS, PROMPTED_METHODS
 from ...core.guide import completion
 from ...core.runs import run_folder
 from ...core.runs.run_folder import Run
-from ..environment.deep_check import Inspector
-from ..environment.maintenance import Mending
+from ..environment.deep_check import DeepCheck
+from ..environment.maintenance import Maintenance
 from ..errors import Problems
 from ..jobs import time_estimate
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.planned_time import Planned
+from ..jobs.planned_time import PlannedTimes
 from ..pictures.uploads import PictureSets
 from ..publishing import model_files, word_conflicts
 from .asked_options import options_for
@@ -38,13 +38,13 @@ class NewRuns:
         self,
         host: Host,
         dispatcher: Dispatcher,
-        mending: Mending,
-        inspector: Inspector,
-        planned: Planned,
+        maintenance: Maintenance,
+        deep_check: DeepCheck,
+        planned_times: PlannedTimes,
         sets: PictureSets,
     ):
         self.host, self.runs_dir, self.dispatcher = host, dispatcher.runs_dir, dispatcher
-        self.mending, self.inspector, self.planned, self.sets = mending, inspector, planned, sets
+        self.maintenance, self.deep_check, self.planned_times, self.sets = maintenance, deep_check, planned_times, sets
 
     def check(self, values: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
@@ -76,7 +76,7 @@ class NewRuns:
             problems += config_checks.independent(found, problems)
             warnings += [{"field": "", "message": text, "remedy": ""} for text in answer["warnings"]]
             plan |= answer["plan"]
-        card = self.mending.status()["device"]
+        card = self.maintenance.status()["device"]
         return {
             "plan": plan,
             "problems": [problem.as_dict() for problem in problems],
@@ -88,7 +88,7 @@ class NewRuns:
 
     def create(self, values: Mapping[str, Any], **wanted: Any) -> Run:
         """A new run at the end of the queue. Raises `Problems` (422) with everything that is wrong."""
-        self.mending.check_ready()
+        self.maintenance.check_ready()
         completed, _, entries, problems, subjects = complete(values, self.host, self.runs_dir)
         chosen = options_for(self.host, wanted)
         folder = self.host.folders().get(KINDS[completed.method])  # there is none for what no WebUI can load
@@ -99,9 +99,9 @@ class NewRuns:
                 problems.append(error.problem)
         if problems:
             raise Problems(problems)
-        self.inspector.close()  # the memory that its process holds is the training's now
+        self.deep_check.close()  # the memory that its process holds is the training's now
         run = self.dispatcher.submit(run_folder.absolute(completed), chosen)
-        self.planned.note(run, *self._expect(completed, picture_entries.trained(entries), subjects))
+        self.planned_times.note(run, *self._expect(completed, picture_entries.trained(entries), subjects))
         for pictures in picture_folders(run):
             self.sets.use(Path(pictures))
         return run
@@ -109,11 +109,11 @@ class NewRuns:
     def _expect(self, config: RunConfig, count: int, subjects: Subjects) -> tuple[int | None, float | None]:
         """Steps and seconds of a completed config, as far as the last check knows them."""
         usable, _ = completion.complete(config, count, subjects)
-        plan = self.inspector.known(run_folder.absolute(usable)).get("plan", {})
-        seconds = time_estimate.seconds(self.runs_dir, config, plan, self.mending.status()["device"])["seconds"]
+        plan = self.deep_check.known(run_folder.absolute(usable)).get("plan", {})
+        seconds = time_estimate.seconds(self.runs_dir, config, plan, self.maintenance.status()["device"])["seconds"]
         return plan.get("steps", config.max_train_steps), seconds
 
     def _inspect(self, config: RunConfig, count: int, subjects: Subjects) -> dict[str, Any]:
-        self.mending.check_ready()
+        self.maintenance.check_ready()
         usable, _ = completion.complete(config, count, subjects)
-        return self.inspector.inspect(run_folder.absolute(usable))
+        return self.deep_check.inspect(run_folder.absolute(usable))

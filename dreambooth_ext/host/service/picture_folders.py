@@ -10,7 +10,7 @@ from ...core.config.run_config import RunConfig
 from ...core.data import picture_entries
 from ..errors import Refusal
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.run_index import Catalogue, is_component
+from ..jobs.run_index import RunIndex, is_component
 from ..pictures.uploads import PictureSets
 from . import path_policy
 from .runs_ahead import picture_folders, runs_ahead
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class PictureFolders:
     """Lists, shows and deletes pictures; `sets` takes new ones."""
 
-    def __init__(self, host: Host, catalogue: Catalogue, dispatcher: Dispatcher, sets: PictureSets):
-        self.host, self.catalogue, self.dispatcher, self.sets = host, catalogue, dispatcher, sets
+    def __init__(self, host: Host, index: RunIndex, dispatcher: Dispatcher, sets: PictureSets):
+        self.host, self.run_index, self.dispatcher, self.sets = host, index, dispatcher, sets
 
     def list(self, name: str | None, folder: str | None, start: int) -> dict[str, Any]:
         """A set's, or those of a folder of this machine; without either, all sets."""
@@ -50,7 +50,7 @@ class PictureFolders:
     def delete(self, name: str, picture: str | None = None, stamp: str = "") -> None:
         """A set or one of its pictures. Raises a Refusal (409) while a run needs them; `stamp`: see `PictureSets`."""
         folder = self.sets.path(name)
-        for run in runs_ahead(self.dispatcher, self.catalogue):
+        for run in runs_ahead(self.dispatcher, self.run_index):
             if any(path_policy.inside(path, [folder]) for path in picture_folders(run)):
                 raise Refusal(409, f"the run {run.id} needs these pictures.", "Wait for it, or stop it first.")
         self.sets.delete(name, picture, stamp)

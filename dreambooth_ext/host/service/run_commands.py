@@ -14,10 +14,10 @@ from ...core.errors import UserError
 from ...core.runs import job_options
 from ...core.runs.events import COMMANDS, ENDED
 from ...core.runs.run_folder import Run
-from ..environment.maintenance import Mending
+from ..environment.maintenance import Maintenance
 from ..errors import Refusal
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.run_index import FAULTS, Catalogue
+from ..jobs.run_index import FAULTS, RunIndex
 from . import path_policy
 from .asked_options import options_for
 
@@ -31,8 +31,8 @@ GOING = 15.0  # seconds for a killed worker to be gone, and its host to have not
 class RunCommands:
     """By a run's id."""
 
-    def __init__(self, host: Host, catalogue: Catalogue, dispatcher: Dispatcher, mending: Mending):
-        self.host, self.catalogue, self.dispatcher, self.mending = host, catalogue, dispatcher, mending
+    def __init__(self, host: Host, index: RunIndex, dispatcher: Dispatcher, maintenance: Maintenance):
+        self.host, self.run_index, self.dispatcher, self.maintenance = host, index, dispatcher, maintenance
         self._changing = threading.Lock()  # looks at a run's state that lead to a change of it
 
     def command(
@@ -45,7 +45,7 @@ class RunCommands:
     ) -> None:
         """One of RUN_COMMANDS; `total`: the step up to which "continue" trains in all. new_pictures: "resume" and
         "continue" take pictures and captions as they are now."""
-        run = self.catalogue.find(id)
+        run = self.run_index.find(id)
         if command not in RUN_COMMANDS:
             raise UserError("command", f"cannot be {command[:40]!r}.", f"Choose one of {', '.join(RUN_COMMANDS)}.")
         with self._changing:
@@ -66,7 +66,7 @@ class RunCommands:
     def give_link(self, id: str, link: str) -> None:
         """The whole link of a run's base, for its next worker: a run's folder holds no tokens and passwords. Raises a
         Refusal (403) where links are refused."""
-        run = self.catalogue.find(id)
+        run = self.run_index.find(id)
         path_policy.check_paths(RunConfig(base_model=link), self.host)
         self.dispatcher.remember(run, [links.again(link, run.config.base_model, id)])
 
@@ -104,7 +104,7 @@ class RunCommands:
         most = SETTINGS["max_train_steps"].maximum
         if total is not None and most is not None and total > most:
             raise UserError("max_train_steps", "is more than any training needs.", f"Give {most:.0f} at most.")
-        self.mending.check_ready()
+        self.maintenance.check_ready()
         before = job_options.read(run)
         chosen = options_for(self.host, wanted, before) if wanted or not before else None
         if new_pictures:

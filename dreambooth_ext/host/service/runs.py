@@ -11,11 +11,11 @@ from typing import Any
 from ...core.data import picture_entries, picture_list
 from ...core.runs import job_options
 from ...core.runs.run_folder import Run
-from ..environment.maintenance import Mending
+from ..environment.maintenance import Maintenance
 from ..errors import Problems, Refusal
 from ..jobs.curves import LAST, POINTS, RunCurves
 from ..jobs.event_pages import EventPages, text_page
-from ..jobs.run_index import Catalogue, is_component
+from ..jobs.run_index import RunIndex, is_component
 from . import path_policy, report
 from .asked_options import ASKED
 
@@ -25,34 +25,34 @@ SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg",
 class Runs:
     """Looks into the folders of runs; nothing here changes one. `host`: the host's name, for reports."""
 
-    def __init__(self, catalogue: Catalogue, mending: Mending, host: str):
-        self.catalogue, self.mending, self.host = catalogue, mending, host
+    def __init__(self, index: RunIndex, maintenance: Maintenance, host: str):
+        self.run_index, self.maintenance, self.host = index, maintenance, host
         self._events = EventPages()
         self._curves = RunCurves()
 
     def changed(self, since: str = "") -> dict[str, Any]:
-        """`Catalogue.changed`."""
-        return self.catalogue.changed(since)
+        """`RunIndex.changed`."""
+        return self.run_index.changed(since)
 
     def curves(self, id: str, first: int | None, last: int | None, points: int | None) -> dict[str, Any]:
         """All of a run at once, thinned out, or closely from one step to another (`curves`)."""
-        path = self.catalogue.find(id).path / "events.jsonl"
+        path = self.run_index.find(id).path / "events.jsonl"
         if first is None and last is None:
             return self._curves.whole(path)
         return self._curves.part(path, first or 0, LAST if last is None else last, points or POINTS)
 
     def describe(self, id: str) -> dict[str, Any]:
-        run = self.catalogue.find(id)
+        run = self.run_index.find(id)
         known = job_options.read(run)
         chosen = known and {name: getattr(known, name) for name in ASKED}
-        return {**self.catalogue.describe(run), "path": str(run.path), "wishes": chosen}
+        return {**self.run_index.describe(run), "path": str(run.path), "wishes": chosen}
 
     def config(self, id: str) -> dict[str, Any]:
-        return self.catalogue.find(id).config.as_dict()
+        return self.run_index.find(id).config.as_dict()
 
     def changed_pictures(self, id: str) -> dict[str, Any]:
         """What has changed among a run's own pictures since it was queued; changes: None where nothing was noted."""
-        run = self.catalogue.find(id)
+        run = self.run_index.find(id)
         listed = picture_list.noted(run.path, are_class=False)
         entries, problems = picture_entries.entries(run.config)
         if problems and not entries:
@@ -64,19 +64,19 @@ class Runs:
 
     def events(self, id: str, after: int = 0) -> dict[str, Any]:
         """By pages: ask again with "next" while there are "more"."""
-        found, more = self._events.page(self.catalogue.find(id).path / "events.jsonl", after)
+        found, more = self._events.page(self.run_index.find(id).path / "events.jsonl", after)
         return {"events": found, "next": found[-1]["n"] if found else after, "more": more}
 
     def log(self, id: str, after: int | None = None) -> dict[str, Any]:
-        return text_page(self.catalogue.find(id).path / "log.txt", after)
+        return text_page(self.run_index.find(id).path / "log.txt", after)
 
     def report(self, id: str) -> dict[str, Any]:
         """The text for an issue about a run."""
-        return {"text": report.report(self.catalogue.find(id), self.mending.status(), self.host)}
+        return {"text": report.report(self.run_index.find(id), self.maintenance.status(), self.host)}
 
     def sample(self, id: str, step: str, file: str) -> tuple[Path, str]:
         """(file, media type) of a preview picture. Raises a Refusal (404)."""
-        run = self.catalogue.find(id)
+        run = self.run_index.find(id)
         path = run.samples / step / file if step.isascii() and step.isdigit() and is_component(file) else run.samples
         kind = SHOWN_TYPES.get(path.suffix.lower())
         if not kind or not path.is_file() or not path_policy.inside(path, [run.samples]):
@@ -85,7 +85,7 @@ class Runs:
 
     def open_folder(self, id: str) -> None:
         """Show the run's folder in this machine's file manager."""
-        path = self.catalogue.find(id).path
+        path = self.run_index.find(id).path
         if sys.platform == "win32":
             os.startfile(path)
             return
@@ -97,6 +97,6 @@ class Runs:
 
     def forget(self, run: Run) -> None:
         """Of a run that was deleted."""
-        self.catalogue.forget(run)
+        self.run_index.forget(run)
         self._events.forget(run.path / "events.jsonl")
         self._curves.forget(run.path / "events.jsonl")

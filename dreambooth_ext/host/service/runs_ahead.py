@@ -9,14 +9,14 @@ from ...core.data.concepts import concepts
 from ...core.errors import UserError
 from ...core.runs.run_folder import Run
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.run_index import FAULTS, Catalogue
+from ..jobs.run_index import FAULTS, RunIndex
 
 
-def runs_ahead(dispatcher: Dispatcher, catalogue: Catalogue) -> Iterator[Run]:
+def runs_ahead(dispatcher: Dispatcher, index: RunIndex) -> Iterator[Run]:
     yield from dispatcher.running
     for id in dispatcher.queue():
         with contextlib.suppress(UserError):  # it was deleted meanwhile
-            yield catalogue.find(id)
+            yield index.find(id)
 
 
 def picture_folders(run: Run) -> list[str]:

@@ -13,17 +13,17 @@ from ...core.errors import UserError
 from ...core.runs.events import PROTOCOL
 from ...core.runs.run_folder import Run
 from ...core.version import __version__
-from ..environment.deep_check import Inspector
+from ..environment.deep_check import DeepCheck
 from ..environment.environment import Environment
-from ..environment.maintenance import Mending
+from ..environment.maintenance import Maintenance
 from ..errors import Refusal
 from ..hosts import model_lists
 from ..hosts.options import OPTIONS
 from ..importers import read
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.drawing_job import Drawing
-from ..jobs.planned_time import Planned
-from ..jobs.run_index import FAULTS, Catalogue
+from ..jobs.drawing_job import DrawingJob
+from ..jobs.planned_time import PlannedTimes
+from ..jobs.run_index import FAULTS, RunIndex
 from ..pictures.uploads import PictureSets
 from . import path_policy, presets, schema
 from .models import Models
@@ -48,19 +48,19 @@ class Service:
         self.environment = environment or Environment()
         self.runs_dir = host.runs_folder()
         self.dispatcher = dispatcher or Dispatcher(self.runs_dir, self.environment, host)
-        self.catalogue = Catalogue(self.runs_dir)
-        self.mending = Mending(self.environment)
-        self.inspector = Inspector(self.environment, self.runs_dir)
-        self.drawing = Drawing(self.environment)
+        self.run_index = RunIndex(self.runs_dir)
+        self.maintenance = Maintenance(self.environment)
+        self.deep_check = DeepCheck(self.environment, self.runs_dir)
+        self.drawing_job = DrawingJob(self.environment)
         self.presets = Presets(host.data_folder() / presets.FOLDER)
         self.sets = PictureSets(path_policy.pictures_folder(host))
-        self.planned = Planned(self.runs_dir)
+        self.planned_times = PlannedTimes(self.runs_dir)
         self._lists = model_lists.Mark(self.about_host)
-        self.new_runs = NewRuns(host, self.dispatcher, self.mending, self.inspector, self.planned, self.sets)
-        self.runs = Runs(self.catalogue, self.mending, host.name)
-        self.commands = RunCommands(host, self.catalogue, self.dispatcher, self.mending)
-        self.models = Models(host, self.catalogue, self.dispatcher, self.mending, self.drawing)
-        self.pictures = PictureFolders(host, self.catalogue, self.dispatcher, self.sets)
+        self.new_runs = NewRuns(host, self.dispatcher, self.maintenance, self.deep_check, self.planned_times, self.sets)
+        self.runs = Runs(self.run_index, self.maintenance, host.name)
+        self.commands = RunCommands(host, self.run_index, self.dispatcher, self.maintenance)
+        self.models = Models(host, self.run_index, self.dispatcher, self.maintenance, self.drawing_job)
+        self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets)
 
     def start(self) -> None:
         """Begin to train what waits. Nothing happens if that is being done already."""
@@ -68,12 +68,12 @@ class Service:
 
     def close(self) -> None:
         self.dispatcher.close()
-        self.drawing.close()
-        self.inspector.close()
+        self.drawing_job.close()
+        self.deep_check.close()
 
     def delete(self, id: str) -> None:
         """Delete a run with all that it made, except what was published."""
-        run = self.catalogue.find(id)
+        run = self.run_index.find(id)
         self.commands.delete(run)
         self.runs.forget(run)
 
@@ -101,7 +101,7 @@ class Service:
 
     def state(self) -> dict[str, Any]:
         """What a page asks every second. "lists": another text when GET host would tell something else."""
-        environment = self.mending.status()
+        environment = self.maintenance.status()
         return {
             "version": __version__,
             "time": time.time(),
@@ -122,8 +122,8 @@ class Service:
                 self.environment.check_unused()  # also by trainings from a terminal
             except UserError as error:
                 raise Refusal(409, error.problem.message, error.problem.remedy, "action") from error
-        self.inspector.close()  # its process holds files of the environment open
-        self.mending.begin(action)
+        self.deep_check.close()  # its process holds files of the environment open
+        self.maintenance.begin(action)
 
     # --- presets and imports ---
 
@@ -167,7 +167,7 @@ class Service:
             "active": active,
             "running": running,
             "queue": waiting,
-            "planned": self.planned.of([*(run["id"] for run in running), *waiting]),
+            "planned": self.planned_times.of([*(run["id"] for run in running), *waiting]),
             "waiting": self.dispatcher.waiting,
             "trouble": active and active["trouble"],
             "models_away": self.host.models_away(),
@@ -176,7 +176,7 @@ class Service:
     def _shown(self, run: Run) -> dict[str, Any]:
         """A run that trains, with its worker's trouble and `since` when it has the device."""
         try:
-            known = self.catalogue.brief(run)
+            known = self.run_index.brief(run)
         except FAULTS:
             known = {"id": run.id}
         return {**known, "trouble": self.dispatcher.trouble(run), "since": self.dispatcher.since(run)}

@@ -49,6 +49,7 @@ OTHERS = (
     ),
     *(
         "core/runs/run_folder",
+        "core/runs/run_list",
         "engine/plan",
         "engine/worker",
         "engine/training/run_outputs",
@@ -62,6 +63,8 @@ OTHERS = (
         "host/jobs/watchdog",
         "host/jobs/exit_reasons",
         "host/environment/environment",
+        "host/environment/layout",
+        "host/environment/proof",
         "host/environment/maintenance",
         "host/service/service",
         "host/service/new_runs",

@@ -88,7 +88,7 @@ def reorder(call: Call) -> dict[str, Any]:
 
 def mend(call: Call) -> dict[str, Any]:
     call.service.mend(call.text("action"))
-    return call.service.mending.status()
+    return call.service.maintenance.status()
 
 
 def save_preset(call: Call) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/host": {"GET": Action(about_host)},
         "/state": {"GET": show(s.state)},
         "/schema": {"GET": show(s.schema)},
-        "/environment": {"GET": show(s.mending.status), "POST": Action(mend, 202, "json")},
+        "/environment": {"GET": show(s.maintenance.status), "POST": Action(mend, 202, "json")},
         "/presets": {"GET": show(s.list_presets), "POST": Action(save_preset, 201, "json")},
         "/presets/{name}": {"GET": show(s.show_preset, "name"), "DELETE": change(s.delete_preset, "name")},
         "/languages": {"GET": Action(lambda call: {"languages": localization.languages()})},

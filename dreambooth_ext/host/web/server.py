@@ -24,7 +24,7 @@ from ...core.system.terminal import open_missing_streams, say, shield
 from ...core.version import __version__
 from ..environment.environment import Environment
 from ..environment.interpreter import REPOSITORY
-from ..hosts.folder_host import PlainFolder
+from ..hosts.folder_host import FolderHost
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -66,7 +66,7 @@ def _folder(text: str) -> Path:
     return Path(os.path.expanduser(cleaned)).absolute()
 
 
-def host_for(arguments: argparse.Namespace) -> PlainFolder:
+def host_for(arguments: argparse.Namespace) -> FolderHost:
     """The host that the options describe. Raises UserError."""
     if not 0 <= arguments.port <= 65535:
         raise UserError("port", f"{arguments.port} is no port.", "Use 0 to 65535.")
@@ -74,7 +74,7 @@ def host_for(arguments: argparse.Namespace) -> PlainFolder:
         raise UserError(problem.field, problem.message, problem.remedy)
     restricted = "" if is_local(arguments.host) else "This server can be reached from other machines (--host)."
     passwords = read_passwords(arguments.api_auth)
-    return PlainFolder(REPOSITORY, arguments.webui, runs=arguments.runs_dir, passwords=passwords, restricted=restricted)
+    return FolderHost(REPOSITORY, arguments.webui, runs=arguments.runs_dir, passwords=passwords, restricted=restricted)
 
 
 def read_passwords(text: str) -> dict[str, str]:

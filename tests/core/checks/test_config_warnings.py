@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from dreambooth_ext.commands import config_options
+from dreambooth_ext.commands.support import config_options
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import Problem

@@ -16,7 +16,7 @@ import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.core.runs import events, run_folder
+from dreambooth_ext.core.runs import events, run_folder, run_list
 from dreambooth_ext.core.runs.events import EventLog
 from dreambooth_ext.core.system import files
 from dreambooth_ext.host.jobs.queue import Queue
@@ -176,7 +176,7 @@ def test_runs_are_neither_made_nor_deleted_by_halves(tmp_path, monkeypatch):
         with pytest.raises(files.Held):
             run_folder.create(tmp_path, RunConfig(name="dog"))
         run.delete()
-        assert run_folder.list_runs(tmp_path) == [] and not list(tmp_path.glob("*-*"))
+        assert run_list.list_runs(tmp_path) == [] and not list(tmp_path.glob("*-*"))
     assert run_folder.create(tmp_path, RunConfig(name="dog")).exists()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext.commands.run_output import Follower
+from dreambooth_ext.commands.support.run_output import Follower
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import terminal
 from dreambooth_ext.core.system.terminal import Progress, StageLine, clock, escaped, say, say_traceback, shield

@@ -17,7 +17,7 @@ from PIL import Image
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
-from dreambooth_ext.core.data.picture_entries import Entry
+from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.images import centre_crop

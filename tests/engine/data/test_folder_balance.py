@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import variation
-from dreambooth_ext.core.data.picture_entries import Entry
+from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.engine.data.caption_variation import vary
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.folder_balance import apportioned

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.data.picture_entries import Entry
+from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.engine import deep_check, worker
 from dreambooth_ext.engine.data import latent_encoding
 from dreambooth_ext.engine.data.latent_cache import IN_MEMORY

@@ -16,7 +16,7 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import events, run_folder
 from dreambooth_ext.core.runs.events import EventLog, EventReader
-from dreambooth_ext.core.runs.leader_lock import Leadership
+from dreambooth_ext.core.runs.leader_lock import LeaderLock
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import environment_users, files
 from dreambooth_ext.engine import worker
@@ -512,16 +512,16 @@ def test_programs_that_a_tied_worker_starts_do_not_wait_for_its_parent():
 @pytest.mark.parametrize("wish", ["stop", "continue"])
 def test_a_led_worker_does_what_its_host_wished_last_when_no_host_leads_any_more(tmp_path, monkeypatch, wish):
     monkeypatch.setattr(control, "HEARTBEAT", 0.05)
-    run, leadership = run_folder.create(tmp_path, RunConfig(name="cat")), Leadership(tmp_path)
-    first = leadership.take()
-    leadership.wish(wish != "stop")
+    run, leader_lock = run_folder.create(tmp_path, RunConfig(name="cat")), LeaderLock(tmp_path)
+    first = leader_lock.take()
+    leader_lock.wish(wish != "stop")
     with control.Control(run) as led:
-        led.stop_without(leadership)
+        led.stop_without(leader_lock)
         time.sleep(0.3)
         assert led.commands() == []
-        leadership.wish(wish == "stop")  # the option was changed meanwhile
+        leader_lock.wish(wish == "stop")  # the option was changed meanwhile
         first.close()
-        with leadership.take():  # another host takes over at once
+        with leader_lock.take():  # another host takes over at once
             time.sleep(0.3)
             assert led.commands() == []
         deadline = time.monotonic() + (5 if wish == "stop" else 0.5)

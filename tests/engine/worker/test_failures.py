@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs import run_list
 from dreambooth_ext.core.runs.events import EventLog
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
@@ -585,4 +585,4 @@ def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(train
         assert training.go_on(run) == worker.FAILED
     assert "was deleted while it trained" in capsys.readouterr().err
     assert not run.path.exists() or not list(run.path.rglob("*.safetensors"))
-    assert not (run.path / "state.json").exists() and run not in run_folder.list_runs(run.path.parent)
+    assert not (run.path / "state.json").exists() and run not in run_list.list_runs(run.path.parent)

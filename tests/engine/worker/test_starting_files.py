@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.deep_check import inspect
 from tests import training
+from tests.bad_input.rows.starting_files import FILES, LORA, file_of
 from tests.bad_input.sound import LAYER
-from tests.bad_input.starting_files import FILES, LORA, file_of
 from tests.training import Trainer
 
 

@@ -112,7 +112,7 @@ def queue_a_run(both: Both) -> None:
 def begin_it(both: Both) -> None:
     """One that trains."""
     queue_a_run(both)
-    run = both.asked.service.catalogue.find(both.runs[0])
+    run = both.asked.service.run_index.find(both.runs[0])
     both.asked.dispatcher.ids.clear()
     both.asked.dispatcher.running = [run]
     run.write_state(status="training", **this_worker(), heartbeat=time.time())
@@ -124,7 +124,7 @@ def begin_it(both: Both) -> None:
 def train_it(both: Both) -> None:
     """To its end, with a model; by the run's own files in one, by the clock in the other."""
     queue_a_run(both)
-    true, simulated = both.asked.service.catalogue.find(both.runs[0]), both.simulator.runs[both.runs[1]]
+    true, simulated = both.asked.service.run_index.find(both.runs[0]), both.simulator.runs[both.runs[1]]
     both.asked.dispatcher.ids.clear()
     both.simulator.waiting.clear()
     about = {"kind": "checkpoint", "name": "mine", "file": "mine.safetensors", "step": 40, "final": True}
@@ -148,7 +148,7 @@ def publish_it(both: Both) -> None:
     train_it(both)
     compare(both.post("runs/{run}/publish", {"artifact": "mine.safetensors", "select": False}))
     path = str(both.asked.host.folders()["checkpoint"] / "mine.safetensors")
-    run = both.asked.service.catalogue.find(both.runs[0])
+    run = both.asked.service.run_index.find(both.runs[0])
     run.events.append("published", name="mine", step=40, file="mine.safetensors", path=path)
 
 

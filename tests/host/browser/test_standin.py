@@ -17,7 +17,8 @@ import pytest
 
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine.models.base_model import open_base
-from dreambooth_ext.host.environment.environment import FOLDER_VARIABLE, Environment
+from dreambooth_ext.host.environment.environment import Environment
+from dreambooth_ext.host.environment.layout import FOLDER_VARIABLE
 from tests.host.standin import running
 from tests.webui import server
 from tests.webui.server import webui_folder

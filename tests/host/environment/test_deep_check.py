@@ -16,7 +16,7 @@ from dreambooth_ext.commands import check as check_command
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.guide import completion
 from dreambooth_ext.host.environment import deep_check as module
-from dreambooth_ext.host.environment.deep_check import Inspector
+from dreambooth_ext.host.environment.deep_check import DeepCheck
 
 # Stands in for engine.inspection: what it does is asked for by the run's name.
 ENGINE = """
@@ -49,11 +49,11 @@ class FakeEnvironment:
 
 @pytest.fixture
 def asked(tmp_path):
-    with contextlib.closing(Inspector(FakeEnvironment(), tmp_path)) as made:
+    with contextlib.closing(DeepCheck(FakeEnvironment(), tmp_path)) as made:
         yield made
 
 
-def ask(asked: Inspector, name: str) -> dict:
+def ask(asked: DeepCheck, name: str) -> dict:
     return asked.inspect(RunConfig(name=name))
 
 
@@ -159,7 +159,7 @@ def test_closing_ends_what_is_asked(asked):
 
 
 def test_the_process_ends_when_nobody_asks(tmp_path):
-    with contextlib.closing(Inspector(FakeEnvironment(), tmp_path, idle=0.3)) as asked:
+    with contextlib.closing(DeepCheck(FakeEnvironment(), tmp_path, idle=0.3)) as asked:
         ask(asked, "a")
         process = asked._process
         deadline = time.monotonic() + 10
@@ -197,7 +197,7 @@ def test_the_real_engine(tmp_path):
         device="cpu",
     )
     config, _ = completion.complete(asked_for, 1)
-    with contextlib.closing(Inspector(ThisPython(), tmp_path / "runs")) as asked:
+    with contextlib.closing(DeepCheck(ThisPython(), tmp_path / "runs")) as asked:
         answer = asked.inspect(config)
         assert answer["plan"]["pictures"] == 1 and answer["plan"]["steps"] == 10 and not answer["problems"]
         assert any("sksper (2).png" in warning for warning in answer["warnings"])
@@ -210,4 +210,4 @@ def test_the_real_engine(tmp_path):
 
 
 def test_the_command_asks_the_same(monkeypatch):
-    assert check_command.Inspector is Inspector
+    assert check_command.DeepCheck is DeepCheck

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from dreambooth_ext.core.system import files
-from dreambooth_ext.host.environment.builder import MARKER_KEYS
 from dreambooth_ext.host.environment.environment import Environment
 from dreambooth_ext.host.environment.interpreter import clean_variables
+from dreambooth_ext.host.environment.layout import MARKER_KEYS
 from dreambooth_ext.host.environment.lock_file import lock_hash
 from tests.host.standin import running
 

@@ -10,13 +10,13 @@ import pytest
 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.host.hosts import model_lists
-from dreambooth_ext.host.hosts.folder_host import PlainFolder
+from dreambooth_ext.host.hosts.folder_host import FolderHost
 from tests.host.standin import asking, running
 from tests.host.standin.asking import Client
 
 
 def test_a_plain_folder_lists_and_selects_checkpoints(tmp_path):
-    host = PlainFolder(tmp_path)
+    host = FolderHost(tmp_path)
     assert host.bases() == [] and host.current_base() == ""
     folder = host.folders()["checkpoint"]
     (folder / "mine").mkdir(parents=True)
@@ -32,7 +32,7 @@ def test_a_plain_folder_lists_and_selects_checkpoints(tmp_path):
 
 def test_what_pages_ask_every_second_tells_that_the_lists_have_changed(tmp_path):
     """Yet folders are looked through every few seconds only, and more seldom where that takes long."""
-    host, now, looks = PlainFolder(tmp_path), [0.0], []
+    host, now, looks = FolderHost(tmp_path), [0.0], []
 
     def look():
         looks.append(now[0])
@@ -60,7 +60,7 @@ def test_what_pages_ask_every_second_tells_that_the_lists_have_changed(tmp_path)
 
 
 def test_files_to_go_on_from_are_those_of_their_kind(tmp_path):
-    host = PlainFolder(tmp_path)
+    host = FolderHost(tmp_path)
     assert model_lists.files(host.folders()) == {"lora": [], "textual_inversion": [], "hypernetwork": []}
     made = {
         "lora": ("b/Новый.safetensors", "a.PT", "a.txt"),
@@ -83,7 +83,7 @@ def test_files_to_go_on_from_are_those_of_their_kind(tmp_path):
 
 def test_a_plain_folder_beside_a_webui(tmp_path):
     (tmp_path / "webui" / "models" / "Stable-diffusion").mkdir(parents=True)
-    host = PlainFolder(tmp_path / "ours", tmp_path / "webui")
+    host = FolderHost(tmp_path / "ours", tmp_path / "webui")
     assert host.folders()["lora"] == tmp_path / "webui" / "models" / "Lora"
     assert host.runs_folder() == tmp_path / "ours" / "runs"
     host.options.set("runs_folder", str(tmp_path / "elsewhere"))
@@ -94,7 +94,7 @@ def test_a_plain_folder_beside_a_webui(tmp_path):
     assert host.runs_folder() == Path("~nobody-of-this-name/runs").absolute()
     (tmp_path / "webui" / "models").rename(tmp_path / "webui" / "no models")
     with pytest.raises(UserError, match="does not look like a WebUI"):
-        PlainFolder(tmp_path / "ours", tmp_path / "webui")
+        FolderHost(tmp_path / "ours", tmp_path / "webui")
 
 
 def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):

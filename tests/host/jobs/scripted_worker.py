@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from dreambooth_ext.core.runs import events
-from dreambooth_ext.core.runs.leader_lock import Leadership
+from dreambooth_ext.core.runs.leader_lock import LeaderLock
 from dreambooth_ext.core.runs.run_folder import Run, this_worker
 
 STEP = 0.05  # seconds
@@ -46,10 +46,10 @@ class Worker:
             time.sleep(0.2)
             self.beat()
 
-    def stop_without(self, leadership: Leadership) -> None:
-        while leadership.is_taken():
+    def stop_without(self, leader_lock: LeaderLock) -> None:
+        while leader_lock.is_taken():
             time.sleep(0.2)
-        if leadership.stops_on_close():
+        if leader_lock.stops_on_close():
             self.told.append("stop")
 
     def stop_with_parent(self) -> None:
@@ -116,7 +116,7 @@ def main() -> int:
     with run.take() or sys.exit(1):
         worker = Worker(run)
         if arguments.led:
-            threading.Thread(target=worker.stop_without, args=[Leadership(run.path.parent)], daemon=True).start()
+            threading.Thread(target=worker.stop_without, args=[LeaderLock(run.path.parent)], daemon=True).start()
         if arguments.tied:
             threading.Thread(target=worker.stop_with_parent, daemon=True).start()
         worker.status("preparing", ending=None)

@@ -16,19 +16,19 @@ from typing import Any
 
 import pytest
 
-from dreambooth_ext.commands import delivery
+from dreambooth_ext.commands.support import delivery
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.core.runs import job_options, run_folder
+from dreambooth_ext.core.runs import job_options, run_folder, run_list
 from dreambooth_ext.core.runs.events import ENDED, EventReader
-from dreambooth_ext.core.runs.job_options import Wishes
+from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.core.system import files
 from dreambooth_ext.host.environment.environment import Status
 from dreambooth_ext.host.jobs import exit_reasons, worker_process
 from dreambooth_ext.host.jobs.dispatcher import Dispatcher
-from dreambooth_ext.host.jobs.job_monitor import Following
+from dreambooth_ext.host.jobs.job_monitor import JobMonitor
 from dreambooth_ext.host.jobs.queue import status_of
-from dreambooth_ext.host.jobs.watchdog import LOOK, Patience, Watch
+from dreambooth_ext.host.jobs.watchdog import LOOK, Patience, Watchdog
 from dreambooth_ext.host.publishing import model_files, staging
 from dreambooth_ext.host.publishing.publisher import Publisher
 from dreambooth_ext.host.service.service import Service
@@ -143,13 +143,13 @@ class Place:
         self, dispatcher: Dispatcher, name: str = "cat", steps: int = 5, saves: int = 0, device: str = "cpu", **wanted
     ) -> run_folder.Run:
         config = RunConfig(name=name, device=device, max_train_steps=steps, checkpointing_steps=saves)
-        return dispatcher.submit(config, Wishes(**wanted))
+        return dispatcher.submit(config, JobOptions(**wanted))
 
     def end(self) -> None:
         self.host.held = self.host.returning = contextlib.nullcontext()
         for dispatcher in self.made:
             dispatcher.close()
-        for run in run_folder.list_runs(self.runs):
+        for run in run_list.list_runs(self.runs):
             with contextlib.suppress(UserError):  # a damaged one
                 worker_process.kill_alive(run)
 
@@ -319,7 +319,7 @@ def test_a_run_that_trains_is_stopped_and_goes_on_later(place):
     until(lambda: dispatcher.active is None)
     dispatcher.resume(run, total=step + 3)
     assert ended(run)["step"] == step + 3
-    dispatcher.resume(run, Wishes(select="never"), total=step + 5)
+    dispatcher.resume(run, JobOptions(select="never"), total=step + 5)
     assert ended(run)["step"] == step + 5
     assert [event["step"] for event in said(run, "published")] == [step + 3, step + 5]
     assert (place.folder / "models" / "cat.safetensors").read_text() == f"weights of step {step + 5}"
@@ -481,7 +481,7 @@ def test_done_is_told_after_publishing_also_where_nobody_was_there_when_the_work
 def test_what_is_wished_of_a_run_is_read_when_it_is_taken(place, tmp_path):
     """A terminal had it between a host's look and its claim, and published it in another folder."""
     run = left_by_a_terminal(place, tmp_path / "named")
-    stale = Following(run, job_options.read(run), Publisher(place.host), Patience())
+    stale = JobMonitor(run, job_options.read(run), Publisher(place.host), Patience())
     wanted = delivery.renewed(
         run, {"checkpoint": str(tmp_path / "other")}, Namespace(publish_intermediate=None, webui=None)
     )
@@ -503,16 +503,16 @@ def test_a_run_that_is_put_back_while_a_host_settles_it_waits_and_has_not_failed
     run = place.submit(dispatcher, steps=2)
     subprocess.run([sys.executable, SCRIPT, run.path], env=place.environment.variables({}))
     run.write_state(status="failed", ending=None)
-    following = Following(run, job_options.read(run), Publisher(place.host), Patience())
+    monitor = JobMonitor(run, job_options.read(run), Publisher(place.host), Patience())
     assert dispatcher._waiting() == []
     dispatcher.resume(run)
-    dispatcher._settle(following)
+    dispatcher._settle(monitor)
     assert status_of(run) == "queued" and said(run, "error") == [] and not job_options.read(run).settled
 
 
 def test_a_run_whose_terminal_was_killed_before_its_worker_s_first_word_can_be_stopped(place):
     dispatcher = place.dispatcher(start=False)
-    run = run_folder.create(place.runs, RunConfig(name="cat"), Wishes(by_terminal=True).as_dict())
+    run = run_folder.create(place.runs, RunConfig(name="cat"), JobOptions(by_terminal=True).as_dict())
     with run.claim():
         dispatcher.cancel(run)
         assert status_of(run) == "queued"  # the worker hears of it
@@ -561,7 +561,7 @@ def test_what_a_killed_publisher_left_in_a_host_s_folder_is_gone_when_it_leads(p
 def left_by_a_terminal(place, folder: Path, **about: Any) -> run_folder.Run:
     """A run whose worker is done, and whose terminal published nothing of it."""
     folders = {"checkpoint": str(folder)}
-    wanted = Wishes(intermediate=True, select="never", folders=folders, by_terminal=True)
+    wanted = JobOptions(intermediate=True, select="never", folders=folders, by_terminal=True)
     config = RunConfig(name="cat", device="cpu", max_train_steps=4, checkpointing_steps=2)
     run = run_folder.create(place.runs, config, wanted.but(**about).as_dict())
     with run.claim():
@@ -584,7 +584,7 @@ def test_what_a_terminal_left_is_published_by_a_host_where_its_user_said(place, 
 def test_hosts_leave_a_run_alone_that_a_terminal_has(place, tmp_path):
     """While it waits, trains, and is published."""
     run = left_by_a_terminal(place, tmp_path / "named")
-    other = run_folder.create(place.runs, RunConfig(name="waits"), Wishes(by_terminal=True).as_dict())
+    other = run_folder.create(place.runs, RunConfig(name="waits"), JobOptions(by_terminal=True).as_dict())
     with run.claim():
         dispatcher = place.dispatcher()
         ended(place.submit(dispatcher, steps=2))
@@ -755,7 +755,7 @@ def test_a_lock_that_may_not_be_looked_at_is_judged_by_the_heartbeat(tmp_path, m
 @posix
 def test_a_killed_worker_is_noticed_within_seconds_and_explained(place):
     dispatcher = place.dispatcher()
-    run, following = place.submit(dispatcher, steps=300), place.submit(dispatcher, "next")
+    run, next_run = place.submit(dispatcher, steps=300), place.submit(dispatcher, "next")
     until(lambda: alive(run))
     os.kill(run.state()["pid"], signal.SIGKILL)
     started = time.monotonic()
@@ -764,7 +764,7 @@ def test_a_killed_worker_is_noticed_within_seconds_and_explained(place):
     assert "killed (signal 9, SIGKILL)" in state["problem"]["message"] and "memory" in state["problem"]["remedy"]
     (error,) = said(run, "error")
     assert error["what"] == state["problem"]["message"] and said(run, "status")[-1]["status"] == "failed"
-    ended(following)
+    ended(next_run)
     assert [call[0] for call in place.host.calls[:2]] == ["hand over", "take back"]
     (run.checkpoints / "7").mkdir()
     assert exit_reasons.resuming(run) == "Resume it: it goes on from step 7."
@@ -910,7 +910,7 @@ def test_the_end_of_a_log_is_short_and_of_this_worker(tmp_path):
 
 def test_patience_grows_with_the_pauses_that_were_made_and_sleep_does_not_count():
     now = [0.0]
-    watch = Watch(Patience(silent=15, starting=100, stuck=60, factor=5), clock=lambda: now[0])
+    watch = Watchdog(Patience(silent=15, starting=100, stuck=60, factor=5), clock=lambda: now[0])
     step, beats = [{"type": "step"}], iter(range(1_000_000))
 
     def passing(seconds: float, beating: bool) -> None:
@@ -1176,8 +1176,8 @@ def test_what_nobody_foresaw_in_one_run_hinders_no_other(place, monkeypatch, cap
     odd, run = place.submit(dispatcher, "odd"), place.submit(dispatcher, steps=2)
     dispatcher.cancel(odd)
     job_options.read(odd).but(settled=False).write(odd)
-    finish = Following.finish
-    monkeypatch.setattr(Following, "finish", lambda it: finish(it) if it.run.id != odd.id else {}["odd"])
+    finish = JobMonitor.finish
+    monkeypatch.setattr(JobMonitor, "finish", lambda it: finish(it) if it.run.id != odd.id else {}["odd"])
     dispatcher.start()
     ended(run)
     assert "KeyError" in capsys.readouterr().err
@@ -1200,7 +1200,7 @@ def test_the_engine_killed_resumed_and_adopted(tmp_path):
     )
     try:
         first = place.dispatcher()
-        run = first.submit(config, Wishes(select="every"))
+        run = first.submit(config, JobOptions(select="every"))
         until(lambda: said(run, "published"), 60)
         os.kill(run.state()["pid"], signal.SIGKILL)
         problem = ended(run, "failed")["problem"]

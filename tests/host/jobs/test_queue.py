@@ -9,7 +9,7 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import job_options, run_folder
-from dreambooth_ext.core.runs.job_options import Wishes
+from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.host.jobs.queue import Queue, put_back, status_of, withdraw
 
 
@@ -70,7 +70,7 @@ def run(tmp_path) -> run_folder.Run:
 
 
 def test_a_new_run_that_is_withdrawn_counts_as_stopped(run):
-    Wishes().write(run)
+    JobOptions().write(run)
     withdraw(run)
     assert run.state()["status"] == "stopped" and job_options.read(run).settled
 
@@ -78,7 +78,7 @@ def test_a_new_run_that_is_withdrawn_counts_as_stopped(run):
 def test_a_run_that_was_put_back_is_afterwards_what_it_was(run):
     problem = {"field": "", "message": "the disk is full.", "remedy": "Delete something."}
     run.write_state(status="failed", step=5, problem=problem)
-    put_back(run, Wishes(publish=False), None)
+    put_back(run, JobOptions(publish=False), None)
     assert run.state()["status"] == "queued" and run.state()["problem"] is None
     assert job_options.read(run).publish is False
     withdraw(run)
@@ -86,17 +86,17 @@ def test_a_run_that_was_put_back_is_afterwards_what_it_was(run):
 
 
 def test_wishes_are_kept_and_only_what_comes_from_now_on_is_published(run):
-    Wishes(select="every", settled=True).write(run)
+    JobOptions(select="every", settled=True).write(run)
     run.events.append("artifact", name="cat")
     run.write_state(status="done", step=5)
     put_back(run, None, 9)
-    assert job_options.read(run) == Wishes(
+    assert job_options.read(run) == JobOptions(
         select="every", total=9, since=run.events.read()[-2]["n"], before={"status": "done", "problem": None}
     )
 
 
 def test_models_that_are_still_due_stay_so(run):
-    Wishes(since=0).write(run)
+    JobOptions(since=0).write(run)
     run.events.append("artifact", name="cat")
     run.write_state(status="stopped", step=5)
     put_back(run, None, None)
@@ -117,7 +117,7 @@ def test_what_cannot_go_on_says_so(run):
 @pytest.mark.parametrize("wrong", [{"select": "some"}, {"while_training": "hope"}])
 def test_wishes_that_cannot_be_are_refused(wrong):
     with pytest.raises(UserError):
-        Wishes(**wrong)
+        JobOptions(**wrong)
 
 
 def test_a_damaged_host_json_is_none(run):
@@ -125,4 +125,4 @@ def test_a_damaged_host_json_is_none(run):
         (run.path / "host.json").write_text(content, encoding="utf-8")
         assert job_options.read(run) is None
     (run.path / "host.json").write_text('{"select": "every", "of a newer version": 1}', encoding="utf-8")
-    assert job_options.read(run) == Wishes(select="every")
+    assert job_options.read(run) == JobOptions(select="every")

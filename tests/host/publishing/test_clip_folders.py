@@ -11,9 +11,9 @@ import pytest
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
-from dreambooth_ext.core.runs.job_options import Wishes
+from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.host.hosts import webui_folders
-from dreambooth_ext.host.hosts.folder_host import PlainFolder
+from dreambooth_ext.host.hosts.folder_host import FolderHost
 from dreambooth_ext.host.publishing import clip_folders, staging
 from dreambooth_ext.host.publishing import model_files as publishing
 from dreambooth_ext.host.publishing.model_files import publish
@@ -74,7 +74,7 @@ def test_a_host_with_checkpoints_elsewhere_keeps_them_with_its_data(tmp_path):
     assert named(place).parent == tmp_path / "data" / clip_folders.SHELF and folders(tmp_path / "disk") == []
 
 
-class Elsewhere(PlainFolder):
+class Elsewhere(FolderHost):
     """A host whose checkpoints are on another disk (--ckpt-dir)."""
 
     def folders(self) -> dict[str, Path]:
@@ -83,7 +83,7 @@ class Elsewhere(PlainFolder):
 
 def test_what_a_run_announces_goes_by_whose_folder_it_is(tmp_path):
     """The host's own, wherever it is, and another WebUI's keep theirs away; any other is one folder for its user."""
-    run = run_folder.create(tmp_path / "runs", RunConfig(name="cat"), Wishes().as_dict())
+    run = run_folder.create(tmp_path / "runs", RunConfig(name="cat"), JobOptions().as_dict())
     made(run.artifacts, "cat")
     event = run.events.append("artifact", kind="checkpoint", name="cat", file="cat.safetensors", step=4, final=True)
     publisher, other = Publisher(Elsewhere(tmp_path / "data")), tmp_path / "other" / webui_folders.CHECKPOINTS

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from dreambooth_ext.commands import config_options
+from dreambooth_ext.commands.support import config_options
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig

@@ -10,7 +10,7 @@ import pytest
 from dreambooth_ext.__main__ import main, make_parser
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import REPORT
-from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.runs import run_folder, run_list
 from dreambooth_ext.host.service import report
 from tests.host.asking import Asked
 
@@ -129,7 +129,7 @@ def test_an_unexpected_error_inside_the_environment_names_it_too(monkeypatch, ca
 
 
 def test_an_unexpected_error_names_the_command(monkeypatch, capsys):
-    monkeypatch.setattr(run_folder, "list_runs", lambda folder: 1 / 0)
+    monkeypatch.setattr(run_list, "list_runs", lambda folder: 1 / 0)
     assert main(["runs"]) == 3
     assert capsys.readouterr().err.rstrip().endswith(REPORT)
     arguments = make_parser().parse_args(REPORT.partition("-m dreambooth_ext ")[2].split())

@@ -210,7 +210,7 @@ def test_the_deep_check(asked, tmp_path, monkeypatch):
         problem = {"field": "base_model", "message": "base.safetensors is a web page.", "remedy": "Fetch it again."}
         return {"plan": {"family": "sd1", "steps": 7, "device": "cpu"}, "problems": [problem], "warnings": ["Poor."]}
 
-    monkeypatch.setattr(asked.service.inspector, "inspect", inspect)
+    monkeypatch.setattr(asked.service.deep_check, "inspect", inspect)
     found = asked.post("check", {"config": good(tmp_path), "deep": True}).json()
     assert seen[0].max_train_steps == 1200 and Path(seen[0].instance_data_dir).is_absolute()
     assert found["plan"]["family"] == "sd1" and found["problems"][0]["message"].startswith("base.safetensors is")
@@ -218,7 +218,7 @@ def test_the_deep_check(asked, tmp_path, monkeypatch):
     asked.environment.state = "missing"
     answer = asked.post("check", {"config": good(tmp_path), "deep": True})
     assert answer.status == 200  # as of a moment ago
-    asked.service.mending._seen = None
+    asked.service.maintenance._seen = None
     answer = asked.post("check", {"config": good(tmp_path), "deep": True})
     assert answer.status == 503 and answer.json()["error"] == "It is not there."
 
@@ -243,7 +243,7 @@ def test_a_run_is_made_and_shown(asked, tmp_path):
     )
     assert answer.status == 201
     id = answer.json()["id"]
-    known = job_options.read(asked.service.catalogue.find(id))
+    known = job_options.read(asked.service.run_index.find(id))
     assert (known.publish, known.select, known.while_training) == (False, "every", "share")
     (listed,) = asked.get("runs").json()["runs"]
     assert (listed["id"], listed["name"], listed["method"], listed["status"]) == (id, "mine", "dreambooth", "queued")
@@ -256,7 +256,7 @@ def test_a_run_is_made_and_shown(asked, tmp_path):
 def test_wishes_that_are_left_out_follow_the_options(asked, tmp_path):
     asked.host.options.set("select", "never")
     id = asked.post("runs", {"config": good(tmp_path)}).json()["id"]
-    known = job_options.read(asked.service.catalogue.find(id))
+    known = job_options.read(asked.service.run_index.find(id))
     assert (known.publish, known.select, known.while_training) == (True, "never", "refuse")
 
 
@@ -389,7 +389,7 @@ def test_the_queue(asked, tmp_path):
     for wrong in (None, "x", [1], [None], {}):
         assert asked.post("queue", {"order": wrong}).status == 422
     assert asked.post("queue", {"order": ["none"]}).status == 409
-    asked.dispatcher.running = [asked.service.catalogue.find(id) for id in ids[:2]]
+    asked.dispatcher.running = [asked.service.run_index.find(id) for id in ids[:2]]
     asked.dispatcher.troubles = {ids[0]: {"n": 7, "what": "It hangs.", "remedy": "Wait."}}
     shown = asked.get("state").json()
     assert shown["active"]["id"] == ids[1] and shown["active"]["name"] == "b" and shown["active"]["step"] == 0
@@ -809,12 +809,12 @@ def test_before_a_route_that_takes_everything(asked):
 
 
 def test_unexpected_errors_are_told_in_words(asked, monkeypatch, capsys):
-    monkeypatch.setattr(asked.service.catalogue, "changed", lambda since: 1 / 0)
+    monkeypatch.setattr(asked.service.run_index, "changed", lambda since: 1 / 0)
     answer = asked.get("runs")
     assert answer.status == 500 and "ZeroDivisionError" in answer.json()["error"]
     assert "'Copy report'" in answer.json()["remedy"]
     assert "Traceback" in capsys.readouterr().err
-    monkeypatch.setattr(asked.service.catalogue, "all", lambda: (_ for _ in ()).throw(OSError(28, "No space")))
+    monkeypatch.setattr(asked.service.run_index, "all", lambda: (_ for _ in ()).throw(OSError(28, "No space")))
     assert asked.get("runs").status == 500
 
 

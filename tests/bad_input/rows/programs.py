@@ -18,7 +18,7 @@ from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from dreambooth_ext.engine.training import training_state
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb
-from tests.bad_input.descriptions import beside
+from tests.bad_input.rows.descriptions import beside
 from tests.bad_input.verbs import BASES, HYPERNETWORKS, LORAS, WORDS
 
 WRITTEN = "/tmp/written by a model"  # replaced by a path of as many letters

@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..core.checks import config_checks
-from ..core.config.parsing import parse, to_path
-from ..core.config.run_config import SETTINGS, RunConfig
-from ..core.errors import Problem, UserError
-from ..core.facts.setting import Setting
-from ..core.guide import completion
-from ..core.system.files import read_json
-from ..core.system.terminal import say
-from ..host.service import presets
+from ...core.checks import config_checks
+from ...core.config.parsing import parse, to_path
+from ...core.config.run_config import SETTINGS, RunConfig
+from ...core.errors import Problem, UserError
+from ...core.facts.setting import Setting
+from ...core.guide import completion
+from ...core.system.files import read_json
+from ...core.system.terminal import say
+from ...host.service import presets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

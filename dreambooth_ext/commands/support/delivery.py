@@ -7,21 +7,21 @@ import time
 from pathlib import Path
 from typing import IO
 
-from ..core.checks import config_checks
-from ..core.config.run_config import RunConfig
-from ..core.data.concepts import Subjects
-from ..core.data.picture_entries import Entry
-from ..core.errors import Problem, UserError
-from ..core.facts.methods import KINDS
-from ..core.runs import job_options
-from ..core.runs.events import ENDED
-from ..core.runs.job_options import Wishes
-from ..core.runs.leader_lock import Leadership
-from ..core.runs.run_folder import Run
-from ..core.system.terminal import say
-from ..host.hosts import webui_folders
-from ..host.publishing import model_files, word_conflicts
-from ..host.publishing.publisher import Publisher, Terminal, due
+from ...core.checks import config_checks
+from ...core.config.run_config import RunConfig
+from ...core.data.concepts import Subjects
+from ...core.data.entry import Entry
+from ...core.errors import Problem, UserError
+from ...core.facts.methods import KINDS
+from ...core.runs import job_options
+from ...core.runs.events import ENDED
+from ...core.runs.job_options import JobOptions
+from ...core.runs.leader_lock import LeaderLock
+from ...core.runs.run_folder import Run
+from ...core.system.terminal import say
+from ...host.hosts import webui_folders
+from ...host.publishing import model_files, word_conflicts
+from ...host.publishing.publisher import Publisher, Terminal, due
 from . import config_options
 
 PATIENCE = 20.0  # seconds for a worker to be gone whose terminal was closed: it saves its state first
@@ -100,20 +100,20 @@ def clashes(
     ]
 
 
-def wished(folders: dict[str, str] | None, intermediate: bool) -> Wishes | None:
+def wished(folders: dict[str, str] | None, intermediate: bool) -> JobOptions | None:
     """Of a new run. intermediate: the models of saves on the way are wanted there, too."""
     if folders is None:
         return None
-    return Wishes(intermediate=intermediate, select="never", folders=folders, by_terminal=True)
+    return JobOptions(intermediate=intermediate, select="never", folders=folders, by_terminal=True)
 
 
-def renewed(run: Run, folders: dict[str, str] | None, arguments: argparse.Namespace) -> Wishes | None:
+def renewed(run: Run, folders: dict[str, str] | None, arguments: argparse.Namespace) -> JobOptions | None:
     """Of a run that is resumed: the same models go where they went before, unless something else is said now. Another
     folder is filled as if the run began with it. Raises UserError."""
     old = job_options.read(run)
     if folders is None and old is None and not arguments.publish_intermediate:
         return None
-    known = (old or Wishes(select="never")).but(settled=False)
+    known = (old or JobOptions(select="never")).but(settled=False)
     if arguments.publish_intermediate and folders is None and not ((usable := here(known)) and usable.folders):
         raise no_folder()
     if arguments.publish_intermediate or (folders and folders != (known.folders or known.host_folders)):
@@ -147,12 +147,12 @@ def _remedy(run: Run, held: bool) -> str:
     return f"Wait for it, or stop it first: {stopping}" if held else "Wait for it, or stop it first."
 
 
-def here(wanted: Wishes | None) -> Wishes | None:
+def here(wanted: JobOptions | None) -> JobOptions | None:
     """What a terminal can do of it: publish where one said, else where the host did that it was queued in."""
     return wanted.but(folders=wanted.folders or wanted.host_folders) if wanted and wanted.publish else None
 
 
-def publish_due(run: Run, wanted: Wishes | None, again: bool = False) -> tuple[list[Path], list[Problem]]:
+def publish_due(run: Run, wanted: JobOptions | None, again: bool = False) -> tuple[list[Path], list[Problem]]:
     """Publish what no `published` event tells of: (the places, what could not be published, which is told as well).
 
     The run has to be claimed. again: what could not be published before is tried once more.
@@ -161,7 +161,7 @@ def publish_due(run: Run, wanted: Wishes | None, again: bool = False) -> tuple[l
     if wanted is None or not (models := due(run, wanted, again)):
         return [], []
     last = max(event["n"] for event in run.events.read())
-    Publisher(Terminal()).as_wished(run, wanted, models)
+    Publisher(Terminal()).publish_wanted(run, wanted, models)
     told = run.events.read(after=last)
     refused = [it for it in told if it["type"] == "warning" and "artifact" in it]  # a worker warns meanwhile, too
     problems = [Problem(it["field"], it["what"], it["remedy"]) for it in refused]
@@ -170,7 +170,7 @@ def publish_due(run: Run, wanted: Wishes | None, again: bool = False) -> tuple[l
     return [Path(event["path"]) for event in told if event["type"] == "published"], problems
 
 
-def conclude(run: Run, wanted: Wishes | None) -> None:
+def conclude(run: Run, wanted: JobOptions | None) -> None:
     """Everything is published: how the run ended can be told, and nothing is owed any more."""
     concluded, usable = run.conclude(), here(wanted)
     if concluded and wanted and (usable is None or usable.folders):
@@ -187,7 +187,7 @@ def deliver_left(run: Run) -> list[Path]:
     if not owes or run.is_alive() or run.state()["status"] == "queued":
         return []
     is_host_s = wanted is not None and not wanted.by_terminal
-    if wanted and is_host_s and (Leadership(run.path.parent).is_taken() or due_of_host(run, wanted)):
+    if wanted and is_host_s and (LeaderLock(run.path.parent).is_taken() or due_of_host(run, wanted)):
         return []
     lock = run.claim(0)
     if lock is None:
@@ -201,6 +201,6 @@ def deliver_left(run: Run) -> list[Path]:
     return published
 
 
-def due_of_host(run: Run, wanted: Wishes) -> bool:
+def due_of_host(run: Run, wanted: JobOptions) -> bool:
     """Whether a model waits to be published by a host."""
     return any(wanted.wants(event) for event in due(run, wanted))

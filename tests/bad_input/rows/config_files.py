@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.bad_input.case import Case
-from tests.bad_input.descriptions import put
+from tests.bad_input.rows.descriptions import put
 from tests.bad_input.verbs import CHECK_FILE, TRAIN_FILE
 
 CONTENTS: dict[str, tuple[str | bytes | int, str]] = {

@@ -17,8 +17,8 @@ import pytest
 from dreambooth_ext import __main__
 from dreambooth_ext.commands import demo, resume, train
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.runs import job_options, run_folder
-from dreambooth_ext.core.runs.job_options import Wishes
+from dreambooth_ext.core.runs import job_options, run_folder, run_list
+from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.host.jobs.queue import status_of
 from dreambooth_ext.host.publishing import publisher
 from tests.bad_input.sound import settings as good
@@ -64,7 +64,7 @@ class Terminal:
 
     @property
     def run(self) -> run_folder.Run:
-        (run,) = run_folder.list_runs(self.runs_dir)
+        (run,) = run_list.list_runs(self.runs_dir)
         return run
 
     def models(self) -> list[str]:
@@ -159,9 +159,9 @@ def test_it_is_said_where_that_has_no_effect(terminal):
 
 
 def test_a_wish_to_select_each_save_does_not_bring_them_back():
-    wanted = Wishes(select="every").with_intermediate(False)
+    wanted = JobOptions(select="every").with_intermediate(False)
     assert not wanted.wants({"final": False, "stops": False}) and wanted.wants({"final": True})
-    assert Wishes(select="every").with_intermediate(True).select == "every"
+    assert JobOptions(select="every").with_intermediate(True).select == "every"
 
 
 HOLD = """
@@ -241,14 +241,14 @@ sys.path[:0] = [{str(REPOSITORY)!r}]
 from pathlib import Path
 from dreambooth_ext import __main__
 from dreambooth_ext.commands import train
-from tests.commands.test_delivery import Environment
+from tests.commands.support.test_delivery import Environment
 train.Environment = lambda: Environment(Path({str(terminal.home / "environment")!r}))
 sys.exit(__main__.main(sys.argv[1:]))
 """
     argv = [*terminal.options(max_train_steps=40), "--output-dir", terminal.out, "--runs-dir", terminal.runs_dir]
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, argv)])
     try:
-        until(lambda: run_folder.list_runs(terminal.runs_dir) and terminal.published())
+        until(lambda: run_list.list_runs(terminal.runs_dir) and terminal.published())
     finally:
         process.kill()
         process.wait()
@@ -286,12 +286,12 @@ def test_a_worker_that_dies_before_its_first_word_is_told_with_its_log_which_sta
 def test_a_run_that_was_refused_goes(terminal):
     code, _, err = terminal.train(name="refused")
     assert code == 1 and "error: base_model: is no model. Choose another." in err
-    assert run_folder.list_runs(terminal.runs_dir) == []
+    assert run_list.list_runs(terminal.runs_dir) == []
 
 
 def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(terminal):
     def delete() -> None:
-        until(lambda: run_folder.list_runs(terminal.runs_dir) and terminal.run.state()["step"] > 2)
+        until(lambda: run_list.list_runs(terminal.runs_dir) and terminal.run.state()["step"] > 2)
         while terminal.run_folder().exists():
             shutil.rmtree(terminal.run_folder(), ignore_errors=True)
 
@@ -301,12 +301,12 @@ def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(termi
     code, _, err = terminal.train(max_train_steps=200)
     thread.join()
     assert code == 3 and "was deleted while it trained" in err and "Traceback" not in err
-    assert run_folder.list_runs(terminal.runs_dir) == [] and not list(terminal.runs_dir.glob("2*"))
+    assert run_list.list_runs(terminal.runs_dir) == [] and not list(terminal.runs_dir.glob("2*"))
 
 
 def test_ctrl_c_ends_a_worker_that_hangs_after_its_last_word(terminal):
     def interrupt() -> None:
-        until(lambda: run_folder.list_runs(terminal.runs_dir) and terminal.run.last_word())
+        until(lambda: run_list.list_runs(terminal.runs_dir) and terminal.run.last_word())
         time.sleep(0.5)
         signal.raise_signal(signal.SIGINT) if os.name == "nt" else os.kill(os.getpid(), signal.SIGINT)
 
@@ -320,7 +320,7 @@ def test_ctrl_c_ends_a_worker_that_hangs_after_its_last_word(terminal):
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_a_second_ctrl_c_is_the_user_s_own_end_of_a_run(terminal):
     def interrupt() -> None:
-        until(lambda: run_folder.list_runs(terminal.runs_dir))
+        until(lambda: run_list.list_runs(terminal.runs_dir))
         time.sleep(1)
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGINT)
@@ -336,7 +336,7 @@ def test_a_second_ctrl_c_is_the_user_s_own_end_of_a_run(terminal):
 
 
 def test_a_host_s_run_that_a_terminal_resumes_goes_where_the_host_would_have_put_it(terminal):
-    wanted = Wishes(host_folders={"checkpoint": str(terminal.out)}, settled=True)
+    wanted = JobOptions(host_folders={"checkpoint": str(terminal.out)}, settled=True)
     config = RunConfig(name="model", device="cpu", max_train_steps=4)
     run = run_folder.create(terminal.runs_dir, config, wanted.as_dict())
     run.write_state(status="stopped")
@@ -354,7 +354,7 @@ def test_the_demo_s_model_is_where_a_webui_looks(terminal, monkeypatch, tmp_path
     monkeypatch.setattr(demo, "Environment", lambda: Environment(tmp_path / "environment"))
     monkeypatch.setattr(demo, "draw", lambda *anything: 0)
     assert __main__.main(["demo", "--max-train-steps", "3", "--out", str(tmp_path / "out")]) == 0
-    (run,) = run_folder.list_runs(tmp_path / "out" / "runs")
+    (run,) = run_list.list_runs(tmp_path / "out" / "runs")
     folder = tmp_path / "out" / "models" / "Stable-diffusion"
     assert (folder / f"{run.config.name}.safetensors").exists() and status_of(run) == "done"
 

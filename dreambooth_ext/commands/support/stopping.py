@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import time
 
-from ..core.errors import UserError
-from ..core.runs.events import ENDED
-from ..core.runs.run_folder import Run
-from ..core.system.terminal import say
-from ..host.jobs import worker_process
-from ..host.jobs.queue import Queue, cancel, read_state, status_of
-from ..host.jobs.watchdog import Patience, in_words
-from . import DONE, FAILED, delivery
+from ...core.errors import UserError
+from ...core.runs.events import ENDED
+from ...core.runs.run_folder import Run
+from ...core.system.terminal import say
+from ...host.jobs import worker_process
+from ...host.jobs.queue import Queue, cancel, read_state, status_of
+from ...host.jobs.watchdog import Patience, in_words
+from . import delivery
+from .exit_status import DONE, FAILED
 
 GOING = 10.0  # seconds for a killed worker to be gone, and for who follows it to tell how it ended
 

@@ -17,7 +17,7 @@ from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.images import open_picture
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
-from tests.bad_input.descriptions import put
+from tests.bad_input.rows.descriptions import put
 from tests.bad_input.verbs import CHECK, CHECK_REQUEST, RUN_REQUEST, TRAIN, UPLOAD, config_of, inspected, worked
 
 FOLDER = "instance_data_dir"

@@ -10,16 +10,17 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from ..core.errors import Problem
-from ..core.runs.event_text import step_figures, told
-from ..core.runs.events import EventReader
-from ..core.runs.job_options import Wishes
-from ..core.runs.run_folder import Run, deleted
-from ..core.system import environment_users
-from ..core.system.terminal import Progress, say
-from ..host.environment.environment import Environment
-from ..host.jobs import exit_reasons, worker_process
-from . import BAD_INPUT, DONE, FAILED, STOPPED, delivery
+from ...core.errors import Problem
+from ...core.runs.event_text import step_figures, told
+from ...core.runs.events import EventReader
+from ...core.runs.job_options import JobOptions
+from ...core.runs.run_folder import Run, deleted
+from ...core.system import environment_users
+from ...core.system.terminal import Progress, say
+from ...host.environment.environment import Environment
+from ...host.jobs import exit_reasons, worker_process
+from . import delivery
+from .exit_status import BAD_INPUT, DONE, FAILED, STOPPED
 
 ENDED_WITH = {"done": DONE, "stopped": STOPPED}
 
@@ -28,7 +29,7 @@ class Follower:
     """Of a run that this terminal has claimed. `wanted`: what is to be done with its models, None for nothing; `given`:
     whole links for the worker."""
 
-    def __init__(self, run: Run, environment: Environment, wanted: Wishes | None, given: Iterable[str] = ()):
+    def __init__(self, run: Run, environment: Environment, wanted: JobOptions | None, given: Iterable[str] = ()):
         self.run, self.environment, self.wanted, self.given = run, environment, wanted, given
         self.progress: Progress | None = None
         self.publish_error: Problem | None = None

@@ -14,7 +14,7 @@ from dreambooth_ext.host.importers import read
 from dreambooth_ext.host.service import presets
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
-from tests.bad_input.descriptions import put
+from tests.bad_input.rows.descriptions import put
 from tests.bad_input.verbs import CHECK, CHECK_REQUEST, IMPORT_REQUEST, RUN_REQUEST, TRAIN
 
 ALL = (CHECK, TRAIN, CHECK_REQUEST, RUN_REQUEST)

@@ -11,10 +11,10 @@ import time
 import pytest
 
 from dreambooth_ext import __main__
-from dreambooth_ext.commands import delivery, stopping
+from dreambooth_ext.commands.support import delivery, stopping
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import job_options, run_folder
-from dreambooth_ext.core.runs.job_options import Wishes
+from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.host.jobs.queue import Queue, status_of
 from tests.host.jobs.test_dispatcher import SCRIPT, alive, ended, place, said, until  # noqa: F401
 
@@ -32,7 +32,7 @@ def started(place):  # noqa: F811
     """Make a run, and let a worker begin it as a terminal does that publishes nothing."""
     workers = []
 
-    def start(name: str = "cat", wanted: Wishes | None = None, steps: int = 500) -> run_folder.Run:
+    def start(name: str = "cat", wanted: JobOptions | None = None, steps: int = 500) -> run_folder.Run:
         config = RunConfig(name=name, device="cpu", max_train_steps=steps)
         run = run_folder.create(place.runs, config, wanted and wanted.as_dict())
         workers.append(subprocess.Popen([sys.executable, SCRIPT, run.path], env=place.environment.variables({})))

@@ -1,0 +1,1 @@
+"""What several verbs share: settings as options, a run on the terminal, where its models go, exit statuses."""

@@ -1,0 +1,43 @@
+"""The runs in a folder: all of them, or one by its id, its name or the beginning of either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..system import files
+from .run_folder import Run, safe_name
+
+
+def list_runs(runs_dir: Path) -> list[Run]:
+    """All runs, newest first."""
+    if not runs_dir.is_dir():
+        return []
+    folders = (path for path in runs_dir.iterdir() if not path.name.startswith(files.TEMPORARY))
+    found = [Run(path) for path in folders if (path / "state.json").is_file()]
+    return sorted(found, key=lambda run: run.id, reverse=True)
+
+
+def find(runs_dir: Path, name: str) -> Run:
+    """A run by its folder, its id, or the beginning or the name of exactly one ("last" is the newest)."""
+    if not name.strip():
+        raise UserError("run", "needs a run's folder, id or name.", "List them: python -m dreambooth_ext runs")
+    if (Path(name) / "state.json").is_file():
+        return Run(Path(name).resolve())
+    known = list_runs(runs_dir)
+    if name == "last" and known:
+        return known[0]
+    matches = [run for run in known if run.id == name] or [
+        run for run in known if run.id.startswith(name) or run.id.partition("-")[2].partition("-")[2] == safe_name(name)
+    ]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UserError("run", f"'{name}' fits {len(matches)} runs: {', '.join(run.id for run in matches[:5])}.")
+    raise UserError("run", f"there is no run '{name}' in {runs_dir}.", "List them: python -m dreambooth_ext runs")
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """What lists and the API show of a run."""
+    return {"id": run.id, "name": run.config.name, "method": run.config.method, "size": run.size(), **run.state()}
