@@ -21,7 +21,7 @@ from PIL import Image
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
-from dreambooth_ext.engine.data import latent_encoding
+from dreambooth_ext.engine.data import picture_checks
 from dreambooth_ext.engine.data.dataset import Dataset
 
 IN_A_FOLDER = 500
@@ -61,7 +61,7 @@ def measure(folder: Path) -> None:
         entries, _ = picture_entries.entries(config)
     dataset = Dataset(config, entries, 1.0)
     with measured("headers of all pictures"):
-        found = latent_encoding.scan(dataset.entries, dataset.target, False, print, print, lambda done, total: None)
+        found = picture_checks.scan(dataset.entries, dataset.target, False, print, print, lambda done, total: None)
     with measured("order of the first epoch"):
         dataset.arrange(found)
         dataset.batches(0)

@@ -14,7 +14,7 @@ from ..core.runs import run_folder
 from ..core.system.files import read_json
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from ..host.hosts import webui_folders
+from ..host.hosts import publishing_folders
 from .support import config_options, delivery
 from .support.exit_status import BAD_INPUT, DONE
 from .support.run_output import Follower
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out.absolute()
     if out.is_file():
         raise UserError("out", f"'{out}' is a file.", "Give a folder.")
-    (out / webui_folders.WEBUI_FOLDERS["checkpoint"]).mkdir(parents=True, exist_ok=True)
+    (out / publishing_folders.WEBUI_FOLDERS["checkpoint"]).mkdir(parents=True, exist_ok=True)
     config = demo_config(arguments.max_train_steps)
     environment = Environment()
     environment.ensure()
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if code := draw(environment, BASE, out / "before"):
         return code
     say(f"2 of 3: training it on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
-    target = webui_folders.webui_folder(out, "checkpoint")
+    target = publishing_folders.webui_folder(out, "checkpoint")
     wanted = delivery.wished({"checkpoint": str(target)}, intermediate=False)
     run = run_folder.create(out / "runs", config, wanted.as_dict() if wanted else None)
     with delivery.claimed(run):

@@ -19,7 +19,7 @@ from ...core.runs.job_options import JobOptions
 from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say
-from ...host.hosts import webui_folders
+from ...host.hosts import publishing_folders
 from ...host.publishing import model_files, word_conflicts
 from ...host.publishing.publisher import Publisher, Terminal, due
 from . import config_options
@@ -53,10 +53,13 @@ def named_folders(arguments: argparse.Namespace, method: str) -> dict[str, str] 
     if not webui and not folder:
         return None
     field = "webui" if webui else "output_dir"
-    if KINDS[method] not in webui_folders.WEBUI_FOLDERS:
+    if KINDS[method] not in publishing_folders.WEBUI_FOLDERS:
         message = "no WebUI loads an unconditional model, and it is a folder."
         raise UserError(field, message, "Leave it out: the model is in the run's artifacts. Draw with `generate`.")
-    found = {kind: webui_folders.webui_folder(webui, kind) if webui else folder for kind in webui_folders.WEBUI_FOLDERS}
+    found = {
+        kind: publishing_folders.webui_folder(webui, kind) if webui else folder
+        for kind in publishing_folders.WEBUI_FOLDERS
+    }
     for problem in config_checks.folder_problems(field, found[KINDS[method]]):
         raise UserError(problem.field, problem.message, problem.remedy)
     return {kind: str(path.absolute()) for kind, path in found.items()}

@@ -8,7 +8,7 @@ import torch
 
 from ...core.data.concepts import Variation
 from ...core.data.prompt_templates import filled
-from .latent_encoding import Picture
+from .picture import Picture
 
 
 def vary(captions: tuple[str, ...], variation: Variation, drop_at: float, draw: torch.Generator) -> str:

@@ -14,13 +14,14 @@ from ...core.data.entry import Entry
 from ...core.data.picture_entries import caches_latents
 from ...core.errors import UserError
 from ..runtime.seeds import generator
-from . import latent_encoding
+from . import latent_encoding, picture_checks
 from .batch import Batch
 from .buckets import assign, bucket_sizes
 from .caption_variation import every_caption
 from .latent_cache import DiskCache, MemoryCache
-from .latent_encoding import Picture, Progress, Warn
 from .order import Order
+from .picture import Picture
+from .picture_checks import Progress, Warn
 from .samples import LatentSamples, PixelSamples, Sample, Samples
 
 
@@ -68,11 +69,11 @@ class Dataset:
         if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
             warn(f"At {self.config.resolution} pixels there is one bucket, the square: pictures are cropped to it.")
         opaque = self.config.alpha_as_loss_weight
-        with contextlib.closing(latent_encoding.Bounded(warn)) as left_out:
-            found = latent_encoding.scan(
+        with contextlib.closing(picture_checks.Bounded(warn)) as left_out:
+            found = picture_checks.scan(
                 self.entries, self.target, self.cache_dir is not None, left_out, warn, measured, opaque
             )
-            latent_encoding.warn_of_copies(found, warn)
+            picture_checks.warn_of_copies(found, warn)
             if self.cached:
                 assert vae is not None
                 size = latent_encoding.memory_bytes(found, self._flips)
@@ -83,7 +84,7 @@ class Dataset:
                     self.config, self._variations, cache, known_as, self.scaling_factor
                 )
             else:
-                found = latent_encoding.verify(found, progress, left_out)
+                found = picture_checks.verify(found, progress, left_out)
                 self.samples = PixelSamples(self.config, self._variations)
         self.arrange(found)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..runtime.seeds import generator
-from .latent_encoding import Picture
+from .picture import Picture
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from ...core.config.stages import ResolvedConfig
 from ..runtime.seeds import generator
 from .folder_balance import compose
-from .latent_encoding import Picture
+from .picture import Picture
 
 
 @dataclass

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from .batch import Batch
 from .dataset import Dataset
-from .latent_encoding import workers
+from .parallel import workers
 
 WINDOW = 4  # batches; at 1024 pixels one of 4 pictures takes 50 MB
 

@@ -19,7 +19,7 @@ from .batch import Batch
 from .caption_variation import vary
 from .images import Crop, alpha_weights, random_crop, to_model
 from .latent_cache import DiskCache, MemoryCache
-from .latent_encoding import Picture
+from .picture import Picture
 
 LATENT_SIDE = 8  # pixels a side that one latent pixel stands for
 

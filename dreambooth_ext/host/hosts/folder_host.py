@@ -11,7 +11,7 @@ from ...core.config.parsing import to_path
 from ...core.system.files import expanded
 from .model_lists import checkpoints
 from .options import FileOptions
-from .webui_folders import WEBUI_FOLDERS, webui_folder
+from .publishing_folders import WEBUI_FOLDERS, webui_folder
 
 
 class FolderHost:

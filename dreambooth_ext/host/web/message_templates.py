@@ -46,6 +46,8 @@ OTHERS = (
         "engine/downloads/http_file",
         "engine/downloads/hub_files",
         "engine/data/hub_dataset",
+        "engine/data/picture_checks",
+        "engine/data/latent_encoding",
     ),
     *(
         "core/runs/run_folder",
@@ -76,7 +78,7 @@ OTHERS = (
     ),
     *(
         "host/publishing/model_files",
-        "host/hosts/webui_folders",
+        "host/hosts/publishing_folders",
         "host/publishing/publisher",
         "host/pictures/uploads",
         "host/service/presets",

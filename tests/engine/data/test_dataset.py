@@ -21,7 +21,7 @@ from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.images import centre_crop
-from dreambooth_ext.engine.data.latent_encoding import Picture
+from dreambooth_ext.engine.data.picture import Picture
 
 SCALING = 0.18215
 

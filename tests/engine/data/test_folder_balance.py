@@ -18,7 +18,7 @@ from dreambooth_ext.engine.data.caption_variation import vary
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.folder_balance import apportioned
 from dreambooth_ext.engine.data.images import centre_crop
-from dreambooth_ext.engine.data.latent_encoding import Picture
+from dreambooth_ext.engine.data.picture import Picture
 
 SIZES = [(512, 512), (800, 600), (300, 1000)]
 PICTURES = st.tuples(st.sampled_from(["", "a", "b"]), st.sampled_from(SIZES), st.integers(1, 3))

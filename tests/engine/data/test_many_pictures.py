@@ -10,8 +10,10 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.engine import deep_check, worker
-from dreambooth_ext.engine.data import latent_encoding
+from dreambooth_ext.engine.data import latent_encoding, picture_checks
+from dreambooth_ext.engine.data.images import centre_crop
 from dreambooth_ext.engine.data.latent_cache import IN_MEMORY
+from dreambooth_ext.engine.data.picture import Picture
 from dreambooth_ext.engine.formats.metadata import MOST_WORDS, pictures_metadata
 from dreambooth_ext.engine.training import latent_backbone
 from tests import training
@@ -61,7 +63,7 @@ def test_of_many_broken_pictures_the_first_are_named(tmp_path):
         (folder / f"broken {index}.png").write_bytes(b"nothing")
     run = Trainer(tmp_path, instance_data_dir=str(folder)).train(max_train_steps=1)
     said = [event["what"] for event in training.events(run, "warning")]
-    assert sum("Left out: " in text for text in said) == latent_encoding.NAMED_AT_MOST
+    assert sum("Left out: " in text for text in said) == picture_checks.NAMED_AT_MOST
     assert any("10 further pictures were left out" in text for text in said)
 
 
@@ -101,11 +103,9 @@ def test_one_copy_is_told_as_one(tmp_path):
     paths = [tmp_path / name for name in ("a.png", "b.png")]
     for path in paths:
         path.write_bytes(b"x")
-    crop = latent_encoding.centre_crop((64, 64), (64, 64))
+    crop = centre_crop((64, 64), (64, 64))
     said = []
-    latent_encoding.warn_of_copies(
-        [latent_encoding.Picture(Entry(path, "", 0), crop, "") for path in paths], said.append
-    )
+    picture_checks.warn_of_copies([Picture(Entry(path, "", 0), crop, "") for path in paths], said.append)
     assert said == ["1 picture is a copy of another and counts twice: b.png is a.png."]
 
 

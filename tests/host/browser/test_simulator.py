@@ -169,7 +169,10 @@ REQUESTS: list[tuple[Callable[[Both], None], str, str, Any]] = [
     *((nothing, "GET", path, None) for path in ("version", "host", "state", "queue", "schema", "environment")),
     *((nothing, "GET", path, None) for path in ("presets", "presets/Careful", "languages", "languages/ru_RU", "runs")),
     *((nothing, "GET", path, None) for path in ("pictures", "pictures?set=none", "pictures?folder=/none/x", "none")),
-    *((nothing, "GET", f"runs/none{path}", None) for path in ("", "/events", "/log", "/artifacts", "/config")),
+    *(
+        (nothing, "GET", f"runs/none{path}", None)
+        for path in ("", "/events", "/log", "/report", "/artifacts", "/config")
+    ),
     (nothing, "GET", "presets/none", None),
     (nothing, "GET", "languages/xx_XX", None),
     (nothing, "DELETE", "runs/none", None),
@@ -201,7 +204,7 @@ REQUESTS: list[tuple[Callable[[Both], None], str, str, Any]] = [
     (queue_a_run, "GET", "runs", None),
     *(
         (queue_a_run, "GET", f"{RUN}{path}", None)
-        for path in ("", "/config", "/events", "/log", "/pictures", "/curves")
+        for path in ("", "/config", "/events", "/log", "/report", "/pictures", "/curves")
     ),
     *((begin_it, "GET", path, None) for path in ("state", "queue", "runs", RUN)),
     (begin_it, "POST", f"{RUN}/commands", {"command": "save"}),

@@ -1,0 +1,130 @@
+"""What is looked for in every picture before training: unreadable, too small and doubled ones are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ...core.data.entry import Entry
+from ...core.errors import UserError
+from ...core.system import files
+from .images import centre_crop, picture_size
+from .parallel import ahead, attempt, workers
+from .picture import Picture
+
+Progress = Callable[[int, int], None]  # done, of how many
+Warn = Callable[[str], None]
+
+COMPARED = 2**28  # bytes of pictures that are read to find copies
+NAMED_AT_MOST = 20  # broken pictures
+
+
+class Bounded:
+    """Names the first of many broken pictures, and counts the others: an event for each of thousands helps nobody."""
+
+    def __init__(self, warn: Warn, limit: int = NAMED_AT_MOST):
+        self.warn, self.limit, self.count = warn, limit, 0
+
+    def __call__(self, message: str) -> None:
+        self.count += 1
+        if self.count <= self.limit:
+            self.warn(message)
+
+    def close(self) -> None:
+        if self.count > self.limit:
+            self.warn(f"{self.count - self.limit} further pictures were left out as well.")
+
+
+def scan(
+    entries: list[Entry],
+    target: Callable[[tuple[int, int]], tuple[int, int]],
+    digests: bool,
+    left_out: Warn,
+    warn: Warn,
+    progress: Progress,
+    opaque: bool = False,
+) -> list[Picture]:
+    """Measure every picture from its header; `target` gives the training size for a size, both (width, height).
+
+    With `digests` the files' bytes are hashed as well. A picture that cannot be read is named by `left_out`.
+    """
+
+    def measure(entry: Entry) -> Picture:
+        size = picture_size(entry.path)
+        return Picture(entry, centre_crop(size, target(size)), _digest(entry.path) if digests else "", opaque)
+
+    found = []
+    for done, result in enumerate(ahead(lambda entry: attempt(measure, entry), entries, window=256), 1):
+        progress(done, len(entries))
+        if isinstance(result, UserError):
+            left_out(f"Left out: {result.problem.message}")
+        else:
+            found.append(result)
+    small = [p for p in found if p.crop.original[0] < p.crop.target[0] or p.crop.original[1] < p.crop.target[1]]
+    if small:
+        names = ", ".join(p.entry.path.name for p in small[:5]) + (", ..." if len(small) > 5 else "")
+        warn(f"{len(small)} of {len(found)} pictures are smaller than the training size and are enlarged: {names}")
+    return found
+
+
+def warn_of_copies(pictures: list[Picture], warn: Warn) -> None:
+    """Say which of your pictures are byte for byte the same: they count twice, and a held-out one is learned after all.
+
+    Only files of one length and size are compared, and no more than COMPARED bytes read.
+    """
+    alike: dict[tuple[int, tuple[int, int]], dict[Path, Picture]] = {}
+    for picture in pictures:
+        if not picture.entry.is_class:
+            key = (_length(picture.entry.path), picture.crop.original)
+            alike.setdefault(key, {})[picture.entry.path] = picture
+    known: dict[str, Picture] = {}
+    copies, learned, left = [], 0, COMPARED
+    for (length, _), group in alike.items():
+        if len(group) == 1 or (left := left - length * len(group)) < 0:
+            continue
+        for path, picture in group.items():
+            first = known.setdefault(picture.digest or _digest_or_name(path), picture)
+            if first is not picture:
+                copies.append(f"{path.name} is {first.entry.path.name}")
+                learned += first.entry.is_held != picture.entry.is_held
+    if copies:
+        rest = f" and {len(copies) - 5} more" if len(copies) > 5 else ""
+        held = f" {learned} of them {'is' if learned == 1 else 'are'} held out and trained on." if learned else ""
+        what = "1 picture is a copy of another and counts" if len(copies) == 1 else ""
+        what = what or f"{len(copies)} pictures are copies of others and count"
+        warn(f"{what} twice: {', '.join(copies[:5])}{rest}.{held}")
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # gone meanwhile; reading it will say so
+        return -1
+
+
+def _digest_or_name(path: Path) -> str:
+    """The digest of a file, or for one that cannot be read its name, which is like no other's."""
+    try:
+        return files.sha256_of(path)
+    except OSError:
+        return str(path)
+
+
+def _digest(path: Path) -> str:
+    try:
+        return files.sha256_of(path)
+    except OSError as error:
+        raise UserError("instance_data_dir", f"'{path}' cannot be read: {error.strerror}.") from error
+
+
+def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
+    """Decode every picture once, for runs that decode them while training: those that can be decoded."""
+    kept = []
+    results = ahead(lambda p: attempt(p.pixels), pictures, window=2 * workers())
+    for done, (picture, result) in enumerate(zip(pictures, results, strict=True), 1):
+        if isinstance(result, UserError):
+            warn(f"Left out: {result.problem.message}")
+        else:
+            kept.append(picture)
+        progress(done, len(pictures))
+    return kept
