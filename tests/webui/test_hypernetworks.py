@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from dreambooth_ext.core.config.groups.hypernetwork import ACTIVATIONS
+from dreambooth_ext.core.config.form_sections.hypernetwork import ACTIVATIONS
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine.formats import hypernetwork_file

@@ -16,12 +16,12 @@ from ...core.facts.setting import Setting
 from ...core.guide import completion
 from ...core.system.files import read_json
 from ...core.system.terminal import say
-from ...host.service import presets
+from ...host.service import preset_store
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=path, metavar="FILE", help="settings from a JSON file; options override it")
-    names = ", ".join(preset.name for preset in presets.built_in())
+    names = ", ".join(preset.name for preset in preset_store.built_in())
     help = f"settings of a preset ({names}, one saved in the tab, or a preset's file); file and options override it"
     parser.add_argument("--preset", metavar="NAME", help=help)
     groups: dict[str, Any] = {}
@@ -73,8 +73,12 @@ def read(arguments: argparse.Namespace) -> tuple[RunConfig, list[Problem]]:
     return parse(values)
 
 
-def _preset(name: str, webui: Path | None) -> presets.Preset:
-    return presets.read_file(path(name)) if name.lower().endswith(".json") else presets.known_here(webui).get(name)
+def _preset(name: str, webui: Path | None) -> preset_store.Preset:
+    return (
+        preset_store.read_file(path(name))
+        if name.lower().endswith(".json")
+        else preset_store.known_here(webui).get(name)
+    )
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..config.groups.lora import NETWORK_TARGETS
+from ..config.form_sections.lora import NETWORK_TARGETS
 from ..config.names import HUB_NAME, MODEL_SUFFIXES, TOKEN, exists, name_problems
 from ..config.parsing import shown
 from ..config.run_config import SETTINGS, RunConfig

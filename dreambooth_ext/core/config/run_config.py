@@ -17,19 +17,19 @@ from typing import Any, TypeVar
 
 from ..facts.methods import FORMATS, PROMPTED_METHODS
 from ..facts.setting import Setting
-from .groups.data_set import DataSet
-from .groups.hub import Hub
-from .groups.hypernetwork import Hypernetwork
-from .groups.lora import LoRA
-from .groups.loss import Loss
-from .groups.machine import Machine
-from .groups.model import Model
-from .groups.pictures import Pictures
-from .groups.previews import Previews
-from .groups.saving import Saving
-from .groups.textual_inversion import TextualInversion
-from .groups.training import Training
-from .groups.unconditional import Unconditional
+from .form_sections.data_set import DataSet
+from .form_sections.hub import Hub
+from .form_sections.hypernetwork import Hypernetwork
+from .form_sections.lora import LoRA
+from .form_sections.loss import Loss
+from .form_sections.machine import Machine
+from .form_sections.model import Model
+from .form_sections.pictures import Pictures
+from .form_sections.previews import Previews
+from .form_sections.saving import Saving
+from .form_sections.textual_inversion import TextualInversion
+from .form_sections.training import Training
+from .form_sections.unconditional import Unconditional
 
 Config = TypeVar("Config", bound="RunConfig")  # changes keep what is known of the config
 

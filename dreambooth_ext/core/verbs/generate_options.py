@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..config.groups.previews import SAMPLERS
+from ..config.form_sections.previews import SAMPLERS
 from ..config.run_config import SETTINGS
 from ..errors import Problem
 

@@ -25,11 +25,11 @@ from ..jobs.drawing_job import DrawingJob
 from ..jobs.planned_time import PlannedTimes
 from ..jobs.run_index import FAULTS, RunIndex
 from ..pictures.uploads import PictureSets
-from . import path_policy, presets, schema
+from . import path_policy, preset_store, schema
 from .models import Models
 from .new_runs import NewRuns
 from .picture_folders import PictureFolders
-from .presets import Presets
+from .preset_store import Presets
 from .run_commands import RunCommands
 from .runs import Runs
 
@@ -52,7 +52,7 @@ class Service:
         self.maintenance = Maintenance(self.environment)
         self.deep_check = DeepCheck(self.environment, self.runs_dir)
         self.drawing_job = DrawingJob(self.environment)
-        self.presets = Presets(host.data_folder() / presets.FOLDER)
+        self.presets = Presets(host.data_folder() / preset_store.FOLDER)
         self.sets = PictureSets(path_policy.pictures_folder(host))
         self.planned_times = PlannedTimes(self.runs_dir)
         self._lists = model_lists.Mark(self.about_host)

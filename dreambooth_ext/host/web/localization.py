@@ -19,7 +19,7 @@ from ...core.system.files import read_json, write_text
 from ...core.system.terminal import say
 from ..errors import Refusal
 from ..hosts.options import OPTIONS
-from ..service import presets, schema
+from ..service import preset_store, schema
 from . import message_templates
 
 TEXTS = Path(__file__).resolve().parents[1] / "page" / "shared" / "texts.js"
@@ -88,7 +88,7 @@ def _schema() -> Iterator[str]:
 
 
 def _presets() -> Iterator[str]:
-    for preset in presets.built_in():
+    for preset in preset_store.built_in():
         yield preset.title
         yield preset.description
 

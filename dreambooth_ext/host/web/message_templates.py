@@ -81,7 +81,7 @@ OTHERS = (
         "host/hosts/publishing_folders",
         "host/publishing/publisher",
         "host/pictures/uploads",
-        "host/service/presets",
+        "host/service/preset_store",
         "host/service/path_policy",
         "host/jobs/run_index",
     ),

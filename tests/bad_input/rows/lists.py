@@ -11,7 +11,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import kohya_dataset, picture_entries, prompt_templates
 from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.host.importers import read
-from dreambooth_ext.host.service import presets
+from dreambooth_ext.host.service import preset_store
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
 from tests.bad_input.rows.descriptions import put
@@ -123,7 +123,7 @@ def _template(path: Path, _: Path) -> list[Problem]:
 
 
 def _preset(path: Path, _: Path) -> list[Problem]:
-    found = presets.read_file(path)
+    found = preset_store.read_file(path)
     return [Problem("preset", found.problem, "-")] if found.problem else []
 
 

@@ -13,7 +13,7 @@ from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.engine.data.images import open_picture
 from dreambooth_ext.engine.models.unconditional_base import read_config
 from dreambooth_ext.host.pictures import image_decoding
-from dreambooth_ext.host.service import presets
+from dreambooth_ext.host.service import preset_store
 from tests.bad_input.case import Case, Verb
 from tests.bad_input.verbs import BASES, CHECK_FILE, HYPERNETWORKS, LORAS, TRAIN_FILE, WORDS
 
@@ -41,7 +41,7 @@ def _described(path: Path, folder: Path) -> list[Problem]:
 
 
 def _preset(path: Path, folder: Path) -> list[Problem]:
-    return [Problem("preset", presets.read_file(path).problem, "-")]
+    return [Problem("preset", preset_store.read_file(path).problem, "-")]
 
 
 def _linked(path: Path, folder: Path) -> None:

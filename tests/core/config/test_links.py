@@ -15,7 +15,7 @@ from dreambooth_ext.core.config.links import Link
 from dreambooth_ext.core.config.parsing import parse, shown
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.host.service.presets import Presets
+from dreambooth_ext.host.service.preset_store import Presets
 
 GIVEN = "https://user:pw@host.example:8000/a/x.safetensors?type=Model&token=SECRET#frag"
 BARE = "https://host.example:8000/a/x.safetensors"

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dreambooth_ext.core.config.groups.lora import NETWORK_TARGETS
+from dreambooth_ext.core.config.form_sections.lora import NETWORK_TARGETS
 from dreambooth_ext.core.config.run_config import SETTINGS
 from dreambooth_ext.core.facts.lora_types import CONVOLUTIONS, LORA_TYPES, USUAL, explained, types_with, variant
 from dreambooth_ext.engine.models.detection import addition_to_a_model

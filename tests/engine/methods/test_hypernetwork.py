@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dreambooth_ext.core.checks import config_checks, config_warnings
-from dreambooth_ext.core.config.groups.hypernetwork import ACTIVATIONS, WEIGHT_INITS
+from dreambooth_ext.core.config.form_sections.hypernetwork import ACTIVATIONS, WEIGHT_INITS
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers.optimization import get_scheduler
 
-from dreambooth_ext.core.config.groups.training import LR_SCHEDULERS
+from dreambooth_ext.core.config.form_sections.training import LR_SCHEDULERS
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.optimization.lr_schedule import RateSchedule, RateSchedules

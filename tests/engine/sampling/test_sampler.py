@@ -11,7 +11,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, UNet2DConditionModel
 
-from dreambooth_ext.core.config.groups.previews import SAMPLERS
+from dreambooth_ext.core.config.form_sections.previews import SAMPLERS
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.conditioning.text_encoding import Conditioning
 from dreambooth_ext.engine.sampling import sampler as sampling

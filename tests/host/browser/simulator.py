@@ -34,7 +34,7 @@ from dreambooth_ext.host.jobs.curves import POINTS, Curves
 from dreambooth_ext.host.pictures import image_decoding, uploads
 from dreambooth_ext.host.pictures.uploads import PictureSets
 from dreambooth_ext.host.service import schema
-from dreambooth_ext.host.service.presets import Presets
+from dreambooth_ext.host.service.preset_store import Presets
 from dreambooth_ext.host.service.run_commands import RUN_COMMANDS
 from dreambooth_ext.host.web import localization
 from dreambooth_ext.host.web.responses import refused

@@ -9,7 +9,7 @@ import pytest
 
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config import rates
-from dreambooth_ext.core.config.groups.model import SUBJECT_TYPES
+from dreambooth_ext.core.config.form_sections.model import SUBJECT_TYPES
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.data import identifiers
 from dreambooth_ext.core.facts.methods import METHODS

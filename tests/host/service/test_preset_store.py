@@ -12,8 +12,8 @@ from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.host.service import presets, schema
-from dreambooth_ext.host.service.presets import Presets
+from dreambooth_ext.host.service import preset_store, schema
+from dreambooth_ext.host.service.preset_store import Presets
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def own(tmp_path):
     return Presets(tmp_path / "мои настройки")
 
 
-@pytest.mark.parametrize("preset", presets.built_in(), ids=lambda preset: preset.name)
+@pytest.mark.parametrize("preset", preset_store.built_in(), ids=lambda preset: preset.name)
 def test_built_in_presets_can_be_trained(preset, tmp_path):
     for number in range(20):
         (tmp_path / f"sksper ({number}).png").write_bytes(b"")
@@ -56,7 +56,7 @@ def test_the_guides_numbers():
 
 
 def test_own_presets_live_beside_the_built_in_ones(own):
-    assert [preset.name for preset in own.list()] == [preset.name for preset in presets.built_in()]
+    assert [preset.name for preset in own.list()] == [preset.name for preset in preset_store.built_in()]
     saved = own.save("  Мои лица ", {"max_train_steps": "700", "optimizer_args": {"eps": 1e-6}}, " из отпуска ")
     assert saved.as_dict() == {
         "name": "Мои лица",
@@ -181,7 +181,7 @@ def test_an_unknown_name_lists_the_known(own):
 def test_the_command_line_knows_what_the_tab_has_saved(tmp_path, monkeypatch):
     """The tab alone, the tab of the WebUI that this is an extension of, and the WebUI that --webui names."""
     repository = tmp_path / "webui" / "extensions" / "ours"
-    monkeypatch.setattr(presets, "REPOSITORY", repository)
+    monkeypatch.setattr(preset_store, "REPOSITORY", repository)
     parser = argparse.ArgumentParser()
     parser.add_argument("--webui", type=config_options.path)
     config_options.add_arguments(parser)
