@@ -39,7 +39,8 @@ def options(arguments: list[str]) -> list[str]:
     if not any(
         argument.startswith(("-n", "--numprocesses")) or Path(argument.split("::")[0]).exists() for argument in given
     ):
-        chosen += ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
+        processes = min(5, (os.cpu_count() or 1) + 1)  # one more than cores: browsers and workers are waited for
+        chosen += ["-n", str(processes), "--dist", "worksteal"]
     return chosen + given
 
 

@@ -186,7 +186,7 @@ def test_by_the_service(tmp_path, server, settings):
         deadline = time.monotonic() + 400
         while (state := ask("GET", f"runs/{id}"))["status"] not in ("done", "failed") or state["step"] < step:
             assert time.monotonic() < deadline, state
-            if state.get("problem"):  # a done run stays done where going on is refused
+            if state.get("problem") and state["status"] == "done":  # it stays that where going on is refused
                 break
             ask("GET", "queue")
             time.sleep(0.5)

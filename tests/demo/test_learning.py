@@ -70,6 +70,7 @@ def test_the_base_draws_what_captions_of_its_world_say(base):
     assert measure.subject_score(base, world.SUBJECT_BACKGROUNDS, 2) == 0
 
 
+@pytest.mark.slow
 def test_the_subject_appears_on_backgrounds_it_was_never_seen_on(with_prior):
     assert measure.subject_score(with_prior, world.SUBJECT_BACKGROUNDS, 2) > 0.7
     assert measure.subject_score(with_prior, measure.UNSEEN, 2) > 0.5

@@ -93,7 +93,7 @@ class Follower:
             self._say(f"error: {deleted(self.run)}")
             return FAILED
         word = self.run.last_word()
-        if word in ENDED_WITH:
+        if word in ENDED_WITH and not self.refused:  # a refused resume leaves an earlier end
             code = ENDED_WITH[word]  # whatever the process came to after that
         elif self.killed and not self.refused:
             self.run.end_killed()

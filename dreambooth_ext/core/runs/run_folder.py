@@ -214,6 +214,8 @@ class Run:
         """
         if self.events.put_off():
             return False
+        if self._read_state()["status"] not in (*ENDED, "queued", "saving") and not self.is_held():
+            self.write_state(status="saving")  # whoever looks while the lock is held below is not to see it train
         lock = self.take()
         if lock is None:
             return False

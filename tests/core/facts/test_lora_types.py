@@ -86,7 +86,8 @@ from dreambooth_ext.engine.networks import layer_adapters
 from dreambooth_ext.host.importers import kohya_names, read
 
 asked, problems = parse({"network_type": "dorha", "method": "lora", "instance_prompt": "zkz"})
-config = config_checks.check(asked)[0]
+checked = config_checks.check(asked)
+config, subjects = checked.config, checked.subjects
 weight = torch.randn(12, 8, 3, 3)
 made = layer_adapters.create(config, weight, 4, torch.Generator().manual_seed(1))
 again = layer_adapters.from_parts(made.tensors())
@@ -95,8 +96,10 @@ print(json.dumps({
     "problems": [problem.message for problem in problems],
     "help": SETTINGS["network_type"].help,
     "layers": config.target_modules,
-    "left out": [p.message for p in method_checks.problems(config.replace(target_modules=["attention"]))],
-    "useless": [p.field for p in method_checks.problems(config.replace(lokr_factor=4, loraplus_lr_ratio=16.0))],
+    "left out": [p.message for p in method_checks.problems(config.replace(target_modules=["attention"]), subjects)],
+    "useless": [
+        p.field for p in method_checks.problems(config.replace(lokr_factor=4, loraplus_lr_ratio=16.0), subjects)
+    ],
     "warnings": {p: [w.remedy for w in config_warnings.warnings(config.replace(save_precision=p), 12)
                      if w.field == "save_precision"] for p in ("fp16", "bf16")},
     "parts": sorted(made.tensors()),

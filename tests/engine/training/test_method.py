@@ -15,7 +15,7 @@ from dreambooth_ext.engine.models.unconditional_base import PixelBase
 from dreambooth_ext.engine.training.latent_backbone import LatentBackbone
 from dreambooth_ext.engine.training.method import Backbone, Method
 from dreambooth_ext.engine.training.pixel_backbone import PixelBackbone
-from dreambooth_ext.host.hosts.folder_host import PlainFolder
+from dreambooth_ext.host.hosts.folder_host import FolderHost
 from dreambooth_ext.host.hosts.host import Host
 
 KEEPERS = {
@@ -23,7 +23,7 @@ KEEPERS = {
     Backbone: [LatentBackbone, PixelBackbone],
     Base: [LatentBase, PixelBase],
     Source: [FolderSource, SingleFileSource],
-    Host: [PlainFolder],
+    Host: [FolderHost],
 }
 PAIRS = [(protocol, keeper) for protocol, keepers in KEEPERS.items() for keeper in keepers]
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from dreambooth_ext.commands.support import delivery
+from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import job_options, run_folder, run_list
@@ -1193,11 +1194,12 @@ def test_the_engine_killed_resumed_and_adopted(tmp_path):
 
     place = Place(tmp_path, engine=True)
     base, shown = tiny.single_file(tmp_path), pictures(tmp_path / "pictures")
-    config = RunConfig(
+    asked = RunConfig(
         **{**USUAL, "checkpointing_steps": 8, "max_train_steps": 24, "name": "taught"},
         base_model=str(base),
         instance_data_dir=shown,
     )
+    config = config_checks.check(asked).config
     try:
         first = place.dispatcher()
         run = first.submit(config, JobOptions(select="every"))
