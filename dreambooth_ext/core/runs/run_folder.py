@@ -214,8 +214,7 @@ class Run:
         """
         if self.events.put_off():
             return False
-        if self._read_state()["status"] not in (*ENDED, "queued", "saving") and not self.is_held():
-            self.write_state(status="saving")  # whoever looks while the lock is held below is not to see it train
+        self.write_saving()
         lock = self.take()
         if lock is None:
             return False
@@ -230,6 +229,12 @@ class Run:
                 known = {key: state[key] for key in ("problem", "problems") if state.get(key)}
                 self.events.append("status", status=state["status"], **known)
         return True
+
+    def write_saving(self) -> None:
+        """Write down what `state` says of a run whose worker is gone while something is owed: whoever looks while its
+        lock is held to conclude it is not to see it train. Its claim has to be held."""
+        if self.owes() and self._read_state()["status"] not in (*ENDED, "queued", "saving") and not self.is_held():
+            self.write_state(status="saving")
 
     def end_killed(self) -> None:
         """Write down that the user ended it, by a kill before its worker came to a last word."""

@@ -119,9 +119,10 @@ class JobMonitor:
 
     def fail(self, problem: Problem) -> None:
         """End a run whose worker is gone, or never came. Nothing happens if it goes on, here or elsewhere."""
-        status = status_of(self.run)
-        if not status:
+        if not status_of(self.run):
             return  # its folder is gone
+        self.run.write_saving()
+        status = status_of(self.run)
         lock = self.run.take(GRACE)
         if lock is None:
             return
