@@ -25,11 +25,6 @@ from tests.training import Trainer
 GB = 10**9
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
 def device_of(monkeypatch, total: float, free: float) -> None:
     monkeypatch.setattr(memory, "total", lambda device: int(total * GB))
     monkeypatch.setattr(memory, "free", lambda device: int(free * GB))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.engine import deep_check, worker
@@ -18,11 +16,6 @@ from dreambooth_ext.engine.formats.metadata import MOST_WORDS, pictures_metadata
 from dreambooth_ext.engine.training import latent_backbone
 from tests import training
 from tests.training import Trainer
-
-
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
 
 
 def on_disk(run) -> int:

@@ -50,25 +50,6 @@ RICH = {
 SIZES = {"sd1": [16, 32, 64], "sd2": [32, 64], "sdxl": [48, 64]}
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
-@pytest.fixture
-def methods(monkeypatch) -> list[HypernetworkTraining]:
-    """The methods of the runs that a test makes."""
-    found = []
-    original = worker.make_method
-
-    def made(*arguments):
-        found.append(original(*arguments))
-        return found[-1]
-
-    monkeypatch.setattr(worker, "make_method", made)
-    return found
-
-
 def random_network(sizes: list[int], size: float = 0.3, **structure: Any) -> Hypernetwork:
     """As after a training: no number is zero."""
     made, randomness = Hypernetwork(sizes, Structure(**structure)), torch.Generator().manual_seed(3)

@@ -32,25 +32,6 @@ LORA = {"method": "lora", "rank": 4, "target_modules": adapters.ALL, "learning_r
 TEXT = {"text_encoder_steps": 4, "text_encoder_lr": 1e-2}
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
-@pytest.fixture
-def methods(monkeypatch) -> list[LoRA]:
-    """The methods of the runs that a test makes."""
-    found = []
-    original = worker.make_method
-
-    def made(*arguments):
-        found.append(original(*arguments))
-        return found[-1]
-
-    monkeypatch.setattr(worker, "make_method", made)
-    return found
-
-
 def written(folder: Path, base: LatentBase, kind: str = "lora", **settings) -> Path:
     """A LoRA file for a base, with random numbers in it."""
     models = adapters.models(base)

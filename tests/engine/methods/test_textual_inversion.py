@@ -43,20 +43,6 @@ def trainer(tmp_path) -> Trainer:
     return Trainer(tmp_path, **TAUGHT)
 
 
-@pytest.fixture
-def methods(monkeypatch) -> list[TextualInversion]:
-    """The methods of the runs that a test makes."""
-    found = []
-    original = worker.make_method
-
-    def made(*arguments):
-        found.append(original(*arguments))
-        return found[-1]
-
-    monkeypatch.setattr(worker, "make_method", made)
-    return found
-
-
 def captions_of(run: Run) -> list[str]:
     return SEEN[run.id]
 

@@ -31,11 +31,6 @@ PREVIEWS = {"validation_prompts": ["a photo of sksper person"], "validation_step
 
 
 @pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
-@pytest.fixture
 def after(monkeypatch):
     return acting_after(monkeypatch)
 

@@ -19,11 +19,6 @@ from tests.training import Trainer
 
 
 @pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
-@pytest.fixture
 def after(monkeypatch):
     return acting_after(monkeypatch)
 

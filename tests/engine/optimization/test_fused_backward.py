@@ -17,11 +17,6 @@ from tests.training import Trainer
 OFF = {"max_grad_norm": 0}
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
 def assert_same(trainer: Trainer, monkeypatch, **settings) -> None:
     """With and without; with, the optimizer steps once for each parameter."""
     steps, step = [], FusedBackward._step

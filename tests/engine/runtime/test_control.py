@@ -31,11 +31,6 @@ PROMPT = "a photo of sksper person"
 
 
 @pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
-@pytest.fixture
 def at_step(monkeypatch):
     """`at_step(2, action)`: the action, given the run, happens right after step 2 was reported."""
 

@@ -32,11 +32,6 @@ SGD = {"optimizer": "sgd", "weight_decay": 0.0, "learning_rate": 0.1}
 STATES = {"checkpointing_steps": 1, "save_intermediate_models": False}
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
 def of_base(trainer: Trainer) -> dict[str, Tensor]:
     """The base's trained parts under the names of `training.weights`."""
     base = open_base(str(trainer.base))

@@ -34,11 +34,6 @@ from tests.training import Trainer
 PRIOR = {"class_prompt": "a photo of a person", "num_class_images": 3}
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
 def fail_at(monkeypatch: pytest.MonkeyPatch, step: int, error: BaseException) -> None:
     """`error` in the forward pass after `step` finished steps."""
     accumulate = Loop._accumulate

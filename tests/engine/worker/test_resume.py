@@ -54,11 +54,6 @@ def check(trainer: Trainer, at: tuple[int, ...], **settings: Any) -> Run:
     return whole
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path)
-
-
 def test_from_any_step_with_class_pictures_and_both_models(trainer):
     check(trainer, (1, 3), text_encoder_steps=4, **PRIOR)
 
