@@ -140,7 +140,7 @@ def forget_accelerate() -> None:
 
 
 def start(run: Run, total: int | None = None, **environment: str) -> subprocess.Popen:
-    """The run's worker as a process of its own, as the supervisor starts it."""
+    """The run's worker as a process of its own, as a host starts it."""
     command = [sys.executable, "-m", "dreambooth_ext.engine.worker", str(run.path)]
     with (run.path / "log.txt").open("ab") as stream:
         return subprocess.Popen(

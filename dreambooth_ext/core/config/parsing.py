@@ -202,7 +202,7 @@ def _to_concepts(value: Any) -> list[dict]:
 
 
 def _in_concept(key: str, value: Any) -> Any:
-    """Texts as in the settings of the same names; what else is wrong in a concept, `pictures.problems` says."""
+    """Texts as in the settings of the same names; what else is wrong in a concept, `picture_entries.problems` says."""
     if not isinstance(value, str):
         return value
     return to_path(value) if key in SETTINGS and SETTINGS[key].kind == "path" else _to_str(value)

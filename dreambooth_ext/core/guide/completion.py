@@ -179,7 +179,7 @@ def a_or_an(noun: str) -> str:
 
 
 def is_path(value: object) -> bool:
-    """What else stands in a concept, `pictures.problems` names."""
+    """What else stands in a concept, `picture_entries.problems` names."""
     return isinstance(value, str) and value != ""
 
 

@@ -37,7 +37,7 @@ class Dataset:
         cache_dir: Path | None = None,
         inpainting: bool = False,
     ):
-        """`entries` as `pictures.entries` makes them; `cache_dir` is used with `cache_latents_to_disk`."""
+        """`entries` as `picture_entries.entries` makes them; `cache_dir` is used with `cache_latents_to_disk`."""
         assert config.resolution % 8 == 0, config.resolution
         self.config = config
         subjects = Subjects.of(config)

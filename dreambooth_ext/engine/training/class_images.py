@@ -76,7 +76,7 @@ def missing(config: ResolvedConfig) -> dict[Path, tuple[int, int]]:
         if not concept.class_data_dir or concept.subset:
             continue
         folder = files.expanded(concept.class_data_dir)
-        without = (files.expanded(concept.instance_data_dir),)  # as `pictures.entries` counts them
+        without = (files.expanded(concept.instance_data_dir),)  # as `picture_entries.entries` counts them
         lacks = concept.num_class_images - (len(list_pictures(folder, without)) if folder.is_dir() else 0)
         if lacks > lacking.get(folder, (index, 0))[1]:
             lacking[folder] = (index, lacks)

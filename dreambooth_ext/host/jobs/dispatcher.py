@@ -176,7 +176,7 @@ class Dispatcher:
         self._wake.set()
 
     def command(self, run: Run, command: str) -> None:
-        """One of protocol.COMMANDS for a run that has begun; to stop one that waits is to cancel it."""
+        """One of events.COMMANDS for a run that has begun; to stop one that waits is to cancel it."""
         if command in ("stop", "stop_and_save") and run.id in self._queue.ids():
             self.cancel(run)
         elif not self._has_device(run) and not run.is_alive():
