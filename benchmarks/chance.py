@@ -12,6 +12,7 @@ import itertools
 import statistics
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,13 @@ def config_of(method: str, classes: Path, seed: int) -> RunConfig:
     return config
 
 
+def draw_classes(out: Path) -> None:
+    """The class pictures that both trainers use, where an earlier call has not drawn them: by a run of one step."""
+    classes = out / "classes"
+    if not any(classes.glob("*.png")):
+        by_engine(replace(config_of("dreambooth", classes, 1), max_train_steps=1, text_encoder_steps=1), out)
+
+
 def by_engine(config: RunConfig, folder: Path) -> Painter:
     run = run_folder.create(folder / "runs", config)
     assert worker.main([str(run.path)]) == worker.DONE
@@ -154,6 +162,7 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     path = given.out / "results.json"
     results = read_json(path) if path.exists() else {}
+    draw_classes(given.out)
     for seed, method, trainer in itertools.product(range(1, given.seeds + 1), given.method, TRAINERS):
         name = f"{method} {trainer} {seed}"
         if name not in results:

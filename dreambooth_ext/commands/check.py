@@ -13,6 +13,7 @@ from ..core.data import picture_entries
 from ..core.errors import Problem
 from ..core.facts.methods import PROMPTED_METHODS
 from ..core.guide import completion
+from ..core.messages.message import beside
 from ..core.system import files
 from ..core.system.terminal import say
 from ..host.environment.deep_check import DeepCheck
@@ -54,12 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
         with contextlib.closing(DeepCheck(environment, arguments.runs_dir)) as deep_check:
             answer = deep_check.inspect(usable)
         plan = answer["plan"]
-        problems += config_checks.independent([Problem(**item) for item in answer["problems"]], problems)
-        warnings += answer["warnings"]
+        problems += config_checks.independent(map(Problem.from_dict, answer["problems"]), problems)
+        warnings += map(Problem.from_dict, answer["warnings"])
         if problems and not plan.get("pictures"):
             plan = {}  # of nothing
     if arguments.json:
-        filled = {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()}
+        filled = {name: {"value": c.value, **beside("reason", c.reason)} for name, c in choices.items()}
         told = {"problems": [p.as_dict() for p in problems], "warnings": list(map(str, warnings))}
         report = {"plan": plan, **told, "filled_in": filled}
         print(json.dumps(report, ensure_ascii=False, indent=2))

@@ -2,33 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from typing import Any
 
+from .messages.message import REMEDY, Message, catalogue, from_json, values_for_json
+
 REPORT = "Please report this, with what this prints: python -m dreambooth_ext runs report"  # of what is our own fault
+AS_SAID = "other.as_said"  # in words that are not the catalogue's: of a library, or of another version
 
 
-@dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: which setting or file, what about it, and what to do."""
+    """One thing that is wrong: which setting or file, what about it, and what to do.
 
-    field: str
-    message: str
-    remedy: str = ""
-    is_grave: bool = False  # of a warning: forbids nothing, but is shown as errors are
+    code: of the catalogue (`core/messages/english/`), with the values that its sentences name.
+    is_grave: of a warning: forbids nothing, but is shown as errors are.
+    """
+
+    def __init__(self, code: str, field: str = "", /, *old: str, is_grave: bool = False, **values: Any):
+        if code not in catalogue():  # TODO: until all callers give codes
+            code, field, values = AS_SAID, code, {"message": field, "remedy": old[0] if old else ""}
+        self.code = code
+        self.field = field
+        self.values = values
+        self.is_grave = is_grave
+
+    @property
+    def message(self) -> str:
+        return self.values["message"] if self.code == AS_SAID else Message(self.code, **self.values)
+
+    @property
+    def remedy(self) -> str:
+        if self.code == AS_SAID:
+            return self.values.get("remedy", "")
+        return Message(self.code + REMEDY, **self.values) if self.code + REMEDY in catalogue() else ""
 
     def __str__(self) -> str:
         text = f"{self.field}: {self.message}" if self.field else self.message
         return f"{text} {self.remedy}".rstrip()
 
+    def __repr__(self) -> str:
+        return f"Problem({self.code!r}, {self.field!r}, {str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Problem) and self.as_dict() == other.as_dict()
+
+    def __hash__(self) -> int:
+        return hash((self.code, self.field, str(self)))
+
     def as_dict(self) -> dict[str, Any]:
-        """{"field", "message", "remedy"}, and "is_grave" where it is."""
-        return {name: value for name, value in asdict(self).items() if name != "is_grave" or value}
+        """{"code", "values", "field", "message", "remedy"}, and "is_grave" where it is."""
+        texts = {"field": self.field, "message": str(self.message), "remedy": str(self.remedy)}
+        grave = {"is_grave": True} if self.is_grave else {}
+        return {"code": self.code, "values": values_for_json(self.values), **texts, **grave}
+
+    def as_event(self) -> dict[str, Any]:
+        """{"code", "values", "field", "what", "remedy"}, as events of a run have it."""
+        known = self.as_dict()
+        return {"what": known.pop("message"), **known}
+
+    @classmethod
+    def of(cls, warning: Problem | str, field: str = "", remedy: str = "") -> Problem:  # TODO: until all are problems
+        return cls(AS_SAID, field, message=warning, remedy=remedy) if isinstance(warning, str) else warning
+
+    @classmethod
+    def from_dict(cls, known: Mapping[str, Any]) -> Problem:
+        """What `as_dict` gave, perhaps in another version, which had other codes."""
+        grave = bool(known.get("is_grave"))
+        if known.get("code", AS_SAID) == AS_SAID or known["code"] not in catalogue():
+            said = {"message": known["message"], "remedy": known.get("remedy", "")}
+            return cls(AS_SAID, known["field"], is_grave=grave, **said)
+        values = {name: from_json(value) for name, value in known.get("values", {}).items()}
+        return cls(known["code"], known["field"], is_grave=grave, **values)
 
 
 class UserError(Exception):
     """Raised where the user's input or machine is at fault; programming errors stay ordinary exceptions."""
 
-    def __init__(self, field: str, message: str, remedy: str = ""):
-        self.problem = Problem(field, message, remedy)
+    def __init__(self, code: str, field: str = "", /, *old: str, **values: Any):
+        self.problem = Problem(code, field, *old, **values)
         super().__init__(str(self.problem))

@@ -45,12 +45,12 @@ def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -
             take_device(str(choose_device(config.device)))
             return look(plan.resolve(config, base), base, runs_dir)
     except UserError as error:
-        return {"plan": {}, "problems": [error.problem.as_dict()], "warnings": []}
+        return answer({}, [error.problem], [])
 
 
 def look(config: ResolvedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     problems = plan.problems(config, base)
-    warnings = [str(warning) for warning in plan.warnings(config, base)]
+    warnings: list[Problem | str] = [*plan.warnings(config, base)]
     found, missing = [], 0
     try:
         config = class_images.with_folders(config, base, runs_dir / "class_pictures")
@@ -65,13 +65,18 @@ def look(config: ResolvedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
         made = plan.make_plan(config, base, count, classes, steps, epochs, files.free_bytes(runs_dir), missing)
     except UserError as error:  # a file that cannot be read, and that the run begins with
         problems += [] if error.problem in problems else [error.problem]
-        return {"plan": {}, "problems": [p.as_dict() for p in problems], "warnings": warnings}
+        return answer({}, problems, warnings)
     problems += plan.resource_problems(made, config)
-    warnings += map(str, plan.resource_warnings(made, config))
-    return {"plan": made.as_dict(), "problems": [p.as_dict() for p in problems], "warnings": warnings}
+    warnings += plan.resource_warnings(made, config)
+    return answer(made.as_dict(), problems, warnings)
 
 
-def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[str]) -> int:
+def answer(plan: dict[str, Any], problems: list[Problem], warnings: list[Problem | str]) -> dict[str, Any]:
+    warned = [Problem.of(warning).as_dict() for warning in warnings]
+    return {"plan": plan, "problems": [problem.as_dict() for problem in problems], "warnings": warned}
+
+
+def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[Problem | str]) -> int:
     """How many pictures a data set that is not here yet has; 0 where its files do not tell."""
     if not config.dataset_name or config.train_data_dir:
         return 0
@@ -85,7 +90,7 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[str])
     return count or 0
 
 
-def readable(config: ResolvedConfig, base: Base, warnings: list[str]) -> list[Entry]:
+def readable(config: ResolvedConfig, base: Base, warnings: list[Problem | str]) -> list[Entry]:
     """The pictures that can be decoded; broken ones are named in `warnings`. Raises UserError if none is left.
 
     Of very many only some are looked at, evenly chosen, so that the answer comes in time.
@@ -111,9 +116,9 @@ def main() -> int:
     mine = links.taken()
     for line in sys.stdin:
         asked = json.loads(line)
-        answer = inspect(asked["config"], Path(asked["runs_dir"]), [*mine, *asked.get("links", [])])
+        found = inspect(asked["config"], Path(asked["runs_dir"]), [*mine, *asked.get("links", [])])
         last = torch.cuda.is_initialized()
-        print(json.dumps({**answer, "last": last}, ensure_ascii=False), file=answers, flush=True)
+        print(json.dumps({**found, "last": last}, ensure_ascii=False), file=answers, flush=True)
         if last:
             break
     return 0

@@ -113,9 +113,7 @@ def fail(control: Control, problems: list[Problem], code: int, before: dict[str,
     say(*problems)
     with contextlib.suppress(OSError):  # on a full disk the log and the exit status have to do
         for problem in problems:
-            control.events.append(
-                "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
-            )
+            control.events.append("error", **problem.as_event(), why=str(problem))
     with contextlib.suppress(OSError):
         known = dict(before or {"status": "failed"})
         how = known.pop("status")
@@ -158,12 +156,12 @@ def train(run: Run, control: Control, total: int | None) -> str:
         take_device(device)
         config = control.config = plan.resolve(with_optimizer(run), base).replace(device=device)
         for problem in distributed.drop_settings(config):
-            control.warn(problem.message, problem.field, problem.remedy)
+            control.warn(problem)
         if found := plan.problems(config, base):
             raise BadInput(found)
         is_old = keep_base(run, base)
         for warning in plan.warnings(config, base):
-            control.warn(warning.message, warning.field, warning.remedy)
+            control.warn(warning)
         accelerator = make_accelerator(config)
         config = class_images.with_folders(config, base, run.path.parent / "class_pictures", control.warn, is_old)
         with accelerator.main_process_first():
@@ -271,7 +269,7 @@ def check_resources(config: ResolvedConfig, base: Base, run: Run, control: Contr
     if found := plan.resource_problems(made, config):
         raise BadInput(found)
     for problem in plan.resource_warnings(made, config):
-        control.warn(problem.message, problem.field, problem.remedy)
+        control.warn(problem)
 
 
 def free_bytes(run: Run) -> int:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from ..core.errors import Problem, UserError
+from typing import Any
+
+from ..core.errors import AS_SAID, Problem, UserError
+from ..core.messages.message import catalogue
 
 
 class Refusal(UserError):
     """`status`: 401, 403, 404, 405, 409, 413, 415, 503, 507; a plain UserError is a 422."""
 
-    def __init__(self, status: int, message: str, remedy: str = "", field: str = ""):
-        super().__init__(field, message, remedy)
+    def __init__(self, status: int, code: str, field: str = "", /, *old: str, **values: Any):
+        if code not in catalogue():  # TODO: until all callers give codes: (message, remedy, field)
+            values = {"message": code, "remedy": field or values.get("remedy", "")}
+            code, field = AS_SAID, old[0] if old else ""
+        super().__init__(code, field, **values)
         self.status = status
         self.headers: dict[str, str] = {}  # of the answer
 
@@ -19,5 +25,5 @@ class Problems(UserError):
 
     def __init__(self, problems: list[Problem]):
         first = problems[0]
-        super().__init__(first.field, first.message, first.remedy)
+        super().__init__(first.code, first.field, **first.values)
         self.problems = problems

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config.rates import as_written, parse_rate_schedule
+from ..config.rates import parse_rate_schedule
 from ..config.run_config import RunConfig
 from ..data.identifiers import USED_WORDS, identifier_problem
 from ..errors import Problem
@@ -12,6 +12,7 @@ from ..facts.optimizer_facts import names_with, optimizer_facts
 from ..guide import tables
 from ..guide.completion import a_or_an
 from ..guide.tables import PICTURES
+from ..messages.message import number
 
 USUAL_RATES = {  # by method; a word's beside a LoRA is the guide's
     "learning_rate": {
@@ -60,9 +61,9 @@ def _strange_rates(config: RunConfig) -> list[Problem]:
         usual *= optimizer.usual_rate
         if rate >= STRANGE * usual * (1 - 1e-9):
             times = round(rate / usual)
-            message = f"{as_written(rate)} is {times} times the usual rate: it destroys a full-size model."
+            message = f"{number(rate)} is {times} times the usual rate: it destroys a full-size model."
             finder = " or ".join(names_with("finds_rate"))
-            remedy = f"{as_written(usual)} is usual; a rate of 1 is for {finder}, which finds its own."
+            remedy = f"{number(usual)} is usual; a rate of 1 is for {finder}, which finds its own."
             found.append(Problem(field, message, remedy, is_grave=True))
     return found
 
@@ -98,8 +99,8 @@ def _of_rates(config: RunConfig, pictures: int) -> list[Problem]:
             found.append(
                 Problem(
                     field,
-                    f"{as_written(rate)} is high.",
-                    f"More than {as_written(highest)} overtrains full-size models.",
+                    f"{number(rate)} is high.",
+                    f"More than {number(highest)} overtrains full-size models.",
                 )
             )
     return found
@@ -149,9 +150,9 @@ def _of_file_name(word: str) -> Problem | None:
 def _of_hypernetworks(config: RunConfig, pictures: int) -> list[Problem]:
     found, rate, optimizer = [], config.learning_rate, optimizer_facts(config.optimizer)
     if isinstance(rate, float) and rate > HYPERNETWORK_HIGHEST and not optimizer.finds_rate:
-        message = f"{as_written(rate)} is high for a hypernetwork."
+        message = f"{number(rate)} is high for a hypernetwork."
         found.append(
-            Problem("learning_rate", message, f"More than {as_written(HYPERNETWORK_HIGHEST)} breaks full-size models.")
+            Problem("learning_rate", message, f"More than {number(HYPERNETWORK_HIGHEST)} breaks full-size models.")
         )
     if "soft" in config.activation and config.activation.removeprefix("log").startswith(("softmax", "softmin")):
         message = f"{config.activation} goes over the pictures of a batch, in the WebUI, too: alone, none learns."

@@ -38,14 +38,6 @@ def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
     return pairs
 
 
-def as_written(rate: float) -> str:
-    """A rate as people write it, and the tab: 2e-6, 1.5e-4, 0.002."""
-    if not 0 < rate < 1e-3:
-        return f"{rate:g}"
-    mantissa, exponent = f"{rate:.2e}".split("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
-
-
 def is_zero(rate: str | float | None) -> bool:
     """Whether a rate, or each of a schedule, is 0; not for what is left out or no rate."""
     try:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from ...core.config import links
 from ...core.config.stages import ResolvedConfig
+from ...core.errors import Problem
 from ...core.runs import events
 from ...core.runs.event_text import told
 from ...core.runs.events import EventLog
@@ -132,8 +133,8 @@ class Control:
         """Tell of something long, whenever it is; commands wait until it is over."""
         self.events.append("status", status=self.current, stage=stage, done=done, of=total)
 
-    def warn(self, message: str, field: str = "", remedy: str = "") -> None:
-        self.events.append("warning", what=message, field=field, remedy=remedy)
+    def warn(self, problem: Problem | str, field: str = "", remedy: str = "") -> None:
+        self.events.append("warning", **Problem.of(problem, field, remedy).as_event())
 
     def commands(self) -> list[str]:
         """Commands since the last call; a signal to end counts as `stop`.
@@ -206,7 +207,7 @@ class Follower(Control):
     def stage(self, stage: str, done: int, total: int) -> None:
         pass
 
-    def warn(self, message: str, field: str = "", remedy: str = "") -> None:
+    def warn(self, problem: Problem | str, field: str = "", remedy: str = "") -> None:
         pass
 
     def commands(self) -> list[str]:

@@ -263,7 +263,7 @@ class Loop:
             except NothingLearned as error:
                 if final:
                     raise
-                self.control.warn(error.problem.message, error.problem.field, error.problem.remedy)
+                self.control.warn(error.problem)
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:

@@ -93,8 +93,8 @@ class JobMonitor:
         """A warning when trouble begins; when it is over, a status event that clears it."""
         with contextlib.suppress(OSError):
             if problem and not self.trouble:
-                n = self.warn(problem.message, problem.remedy)
-                self.trouble = {"n": n, "what": problem.message, "remedy": problem.remedy}
+                n = self.warn(problem)
+                self.trouble = {"n": n, **problem.as_event()}
             elif self.trouble and not problem:
                 try:
                     self.run.events.append("status", status=status_of(self.run), clears=self._warning())
@@ -107,12 +107,12 @@ class JobMonitor:
         warnings = (event for event in self.run.events.read() if event.get("what") == known["what"])
         return known["n"] or max((event["n"] for event in warnings), default=0)
 
-    def warn(self, message: str, remedy: str = "") -> int:
+    def warn(self, problem: Problem | str, remedy: str = "") -> int:
         """Returns the event's number; 0 if it could not be written, or the run was deleted meanwhile."""
         if not status_of(self.run):
             return 0
         with contextlib.suppress(OSError):
-            return self.run.events.append("warning", what=message, field="", remedy=remedy)["n"]
+            return self.run.events.append("warning", **Problem.of(problem, "", remedy).as_event())["n"]
         return 0
 
     # --- its end ---
@@ -130,9 +130,7 @@ class JobMonitor:
             if status in ENDED or status_of(self.run) != status:
                 return
             about = problem.as_dict()
-            self.run.events.append(
-                "error", what=problem.message, remedy=problem.remedy, field=problem.field, why=str(problem)
-            )
+            self.run.events.append("error", **problem.as_event(), why=str(problem))
             self.run.end("failed", problem=about, problems=[about])
 
     def finish(self) -> None:

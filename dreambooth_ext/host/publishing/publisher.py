@@ -213,4 +213,4 @@ class Publisher:
         """event: the artifact that this deals with, if it does."""
         about = {"artifact": event["name"], "step": event["step"]} if event else {}
         with contextlib.suppress(OSError):
-            run.events.append("warning", what=problem.message, field=problem.field, remedy=problem.remedy, **about)
+            run.events.append("warning", **problem.as_event(), **about)

@@ -13,6 +13,7 @@ from ...core.data.concepts import Subjects
 from ...core.errors import Problem, UserError
 from ...core.facts.methods import KINDS, PROMPTED_METHODS
 from ...core.guide import completion
+from ...core.messages.message import beside
 from ...core.runs import run_folder
 from ...core.runs.run_folder import Run
 from ..environment.deep_check import DeepCheck
@@ -72,16 +73,16 @@ class NewRuns:
             and not any(p.field in ("base_model", "runs_dir") for p in problems)
         ):
             answer = self._inspect(config_checks.usable(completed, problems), count, subjects)
-            found = [Problem(**item) for item in answer["problems"]]
+            found = [Problem.from_dict(item) for item in answer["problems"]]
             problems += config_checks.independent(found, problems)
-            warnings += [{"field": "", "message": text, "remedy": ""} for text in answer["warnings"]]
+            warnings += answer["warnings"]
             plan |= answer["plan"]
         card = self.maintenance.status()["device"]
         return {
             "plan": plan,
             "problems": [problem.as_dict() for problem in problems],
             "warnings": warnings,
-            "filled_in": {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()},
+            "filled_in": {name: {"value": c.value, **beside("reason", c.reason)} for name, c in choices.items()},
             "estimate": time_estimate.seconds(self.runs_dir, completed, answer.get("plan", {}), card),
             "superseded": bool(answer.get("superseded")),
         }

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ...core.config.run_config import SETTINGS
 from ...core.facts.methods import METHODS
+from ...core.messages.message import catalogue
 from ...core.system.files import read_json, write_text
 from ...core.system.terminal import say
 from ..errors import Refusal
@@ -29,6 +30,8 @@ FOLDER = Path(__file__).resolve().parents[3] / "localizations"
 SAME = frozenset(
     [
         *(
+            "other.as_said",
+            "other.as_said.remedy",
             "DreamBooth",
             "LoRA",
             "Textual Inversion",
@@ -53,13 +56,14 @@ def sources() -> list[str]:
 
 
 def needed() -> list[str]:
-    """What a complete translation has: the page, and all that may be said of its form."""
-    return _once([*sources(), *message_templates.WORDS, *message_templates.of_modules(message_templates.OF_THE_FORM)])
+    """What a complete translation has: the page's texts, and the codes of all messages."""
+    return [*sources(), *(code for code in catalogue() if code not in SAME)]
 
 
 def known() -> list[str]:
-    """Every text that a translation may be for, in the order of the files."""
-    return _once([*needed(), *message_templates.of_modules(message_templates.OTHERS)])
+    """Every text that a translation may be for, in the order of the files."""  # TODO: templates go
+    old = (*message_templates.OF_THE_FORM, *message_templates.OTHERS)
+    return _once([*needed(), *message_templates.WORDS, *message_templates.of_modules(old)])
 
 
 def _once(texts: Iterable[str]) -> list[str]:

@@ -50,17 +50,21 @@ def refused(error: Exception) -> Response:
         )
     if isinstance(error, UserError):
         problem = error.problem
-        told = {"error": sentence(problem), "remedy": problem.remedy}
-        if problem.field:
-            told["field"] = problem.field
-        return to_json(told, getattr(error, "status", 422), getattr(error, "headers", None))
+        return to_json(told(problem), getattr(error, "status", 422), getattr(error, "headers", None))
     if isinstance(error, OSError):
         why = error.strerror or type(error).__name__
         known = disk.problem_of(error) or Problem("", f"a file or folder could not be used: {why}.", "Check the disk.")
-        return to_json({"error": sentence(known), "remedy": known.remedy}, 500)
+        return to_json(told(known), 500)
     say_traceback(error)
     remedy = "Please report this, with what the console says and what 'Copy report' gives, the button of each run."
     return to_json({"error": f"Unexpected {type(error).__name__}.", "remedy": remedy}, 500)
+
+
+def told(problem: Problem) -> dict[str, Any]:
+    """{"error", "remedy", "code", "values"}, and "field" where there is one."""
+    known = problem.as_dict()
+    field = {"field": problem.field} if problem.field else {}
+    return {"error": sentence(problem), **field, **{name: known[name] for name in ("remedy", "code", "values")}}
 
 
 def sentence(problem: Problem) -> str:

@@ -78,7 +78,7 @@ def test_the_browser_asks_for_a_password_only_where_one_helps(tmp_path):
     asked.host.login = True
     answer = request(gradio(asked), "GET", f"{routes.PREFIX}/version")
     assert answer.status == 401 and "www-authenticate" not in answer.headers
-    assert answer.json() == {"error": "This needs a login.", "remedy": "Please log in to the WebUI."}
+    assert (answer.json()["error"], answer.json()["remedy"]) == ("This needs a login.", "Please log in to the WebUI.")
 
 
 @pytest.mark.parametrize(

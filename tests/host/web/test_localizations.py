@@ -7,6 +7,7 @@ import re
 import pytest
 
 from dreambooth_ext.core.config.run_config import SETTINGS
+from dreambooth_ext.core.messages.message import catalogue
 from dreambooth_ext.host.web import localization
 
 FILES = sorted(localization.FOLDER.glob("*.json"))
@@ -49,7 +50,8 @@ def test_no_translation_is_dead_or_out_of_order(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_translations_say_the_same(path):
     """The same values in them, the same numbers of the guide, and words of the language."""
-    for text, translation in localization.read(path).items():
+    for key, translation in localization.read(path).items():
+        text = catalogue().get(key, key)
         assert isinstance(translation, str) and translation.strip() == translation != ""
         assert placeholders(text) == placeholders(translation), text
         numbers = re.compile(r"\d+e-\d+|\d{3,}|\b\w+_\w+\b", re.ASCII)  # others' letters may stand beside names

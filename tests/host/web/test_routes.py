@@ -17,7 +17,7 @@ from starlette.applications import Starlette  # noqa: E402
 
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig  # noqa: E402
 from dreambooth_ext.core.data.concepts import CONCEPT_KEYS  # noqa: E402
-from dreambooth_ext.core.errors import UserError  # noqa: E402
+from dreambooth_ext.core.errors import Problem, UserError  # noqa: E402
 from dreambooth_ext.core.runs import events as protocol  # noqa: E402
 from dreambooth_ext.core.runs import job_options, run_folder  # noqa: E402
 from dreambooth_ext.core.version import __version__  # noqa: E402
@@ -208,13 +208,14 @@ def test_the_deep_check(asked, tmp_path, monkeypatch):
     def inspect(config):
         seen.append(config)
         problem = {"field": "base_model", "message": "base.safetensors is a web page.", "remedy": "Fetch it again."}
-        return {"plan": {"family": "sd1", "steps": 7, "device": "cpu"}, "problems": [problem], "warnings": ["Poor."]}
+        poor = Problem("other.as_said", message="Poor.").as_dict()
+        return {"plan": {"family": "sd1", "steps": 7, "device": "cpu"}, "problems": [problem], "warnings": [poor]}
 
     monkeypatch.setattr(asked.service.deep_check, "inspect", inspect)
     found = asked.post("check", {"config": good(tmp_path), "deep": True}).json()
     assert seen[0].max_train_steps == 1200 and Path(seen[0].instance_data_dir).is_absolute()
     assert found["plan"]["family"] == "sd1" and found["problems"][0]["message"].startswith("base.safetensors is")
-    assert {"field": "", "message": "Poor.", "remedy": ""} in found["warnings"]
+    assert "Poor." in [warning["message"] for warning in found["warnings"]]
     asked.environment.state = "missing"
     answer = asked.post("check", {"config": good(tmp_path), "deep": True})
     assert answer.status == 200  # as of a moment ago

@@ -119,8 +119,42 @@ export function told(message) {
     return known.get(message);
 }
 
+// --- what the server says with a code: {"code": "pictures.too_few", "values": {"count": 3}, "message": ..., "remedy": ...},
+// or {"reason": ..., "reason_code": ..., "reason_values": ...}; the texts are English, and stay where no translation is
+
+/** The translation of a code with its values, or the English text. */
+function translated(code, values, english) {
+    if (!Object.hasOwn(TRANSLATIONS, code)) return english;
+    return TRANSLATIONS[code].replace(/\{(\w+)\}/g, (hole, name) => (values && Object.hasOwn(values, name) ? written(values[name]) : hole));
+}
+
+/** A value in a sentence: a text, a number, a message of its own, or a list. */
+function written(value) {
+    if (Array.isArray(value)) return value.map(written).join(value.some((one) => one?.code) ? "; " : ", ");
+    return value?.code ? translated(value.code, value.values, value.text) : String(value);
+}
+
+/** An object of an answer, with the texts that its codes are of in the user's language. */
+function withTexts(object) {
+    for (const name of Object.keys(object)) {
+        const text = name.slice(0, -"_code".length);
+        if (name.endsWith("_code") && typeof object[text] === "string") {
+            object[text] = translated(object[name], object[`${text}_values`], object[text]);
+        }
+    }
+    if (typeof object.code !== "string") return object;
+    for (const text of ["message", "error", "what"]) {
+        if (typeof object[text] === "string") object[text] = translated(object.code, object.values, object[text]);
+    }
+    if (object.remedy) object.remedy = translated(`${object.code}.remedy`, object.values, object.remedy);
+    return object;
+}
+
 /** For JSON.parse: what people read of an answer, in their language. Names, paths and settings stay. */
-export const reviver = (key, value) => (SAID.has(key) ? told(value) : value);
+export function reviver(key, value) {
+    if (value && typeof value === "object" && !Array.isArray(value)) return withTexts(value);
+    return SAID.has(key) ? told(value) : value;
+}
 
 /** The answer of GET schema with what people read of it translated; names and choices stay. */
 export function localisedSchema(schema) {

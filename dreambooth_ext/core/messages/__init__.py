@@ -1,0 +1,1 @@
+"""What users are told: a code with values, and one catalogue that has its words (`english/`)."""
