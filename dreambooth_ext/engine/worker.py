@@ -27,6 +27,7 @@ from ..core.data.entry import Entry
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.facts.optimizer_facts import AUTO
+from ..core.messages.message import Message
 from ..core.runs.leader_lock import LeaderLock
 from ..core.runs.run_folder import Run, deleted
 from ..core.system import disk, environment_users, files
@@ -54,6 +55,9 @@ from .training.run_outputs import Saver
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
 PATIENCE = datetime.timedelta(days=7)  # of the other processes, while the first one draws class pictures or saves
 WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of what does not train
+CLASS_PICTURES, MEASURING, ENCODING = map(
+    Message, ("stages.class_pictures", "stages.measuring", "stages.encoding_captions")
+)
 
 
 class BadInput(Exception):
@@ -298,7 +302,7 @@ def gather(config: ResolvedConfig, base: Base, run: Run, control: Control, accel
     device = accelerator.device
     with accelerator.main_process_first():
         if isinstance(base, LatentBase):  # others draw without a prompt
-            class_images.draw_missing(config, base, device, lambda d, n: control.stage("drawing class pictures", d, n))
+            class_images.draw_missing(config, base, device, partial(control.stage, CLASS_PICTURES))
     memory.release()
     entries = entries_of(config, run)
     cache = run.path.parent / "latents"
@@ -306,10 +310,10 @@ def gather(config: ResolvedConfig, base: Base, run: Run, control: Control, accel
         config = config.replace(cache_latents_to_disk=needs_disk(config, base, len(entries), cache, control))
     dataset = Dataset(config, entries, base.scaling_factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
-    stage = "caching latents" if dataset.cached else "reading pictures"
+    stage = Message("stages.caching_latents") if dataset.cached else Message("stages.reading_pictures")
     shared = accelerator.main_process_first() if config.cache_latents_to_disk else contextlib.nullcontext()
     with shared:
-        shown, measured = partial(control.stage, stage), partial(control.stage, "looking at pictures")
+        shown, measured = partial(control.stage, stage), partial(control.stage, MEASURING)
         dataset.encode(vae, device, shown, control.warn, measured)
     del vae
     memory.release()
@@ -368,7 +372,7 @@ def make_method(
     control: Control,
 ) -> Method:
     """The models on their device, and the method that trains them, as they were at the last checkpoint."""
-    encoding = partial(control.stage, "encoding captions")
+    encoding = partial(control.stage, ENCODING)
     backbone = STARTS[config.method].assemble(config, base, dataset, accelerator.device, control.warn, encoding)
     process = NOISE_PROCESSES[base.family.noise](config, base.scheduler_config, config.prediction_type)
     objective = Objective(config, process)

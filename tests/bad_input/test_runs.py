@@ -94,4 +94,4 @@ def test_the_follower_tells_one_time_that_is_left(tmp_path, capsys, monkeypatch)
     follower.show({**step, "eta_s": 55.0})
     line = capsys.readouterr().err
     assert line.count(" left") == 1 and "to go" not in line and "loss 0.5000" in line
-    assert event_text.told({**step, "eta_s": 55.0}).endswith(", 0:55 to go")  # the log's, which has no bar
+    assert event_text.told({**step, "eta_s": 55.0}).endswith(", 0:55 left")  # the log's, which has no bar

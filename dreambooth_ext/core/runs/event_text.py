@@ -1,10 +1,11 @@
-"""Events in words, for terminals and logs."""
+"""Events in words, for terminals and logs, in English."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ..errors import Problem
+from ..messages.message import number
 from ..system.terminal import clock
 
 
@@ -16,10 +17,10 @@ def told(event: dict[str, Any]) -> str:
 
 def step_figures(event: dict[str, Any]) -> str:
     """What a step's event says beside its number and the time that is left."""
-    rates = ", ".join(f"{name} {rate:.3g}" for name, rate in event["lr"].items())
+    rates = ", ".join(f"{name} {number(rate)}" for name, rate in event["lr"].items())
     memory = event["memory"]["peak"] / 2**30
-    loss = "overflowed, the step was left out" if event["loss"] is None else f"{event['loss']:.4f}"
-    return f"loss {loss}, rate {rates}, {memory:.1f} GB"
+    loss = "overflowed (step skipped)" if event["loss"] is None else f"{event['loss']:.4f}"
+    return f"loss {loss}, learning rate {rates}, {memory:.1f} GB"
 
 
 def _status(event: dict[str, Any]) -> str:
@@ -34,18 +35,18 @@ def _status(event: dict[str, Any]) -> str:
 
 
 def _step(event: dict[str, Any]) -> str:
-    return f"training {event['step']}/{event['total']}, {step_figures(event)}, {clock(event['eta_s'])} to go"
+    return f"step {event['step']}/{event['total']}, {step_figures(event)}, {clock(event['eta_s'])} left"
 
 
 def _problem(level: str, event: dict[str, Any]) -> str:
-    return f"{level}: {Problem(event['field'], event['what'], event['remedy'])}"
+    return f"{level}: {Problem.from_dict({'message': event['what'], **event})}"
 
 
 _TELLERS = {
     "status": _status,
     "step": _step,
     "sample": lambda event: f"preview of step {event['step']}: {event['path']}",
-    "checkpoint": lambda event: f"saved the state of step {event['step']}",
+    "checkpoint": lambda event: f"saved the training state of step {event['step']}",
     "artifact": lambda event: f"wrote {event['path']}",
     "warning": lambda event: _problem("warning", event),
     "error": lambda event: _problem("error", event),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,6 +14,7 @@ from huggingface_hub import HfApi, snapshot_download
 from ...core.config.stages import ResolvedConfig
 from ...core.data.picture_entries import EXTENSIONS
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.runs.run_folder import Run
 from ...core.system.files import remove_unfinished, replacing
 from ..downloads import hub_files
@@ -24,7 +26,7 @@ ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}
 NAMES = ("image", "img")  # of the column with the pictures, where there are several
 TRAIN = "train"  # the split that is trained on, where a data set has several
 ROWS = 64  # read at once
-STAGE = "downloading the data set, in MB"
+DOWNLOADING, READING = Message("stages.downloading_data_set"), Message("stages.reading_data_set")
 Progress = Callable[[int, int], None]
 
 
@@ -45,7 +47,7 @@ def with_folder(config: ResolvedConfig, run: Run, control: Control) -> ResolvedC
         folder = run.path.parent / "data_sets" / f"{name.replace('/', '--')}-{key}"
         if not folder.is_dir():
             tables = sorted(snapshot.rglob(f"*{PARQUET}"))
-            write_out(tables, folder, lambda done, of: control.stage("reading the data set", done, of))
+            write_out(tables, folder, partial(control.stage, READING))
     return config.replace(train_data_dir=str(folder), dataset_name=None)
 
 
@@ -62,7 +64,7 @@ def fetch(name: str, revision: str | None, stage: Stage) -> Path:
     """The data set's folder in Hugging Face's cache: its training pictures, or the Parquet files that have them."""
     try:
         files, revision = wanted_files(name, revision)
-        return hub_files.snapshot(name, files, revision, kind="dataset", stage=(STAGE, stage))
+        return hub_files.snapshot(name, files, revision, kind="dataset", stage=(DOWNLOADING, stage))
     except hub_files.REACH as error:
         with contextlib.suppress(*hub_files.REACH):  # no network, but it was here before
             return Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))

@@ -13,6 +13,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from ...core.config import links
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.system.files import free_bytes, human_size
 from .progress_thread import MB, Stage, watched
 
@@ -34,7 +35,7 @@ TOLD = {  # what is said of one that is not there, and of one that cannot be fet
 }
 
 
-def snapshot(name: str, files: Mapping[str, int], revision: str, *, kind: str, stage: tuple[str, Stage]) -> Path:
+def snapshot(name: str, files: Mapping[str, int], revision: str, *, kind: str, stage: tuple[Message, Stage]) -> Path:
     """The folder with these files (name -> bytes) of a revision. kind: "model" or "dataset"; stage: what is told, and
     where. Raises one of REACH, and what the stage raises."""
     found: dict[str, Path] = {}

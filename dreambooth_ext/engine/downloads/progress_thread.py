@@ -7,15 +7,16 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from ...core.messages.message import Message
 from ...core.system.terminal import Progress
 
 LOOKS = 0.3  # seconds between them
 MB = 2**20
-STAGE = "downloading the model, in MB"
-Stage = Callable[[str, int, int], None]  # (what is done, how much of it is, of how much or 0); may raise to end it
+STAGE = Message("stages.downloading")
+Stage = Callable[[Message, int, int], None]  # (what is done, how much of it is, of how much or 0); may raise to end it
 
 
-def silent(stage: str, done: int, of: int) -> None:
+def silent(stage: Message, done: int, of: int) -> None:
     """For callers without a screen."""
 
 
@@ -25,7 +26,7 @@ class TerminalStage:
     def __init__(self) -> None:
         self.line: Progress | None = None
 
-    def __call__(self, stage: str, done: int, of: int) -> None:
+    def __call__(self, stage: Message, done: int, of: int) -> None:
         self.line = self.line or Progress(of, stage)
         self.line.total = of
         self.line.update(done)

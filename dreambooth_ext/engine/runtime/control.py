@@ -1,4 +1,4 @@
-"""The worker's side of the conversation: says where the run stands, hears commands, beats its heart."""
+"""The worker's side of a run's folder: writes status, events and the heartbeat, and takes commands."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from ...core.config import links
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
+from ...core.messages.message import Message, beside
 from ...core.runs import events
 from ...core.runs.event_text import told
 from ...core.runs.events import EventLog
@@ -119,7 +120,7 @@ class Control:
         with self._lock:
             self._state.update(state)
 
-    def stage(self, stage: str, done: int, total: int) -> None:
+    def stage(self, stage: Message, done: int, total: int) -> None:
         """Progress of something long before training; at most two events a second. Raises Stopped when told to."""
         self._kept = self.commands()
         if any(command in STOPPING for command in self._kept):
@@ -129,9 +130,9 @@ class Control:
             self._last_stage = now
             self.progress(stage, done, total)
 
-    def progress(self, stage: str, done: int, total: int) -> None:
+    def progress(self, stage: Message, done: int, total: int) -> None:
         """Tell of something long, whenever it is; commands wait until it is over."""
-        self.events.append("status", status=self.current, stage=stage, done=done, of=total)
+        self.events.append("status", status=self.current, **beside("stage", stage), done=done, of=total)
 
     def warn(self, problem: Problem | str, field: str = "", remedy: str = "") -> None:
         self.events.append("warning", **Problem.of(problem, field, remedy).as_event())
@@ -204,7 +205,7 @@ class Follower(Control):
     def status(self, status: str, **state: Any) -> None:
         self._state["status"] = status
 
-    def stage(self, stage: str, done: int, total: int) -> None:
+    def stage(self, stage: Message, done: int, total: int) -> None:
         pass
 
     def warn(self, problem: Problem | str, field: str = "", remedy: str = "") -> None:

@@ -11,6 +11,7 @@ from PIL import Image
 from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import concepts
 from ...core.facts.methods import KINDS, PROMPTED_METHODS
+from ...core.messages.message import Message
 from ...core.runs.run_folder import Run
 from ...core.system import files
 from ..data.dataset import Dataset
@@ -176,7 +177,7 @@ class Saver:
             carried = self.method.carried(self.base)
         folder = self.run.samples / str(step)
         folder.mkdir(exist_ok=True)
-        told = functools.partial(self.control.progress, "drawing previews")
+        told = functools.partial(self.control.progress, Message("stages.previews"))
         for drawn in self.method.backbone.drawn(config, self.base, told):
             path = folder / f"{drawn.index}_{drawn.seed}.png"
             with files.replacing(path) as temporary:

@@ -193,7 +193,7 @@ def measured(events: list[dict[str, Any]]) -> Pace:
             steps[any(name != "unet" for name in event.get("lr", {}))].append(passed)
         elif status == "saving":
             saving += passed
-        elif status == "preparing" and "class" not in event.get("stage", ""):
+        elif status == "preparing" and event.get("stage_code") != "stages.class_pictures":
             preparing += passed
         saves += event["type"] == "checkpoint"
     return Pace(

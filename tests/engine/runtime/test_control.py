@@ -274,10 +274,10 @@ def test_the_log_tells_what_a_run_did(trainer, capsys):
     lines = [line.partition("  ")[2] for line in capsys.readouterr().err.splitlines()]
     plan = run.state()["plan"]
     assert any(line.startswith(f"{plan['family']} at {plan['resolution']}, ") for line in lines)
-    steps = [line for line in lines if line.startswith("training ")]
+    steps = [line for line in lines if line.startswith("step ")]
     loss = training.losses(run)[-1]
-    assert len(steps) == 2 and steps[-1].startswith(f"training 2/2, loss {loss:.4f}, ")
-    assert "drawing previews 1/1" in lines and "saved the state of step 2" in lines
+    assert len(steps) == 2 and steps[-1].startswith(f"step 2/2, loss {loss:.4f}, ")
+    assert "drawing previews 1/1" in lines and "saved the training state of step 2" in lines
     assert any(line.endswith("taught.safetensors") for line in lines) and lines[-1] == "done"
 
 

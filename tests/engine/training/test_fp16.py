@@ -115,7 +115,7 @@ def test_one_infinite_loss_is_left_out(trainer, monkeypatch):
     assert [loss is None for loss in training.losses(run)] == [False, True, False, False]
     one, two, three = (training.weights(run, step) for step in (1, 2, 3))
     assert training.difference(one, two) == "" and training.difference(two, three) != ""
-    assert told(training.events(run, "step")[1]).startswith("training 2/4, loss overflowed, ")
+    assert told(training.events(run, "step")[1]).startswith("step 2/4, loss overflowed (step skipped), ")
 
 
 def test_losses_that_stay_infinite_end_the_run_with_its_state(trainer, monkeypatch):

@@ -43,8 +43,8 @@ def past_run(runs_dir, steps=60, config=CONFIG, plan=PLAN, host=None):
 
     add(0, type="status", status="queued")
     add(5, type="status", status="preparing")
-    add(100, type="status", status="preparing", stage="drawing class pictures", done=1, of=1)
-    add(15, type="status", status="preparing", stage="caching latents", done=1, of=1)
+    add(100, type="status", status="preparing", stage_code="stages.class_pictures", done=1, of=1)
+    add(15, type="status", status="preparing", stage_code="stages.caching_latents", done=1, of=1)
     add(5, type="status", status="preparing", plan=plan)
     add(0, type="status", status="training")
     for step in range(1, steps + 1):
