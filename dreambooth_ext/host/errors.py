@@ -19,6 +19,11 @@ class Refusal(UserError):
         self.status = status
         self.headers: dict[str, str] = {}  # of the answer
 
+    @classmethod
+    def of(cls, status: int, problem: Problem, field: str = "") -> Refusal:
+        """A problem that is known already, as an answer with this status."""
+        return cls(status, problem.code, field or problem.field, **problem.values)
+
 
 class Problems(UserError):
     """Everything that is wrong with a config."""

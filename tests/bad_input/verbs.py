@@ -129,7 +129,7 @@ def _upload(path: Path, folder: Path) -> list[Problem]:
 
 def answered(answer: Answer) -> Problem:
     told = answer.json()
-    return Problem(told.get("field", ""), told["error"], told["remedy"])
+    return Problem.from_dict({**told, "field": told.get("field", ""), "message": told["error"]})
 
 
 IMPORT_REQUEST, UPLOAD = Verb("POST import", _import_request), Verb("PUT pictures", _upload)
@@ -146,13 +146,13 @@ def config_of(**values: Any) -> RunConfig:
 
 def inspected(config: RunConfig, folder: Path) -> list[Problem]:
     answer = json.loads(json.dumps(deep_check.inspect(completion.complete(config, 1)[0].as_dict(), folder / "runs")))
-    return [Problem(**problem) for problem in answer["problems"]]
+    return [Problem.from_dict(problem) for problem in answer["problems"]]
 
 
 def worked(config: RunConfig, folder: Path) -> list[Problem]:
     run = run_folder.create(folder / "runs", completion.complete(config, 1)[0])
     assert training.go_on(run) == worker.BAD_INPUT, training.log(run)
-    return [Problem(it["field"], it["what"], it["remedy"]) for it in training.events(run, "error")]
+    return [Problem.from_dict({**it, "message": it["what"]}) for it in training.events(run, "error")]
 
 
 CHECK_RUN, TRAIN_RUN = Verb("check", inspected), Verb("train", worked)

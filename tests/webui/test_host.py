@@ -154,7 +154,7 @@ def test_a_hypernetwork_is_listed(webui):
     path.write_bytes(b"")
     webui.refresh("hypernetwork", path)
     if webui.has("'hypernetwork' in host.lacks()"):
-        assert "does not use hypernetworks" in webui.run("host.lacks()['hypernetwork']")
+        assert "does not support hypernetworks" in webui.run("host.lacks()['hypernetwork']")
     else:
         assert "ours" in [found["name"] for found in webui.call("sdapi/v1/hypernetworks")]
     path.unlink()

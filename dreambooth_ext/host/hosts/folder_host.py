@@ -85,8 +85,8 @@ class FolderHost:
         self._chosen = str(path)
         return path.name
 
-    def needs(self, path: Path) -> str:
-        return ""
+    def needs(self, path: Path) -> None:
+        """Nothing is loaded."""
 
     def forget(self, kind: str, path: Path) -> None:
         """Lists are read from the disk each time."""

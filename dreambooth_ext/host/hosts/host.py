@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...core.errors import Problem
+
 
 class Host(Protocol):
     """All of it may be called from any thread. A `kind` is one of publish.WEBUI_FOLDERS' keys."""
@@ -65,8 +67,8 @@ class Host(Protocol):
         Inside `handed_over` the choice is noted at once and the checkpoint loaded afterwards.
         """
 
-    def needs(self, path: Path) -> str:
-        """Why that model cannot be taken away now, as a sentence; "" if it can."""
+    def needs(self, path: Path) -> Problem | None:
+        """Why that model cannot be removed now; None if it can."""
 
     def forget(self, kind: str, path: Path) -> None:
         """`path` has just been taken away: lists that still have it are renewed."""

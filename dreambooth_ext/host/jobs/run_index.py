@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...core.config.parsing import shown
 from ...core.errors import Problem, UserError
 from ...core.runs.events import ENDED
 from ...core.runs.run_folder import Run
@@ -50,9 +51,9 @@ class RunIndex:
         """The run with just this id. Raises a Refusal (404): ids come from anywhere, and become a path here."""
         path = self.runs_dir / id if is_component(id) else None
         if path is None or not (path / "state.json").is_file():
-            raise Refusal(404, f"there is no run {id[:100]!r}.", "GET runs lists them.", "run")
+            raise Refusal(404, "service.no_run", "run", run=shown(id))
         if os.path.realpath(path) != os.path.join(os.path.realpath(self.runs_dir), id):
-            raise Refusal(404, f"run {id!r} is a link to another place.", "Move that folder here.", "run")
+            raise Refusal(404, "service.linked_run", "run", run=shown(id))
         return Run(path)
 
     def changed(self, since: str = "") -> dict[str, Any]:
@@ -108,10 +109,8 @@ class RunIndex:
             described = self.brief(run)
             settled = described["status"] in ENDED
         except FAULTS as error:
-            why = error.problem.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            problem = Problem("run", why, "Delete this run.")
             described = {"id": run.id, "name": "", "method": "?", "status": "damaged", "step": 0, "total": None}
-            described["problem"] = problem.as_dict()
+            described["problem"] = damage(error).as_dict()
             settled = True
         sizes = self._size(run, settled, deadline)
         return {**described, "size": sizes and sizes["total"], "sizes": sizes, "picture": newest_picture(run)}
@@ -145,6 +144,13 @@ class RunIndex:
                         sizes[inner] += size
         self._sizes[run.id] = stamp if settled else None, time.monotonic(), sizes
         return sizes
+
+
+def damage(error: Exception) -> Problem:
+    """What is wrong with a run's folder, by what reading it raised."""
+    if isinstance(error, UserError):
+        return Problem("service.damaged_run", "run", reason=error.problem.message)
+    return Problem("service.unreadable_run", "run", error=f"{type(error).__name__}: {error}")
 
 
 def is_component(name: str) -> bool:

@@ -6,7 +6,7 @@ import { Environment } from "./host/environment.js";
 import { Form } from "./train/form.js";
 import { baseName } from "./shared/format.js";
 import { HostLists } from "./host/lists.js";
-import { allLanguages, choosesLanguage, language, localisedSchema, told } from "./shared/localised.js";
+import { allLanguages, choosesLanguage, language, localisedSchema } from "./shared/localised.js";
 import { Monitor } from "./monitor/monitor.js";
 import { phrase } from "./shared/phrase.js";
 import { Runs } from "./runs/runs.js";
@@ -273,7 +273,7 @@ class Page {
 
 /** GET host's answer with everything that the page looks at. */
 function normal(host) {
-    const lacks = Object.fromEntries(Object.entries(host.lacks || {}).map(([kind, why]) => [kind, told(why)]));
+    const lacks = Object.fromEntries(Object.entries(host.lacks || {}).map(([kind, why]) => [kind, why.reason]));
     return { bases: [], current: "", options: {}, restricted: "", ...host, lacks };
 }
 

@@ -20,8 +20,8 @@ def options_for(host: Host, asked: Mapping[str, Any], before: JobOptions | None 
     given = {name: value for name, value in asked.items() if value is not None}
     for name in ("publish", "intermediate"):
         if not isinstance(given.get(name, True), bool):
-            raise UserError(name, "is neither true nor false.", "Give true or false.")
+            raise UserError("web.not_flag", name)
     for name in ("select", "while_training"):
         if not isinstance(given.get(name, ""), str):
-            raise UserError(name, "is not a text.", "Leave it out, or choose one of its values.")
+            raise UserError("web.not_choice", name)
     return chosen.but(**given)

@@ -1,4 +1,4 @@
-"""The models that runs made: their list, publishing them, taking them out again, and drawing with them."""
+"""The models that runs made: listing, publishing, unpublishing and drawing with them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...core.config.parsing import shown
+from ...core.errors import Problem
 from ...core.runs.run_folder import Run
 from ..environment.maintenance import Maintenance
 from ..errors import Refusal
@@ -57,7 +59,7 @@ class Models:
         for artifact in self.list(id)["artifacts"]:
             if artifact["file"] == file:
                 return artifact
-        raise Refusal(404, f"{id} has no artifact {file[:80]!r}.", "GET its artifacts lists them.", "artifact")
+        raise Refusal(404, "service.no_model", "artifact", run=id, file=shown(file))
 
     def publish(self, id: str, file: str, select: bool) -> dict[str, Any]:
         self._artifact(id, file)
@@ -70,28 +72,27 @@ class Models:
         """Take one artifact out of the host's folders; it stays in the run. Raises a Refusal (404, 409)."""
         run, place = self.run_index.find(id), self._artifact(id, file)["published"]
         if not place:
-            raise Refusal(404, f"'{file}' is not in the WebUI as this run's model.", "Reload the page.", "artifact")
+            raise Refusal(404, "service.not_published", "artifact", file=file)
         path = Path(place)
-        why = "" if path.parent in self.host.folders().values() else f"{path.parent} is no folder of {self.host.name}."
-        why = why or self.host.needs(path) or self._needed_as_base(path)
-        if why:
-            raise Refusal(409, why, "Choose another model there first, or wait for the run.", "artifact")
+        if path.parent not in self.host.folders().values():
+            raise Refusal(409, "service.not_of_host", "artifact", folder=path.parent, host=self.host.name)
+        if problem := self.host.needs(path) or self._needed_as_base(path):
+            raise Refusal.of(409, problem, "artifact")
         removed = self.dispatcher.unpublish(run, file, path)
         return {"path": place, "removed": removed, "revision": self.dispatcher.revision}
 
-    def _needed_as_base(self, path: Path) -> str:
+    def _needed_as_base(self, path: Path) -> Problem | None:
         for run in runs_ahead(self.dispatcher, self.run_index):
             if same_path(base_of(run), str(path)):
-                return f"The run {run.id} trains on {path.name}."
-        return ""
+                return Problem("service.base_of_run", "artifact", run=run.id, file=path.name)
+        return None
 
     def draw(self, id: str, file: str, wanted: dict[str, int]) -> None:
         """Let a run's unconditional model draw (`DrawingJob.start`). Raises a Refusal (409) while a training runs."""
         run = self.run_index.find(id)
         self._artifact(id, file)
         if self.dispatcher.active:
-            message = f"the run {self.dispatcher.active.id} trains, and needs the memory."
-            raise Refusal(409, message, "Wait for it, or stop it first.", "artifact")
+            raise Refusal(409, "service.memory_taken", "artifact", run=self.dispatcher.active.id)
         self.maintenance.check_ready()
         self.drawing_job.start(run, file, wanted)
 
@@ -104,7 +105,7 @@ class Models:
         folder = run.path / DRAWN
         path = folder / artifact / file if is_component(artifact) and is_component(file) else folder
         if path.suffix != ".png" or not path.is_file() or not path_policy.inside(path, [folder]):
-            raise Refusal(404, f"there is no picture {file[:80]!r} of {artifact[:80]!r}.", "Reload the page.", "file")
+            raise Refusal(404, "service.no_drawn_picture", "file", picture=shown(file), file=shown(artifact))
         return path, "image/png"
 
 

@@ -1,4 +1,4 @@
-"""What a host that strangers may reach keeps back: no path of the server but those that the host itself offers."""
+"""Which paths of the server may be named where others can reach it: only those that the host itself offers."""
 
 from __future__ import annotations
 
@@ -34,22 +34,18 @@ def check_paths(config: RunConfig, host: Host) -> kohya_dataset.DataSet | None:
 def _check_named(named: Iterable[tuple[str, str]], config: RunConfig, host: Host, why: str) -> None:
     for field in ("push_to_hub", "dataset_name"):  # by this machine's login, onto its disk
         if getattr(config, field):
-            raise Refusal(403, f"this server's Hugging Face cannot be used. {why}", "Leave it out.", field)
+            raise Refusal(403, "service.hub_restricted", field, reason=why)
     bases = [item["path"] for item in host.bases()]
     for field, path in named:
         if field == "base_model":
             if _same(path, bases) or inside(path, host.folders().values()):
                 continue
-            remedy = "Choose one of the checkpoints that the host lists."
-        else:
-            if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES)):
-                continue
-            remedy = (
-                "Upload the pictures instead."
-                if field.endswith(("instance_data_dir", "train_data_dir"))
-                else "Leave it out."
-            )
-        raise Refusal(403, f"files of the server cannot be named here. {why}", remedy, field)
+            raise Refusal(403, "service.base_restricted", field, reason=why)
+        if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES)):
+            continue
+        if field.endswith(("instance_data_dir", "train_data_dir")):
+            raise Refusal(403, "service.pictures_restricted", field, reason=why)
+        raise Refusal(403, "service.path_restricted", field, reason=why)
 
 
 def pictures_folder(host: Host) -> Path:

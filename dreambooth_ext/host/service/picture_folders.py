@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...core.config.parsing import shown
 from ...core.config.run_config import RunConfig
 from ...core.data import picture_entries
 from ..errors import Refusal
@@ -40,11 +41,11 @@ class PictureFolders:
             return self.sets.picture(name, picture)
         path_policy.check_paths(RunConfig(instance_data_dir=folder), self.host)
         if not all(map(is_component, picture.split("/"))):
-            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
+            raise Refusal(404, "service.no_picture", "name", picture=shown(picture))
         path = Path(os.path.abspath(os.path.expanduser(folder)), picture)
         path_policy.check_paths(RunConfig(instance_data_dir=str(path)), self.host)
         if path.suffix.lower() not in picture_entries.EXTENSIONS or not path.is_file():
-            raise Refusal(404, f"there is no picture {picture[:80]!r} in this folder.", "Reload the page.", "name")
+            raise Refusal(404, "service.no_picture", "name", picture=shown(picture))
         return path
 
     def delete(self, name: str, picture: str | None = None, stamp: str = "") -> None:
@@ -52,5 +53,5 @@ class PictureFolders:
         folder = self.sets.path(name)
         for run in runs_ahead(self.dispatcher, self.run_index):
             if any(path_policy.inside(path, [folder]) for path in picture_folders(run)):
-                raise Refusal(409, f"the run {run.id} needs these pictures.", "Wait for it, or stop it first.")
+                raise Refusal(409, "service.pictures_in_use", run=run.id)
         self.sets.delete(name, picture, stamp)

@@ -13,6 +13,7 @@ from ...core.config import links
 from ...core.config.names import RESERVED
 from ...core.config.parsing import parse, shown
 from ...core.errors import UserError
+from ...core.messages.message import Message, beside
 from ...core.system import files
 from ..environment.interpreter import REPOSITORY
 
@@ -22,12 +23,11 @@ BUILT_IN = Path(__file__).with_name("presets")
 LARGEST = 256 * 1024  # bytes of a preset's file
 LONGEST = 60  # letters of a name: in UTF-8, file systems take 255 bytes
 MOST = 500  # own presets
-NAMES = "Use letters, digits, spaces, - and _, such as 'My faces'."
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings under a name; `problem` says why a file holds none."""
+    """Settings under a name; `problem` says why a file has none, as a sentence."""
 
     name: str
     title: str
@@ -37,7 +37,7 @@ class Preset:
     problem: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), **beside("problem", self.problem)}
 
 
 class Presets:
@@ -60,11 +60,10 @@ class Presets:
         for preset in known:
             if _key(name) in (_key(preset.name), _key(preset.title)):
                 if preset.problem:
-                    remedy = "Delete it, or save it anew under this name."
-                    raise UserError("preset", f"'{preset.name}' {preset.problem}", remedy)
+                    raise UserError("service.preset_unusable", "preset", name=preset.name, reason=preset.problem)
                 return preset
-        names = ", ".join(preset.name for preset in known)
-        raise UserError("preset", f"there is no preset {shown(name)}.", f"There are: {names}.")
+        names = [preset.name for preset in known]
+        raise UserError("service.no_preset", "preset", name=shown(name), names=names)
 
     def save(self, name: str, settings: Mapping[str, Any], description: str = "") -> Preset:
         """Keep settings under a name, in place of an own preset of that name.
@@ -74,18 +73,18 @@ class Presets:
         assert self.folder is not None
         name = unicodedata.normalize("NFC", name).strip()
         if not re.fullmatch(r"\w[\w ()+-]*", name) or RESERVED.fullmatch(name):
-            raise UserError("preset", f"{shown(name)} cannot be the name of a preset.", NAMES)
+            raise UserError("service.preset_name", "preset", name=shown(name))
         if len(name) > LONGEST:
-            raise UserError("preset", f"the name has {len(name)} letters.", f"Use {LONGEST} at most.")
+            raise UserError("service.preset_name_long", "preset", count=len(name), most=LONGEST)
         if any(_key(name) in (_key(preset.name), _key(preset.title)) for preset in built_in()):
-            raise UserError("preset", f"'{name}' is a built-in preset.", "Choose another name.")
+            raise UserError("service.preset_name_taken", "preset", name=name)
         config, problems = parse(settings)
         for problem in problems:
-            raise UserError(problem.field, problem.message, problem.remedy)
+            raise UserError(problem.code, problem.field, **problem.values)
         there = self._files()
         path = next((path for path in there if _key(path.stem) == _key(name)), self.folder / f"{name}.json")
         if len(there) >= MOST and path not in there:
-            raise UserError("preset", f"there are {len(there)} presets already.", "Delete one first.")
+            raise UserError("service.presets_full", "preset", count=len(there))
         values = {known: value for known, value in config.as_dict().items() if known in settings}
         files.write_json(path, {"description": description.strip()[:1000], "settings": values})
         return _read(path)
@@ -97,8 +96,8 @@ class Presets:
                 files.patiently(path.unlink)
                 return
         if any(_key(name) == _key(preset.name) for preset in built_in()):
-            raise UserError("preset", f"'{name}' is built in and stays.", "Delete presets of your own only.")
-        raise UserError("preset", f"there is no preset {shown(name)}.", "Perhaps it has been deleted already.")
+            raise UserError("service.preset_built_in", "preset", name=name)
+        raise UserError("service.preset_gone", "preset", name=shown(name))
 
     def _files(self) -> Sequence[Path]:
         return _files(self.folder)
@@ -130,27 +129,37 @@ def read_file(path: Path) -> Preset:
     """A preset's file that somebody names. Raises UserError("preset")."""
     preset = _read(path)
     if preset.problem:
-        raise UserError("preset", f"'{path}' {preset.problem}", "Give a preset's name, or the file of one.")
+        raise UserError("service.preset_file", "preset", file=path, reason=preset.problem)
     return preset
 
 
 def _read(path: Path) -> Preset:
     """An own preset; the file's name is the preset's."""
     name = unicodedata.normalize("NFC", path.stem)
+    content, problem = _content(path)
+    if problem:
+        return Preset(name, name, "", False, problem=problem)
+    settings = {
+        name: links.masked(value) if isinstance(value, str) else value for name, value in content["settings"].items()
+    }
+    problems = parse(settings)[1]
+    if problems:
+        first = problems[0]
+        problem = Message("service.preset_outdated", setting=first.field, reason=first.message)
+    return Preset(name, name, str(content.get("description") or ""), False, {} if problem else settings, problem)
+
+
+def _content(path: Path) -> tuple[dict[str, Any], str]:
+    """({"settings": {...}, ...} of a preset's file, why it has none or "")."""
     try:
         if path.stat().st_size > LARGEST:
-            raise ValueError("it is too large")
+            return {}, Message("service.preset_too_large")
         content = files.read_json(path)
-        settings = content["settings"] if isinstance(content, dict) else None
-        if not isinstance(settings, dict):
-            raise ValueError('it has no {"settings": {...}}')
-        settings = {name: links.masked(value) if isinstance(value, str) else value for name, value in settings.items()}
-    except (OSError, ValueError, RecursionError, KeyError) as error:
-        why = 'it has no {"settings": {...}}' if isinstance(error, KeyError) else str(error)
-        return Preset(name, name, "", False, problem=f"cannot be read: {why}.")
-    problems = parse(settings)[1]
-    problem = f"does not suit this version: {problems[0]}" if problems else ""
-    return Preset(name, name, str(content.get("description") or ""), False, {} if problem else settings, problem)
+    except (OSError, ValueError, RecursionError) as error:
+        return {}, Message("service.preset_unreadable", error=error)
+    if not isinstance(content, dict) or not isinstance(content.get("settings"), dict):
+        return {}, Message("service.preset_no_settings")
+    return content, ""
 
 
 def _key(name: str) -> str:

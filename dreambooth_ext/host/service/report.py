@@ -46,7 +46,7 @@ def _about(environment: Mapping[str, Any], host: str) -> Iterator[str]:
         python, packages = _dotted(environment["python_version"]), environment["packages"]
         yield f"    {environment['kind']}, Python {python}, torch {environment['torch']}"
         yield "    " + ", ".join(f"{name} {packages[name]}" for name in SHOWN if name in packages)
-    yield f"card: {environment.get('device') or 'unknown, for the environment is not whole'}"
+    yield f"card: {environment.get('device') or 'unknown, because the environment is not ready'}"
     for name, why in (environment.get("optional") or {}).items():
         yield f"not available: {name} ({why})"
 
@@ -61,8 +61,9 @@ def _about_run(run: Run) -> Iterator[str]:
     except Exception as error:  # a damaged run is one that is reported
         yield f"run: its state cannot be read ({error})"
         return
-    version = state.get("version") or "of old"
-    yield f"run: {state['status']} at step {state['step']} of {state.get('total') or '?'}, begun with version {version}"
+    version = state.get("version") or "unknown"
+    step = f"step {state['step']} of {state.get('total') or '?'}"
+    yield f"run: {state['status']} at {step}, started with version {version}"
     problems = state.get("problems") or ([state["problem"]] if state.get("problem") else [])
     for problem in problems:
         yield "problem: " + " ".join(filter(None, (problem.get(key) for key in ("field", "message", "remedy"))))

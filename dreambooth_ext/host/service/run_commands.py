@@ -1,4 +1,4 @@
-"""What can be done with a run that there is: stop it, end it, go on with it, delete it."""
+"""What can be done with an existing run: stop, end, resume and delete it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...core.config import links
+from ...core.config.parsing import shown
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.data import picture_list
 from ...core.errors import UserError
@@ -47,7 +48,7 @@ class RunCommands:
         "continue" take pictures and captions as they are now."""
         run = self.run_index.find(id)
         if command not in RUN_COMMANDS:
-            raise UserError("command", f"cannot be {command[:40]!r}.", f"Choose one of {', '.join(RUN_COMMANDS)}.")
+            raise UserError("web.no_choice", "command", value=shown(command), choices=list(RUN_COMMANDS))
         with self._changing:
             state = run.state()
             if command in ("resume", "continue"):
@@ -59,7 +60,7 @@ class RunCommands:
             elif command in ("stop", "stop_and_save") and only_hangs(run, state):
                 self._kill(run)
             elif not run.is_alive(state):
-                raise Refusal(409, f"{id} is {state['status']}: nothing is training it.", "Resume it first.", "command")
+                raise Refusal(409, "queue.not_training", "command", run=id)
             else:
                 self.dispatcher.command(run, command)
 
@@ -74,7 +75,7 @@ class RunCommands:
         try:
             self.dispatcher.kill(run)
         except UserError as error:
-            raise Refusal(409, error.problem.message, error.problem.remedy, "command") from error
+            raise Refusal.of(409, error.problem, "command") from error
 
     def _end(self, run: Run) -> None:
         """Kill a worker and wait until everybody has let go of its run."""
@@ -93,17 +94,16 @@ class RunCommands:
         new_pictures: bool,
     ) -> None:
         if state["status"] == "queued" or run.is_alive(state) or run.is_followed():
-            raise Refusal(409, f"{run.id} is {state['status']} already.", "Wait for it, or stop it first.", "command")
+            raise Refusal(409, "queue.busy", "command", run=run.id)
         if command == "resume" and "done" in (state["status"], run.last_word()) and total is None:
-            raise Refusal(409, f"{run.id} is done.", "Use the command continue with more max_train_steps.", "command")
+            raise Refusal(409, "service.run_done", "command", run=run.id)
         if command == "continue" and total is None:
-            raise UserError("max_train_steps", "is missing.", "Give the step to train up to in all.")
+            raise UserError("service.no_total", "max_train_steps")
         if total is not None and total <= state["step"]:
-            message = f"{run.id} is at step {state['step']} already."
-            raise UserError("max_train_steps", message, "Give a larger number.")
+            raise UserError("queue.step_reached", "max_train_steps", run=run.id, step=state["step"])
         most = SETTINGS["max_train_steps"].maximum
         if total is not None and most is not None and total > most:
-            raise UserError("max_train_steps", "is more than any training needs.", f"Give {most:.0f} at most.")
+            raise UserError("service.total_too_large", "max_train_steps", most=int(most))
         self.maintenance.check_ready()
         before = job_options.read(run)
         chosen = options_for(self.host, wanted, before) if wanted or not before else None
@@ -118,7 +118,7 @@ class RunCommands:
                 if only_hangs(run, state):
                     self._end(run)
                 elif run.is_alive(state):
-                    raise Refusal(409, f"{run.id} is still training.", "Stop it first.", "run")
+                    raise Refusal(409, "queue.training", "run", run=run.id)
                 if state["status"] == "queued":
                     self.dispatcher.cancel(run)
             except FAULTS as error:  # a damaged run can only be deleted
@@ -128,5 +128,5 @@ class RunCommands:
 
 
 def only_hangs(run: Run, state: Mapping[str, Any]) -> bool:
-    """Whether a worker has said its last word and does not end: a driver that does not let go. It loses nothing."""
+    """Whether a worker has written how it ended and hangs since, in a driver say: ending it loses nothing."""
     return run.is_held() and (state["status"] in ENDED or run.last_word() is not None)

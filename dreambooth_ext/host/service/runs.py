@@ -1,4 +1,4 @@
-"""What there is to see of runs: their list, and of each one its state, config, events, curves, log and previews."""
+"""Reading runs: their list, and of each one its state, config, events, curves, log and previews."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ...core.config.parsing import shown
 from ...core.data import picture_entries, picture_list
 from ...core.runs import job_options
 from ...core.runs.run_folder import Run
@@ -80,7 +81,7 @@ class Runs:
         path = run.samples / step / file if step.isascii() and step.isdigit() and is_component(file) else run.samples
         kind = SHOWN_TYPES.get(path.suffix.lower())
         if not kind or not path.is_file() or not path_policy.inside(path, [run.samples]):
-            raise Refusal(404, f"there is no preview {file[:80]!r} of step {step[:20]}.", "Reload the page.", "file")
+            raise Refusal(404, "service.no_preview", "file", picture=shown(file), step=shown(step))
         return path, kind
 
     def open_folder(self, id: str) -> None:
@@ -93,7 +94,7 @@ class Runs:
         try:
             subprocess.Popen([opener, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         except OSError:
-            raise Refusal(409, "this machine has no file manager.", f"The folder is {path}.") from None
+            raise Refusal(409, "service.no_file_manager", folder=path) from None
 
     def forget(self, run: Run) -> None:
         """Of a run that was deleted."""

@@ -1,4 +1,4 @@
-"""The runs that train or wait, and what they need: a base and pictures that nobody may take away now."""
+"""The runs that train or wait, and the base and pictures that each needs, which nobody may delete now."""
 
 from __future__ import annotations
 

@@ -9,7 +9,9 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...core.config.parsing import shown
 from ...core.errors import UserError
+from ...core.messages.message import beside
 from ...core.runs.events import PROTOCOL
 from ...core.runs.run_folder import Run
 from ...core.version import __version__
@@ -35,6 +37,8 @@ from .runs import Runs
 
 if TYPE_CHECKING:
     from ..hosts.host import Host
+
+SHOWN_OF_ENVIRONMENT = ("state", "reason", "reason_code", "reason_values", "building", "problem")  # every second
 
 
 class Service:
@@ -91,8 +95,8 @@ class Service:
             "files": model_lists.files(self.host.folders()),
             "folders": {kind: str(path) for kind, path in self.host.folders().items()},
             "runs_folder": str(self.runs_dir),
-            "lacks": self.host.lacks(),
-            "restricted": self.host.restricted(),
+            "lacks": {kind: beside("reason", why) for kind, why in self.host.lacks().items()},
+            **beside("restricted", self.host.restricted()),
             "options": {option.name: self.host.option(option.name) for option in OPTIONS},
         }
 
@@ -109,19 +113,18 @@ class Service:
             "published": self.dispatcher.published,
             "lists": self._lists(),
             **self.queue(),
-            "environment": {key: environment[key] for key in ("state", "reason", "building", "problem")},
+            "environment": {key: known for key, known in environment.items() if key in SHOWN_OF_ENVIRONMENT},
         }
 
     def mend(self, action: str) -> None:
         """Repair or verify the environment, in a thread. Raises a Refusal (409) while that would be in the way."""
         if action == "repair" and self.dispatcher.running:
-            message = f"the run {self.dispatcher.running[-1].id} uses the environment."
-            raise Refusal(409, message, "Wait for it, or stop it first.", "action")
+            raise Refusal(409, "service.environment_in_use", "action", run=self.dispatcher.running[-1].id)
         if action == "repair":
             try:
                 self.environment.check_unused()  # also by trainings from a terminal
             except UserError as error:
-                raise Refusal(409, error.problem.message, error.problem.remedy, "action") from error
+                raise Refusal.of(409, error.problem, "action") from error
         self.deep_check.close()  # its process holds files of the environment open
         self.maintenance.begin(action)
 
@@ -139,7 +142,7 @@ class Service:
     def delete_preset(self, name: str) -> None:
         preset = self._preset(name, damaged=True)
         if preset.built_in:
-            raise Refusal(409, f"'{preset.title}' is built in.", "Only your own presets can be deleted.", "preset")
+            raise Refusal(409, "service.preset_built_in", "preset", name=preset.title)
         self.presets.delete(preset.name)
 
     def _preset(self, name: str, damaged: bool = False) -> Any:
@@ -152,7 +155,7 @@ class Service:
         try:
             return self.presets.get(name)
         except UserError as error:
-            raise Refusal(404, error.problem.message, error.problem.remedy, "preset") from None
+            raise Refusal.of(404, error.problem, "preset") from None
 
     def read_import(self, text: str) -> dict[str, Any]:
         return read.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
@@ -168,7 +171,7 @@ class Service:
             "running": running,
             "queue": waiting,
             "planned": self.planned_times.of([*(run["id"] for run in running), *waiting]),
-            "waiting": self.dispatcher.waiting,
+            **beside("waiting", self.dispatcher.waiting),
             "trouble": active and active["trouble"],
             "models_away": self.host.models_away(),
         }
@@ -185,7 +188,6 @@ class Service:
         """Train these first, in this order."""
         strangers = sorted(set(ids) - set(self.dispatcher.queue()))
         if strangers:
-            message = f"{strangers[0][:100]!r} does not wait in the queue."
-            raise Refusal(409, message, "Look at the queue again.", "order")
+            raise Refusal(409, "service.not_queued", "order", run=shown(strangers[0]))
         self.dispatcher.order(ids)
         return self.queue()

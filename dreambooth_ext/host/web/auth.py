@@ -1,4 +1,4 @@
-"""Who may ask. The host puts no guard before routes that an extension adds, so this is the only one.
+"""Who may use the API. The host puts no guard before routes that an extension adds, so this is the only one.
 
 - The host's API asks for a password (`--api-auth`): Basic authentication with one of its pairs.
 - The host's page asks for a login: the login's cookie, which the app's own route `/user` knows. Either is enough.
@@ -36,7 +36,6 @@ READING = ("GET", "HEAD")
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "cf-connecting-ip")
 LOGIN_TIMEOUT = 5.0  # seconds
 LARGEST_ANSWER = 64 * 1024  # bytes of what /user may say
-LOCK_IT = "To use it from elsewhere, start it with --api-auth USER:PASSWORD (a WebUI also with --gradio-auth)."
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ async def admit(scope: Scope, host: Host) -> Caller:
     passwords = host.api_auth()
     foreign = is_foreign(headers)
     if foreign and scope["method"] not in READING:
-        raise Refusal(403, "a page from another address must not change anything here.", "Use the tab itself.")
+        raise Refusal(403, "web.foreign_change")
     local = is_local(scope, headers)
     user = basic_user(headers, passwords)
     if user is not None:
@@ -70,8 +69,8 @@ async def admit(scope: Scope, host: Host) -> Caller:
 
 
 def _unknown(has_passwords: bool, has_login: bool) -> Refusal:
-    ways = (["log in to the WebUI"] if has_login else []) + (["give a user and password"] if has_passwords else [])
-    refusal = Refusal(401, "this needs a login.", f"Please {' or '.join(ways)}.")
+    both = has_login and has_passwords
+    refusal = Refusal(401, "web.login_or_password" if both else "web.login" if has_login else "web.password")
     if has_passwords:  # browsers then ask for one, which is no use where only a cookie counts
         refusal.headers = {"WWW-Authenticate": 'Basic realm="DreamBooth", charset="UTF-8"'}
     return refusal
@@ -80,11 +79,11 @@ def _unknown(has_passwords: bool, has_login: bool) -> Refusal:
 def _check_local(local: bool, foreign: bool, headers: Headers) -> None:
     """Without any authentication. Raises a Refusal (403)."""
     if not local:
-        raise Refusal(403, "without a password, training can only be used on the machine itself.", LOCK_IT)
+        raise Refusal(403, "web.other_machine")
     if not _names_this_machine(headers):
-        raise Refusal(403, "this machine was asked for by a name that is not its own.", f"Use localhost. {LOCK_IT}")
+        raise Refusal(403, "web.other_name")
     if foreign:
-        raise Refusal(403, "a page from another address must not read this.", "Use the tab itself.")
+        raise Refusal(403, "web.foreign_read")
 
 
 # --- what a request tells of itself

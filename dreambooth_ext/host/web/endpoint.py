@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ...core.config.parsing import shown
 from ...core.data import picture_entries
 from ...core.errors import UserError
 from ...core.system import files
@@ -42,27 +43,31 @@ class Call:
     def text(self, name: str, default: str | None = None) -> str:
         """A text from the body. Raises UserError where it is none."""
         value = self.values.get(name, default)
+        if value is None:
+            raise UserError("web.missing_text", name, name=name)
         if not isinstance(value, str):
-            raise UserError(name, "is missing." if value is None else "is not a text.", f'Send {{"{name}": "..."}}.')
+            raise UserError("web.not_text", name, name=name)
         return value
 
     def flag(self, name: str, default: bool = False) -> bool:
         value = self.values.get(name, default)
         if not isinstance(value, bool):
-            raise UserError(name, "is neither true nor false.", "Send true or false.")
+            raise UserError("web.not_flag", name)
         return value
 
     def object(self, name: str) -> dict[str, Any]:
         value = self.values.get(name)
+        if value is None:
+            raise UserError("web.missing_object", name, name=name)
         if not isinstance(value, dict):
-            raise UserError(name, "is missing." if value is None else "is no object.", f'Send {{"{name}": {{...}}}}.')
+            raise UserError("web.not_object", name, name=name)
         return value
 
     def count(self, name: str) -> int | None:
         """A whole number that is not negative, from the body; None where it is left out."""
         value = self.values.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-            raise UserError(name, "is not a whole number.", "Send a number, or leave it out.")
+            raise UserError("web.not_count", name)
         return value
 
     def number(self, name: str, default: int | None = None) -> int | None:
@@ -71,7 +76,7 @@ class Call:
         if not text:
             return default
         if not re.fullmatch(r"[0-9]{1,15}", text):
-            raise UserError(name, f"{text[:40]!r} is not a whole number.", f"Use {name}=0 or more, or leave it out.")
+            raise UserError("web.not_number", name, value=shown(text), name=name)
         return int(text)
 
 
@@ -133,8 +138,8 @@ class Endpoint:
 
     def _unknown(self, method: str) -> Refusal:
         if not self.methods:
-            return Refusal(404, "there is nothing at this address.", "docs/api.md lists the routes.")
-        refusal = Refusal(405, f"{method[:20]} does nothing here.", f"Use {' or '.join(self.methods)}.")
+            return Refusal(404, "web.no_route")
+        refusal = Refusal(405, "web.no_method", method=method[:20], methods=list(self.methods))
         refusal.headers = {"Allow": ", ".join(self.methods)}
         return refusal
 
@@ -144,7 +149,7 @@ class Endpoint:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if action.body == "json":
             if kind != "application/json":
-                raise Refusal(415, "the body must be JSON.", "Send it with Content-Type: application/json.")
+                raise Refusal(415, "web.not_sent_as_json", "Content-Type")
             values = from_json(await read_body(request, LARGEST_JSON))
         elif action.body == "file":
             check_kind(request.path_params["name"], kind)
@@ -173,7 +178,7 @@ async def read_body(request: Request, limit: int) -> bytes:
             if size > POLITE * limit:
                 break
     if is_huge or size > limit:
-        raise Refusal(413, f"the body is larger than {files.human_size(limit)}.", "Send less at once.")
+        raise Refusal(413, "web.too_large", most=files.human_size(limit))
     return bytes(body)
 
 
@@ -181,14 +186,14 @@ def from_json(data: bytes) -> dict[str, Any]:
     """Raises a Refusal (400)."""
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is no JSON")
+        raise ValueError(f"{constant} is not JSON")
 
     try:
         values = files.parse_json(data.decode("utf-8"), parse_constant=refuse) if data.strip() else {}
     except ValueError as error:
-        raise Refusal(400, f"the body is no JSON: {error}."[:300], "Send one object: {...}.") from None
+        raise Refusal(400, "web.bad_json", error=str(error)[:300]) from None
     if not isinstance(values, dict):
-        raise Refusal(400, "the body is no JSON object.", "Send one object: {...}.")
+        raise Refusal(400, "web.no_json_object")
     return values
 
 
@@ -196,9 +201,8 @@ def check_kind(file: str, kind: str) -> None:
     """Raises a Refusal (415) for a body that is neither a picture nor, by its name, a caption."""
     if file.lower().endswith(".txt"):
         if kind != "text/plain":
-            raise Refusal(415, "a caption is sent as text/plain.", "Set the Content-Type.", "Content-Type")
+            raise Refusal(415, "web.caption_type", "Content-Type")
     elif kind not in uploads.TYPES:
-        remedy = f"Send one of {picture_entries.FORMATS}, and say which; save others (HEIC, GIF) as one of these."
-        raise Refusal(415, f"{kind[:60]!r} is no kind of picture for training.", remedy, "Content-Type")
+        raise Refusal(415, "web.picture_type", "Content-Type", type=shown(kind), formats=picture_entries.FORMATS)
     else:
         uploads.check_suffix(file)

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ...core.config.parsing import shown
 from ...core.config.run_config import SETTINGS
 from ...core.facts.methods import METHODS
 from ...core.messages.message import catalogue
@@ -112,7 +113,7 @@ def languages() -> list[str]:
 def language(name: str) -> dict[str, str]:
     """The translations of one of `languages()`. Raises a Refusal (404)."""
     if name not in languages():
-        raise Refusal(404, f"there is no language {name[:20]!r}.", "GET languages lists them.", "name")
+        raise Refusal(404, "web.no_language", "name", name=shown(name), names=languages())
     return read(FOLDER / f"{name}.json")
 
 

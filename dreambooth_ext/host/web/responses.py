@@ -1,4 +1,4 @@
-"""HTTP answers: JSON, refusals in words, pictures that browsers may keep. Nothing is ever run or shown as a page."""
+"""HTTP answers: JSON, refusals with their codes, pictures that browsers may keep. None is run or shown as a page."""
 
 from __future__ import annotations
 
@@ -42,22 +42,18 @@ def finite(value: Any) -> Any:
 
 
 def refused(error: Exception) -> Response:
-    """Every answer that is no, as {"error", "remedy", "field"?, "problems"?}."""
-    if isinstance(error, Problems):
+    """Every answer that is no, as {"error", "field"?, "remedy", "code", "values", "problems"?}."""
+    if isinstance(error, Problems):  # the first of them, and all
         problems = [problem.as_dict() for problem in error.problems]
-        return to_json(
-            {"error": str(error.problem), "remedy": "Correct what `problems` names.", "problems": problems}, 422
-        )
+        return to_json({**told(error.problem), "problems": problems}, 422)
     if isinstance(error, UserError):
         problem = error.problem
         return to_json(told(problem), getattr(error, "status", 422), getattr(error, "headers", None))
     if isinstance(error, OSError):
         why = error.strerror or type(error).__name__
-        known = disk.problem_of(error) or Problem("", f"a file or folder could not be used: {why}.", "Check the disk.")
-        return to_json(told(known), 500)
+        return to_json(told(disk.problem_of(error) or Problem("web.unusable_file", error=why)), 500)
     say_traceback(error)
-    remedy = "Please report this, with what the console says and what 'Copy report' gives, the button of each run."
-    return to_json({"error": f"Unexpected {type(error).__name__}.", "remedy": remedy}, 500)
+    return to_json(told(Problem("web.unexpected", error=type(error).__name__)), 500)
 
 
 def told(problem: Problem) -> dict[str, Any]:

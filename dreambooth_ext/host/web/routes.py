@@ -15,6 +15,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ..errors import Refusal
 from ..pictures import image_decoding, uploads
@@ -74,7 +75,7 @@ def can_open(call: Call) -> bool:
 def open_run(call: Call) -> dict[str, Any]:
     if not can_open(call):
         why = call.service.host.restricted()
-        raise Refusal(403, f"folders are only opened on the machine itself. {why}".strip(), "Go to that machine.")
+        raise Refusal(403, "web.open_restricted", reason=why) if why else Refusal(403, "web.open_elsewhere")
     call.service.runs.open_folder(call.path["id"])
     return {}
 
@@ -82,7 +83,7 @@ def open_run(call: Call) -> dict[str, Any]:
 def reorder(call: Call) -> dict[str, Any]:
     order = call.values.get("order")
     if not isinstance(order, list) or not all(isinstance(id, str) for id in order):
-        raise UserError("order", "is not a list of runs' ids.", 'Send {"order": ["...", "..."]}.')
+        raise UserError("web.not_order", "order")
     return call.service.reorder(order)
 
 
@@ -145,7 +146,7 @@ def show_page(call: Call) -> Response:
     kind = PAGE_TYPES.get(Path(file).suffix)
     path = PAGE / file
     if not kind or not re.fullmatch(r"([a-z]+/)?[a-z][a-z0-9_-]*\.[a-z]+", file) or not path.is_file():
-        raise Refusal(404, f"there is no page {file[:80]!r}.", "Reload the page.")
+        raise Refusal(404, "web.no_page", file=shown(file))
     content = path.read_bytes()
     return tagged(call.headers, hashlib.sha256(content).hexdigest()[:16], lambda: content, kind)
 

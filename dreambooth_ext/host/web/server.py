@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.checks import config_checks
-from ...core.config.parsing import to_path
+from ...core.config.parsing import shown, to_path
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.runs import run_folder
 from ...core.system import environment_users
 from ...core.system.terminal import open_missing_streams, say, shield
@@ -50,13 +51,13 @@ FILES = {  # what is served beside the API
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, metavar="N", default=PORT, help=f"default: {PORT}; 0 takes a free one")
     parser.add_argument("--host", metavar="NAME", default="127.0.0.1",
-                        help="default: 127.0.0.1, this machine only; 0.0.0.0 for all that can reach it")  # fmt: skip
+                        help="default: 127.0.0.1, for this machine only; 0.0.0.0 for all machines")  # fmt: skip
     parser.add_argument("--api-auth", metavar="USER:PASSWORD", default="",
-                        help="ask for this; several with commas between. Others than this machine need it")  # fmt: skip
+                        help="ask for this; separate several with commas. Other machines need it")  # fmt: skip
     parser.add_argument("--webui", type=_folder, metavar="DIR", help="publish into this WebUI's model folders")
     parser.add_argument("--runs-dir", type=_folder, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR,
                         help="folder of the runs (default: runs, beside the program)")  # fmt: skip
-    parser.add_argument("--open", action="store_true", help="open it in the browser")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
 
 
 def _folder(text: str) -> Path:
@@ -69,10 +70,10 @@ def _folder(text: str) -> Path:
 def host_for(arguments: argparse.Namespace) -> FolderHost:
     """The host that the options describe. Raises UserError."""
     if not 0 <= arguments.port <= 65535:
-        raise UserError("port", f"{arguments.port} is no port.", "Use 0 to 65535.")
+        raise UserError("web.no_port", "port", port=arguments.port)
     for problem in config_checks.folder_problems("runs_dir", arguments.runs_dir):
-        raise UserError(problem.field, problem.message, problem.remedy)
-    restricted = "" if is_local(arguments.host) else "This server can be reached from other machines (--host)."
+        raise UserError(problem.code, problem.field, **problem.values)
+    restricted = "" if is_local(arguments.host) else Message("web.server_reachable")
     passwords = read_passwords(arguments.api_auth)
     return FolderHost(REPOSITORY, arguments.webui, runs=arguments.runs_dir, passwords=passwords, restricted=restricted)
 
@@ -83,7 +84,7 @@ def read_passwords(text: str) -> dict[str, str]:
     for pair in filter(None, text.split(",")):
         user, _, password = pair.partition(":")
         if not user or not password:
-            raise UserError("api_auth", "is not USER:PASSWORD.", "Several are written USER:PASSWORD,USER:PASSWORD.")
+            raise UserError("web.bad_api_auth", "api_auth")
         found[user] = password
     return found
 
@@ -117,13 +118,13 @@ async def _show_file(request: Request) -> Response:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket at that address. Raises UserError where it cannot be had."""
+    """A socket that listens at that address. Raises UserError where the system refuses it."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError):
-        raise UserError("host", f"there is no address {host!r}.", "Use 127.0.0.1, or 0.0.0.0 for all.") from None
+        raise UserError("web.no_address", "host", address=shown(host)) from None
     made = socket.socket(family, kind, protocol)
     try:
         if os.name != "nt":  # there, it would let two programs have the same port
@@ -132,8 +133,8 @@ def bound(host: str, port: int) -> socket.socket:
         made.listen()  # from here on, whoever asks waits for the server, which needs a moment
     except OSError as error:
         made.close()
-        remedy = f"Choose another one: --port {port + 1 if port < 65535 else PORT}"
-        raise UserError("port", f"{port} cannot be had ({error.strerror}).", remedy) from None
+        other = port + 1 if port < 65535 else PORT
+        raise UserError("web.port_taken", "port", port=port, error=error.strerror, other=other) from None
     return made
 
 
@@ -166,10 +167,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     address = address_of(listening)
-    about = f"(Ctrl-C ends it; trainings are in {arguments.runs_dir})"
+    about = f"(Ctrl-C stops it; runs are in {arguments.runs_dir})"
     say(f"DreamBooth {__version__}: {address}  {about}", stream=sys.stdout)
     if host.restricted() and not host.api_auth():
-        say("Only this machine is let in. For others, add --api-auth USER:PASSWORD")
+        say("Only this machine has access. To let others in, add --api-auth USER:PASSWORD")
     if arguments.open:
         threading.Thread(target=_open, args=(server, address), daemon=True).start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done then, too

@@ -21,7 +21,8 @@ from typing import Any
 from modules import paths_internal, processing, sd_models, shared
 
 from ...core.config.parsing import to_path
-from ...core.errors import UserError
+from ...core.errors import Problem, UserError
+from ...core.messages.message import Message
 from ...core.system.files import expanded
 from ..hosts import options
 from ..hosts.host import Host
@@ -74,7 +75,7 @@ class WebUI:
     def lacks(self) -> dict[str, str]:
         if memory_manager() is None:
             return {}
-        return {"hypernetwork": f"{self.name} does not use hypernetworks: its drawing has no place for them."}
+        return {"hypernetwork": Message("publishing.no_hypernetworks", host=self.name)}
 
     def bases(self) -> list[dict[str, str]]:
         listed = list(sd_models.checkpoints_list.values())
@@ -97,12 +98,9 @@ class WebUI:
 
     def restricted(self) -> str:
         if flag("disable_extension_access"):
-            return (
-                "This WebUI can be reached from other machines (--share, --listen, --ngrok or --server-name). Its "
-                "owner can allow this by starting it with --enable-insecure-extension-access."
-            )
+            return Message("web.webui_reachable")
         if flag("hide_ui_dir_config"):
-            return "This WebUI was started with --hide-ui-dir-config."
+            return Message("web.webui_hides_folders")
         return ""
 
     def api_auth(self) -> dict[str, str]:
@@ -137,11 +135,10 @@ class WebUI:
         info = listed(path) or register(path)
         info.calculate_shorthash()  # as loading does; the title holds it from then on
         choose(info)
-        remedy = "The WebUI's console says more; the checkpoint that was loaded before is chosen again."
         try:
             self.later.when_back("the checkpoint", self.load_chosen)
         except Exception as error:  # whatever a damaged file, full memory or an extension may raise
-            raise UserError("select", f"The WebUI could not load {path.name}: {error}", remedy) from error
+            raise UserError("publishing.not_loaded", "select", file=path.name, error=error) from error
         return shown(info)
 
     def load_chosen(self) -> None:
@@ -172,10 +169,10 @@ class WebUI:
                 raise
         self.overwritten.discard(place)
 
-    def needs(self, path: Path) -> str:
+    def needs(self, path: Path) -> Problem | None:
         if normal(path) != normal(self.current_base()):
-            return ""
-        return f"'{path.name}' is the checkpoint that {self.name} uses now."
+            return None
+        return Problem("publishing.in_use", file=path.name, host=self.name)
 
     def forget(self, kind: str, path: Path) -> None:
         if kind == "checkpoint":

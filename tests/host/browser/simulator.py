@@ -314,7 +314,7 @@ class Simulator:
     def check_needed(self, folder: Path) -> None:
         for id in [*(run.id for run in self.running()), *self.waiting]:
             if self.runs[id].config.get("instance_data_dir") == str(folder):
-                raise Refusal(409, f"the run {id} needs these pictures.", "Wait for it, or stop it first.")
+                raise Refusal(409, "service.pictures_in_use", run=id)
 
     # --- answers ---
 
@@ -378,7 +378,7 @@ class Simulator:
 
 
 def missing(what: str, field: str = "") -> Refusal:
-    return Refusal(404, f"there is no {what}.", "Reload the page.", field)
+    return Refusal(404, "other.as_said", field, message=f"there is no {what}.", remedy="Reload the page.")
 
 
 class Application:
@@ -442,7 +442,7 @@ class Application:
         if parts == ["queue"] and method == "POST":
             strangers = set(given["order"]) - set(sim.waiting)
             if strangers:
-                raise Refusal(409, f"{strangers} do not wait in the queue.", "Look at the queue again.", "order")
+                raise Refusal(409, "service.not_queued", "order", run=str(strangers))
             sim.waiting = [*given["order"], *(id for id in sim.waiting if id not in given["order"])]
             return sim.queue()
         raise missing("such address")
@@ -463,7 +463,7 @@ class Application:
         if parts and parts[0].casefold() not in {
             name.casefold() for it in known.list() for name in (it.name, it.title)
         }:
-            raise Refusal(404, f"there is no preset {parts[0]!r}.", "There are others.", "preset")
+            raise Refusal(404, "service.no_preset", "preset", name=repr(parts[0]), names=["others"])
         if method == "DELETE":
             known.delete(parts[0])
             return {}
@@ -523,7 +523,7 @@ class Application:
                 wished = {"publish": True, "intermediate": False, "select": "final", "while_training": "refuse"}
                 return {**run.describe(), "path": f"/runs/{run.id}", "wishes": wished}
             if run in sim.running():
-                raise Refusal(409, f"{run.id} is still training.", "Stop it first.", "run")
+                raise Refusal(409, "queue.training", "run", run=run.id)
             sim.waiting = [id for id in sim.waiting if id != run.id]
             return sim.runs.pop(run.id) and {}
         return getattr(self, f"run_{parts[1]}")(run, parts[2:], query, given)
@@ -577,7 +577,7 @@ class Application:
         if not path:
             raise missing("such model", "artifact")
         if path == sim.chosen:
-            raise Refusal(409, f"'{event['file']}' is the checkpoint that it uses now.", "Choose another.", "artifact")
+            raise Refusal(409, "publishing.in_use", "artifact", file=event["file"], host="The WebUI")
         del sim.placed[run.id, event["file"]]
         sim.revision += 1
         run.say("unpublished", name=event["name"], step=event["step"], file=event["file"], path=path)
@@ -601,7 +601,7 @@ class Application:
         if command not in RUN_COMMANDS:
             raise UserError("command", f"cannot be {command!r}.", f"Choose one of {', '.join(RUN_COMMANDS)}.")
         elif run.status in events.ENDED and command not in ("resume", "continue"):
-            raise Refusal(409, f"{run.id} is {run.status}: nothing is training it.", "Resume it first.", "command")
+            raise Refusal(409, "queue.not_training", "command", run=run.id)
         if run.id in sim.waiting and command == "stop":
             sim.waiting.remove(run.id)
             run.set("stopped")

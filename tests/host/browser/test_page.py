@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dreambooth_ext.core.messages.message import Message, beside
+
 from .simulator import REPOSITORY
 
 DEMO = sorted((REPOSITORY / "dreambooth_ext" / "demo" / "pictures").glob("*"))
@@ -1090,7 +1092,7 @@ def test_models_go_into_the_webui_and_out_of_it(page, simulator, screenshot) -> 
     screenshot(page, "models-1280-light")
     last.locator("text=Take out").click()
     last.locator("text=Really take out?").click()
-    page.wait_for_selector(".db-toast-bad:has-text('uses now')")  # a refusal leaves it there
+    page.wait_for_selector(".db-toast-bad:has-text('uses the checkpoint')")  # a refusal leaves it there
     early.locator("text=Select").click()
     until(lambda: early.locator("button").all_inner_texts() == ["Take out of the WebUI"])
     tab(page, "Runs")
@@ -1459,14 +1461,14 @@ def test_a_page_that_is_drawn_anew_gets_the_tab_again(open_page, server) -> None
 
 def test_a_method_that_the_host_cannot_use_says_so_and_lists_are_numbers(open_page, server, simulator) -> None:
     """Forge and its relatives ignore hypernetworks."""
-    simulator.host["lacks"] = {"hypernetwork": "Forge does not use hypernetworks: its drawing has no place for them."}
+    simulator.host["lacks"] = {"hypernetwork": beside("reason", Message("publishing.no_hypernetworks", host="Forge"))}
     page = open_page(server)
     page.wait_for_selector(".db-word")
     texts = page.locator("select[id^=dreambooth_method] option").all_inner_texts()
     assert [text for text in texts if "not in this WebUI" in text] == ["Hypernetwork (not in this WebUI)"]
     assert not page.is_visible(".db-warn-text")
     page.select_option("select[id^=dreambooth_method]", "hypernetwork")
-    page.wait_for_selector(".db-warn-text:has-text('Forge does not use hypernetworks')")
+    page.wait_for_selector(".db-warn-text:has-text('Forge does not support hypernetworks')")
     page.set_input_files(FILES, DEMO)
     page.click(".db-advanced > summary")
     page.click(".db-group summary:has-text('Hypernetwork')")

@@ -870,7 +870,7 @@ def test_a_worker_that_is_stopped_with_any_status_can_be_killed(place, status):
     service.commands.command(run.id, "kill")
     assert worker.wait(5) == -signal.SIGKILL
     assert status_of(run) == status
-    with pytest.raises(UserError, match="nothing is training it"):
+    with pytest.raises(UserError, match="is not training"):
         service.commands.command(run.id, "kill")
 
 

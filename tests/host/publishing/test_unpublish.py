@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dreambooth_ext.core.errors import Problem
 from dreambooth_ext.core.system.files import read_json, write_json
 from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.publishing.model_files import CLIP, publish
@@ -125,8 +126,8 @@ def test_what_is_needed_or_lies_elsewhere_stays(asked, tmp_path):
         assert answer.status == 409 and path.exists() and answer.json()["remedy"]
         return answer.json()["error"]
 
-    asked.host.needs = lambda path: f"{path.name} is the checkpoint that the host uses now."
-    assert "uses now" in refused()
+    asked.host.needs = lambda path: Problem("publishing.in_use", file=path.name, host="The host")
+    assert "uses the checkpoint" in refused()
     del asked.host.needs
     other = asked.run("other", "queued", base_model=str(path))
     asked.dispatcher.ids.append(other.id)
@@ -137,4 +138,4 @@ def test_what_is_needed_or_lies_elsewhere_stays(asked, tmp_path):
     for file in (path, path.with_suffix(".json")):
         (away.parent / file.name).write_bytes(file.read_bytes())
     run.events.append("published", name="mine", step=4, file="mine.safetensors", path=str(away))
-    assert "is no folder of" in refused() and away.exists()
+    assert "is not a folder of" in refused() and away.exists()

@@ -119,9 +119,10 @@ def test_a_link_in_an_old_file_is_shown_without_its_secrets(own):
 
 
 def test_deleting_what_is_not_there(own):
-    for name, part in (("standard", "built in"), ("nothing", "no preset"), ("../../x", "no preset")):
-        with pytest.raises(UserError, match=part):
+    for name, code in (("standard", "preset_built_in"), ("nothing", "preset_gone"), ("../../x", "preset_gone")):
+        with pytest.raises(UserError) as refused:
             own.delete(name)
+        assert refused.value.problem.code == f"service.{code}"
 
 
 @pytest.mark.parametrize(

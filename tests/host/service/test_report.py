@@ -64,7 +64,7 @@ def test_it_holds_what_is_asked_for(run):
         "diffusers 0.35.2",
         "card: NVIDIA GeForce RTX 4090, 24 GB, CUDA 12.1",
         "not available: xformers (not installed)",
-        f"run: failed at step 3 of 100, begun with version {report.__version__}",
+        f"run: failed at step 3 of 100, started with version {report.__version__}",
         "problem: unexpected KeyError: '1.png' Please report this.",
         '"method": "lora"',
         '"learning_rate": 0.0002',

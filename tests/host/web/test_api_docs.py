@@ -33,6 +33,7 @@ def test_every_route_and_method_is_there(tmp_path):
     assert {known for known in told if known not in routes} <= {
         ("PUT", "pictures/{set}/{stem}"),
         ("GET", "pictures/folder/{name}"),
+        ("GET", "runs/nobody"),
     }
 
 
@@ -58,5 +59,15 @@ def test_the_examples_run(tmp_path):
     finally:
         server.should_exit = True
         thread.join(10)
-    (example,) = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
-    assert json.loads(example) == asked.service.version()
+    answers = [json.loads(example) for example in re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)]
+    assert answers == [asked.service.version(), asked.get("runs/nobody").json()]
+
+
+def test_what_is_refused_or_warned_of_has_a_code(tmp_path):
+    asked = Asked(tmp_path)
+    answer = asked.post("runs", {"config": {"name": "a/b", "max_train_steps": -1}}).json()
+    faults = [answer, *answer["problems"]]
+    found = asked.post("check", {"config": {"max_train_steps": -1}}).json()
+    assert answer["code"] == answer["problems"][0]["code"] and len(faults) > 2
+    for told in [*faults, *found["problems"], *found["warnings"], asked.get("nowhere").json()]:
+        assert told["code"] and isinstance(told["values"], dict) and told["remedy"], told

@@ -73,12 +73,12 @@ def test_the_matrix(tmp_path, login, passwords, page, client, foreign, method):
 def test_the_browser_asks_for_a_password_only_where_one_helps(tmp_path):
     asked = Asked(tmp_path, passwords=PASSWORDS)
     assert asked.get("version").headers["www-authenticate"].startswith("Basic ")
-    assert asked.get("version").json()["remedy"] == "Please give a user and password."
+    assert asked.get("version").json()["code"] == "web.password"
     asked = Asked(tmp_path)
     asked.host.login = True
     answer = request(gradio(asked), "GET", f"{routes.PREFIX}/version")
     assert answer.status == 401 and "www-authenticate" not in answer.headers
-    assert (answer.json()["error"], answer.json()["remedy"]) == ("This needs a login.", "Please log in to the WebUI.")
+    assert (answer.json()["error"], answer.json()["remedy"]) == ("This needs a login.", "Log in to the WebUI.")
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def test_unknown_addresses_and_methods(asked):
     for path in ("", "nothing", "runs/a/b/c/d", "page/", "version/"):
         answer = asked.get(path)
         assert answer.status == 404 and answer.json()["error"] and answer.json()["remedy"], path
+        assert answer.json()["code"] and isinstance(answer.json()["values"], dict), path
     answer = asked.post("version")
     assert answer.status == 405 and answer.headers["allow"] == "GET"
     assert asked.delete("queue").status == 405

@@ -188,9 +188,9 @@ def test_addresses_that_cannot_be_had():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        with pytest.raises(UserError, match="cannot be had"):
+        with pytest.raises(UserError, match="cannot be used"):
             serve.bound("127.0.0.1", other.getsockname()[1])
-    with pytest.raises(UserError, match="no address"):
+    with pytest.raises(UserError, match="There is no address"):
         serve.bound("no such name.invalid", 0)
     with serve.bound("0.0.0.0", 0) as made:
         assert serve.address_of(made) == f"http://127.0.0.1:{made.getsockname()[1]}/"
@@ -227,4 +227,4 @@ def test_the_verb_says_what_is_wrong_before_it_installs_anything(monkeypatch, ca
         "dreambooth_ext.host.environment.environment.Environment.ensure", lambda *a, **k: pytest.fail("installs")
     )
     assert main(["ui", "--port", "99999"]) == 1
-    assert "error: port: 99999 is no port" in capsys.readouterr().err
+    assert "error: port: 99999 is not a port" in capsys.readouterr().err

@@ -292,9 +292,9 @@ def test_a_checkpoint_that_was_taken_out_is_off_the_lists(webui):
     """Off the settings' list, too, and not while it is the chosen one; the others stay where they are."""
     path = running.add_checkpoint(webui.data, "three.safetensors", b"third")
     webui.call("sdapi/v1/refresh-checkpoints", {})
-    assert webui.run(f"host.needs(Path({str(path)!r}))") == ""
+    assert webui.run(f"str(host.needs(Path({str(path)!r})))") == "None"
     webui.call("sdapi/v1/options", {"sd_model_checkpoint": "three.safetensors"})
-    assert "uses now" in webui.run(f"host.needs(Path({str(path)!r}))")
+    assert "uses the checkpoint" in webui.run(f"str(host.needs(Path({str(path)!r})))")
     webui.call("sdapi/v1/options", {"sd_model_checkpoint": "one.safetensors"})
     path.unlink()
     webui.run(f"host.forget('checkpoint', Path({str(path)!r}))")

@@ -134,6 +134,14 @@ function written(value) {
     return value?.code ? translated(value.code, value.values, value.text) : String(value);
 }
 
+/** The message of a refusal as a sentence by itself: some go on from the field's name (host/web/responses.py). */
+function refused({ code, values, field, error }) {
+    const message = translated(code, values, error);
+    if (message === error) return error;
+    if (field && error.startsWith(`${field}: `)) return `${field}: ${message}`;
+    return message.charAt(0).toLocaleUpperCase() + message.slice(1);
+}
+
 /** An object of an answer, with the texts that its codes are of in the user's language. */
 function withTexts(object) {
     for (const name of Object.keys(object)) {
@@ -143,9 +151,10 @@ function withTexts(object) {
         }
     }
     if (typeof object.code !== "string") return object;
-    for (const text of ["message", "error", "what"]) {
+    for (const text of ["message", "what"]) {
         if (typeof object[text] === "string") object[text] = translated(object.code, object.values, object[text]);
     }
+    if (typeof object.error === "string") object.error = refused(object);
     if (object.remedy) object.remedy = translated(`${object.code}.remedy`, object.values, object.remedy);
     return object;
 }
