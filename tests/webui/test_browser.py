@@ -106,7 +106,7 @@ def see_the_settings(page) -> None:
     page.wait_for_selector("#settings .settings-category:has-text('DreamBooth')", timeout=30_000)
     page.click("#settings button:has-text('DreamBooth')")
     said = page.inner_text("#setting_dreambooth_ext_while_training")
-    assert "says that a training runs" in said and "refuse" not in said
+    assert "shows a message instead" in said and "refuse" not in said
     assert page.get_attribute("#setting_dreambooth_ext_while_training input:checked", "value") == "refuse"
 
 

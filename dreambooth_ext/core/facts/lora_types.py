@@ -69,7 +69,7 @@ LORA_TYPES: dict[str, LoRAType] = {
     ),
     "dora": LoRAType(
         "DoRA",
-        "learns size and direction apart",
+        "learns magnitude and direction separately",
         "LoRA",
         mark="dora_scale",
         has_up=True,
@@ -78,7 +78,7 @@ LORA_TYPES: dict[str, LoRAType] = {
     ),
     "oft": LoRAType(
         "OFT",
-        "only turns what the model knows",
+        "only rotates what the model knows",
         "OFT",
         mark=r"\.oft_",
         has_alpha=False,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 METHODS = {
-    "dreambooth": "DreamBooth: teach the whole model a subject or style by a rare word",
-    "finetune": "Fine-tuning: train the whole model on many captioned pictures",
-    "lora": "LoRA: teach a subject or style in a small file of its own, which goes with every model of the base's kind",
-    "textual_inversion": "Textual Inversion: teach a word, in a file of a few kilobytes; the model stays as it is",
-    "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI draws with",
-    "unconditional": "Unconditional: train a model of its own, without a base, which draws pictures like yours without "
-    "a prompt",
+    "dreambooth": "DreamBooth: teach a whole model a subject or style, called by a rare word",
+    "finetune": "Fine-tuning: train a whole model on many captioned pictures",
+    "lora": "LoRA: teach a subject or style in a small file that works with every model of the base's family",
+    "textual_inversion": "Textual Inversion: teach a word in a file of a few kilobytes; the model stays as it is",
+    "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI can use",
+    "unconditional": "Unconditional: train a new model, without a base or prompts, that draws pictures like yours",
 }
 KINDS = {  # of the models that methods make
     "dreambooth": "checkpoint",

@@ -27,60 +27,61 @@ OPTIONS = (
         "runs_folder",
         "",
         "Runs folder",
-        "where trainings are kept, with their checkpoints; empty: dreambooth/runs in the data folder (after a restart)",
+        "where runs are kept, with their training states; empty: dreambooth/runs in the data folder; takes effect "
+        "after a restart",
     ),
     Option(
         "while_training",
         "refuse",
-        "Generate while a training runs",
+        "Generate during training",
         "with the first two, the WebUI's model leaves the graphics card meanwhile, and Extras, Interrogate, Train and "
-        "the checkpoint merger do as Generate; a training on another device disturbs nothing. Models that other "
+        "the checkpoint merger behave like Generate. A run on another device changes nothing. Models that other "
         "extensions load by themselves cannot be held back",
         {
-            "refuse": "says that a training runs",
-            "wait": "waits for the end",
-            "share": "works: memory suffices for both",
+            "refuse": "shows a message instead",
+            "wait": "waits for the end of training",
+            "share": "keeps working (enough memory for both)",
         },
     ),
     Option(
         "on_close",
         "continue",
-        "When the WebUI is closed, a training",
-        "a training that goes on is in the tab again after the next start",
-        {"continue": "goes on", "stop": "saves its state and stops"},
+        "When the WebUI is closed, a running training",
+        "a run that continues is in the tab again after the next start",
+        {"continue": "continues", "stop": "saves its state and stops"},
     ),
     Option(
         "publish",
         True,
         "Put trained models into the WebUI's folders",
-        "off: they stay in the run's folder until you publish them in the tab",
+        "off: they stay in the run's folder until you put them into the WebUI in the tab",
     ),
     Option(
         "intermediate",
         False,
-        "Also intermediate models, of saves on the way",
-        "off: only the last one; the others stay in the run's folder, and the tab puts each into the WebUI's "
-        "on a click",
+        "Also put intermediate models there",
+        "off: only the last model. The others stay in the run's folder, and the tab has a button for each that puts "
+        "it into the WebUI",
     ),
     Option(
         "select",
         "final",
         "Select trained models in txt2img",
-        "the last one is what the training ends with, or what you stop and save",
-        {"final": "when it is finished", "every": "at each save, too", "never": "no"},
+        "the finished model is the one that training ends with, or that you stop and save",
+        {"final": "when training is finished", "every": "after every save", "never": "never"},
     ),
     Option(
         "subject_type",
         "person",
-        "Type of subject that the tab starts with",
-        "the guide's settings follow from it",
+        "Type of subject when the tab opens",
+        "the guide chooses settings by it",
         {"person": "Person", "style": "Style", "object": "Object", "pet": "Pet"},
     ),
     Option(
         "tracker",
         "tensorboard",
         "Tracker",
-        "the run's folder then has the files that TensorBoard reads",
+        "writes files for TensorBoard into the run's folder",
         {"tensorboard": "curves and previews for TensorBoard", "none": "none"},
     ),
 )

@@ -71,7 +71,7 @@ def test_from_pictures_to_a_model(page, simulator, screenshot) -> None:
     assert "a photo of zkz person" in page.inner_text(".db-prompt")
     page.wait_for_selector(".db-facts >> text=Memory", timeout=8000)  # the deep check came by itself
     sentence = page.inner_text(".db-sentence")
-    assert sentence == "12 pictures, Person: 1,500 steps at 2e-6, text encoder 350 steps."
+    assert sentence == "12 pictures, Person: 1,500 steps at a learning rate of 2e-6, the text encoder for 350 steps."
     facts = page.inner_text(".db-summary .db-facts")
     assert "125" in facts and "11 min" in facts and "9.7 GB of 24.0 GB" in facts and "320 GB free" in facts
     screenshot(page, "train-1280-light")
@@ -185,7 +185,7 @@ def test_several_subjects_by_their_file_names(page, simulator, tmp_path: Path) -
     for name in ("anna (1)", "anna (2)", "ben (1)", "ben (2)"):
         Image.new("RGB", (64, 64), "teal").save(tmp_path / f"{name}.png")
     page.set_input_files(FILES, sorted(tmp_path.glob("*.png")))
-    page.wait_for_selector("text=Several subjects by their file names: anna, ben.")
+    page.wait_for_selector("text=Several subjects, from the file names: anna, ben.")
     assert page.locator(".db-warnings li").count() or page.wait_for_selector(".db-warnings li")
     page.wait_for_selector(".db-summary .db-facts dd")
     page.click(TRAIN)
@@ -208,7 +208,7 @@ def test_prompt_and_class_prompt_follow_from_word_and_type(page, simulator) -> N
     until(lambda: page.get_attribute("[data-setting=class_prompt] input", "placeholder") == "a picture in an art style")
     until(lambda: checked(simulator).get("class_prompt") == "a picture in an art style")
     assert checked(simulator)["instance_prompt"] == "zkz artwork"
-    page.click("text=Use the usual one")
+    page.click("text=Use the default")
     until(lambda: checked(simulator)["instance_prompt"] == "a picture in zkz style")
 
 
@@ -226,7 +226,7 @@ def test_uploads_name_each_failure_and_keep_the_good_ones(page, simulator, tmp_p
     page.wait_for_selector(".db-failure:has-text(\"'broken.png' is no JPG\")")
     assert page.inner_text(".db-failure:has-text('broken.png')").count("broken.png") == 1
     page.wait_for_selector(".db-failure:has-text('notes.docx is neither a picture nor a caption')")
-    page.wait_for_selector(".db-failure:has-text('telephone.heic is of a kind that is not trained on')")
+    page.wait_for_selector(".db-failure:has-text('telephone.heic has a format that cannot be used for training')")
     assert page.locator(".db-failure >> text=Try again").count() == 0  # the same file gets the same answer
     page.click(".db-failure:has-text('broken.png') >> text=Dismiss")
     page.click("text=Dismiss all")
@@ -272,7 +272,7 @@ def test_removing_pictures(page, simulator) -> None:
     page.click("text=Remove all")
     page.wait_for_timeout(100)
     assert page.locator(".db-picture").count() == 11  # asked once
-    page.click("text=Really remove all?")
+    page.click("text=Remove all pictures?")
     until(lambda: page.locator(".db-picture").count() == 0)
 
 
@@ -301,7 +301,7 @@ def test_cards_belong_to_their_place(page, simulator, tmp_path: Path) -> None:
     before = contents(uploaded)
     mine = page.get_attribute(".db-picture img", "src")
     sent = len(simulator.asked)
-    page.click("text=A folder of this machine")
+    page.click("text=A folder on this machine")
     for folder, size in ((red, 96), (blue, 80)):
         page.fill("input[placeholder*=anna]", str(folder))
         page.wait_for_selector(f".db-note:has-text('{size} × {size}') >> nth=2")
@@ -332,7 +332,7 @@ def test_a_picture_that_was_replaced_meanwhile_is_neither_deleted_nor_described(
     page.wait_for_selector(".db-note:has-text('IMG_0000.jpg is another picture now')")
     page.hover(".db-picture >> nth=0")
     page.click(".db-picture >> nth=0 >> .db-remove")
-    page.wait_for_selector(".db-problem:has-text('It was not removed: IMG_0000.jpg is another picture now')")
+    page.wait_for_selector(".db-problem:has-text('It could not be removed: IMG_0000.jpg is another picture now')")
     page.wait_for_selector(".db-note:has-text('64 × 48')")  # and now the card shows what is there
     assert (uploaded / "IMG_0000.txt").read_text() == "zkz in green\n"
     page.click(".db-picture >> nth=0 >> .db-remove")
@@ -358,18 +358,18 @@ def test_a_refused_removal_says_why_and_leaves_the_picture(page, simulator) -> N
     simulator.faults["DELETE pictures"] = (409, refused)
     page.hover(".db-picture >> nth=0")
     page.click(".db-picture >> nth=0 >> .db-remove")
-    page.wait_for_selector(".db-problem:has-text('It was not removed: The run r1 needs these pictures.')")
+    page.wait_for_selector(".db-problem:has-text('It could not be removed: The run r1 needs these pictures.')")
     page.wait_for_timeout(600)  # the listing that follows wipes nothing
     assert page.is_visible(".db-problem:has-text('Wait for it, or stop it first.')")
     page.click("text=Remove all")
-    page.click("text=Really remove all?")
+    page.click("text=Remove all pictures?")
     page.wait_for_timeout(600)
     assert page.locator(".db-picture").count() == 12
-    assert page.is_visible(".db-problem:has-text('It was not removed: The run r1 needs')")
+    assert page.is_visible(".db-problem:has-text('It could not be removed: The run r1 needs')")
     simulator.faults.clear()
     page.click(".db-picture >> nth=0 >> .db-remove")
     page.wait_for_selector("text=11 pictures")
-    assert not page.is_visible(".db-problem:has-text('It was not removed')")
+    assert not page.is_visible(".db-problem:has-text('It could not be removed')")
 
 
 def test_after_start_over_the_same_pictures_go_up_again(page, simulator, tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_after_start_over_the_same_pictures_go_up_again(page, simulator, tmp_pat
     page.set_input_files(FILES, [*DEMO, tmp_path / "notes.docx"])
     page.wait_for_selector("text=12 pictures")
     page.click("text=Start over")
-    page.click("text=Really empty the form?")
+    page.click("text=Clear the whole form?")
     until(lambda: page.locator(".db-picture").count() == 0)
     assert page.locator(".db-failure").count() == 0  # errors of the old form went with it
     page.set_input_files(FILES, DEMO)
@@ -386,7 +386,7 @@ def test_after_start_over_the_same_pictures_go_up_again(page, simulator, tmp_pat
 
 
 def test_a_folder_of_the_server(page, simulator, tmp_path: Path) -> None:
-    page.click("text=A folder of this machine")
+    page.click("text=A folder on this machine")
     page.fill("input[placeholder*=anna]", str(tmp_path / "nothing"))
     page.wait_for_selector(".db-problem:has-text('cannot be read')")
     page.fill("input[placeholder*=anna]", str(DEMO[0].parent))
@@ -427,7 +427,7 @@ def test_the_list_of_bases_follows_the_host(page, simulator, tmp_path: Path) -> 
     page.wait_for_selector("input[placeholder^=stable-diffusion-v1-5]")
     page.route("**/dreambooth/v1/state*", lambda route: route.abort())  # no poll may do the button's work
     simulator.host["bases"] = simulator.host["bases"][:2]
-    page.click("[aria-label='Look for new models']")
+    page.click("[aria-label='Refresh the list of models']")
     until(lambda: "new.safetensors" not in "".join(titles()[1:]))
     assert page.is_visible("input[placeholder^=stable-diffusion-v1-5]")
 
@@ -441,7 +441,7 @@ def test_every_problem_beside_its_field_and_in_a_summary(page, simulator) -> Non
     page.click(TRAIN)
     page.wait_for_selector(".db-problems")
     assert page.evaluate("document.activeElement.className") == "db-problems"
-    page.wait_for_selector(".db-problems:has-text('None so far. Drop some in')")  # of uploads, and not of a folder
+    page.wait_for_selector(".db-problems:has-text('No pictures yet. Drop some in')")  # of uploads, and not of a folder
     assert "only 0 pictures" not in page.inner_text(".db-summary")
     page.set_input_files(FILES, DEMO)
     page.fill("input[id^=dreambooth_name]", "no good name!")
@@ -488,7 +488,7 @@ def test_json_that_cannot_be_read_stays_with_its_error(page, simulator) -> None:
     assert page.input_value(f"{field} textarea") == "" and not page.is_visible(f"{field} .db-problem")
     page.fill(f"{field} textarea", "{bad")
     page.click("text=Start over")
-    page.click("text=Really empty the form?")
+    page.click("text=Clear the whole form?")
     assert page.input_value(f"{field} textarea") == "" and not page.is_visible(f"{field} .db-problem")
 
 
@@ -515,7 +515,7 @@ def test_only_what_the_method_uses(page, simulator) -> None:
     page.fill(".db-search", "snr")
     assert page.locator(".db-advanced .db-field:visible").count() == 3
     page.fill(".db-search", "nothing like this")
-    assert page.is_visible("text=No setting has these words.")
+    assert page.is_visible("text=No setting matches.")
 
 
 def test_textual_inversion_teaches_the_word_itself(page, simulator) -> None:
@@ -622,12 +622,12 @@ def test_presets(page, simulator) -> None:
     page.fill("input[placeholder='Name of the preset']", "Mine")
     page.click("form >> text=Save")
     page.wait_for_selector("text=Saved as Mine.")
-    page.select_option(".db-presets select", label="None: the guide's values")
+    page.select_option(".db-presets select", label="None (the guide's values)")
     until(lambda: "learning_rate" not in checked(simulator))
     page.select_option(".db-presets select", label="Mine")
     until(lambda: checked(simulator).get("learning_rate") == 1e-6)
     page.click("text=Delete preset")
-    page.click("text=Really delete?")
+    page.click("text=Delete this preset?")
     page.wait_for_selector("text=The preset was deleted.")
 
 
@@ -642,7 +642,7 @@ def test_settings_as_a_file_and_back(page, tmp_path: Path) -> None:
     download.value.save_as(path)
     assert json.loads(path.read_text())["seed"] == 7
     page.click("text=Start over")
-    page.click("text=Really empty the form?")
+    page.click("text=Clear the whole form?")
     assert page.input_value("[data-setting=seed] input") == "" and page.input_value(".db-word") == ""
     page.set_input_files(".db-presets input[type=file]", path)
     until(lambda: page.input_value("[data-setting=seed] input") == "7")
@@ -672,7 +672,7 @@ def test_a_kohya_configuration(page, tmp_path: Path) -> None:
     path = tmp_path / "kohya.toml"
     path.write_text('learning_rate = 1e-6\nmax_train_steps = 1200\nsome_new_thing = "x"\n')
     page.set_input_files(".db-presets input[type=file]", path)
-    page.wait_for_selector("text=were not taken over")
+    page.wait_for_selector("text=were not imported")
     assert "some_new_thing = x" in page.inner_text(".db-ignored")
     page.set_input_files(".db-presets input[type=file]", {"name": "x.json", "mimeType": "a/b", "buffer": b"{broken"})
     until(lambda: "{" not in page.inner_text(".db-presets [role=status]") and page.locator(".db-ignored").count() == 0)
@@ -821,7 +821,7 @@ def test_a_run_that_begins_says_so_and_one_that_waits_says_for_what(page, simula
     page.wait_for_selector(".db-run:has-text('zkz_person') .db-badge:has-text('starting')")
     page.wait_for_selector(".db-run:has-text('second') .db-badge:has-text('waiting')")
     page.click(".db-queued .db-link:has-text('second')")
-    page.wait_for_selector(".db-monitor p:has-text('Waits for its turn.')")
+    page.wait_for_selector(".db-monitor p:has-text('Waiting for its turn.')")
     simulator.slow_start = False
     page.wait_for_selector(".db-monitor .db-link:has-text('zkz_person')")
     page.click(".db-monitor .db-link:has-text('zkz_person')")
@@ -851,10 +851,10 @@ def test_the_queue_tells_its_runs_apart(page, simulator, screenshot) -> None:
     tab(page, "Runs")
     page.wait_for_selector(".db-queued >> nth=2")
     lora, hypernetwork, third = (page.locator(".db-queued").nth(place) for place in range(3))
-    assert "LoRA · 3,000 steps · ≈ 60 s · waits since" in lora.inner_text().replace("1 min", "60 s")
-    assert re.search(r"begins in ≈ (\d\d s|1 min)", lora.inner_text())
-    assert "Hypernetwork · 10,000 steps · waits since" in hypernetwork.inner_text()
-    assert "begins in ≈" in hypernetwork.inner_text() and "begins in" not in third.inner_text()
+    assert "LoRA · 3,000 steps · ≈ 60 s · waiting since" in lora.inner_text().replace("1 min", "60 s")
+    assert re.search(r"starts in ≈ (\d\d s|1 min)", lora.inner_text())
+    assert "Hypernetwork · 10,000 steps · waiting since" in hypernetwork.inner_text()
+    assert "starts in ≈" in hypernetwork.inner_text() and "starts in" not in third.inner_text()
     screenshot(page, "queue-1280-light")
     assert last.id in simulator.waiting
 
@@ -874,7 +874,7 @@ def test_where_another_run_trains_the_queue_does_not_wait_for_the_check(page, si
     page.click(TRAIN)
     page.wait_for_selector(f"{TRAIN}:has-text('Checking … 3 s')")
     until(lambda: len(simulator.runs) == 2, 12)
-    page.wait_for_selector(".db-toast:has-text('base and pictures are looked at when its turn comes')")
+    page.wait_for_selector(".db-toast:has-text('base and pictures will be checked when this run')")
     page.unroute_all(behavior="ignoreErrors")
 
 
@@ -929,7 +929,7 @@ def test_messages_trouble_log_and_failure(page, simulator) -> None:
     run.log += "one more line\n"
     page.wait_for_selector(".db-log:has-text('one more line')")
     simulator.trouble = {"what": "It has not answered for 20 seconds.", "remedy": "Wait, or end it."}
-    page.click("button:text-is('End it')")
+    page.click("button:text-is('Force stop')")
     simulator.trouble = None
     page.wait_for_selector(".db-badge[data-status=failed]")
     page.wait_for_selector(".db-banner-bad:has-text('the training process was ended. Resume it.')")
@@ -1060,10 +1060,10 @@ def test_runs_and_queue(page, simulator) -> None:
     until(lambda: posted(simulator, f"runs/{first.id}/open") == [{}])
     card.locator("text=Train longer").click()
     card.locator("input").fill("0")
-    card.locator("text=Go on").click()
+    card.locator("button:text-is('Continue')").click()
     page.wait_for_selector(".db-toast:has-text('above 0')")
     card.locator("input").fill("300")
-    card.locator("text=Go on").click()
+    card.locator("button:text-is('Continue')").click()
     until(
         lambda: (
             posted(simulator, f"runs/{first.id}/commands")[-1:]
@@ -1077,31 +1077,31 @@ def test_models_go_into_the_webui_and_out_of_it(page, simulator, screenshot) -> 
     simulator.speed, simulator.hold = 2000, 1200
     run = simulator.runs[begin(page, simulator)]
     page.wait_for_selector(".db-model >> nth=1")
-    assert page.locator(".db-model >> text=In the run's folder only").count() == 2
+    assert page.locator(".db-model >> text=Only in the run's folder").count() == 2
     run.hold = None
     page.wait_for_selector(".db-model:has-text('zkz_person.safetensors') >> text=In the WebUI, selected")
     assert set(simulator.placed) == {(run.id, "zkz_person.safetensors")}
     last, early = (
         page.locator(f".db-model[data-file='{name}.safetensors']") for name in ("zkz_person", "zkz_person_500")
     )
-    assert last.locator("button").all_inner_texts() == ["Take out of the WebUI"]
+    assert last.locator("button").all_inner_texts() == ["Remove from the WebUI"]
     assert early.locator("button").all_inner_texts() == ["Put into the WebUI", "Put in and select"]
     early.locator("text=Put into the WebUI").click()
     early.locator("text=In the WebUI").first.wait_for()
-    until(lambda: early.locator("button").all_inner_texts() == ["Select", "Take out of the WebUI"])
+    until(lambda: early.locator("button").all_inner_texts() == ["Select", "Remove from the WebUI"])
     screenshot(page, "models-1280-light")
-    last.locator("text=Take out").click()
-    last.locator("text=Really take out?").click()
+    last.locator("text=Remove from the WebUI").click()
+    last.locator("text=Remove from the WebUI?").click()
     page.wait_for_selector(".db-toast-bad:has-text('uses the checkpoint')")  # a refusal leaves it there
     early.locator("text=Select").click()
-    until(lambda: early.locator("button").all_inner_texts() == ["Take out of the WebUI"])
+    until(lambda: early.locator("button").all_inner_texts() == ["Remove from the WebUI"])
     tab(page, "Runs")
     page.locator(".db-run .db-button:text('Models')").click()
     row = page.locator(".db-run .db-model[data-file='zkz_person.safetensors']")
-    until(lambda: row.locator("button").all_inner_texts() == ["Select", "Take out of the WebUI"])
-    row.locator("text=Take out").click()
-    row.locator("text=Really take out?").click()
-    row.locator("text=In the run's folder only").wait_for()
+    until(lambda: row.locator("button").all_inner_texts() == ["Select", "Remove from the WebUI"])
+    row.locator("text=Remove from the WebUI").click()
+    row.locator("text=Remove from the WebUI?").click()
+    row.locator("text=Only in the run's folder").wait_for()
     assert (run.id, "zkz_person.safetensors") not in simulator.placed
     assert [body["artifact"] for body in posted(simulator, f"runs/{run.id}/unpublish")] == [
         "zkz_person.safetensors"
@@ -1122,13 +1122,13 @@ def test_resume_asks_where_pictures_have_changed(page, simulator, screenshot, lo
     screenshot(page, f"changed pictures {lost}")
     said = asked.inner_text()
     assert "queued with 12 pictures" in said and "2 added to the folder: a.png, b.png" in said
-    assert ("1 gone: d.png" in said) == lost
-    assert asked.locator("text=Train as it was queued").count() == (0 if lost else 1)
+    assert ("1 missing: d.png" in said) == lost
+    assert asked.locator("text=Train as queued").count() == (0 if lost else 1)
     page.keyboard.press("Escape")
     asked.wait_for(state="detached")
     assert posted(simulator, f"runs/{run.id}/commands") == []
     resume.click()
-    asked.locator("button", has_text="Take what is there now" if lost else "Train as it was queued").click()
+    asked.locator("button", has_text="Use what is there now" if lost else "Train as queued").click()
     wanted = {"command": "resume", **({"new_pictures": True} if lost else {})}
     until(lambda: posted(simulator, f"runs/{run.id}/commands") == [wanted])
 
@@ -1167,7 +1167,7 @@ def test_deleting_asks_once(page, simulator) -> None:
     tab(page, "Runs")
     delete = page.locator(f"[data-run='{run.id}'] >> button", has_text="elete")
     delete.click()
-    assert delete.inner_text() == "Really delete?" and simulator.runs
+    assert delete.inner_text() == "Delete this run?" and simulator.runs
     delete.click()
     until(lambda: not simulator.runs)
     page.wait_for_selector("text=No runs yet.")
@@ -1254,7 +1254,7 @@ def test_markup_stays_text(page, simulator, tmp_path: Path) -> None:
     page.wait_for_selector(".db-run")
     simulator.faults["DELETE runs"] = (409, {"error": HOSTILE, "remedy": HOSTILE})
     page.click(".db-run >> text=Delete")
-    page.click(".db-run >> text=Really delete?")
+    page.click(".db-run >> text=Delete this run?")
     page.wait_for_selector(".db-toast-bad")
     assert page.evaluate("window.hurt") is None
     assert page.locator("#dreambooth_ext b:text-is('bold')").count() == 0
@@ -1465,7 +1465,9 @@ def test_a_method_that_the_host_cannot_use_says_so_and_lists_are_numbers(open_pa
     page = open_page(server)
     page.wait_for_selector(".db-word")
     texts = page.locator("select[id^=dreambooth_method] option").all_inner_texts()
-    assert [text for text in texts if "not in this WebUI" in text] == ["Hypernetwork (not in this WebUI)"]
+    assert [text for text in texts if "not supported by this WebUI" in text] == [
+        "Hypernetwork (not supported by this WebUI)"
+    ]
     assert not page.is_visible(".db-warn-text")
     page.select_option("select[id^=dreambooth_method]", "hypernetwork")
     page.wait_for_selector(".db-warn-text:has-text('Forge does not support hypernetworks')")

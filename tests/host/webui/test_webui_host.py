@@ -315,5 +315,5 @@ def test_the_settings_have_a_heading_of_their_own_and_choices_in_words(webui):
     assert set(webui.run(f"[info.category_id for info in {ours}]")) == {"dreambooth_ext"}
     assert webui.run("sys.modules['modules.options'].categories.mapping['dreambooth_ext']") == "DreamBooth"
     choices = dict(webui.run("shared.opts.data_labels['dreambooth_ext_select'].component_args['choices']"))
-    assert choices == {"when it is finished": "final", "at each save, too": "every", "no": "never"}
+    assert choices == {"when training is finished": "final", "after every save": "every", "never": "never"}
     assert webui.call("dreambooth/v1/host")["options"]["select"] == "final"

@@ -12,32 +12,33 @@ from ...facts.setting import setting
 class DataSet:
     dataset_config: str | None = setting(
         None,
-        "kohya's data set",
-        "A data set's configuration as kohya's scripts read it, TOML or JSON, instead of folders and prompts here.",
+        "kohya data set",
+        "A data set configuration in the format of kohya's scripts, TOML or JSON, instead of the folders and prompts "
+        "here.",
         group="Data set",
         kind="path",
         **PROMPTED,
     )
     repeats_from_folders: bool = setting(
         False,
-        "Repeats from folders' names",
-        "Read folders' names as kohya does: pictures in '10_sks person' count 10 times in an epoch, and these words "
-        "are their prompt where you give none.",
+        "Repeats from folder names",
+        "Read folder names as kohya's scripts do: pictures in '10_sks person' count 10 times per epoch, and 'sks "
+        "person' is their prompt if you give none.",
         group="Data set",
         **PROMPTED,
     )
     balance_folders: bool = setting(
         False,
         "Balance folders",
-        "Each folder directly below the pictures' one counts as much in an epoch as the largest: pictures of smaller "
-        "ones come up more often.",
+        "Every direct subfolder of the picture folder counts as much per epoch as the largest one: pictures in "
+        "smaller folders are used more often.",
         group="Data set",
     )
     captions_per_picture: str = setting(
         "one",
-        "Captions a picture",
-        "'one': a caption file's lines are one caption, and of a list in a metadata file the first counts. 'random': "
-        "each is a caption of its own, and one is drawn each time.",
+        "Captions per picture",
+        "'one': all lines of a caption file are one caption, and of a list in a metadata file only the first entry is "
+        "used. 'random': each line or entry is a caption of its own, and one is picked at random each time.",
         group="Data set",
         choices=("one", "random"),
         **PROMPTED,
@@ -52,20 +53,20 @@ class DataSet:
     tag_dropout: float = setting(
         0.0,
         "Tag dropout",
-        "Share of a caption's tags that are left out, others each time; the kept leading ones stay.",
+        "Share of a caption's tags to drop at random each time. Leading tags that you keep are never dropped.",
         group="Data set",
         minimum=0,
         maximum=1,
         **PROMPTED,
     )
     caption_separator: str = setting(
-        ",", "Caption separator", "What stands between a caption's tags.", group="Data set", **PROMPTED
+        ",", "Caption separator", "What separates the tags of a caption.", group="Data set", **PROMPTED
     )
     validation_split: float = setting(
         0.0,
-        "Pictures held out",
-        "Pictures to measure the loss on that are never trained on: a share of them (0.05), or a number (50). This "
-        "validation loss falls while the model learns, and rises once it learns the pictures by heart. 0 is off.",
+        "Validation pictures",
+        "Pictures to keep out of training and to measure the validation loss on: a share of all (0.05) or a number "
+        "(50). The validation loss falls while the model learns, and rises when it overfits. 0 is off.",
         group="Data set",
         minimum=0,
         maximum=100_000,
@@ -73,7 +74,7 @@ class DataSet:
     validation_loss_steps: int | None = setting(
         None,
         "Validation loss every N steps",
-        "0 holds the pictures out without measuring. Left out: 20 times in the run.",
+        "0 keeps the validation pictures out of training without measuring. Default: 20 times per run.",
         group="Data set",
         minimum=0,
         maximum=10_000_000,

@@ -12,16 +12,16 @@ class Hub:
     push_to_hub: bool = setting(
         False,
         "Upload",
-        "Put the finished model, with a page that describes it, into a repository on Hugging Face. Log in first: "
-        "`huggingface-cli login`, or HF_TOKEN.",
+        "Upload the finished model, with a model card, to a repository on Hugging Face. Log in first with "
+        "`huggingface-cli login`, or set HF_TOKEN.",
         group="Hugging Face",
     )
     hub_model_id: str | None = setting(
         None,
         "Repository",
-        "Its name: owner/name, or name for your own. Left out: the run's name.",
+        "Name of the repository: owner/name, or only a name for your own account. Default: the run's name.",
         group="Hugging Face",
     )
     hub_private_repo: bool = setting(
-        False, "Private repository", "Only you can see a repository that is made now.", group="Hugging Face"
+        False, "Private repository", "Make the repository private when it is created.", group="Hugging Face"
     )

@@ -23,8 +23,8 @@ class LoRA:
     rank: int | None = setting(
         None,
         "Rank",
-        "How much the LoRA can hold, and how large its file is: 8 to 32 for subjects, 32 to 128 for styles. For oft "
-        "the largest size of a block. Left out: 16.",
+        "How much the LoRA can hold, and how large its file is: 8 to 32 for subjects, 32 to 128 for styles. For oft, "
+        "the maximum size of a block. Default: 16.",
         minimum=1,
         maximum=1024,
         **LORA,
@@ -32,36 +32,46 @@ class LoRA:
     alpha: float | None = setting(
         None,
         "Alpha",
-        "The change is multiplied by alpha / rank; parts with ranks of their own keep this proportion. Left out: as "
-        "the rank.",
+        "The LoRA's changes are multiplied by alpha / rank; parts with their own rank keep this ratio. Default: the "
+        "same as the rank.",
         minimum=1e-3,
         maximum=4096,
         **LORA,
     )
     text_encoder_rank: int | None = setting(
-        None, "Text encoder's rank", "Left out: as the rank.", minimum=1, maximum=1024, **LORA
+        None,
+        "Text encoder rank",
+        "Rank of the text encoder's layers. Default: the same as the rank.",
+        minimum=1,
+        maximum=1024,
+        **LORA,
     )
     conv_rank: int | None = setting(
-        None, "Convolutions' rank", "Of 3x3 convolutions. Left out: as the rank.", minimum=1, maximum=1024, **LORA
+        None,
+        "Convolution rank",
+        "Rank of 3x3 convolutions. Default: the same as the rank.",
+        minimum=1,
+        maximum=1024,
+        **LORA,
     )
     target_modules: list = setting(
         [],
         "Layers",
-        "Which layers learn: attention, feed_forward, convolutions. Left out: the first two, and convolutions for "
+        "Which layers to train: attention, feed_forward, convolutions. Default: the first two, and convolutions for "
         "locon.",
         **LORA,
     )
     block_ranks: dict = setting(
         {},
-        "Ranks of blocks",
-        'Single blocks, by diffusers\' names, with ranks of their own; 0 leaves one out: {"down_blocks.0": 0, '
-        '"mid_block": 8, "up_blocks.1.attentions.0": 32}. "unet" and "text_encoder" mean all of them.',
+        "Block ranks",
+        'Ranks of single blocks, by their names in diffusers; 0 leaves a block out: {"down_blocks.0": 0, "mid_block": '
+        '8, "up_blocks.1.attentions.0": 32}. "unet" and "text_encoder" stand for all of their blocks.',
         **LORA,
     )
     network_dropout: float = setting(
         0.0,
         "Dropout",
-        "Share of what the LoRA's layers see that is hidden from them at each step; 0.1 works against overtraining.",
+        "Share of its input that each LoRA layer ignores in each step; 0.1 reduces overfitting.",
         minimum=0,
         maximum=0.9,
         **LORA,
@@ -69,13 +79,14 @@ class LoRA:
     use_rslora: bool = setting(
         False,
         "Rank-stabilised scaling",
-        "Multiply by alpha / sqrt(rank) instead, so that high ranks learn as fast as low ones.",
+        "Multiply by alpha / sqrt(rank) instead of alpha / rank, so that high ranks learn as fast as low ones.",
         **LORA,
     )
     loraplus_lr_ratio: float = setting(
         1.0,
         "LoRA+ ratio",
-        "How many times faster the second (up) matrix learns than the first; 16 is the paper's, 1 is off.",
+        "How many times higher the learning rate of the second (up) matrix is than that of the first; 16 in the "
+        "paper, 1 is off.",
         minimum=1,
         maximum=1000,
         **LORA,
@@ -83,7 +94,7 @@ class LoRA:
     lokr_factor: int = setting(
         -1,
         "LoKr factor",
-        "Largest size of LoKr's smaller matrix; -1 is as large as the other.",
+        "Maximum size of LoKr's smaller matrix; -1 makes it as large as the other.",
         minimum=-1,
         maximum=1024,
         **LORA,
@@ -91,7 +102,7 @@ class LoRA:
     network_weights: str | None = setting(
         None,
         "Continue a LoRA",
-        "A LoRA file to go on from, of this program or another; type, ranks and layers are then the file's.",
+        "A LoRA file to continue, from this or another program. Its type, ranks and layers are kept.",
         kind="path",
         lists="lora",
         **LORA,

@@ -14,14 +14,14 @@ class Machine:
     mixed_precision: str = setting(
         "auto",
         "Mixed precision",
-        "'auto' is bf16 on cards that have it, fp16 on other NVIDIA cards, and no on a CPU.",
+        "'auto' is bf16 on cards that support it, fp16 on other NVIDIA cards, and no on a CPU.",
         group="Machine",
         choices=("auto", "no", "fp16", "bf16"),
     )
     gradient_checkpointing: bool | None = setting(
         None,
         "Gradient checkpointing",
-        "Much less memory for a fifth more time. Left out: on for graphics cards, off on a CPU.",
+        "Needs much less memory and about a fifth more time. Default: on for graphics cards, off on a CPU.",
         group="Machine",
     )
     attention: str = setting(

@@ -12,13 +12,15 @@ SUBJECT_TYPES = ("person", "style", "object", "pet")
 
 @dataclass(frozen=True)
 class Model:
-    method: str = setting("dreambooth", "Method", "What is trained.", group="Model", choices=tuple(METHODS))
-    name: str = setting("", "Name", "The new model's file name: Latin letters, digits, - and _.", group="Model")
+    method: str = setting(
+        "dreambooth", "Method", "How to train, and what kind of model comes out.", group="Model", choices=tuple(METHODS)
+    )
+    name: str = setting("", "Name", "File name of the new model: Latin letters, digits, - and _.", group="Model")
     base_model: str = setting(
         "",
         "Base model",
-        "The model to start from: a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link. "
-        "An unconditional model starts from nothing, or from the folder of one that is to go on.",
+        "The model that training starts from: a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name "
+        "or a link. For an unconditional model, leave this empty or give the folder of an earlier one to continue.",
         group="Model",
         kind="path",
         is_remote=True,
@@ -26,7 +28,7 @@ class Model:
     subject_type: str = setting(
         "person",
         "Type of subject",
-        "Decides steps, rates, captions and offset noise where you leave them out.",
+        "Sets steps, learning rates, captions and offset noise wherever you leave them empty.",
         group="Model",
         choices=SUBJECT_TYPES,
         **PROMPTED,
@@ -34,8 +36,9 @@ class Model:
     prediction_type: str = setting(
         "auto",
         "Prediction type",
-        "What the base predicts. Only for a base that is recognised wrongly (images turn into noise or flat colour). "
-        "A new unconditional model may also predict the sample, the picture itself; 'auto' is epsilon, the noise.",
+        "What the model predicts. Set this only if the base is recognised wrongly and pictures turn into noise or one "
+        "flat colour. A new unconditional model can also predict the sample, that is, the picture itself; for it, "
+        "'auto' means epsilon, the noise.",
         group="Model",
         choices=("auto", "epsilon", "v_prediction", "sample"),
     )

@@ -15,7 +15,7 @@ class Pictures:
     instance_data_dir: str = setting(
         "",
         "Pictures",
-        "Folder with the pictures to learn (JPG, PNG, WebP, BMP).",
+        "Folder with the training pictures (JPG, PNG, WebP, BMP).",
         group="Pictures",
         kind="path",
         **PROMPTED,
@@ -23,18 +23,18 @@ class Pictures:
     instance_prompt: str | None = setting(
         None,
         "Instance prompt",
-        "How a prompt names your subject, with its rare word: 'a photo of sksper person'. May hold [filewords] (the "
-        "caption file's text, else the cleaned file name) and [name]. Left out: the words come from the file names, "
-        "'sksper (1).jpg', one subject for each.",
+        "The prompt that names your subject in training, with its rare word: 'a photo of sksper person'. It may "
+        "contain [filewords] (the caption, or the cleaned-up file name if there is none) and [name]. Default: the "
+        "rare words are taken from the file names, as in 'sksper (1).jpg', one subject for each word.",
         group="Pictures",
         **PROMPTED,
     )
     prompt_template: str = setting(
         "",
         "Prompt template",
-        "The prompts to train with: subject, style, or a text file with one in each line, where [name] is the word and "
-        "[filewords] the caption. Each picture takes one at random each time. Left out: by the type of the subject; "
-        "an instance prompt takes its place.",
+        "The prompts to train with: subject, style, or a text file with one prompt per line, where [name] stands for "
+        "the word and [filewords] for the caption. Each time, a picture gets one of them at random. Default: chosen "
+        "by the type of subject. An instance prompt replaces the template.",
         group="Pictures",
         methods=("textual_inversion", "hypernetwork"),
         kind="path",
@@ -50,7 +50,7 @@ class Pictures:
     class_data_dir: str | None = setting(
         None,
         "Class pictures",
-        "Folder with pictures of the class in general. Missing ones are drawn by the base model and kept there.",
+        "Folder with class pictures. Missing ones are drawn by the base model and kept there.",
         group="Prior preservation",
         kind="path",
         **SUBJECT,
@@ -58,15 +58,15 @@ class Pictures:
     with_prior_preservation: bool | None = setting(
         None,
         "Prior preservation",
-        "Train on pictures of the class as well, so that not every person becomes yours. On by default when a class "
-        "prompt is given.",
+        "Also train on class pictures, so that not everybody starts to look like your subject. On by default when "
+        "there is a class prompt.",
         group="Prior preservation",
         **SUBJECT,
     )
     num_class_images: int = setting(
         100,
         "Number of class pictures",
-        "How many class pictures to use; 100 to 200 do.",
+        "How many class pictures to use; 100 to 200 are enough.",
         group="Prior preservation",
         minimum=1,
         maximum=100_000,
@@ -75,7 +75,7 @@ class Pictures:
     prior_loss_weight: float = setting(
         1.0,
         "Prior loss weight",
-        "How much the class pictures count beside yours.",
+        "How much class pictures count compared with yours.",
         group="Prior preservation",
         minimum=0,
         maximum=100,
@@ -85,7 +85,7 @@ class Pictures:
         [],
         "Concepts",
         "Several subjects at once: a list of objects with instance_data_dir, instance_prompt, class_data_dir, "
-        "class_prompt, num_class_images and repeats (how often each picture counts in an epoch).",
+        "class_prompt, num_class_images and repeats (how often each picture counts per epoch).",
         group="Pictures",
         kind="concepts",
         **SUBJECT,
@@ -93,8 +93,8 @@ class Pictures:
     resolution: int | None = setting(
         None,
         "Resolution",
-        "Training resolution in pixels, in steps of 64: 512 for SD 1.5, 768 for SD 2.1-768, 1024 for SDXL. Left out: "
-        "the base's own. Unconditional models also take less, in steps of 8; left out, 64.",
+        "Training resolution in pixels, in steps of 64: 512 for SD 1.5, 768 for SD 2.1-768, 1024 for SDXL. Default: "
+        "the base's own. Unconditional models can be smaller, in steps of 8; their default is 64.",
         group="Pictures",
         minimum=16,
         maximum=2048,
@@ -109,33 +109,36 @@ class Pictures:
     center_crop: bool = setting(
         True,
         "Centre crop",
-        "Crop from the middle. Off: crop somewhere else each time the picture comes up (needs cache_latents off).",
+        "Crop to the middle of each picture. Off: crop to a random part each time (needs cache_latents off).",
         group="Pictures",
     )
     random_flip: bool = setting(
-        False, "Random flip", "Mirror half of the pictures. Not for faces: they are not symmetric.", group="Pictures"
+        False,
+        "Random flip",
+        "Mirror pictures at random, half of the time. Not for faces, which are not symmetric.",
+        group="Pictures",
     )
     use_captions: bool | None = setting(
         None,
         "Use captions",
-        "Read the caption file beside each picture. Left out: yes for styles, objects and fine-tuning, no for faces.",
+        "Read the caption file beside each picture. Default: on for styles, objects and fine-tuning, off for faces.",
         group="Pictures",
         **PROMPTED,
     )
     caption_extension: str = setting(
-        ".txt", "Caption extension", "Ending of the caption files' names.", group="Pictures", **PROMPTED
+        ".txt", "Caption extension", "File extension of the caption files.", group="Pictures", **PROMPTED
     )
     shuffle_tags: bool = setting(
         False,
         "Shuffle tags",
-        "Put a caption's comma-separated tags in a new order each time.",
+        "Shuffle the comma-separated tags of a caption each time.",
         group="Pictures",
         **PROMPTED,
     )
     keep_tokens: int = setting(
         0,
         "Keep tokens",
-        "How many leading tags keep their place when tags are shuffled, and are never dropped.",
+        "How many leading tags are never shuffled or dropped.",
         group="Pictures",
         minimum=0,
         maximum=255,
@@ -144,7 +147,7 @@ class Pictures:
     caption_dropout: float = setting(
         0.0,
         "Caption dropout",
-        "Share of steps a picture is shown without its caption; 0.1 helps in fine-tuning.",
+        "How often a picture is trained without its caption, from 0 (never) to 1 (always); 0.1 helps in fine-tuning.",
         group="Pictures",
         minimum=0,
         maximum=1,
@@ -153,14 +156,14 @@ class Pictures:
     cache_latents: bool | None = setting(
         None,
         "Cache latents",
-        "Encode each picture once, before training: faster, and the VAE leaves memory. Left out: on wherever possible.",
+        "Encode each picture once, before training: faster, and frees the VAE's memory. Default: on whenever possible.",
         group="Pictures",
         **PROMPTED,
     )
     cache_latents_to_disk: bool | None = setting(
         None,
         "Cache on disk",
-        "Keep the latents on disk instead of in memory, and reuse them. Left out: where memory would be too small.",
+        "Keep the latents on disk instead of in memory, and reuse them. Default: on if they would not fit into memory.",
         group="Pictures",
         **PROMPTED,
     )
@@ -168,8 +171,8 @@ class Pictures:
     latent_sampling: str = setting(
         "random",
         "Latent sampling",
-        "The VAE gives each picture a small range of latents. random: another of them each time; once: the same one "
-        "each time; deterministic: the middle.",
+        "For each picture, the VAE gives a narrow range of latents. random: a new sample of it each time; once: one "
+        "sample, used every time; deterministic: the middle of the range.",
         group="Pictures",
         choices=("random", "once", "deterministic"),
         **PROMPTED,
@@ -177,8 +180,8 @@ class Pictures:
     alpha_as_loss_weight: bool = setting(
         False,
         "Transparency as loss weight",
-        "What is transparent in a picture counts less, and what is wholly transparent not at all: to teach a subject "
-        "without what is around it.",
+        "Transparent parts of a picture count less, fully transparent ones not at all. Teaches a subject without its "
+        "surroundings.",
         group="Pictures",
         **PROMPTED,
     )

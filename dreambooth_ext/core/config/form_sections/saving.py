@@ -13,7 +13,7 @@ class Saving:
     checkpointing_steps: int = setting(
         500,
         "Save every N steps",
-        "Saves the training state to resume from, and a model to try; 0 saves only at the end.",
+        "Save a training state to resume from, and a model to try; 0 saves only at the end.",
         group="Saving",
         minimum=0,
         maximum=10_000_000,
@@ -21,19 +21,19 @@ class Saving:
     save_every_n_epochs: int = setting(
         0,
         "Save every N epochs",
-        "Saves at the end of every N-th epoch instead of by steps; 0 is off.",
+        "Save at the end of every N-th epoch, instead of every N steps; 0 is off.",
         group="Saving",
         minimum=0,
         maximum=1_000_000,
     )
     checkpointing_start_step: int = setting(
-        0, "Save from step", "No intermediate save before this step.", group="Saving", minimum=0, maximum=10_000_000
+        0, "Save from step", "Nothing is saved before this step.", group="Saving", minimum=0, maximum=10_000_000
     )
     checkpoints_total_limit: int | None = setting(
         1,
         "Keep training states",
-        "How many training states stay on disk (each is several times the model's size); empty keeps all. Models "
-        "saved on the way are never deleted.",
+        "How many training states to keep on disk (each is several times as large as the model); empty keeps all. "
+        "Intermediate models are never deleted.",
         group="Saving",
         minimum=1,
         maximum=10_000,
@@ -43,15 +43,15 @@ class Saving:
     )
     save_precision: str = setting(
         "fp16",
-        "Precision of the model",
-        "The written model's precision.",
+        "Model precision",
+        "Precision of the saved model.",
         group="Saving",
         choices=("fp16", "bf16", "fp32"),
     )
     save_format: str = setting(
         "safetensors",
         "File format",
-        "safetensors is safe and quick; for old programs ckpt, and pt for textual inversion.",
+        "safetensors is safe and fast. For old programs: ckpt, or pt for Textual Inversion.",
         group="Saving",
         choices=("safetensors", "ckpt", "pt"),
         methods=tuple(method for method, formats in FORMATS.items() if len(formats) > 1),

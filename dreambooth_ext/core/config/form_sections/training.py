@@ -18,7 +18,7 @@ class Training:
     max_train_steps: int | None = setting(
         None,
         "Steps",
-        "How many steps to train. Left out: the guide's number for the subject and the number of pictures.",
+        "How many steps to train. Default: what the guide recommends for the subject and the number of pictures.",
         group="Training",
         minimum=1,
         maximum=10_000_000,
@@ -26,18 +26,18 @@ class Training:
     num_train_epochs: int | None = setting(
         None,
         "Epochs",
-        "How many times to go through all pictures, instead of a number of steps.",
+        "How many times to go through all pictures. Replaces the number of steps.",
         group="Training",
         minimum=1,
         maximum=1_000_000,
     )
     train_batch_size: int = setting(
-        1, "Batch size", "Pictures a step. More need more memory.", group="Training", minimum=1, maximum=512
+        1, "Batch size", "Pictures per step. Larger batches need more memory.", group="Training", minimum=1, maximum=512
     )
     gradient_accumulation_steps: int = setting(
         1,
         "Gradient accumulation",
-        "Batches whose gradients are added up before a step: a larger batch without more memory.",
+        "How many batches to add up before each step. Works like a larger batch, without needing more memory.",
         group="Training",
         minimum=1,
         maximum=1024,
@@ -45,23 +45,23 @@ class Training:
     learning_rate: float | str | None = setting(
         None,
         "Learning rate",
-        "The UNet's rate. 2e-6 standard, 1e-6 careful, 3e-6 to 5e-6 aggressive. Or a schedule: '2e-6:1000, 1e-6' "
-        "is 2e-6 up to step 1000, then 1e-6.",
+        "Learning rate of the UNet. For a whole model: 2e-6 standard, 1e-6 careful, 3e-6 to 5e-6 aggressive. Also "
+        "takes a schedule: '2e-6:1000, 1e-6' means 2e-6 up to step 1000, then 1e-6.",
         group="Training",
         kind="rate",
     )
     text_encoder_lr: float | str | None = setting(
         None,
-        "Text encoder rate",
-        "About half of the UNet's: 1e-6 standard, 4e-7 to 8e-7 careful, 2e-6 at most. A schedule as above.",
+        "Text encoder learning rate",
+        "About half the UNet's: 1e-6 standard, 4e-7 to 8e-7 careful, 2e-6 at most. Also takes a schedule.",
         group="Training",
         kind="rate",
         **TUNING,
     )
     text_encoder_2_lr: float | str | None = setting(
         None,
-        "Second text encoder's rate",
-        "SDXL's second text encoder. Left out: as the first.",
+        "Second text encoder learning rate",
+        "For SDXL's second text encoder. Default: the same as for the first.",
         group="Training",
         kind="rate",
         **TUNING,
@@ -69,20 +69,24 @@ class Training:
     text_encoder_steps: int | None = setting(
         None,
         "Text encoder steps",
-        "The text encoder trains along from the start for so many steps, then is frozen and leaves memory. Faces 350, "
-        "styles 500, objects 300; 0 leaves it alone.",
+        "For how many steps, from the start, the text encoder is trained as well. Then it is frozen, and its memory "
+        "is freed. Faces 350, styles 500, objects 300; 0 does not train it.",
         group="Training",
         minimum=0,
         maximum=10_000_000,
         **TUNING,
     )
     lr_scheduler: str = setting(
-        "constant", "Rate schedule", "How the rate goes over the run.", group="Training", choices=LR_SCHEDULERS
+        "constant",
+        "Learning-rate schedule",
+        "How the learning rate changes over the run.",
+        group="Training",
+        choices=LR_SCHEDULERS,
     )
     lr_warmup_steps: int = setting(
         0,
         "Warm-up steps",
-        "Steps in which the rate rises from 0; every schedule but 'constant' has them.",
+        "Steps over which the learning rate rises from 0. Works with every schedule except 'constant'.",
         group="Training",
         minimum=0,
         maximum=1_000_000,
@@ -91,7 +95,7 @@ class Training:
     lr_num_cycles: int = setting(
         1,
         "Restarts",
-        "Cycles of cosine_with_restarts.",
+        "Number of cycles of the cosine_with_restarts schedule.",
         group="Training",
         minimum=1,
         maximum=1000,
@@ -100,7 +104,7 @@ class Training:
     lr_power: float = setting(
         1.0,
         "Power",
-        "Power of the polynomial schedule.",
+        "Exponent of the polynomial schedule.",
         group="Training",
         minimum=0,
         maximum=10,
@@ -109,21 +113,21 @@ class Training:
     optimizer: str = setting(
         AUTO,
         "Optimizer",
-        "'auto' is 8-bit AdamW where a whole model learns on an NVIDIA card, and AdamW elsewhere. "
-        "Prodigy finds its own rate (set it to 1).",
+        "'auto' is 8-bit AdamW when a whole model is trained on an NVIDIA card, and AdamW otherwise. Prodigy finds "
+        "the learning rate by itself: set the learning rate to 1.",
         group="Training",
         choices=(AUTO, *OPTIMIZERS),
     )
     optimizer_args: dict = setting(
         {},
         "Optimizer arguments",
-        'Further arguments of the optimizer, by their names: {"betas": [0.9, 0.99], "eps": 1e-8}.',
+        'Further arguments of the optimizer, by name: {"betas": [0.9, 0.99], "eps": 1e-8}.',
         group="Training",
     )
     weight_decay: float = setting(
         1e-2,
         "Weight decay",
-        "Decoupled weight decay; with sgd, as L2 in the gradients.",
+        "Decoupled weight decay; sgd adds it to the gradients instead (L2).",
         group="Training",
         minimum=0,
         maximum=10,
@@ -132,8 +136,8 @@ class Training:
     max_grad_norm: float | str = setting(
         1.0,
         "Gradient clipping",
-        "Largest global norm of the gradients, or a schedule as of rates, '1:500, 0.1'. 0 is off, and saves memory: "
-        "each gradient is let go as soon as it was used (not with fp16, accumulation or Prodigy).",
+        "Largest global norm of the gradients, or a schedule such as '1:500, 0.1'. 0 turns clipping off and saves "
+        "memory: each gradient is freed as soon as it has been used (not with fp16, gradient accumulation or Prodigy).",
         group="Training",
         kind="rate",
         minimum=0,
@@ -142,15 +146,16 @@ class Training:
     clip_grad_mode: str = setting(
         "norm",
         "Clip by",
-        "norm: all gradients are made smaller together where their norm is too large; value: each number is cut off by "
-        "itself at that limit.",
+        "norm: when their norm is too large, all gradients are scaled down together; value: each number is cut off at "
+        "the limit by itself.",
         group="Training",
         choices=("norm", "value"),
     )
     clip_skip: int | None = setting(
         None,
         "Clip skip",
-        "Take the text encoder's last layer but so many (1 is the last), as in the WebUI. Many anime models want 2.",
+        "Which of the text encoder's layers to use, counted from the end as in the WebUI: 1 is the last. Many anime "
+        "models need 2.",
         group="Training",
         minimum=1,
         maximum=12,
@@ -159,16 +164,16 @@ class Training:
     max_token_length: int = setting(
         75,
         "Token length",
-        "Longest caption in tokens, in chunks of 75 as in the WebUI.",
+        "Maximum length of a caption in tokens, in chunks of 75 as in the WebUI.",
         group="Training",
         minimum=75,
         maximum=225,
         **PROMPTED,
     )
     use_ema: bool = setting(
-        False, "EMA", "Keep a moving average of the UNet's weights, and export that.", group="Training"
+        False, "EMA", "Keep a moving average of the UNet's weights, and save that as the model.", group="Training"
     )
     ema_decay: float = setting(
-        0.9999, "EMA decay", "The average's highest decay.", group="Training", minimum=0, maximum=1
+        0.9999, "EMA decay", "Upper limit of the moving average's decay.", group="Training", minimum=0, maximum=1
     )
     seed: int = setting(42, "Seed", "Same seed, same run.", group="Training", minimum=0, maximum=2**32 - 1)

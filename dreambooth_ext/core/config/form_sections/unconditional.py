@@ -13,29 +13,29 @@ UNCONDITIONAL = {"methods": ("unconditional",), "group": "Unconditional"}
 class Unconditional:
     train_data_dir: str = setting(
         "",
-        "Pictures to learn",
-        "Folder with the pictures (JPG, PNG, WebP, BMP): some hundreds at least.",
+        "Training pictures",
+        "Folder with the training pictures (JPG, PNG, WebP, BMP): several hundred at least.",
         kind="path",
         **UNCONDITIONAL,
     )
     dataset_name: str | None = setting(
         None,
         "Data set",
-        "Pictures from Hugging Face instead of a folder: the name of a data set, such as owner/name, of pictures or "
+        "Pictures from Hugging Face instead of a folder: the name of a data set, such as owner/name, with pictures or "
         "Parquet files.",
         **UNCONDITIONAL,
     )
     model_config: str | None = setting(
         None,
-        "Configuration of the model",
-        "A diffusers configuration of a UNet2DModel: its config.json, or the folder that holds it. Left out: that of "
-        "diffusers' train_unconditional.py, 113 million numbers.",
+        "Model configuration",
+        "A diffusers configuration of a UNet2DModel: its config.json, or the folder that contains it. Default: that "
+        "of diffusers' train_unconditional.py, with 113 million parameters.",
         kind="path",
         is_remote=True,
         **UNCONDITIONAL,
     )
     ddpm_num_steps: int = setting(
-        1000, "Steps of the noise", "Timesteps from picture to noise.", minimum=2, maximum=10_000, **UNCONDITIONAL
+        1000, "Noise steps", "Number of timesteps from picture to noise.", minimum=2, maximum=10_000, **UNCONDITIONAL
     )
     ddpm_beta_schedule: str = setting(
         "linear",
@@ -47,8 +47,8 @@ class Unconditional:
     )
     ddpm_num_inference_steps: int | None = setting(
         None,
-        "Preview's sampling steps",
-        "Steps that previews are drawn in; fewer are quicker and rougher. Left out: as many as the noise has.",
+        "Preview sampling steps",
+        "Sampling steps of each preview; fewer are faster and rougher. Default: as many as there are noise steps.",
         minimum=1,
         maximum=10_000,
         **UNCONDITIONAL,
@@ -56,7 +56,7 @@ class Unconditional:
     ema_inv_gamma: float | None = setting(
         None,
         "EMA inverse gamma",
-        "The average's decay after n steps is 1 - (1 + n / inverse gamma)^-power. Left out: 1.",
+        "The moving average's decay after n steps is 1 - (1 + n / inverse gamma)^-power. Default: 1.",
         minimum=1e-3,
         maximum=1e6,
         **UNCONDITIONAL,
@@ -64,7 +64,7 @@ class Unconditional:
     ema_power: float | None = setting(
         None,
         "EMA power",
-        "As above: 2/3 for runs of a million steps and more, 3/4 for shorter ones. Left out: 3/4.",
+        "The power in that formula: 2/3 for runs of a million steps or more, 3/4 for shorter ones. Default: 3/4.",
         minimum=1e-3,
         maximum=10,
         **UNCONDITIONAL,
