@@ -86,7 +86,7 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[Probl
         problems.append(error.problem)
         return 0
     if count is None:
-        warnings.append("How many pictures the data set has shows once it is fetched, and with it the steps.")
+        warnings.append(Problem("plan.pictures_unknown"))
     return count or 0
 
 
@@ -104,7 +104,7 @@ def readable(config: ResolvedConfig, base: Base, warnings: list[Problem | str]) 
     dataset = Dataset(uncached, looked_at, base.scaling_factor)
     dataset.encode(None, warn=warnings.append)
     if len(looked_at) < len(entries):
-        warnings.append(f"{len(looked_at)} of {len(entries)} pictures were looked at; the run looks at all of them.")
+        warnings.append(Problem("plan.some_pictures", count=len(looked_at), total=len(entries)))
     sound = {picture.entry for picture in (*dataset.pictures, *dataset.held)}
     broken = {entry.path for entry in looked_at if entry not in sound}
     return [entry for entry in entries if entry.path not in broken]

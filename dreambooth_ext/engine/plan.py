@@ -16,6 +16,7 @@ from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.facts.optimizer_facts import AUTO, state_bytes
 from ..core.guide import completion
+from ..core.messages.message import Message
 from ..core.system import files
 from .formats import hub_upload
 from .memory_estimate import estimate
@@ -95,31 +96,27 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What does not go together in a resolved config, its base and this machine."""
     found = []
     if config.cache_latents and base.inpainting:
-        found.append(Problem("cache_latents", "an inpainting base needs a new mask each step.", "Turn it off."))
+        found.append(Problem("plan.inpainting_cache", "cache_latents"))
     if config.mixed_precision == "fp16" and not config.device.startswith("cuda"):
-        found.append(Problem("mixed_precision", f"fp16 does not train on '{config.device}'.", "Use no or bf16."))
+        found.append(Problem("plan.fp16_device", "mixed_precision", device=config.device))
     if config.latent_sampling != "random" and not config.cache_latents:
-        message = "latents that are not cached are always drawn anew."
-        found.append(Problem("latent_sampling", message, "Set it to random, or cache_latents and center_crop on."))
+        found.append(Problem("plan.latents_not_cached", "latent_sampling"))
     found += _optimizer_problems(config)
-    if config.attention == "xformers" and (reason := _why_no_xformers(config.device)):
-        found.append(Problem("attention", reason, "Use sdpa: it is as fast."))
+    found += _xformers_problems(config)
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
-        found.append(
-            Problem("zero_terminal_snr", "a base that predicts noise cannot learn the last timestep.", "Turn it off.")
-        )
+        found.append(Problem("settings.last_timestep", "zero_terminal_snr"))
     if config.text_encoder_2_lr is not None and len(base.family.text.slots) < 2:
-        found.append(Problem("text_encoder_2_lr", f"{base.family.title} has one text encoder.", "Leave it out."))
+        found.append(Problem("plan.one_text_encoder", "text_encoder_2_lr", family=base.family.title))
     found += _broken(base) + METHODS[config.method].problems(config, base)
     found += hub_upload.problems(config)
     if base.text_layers and config.clip_skip > (layers := min(base.text_layers)):
-        found.append(Problem("clip_skip", f"the base's text encoder has {layers} layers.", f"Use 1 to {layers}."))
+        found.append(Problem("plan.clip_skip", "clip_skip", layers=layers))
     return found
 
 
 def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What of the files that a run begins with is worth knowing, and no reason to refuse them."""
-    found = [Problem("base_model", said) for said in base.warnings]
+    found = [Problem.of(said, "base_model") for said in base.warnings]
     return found + METHODS[config.method].warnings(config, base)
 
 
@@ -145,18 +142,21 @@ def _optimizer_problems(config: ResolvedConfig) -> list[Problem]:
     return []
 
 
-def _why_no_xformers(device: str) -> str:
-    if not device.startswith("cuda"):
-        return "xformers needs an NVIDIA card."
+def _xformers_problems(config: ResolvedConfig) -> list[Problem]:
+    if config.attention != "xformers":
+        return []
+    if not config.device.startswith("cuda"):
+        return [Problem("plan.xformers_no_card", "attention")]
     try:
         import xformers.ops
 
-        query = torch.zeros(1, 2, 40, device=device)  # without a kernel for this torch and card, it fails only now
+        # without a kernel for this torch and card, it fails only now
+        query = torch.zeros(1, 2, 40, device=config.device)
         xformers.ops.memory_efficient_attention(query, query, query)
     except (ImportError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"xformers does not work here: {lines[0]}."
-    return ""
+        return [Problem("plan.xformers_fails", "attention", error=lines[0])]
+    return []
 
 
 def disk_need(config: ResolvedConfig, base: Base, steps: int, epochs: float) -> int:
@@ -175,12 +175,11 @@ def resource_problems(plan: Plan, config: ResolvedConfig) -> list[Problem]:
     found = []
     if plan.disk + MARGIN > plan.disk_available:
         need, there = files.human_size(plan.disk + MARGIN), files.human_size(plan.disk_available)
-        remedy = "Delete old runs (python -m dreambooth_ext runs), save less often, or choose another runs folder."
-        found.append(Problem("checkpointing_steps", f"the run writes up to {need}, and {there} are free.", remedy))
+        found.append(Problem("plan.disk", "checkpointing_steps", need=need, free=there))
     if plan.memory > plan.memory_available:
         need, there = files.human_size(plan.memory), files.human_size(plan.memory_available)
-        message = f"the run needs about {need} of memory on {plan.device}, which has {there}."
-        found.append(Problem("train_batch_size", message, _sentence(memory_remedies(config))))
+        about: dict[str, Any] = {"need": need, "device": plan.device, "total": there}
+        found.append(Problem("plan.memory", "train_batch_size", **about, remedies=memory_remedies(config)))
     return found
 
 
@@ -190,20 +189,13 @@ def resource_warnings(plan: Plan, config: ResolvedConfig) -> list[Problem]:
     if not plan.memory_free < plan.memory <= plan.memory_available:
         return []
     need, free, total = map(files.human_size, (plan.memory, plan.memory_free, plan.memory_available))
-    whose = "other programs" if plan.device == "cpu" else "other programs, and a WebUI's model if one is loaded,"
-    message = (
-        f"the run needs about {need} of memory on {plan.device}; {free} of {total} are free, {whose} hold the rest."
-    )
     *ours, theirs = memory_remedies(config)
-    return [Problem("device", message, _sentence([theirs, *ours]))]
+    code = "plan.memory_taken" if plan.device == "cpu" else "plan.memory_taken_on_card"
+    about: dict[str, Any] = {"need": need, "free": free, "total": total, "device": plan.device}
+    return [Problem(code, "device", **about, remedies=[theirs, *ours])]
 
 
-def _sentence(remedies: list[str]) -> str:
-    text = "; ".join(remedies) + "."
-    return text[0].upper() + text[1:]
-
-
-def memory_remedies(config: RunConfig) -> list[str]:
+def memory_remedies(config: RunConfig) -> list[Message]:
     """Most effective first; of a run that was not resolved yet, as far as its config says."""
     return config_warnings.out_of_memory_remedies(config, config.resolution or 0, bool(config.gradient_checkpointing))
 

@@ -68,20 +68,20 @@ def test_an_optimizer_whose_library_is_missing(place, monkeypatch, name):
 
     monkeypatch.setattr(optimizers.importlib, "import_module", without)
     (problem,) = inspected(place, optimizer=name, learning_rate=1.0, text_encoder_lr=1.0)["problems"]
-    assert_good(Problem(**problem), "optimizer", "does not work here: No module named")
+    assert_good(Problem.from_dict(problem), "optimizer", "does not work here: No module named")
 
 
 def test_a_disk_that_is_too_full(place, monkeypatch):
     monkeypatch.setattr(files, "free_bytes", lambda path: 1000)
     (problem,) = inspected(place)["problems"]
-    assert_good(Problem(**problem), "checkpointing_steps", "1000 B are free")
+    assert_good(Problem.from_dict(problem), "checkpointing_steps", "1000 B are free")
 
 
 def test_a_machine_with_too_little_memory(place, monkeypatch):
     monkeypatch.setattr(memory, "total", lambda device: 10**6)
     (problem,) = inspected(place, train_batch_size=4)["problems"]
-    assert_good(Problem(**problem), "train_batch_size", "which has 977 KB")
-    assert problem["remedy"].startswith("Turn gradient_checkpointing on; set train_batch_size to 1")
+    assert_good(Problem.from_dict(problem), "train_batch_size", "which has 977 KB")
+    assert problem["remedy"].startswith("What helps, the most effective first: turn gradient_checkpointing on; set ")
     assert "card" not in problem["remedy"]
 
 
@@ -97,8 +97,8 @@ def test_broken_pictures_of_a_class(place, tmp_path):
     prior = {"class_prompt": "a person", "class_data_dir": str(tmp_path), "with_prior_preservation": True}
     found = inspected(place, **prior, num_class_images=1)
     (problem,) = found["problems"]
-    assert_good(Problem(**problem), "class_data_dir", "none of these pictures can be read")
-    assert len(found["warnings"]) == 1 and "a.png" in found["warnings"][0]
+    assert_good(Problem.from_dict(problem), "class_data_dir", "none of these pictures can be read")
+    assert len(found["warnings"]) == 1 and "a.png" in found["warnings"][0]["message"]
     (tmp_path / "b.png").write_bytes(sound.encoded("PNG"))
     found = inspected(place, **prior, num_class_images=3)
     assert found["problems"] == [] and found["plan"]["class_pictures"] == 2  # one of them still to be drawn

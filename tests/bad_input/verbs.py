@@ -15,7 +15,7 @@ from unittest import mock
 
 from dreambooth_ext.commands import check, train
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.errors import Problem
+from dreambooth_ext.core.errors import AS_SAID, Problem
 from dreambooth_ext.core.guide import completion
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.verbs import convert_options, generate_options, network_options
@@ -70,7 +70,7 @@ def called(command: ModuleType, *given: object) -> tuple[int, str, str]:
 def _with_remedy(error: str) -> Problem:
     """A line of the terminal, whose last sentence at least is the remedy."""
     field, message, remedy = re.fullmatch(r"error: ([^ ]+): (.*[.!?)]) ([^ ].*)", error).groups()
-    return Problem(field, message, remedy)
+    return Problem(AS_SAID, field, message=message, remedy=remedy)
 
 
 # --- settings
@@ -78,7 +78,7 @@ def _with_remedy(error: str) -> Problem:
 
 def _checked(file: Path, folder: Path) -> list[Problem]:
     status, out, _ = called(check, "--config", file, "--runs-dir", folder / "runs", "--json")
-    problems = [Problem(**problem) for problem in json.loads(out)["problems"]]
+    problems = [Problem.from_dict(problem) for problem in json.loads(out)["problems"]]
     assert status == (1 if problems else 0)
     return problems
 
@@ -98,14 +98,14 @@ def written(values: dict[str, Any], folder: Path) -> Path:
 def _check_request(values: dict[str, Any], folder: Path) -> list[Problem]:
     answer = Asked(folder).post("check", {"config": values})
     assert answer.status == 200, answer.body
-    return [Problem(**problem) for problem in answer.json()["problems"]]
+    return [Problem.from_dict(problem) for problem in answer.json()["problems"]]
 
 
 def _run_request(values: dict[str, Any], folder: Path) -> list[Problem]:
     asked = Asked(folder)
     answer = asked.post("runs", {"config": values})
     assert answer.status == 422 and asked.get("runs").json()["runs"] == [], answer.body
-    return [Problem(**problem) for problem in answer.json()["problems"]]
+    return [Problem.from_dict(problem) for problem in answer.json()["problems"]]
 
 
 CHECK_FILE, TRAIN_FILE = Verb("check --config", _checked), Verb("train --config", _trained)

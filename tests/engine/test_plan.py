@@ -12,6 +12,7 @@ from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 
 from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 from dreambooth_ext.engine import memory_estimate, plan, worker
 from dreambooth_ext.engine.deep_check import inspect
 from dreambooth_ext.engine.methods.hypernetwork import HypernetworkTraining
@@ -35,9 +36,9 @@ def test_memory_that_others_hold_is_a_warning_and_the_run_trains(trainer, monkey
     run = trainer.train()
     (warning,) = training.events(run, "warning")
     assert "of 7.5 GB are free, other programs hold the rest" in warning["what"]
-    assert warning["remedy"].startswith("Close other programs; ") and warning["field"] == "device"
+    assert warning["remedy"].startswith("What helps: close other programs; ") and warning["field"] == "device"
     answer = inspect(trainer.config().as_dict(), trainer.folder)
-    assert answer["problems"] == [] and warning["what"] in answer["warnings"][-1]
+    assert answer["problems"] == [] and answer["warnings"][-1]["message"] == warning["what"]
     assert answer["plan"]["memory_free"] == GB / 10 and answer["plan"]["memory_available"] == 8 * GB
 
 
@@ -159,11 +160,31 @@ def test_the_peak_is_the_largest_stages_and_not_their_sum():
 
 def test_where_class_pictures_take_the_most_the_remedy_is_to_bring_some():
     """A LoRA's training takes less than the base that draws; a whole model's takes more."""
-    told = "class pictures of your own"
     lora = RunConfig(**LORA | {"resolution": 1024, "with_prior_preservation": True})
-    assert any(told in remedy for remedy in plan.memory_remedies(lora))
+    assert "plan.own_class_pictures" in codes(plan.memory_remedies(lora))
     for other in (lora.replace(with_prior_preservation=False), lora.replace(method="dreambooth")):
-        assert not any(told in remedy for remedy in plan.memory_remedies(other))
+        assert "plan.own_class_pictures" not in codes(plan.memory_remedies(other))
+
+
+def codes(remedies) -> list[str]:
+    return [remedy.code for remedy in remedies]
+
+
+@pytest.mark.parametrize("optimizer", ["auto", *OPTIMIZERS])
+def test_a_smaller_optimizer_is_only_offered_where_it_takes_the_same_steps(optimizer):
+    """8-bit AdamW has a larger state than Adafactor and SGD, and steps unlike Lion's and Prodigy's."""
+    remedies = plan.memory_remedies(RunConfig(**FULL | {"optimizer": optimizer}))
+    assert ("plan.small_optimizer" in codes(remedies)) == (optimizer in ("auto", "adamw"))
+
+
+def test_what_helps_where_memory_lacks_is_one_sentence():
+    config = RunConfig(**FULL | {"optimizer": "adamw", "train_batch_size": 2, "device": "cpu"})
+    made = SimpleNamespace(disk=0, disk_available=10**12, memory=8 * 2**30, memory_available=4 * 2**30, device="cpu")
+    (problem,) = plan.resource_problems(made, config)
+    assert problem.code == "plan.memory" and problem.field == "train_batch_size"
+    assert problem.remedy.startswith("What helps, the most effective first: set train_batch_size to 1 (")
+    assert "; use an optimizer with a smaller state (adamw8bit, paged_adamw8bit); " in problem.remedy
+    assert problem.remedy.endswith("; close other programs.")
 
 
 def test_a_vae_that_stays_takes_its_room_beside_the_training():

@@ -14,6 +14,7 @@ from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.errors import Problem, UserError
 from ...core.facts.setting import Setting
 from ...core.guide import completion
+from ...core.messages.message import written
 from ...core.system.files import read_json
 from ...core.system.terminal import say
 from ...host.service import preset_store
@@ -124,4 +125,9 @@ def _is_grave(warning: Problem | str) -> bool:
 
 def print_choices(choices: dict[str, completion.Choice]) -> None:
     """What the guide filled in, with its reasons."""
-    say(*(f"{name} = {choice.value}  ({choice.reason})" for name, choice in choices.items()))
+    say(*(f"{name} = {_given(choice.value)}  ({choice.reason})" for name, choice in choices.items()))
+
+
+def _given(value: object) -> str:
+    """A value as an option takes it, and numbers in the one notation: 2e-6."""
+    return str(value).lower() if isinstance(value, bool) else written(value)

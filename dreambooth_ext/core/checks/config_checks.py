@@ -22,9 +22,10 @@ from ..data.captions import rare_words
 from ..data.concepts import Subjects
 from ..data.entry import Entry
 from ..errors import Problem
-from ..facts.methods import FORMATS, METHODS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS
+from ..facts.methods import FORMATS, METHODS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS, title
 from ..facts.setting import Setting
 from ..guide import completion, tables
+from ..messages.message import Message
 from . import method_checks, without_effect
 
 RESOLUTION_STEP = 64
@@ -65,7 +66,7 @@ def check(config: RunConfig, data_set: kohya_dataset.DataSet | None = None) -> C
         prompts = tables.test_prompts(completed.subject_type, word)
         completed = completed.replace(validation_prompts=prompts)
         choices["validation_prompts"] = completion.Choice(
-            prompts, f"{completed.subject_type}: the guide's test prompts"
+            prompts, Message("guide.test_prompts", subject=tables.subject(completed.subject_type))
         )
     choices = {name: choice for name, choice in choices.items() if all(name != problem.field for problem in unfit)}
     found = [*problems(completed, config, subjects), *_rate_without_steps(config, completed)]
@@ -81,7 +82,7 @@ def with_data_set(
     said = data_set.run if data_set else {}
     taken = {name: value for name, value in said.items() if getattr(config, name) == SETTINGS[name].default != value}
     return config.replace(**taken), {
-        name: completion.Choice(value, "dataset_config says so") for name, value in taken.items()
+        name: completion.Choice(value, Message("guide.of_data_set")) for name, value in taken.items()
     }
 
 
@@ -156,15 +157,12 @@ def folder_problems(field: str, folder: Path) -> list[Problem]:
         while not place.exists():
             place = place.parent
         if not place.is_dir():
-            return [Problem(field, f"'{place}' is a file.", "Give a folder.")]
+            return [Problem("settings.folder_is_file", field, folder=str(place))]
     except (OSError, ValueError) as error:
-        return [
-            Problem(
-                field, f"{shown(str(folder))} cannot be used: {picture_entries.why(error)}.", "Give another folder."
-            )
-        ]
+        reason = picture_entries.why(error)
+        return [Problem("settings.folder_unusable", field, folder=shown(str(folder)), reason=reason)]
     if not os.access(place, os.W_OK):
-        return [Problem(field, f"'{place}' cannot be written to.", "Change its permissions, or give another folder.")]
+        return [Problem("settings.folder_read_only", field, folder=str(place))]
     return []
 
 
@@ -172,11 +170,12 @@ def _range_problems(known: Setting, value: object) -> list[Problem]:
     if value is None:
         return []
     if known.choices and value not in known.choices:
-        return [Problem(known.name, f"{shown(value)} is not known.", f"Choose one of: {', '.join(known.choices)}.")]
+        return [Problem("settings.unknown_choice", known.name, value=shown(value), choices=list(known.choices))]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        low, high = known.minimum, known.maximum
-        if (low is not None and value < low) or (high is not None and value > high):
-            return [Problem(known.name, f"{shown(value)} is out of range.", f"Use {known.range}.")]
+        low, high = known.limits or (value, value)
+        if not low <= value <= high:
+            said = value if isinstance(value, float) else shown(value)
+            return [Problem("settings.out_of_range", known.name, value=said, low=low, high=high)]
     return []
 
 
@@ -186,7 +185,7 @@ def _unused(config: RunConfig) -> list[Problem]:
         return []
     ignored = [known for known in SETTINGS.values() if config.method not in known.methods]
     return [
-        Problem(known.name, f"the method {config.method} does not use it.", "Leave it out.")
+        Problem("settings.not_of_method", known.name, method=title(config.method))
         for known in ignored
         if getattr(config, known.name) not in (known.default, False)
     ]
@@ -196,39 +195,35 @@ def _format_problems(config: RunConfig) -> list[Problem]:
     formats = FORMATS[config.method]
     if config.save_format in formats or len(formats) == 1:  # one alone is no choice: `_unused`
         return []
-    message = f"the method {config.method} does not write {config.save_format}."
-    return [Problem("save_format", message, f"Choose {' or '.join(formats)}.")]
+    method, given = title(config.method), f".{config.save_format}"
+    return [Problem("settings.format_of_method", "save_format", method=method, format=given, formats=list(formats))]
 
 
 def _base_problems(base: str, needed: bool) -> list[Problem]:
-    remedy = "Give a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or a link."
     if not base.strip():
-        return [Problem("base_model", "needs a model to start from.", remedy)] if needed else []
+        return [Problem("settings.no_base", "base_model")] if needed else []
     is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.lower().endswith(MODEL_SUFFIXES)
     if base.startswith(("http://", "https://")) or is_hub_name or exists(base):
         return []
-    return [Problem("base_model", f"there is no file or folder {shown(base)}.", remedy)]
+    return [Problem("settings.base_missing", "base_model", path=shown(base))]
 
 
 def _length_problems(config: RunConfig) -> list[Problem]:
     found = []
     if config.max_train_steps is not None and config.num_train_epochs is not None:
-        found.append(Problem("num_train_epochs", "steps and epochs cannot both be given.", "Leave one of them out."))
+        found.append(Problem("settings.steps_and_epochs", "num_train_epochs"))
     step = RESOLUTION_STEP if config.method in PROMPTED_METHODS else SMALL_STEP
     if config.resolution is not None and config.resolution % step:
         near = max(step, round(config.resolution / step) * step)
-        found.append(Problem("resolution", f"{config.resolution} is not a multiple of {step}.", f"Use {near}."))
+        found.append(Problem("settings.not_multiple", "resolution", value=config.resolution, step=step, near=near))
     if config.max_token_length % 75:
-        found.append(Problem("max_token_length", f"{config.max_token_length} is not 75, 150 or 225.", "Use 75."))
+        found.append(Problem("settings.token_length", "max_token_length", value=config.max_token_length))
     steps, start = config.max_train_steps, config.checkpointing_start_step
     usual = SETTINGS["checkpointing_steps"].default
     if config.save_every_n_epochs and config.checkpointing_steps not in (usual, 0):
-        message = "has no effect: save_every_n_epochs says when."
-        found.append(Problem("checkpointing_steps", message, "Leave one of them out."))
+        found.append(Problem("effect.saves_by_epochs", "checkpointing_steps"))
     if (config.checkpointing_steps or config.save_every_n_epochs) and steps and start >= steps > 1:
-        found.append(
-            Problem("checkpointing_start_step", f"the run ends at step {steps} already.", "Use a smaller number.")
-        )
+        found.append(Problem("settings.save_after_end", "checkpointing_start_step", steps=steps))
     return found
 
 
@@ -237,39 +232,31 @@ def _rate_without_steps(config: RunConfig, completed: RunConfig) -> list[Problem
     if completed.text_encoder_steps or completed.method not in TUNING_METHODS:
         return []
     names = [name for name in ("text_encoder_lr", "text_encoder_2_lr") if getattr(config, name)]
-    remedy = "Set text_encoder_steps to a number of steps, or leave this out."
-    return [Problem(name, "has no effect: text_encoder_steps is 0.", remedy) for name in names]
+    return [Problem("effect.no_text_steps", name) for name in names]
 
 
 def _loss_problems(config: RunConfig) -> list[Problem]:
     found = []
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
-        message = "a base that predicts noise cannot learn the last timestep."
-        found.append(Problem("zero_terminal_snr", message, "Turn it off."))
+        found.append(Problem("settings.last_timestep", "zero_terminal_snr"))
     if config.prediction_type == "sample" and config.method in PROMPTED_METHODS:
-        message = "no base predicts the sample."
-        found.append(Problem("prediction_type", message, "Leave it at auto, or train an unconditional model."))
+        found.append(Problem("settings.no_sample_prediction", "prediction_type"))
     if config.min_timestep >= config.max_timestep:
-        found.append(Problem("min_timestep", "must be below max_timestep.", "0 and 1000 are usual."))
+        found.append(Problem("settings.timesteps", "min_timestep"))
     if config.offset_noise and config.multires_noise_iterations:
-        found.append(
-            Problem("multires_noise_iterations", "cannot be used along with offset_noise.", "Set one of them to 0.")
-        )
+        found.append(Problem("settings.two_noises", "multires_noise_iterations"))
     if config.snr_gamma is not None and config.debiased_estimation:
-        found.append(Problem("debiased_estimation", "cannot be used along with snr_gamma.", "Choose one of them."))
+        found.append(Problem("settings.two_weightings", "debiased_estimation"))
     robust = config.loss_type in ("huber", "smooth_l1")
     for name in ("huber_c", "huber_schedule"):
         if not robust and getattr(config, name) != SETTINGS[name].default:
-            remedy = "Leave it out, or set loss_type to huber or smooth_l1."
-            found.append(Problem(name, f"the loss {config.loss_type} does not use it.", remedy))
+            found.append(Problem("settings.not_of_loss", name, loss=config.loss_type))
     return found
 
 
 def _preview_problems(config: RunConfig) -> list[Problem]:
     if config.method in PROMPTED_METHODS and config.validation_steps and not config.validation_prompts:
-        return [
-            Problem("validation_prompts", "previews are asked for, but there is nothing to draw.", "Give a prompt.")
-        ]
+        return [Problem("settings.no_preview_prompts", "validation_prompts")]
     return []
 
 
@@ -278,5 +265,4 @@ def _hub_problems(config: RunConfig) -> list[Problem]:
     name = config.hub_model_id
     if not config.push_to_hub or not name or (HUB_NAME.fullmatch(name) and len(name) <= 96):
         return []
-    message = f"{shown(config.hub_model_id)} cannot be a repository's name."
-    return [Problem("hub_model_id", message, "Use owner/name, of Latin letters, digits, -, _ and dots.")]
+    return [Problem("settings.repository_name", "hub_model_id", name=shown(config.hub_model_id))]

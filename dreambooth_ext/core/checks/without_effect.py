@@ -24,8 +24,7 @@ class Row:
 
     setting: str
     holds: Holds
-    why: str
-    remedy: str
+    code: str  # of the message that says why, and what to do
 
 
 def problems(asked: RunConfig, completed: RunConfig, subjects: Subjects | None = None) -> list[Problem]:
@@ -39,7 +38,7 @@ def problems(asked: RunConfig, completed: RunConfig, subjects: Subjects | None =
         known = SETTINGS[row.setting]
         is_own = getattr(asked, row.setting) not in (known.default, "") and completed.method in known.methods
         if is_own and row.setting not in found and row.holds(completed, subjects):
-            found[row.setting] = Problem(row.setting, f"has no effect: {row.why}.", f"Leave it out, or {row.remedy}.")
+            found[row.setting] = Problem(row.code, row.setting)
     return list(found.values())
 
 
@@ -109,88 +108,82 @@ def _concepts_bring(*keys: str) -> Holds:
     return lambda config, _: bool(config.concepts) and all(any(c.get(key) for key in keys) for c in config.concepts)
 
 
-NO_CAPTIONS = ("use_captions is off", "turn that on")
-NO_PLACE = ("the prompts have no [filewords]", "write that into them")
-NO_SAVES = ("nothing is saved on the way", "set checkpointing_steps above 0")
-NO_PREVIEWS = ("there are no previews", "set validation_steps above 0")
-NO_PRIOR = ("with_prior_preservation is off", "turn that on")
-NO_AVERAGE = ("use_ema is off", "turn that on")
-NO_UPLOAD = ("push_to_hub is off", "turn that on")
-NO_VARIATION = ("shuffle_tags and tag_dropout are off", "turn one of them on")
-OWN_CLASSES = ("each concept brings its own", "take it out of a concept")
-
 ROWS = (
     # --- pictures and their words
-    Row("caption_extension", _has_no_caption_files, *NO_CAPTIONS),
-    Row("caption_column", lambda c, subjects: not reads_captions(c, subjects), *NO_CAPTIONS),
-    Row("captions_per_picture", lambda c, subjects: not reads_captions(c, subjects), *NO_CAPTIONS),
-    Row("use_captions", _prompts_take_no_caption, "instance_prompt has no [filewords]", "write that into it"),
-    Row("use_captions", lambda c, _: bool(c.use_captions) and _lines_take_no_caption(c), *NO_PLACE),
-    *(Row(name, _lines_take_no_caption, *NO_PLACE) for name in ("shuffle_tags", "tag_dropout", "caption_dropout")),
-    Row("shuffle_tags", _has_one_tag, "the prompt is a single tag, and use_captions is off", "turn that on"),
-    Row("keep_tokens", lambda c, _: not _varies(c), *NO_VARIATION),
-    Row("caption_separator", lambda c, _: not _varies(c), *NO_VARIATION),
+    Row("caption_extension", _has_no_caption_files, "effect.no_captions"),
+    Row("caption_column", lambda c, subjects: not reads_captions(c, subjects), "effect.no_captions"),
+    Row("captions_per_picture", lambda c, subjects: not reads_captions(c, subjects), "effect.no_captions"),
+    Row("use_captions", _prompts_take_no_caption, "effect.no_place_in_prompt"),
+    Row("use_captions", lambda c, _: bool(c.use_captions) and _lines_take_no_caption(c), "effect.no_place"),
+    *(
+        Row(name, _lines_take_no_caption, "effect.no_place")
+        for name in ("shuffle_tags", "tag_dropout", "caption_dropout")
+    ),
+    Row("shuffle_tags", _has_one_tag, "effect.one_tag"),
+    Row("keep_tokens", lambda c, _: not _varies(c), "effect.no_variation"),
+    Row("caption_separator", lambda c, _: not _varies(c), "effect.no_variation"),
     # --- class pictures
-    Row("class_data_dir", _has_no_prior, *NO_PRIOR),
-    Row("num_class_images", _has_no_prior, *NO_PRIOR),
-    Row("prior_loss_weight", _has_no_prior, *NO_PRIOR),
-    Row("class_prompt", _concepts_bring("class_prompt"), *OWN_CLASSES),
-    Row("class_data_dir", _concepts_bring("class_prompt", "class_data_dir"), *OWN_CLASSES),
-    Row("num_class_images", _concepts_bring("num_class_images"), *OWN_CLASSES),
+    Row("class_data_dir", _has_no_prior, "effect.no_prior"),
+    Row("num_class_images", _has_no_prior, "effect.no_prior"),
+    Row("prior_loss_weight", _has_no_prior, "effect.no_prior"),
+    Row("class_prompt", _concepts_bring("class_prompt"), "effect.own_classes"),
+    Row("class_data_dir", _concepts_bring("class_prompt", "class_data_dir"), "effect.own_classes"),
+    Row("num_class_images", _concepts_bring("num_class_images"), "effect.own_classes"),
     # --- training
-    Row("text_encoder_steps", _text_encoder_rests, "text_encoder_lr is 0", "set that above 0"),
-    Row("embedding_steps", lambda c, _: is_zero(c.embedding_lr), "embedding_lr is 0", "set that above 0"),
+    Row("text_encoder_steps", _text_encoder_rests, "effect.no_text_rate"),
+    Row("embedding_steps", lambda c, _: is_zero(c.embedding_lr), "effect.no_embedding_rate"),
     Row(
         "lr_scheduler",
         lambda c, _: c.lr_scheduler == "constant_with_warmup" and not c.lr_warmup_steps,
-        "lr_warmup_steps is 0",
-        "set that above 0",
+        "effect.no_warmup",
     ),
-    Row("clip_grad_mode", lambda c, _: is_zero(c.max_grad_norm), "max_grad_norm is 0", "set that above 0"),
-    Row("use_ema", lambda c, _: c.ema_decay == 0, "ema_decay is 0", "raise that"),
-    *(Row(name, lambda c, _: not c.use_ema, *NO_AVERAGE) for name in ("ema_decay", "ema_inv_gamma", "ema_power")),
+    Row("clip_grad_mode", lambda c, _: is_zero(c.max_grad_norm), "effect.no_clipping"),
+    Row("use_ema", lambda c, _: c.ema_decay == 0, "effect.no_decay"),
+    *(
+        Row(name, lambda c, _: not c.use_ema, "effect.no_average")
+        for name in ("ema_decay", "ema_inv_gamma", "ema_power")
+    ),
     # --- loss and noise
     Row(
         "adaptive_noise_scale",
         lambda c, _: c.adaptive_noise_scale < 0 and not c.offset_noise,
-        "it lowers offset_noise, which is 0",
-        "set that above 0",
+        "effect.no_offset",
     ),
     Row(
         "multires_noise_iterations",
         lambda c, _: c.multires_noise_iterations == 1,
-        "the first layer is plain noise",
-        "use 6 or so",
+        "effect.one_noise_layer",
     ),
     Row(
         "multires_noise_iterations",
         lambda c, _: c.multires_noise_discount == 0,
-        "multires_noise_discount is 0",
-        "raise that",
+        "effect.no_noise_discount",
     ),
     Row(
         "multires_noise_discount",
         lambda c, _: not c.multires_noise_iterations,
-        "multires_noise_iterations is 0",
-        "set that to 6 or so",
+        "effect.no_noise_layers",
     ),
     # --- what is written and drawn
-    Row("checkpointing_start_step", _saves_once, "checkpointing_steps is 0", "set that above 0"),
-    Row("checkpoints_total_limit", lambda c, _: _saves_once(c) and c.checkpoints_total_limit is not None, *NO_SAVES),
+    Row("checkpointing_start_step", _saves_once, "effect.saves_once"),
+    Row(
+        "checkpoints_total_limit",
+        lambda c, _: _saves_once(c) and c.checkpoints_total_limit is not None,
+        "effect.no_saves",
+    ),
     *(
-        Row(name, _draws_nothing, *NO_PREVIEWS)
+        Row(name, _draws_nothing, "effect.no_previews")
         for name in ("validation_num_images", "validation_negative_prompt", "validation_seed")
     ),
     *(
-        Row(name, _draws_not_even_classes, *NO_PREVIEWS)
+        Row(name, _draws_not_even_classes, "effect.no_previews")
         for name in ("validation_inference_steps", "validation_guidance_scale", "validation_sampler")
     ),
     Row(
         "validation_negative_prompt",
         lambda c, _: c.validation_guidance_scale == 1,
-        "validation_guidance_scale is 1",
-        "raise that",
+        "effect.no_guidance",
     ),
-    Row("hub_model_id", lambda c, _: not c.push_to_hub, *NO_UPLOAD),
-    Row("hub_private_repo", lambda c, _: not c.push_to_hub, *NO_UPLOAD),
+    Row("hub_model_id", lambda c, _: not c.push_to_hub, "effect.no_upload"),
+    Row("hub_private_repo", lambda c, _: not c.push_to_hub, "effect.no_upload"),
 )

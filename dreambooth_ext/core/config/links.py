@@ -96,8 +96,9 @@ def again(text: str, known: str, run: str) -> str:
     """A whole link that is given anew for a run, which began from `known`. Raises UserError for another one."""
     link = hidden(text)
     if not is_link(known) or bare(text) != known:
-        message = f"{run} began from {known or 'no model'}, and goes on from that."
-        raise UserError("base_model", message, "Give the same link, with its token; or start a new run.")
+        if not known:
+            raise UserError("settings.no_base_to_link", "base_model", run=run)
+        raise UserError("settings.other_base", "base_model", run=run, base=known)
     return whole(link)
 
 

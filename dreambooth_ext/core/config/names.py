@@ -18,17 +18,16 @@ PIPELINES = ("DDPMPipeline", "DDIMPipeline")  # of unconditional models; they di
 
 
 def name_problems(name: str) -> list[Problem]:
-    good = "Use Latin letters, digits, - and _, such as portrait_john."
     if not name:
-        return [Problem("name", "needs a value.", good)]
+        return [Problem("settings.name_missing", "name")]
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name) or name.endswith("."):
-        return [Problem("name", f"{shown(name)} cannot be a model's file name everywhere.", good)]
+        return [Problem("settings.name_letters", "name", name=shown(name))]
     if name.lower().endswith(MODEL_SUFFIXES):
-        return [Problem("name", f"'{name}' ends like a file: that ending is put behind it.", "Leave the ending out.")]
+        return [Problem("settings.name_ending", "name", name=name)]
     if len(name) > LONGEST_NAME:
-        return [Problem("name", f"has {len(name)} letters.", f"Use {LONGEST_NAME} at most.")]
+        return [Problem("settings.name_long", "name", count=len(name), most=LONGEST_NAME)]
     if RESERVED.fullmatch(name):
-        return [Problem("name", f"'{name}' cannot be a file name on Windows.", good)]
+        return [Problem("settings.name_reserved", "name", name=name)]
     return []
 
 

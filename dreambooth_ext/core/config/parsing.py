@@ -1,4 +1,4 @@
-"""Values from JSON, a form or a command line -> `RunConfig`, with a sentence for each one that does not fit."""
+"""Values from JSON, a form or a command line -> `RunConfig`, with a problem for each one that does not fit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from ..errors import Problem
 from ..facts.setting import Setting
+from ..messages.message import Message
 from ..system.files import parse_json
 from .links import hidden, masked, whole
 from .run_config import SETTINGS, RunConfig
+from .unfit import Unfit
 
 LONGEST_NAME = 64  # letters of a name that may be a misspelt one
 MOST_UNKNOWN = 200  # problems, after which names that are not known go untold
@@ -33,15 +35,18 @@ def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
         if known is None and len(problems) > MOST_UNKNOWN:
             continue
         if known is None:
-            near = nearest(name, SETTINGS)
-            remedy = f"Did you mean '{near[0]}'?" if near else "docs/settings.md lists all settings."
-            problems.append(Problem(name, "there is no setting of this name.", remedy))
+            problems.append(_unknown(name))
             continue
         try:
             given[name] = convert(known, value)
-        except (ValueError, TypeError) as error:
-            problems.append(Problem(name, str(error), _advice(known)))
+        except Unfit as unfit:
+            problems.append(unfit.problem(name, _advice(known)))
     return RunConfig(**given), problems
+
+
+def _unknown(name: str) -> Problem:
+    near = nearest(name, SETTINGS)
+    return Problem("settings.misspelt", name, near=near[0]) if near else Problem("settings.unknown", name)
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -49,35 +54,41 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_NAME else []
 
 
-def _advice(known: Setting) -> str:
+ADVICE = {  # by kind; of numbers the ones without limits
+    "int": "settings.give_whole",
+    "float": "settings.give_number",
+    "bool": "settings.give_bool",
+    "str": "settings.give_text",
+    "path": "settings.give_path",
+    "rate": "settings.give_rate",
+    "list": "settings.give_texts",
+    "numbers": "settings.give_numbers",
+    "dict": "settings.give_object",
+    "concepts": "settings.give_subjects",
+}
+ADVICE_WITHIN = {"int": "settings.give_whole_within", "float": "settings.give_number_within"}
+
+
+def _advice(known: Setting) -> Message:
     """What to give for a value that was none of the setting's kind."""
-    limits = f" from {known.range}" if known.range else ""
-    kinds = {
-        "int": f"Give a whole number{limits}",
-        "float": f"Give a number{limits}",
-        "bool": "Give true or false",
-        "str": "Give a text",
-        "path": "Give a path",
-        "rate": "Give a number such as 2e-6, or '2e-6:1000, 1e-6'",
-        "list": "Give a text, or a list of them",
-        "numbers": "Give numbers such as 1, 2, 1",
-        "dict": 'Write it as {"name": value}',
-        "concepts": 'Write it as [{"instance_data_dir": "...", "instance_prompt": "..."}]',
-    }
-    advice = kinds[known.kind]
-    return f"{advice}, or leave it out." if known.default not in ("", None) or known.optional else f"{advice}."
+    advice = Message(ADVICE[known.kind])
+    if known.kind in ADVICE_WITHIN and known.limits:
+        low, high = known.limits
+        advice = Message(ADVICE_WITHIN[known.kind], low=low, high=high)
+    may_be_left_out = known.default not in ("", None) or known.optional
+    return Message("settings.or_leave_out", advice=advice) if may_be_left_out else advice
 
 
 def convert(known: Setting, value: Any) -> Any:
-    """`value` as the setting's type. Raises ValueError with a sentence for the user."""
+    """`value` as the setting's type. Raises Unfit."""
     text = value.strip().lower() if isinstance(value, str) else value
     if known.name == "name" and text == "" and value:  # typed, and not seen: another name would come as a surprise
-        raise ValueError("is blank.")
+        raise Unfit("settings.blank")
     if text is None or text == "" or (text == "none" and known.kind != "str"):
         if known.optional:
             return None
         if known.default != "" and (value is None or known.kind not in ("str", "list", "numbers", "dict", "concepts")):
-            raise ValueError("needs a value.")
+            raise Unfit("settings.needs_value")
         return type(known.default)()
     return _CONVERTERS[known.kind](value)
 
@@ -85,21 +96,21 @@ def convert(known: Setting, value: Any) -> Any:
 def _to_int(value: Any) -> int:
     number = _to_float(value)
     if number != int(number):
-        raise ValueError(f"{shown(value)} is not a whole number.")
+        raise Unfit("settings.not_whole", value=shown(value))
     return int(number)
 
 
 def _to_float(value: Any) -> float:
     if isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a number.")
+        raise Unfit("settings.not_number", value=shown(value))
     try:
         number = float(value)
     except (ValueError, TypeError):
-        raise ValueError(f"{shown(value)} is not a number.") from None
+        raise Unfit("settings.not_number", value=shown(value)) from None
     except OverflowError:  # a whole number of hundreds of digits
         number = float("inf")
     if number != number or number in (float("inf"), float("-inf")):
-        raise ValueError(f"{shown(value)} is not a finite number.")
+        raise Unfit("settings.not_finite", value=shown(value))
     return number
 
 
@@ -109,7 +120,7 @@ def _to_bool(value: Any) -> bool:
         return True
     if text in ("false", "0", "no", "off"):
         return False
-    raise ValueError(f"{shown(value)} is neither true nor false.")
+    raise Unfit("settings.not_bool", value=shown(value))
 
 
 def _to_str(value: Any) -> str:
@@ -118,10 +129,13 @@ def _to_str(value: Any) -> str:
 
 def _to_text(value: Any) -> str:
     if isinstance(value, bool | dict | list):
-        raise ValueError(f"{shown(value)} is not a text.")
-    text = whole(value) if isinstance(value, str) else str(value)
+        raise Unfit("settings.not_text", value=shown(value))
+    try:
+        text = whole(value) if isinstance(value, str) else str(value)
+    except ValueError:  # a whole number of thousands of digits
+        raise Unfit("settings.not_text", value=shown(value)) from None
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):  # halves of letters: not UTF-8
-        raise ValueError(f"{shown(text)} holds characters that no file can keep.")
+        raise Unfit("settings.unwritable", value=shown(text))
     return text
 
 
@@ -139,7 +153,7 @@ def shown(value: Any) -> str:
         value = masked(value[:READ])[: SHOWN + 1]
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else masked(repr(value))
-    except RecursionError:
+    except (RecursionError, ValueError):  # a whole number of thousands of digits
         text = "..."
     return text if len(text) <= SHOWN else text[: SHOWN - 4] + "..." + text[-1]
 
@@ -164,7 +178,7 @@ def _to_list(value: Any) -> list:
         return [line.strip() for line in _to_str(value).splitlines() if line.strip()]
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return [_to_str(item) for item in value if item.strip()]
-    raise ValueError(f"{shown(value)} is not a list of texts.")
+    raise Unfit("settings.not_texts", value=shown(value))
 
 
 def _to_numbers(value: Any) -> list[int | float]:
@@ -172,7 +186,7 @@ def _to_numbers(value: Any) -> list[int | float]:
     if isinstance(value, str):
         value = value.strip().strip("[]").split(",")
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{shown(value)} is not a list of numbers.")
+        raise Unfit("settings.not_numbers", value=shown(value))
     numbers = [_to_float(item) for item in value if item != ""]
     return [int(number) if number == int(number) else number for number in numbers]
 
@@ -182,22 +196,22 @@ def _from_json(value: Any) -> Any:
     try:
         return parse_json(value) if isinstance(value, str) else value
     except ValueError as error:
-        raise ValueError(f"{shown(value)} is not JSON ({error}).") from None
+        raise Unfit("settings.not_json", value=shown(value), error=str(error)) from None
 
 
 def _to_dict(value: Any) -> dict:
     value = _from_json(value)
     if not isinstance(value, dict):
-        raise ValueError(f"{shown(value)} is not an object of names and values.")
+        raise Unfit("settings.not_object", value=shown(value))
     return dict(value)
 
 
 def _to_concepts(value: Any) -> list[dict]:
     value = _from_json(value)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ValueError(f"{shown(value)} is not a list of objects, one for each subject.")
+        raise Unfit("settings.not_subjects", value=shown(value))
     if len(value) > MOST_CONCEPTS:
-        raise ValueError("there are more subjects than any run could teach.")
+        raise Unfit("settings.many_subjects", most=MOST_CONCEPTS)
     return [{key: _in_concept(key, inner) for key, inner in item.items()} for item in value]
 
 

@@ -6,21 +6,21 @@ import math
 
 from ..errors import Problem
 from ..facts.optimizer_facts import optimizer_facts
+from ..messages.message import Message
 from .run_config import RunConfig
+from .unfit import Unfit
 
 # group of the optimizer -> its setting; "unet_up" and the like, LoRA+'s faster halves, follow theirs
 RATE_SETTINGS = {"unet": "learning_rate", "text_encoder": "text_encoder_lr", "text_encoder_2": "text_encoder_2_lr"}
 RATE_SETTINGS["embedding"] = "embedding_lr"
 POLYNOMIAL_END = 1e-7  # where diffusers' polynomial schedule ends
-CLIP_EXAMPLE = "Write one number, or '1:500, 0.1': 1 for the first 500 steps, then 0.1."
-EXAMPLE = "Write one number, or '2e-6:1000, 1e-6': 2e-6 for the first 1000 steps, then 1e-6."
 
 
 def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
     """(rate, step that it ends at) in order; only the last may have None, which is the end of the run.
 
     As in the WebUI, the first pair "2e-6:1000" covers the steps 1 to 1000, and the step -1 is the end of the run.
-    Raises ValueError with a sentence for the user.
+    Raises Unfit, to which `example` of the setting belongs.
     """
     pairs: list[tuple[float, int | None]] = []
     for pair in str(text).split(","):
@@ -28,14 +28,19 @@ def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
             continue
         rate, _, step = pair.partition(":")
         if pairs and pairs[-1][1] is None:
-            raise ValueError(f"'{pair.strip()}' is never reached: the rate before it has no step.")
+            raise Unfit("rates.not_reached", pair=pair.strip())
         until = _step(step.strip(), pair) if ":" in pair else None
         if until is not None and until <= (pairs[-1][1] or 0 if pairs else 0):
-            raise ValueError(f"step {until} in '{pair.strip()}' must be above 0 and above the one before it.")
+            raise Unfit("rates.not_ascending", step=until, pair=pair.strip())
         pairs.append((_rate(rate.strip(), pair), until))
     if not pairs:
-        raise ValueError("has no rate in it.")
+        raise Unfit("rates.empty")
     return pairs
+
+
+def example(setting: str) -> Message:
+    """How a setting's schedule is written."""
+    return Message("rates.example_norm") if setting == "max_grad_norm" else Message("rates.example")
 
 
 def is_zero(rate: str | float | None) -> bool:
@@ -72,12 +77,12 @@ def rate_problems(config: RunConfig, total: int | None = None) -> list[Problem]:
         try:
             if spec is not None:
                 rates[name] = parse_rate_schedule(spec)
-        except ValueError as error:
-            problems.append(Problem(name, str(error), EXAMPLE))
+        except Unfit as unfit:
+            problems.append(unfit.problem(name, example(name)))
     try:
         parse_rate_schedule(config.max_grad_norm)
-    except ValueError as error:
-        problems.append(Problem("max_grad_norm", str(error), CLIP_EXAMPLE))
+    except Unfit as unfit:
+        problems.append(unfit.problem("max_grad_norm", example("max_grad_norm")))
     for name, pairs in rates.items():
         problems += _schedule_problems(name, pairs, config, total)
     problems += _option_problems(config, total)
@@ -85,7 +90,7 @@ def rate_problems(config: RunConfig, total: int | None = None) -> list[Problem]:
         problems += _factor_problems(config, rates)
     trained = rates if config.text_encoder_steps != 0 else {k: v for k, v in rates.items() if k == "learning_rate"}
     if "learning_rate" in trained and not any(rate for pairs in trained.values() for rate, _ in pairs):
-        problems.append(Problem("learning_rate", "at a rate of 0 nothing is learned.", "2e-6 is usual."))
+        problems.append(Problem("rates.zero", "learning_rate"))
     return problems
 
 
@@ -96,15 +101,13 @@ def _schedule_problems(
     problems = []
     if is_schedule(pairs):
         if config.lr_scheduler != "constant":
-            what = f"'{config.lr_scheduler}' cannot be used along with the schedule written in {name}."
-            problems.append(Problem("lr_scheduler", what, f"Set it to 'constant', or {name} to one number."))
+            beside = Problem("rates.scheduler_beside", "lr_scheduler", scheduler=config.lr_scheduler, setting=name)
+            problems.append(beside)
         end = pairs[-1][1]
         if total is not None and end is not None and end < total:
-            what = f"ends at step {end}, but the run has {total} steps."
-            problems.append(Problem(name, what, "Add a last rate without a step, as in '2e-6:1000, 1e-6'."))
+            problems.append(Problem("rates.ends_early", name, end=end, total=total))
     elif config.lr_scheduler == "polynomial" and 0 < pairs[0][0] <= POLYNOMIAL_END:
-        what = f"'polynomial' goes down to {POLYNOMIAL_END}, which is not below {pairs[0][0]}."
-        problems.append(Problem(name, what, "Choose a higher rate, or lr_scheduler 'linear'."))
+        problems.append(Problem("rates.polynomial_end", name, end=POLYNOMIAL_END, rate=pairs[0][0]))
     return problems
 
 
@@ -112,18 +115,13 @@ def _option_problems(config: RunConfig, total: int | None) -> list[Problem]:
     """Of the settings that belong to some schedules only: none may be set and then do nothing."""
     problems, kind = [], config.lr_scheduler
     if config.lr_warmup_steps and kind == "constant":
-        remedy = "Choose lr_scheduler 'constant_with_warmup', or set lr_warmup_steps to 0."
-        problems.append(Problem("lr_warmup_steps", "does nothing when lr_scheduler is 'constant'.", remedy))
+        problems.append(Problem("rates.warmup_unused", "lr_warmup_steps"))
     elif total is not None and config.lr_warmup_steps >= total:
-        problems.append(
-            Problem("lr_warmup_steps", f"must be below the run's {total} steps.", "A tenth of them is usual.")
-        )
+        problems.append(Problem("rates.warmup_long", "lr_warmup_steps", total=total))
     if config.lr_num_cycles != 1 and kind != "cosine_with_restarts":
-        what = f"does nothing when lr_scheduler is '{kind}'."
-        problems.append(Problem("lr_num_cycles", what, "Choose lr_scheduler 'cosine_with_restarts', or set it to 1."))
+        problems.append(Problem("rates.cycles_unused", "lr_num_cycles", scheduler=kind))
     if config.lr_power != 1 and kind != "polynomial":
-        what = f"does nothing when lr_scheduler is '{kind}'."
-        problems.append(Problem("lr_power", what, "Choose lr_scheduler 'polynomial', or set it to 1."))
+        problems.append(Problem("rates.power_unused", "lr_power", scheduler=kind))
     return problems
 
 
@@ -135,12 +133,10 @@ def _factor_problems(config: RunConfig, rates: dict[str, list[tuple[float, int |
     for name in trained:
         highest = max(rate for rate, _ in rates[name])
         if highest and not 0.1 <= highest <= 10:
-            what = f"{optimizer} finds the rate itself and multiplies it with this one: {highest} is too far from 1."
-            problems.append(Problem(name, what, "Set it to 1."))
+            problems.append(Problem("rates.far_from_1", name, optimizer=optimizer, rate=highest))
     used = [rates[name] for name in trained if any(rate for rate, _ in rates[name])]
     if any(pairs != used[0] for pairs in used):
-        message = f"{optimizer} finds one rate for everything."
-        problems.append(Problem("text_encoder_lr", message, "Set all rates to 1."))
+        problems.append(Problem("rates.one_for_all", "text_encoder_lr", optimizer=optimizer))
     return problems
 
 
@@ -148,9 +144,9 @@ def _rate(text: str, pair: str) -> float:
     try:
         rate = float(text)
     except ValueError:
-        raise ValueError(f"'{text}' in '{pair.strip()}' is not a number.") from None
+        raise Unfit("rates.not_number", text=text, pair=pair.strip()) from None
     if not (math.isfinite(rate) and rate >= 0):
-        raise ValueError(f"the rate {text} must be 0 or more, and finite.")
+        raise Unfit("rates.negative", text=text)
     return rate
 
 
@@ -158,5 +154,5 @@ def _step(text: str, pair: str) -> int | None:
     try:
         step = int(text)
     except ValueError:
-        raise ValueError(f"'{text}' in '{pair.strip()}' is not a whole number of steps.") from None
+        raise Unfit("rates.not_step", text=text, pair=pair.strip()) from None
     return None if step == -1 else step

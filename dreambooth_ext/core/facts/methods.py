@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..messages.message import Message
+
 METHODS = {
     "dreambooth": "DreamBooth: teach a whole model a subject or style, called by a rare word",
     "finetune": "Fine-tuning: train a whole model on many captioned pictures",
@@ -9,6 +11,14 @@ METHODS = {
     "textual_inversion": "Textual Inversion: teach a word in a file of a few kilobytes; the model stays as it is",
     "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI can use",
     "unconditional": "Unconditional: train a new model, without a base or prompts, that draws pictures like yours",
+}
+TITLES = {  # what a sentence calls them
+    "dreambooth": "method.dreambooth",
+    "finetune": "method.finetune",
+    "lora": "method.lora",
+    "textual_inversion": "method.textual_inversion",
+    "hypernetwork": "method.hypernetwork",
+    "unconditional": "method.unconditional",
 }
 KINDS = {  # of the models that methods make
     "dreambooth": "checkpoint",
@@ -36,3 +46,7 @@ FORMATS = {  # of the files that methods make, the usual one first
 SUBJECT = {"methods": SUBJECT_METHODS}
 PROMPTED = {"methods": PROMPTED_METHODS}
 TUNING = {"methods": TUNING_METHODS}
+
+
+def title(method: str) -> Message:
+    return Message(TITLES[method])

@@ -40,7 +40,7 @@ class OptimizerFacts:
     finds_rate: bool = False  # by itself: its learning rate is a factor near 1, the same for all that learns
     steps_alone: bool = True  # with each parameter by itself, and so within the backward pass, too
     usual_rate: float = 1.0  # times AdamW's
-    is_8bit: bool = False
+    small_form_of: str = ""  # the optimizer that takes the same steps with a larger state
     is_paged: bool = False  # its state moves between the card's memory and the computer's
     is_optional: bool = False  # the trainer's environment may lack its package
     needs_trial: bool = False  # a library that imports may have no code for the device: a step is tried
@@ -68,7 +68,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
         "AdamW8bit",
         closed=_EIGHT_BIT,
         state_bytes=2,
-        is_8bit=True,
+        small_form_of=EVERYWHERE,
         is_optional=True,
         needs_trial=True,
         elsewhere=Elsewhere(("adamw8bit", "8bitadamw", "8bitadam")),
@@ -79,7 +79,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
         "PagedAdamW8bit",
         closed=_EIGHT_BIT,
         state_bytes=2,
-        is_8bit=True,
+        small_form_of=EVERYWHERE,
         is_paged=True,
         is_optional=True,
         needs_trial=True,
@@ -136,7 +136,7 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
 
 def optimizer_facts(name: str) -> OptimizerFacts:
     """The facts of a setting's value; "auto" has AdamW's, whose steps are those of both that it may become."""
-    return OPTIMIZERS.get(name, OPTIMIZERS[EVERYWHERE])
+    return OPTIMIZERS[_row(name)]
 
 
 def state_bytes(name: str, arguments: Mapping[str, Any]) -> int:
@@ -148,3 +148,12 @@ def state_bytes(name: str, arguments: Mapping[str, Any]) -> int:
 def names_with(fact: str) -> list[str]:
     """The optimizers of which a fact is true, "finds_rate" say."""
     return [name for name, facts in OPTIMIZERS.items() if getattr(facts, fact)]
+
+
+def small_forms(name: str) -> list[str]:
+    """The optimizers that take the same steps as this one with a smaller state."""
+    return [other for other, facts in OPTIMIZERS.items() if facts.small_form_of and facts.small_form_of == _row(name)]
+
+
+def _row(name: str) -> str:
+    return name if name in OPTIMIZERS else EVERYWHERE

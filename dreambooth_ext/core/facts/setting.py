@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..messages.message import written
 from .methods import METHODS
 
 
@@ -34,11 +35,16 @@ class Setting:
         return "--" + self.name.replace("_", "-")
 
     @property
+    def limits(self) -> tuple[float, ...]:
+        """The least and the most, whole numbers as such: 1000000, not 1e+06. () for what has no limits."""
+        if self.minimum is None or self.maximum is None:
+            return ()
+        return tuple(int(limit) if limit == int(limit) else limit for limit in (self.minimum, self.maximum))
+
+    @property
     def range(self) -> str:
         """ "1 to 512", or "" for what has no limits."""
-        if self.minimum is None or self.maximum is None:
-            return ""
-        return f"{_plain(self.minimum)} to {_plain(self.maximum)}"
+        return " to ".join(map(written, self.limits))
 
 
 def setting(default: Any, label: str, help: str, **about: Any) -> Any:
@@ -47,8 +53,3 @@ def setting(default: Any, label: str, help: str, **about: Any) -> Any:
     if isinstance(default, list | dict):
         return field(default_factory=lambda: type(default)(default), metadata=metadata)
     return field(default=default, metadata=metadata)
-
-
-def _plain(number: float) -> str:
-    """Whole numbers in full, where :g would write 4.29497e+09."""
-    return str(int(number)) if number == int(number) else f"{number:g}"

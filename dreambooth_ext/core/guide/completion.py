@@ -15,6 +15,7 @@ from ..data import bundled_words
 from ..data.concepts import Subjects
 from ..facts.lora_types import lora_type
 from ..facts.optimizer_facts import optimizer_facts
+from ..messages.message import Message
 from ..system.files import expanded
 from .tables import (
     EMA_INV_GAMMA,
@@ -42,11 +43,12 @@ from .tables import (
     UNCONDITIONAL_LEAST_STEPS,
     UNCONDITIONAL_RATE,
     steps_for,
+    subject,
 )
 
-TEXT_ENCODER_REASON = "the guide: half of the UNet's standard rate"
-BUNDLE_REASON = "the LoRA that goes on brings its word along"
-EMBEDDING_REASON = "usual for a word: far above that of whole models"
+TEXT_ENCODER_REASON = Message("guide.text_rate")
+BUNDLE_REASON = Message("guide.word_of_lora")
+EMBEDDING_REASON = Message("guide.embedding_rate")
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,10 @@ class Choice:
     """A value that was filled in, and why."""
 
     value: object
-    reason: str
+    reason: Message
 
 
-Fill = Callable[[str, object, str], None]  # setting, value, reason; the first to fill an open setting has it
+Fill = Callable[[str, object, Message], None]  # setting, value, reason; the first to fill an open setting has it
 
 
 def complete(
@@ -69,27 +71,27 @@ def complete(
     """
     choices: dict[str, Choice] = {}
 
-    def fill(name: str, value: object, reason: str) -> None:
+    def fill(name: str, value: object, reason: Message) -> None:
         if value and config.method not in SETTINGS[name].methods:
             return  # of no use there
         if getattr(config, name) in (None, "", []) and name not in choices:
             choices[name] = Choice(value, reason)
 
     is_word = config.method == "textual_inversion"
-    fill("name", name_for(config), "calls it in prompts" if is_word else "after the pictures' folder")
+    fill("name", name_for(config), Message("guide.name_of_word") if is_word else Message("guide.name_of_folder"))
     optimizer = optimizer_facts(config.optimizer)
     if optimizer.finds_rate:
         for name in ("learning_rate", "text_encoder_lr", *(["embedding_lr"] if _is_pivotal(config) else [])):
-            fill(name, 1.0, f"{optimizer.class_name} finds the rate itself")
+            fill(name, 1.0, Message("guide.finds_rate", optimizer=optimizer.class_name))
     if config.dataset_config:
-        fill("use_captions", True, "as kohya, which reads captions wherever there are some")
+        fill("use_captions", True, Message("guide.captions_of_kohya"))
         data_set = (subjects or Subjects.of(config)).data_set
         if data_set and any(subset.class_folder for subset in data_set.subsets):
-            fill("with_prior_preservation", True, "dataset_config has class pictures")
+            fill("with_prior_preservation", True, Message("guide.class_pictures"))
     if config.method == "lora":
         config = _with_bundle(config, fill)
     if is_zero(config.text_encoder_lr) and config.text_encoder_2_lr in (None, 0):
-        fill("text_encoder_steps", 0, "text_encoder_lr is 0")
+        fill("text_encoder_steps", 0, Message("guide.text_rate_zero"))
     COMPLETIONS[config.method](config, pictures, fill)
     return stages.completed(config, **{name: choice.value for name, choice in choices.items()}), choices
 
@@ -116,17 +118,18 @@ def _is_pivotal(config: RunConfig) -> bool:
 
 
 def _complete_subject(config: RunConfig, pictures: int, fill: Fill) -> None:
-    kind, count = config.subject_type, f"{pictures} pictures, {config.subject_type}"
+    kind, called = config.subject_type, subject(config.subject_type)
     if config.num_train_epochs is None:
-        fill("max_train_steps", steps_for(kind, pictures), f"{count}: the guide's number of steps")
+        reason = Message("guide.steps", subject=called, count=pictures)
+        fill("max_train_steps", steps_for(kind, pictures), reason)
     steps = config.max_train_steps or steps_for(kind, pictures)
-    fill("learning_rate", LEARNING_RATE, "the guide's standard rate")
+    fill("learning_rate", LEARNING_RATE, Message("guide.rate"))
     text_steps = min(TEXT_ENCODER_STEPS[kind], round(steps * TEXT_ENCODER_SHARE))
-    fill("text_encoder_steps", text_steps, f"{kind}: the guide's best, at most a quarter of the UNet's steps")
-    fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
-    fill("offset_noise", OFFSET_NOISE.get(kind, 0.0), "the guide: always for styles, never for others")
-    has_none = "dataset_config has no class pictures" if config.dataset_config else "on when a class prompt is given"
-    fill("with_prior_preservation", _wants_prior(config), has_none)
+    fill("text_encoder_steps", text_steps, Message("guide.text_steps", subject=called))
+    fill("use_captions", kind != "person", Message("guide.captions"))
+    fill("offset_noise", OFFSET_NOISE.get(kind, 0.0), Message("guide.offset_noise"))
+    reason = Message("guide.no_class_pictures") if config.dataset_config else Message("guide.prior")
+    fill("with_prior_preservation", _wants_prior(config), reason)
     fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
 
 
@@ -135,25 +138,23 @@ def _complete_lora(config: RunConfig, pictures: int, fill: Fill) -> None:
     _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
     if _is_pivotal(config):
         steps = config.max_train_steps or steps_for(config.subject_type, pictures)
-        fill(
-            "embedding_steps", max(1, round(steps * EMBEDDING_SHARE)), "diffusers' default: then the LoRA goes on alone"
-        )
+        fill("embedding_steps", max(1, round(steps * EMBEDDING_SHARE)), Message("guide.embedding_steps"))
 
 
 def _fill_network(config: RunConfig, fill: Fill) -> None:
     _fill_words(config, fill)
-    fill("learning_rate", LORA_RATE, "usual for LoRA: far above that of whole models")
-    fill("text_encoder_lr", LORA_TEXT_RATE, "half of the UNet's usual rate")
+    fill("learning_rate", LORA_RATE, Message("guide.lora_rate"))
+    fill("text_encoder_lr", LORA_TEXT_RATE, Message("guide.lora_text_rate"))
     if config.network_weights:
-        fill("text_encoder_steps", 0, "a LoRA that goes on has taught the text encoder already")
+        fill("text_encoder_steps", 0, Message("guide.text_of_lora"))
         return
-    fill("rank", LORA_RANK, "enough for a subject, and a small file")
+    fill("rank", LORA_RANK, Message("guide.rank"))
     rank = config.rank or LORA_RANK
     facts = lora_type(config.network_type)
     if facts.has_alpha:
-        fill("alpha", float(rank), "as the rank")
+        fill("alpha", float(rank), Message("guide.alpha"))
     if not config.target_modules:
-        fill("target_modules", list(facts.layers), f"usual for {config.network_type}")
+        fill("target_modules", list(facts.layers), Message("guide.layers", type=facts.title))
 
 
 def _wants_prior(config: RunConfig) -> bool:
@@ -172,10 +173,6 @@ def saves_on_the_way(config: RunConfig, steps: int, epochs: float) -> int:
         return max(0, math.ceil(steps / step) - 1 - int(max(0, config.checkpointing_start_step - 1) / step))
     every = config.checkpointing_steps
     return max(0, (steps - 1) // every - max(0, config.checkpointing_start_step - 1) // every) if every else 0
-
-
-def a_or_an(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def is_path(value: object) -> bool:
@@ -209,14 +206,13 @@ def _complete_finetune(config: RunConfig, pictures: int, fill: Fill) -> None:
     if config.num_train_epochs is None:
         batch = config.train_batch_size * config.gradient_accumulation_steps
         steps = max(FINETUNE_LEAST_STEPS, FINETUNE_EPOCHS * -(-pictures // batch))
-        fill(
-            "max_train_steps", steps, f"{pictures} pictures: {FINETUNE_EPOCHS} epochs, at least {FINETUNE_LEAST_STEPS}"
-        )
-    fill("learning_rate", FINETUNE_RATE, "usual for fine-tuning all weights")
-    fill("text_encoder_steps", 0, "fine-tuning leaves the text encoder alone unless told otherwise")
-    fill("use_captions", True, "fine-tuning lives by captions")
-    fill("offset_noise", 0.0, "off unless asked for")
-    fill("with_prior_preservation", False, "DreamBooth only")
+        reason = Message("guide.epochs", epochs=FINETUNE_EPOCHS, least=FINETUNE_LEAST_STEPS, count=pictures)
+        fill("max_train_steps", steps, reason)
+    fill("learning_rate", FINETUNE_RATE, Message("guide.finetune_rate"))
+    fill("text_encoder_steps", 0, Message("guide.finetune_text"))
+    fill("use_captions", True, Message("guide.finetune_captions"))
+    fill("offset_noise", 0.0, Message("guide.off"))
+    fill("with_prior_preservation", False, Message("guide.off_for_finetune"))
     fill("text_encoder_lr", TEXT_ENCODER_LR, TEXT_ENCODER_REASON)
 
 
@@ -231,30 +227,31 @@ def _fill_words(config: RunConfig, fill: Fill) -> None:
 def _fill_vectors(config: RunConfig, fill: Fill) -> None:
     kind = config.subject_type
     if not config.embedding_weights:
-        fill("num_vectors", EMBEDDING_VECTORS[kind], f"{kind}: enough for its looks, and short in the prompt")
-        fill("initializer_token", INITIAL_WORDS[kind], f"{kind}: a word that the base knows")
+        fill("num_vectors", EMBEDDING_VECTORS[kind], Message("guide.vectors", subject=subject(kind)))
+        fill("initializer_token", INITIAL_WORDS[kind], Message("guide.initial_word", subject=subject(kind)))
 
 
 def _complete_embedding(config: RunConfig, pictures: int, fill: Fill) -> None:
     kind = config.subject_type
     if config.num_train_epochs is None:
-        fill("max_train_steps", EMBEDDING_STEPS, "usual for textual inversion; continue if it does not do")
+        fill("max_train_steps", EMBEDDING_STEPS, Message("guide.embedding_length"))
     fill("learning_rate", EMBEDDING_RATE, EMBEDDING_REASON)
-    fill("placeholder_token", config.name or name_for(config), "the file's name, by which WebUIs know the word")
+    fill("placeholder_token", config.name or name_for(config), Message("guide.word_is_name"))
     _fill_vectors(config, fill)
     if config.instance_prompt is None:
-        fill("prompt_template", "style" if kind == "style" else "subject", f"the prompts for {a_or_an(kind)}")
-    fill("use_captions", kind != "person", "the guide: captions help styles and objects, faces need none")
-    fill("offset_noise", 0.0, "a word cannot learn it: off unless asked for")
-    fill("text_encoder_steps", 0, "textual inversion leaves the text encoder alone")
-    fill("with_prior_preservation", False, "the base stays as it is")
+        template = "style" if kind == "style" else "subject"
+        fill("prompt_template", template, Message("guide.prompts", subject=subject(kind)))
+    fill("use_captions", kind != "person", Message("guide.captions"))
+    fill("offset_noise", 0.0, Message("guide.off_for_word"))
+    fill("text_encoder_steps", 0, Message("guide.text_of_word"))
+    fill("with_prior_preservation", False, Message("guide.base_unchanged"))
 
 
 def _complete_hypernetwork(config: RunConfig, pictures: int, fill: Fill) -> None:
-    fill("learning_rate", HYPERNETWORK_RATE, "the WebUI's rate for hypernetworks: higher ones break them")
+    fill("learning_rate", HYPERNETWORK_RATE, Message("guide.hypernetwork_rate"))
     if config.num_train_epochs is None:
-        fill("max_train_steps", HYPERNETWORK_STEPS, "usual at this rate; files saved on the way tell when it is enough")
-    fill("text_encoder_steps", 0, "a hypernetwork has no place for a text encoder")
+        fill("max_train_steps", HYPERNETWORK_STEPS, Message("guide.hypernetwork_length"))
+    fill("text_encoder_steps", 0, Message("guide.text_of_hypernetwork"))
     _complete_subject(config, pictures, fill)  # what is still open is as DreamBooth's
 
 
@@ -263,14 +260,14 @@ def _complete_unconditional(config: RunConfig, pictures: int, fill: Fill) -> Non
         batch = config.train_batch_size * config.gradient_accumulation_steps
         epochs, least = UNCONDITIONAL_EPOCHS, UNCONDITIONAL_LEAST_STEPS
         steps = max(least, epochs * -(-pictures // batch))
-        fill("max_train_steps", steps, f"{pictures} pictures: {epochs} epochs, at least {least}")
+        fill("max_train_steps", steps, Message("guide.epochs", epochs=epochs, least=least, count=pictures))
     elif config.max_train_steps is None:  # of a data set that is still to be fetched
-        fill("num_train_epochs", UNCONDITIONAL_EPOCHS, "usual for unconditional models")
-    fill("learning_rate", UNCONDITIONAL_RATE, "usual for unconditional models")
-    fill("ddpm_num_inference_steps", config.ddpm_num_steps, "as many as the noise has")
+        fill("num_train_epochs", UNCONDITIONAL_EPOCHS, Message("guide.unconditional"))
+    fill("learning_rate", UNCONDITIONAL_RATE, Message("guide.unconditional"))
+    fill("ddpm_num_inference_steps", config.ddpm_num_steps, Message("guide.drawing_steps"))
     if config.use_ema:
-        fill("ema_inv_gamma", EMA_INV_GAMMA, "usual for unconditional models")
-        fill("ema_power", EMA_POWER, "usual for unconditional models")
+        fill("ema_inv_gamma", EMA_INV_GAMMA, Message("guide.unconditional"))
+        fill("ema_power", EMA_POWER, Message("guide.unconditional"))
 
 
 COMPLETIONS = {

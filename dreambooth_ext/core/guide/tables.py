@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..messages.message import Message
+
 # (least, best from, best to, most) pictures for each type of subject
 PICTURES = {"person": (5, 10, 20, 25), "style": (15, 20, 30, 40), "object": (10, 15, 25, 30), "pet": (10, 15, 20, 25)}
 
@@ -67,6 +69,14 @@ TEST_PROMPTS = {
         "{} pet, oil painting style",
     ),
 }
+
+
+SUBJECTS = {"person": "guide.person", "style": "guide.style", "object": "guide.object", "pet": "guide.pet"}
+
+
+def subject(subject_type: str) -> Message:
+    """What a sentence calls a type of subject: "a person"."""
+    return Message(SUBJECTS[subject_type])
 
 
 def steps_for(subject_type: str, pictures: int) -> int:

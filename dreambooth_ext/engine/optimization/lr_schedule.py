@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import torch
 from diffusers.optimization import get_scheduler
 
-from ...core.config.rates import EXAMPLE, RATE_SETTINGS, is_schedule, parse_rate_schedule, value_at
+from ...core.config.rates import RATE_SETTINGS, example, is_schedule, parse_rate_schedule, value_at
 from ...core.config.stages import ResolvedConfig
+from ...core.config.unfit import Unfit
 from ...core.errors import UserError
 from .parameter_group import ParameterGroup
 
@@ -23,8 +24,8 @@ class RateSchedule:
     def __init__(self, spec: float | str, config: ResolvedConfig, total: int, field: str = "learning_rate"):
         try:
             self.pairs = parse_rate_schedule(spec)
-        except ValueError as error:
-            raise UserError(field, str(error), EXAMPLE) from error
+        except Unfit as unfit:
+            raise UserError(unfit.message.code, field, **unfit.message.values, advice=example(field)) from unfit
         self.total = total
         self.factor = None
         if not is_schedule(self.pairs) and self.pairs[0][0] > 0:

@@ -29,6 +29,7 @@ from ...core.data.concepts import uses_prior
 from ...core.data.picture_entries import caches_latents
 from ...core.errors import UserError
 from ...core.guide import completion, tables
+from ...core.messages.message import Message, beside
 from ...core.runs.run_folder import Run
 from ...core.runs.run_list import list_runs
 from ...core.system.files import expanded
@@ -66,25 +67,28 @@ class Pace:
 
 
 def seconds(runs_dir: Path, config: RunConfig, plan: dict[str, Any], card: str = "") -> dict[str, Any]:
-    """{"seconds": number | None, "source": text} for a completed config and its plan (`DeepCheck.inspect`).
+    """{"seconds": number | None, "source": text}, with the text's code, for a completed config and its plan.
+
+    plan: of `DeepCheck.inspect`.
 
     `card`: the device's name, as `Environment.status().device` says it.
     """
     if not plan:
-        return {"seconds": None, "source": "needs the deep check"}
+        return _answer(None, Message("guide.time_unchecked"))
     known = [past for run in list_runs(runs_dir)[:LOOKED_AT] if (past := _past(run, plan))]
     for past in known:
         if _is_same(past, config, plan) and (pace := past.pace()):
-            return {"seconds": round(_total(pace, config, plan)), "source": f"by the pace of {past.run.config.name}"}
+            return _answer(_total(pace, config, plan), Message("guide.time_of_run", run=past.run.config.name))
     others = [(ratio, past) for past in known if (ratio := _ratio(past, config, plan))]
     for ratio, past in sorted(others, key=lambda pair: abs(math.log(pair[0]))):  # the nearest; of equals the newest
         if pace := past.pace():
             total = _total(_scaled(pace, past, ratio, config, plan), config, plan)
-            return {
-                "seconds": round(total),
-                "source": f"about, by {past.run.config.name}, a run of another size or kind",
-            }
-    return _from_guide(config, plan, card) or {"seconds": None, "source": "no run on this device yet"}
+            return _answer(total, Message("guide.time_of_other_run", run=past.run.config.name))
+    return _from_guide(config, plan, card) or _answer(None, Message("guide.time_unknown"))
+
+
+def _answer(seconds: float | None, source: Message) -> dict[str, Any]:
+    return {"seconds": None if seconds is None else round(seconds), **beside("source", source)}
 
 
 @dataclass
@@ -245,4 +249,4 @@ def _from_guide(config: RunConfig, plan: dict[str, Any], card: str) -> dict[str,
         return None
     least, most = tables.MINUTES[name]
     middle = (least + most) / 2 * 60 * plan["steps"] / tables.TIMED_STEPS * here / there
-    return {"seconds": round(middle), "source": f"about, by the guide's {least} to {most} minutes on a {name}"}
+    return _answer(middle, Message("guide.time_of_card", least=least, most=most, card=name))

@@ -13,6 +13,7 @@ from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.errors import UserError
 from ...core.facts.methods import METHODS, PROMPTED_METHODS
 from ...core.guide.completion import Choice
+from ...core.messages.message import Message
 from . import path_policy
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ def complete(values: Mapping[str, Any], host: Host, runs_dir: Path) -> config_ch
 def offers(values: Mapping[str, Any], host: Host) -> dict[str, Choice]:
     """What the host fills in where it was left out."""
     known = {
-        "base_model": (host.current_base(), f"the checkpoint that {host.name} uses now"),
-        "subject_type": (host.option("subject_type"), "chosen in the settings"),
-        "report_to": (host.option("tracker"), "chosen in the settings"),
+        "base_model": (host.current_base(), Message("guide.current_base", webui=host.name)),
+        "subject_type": (host.option("subject_type"), Message("guide.of_options")),
+        "report_to": (host.option("tracker"), Message("guide.of_options")),
     }
     given = values.get("method")
     method = given if given and isinstance(given, str) else SETTINGS["method"].default  # `parse` says what is no text

@@ -167,6 +167,6 @@ CASES.append(
         lambda _: {"concepts": [{}] * 200_000},
         (Verb("parse", lambda v, _: parse(v)[1]),),
         "concepts",
-        "more subjects than any run",
+        "more than 1000 subjects",
     )
 )

@@ -24,7 +24,7 @@ def _posted(given: Made, folder: Path) -> list[Problem]:
     assert answer.status == status, answer.body[:500]
     assert asked.get("runs").json()["runs"] == []
     problems = answer.json().get("problems")
-    return [Problem(**problem) for problem in problems] if problems else [answered(answer)]
+    return [Problem.from_dict(problem) for problem in problems] if problems else [answered(answer)]
 
 
 POST = (Verb("POST", _posted),)

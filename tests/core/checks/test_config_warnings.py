@@ -9,7 +9,7 @@ import pytest
 from dreambooth_ext.commands.support import config_options
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.errors import Problem
+from dreambooth_ext.core.errors import AS_SAID, Problem
 from dreambooth_ext.core.facts.methods import METHODS
 from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 
@@ -26,7 +26,7 @@ def test_a_rate_of_1_is_only_for_what_finds_its_own(method, optimizer):
     if optimizer in ("prodigy", "sgd"):  # SGD's are far higher
         assert found == {}
     else:
-        assert "times the usual rate" in found["learning_rate"].message and "prodigy" in found["learning_rate"].remedy
+        assert found["learning_rate"].code == "advice.rate_strange" and "prodigy" in found["learning_rate"].remedy
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -64,10 +64,10 @@ def test_one_warning_for_one_rate():
 
 
 def test_grave_warnings_come_last_and_loud(capsys):
-    config_options.print_warnings([Problem("a", "b.", is_grave=True), "plain.", Problem("c", "d.")])
+    grave, other = Problem(AS_SAID, "a", message="b.", is_grave=True), Problem(AS_SAID, "c", message="d.")
+    config_options.print_warnings([grave, "plain.", other])
     assert capsys.readouterr().err == "warning: plain.\nwarning: c: d.\nWARNING: a: b.\n"
-    assert "is_grave" not in Problem("a", "b.").as_dict()
-    assert Problem("a", "b.", is_grave=True).as_dict()["is_grave"] is True
+    assert "is_grave" not in other.as_dict() and grave.as_dict()["is_grave"] is True
 
 
 def test_check_tells_a_rate_typed_by_hand(tmp_path, capsys):
@@ -77,4 +77,4 @@ def test_check_tells_a_rate_typed_by_hand(tmp_path, capsys):
     check.add_arguments(parser)
     given = ["--method", "lora", "--learning-rate", "1.0", "--optimizer", "adamw", "--runs-dir", str(tmp_path)]
     check.run(parser.parse_args(given))
-    assert "WARNING: learning_rate: 1 is 10000 times the usual rate" in capsys.readouterr().err
+    assert "WARNING: learning_rate: 1 is 10000 times the usual learning rate" in capsys.readouterr().err

@@ -72,7 +72,7 @@ def test_a_whole_file(home):
     completed, choices, entries, problems, _ = config_checks.check(config)
     assert not problems
     assert (completed.resolution, completed.train_batch_size, completed.enable_bucket) == (768, 4, True)
-    assert choices["train_batch_size"].reason == "dataset_config says so" and completed.name == "set"
+    assert choices["train_batch_size"].reason.code == "guide.of_data_set" and completed.name == "set"
     assert [(e.path.name, e.caption, e.repeats) for e in entries] == [
         ("1.png", "hoge girl, smiling, hat", 3),
         ("2.png", "hoge girl", 3),  # no caption: the class tokens. And nothing from below, as kohya
@@ -139,7 +139,7 @@ def test_class_pictures_go_with_their_subject(home):
     assert "num_repeats" in picture_entries.warnings(config, entries)[0].message
     completed, choices, known, _, _ = config_checks.check(config)
     assert completed.with_prior_preservation is True and known == entries
-    assert choices["with_prior_preservation"].reason == "dataset_config has class pictures"
+    assert choices["with_prior_preservation"].reason.code == "guide.class_pictures"
     finetune = picture_entries.problems(config.replace(method="finetune"))
     assert [problem.field for problem in finetune] == ["dataset_config"] and "is_reg" in str(finetune[0])
 

@@ -96,7 +96,7 @@ print(json.dumps({
     "problems": [problem.message for problem in problems],
     "help": SETTINGS["network_type"].help,
     "layers": config.target_modules,
-    "left out": [p.message for p in method_checks.problems(config.replace(target_modules=["attention"]), subjects)],
+    "left out": [str(p) for p in method_checks.problems(config.replace(target_modules=["attention"]), subjects)],
     "useless": [
         p.field for p in method_checks.problems(config.replace(lokr_factor=4, loraplus_lr_ratio=16.0), subjects)
     ],
@@ -121,7 +121,10 @@ def test_an_imaginary_type_with_a_known_formula_takes_a_row_and_nothing_else():
     found = json.loads(done.stdout)
     assert found["problems"] == [] and "dorha: LoHa's, with size and direction apart." in found["help"]
     assert found["layers"] == ["attention", CONVOLUTIONS]
-    assert found["left out"] == ["dorha is LoRA with convolutions, and they are left out."]
+    assert found["left out"] == [
+        "network_type: DoRHA is a LoRA with convolutions, but they are left out. "
+        "Add convolutions to target_modules, or set network_type to lora."
+    ]
     assert found["useless"] == ["lokr_factor", "loraplus_lr_ratio"]
     assert found["warnings"]["bf16"] == [] and found["warnings"]["fp16"] == ["bf16 is safe, and such files are small."]
     assert {"dora_scale", "alpha", "hada_w1_a"} <= set(found["parts"])

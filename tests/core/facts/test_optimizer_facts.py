@@ -9,7 +9,14 @@ import sys
 import pytest
 
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
-from dreambooth_ext.core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, optimizer_facts, state_bytes
+from dreambooth_ext.core.facts.optimizer_facts import (
+    EVERYWHERE,
+    OPTIMIZERS,
+    SMALL,
+    optimizer_facts,
+    small_forms,
+    state_bytes,
+)
 from dreambooth_ext.engine.optimization.optimizers import class_of, make_optimizer
 from dreambooth_ext.host.environment.lock_file import LOCK, Recipe, read_all
 
@@ -74,6 +81,14 @@ def test_a_momentum_takes_memory_only_where_a_row_says_so():
     assert state_bytes("lion", {"momentum": 0.9}) == state_bytes("lion", {})
 
 
+def test_only_the_same_steps_with_a_smaller_state_are_a_small_form():
+    assert {name: small_forms(name) for name in ("auto", *OPTIMIZERS) if small_forms(name)} == {
+        name: ["adamw8bit", "paged_adamw8bit"] for name in ("auto", "adamw")
+    }
+    for name in small_forms("adamw"):
+        assert OPTIMIZERS[name].state_bytes < OPTIMIZERS["adamw"].state_bytes
+
+
 def test_the_guide_to_changes_begins_with_the_table_and_is_short():
     found = places("an optimizer")
     assert found[0] == f"dreambooth_ext/{TABLE}" and len(found) == 3
@@ -125,7 +140,7 @@ def test_an_imaginary_optimizer_takes_a_row_and_nothing_else():
     found = json.loads(done.stdout)
     assert found["problems"] == [] and found["guide"] == 1.0
     assert found["far from 1"] == ["learning_rate", "text_encoder_lr"] and found["strange"] == []
-    assert "a rate of 1 is for prodigy or newest" in found["named"]
+    assert "find the learning rate themselves (prodigy, newest)" in found["named"]
     assert found["fused"] == [False, True] and found["bytes"] == 9 and found["made"] == "NAdam"
     assert found["imported"]["optimizer"] == "newest" and found["imported"]["learning_rate"] == 1.0
     assert found["imported"]["optimizer_args"] == {"betas": [0.9, 0.99]}

@@ -396,12 +396,12 @@ WRONG = {
     "network_type": ({"network_type": "locon", "target_modules": ["attention"]}, "left out"),
     "conv_rank": ({"conv_rank": 4}, "no convolutions"),
     "text_encoder_rank": ({"text_encoder_rank": 4}, "text_encoder_steps is 0"),
-    "lokr_factor": ({"lokr_factor": 4}, "the type lora has none"),
+    "lokr_factor": ({"lokr_factor": 4}, "LoRA does not use it"),
     "loraplus_lr_ratio": ({"network_type": "lokr", "loraplus_lr_ratio": 4}, "no up matrix"),
-    "alpha": ({"network_type": "oft", "alpha": 4}, "has none"),
+    "alpha": ({"network_type": "oft", "alpha": 4}, "OFT has no alpha"),
     "use_rslora": ({"network_type": "oft", "use_rslora": True}, "no alpha"),
     "network_weights": ({"network_weights": "nowhere.safetensors"}, "no LoRA file"),
-    "save_format": ({"save_format": "ckpt"}, "does not use it"),
+    "save_format": ({"save_format": "ckpt"}, "LoRA does not use this setting"),
 }
 
 

@@ -26,6 +26,7 @@ from starlette.routing import Route
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config import parsing
 from dreambooth_ext.core.errors import Problem, UserError
+from dreambooth_ext.core.messages.message import beside
 from dreambooth_ext.core.runs import events
 from dreambooth_ext.host.errors import Problems, Refusal
 from dreambooth_ext.host.hosts import model_lists
@@ -341,7 +342,7 @@ class Simulator:
                 "disk": 14_000_000_000,
                 "disk_available": 320_000_000_000,
             }
-        filled = {name: {"value": choice.value, "reason": choice.reason} for name, choice in choices.items()}
+        filled = {name: {"value": one.value, **beside("reason", one.reason)} for name, one in choices.items()}
         return {
             "plan": plan,
             "problems": problems,
@@ -510,7 +511,7 @@ class Application:
                 return {"runs": known, "gone": [], "revision": f"{sim.looks}-0"}
             found = sim.check(given["config"], deep=False)
             if found["problems"]:
-                raise Problems([Problem(**problem) for problem in found["problems"]])
+                raise Problems([Problem.from_dict(problem) for problem in found["problems"]])
             filled = {name: choice["value"] for name, choice in found["filled_in"].items()}
             if folder := given["config"].get("instance_data_dir"):
                 sim.sets.use(Path(folder))

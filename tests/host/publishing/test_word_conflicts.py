@@ -54,7 +54,7 @@ def test_a_subjects_word_that_an_embedding_has_already(asked, method):
 def test_an_embedding_called_like_a_subjects_word(asked):
     """Its file's name calls it, on every checkpoint."""
     (said,) = warned(asked, method="textual_inversion", name="zrbl", placeholder_token="zrbl")
-    assert said.startswith("name: 'zrbl' in a prompt will mean this embedding on every checkpoint")
+    assert said.startswith("name: 'zrbl' in a prompt will mean this embedding with every checkpoint")
     assert "such as zrbl_ti" in said
     assert warned(asked, method="textual_inversion", name="zrbl_ti", placeholder_token="zrbl") == []
 

@@ -164,7 +164,8 @@ def test_check_fills_in_and_names_every_problem(asked, tmp_path):
     found = asked.post("check", {"config": good(tmp_path)}).json()
     assert found["problems"] == [] and found["plan"]["steps"] == 1200 and found["plan"]["pictures"] == 6
     assert found["filled_in"]["max_train_steps"]["value"] == 1200
-    assert found["filled_in"]["report_to"] == {"value": "tensorboard", "reason": "chosen in the settings"}
+    assert found["filled_in"]["report_to"]["value"] == "tensorboard"
+    assert found["filled_in"]["report_to"]["reason_code"] == "guide.of_options"
     assert all(warning["message"] for warning in found["warnings"])
     assert found["estimate"].keys() == {"seconds", "source"}
 
