@@ -343,7 +343,7 @@ def entries_of(config: RunConfig, run: Run, warn: Callable[..., None] | None = N
         if problem := changes.problem(field, run.id):
             raise BadInput([problem])
         if warn and (problem := changes.warning(field, run.id)):
-            warn(problem.message, problem.field, problem.remedy)
+            warn(problem)
         kept += found
     return kept
 

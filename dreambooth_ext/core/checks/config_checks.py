@@ -25,7 +25,7 @@ from ..errors import Problem
 from ..facts.methods import FORMATS, METHODS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS, title
 from ..facts.setting import Setting
 from ..guide import completion, tables
-from ..messages.message import Message
+from ..messages.message import Message, reason_of
 from . import method_checks, without_effect
 
 RESOLUTION_STEP = 64
@@ -159,7 +159,7 @@ def folder_problems(field: str, folder: Path) -> list[Problem]:
         if not place.is_dir():
             return [Problem("settings.folder_is_file", field, folder=str(place))]
     except (OSError, ValueError) as error:
-        reason = picture_entries.why(error)
+        reason = reason_of(error)
         return [Problem("settings.folder_unusable", field, folder=shown(str(folder)), reason=reason)]
     if not os.access(place, os.W_OK):
         return [Problem("settings.folder_read_only", field, folder=str(place))]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import Problem
@@ -158,10 +158,10 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 4] + "..." + text[-1]
 
 
-def some(names: list[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """The first names of a list in a message, and how many more there are."""
-    rest = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
+    first, rest = ", ".join(names[:NAMED_AT_MOST]), len(names) - NAMED_AT_MOST
+    return Message("pictures.names_and_more", names=first, more=rest) if rest > 0 else first
 
 
 def _to_rate(value: Any) -> float | str:

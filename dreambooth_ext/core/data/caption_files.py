@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
-from ..config.parsing import shown, some
+from ..config.parsing import NAMED_AT_MOST, shown, some
 from ..config.run_config import RunConfig
 from ..errors import Problem
+from ..messages.message import Message, reason_of
 from ..system.files import expanded
 from . import captions
 from .concepts import Concept
@@ -23,8 +24,11 @@ def metadata_of(config: RunConfig, concept: Concept, found: list[Found]) -> tupl
     metadata = Metadata(setting="dataset_config")
     read_file(subset.metadata_file, folder, config.caption_column, metadata)
     if not metadata.problems and found and not any(metadata.names(item.full_name) for item in found):
-        message = f"{shown(subset.metadata_file)} names no picture in {shown(folder)}."
-        metadata.problems.append(Problem("dataset_config", message, "Check image_dir."))
+        metadata.problems.append(
+            Problem(
+                "captions.metadata_names_none", "dataset_config", file=shown(subset.metadata_file), folder=shown(folder)
+            )
+        )
     return metadata, metadata.problems
 
 
@@ -47,7 +51,8 @@ def texts_of(
 def lines_of(files: list[str]) -> tuple[list[list[str]], list[Problem]]:
     """The lines of each file, none for "", and what is wrong with them."""
     lines: list[list[str]] = []
-    garbled, unreadable = [], []
+    garbled: list[str] = []
+    unreadable: list[Message] = []
     for file in files:
         own: list[str] = []
         try:
@@ -55,13 +60,13 @@ def lines_of(files: list[str]) -> tuple[list[list[str]], list[Problem]]:
         except UnicodeDecodeError:
             garbled.append(os.path.basename(file))
         except OSError as error:
-            unreadable.append(f"{os.path.basename(file)} ({error.strerror})")
+            unreadable.append(Message("captions.file_and_error", file=os.path.basename(file), error=reason_of(error)))
         lines.append(own)
     problems = []
     if garbled:
-        message = f"these caption files are not UTF-8 text: {some(garbled)}."
-        problems.append(Problem("caption_extension", message, "Save them as UTF-8 in your editor."))
+        problems.append(Problem("captions.not_utf8", "caption_extension", names=some(garbled)))
     if unreadable:
-        message = f"these caption files cannot be read: {some(unreadable)}."
-        problems.append(Problem("caption_extension", message, "Check their permissions."))
+        problems.append(
+            Problem("captions.unreadable", "caption_extension", count=len(unreadable), files=unreadable[:NAMED_AT_MOST])
+        )
     return lines, problems

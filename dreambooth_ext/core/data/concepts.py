@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from ..config.parsing import nearest
+from ..config.parsing import nearest, shown
 from ..config.run_config import RunConfig
 from ..errors import Problem
 from ..facts.methods import SUBJECT_METHODS
@@ -173,8 +173,7 @@ def problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
         found += _key_problems(f"concepts[{index}].", given)
     for name in ("instance_data_dir", "instance_prompt"):
         if config.concepts and getattr(config, name):
-            message = "has no effect: each concept brings its own."
-            found.append(Problem(name, message, "Leave it out, or make it a concept of its own."))
+            found.append(Problem("pictures.concepts_have_own", name))
     if subjects.data_set is not None:
         found += kohya_dataset.problems(config, subjects.data_set)
     if config.method in SUBJECT_METHODS:  # class pictures are for subjects; checks of methods refuse them elsewhere
@@ -187,19 +186,14 @@ def _class_problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
     known, prior = subjects.concepts, subjects.uses_prior(config)
     is_off = config.with_prior_preservation is False
     if prior and not config.prior_loss_weight:
-        message = "at 0 the class pictures have no effect, and still take half of each step."
-        found.append(Problem("prior_loss_weight", message, "Turn with_prior_preservation off, or use 1."))
+        found.append(Problem("pictures.prior_weight_zero", "prior_loss_weight"))
     for concept in known:
         is_template = captions.has_template(concept.class_prompt)  # class words are the captions' without the subject's
         if concept.class_prompt and concept.class_prompt == concept.instance_prompt and not is_template:
-            message = "is the instance prompt: your subject would be taught as the class."
-            remedy = "Leave the rare word out: 'a photo of a person'."
-            found.append(Problem(concept.named("class_prompt"), message, remedy))
+            found.append(Problem("pictures.class_prompt_is_instance", concept.named("class_prompt")))
         wants_class = prior and (len(known) == 1 or not any(c.class_prompt for c in known))
         if not concept.class_prompt and (wants_class or (concept.class_data_dir and not is_off)):
-            message = "is missing: it says what the class pictures show."
-            remedy = "Give one, 'a photo of a person', or turn with_prior_preservation off."
-            found.append(Problem(concept.named("class_prompt"), message, remedy))
+            found.append(Problem("pictures.no_class_prompt", concept.named("class_prompt")))
     return found
 
 
@@ -207,14 +201,15 @@ def _key_problems(field: str, given: dict[str, Any]) -> list[Problem]:
     found = []
     for key, value in given.items():
         if key not in CONCEPT_KEYS:
-            near = nearest(key, CONCEPT_KEYS)
-            remedy = f"Did you mean '{near[0]}'?" if near else f"There are {', '.join(CONCEPT_KEYS)}."
-            found.append(Problem(field + str(key), "there is no setting of this name.", remedy))
+            if near := nearest(key, CONCEPT_KEYS):
+                found.append(Problem("pictures.concept_key_misspelt", field + str(key), near=near[0]))
+            else:
+                found.append(Problem("pictures.concept_key_unknown", field + str(key), names=list(CONCEPT_KEYS)))
         elif value is None:
             continue
         elif key in ("num_class_images", "repeats"):
             if not _is_count(value):
-                found.append(Problem(field + key, f"{value!r} is not a whole number above 0.", "Use 1 or more."))
+                found.append(Problem("pictures.concept_count", field + key, value=shown(value)))
         elif not isinstance(value, str):
-            found.append(Problem(field + key, f"{value!r} is not a text.", "Put it in quotation marks."))
+            found.append(Problem("pictures.concept_text", field + key, value=shown(value)))
     return found

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..messages.message import Message
 from .captions import natural_key
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".bmp"})
-FORMATS = "JPG, PNG, WebP or BMP"
+FORMATS = "JPG, PNG, WebP, BMP"
 # Pictures that nothing here reads: other programs', phones' and cameras'
 OTHER_FORMATS = frozenset(
     {
@@ -101,14 +102,14 @@ def _walk(
 ) -> Iterator[Found]:
     seen.add(os.path.realpath(folder))
     if len(parts) > DEEPEST:
-        raise OSError(f"its folders lie more than {DEEPEST} deep in each other")
+        raise OSError(Message("pictures.folders_too_deep", most=DEEPEST))
     folders: list[str] = []
     pictures: list[str] = []
     others: dict[str, str] = {}
     with os.scandir(folder) as items:
         for item in items:
             if next(count) > MOST_FILES:
-                raise OSError(f"there are more than {MOST_FILES} files in it")
+                raise OSError(Message("pictures.too_many_files", most=MOST_FILES))
             name = item.name
             if name[0] == ".":
                 continue

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 
-# A good identifier matches all of them; else the first that it does not match says why. Also read by the page.
+from ..errors import Problem
+from ..messages.message import Message
+
+# A good rare word matches all of them; else the first that it does not match says why. Also read by the page.
 IDENTIFIER_RULES = (
-    (r"\S*", "holds a space"),
-    (r"[A-Za-z0-9]*", "holds letters other than Latin ones and digits"),
-    (r".{3,}", "is too short"),
-    (r".{0,12}", "is too long"),
+    (r"\S*", Message("identifiers.space")),
+    (r"[A-Za-z0-9]*", Message("identifiers.letters")),
+    (r".{3,}", Message("identifiers.too_short")),
+    (r".{0,12}", Message("identifiers.too_long")),
 )
 USED_WORDS = frozenset(["person", "man", "woman", "john", "photo", "style", "object", "dog", "cat", "girl", "boy"])
 
@@ -27,21 +30,21 @@ nick nina oleg olga paul peter sam sarah sergey sofia sophia steve tanya tom vic
 """
 COMMON_WORDS = frozenset(_WORDS.split())
 
-KNOWN = "is a word or name that the model knows"
-ADVICE = "Take a word that does not exist, such as 'sksper': 3 to 7 Latin letters."
+KNOWN = Message("identifiers.known")
+ADVICE = Message("identifiers.poor.remedy")
 
 
-def identifier_problem(word: str) -> str:
-    """What is wrong with a rare word, or "" if it is a good one."""
+def identifier_problem(word: str) -> Message | None:
+    """What is wrong with a rare word, or None if it is a good one."""
     for pattern, message in IDENTIFIER_RULES:
         if not re.fullmatch(pattern, word):
             return message
-    return KNOWN if word.lower() in USED_WORDS else ""
+    return KNOWN if word.lower() in USED_WORDS else None
 
 
-def identifier_warning(word: str) -> str | None:
-    """Why `word` is a poor identifier, in a sentence; None for a good one. `ADVICE` is the remedy."""
+def identifier_warning(word: str, field: str = "") -> Problem | None:
+    """Why `word` is a poor rare word; None for a good one."""
     problem = identifier_problem(word)
     if not problem and word.lower() in COMMON_WORDS:
         problem = KNOWN
-    return f"'{word}' {problem}." if problem else None
+    return Problem("identifiers.poor", field, word=word, problem=problem) if problem else None

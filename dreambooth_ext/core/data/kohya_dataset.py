@@ -2,7 +2,7 @@
 
 https://github.com/kohya-ss/sd-scripts/blob/main/docs/config_README-en.md. A subset's options stand in it, or above it
 for all; what is stated nowhere is as the run's settings say. What would train something else here than there is a
-problem, what only differs in detail a warning; nothing is passed over in silence. Paths are relative to the file.
+problem, what differs only in detail is a warning; no option is ignored silently. Paths are relative to the file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..config.parsing import convert, nearest, shown
 from ..config.run_config import SETTINGS, RunConfig
 from ..errors import Problem
 from ..facts.methods import SUBJECT_METHODS
+from ..messages.message import Message, reason_of
 from ..system import toml
 from ..system.files import expanded, parse_json, read_text
 
@@ -37,31 +38,30 @@ OF_SUBSETS = {
 OF_RUNS = {"resolution": "resolution", "batch_size": "train_batch_size", "enable_bucket": "enable_bucket"}
 OWN = ("image_dir", "num_repeats", "class_tokens", "is_reg", "metadata_file", "caption_prefix", "caption_suffix")
 TABLES = ("datasets", "subsets")
-# Names that are refused where they ask for anything, with what asks for nothing, and what to do instead
-LEAVE_OUT = "Leave it out."
+# Names that are refused where they ask for anything, with what asks for nothing, and the problem's code
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
-    "alpha_mask": ((False,), LEAVE_OUT),
-    "caption_dropout_every_n_epochs": ((0,), "Use caption_dropout_rate."),
-    "color_aug": ((False,), LEAVE_OUT),
-    "conditioning_data_dir": (("",), "Leave it out: ControlNets are not trained here."),
-    "enable_wildcard": ((False,), "For several captions, write a line for each: captions_per_picture."),
-    "face_crop_aug_range": (("",), LEAVE_OUT),
-    "keep_tokens_separator": (("",), "Use keep_tokens."),
-    "network_multiplier": ((1,), LEAVE_OUT),
-    "random_crop": ((False,), "Leave it out, and turn the setting center_crop off."),
-    "secondary_separator": (("",), LEAVE_OUT),
-    "token_warmup_min": ((0, 1), LEAVE_OUT),
-    "token_warmup_step": ((0,), LEAVE_OUT),
-    "validation_split": ((0,), "Use the setting validation_split."),
+    "alpha_mask": ((False,), "dataset.unsupported"),
+    "caption_dropout_every_n_epochs": ((0,), "dataset.use_caption_dropout_rate"),
+    "color_aug": ((False,), "dataset.unsupported"),
+    "conditioning_data_dir": (("",), "dataset.no_controlnets"),
+    "enable_wildcard": ((False,), "dataset.no_wildcards"),
+    "face_crop_aug_range": (("",), "dataset.unsupported"),
+    "keep_tokens_separator": (("",), "dataset.use_keep_tokens"),
+    "network_multiplier": ((1,), "dataset.unsupported"),
+    "random_crop": ((False,), "dataset.use_center_crop"),
+    "secondary_separator": (("",), "dataset.unsupported"),
+    "token_warmup_min": ((0, 1), "dataset.unsupported"),
+    "token_warmup_step": ((0,), "dataset.unsupported"),
+    "validation_split": ((0,), "dataset.use_validation_split"),
 }
-DIFFERENT = {  # theirs: what is so here whatever it says
-    "bucket_no_upscale": "pictures that are smaller than their bucket are enlarged to it",
-    "bucket_reso_steps": "buckets go by steps of 64 pixels",
-    "cache_info": "nothing is kept but latents, with cache_latents_to_disk",
-    "max_bucket_reso": "buckets go up to twice the resolution",
-    "min_bucket_reso": "buckets begin at half of the resolution",
-    "resize_interpolation": "pictures are scaled by Lanczos",
-    "validation_seed": "the run's seed chooses which pictures are held out",
+DIFFERENT = {  # theirs: how it always is here
+    "bucket_no_upscale": Message("dataset.pictures_are_enlarged"),
+    "bucket_reso_steps": Message("dataset.bucket_steps"),
+    "cache_info": Message("dataset.only_latents_are_kept"),
+    "max_bucket_reso": Message("dataset.largest_bucket"),
+    "min_bucket_reso": Message("dataset.smallest_bucket"),
+    "resize_interpolation": Message("dataset.lanczos"),
+    "validation_seed": Message("dataset.seed_chooses"),
 }
 AS_USUAL: dict[str, tuple[Any, ...]] = {
     "bucket_no_upscale": (False,),
@@ -91,7 +91,7 @@ class DataSet:
     subsets: list[Subset] = field(default_factory=list)
     run: dict[str, Any] = field(default_factory=dict)  # settings that hold for the whole run
     problems: list[Problem] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
 
     @property
     def paths(self) -> list[str]:
@@ -99,8 +99,8 @@ class DataSet:
         named = (path for it in self.subsets for path in (it.folder, it.class_folder, it.metadata_file))
         return [path for path in named if path]
 
-    def refuse(self, message: str, remedy: str) -> None:
-        self.problems.append(Problem(FIELD, message, remedy))
+    def refuse(self, problem: Problem) -> None:
+        self.problems.append(problem)
 
 
 def read(path: str) -> DataSet:
@@ -109,11 +109,11 @@ def read(path: str) -> DataSet:
     values = _values(path, found)
     for name in values:
         if name not in ("general", "datasets"):
-            found.refuse(f"{shown(name)} is none of its tables.", "There are [general] and [[datasets]].")
+            found.refuse(Problem("dataset.unknown_table", FIELD, name=shown(name)))
     home = str(expanded(path).parent)
     general = values.get("general", {})
     if not isinstance(general, dict):
-        found.refuse("'general' is no table.", "Write [general] above its options.")
+        found.refuse(Problem("dataset.general_no_table", FIELD))
         general = {}
     data_sets = _tables(values.get("datasets", []), "datasets", found)
     classes: list[Subset] = []
@@ -126,33 +126,32 @@ def read(path: str) -> DataSet:
     _state_once(general, data_sets, found)
     found.subsets = _with_classes(found.subsets, classes, found)
     if not found.subsets and not found.problems:
-        found.refuse("names no pictures.", "Write [[datasets]], [[datasets.subsets]] and image_dir = 'folder'.")
+        found.refuse(Problem("dataset.no_pictures", FIELD))
     return found
 
 
 def _values(path: str, found: DataSet) -> dict[str, Any]:
     file = expanded(path)
+    name = shown(str(file))
     try:
         text = read_text(file, LARGEST)
         values = parse_json(text) if file.suffix.lower() == ".json" else toml.loads(text)
     except UnicodeDecodeError:
-        found.refuse(f"{shown(str(file))} is not UTF-8 text.", "Save it as UTF-8 in your editor.")
+        found.refuse(Problem("dataset.not_utf8", FIELD, file=name))
     except OSError as error:
-        reason = error.strerror or str(error)
-        found.refuse(f"{shown(str(file))} cannot be read: {reason}.", "Give kohya's TOML or JSON file.")
+        found.refuse(Problem("dataset.unreadable", FIELD, file=name, error=reason_of(error)))
     except (ValueError, RecursionError) as error:  # a zero byte in the path, too
-        remedy = "Correct it in an editor. In TOML a Windows path stands in single quotation marks: 'C:\\pictures'."
-        found.refuse(f"{shown(str(file))} cannot be understood: {error}.", remedy)
+        found.refuse(Problem("dataset.not_parsed", FIELD, file=name, error=reason_of(error)))
     else:
         if isinstance(values, dict):
             return values
-        found.refuse(f"{shown(str(file))} holds no data set.", "Give kohya's TOML or JSON file.")
+        found.refuse(Problem("dataset.holds_none", FIELD, file=name))
     return {}
 
 
 def _tables(given: Any, name: str, found: DataSet) -> list[dict[str, Any]]:
     if not isinstance(given, list) or not all(isinstance(item, dict) for item in given) or len(given) > MOST_SUBSETS:
-        found.refuse(f"'{name}' is no list of tables.", f"Write [[{name.partition('[')[0]}]] above each.")
+        found.refuse(Problem("dataset.not_tables", FIELD, name=name, table=name.partition("[")[0]))
         return []
     return given
 
@@ -173,17 +172,20 @@ def _state_once(general: dict[str, Any], data_sets: list[dict[str, Any]], found:
                 continue
             if name not in ALL:
                 near = nearest(name, ALL) if len(found.problems) < MOST_PROBLEMS else []
-                found.refuse(
-                    f"{place}: {shown(name)} is not known.", f"Did you mean '{near[0]}'?" if near else LEAVE_OUT
-                )
+                if near:
+                    found.refuse(Problem("dataset.misspelt_option", FIELD, place=place, name=shown(name), near=near[0]))
+                else:
+                    found.refuse(Problem("dataset.unknown_option", FIELD, place=place, name=shown(name)))
             elif name in OF_RUNS and not may_be_of_runs:
-                found.refuse(f"{place}: {name} belongs to [[datasets]] or [general].", "Move it there.")
+                found.refuse(Problem("dataset.option_of_data_sets", FIELD, place=place, name=name))
             elif name in OWN and name not in ("num_repeats", "caption_prefix", "caption_suffix") and may_be_of_runs:
-                found.refuse(f"{place}: {name} belongs to [[datasets.subsets]].", "Move it there.")
+                found.refuse(Problem("dataset.option_of_subsets", FIELD, place=place, name=name))
             elif name in REFUSED and value not in REFUSED[name][0]:
-                found.refuse(f"{place}: {name} = {shown(value)} is not done here.", REFUSED[name][1])
+                found.refuse(Problem(REFUSED[name][1], FIELD, place=place, name=name, value=shown(value)))
             elif name in DIFFERENT and value not in AS_USUAL.get(name, ()):
-                found.warnings.append(f"{place} of dataset_config: {name} has no effect, {DIFFERENT[name]}.")
+                found.warnings.append(
+                    Problem("dataset.option_without_effect", FIELD, place=place, name=name, reason=DIFFERENT[name])
+                )
 
 
 def _take_run(table: dict[str, Any], place: str, found: DataSet) -> None:
@@ -194,14 +196,14 @@ def _take_run(table: dict[str, Any], place: str, found: DataSet) -> None:
         value = table[theirs]
         if theirs == "resolution" and isinstance(value, list):
             if len(set(map(str, value))) != 1:
-                remedy = "Give one number, and enable_bucket = true: buckets keep proportions."
-                found.refuse(f"{place}: resolution = {shown(value)}: here it is one number.", remedy)
+                found.refuse(Problem("dataset.one_resolution", FIELD, place=place, value=shown(value)))
                 continue
             value = value[0]
         value = _converted(theirs, ours, value, place, found)
         if value is not None and found.run.setdefault(ours, value) != value:
-            message = f"{place}: {theirs} = {value}, and {found.run[ours]} before: a run has one {theirs}."
-            found.refuse(message, "Write the same for all, or train them in runs of their own.")
+            found.refuse(
+                Problem("dataset.one_for_all", FIELD, place=place, name=theirs, value=value, before=found.run[ours])
+            )
 
 
 def _subset(
@@ -213,15 +215,15 @@ def _subset(
     folder = _typed(table, "image_dir", str, "", place, found).strip()
     metadata = _typed(table, "metadata_file", str, "", place, found).strip()
     if not folder and not metadata:
-        found.refuse(f"{place}: image_dir is missing.", "Name the folder of its pictures.")
+        found.refuse(Problem("dataset.no_image_dir", FIELD, place=place))
     repeats = _typed(table, "num_repeats", int, 1, place, found)
     if repeats < 1:
-        found.refuse(f"{place}: num_repeats = {repeats}.", "Use 1 or more; leave a subset out that should not count.")
+        found.refuse(Problem("dataset.few_repeats", FIELD, place=place, repeats=repeats))
     if is_class:
         strange = [name for name in subset if name in OF_SUBSETS or name in ("metadata_file", "caption_prefix")]
         if repeats > 1 or strange:
-            names = ", ".join([*(["num_repeats"] if repeats > 1 else []), *strange])
-            found.warnings.append(f"{place} of dataset_config: {names} has no effect on class pictures.")
+            names = [*(["num_repeats"] if repeats > 1 else []), *strange]
+            found.warnings.append(Problem("dataset.not_of_class_pictures", FIELD, place=place, names=names))
     taken = {
         ours: _converted(name, ours, table[name], place, found) for name, ours in OF_SUBSETS.items() if name in table
     }
@@ -242,8 +244,8 @@ def _typed(table: dict[str, Any], name: str, kind: type, default: Any, place: st
     value = table.get(name, default)
     if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
-    nouns = {str: "a text", int: "a whole number", bool: "true or false"}
-    found.refuse(f"{place}: {name} = {shown(value)} is not {nouns[kind]}.", "Correct it in an editor.")
+    codes = {str: "dataset.not_text", int: "dataset.not_whole", bool: "dataset.not_true_or_false"}
+    found.refuse(Problem(codes[kind], FIELD, place=place, name=name, value=shown(value)))
     return default
 
 
@@ -253,11 +255,14 @@ def _converted(theirs: str, ours: str, value: Any, place: str, found: DataSet) -
     try:
         result = convert(known, value)
     except (ValueError, TypeError) as error:
-        found.refuse(f"{place}: {theirs}: {error}", "Correct it in an editor.")
+        found.refuse(Problem("dataset.bad_option", FIELD, place=place, name=theirs, error=reason_of(error)))
         return None
     is_number = isinstance(result, int | float) and not isinstance(result, bool)
     if is_number and known.range and not known.minimum <= result <= known.maximum:
-        found.refuse(f"{place}: {theirs} = {shown(value)} is out of range.", f"Use {known.range}.")
+        problem = Problem(
+            "dataset.out_of_range", FIELD, place=place, name=theirs, value=shown(value), range=known.range
+        )
+        found.refuse(problem)
         return None
     return result
 
@@ -274,11 +279,9 @@ def _with_classes(subsets: list[Subset], classes: list[Subset], found: DataSet) 
         made.append(Subset(**{**vars(subset), "class_folder": chosen.folder, "class_prompt": chosen.prompt}))
     for other in classes:
         if not other.prompt:
-            found.refuse(
-                f"class pictures in {shown(other.folder)} have no class_tokens.", "Say what they show: 'person'."
-            )
+            found.refuse(Problem("dataset.no_class_tokens", FIELD, folder=shown(other.folder)))
         if other.folder not in used:
-            found.warnings.append(f"dataset_config: the class pictures in {shown(other.folder)} belong to no subject.")
+            found.warnings.append(Problem("dataset.class_without_subject", FIELD, folder=shown(other.folder)))
     return made
 
 
@@ -295,17 +298,14 @@ def problems(config: RunConfig, found: DataSet) -> list[Problem]:
     )
     for name in (*pictures, "repeats_from_folders"):
         if getattr(config, name) not in (SETTINGS[name].default, "", None):
-            wrong.append(Problem(name, "has no effect: dataset_config says it all.", "Leave one of them out."))
+            wrong.append(Problem("dataset.says_it_all", name))
     for name, value in found.run.items():
         if getattr(config, name) != value:
-            message = f"{getattr(config, name)} is asked for, and dataset_config says {value}."
-            wrong.append(Problem(name, message, "Write the same, or leave it out in one of them."))
+            wrong.append(Problem("dataset.says_another", name, asked=getattr(config, name), value=value))
     for name in OF_SUBSETS.values():
         is_own = getattr(config, name) != SETTINGS[name].default
         if is_own and found.subsets and all(name in subset.settings for subset in found.subsets):
-            message = "has no effect: dataset_config says it for each of its folders."
-            wrong.append(Problem(name, message, "Leave it out in one of them."))
+            wrong.append(Problem("dataset.says_for_each", name))
     if config.method not in SUBJECT_METHODS and any(subset.class_folder for subset in found.subsets):
-        message = f"has class pictures (is_reg), which {config.method} does not use."
-        wrong.append(Problem(FIELD, message, "Leave them out."))
+        wrong.append(Problem("dataset.unused_class_pictures", FIELD))
     return wrong

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..config.parsing import shown
 from ..errors import Problem
+from ..messages.message import Message, reason_of
 from ..system.files import parse_json, require_ordinary
 from .folder_scan import MOST_FILES
 
@@ -37,9 +38,6 @@ class Metadata:
     captions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     setting: str = "use_captions"  # by which they are read
-
-    def refuse(self, message: str, remedy: str) -> None:
-        self.problems.append(Problem(self.setting, message, remedy))
 
     def of(self, path: str) -> tuple[str, ...]:
         """A picture's captions; none where the files do not name it, or have no text for it."""
@@ -80,62 +78,67 @@ def read_file(path: str, folder: str, column: str, found: Metadata) -> None:
             else:
                 _read_object(parse_json(stream.read()), path, folder, found)
     except UnicodeDecodeError:
-        found.refuse(f"'{path}' is not UTF-8 text.", "Save it as UTF-8.")
+        found.problems.append(Problem("captions.metadata_not_utf8", found.setting, file=path))
     except ValueError as error:
-        found.refuse(f"'{path}' is no JSON: {error}.", "Correct it in an editor.")
+        found.problems.append(Problem("captions.metadata_not_json", found.setting, file=path, error=reason_of(error)))
     except OSError as error:
-        found.refuse(f"'{path}' cannot be read: {error.strerror}.", "Check its name and permissions.")
+        problem = Problem("captions.metadata_unreadable", found.setting, file=path, error=reason_of(error))
+        found.problems.append(problem)
 
 
 def _read_lines(lines: Iterable[str], path: str, folder: str, column: str, found: Metadata) -> None:
-    bad: list[str] = []
+    bad: list[Message] = []
     columns: dict[str, None] = {}
     any_text = False
     for number, line in enumerate(lines, 1):
         if number > MOST_FILES or len(bad) > MOST_BAD:
-            bad.insert(0, f"not all of its lines were read, only {number - 1}")
+            bad.insert(0, Message("captions.lines_cut", lines=number - 1))
             break
         if not line.strip():
             continue
         try:
             row = parse_json(line)
         except ValueError as error:
-            bad.append(f"line {number} is no JSON ({error})")
+            bad.append(Message("captions.line_not_json", line=number, error=reason_of(error)))
             continue
         if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
-            bad.append(f'line {number} has no "file_name"')
+            bad.append(Message("captions.line_no_file_name", line=number))
             continue
         columns |= dict.fromkeys(map(str, row))
         texts = _texts(row.get(column))
         if texts is None:
-            bad.append(f"line {number}: {column!r} is neither a text nor a list of texts")
+            bad.append(Message("captions.line_no_text", line=number, column=repr(column)))
         elif (picture := inside(folder, row["file_name"])) is None:
-            bad.append(f"line {number}: {shown(row['file_name'])} leads out of the folder")
+            bad.append(Message("captions.line_outside", line=number, name=shown(row["file_name"])))
         else:
             any_text = any_text or bool(texts)
             found.captions[picture] = texts
     if columns and not any_text and not bad:
-        message = f"'{path}' has no text in a column {column!r}; its columns are {shown(', '.join(columns))}."
-        found.problems.append(Problem("caption_column", message, "Name the column that holds the captions."))
+        found.problems.append(
+            Problem(
+                "captions.metadata_no_text",
+                "caption_column",
+                file=path,
+                column=repr(column),
+                columns=shown(", ".join(columns)),
+            )
+        )
     _tell(bad, path, found)
 
 
 def _read_object(rows: Any, path: str, folder: str, found: Metadata) -> None:
     if not isinstance(rows, dict):
-        found.refuse(
-            f"'{path}' is not kohya's metadata: an object from paths to captions and tags.",
-            "Make it anew, or take it away.",
-        )
+        found.problems.append(Problem("captions.metadata_not_kohya", found.setting, file=path))
         return
-    bad = []
+    bad: list[Message] = []
     for name, about in rows.items():
         caption, tags = (
             (_texts(about.get(key)) for key in ("caption", "tags")) if isinstance(about, dict) else (None,) * 2
         )
         if caption is None or tags is None:
-            bad.append(f"{shown(name)} has no caption or tags that are texts")
+            bad.append(Message("captions.entry_no_text", name=shown(name)))
         elif (picture := inside(folder, name)) is None:
-            bad.append(f"{shown(name)} leads out of the folder")
+            bad.append(Message("captions.entry_outside", name=shown(name)))
         else:  # as fine_tune.py: one text of both
             text = ", ".join(tags)
             found.captions[picture] = (
@@ -144,10 +147,14 @@ def _read_object(rows: Any, path: str, folder: str, found: Metadata) -> None:
     _tell(bad, path, found)
 
 
-def _tell(bad: list[str], path: str, found: Metadata) -> None:
-    if bad:
-        rest = f", and {len(bad) - NAMED_AT_MOST} more" if len(bad) > NAMED_AT_MOST else ""
-        found.refuse(f"'{path}': {'; '.join(bad[:NAMED_AT_MOST])}{rest}.", "Correct it in an editor, or take it away.")
+def _tell(bad: list[Message], path: str, found: Metadata) -> None:
+    faults, rest = bad[:NAMED_AT_MOST], len(bad) - NAMED_AT_MOST
+    if rest > 0:
+        found.problems.append(
+            Problem("captions.metadata_many_faults", found.setting, file=path, faults=faults, more=rest)
+        )
+    elif bad:
+        found.problems.append(Problem("captions.metadata_faults", found.setting, file=path, faults=faults))
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:

@@ -26,6 +26,7 @@ from ..config.parsing import shown, some
 from ..config.run_config import RunConfig
 from ..errors import Problem
 from ..facts.methods import PROMPTED_METHODS, SUBJECT_METHODS
+from ..messages.message import reason_of
 from ..system.files import expanded
 from . import caption_files, captions, identifiers, prompt_templates, validation_split
 from . import concepts as about_concepts
@@ -58,18 +59,16 @@ def problems(config: RunConfig, subjects: Subjects | None = None) -> list[Proble
     """Picture settings that are wrong, or do not go together, whatever the folders hold. subjects: as `entries`."""
     found = about_concepts.problems(config, subjects or Subjects.of(config)) + validation_split.problems(config)
     if not config.center_crop and config.cache_latents:
-        message = "cached latents are always of the same crop, but center_crop is off."
-        found.append(Problem("cache_latents", message, "Turn cache_latents off, or center_crop on."))
+        found.append(Problem("pictures.cached_without_center_crop", "cache_latents"))
     if config.cache_latents_to_disk and (config.cache_latents is False or not config.center_crop):
-        why = "center_crop is off" if config.cache_latents is not False else "cache_latents is off"
-        message = f"has no effect: {why}, so nothing is cached."
-        found.append(Problem("cache_latents_to_disk", message, "Turn it off, or the other on."))
+        crops = config.cache_latents is not False
+        code = "pictures.disk_without_center_crop" if crops else "pictures.disk_without_cache"
+        found.append(Problem(code, "cache_latents_to_disk"))
     if not config.caption_separator.strip():
-        found.append(Problem("caption_separator", "has to be some mark.", "',' is usual."))
+        found.append(Problem("captions.no_separator", "caption_separator"))
     ending = "." + config.caption_extension.strip().lstrip(".").lower()
     if ending == "." or ending in EXTENSIONS or set(ending) & set('/\\:*?"<>|') or len(ending) > LONGEST_ENDING:
-        message = f"{shown(config.caption_extension)} is no ending of a text file's name."
-        found.append(Problem("caption_extension", message, "Use .txt or .caption."))
+        found.append(Problem("captions.bad_extension", "caption_extension", extension=shown(config.caption_extension)))
     return found
 
 
@@ -78,8 +77,7 @@ def warnings(config: RunConfig, entries: list[Entry], subjects: Subjects | None 
     subjects: as `entries`."""
     subjects = subjects or Subjects.of(config)
     known = subjects.concepts
-    said = subjects.data_set.warnings if subjects.data_set else []
-    found = [Problem("dataset_config", message) for message in said]
+    found = list(subjects.data_set.warnings) if subjects.data_set else []
     found += _caption_warnings(config, entries, known) + _left_out_warnings(entries, known)
     if config.method not in SUBJECT_METHODS:
         return found
@@ -90,12 +88,10 @@ def warnings(config: RunConfig, entries: list[Entry], subjects: Subjects | None 
     if config.repeats_from_folders:
         return found  # then the words are the folders'
     field = "instance_data_dir"
-    warned = [warning for word in counts if (warning := identifiers.identifier_warning(word))]
-    found += [Problem(field, warning, identifiers.ADVICE) for warning in warned]
+    found += [warning for word in counts if (warning := identifiers.identifier_warning(word, field))]
     few = [f"'{word}' ({count})" for word, count in counts.items() if count < LEAST]
     if few:
-        message = f"these subjects have fewer than {LEAST} pictures: {some(few)}."
-        found.append(Problem(field, message, "10 or more are good."))
+        found.append(Problem("pictures.few_of_subjects", field, least=LEAST, names=some(few)))
     return found
 
 
@@ -107,33 +103,29 @@ def _caption_warnings(config: RunConfig, entries: list[Entry], known: list[Conce
     texts = Counter(text for entry in without for text in entry.texts)
     if not without or not (config.use_captions or (reads_names and texts)):
         return []
-    instead = "their folders' names" if config.repeats_from_folders else "their files' names"
+    code = "captions.missing_folder_name" if config.repeats_from_folders else "captions.missing_file_name"
     if all(known[entry.concept].instance_prompt for entry in without):
-        instead = "class_tokens" if config.dataset_config else "instance_prompt"
+        code = "captions.missing_class_tokens" if config.dataset_config else "captions.missing_prompt"
     names = some([entry.path.name for entry in without])
-    message = f"{len(without)} of {len(own)} pictures have no caption and are trained with {instead}: {names}."
-    found = [Problem("use_captions", message, "Write captions for them, if they need any.")]
+    found = [Problem(code, "use_captions", count=len(without), total=len(own), names=names)]
     if texts:
         endings = some([f"{text} ({count})" for text, count in texts.most_common()])
         ending = texts.most_common(1)[0][0]
-        message = f"files with other endings lie beside pictures without a caption: {endings}."
-        found.append(Problem("caption_extension", message, f"If they are captions, set it to {ending}."))
+        found.append(Problem("captions.other_extensions", "caption_extension", extensions=endings, extension=ending))
     return found
 
 
 def _left_out_warnings(entries: list[Entry], known: list[Concept]) -> list[Problem]:
-    """What lies in the folders, looks like pictures and is none here."""
+    """Files in the folders that look like pictures, and are left out."""
     of_folders = {id(entry.left): (entry.left, entry.concept) for entry in entries if entry.left}.values()
     if not of_folders:
         return []
     field = known[next(concept for _, concept in of_folders)].named("instance_data_dir")
     found = []
     if unread := sorted((name for left, _ in of_folders for name in left.unread), key=captions.natural_key):
-        message = f"files of other formats are left out ({len(unread)}): {some(unread)}."
-        found.append(Problem(field, message, f"Save those that are to be learned as one of these: {FORMATS}."))
+        found.append(Problem("pictures.other_formats", field, count=len(unread), names=some(unread), formats=FORMATS))
     if masks := sorted((name for left, _ in of_folders for name in left.masks), key=captions.natural_key):
-        message = f"files that are masks of other pictures by their names are left out ({len(masks)}): {some(masks)}."
-        found.append(Problem(field, message, "Rename them, if they are to be learned."))
+        found.append(Problem("pictures.masks", field, count=len(masks), names=some(masks)))
     return found
 
 
@@ -190,36 +182,32 @@ def entries(config: RunConfig, subjects: Subjects | None = None) -> tuple[list[E
     instances, trouble = validation_split.hold_out(config, instances, known)
     used = [entry for entry in instances if entry.repeats]
     if instances and not used:
-        trouble = [Problem("repeats_from_folders", "every folder's name begins with 0.", "Give them a number above 0.")]
+        trouble = [Problem("pictures.all_repeats_zero", "repeats_from_folders")]
     return used + classes, problems + trouble
 
 
 def _dataset_problems(config: RunConfig) -> list[Problem]:
     if config.train_data_dir:
-        message = "has no effect: the pictures come from train_data_dir."
-        return [Problem("dataset_name", message, "Leave one of them out.")]
+        return [Problem("dataset.name_and_folder", "dataset_name")]
     if not DATASET_NAME.fullmatch(config.dataset_name or ""):
-        message = f"{shown(config.dataset_name)} cannot be a data set's name."
-        return [Problem("dataset_name", message, "Use owner/name; a folder is named by train_data_dir.")]
+        return [Problem("dataset.bad_name", "dataset_name", name=shown(config.dataset_name))]
     return []
 
 
 def _instance_pictures(concept: Concept, folders: set[Path], left: LeftOut) -> tuple[list[Found], list[Problem]]:
     field = concept.named("instance_data_dir")
-    remedy = f"Give a folder that holds your pictures ({FORMATS})."
     if not concept.instance_data_dir.strip():
-        return [], [Problem(field, "needs a folder.", remedy)]
+        return [], [Problem("pictures.needs_folder", field, formats=FORMATS)]
     folder, subset = expanded(concept.instance_data_dir), concept.subset
     try:
         if not folder.exists():
-            return [], [Problem(field, f"there is no folder {shown(str(folder))}.", remedy)]
+            return [], [Problem("pictures.no_folder", field, folder=shown(str(folder)), formats=FORMATS)]
         if not folder.is_dir():
-            return [], [Problem(field, f"{shown(str(folder))} is a file.", remedy)]
+            return [], [Problem("pictures.folder_is_file", field, folder=shown(str(folder)), formats=FORMATS)]
         nested = subset is None or bool(subset.metadata_file)  # else kohya looks at the folder's own pictures alone
         found = list(find_pictures(folder, folders - {folder}, nested, left))
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        message = f"{shown(str(folder))} cannot be read: {why(error)}."
-        return [], [Problem(field, message, "Check the folder's name and permissions.")]
+        return [], [Problem("pictures.folder_unreadable", field, folder=shown(str(folder)), error=reason_of(error))]
     if not found:
         return [], [_no_pictures(field, folder, left)]
     return found, []
@@ -227,10 +215,9 @@ def _instance_pictures(concept: Concept, folders: set[Path], left: LeftOut) -> t
 
 def _no_pictures(field: str, folder: Path, left: LeftOut) -> Problem:
     if not left.unread:
-        return Problem(field, f"there is no picture in {shown(str(folder))}.", f"Put pictures there: {FORMATS}.")
+        return Problem("pictures.none", field, folder=shown(str(folder)), formats=FORMATS)
     names = some(sorted(left.unread, key=captions.natural_key))
-    message = f"there is no picture in {shown(str(folder))} that can be read, only {names}."
-    return Problem(field, message, f"Save them as one of these: {FORMATS}.")
+    return Problem("pictures.none_readable", field, folder=shown(str(folder)), names=names, formats=FORMATS)
 
 
 def _instance_entries(
@@ -287,9 +274,7 @@ def _instance_entries(
         made = [dataclasses.replace(entry, **fields) for entry, fields in zip(made, spoken, strict=True)]
     nameless = [entry.path.name for entry in made if not entry.caption]
     if nameless and config.method in SUBJECT_METHODS and not lines:
-        message = f"is missing, and these file names hold no word for the subject: {some(nameless)}."
-        remedy = "Give a prompt with a rare word ('a photo of sksper person'), or name the files 'sksper (1).jpg'."
-        problems.append(Problem(concept.named("instance_prompt"), message, remedy))
+        problems.append(Problem("pictures.no_word", concept.named("instance_prompt"), names=some(nameless)))
     return made, problems
 
 
@@ -339,16 +324,14 @@ def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[lis
         if not folder.exists():
             return [], []  # the run makes it
         if not folder.is_dir():
-            return [], [Problem(field, f"{shown(str(folder))} is a file.", "Give a folder, or leave it out.")]
+            return [], [Problem("pictures.class_folder_is_file", field, folder=shown(str(folder)))]
         instance_folder = expanded(concept.instance_data_dir)
         if concept.instance_data_dir and instance_folder.is_dir() and folder.samefile(instance_folder):
-            message = "is the folder of your own pictures."
-            return [], [Problem(field, message, "Give another folder, or leave it out.")]
+            return [], [Problem("pictures.class_folder_is_own", field)]
         left = LeftOut()
         found = list(itertools.islice(find_pictures(folder, (instance_folder,), left=left), concept.num_class_images))
     except (OSError, ValueError) as error:
-        message = f"{shown(str(folder))} cannot be read: {why(error)}."
-        return [], [Problem(field, message, "Check the folder's name and permissions.")]
+        return [], [Problem("pictures.folder_unreadable", field, folder=shown(str(folder)), error=reason_of(error))]
     if left.unread and not found:
         return [], [_no_pictures(field, folder, left)]
     reads_files = "[filewords]" in prompt
@@ -360,8 +343,3 @@ def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[lis
         caption = captions.fill_template(prompt, " ".join(own) or captions.cleaned_name(path), config.name)
         made.append(Entry(path, caption, index, is_class=True, left=left if left.unread or left.masks else None))
     return made, problems
-
-
-def why(error: Exception) -> str:
-    """A system's error without the path, which the message names already."""
-    return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -1,4 +1,4 @@
-"""The pictures and captions that a run trains on, noted when it is queued: what changes afterwards is told, not taken.
+"""The pictures and captions that a run trains on, noted when it is queued: later changes are told, and not trained on.
 
 The run's folder holds them as `pictures.jsonl`, a line for each picture with its captions, size, time and digest, and
 from its first start on the class pictures as `class_pictures.jsonl`. A run trains on what is noted: pictures that came
@@ -14,13 +14,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..config.parsing import some
 from ..errors import Problem, UserError
 from ..system import files
 from .entry import Entry
 
 FILES = {False: "pictures.jsonl", True: "class_pictures.jsonl"}  # by whether they are class pictures
 HASHED = 512 * 2**20  # bytes; of larger sets only sizes and times are compared
-NAMED_AT_MOST = 5
 Key = tuple[str, int]  # path, and the concept's number: a picture may belong to several
 
 
@@ -82,41 +82,21 @@ class Changes:
 
     def problem(self, field: str, run: str) -> Problem | None:
         """What hinders the run from training on what is noted, if anything does."""
-        parts = [_counted(self.gone, "gone"), _counted(self.altered, "altered")]
-        if not any(parts):
-            return None
-        message = f"of the {self.count} pictures that the run was queued with, {' and '.join(filter(None, parts))}."
-        remedy = "Put them back, or train on what is there now: Resume in the tab asks, or"
-        return Problem(field, message, f"{remedy} python -m dreambooth_ext resume {run} --new-pictures")
+        gone, altered = some(self.gone), some(self.altered)
+        if gone and altered:
+            return Problem("pictures.gone_and_altered", field, count=self.count, gone=gone, altered=altered, run=run)
+        if gone:
+            return Problem("pictures.gone", field, count=self.count, names=gone, run=run)
+        return Problem("pictures.altered", field, count=self.count, names=altered, run=run) if altered else None
 
     def warning(self, field: str, run: str) -> Problem | None:
         """What the run passes over."""
-        if not self.added and not self.recaptioned:
-            return None
-        message = f"since the run was queued, {self._passed_over()}: it trains as it was queued."
-        remedy = "To train on what is there now, stop it: Resume in the tab asks, or"
-        return Problem(field, message, f"{remedy} python -m dreambooth_ext resume {run} --new-pictures")
-
-    def _passed_over(self) -> str:
-        """1 picture was added (a.png) and 2 have another caption (b.png, c.png)."""
-        parts: list[str] = []
-        for names, one, many in (
-            (self.added, "was added", "were added"),
-            (self.recaptioned, "has another caption", "have another caption"),
-        ):
-            if names:
-                noun = "" if parts else " picture" if len(names) == 1 else " pictures"
-                parts.append(f"{len(names)}{noun} {one if len(names) == 1 else many} ({_some(names)})")
-        return " and ".join(parts)
-
-
-def _counted(names: tuple[str, ...], what: str) -> str:
-    return f"{len(names)} {'is' if len(names) == 1 else 'are'} {what} ({_some(names)})" if names else ""
-
-
-def _some(names: tuple[str, ...]) -> str:
-    rest = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
+        added, recaptioned = some(self.added), some(self.recaptioned)
+        if added and recaptioned:
+            return Problem("pictures.added_and_recaptioned", field, added=added, recaptioned=recaptioned, run=run)
+        if added:
+            return Problem("pictures.added", field, names=added, run=run)
+        return Problem("pictures.recaptioned", field, names=recaptioned, run=run) if recaptioned else None
 
 
 def note(folder: Path, entries: Iterable[Entry], are_class: bool) -> None:
@@ -150,8 +130,7 @@ def noted(folder: Path, are_class: bool) -> list[Listed] | None:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return [Listed(**{**row, "captions": tuple(row["captions"])}) for row in rows]
     except (OSError, KeyError, TypeError, ValueError) as error:
-        remedy = f"Train on what is there now: python -m dreambooth_ext resume {folder.name} --new-pictures"
-        raise UserError("run", f"its list of pictures, {path.name}, is damaged.", remedy) from error
+        raise UserError("pictures.list_damaged", "run", file=path.name, run=folder.name) from error
 
 
 def forget(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from ..config.parsing import shown
 from ..config.run_config import RunConfig
 from ..errors import Problem
+from ..messages.message import reason_of
 from ..system.files import expanded
 from .captions import fill_template, lines_of
 
@@ -104,19 +105,23 @@ def lines(config: RunConfig) -> tuple[tuple[str, ...], list[Problem]]:
     chosen = config.prompt_template or ""
     if chosen in BUILT_IN:
         return BUILT_IN[chosen], []
-    remedy = f"Choose {' or '.join(BUILT_IN)}, or give a text file with a line for each prompt."
+    field, built_in = "prompt_template", list(BUILT_IN)
     try:
         path = expanded(chosen)
         if not chosen.strip() or not path.is_file():
-            return (), [Problem("prompt_template", f"there is no file {shown(chosen)}.", remedy)]
+            return (), [Problem("captions.no_template", field, file=shown(chosen), built_in=built_in)]
         if path.stat().st_size > LARGEST:
-            return (), [Problem("prompt_template", f"{path.name} is too large for a file of prompts.", remedy)]
+            return (), [Problem("captions.template_too_large", field, file=path.name, built_in=built_in)]
         found = tuple(lines_of(path.read_bytes()))
     except UnicodeDecodeError:
-        return (), [Problem("prompt_template", f"{path.name} is not UTF-8 text.", "Save it as UTF-8 in your editor.")]
+        return (), [Problem("captions.template_not_utf8", field, file=path.name)]
     except (OSError, ValueError) as error:
-        return (), [Problem("prompt_template", f"{shown(chosen)} cannot be read: {error}.", remedy)]
-    return found, [] if found else [Problem("prompt_template", f"{path.name} has no line with words.", remedy)]
+        return (), [
+            Problem(
+                "captions.template_unreadable", field, file=shown(chosen), error=reason_of(error), built_in=built_in
+            )
+        ]
+    return found, [] if found else [Problem("captions.template_empty", field, file=path.name, built_in=built_in)]
 
 
 def words_of(config: RunConfig, found: tuple[str, ...], text: str | None, name: str, identifier: str) -> dict[str, Any]:

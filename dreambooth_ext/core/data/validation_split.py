@@ -1,4 +1,4 @@
-"""Pictures that are never trained on, so that the loss on them tells learning from learning by heart."""
+"""Pictures that are never trained on, so that the loss on them shows overfitting."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def hold_out(config: RunConfig, entries: list[Entry], known: list[Concept]) -> t
     marked = [dataclasses.replace(e, is_held=True) if e.path in chosen else e for e in entries]
     left = {entry.concept for entry in marked if not entry.is_held}
     if lost := {entry.concept for entry in entries} - left:
-        whose = "" if len(left) + len(lost) == 1 else f" of {len(lost)} concepts"
-        message = f"holds out {count} of {len(named)} pictures: all{whose}."
-        return marked, [Problem("validation_split", message, "Hold out fewer: 0.05 is a twentieth of them.")]
+        total = len(named)
+        if len(left) + len(lost) == 1:
+            return marked, [Problem("pictures.all_held_out", "validation_split", count=count, total=total)]
+        return marked, [
+            Problem("pictures.concepts_held_out", "validation_split", count=count, total=total, concepts=len(lost))
+        ]
     return marked, []
 
 
 def problems(config: RunConfig) -> list[Problem]:
     split = config.validation_split
     if split > 1 and split != int(split):
-        return [
-            Problem("validation_split", f"{split:g} is neither a share nor a number of pictures.", "Use 0.05 or 50.")
-        ]
+        return [Problem("pictures.bad_split", "validation_split", split=float(split))]
     if not split and config.validation_loss_steps is not None:
-        message = "has no effect: validation_split is 0."
-        return [Problem("validation_loss_steps", message, "Hold pictures out, or leave this out.")]
+        return [Problem("pictures.nothing_held_out", "validation_loss_steps")]
     return []
 
 

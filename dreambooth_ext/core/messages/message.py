@@ -92,6 +92,14 @@ def beside(name: str, text: str) -> dict[str, Any]:
     return {name: str(text), f"{name}_code": text.code, f"{name}_values": values_for_json(text.values)}
 
 
+def reason_of(error: BaseException) -> str:
+    """What an exception says, without the path that the system adds; a message where it was raised with one."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    said = error.args[0] if len(error.args) == 1 else None
+    return said if isinstance(said, Message) else str(error)
+
+
 def from_json(value: Any) -> Any:
     """What `values_for_json` made of a value; a message that this version does not know is its text."""
     if isinstance(value, list):

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from ..messages.message import Message
+
 Result = TypeVar("Result")
 
 LARGEST_TEXT = 64 * 2**20  # bytes of a text or JSON file that nothing says less about
@@ -109,11 +111,11 @@ def require_ordinary(path: str | Path, largest: int | None = None) -> None:
     ever, folders, and files above `largest` bytes."""
     about = os.stat(path)
     if stat.S_ISDIR(about.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
+        raise IsADirectoryError(errno.EISDIR, Message("files.is_folder"), str(path))
     if not stat.S_ISREG(about.st_mode):
-        raise OSError(errno.EINVAL, "it is no file but a device or a pipe", str(path))
+        raise OSError(errno.EINVAL, Message("files.is_device"), str(path))
     if largest is not None and about.st_size > largest:
-        raise OSError(errno.EFBIG, f"it has more than {human_size(largest)}", str(path))
+        raise OSError(errno.EFBIG, Message("files.too_large", most=human_size(largest)), str(path))
 
 
 def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
@@ -133,12 +135,12 @@ def parse_json(text: str | bytes, **options: Any) -> Any:
     try:
         return json.loads(text, parse_int=_whole_number, **options)
     except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        raise ValueError(Message("files.json_too_deep")) from None
 
 
 def _whole_number(digits: str) -> int:
     if len(digits) > MOST_DIGITS:
-        raise ValueError(f"it has a number of {len(digits)} digits")
+        raise ValueError(Message("files.json_long_number", digits=len(digits)))
     return int(digits)
 
 
@@ -188,7 +190,7 @@ class Held(OSError):
     """A lock's holder does not let go of it."""
 
     def __init__(self, path: Path):
-        super().__init__(errno.EBUSY, "another program keeps it locked, and is paused or hangs", str(path))
+        super().__init__(errno.EBUSY, Message("files.locked"), str(path))
 
 
 @contextlib.contextmanager

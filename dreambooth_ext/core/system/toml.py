@@ -6,6 +6,7 @@ import re
 from importlib import import_module
 from typing import Any
 
+from ..messages.message import Message
 from .files import MOST_DIGITS
 
 MOST_PARTS = 16  # of a key "a.b.c": readers take time by the square of them
@@ -29,12 +30,12 @@ def loads(text: str) -> dict[str, Any]:
         except ImportError:
             continue
         return reader.loads(text)
-    raise ValueError("this Python cannot read TOML: save it as JSON, or use Python 3.11 or newer")
+    raise ValueError(Message("files.no_toml_reader"))
 
 
 def _require_short_keys(text: str) -> None:
     bare = _TEXTS.sub("x", text)
     if any(key.count(".") >= MOST_PARTS for key in _KEY.findall(bare)):
-        raise ValueError(f"a key has more than {MOST_PARTS} parts")
+        raise ValueError(Message("files.toml_long_key", most=MOST_PARTS))
     if any(len(digits) > MOST_DIGITS for digits in _DIGITS.findall(bare)):
-        raise ValueError(f"a number has more than {MOST_DIGITS} digits")
+        raise ValueError(Message("files.toml_long_number", most=MOST_DIGITS))

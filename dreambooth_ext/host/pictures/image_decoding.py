@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ...core.data import picture_entries
 from ...core.data.jpeg import require_few_passes
+from ...core.messages.message import reason_of
 from ...core.system.files import require_ordinary
 from ..errors import Refusal
 
@@ -54,7 +55,7 @@ def _opened(name: str, source: Path | IO[bytes]) -> Iterator[Image]:
         message = f"'{name[:80]}' is no {picture_entries.FORMATS} picture, whatever its name says."
         raise Refusal(422, message, "Save it anew as one of these.", "picture") from None
     except DAMAGE as error:
-        message = f"'{name[:80]}' is broken ({picture_entries.why(error)})."
+        message = f"'{name[:80]}' is broken ({reason_of(error)})."
         raise Refusal(422, message, "Save it anew, or leave it out.", "picture") from None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from ...core.config.names import RESERVED
 from ...core.data import captions, folder_scan, picture_entries
+from ...core.messages.message import reason_of
 from ...core.system import files
 from ..errors import Refusal
 from . import image_decoding
@@ -87,7 +88,7 @@ class PictureSets:
         try:
             found = folder_scan.list_pictures(folder)
         except (OSError, ValueError) as error:
-            why = f"{str(folder)[:200]!r} cannot be read: {picture_entries.why(error)}."
+            why = f"{str(folder)[:200]!r} cannot be read: {reason_of(error)}."
             raise Refusal(422, why, "Give a folder with pictures.", "folder") from None
         shown = [{"name": path.relative_to(folder).as_posix(), **self._about(path)} for path in found[start:][:PAGE]]
         return {"folder": str(folder), "pictures": shown, "start": start, "count": len(found)}
@@ -112,7 +113,7 @@ class PictureSets:
             key = (path, stamp.st_mtime_ns, stamp.st_size)
             about = {**(self._headers.get(key) or image_decoding.look(path)), "stamp": stamp_of(path)}
         except OSError as error:
-            return {"width": None, "height": None, "caption": None, "problem": picture_entries.why(error), "stamp": ""}
+            return {"width": None, "height": None, "caption": None, "problem": reason_of(error), "stamp": ""}
         self._headers[key] = about
         while len(self._headers) > 2 * MOST_PICTURES:
             self._headers.popitem(last=False)

@@ -10,6 +10,7 @@ from ...core.data.identifiers import ADVICE, COMMON_WORDS, KNOWN
 from ...core.facts.methods import METHODS
 from ...core.facts.setting import Setting
 from ...core.guide import tables
+from ...core.messages.message import beside
 
 WORD = "{word}"  # stands for the identifier in every text of the schema
 
@@ -33,10 +34,12 @@ def schema() -> dict[str, Any]:
         "methods": dict(METHODS),
         "subject_types": [_subject(kind) for kind in SETTINGS["subject_type"].choices or ()],
         "identifier": {
-            "rules": [{"pattern": pattern, "message": message} for pattern, message in identifiers.IDENTIFIER_RULES],
+            "rules": [
+                {"pattern": pattern, **beside("message", told)} for pattern, told in identifiers.IDENTIFIER_RULES
+            ],
             "known_words": sorted(COMMON_WORDS | identifiers.USED_WORDS),
-            "known_message": KNOWN,
-            "advice": ADVICE,
+            **beside("known_message", KNOWN),
+            **beside("advice", ADVICE),
         },
         "groups": [{"name": name, "settings": members} for name, members in groups.items()],
     }

@@ -21,7 +21,7 @@ from ...core.system.files import read_json, write_text
 from ...core.system.terminal import say
 from ..errors import Refusal
 from ..hosts.options import OPTIONS
-from ..service import preset_store, schema
+from ..service import preset_store
 from . import message_templates
 
 TEXTS = Path(__file__).resolve().parents[1] / "page" / "shared" / "texts.js"
@@ -86,10 +86,6 @@ def _schema() -> Iterator[str]:
     for known in SETTINGS.values():
         yield known.label
         yield known.help
-    about = schema.schema()["identifier"]
-    yield from (rule["message"] for rule in about["rules"])
-    yield about["known_message"]
-    yield about["advice"]
 
 
 def _presets() -> Iterator[str]:

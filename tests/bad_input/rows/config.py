@@ -101,10 +101,10 @@ SETTINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"ema_decay": 0.5, "use_ema": "maybe"}, "use_ema", "neither true nor false"),
     ({"validation_steps": 10, "instance_prompt": "a photo of a cat"}, "validation_prompts", "no prompt to draw"),
     ({"text_encoder_lr": 1e-6, "text_encoder_steps": 0}, "text_encoder_lr", "text_encoder_steps is 0"),
-    ({"center_crop": False, "cache_latents": True}, "cache_latents", "always of the same crop"),
+    ({"center_crop": False, "cache_latents": True}, "cache_latents", "always have the same crop"),
     ({"cache_latents": False, "cache_latents_to_disk": True}, "cache_latents_to_disk", "has no effect"),
     ({"keep_tokens": 2}, "keep_tokens", "shuffle_tags and tag_dropout are off"),
-    ({"caption_extension": ".jpg"}, "caption_extension", "no ending of a text file"),
+    ({"caption_extension": ".jpg"}, "caption_extension", "not a file extension"),
     ({"method": "finetune", "class_prompt": "a person"}, "class_prompt", "Fine-tuning does not use this setting"),
     ({"method": "finetune", "with_prior_preservation": True}, "with_prior_preservation", "does not use this setting"),
     ({"method": "finetune", "text_encoder_lr": 1e-6, "text_encoder_steps": None}, "text_encoder_lr", "has no effect"),
@@ -113,7 +113,7 @@ SETTINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"num_class_images": 50}, "class_prompt", "is missing"),
     ({"prior_loss_weight": 0.5}, "class_prompt", "is missing"),
     ({"class_data_dir": "to-come"}, "class_prompt", "is missing"),
-    ({"class_prompt": "a photo of sksper person"}, "class_prompt", "is the instance prompt"),
+    ({"class_prompt": "a photo of sksper person"}, "class_prompt", "the same as the instance prompt"),
     # --- rates and their schedules
     ({"learning_rate": "1e-6:abc"}, "learning_rate", "'abc' in '1e-6:abc' is not a whole number of steps"),
     ({"learning_rate": "x:5, 1e-6"}, "learning_rate", "'x' in 'x:5' is not a number"),
@@ -156,14 +156,14 @@ SETTINGS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 CONCEPTS: list[tuple[dict[str, Any], str, str]] = [
-    ({"instance_dir": "x"}, "concepts[0].instance_dir", "no setting of this name"),
+    ({"instance_dir": "x"}, "concepts[0].instance_dir", "no setting with this name"),
     ({"repeats": 0}, "concepts[0].repeats", "not a whole number above 0"),
     ({"repeats": True}, "concepts[0].repeats", "not a whole number above 0"),
     ({"num_class_images": "many"}, "concepts[0].num_class_images", "not a whole number above 0"),
-    ({"instance_prompt": 5}, "concepts[0].instance_prompt", "is not a text"),
+    ({"instance_prompt": 5}, "concepts[0].instance_prompt", "is not text"),
     ({"instance_data_dir": "none/here"}, "concepts[0].instance_data_dir", "there is no folder"),
     ({"instance_data_dir": ""}, "concepts[0].instance_data_dir", "needs a folder"),
-    ({"class_prompt": "sksper"}, "concepts[0].class_prompt", "is the instance prompt"),
+    ({"class_prompt": "sksper"}, "concepts[0].class_prompt", "the same as the instance prompt"),
     ({"class_data_dir": "class"}, "concepts[0].class_prompt", "is missing"),
 ]
 

@@ -51,20 +51,20 @@ LINE = '{"file_name": "x", "text": "y"}\n'
 JSONL, CAPTIONS = "metadata.jsonl", "use_captions"
 BESIDE: dict[str, tuple[Making, str, str]] = {
     "a jsonl of gigabytes": (listed(JSONL, 2**32), CAPTIONS, "it has more than 128.0 MB"),
-    "a jsonl of one line": (listed(JSONL, lambda: '{"file_name": "' + "x" * 10**7), CAPTIONS, "is no JSON"),
+    "a jsonl of one line": (listed(JSONL, lambda: '{"file_name": "' + "x" * 10**7), CAPTIONS, "is not valid JSON"),
     "a jsonl of very many lines": (
         listed(JSONL, lambda: LINE * 300_000),
         CAPTIONS,
-        "not all of its lines were read, only 250000",
+        "only the first 250000 lines were read",
     ),
     "a jsonl of a million bad lines": (
         listed(JSONL, lambda: "{}\n" * 10**6),
         CAPTIONS,
-        "not all of its lines were read",
+        "lines were read",
     ),
     "a deep jsonl": (listed(JSONL, lambda: DEEP + "\n"), CAPTIONS, "nested too deeply"),
     "a deep meta_cap.json": (listed("meta_cap.json", lambda: DEEP), CAPTIONS, "nested too deeply"),
-    "folders in folders without end": (deep_folders, "instance_data_dir", "deep in each other"),
+    "folders in folders without end": (deep_folders, "instance_data_dir", "nested more than 100 deep"),
 }
 SLOW = {"a jsonl of very many lines", "a jsonl of a million bad lines", "a jsonl of gigabytes", "a jsonl of one line"}
 ENTRIES = Verb("entries", _entries)
@@ -94,9 +94,9 @@ DATA_SETS: dict[str, tuple[Making, str]] = {
     "a dotted inline table": (data_set(lambda: "x = {" + DOTTED.strip() + "}"), PARTS),
     "dots behind texts": (data_set(lambda: 'x = """\n\\"""\n""" # "\n' + DOTTED), PARTS),
     "dots in texts": (data_set(lambda: '"a"' + ".'a'" * 50_000 + " = 1"), PARTS),
-    "texts that never end": (data_set(lambda: '"""\n' + '\\"""\n' * 40_000 + "\\"), "cannot be understood"),
-    "deep": (data_set(lambda: "a = " + DEEP), "cannot be understood"),
-    "deep JSON": (data_set(lambda: DEEP, "a.json"), "cannot be understood"),
+    "texts that never end": (data_set(lambda: '"""\n' + '\\"""\n' * 40_000 + "\\"), "cannot be parsed"),
+    "deep": (data_set(lambda: "a = " + DEEP), "cannot be parsed"),
+    "deep JSON": (data_set(lambda: DEEP, "a.json"), "cannot be parsed"),
     "gigabytes": (data_set(2**32), "it has more than 1.0 MB"),
     "a number of digits": (data_set(lambda: "a = " + "9" * 10**6), "a number has more than 1000 digits"),
 }
@@ -147,7 +147,7 @@ for name, row in BESIDE.items():
 for name, (make, part) in DATA_SETS.items():
     verbs = (DATA_SET,) if "digits" in name else (DATA_SET, *ALL)
     CASES.append(Case(f"data set: {name}", make, verbs, "dataset_config", part))
-CASES.append(Case("data set: strange names", strange, (FIRST,), "dataset_config", "is not known"))
+CASES.append(Case("data set: strange names", strange, (FIRST,), "dataset_config", "is unknown"))
 CASES.append(Case("settings that nobody knows", unknown, (PARSE_FIRST,), "setting_0", "there is no setting"))
 for name, (text, part) in IMPORTED.items():
     CASES.append(Case(f"import: {name}", pasted(text), (IMPORT, IMPORT_REQUEST), "text", part))

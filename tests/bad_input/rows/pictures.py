@@ -76,7 +76,7 @@ LETTERS = "a cat on grass".encode("utf-16-le")
 NOT_TEXT = "not UTF-8 text: sksper (0).txt"
 FOLDERS = {
     "a file": (with_folder(a_file), FOLDER, "is a file"),
-    "no pictures": (with_folder(without_pictures), FOLDER, "there is no picture"),
+    "no pictures": (with_folder(without_pictures), FOLDER, "there are no pictures"),
     "no word": (with_folder(without_a_word, instance_prompt="  "), "instance_prompt", "IMG_0.jpg"),
     "a class that is a file": (
         of_class(lambda folder, _: str(a_file(folder / "file"))),
@@ -90,7 +90,7 @@ CAPTIONS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "in UTF-16, cut short": (described(CUT), NOT_TEXT),
     "in UTF-16 without its mark": (described(LETTERS), NOT_TEXT),
     "of zeros": (described(b"\0" * 20), NOT_TEXT),
-    "that is a folder": (caption_folder, "cannot be read: sksper (0).txt"),
+    "that is a folder": (caption_folder, "cannot be read (1): sksper (0).txt"),
     "of gigabytes": (described(2**32), "it has more than 64 KB"),
 }
 

@@ -191,7 +191,7 @@ def test_metadata_that_leads_out_of_its_folder_is_refused(home, leaving):
     (home / "dog" / "meta.json").write_text(json.dumps({leaving: {"caption": "x"}}), encoding="utf-8")
     text = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'dog'\nmetadata_file = 'dog/meta.json'"
     (problem,) = picture_entries.entries(write(home, text))[1]
-    assert problem.field == "dataset_config" and "leads out of the folder" in problem.message
+    assert problem.field == "dataset_config" and problem.values["faults"][0].code == "captions.entry_outside"
 
 
 SUBSET = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'girl'\n"
@@ -201,25 +201,25 @@ SUBSET = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'girl'\n"
     ("text", "said"),
     [
         ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = girl", "line 3"),
-        (SUBSET + "color_aug = true", "datasets[0].subsets[0]: color_aug = True is not done here."),
+        (SUBSET + "color_aug = true", "datasets[0].subsets[0]: color_aug = True is not supported."),
         (SUBSET + "random_crop = true", "center_crop"),
         (SUBSET + "token_warmup_min = 5", "token_warmup_min"),
         (SUBSET + "keep_tokens_separator = '|||'", "keep_tokens"),
         (SUBSET + "shuffle_captions = true", "Did you mean 'shuffle_caption'?"),
-        (SUBSET + "resolution = 512", "belongs to [[datasets]]"),
+        (SUBSET + "resolution = 512", "belongs in [[datasets]]"),
         (SUBSET + "keep_tokens = 'many'", "keep_tokens: 'many' is not a number"),
         (SUBSET + "caption_dropout_rate = 2", "out of range"),
         (SUBSET + "num_repeats = 1.5", "num_repeats = 1.5 is not a whole number"),
         (SUBSET + "num_repeats = 0", "num_repeats = 0"),
-        (SUBSET + "is_reg = 'yes'", "is_reg = 'yes' is not true or false"),
-        (SUBSET + "[other]\na = 1", "'other' is none of its tables"),
-        ("[general]\nimage_dir = 'girl'\n" + SUBSET, "general: image_dir belongs to [[datasets.subsets]]"),
+        (SUBSET + "is_reg = 'yes'", "is_reg = 'yes' is neither true nor false"),
+        (SUBSET + "[other]\na = 1", "'other' is not one of its tables"),
+        ("[general]\nimage_dir = 'girl'\n" + SUBSET, "general: image_dir belongs in [[datasets.subsets]]"),
         ("[[datasets]]\nresolution = [512, 768]\n[[datasets.subsets]]\nimage_dir = 'girl'", "one number"),
         ("[[datasets]]\nbatch_size = 0\n[[datasets.subsets]]\nimage_dir = 'girl'", "out of range"),
         ("[[datasets]]\nresolution = 512\n[[datasets]]\nresolution = 768", "one resolution"),
         ("[[datasets]]\n[[datasets.subsets]]\nnum_repeats = 1", "image_dir is missing"),
-        ("[datasets]\na = 1", "no list of tables"),
-        ("datasets = [1]", "no list of tables"),
+        ("[datasets]\na = 1", "not a list of tables"),
+        ("datasets = [1]", "not a list of tables"),
         ("", "names no pictures"),
     ],
 )
@@ -234,14 +234,15 @@ def test_files_that_cannot_be_read(home):
     (home / "x.toml").write_bytes("# кот".encode("cp1251"))
     assert "UTF-8" in str(kohya_dataset.read(str(home / "x.toml")).problems[0])
     (home / "x.json").write_text("[" * 100_000, encoding="utf-8")
-    assert "cannot be understood" in str(kohya_dataset.read(str(home / "x.json")).problems[0])
+    assert kohya_dataset.read(str(home / "x.json")).problems[0].code == "dataset.not_parsed"
 
 
 def test_what_differs_is_a_warning(home):
     found = kohya_dataset.read(
         write(home, "[general]\nmin_bucket_reso = 256\nbucket_reso_steps = 64\n" + SUBSET).dataset_config
     )
-    assert not found.problems and len(found.warnings) == 1 and "half of the resolution" in found.warnings[0]
+    (warning,) = found.warnings
+    assert not found.problems and warning.values["reason"].code == "dataset.smallest_bucket"
 
 
 @pytest.mark.parametrize(

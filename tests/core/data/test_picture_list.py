@@ -63,9 +63,9 @@ def test_pictures_that_come_later_are_left_out_and_captions_stay(folder):
     assert captions(entries) == before
     assert (changes.added, changes.recaptioned) == (("0.png",), ("a.png", "b.png"))
     assert changes.problem("f", run.id) is None
-    said = str(changes.warning("instance_data_dir", run.id))
-    assert "queued, 1 picture was added (0.png) and 2 have another caption (a.png, b.png): it" in said
-    assert f"resume {run.id} --new-pictures" in said
+    warning = changes.warning("instance_data_dir", run.id)
+    assert "were added (0.png) and captions changed (a.png, b.png); it trains as it was queued." in warning.message
+    assert f"resume {run.id} --new-pictures" in warning.remedy
 
 
 @pytest.mark.parametrize("change", ["gone", "altered"])
@@ -78,7 +78,8 @@ def test_pictures_that_are_gone_or_altered_are_a_problem(folder, change):
     changes = now(run)[1]
     assert getattr(changes, change) == ("b.png",)
     problem = changes.problem("instance_data_dir", run.id)
-    assert problem.field == "instance_data_dir" and f"1 is {change} (b.png)" in problem.message
+    assert problem.field == "instance_data_dir" and problem.code == f"pictures.{change}"
+    assert problem.message.endswith(": b.png.")
     assert f"resume {run.id} --new-pictures" in problem.remedy
 
 

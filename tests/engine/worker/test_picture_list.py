@@ -30,9 +30,9 @@ def test_what_changes_while_it_waits_or_rests_changes_nothing_and_is_told(tmp_pa
     assert training.go_on(waiting, 3) == worker.DONE
     assert training.go_on(waiting, 6) == worker.DONE
     training.assert_same_run(straight, waiting)
-    said = [event["what"] for event in training.events(waiting, "warning")]
-    assert sum("1 picture was added (sksper (0).png)" in text for text in said) == 2  # once at each start
-    assert all("another caption (sksper (1).png)" in text for text in said if "since the run was queued" in text)
+    said = [e for e in training.events(waiting, "warning") if e["code"] == "pictures.added_and_recaptioned"]
+    names = [(event["values"]["added"], event["values"]["recaptioned"]) for event in said]
+    assert names == [("sksper (0).png", "sksper (1).png")] * 2  # once at each start
 
 
 @pytest.mark.parametrize("loss", ["gone", "altered"])
@@ -46,7 +46,8 @@ def test_what_is_gone_or_altered_stops_it_before_anything_is_loaded(tmp_path, tr
         shutil.copyfile(tmp_path / "pictures" / "sksper (3).png", picture)
     assert training.go_on(run) == worker.BAD_INPUT
     (told,) = training.events(run, "error")
-    assert told["field"] == "instance_data_dir" and f"1 is {loss} (sksper (2).png)" in told["what"]
+    assert told["field"] == "instance_data_dir" and told["code"] == f"pictures.{loss}"
+    assert told["values"]["names"] == "sksper (2).png"
     picture.write_bytes(kept)
     assert training.go_on(run) == worker.DONE
 
@@ -58,7 +59,7 @@ def test_it_takes_the_new_ones_when_told(tmp_path, trainer):
     picture_list.forget(run.path)
     assert training.go_on(run) == worker.DONE
     assert len(picture_list.noted(run.path, are_class=False)) == 3
-    assert not [e for e in training.events(run, "warning") if "since the run was queued" in e["what"]]
+    assert not [e for e in training.events(run, "warning") if e["code"].startswith("pictures.")]
 
 
 def test_class_pictures_are_noted_when_they_have_been_drawn(tmp_path):
@@ -70,5 +71,5 @@ def test_class_pictures_are_noted_when_they_have_been_drawn(tmp_path):
     shutil.copyfile(tmp_path / "runs" / "elsewhere.png", one.path)
     assert training.go_on(run, 4) == worker.BAD_INPUT
     told = training.events(run, "error")[-1]
-    assert told["field"] == "class_data_dir" and "1 is altered" in told["what"]
+    assert told["field"] == "class_data_dir" and "have changed" in told["what"]
     assert other.digest and other.digest != one.digest

@@ -160,10 +160,10 @@ def test_a_blank_name_is_refused_with_words(page) -> None:
     ("word", "good", "says"),
     [
         ("sksper", True, "good word"),
-        ("john", False, "the model knows"),
+        ("john", False, "the model already knows"),
         ("sks", False, "knows it as a rifle"),
         ("SKS", False, "knows it as a rifle"),
-        ("my photo", False, "holds a space"),
+        ("my photo", False, "contains a space"),
         ("a", False, "too short"),
         ("словцо", False, "other than Latin"),
         ("", None, "3 to 7 Latin letters"),

@@ -58,8 +58,8 @@ def test_the_page_judges_identifiers_as_the_guide_does():
         assert bool(broken or word.lower() in known) == bool(identifiers.identifier_warning(word)), word
         if broken:
             assert broken[0]["message"] == identifiers.identifier_problem(word)
-    assert identifiers.identifier_problem("my photo") == "holds a space"
-    assert about["known_message"] in identifiers.identifier_warning("red")
+    assert identifiers.identifier_problem("my photo") == "contains a space"
+    assert about["known_message"] in str(identifiers.identifier_warning("red"))
 
 
 @pytest.mark.parametrize("kind", SUBJECT_TYPES)

@@ -168,18 +168,11 @@ export function reviver(key, value) {
 /** The answer of GET schema with what people read of it translated; names and choices stay. */
 export function localisedSchema(schema) {
     const about = (one) => ({ ...one, label: localised(one.label), help: localised(one.help) });
-    const { identifier } = schema;
     return {
         ...schema,
         methods: localised(schema.methods),
         groups: schema.groups.map((group) => ({
             ...group, title: localised(group.name), settings: group.settings.map(about),
         })),
-        identifier: identifier && {
-            ...identifier,
-            rules: identifier.rules.map((rule) => ({ ...rule, message: localised(rule.message) })),
-            known_message: localised(identifier.known_message),
-            advice: localised(identifier.advice),
-        },
     };
 }
