@@ -1,7 +1,7 @@
 """Run by the WebUI's launcher at every start: makes or repairs the trainer's environment, which is a folder of its own.
 
-Quick when there is nothing to do. Changes no package of the WebUI, and never keeps it from starting: what goes wrong
-is shown in the tab, with a button that tries again.
+Quick when there is nothing to do. Changes no package of the WebUI, and never keeps it from starting: the tab shows what
+went wrong, with a button that tries again.
 """
 
 from __future__ import annotations
@@ -33,4 +33,4 @@ if __name__ == "__main__":
         main()
     except Exception as error:  # the launcher would show a traceback and the start would look broken
         print(f"DreamBooth: the trainer's environment could not be set up. {error}")
-        print("The WebUI works without it. The DreamBooth tab says more, and can try again.")
+        print("The WebUI works without it. The DreamBooth tab has details, and a button to try again.")

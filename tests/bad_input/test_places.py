@@ -49,8 +49,8 @@ def place_rows(folder: Path) -> list[tuple[list, str]]:
         (["--webui", folder / "else"], "does not look like a WebUI"),
         (["--webui", folder / "none"], "does not look like a WebUI"),
         (["--webui", folder, "--output-dir", folder], "error: output_dir: --webui names a folder"),
-        (["--output-dir", folder / "foreign"], "was not made by this tool. Choose another `name`"),
-        (["--output-dir", folder / "described"], "was not made by this tool. Choose another `name`"),
+        (["--output-dir", folder / "foreign"], "was not made by this extension. Choose another `name`"),
+        (["--output-dir", folder / "described"], "was not made by this extension. Choose another `name`"),
         (["--runs-dir", folder / "file"], "error: runs_dir: "),
         (["--runs-dir", folder / "file" / "below"], "error: runs_dir: "),
         (["--resolution", "100"], "error: resolution: "),
@@ -95,5 +95,5 @@ def test_foreign_models_of_every_kind_are_left_alone(tmp_path):
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(UserError) as caught:
             model_files.check_ours(tmp_path / "model.safetensors")
-        assert caught.value.problem.field == "name" and "not made by this tool" in caught.value.problem.message
+        assert caught.value.problem.field == "name" and "not made by this extension" in caught.value.problem.message
         (tmp_path / name).unlink()

@@ -186,7 +186,7 @@ def test_check_looks_at_the_place_of_the_model_as_train_does_and_plans_nothing_f
     assert status == 1 and "error: webui: " in err
     (workshop / "x.safetensors").write_bytes(b"another's")
     status, _, err = call("check", *argv, "--output-dir", workshop)
-    assert status == 1 and "not made by this tool" in err
+    assert status == 1 and "not made by this extension" in err
     status, out, err = call("check", *argv, "--instance-data-dir", workshop / "nowhere")
     assert status == 1 and "error: instance_data_dir: " in err and out == ""
 

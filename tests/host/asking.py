@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 from starlette.applications import Starlette
 
 from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.core.runs import job_options, run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.host.environment.environment import Status
@@ -125,7 +126,7 @@ class Trainer:
             raise self.used
 
     def build(self, progress, *others) -> None:
-        progress(0.5, "half way")
+        progress(0.5, Message("environment.pip_unpacking"))
         self.made.append("build")
         if self.error:
             raise self.error

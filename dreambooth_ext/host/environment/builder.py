@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.system.files import free_bytes, human_size, write_json, write_text
 from ...core.system.terminal import Stages
 from . import proof
@@ -35,6 +36,13 @@ from .pip_runner import (
 
 # Disk space that a set-up needs at its peak, downloads in pip's cache included (bytes).
 SPACE_CUDA, SPACE_CPU, SPACE_OVERLAY = 6 * 2**30, 2 * 2**30, 1 * 2**30
+
+
+def unusable(host: Interpreter) -> Message:
+    """Why a host's torch is not taken."""
+    if version := host.torch.get("version"):
+        return Message("environment.torch_unfit", python=host.path, version=version)
+    return Message("environment.torch_broken", python=host.path, error=host.torch.get("error", ""))
 
 
 class Builder:
@@ -60,7 +68,7 @@ class Builder:
         record = layout.record()
         keep = not renew and self._only_lock_changed(record)
         progress = self.progress
-        progress(0.0, "looking at Python and torch")
+        progress(0.0, Message("environment.looking"))
         host = probe([str(self._host(record))])
         check_python(host)
         kind = record["kind"] if keep else self._kind(host)
@@ -89,10 +97,12 @@ class Builder:
         seen = self._seen(kind, python)
         needed = [row for row in rows if not row.satisfied_by(seen)]
         if self.wheels and (missing := missing_wheels(needed, self.wheels)):
-            raise UserError("environment", f"Missing in {self.wheels}: {', '.join(missing)}.", "Add these wheels.")
+            raise UserError("environment.missing_wheels", "environment", folder=self.wheels, names=missing)
         expected = [Row(*pair) for pair in record["expected"].items()]
         pip = self._pip(host, kind, python, expected)
-        pip.install([str(row) for row in needed], f"packages of {lock.parent.name}", Window(0.0, 1.0))
+        pip.install(
+            [str(row) for row in needed], Message("environment.packages_of", name=lock.parent.name), Window(0.0, 1.0)
+        )
         record["extras"][lock.parent.name] = lock_hash(lock)
         write_json(layout.marker, record)
 
@@ -117,10 +127,7 @@ class Builder:
         if host.usable_torch:
             return "overlay" if "venv" in host.modules else "target"
         if host.torch:
-            found = host.torch.get("version") or f"one that does not load ({host.torch.get('error')})"
-            self.progress(
-                None, f"torch of {host.path} cannot be used: it is {found}; installing another for the trainer"
-            )
+            self.progress(None, unusable(host))
         return "full"
 
     def _rows(self, host: Interpreter, kind: str) -> list[Row]:
@@ -134,42 +141,30 @@ class Builder:
         if not self.wheels:
             return
         if not self.wheels.is_dir():
-            raise UserError("environment", f"There is no folder {self.wheels}.", "Name the folder with the wheels.")
+            raise UserError("environment.no_wheels_folder", "environment", folder=self.wheels)
         recipe = self.layout.recipe
         needed = [row for row in rows if row.name not in recipe.optional and not row.satisfied_by(there)]
         missing = missing_wheels(needed, self.wheels)
         if missing:
-            raise UserError(
-                "environment",
-                f"{len(missing)} packages are missing in {self.wheels}: {', '.join(missing)}.",
-                "On a machine with a network and the same Python and system, fill the folder with: "
-                f"pip download --dest DIR --requirement {recipe.lock}",
-            )
+            about = {"folder": self.wheels, "names": missing, "lock": recipe.lock}
+            raise UserError("environment.wheels_to_download", "environment", **about)
 
     def _check_space(self, needed: int) -> None:
         free = free_bytes(self.layout.folder)
         if free < needed:
-            raise UserError(
-                "environment",
-                f"The trainer's environment needs {human_size(needed)} of disk space; "
-                f"{human_size(free)} are free at {self.layout.folder}.",
-                "Make room, or name a folder on another disk in the variable DREAMBOOTH_EXT_ENVIRONMENT.",
-            )
+            about = {"needed": human_size(needed), "free": human_size(free), "folder": self.layout.folder}
+            raise UserError("environment.no_space", "environment", **about)
 
     # --- doing ---
 
     def _clear(self) -> None:
         for folder in (self.layout.tree, self.layout.packages):
             if folder.exists():
-                self.progress(0.0, "removing what an earlier set-up left")
+                self.progress(0.0, Message("environment.removing"))
                 try:
                     shutil.rmtree(folder)
                 except OSError as error:
-                    raise UserError(
-                        "environment",
-                        f"The old environment cannot be removed: {error}.",
-                        "Stop running trainings, close programs that use the folder, and start again.",
-                    ) from error
+                    raise UserError("environment.not_removed", "environment", error=error) from error
 
     def _make(self, host: Interpreter, kind: str, keep: bool) -> tuple[str, Path]:
         """The virtual environment, with the host's packages in sight for an overlay; (kind, interpreter)."""
@@ -218,7 +213,7 @@ class Builder:
         except UserError:
             if not index:
                 raise
-            self.progress(None, f"{index} did not work; taking torch from the usual package server")
+            self.progress(None, Message("environment.usual_server", address=index))
             pip.install([str(torch)], stage, window, dependencies=True)
 
     def _install(self, pip: Pip, rows: list[Row], seen: dict[str, str]) -> None:
@@ -226,19 +221,19 @@ class Builder:
         optional = self.layout.recipe.optional
         needed = [row for row in rows if row.name != "torch" and not row.satisfied_by(seen)]
         required = [str(row) for row in needed if row.name not in optional]
-        pip.install(required, "packages", Window(0.6, 0.85))
+        pip.install(required, Message("environment.packages"), Window(0.6, 0.85))
         for row in needed:
             if row.name in optional:
                 try:
-                    pip.install([str(row)], f"{row.name} (optional)", Window(0.85, 0.9))
+                    pip.install([str(row)], Message("environment.optional", name=row.name), Window(0.85, 0.9))
                 except UserError as error:
                     self.install_errors[row.name] = error.problem.message
-                    self.progress(None, f"{error.problem.message} Going on without it.")
+                    self.progress(None, Message("environment.without", reason=error.problem.message))
 
     def _prove(self, host: Interpreter, kind: str, python: Path, rows: list[Row]) -> None:
         """Try everything out; when all is well, write the marker."""
         layout = self.layout
-        self.progress(0.9, "checking that everything works")
+        self.progress(0.9, Message("environment.checking"))
         record = {
             "kind": kind,
             "folder": str(layout.folder),
@@ -254,14 +249,10 @@ class Builder:
         found = probe(layout.starter(kind, python), "imports", proof.names_to_import(layout.recipe), own_site=True)
         faults = proof.faults(layout, found, rows, kind)
         if faults:
-            raise UserError(
-                "environment",
-                "The trainer's environment does not work: " + "; ".join(faults),
-                f"The log is {layout.log}.",
-            )
+            raise UserError("environment.not_working", "environment", faults=faults, log=layout.log)
         record["base_python"] = str(found.base)
         record |= proof.findings(layout.recipe, found, {row.name for row in rows}, self.install_errors)
         record["torch_stamp"] = torch_stamp(found.torch["folder"])
         assert record.keys() == MARKER_KEYS
         write_json(layout.marker, record)
-        self.progress(1.0, "the trainer's environment is ready")
+        self.progress(1.0, Message("environment.ready"))

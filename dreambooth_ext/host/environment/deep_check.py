@@ -24,9 +24,9 @@ from ...core.config.run_config import RunConfig
 from ...core.data import folder_scan
 from ...core.data.concepts import concepts
 from ...core.errors import Problem
+from ...core.messages.message import Message
 from ...core.system.files import expanded
 from .environment import Environment
-from .layout import REPAIR
 
 TIME_OUT = 300.0  # seconds for an answer: a base given as a link is fetched first
 PATIENCE = 10.0  # seconds that a newer question leaves to the one that is being answered
@@ -48,7 +48,7 @@ class DeepCheck:
         self._answers: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
 
     def inspect(self, config: RunConfig) -> dict[str, Any]:
-        """{"plan", "problems": [{"field", "message", "remedy"}], "warnings": [text]} of a completed config.
+        """{"plan", "problems", "warnings"}, of both as `Problem.as_dict` gives them, of a completed config.
 
         What goes wrong is a problem in the answer, never an exception. {"superseded": true} is in the answer where a
         newer question came before this one was answered.
@@ -65,7 +65,7 @@ class DeepCheck:
             if mine != self._newest:
                 return _nothing(superseded=True)
             if time.monotonic() > deadline:
-                self._end()  # the other's answer will not come, which tells him
+                self._end()  # the other's answer will not come, which it notices
         try:
             if mine != self._newest:
                 return _nothing(superseded=True)
@@ -92,7 +92,7 @@ class DeepCheck:
     def _ask(self, config: RunConfig, superseded) -> dict[str, Any]:
         status = self.environment.status()
         if status.state != "ready":
-            return _failed(f"the trainer's environment is {status.state}. {status.reason}", REPAIR)
+            return _failed("environment.not_ready", reason=status.reason)
         if self._timer:
             self._timer.cancel()
         try:
@@ -104,12 +104,12 @@ class DeepCheck:
             )
         except OSError as error:
             self._end()
-            return _failed(f"the check could not be started: {error}.", REPAIR)
+            return _failed("environment.check_not_started", error=error)
         if answer is None:
             self._end()
             if superseded():
                 return _nothing(superseded=True)
-            return _failed(f"the check itself failed: {process.last_words()}", REPAIR)
+            return _failed("environment.check_failed", error=process.last_words())
         if answer.pop("last"):  # it has let go of the graphics card; another one warms up meanwhile
             process.end()
             with contextlib.suppress(OSError):
@@ -181,12 +181,12 @@ class _Process:
     def last_words(self) -> str:
         """Why there was no answer: the last line that it wrote to stderr, which of a traceback is the error."""
         if self._is_late:
-            return f"no answer came within {TIME_OUT:.0f} seconds."
+            return Message("environment.check_late", seconds=int(TIME_OUT))
         self._process.wait()
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - 4096))
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1][:300] if lines else f"it ended with status {self._process.returncode}."
+        return lines[-1][:300] if lines else Message("environment.check_ended", code=self._process.returncode)
 
     def end(self) -> None:
         self._process.kill()
@@ -221,6 +221,6 @@ def _nothing(**more: Any) -> dict[str, Any]:
     return {"plan": {}, "problems": [], "warnings": [], **more}
 
 
-def _failed(message: str, remedy: str) -> dict[str, Any]:
-    problem = Problem("environment", message, remedy)
+def _failed(code: str, **values: Any) -> dict[str, Any]:
+    problem = Problem(code, "environment", **values)
     return {"plan": {}, "problems": [problem.as_dict()], "warnings": [], "failed": True}

@@ -17,14 +17,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from ...core.errors import UserError
+from ...core.errors import Problem, UserError
+from ...core.messages.message import Message, beside, from_json
 from ...core.system import environment_users
 from ...core.system.files import try_lock, write_json
 from ...core.system.terminal import StageLine, Stages, silent
 from . import proof
 from .builder import Builder
 from .interpreter import REPOSITORY, clean_variables, probe
-from .layout import REPAIR, Layout
+from .layout import Layout
 from .lock_file import Row, lock_hash
 
 WHEELS_VARIABLE = "DREAMBOOTH_EXT_WHEELS"
@@ -32,7 +33,7 @@ WHEELS_VARIABLE = "DREAMBOOTH_EXT_WHEELS"
 
 @dataclass(frozen=True)
 class Status:
-    """`state` is missing, broken, outdated or ready; `optional` names what does not work here and why."""
+    """`state` is missing, broken, outdated or ready; `optional`: package that does not work here -> why."""
 
     state: str
     reason: str
@@ -46,7 +47,8 @@ class Status:
     optional: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        optional = {name: beside("reason", why) for name, why in self.optional.items()}
+        return {**asdict(self), **beside("reason", self.reason), "optional": optional}
 
 
 class Environment(Layout):
@@ -59,7 +61,8 @@ class Environment(Layout):
         record = self.record()
         state, reason = self.judge(record)
         if state != "ready" and (failure := self.last_failure()):
-            reason = f"{reason} The last set-up failed: {failure}"
+            about = {"failure": failure.message, "advice": failure.remedy}
+            reason = Message("environment.after_failure", reason=reason, **about)
         if not record:
             return Status(state, reason, str(self.folder))
         return Status(
@@ -72,7 +75,7 @@ class Environment(Layout):
             torch=record["torch"]["version"],
             device=record["torch"]["device"],
             packages=record["packages"],
-            optional=record["optional"],
+            optional={name: from_json(why) for name, why in record["optional"].items()},
         )
 
     # --- checking ---
@@ -81,11 +84,11 @@ class Environment(Layout):
         """Import everything and compare every version. Raises UserError("environment") naming all that is wrong."""
         record = self.record()
         if not record or not Path(record["python"]).exists():
-            raise UserError("environment", self.status().reason, REPAIR)
+            raise UserError("environment.not_ready", "environment", reason=self.status().reason)
         found = probe(self.command([]), "imports", proof.names_to_import(self.recipe), own_site=True)
         faults = proof.faults(self, found, [Row(*pair) for pair in record["expected"].items()], record["kind"])
         if faults:
-            raise UserError("environment", "The trainer's environment is damaged: " + "; ".join(faults), REPAIR)
+            raise UserError("environment.damaged", "environment", faults=faults)
         record |= proof.findings(self.recipe, found, set(record["expected"]), {})
         write_json(self.marker, record)
         return self.status()
@@ -114,7 +117,7 @@ class Environment(Layout):
                 Builder(self, progress, wheels or named_wheels(), host_python, lock).run(renew)
             except Exception as error:
                 with suppress(OSError):  # such as a full disk, which the error itself tells
-                    write_json(self.failure, {"message": str(error)})
+                    write_json(self.failure, failure_of(error, self.log).as_dict())
                 raise
             self.failure.unlink(missing_ok=True)
         return self.status()
@@ -145,7 +148,7 @@ class Environment(Layout):
         start = time.monotonic()
         path = self.folder / "build.lock"
         while not (lock := try_lock(path)):
-            progress(None, f"waiting for another set-up of {self.folder}: {time.monotonic() - start:.0f} s")
+            progress(None, Message("environment.waiting", folder=self.folder, seconds=int(time.monotonic() - start)))
             time.sleep(0.3)
         try:
             yield lock, time.monotonic() - start > 0.3
@@ -157,8 +160,7 @@ class Environment(Layout):
     def check_unused(self) -> None:
         """Raises UserError("environment") while a program runs inside, whoever started it: a training, say."""
         if found := environment_users.names(self.folder):
-            message = f"The trainer's environment is in use: {', '.join(found)}."
-            raise UserError("environment", message, "Wait until that has ended, or stop it; then try again.")
+            raise UserError("environment.in_use", "environment", programs=found)
 
     def command(self, argv: list[str]) -> list[str]:
         """The command line that runs `argv` (["-m", module, ...] or [file, ...]) inside."""
@@ -193,6 +195,14 @@ class Environment(Layout):
                 return process.wait()
             except KeyboardInterrupt:  # the child got it too and decides how to end
                 continue
+
+
+def failure_of(error: Exception, log: Path) -> Problem:
+    """Why a set-up failed, to be kept for whoever looks later."""
+    if isinstance(error, UserError):
+        return error.problem
+    what = f"{type(error).__name__}: {error}"
+    return Problem("environment.unexpected", "environment", error=what, log=log)
 
 
 def named_wheels() -> Path | None:

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
+from ...core.messages.message import Message
+
 INDEX = "https://download.pytorch.org/whl/"
 
 # PyTorch 2.13 ships CUDA 13.0 (on PyPI for Linux; Turing and newer) and 12.6 (Maxwell to Hopper) as stable builds
@@ -62,18 +64,15 @@ def torch_index(card: Card | None, own_sources: bool, system: str = platform.sys
     if card is None:
         # PyPI's torch for Linux brings 4 GB of CUDA libraries, of no use here; the one for Windows has none.
         if system == "Linux" and not own_sources:
-            note = "No NVIDIA driver found: taking torch for the CPU. A torch that is already installed would be used."
-            return INDEX + "cpu", note
-        return None, "" if own_sources else "No NVIDIA driver found: taking torch for the CPU."
+            return INDEX + "cpu", Message("environment.cpu_torch_unless_installed")
+        return None, "" if own_sources else Message("environment.cpu_torch")
     old_card = card.capability is not None and card.capability < TURING
     if card.driver >= DRIVER_CUDA_13 and not old_card:
-        return (None if system == "Linux" else INDEX + "cu130"), f"{card.name}: taking torch with CUDA 13.0."
+        return (None if system == "Linux" else INDEX + "cu130"), Message("environment.cuda_13", card=card.name)
     if card.capability is not None and card.capability >= BLACKWELL:  # CUDA 12.6 does not know these cards
-        return (
-            INDEX + "cu130",
-            f"{card.name}: its driver {card.driver} is too old for torch; update it to 580 or newer.",
-        )
-    note = f"{card.name}: taking torch with CUDA 12.6."
+        about = {"card": card.name, "driver": card.driver, "least": DRIVER_CUDA_13}
+        return INDEX + "cu130", Message("environment.driver_too_old_13", **about)
     if card.driver < DRIVER_CUDA_12:
-        note += f" The driver {card.driver} is too old for it; update it to 525 or newer."
-    return INDEX + "cu126", note
+        about = {"card": card.name, "driver": card.driver, "least": DRIVER_CUDA_12}
+        return INDEX + "cu126", Message("environment.driver_too_old_12", **about)
+    return INDEX + "cu126", Message("environment.cuda_12", card=card.name)

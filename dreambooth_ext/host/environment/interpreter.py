@@ -1,4 +1,4 @@
-"""Other Pythons: asking one what it is and what it has, and the environment variables to start one with."""
+"""Other Pythons: what one is and has, and the environment variables to start one with."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def probe(command: list[str], what: str = "facts", names: tuple[str, ...] = (), 
         answer = json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, ValueError, IndexError) as error:
         detail = str(error) if isinstance(error, OSError) else done.stderr.strip()[-500:]
-        raise UserError("environment", f"{command[0]} does not run: {detail}", "Name a working Python.") from error
+        raise UserError("environment.python_broken", "environment", python=command[0], error=detail) from error
     keys = ("prefix", "sites", "modules", "packages", "places", "torch", "torch_requires")
     known = {key: answer[key] for key in keys}
     return Interpreter(
@@ -96,13 +96,10 @@ def check_python(interpreter: Interpreter) -> None:
     """Raise UserError where the trainer's packages have no builds for this Python."""
     low, high = SUPPORTED_PYTHON
     if not low <= interpreter.python <= high:
-        age = "old" if interpreter.python < low else "new"
-        raise UserError(
-            "environment",
-            f"Python {'.'.join(map(str, interpreter.version))} ({interpreter.path}) is too {age} for the trainer.",
-            "Use Python 3.10, 3.11, 3.12 or 3.13, for example from python.org: start the command with it, or name it "
-            "with `python -m dreambooth_ext env --host-python PATH`.",
-        )
+        about = {"version": ".".join(map(str, interpreter.version)), "python": interpreter.path}
+        if interpreter.python < low:
+            raise UserError("environment.python_too_old", "environment", **about)
+        raise UserError("environment.python_too_new", "environment", **about)
 
 
 def neighbour_webui() -> Path | None:

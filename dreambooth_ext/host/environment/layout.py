@@ -1,4 +1,4 @@
-"""What lies where in the folder of an environment, and what its marker says of it."""
+"""Where everything is in an environment's folder, and what its marker says about its state."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ...core.errors import Problem
+from ...core.messages.message import Message
 from ...core.system.files import read_json
 from .interpreter import REPOSITORY, torch_stamp
 from .lock_file import Recipe, lock_hash
 from .pip_runner import interpreter_of, site_of
 
 FOLDER_VARIABLE = "DREAMBOOTH_EXT_ENVIRONMENT"
-REPAIR = "Repair it with: python -m dreambooth_ext env --repair"
 
 # A marker without one of these, as an older version wrote it, counts as none.
 MARKER_KEYS = {
@@ -61,30 +62,30 @@ class Layout:
         """(state, reason) of an environment with that marker."""
         if not record:
             if self.tree.exists() or self.packages.exists():
-                return "broken", "An earlier set-up was interrupted."
-            return "missing", "The trainer's environment has not been made yet."
+                return "broken", Message("environment.interrupted")
+            return "missing", Message("environment.missing")
         python = Path(record["python"])
         if not python.exists():
-            return "broken", f"Its interpreter {python} is gone."
+            return "broken", Message("environment.no_interpreter", python=python)
         if os.path.realpath(record["folder"]) != os.path.realpath(self.folder):  # a link to it is no other place
-            return "outdated", f"It was made in {record['folder']} and cannot be moved."
+            return "outdated", Message("environment.moved", folder=record["folder"])
         if os.path.realpath(python) != record["real_python"] or not Path(record["base_python"]).exists():
-            return "outdated", "The Python that it was made with has been replaced."
+            return "outdated", Message("environment.other_python")
         if record["torch_stamp"] != torch_stamp(record["torch"]["folder"]):
-            return "outdated", f"The torch in {record['torch']['folder']} has changed or is gone."
+            return "outdated", Message("environment.other_torch", folder=record["torch"]["folder"])
         gone = [name for name, place in record["places"].items() if not os.path.exists(place)]
         if gone:  # an overlay shares what the host has in the right version, until the host changes it
-            return "outdated", f"These packages have changed or are gone: {', '.join(gone)}."
+            return "outdated", Message("environment.other_packages", names=gone)
         if record["lock"] != lock_hash(self.recipe.lock):
-            return "outdated", "The list of its packages has changed."
+            return "outdated", Message("environment.other_lock")
         return "ready", ""
 
-    def last_failure(self) -> str:
-        """What the last set-up died of and what to do; empty where it succeeded, or was killed."""
+    def last_failure(self) -> Problem | None:
+        """Why the last set-up failed and what to do; None where it succeeded, or was killed."""
         try:
-            return read_json(self.failure)["message"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
+            return Problem.from_dict({"field": "environment", **read_json(self.failure)})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return None
 
     @property
     def python(self) -> Path:

@@ -1,4 +1,4 @@
-"""Making, repairing and checking the trainer's environment while the host goes on, one thing at a time."""
+"""Making, repairing and checking the trainer's environment beside the host's work, one action at a time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import threading
 import time
 from typing import Any
 
+from ...core.config.parsing import shown
 from ...core.errors import Problem, UserError
+from ...core.messages.message import Message, beside
 from ...core.system import files
 from ..errors import Refusal
-from .environment import Environment
+from .environment import Environment, Status, failure_of
 from .pip_runner import running_inside
 
 ACTIONS = ("repair", "verify")
@@ -25,29 +27,35 @@ class Maintenance:
         self.problem: Problem | None = None  # what the last action came to
         self.verified: float | None = None  # when it was last seen to work
         self._lock = threading.Lock()
-        self._seen: tuple[float, dict[str, Any]] | None = None
+        self._seen: tuple[float, Status] | None = None
 
     def status(self) -> dict[str, Any]:
         with self._lock:
-            if not self._seen or time.monotonic() - self._seen[0] > FRESH:
-                self._seen = time.monotonic(), self.environment.status().as_dict()
-            status, building = self._seen[1], self.building
+            status, building = self._look().as_dict(), self.building
             if building is None and status["state"] != "ready" and self.is_building():
-                building = {"action": "repair", "stage": "another program is setting it up", "fraction": None}
+                stage = Message("environment.another_program")
+                building = {"action": "repair", **beside("stage", stage), "fraction": None}
             problem = self.problem and self.problem.as_dict()
             return {**status, "building": building, "problem": problem, "verified": self.verified}
+
+    def _look(self) -> Status:
+        """While the lock is held."""
+        if not self._seen or time.monotonic() - self._seen[0] > FRESH:
+            self._seen = time.monotonic(), self.environment.status()
+        return self._seen[1]
 
     def is_ready(self) -> bool:
         return self.environment.status().state == "ready"
 
     def check_ready(self) -> None:
         """Raises a Refusal (503) unless the trainer can run, or soon will."""
-        status = self.status()
-        if status["state"] == "ready":
+        with self._lock:
+            status = self._look()
+        if status.state == "ready":
             return
         if self.is_building():
-            raise Refusal(503, "The trainer's environment is being made.", "Wait until it is ready.", "environment")
-        raise Refusal(503, status["reason"], "Repair the environment: the tab has a button for it.", "environment")
+            raise Refusal(503, "environment.in_the_making", "environment")
+        raise Refusal(503, "environment.not_ready", "environment", reason=status.reason)
 
     def is_building(self) -> bool:
         """Here or by another process: `install.py`, say."""
@@ -56,14 +64,13 @@ class Maintenance:
     def begin(self, action: str) -> None:
         """Start it in a thread. Raises a Refusal (409) while something is being done already."""
         if action not in ACTIONS:
-            raise UserError("action", f"cannot be {action!r}.", f"Choose one of {', '.join(ACTIONS)}.")
+            raise UserError("web.no_choice", "action", value=shown(action), choices=list(ACTIONS))
         if action == "repair" and running_inside(self.environment.tree):
-            message = "this server runs inside the environment and cannot replace it."
-            raise Refusal(409, message, "End the server, then run: python -m dreambooth_ext env --repair", "action")
+            raise Refusal(409, "environment.server_inside", "action")
         with self._lock:
             if self.building:
-                raise Refusal(409, "the environment is being worked on already.", "Wait until that has ended.")
-            self.building = {"action": action, "stage": "starting", "fraction": None}
+                raise Refusal(409, "environment.busy")
+            self.building = {"action": action, **beside("stage", Message("environment.starting")), "fraction": None}
         threading.Thread(target=self._work, args=(action,), name=f"dreambooth_ext {action}", daemon=True).start()
 
     def _work(self, action: str) -> None:
@@ -75,9 +82,8 @@ class Maintenance:
                 self._repair()
         except UserError as error:
             problem = error.problem
-        except Exception as error:  # whatever it is, the thread's end must be told, and the next try be possible
-            message = f"{action} ended unexpectedly: {type(error).__name__}: {error}."
-            problem = Problem("environment", message, f"The log is {self.environment.log}.")
+        except Exception as error:  # whatever it is, the thread's end must be shown, and the next try be possible
+            problem = failure_of(error, self.environment.log)
         with self._lock:
             self.building, self.problem, self._seen = None, problem, None
             self.verified = self.verified if problem else time.time()
@@ -93,4 +99,4 @@ class Maintenance:
         with self._lock:
             if self.building:
                 known = self.building["fraction"] if fraction is None else fraction
-                self.building = {**self.building, "stage": stage, "fraction": known}
+                self.building = {"action": self.building["action"], **beside("stage", stage), "fraction": known}

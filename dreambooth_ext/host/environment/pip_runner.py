@@ -1,4 +1,4 @@
-"""Running pip for the trainer's environment: its output to a log, its progress to the screen, its errors in words."""
+"""Running pip for the trainer's environment: its output to a log, its progress to the screen, its errors explained."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.system.files import human_size
 from ...core.system.terminal import Stages, escaped
 from .interpreter import Interpreter, clean_variables
@@ -118,7 +119,7 @@ class _PipReading:
         self.stage, self.window, self.steps = stage, window, steps
         self.collected = 0
         self.share = 0.0
-        self.doing = ""
+        self.doing = self.name = ""  # what pip does, with which package
         self.since = time.monotonic()
 
     def read(self, line: str) -> tuple[float, str]:
@@ -126,49 +127,55 @@ class _PipReading:
             done, total = int(match[1]), max(int(match[2]), 1)
             if self.steps <= 1:
                 self.share = 0.8 * done / total
-            size = re.sub(r" \(.*", "", self.doing)
-            return self._say(f"{size}, {human_size(done)} of {human_size(total)}")
+            about = {"done": human_size(done), "total": human_size(total)}
+            return self._say(Message("environment.pip_received", name=self.name, **about))
         if line.startswith("Collecting"):
             self.collected += 1
-            self._begin(f"looking for {line.split()[1]}")
+            self._begin("environment.pip_collecting", line.split()[1])
             if self.steps > 1:
                 self.share = 0.7 * self.collected / self.steps
         elif match := re.match(r"\s*(Downloading|Using cached) (?:\S*/)?([^/\s]+\.whl)\S* (\(.*\))", line):
-            self._begin(f"{match[1].lower()} {match[2].split('-')[0]} {match[3]}")
+            downloads = match[1] == "Downloading"
+            code = "environment.pip_downloading" if downloads else "environment.pip_cached"
+            self._begin(code, match[2].split("-")[0], size=match[3].strip("()"))
         elif line.startswith("Installing collected packages"):
             self.share = 0.8
-            self._begin("unpacking")
+            self.doing, self.since = Message("environment.pip_unpacking"), time.monotonic()
         return self._say(self.doing)
 
-    def _begin(self, doing: str) -> None:
-        self.doing, self.since = doing, time.monotonic()
+    def _begin(self, code: str, name: str, **values: str) -> None:
+        self.name, self.since = name, time.monotonic()
+        self.doing = Message(code, name=name, **values)
 
     def _say(self, doing: str) -> tuple[float, str]:
-        seconds = time.monotonic() - self.since
-        waited = f", {seconds:.0f} s" if seconds > 3 else ""
-        return self.window.at(self.share), f"{self.stage}: {doing}{waited}" if doing else self.stage
+        at, seconds = self.window.at(self.share), int(time.monotonic() - self.since)
+        if not doing:
+            return at, self.stage
+        if seconds <= 3:
+            return at, Message("environment.stage", stage=self.stage, doing=doing)
+        return at, Message("environment.stage_for", stage=self.stage, doing=doing, seconds=seconds)
 
 
 def _explained(lines: list[str], stage: str, log: Path) -> UserError:
-    """The failed command's output as a problem with a remedy."""
-    text = "\n".join(lines)
-    errors = [line for line in lines if line.startswith("ERROR: ")]
+    """What the failed command's output means."""
+    code, values = _fault("\n".join(lines))
+    if code == "environment.pip_failed":
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines or ["?"]
+        values = {"error": errors[-1]}
+    return UserError(code, "environment", stage=stage, log=log, **values)
+
+
+def _fault(text: str) -> tuple[str, dict[str, str]]:
+    """(code, values) of what went wrong, by the output."""
     if any(sign in text for sign in _DISK):
-        message, remedy = "the disk is full.", "Make room and start again."
-    elif any(sign in text for sign in _NETWORK):
-        message = "the network or the package server cannot be reached."
-        remedy = "Check the connection and start again, or name a folder with the packages: env --wheels DIR."
-    elif missing := re.search(r"No matching distribution found for (\S+)", text):
-        message = f"there is no build of {missing[1]} for this Python and system."
-        remedy = "Use another Python (3.11 is the best supported), or put the wheel into the folder of --wheels."
-    elif "No module named pip" in text or "No module named ensurepip" in text or "ensurepip is not available" in text:
-        message, remedy = "this Python has no pip.", "On Debian and Ubuntu: apt install python3-venv python3-pip."
-    elif any(sign in text for sign in _LOCKED):
-        message = "a file cannot be written; a program may be using it."
-        remedy = "Stop running trainings, close programs that use the folder, and start again."
-    else:
-        message, remedy = errors[-1][len("ERROR: ") :] if errors else (lines or ["it failed"])[-1], "Start again."
-    return UserError("environment", f"{stage}: {message}", f"{remedy} The log is {log}.")
+        return "environment.disk_full", {}
+    if any(sign in text for sign in _NETWORK):
+        return "environment.no_network", {}
+    if missing := re.search(r"No matching distribution found for (\S+)", text):
+        return "environment.no_build", {"name": missing[1]}
+    if "No module named pip" in text or "No module named ensurepip" in text or "ensurepip is not available" in text:
+        return "environment.no_pip", {}
+    return ("environment.file_in_use" if any(sign in text for sign in _LOCKED) else "environment.pip_failed"), {}
 
 
 def pip_command(creator: Interpreter, python: Path, sees_pip: bool, runner: Runner) -> list[str]:
@@ -178,7 +185,7 @@ def pip_command(creator: Interpreter, python: Path, sees_pip: bool, runner: Runn
     version = tuple(int(n) for n in re.findall(r"\d+", creator.packages.get("pip", "0"))[:2])
     if "pip" in creator.modules and version >= (22, 3):  # the first with --python
         return [str(creator.path), "-m", "pip", "--python", str(python)]
-    runner.run([str(python), "-m", "ensurepip", "--default-pip"], "environment", Window(0.01, 0.03))
+    runner.run([str(python), "-m", "ensurepip", "--default-pip"], Message("environment.making"), Window(0.01, 0.03))
     return [str(python), "-m", "pip"]
 
 
@@ -229,13 +236,9 @@ class Pip:
 
 def make_venv(creator: Interpreter, folder: Path, runner: Runner) -> None:
     if "venv" not in creator.modules:
-        raise UserError(
-            "environment",
-            f"{creator.path} cannot make virtual environments: its module venv is missing.",
-            "On Debian and Ubuntu: apt install python3-venv. On Windows use the installer from python.org.",
-        )
+        raise UserError("environment.no_venv", "environment", python=creator.path)
     command = [str(creator.path), "-m", "venv", "--without-pip", str(folder)]
-    runner.run(command, "making the environment", Window(0.0, 0.01))
+    runner.run(command, Message("environment.making"), Window(0.0, 0.01))
 
 
 def interpreter_of(folder: Path) -> Path:

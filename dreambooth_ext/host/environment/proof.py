@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...core.messages.message import Message
 from .interpreter import Interpreter
 from .layout import Layout
 from .lock_file import Recipe, Row, version_tuple
@@ -16,19 +17,27 @@ def names_to_import(recipe: Recipe) -> tuple[str, ...]:
 
 
 def faults(layout: Layout, found: Interpreter, expected: list[Row], kind: str) -> list[str]:
-    """What keeps the trainer from working, one sentence each."""
-    faults = [
-        f"{name} does not import ({found.imports[name]})" for name in layout.recipe.imports if found.imports[name]
+    """What keeps the trainer from working."""
+    faults: list[str] = [
+        Message("environment.no_import", name=name, error=found.imports[name])
+        for name in layout.recipe.imports
+        if found.imports[name]
     ]
     for row in expected:
         if not row.satisfied_by(found.packages) and row.name not in layout.recipe.optional:
-            faults.append(f"{row.name} is {found.packages.get(row.name, 'missing')}, not {row.version}")
+            faults.append(_difference(row, found.packages.get(row.name)))
     if kind != "full":
         own = layout.own_site(found.python, kind)
         strangers = sorted(p.name for p in own.glob("torch*") if p.is_dir())
         if strangers:
-            faults.append(f"a second torch in {own} ({', '.join(strangers)})")
+            faults.append(Message("environment.second_torch", folder=own, names=strangers))
     return faults
+
+
+def _difference(row: Row, version: str | None) -> Message:
+    if version is None:
+        return Message("environment.missing_package", name=row.name, version=row.version)
+    return Message("environment.other_version", name=row.name, found=version, version=row.version)
 
 
 def findings(
@@ -39,12 +48,13 @@ def findings(
     for package, name in recipe.optional.items():
         reason = found.imports[name] and (install_errors.get(package) or found.imports[name])
         if package not in found.packages and not install_errors.get(package):
-            reason = "not installed"
+            reason = Message("environment.not_installed")
         if package == "bitsandbytes" and not reason and found.torch["device"] == "CPU only":
             # 0.50 is the first that was seen to step on a CPU, and needs torch 2.4
-            old = version_tuple(found.packages[package]) < (0, 50)
-            reason = f"{found.packages[package]}, which this torch needs, works on NVIDIA cards only" if old else ""
+            version = found.packages[package]
+            old = version_tuple(version) < (0, 50)
+            reason = Message("environment.nvidia_only", name=package, version=version) if old else ""
         if reason:
-            optional[package] = reason
+            optional[package] = reason.as_dict() if isinstance(reason, Message) else reason
     places = {name: place for name, place in found.places.items() if name in expected and place}
     return {"torch": found.torch, "packages": found.packages, "places": places, "optional": optional}

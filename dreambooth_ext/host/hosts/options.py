@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ...core.system.files import read_json, write_json
 
@@ -92,12 +93,13 @@ def checked(name: str, value: Any) -> Any:
     """`value` if the option can have it. Raises UserError with the option's name."""
     option = BY_NAME.get(name)
     if option is None:
-        raise UserError(name, "there is no such option.", f"The options are {', '.join(BY_NAME)}.")
+        raise UserError("web.no_option", name, names=list(BY_NAME))
     if option.choices and value not in option.choices:
-        raise UserError(name, f"cannot be {value!r}.", f"Choose one of {', '.join(option.choices)}.")
+        raise UserError("web.no_choice", name, value=shown(value), choices=list(option.choices))
     if not isinstance(value, type(option.default)):
-        kind = "true or false" if isinstance(option.default, bool) else "text"
-        raise UserError(name, f"cannot be {value!r}.", f"It is {kind}.")
+        if isinstance(option.default, bool):
+            raise UserError("web.not_flag", name)
+        raise UserError("web.not_choice", name)
     return value
 
 

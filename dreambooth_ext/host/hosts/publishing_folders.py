@@ -20,9 +20,5 @@ def webui_folder(webui: Path, kind: str) -> Path:
     signs = (WEBUI_FOLDERS["checkpoint"], Path("webui.py"), Path("launch.py"))
     is_empty = webui.is_dir() and not any(webui.iterdir())  # a place that is to become one
     if not is_empty and not any((webui / sign).exists() for sign in signs):
-        raise UserError(
-            "webui",
-            f"{webui} does not look like a WebUI: it has no models/Stable-diffusion, webui.py or launch.py.",
-            "Name the folder that holds webui.py; `train` takes any other folder as --output-dir.",
-        )
+        raise UserError("publishing.not_a_webui", "webui", folder=webui)
     return webui / WEBUI_FOLDERS[kind]

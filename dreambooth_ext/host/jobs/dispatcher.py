@@ -1,4 +1,4 @@
-"""Trains what waits in the queue, one run a device at a time, and does with its models what their user wished."""
+"""Trains what waits in the queue, one run at a time on each device, and publishes its models as requested."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ...core.config import links
+from ...core.config.parsing import shown
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem, UserError
+from ...core.messages.message import Message
 from ...core.runs import job_options, run_folder, run_list
 from ...core.runs.events import ENDED
 from ...core.runs.job_options import JobOptions
@@ -23,7 +25,7 @@ from ..hosts.host import Host
 from ..publishing.publisher import Publisher
 from . import worker_process
 from .devices import Devices
-from .job import FAULTS, RECOVERY, REPAIR, Job, JobContext
+from .job import FAULTS, RECOVERY, Job, JobContext
 from .job_monitor import JobMonitor
 from .queue import Queue, cancel, is_of_this_machine, put_back, status_of
 from .watchdog import Patience
@@ -49,7 +51,7 @@ class Dispatcher:
         self._devices = Devices(environment)
         self._elsewhere: list[Run] = []  # those that another host's dispatcher trains
         self._hindrance = ""  # why the first that waits is not trained yet
-        self._passed_over: set[str] = set()  # runs of another user, of which that was told
+        self._passed_over: set[str] = set()  # runs of another user that were already reported
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -91,7 +93,7 @@ class Dispatcher:
 
     @property
     def running(self) -> list[Run]:
-        """The runs that have a device, from their hand-over until their end is told; what began last comes last."""
+        """The runs that have a device, from the hand-over until their end is written; what began last comes last."""
         ours = [job.monitor.run for job in self._current()]
         return [run for run in ours if status_of(run) not in ENDED] or self._elsewhere
 
@@ -113,7 +115,7 @@ class Dispatcher:
 
     @property
     def waiting(self) -> str:
-        """Why the first of the queue is not trained yet, in words; "" if nothing waits, or only for another's end."""
+        """Why the first of the queue is not trained yet; "" if nothing waits, or only for another run's end."""
         return next((job.waits for job in self._current() if job.waits), self._hindrance)
 
     @property
@@ -148,14 +150,13 @@ class Dispatcher:
         return run
 
     def resume(self, run: Run, wanted: JobOptions | None = None, total: int | None = None) -> None:
-        """Put a run at the end of the queue again, to go on from its last checkpoint; up to step `total` if given.
+        """Put a run at the end of the queue again, to go on from its last training state; up to step `total` if given.
 
         `wanted`: None for the options that it had. Raises UserError where there is nothing to go on with.
         """
         with self._queue.changing() as ids:
             if run.id in ids or self._has_device(run) or run.is_alive():
-                why = f"{run.id} waits, trains or is still being published."
-                raise UserError("run", why, "Wait for it, or stop it.")
+                raise UserError("queue.busy", "run", run=run.id)
             put_back(run, wanted, total)
             ids.append(run.id)
             self._context.settled.pop(run.id, None)
@@ -180,7 +181,7 @@ class Dispatcher:
         if command in ("stop", "stop_and_save") and run.id in self._queue.ids():
             self.cancel(run)
         elif not self._has_device(run) and not run.is_alive():
-            raise UserError("run", f"{run.id} does not train.", "Only a run that trains can do that; resume it first.")
+            raise UserError("queue.not_training", "run", run=run.id)
         else:
             run.command(command)
 
@@ -190,28 +191,27 @@ class Dispatcher:
         if job and job.monitor.kill():
             return
         if not worker_process.kill_alive(run):
-            raise UserError("run", f"{run.id} has no worker on this machine that could be ended.", "Reload the page.")
+            raise UserError("queue.no_worker", "run", run=run.id)
 
     def delete(self, run: Run) -> None:
         """Delete a run with all that it made, except what was published. Raises UserError if it waits or trains."""
         with self._queue.changing() as ids:
             if run.id in ids:
-                raise UserError("run", f"{run.id} waits in the queue.", "Cancel it first.")
+                raise UserError("queue.waits", "run", run=run.id)
             if self._has_device(run) or run.is_alive():
-                raise UserError("run", f"{run.id} is training.", "Stop it first.")
+                raise UserError("queue.training", "run", run=run.id)
             try:
                 run.delete()
                 self._context.links.pop(run.id, None)
             except OSError as error:
-                remedy = "Close the programs that show its files, and delete it again."
-                raise UserError("run", f"{run.id} could not be deleted ({error}).", remedy) from error
+                raise UserError("queue.not_deleted", "run", run=run.id, error=error) from error
 
     def publish(self, run: Run, file: str, select: bool) -> Path:
         """Put one of the run's artifacts into the host's folders, also long after; returns where it is now."""
         for event in run.artifact_events():
             if event["file"] == file:
                 return self._publisher.publish(run, event, select)
-        raise UserError("artifact", f"{run.id} has no model '{file}'.", "Choose one that it lists.")
+        raise UserError("service.no_model", "artifact", run=run.id, file=shown(file))
 
     def unpublish(self, run: Run, file: str, path: Path) -> list[str]:
         """Take one of the run's artifacts out of the host's folders again; what was deleted. Raises a Refusal."""
@@ -237,11 +237,11 @@ class Dispatcher:
 
     @contextlib.contextmanager
     def _recovering(self, closing: threading.Event) -> Iterator[None]:
-        """What fails inside is told, and tried again after a while."""
+        """What fails inside is reported, and tried again after a while."""
         try:
             yield
         except OSError as error:  # a full disk, a network folder that is gone
-            self._hindrance = f"the folder of the runs cannot be used ({error})."
+            self._hindrance = Message("queue.runs_folder", error=error)
             closing.wait(RECOVERY)
         except Exception as error:  # of this program: whatever it is, the next runs are to be trained
             say_traceback(error)
@@ -250,11 +250,11 @@ class Dispatcher:
     def _stand_by(self, closing: threading.Event) -> None:
         """Another host leads: only show what it does."""
         self._elsewhere = [run for run in reversed(list(self._alive())) if is_a_host_s(job_options.read(run))]
-        self._hindrance = "another WebUI with the same folder of runs starts them." if self._queue.ids() else ""
+        self._hindrance = Message("queue.other_host") if self._queue.ids() else ""
         self._sleep(closing)
 
     def _lead(self, closing: threading.Event) -> None:
-        """Until this host closes: a worker that sees nobody lead takes its host for gone."""
+        """Until this host closes: a worker that sees nobody lead concludes that its host has ended."""
         self.leads, self._elsewhere = True, []
         self._publisher.sweep()
         try:
@@ -300,7 +300,7 @@ class Dispatcher:
                     self._attend_to(run, wanted, waiting, closing)
             except PermissionError as error:  # another user's, or open in a program; neither are these to hinder others
                 if run.id not in self._passed_over:
-                    say(f"DreamBooth: {run.id} is passed over for now ({error}).")
+                    say(f"DreamBooth: the run {run.id} is skipped for now ({error}).")
                 self._passed_over.add(run.id)
             except FAULTS as error:  # it must not keep the others from being trained
                 say_traceback(error)
@@ -339,7 +339,7 @@ class Dispatcher:
             self._hindrance = ""
             return
         if files.is_locked(self.environment.folder / "build.lock"):
-            self._hindrance = "the trainer's environment is being made."
+            self._hindrance = Message("queue.environment_in_the_making")
             return
         ours = {job.device for job in self._current()}
         others: dict[str, list[str]] = {}  # by device; started by a terminal, say
@@ -358,13 +358,13 @@ class Dispatcher:
         """Why a run cannot be begun now though none of ours has its device, "" if it can."""
         other = next((id for id in others if id != run.id), "")
         if other:
-            return f"{other}, which was started elsewhere, has the device."
+            return Message("queue.device_taken", run=other)
         if run.is_followed():
-            return f"{run.id} is being trained from a terminal."
+            return Message("queue.in_terminal", run=run.id)
         try:
             lock = run.take(patience=0)  # its folder may be another user's
         except OSError as error:
-            return f"{run.id} cannot begin: its folder cannot be used ({error})."
+            return Message("queue.run_folder", run=run.id, error=error)
         if lock:
             lock.close()
         return ""
@@ -385,8 +385,7 @@ class Dispatcher:
         self._context.settled.pop(run.id, None)
         status = self.environment.status()
         if status.state != "ready":
-            why = f"The trainer's environment is {status.state}. {status.reason}"
-            self._context.fail(monitor, Problem("environment", why, REPAIR))
+            self._context.fail(monitor, Problem("queue.environment", "environment", reason=status.reason))
             self._context.settle(monitor)
             return False
         self._start(monitor, device, closing, lives=False)

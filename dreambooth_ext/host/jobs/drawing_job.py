@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from ...core.config.names import is_pipeline
 from ...core.errors import UserError
+from ...core.messages.message import Message, beside
 from ...core.runs.run_folder import Run
 from ..environment.environment import Environment
 from ..errors import Refusal
@@ -38,10 +39,13 @@ class _Process:
         return sum((self.folder / f"0_{seed}.png").exists() for seed in self.seeds)
 
     def last_words(self) -> str:
+        """The last line of its standard error, which says why it failed."""
         self.errors.seek(0, os.SEEK_END)
         self.errors.seek(max(0, self.errors.tell() - 4096))
         lines = self.errors.read().decode("utf-8", "replace").strip().splitlines()
-        return lines[-1][:300].removeprefix("error: ") if lines else f"it ended with {self.process.returncode}."
+        if not lines:
+            return Message("queue.drawing_ended", code=self.process.returncode)
+        return lines[-1][:300].removeprefix("error: ")
 
 
 class DrawingJob:
@@ -60,13 +64,13 @@ class DrawingJob:
         for name, value in wanted.items():
             low, high = RANGES[name]
             if not low <= value <= high:
-                raise UserError(name, f"{value} is out of range.", f"Use {low} to {high}.")
+                raise UserError("queue.out_of_range", name, value=value, low=low, high=high)
         model = run.artifacts / file
         if not is_pipeline(model):
-            raise UserError("artifact", f"{file} does not draw by itself.", "Publish it, and draw in the WebUI.")
+            raise UserError("queue.cannot_draw", "artifact", file=file)
         with self._lock:
             if self._current and self._current.process.poll() is None:
-                raise Refusal(409, f"pictures of {self._current.run} are being drawn.", "Wait for them.", "artifact")
+                raise Refusal(409, "queue.drawing", "artifact", run=self._current.run)
             folder = run.path / FOLDER / file
             seeds = range(wanted["seed"], wanted["seed"] + wanted["num_images"])
             for seed in seeds:
@@ -92,15 +96,15 @@ class DrawingJob:
         return _Process(id, folder, seeds, process, errors)
 
     def status(self, run: Run) -> dict[str, Any]:
-        """{"state": none | drawing | done | failed, "done", "of", "problem", "pictures"}: those newest first, as
+        """{"state": none | drawing | done | failed, "done", "of", "problem", "pictures"}: the newest first, as
         {"artifact", "file", "seed"}."""
         current = self._current if self._current and self._current.run == run.id else None
         answer: dict[str, Any] = {"state": "none", "done": 0, "of": 0, "problem": ""}
         if current:
             code = current.process.poll()
             state = "drawing" if code is None else "done" if code == 0 else "failed"
-            answer = {"state": state, "done": current.done, "of": len(current.seeds), "problem": ""}
-            answer["problem"] = current.last_words() if state == "failed" else ""
+            answer = {"state": state, "done": current.done, "of": len(current.seeds)}
+            answer |= beside("problem", current.last_words() if state == "failed" else "")
         found = sorted((run.path / FOLDER).glob("*/0_*.png"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
         pictures = [
             {"artifact": path.parent.name, "file": path.name, "seed": int(path.stem[2:]), "time": path.stat().st_mtime}
@@ -110,7 +114,7 @@ class DrawingJob:
         return {**answer, "pictures": pictures}
 
     def close(self) -> None:
-        """End what is being drawn; what is there stays."""
+        """Stop drawing; finished pictures stay."""
         with self._lock:
             if self._current and self._current.process.poll() is None:
                 self._current.process.kill()

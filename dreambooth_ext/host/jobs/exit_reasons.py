@@ -1,85 +1,82 @@
-"""How a worker ended that could not say so itself: its exit code in words, the end of its log, what to do now."""
+"""Why a worker ended that could not say so itself: its exit code in words, the end of its log, what to do now."""
 
 from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 from ...core.errors import Problem
+from ...core.messages.message import Message
 from ...core.runs.run_folder import Run
 
 LINES, CHARACTERS = 6, 800  # of the log's end: what is quoted at the most
 REACH_A_LETTER = 10  # bytes of the log that are looked at for each of these: progress bars draw over themselves
-MEMORY = "If the machine was short of memory, close other programs or choose settings that need less, then resume it"
-KILLED = "The system does so when memory runs out; a user or another program can, too"
 WINDOWS_CODES = {
-    0xC0000005: "a library crashed it (access violation)",
-    0xC0000017: "there was no memory left",
-    0xC000001D: "a library used an instruction that this processor lacks",
-    0xC00000FD: "a library crashed it (stack overflow)",
-    0xC0000135: "a library that it needs is missing",
-    0xC0000142: "a library could not be started",
-    0xC0000374: "a library crashed it (damaged heap)",
-    0xC0000409: "a library crashed it (damaged stack)",
-    0xC000012D: "the paging file was too small for the memory that it needed",
-    0xC000013A: "its console was closed, or Ctrl-C was pressed",
-    0x40010004: "the system was shut down, or the user logged off",
+    0xC0000005: "queue.access_violation",
+    0xC0000017: "queue.no_memory",
+    0xC000001D: "queue.instruction",
+    0xC00000FD: "queue.stack_overflow",
+    0xC0000135: "queue.library_missing",
+    0xC0000142: "queue.library_not_started",
+    0xC0000374: "queue.damaged_heap",
+    0xC0000409: "queue.damaged_stack",
+    0xC000012D: "queue.paging_file",
+    0xC000013A: "queue.console_closed",
+    0x40010004: "queue.shut_down",
 }
 CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
 
 
 def explain(run: Run, code: int | None, log_from: int = 0, began: bool = True, by_user: bool = False) -> Problem:
-    """Why the worker is gone and what to do.
+    """Why the worker has ended and what to do.
 
     code: what the system says of its process, None where that is unknown because another host had started it.
     log_from: where in log.txt this worker's part begins, in bytes. began: it got as far as its first heartbeat.
-    by_user: it was ended at the user's word.
+    by_user: the user asked to end it.
     """
+    log = tail(run.path / "log.txt", log_from)
+    about: dict[str, Any]
     if by_user:
-        reason, remedy = "it was ended at your word, without saving", resuming(run)
-    else:
-        reason, remedy = in_words(code), resuming(run)
-        if not began and code is not None and 0 <= code <= 0xFFFF:
-            remedy = f"If its log names a package, repair the trainer's environment. {remedy}"
-        elif code in (None, -9):
-            remedy = f"{MEMORY}. {remedy}"
-    said = tail(run.path / "log.txt", log_from)
-    quoted = f"\nThe end of its log:\n{said}" if said else ""
-    return Problem("", f"the training process is gone: {reason}.{quoted}", remedy)
+        about = {"advice": resuming(run)}
+        return Problem("queue.ended_by_user_log", log=log, **about) if log else Problem("queue.ended_by_user", **about)
+    about = {"reason": in_words(code), "advice": _advice(run, code, began)}
+    return Problem("queue.ended_log", log=log, **about) if log else Problem("queue.ended", **about)
 
 
-def in_words(code: int | None) -> str:
+def _advice(run: Run, code: int | None, began: bool) -> Message:
+    if not began and code is not None and 0 <= code <= 0xFFFF:
+        return Message("queue.if_a_package", advice=resuming(run))
+    return Message("queue.if_memory", advice=resuming(run)) if code in (None, -9) else resuming(run)
+
+
+def in_words(code: int | None) -> Message:
     """An exit status as the system gives it; POSIX' signals are negative."""
     if code is None:
-        return "it was killed, or the machine went down"
+        return Message("queue.killed_or_down")
     if code < 0:
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = "unknown"
         if name == "SIGKILL":
-            return f"it was killed (signal 9, SIGKILL). {KILLED}"
+            return Message("queue.killed")
         if name in CRASHES:
-            return f"a library crashed it (signal {-code}, {name})"
-        return f"it was told to end by signal {-code}, {name}"
-    if code in WINDOWS_CODES:
-        return f"{WINDOWS_CODES[code]} (exit code 0x{code:08X})"
-    if code > 0xFFFF:
-        return f"it ended with exit code 0x{code:08X}"
-    return f"it ended with exit code {code}"
+            return Message("queue.crashed", number=-code, name=name)
+        return Message("queue.signal", number=-code, name=name)
+    shown = f"0x{code:08X}" if code > 0xFFFF else str(code)
+    return Message(WINDOWS_CODES.get(code, "queue.exit_code"), code=shown)
 
 
 def saved_step(run: Run) -> int | None:
-    """The step of its last checkpoint."""
+    """The step of its last training state."""
     return max((int(path.name) for path in run.checkpoints.glob("[0-9]*") if path.name.isdigit()), default=None)
 
 
-def resuming(run: Run) -> str:
+def resuming(run: Run) -> Message:
     """Where the run can go on from."""
     step = saved_step(run)
-    if step is not None:
-        return f"Resume it: it goes on from step {step}."
-    return "Nothing was saved yet: resuming starts it from the beginning."
+    return Message("queue.resume_from", step=step) if step is not None else Message("queue.resume_anew")
 
 
 def tail(log: Path, start: int = 0, *, lines: int = LINES, characters: int = CHARACTERS) -> str:

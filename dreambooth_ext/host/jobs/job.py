@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ...core.errors import Problem
+from ...core.messages.message import Message
 from ...core.runs import job_options
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say_traceback
@@ -21,7 +22,6 @@ from .queue import Queue, status_of
 POLL = 0.2  # seconds between looks at a run that trains
 RECOVERY = 5.0  # seconds after an error of this program
 FAULTS = (ValueError, LookupError, TypeError, AttributeError)  # what else a damaged folder of a run may come to
-REPAIR = "Repair it: the Environment part of the DreamBooth tab, or python -m dreambooth_ext env --repair. Then resume."
 
 
 @dataclass
@@ -43,7 +43,7 @@ class JobContext:
                 self.processes.pop(monitor.run.id, None)
 
     def pass_over(self, run: Run) -> None:
-        """It needs no second look, until somebody wishes something else of it."""
+        """It needs no second look, until somebody asks something else of it."""
         self.settled[run.id] = job_options.stamp(run)
 
     def is_passed_over(self, run: Run) -> bool:
@@ -70,7 +70,7 @@ class Job:
         over: Callable[[], None] = lambda: None,
     ):
         self.monitor, self.device, self.context, self.lives, self.over = monitor, device, context, lives, over
-        self.waits = "" if lives else "the device is being handed over."  # for what, in words, before it begins
+        self.waits = "" if lives else Message("queue.handing_over")  # for what, before it begins
         self.since = time.time()
         self._thread: threading.Thread | None = None
 
@@ -95,7 +95,7 @@ class Job:
     def _work(self, closing: threading.Event) -> None:
         try:
             self._go(closing)
-        except OSError:  # a full disk, a network folder that is gone: the dispatcher says so, and follows it again
+        except OSError:  # a full disk, a lost network folder: the dispatcher says so, and follows it again
             closing.wait(RECOVERY)
         except Exception as error:  # of this program: the dispatcher tries again, unless the run's folder is damaged
             say_traceback(error)
@@ -107,7 +107,7 @@ class Job:
             self.over()
 
     def _go(self, closing: threading.Event) -> None:
-        """How it ended is told last: after publishing, selecting, and giving the host its models back."""
+        """How it ended is written last: after publishing, selecting, and giving the host its models back."""
         if not self.monitor.claim():
             return  # a terminal, or another host, has it
         try:
@@ -135,28 +135,26 @@ class Job:
                 ids.remove(run.id)
                 return True
             except OSError as error:
-                failure = Problem("environment", f"The training process could not be started ({error}).", REPAIR)
+                failure = Problem("queue.not_started", "environment", error=error)
         self.context.fail(self.monitor, failure)
         return False
 
     @contextlib.contextmanager
     def _handed_over(self) -> Iterator[None]:
-        """The host's models off the device; what fails in moving them is told by the run, and does not end it."""
+        """The host's models off the device; where moving them fails, the run warns of it and goes on."""
         host, monitor = self.context.host, self.monitor
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(host.handed_over(monitor.options.while_training, self.device))
             except Exception as error:  # a host's own code raises anything
-                remedy = "If memory is short now, stop this run and restart the WebUI."
-                monitor.warn(f"{host.name} could not free its memory for the training ({error}).", remedy)
+                monitor.warn(Problem("queue.memory_kept", host=host.name, error=error))
             try:
                 yield
             finally:
                 try:
                     stack.close()
                 except Exception as error:
-                    message = f"{host.name} could not take its models back ({error})."
-                    monitor.warn(message, "Choose a model there again.")
+                    monitor.warn(Problem("queue.models_not_back", host=host.name, error=error))
 
     def _follow(self, closing: threading.Event) -> bool:
         """Stay with a worker to its end, or leave it when this host closes; whether it has ended."""

@@ -1,4 +1,4 @@
-"""One run while it has the device: its worker, what that says, how it does, and what is owed when it has ended."""
+"""One run while it has the device: its worker, its events, its health, and what is left to publish at the end."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class JobMonitor:
         self._claim: IO[bytes] | None = None
 
     def claim(self) -> bool:
-        """Take the run: whoever has it publishes what it makes, and says that it is done. False if another has it.
+        """Take the run: whoever has it publishes what it makes, and writes that it is done. False if another has it.
 
-        What is wished of it is read only now: a terminal may just have had it, and been told another folder.
+        Its options are read only now: a terminal may just have had it, with another folder.
         """
         self._claim = self.run.claim()
         if self._claim:
@@ -107,18 +107,18 @@ class JobMonitor:
         warnings = (event for event in self.run.events.read() if event.get("what") == known["what"])
         return known["n"] or max((event["n"] for event in warnings), default=0)
 
-    def warn(self, problem: Problem | str, remedy: str = "") -> int:
+    def warn(self, problem: Problem) -> int:
         """Returns the event's number; 0 if it could not be written, or the run was deleted meanwhile."""
         if not status_of(self.run):
             return 0
         with contextlib.suppress(OSError):
-            return self.run.events.append("warning", **Problem.of(problem, "", remedy).as_event())["n"]
+            return self.run.events.append("warning", **problem.as_event())["n"]
         return 0
 
     # --- its end ---
 
     def fail(self, problem: Problem) -> None:
-        """End a run whose worker is gone, or never came. Nothing happens if it goes on, here or elsewhere."""
+        """End a run whose worker has ended, or never started. Nothing happens if it goes on, here or elsewhere."""
         if not status_of(self.run):
             return  # its folder is gone
         self.run.write_saving()
@@ -134,7 +134,7 @@ class JobMonitor:
             self.run.end("failed", problem=about, problems=[about])
 
     def finish(self) -> None:
-        """The worker is gone: publish what is left, and write why it is gone, unless it did so itself.
+        """The worker has ended: publish what is left, and write why it ended, unless it did so itself.
 
         A run that waits has none yet, unless we started it: somebody has just put it back into the queue.
         """
@@ -147,7 +147,7 @@ class JobMonitor:
             self.fail(exit_reasons.explain(self.run, code, self._log_from, began, self._killed))
 
     def settle(self) -> bool:
-        """Tell how it ended, and note that nothing is owed any more.
+        """Write how it ended, and that nothing is left to publish.
 
         The queue has to be held: the run may be put back there meanwhile. False if it goes on, here or elsewhere.
         """

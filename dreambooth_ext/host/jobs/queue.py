@@ -91,21 +91,18 @@ def put_back(run: Run, wanted: JobOptions | None, total: int | None) -> None:
     if word:
         state["status"] = word
     if total is not None and total <= state["step"]:
-        at = f"{run.id} is at step {state['step']} already."
-        raise UserError("max_train_steps", at, "Give a larger number.")
+        raise UserError("queue.step_reached", "max_train_steps", run=run.id, step=state["step"])
     if state["status"] == "done" and total is None:
-        done = f"{run.id} is done, with {state['step']} steps."
-        raise UserError("max_train_steps", done, "Give a larger number of steps to train it longer.")
+        raise UserError("queue.done", "max_train_steps", run=run.id, steps=state["step"])
     try:
         lock = run.take()
     except OSError as error:
-        why = f"{run.id} cannot be used by this user ({error})."
-        raise UserError("run", why, "Change the rights of its folder, or train it as its owner.") from error
+        raise UserError("queue.no_access", "run", run=run.id, error=error) from error
     if lock is None:
-        raise UserError("run", f"{run.id} is being trained already.", "Wait for it, or stop it first.")
+        raise UserError("queue.already_training", "run", run=run.id)
     if run.is_followed(patience=1.0):
         lock.close()
-        raise UserError("run", f"{run.id} is being published by another program.", "Wait for it.")
+        raise UserError("queue.publishing", "run", run=run.id)
     with lock:
         old = job_options.read(run)
         since = max((event["n"] for event in run.events.read()), default=0)
@@ -126,7 +123,7 @@ def cancel(queue: Queue, run: Run) -> None:
             ids[:] = [id for id in ids if id != run.id]
             withdraw(run)
         elif status_of(run) in ENDED:
-            raise UserError("run", f"{run.id} neither waits nor trains.", "There is nothing to stop.")
+            raise UserError("queue.nothing_to_stop", "run", run=run.id)
         else:
             run.command("stop")
 
@@ -134,7 +131,7 @@ def cancel(queue: Queue, run: Run) -> None:
 def withdraw(run: Run) -> None:
     """Make a run that waits what it was before; a new one counts as stopped. The queue has to be held.
 
-    That is told at once, and it is settled, unless a device is just being handed over to it or a model is still due.
+    That is written at once, and it is settled, unless a device is just being handed over to it or a model is still due.
     """
     known = job_options.read(run) or JobOptions()
     before = dict(known.before or {"status": "stopped", "problem": None})

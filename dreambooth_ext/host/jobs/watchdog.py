@@ -1,8 +1,8 @@
-"""Whether a worker that is there still works.
+"""Whether a worker that is alive still works.
 
 It beats every two seconds in a thread of its own, so that a silent one is stopped, stuck in the system or starved.
-A beating one may hang all the same: then it tells of no progress. That is judged by the longest pause that it has
-made, because a first step, a save or drawing class pictures can take minutes.
+One that beats may hang all the same: then its events show no progress. That is judged by the longest pause so far,
+because a first step, a save or drawing class pictures can take minutes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...core.errors import Problem
+from ...core.messages.message import Message
 
 LOOK = 5.0  # seconds that one look counts at the most
 PROGRESS = ("status", "step", "sample", "checkpoint", "artifact")
@@ -20,7 +21,7 @@ PROGRESS = ("status", "step", "sample", "checkpoint", "artifact")
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds after which something is said; nothing is ever ended for it."""
+    """Seconds after which a warning is given; nothing is ended because of it."""
 
     silent: float = 15.0  # without a heartbeat
     starting: float = 180.0  # until the first one: libraries are read from a slow disk, or checked for viruses
@@ -50,18 +51,16 @@ class Watchdog:
 
     def trouble(self) -> Problem | None:
         silent, stuck = self._now - self._last_beat, self._now - self._last_progress
-        ending = "end it and resume it from its last checkpoint."
         if self._beat is None and silent > self.patience.starting:
-            message = f"the training process has not begun within {in_words(silent)}."
-            return Problem("", message, f"A first start can take long, on a slow disk above all. Wait, or {ending}")
+            return Problem("queue.slow_start", time=in_words(silent))
         if self._beat is not None and silent > self.patience.silent:
-            message = f"the training process has not answered for {in_words(silent)}: it is paused, or hangs."
-            return Problem("", message, f"If the machine is very busy, wait; else {ending}")
+            return Problem("queue.silent", time=in_words(silent))
         if self._beat is not None and stuck > max(self.patience.stuck, self.patience.factor * self._longest):
-            message = f"the training process has made no progress for {in_words(stuck)}, though it is alive."
-            return Problem("", message, f"Look at its log. Wait if the machine is very busy, or {ending}")
+            return Problem("queue.stuck", time=in_words(stuck))
         return None
 
 
-def in_words(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+def in_words(seconds: float) -> Message:
+    if seconds < 120:
+        return Message("queue.seconds", count=round(seconds))
+    return Message("queue.minutes", count=round(seconds / 60))

@@ -1,7 +1,7 @@
 """A run's artifacts into the folders where the WebUI lists them, whole or not at all.
 
-What this tool published carries a mark in its `.json` sidecar. A model of the same name that has it is replaced, so
-that continuing a run renews its model; one without is somebody else's and is never touched.
+What this extension published carries a mark in its `.json` sidecar. A model of the same name that has it is replaced,
+so that continuing a run renews its model; one without it is somebody else's and is never touched.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ MARK = "dreambooth_ext"  # key in the .json sidecar: {"run", "name", "file"}
 def publish(artifact: Path, folder: Path, *, run: str, name: str, data: Path | None = None) -> Path:
     """Put a model file and its sidecars into `folder`, whole or not at all; returns the published model's path.
 
-    run: the run's id; name: its `name` setting, both for the mark. data: see `clips.shelf_for`. What is there already,
-    byte by byte, stays as it is.
-    Raises UserError where a model of that name is there which this tool did not publish, or the disk is full.
+    run: the run's id; name: its `name` setting, both for the mark. data: see `clip_folders.shelf_for`. What is already
+    there, byte by byte, stays as it is.
+    Raises UserError where a model of that name is there which we did not publish, or the disk is full.
     """
     target = folder / artifact.name
     if folder.exists() and folder.samefile(artifact.parent):
@@ -125,19 +125,13 @@ def check_ours(target: Path) -> str | None:
     present = [path for path in names if path.exists()]
     mark = published_mark(target)
     if mark is None and present:
-        raise UserError(
-            "name",
-            f"{present[0]} is already there and was not made by this tool.",
-            "Choose another `name`, or move that file away.",
-        )
+        raise UserError("publishing.not_ours", "name", file=present[0])
     if mark is None:
         return None
     ours = str(mark.get("file", ""))
     strangers = [path for path in present if path.suffix in MODEL_SUFFIXES and path.name != ours]
     if strangers:
-        raise UserError(
-            "name", f"{strangers[0]} has the same name and was not made by this tool.", "Choose another `name`."
-        )
+        raise UserError("publishing.name_taken", "name", file=strangers[0])
     return ours if Path(ours).stem == target.stem and Path(ours).suffix in MODEL_SUFFIXES else None
 
 
@@ -149,17 +143,14 @@ def replaced(config: RunConfig, folder: str | Path | None) -> list[Problem]:
         return []
     if ours is None:
         return []
-    return [Problem("name", f"{ours} of an earlier run will be replaced.", "Choose another name to keep both.")]
+    return [Problem("publishing.replaces", "name", file=ours)]
 
 
 def check_room(artifact: Path, folder: Path) -> None:
     needed, free = artifact.stat().st_size, free_bytes(folder)
     if free < needed and not same_disk(artifact, folder):  # on the same disk a link needs no room
-        raise UserError(
-            "output_dir",
-            f"{folder} has {human_size(free)} free and the model needs {human_size(needed)}.",
-            "Free some space; the model stays in the run's artifacts folder.",
-        )
+        sizes = {"free": human_size(free), "needed": human_size(needed)}
+        raise UserError("publishing.no_room", "output_dir", folder=folder, **sizes)
 
 
 def same_disk(artifact: Path, folder: Path) -> bool:

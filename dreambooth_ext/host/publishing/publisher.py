@@ -1,4 +1,4 @@
-"""What a run announces, into the host's folders, lists and hands."""
+"""Publishes the models that a run announces: into the host's folders and lists, selected where that is asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...core.errors import Problem, UserError
+from ...core.messages.message import Message
 from ...core.runs.job_options import JobOptions
 from ...core.runs.run_folder import Run
 from . import model_files, staging, unpublish
@@ -18,9 +19,9 @@ KEPT = 20  # publications that are remembered for pages
 
 
 class Announced:
-    """The artifacts of one run that are to be dealt with: each once, the newest of a name only.
+    """The artifacts of one run that wait to be published: each once, the newest of a name only.
 
-    again: what could not be published before, of which a warning tells, is to be dealt with, too.
+    again: also what could not be published before, which a warning says.
     """
 
     def __init__(self, options: JobOptions, again: bool = False):
@@ -79,9 +80,9 @@ class Shelves(Protocol):
 
 
 class Terminal:
-    """What publishes into folders that the command line named has no lists to renew."""
+    """A host without lists, for folders that the command line named."""
 
-    name = "the command line"
+    name = Message("publishing.command_line")
 
     def data_folder(self) -> None:
         """It keeps nothing of its own."""
@@ -124,7 +125,7 @@ class Publisher:
                         staging.sweep(folder, model_files.check_ours)
 
     def publish_wanted(self, run: Run, options: JobOptions, artifacts: list[dict[str, Any]]) -> None:
-        """Publish of a run's announced models what is wanted. What goes wrong is a warning; training goes on."""
+        """Publish those of a run's announced models that are wanted. What fails is a warning; training goes on."""
         artifacts = [event for event in artifacts if options.wants(event)]
         if not artifacts:
             return
@@ -148,8 +149,8 @@ class Publisher:
         reason = self.host.lacks().get(kind)
         folder = named or (None if reason else own)
         if folder is None:
-            reason = reason or f"{self.host.name} has no place for this kind of model."
-            raise UserError("method", reason, f"It is in {run.artifacts}.")
+            reason = reason or Message("publishing.no_folder", host=self.host.name)
+            raise UserError("publishing.no_place", "method", reason=reason, folder=run.artifacts)
         with self._lock:
             path = self._put(run, event, folder, own)
             is_listed = own is not None and path.parent == own
@@ -167,7 +168,7 @@ class Publisher:
         """Take one artifact out of the host's folders again; the names of what was deleted. Raises a Refusal."""
         with self._lock, staging.alone(path.parent):
             removed = unpublish.take_out(run.artifacts / event["file"], path, run.id)
-            with self._told(run, event, "was taken out, but the lists could not be renewed", "Refresh them by hand."):
+            with self._told(run, "publishing.lists_after_removal", event):
                 self.host.forget(event["kind"], path)
             self.revision += 1
         with contextlib.suppress(OSError):
@@ -181,33 +182,32 @@ class Publisher:
                 run.artifacts / event["file"], folder, run=run.id, name=run.config.name, data=data
             )
         except UserError as error:
-            problem, safe = error.problem, f"The model is safe in {run.artifacts}; publish it again afterwards."
-            raise UserError(problem.field, problem.message, f"{problem.remedy} {safe}".strip()) from error
+            about = {"file": event["file"], "reason": error.problem.message, "advice": error.problem.remedy}
+            raise UserError("publishing.refused", error.problem.field, folder=run.artifacts, **about) from error
         except OSError as error:  # a full disk, or the old model is open (Windows)
-            message = f"{event['file']} could not be put into {folder} ({error})."
-            remedy = f"The model is safe in {run.artifacts}. Free some space, or let go of the old model, and publish "
-            raise UserError("name", message, f"{remedy}it again.") from error
+            about = {"file": event["file"], "folder": folder, "error": error, "run_folder": run.artifacts}
+            raise UserError("publishing.failed", "name", **about) from error
 
     def _refresh(self, run: Run, event: dict[str, Any], path: Path) -> None:
-        with self._told(run, event, "was published, but the lists could not be renewed", "Refresh them by hand."):
+        with self._told(run, "publishing.lists", event):
             self.host.refresh(event["kind"], path)
 
     def _select(self, run: Run, event: dict[str, Any], path: Path) -> str:
         """The title under which the host has it now; "" if it could not be selected, or is not of that kind."""
         if event["kind"] != "checkpoint":
             return ""
-        with self._told(run, event, "was published, but could not be selected", "Choose it by hand."):
+        with self._told(run, "publishing.not_selected", event):
             return self.host.select(path)
         return ""
 
     @contextlib.contextmanager
-    def _told(self, run: Run, event: dict[str, Any], what: str, remedy: str) -> Iterator[None]:
+    def _told(self, run: Run, code: str, event: dict[str, Any]) -> Iterator[None]:
         """What fails within becomes a warning: a host's own code raises anything, and the model is published."""
         try:
             yield
         except Exception as error:
             why = error.problem.message if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-            self._warn(run, Problem("", f"{event['file']} {what} ({why}).", remedy), None)
+            self._warn(run, Problem(code, file=event["file"], reason=why), None)
 
     def _warn(self, run: Run, problem: Problem, event: dict[str, Any] | None) -> None:
         """event: the artifact that this deals with, if it does."""

@@ -1,6 +1,6 @@
 """Several files of a folder replaced together, so that a kill at any instant leaves the old ones or the new ones.
 
-All that is to come is written into a folder of its own first, `.tmp-dreambooth_ext-...` beside its place, under names
+Everything new is written into a folder of its own first, `.tmp-dreambooth_ext-...` beside its place, under names
 that no listing takes for a model. Its `plan.json`, written last, makes it complete; from then on it is carried through,
 by who comes next if need be. While the sidecars change, the old model is set aside, and the new one takes its name
 last: a model never stands beside another one's sidecars.

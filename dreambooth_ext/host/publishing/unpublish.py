@@ -1,4 +1,4 @@
-"""A published model out of the host's folders again: what was put there, and nothing that was changed since."""
+"""Removes a published model from the host's folders: what we put there, and nothing that was changed since."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ def is_published(artifact: Path, target: Path, run: str) -> bool:
 def check_unchanged(artifact: Path, target: Path, run: str) -> None:
     """Raises a Refusal unless `target` is still what `publish` made of `artifact`."""
     if not target.exists():
-        raise Refusal(404, f"{target} is not there any more.", "Look at the models again.", "artifact")
+        raise Refusal(404, "publishing.gone", "artifact", file=target)
     if not is_published(artifact, target, run):
-        raise Refusal(409, f"{target} is not this run's model.", "Delete it by hand, if you want to.", "artifact")
+        raise Refusal(409, "publishing.not_of_run", "artifact", file=target)
     if not same_content(artifact, target):
-        message = f"{target} was changed after it was put there."
-        raise Refusal(409, message, "Delete it by hand, if you want to.", "artifact")
+        raise Refusal(409, "publishing.changed", "artifact", file=target)
 
 
 def take_out(artifact: Path, target: Path, run: str) -> list[str]:
@@ -56,8 +55,7 @@ def delete(path: Path) -> None:
     try:
         remove(path) if path.is_dir() else path.unlink()
     except OSError as error:
-        message = f"{path} could not be deleted ({error})."
-        raise Refusal(409, message, "Close what has it open, and try again.", "artifact") from error
+        raise Refusal(409, "publishing.not_deleted", "artifact", file=path, error=error) from error
 
 
 def same_content(one: Path, other: Path) -> bool:

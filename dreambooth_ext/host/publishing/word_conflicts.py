@@ -1,4 +1,4 @@
-"""Words that mean two things in a host: a subject's, and the embedding of that name, which counts on every model."""
+"""Rare words that are also the name of an embedding in the host, which a prompt would then use on every model."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ def taken(
     installed = {PurePath(file["title"]).stem.casefold(): file["title"] for file in listed}
     said = {word for concept in known for word in words(concept.instance_prompt or "")}
     said |= {entry.identifier.casefold() for entry in entries if entry.identifier}
-    return [_clash(word, installed[word]) for word in sorted(said & installed.keys())]
-
-
-def _clash(word: str, title: str) -> Problem:
-    message = f"'{word}' is the name of an installed embedding ({title}): in prompts it calls that one, on every model."
-    return Problem("instance_prompt", message, "Take another word, or rename that file.")
+    return [
+        Problem("publishing.word_is_embedding", "instance_prompt", word=word, file=installed[word])
+        for word in sorted(said & installed.keys())
+    ]

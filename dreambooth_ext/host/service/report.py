@@ -48,7 +48,7 @@ def _about(environment: Mapping[str, Any], host: str) -> Iterator[str]:
         yield "    " + ", ".join(f"{name} {packages[name]}" for name in SHOWN if name in packages)
     yield f"card: {environment.get('device') or 'unknown, because the environment is not ready'}"
     for name, why in (environment.get("optional") or {}).items():
-        yield f"not available: {name} ({why})"
+        yield f"not available: {name} ({why['reason']})"
 
 
 def _dotted(version: Any) -> str:

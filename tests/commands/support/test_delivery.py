@@ -216,7 +216,7 @@ def test_what_could_not_be_published_is_a_failure_and_tried_again(terminal):
     terminal.out.mkdir()
     (terminal.out / "model_2.safetensors").write_bytes(b"somebody's")
     code, _, err = terminal.train()
-    assert code == 3 and "was not made by this tool" in err and terminal.models() == ALL
+    assert code == 3 and "was not made by this extension" in err and terminal.models() == ALL
     (terminal.out / "model_2.safetensors").unlink()
     assert terminal.call("resume", "last")[0] == 0
     assert terminal.models() == ALL and terminal.published() == NAMES

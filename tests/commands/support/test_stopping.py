@@ -53,7 +53,7 @@ def test_a_run_that_trains_saves_and_stops(place, started, capsys):  # noqa: F81
     assert code == 0 and "its state is saved" in told and f"{run.id} is stopped, at step" in told
     assert status_of(run) == "stopped" and not run.artifact_events()
     code, told = call(place, capsys, "stop", "cat")
-    assert code == 1 and "neither waits nor trains" in told
+    assert code == 1 and "neither waiting nor training" in told
     assert call(place, capsys, "delete", "cat")[0] == 0 and not run.path.exists()
 
 

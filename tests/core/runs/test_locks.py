@@ -148,9 +148,9 @@ def test_a_worker_that_is_paused_in_its_events_lock_is_told_killed_and_explained
         next_one = place.submit(dispatcher, "next", steps=2)
         ended(next_one)
         assert run.last_word() == "failed"
-    assert "ended at your word" in ended(run, "failed")["problem"]["message"]
+    assert ended(run, "failed")["problem"]["code"].startswith("queue.ended_by_user")
     (error,) = said(run, "error")
-    assert "ended at your word" in error["what"]
+    assert error["code"].startswith("queue.ended_by_user")
     assert [event["status"] for event in said(run, "status")][-2:] == ["saving", "failed"]
 
 

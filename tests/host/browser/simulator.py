@@ -26,7 +26,7 @@ from starlette.routing import Route
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config import parsing
 from dreambooth_ext.core.errors import Problem, UserError
-from dreambooth_ext.core.messages.message import beside
+from dreambooth_ext.core.messages.message import Message, beside
 from dreambooth_ext.core.runs import events
 from dreambooth_ext.host.errors import Problems, Refusal
 from dreambooth_ext.host.hosts import model_lists
@@ -245,7 +245,7 @@ class Simulator:
             "kind": "overlay",
             "folder": "/webui/extensions/dreambooth/environment",
             "packages": {"diffusers": "0.35.2"},
-            "optional": {"xformers": "not installed"},
+            "optional": {"xformers": beside("reason", Message("environment.not_installed"))},
         }
         self.presets = Presets(folder / "presets")
         self.sets = PictureSets(folder / "pictures")
@@ -611,7 +611,8 @@ class Application:
             run.set("queued")
             sim.waiting.append(run.id)
         elif command == "kill":
-            run.problem = {"field": "", "message": "the training process was ended.", "remedy": "Resume it."}
+            advice = Message("queue.resume_from", step=run.step)
+            run.problem = Problem("queue.ended_by_user", advice=advice).as_dict()
             run.set("failed")
         else:
             run.commands.append(command)

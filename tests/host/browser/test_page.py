@@ -932,7 +932,9 @@ def test_messages_trouble_log_and_failure(page, simulator) -> None:
     page.click("button:text-is('Force stop')")
     simulator.trouble = None
     page.wait_for_selector(".db-badge[data-status=failed]")
-    page.wait_for_selector(".db-banner-bad:has-text('the training process was ended. Resume it.')")
+    page.wait_for_selector(
+        ".db-banner-bad:has-text('You ended the training process without saving. Resume the run: it continues from step')"
+    )
     page.wait_for_selector(".db-toast-bad:has-text('Training failed')")
 
 

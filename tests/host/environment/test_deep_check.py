@@ -107,7 +107,7 @@ def test_a_failure_is_a_problem_and_the_next_question_is_answered(asked, name, p
 def test_no_answer_in_time(asked, monkeypatch):
     monkeypatch.setattr(module, "TIME_OUT", 0.5)
     answer = ask(asked, "hangs")
-    assert "no answer came" in answer["problems"][0]["message"]
+    assert "no answer within" in answer["problems"][0]["message"]
 
 
 def test_an_environment_that_is_not_ready(asked, monkeypatch):

@@ -107,9 +107,9 @@ def test_what_cannot_go_on_says_so(run):
     run.write_state(status="done", step=5)
     with pytest.raises(UserError, match="is done"):
         put_back(run, None, None)
-    with pytest.raises(UserError, match="at step 5 already"):
+    with pytest.raises(UserError, match="is at step 5 already"):
         put_back(run, None, 5)
-    with run.take(), pytest.raises(UserError, match="being trained"):
+    with run.take(), pytest.raises(UserError, match="already being trained"):
         put_back(run, None, 9)
     assert status_of(run) == "done"
 

@@ -78,7 +78,7 @@ def test_a_model_that_will_be_replaced_is_named_before(artifact, folder):
 def test_a_strangers_file_is_never_touched(artifact, folder, stranger):
     folder.mkdir()
     (folder / stranger).write_text('{"notes": "mine"}', encoding="utf-8")
-    with pytest.raises(UserError, match=r"name: .*was not made by this tool"):
+    with pytest.raises(UserError, match=r"name: .*was not made by this extension"):
         publish(artifact, folder, run="r1", name="cat")
     assert [p.name for p in folder.iterdir()] == [stranger]
     assert (folder / stranger).read_text(encoding="utf-8") == '{"notes": "mine"}'
@@ -317,6 +317,6 @@ def test_a_clip_folder_goes_with_the_model_that_needed_it(odd, folder):
 
 def test_a_strangers_folder_is_never_touched(odd, folder):
     (folder / "cat-clip").mkdir(parents=True)
-    with pytest.raises(UserError, match="was not made by this tool"):
+    with pytest.raises(UserError, match="was not made by this extension"):
         publish(odd, folder, run="r1", name="cat")
     assert list((folder / "cat-clip").iterdir()) == []

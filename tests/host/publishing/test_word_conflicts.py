@@ -45,7 +45,7 @@ def test_a_subjects_word_that_an_embedding_has_already(asked, method):
     install(asked, "mine/ZRBL.safetensors")
     (said,) = warned(asked, **given)
     assert said.startswith("instance_prompt: 'zrbl' is the name of an installed embedding (mine/ZRBL.safetensors)")
-    assert "Take another word" in said
+    assert "Choose another rare word" in said
     assert len(warned(asked, method=method, name="mine")) == 1  # the words of file names count, too
     concept = {"instance_data_dir": asked.given["instance_data_dir"], "instance_prompt": "a photo of zrbl object"}
     assert len(warned(asked, method=method, name="mine", concepts=[concept], instance_data_dir="")) == 1

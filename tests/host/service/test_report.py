@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "torch": "2.1.2+cu121",
     "device": "NVIDIA GeForce RTX 4090, 24 GB, CUDA 12.1",
     "packages": {"diffusers": "0.35.2", "numpy": "1.26.2"},
-    "optional": {"xformers": "not installed"},
+    "optional": {"xformers": {"reason": "not installed"}},
 }
 
 

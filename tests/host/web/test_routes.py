@@ -223,7 +223,7 @@ def test_the_deep_check(asked, tmp_path, monkeypatch):
     assert answer.status == 200  # as of a moment ago
     asked.service.maintenance._seen = None
     answer = asked.post("check", {"config": good(tmp_path), "deep": True})
-    assert answer.status == 503 and answer.json()["error"] == "It is not there."
+    assert answer.status == 503 and "It is not there." in answer.json()["error"]
 
 
 @pytest.mark.parametrize("depth", [100, 900, 5000])
@@ -272,7 +272,7 @@ def test_a_wrong_config_makes_no_run(asked, tmp_path):
     folder.mkdir(parents=True)
     (folder / "mine.safetensors").write_bytes(b"somebody's")
     answer = asked.post("runs", {"config": good(tmp_path)})
-    assert answer.status == 422 and "not made by this tool" in answer.json()["problems"][0]["message"]
+    assert answer.status == 422 and "not made by this extension" in answer.json()["problems"][0]["message"]
     assert asked.post("runs", {"config": good(tmp_path), "publish": False}).status == 201
 
 
@@ -370,11 +370,11 @@ def test_a_worker_that_hangs_at_its_start_can_be_ended(asked, monkeypatch):
     assert asked.dispatcher.said[-1] == ("kill", run.id)
 
     def refuse(run: run_folder.Run) -> None:
-        raise UserError("run", "it has no worker.", "Reload the page.")
+        raise UserError("queue.no_worker", "run", run="it")
 
     monkeypatch.setattr(asked.dispatcher, "kill", refuse)
     answer = asked.post(f"runs/{run.id}/commands", {"command": "kill"})
-    assert answer.status == 409 and "it has no worker." in answer.json()["error"]
+    assert answer.status == 409 and answer.json()["code"] == "queue.no_worker"
 
 
 def test_a_waiting_run_is_cancelled_and_deleted(asked, tmp_path):
@@ -650,7 +650,8 @@ def test_the_environment_is_repaired_meanwhile(asked):
     trainer.build = lambda progress, *others: (build(progress), go.wait(20))
     assert asked.post("environment", {"action": "repair"}).status == 202
     wait_for(lambda: (asked.get("environment").json()["building"] or {}).get("fraction") == 0.5)
-    assert asked.get("state").json()["environment"]["building"]["stage"] == "half way"
+    assert asked.get("state").json()["environment"]["building"]["stage"] == "unpacking"
+    assert asked.get("state").json()["environment"]["building"]["stage_code"] == "environment.pip_unpacking"
     for action in ("repair", "verify"):
         assert asked.post("environment", {"action": action}).status == 409
     go.set()
@@ -664,7 +665,7 @@ def test_the_environment_is_repaired_meanwhile(asked):
 
 
 @pytest.mark.parametrize(
-    "error", [UserError("environment", "No network.", "Get one."), RuntimeError("x"), OSError(28, "full")]
+    "error", [UserError("environment.busy", "environment"), RuntimeError("x"), OSError(28, "full")]
 )
 def test_a_repair_that_fails_says_so_and_can_be_tried_again(asked, error):
     asked.environment.state, asked.environment.error = "broken", error
@@ -676,7 +677,7 @@ def test_a_repair_that_fails_says_so_and_can_be_tried_again(asked, error):
 
 
 def test_no_repair_under_a_training_from_a_terminal(asked):
-    asked.environment.used = UserError("environment", "The trainer's environment is in use: cat.", "Wait for it.")
+    asked.environment.used = UserError("environment.in_use", "environment", programs=["cat"])
     answer = asked.post("environment", {"action": "repair"})
     assert answer.status == 409 and "in use: cat" in answer.json()["error"] and answer.json()["remedy"]
     assert asked.environment.made == []

@@ -3,7 +3,6 @@
 import { api } from "../shared/api.js";
 import { button, element, fill, say, show } from "../shared/dom.js";
 import { number } from "../shared/format.js";
-import { told } from "../shared/localised.js";
 import { phrase } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -85,7 +84,7 @@ export class Environment {
             this.facts, fact(T.state, T.states[now.state] || now.state), fact("Python", now.python_version), fact("PyTorch", now.torch), fact(T.device, now.device),
             fact(T.kind, now.kind), fact(T.folder, now.folder), fact(T.packages, now.packages && number(Object.keys(now.packages).length)),
             Object.values(this.app.host?.lacks || {}).map((why) => fact(T.lacks, why)),
-            Object.entries(now.optional || {}).map(([name, why]) => [element("dt", { text: name }), element("dd", {}, phrase(T.optional, { why: told(why) }))]),
+            Object.entries(now.optional || {}).map(([name, why]) => [element("dt", { text: name }), element("dd", {}, phrase(T.optional, { why: why.reason }))]),
         );
         if (!now.building && (trouble || this.result.textContent === T.verifying)) say(this.result, trouble || (now.verified ? T.verified : ""));
     }
