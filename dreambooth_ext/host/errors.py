@@ -1,4 +1,4 @@
-"""An answer that is no, with the HTTP status that says so; everything else is a `UserError` like any other."""
+"""A refused request, with its HTTP status; otherwise a `UserError` like any other."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def watch(page, other) -> None:
     """Steps and curves come, and meanwhile no picture is made."""
     page.wait_for_selector(".db-badge[data-status=training]", timeout=LONG)
     other.click("#txt2img_generate")
-    other.wait_for_selector("#txt2img_results >> text=training has the device", timeout=30_000)
+    other.wait_for_selector("#txt2img_results >> text=training is using the device", timeout=30_000)
     assert other.locator("#txt2img_gallery img").count() == 0
     until(lambda: steps(page) >= 3, LONG / 1000)
     plot = page.locator("#dreambooth_ext canvas").first

@@ -170,7 +170,7 @@ def test_a_model_that_was_never_loaded_stays_unloaded(webui):
     webui.run("setattr(sd_models.model_data, 'was_loaded_at_least_once', False)")
     webui.begin("refuse")
     pictures, text = webui.generate()
-    assert not pictures and "training has the device" in text
+    assert not pictures and "training is using the device" in text
     assert webui.run("sd_models.model_data.sd_model is None")
     webui.finish()
     assert webui.draw() == before

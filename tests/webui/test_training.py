@@ -69,7 +69,7 @@ def refused(webui: Client) -> bool:
     try:
         webui.draw()
     except urllib.error.HTTPError as error:
-        return error.code == 503 and "training has the device" in json.loads(error.read())["detail"]
+        return error.code == 503 and "training is using the device" in json.loads(error.read())["detail"]
     return False
 
 

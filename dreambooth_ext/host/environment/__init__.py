@@ -1,1 +1,1 @@
-"""The trainer's own Python environment: built, proved, repaired."""
+"""The trainer's own Python environment: made, checked and repaired."""

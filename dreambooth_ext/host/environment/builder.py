@@ -1,4 +1,4 @@
-"""Making the trainer's environment, step by step: host, disk, virtual environment, torch, packages, proof, marker.
+"""Making the trainer's environment, step by step: host, disk, virtual environment, torch, packages, check, marker.
 
 A set-up may be killed at any instant. The marker is removed first and written last, and what has no marker is thrown
 away and made again: half-installed packages cannot be told from whole ones, and pip's cache spares the downloads.
@@ -115,7 +115,7 @@ class Builder:
         return state == "ready" and same_host
 
     def _host(self, record: dict) -> Path:
-        """The Python to build with: the one asked for, the one of before, a WebUI's around us, or the one running."""
+        """The Python to build with: the one asked for, the last one used, a WebUI's around us, or the one running."""
         before = Path(record["host"]) if record else None
         here = Path(sys.executable)
         if running_inside(self.layout.tree):  # cannot be built with itself
@@ -167,7 +167,7 @@ class Builder:
                     raise UserError("environment.not_removed", "environment", error=error) from error
 
     def _make(self, host: Interpreter, kind: str, keep: bool) -> tuple[str, Path]:
-        """The virtual environment, with the host's packages in sight for an overlay; (kind, interpreter)."""
+        """The virtual environment, which sees the host's packages as an overlay; (kind, interpreter)."""
         tree = self.layout.tree
         if kind == "target":
             self.layout.packages.mkdir(parents=True, exist_ok=True)
@@ -231,7 +231,7 @@ class Builder:
                     self.progress(None, Message("environment.without", reason=error.problem.message))
 
     def _prove(self, host: Interpreter, kind: str, python: Path, rows: list[Row]) -> None:
-        """Try everything out; when all is well, write the marker."""
+        """Check that everything works, then write the marker."""
         layout = self.layout
         self.progress(0.9, Message("environment.checking"))
         record = {

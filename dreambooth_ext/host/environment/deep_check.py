@@ -36,7 +36,7 @@ KEPT = 16  # answers
 
 
 class DeepCheck:
-    """Asks `engine.inspection`, from any thread; where several ask at once, only the newest is answered."""
+    """Asks `engine.deep_check`, from any thread; where several ask at once, only the newest is answered."""
 
     def __init__(self, environment: Environment, runs_dir: Path, idle: float = IDLE):
         self.environment, self.runs_dir, self.idle = environment, runs_dir, idle
@@ -133,7 +133,7 @@ class DeepCheck:
 
 
 class _Process:
-    """One `engine.inspection`. It ends with its input, and so with us, however we end."""
+    """One process of `engine.deep_check`. It ends with its input, and so with us, however we end."""
 
     def __init__(self, environment: Environment):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for its whole life; not a pipe: nobody reads along
@@ -196,7 +196,7 @@ class _Process:
 
 
 def _key(config: RunConfig, runs_dir: Path) -> str:
-    """The question, with what tells that base or pictures have changed."""
+    """The question, with the stamps that show whether base or pictures have changed."""
     files = (config.base_model, config.model_config, config.dataset_config)
     paths = [expanded(path) for path in files if path]
     for concept in concepts(config):

@@ -81,7 +81,7 @@ class Environment(Layout):
     # --- checking ---
 
     def verify(self) -> Status:
-        """Import everything and compare every version. Raises UserError("environment") naming all that is wrong."""
+        """Import everything and compare every version. Raises UserError with everything that is wrong."""
         record = self.record()
         if not record or not Path(record["python"]).exists():
             raise UserError("environment.not_ready", "environment", reason=self.status().reason)

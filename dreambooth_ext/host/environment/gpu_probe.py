@@ -46,7 +46,7 @@ def nvidia_card() -> Card | None:
 
 
 def read_cards(text: str) -> Card | None:
-    """nvidia-smi's rows `580.95.05, NVIDIA GeForce RTX 3060, 8.6`, one a card."""
+    """nvidia-smi's rows `580.95.05, NVIDIA GeForce RTX 3060, 8.6`, one for each card."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if re.match(r"\d+\.", line)]
     if not rows:
         return None

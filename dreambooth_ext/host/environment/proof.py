@@ -1,4 +1,4 @@
-"""Whether an environment works: what does not import, what has another version, and which options it lacks."""
+"""Whether an environment works: failed imports, other versions, and missing optional packages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _difference(row: Row, version: str | None) -> Message:
 def findings(
     recipe: Recipe, found: Interpreter, expected: set[str], install_errors: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The marker's entries that come from trying it out."""
+    """The marker's entries that come from this check."""
     optional = {}
     for package, name in recipe.optional.items():
         reason = found.imports[name] and (install_errors.get(package) or found.imports[name])

@@ -1,1 +1,1 @@
-"""What a host of models is: a WebUI, or plain folders."""
+"""Hosts, where trained models go: a WebUI, or plain folders."""

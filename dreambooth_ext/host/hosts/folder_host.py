@@ -28,7 +28,7 @@ class FolderHost:
         passwords: dict[str, str] | None = None,
         restricted: str = "",
     ):
-        """`runs`: the runs' folder, whatever the options say; `passwords`, `restricted`: see interface.Host."""
+        """`runs`: the runs' folder, whatever the options say; `passwords`, `restricted`: see host.Host."""
         self.folder = folder.absolute()
         self.runs, self.passwords, self.restriction = runs, passwords or {}, restricted
         if webui:

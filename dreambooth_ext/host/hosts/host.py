@@ -1,4 +1,4 @@
-"""What the host side may ask of the program that it lives in: a WebUI (webui_host.py) or a folder (folder_host.py)."""
+"""What the host side asks of the program around it: a WebUI (webui_host.py) or a folder (folder_host.py)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...core.errors import Problem
 
 
 class Host(Protocol):
-    """All of it may be called from any thread. A `kind` is one of publish.WEBUI_FOLDERS' keys."""
+    """All of it may be called from any thread. A `kind` is one of publishing_folders.WEBUI_FOLDERS' keys."""
 
     @property
     def name(self) -> str:
@@ -26,7 +26,7 @@ class Host(Protocol):
         """Kind -> the folder where the host looks for such files."""
 
     def lacks(self) -> dict[str, str]:
-        """Kind -> why this host cannot use such files, as a sentence; empty when it can use all."""
+        """Kind -> why this host cannot use such files, as a sentence; empty when it can use all of them."""
 
     def bases(self) -> list[dict[str, str]]:
         """The checkpoints that the host lists, and new ones in its folder, each with its "title" and "path"."""
@@ -38,7 +38,7 @@ class Host(Protocol):
         """One of options.OPTIONS by its name."""
 
     def restricted(self) -> str:
-        """Why paths of this machine may not be named over the network, as a sentence; "" when they may."""
+        """Why paths of this machine cannot be used over the network, as a sentence; "" when they can."""
 
     def api_auth(self) -> dict[str, str]:
         """User -> password that the API asks for; empty when it asks for none."""
@@ -49,9 +49,9 @@ class Host(Protocol):
     def handed_over(self, mode: str, device: str) -> AbstractContextManager[None]:
         """The host's models are off the device inside, and back afterwards in every case.
 
-        device: as devices.device_of names it; nothing moves where the host uses another one. Several threads may be
+        device: as jobs/devices.py names it; nothing moves where the host uses another one. Several threads may be
         inside at once: the first one's mode counts, and the models are back when the last has left.
-        mode: what happens to pictures asked for meanwhile: "refuse" (at once, politely), "wait" (drawn afterwards) or
+        mode: what happens to pictures asked for meanwhile: "refuse" (with a message), "wait" (drawn afterwards) or
         "share" (drawn at once; the models stay where they are). Waits for the picture that is being drawn.
         """
 
@@ -59,7 +59,7 @@ class Host(Protocol):
         """The mode by which they are off the device now, and drawing is refused or waits; "" when they are there."""
 
     def refresh(self, kind: str, path: Path) -> None:
-        """`path` has just been published, perhaps over an older file: the host's lists and caches are renewed."""
+        """`path` has just been published, perhaps over an older file: the host's lists and caches are refreshed."""
 
     def select(self, path: Path) -> str:
         """Make that checkpoint the host's; returns its title there. Raises UserError("select") if it does not load.
@@ -71,4 +71,4 @@ class Host(Protocol):
         """Why that model cannot be removed now; None if it can."""
 
     def forget(self, kind: str, path: Path) -> None:
-        """`path` has just been taken away: lists that still have it are renewed."""
+        """`path` has just been removed: lists that still have it are refreshed."""

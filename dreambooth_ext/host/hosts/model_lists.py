@@ -24,7 +24,7 @@ SUFFIXES = {
 
 
 def listing(folder: Path, suffixes: Iterable[str], without: tuple[str, ...] = PREVIEWS) -> list[dict[str, str]]:
-    """Title (the path below the folder) and path of each file that ends so, in order; no folder, no files."""
+    """Title (the path below the folder) and path of each file with such an ending, in order; [] without the folder."""
     endings, found = tuple(suffixes), []
     for place, folders, names in os.walk(folder):
         folders.sort()
@@ -38,7 +38,7 @@ def listing(folder: Path, suffixes: Iterable[str], without: tuple[str, ...] = PR
 
 
 def files(folders: dict[str, Path]) -> dict[str, list[dict[str, str]]]:
-    """What there is to go on from, by kind. folders: the host's, by kind."""
+    """The files that training can continue from, by kind. folders: the host's, by kind."""
     return {kind: listing(folders[kind], suffixes) for kind, suffixes in SUFFIXES.items()}
 
 
@@ -47,7 +47,7 @@ def checkpoints(folder: Path) -> list[dict[str, str]]:
 
 
 class Mark:
-    """A short text that is another one when what `look` tells has changed, for pages that ask every second."""
+    """A short text that changes whenever the answer of `look` does, for pages that ask every second."""
 
     def __init__(self, look: Callable[[], Any], clock: Callable[[], float] = time.monotonic):
         self.look, self.clock = look, clock

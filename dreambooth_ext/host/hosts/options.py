@@ -104,7 +104,7 @@ def checked(name: str, value: Any) -> Any:
 
 
 def valid(name: str, value: Any) -> Any:
-    """`value`, or the default where it is nothing that the option can be: a file may be old or written by hand."""
+    """`value`, or the default where the option cannot have it: a file may be old or written by hand."""
     try:
         return checked(name, value)
     except UserError:

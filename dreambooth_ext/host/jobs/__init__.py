@@ -1,1 +1,1 @@
-"""Runs waiting, training and ending: the queue, the worker's process and what it says."""
+"""The queue, and what happens to runs from waiting to their end: device, worker, events, publishing."""

@@ -1,4 +1,4 @@
-"""A run's curves for pages: a few thousand points for a hundred thousand steps, and every step where one looks closely.
+"""A run's curves for pages: a few thousand points for a hundred thousand steps, and every step when zoomed in.
 
 Each run's events are read once, and from then on only what is new.
 """
@@ -23,7 +23,7 @@ POINTS = 2000  # of a curve, in an answer
 
 @dataclass
 class Curves:
-    """Of one run: a loss and rates for each step, steps rising, and all events that are no steps."""
+    """Of one run: a loss and learning rates for each step, steps rising, and all events that are no steps."""
 
     offset: int = 0  # where the next event begins in the file
     number: int = 0  # of the last event

@@ -34,7 +34,7 @@ IDLE = 1.0  # seconds between looks for what other processes have put into the f
 
 
 class Dispatcher:
-    """Several hosts may share a folder of runs: one of them leads, and another takes over when it goes.
+    """Several hosts may share a folder of runs: one of them leads, and another takes over when it closes.
 
     All public methods may be called from any thread, before `start` and after `close`, too.
     """
@@ -109,7 +109,7 @@ class Dispatcher:
         return job.monitor.trouble if job else None
 
     def since(self, run: Run) -> float | None:
-        """When its device was begun to be handed over to it, in seconds since 1970; None for another host's run."""
+        """When the hand-over of its device began, in seconds since 1970; None for another host's run."""
         job = self._jobs.get(run.id)
         return job.since if job else None
 
@@ -240,7 +240,7 @@ class Dispatcher:
         """What fails inside is reported, and tried again after a while."""
         try:
             yield
-        except OSError as error:  # a full disk, a network folder that is gone
+        except OSError as error:  # a full disk, a lost network folder
             self._hindrance = Message("queue.runs_folder", error=error)
             closing.wait(RECOVERY)
         except Exception as error:  # of this program: whatever it is, the next runs are to be trained
@@ -289,7 +289,7 @@ class Dispatcher:
     # --- those that live, and those that ended without us ---
 
     def _attend_to_unsettled(self, closing: threading.Event) -> None:
-        """Runs that were left by a host that went, or by the one that led before."""
+        """Runs left by a host that closed, or by the former leader."""
         waiting = self._queue.ids()
         for run in reversed(run_list.list_runs(self.runs_dir)):
             if run.id in self._jobs or self._context.is_passed_over(run):
@@ -316,13 +316,13 @@ class Dispatcher:
             monitor = JobMonitor(run, wanted, self._publisher, self.patience, process)
             self._start(monitor, self._devices.of(run), closing, lives=True)
         elif status_of(run) == "queued":
-            if run.id not in waiting:  # its host went while it put it there
+            if run.id not in waiting:  # its host closed while it was putting it there
                 self._queue.add(run.id)
         elif is_of_this_machine(run):
             self._settle(JobMonitor(run, wanted, self._publisher, self.patience))
 
     def _settle(self, monitor: JobMonitor) -> None:
-        """Publish what a run that has ended still owes."""
+        """Publish what is left of a run that has ended."""
         if monitor.claim():
             try:
                 monitor.finish()
@@ -333,7 +333,7 @@ class Dispatcher:
     # --- the next ones ---
 
     def _train_next(self, closing: threading.Event) -> None:
-        """Begin every run that waits and has its device for itself."""
+        """Start every waiting run whose device is free."""
         waiting = self._waiting()
         if not waiting:
             self._hindrance = ""
@@ -355,7 +355,7 @@ class Dispatcher:
         self._hindrance = reasons[0]
 
     def _obstacle(self, run: Run, others: list[str]) -> str:
-        """Why a run cannot be begun now though none of ours has its device, "" if it can."""
+        """Why a run cannot start now though none of ours has its device, "" if it can."""
         other = next((id for id in others if id != run.id), "")
         if other:
             return Message("queue.device_taken", run=other)
@@ -380,7 +380,7 @@ class Dispatcher:
         return (run for run in run_list.list_runs(self.runs_dir) if run.is_held())
 
     def _train(self, run: Run, device: str, closing: threading.Event) -> bool:
-        """Whether it is being begun now."""
+        """Whether it is being started now."""
         monitor = JobMonitor(run, job_options.read(run) or JobOptions(), self._publisher, self.patience)
         self._context.settled.pop(run.id, None)
         status = self.environment.status()

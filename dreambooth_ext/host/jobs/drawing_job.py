@@ -35,7 +35,7 @@ class _Process:
 
     @property
     def done(self) -> int:
-        """Pictures that are there. Those of an earlier drawing with the same seeds were taken away before."""
+        """Finished pictures. Those of an earlier drawing with the same seeds were deleted before."""
         return sum((self.folder / f"0_{seed}.png").exists() for seed in self.seeds)
 
     def last_words(self) -> str:

@@ -96,7 +96,7 @@ def _read(path: Path, places: _Places, after: int, limit: int) -> tuple[list[dic
 
 
 def of_kinds(path: Path, *kinds: str) -> list[dict[str, Any]]:
-    """All events of these types, by a look at each line that costs a hundredth of reading it."""
+    """All events of these types; lines of others are skipped unparsed, a hundred times faster."""
     marks = [f'"type": "{kind}"'.encode() for kind in kinds]  # as `EventLog.append` writes it
     try:
         with path.open("rb") as stream:

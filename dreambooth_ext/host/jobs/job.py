@@ -59,7 +59,7 @@ class JobContext:
 
 
 class Job:
-    """`lives`: its worker does already, and has only to be followed. `over` is called at the end, by the thread."""
+    """`lives`: its worker runs already, and only has to be followed. `over` is called at the end, by the thread."""
 
     def __init__(
         self,

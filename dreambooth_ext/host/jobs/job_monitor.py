@@ -21,7 +21,7 @@ GRACE = 3.0  # seconds in which a worker that was started besides the one that e
 
 
 class JobMonitor:
-    """process: the worker's, where this program started it; else its life shows by the run's lock alone."""
+    """process: the worker's, where this program started it; else only the run's lock shows whether it lives."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class JobMonitor:
     # --- what it says ---
 
     def look(self) -> None:
-        """Publish what it has announced since the last look, and see how it does."""
+        """Publish what it has announced since the last look, and check its health."""
         events = self._events.new()
         self._announced.note(events)
         self.publisher.publish_wanted(self.run, self.options, self._announced.take())

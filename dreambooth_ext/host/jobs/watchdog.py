@@ -30,7 +30,7 @@ class Patience:
 
 
 class Watchdog:
-    """Told what the worker does (`see`), says what is wrong with it (`trouble`)."""
+    """Takes note of what the worker does (`see`), and says what is wrong with it (`trouble`)."""
 
     def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic):
         self.patience, self.clock = patience, clock

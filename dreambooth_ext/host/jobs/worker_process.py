@@ -1,4 +1,4 @@
-"""Workers from the outside: start one, follow what it says, end it."""
+"""Workers from the outside: start one, follow its events, end it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def kill_alive(run: Run) -> bool:
-    """End, at once, the worker that holds a run's lock, whatever its status says: it may hang after its last word.
+    """End, at once, the worker that holds a run's lock, whatever its status says: it may hang after its last event.
 
     False if none was found on this machine. Its number is in state.json, and an old one may be some other program's by
     now: so the lock has to be held, and where the system tells what a process runs, it has to be a worker of this run.

@@ -1,1 +1,1 @@
-"""Models put into a host's folders, whole under any kill, and taken out again."""
+"""Publishing models into a host's folders, whole even if killed, and removing them again."""

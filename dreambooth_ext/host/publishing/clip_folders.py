@@ -1,4 +1,4 @@
-"""The CLIP folders of models that are published into a WebUI: outside its checkpoints, each content once for all.
+"""The CLIP folders of models that are published into a WebUI: outside its checkpoints, each content only once.
 
 A WebUI shows a button for every folder below its checkpoints. A yaml names the folder by its full path, which ends with
 a hash of what is in it.

@@ -1,4 +1,4 @@
-"""A run's artifacts into the folders where the WebUI lists them, whole or not at all.
+"""Publishes a run's artifacts into the folders where the WebUI lists them, whole or not at all.
 
 What this extension published carries a mark in its `.json` sidecar. A model of the same name that has it is replaced,
 so that continuing a run renews its model; one without it is somebody else's and is never touched.

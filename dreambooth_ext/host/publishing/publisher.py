@@ -117,7 +117,7 @@ class Publisher:
         return list(self._recent)
 
     def sweep(self) -> None:
-        """What killed publishers left in the host's folders is carried through, or taken away."""
+        """Finish, or remove, what killed publishers left in the host's folders."""
         for folder in self.host.folders().values():
             with contextlib.suppress(OSError):
                 if folder.is_dir():

@@ -124,7 +124,7 @@ def _staged(folder: Path) -> list[tuple[str, int]]:
 
 
 def _is_there(lock: IO[bytes], path: Path) -> bool:
-    """Whether a lock's file still has its name: who held it before may have taken it away."""
+    """Whether a lock's file still has its name: its former holder may have deleted it."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), path.stat())
     except FileNotFoundError:
@@ -161,7 +161,7 @@ def set_aside(place: Path, name: str) -> None:
 
 
 def sweep(folder: Path, check: Callable[[Path], Any]) -> None:
-    """Carry through, or take away, what killed programs of ours left in a folder; what live ones are at stays.
+    """Finish, or remove, what killed programs of ours left in a folder; what live ones work at stays.
 
     check: raises UserError for the path of a model that is not ours to replace.
     """

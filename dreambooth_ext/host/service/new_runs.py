@@ -1,4 +1,4 @@
-"""A config as somebody sent it: its plan, its problems, and the run that is made from it."""
+"""From a config that somebody sent: its plan, its problems, and a new run."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class NewRuns:
         self.maintenance, self.deep_check, self.planned_times, self.sets = maintenance, deep_check, planned_times, sets
 
     def check(self, values: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
-        """The plan and every problem of a config. Raises a Refusal (403) for paths that the host keeps back."""
+        """The plan and every problem of a config. Raises a Refusal (403) for paths that the host does not allow."""
         completed, choices, entries, problems, subjects = complete(values, self.host, self.runs_dir)
         count = picture_entries.trained(entries)
         clashes = word_conflicts.taken(

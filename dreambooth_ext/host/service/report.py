@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def report(run: Run | None, environment: Mapping[str, Any], host: str) -> str:
-    """The text. environment: as `Environment.status` tells it; host: a WebUI with its version, or another name."""
+    """The text. environment: as `Status.as_dict` has it; host: a WebUI with its version, or another name."""
     redaction = Redaction(_folders(run, environment))
     parts = ["\n".join(_about(environment, host))]
     if run is not None:
@@ -70,7 +70,7 @@ def _about_run(run: Run) -> Iterator[str]:
 
 
 def _settings(run: Run, redaction: Redaction) -> str:
-    """What the run was told, without what is as it is by itself."""
+    """The run's settings, without those at their defaults."""
     try:
         config = files.read_json(run.path / "config.json")
     except (OSError, ValueError) as error:

@@ -67,7 +67,7 @@ class Service:
         self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets)
 
     def start(self) -> None:
-        """Begin to train what waits. Nothing happens if that is being done already."""
+        """Start training what waits. Nothing happens if that is being done already."""
         self.dispatcher.start()
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class Service:
         return schema.schema()
 
     def state(self) -> dict[str, Any]:
-        """What a page asks every second. "lists": another text when GET host would tell something else."""
+        """What a page asks every second. "lists" changes whenever the answer of GET host does."""
         environment = self.maintenance.status()
         return {
             "version": __version__,
@@ -163,7 +163,7 @@ class Service:
     # --- the queue ---
 
     def queue(self) -> dict[str, Any]:
-        """`active`: what began last of those that are `running`, one a device; `trouble`: what is wrong with it."""
+        """`active`: the newest of those that are `running`, one on each device; `trouble`: what is wrong with it."""
         running, waiting = [self._shown(run) for run in self.dispatcher.running], self.dispatcher.queue()
         active = running[-1] if running else None
         return {

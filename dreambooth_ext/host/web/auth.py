@@ -40,14 +40,14 @@ LARGEST_ANSWER = 64 * 1024  # bytes of what /user may say
 
 @dataclass(frozen=True)
 class Caller:
-    """Who was let in; `is_local`: a program on this machine, with nothing between that speaks for somebody else."""
+    """Who was let in; `is_local`: a program on this machine, with no proxy between."""
 
     is_local: bool
     user: str = ""
 
 
 async def admit(scope: Scope, host: Host) -> Caller:
-    """The caller of a request. Raises a Refusal (401, 403)."""
+    """Who sends a request. Raises a Refusal (401, 403)."""
     headers = Headers(scope=scope)
     passwords = host.api_auth()
     foreign = is_foreign(headers)

@@ -164,7 +164,7 @@ def work(action: Action, call: Call) -> Response:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Raises a Refusal (413), as a rule after the body has gone by: senders listen when they have said everything."""
+    """Raises a Refusal (413), usually after the whole body was received: senders read answers only then."""
     body, size = bytearray(), 0
     announced = request.headers.get("content-length", "")
     is_huge = announced.isdigit() and int(announced[:20]) > POLITE * limit

@@ -16,7 +16,7 @@ from pathlib import Path
 from ...core.config.parsing import shown
 from ...core.config.run_config import SETTINGS
 from ...core.facts.methods import METHODS
-from ...core.messages.message import catalogue
+from ...core.messages.message import Message, catalogue, filled
 from ...core.system.files import read_json, write_text
 from ...core.system.terminal import say
 from ..errors import Refusal
@@ -111,6 +111,12 @@ def language(name: str) -> dict[str, str]:
     if name not in languages():
         raise Refusal(404, "web.no_language", "name", name=shown(name), names=languages())
     return read(FOLDER / f"{name}.json")
+
+
+def translated(message: Message, language: str) -> str:
+    """A message in one of `languages()` for readers outside our page; in English where it has no translation."""
+    known = read(FOLDER / f"{language}.json") if language in languages() else {}
+    return filled(known[message.code], message.values) if message.code in known else str(message)
 
 
 def read(path: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The tab without a WebUI: a small server of our own, run inside the trainer's environment, which has what it needs."""
+"""The tab without a WebUI: a small server of our own, which runs inside the trainer's environment."""
 
 from __future__ import annotations
 

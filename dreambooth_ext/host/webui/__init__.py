@@ -1,1 +1,1 @@
-"""All that knows the WebUI's `modules`, found by feature and never by a fork's name."""
+"""Everything that uses the WebUI's `modules`; forks are told apart by their features, never by name."""

@@ -1,4 +1,4 @@
-"""What the WebUI's callbacks run of us: the settings page, and the service with its API."""
+"""What the WebUI's callbacks run: the settings page, and the service with its API."""
 
 from __future__ import annotations
 

@@ -20,15 +20,14 @@ from typing import Any
 
 from modules import call_queue, devices, errors, processing, scripts, sd_models, shared
 
+from ...core.messages.message import Message
 from ..jobs.devices import plain
+from ..web import localization
 from .deferred import Later
 from .patching import Place, after, replaced
 
 MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's; reForge's and classic's
-BUSY = (
-    "A DreamBooth training has the device, so this was not done. Wait until it has ended, stop it in the "
-    "DreamBooth tab, or choose under Settings > DreamBooth what the WebUI does while a training runs."
-)
+BUSY = Message("queue.device_busy")
 PICTURES = ("task(", "scripts_")  # how the names of jobs begin that are a tab's or a picture's: those are refused later
 POLL = 0.1  # seconds between looks whether the models are back
 
@@ -45,12 +44,12 @@ class Models:
         self._moving = threading.Lock()  # of the two
 
     def away(self) -> str:
-        """See interface.Host.models_away."""
+        """See host.Host.models_away."""
         return self.mode if self.later.away else ""
 
     @contextlib.contextmanager
     def handed_over(self, mode: str, device: str) -> Iterator[None]:
-        """See interface.Host."""
+        """See host.Host."""
         if mode == "share" or not uses(device):
             yield
             return
@@ -142,7 +141,7 @@ class Models:
         return run
 
     def around_begin(self, original: Callable) -> Callable:
-        """Of all jobs; those of tabs and pictures go on to `around_run`, whose words are better."""
+        """Of all jobs; those of tabs and pictures go on to `around_run`, whose message is better."""
 
         def begin(*arguments: Any, **named: Any) -> Any:
             job = named.get("job", arguments[0] if arguments else None)
@@ -261,7 +260,12 @@ def bring_back(never_loaded: bool) -> None:
 def refusal(p: Any) -> Any:
     """What a tab shows in the place of pictures; an image that was to be enlarged stays."""
     kept = [image for image in [getattr(p, "firstpass_image", None)] if image is not None]
-    return processing.Processed(p, kept, info=BUSY, comments="")
+    return processing.Processed(p, kept, info=why_busy(), comments="")
+
+
+def why_busy() -> str:
+    """In the WebUI's language: its page translates no such sentences."""
+    return localization.translated(BUSY, str(shared.opts.data.get("localization", "")))
 
 
 def busy() -> Exception:
@@ -272,10 +276,10 @@ def busy() -> Exception:
 
     class Busy(HTTPException, gradio.Error):
         def __init__(self) -> None:
-            gradio.Error.__init__(self, BUSY)
-            HTTPException.__init__(self, status_code=503, detail=BUSY)
+            gradio.Error.__init__(self, why_busy())
+            HTTPException.__init__(self, status_code=503, detail=str(BUSY))
 
         def __str__(self) -> str:
-            return BUSY
+            return why_busy()
 
     return Busy()

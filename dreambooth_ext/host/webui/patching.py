@@ -1,4 +1,4 @@
-"""Putting something in the way of another program's functions for a while."""
+"""Temporary replacements for another program's functions."""
 
 from __future__ import annotations
 

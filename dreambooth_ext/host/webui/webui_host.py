@@ -1,4 +1,4 @@
-"""The WebUI as the host: AUTOMATIC1111 v1.10.1 and its forks. With the rest of this folder all that knows `modules.*`.
+"""The WebUI as the host: AUTOMATIC1111 v1.10.1 and its forks. Only this folder uses `modules.*`.
 
 What a fork does otherwise is told by what it has (`getattr`), never by its name:
 - `sd_models.model_data.forge_loading_parameters` (Forge): models load when a picture is drawn, not when chosen
@@ -33,7 +33,7 @@ __all__ = ["Host", "WebUI"]
 
 
 class WebUI:
-    """See interface.Host. One object for the process: it knows whether the models are away."""
+    """See host.Host. One object for the process: it knows whether the models are away."""
 
     def __init__(self) -> None:
         self.models = Models()

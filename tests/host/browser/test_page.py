@@ -933,7 +933,7 @@ def test_messages_trouble_log_and_failure(page, simulator) -> None:
     simulator.trouble = None
     page.wait_for_selector(".db-badge[data-status=failed]")
     page.wait_for_selector(
-        ".db-banner-bad:has-text('You ended the training process without saving. Resume the run: it continues from step')"
+        ".db-banner-bad:has-text('You ended the training process without saving. Resume the run: it continues from')"
     )
     page.wait_for_selector(".db-toast-bad:has-text('Training failed')")
 

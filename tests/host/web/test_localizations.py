@@ -7,7 +7,7 @@ import re
 import pytest
 
 from dreambooth_ext.core.config.run_config import SETTINGS
-from dreambooth_ext.core.messages.message import catalogue
+from dreambooth_ext.core.messages.message import Message, catalogue
 from dreambooth_ext.host.web import localization
 
 FILES = sorted(localization.FOLDER.glob("*.json"))
@@ -58,6 +58,13 @@ def test_translations_say_the_same(path):
         numbers = re.compile(r"\d+e-\d+|\d{3,}|\b\w+_\w+\b", re.ASCII)  # others' letters may stand beside names
         assert sorted(numbers.findall(text)) == sorted(numbers.findall(translation)), text
         assert "\u2028" not in translation and "<" not in translation.replace("<name>_<step>", "")
+
+
+def test_a_message_outside_our_page_is_translated_where_it_can_be():
+    message = Message("service.preset_name_long", count=70, most=60)
+    assert localization.translated(message, "ru_RU") == "В имени символов: 70."
+    for language in ("", "None", "xx_XX", "../ru_RU"):
+        assert localization.translated(message, language) == message
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

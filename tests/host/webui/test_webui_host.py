@@ -71,9 +71,9 @@ def test_generating_is_refused_politely(webui):
     with pytest.raises(urllib.error.HTTPError) as refused:
         webui.draw()
     answer = json.loads(refused.value.read())
-    assert refused.value.code == 503 and "training has the device" in answer["detail"]
+    assert refused.value.code == 503 and "training is using the device" in answer["detail"]
     pictures, text = webui.generate()  # no picture, and the reason where a picture's text is
-    assert not pictures and "training has the device" in text and "error" not in text
+    assert not pictures and "training is using the device" in text and "error" not in text
     webui.finish()
     assert webui.draw() == before
     assert webui.generate()[0]
@@ -99,13 +99,15 @@ def test_all_else_that_uses_the_card_is_refused(webui):
             continue  # does nothing there
         with pytest.raises(urllib.error.HTTPError) as refused:
             webui.call(f"sdapi/v1/{name.strip()}", content)
-        assert refused.value.code == 503 and "training has the device" in json.loads(refused.value.read())["detail"]
+        assert (
+            refused.value.code == 503 and "training is using the device" in json.loads(refused.value.read())["detail"]
+        )
     if "/sdapi/v1/train/embedding" in there:
-        assert "training has the device" in webui.call("sdapi/v1/train/embedding", {"embedding_name": "x"})["info"]
+        assert "training is using the device" in webui.call("sdapi/v1/train/embedding", {"embedding_name": "x"})["info"]
     assert webui.run("caught(draw_without_scripts)").startswith("Busy: A DreamBooth training has")
     merge = "sys.modules['modules.extras'].run_modelmerger('x', *[''] * (merger_needs() - 1))"
     if webui.run("'modules.extras' in sys.modules"):
-        assert "training has the device" in webui.run(f"caught(lambda: {merge})")
+        assert "training is using the device" in webui.run(f"caught(lambda: {merge})")
     assert webui.is_away()
     webui.finish()
     assert webui.run("caught(draw_without_scripts)") == "1"
@@ -119,7 +121,7 @@ def test_the_tab_that_trains_hypernetworks_leaves_no_model_on_the_card(webui):
     before = webui.draw()
     webui.begin("refuse")
     said = webui.run("in_queue(lambda: sys.modules['modules.hypernetworks.ui'].train_hypernetwork('x'))")
-    assert "training has the device" in said
+    assert "training is using the device" in said
     deadline = time.monotonic() + 10
     while not webui.is_away():
         assert time.monotonic() < deadline
