@@ -11,7 +11,7 @@ import { Monitor } from "./monitor/monitor.js";
 import { phrase } from "./shared/phrase.js";
 import { Runs } from "./runs/runs.js";
 import { ALIVE, ENDED } from "./shared/status.js";
-import { TEXTS } from "./shared/texts.js";
+import { MIRRORED, TEXTS } from "./shared/texts.js";
 
 const SEEN = 1000; // milliseconds between polls while the page is seen
 const HIDDEN = 5000; // while another tab of the WebUI is, whose lists are to be renewed all the same
@@ -22,6 +22,8 @@ const VIEWS = ["train", "monitor", "runs"];
 class Page {
     constructor(place) {
         this.place = place;
+        place.lang = TEXTS.code; // a WebUI's page does not say which language it was given
+        place.dir = MIRRORED ? "rtl" : "ltr";
         if (typeof window.gradioApp !== "function") standAlone(place);
         this.state = null;
         this.host = null;
@@ -70,7 +72,8 @@ class Page {
 
     /** Arrow keys move between tabs, as everywhere. */
     #onTabKey(event) {
-        const by = { ArrowRight: 1, ArrowLeft: -1, Home: -9, End: 9 }[event.key];
+        const right = MIRRORED ? -1 : 1;
+        const by = { ArrowRight: right, ArrowLeft: -right, Home: -9, End: 9 }[event.key];
         if (!by) return;
         event.preventDefault();
         const now = VIEWS.indexOf(this.view);

@@ -12,6 +12,7 @@ from dreambooth_ext.host.web import localization
 from .test_page import DEMO, FILES, TRAIN
 
 RUSSIAN = localization.read(localization.FOLDER / "ru_RU.json")
+ARABIC = localization.read(localization.FOLDER / "ar_AR.json")
 
 
 @pytest.fixture
@@ -118,6 +119,75 @@ def test_messages_within_messages(russian):
     assert spent < 2000
 
 
+# --- from right to left
+
+
+@pytest.fixture
+def arabic(open_page, server):
+    """The page as the WebUI gives it with --localization ar_AR: nothing of that page says where lines go to."""
+    page = open_page("about:blank")
+    page.context.add_init_script(f"window.localization = {json.dumps(ARABIC)}")
+    page.goto(f"{server}webui")
+    page.wait_for_selector(".db-word")
+    return page
+
+
+def place(page, selector: str) -> tuple[float, float]:
+    """Where the left and the right edge of an element are."""
+    box = page.locator(selector).first.bounding_box()
+    return box["x"], box["x"] + box["width"]
+
+
+def test_in_arabic_the_tab_is_laid_out_from_right_to_left(arabic, simulator, screenshot):
+    page = arabic
+    assert page.get_attribute("#dreambooth_ext", "dir") == "rtl"
+    assert page.get_attribute("#dreambooth_ext", "lang") == "ar"
+    assert page.evaluate("document.documentElement.dir") == ""  # the rest of the WebUI is its own business
+    page.set_input_files(FILES, DEMO)
+    page.fill(".db-word", "zkz")
+    page.wait_for_selector(".db-facts dd >> nth=4")
+    assert place(page, ".db-summary")[1] <= place(page, ".db-questions")[0]  # the column at the end is the left one
+    first, second = place(page, ".db-picture >> nth=0"), place(page, ".db-picture >> nth=1")
+    assert second[1] <= first[0]
+    dt, dd = place(page, ".db-facts dt"), place(page, ".db-facts dd")
+    assert dd[1] <= dt[0]
+    # What is typed or measured keeps its own order
+    assert page.locator(".db-word").evaluate("one => getComputedStyle(one).direction") == "ltr"
+    assert "\u2066128 × 128\u2069" in page.inner_text(".db-picture .db-note")
+    closed = "getComputedStyle(document.querySelector('.db-advanced > summary'), '::before').content"
+    assert page.evaluate(closed) == '"◂"'
+    screenshot(page, "arabic-train")
+    simulator.speed, simulator.hold = 2000, 620
+    page.click(TRAIN)
+    page.wait_for_selector(f".db-previews th:has-text('{ARABIC['Step {step}'].format(step=500)}')")
+    assert page.locator(".db-plot-stage").first.evaluate("one => getComputedStyle(one).direction") == "ltr"
+    assert page.locator(".db-log").evaluate("one => getComputedStyle(one).direction") == "ltr"
+    assert place(page, ".db-preview >> nth=1")[1] <= place(page, ".db-preview >> nth=0")[0]  # later steps to the left
+    screenshot(page, "arabic-monitor")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_in_arabic_arrow_keys_go_where_they_point(arabic, simulator):
+    page = arabic
+    page.focus(".db-tab[aria-selected=true]")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".db-tab[aria-selected=true]").inner_text() == ARABIC["Monitor"]
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".db-tab[aria-selected=true]").inner_text() == ARABIC["Train"]
+    simulator.speed, simulator.hold = 2000, 620
+    page.set_input_files(FILES, DEMO)
+    page.fill(".db-word", "zkz")
+    page.wait_for_selector(".db-sentence .db-value")
+    page.click(TRAIN)
+    step = ARABIC["Step {step}"]
+    page.wait_for_selector(f".db-previews th:has-text('{step.format(step=500)}')")
+    page.locator(".db-preview").first.click()
+    page.wait_for_selector(f".db-viewer-caption:has-text('{step.format(step=250)}')")
+    assert page.locator(".db-viewer-tools button").first.inner_text() == "→"
+    page.keyboard.press("ArrowLeft")  # to the later picture, which is on the left
+    page.wait_for_selector(f".db-viewer-caption:has-text('{step.format(step=500)}')")
+
+
 # --- without a WebUI
 
 
@@ -146,6 +216,7 @@ def test_at_first_the_browsers_language(open_page, server):
     page = open_page(server, locale="ar-EG", viewport={"width": 380, "height": 800})
     page.wait_for_selector(".db-languages")
     assert page.evaluate("document.documentElement.dir") == "rtl"
+    assert page.get_attribute("#dreambooth_ext", "lang") == "ar"
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
     assert open_page(server, locale="en-GB").wait_for_selector(".db-tab:has-text('Monitor')")
 

@@ -8,7 +8,7 @@ const MOST = 200_000; // letters that are kept
 
 export class LogView {
     constructor() {
-        this.text = element("pre", { class: "db-log", tabindex: "0", "aria-label": TEXTS.monitor.log });
+        this.text = element("pre", { class: "db-log", dir: "ltr", tabindex: "0", "aria-label": TEXTS.monitor.log });
         this.element = element("details", { class: "db-card" }, element("summary", {}, element("span", { class: "db-h", text: TEXTS.monitor.log })), this.text);
         this.element.addEventListener("toggle", () => this.poll().catch(() => {})); // the next poll says what is wrong
         this.follow("");

@@ -71,7 +71,7 @@ export class Plot {
         return element(
             "figure", { class: "db-plot" },
             element("figcaption", { class: "db-plot-head" }, element("span", { class: "db-plot-title", text: this.title }), this.legend, tools),
-            element("div", { class: "db-plot-stage" }, this.canvas, this.selection, this.readout),
+            element("div", { class: "db-plot-stage", dir: "ltr" }, this.canvas, this.selection, this.readout),
         );
     }
 

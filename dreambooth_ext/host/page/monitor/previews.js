@@ -2,7 +2,7 @@
 
 import { button, element, fill } from "../shared/dom.js";
 import { phrase } from "../shared/phrase.js";
-import { TEXTS } from "../shared/texts.js";
+import { MIRRORED, TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.previews;
 
@@ -25,12 +25,14 @@ export class Previews {
             "dialog", { class: "db-viewer", "aria-label": T.title }, this.picture, this.caption,
             element(
                 "div", { class: "db-row db-viewer-tools" },
-                button("←", go(0, -1), { "aria-label": T.earlier, title: T.earlier }), button("→", go(0, 1), { "aria-label": T.later, title: T.later }),
+                button(MIRRORED ? "→" : "←", go(0, -1), { "aria-label": T.earlier, title: T.earlier }),
+                button(MIRRORED ? "←" : "→", go(0, 1), { "aria-label": T.later, title: T.later }),
                 button("↑", go(-1, 0), { "aria-label": T.above, title: T.above }), button("↓", go(1, 0), { "aria-label": T.below, title: T.below }),
                 button(T.close, () => dialog.close(), {}),
             ),
         );
-        const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+        const right = MIRRORED ? -1 : 1;
+        const moves = { ArrowLeft: [0, -right], ArrowRight: [0, right], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
         dialog.addEventListener("keydown", (event) => {
             event.stopPropagation(); // the WebUI has keys of its own
             if (!(event.key in moves)) return;
@@ -61,7 +63,7 @@ export class Previews {
     }
 
     #draw() {
-        const atEnd = this.grid.scrollLeft + this.grid.clientWidth >= this.grid.scrollWidth - 20;
+        const atEnd = Math.abs(this.grid.scrollLeft) + this.grid.clientWidth >= this.grid.scrollWidth - 20;
         const seeds = new Set(this.rows.map((row) => row.seed)).size > 1;
         const head = element("tr", {}, element("th", { scope: "col", text: this.rows.some((row) => row.prompt) ? T.prompt : "" }), this.columns.map((step) => element("th", { scope: "col" }, phrase(T.step, { step }))));
         const body = this.rows.map((row, r) => element(
@@ -69,7 +71,7 @@ export class Previews {
             this.columns.map((step, c) => element("td", {}, row.pictures.has(step) ? this.#cell(row.pictures.get(step), r, c) : null)),
         ));
         fill(this.grid, element("table", { class: "db-previews" }, element("thead", {}, head), element("tbody", {}, body)));
-        if (atEnd) this.grid.scrollLeft = this.grid.scrollWidth;
+        if (atEnd) this.grid.scrollLeft = MIRRORED ? -this.grid.scrollWidth : this.grid.scrollWidth;
     }
 
     #cell(sample, row, column) {

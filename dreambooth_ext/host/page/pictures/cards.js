@@ -2,7 +2,7 @@
 
 import { address, api } from "../shared/api.js";
 import { button, element, say } from "../shared/dom.js";
-import { plain } from "../shared/phrase.js";
+import { isolated, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 import { TYPES, stem } from "./uploads.js";
 
@@ -65,7 +65,7 @@ export class Card {
         const isNarrow = width && long > NARROW * short;
         const size = width ? `${width} × ${height}` : "";
         const mark = isNarrow ? T.isNarrow : isSmall ? T.isSmall : "";
-        say(this.note, problem || `${size} ${mark}`.trim());
+        say(this.note, problem || `${isolated(size)} ${mark}`.trim());
         this.note.classList.toggle("db-warn", Boolean(problem || mark));
         this.note.title = problem || (isNarrow ? T.narrow : isSmall ? T.small : "");
         this.element.classList.toggle("db-broken", Boolean(problem));

@@ -93,7 +93,7 @@ class RunCard {
             run.size ? size(run.size) : null, run.created ? moment(run.created) : null,
         ].filter(Boolean);
         const key = JSON.stringify([run.step, run.total, run.size, run.status]);
-        if (this.key !== key) fill(this.about, about.flatMap((part, i) => (i ? [" · ", part] : [part])));
+        if (this.key !== key) fill(this.about, about.flatMap((part, i) => [i ? " · " : null, typeof part === "string" ? element("span", { class: "db-value", text: part }) : part]));
         this.key = key;
         const problem = [...ENDED, "damaged"].includes(run.status) ? run.problem : null; // a done run: to train it longer was refused
         say(this.problem, problem ? `${problem.message} ${problem.remedy || ""}` : "");

@@ -16,14 +16,14 @@ export function size(bytes) {
     return `${(Math.sign(bytes) * shown).toFixed(digits)} ${units[unit]}`;
 }
 
-/** Seconds: "45 s", "12 min", "3 h 05 min". */
+/** Seconds: "45 s", "12 min", "3 h 05 min", "4 d". */
 export function duration(seconds) {
     if (!Number.isFinite(seconds) || seconds < 0) return "–";
     if (seconds < 59.5) return `${Math.max(0, Math.round(seconds))} s`;
     const minutes = Math.round(seconds / 60);
     if (minutes < 60) return `${minutes} min`;
     if (minutes < 48 * 60) return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
-    return `${Math.round(minutes / 1440)} days`;
+    return `${Math.round(minutes / 1440)} d`;
 }
 
 /** Speed: "2.14 it/s", or "3.2 s/it" where a step takes longer than a second. */

@@ -3,6 +3,7 @@
 
 import { memory } from "./dom.js";
 
+const RIGHT_TO_LEFT = new Set(["ar", "fa", "he", "ur"]);
 const PATIENCE = 5000; // milliseconds for a language; then the page is English
 /** Whether the page chooses its language itself: without a WebUI around it. */
 export const choosesLanguage = !globalThis.localization && typeof globalThis.gradioApp !== "function";
@@ -36,11 +37,16 @@ async function chosenTranslations() {
     try {
         const name = await language();
         document.documentElement.lang = name.slice(0, 2);
-        document.documentElement.dir = name.startsWith("ar") ? "rtl" : "ltr";
+        document.documentElement.dir = direction(name.slice(0, 2));
         return name === "en" ? {} : await asked(`languages/${encodeURIComponent(name)}`);
     } catch {
         return {}; // the page says itself that nobody answers
     }
+}
+
+/** Where a language's lines go to: "rtl" or "ltr". */
+export function direction(code) {
+    return RIGHT_TO_LEFT.has(code) ? "rtl" : "ltr";
 }
 
 /** A text, or all texts in an object or list, translated where a translation is known. */

@@ -1,6 +1,7 @@
 // Sentences with values in them, cut so that the words stay whole texts that a localisation can translate.
 
 import { element } from "./dom.js";
+import { MIRRORED } from "./texts.js";
 
 /**
  * "{count} pictures" and {count: 12} -> [<span>12</span>, " pictures"]. A value may be an element, too.
@@ -19,5 +20,10 @@ export function phrase(sentence, values) {
 
 /** The same as plain text. */
 export function plain(sentence, values) {
-    return sentence.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+    return sentence.replace(/\{(\w+)\}/g, (_, name) => isolated(values[name] ?? ""));
+}
+
+/** A value in a text: "128 × 96" keeps its order among words that run from right to left. */
+export function isolated(value) {
+    return MIRRORED ? `\u2066${value}\u2069` : value;
 }

@@ -1,9 +1,10 @@
 // Every text of the page. The WebUI's localisations translate texts of its page by exact match, so sentences stay whole;
 // what stands in {braces} is put in between as an element of its own.
 
-import { localised } from "./localised.js";
+import { direction, localised } from "./localised.js";
 
 export const TEXTS = localised({
+    code: "en", // the language's own, which the page is marked with
     title: "DreamBooth",
     version: "version {version}",
     views: { train: "Train", monitor: "Monitor", runs: "Runs" },
@@ -438,6 +439,9 @@ export const TEXTS = localised({
         lacks: "Not supported by this WebUI",
     },
 });
+
+/** Whether the page is laid out from right to left. */
+export const MIRRORED = direction(TEXTS.code) === "rtl";
 
 // The kinds of models that methods make, by which hosts say what they lack; no text.
 export const KINDS = {
