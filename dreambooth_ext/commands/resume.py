@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     run, total = run_list.find(arguments.runs_dir, arguments.run), arguments.max_train_steps
-    folders = delivery.named_folders(arguments, run.config.method)
+    folders = delivery.named_folders(arguments, run.config)
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     with delivery.claimed(run):
         state = run.state()

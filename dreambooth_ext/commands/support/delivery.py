@@ -19,7 +19,7 @@ from ...core.runs.job_options import JobOptions
 from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say
-from ...host.hosts import publishing_folders
+from ...host.hosts import publishing_folders, unusable
 from ...host.publishing import model_files, word_conflicts
 from ...host.publishing.publisher import Publisher, Terminal, due
 from . import config_options
@@ -45,9 +45,10 @@ def publishes_intermediate(arguments: argparse.Namespace) -> bool:
     return said == "true" if said else not arguments.webui
 
 
-def named_folders(arguments: argparse.Namespace, method: str) -> dict[str, str] | None:
-    """The folders, by kind, that take the models that a method makes; None where none was named. Raises UserError."""
-    webui, folder = arguments.webui, arguments.output_dir
+def named_folders(arguments: argparse.Namespace, config: RunConfig) -> dict[str, str] | None:
+    """The folders, by kind, that take a run's models; None where none was named. Raises UserError, also where the WebUI
+    that was named cannot use them."""
+    webui, folder, method = arguments.webui, arguments.output_dir, config.method
     if webui and folder:
         raise UserError("output_dir", "--webui names a folder for the model already.", "Leave one of them out.")
     if not webui and not folder:
@@ -62,13 +63,15 @@ def named_folders(arguments: argparse.Namespace, method: str) -> dict[str, str] 
     }
     for problem in config_checks.folder_problems(field, found[KINDS[method]]):
         raise UserError(problem.field, problem.message, problem.remedy)
+    for problem in unusable.problems(publishing_folders.lacks(webui.absolute()), config) if webui else ():
+        raise UserError(problem.code, problem.field, **problem.values)
     return {kind: str(path.absolute()) for kind, path in found.items()}
 
 
 def checked_folders(arguments: argparse.Namespace, config: RunConfig, problems: list[Problem]) -> dict[str, str] | None:
     """`named_folders`, and whether the model may be written there; what is wrong is added to the problems."""
     try:
-        folders = named_folders(arguments, config.method)
+        folders = named_folders(arguments, config)
         if arguments.publish_intermediate and folders is None:
             raise no_folder()
         if arguments.publish_intermediate == "true" and not config.save_intermediate_models:

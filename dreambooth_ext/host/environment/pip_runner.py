@@ -190,16 +190,20 @@ def pip_command(creator: Interpreter, python: Path, sees_pip: bool, runner: Runn
 
 
 def own_sources(pip: list[str]) -> tuple[bool, bool]:
-    """Whether the user's pip configuration names (packages' sources of its own, no network at all)."""
-    listed = subprocess.run(
+    """Whether the user's pip configuration names (packages' sources of its own, no network at all).
+
+    By `Popen`: started with `--uv`, Forge Neo has `subprocess.run` ask uv whatever is asked of pip.
+    """
+    with subprocess.Popen(
         [*pip[:3], "config", "list"],
         env=clean_variables(),
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         encoding="utf-8",
         errors="replace",
-        check=False,
-    ).stdout
+    ) as asked:
+        listed, _ = asked.communicate()
     named = {line.partition("=")[0].rpartition(".")[2] for line in listed.splitlines()}
     return bool(named & {"index-url", "extra-index-url", "find-links", "no-index"}), "no-index" in named
 

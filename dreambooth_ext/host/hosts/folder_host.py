@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ...core.config.parsing import to_path
+from ...core.messages.message import Message
 from ...core.system.files import expanded
 from .model_lists import checkpoints
 from .options import FileOptions
-from .publishing_folders import WEBUI_FOLDERS, webui_folder
+from .publishing_folders import WEBUI_FOLDERS, lacks, webui_folder
 
 
 class FolderHost:
@@ -31,9 +32,10 @@ class FolderHost:
         """`runs`: the runs' folder, whatever the options say; `passwords`, `restricted`: see host.Host."""
         self.folder = folder.absolute()
         self.runs, self.passwords, self.restriction = runs, passwords or {}, restricted
-        if webui:
-            webui_folder(webui, "checkpoint")  # raises UserError where it is none
-        self.models = (webui or folder).absolute()
+        self.webui = webui.absolute() if webui else None
+        self.places = {kind: self.folder / place for kind, place in WEBUI_FOLDERS.items()}
+        if self.webui:  # raises UserError where it is none
+            self.places = {kind: webui_folder(self.webui, kind) for kind in WEBUI_FOLDERS}
         self.options = FileOptions(self.folder / "options.json")
         self._chosen = ""
 
@@ -47,9 +49,12 @@ class FolderHost:
         return expanded(named).absolute() if named else self.folder / "runs"
 
     def folders(self) -> dict[str, Path]:
-        return {kind: self.models / place for kind, place in WEBUI_FOLDERS.items()}
+        return dict(self.places)
 
-    def lacks(self) -> dict[str, str]:
+    def lacks(self) -> dict[str, Message]:
+        return lacks(self.webui) if self.webui else {}
+
+    def versions(self) -> dict[str, str]:
         return {}
 
     def bases(self) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...core.errors import Problem
+from ...core.messages.message import Message
 
 
 class Host(Protocol):
@@ -25,8 +26,11 @@ class Host(Protocol):
     def folders(self) -> dict[str, Path]:
         """Kind -> the folder where the host looks for such files."""
 
-    def lacks(self) -> dict[str, str]:
-        """Kind -> why this host cannot use such files, as a sentence; empty when it can use all of them."""
+    def lacks(self) -> dict[str, Message]:
+        """Kind of file, or family of models ("sd2") -> why this host cannot use it; empty when it can use all."""
+
+    def versions(self) -> dict[str, str]:
+        """The "sd version" of a model's description -> this host's own word for it, where it has another."""
 
     def bases(self) -> list[dict[str, str]]:
         """The checkpoints that the host lists, and new ones in its folder, each with its "title" and "path"."""

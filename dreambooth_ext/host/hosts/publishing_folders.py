@@ -1,10 +1,15 @@
-"""Where a WebUI keeps its models, by kind, and whether a folder is a WebUI's."""
+"""Where a WebUI keeps its models, by kind, whether a folder is a WebUI's, and what that one cannot load.
+
+Without starting it: by its files, for `--webui` and the tab without a WebUI. What differs is told by what is there.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ...core.errors import UserError
+from ...core.messages.message import Message
 
 CHECKPOINTS = Path("models", "Stable-diffusion")  # in a WebUI's folder
 WEBUI_FOLDERS = {
@@ -13,6 +18,16 @@ WEBUI_FOLDERS = {
     "textual_inversion": Path("embeddings"),
     "hypernetwork": Path("models", "hypernetworks"),
 }
+EMBEDDINGS_AMONG_MODELS = Path("models", "embeddings")  # Forge Neo's
+# Modules that move models by themselves, Forge's and its relatives': where one is, hypernetworks do nothing.
+MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")
+# Modules that name every model which such a WebUI can load, and what of them is Stable Diffusion 2.
+MODEL_LISTS = (
+    "modules_forge.packages.huggingface_guess.model_list",
+    "repositories.huggingface_guess.huggingface_guess.model_list",
+    "ldm_patched.modules.supported_models",
+)
+SD2 = "SD20"
 
 
 def webui_folder(webui: Path, kind: str) -> Path:
@@ -21,4 +36,36 @@ def webui_folder(webui: Path, kind: str) -> Path:
     is_empty = webui.is_dir() and not any(webui.iterdir())  # a place that is to become one
     if not is_empty and not any((webui / sign).exists() for sign in signs):
         raise UserError("publishing.not_a_webui", "webui", folder=webui)
+    if kind == "textual_inversion" and keeps_embeddings_among_models(webui):
+        return webui / EMBEDDINGS_AMONG_MODELS
     return webui / WEBUI_FOLDERS[kind]
+
+
+def keeps_embeddings_among_models(webui: Path) -> bool:
+    """As its options say, else as its folders are."""
+    options = text_of(webui / "modules" / "cmd_args.py")
+    if told := re.search(r"--embeddings-dir.*?default=os\.path\.join\((\w+),", options):
+        return told[1] == "models_path"
+    return (webui / EMBEDDINGS_AMONG_MODELS).is_dir() and not (webui / WEBUI_FOLDERS["textual_inversion"]).is_dir()
+
+
+def lacks(webui: Path) -> dict[str, Message]:
+    """See host.Host.lacks, of a WebUI that is not running."""
+    found = {}
+    if any(module_file(webui, name).is_file() for name in MANAGERS):
+        found["hypernetwork"] = Message("hosts.no_hypernetworks", host=webui.name)
+    lists = [text for name in MODEL_LISTS if (text := text_of(module_file(webui, name)))]
+    if lists and not any(re.search(rf"^class {SD2}\b", text, re.MULTILINE) for text in lists):
+        found["sd2"] = Message("hosts.no_sd2", host=webui.name)
+    return found
+
+
+def module_file(webui: Path, name: str) -> Path:
+    return webui.joinpath(*name.split(".")).with_suffix(".py")
+
+
+def text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

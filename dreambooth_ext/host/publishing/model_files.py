@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,19 @@ CLIP = "-clip"  # a folder beside a model, whose yaml names it: what the WebUI m
 MARK = "dreambooth_ext"  # key in the .json sidecar: {"run", "name", "file"}
 
 
-def publish(artifact: Path, folder: Path, *, run: str, name: str, data: Path | None = None) -> Path:
+def publish(
+    artifact: Path,
+    folder: Path,
+    *,
+    run: str,
+    name: str,
+    data: Path | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> Path:
     """Put a model file and its sidecars into `folder`, whole or not at all; returns the published model's path.
 
-    run: the run's id; name: its `name` setting, both for the mark. data: see `clip_folders.shelf_for`. What is already
-    there, byte by byte, stays as it is.
+    run: the run's id; name: its `name` setting, both for the mark. data: see `clip_folders.shelf_for`. versions:
+    see host.Host. What is already there, byte by byte, stays as it is.
     Raises UserError where a model of that name is there which we did not publish, or the disk is full.
     """
     target = folder / artifact.name
@@ -39,16 +48,17 @@ def publish(artifact: Path, folder: Path, *, run: str, name: str, data: Path | N
     folder.mkdir(parents=True, exist_ok=True)
     with staging.alone(folder):
         staging.sweep(folder, check_ours)
-        put(artifact, target, {"run": run, "name": name, "file": target.name}, data)
+        put(artifact, target, {"run": run, "name": name, "file": target.name}, data, versions or {})
     return target
 
 
-def put(artifact: Path, target: Path, mark: dict[str, str], data: Path | None) -> None:
+def put(artifact: Path, target: Path, mark: dict[str, str], data: Path | None, versions: Mapping[str, str]) -> None:
     folder, previous = target.parent, check_ours(target)
     shelf = clip_folders.shelf_for(folder, data) if sidecar(artifact, CLIP).is_dir() else None
     shared = clip_folders.shared_by(sidecar(target, ".yaml"))
     with clip_folders.locked(shelf), staging.Staging(folder, target.name) as stage:
-        stage_sidecars(stage, artifact, target, mark, shelf)
+        described = description(target, sidecar(artifact, ".json"), mark, versions)
+        stage_sidecars(stage, artifact, target, described, shelf)
         if previous and previous != target.name:  # its container changed, and one set of sidecars serves one model
             stage.drop(previous)
         if stage.changes_the_model() or not same_content(artifact, target):
@@ -58,16 +68,16 @@ def put(artifact: Path, target: Path, mark: dict[str, str], data: Path | None) -
 
 
 def stage_sidecars(
-    stage: staging.Staging, artifact: Path, target: Path, mark: dict[str, str], shelf: Path | None
+    stage: staging.Staging, artifact: Path, target: Path, described: dict[str, Any], shelf: Path | None
 ) -> None:
     """What has changed of them, and what the old model had and the new one has not."""
-    described = json.dumps(description(target, sidecar(artifact, ".json"), mark), ensure_ascii=False, indent=2) + "\n"
+    text = json.dumps(described, ensure_ascii=False, indent=2) + "\n"
     yaml, preview = (sidecar(artifact, suffix) for suffix in (".yaml", ".preview.png"))
-    stage.put_bytes(sidecar(target, ".json").name, described.encode())
+    stage.put_bytes(sidecar(target, ".json").name, text.encode())
     clip = stage_clip(stage, sidecar(artifact, CLIP), sidecar(target, CLIP), shelf)
     if yaml.exists():
-        text = yaml.read_bytes()
-        stage.put_bytes(sidecar(target, ".yaml").name, naming(text, clip) if clip else text)
+        content = yaml.read_bytes()
+        stage.put_bytes(sidecar(target, ".yaml").name, naming(content, clip) if clip else content)
     else:  # the WebUI would build the new model by an old one's
         stage.drop(sidecar(target, ".yaml").name)
     if preview.exists():
@@ -84,9 +94,11 @@ def stage_clip(stage: staging.Staging, clip: Path, beside: Path, shelf: Path | N
     return beside
 
 
-def description(target: Path, described: Path, mark: dict[str, str]) -> dict[str, Any]:
+def description(target: Path, described: Path, mark: dict[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
     """The marked `.json`. What the WebUI's user added to the old one (a VAE, a weight) stays."""
     old, new = (read_json(path) if path.exists() else {} for path in (sidecar(target, ".json"), described))
+    if "sd version" in new:
+        new["sd version"] = versions.get(new["sd version"], new["sd version"])
     return {**old, **new, MARK: mark}
 
 

@@ -68,7 +68,9 @@ class Shelves(Protocol):
 
     def folders(self) -> dict[str, Path]: ...
 
-    def lacks(self) -> dict[str, str]: ...
+    def lacks(self) -> dict[str, Message]: ...
+
+    def versions(self) -> dict[str, str]: ...
 
     def data_folder(self) -> Path | None: ...
 
@@ -99,7 +101,10 @@ class Terminal:
     def folders(self) -> dict[str, Path]:
         return {}
 
-    def lacks(self) -> dict[str, str]:
+    def lacks(self) -> dict[str, Message]:
+        return {}
+
+    def versions(self) -> dict[str, str]:
         return {}
 
 
@@ -146,7 +151,9 @@ class Publisher:
         """
         kind = event["kind"]
         own = self.host.folders().get(kind)
-        reason = self.host.lacks().get(kind)
+        family = (run.state().get("plan") or {}).get("family", "")  # a base that is a link is known by now
+        lacks = self.host.lacks()
+        reason = lacks.get(kind) or lacks.get(family)
         folder = named or (None if reason else own)
         if folder is None:
             reason = reason or Message("publishing.no_folder", host=self.host.name)
@@ -179,7 +186,12 @@ class Publisher:
         data = self.host.data_folder() if folder == own else None
         try:
             return model_files.publish(
-                run.artifacts / event["file"], folder, run=run.id, name=run.config.name, data=data
+                run.artifacts / event["file"],
+                folder,
+                run=run.id,
+                name=run.config.name,
+                data=data,
+                versions=self.host.versions() if folder == own else None,
             )
         except UserError as error:
             about = {"file": event["file"], "reason": error.problem.message, "advice": error.problem.remedy}

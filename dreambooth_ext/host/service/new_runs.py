@@ -19,6 +19,7 @@ from ...core.runs.run_folder import Run
 from ..environment.deep_check import DeepCheck
 from ..environment.maintenance import Maintenance
 from ..errors import Problems
+from ..hosts import unusable
 from ..jobs import time_estimate
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.planned_time import PlannedTimes
@@ -51,6 +52,7 @@ class NewRuns:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host does not allow."""
         completed, choices, entries, problems, subjects = complete(values, self.host, self.runs_dir)
         count = picture_entries.trained(entries)
+        problems += self._unusable(completed, problems) if self.host.option("publish") else []
         clashes = word_conflicts.taken(
             completed, entries, subjects.concepts, self.host.folders().get("textual_inversion")
         )
@@ -77,6 +79,8 @@ class NewRuns:
             problems += config_checks.independent(found, problems)
             warnings += answer["warnings"]
             plan |= answer["plan"]
+            if self.host.option("publish"):  # of a base that is a link, only its copy tells the family
+                problems += self._unusable(completed, problems, answer["plan"].get("family", ""))
         card = self.maintenance.status()["device"]
         return {
             "plan": plan,
@@ -93,6 +97,8 @@ class NewRuns:
         completed, _, entries, problems, subjects = complete(values, self.host, self.runs_dir)
         chosen = options_for(self.host, wanted)
         folder = self.host.folders().get(KINDS[completed.method])  # there is none for what no WebUI can load
+        if chosen.publish:
+            problems += self._unusable(completed, problems)
         if chosen.publish and folder and not any(problem.field in ("name", "save_format") for problem in problems):
             try:
                 model_files.check_ours(folder / completed.model_file(completed.name))
@@ -106,6 +112,10 @@ class NewRuns:
         for pictures in picture_folders(run):
             self.sets.use(Path(pictures))
         return run
+
+    def _unusable(self, config: RunConfig, said: list[Problem], family: str | None = None) -> list[Problem]:
+        """What the host could not use of that run's models, where they are to be put there."""
+        return config_checks.independent(unusable.problems(self.host.lacks(), config, family), said)
 
     def _expect(self, config: RunConfig, count: int, subjects: Subjects) -> tuple[int | None, float | None]:
         """Steps and seconds of a completed config, as far as the last check knows them."""

@@ -21,12 +21,12 @@ from typing import Any
 from modules import call_queue, devices, errors, processing, scripts, sd_models, shared
 
 from ...core.messages.message import Message
+from ..hosts.publishing_folders import MANAGERS
 from ..jobs.devices import plain
 from ..web import localization
 from .deferred import Later
 from .patching import Place, after, replaced
 
-MANAGERS = ("backend.memory_management", "ldm_patched.modules.model_management")  # Forge's; reForge's and classic's
 BUSY = Message("queue.device_busy")
 PICTURES = ("task(", "scripts_")  # how the names of jobs begin that are a tab's or a picture's: those are refused later
 POLL = 0.1  # seconds between looks whether the models are back

@@ -4,7 +4,9 @@ What a fork does otherwise is told by what it has (`getattr`), never by its name
 - `sd_models.model_data.forge_loading_parameters` (Forge): models load when a picture is drawn, not when chosen
 - a memory manager of its own (Forge, reForge, Forge-classic): it moves models back by itself, and hypernetworks do
   nothing there
-- command line options that it lacks
+- a checkpoint for each preset (Forge Neo): `forge_checkpoint_<preset>` among the settings
+- a list of all models that it can load (Forge and its relatives): some lack Stable Diffusion 2
+- modules, functions and command line options that it lacks
 """
 
 from __future__ import annotations
@@ -20,16 +22,22 @@ from typing import Any
 
 from modules import paths_internal, processing, sd_models, shared
 
+from ...core.checks import base_family
 from ...core.config.parsing import to_path
 from ...core.errors import Problem, UserError
+from ...core.facts.base_families import BASE_FAMILIES
 from ...core.messages.message import Message
 from ...core.system.files import expanded
 from ..hosts import options
 from ..hosts.host import Host
 from ..hosts.model_lists import checkpoints
+from ..hosts.publishing_folders import SD2
 from .model_offload import Models, file_of, loaded_models, memory_manager, normal, reporting
 
 __all__ = ["Host", "WebUI"]
+
+# As they are loaded, Forge's under the name that its folder of packages gives; see publishing_folders.MODEL_LISTS.
+MODEL_LISTS = ("huggingface_guess.model_list", "ldm_patched.modules.supported_models")
 
 
 class WebUI:
@@ -72,10 +80,20 @@ class WebUI:
     def models_beside(self) -> Path:
         return Path(sd_models.model_path).parent
 
-    def lacks(self) -> dict[str, str]:
-        if memory_manager() is None:
-            return {}
-        return {"hypernetwork": Message("publishing.no_hypernetworks", host=self.name)}
+    def lacks(self) -> dict[str, Message]:
+        found = {}
+        if memory_manager():
+            found["hypernetwork"] = Message("hosts.no_hypernetworks", host=self.name)
+        lists = [module for name in MODEL_LISTS if (module := sys.modules.get(name))]
+        if lists and not any(hasattr(module, SD2) for module in lists):
+            found["sd2"] = Message("hosts.no_sd2", host=self.name)
+        return found
+
+    def versions(self) -> dict[str, str]:
+        """Forge Neo's LoRA cards know its presets, and show each in its own."""
+        known = getattr(sys.modules.get("network"), "SD_VERSION", ())
+        words = {name.upper(): facts.preset for name, facts in BASE_FAMILIES.items() if facts.preset in known}
+        return {name: word for name, word in words.items() if name not in known}
 
     def bases(self) -> list[dict[str, str]]:
         listed = list(sd_models.checkpoints_list.values())
@@ -143,10 +161,23 @@ class WebUI:
 
     def load_chosen(self) -> None:
         """Load the checkpoint that is chosen in the settings; anew if it was overwritten. Under the queue's lock."""
-        info = sd_models.select_checkpoint()
-        place = normal(info.filename)
-        forced = place in self.overwritten
+        if hasattr(sd_models.model_data, "forge_loading_parameters"):
+            self.have_it_loaded_when_drawing()
+        else:
+            self.load_now(sd_models.select_checkpoint())
+
+    def have_it_loaded_when_drawing(self) -> None:
+        """Forge's way. Its loaded model may be another than the chosen one, and be chosen again later."""
         data = sd_models.model_data
+        if file_of(data.sd_model) in self.overwritten:
+            forget_prompts()
+            data.forge_hash = ""  # by which it tells that there is nothing to do
+        self.overwritten.clear()
+        sys.modules["modules_forge.main_entry"].refresh_model_loading_parameters()
+
+    def load_now(self, info: Any) -> None:
+        place, data = normal(info.filename), sd_models.model_data
+        forced = place in self.overwritten
         if forced:
             forget_prompts()
         for model in loaded_models():
@@ -156,11 +187,7 @@ class WebUI:
                 sd_models.send_model_to_trash(model)
             elif file_of(model) == place and forced and hasattr(model, "filename") and not loads_anew():
                 model.filename = ""  # by which classic tells that there is nothing to do
-        if hasattr(data, "forge_loading_parameters"):
-            if forced:
-                data.forge_hash = ""
-            sys.modules["modules_forge.main_entry"].refresh_model_loading_parameters()
-        elif forced or getattr(data, "was_loaded_at_least_once", True):
+        if forced or getattr(data, "was_loaded_at_least_once", True):
             before = getattr(data.sd_model, "sd_checkpoint_info", None)
             try:
                 sd_models.reload_model_weights(info=info, forced_reload=forced)
@@ -186,9 +213,9 @@ class WebUI:
 
     def renew_checkpoint(self, path: Path) -> None:
         register(path)
-        cached = sd_models.checkpoints_loaded
-        for info in [info for info in list(cached) if normal(info.filename) == normal(path)]:
-            cached.pop(info, None)
+        kept = kept_weights()
+        for info in [info for info in list(kept) if normal(info.filename) == normal(path)]:
+            kept.pop(info, None)
         if normal(path) in map(file_of, loaded_models()):
             self.overwritten.add(normal(path))
             with reporting(f"loading {path.name} anew"):
@@ -201,15 +228,13 @@ class WebUI:
             self.later.when_back(f"lora {path.stem}", functools.partial(forget_lora, networks, path.stem))
 
     def renew_embedding(self, path: Path) -> None:
-        from modules import sd_hijack
-
         forget_prompts()
-        database = getattr(sd_hijack.model_hijack, "embedding_db", None)
-        data = sd_models.model_data
-        if database and data.sd_model:  # without a model they are read when one is loaded
+        hijack = getattr(sys.modules.get("modules.sd_hijack"), "model_hijack", None)
+        database, model = getattr(hijack, "embedding_db", None), sd_models.model_data.sd_model
+        if database and model:  # without a model they are read when one is loaded
             self.later.when_idle(functools.partial(database.load_textual_inversion_embeddings, force_reload=True))
-        elif hasattr(data, "forge_hash"):  # Forge reads them with the model
-            data.forge_hash = ""
+        for own in embeddings_of(model):
+            self.later.when_idle(own.load_textual_inversion_embeddings)
 
     def renew_hypernetwork(self, path: Path) -> None:
         def renew() -> None:
@@ -223,6 +248,18 @@ class WebUI:
 def flag(name: str) -> Any:
     """A command line option of the WebUI; None where it has no such option."""
     return getattr(shared.cmd_opts, name, None)
+
+
+def kept_weights() -> dict[Any, Any]:
+    """Of checkpoints that are not used now, by CheckpointInfo, where the WebUI keeps them."""
+    return getattr(sd_models, "checkpoints_loaded", {})
+
+
+def embeddings_of(model: Any) -> list[Any]:
+    """The databases of a model's own text encoders, as Forge has them."""
+    engines = vars(model).values() if hasattr(model, "__dict__") else ()
+    found = (getattr(engine, "embeddings", None) for engine in engines)
+    return [database for database in found if hasattr(database, "load_textual_inversion_embeddings")]
 
 
 def loads_anew() -> bool:
@@ -266,7 +303,7 @@ def unregister(path: Path) -> None:
         sd_models.checkpoints_list.pop(info.title, None)
         for name in [name for name, known in list(sd_models.checkpoint_aliases.items()) if known is info]:
             sd_models.checkpoint_aliases.pop(name, None)
-        sd_models.checkpoints_loaded.pop(info, None)
+        kept_weights().pop(info, None)
 
 
 def shown(info: Any) -> str:
@@ -279,8 +316,19 @@ def shown(info: Any) -> str:
 def choose(info: Any) -> None:
     """Have the settings name a checkpoint, without loading it; Forge's call leaves an overwritten one's old hash."""
     shared.opts.set("sd_model_checkpoint", shown(info), run_callbacks=False)
+    for preset in presets_for(info):
+        shared.opts.set(preset, shown(info), run_callbacks=False)
     if not flag("freeze_settings"):
         shared.opts.save(shared.config_filename)
+
+
+def presets_for(info: Any) -> list[str]:
+    """Settings of Forge Neo, which keeps and shows a checkpoint for each preset: of the one that is in use, and of the
+    model's family, to which a user of it changes."""
+    family = BASE_FAMILIES.get(base_family.family_of(info.filename))
+    names = [shared.opts.data.get("forge_preset"), family.preset if family else ""]
+    settings = dict.fromkeys(f"forge_checkpoint_{name}" for name in names if name)
+    return [name for name in settings if name in shared.opts.data_labels]
 
 
 def forget_prompts() -> None:

@@ -1463,7 +1463,7 @@ def test_a_page_that_is_drawn_anew_gets_the_tab_again(open_page, server) -> None
 
 def test_a_method_that_the_host_cannot_use_says_so_and_lists_are_numbers(open_page, server, simulator) -> None:
     """Forge and its relatives ignore hypernetworks."""
-    simulator.host["lacks"] = {"hypernetwork": beside("reason", Message("publishing.no_hypernetworks", host="Forge"))}
+    simulator.host["lacks"] = {"hypernetwork": beside("reason", Message("hosts.no_hypernetworks", host="Forge"))}
     page = open_page(server)
     page.wait_for_selector(".db-word")
     texts = page.locator("select[id^=dreambooth_method] option").all_inner_texts()

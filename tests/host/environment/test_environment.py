@@ -12,6 +12,7 @@ import sysconfig
 import time
 import zipfile
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -20,7 +21,7 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system import environment_users
 from dreambooth_ext.core.system.terminal import StageLine
 from dreambooth_ext.host.environment import builder as build
-from dreambooth_ext.host.environment import gpu_probe
+from dreambooth_ext.host.environment import gpu_probe, pip_runner
 from dreambooth_ext.host.environment.environment import Environment
 from dreambooth_ext.host.environment.gpu_probe import Card, read_cards, torch_index
 from dreambooth_ext.host.environment.lock_file import (
@@ -372,6 +373,13 @@ def test_a_local_build_is_its_version(tmp_path):
     assert Row("torch", "2.13.0").satisfied_by({"torch": "2.13.0+cpu"})
     wheel(tmp_path, "torch", "2.13.0+cpu")
     assert missing_wheels([Row("torch", "2.13.0"), Row("alpha", "1")], tmp_path) == ["alpha==1"]
+
+
+def test_pips_configuration_is_seen_beside_a_program_that_puts_uv_in_its_place(monkeypatch):
+    """As Forge Neo does where it was started with `--uv`: every `subprocess.run` of pip is one of uv."""
+    monkeypatch.setattr(pip_runner.subprocess, "run", lambda command, **more: CompletedProcess(["uv"], 2, "", ""))
+    pip = [sys.executable, "-c", "print('global.index-url=x'); print(':env:.no-index=1')"]
+    assert pip_runner.own_sources(pip) == (True, True)
 
 
 @pytest.mark.parametrize(

@@ -123,12 +123,19 @@ def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "like, gradio, name", [("forge", 4, "Forge"), ("classic", 3, "Forge-classic"), ("reforge", 3, "reForge")]
+    "like, gradio, name",
+    [("forge", 4, "Forge"), ("neo", 4, "Forge"), ("classic", 3, "Forge-classic"), ("reforge", 3, "reForge")],
 )
 def test_what_a_host_lacks_is_said(tmp_path, like, gradio, name):
     asking.prepare(tmp_path)
     with running.running(tmp_path, gradio=gradio, options=["--api", "--nowebui", "--like", like]) as standin:
         client = Client(standin.address, tmp_path)
         assert client.run("host.name").startswith(name)
-        assert name in client.run("host.lacks()")["hypernetwork"]
+        lacks = client.run("host.lacks()")
+        assert name in lacks["hypernetwork"]
         assert client.run("str(host.folders()['hypernetwork'])").endswith("hypernetworks")
+        is_neo = like == "neo"
+        assert ("sd2" in lacks) == is_neo and name in lacks.get("sd2", name)
+        assert client.run("host.versions()") == ({"SD1": "sd", "SDXL": "xl"} if is_neo else {})
+        embeddings = tmp_path / "models" / "embeddings" if is_neo else tmp_path / "embeddings"
+        assert client.run("str(host.folders()['textual_inversion'])") == str(embeddings)

@@ -48,6 +48,15 @@ def test_everything_arrives_and_nothing_else(artifact, folder):
     assert described["dreambooth_ext"] == {"run": "r1", "name": "cat", "file": "cat.safetensors"}
 
 
+def test_a_host_may_have_words_of_its_own_for_families(artifact, folder):
+    """Forge Neo's cards are shown by its presets' names."""
+    write_json(artifact.with_suffix(".json"), {"sd version": "SD1"})
+    publish(artifact, folder, run="r1", name="cat")
+    assert read_json(folder / "cat.json")["sd version"] == "SD1"
+    publish(artifact, folder, run="r1", name="cat", versions={"SD1": "sd", "SDXL": "xl"})
+    assert read_json(folder / "cat.json")["sd version"] == "sd"
+
+
 def test_publishing_again_replaces_and_keeps_what_the_user_added(artifact, folder):
     publish(artifact, folder, run="r1", name="cat")
     write_json(folder / "cat.json", {**read_json(folder / "cat.json"), "vae": "nice.vae", "notes": "edited"})

@@ -23,10 +23,11 @@ from . import running
 PROBE = """
 import inspect, sys, tempfile, threading, types
 from pathlib import Path
-from modules import call_queue, devices, processing, script_callbacks, sd_hijack, sd_models, shared
+from modules import call_queue, devices, processing, script_callbacks, sd_models, shared
 from dreambooth_ext.host.jobs.devices import plain
 from dreambooth_ext.host.webui.webui_host import WebUI, memory_manager
 
+sd_hijack = sys.modules.get("modules.sd_hijack")
 fresh = "probe_kept" not in sys.modules  # else, this is after a "Reload UI"
 it = sys.modules.setdefault("probe_kept", types.SimpleNamespace(host=None, kept={}, moves=[], away=threading.Event()))
 it.host = it.host or WebUI()

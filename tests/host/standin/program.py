@@ -20,21 +20,23 @@ def initialize():
     shared.interrogator = interrogate.InterrogateModels()
     if cmd_opts.like == "forge":
         forge.become_forge()
+    if cmd_opts.like == "neo":
+        forge.become_neo()
     if cmd_opts.like == "classic":
         forge.become_classic()
     if cmd_opts.like == "reforge":
         forge.become_reforge()
-    shared.opts.onchange(
-        "sd_model_checkpoint", call_queue.wrap_queued_call(lambda: sd_models.reload_model_weights()), call=False
-    )
-    shared.opts.onchange("sd_vae", call_queue.wrap_queued_call(lambda: None), call=False)
+    if cmd_opts.like != "neo":  # there the page's own functions do it
+        reload = call_queue.wrap_queued_call(lambda: sd_models.reload_model_weights())
+        shared.opts.onchange("sd_model_checkpoint", reload, call=False)
+        shared.opts.onchange("sd_vae", call_queue.wrap_queued_call(lambda: None), call=False)
     initialize_rest()
 
 
 def initialize_rest():
     sd_models.list_models()
     scripts.load_scripts()
-    if cmd_opts.like != "forge":
+    if cmd_opts.like not in ("forge", "neo"):
         threading.Thread(target=lambda: shared.sd_model, daemon=True).start()
 
 

@@ -1,21 +1,24 @@
 """The WebUI as the host: models move and come back, new models are listed, selected, read anew.
 
-In the stand-in of four hosts here; tests/webui/test_host.py has the same tests run in the real one.
+In the stand-in of five hosts here; tests/webui/test_host.py has the same tests run in the real one.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import json
+import struct
 import time
 import urllib.error
+from pathlib import Path
 
 import pytest
 
+from dreambooth_ext.core.facts.base_families import BASE_FAMILIES
 from tests.host.standin import asking, running
 from tests.host.standin.asking import Client
 
-KINDS = {"a1111": 3, "forge": 4, "classic": 3, "reforge": 3}
+KINDS = {"a1111": 3, "forge": 4, "neo": 4, "classic": 3, "reforge": 3}
 
 
 @pytest.fixture(params=KINDS, scope="module")
@@ -39,6 +42,10 @@ def webui(started):
             path.unlink()
     started.call("sdapi/v1/refresh-checkpoints", {})
     started.call("sdapi/v1/options", {"sd_model_checkpoint": "one.safetensors"})
+    if started.run("'forge_preset' in shared.opts.data_labels"):
+        started.run("sys.modules['modules_forge.main_entry'].on_preset_change('sd')")
+        started.run("shared.opts.set('forge_checkpoint_sd', 'one.safetensors')")
+        started.run("shared.opts.set('forge_checkpoint_xl', 'two.safetensors')")
 
 
 def test_the_model_leaves_the_device_and_comes_back(webui):
@@ -233,6 +240,66 @@ def test_an_overwritten_checkpoint_is_read_anew(webui):
         colours.append(webui.draw())
     assert len(set(colours)) == 5 and len(set(titles)) == 3
     assert len(webui.model()["titles"]) == 3  # one entry for one file
+
+
+def test_one_that_is_overwritten_while_another_is_chosen_is_read_anew_when_it_is_chosen_again(webui):
+    path = webui.add("trained.safetensors", "trained")
+    webui.refresh("checkpoint", path)
+    webui.select(path)
+    first = webui.draw()
+    webui.begin("refuse")
+    webui.call("sdapi/v1/options", {"sd_model_checkpoint": "two.safetensors"})
+    webui.add(path.name, "trained longer")
+    webui.refresh("checkpoint", path)
+    webui.call("sdapi/v1/options", {"sd_model_checkpoint": "trained.safetensors"})
+    webui.finish()
+    assert webui.draw() != first
+
+
+def test_an_embedding_is_listed_and_read_anew(webui):
+    """By the very next picture of the same prompt."""
+    folder = Path(webui.run("str(host.folders()['textual_inversion'])"))
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = [webui.draw(prompt="a photo of zkz")]
+    for content in (b"first", b"second"):
+        (folder / "zkz.pt").write_bytes(content)
+        assert (
+            webui.run(f"caught(lambda: host.refresh('textual_inversion', Path({str(folder / 'zkz.pt')!r})))") == "None"
+        )
+        pictures.append(webui.draw(prompt="a photo of zkz"))
+    assert len(set(pictures)) == 3
+    (folder / "zkz.pt").unlink()
+
+
+@pytest.mark.parametrize("family, preset", [("sd1", "sd"), ("sdxl", "xl")])
+def test_a_selected_checkpoint_stays_with_the_preset(webui, family, preset):
+    """In Forge Neo: of the preset that is shown, and of the one for such models; another preset keeps its own."""
+    if not webui.run("'forge_preset' in shared.opts.data_labels"):
+        pytest.skip("this WebUI has no presets")
+    path = webui.add("trained.safetensors", "trained")
+    mark = BASE_FAMILIES[family].marks[0].decode() + "x"
+    save_names(path, mark)
+    webui.refresh("checkpoint", path)
+    title = webui.select(path)
+    chosen = {name: webui.run(f"shared.opts.forge_checkpoint_{name}") for name in ("sd", "xl")}
+    assert chosen["sd"] == chosen[preset] == title
+    assert family == "sdxl" or chosen["xl"] == "two.safetensors"
+    assert json.loads((webui.data / "config.json").read_text(encoding="utf-8"))["forge_checkpoint_sd"] == title
+    for name in ("xl", "sd"):
+        webui.run(f"kept.update(shown=sys.modules['modules_forge.main_entry'].on_preset_change({name!r})[0])")
+        shown = webui.run("kept['shown'] if isinstance(kept['shown'], str) else kept['shown']['value']")
+        assert shown == chosen[name]
+        webui.run(f"sys.modules['modules_forge.main_entry']._load_presets({shown!r}, [], 'Automatic', {name!r})")
+    assert webui.run("sd_models.select_checkpoint().title").startswith("trained.safetensors")
+
+
+def save_names(path: Path, *names: str) -> None:
+    """A safetensors file that names tensors; each has one number."""
+    described = {
+        name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * at, 4 * at + 4]} for at, name in enumerate(names)
+    }
+    head = json.dumps(described).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(4 * len(names)))
 
 
 def test_models_that_are_kept_for_later_are_read_anew_and_leave_no_copy(webui):

@@ -71,7 +71,8 @@ class Api:
     def set_options(self, settings: dict):
         for key, value in settings.items():
             if key == "sd_model_checkpoint" and "modules_forge.main_entry" in sys.modules:
-                sys.modules["modules_forge.main_entry"].checkpoint_change(value)
+                preset = {"preset": None} if shared.cmd_opts.like == "neo" else {}
+                sys.modules["modules_forge.main_entry"].checkpoint_change(value, **preset)
             else:
                 shared.opts.set(key, value, is_api=True)
         shared.opts.save(shared.config_filename)

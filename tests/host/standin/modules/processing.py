@@ -56,15 +56,31 @@ def process_images(p: StableDiffusionProcessing) -> Processed:
     return process_images_inner(p)
 
 
+def loaded_model():
+    if shared.cmd_opts.like not in ("forge", "neo"):
+        return sd_models.reload_model_weights()
+    loaded = sd_models.forge_model_reload()
+    return loaded[0] if isinstance(loaded, tuple) else loaded
+
+
+def conditioning(p, model):
+    """The prompt with its embeddings' content, kept from picture to picture while the prompt is the same."""
+    cached, key = StableDiffusionProcessing.cached_c, (p.prompt, model.sd_checkpoint_info.filename)
+    if cached[0] != key:
+        own = getattr(model, "text_processing_engine", None)
+        known = (own.embeddings if own else sd_models.sd_hijack.model_hijack.embedding_db).word_embeddings
+        cached[:] = [key, b"".join(known.get(word, word.encode()) for word in (p.prompt or "").split())]
+    return cached[1]
+
+
 def process_images_inner(p: StableDiffusionProcessing) -> Processed:
-    forge = shared.cmd_opts.like == "forge"
-    model = sd_models.forge_model_reload() if forge else sd_models.reload_model_weights()
+    model = loaded_model()
     if model.device != devices.device:
         raise RuntimeError("Expected all tensors to be on the same device")
     end = time.monotonic() + shared.cmd_opts.seconds
     while time.monotonic() < end and not shared.state.interrupted:
         time.sleep(0.02)
-    shade = hashlib.sha256(f"{p.prompt}{p.seed}".encode()).digest()[0]
+    shade = hashlib.sha256(f"{p.seed}".encode() + conditioning(p, model)).digest()[0]
     image = Image.new("RGB", (p.width, p.height), model.colour)
     image.paste((shade, shade, shade), (0, 0, p.width // 8, p.height // 8))
     name, size = model.sd_checkpoint_info.name_for_extra, f"{p.width}x{p.height}"

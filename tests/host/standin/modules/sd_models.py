@@ -12,10 +12,15 @@ hashes = {}  # file -> (its time, its hash): kept, as in the WebUI, until the fi
 loads = []  # titles, in the order in which they were loaded
 
 
+def checkpoint_folders():
+    options = vars(shared.cmd_opts)
+    return options["ckpt_dirs"] if "ckpt_dirs" in options else [options["ckpt_dir"]]
+
+
 class CheckpointInfo:
     def __init__(self, filename):
         self.filename = filename
-        folders = (shared.cmd_opts.ckpt_dir, model_path)
+        folders = (*checkpoint_folders(), model_path)
         inside = next((d for d in folders if d and os.path.abspath(filename).startswith(d)), os.path.dirname(filename))
         self.name = os.path.relpath(os.path.abspath(filename), inside)
         self.name_for_extra = Path(filename).stem
@@ -52,7 +57,7 @@ def checkpoint_tiles(use_short=False):
 def list_models():
     checkpoints_list.clear()
     checkpoint_aliases.clear()
-    for folder in filter(None, (model_path, shared.cmd_opts.ckpt_dir)):
+    for folder in filter(None, (model_path, *checkpoint_folders())):
         for path in sorted(Path(folder).rglob("*")):
             if path.suffix.lower() in (".ckpt", ".safetensors"):
                 CheckpointInfo(str(path)).register()

@@ -63,7 +63,7 @@ def reload_hypernetworks():
     hypernetworks = {path.stem: str(path) for path in sorted(folder.glob("*.pt"))}
 
 
-if cmd_opts.like == "classic":
+if cmd_opts.like in ("classic", "neo"):
     del reload_hypernetworks, hypernetworks, loaded_hypernetworks
 
 options_templates = {

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import gradio as gr
-from modules import call_queue, extensions, paths_internal, processing, script_callbacks, scripts, shared
+from modules import call_queue, extensions, paths_internal, processing, script_callbacks, scripts, sd_models, shared
 
 PAGE = Path(__file__).resolve().parents[1] / "page"
 SCRIPT = "_js" if gr.__version__.startswith("3.") else "js"
@@ -111,7 +111,7 @@ def create_settings():
     """Every section in a tab; "Apply settings" stores them all."""
     sections = {}
     for key, info in shared.opts.data_labels.items():
-        if key != "sd_model_checkpoint":
+        if key != "sd_model_checkpoint" and info.section:
             sections.setdefault(info.section, []).append(key)
     keys, components = [], []
     with gr.Blocks(analytics_enabled=False) as blocks:
@@ -140,7 +140,9 @@ def create_settings():
 
 
 def create_quicksettings(settings_text):
-    """The checkpoint's dropdown; Forge has another one, without the settings' name."""
+    """The checkpoint's dropdown; Forge has another one, without the settings' name, and Forge Neo one a preset."""
+    if shared.cmd_opts.like == "neo":
+        return create_presets(settings_text)
     forge = shared.cmd_opts.like == "forge"
     if forge and not shared.opts.sd_model_checkpoint:
         shared.opts.set("sd_model_checkpoint", next(iter(shared.list_checkpoint_tiles()), None))
@@ -182,6 +184,49 @@ def create_quicksettings(settings_text):
     checkpoint.change(chosen, [checkpoint], [checkpoint, settings_text])
     take = "function(v){ var r = desiredCheckpointName; desiredCheckpointName = null; return [r || v]; }"
     change.click(matched if forge else chosen, [checkpoint], [checkpoint, settings_text], **{SCRIPT: take})
+
+
+def create_presets(settings_text):
+    """Forge Neo's: what is chosen is kept with the preset, and shown when the page is loaded or the preset changes."""
+    from modules_forge import main_entry
+
+    if not shared.opts.sd_model_checkpoint:
+        shared.opts.set("sd_model_checkpoint", next(iter(shared.list_checkpoint_tiles()), None))
+    presets = [key.rpartition("_")[2] for key in shared.opts.data_labels if key.startswith("forge_checkpoint_")]
+    with gr.Row(elem_id="quicksettings"):
+        preset = gr.Dropdown(
+            label="UI Preset", value=lambda: shared.opts.forge_preset, choices=presets, elem_id="forge_ui_preset"
+        )
+        checkpoint = gr.Dropdown(
+            label="Checkpoint", choices=shared.list_checkpoint_tiles(), elem_id="setting_sd_model_checkpoint"
+        )
+        refresh = gr.Button("\U0001f504", elem_id="forge_refresh_checkpoint")
+    change = gr.Button("Change checkpoint", elem_id="change_checkpoint", visible=False)
+
+    def shown(name):
+        return gr.update(choices=shared.list_checkpoint_tiles(), value=main_entry.on_preset_change(name)[0])
+
+    def refreshed():
+        shared.refresh_checkpoints()
+        return gr.update(choices=shared.list_checkpoint_tiles())
+
+    def chosen(value, name):
+        main_entry.checkpoint_change(value, name)
+        return shared.opts.dumpjson()
+
+    def matched(value):
+        info = sd_models.get_closet_checkpoint_match(value)
+        return gr.update(choices=shared.list_checkpoint_tiles(), value=info.name) if info else gr.update()
+
+    shared_with = [checkpoint, preset]
+    refresh.click(refreshed, [], [checkpoint])
+    checkpoint.input(chosen, shared_with, [settings_text])
+    preset.change(shown, [preset], [checkpoint]).success(
+        lambda value, name: main_entry._load_presets(value, [], "Automatic", name), shared_with, []
+    )
+    gr.context.Context.root_block.load(shown, [preset], [checkpoint])
+    take = "function(v){ var r = desiredCheckpointName; desiredCheckpointName = null; return [r || v]; }"
+    change.click(matched, [checkpoint], [checkpoint], js=take).success(chosen, shared_with, [settings_text])
 
 
 def create_ui():

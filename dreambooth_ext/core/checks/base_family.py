@@ -1,0 +1,86 @@
+"""Which family a base is of, and whether it predicts the flow, by names in its files: nothing is loaded."""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+import zipfile
+from pathlib import Path
+
+from ..errors import Problem
+from ..facts.base_families import BASE_FAMILIES
+from ..system.files import expanded, read_json
+
+LARGEST_HEAD = 2**25  # bytes that are looked at: a table of contents has less than one million
+
+
+def family_of(base: str) -> str:
+    """The name of a base's family, "" where its files are elsewhere, or do not tell."""
+    try:
+        path = expanded(base)
+        about = path.stat()
+        return _family(os.path.abspath(path), about.st_mtime_ns, about.st_size)
+    except (OSError, ValueError):
+        return ""
+
+
+@functools.lru_cache(maxsize=64)
+def _family(path: str, _time: int, _size: int) -> str:
+    """Time and size are there for the cache: a form asks again at each change."""
+    try:
+        return _family_of_folder(Path(path)) if os.path.isdir(path) else _family_of_names(_head(Path(path)))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error, zipfile.BadZipFile):
+        return ""
+
+
+def _family_of_names(names: bytes) -> str:
+    found = (name for name, facts in BASE_FAMILIES.items() if any(mark in names for mark in facts.marks))
+    return next(found, "")
+
+
+def _head(path: Path) -> bytes:
+    """What of a file holds the names of its tensors: safetensors' header, else the pickle of a checkpoint."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            pickle = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            with archive.open(pickle) as content:
+                return content.read(LARGEST_HEAD)
+    with path.open("rb") as file:
+        if path.suffix.lower() == ".safetensors":
+            return file.read(min(struct.unpack("<Q", file.read(8))[0], LARGEST_HEAD))
+        return file.read(2**22)  # an old pickle: names come before numbers
+
+
+def _family_of_folder(folder: Path) -> str:
+    pipeline = read_json(folder / "model_index.json")["_class_name"]
+    width = read_json(folder / "text_encoder" / "config.json")["hidden_size"]
+    found = (
+        name
+        for name, facts in BASE_FAMILIES.items()
+        if pipeline.startswith(facts.pipeline) and facts.text_width in (None, width)
+    )
+    return next(found, "")
+
+
+def predicts_flow(base: str, family: str) -> bool:
+    """Whether a base of that family is one for rectified flow, told as Forge Neo does: by a word in its path."""
+    word = BASE_FAMILIES[family].flow_word if family in BASE_FAMILIES else ""
+    return bool(word) and word in base.lower()
+
+
+def flow_problems(base: str, family: str) -> list[Problem]:
+    """Trained like any other model, such a base would unlearn what it predicts."""
+    if not predicts_flow(base, family):
+        return []
+    facts = BASE_FAMILIES[family]
+    return [Problem("hosts.rectified_flow", "base_model", family=facts.title, word=facts.flow_word)]
+
+
+def name_warnings(name: str, base: str) -> list[Problem]:
+    """Of a model that is to get a name by which it would be taken for one that predicts the flow."""
+    family = family_of(base)
+    if not predicts_flow(name, family):
+        return []
+    facts = BASE_FAMILIES[family]
+    return [Problem("hosts.flow_name", "name", is_grave=True, family=facts.title, word=facts.flow_word)]

@@ -1,0 +1,41 @@
+"""The families of bases as far as a file's names tell them: what is asked where there is no PyTorch to open it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BaseFamily:
+    """A row of the engine's `FAMILIES`, by its name there.
+
+    marks: parts of tensors' names, of which a single file of the family holds one, and of an earlier row none.
+    pipeline: the class in a diffusers folder's model_index.json; text_width: of its text encoder, where that decides.
+    flow_word: a file with it in its path predicts the flow (rectified flow), which is how WebUIs tell such files.
+    preset: Forge Neo's name for what is drawn with such models.
+    """
+
+    title: str
+    marks: tuple[bytes, ...]
+    pipeline: str
+    text_width: int | None = None
+    flow_word: str = ""
+    preset: str = ""
+
+
+BASE_FAMILIES = {
+    "sdxl": BaseFamily(
+        "Stable Diffusion XL",
+        (b"conditioner.embedders.1.",),
+        "StableDiffusionXL",
+        flow_word="rectified",
+        preset="xl",
+    ),
+    "sd2": BaseFamily(
+        "Stable Diffusion 2",
+        (b"cond_stage_model.model.", b"conditioner.embedders.0.model."),  # the second: SD 2.1 Turbo
+        "StableDiffusion",
+        text_width=1024,
+    ),
+    "sd1": BaseFamily("Stable Diffusion 1", (b"cond_stage_model.transformer.",), "StableDiffusion", preset="sd"),
+}

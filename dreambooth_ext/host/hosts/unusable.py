@@ -1,0 +1,22 @@
+"""What a host cannot use, said before it is trained: kinds of models, and families of bases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...core.checks import base_family
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem
+from ...core.facts.methods import KINDS, PROMPTED_METHODS
+from ...core.messages.message import Message
+
+
+def problems(lacks: Mapping[str, Message], config: RunConfig, family: str | None = None) -> list[Problem]:
+    """Of what a config would make. lacks: see host.Host; family: of its base, where the caller knows it."""
+    known = family_of(config) if family is None else family
+    named = {"method": lacks.get(KINDS[config.method]), "base_model": lacks.get(known)}
+    return [Problem(why.code, field, **why.values) for field, why in named.items() if why]
+
+
+def family_of(config: RunConfig) -> str:
+    return base_family.family_of(config.base_model) if config.method in PROMPTED_METHODS else ""
