@@ -22,7 +22,7 @@ FORMS = sorted((REPOSITORY / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
 WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 FIELDS = {"markdown", "input", "textarea", "dropdown", "checkboxes"}  # all that issue forms have
 SENTENCES = (
-    "engine/worker.py",
+    "core/messages/english/training.json",
     "host/web/responses.py",
 )  # that tell of an unexpected error, and name the report's button
 ANOTHER_S = {"tests/host/standin/page/script.js"}  # what a WebUI's own script does, for the tests

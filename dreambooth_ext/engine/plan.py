@@ -116,8 +116,7 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
 
 def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What of the files that a run begins with is worth knowing, and no reason to refuse them."""
-    found = [Problem.of(said, "base_model") for said in base.warnings]
-    return found + METHODS[config.method].warnings(config, base)
+    return [*base.warnings, *METHODS[config.method].warnings(config, base)]
 
 
 def _broken(base: Base) -> list[Problem]:

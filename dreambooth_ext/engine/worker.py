@@ -127,25 +127,21 @@ def fail(control: Control, problems: list[Problem], code: int, before: dict[str,
 
 def with_state(problem: Problem, run: Run) -> Problem:
     """What ended the training, with what is left of it."""
-    kept = training_state.found(run.checkpoints)
-    safe = f"The state of step {kept[-1].step} is safe." if kept else "Nothing was saved before."
-    onward = f" To go on from it: python -m dreambooth_ext resume {run.id}" if kept else ""
-    return Problem(problem.field, f"{problem.message} {safe}", problem.remedy + onward)
+    said: dict[str, Any] = {"reason": problem.message, "remedy": problem.remedy}
+    if kept := training_state.found(run.checkpoints):
+        return Problem("training.failed_with_state", problem.field, step=kept[-1].step, run=run.id, **said)
+    return Problem("training.failed_without_state", problem.field, **said)
 
 
 def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
     """An error of the machine or of this program, for the user. `config`: resolved, as far as that came."""
     if memory.is_out_of_memory(error):
-        tips = "; ".join(f"{n}. {tip}" for n, tip in enumerate(plan.memory_remedies(config), 1))
-        return Problem("train_batch_size", f"the memory of {config.device} was not enough.", f"In this order: {tips}.")
+        remedies = plan.memory_remedies(config)
+        return Problem("training.out_of_memory", "train_batch_size", device=config.device, remedies=remedies)
     if isinstance(error, OSError) and (found := disk.problem_of(error)):
         return found
-    log = run.path / "log.txt"
-    remedy = (
-        f"The whole story is in {log}. Please report this, with what the tab's button 'Copy report' gives, or the "
-        f"command python -m dreambooth_ext runs report {run.id}"
-    )
-    return Problem("", f"unexpected {type(error).__name__}: {error}", remedy)
+    kind, log = type(error).__name__, run.path / "log.txt"
+    return Problem("training.unexpected", type=kind, error=str(error), log=log, run=run.id)
 
 
 def train(run: Run, control: Control, total: int | None) -> str:
@@ -181,7 +177,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         with accelerator.main_process_first():
             resumed = training_state.latest(run.checkpoints, control.warn)
         if resumed and resumed.step > total:
-            raise UserError("max_train_steps", f"the run is at step {resumed.step} already.", "Give a larger number.")
+            raise UserError("training.already_at_step", "max_train_steps", step=resumed.step)
         kinds = [picture.entry.is_class for picture in dataset.pictures]
         made = plan.make_plan(
             config,
@@ -227,9 +223,7 @@ def keep_base(run: Run, base: Base) -> bool:
             known.wholes.begin({})
         return True
     if what:
-        message = f"the base is not the one that the run began with: {what}."
-        remedy = "Put back the old one and resume, or begin a new run with this one. To go on with it all the same, "
-        raise UserError(base.files.field, message, f"{remedy}delete {path}.")
+        raise UserError("base.changed_since_start", base.files.field, change=what, path=path)
     return False
 
 
@@ -320,7 +314,7 @@ def gather(config: ResolvedConfig, base: Base, run: Run, control: Control, accel
     return dataset
 
 
-def entries_of(config: RunConfig, run: Run, warn: Callable[..., None] | None = None) -> list[Entry]:
+def entries_of(config: RunConfig, run: Run, warn: Callable[[Problem], None] | None = None) -> list[Entry]:
     """The run's pictures, own and class ones, as they were noted (`picture_list`). Raises BadInput where some are gone
     or altered.
 
@@ -356,9 +350,8 @@ def needs_disk(config: ResolvedConfig, base: Base, pictures: int, folder: Path, 
     )
     if not caches_latents(config, base.inpainting) or need <= limit:
         return False
-    sizes = tuple(map(files.human_size, (need, limit)))
-    message = f"the latents of {pictures} pictures take about {sizes[0]}, more than {sizes[1]} of memory: they are kept"
-    control.warn(f"{message} on disk, in '{folder}', and can be deleted there after the run.", "cache_latents_to_disk")
+    sizes: dict[str, Any] = {"need": files.human_size(need), "limit": files.human_size(limit)}
+    control.warn(Problem("training.latents_on_disk", "cache_latents_to_disk", count=pictures, folder=folder, **sizes))
     return True
 
 

@@ -30,7 +30,7 @@ def test_a_word_without_end_takes_no_time():
     tokenizer = CLIPTokenizer(*(str(TOKENIZER / name) for name in ("vocab.json", "merges.txt")))
     stack = TextStack([tokenizer], [torch.nn.Identity()], SD1.text, max_tokens=75)
     word = "".join(chr(97 + 7 * number**2 % 26) for number in range(60_000))
-    assert "is cut to 75" in timed(lambda: stack.cuts([word]))[0]
+    assert "is cut to 75" in timed(lambda: stack.cuts([word]))[0].message
     assert stack.tokens([word]).shape == (1, 1, 77)
     for prompt in ("a photo of sksper", "x" * 200, "x" * 201, "一" * 300):
         assert stack.count(prompt) == len(tokenizer(prompt, add_special_tokens=False).input_ids) + (prompt == "x" * 201)

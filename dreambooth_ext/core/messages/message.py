@@ -29,7 +29,7 @@ class Message(str):
     values: dict[str, Any]
 
     def __new__(cls, code: str, /, **values: Any) -> Message:
-        made = super().__new__(cls, filled(catalogue()[code], values))
+        made = super().__new__(cls, filled(catalogue()[code], values).strip())  # a value may be empty
         made.code, made.values = code, values
         return made
 
@@ -51,6 +51,15 @@ def catalogue() -> dict[str, str]:
             if remedy:
                 found[f"{path.stem}.{name}{REMEDY}"] = remedy[0]
     return found
+
+
+def text_of(error: BaseException, longest: int = 300) -> str:
+    """What an error says, on one line; a message that it was raised with stays one, so that it is translated."""
+    if error.args and isinstance(error.args[0], Message):
+        return error.args[0]
+    of_code = isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError)  # "'unet'" says too little
+    lines = (repr(error) if of_code else str(error)).strip().splitlines()
+    return lines[0][:longest] if lines else type(error).__name__
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...core.config.parsing import shown
+from ...core.errors import Problem
 from ..models.families import TextConditioning
 from .learned_tokens import Embedding, Embeddings, Piece
 from .prompt_syntax import BREAK, CHUNK, chunks, emphasised, parse
@@ -136,13 +138,15 @@ class TextStack:
         """Length of a prompt in tokens and learned vectors, without start and end."""
         return sum(map(_length, self._pieces(prompt, 0)))
 
-    def cuts(self, prompts: Sequence[str]) -> list[str]:
+    def cuts(self, prompts: Sequence[str]) -> list[Problem]:
         """A warning for each different prompt that is longer than `max_tokens`."""
         if self.max_tokens is None:
             return []
         counts = {prompt: self.count(prompt) for prompt in prompts}
         return [
-            f"The caption {prompt[:60]!r}... has {count} tokens and is cut to {self.max_tokens} (max_token_length)."
+            Problem(
+                "training.caption_cut", "max_token_length", caption=shown(prompt), count=count, most=self.max_tokens
+            )
             for prompt, count in counts.items()
             if count > self.max_tokens
         ]

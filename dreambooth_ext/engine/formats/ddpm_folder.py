@@ -13,7 +13,7 @@ from torch import Tensor
 from ...core.system.files import replacing, sha256_of, write_json
 from ..models.ddpm_folder import INDEX, WEIGHTS, Pipeline
 from ..models.unconditional_base import PixelBase
-from .verified_write import PRECISIONS, Exported, not_finite, write_verified
+from .verified_write import PRECISIONS, Exported, not_finite, reads_differently, write_verified
 
 
 def export_pipeline(
@@ -47,4 +47,4 @@ def require_same(pipeline: Pipeline, state: Mapping[str, Tensor]) -> None:
     with torch.random.fork_rng():
         found = pipeline.unet().state_dict()
     if found.keys() != state.keys() or any(not torch.equal(found[key], state[key].float()) for key in state):
-        raise pipeline._damaged("it reads back differently")
+        raise reads_differently()

@@ -23,6 +23,7 @@ from torch import Tensor
 from ...core.config.parsing import shown
 from ...core.data.bundled_words import BUNDLE
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.system.files import replacing, require_ordinary, sha256_of
 from ..conditioning.learned_tokens import MOST_VECTORS, Embedding
 from ..data.images import DAMAGE
@@ -49,7 +50,6 @@ PNG_MAGIC = b"\x89PNG\r\n"
 MOST_PIXELS = 2**24  # of a picture that carries one; the WebUI's have half a million
 LONGEST_TEXT = 8 * 2**20  # letters; 75 vectors of SDXL have 4 million
 KINDS = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}  # by the vectors' width, both encoders' together
-OTHER_FILE = "Choose an embedding (textual inversion): .safetensors, .pt, .bin or .png."
 
 
 @dataclass
@@ -97,8 +97,7 @@ def _vectors(path: Path, content: Mapping[str, Any], field: str) -> list[Tensor]
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     names = DOUBLE if set(DOUBLE) <= set(tensors) else list(tensors)
     if more := [key for key in tensors if key not in names or (len(tensors) > 1 and str(key).endswith(OUTPUT))]:
-        message = f"{path.name} holds vectors with no place in a prompt, {shown(str(more[0]))}."
-        raise UserError(field, message, "Save it without them: OneTrainer's are called output embeddings.")
+        raise UserError("embedding.extra_vectors", field, file=path.name, name=shown(str(more[0])))
     if (len(names) != 1 and names != DOUBLE) or not all(tensors[key].is_floating_point() for key in names):
         raise _stranger(path, field, content)
     return [_rows(tensors[key]) for key in names]
@@ -113,17 +112,17 @@ def _check(path: Path, vectors: list[Tensor], field: str) -> None:
     if any(tensor.dim() != 2 or len(tensor) != len(vectors[0]) or not tensor.numel() for tensor in vectors):
         raise _stranger(path, field)
     if len(vectors[0]) > MOST_VECTORS:
-        message = f"{path.name} holds {len(vectors[0])} vectors; {MOST_VECTORS} fit into a prompt."
-        raise UserError(field, message, "Choose another file.")
+        known = {"file": path.name, "count": len(vectors[0]), "most": MOST_VECTORS}
+        raise UserError("embedding.too_many_vectors", field, **known)
     if not all(tensor.isfinite().all() for tensor in vectors):
-        raise UserError(field, f"{path.name} holds invalid numbers (NaN or infinite).", "Choose another file.")
+        raise UserError("embedding.not_finite", field, file=path.name)
 
 
 def _stranger(path: Path, field: str, content: Any = None) -> UserError:
     what = detection.kind_of(content)
-    if what not in (None, "a textual-inversion embedding"):
-        return UserError(field, f"{path.name} is {what}, not an embedding.", OTHER_FILE)
-    return UserError(field, f"{path.name} holds no single embedding.", OTHER_FILE)
+    if what and what.code != "kind.embedding":
+        return UserError("embedding.other_kind", field, file=path.name, kind=what)
+    return UserError("embedding.not_one", field, file=path.name)
 
 
 def _count(value: Any) -> int:
@@ -151,12 +150,12 @@ def from_picture(path: Path, field: str) -> dict[str, Any]:
             picture.load()
             text = picture.text.get(PNG_KEY)
         if text is None:
-            raise UserError(field, f"the picture {path.name} carries no embedding.", OTHER_FILE)
+            raise UserError("embedding.not_in_picture", field, file=path.name)
         if len(text) > LONGEST_TEXT:
             raise ValueError("its text is too long")
         content = json.loads(base64.b64decode(text), object_hook=_tensor)
     except (*DAMAGE, AttributeError, RuntimeError, Image.DecompressionBombError, binascii.Error) as error:
-        raise UserError(field, f"the embedding in the picture {path.name} is damaged.", OTHER_FILE) from error
+        raise UserError("embedding.picture_damaged", field, file=path.name) from error
     return content if isinstance(content, dict) else {}
 
 
@@ -188,7 +187,7 @@ def _chosen(inside: dict[str, dict[str, Tensor]], path: Path, field: str, sought
     """The word that is sought, in upper or lower case, or the only one."""
     found = [pair for pair in inside.items() if pair[0].lower() == sought.lower()]
     if len(inside) > 1 and not found:
-        raise UserError(field, f"{path.name} brings several words along: {', '.join(map(shown, inside))}.", OTHER_FILE)
+        raise UserError("embedding.several_words", field, file=path.name, words=[shown(word) for word in inside])
     return found[0] if found else next(iter(inside.items()))
 
 
@@ -246,9 +245,8 @@ def check_widths(stored: Stored, path: Path, wanted: Sequence[int], field: str) 
     """Raise UserError unless the vectors are as wide as a model's text encoders are."""
     found = [tensor.shape[-1] for tensor in stored.embedding.vectors]
     if found != list(wanted):
-        made, here = (KINDS.get(sum(widths), f"models of width {sum(widths)}") for widths in (found, wanted))
-        message = f"{path.name} was made for {made}, and this model is of {here}."
-        raise UserError(field, message, "Choose an embedding that was made for this kind of model.")
+        made, here = (KINDS.get(sum(w)) or Message("embedding.width", width=sum(w)) for w in (found, wanted))
+        raise UserError("embedding.other_family", field, file=path.name, made=made, base=here)
 
 
 def export_embedding(

@@ -15,7 +15,6 @@ from ...core.facts.methods import METHODS
 from ...core.version import __version__
 from .metadata import shareable
 
-LOGIN = "Run `huggingface-cli login`, or set HF_TOKEN, with a token that may write."
 TAGS = {  # as the Hub's filters know them
     "dreambooth": ["text-to-image", "stable-diffusion", "dreambooth"],
     "finetune": ["text-to-image", "stable-diffusion"],
@@ -31,7 +30,7 @@ FAILURES = (HfHubHTTPError, OSError, ValueError, RuntimeError)  # RuntimeError: 
 def problems(config: RunConfig) -> list[Problem]:
     """What would keep the model from being uploaded, said before it is trained."""
     if config.push_to_hub and not get_token():
-        return [Problem("push_to_hub", "nobody is logged in to Hugging Face on this machine.", LOGIN)]
+        return [Problem("training.hub_login", "push_to_hub")]
     return []
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
+from ...core.messages.message import Message, text_of
 from ...core.system.files import replacing, sha256_of
 from ..models.base_model import LatentBase
 from ..models.detection import kind_of
@@ -54,16 +55,15 @@ def read(path: Path, field: str) -> Content:
     said = load_pickle(path, field=field)
     sizes = [key for key in said if type(key) is int] if isinstance(said, Mapping) else []
     if not sizes:
-        what = kind_of(said)
-        message = f"{path.name} is {what}, not a hypernetwork." if what else f"{path.name} is no hypernetwork."
-        raise UserError(field, message, "Choose a .pt file of models/hypernetworks.")
+        if what := kind_of(said):
+            raise UserError("hypernetwork.other_kind", field, file=path.name, kind=what)
+        raise UserError("hypernetwork.not_one", field, file=path.name)
     try:
         structure = _structure(said)
         states = {size: _pair(said[size], size, structure) for size in sorted(sizes)}
         step = said.get("step")
     except ValueError as error:
-        message = f"{path.name} is no hypernetwork that the WebUI could use: {error}."
-        raise UserError(field, message, "Download or copy it again, or choose another.") from error
+        raise UserError("hypernetwork.unusable", field, file=path.name, reason=text_of(error)) from error
     return Content(structure, states, step if type(step) is int and step >= 0 else 0)
 
 
@@ -71,16 +71,16 @@ def _structure(said: Mapping[Any, Any]) -> Structure:
     """As the WebUI reads it, with its values for what is left out. Raises ValueError."""
     layers = _numbers(said.get("layer_structure") or [1, 2, 1], "layer_structure")
     if not 2 <= len(layers) <= DEEPEST or layers[0] != 1 or layers[-1] != 1 or min(layers) <= 0:
-        raise ValueError(f"its layers are {shown(list(layers))}")
+        raise _bad("layer_structure", list(layers))
     activation = said.get("activation_func") or "linear"
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
-        raise ValueError(f"its activation is {shown(activation)}")
+        raise _bad("activation_func", activation)
     dropout = said.get("dropout_structure")
     if dropout is None:
         dropout = _old_dropout(len(layers), said.get("use_dropout"), said.get("last_layer_dropout"))
     dropout = _numbers(dropout, "dropout_structure")
     if len(dropout) < len(layers) or not all(0 <= share < 1 for share in dropout):
-        raise ValueError(f"its dropout is {shown(list(dropout))}")
+        raise _bad("dropout_structure", list(dropout))
     return Structure(
         layers=layers,
         activation=activation,
@@ -94,8 +94,12 @@ def _structure(said: Mapping[Any, Any]) -> Structure:
 def _numbers(value: Any, name: str) -> tuple[float, ...]:
     good = isinstance(value, list | tuple) and all(type(number) in (int, float) for number in value)
     if not good or not all(map(math.isfinite, value)):
-        raise ValueError(f"its {name} is {shown(value)}")
+        raise _bad(name, value)
     return tuple(map(float, value))
+
+
+def _bad(name: str, value: Any) -> ValueError:
+    return ValueError(Message("hypernetwork.bad_value", name=name, value=shown(value)))
 
 
 def _old_dropout(count: int, used: Any, at_the_end: Any) -> list[float]:
@@ -108,9 +112,9 @@ def _old_dropout(count: int, used: Any, at_the_end: Any) -> list[float]:
 def _pair(found: Any, size: int, structure: Structure) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The two state dicts of a width, checked against the structure. Raises ValueError."""
     if not 0 < size <= WIDEST or not all(1 <= width <= WIDEST for width in structure.widths(size)):
-        raise ValueError(f"a width is {size}")
+        raise ValueError(Message("hypernetwork.bad_width", width=size))
     if not isinstance(found, list | tuple) or len(found) != 2 or not all(isinstance(state, Mapping) for state in found):
-        raise ValueError(f"there are not two networks for the width {size}")
+        raise ValueError(Message("hypernetwork.no_pair", width=size))
     with torch.device("meta"):
         wanted = {key: tensor.shape for key, tensor in Part(size, structure).state_dict().items()}
     first, second = (_state(state, wanted, size) for state in found)
@@ -121,12 +125,12 @@ def _state(found: Mapping[Any, Any], wanted: Mapping[str, torch.Size], size: int
     state = {_renamed(str(key)): tensor for key, tensor in found.items()}
     if state.keys() != wanted.keys():
         strange = sorted(state.keys() ^ wanted.keys())[0]
-        raise ValueError(f"{shown(strange)} of the width {size} does not go with its structure")
+        raise ValueError(Message("hypernetwork.key_does_not_fit", key=shown(strange), width=size))
     for key, tensor in state.items():
         if not isinstance(tensor, Tensor) or tensor.shape != wanted[key] or not tensor.is_floating_point():
-            raise ValueError(f"{key} of the width {size} does not go with its structure")
+            raise ValueError(Message("hypernetwork.key_does_not_fit", key=key, width=size))
         if not is_finite(tensor):
-            raise ValueError(f"{key} of the width {size} holds invalid numbers")
+            raise ValueError(Message("hypernetwork.not_finite", key=key, width=size))
     return state
 
 
@@ -217,9 +221,7 @@ def _verify(said: Mapping[Any, Any], path: Path, precision: str) -> None:
         for key in states[index]
     ]
     if not same or not all(one.dtype == other.dtype and same_bits(one, other) for _, one, other in pairs):
-        message = "The hypernetwork that was just written reads back differently."
-        raise UserError("save_precision", message, "The disk may be failing: use another.")
+        raise UserError("hypernetwork.reads_differently", "save_precision")
     for key, tensor, _ in pairs:
         if not tensor.isfinite().all():
-            message = f"{key} holds numbers that are infinite in {precision}."
-            raise UserError("save_precision", message, "Choose save_precision bf16 or fp32.")
+            raise UserError("hypernetwork.overflow", "save_precision", key=key, precision=precision)

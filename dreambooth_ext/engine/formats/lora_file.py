@@ -29,7 +29,6 @@ from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import TensorFile, open_tensors
 from . import embedding_file
 from .lora_keys import (
-    CHOOSE,
     MAGNITUDE,
     flat_name,
     known_names,
@@ -43,7 +42,6 @@ from .peft_alpha import PeftAlpha
 from .verified_write import PRECISIONS, Exported, not_finite, nothing_learned, write_sidecars, write_verified
 
 PRECISE = (ALPHA, DORA)  # always in float32: rounded, they would change the whole layer
-OTHER_FILE = "Choose another file."
 
 Models = Mapping[str, nn.Module]  # "unet", "text_encoder", "text_encoder_2" of one model
 Layers = Mapping[str, Sequence[str]]  # names of its layers, by component
@@ -94,8 +92,7 @@ def read(path: Path, models: Models, field: str) -> Network:
     for component, layer, adapter in adapters_of(path, weights, models["unet"].config, field):
         has_bias = getattr(models[component].get_submodule(layer), "bias", None) is not None
         if adapter.bias_change() is not None and not has_bias:
-            message = f"{path.name} changes the bias of {layer}, which has none in this model."
-            raise UserError(field, message, CHOOSE)
+            raise UserError("weights.no_bias", field, file=path.name, layer=layer)
         network.setdefault(component, {})[layer] = adapter
     return network
 
@@ -141,8 +138,8 @@ def _places(
         if not part:
             strange.append(key)
         elif part in places.setdefault(names[name], {}):
-            message = f"{path.name} has the same part twice: {shown(key)} and {shown(places[names[name]][part])}."
-            raise UserError(field, message, "Choose a file with a single LoRA in it.")
+            known = {"file": path.name, "key": shown(key), "other": shown(places[names[name]][part])}
+            raise UserError("weights.part_twice", field, **known)
         else:
             places[names[name]][part] = key
     if strange or not places:
@@ -154,10 +151,10 @@ def _adapter(
     path: Path, layer: str, shape: tuple[int, ...], parts: dict[str, Tensor], field: str
 ) -> layer_adapters.Adapter:
     if not all(map(is_finite, parts.values())):
-        raise UserError(field, f"{path.name} holds invalid numbers (NaN or infinite), in {layer}.", OTHER_FILE)
+        raise UserError("weights.not_finite", field, file=path.name, layer=layer)
     exact = [tensor for part, tensor in parts.items() if part in layer_adapters.PARTS and part != ALPHA]
     if not all(tensor.is_floating_point() for tensor in exact):
-        raise UserError(field, f"{path.name} is quantised to whole numbers, in {layer}.", OTHER_FILE)
+        raise UserError("weights.whole_numbers", field, file=path.name, layer=layer)
     parts = {part: tensor.float() for part, tensor in parts.items()}
     if MAGNITUDE in parts and DORA not in parts:
         size = parts.pop(MAGNITUDE)
@@ -165,13 +162,11 @@ def _adapter(
     adapter = layer_adapters.from_parts(parts) if all(tensor.numel() for tensor in parts.values()) else None
     if adapter is None:
         what = ", ".join(sorted(set(parts) - layer_adapters.PARTS) or sorted(parts))
-        known = ", ".join(facts.title for facts in LORA_TYPES.values())
-        message = f"{path.name} is of a type that is not known here: its layer {layer} has the parts {shown(what)}."
-        raise UserError(field, message, f"Known are {known} and full differences.")
+        types = [facts.title for facts in LORA_TYPES.values()]
+        known = {"file": path.name, "layer": layer, "parts": shown(what), "types": types}
+        raise UserError("weights.unknown_type", field, **known)
     if not layer_adapters.fits(adapter, shape):
-        raise UserError(
-            field, f"{path.name} does not fit this model: the sizes of its layer {layer} are others.", CHOOSE
-        )
+        raise UserError("weights.other_sizes", field, file=path.name, layer=layer)
     return adapter
 
 

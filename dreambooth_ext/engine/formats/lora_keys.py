@@ -15,8 +15,6 @@ from ..networks import layer_adapters
 
 LONGEST_PART = 5  # names with dots between
 MAGNITUDE = "magnitude"  # a DoRA's, one number for each output; kohya's `dora_scale` says by its shape what it is of
-CHOOSE = "Choose a LoRA that was made for this kind of model."
-RESPELL = "Let the tool that wrote it save it with kohya's names (lora_unet_..., lora_te_...)."
 # what begins the flat names of a component's layers
 STARTS = {
     "unet": ("lora_unet", "oft_unet", "unet", "lycoris", "diffusion_model", "model_diffusion_model"),
@@ -108,17 +106,17 @@ def strange_part(key: str, names: Mapping[str, tuple[str, str]]) -> tuple[str, s
 def refusal(path: Path, field: str, strange: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> UserError:
     """Why a file cannot be used whole as a LoRA. strange: its keys that mean no layer of the model."""
     if what := other_file(shapes):
-        return UserError(field, f"{path.name} is {what}, not a LoRA.", "Choose a LoRA file.")
+        return UserError("weights.not_a_lora", field, file=path.name, kind=what)
     key = next((key for key in strange if TRANSFORMERS.search(split(key)[0])), None)
     if key:
-        message = f"{path.name} changes nothing in this model: it is for Flux, Stable Diffusion 3 or the like"
-        return UserError(field, f"{message} ({shown(key)}).", CHOOSE)
+        return UserError("weights.other_architecture", field, file=path.name, key=shown(key))
     key = next((key for key in strange if not is_spelled(key)), None)
     if key:
-        return UserError(field, f"{path.name} names layers in a way that is not known here: {shown(key)}.", RESPELL)
-    message = f"{path.name} is for another kind of model: {shown(strange[0])} has no place in this one"
-    more = f", nor have {len(strange) - 1} others" if len(strange) > 1 else ""
-    return UserError(field, f"{message}{more}.", CHOOSE)
+        return UserError("weights.unknown_names", field, file=path.name, key=shown(key))
+    key, more = shown(strange[0]), len(strange) - 1
+    if more:
+        return UserError("weights.other_model_more", field, file=path.name, key=key, count=more)
+    return UserError("weights.other_model", field, file=path.name, key=key)
 
 
 def is_spelled(key: str) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.system.files import parse_json, read_json
 from ..networks.layer_adapters import ALPHA
 
@@ -36,8 +37,8 @@ class PeftAlpha:
             raise self._senseless() from error
 
     def _senseless(self) -> UserError:
-        where = BESIDE if self.beside else "its metadata"
-        return UserError(self.field, f"{self.path.name}: what {where} says of alpha makes no sense.", "Get it again.")
+        where = BESIDE if self.beside else Message("weights.its_metadata")
+        return UserError("weights.bad_alpha", self.field, file=self.path.name, where=where)
 
     def added(self, component: str, layer: str, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """A layer's parts with the alpha that is said of it."""

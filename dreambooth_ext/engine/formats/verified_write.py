@@ -37,20 +37,13 @@ class Exported:
 
 
 def not_finite(key: str) -> UserError:
-    return UserError(
-        "learning_rate",
-        f"The trained model holds invalid numbers (NaN or infinite, in {key}); it was not written.",
-        "Lower the learning rate and go on from an earlier checkpoint.",
-    )
+    return UserError("training.model_not_finite", "learning_rate", tensor=key)
 
 
 def nothing_learned(precision: str) -> NothingLearned:
-    finer = "" if precision == "fp32" else ", or save_precision fp32, which keeps smaller changes"
-    return NothingLearned(
-        "learning_rate",
-        f"The trained model is equal to its base in {precision}: it has learned nothing that could be saved.",
-        f"Use a higher learning rate or more steps{finer}.",
-    )
+    if precision == "fp32":
+        return NothingLearned("training.nothing_learned_in_fp32", "learning_rate")
+    return NothingLearned("training.nothing_learned", "learning_rate", precision=precision)
 
 
 def write_verified(
@@ -69,11 +62,9 @@ def require_space(path: Path, size: int, precision: str) -> None:
     """Raise UserError where the disk has no room for so many bytes."""
     free = free_bytes(path)
     if free < size + HEADROOM:
-        raise UserError(
-            "save_precision",
-            f"The model needs {human_size(size)} and the disk of {path.parent} has {human_size(free)} free.",
-            "Free some space" + (", or choose fp16." if precision == "fp32" else "."),
-        )
+        code = "training.no_space_in_fp32" if precision == "fp32" else "training.no_space"
+        known = {"need": human_size(size), "folder": path.parent, "free": human_size(free)}
+        raise UserError(code, "save_precision", **known)
 
 
 def verify(state: Mapping[str, Tensor | LazyTensor], path: Path, precision: str) -> None:
@@ -91,16 +82,12 @@ def verify(state: Mapping[str, Tensor | LazyTensor], path: Path, precision: str)
 
 
 def does_not_fit(key: str, precision: str) -> UserError:
-    return UserError(
-        "save_precision",
-        f"{key} holds numbers that are infinite or invalid" + (" in fp16." if precision == "fp16" else "."),
-        "Choose save_precision bf16 or fp32." if precision == "fp16" else "Choose another base model.",
-    )
+    code = "training.overflow_in_fp16" if precision == "fp16" else "training.tensor_not_finite"
+    return UserError(code, "save_precision", tensor=key)
 
 
 def reads_differently() -> UserError:
-    message = "The model that was just written reads back differently."
-    return UserError("save_format", message, "The disk may be failing: use another.")
+    return UserError("training.reads_differently", "save_format")
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from ...core.config.parsing import shown
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
 from ...core.system.files import expanded
@@ -152,26 +153,21 @@ def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem
         return [error.problem]
     if there & set(hypernetwork.sizes_of(base)):
         return []
-    message = f"the hypernetwork is for contexts of {_listed(sorted(there))}, of which the base has none."
-    return [Problem("hypernetwork_weights", message, "Choose one that was made for this kind of model.")]
+    return [Problem("hypernetwork.other_widths", "hypernetwork_weights", widths=sorted(there))]
 
 
 def new_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
     """What of a new hypernetwork's settings does not go with the base."""
     known = hypernetwork.sizes_of(base)
     if strange := [size for size in config.enable_sizes if size not in known]:
-        message = f"the base has no attention with a context of {strange[0]:g}."
-        return [Problem("enable_sizes", message, f"It has {_listed(known)}; left out, all of them learn.")]
+        return [Problem("hypernetwork.unknown_size", "enable_sizes", size=float(strange[0]), sizes=known)]
     structure = Structure.of(config)
     for size in config.enable_sizes or known:
         if not all(1 <= width <= WIDEST for width in structure.widths(int(size))) or len(structure.layers) > DEEPEST:
-            message = f"a layer cannot be {config.layer_structure} times as wide as {size:g}."
-            return [Problem("layer_structure", message, "1, 2, 1 is usual.")]
+            shape = shown(config.layer_structure)
+            code = "hypernetwork.layer_too_wide"
+            return [Problem(code, "layer_structure", structure=shape, size=float(size))]
     return []
-
-
-def _listed(sizes: list[int]) -> str:
-    return ", ".join(map(str, sizes))
 
 
 def kept_bytes(config: ResolvedConfig, base: LatentBase, sizes: set[int], structure: Structure) -> int:

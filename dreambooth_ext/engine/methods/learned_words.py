@@ -131,7 +131,7 @@ def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
             found.append(error.problem)
     for text in prompt_templates.initial_words(config) if not config.embedding_weights else []:
         if not base.tokenizers()[0](text, add_special_tokens=False).input_ids:
-            found.append(Problem("initializer_token", "has no word in it.", "Give one that the base knows."))
+            found.append(Problem("embedding.no_initial_word", "initializer_token"))
     return found
 
 

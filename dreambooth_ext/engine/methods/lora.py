@@ -236,15 +236,12 @@ def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem
     except UserError as error:
         return [error.problem]
     if fixed:
-        message = f"{path.name} holds whole differences, which cannot be trained on, in {fixed[0]}."
-        return [Problem("network_weights", message, "Merge it into the base, and train a new LoRA on that.")]
+        return [Problem("weights.whole_difference", "network_weights", file=path.name, layer=fixed[0])]
     found = []
     if config.text_encoder_steps and there == {"unet"}:
-        message = "the LoRA that goes on holds nothing for the text encoder."
-        found.append(Problem("text_encoder_steps", message, "Set it to 0."))
+        found.append(Problem("weights.no_text_encoder", "text_encoder_steps"))
     if config.loraplus_lr_ratio != 1 and not has_up:
-        message = f"has no effect: {path.name} is of a type that has no up matrix."
-        found.append(Problem("loraplus_lr_ratio", message, "Leave it out."))
+        found.append(Problem("weights.no_up_matrix", "loraplus_lr_ratio", file=path.name))
     return found
 
 
@@ -254,11 +251,8 @@ def continued_warnings(config: ResolvedConfig, base: LatentBase) -> list[Problem
         for _, layer, adapter in adapters_of(config, base):
             size = adapter.dora_scale
             if size is not None and len(size) == size.numel() > 1:
-                message = f"{continued(config).name} is a DoRA along the outputs ({layer}), and stays one."
-                remedy = (
-                    "AUTOMATIC1111's WebUI 1.10.1 draws these wrongly, Forge rightly. There, merge it into the base."
-                )
-                return [Problem("network_weights", message, remedy)]
+                known: dict[str, Any] = {"file": continued(config).name, "layer": layer}
+                return [Problem("weights.dora_outputs", "network_weights", **known)]
     except UserError:
         return []  # which is told as a problem
     return []
@@ -279,12 +273,9 @@ def word_problems(config: ResolvedConfig) -> list[Problem]:
         return [error.problem]
     name = continued(config).name
     if lost := [word for word in brought if word.lower() not in taught]:
-        message = f"{name} brings the word {shown(lost[0])} along, which would be lost."
-        remedy = f"Name it here, {', '.join(brought)} alone, and the same file in embedding_weights."
-        return [Problem("placeholder_token", message, remedy)]
+        return [Problem("weights.word_lost", "placeholder_token", file=name, word=shown(lost[0]), words=brought)]
     if brought and not config.embedding_weights:
-        message = f"{name} brings the word {shown(brought[0])} along, which would begin anew."
-        return [Problem("embedding_weights", message, "Name the same file here, and teach no other word.")]
+        return [Problem("weights.word_anew", "embedding_weights", file=name, word=shown(brought[0]))]
     return []
 
 
@@ -292,15 +283,10 @@ def new_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
     """What of a new LoRA's settings does not go with the base."""
     found = []
     if strange := lora_network.strange_blocks(config, base):
-        remedy = (
-            "Blocks are down_blocks.0, mid_block, up_blocks.1.attentions.0, text_encoder.text_model.encoder.layers.0."
-        )
-        found.append(Problem("block_ranks", f"the base has no block {shown(strange[0])}.", remedy))
+        found.append(Problem("weights.unknown_block", "block_ranks", block=shown(strange[0])))
     sizes = lora_network.sizes(config, base)
     if not any(sizes.values()) and not config.text_encoder_steps:
-        remedy = "Name more layers, or give a block in block_ranks more than 0."
-        found.append(Problem("target_modules", "no layer is left to learn.", remedy))
+        found.append(Problem("weights.no_layers", "target_modules"))
     elif config.text_encoder_steps and not sum(sizes.values()) - sizes["unet"]:
-        message = "none of the chosen layers is in a text encoder."
-        found.append(Problem("text_encoder_steps", message, "Set it to 0, or add attention to target_modules."))
+        found.append(Problem("weights.none_in_text_encoder", "text_encoder_steps"))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -37,14 +38,12 @@ class Unconditional:
         found = []
         if config.resolution % base.multiple:
             near = max(base.multiple, round(config.resolution / base.multiple) * base.multiple)
-            message = (
-                f"the model halves pictures {base.multiple.bit_length() - 1} times, and {config.resolution} is not "
-            )
-            found.append(Problem("resolution", f"{message}a multiple of {base.multiple}.", f"Use {near}."))
-        for name, known in base.trained_with.items():
-            if getattr(config, name) != known:
-                message = f"the model that goes on was trained with {known}."
-                found.append(Problem(name, message, f"Set it to {known}."))
+            sizes: dict[str, Any] = {"resolution": config.resolution, "multiple": base.multiple, "near": near}
+            times = base.multiple.bit_length() - 1
+            found.append(Problem("training.resolution_not_a_multiple", "resolution", times=times, **sizes))
+        for name, value in base.trained_with.items():
+            if getattr(config, name) != value:
+                found.append(Problem("training.continued_with", name, value=value))
         return found
 
     @staticmethod

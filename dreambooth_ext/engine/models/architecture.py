@@ -9,11 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...core.messages.message import Message
 from ...core.system.files import write_json
 from .families import FAMILIES, Family
 
 SHIPPED = Path(__file__).parent / "configs"  # <family>.json, and clip/ with the tokenizer's vocabulary
 TOKENIZER = SHIPPED / "clip"
+
+PART_TITLES = {
+    "unet": "kind.part_unet",
+    "vae": "kind.part_vae",
+    "text_encoder": "kind.part_text_encoder",
+    "text_encoder_2": "kind.part_text_encoder_2",
+}
+
+
+def part_title(component: str) -> str:
+    """A component as messages call it."""
+    return Message(PART_TITLES[component]) if component in PART_TITLES else component
 
 
 @dataclass(frozen=True)

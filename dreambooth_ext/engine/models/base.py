@@ -1,4 +1,4 @@
-"""What every base can tell, whatever is trained from it: the questions of plan, memory estimate, saver and worker."""
+"""What every base model can tell, whatever is trained from it: what plan, memory estimate, saver and worker ask."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from diffusers import AutoencoderKL
 
+from ...core.errors import Problem
 from .base_files import BaseFiles
 from .families import Family
 
@@ -64,8 +65,8 @@ class Base(Protocol):
         """Of `activations`, what a step takes at the most with gradient checkpointing."""
 
     @property
-    def warnings(self) -> Sequence[str]:
-        """What is wrong with it and made right in models that come of it, as sentences."""
+    def warnings(self) -> Sequence[Problem]:
+        """What is wrong with it and put right in models made from it."""
 
     def parameter_counts(self) -> dict[str, int]:
         """Numbers in its "unet", its "vae" and its "text_encoders"; 0 for what it does not have."""

@@ -1,8 +1,8 @@
 """Models by name or link: from Hugging Face into its own cache, from elsewhere into the folder `models`.
 
 There a link has a folder, and in it each version of its file one of its own: models/<host>-<link>/<version>/<name>. The
-secrets of a link are in none of these names. What is on its way is in <version>.part, and what only looks like a model
-never leaves that.
+secrets of a link are in none of these names. A download in progress is in <version>.part, and what only looks like a
+model never leaves that.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from ...core.config import links
 from ...core.config.names import MODEL_SUFFIXES
+from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ...core.system import files
 from ...core.system.files import expanded
@@ -42,7 +43,7 @@ def download(name: str, field: str, fetch: Fetch | None = None) -> Path:
     whole, fetch = links.whole(name).strip(), fetch or Fetch()
     name = links.bare(whole) if links.is_link(whole) else whole
     if not name:
-        raise UserError(field, "no model is chosen.", "Give a file, a diffusers folder, a Hugging Face name or a link.")
+        raise UserError("base.none_chosen", field)
     if page := HUB_PAGE.match(name):
         return from_hub(page.group(1), field, fetch)
     if name.startswith(("http://", "https://")):
@@ -51,11 +52,11 @@ def download(name: str, field: str, fetch: Fetch | None = None) -> Path:
     try:
         path.exists()
     except (OSError, ValueError) as error:
-        raise UserError(field, f"{name[:100]!r} cannot be a path ({error.__class__.__name__}).", "Check it.") from error
+        raise UserError("base.not_a_path", field, path=shown(name), error=type(error).__name__) from error
     if not path.exists() and HUB_NAME.match(name) and path.suffix.lower() not in (".safetensors", ".ckpt", ".pt"):
         return from_hub(name, field, fetch)
     if not path.exists():
-        raise UserError(field, f"{name} does not exist.", "Check the path; a Hugging Face name looks like owner/model.")
+        raise UserError("base.not_found", field, path=name)
     return path
 
 
@@ -68,8 +69,7 @@ def from_hub(name: str, field: str, fetch: Fetch) -> Path:
         info = HfApi().model_info(name, files_metadata=True, timeout=hub_files.TIME_OUT)
         chosen = model_files({file.rfilename: file.size or 0 for file in info.siblings or []})
         if not chosen:
-            remedy = "Choose one that has a model_index.json, or give the link of a single file."
-            raise UserError(field, f"{name} on Hugging Face is no diffusers model.", remedy)
+            raise UserError("base.not_on_hub_as_diffusers", field, name=name)
         hub_files.require_space(field, name, sum(chosen.values()))
         return hub_files.snapshot(name, chosen, info.sha, kind="model", stage=(STAGE, fetch.stage))
     except hub_files.REACH as error:
@@ -185,8 +185,9 @@ def with_earlier(error: UserError, folder: Path) -> UserError:
     earlier = [path for version in sorted(folder.glob("*")) if version.suffix != PART for path in _models(version)]
     if not earlier:
         return error
-    remedy = f"{error.problem.remedy} Downloaded from there before: {earlier[-1]}"
-    return UserError(error.problem.field, error.problem.message, remedy)
+    said = error.problem
+    known = {"reason": said.message, "remedy": said.remedy, "path": earlier[-1]}
+    return UserError("base.downloaded_before", said.field, **known)
 
 
 def _models(folder: Path) -> Iterator[Path]:

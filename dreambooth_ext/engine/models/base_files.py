@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.system.files import sha256_of
 
 END = 2**20  # bytes at the beginning and at the end of a file that are read whole
@@ -43,24 +44,24 @@ class BaseFiles:
             repr(sorted((name, *about.values()) for name, about in self.known.items())).encode()
         ).hexdigest()
 
-    def change(self) -> str:
-        """What has changed since the base was opened, as a sentence; "" where nothing has."""
+    def change(self) -> Message | None:
+        """What has changed since the base was opened, as part of a sentence; None where nothing has."""
         return difference(self.known, self._seen()) or self.wholes.change()
 
     def require_unchanged(self) -> None:
         """Raise UserError where the base is not what it was when it was opened."""
         if what := self.change():
-            remedy = "Put back what the run began with, then resume it; or begin a new run."
-            raise UserError(self.field, f"the base is not what it was when it was read: {what}.", remedy)
+            raise UserError("base.changed_since_read", self.field, change=what)
 
 
-def difference(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> str:
+def difference(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> Message | None:
     """Of two states of a base's files, as part of a sentence: which of them changed."""
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name, GONE), now.get(name, GONE)
         if old != new:
-            return f"{name} is gone" if new == GONE else f"{name} is new" if old == GONE else f"{name} has changed"
-    return ""
+            code = "base.file_gone" if new == GONE else "base.file_new" if old == GONE else "base.file_changed"
+            return Message(code, file=name)
+    return None
 
 
 @dataclass(frozen=True)
@@ -114,20 +115,21 @@ class Wholes:
         self._thread.join()
         return {name: {**dataclasses.asdict(known), "sha256": self._hashes[name]} for name, known in self.marks.items()}
 
-    def difference(self, noted: Mapping[str, Mapping[str, Any]]) -> str:
+    def difference(self, noted: Mapping[str, Mapping[str, Any]]) -> Message | None:
         """Which of the files is another than when it was noted, as `difference` says it."""
         if not noted:
-            return ""
+            return None
         now = self.notes()
         changed = (name for name in sorted(now.keys() & noted.keys()) if now[name]["sha256"] != noted[name]["sha256"])
-        return next((f"{name} has changed" for name in changed), "")
+        return next((Message("base.file_changed", file=name) for name in changed), None)
 
-    def change(self) -> str:
-        """What has other content than in the beginning, as `difference` says it; "" where nothing was begun."""
+    def change(self) -> Message | None:
+        """What has other content than at the start, as `difference` says it; None where nothing was begun."""
         if self._thread is None:
-            return ""
+            return None
         self._thread.join()
-        return next((f"{name} has changed" for name in sorted(self.paths) if self._is_another(name)), "")
+        changed = (name for name in sorted(self.paths) if self._is_another(name))
+        return next((Message("base.file_changed", file=name) for name in changed), None)
 
     def _is_another(self, name: str) -> bool:
         known, before, now = self._hashes[name], self.marks[name], mark(self.paths[name])

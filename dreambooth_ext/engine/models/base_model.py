@@ -15,11 +15,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ...core.errors import UserError
+from ...core.errors import Problem, UserError
+from ...core.messages.message import text_of
 from ...core.system.files import require_ordinary, sha256_of
 from ..downloads.progress_thread import Fetch
 from ..tensors.lazy_tensor import LazyTensor, is_finite
-from .architecture import Architecture, shipped, size_of_text
+from .architecture import Architecture, part_title, shipped, size_of_text
 from .base_download import download
 from .base_files import BaseFiles
 from .diffusers_folder import FolderSource
@@ -164,11 +165,8 @@ class LatentBase:
                     require_ordinary(file, LARGEST_VOCABULARY)
                 made.append(CLIPTokenizer(*files, pad_token=slot.pad_token, model_max_length=longest))
             except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-                raise UserError(
-                    self.source.field,
-                    f"{self.name}: the vocabulary in {folder} is damaged ({error!r}).",
-                    "Download the whole model again.",
-                ) from error
+                known = {"name": self.name, "folder": folder, "error": text_of(error)}
+                raise UserError("base.vocabulary_damaged", self.source.field, **known) from error
         return made
 
     def parameter_counts(self) -> dict[str, int]:
@@ -213,9 +211,9 @@ class LatentBase:
         ]
 
     @property
-    def warnings(self) -> list[str]:
-        """What is wrong with the base and made right in models that come of it."""
-        said = f"{self.name} has wrong position_ids, as merged models often do. What comes of it has right ones."
+    def warnings(self) -> list[Problem]:
+        """What is wrong with the base and put right in models made from it."""
+        said = Problem("base.wrong_position_ids", self.source.field, name=self.name)
         return [said] if self._broken_positions else []
 
     def require_sound(self, seconds: float = math.inf) -> bool:
@@ -238,8 +236,8 @@ class LatentBase:
 
     def _require_finite(self, component: str, key: str, tensor: Tensor) -> None:
         if not is_finite(tensor):
-            message = f"{self.name} is broken: its {component} holds invalid numbers (NaN or infinite), in {key}."
-            raise UserError(self.source.field, message, "Choose another model, or download or merge it again.")
+            known = {"name": self.name, "part": part_title(component), "tensor": key}
+            raise UserError("base.not_finite", self.source.field, **known)
 
     def short_hash(self) -> str | None:
         """By what the WebUI knows a checkpoint; None for a folder, and for a file that is not any more what it was."""
@@ -286,22 +284,16 @@ class LatentBase:
             with init_empty_weights(include_buffers=False):
                 return make()
         except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, NotImplementedError) as error:
-            raise UserError(
-                self.source.field,
-                f"{self.name}: its {component} cannot be made as its configuration says ({error}).",
-                "Choose another base, or get the configuration (config.json, yaml) that came with this one.",
-            ) from error
+            known = {"name": self.name, "part": part_title(component), "error": text_of(error)}
+            raise UserError("base.cannot_build", self.source.field, **known) from error
 
     def _fill(self, component: str, module: nn.Module, state: dict[str, Tensor]) -> None:
         try:
             module.load_state_dict(state, assign=True)
         except RuntimeError as error:
             reason = [line.strip() for line in str(error).splitlines()][:2][-1]  # the first line is a heading
-            raise UserError(
-                self.source.field,
-                f"{self.name}: its {component} does not have the tensors it should have ({reason[:300]}).",
-                "Choose a complete checkpoint, or one with the yaml that came with it.",
-            ) from error
+            known = {"name": self.name, "part": part_title(component), "error": reason[:300]}
+            raise UserError("base.wrong_tensors", self.source.field, **known) from error
 
 
 def counted(shape: tuple[int, ...]) -> LazyTensor:

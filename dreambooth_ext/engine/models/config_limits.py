@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from ...core.config.parsing import shown
+from ...core.messages.message import Message
 from ...core.system.files import read_json
 
 LARGEST = 2**20  # bytes of a config.json; usual are 2 KB
@@ -34,17 +36,17 @@ def require_usual(content: Any, name: str = "it") -> None:
             require_usual(value, str(key)[:80])
     elif isinstance(content, list):
         if len(content) > LONGEST:
-            raise ValueError(f"{name} has {len(content)} parts")
+            raise ValueError(Message("base.list_too_long", name=name, count=len(content)))
         for value in content:
             require_usual(value, name)
     elif isinstance(content, int | float) and not (math.isfinite(content) and abs(content) <= LIMITS.get(name, MOST)):
-        raise ValueError(f"{name} is {content:g}")
+        raise ValueError(Message("base.number_unusual", name=name, number=shown(content)))
 
 
 def whole(value: Any) -> int:
     """A whole number above 0; strings times numbers would fill the memory."""
     if type(value) is not int or not 0 < value <= MOST:
-        raise ValueError("there is no number where one belongs")
+        raise ValueError(Message("base.number_missing"))
     return value
 
 
@@ -52,5 +54,5 @@ def between(value: Any, low: float, high: float, name: str) -> float:
     """A number within limits, that may be written as text. Raises ValueError."""
     number = float(value)
     if not low <= number <= high:  # not a number, too
-        raise ValueError(f"{name} is {number:g}, not {low:g} to {high:g}")
+        raise ValueError(Message("base.number_out_of_range", name=name, number=number, low=low, high=high))
     return number

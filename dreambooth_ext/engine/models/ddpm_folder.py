@@ -9,6 +9,7 @@ from typing import Any
 from diffusers import DDPMScheduler, UNet2DModel
 
 from ...core.errors import UserError
+from ...core.messages.message import Message, text_of
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import TensorFile, open_tensors
 from .config_limits import read_config
@@ -34,13 +35,13 @@ class Pipeline:
         try:
             content = read_config(self.path / inner)
         except (OSError, ValueError) as error:
-            raise self._damaged(f"{inner} cannot be read ({error})") from error
+            raise self._damaged(Message("base.file_unreadable", file=inner, error=text_of(error))) from error
         if not isinstance(content, dict):
-            raise self._damaged(f"{inner} holds no names and values")
+            raise self._damaged(Message("base.file_not_an_object", file=inner))
         return content
 
-    def _damaged(self, why: str) -> UserError:
-        return UserError(self.field, f"{self.path.name} is damaged: {why}.", "Get the whole folder again.")
+    def _damaged(self, why: Message) -> UserError:
+        return UserError("base.folder_damaged", self.field, folder=self.path.name, reason=why)
 
     @property
     def size(self) -> int:
@@ -57,21 +58,21 @@ class Pipeline:
         files = [self.path / "unet" / f"{WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
         path = next((file for file in files if file.is_file()), None)
         if path is None:
-            raise self._damaged("the unet has no weights")
+            raise self._damaged(Message("base.no_unet_weights"))
         return path
 
     def scheduler(self) -> DDPMScheduler:
         try:
             return DDPMScheduler.from_config(self.scheduler_config)
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-            raise self._damaged(f"no noise schedule can be made of it ({error})") from error
+            raise self._damaged(Message("base.no_noise_schedule", error=text_of(error))) from error
 
     def unet(self) -> UNet2DModel:
         config = {key: value for key, value in self.unet_config.items() if not key.startswith("_")}
         try:
             model = UNet2DModel.from_config(config)
         except (ValueError, TypeError, LookupError, ZeroDivisionError, NotImplementedError, RuntimeError) as error:
-            raise self._damaged(f"no model can be made of unet/config.json ({error})") from error
+            raise self._damaged(Message("base.no_unet_from_config", error=text_of(error))) from error
         return self.load_into(model).eval()
 
     def load_into(self, model: UNet2DModel) -> UNet2DModel:
@@ -80,7 +81,7 @@ class Pipeline:
             model.load_state_dict({present_name(key): tensor.float() for key, tensor in tensors.items()})
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
-            raise self._damaged(f"its weights do not fit its configuration ({reason[:300]})") from error
+            raise self._damaged(Message("base.weights_do_not_fit", error=reason[:300])) from error
         finally:
             tensors.close()
         return model
@@ -89,7 +90,7 @@ class Pipeline:
         """The UNet's weights, all of them finite."""
         tensors = open_tensors(self._weights(), field=self.field)
         if broken := next((key for key, tensor in tensors.items() if not is_finite(tensor)), None):
-            raise self._damaged(f"its unet holds invalid numbers (NaN or infinite), in {broken}")
+            raise self._damaged(Message("base.unet_not_finite", tensor=broken))
         return tensors
 
     def require_finite(self) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from ...core.errors import UserError
 from ...core.facts.lora_types import LORA_TYPES
+from ...core.messages.message import Message
 from .architecture import Architecture, shipped
-from .families import FAMILIES, SD2, SDXL, Family, TextSlot
+from .families import FAMILIES, SD2, SDXL, Family, TextSlot, family_titles
 from .key_maps import UNET_PREFIX, VAE_PREFIX
 
 OTHER_LORA_PARTS = r"lora_(A|B)\b|\.lora\.|_lora\.|\.lora_linear_layer\.|lora_magnitude_vector"  # diffusers', PEFT's
@@ -18,6 +19,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 OLD_CLIP = re.compile(r"^cond_stage_model\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)")
 SGM_SD2 = "conditioner.embedders.0.model."  # SD 2.1 Turbo: SD2's encoder where SDXL's software puts it
+KINDS_BY_CHANNELS = {5: "kind.depth", 7: "kind.upscaler", 8: "kind.instruct_pix2pix"}  # that the UNet takes
 SECOND_ENCODER = SDXL.text.slots[1].prefix + "ln_final.weight"
 
 
@@ -177,83 +179,76 @@ def inner_keys(shapes: Iterable[str], prefix: str) -> list[str]:
 
 def refuse_others(shapes: Shapes, name: str, field: str) -> None:
     """Raise UserError, saying what it is, unless the file is a checkpoint of a family in `FAMILIES`."""
-    known = ", ".join(family.title for family in FAMILIES.values())
-    choose = f"Choose a checkpoint of {known}."
+    known: dict[str, Any] = {"file": name, "families": family_titles()}
     if not shapes:
-        raise UserError(field, f"{name} holds no tensors.", choose)
-    what = addition_to_a_model(shapes)
-    if what:
-        raise UserError(field, f"{name} is {what}, not a whole model.", choose)
-    what = other_model(shapes)
-    if what:
-        raise UserError(field, f"{name} is {what}, which cannot be trained here.", choose)
+        raise UserError("base.no_tensors", field, **known)
+    if what := addition_to_a_model(shapes):
+        raise UserError("base.not_complete", field, kind=what, **known)
+    if what := other_model(shapes):
+        raise UserError("base.not_trainable", field, kind=what, **known)
     if not inner_keys(shapes, UNET_PREFIX):
-        raise UserError(field, f"{name} holds none of Stable Diffusion's tensors; it is another kind of model.", choose)
+        raise UserError("base.not_stable_diffusion", field, **known)
     if len(shapes.get(UNET_PREFIX + "input_blocks.0.0.weight", ())) != 4:
-        raise UserError(field, f"{name} holds a diffusion model of an unknown kind.", choose)
+        raise UserError("base.unknown_diffusion", field, **known)
     channels = shapes[UNET_PREFIX + "input_blocks.0.0.weight"][1]
+    if channels in KINDS_BY_CHANNELS:
+        kind = Message(KINDS_BY_CHANNELS[channels])
+        raise UserError("base.kind_channels", field, kind=kind, channels=channels, **known)
     if channels not in (4, 9):
-        kind = {5: "a depth-to-image model", 8: "an instruct-pix2pix model", 7: "an upscaling model"}.get(channels)
-        raise UserError(
-            field, f"{name} is {kind or 'of a kind'} whose UNet takes {channels} channels, not trained here.", choose
-        )
+        raise UserError("base.unknown_channels", field, channels=channels, **known)
     if family_of(shapes) is None:
-        raise UserError(field, f"{name} holds no text encoder that is known here.", choose)
+        raise UserError("base.no_text_encoder", field, **known)
     if VAE_PREFIX + "encoder.conv_in.weight" not in shapes:
-        raise UserError(
-            field,
-            f"{name} holds no autoencoder (VAE).",
-            "Choose the full version of the model, or bake a VAE into it (the WebUI's Checkpoint Merger does).",
-        )
+        raise UserError("base.no_vae", field, file=name)
 
 
-def kind_of(content: Any) -> str | None:
+def kind_of(content: Any) -> Message | None:
     """What a file holds, by the names in it: to be said where another was asked for. None: something unknown."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
         return None
     if "string_to_param" in content:
-        return "a textual-inversion embedding"
+        return Message("kind.embedding")
     if "layer_structure" in content or any(isinstance(key, int) for key in content):
-        return "a hypernetwork"
+        return Message("kind.hypernetwork")
     keys = dict.fromkeys(key for key in content if isinstance(key, str))
     if any(key.startswith(UNET_PREFIX) for key in keys):
-        return "a whole model"
+        return Message("kind.complete_model")
     return addition_to_a_model(keys) if keys else None
 
 
-def addition_to_a_model(shapes: Iterable[str]) -> str | None:
+def addition_to_a_model(shapes: Iterable[str]) -> Message | None:
     keys = list(shapes)
     if any(re.search(LORA_PART, key) for key in keys):
-        return "a LoRA"
+        return Message("kind.lora")
     if set(keys) <= {"emb_params", "clip_l", "clip_g"}:
-        return "a textual-inversion embedding"
+        return Message("kind.embedding")
     if any(key.startswith(("control_model.", "controlnet_", "input_hint_block.", "adapter.")) for key in keys):
-        return "a ControlNet"
+        return Message("kind.controlnet")
     if all(key.startswith(("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "loss.")) for key in keys):
-        return "an autoencoder (VAE) alone"
+        return Message("kind.vae")
     if all(key.startswith((VAE_PREFIX, "vae.")) for key in keys):
-        return "an autoencoder (VAE) alone"
+        return Message("kind.vae")
     if any(key.startswith("down_blocks.") for key in keys):
-        return "a part of a diffusers folder (its folder, with model_index.json, is the model)"
+        return Message("kind.diffusers_part")
     if all(key.startswith(("text_model.", "vision_model.", "transformer.", "text_projection")) for key in keys):
-        return "a text encoder alone"
+        return Message("kind.text_encoder")
     return None
 
 
-def other_model(shapes: Shapes) -> str | None:
+def other_model(shapes: Shapes) -> Message | None:
     keys = list(shapes)
     if any("double_blocks." in key for key in keys):
-        return "a Flux model"
+        return Message("kind.flux")
     if any("joint_blocks." in key or "joint_transformer_blocks." in key for key in keys):
-        return "a Stable Diffusion 3 model"
+        return Message("kind.sd3")
     if "conditioner.embedders.0.model.ln_final.weight" in shapes and not set(shapes) & {SECOND_ENCODER}:
-        return "the SDXL refiner"
+        return Message("kind.refiner")
     if any(key.startswith("cond_stage_model.roberta.") for key in keys):
-        return "an AltDiffusion model"
+        return Message("kind.alt_diffusion")
     if UNET_PREFIX + "input_blocks.0.0.weight" in shapes and UNET_PREFIX + "middle_block.1.norm.weight" not in shapes:
-        return "a pruned SDXL (SSD-1B, Vega)"
+        return Message("kind.pruned_sdxl")
     if any(key.startswith("model_ema.") for key in keys) and not inner_keys(shapes, UNET_PREFIX):
-        return "a training state with averaged weights only"
+        return Message("kind.averaged_only")
     return None

@@ -11,20 +11,22 @@ import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
 
+from ...core.config.parsing import shown
 from ...core.errors import UserError
+from ...core.messages.message import Message, text_of
 from ...core.system.files import read_json
 from ..tensors import scaled_fp8
 from ..tensors.lazy_tensor import LazyTensor
 from ..tensors.tensor_file import LARGEST_HEADER, TensorFile, open_tensors
 from .architecture import TOKENIZER, Architecture, shipped
 from .config_limits import read_config
-from .families import FAMILIES, Family
+from .families import FAMILIES, Family, family_titles
 from .key_maps import Tie, fold, folded_shape, ties
 
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers', then transformers' names
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of old VAEs
 INDEX = "model_index.json"
-OTHER_PIPELINES = ("StableDiffusion3",)  # of models that are none of those families, but for the name
+OTHER_PIPELINES = ("StableDiffusion3",)  # of other families, whose names only begin alike
 
 
 class FolderSource:
@@ -42,35 +44,33 @@ class FolderSource:
         try:
             self.ties = ties(self.architecture)
         except (KeyError, TypeError, IndexError) as error:
-            raise UserError(
-                field, f"{self.name} is an unknown variant of {family.title} ({error!r}).", "Choose another base."
-            ) from error
+            known = {"name": self.name, "family": family.title, "error": repr(error)}
+            raise UserError("base.unknown_variant", field, **known) from error
         self.files = {name: self._weights(name) for name in family.components}
         self._require_complete()
 
     def _index(self) -> dict[str, Any]:
         if not (self.path / INDEX).is_file():
             models = [p.name for p in self.path.iterdir() if p.suffix.lower() in (".safetensors", ".ckpt")]
-            remedy = f"Choose the file itself, such as {models[0]}." if models else "Choose the folder that holds one."
-            raise UserError(self.field, f"{self.path} is not a diffusers model: it has no {INDEX}.", remedy)
+            if models:
+                raise UserError("base.folder_of_files", self.field, folder=self.path, file=models[0])
+            raise UserError("base.not_diffusers", self.field, folder=self.path)
         return self._json(INDEX)
 
     def _json(self, inner: str) -> dict[str, Any]:
         file = self.path / inner
         if not file.is_file():
-            raise UserError(self.field, f"{self.path.name} lacks {inner}.", "Download the whole folder again.")
+            raise UserError("base.folder_lacks", self.field, folder=self.path.name, file=inner)
         try:
             content = read_config(file)
         except (OSError, ValueError) as error:
-            raise self._damaged(inner, str(error)) from error
+            raise self._damaged(inner, text_of(error)) from error
         if not isinstance(content, dict):
-            raise self._damaged(inner, "it holds no names and values")
+            raise self._damaged(inner, Message("base.not_an_object"))
         return content
 
     def _damaged(self, inner: str, why: str) -> UserError:
-        return UserError(
-            self.field, f"{inner} in {self.path.name} is damaged ({why}).", "Download the whole folder again."
-        )
+        return UserError("base.folder_file_damaged", self.field, file=inner, folder=self.path.name, reason=why)
 
     def _family(self, index: dict[str, Any]) -> Family:
         """By the pipeline's class; where several families share one, by the activation in their text encoder."""
@@ -79,10 +79,8 @@ class FolderSource:
         named = [f for f in FAMILIES.values() if f.pipeline == max(pipelines, key=len, default=None)]
         whole = len(named) > 1 or any(index.get("text_encoder") or [None])  # SDXL's refiner has the second one alone
         if not named or not whole or kind.startswith(OTHER_PIPELINES):
-            known = ", ".join(family.title for family in FAMILIES.values())
-            raise UserError(
-                self.field, f"{self.path.name} is a {kind}, which cannot be trained here.", f"Choose {known}."
-            )
+            said = {"folder": self.path.name, "pipeline": kind, "families": family_titles()}
+            raise UserError("base.unknown_pipeline", self.field, **said)
         if len(named) == 1:
             return named[0]
         activation = self._json("text_encoder/config.json").get("hidden_act")
@@ -91,11 +89,7 @@ class FolderSource:
     def _require_parts(self, family: Family) -> None:
         missing = [name for name in family.components if not (self.path / name).is_dir()]
         if missing:
-            raise UserError(
-                self.field,
-                f"{self.path.name} lacks its {' and '.join(missing)} folder.",
-                "Download the whole model again.",
-            )
+            raise UserError("base.folder_lacks_parts", self.field, folder=self.path.name, parts=missing)
 
     def _architecture(self, family: Family) -> Architecture:
         usual = shipped(family.name)
@@ -112,11 +106,8 @@ class FolderSource:
             scheduler |= {key: value for key, value in own.items() if key in scheduler}
             self._require_schedule(scheduler)
         if unet["in_channels"] not in (4, 9):
-            raise UserError(
-                self.field,
-                f"The UNet of {self.path.name} takes {unet['in_channels']} channels.",
-                "Choose a text-to-image or an inpainting model.",
-            )
+            said = {"folder": self.path.name, "channels": unet["in_channels"]}
+            raise UserError("base.folder_channels", self.field, **said)
         unet = {key: value for key, value in unet.items() if not key.startswith("_")}
         vae = {key: value for key, value in vae.items() if not key.startswith("_")}
         return Architecture(family, unet, vae, tuple(texts), scheduler)
@@ -124,15 +115,12 @@ class FolderSource:
     def _require_schedule(self, scheduler: dict[str, Any]) -> None:
         inner = "scheduler/scheduler_config.json"
         if scheduler["prediction_type"] not in ("epsilon", "v_prediction"):
-            raise UserError(
-                self.field,
-                f"{self.path.name} predicts {scheduler['prediction_type']!r}, not the noise or v.",
-                "Choose another base.",
-            )
+            said = {"folder": self.path.name, "prediction": shown(scheduler["prediction_type"])}
+            raise UserError("base.unknown_prediction", self.field, **said)
         try:
             DDPMScheduler.from_config(scheduler)
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-            raise self._damaged(inner, str(error)) from error
+            raise self._damaged(inner, text_of(error)) from error
 
     def _weights(self, component: str) -> dict[str, tuple[TensorFile, str]]:
         """{diffusers' key: the file that holds it, its key there}; full precision before fp16, safetensors first."""
@@ -143,12 +131,10 @@ class FolderSource:
                     try:
                         files = weight_files(folder, stem, suffix, variant)
                     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-                        raise self._damaged(f"{component}/*.index.json", repr(error)) from error
+                        raise self._damaged(f"{component}/*.index.json", text_of(error)) from error
                     if files:
                         return self._places(files)
-        raise UserError(
-            self.field, f"{component} in {self.path.name} has no weights.", "Download the whole model again."
-        )
+        raise UserError("base.part_without_weights", self.field, part=component, folder=self.path.name)
 
     def _places(self, paths: list[Path]) -> dict[str, tuple[TensorFile, str]]:
         places = {}
@@ -162,11 +148,8 @@ class FolderSource:
         for component, part in self.ties.items():
             missing = [key for tie in part for key in tie.diffusers if key not in self.files[component]]
             if missing:
-                raise UserError(
-                    self.field,
-                    f"{component} in {self.path.name} lacks {len(missing)} tensors, such as {missing[0]}.",
-                    "The folder is incomplete or of an unknown variant.",
-                )
+                said = {"part": component, "folder": self.path.name, "count": len(missing), "tensor": missing[0]}
+                raise UserError("base.part_incomplete", self.field, **said)
             entries = {key: file.entries[inner] for key, (file, inner) in self.files[component].items()}
             weights = [key for tie in part for key in tie.diffusers]
             scaled_fp8.require_readable(f"{component} in {self.path.name}", self.field, weights, entries)
@@ -234,7 +217,7 @@ def weight_files(folder: Path, stem: str, suffix: str, variant: str) -> list[Pat
         if (folder / index).is_file():
             shards = read_json(folder / index, LARGEST_HEADER)["weight_map"].values()
             if any(Path(name).name != name for name in shards):
-                raise ValueError("a part lies outside of the folder")
+                raise ValueError(Message("base.shard_outside"))
             return [folder / name for name in sorted(set(shards))]
     return []
 

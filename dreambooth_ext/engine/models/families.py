@@ -170,3 +170,8 @@ PIXELS = Family(  # of models that draw pixels, by themselves: no checkpoint is 
     known_as=KnownAs("ddpm-unconditional"),
 )
 FAMILIES = {family.name: family for family in (SD1, SD2, SDXL)}
+
+
+def family_titles() -> list[str]:
+    """The families that can be trained, as messages name them."""
+    return [family.title for family in FAMILIES.values()]

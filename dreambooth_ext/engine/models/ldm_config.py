@@ -9,7 +9,9 @@ from typing import Any
 
 import yaml
 
+from ...core.config.parsing import shown
 from ...core.errors import UserError
+from ...core.messages.message import Message, text_of
 from .architecture import Architecture, per_level
 from .config_limits import between, read_config, require_usual, whole
 from .detection import Shapes, block_types, recognise
@@ -25,7 +27,7 @@ class _Tree(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            raise ValueError("it refers to other places in it (*name), which no model's configuration does")
+            raise ValueError(Message("base.yaml_aliases"))
         return super().compose_node(parent, index)
 
 
@@ -55,11 +57,7 @@ def from_yaml(text: str, folder: Path, shapes: Shapes, *, name: str, field: str 
         family = family_of_yaml(params)
         return described(params, family, folder, shapes, name, field)
     except (LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError, OSError) as error:
-        raise UserError(
-            field,
-            f"{name} lacks what a model's configuration needs, or has it wrong ({error!r}).",
-            "Use the yaml that came with the model.",
-        ) from error
+        raise UserError("base.yaml_incomplete", field, file=name, error=text_of(error)) from error
 
 
 def loaded(text: str) -> Any:
@@ -76,17 +74,14 @@ def parameters(text: str, name: str, field: str) -> dict[str, Any]:
         content = loaded(text)
         require_usual(content)
     except ValueError as error:
-        raise UserError(field, f"{name}: {error}.", "Use the yaml that came with the model.") from error
+        raise UserError("base.yaml_refused", field, file=name, reason=text_of(error)) from error
     except yaml.YAMLError as error:
-        where = str(error).splitlines()[0]
-        raise UserError(field, f"{name} is not valid YAML ({where}).", "Repair it, or remove it.") from error
+        raise UserError("base.yaml_invalid", field, file=name, error=text_of(error)) from error
     except RecursionError as error:
-        raise UserError(field, f"{name} is nested too deep.", "Use the yaml that came with the model.") from error
+        raise UserError("base.yaml_too_deep", field, file=name) from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("params"), dict):
-        raise UserError(
-            field, f"{name} has no model.params: it is not a model's configuration.", "Remove or rename it."
-        )
+        raise UserError("base.yaml_not_a_model", field, file=name)
     return model["params"]
 
 
@@ -106,13 +101,10 @@ def described(
     try:
         seen = recognise(shapes)
     except (KeyError, StopIteration) as error:
-        raise UserError(field, f"the file beside {name} lacks {error}.", "Choose a whole checkpoint.") from error
+        raise UserError("base.yaml_of_incomplete_file", field, file=name, tensor=str(error)) from error
     if seen.family != family:
-        raise UserError(
-            field,
-            f"{name} describes {family.title}, but the file is {seen.family.title}.",
-            "Use the yaml that came with the model, or remove it.",
-        )
+        known = {"file": name, "described": family.title, "family": seen.family.title}
+        raise UserError("base.yaml_other_family", field, **known)
     layer = encoder_parameters(params)[-1].get("layer", "penultimate")
     slot = family.text.slots[-1]
     if slot.dropped_layers and layer == "last":
@@ -207,17 +199,9 @@ def vae_from_yaml(params: Mapping[str, Any], name: str, field: str) -> dict[str,
     stage = params["first_stage_config"]["params"]
     config = stage["ddconfig"]
     if stage.get("embed_dim", config["z_channels"]) != config["z_channels"] or not config.get("double_z", True):
-        raise UserError(
-            field,
-            f"{name} describes an autoencoder whose embed_dim differs from its z_channels, or without double_z.",
-            "Such an autoencoder cannot be trained with; choose another base.",
-        )
+        raise UserError("base.yaml_vae_embed_dim", field, file=name)
     if config.get("attn_resolutions"):
-        raise UserError(
-            field,
-            f"{name} describes an autoencoder with attention outside its middle (attn_resolutions).",
-            "Such an autoencoder cannot be trained with; choose another base.",
-        )
+        raise UserError("base.yaml_vae_attention", field, file=name)
     channels = [whole(config["ch"]) * whole(factor) for factor in config["ch_mult"]]
     return {
         "in_channels": config["in_channels"],
@@ -249,7 +233,7 @@ def scheduler_from_yaml(params: Mapping[str, Any], name: str, field: str) -> dic
     """LDM's "linear" is linear in the square root: diffusers' "scaled_linear"."""
     schedule = params.get("beta_schedule", "linear")
     if schedule not in ("linear", "sqrt_linear"):
-        raise UserError(field, f"{name} has the noise schedule {schedule!r}.", "Only linear ones are known here.")
+        raise UserError("base.yaml_noise_schedule", field, file=name, schedule=shown(schedule))
     return {
         "beta_start": between(params.get("linear_start", 0.00085), 0, 1, "linear_start"),
         "beta_end": between(params.get("linear_end", 0.012), 0, 1, "linear_end"),
@@ -264,19 +248,19 @@ def require_fit(architecture: Architecture, seen: Architecture, name: str, field
     pairs: list[tuple[str, Any, Any]] = []
     for key in ("in_channels", "block_out_channels", "cross_attention_dim", "use_linear_projection"):
         pairs.append((key, architecture.unet[key], seen.unet[key]))
-    pairs.append(("attention levels", architecture.unet["down_block_types"], seen.unet["down_block_types"]))
+    pairs.append(("down_block_types", architecture.unet["down_block_types"], seen.unet["down_block_types"]))
     for key in ("layers_per_block", "transformer_layers_per_block"):
         if len(architecture.unet["block_out_channels"]) == levels:
             pairs.append((key, per_level(architecture.unet[key], levels), per_level(seen.unet[key], levels)))
     for key in ("block_out_channels", "latent_channels", "layers_per_block"):
-        pairs.append((f"autoencoder {key}", architecture.vae[key], seen.vae[key]))
+        pairs.append((f"vae.{key}", architecture.vae[key], seen.vae[key]))
     for said, held in zip(architecture.text_encoders, seen.text_encoders, strict=True):
         for key in ("vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"):
-            pairs.append((f"text encoder {key}", said[key], held[key]))
-    wrong = [f"{key} {said} there, {held} in the file" for key, said, held in pairs if said != held]
+            pairs.append((f"text_encoder.{key}", said[key], held[key]))
+    wrong = [
+        Message("base.yaml_difference", name=key, described=str(said), found=str(held))
+        for key, said, held in pairs
+        if said != held
+    ]
     if wrong:
-        raise UserError(
-            field,
-            f"{name} does not describe the file beside it: {'; '.join(wrong)}.",
-            "Use the yaml that came with the model, or remove it.",
-        )
+        raise UserError("base.yaml_does_not_fit", field, file=name, differences=wrong)

@@ -45,10 +45,10 @@ class SingleFileSource:
             try:
                 text = read_text(sidecar, LARGEST_YAML)
             except ValueError as error:
-                raise UserError(self.field, f"{sidecar.name} is not UTF-8 text.", "Save it as UTF-8.") from error
+                raise UserError("base.yaml_not_utf8", self.field, file=sidecar.name) from error
             except OSError as error:
-                message = f"{sidecar.name} cannot be read: {error.strerror}."
-                raise UserError(self.field, message, "Use the yaml that came with the model, or remove it.") from error
+                known = {"file": sidecar.name, "error": error.strerror}
+                raise UserError("base.yaml_unreadable", self.field, **known) from error
             said = from_yaml(text, sidecar.parent, self.shapes, name=sidecar.name, field=self.field)
             self.sidecar_yaml = absolute_clip(text, said.clip_folder)
             self.clip_folder = said.clip_folder
@@ -60,11 +60,7 @@ class SingleFileSource:
             except (KeyError, StopIteration) as error:
                 raise self._incomplete([str(error)]) from error
             except (IndexError, ValueError, ZeroDivisionError) as error:
-                raise UserError(
-                    self.field,
-                    f"{self.path.name} has tensors of shapes that no such model has.",
-                    "The file is damaged or of an unknown variant: choose the original model.",
-                ) from error
+                raise UserError("base.unknown_shapes", self.field, file=self.path.name) from error
             self.prediction_type = self._marked_prediction()
         if any(mark in self.shapes for mark in ZERO_SNR_MARKS):
             architecture.scheduler.update(rescale_betas_zero_snr=True, timestep_spacing="trailing")
@@ -85,11 +81,8 @@ class SingleFileSource:
         scaled_fp8.require_readable(self.path.name, self.field, needed, entries)
 
     def _incomplete(self, missing: list[str]) -> UserError:
-        return UserError(
-            self.field,
-            f"{self.path.name} lacks {len(missing)} of the model's tensors, such as {missing[0]}.",
-            "The file is incomplete or of an unknown variant: choose the full version of the model.",
-        )
+        known = {"file": self.path.name, "count": len(missing), "tensor": missing[0]}
+        return UserError("base.incomplete", self.field, **known)
 
     def read(self, component: str) -> Iterator[tuple[str, Tensor]]:
         for tie in self.ties[component]:

@@ -16,6 +16,7 @@ from diffusers import UNet2DModel
 from ...core.config.names import is_pipeline
 from ...core.config.run_config import RunConfig
 from ...core.errors import UserError
+from ...core.messages.message import text_of
 from ...core.system.files import expanded
 from ..downloads.progress_thread import Fetch
 from ..runtime.seeds import derive
@@ -33,7 +34,6 @@ DEFAULT: dict[str, Any] = {  # diffusers' train_unconditional.py
     "down_block_types": ["DownBlock2D"] * 4 + ["AttnDownBlock2D", "DownBlock2D"],
     "up_block_types": ["UpBlock2D", "AttnUpBlock2D"] + ["UpBlock2D"] * 4,
 }
-REMEDY = "Give the config.json of a diffusers UNet2DModel that draws colour pictures, or leave it out."
 # What `UNet2DModel` raises for configurations that cannot be.
 IMPOSSIBLE = (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, NotImplementedError, RuntimeError)
 
@@ -85,9 +85,9 @@ class PixelBase:
         config = self.unet_config
         channels = (config.get("in_channels", 3), config.get("out_channels", 3))
         if channels != (3, 3):
-            raise UserError(self.field, f"its model takes and gives {channels} channels instead of 3.", REMEDY)
+            raise UserError("base.pixel_channels", self.field, inputs=channels[0], outputs=channels[1])
         if config.get("num_class_embeds") or config.get("class_embed_type"):
-            raise UserError(self.field, "its model draws by classes, which pictures here do not have.", REMEDY)
+            raise UserError("base.pixel_classes", self.field)
 
     def _looked_at(self) -> dict[str, torch.Size]:
         """The shapes of all weights, from a model that takes no memory."""
@@ -96,7 +96,7 @@ class PixelBase:
                 model = UNet2DModel.from_config(self.unet_config)
             return {name: tensor.shape for name, tensor in model.state_dict().items()}
         except IMPOSSIBLE as error:
-            raise UserError(self.field, f"no model can be made of it ({error}).", REMEDY) from error
+            raise UserError("base.pixel_cannot_build", self.field, error=text_of(error)) from error
 
     @property
     def multiple(self) -> int:
@@ -149,13 +149,12 @@ class PixelBase:
 def open_pixels(config: RunConfig, fetch: Fetch | None = None) -> PixelBase:
     """The model that goes on (`base_model`), else a new one by `model_config` or by diffusers' default.
 
-    Raises UserError with the reason for everything that is no such model or configuration.
+    Raises UserError with the reason for everything that is not such a model or configuration.
     """
     if config.base_model:
         path = download(config.base_model, "base_model", fetch)
         if not is_pipeline(path):
-            remedy = "Give the folder of a DDPMPipeline, or leave it out: then a new model begins."
-            raise UserError("base_model", f"{path.name} is no unconditional model.", remedy)
+            raise UserError("base.not_unconditional", "base_model", name=path.name)
         pipeline = Pipeline(path, "base_model")
         return PixelBase(config, pipeline.unet_config, "base_model", pipeline, pipeline.paths())
     if config.model_config:
@@ -179,7 +178,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         content = config_limits.read_config(path)
     except (OSError, ValueError) as error:
-        raise UserError("model_config", f"{path} cannot be read ({error}).", REMEDY) from error
+        raise UserError("base.pixel_config_unreadable", "model_config", path=path, error=text_of(error)) from error
     if not isinstance(content, dict) or content.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise UserError("model_config", f"{path} is no configuration of a UNet2DModel.", REMEDY)
+        raise UserError("base.pixel_config_other", "model_config", path=path)
     return content

@@ -11,6 +11,7 @@ from ...core.config.rates import RATE_SETTINGS, example, is_schedule, parse_rate
 from ...core.config.stages import ResolvedConfig
 from ...core.config.unfit import Unfit
 from ...core.errors import UserError
+from ...core.messages.message import text_of
 from .parameter_group import ParameterGroup
 
 
@@ -51,7 +52,8 @@ def _factor(rate: float, config: ResolvedConfig, total: int):
             power=config.lr_power,
         )
     except ValueError as error:
-        raise UserError("lr_scheduler", f"'{config.lr_scheduler}' does not work here: {error}.") from error
+        known = {"scheduler": config.lr_scheduler, "error": text_of(error)}
+        raise UserError("training.scheduler_fails", "lr_scheduler", **known) from error
     return scheduler.lr_lambdas[0]
 
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 
+from ...core.config.parsing import shown
 from ...core.config.rates import parse_rate_schedule
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
 from ...core.facts.methods import WHOLE_METHODS
 from ...core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, OptimizerFacts
+from ...core.messages.message import Message, text_of
 from ..runtime.device import take_device
 from .parameter_group import ParameterGroup
 
@@ -35,8 +37,8 @@ def choose_optimizer(method: str, device: torch.device) -> str:
     return EVERYWHERE if missing_optimizer(SMALL, device) else SMALL
 
 
-def missing_optimizer(name: str, device: torch.device) -> str:
-    """Why this optimizer cannot work on this device, as a sentence; "" if it can."""
+def missing_optimizer(name: str, device: torch.device) -> Message | None:
+    """Why this optimizer cannot work on this device; None if it can."""
     facts = OPTIMIZERS[name]
     try:
         optimizer_class = class_of(facts)
@@ -46,9 +48,8 @@ def missing_optimizer(name: str, device: torch.device) -> str:
             _try_step(optimizer_class, device)
     except (ImportError, AttributeError, NameError, OSError, RuntimeError, NotImplementedError) as error:
         # NameError: bitsandbytes 0.45 leaves its functions undefined where it has no library
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"{facts.package} does not work here: {lines[0]}."
-    return ""
+        return Message("device.package_fails", package=facts.package, error=text_of(error))
+    return None
 
 
 def class_of(facts: OptimizerFacts) -> type[torch.optim.Optimizer]:
@@ -56,8 +57,8 @@ def class_of(facts: OptimizerFacts) -> type[torch.optim.Optimizer]:
 
 
 @functools.cache
-def _missing_pages(name: str, device: str) -> str:
-    """Why this card has no memory that pages, as a sentence; "" if it has.
+def _missing_pages(name: str, device: str) -> Message | None:
+    """Why this card has no memory that pages; None if it has.
 
     Tried in a process of its own: where the driver gives no such memory (virtual cards often have none), bitsandbytes
     ends the process from C.
@@ -66,11 +67,10 @@ def _missing_pages(name: str, device: str) -> str:
     try:
         apart(_try_pages, name, device)
     except BrokenProcessPool:
-        return f"{package} does not work here: {device} has no memory that pages (managed memory)."
+        return Message("device.no_paged_memory", package=package, device=device)
     except (ImportError, AttributeError, NameError, OSError, RuntimeError, NotImplementedError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return f"{package} does not work here: {lines[0]}."
-    return ""
+        return Message("device.package_fails", package=package, error=text_of(error))
+    return None
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -91,7 +91,7 @@ def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device
     parameter.grad = torch.ones_like(parameter)
     optimizer_class([parameter], lr=1e-3).step()
     if not parameter.abs().sum() > 0:
-        raise RuntimeError("a step changes nothing")
+        raise RuntimeError(Message("device.step_changes_nothing"))
 
 
 def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> torch.optim.Optimizer:
@@ -104,7 +104,7 @@ def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> 
     facts, groups = OPTIMIZERS[config.optimizer], list(groups)
     device = groups[0]["params"][0].device
     if reason := missing_optimizer(config.optimizer, device):
-        raise UserError("optimizer", f"'{config.optimizer}': {reason}", "Choose 'adamw', which works everywhere.")
+        raise UserError("device.optimizer_fails", "optimizer", optimizer=config.optimizer, reason=reason)
     optimizer_class = class_of(facts)
     arguments = {**facts.defaults} | _checked_arguments(config, optimizer_class)
     if "foreach" not in arguments:  # torch takes one or the other
@@ -116,13 +116,13 @@ def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> 
         parameters.append({"params": group["params"], "name": group["name"], "lr": rate, **own})
     rates = {group["lr"] for group in parameters if group["lr"]}
     if facts.finds_rate and len(rates) > 1:
-        message = f"{facts.class_name} finds one rate for everything."
-        raise UserError("text_encoder_lr", message, "Set all rates to 1.")
+        raise UserError("device.one_learning_rate", "text_encoder_lr", optimizer=facts.class_name)
     highest = max(rates, default=1e-6)  # some refuse a general rate of 0; each group has its own
     try:
         return optimizer_class(parameters, lr=highest, weight_decay=config.weight_decay, **arguments)
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
-        raise UserError("optimizer_args", f"'{config.optimizer}' refuses them: {error}.", "Correct them.") from error
+        known = {"optimizer": config.optimizer, "error": text_of(error)}
+        raise UserError("device.arguments_refused", "optimizer_args", **known) from error
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -175,18 +175,14 @@ def _checked_arguments(config: ResolvedConfig, optimizer_class: type) -> dict[st
     for name, value in config.optimizer_args.items():
         if name in ("lr", "weight_decay"):
             setting = "learning_rate" if name == "lr" else name
-            raise UserError("optimizer_args", f"'{name}' has its own setting.", f"Use {setting}.")
+            raise UserError("device.own_setting", "optimizer_args", name=name, setting=setting)
         if name not in known:
-            raise UserError(
-                "optimizer_args",
-                f"'{config.optimizer}' has no argument '{name}'.",
-                f"It knows {', '.join(known)}.",
-            )
+            said = {"optimizer": config.optimizer, "name": name, "known": list(known)}
+            raise UserError("device.unknown_argument", "optimizer_args", **said)
         value = tuple(value) if isinstance(value, list) else value
         if not _fits(value, known[name].default):
-            raise UserError(
-                "optimizer_args", f"'{name}' cannot be {value!r}.", f"Its default is {known[name].default!r}."
-            )
+            said = {"name": name, "value": shown(value), "default": shown(known[name].default)}
+            raise UserError("device.bad_argument", "optimizer_args", **said)
         arguments[name] = value
     return arguments
 

@@ -22,14 +22,14 @@ def choose_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
     except RuntimeError:
-        raise UserError("device", f"'{wanted}' is no device.", "Use auto, cuda, cuda:1, mps or cpu.") from None
+        raise UserError("device.unknown", "device", device=wanted) from None
     there = {
         "cpu": lambda: True,
         "cuda": lambda: torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available,
     }
     if device.type not in there or not there[device.type]():
-        raise UserError("device", f"'{wanted}' is not on this machine.", "Use auto or cpu, or check the card's driver.")
+        raise UserError("device.missing", "device", device=wanted)
     return device
 
 

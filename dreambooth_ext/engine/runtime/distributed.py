@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, reduce
@@ -44,11 +45,7 @@ def require_plain_launch() -> None:
     """Raise UserError where `accelerate launch` is set up to split the model: here each process holds all of it."""
     for variable, name in SPLITTING.items():
         if _is_on(variable):
-            raise UserError(
-                "device",
-                f"accelerate is configured for {name}, with which a run cannot be trained.",
-                "Choose multi-GPU without it (accelerate config), or launch the run with torchrun.",
-            )
+            raise UserError("device.split_model", "device", name=name)
 
 
 def drop_settings(config: ResolvedConfig) -> list[Problem]:
@@ -60,8 +57,11 @@ def drop_settings(config: ResolvedConfig) -> list[Problem]:
         is_cpu = field == "device" and config.device == "cpu"
         if not value or is_cpu or value.lower() in (usual, str(getattr(config, field, ""))):
             continue
-        message = f"accelerate launch says {variable}={value}, which has no effect here."
-        found.append(Problem(field, message, f"Set {field} in the run." if field else ""))
+        known: dict[str, Any] = {"variable": variable, "value": value}
+        if field:
+            found.append(Problem("device.launch_ignored_for_setting", field, setting=field, **known))
+        else:
+            found.append(Problem("device.launch_ignored", **known))
     return found
 
 
@@ -73,7 +73,7 @@ def require_one_machine() -> None:
     """Raise UserError where processes of other machines take part: they do not share the run's folder."""
     everywhere = os.environ.get("WORLD_SIZE", "1")
     if launched() and os.environ.get("LOCAL_WORLD_SIZE", everywhere) != everywhere:
-        raise UserError("device", "a run cannot be trained on several machines.", "Launch it on one of them.")
+        raise UserError("device.several_machines", "device")
 
 
 def of_this_process(device: str) -> str:

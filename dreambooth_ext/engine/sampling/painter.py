@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ..conditioning.learned_tokens import Embedding, table_of
 from ..conditioning.text_encoding import TextStack
@@ -91,8 +92,7 @@ def load_painter(
     for path, strength in hypernetworks:
         made = hypernetwork_file.read(path, "hypernetwork").network().to(device).eval().requires_grad_(False)
         if not hypernetwork.attach(unet, made, strength):
-            message = f"{path.name} changes nothing in this model: it is for contexts of other widths."
-            raise UserError("hypernetwork", message, "Choose one that was made for this kind of model.")
+            raise UserError("hypernetwork.changes_nothing", "hypernetwork", file=path.name)
     return Painter(unet, base.vae().to(device), text, base.scheduler_config)
 
 
@@ -108,7 +108,7 @@ def read_embeddings(paths: Sequence[Path], text: TextStack, loras: Sequence[Path
         embedding_file.check_widths(stored, path, wanted, "embedding")
         word = stored.embedding.word
         if word.lower() in found:
-            raise UserError("embedding", f"Two files are called '{word}'.", "Rename one of them, or leave it out.")
+            raise UserError("embedding.two_files", "embedding", word=shown(word))
         found[word.lower()] = stored.embedding
     for path in loras:
         for embedding in embedding_file.read_bundle(path, "lora"):

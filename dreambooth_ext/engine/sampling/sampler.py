@@ -73,7 +73,7 @@ def draw(
     factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a latent pixel
     for field, size in (("width", width), ("height", height)):
         if size < factor or size % factor:
-            raise UserError(field, f"{size} pixels is not a multiple of {factor}.", "Use steps of 64, such as 512.")
+            raise UserError("training.size_not_a_multiple", field, size=size, factor=factor)
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     shape = (vae.config.latent_channels, height // factor, width // factor)
     noise_bchw = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
@@ -167,12 +167,7 @@ def decode(vae: nn.Module, latents_bchw: Tensor) -> list[Image.Image]:
         scaled = (latents_chw[None] / vae.config.scaling_factor).to(vae.device, vae.dtype)
         pixels_chw = vae.decode(scaled).sample[0].float()
         if not pixels_chw.isfinite().all():
-            raise UserError(
-                "",
-                "The model draws no picture but invalid numbers (NaN).",
-                "Its weights were broken by too high a learning rate, or it needs float32: try an earlier checkpoint, "
-                "or another device.",
-            )
+            raise UserError("training.picture_not_finite")
         pixels_hwc = ((pixels_chw / 2 + 0.5).clamp(0, 1) * 255).byte().permute(1, 2, 0)  # cut, as the WebUI does
         pictures.append(Image.fromarray(pixels_hwc.cpu().numpy()))
     return pictures

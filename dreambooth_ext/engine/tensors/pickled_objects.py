@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.messages.message import Message
+
 LONGEST_KEY = 1000
 MOST_DIMENSIONS = 8
 
@@ -109,7 +111,7 @@ class NumpyArray:
 def require_shape(shape: Any) -> tuple[int, ...]:
     good = isinstance(shape, list | tuple) and len(shape) <= MOST_DIMENSIONS
     if not good or not all(type(size) is int and 0 <= size < 2**40 for size in shape):
-        raise pickle.UnpicklingError("a tensor has a shape that cannot be")
+        raise pickle.UnpicklingError(Message("pickle.bad_shape"))
     return tuple(shape)
 
 
@@ -119,39 +121,39 @@ def rebuilt(
     """A view into a storage: offset and strides in numbers. Raises UnpicklingError unless it lies inside."""
     shape, strides = require_shape(shape), require_shape(strides)
     if not isinstance(storage, Storage) or type(offset) is not int or offset < 0 or len(shape) != len(strides):
-        raise pickle.UnpicklingError("a tensor is not made of what tensors are made of")
+        raise pickle.UnpicklingError(Message("pickle.bad_tensor"))
     dtype = dtype or storage.dtype
     count = storage.numbers.nbytes() // dtype.itemsize
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if math.prod(shape) > count or (math.prod(shape) and last >= count):  # few numbers shown as many, too
-        raise pickle.UnpicklingError("a tensor says that it has more numbers than there are")
+        raise pickle.UnpicklingError(Message("pickle.too_many_numbers"))
     return torch.empty(0, dtype=dtype, device=storage.numbers.device).set_(storage.numbers, offset, shape, strides)
 
 
 def rebuilt_3(storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any, *___: Any) -> Tensor:
     """As torch writes newer kinds of numbers (fp8), whose storages have no name."""
     if not isinstance(dtype, torch.dtype):
-        raise pickle.UnpicklingError("a tensor has numbers of no kind")
+        raise pickle.UnpicklingError(Message("pickle.bad_tensor_type"))
     return rebuilt(storage, offset, shape, strides, dtype=dtype)
 
 
 def parameter(tensor: Any, *_: Any) -> Tensor:
     if not isinstance(tensor, Tensor):
-        raise pickle.UnpicklingError("a parameter is no tensor")
+        raise pickle.UnpicklingError(Message("pickle.bad_parameter"))
     return tensor
 
 
 def from_numpy(array: Any, dtype: Any, *_: Any) -> Tensor:
     """Of TPUs."""
     if not isinstance(array, NumpyArray) or array.tensor is None or not isinstance(dtype, torch.dtype):
-        raise pickle.UnpicklingError("an array is none")
+        raise pickle.UnpicklingError(Message("pickle.bad_array"))
     return array.tensor.to(dtype)
 
 
 def encoded(text: Any, encoding: Any = "latin1") -> bytes:
     """What pickles of bytes call; only with the encoding that they need."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError("bytes are in a code that is not used for them")
+        raise pickle.UnpicklingError(Message("pickle.bad_bytes"))
     return text.encode("latin-1")
 
 
@@ -163,7 +165,7 @@ def as_dict(content: Any = ()) -> dict[Any, Any]:
     """Of what a Counter or an OrderedDict is made from."""
     pairs = list(content.items()) if isinstance(content, dict) else content
     if not isinstance(pairs, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
-        raise pickle.UnpicklingError("a dict is not made of pairs")
+        raise pickle.UnpicklingError(Message("pickle.bad_dict"))
     return {require_key(key): value for key, value in pairs}
 
 
@@ -173,7 +175,7 @@ def as_set(items: Any = ()) -> set[Any]:
 
 def device(name: Any, *index: Any) -> torch.device:
     if not isinstance(name, str) or len(name) > LONGEST_KEY or not all(type(number) is int for number in index):
-        raise pickle.UnpicklingError("a device has no name")
+        raise pickle.UnpicklingError(Message("pickle.bad_device"))
     return torch.device(name, *index)
 
 
@@ -184,7 +186,7 @@ def require_key(key: Any) -> Any:
         is_short = isinstance(item, str | bytes) and len(item) <= LONGEST_KEY
         is_number = item is None or (isinstance(item, int | float) and (isinstance(item, float) or abs(item) < 2**64))
         if not (is_short or is_number or isinstance(item, Inert | Kind | torch.dtype | type)):
-            raise pickle.UnpicklingError("a key is no short name or number")
+            raise pickle.UnpicklingError(Message("pickle.bad_key"))
     return key
 
 

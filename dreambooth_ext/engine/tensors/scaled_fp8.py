@@ -15,7 +15,6 @@ from ...core.errors import UserError
 
 METADATA = "_quantization_metadata"  # of the file: it would be wrong of a file with whole weights
 BESIDE = ("scale_weight", "weight_scale", "scale_input", "input_scale", "comfy_quant", "scaled_fp8")
-WHOLE = "Choose the fp16, bf16 or fp32 version of the model."
 
 
 def is_beside(key: str) -> bool:
@@ -41,7 +40,7 @@ def require_readable(
     for key in weights:
         shape, dtype = entries[key]
         if not dtype.is_floating_point:
-            raise UserError(field, f"{name} is quantised to whole numbers, which cannot be trained.", WHOLE)
+            raise UserError("model_file.whole_numbers", field, name=name)
         if scale := scale_of(key, entries):
             count, kind = torch.Size(entries[scale][0]).numel(), entries[scale][1]
             if count not in (1, shape[0]) or not kind.is_floating_point:
@@ -54,4 +53,4 @@ def require_readable(
 
 
 def _strange(name: str, field: str, key: str) -> UserError:
-    return UserError(field, f"{name} is quantised in a way that is not known here ({key}).", WHOLE)
+    return UserError("model_file.unknown_quantisation", field, name=name, tensor=key)

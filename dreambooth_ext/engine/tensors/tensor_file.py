@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...core.errors import UserError
+from ...core.messages.message import Message, text_of
 from ...core.system.files import human_size, parse_json, replacing
 from .lazy_tensor import LazyTensor, raw_bytes
 from .torch_pickle import load_pickle, require_model_file, save_pickle
@@ -34,12 +35,9 @@ SAFETENSORS = {
 }
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
 MAPPED_AT_MOST = 512 * 2**20  # bytes; touched pages count as this process's memory until the mapping is let go
-MODEL = "Stable Diffusion checkpoint"
-WANTED = {"network_weights": "LoRA file", "lora": "LoRA file"}  # by field; else a model
+OF_LORA = ("network_weights", "lora")  # fields that ask for a LoRA; others ask for a model
 LARGEST_HEADER = 16 * 2**20  # bytes of a table of contents; usual are some 100 KB, and the captions of a large data set
 MOST_TENSORS = 20_000  # SDXL with averaged weights has 4200, a LoKr of all its layers 10 000
-AGAIN = "Download or copy it again."
-OTHER = "Choose another source of the model."
 
 
 class TensorFile(Mapping[str, Tensor]):
@@ -65,22 +63,15 @@ class TensorFile(Mapping[str, Tensor]):
         metadata = header.pop("__metadata__", None)
         self.metadata = {key: str(v) for key, v in metadata.items()} if isinstance(metadata, dict) else {}
         if not all(map(is_entry, header.values())):
-            raise UserError(self.field, f"{self.path.name} is damaged: its table of contents makes no sense.", AGAIN)
+            raise UserError("model_file.header_invalid", self.field, file=self.path.name)
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0) + start
         size = self.path.stat().st_size
         if size < end:
-            raise UserError(
-                self.field,
-                f"{self.path.name} is cut short: {human_size(size)} of {human_size(end)} are there.",
-                AGAIN,
-            )
+            known = {"file": self.path.name, "size": human_size(size), "expected": human_size(end)}
+            raise UserError("model_file.cut_short", self.field, **known)
         unknown = {entry["dtype"] for entry in header.values()} - set(SAFETENSORS)
         if unknown:
-            raise UserError(
-                self.field,
-                f"{self.path.name} holds numbers of a type that is not known here ({', '.join(sorted(unknown))}).",
-                "Choose the fp16, bf16 or fp32 version of the model.",
-            )
+            raise UserError("model_file.unknown_types", self.field, file=self.path.name, types=sorted(unknown))
         return {key: (tuple(e["shape"]), SAFETENSORS[e["dtype"]]) for key, e in header.items()}
 
     def _tensors(self) -> Any:
@@ -91,7 +82,8 @@ class TensorFile(Mapping[str, Tensor]):
                 try:
                     self._open = safe_open(str(self.path), framework="pt")
                 except (SafetensorError, OSError) as error:
-                    raise UserError(self.field, f"{self.path.name} is damaged ({error}).", AGAIN) from error
+                    known = {"file": self.path.name, "error": text_of(error)}
+                    raise UserError("model_file.damaged", self.field, **known) from error
         return self._open
 
     def __getitem__(self, key: str) -> Tensor:
@@ -126,18 +118,18 @@ def open_tensors(path: Path, *, field: str = "base_model") -> TensorFile:
 def container(path: Path, field: str) -> str:
     """ "safetensors" or "pickle", by the first bytes."""
     if not path.exists():
-        raise UserError(field, f"{path} does not exist.", "Check the path.")
+        raise UserError("model_file.missing", field, path=path)
     if path.is_dir():
-        raise UserError(field, f"{path} is a folder, not a model file.", "Choose the file itself.")
+        raise UserError("model_file.is_folder", field, path=path)
     require_model_file(path, field)
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(512)
     if size == 0:
-        raise UserError(field, f"{path.name} is empty.", AGAIN)
+        raise UserError("model_file.empty", field, file=path.name)
     if head[:2] == b"PK":
         if not zipfile.is_zipfile(path):
-            raise UserError(field, f"{path.name} is cut short: the end of its archive is missing.", AGAIN)
+            raise UserError("model_file.archive_cut_short", field, file=path.name)
         return "pickle"
     if head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < 2**32:
         return "safetensors"
@@ -150,28 +142,14 @@ def not_tensors(path: Path, head: bytes, field: str) -> UserError:
     """What a file that holds no tensors is instead."""
     start = head.lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return UserError(
-            field,
-            f"{path.name} is a web page that was saved under a model's name.",
-            "Download it with the site's own button; you may have to be logged in there.",
-        )
+        return UserError("model_file.web_page", field, file=path.name)
     if start.startswith(b"version https://git-lfs"):
-        return UserError(
-            field, f"{path.name} is only a Git LFS pointer; the model itself was not downloaded.", "Run `git lfs pull`."
-        )
+        return UserError("model_file.lfs_pointer", field, file=path.name)
     if head.startswith(b"GGUF"):
-        return UserError(
-            field,
-            f"{path.name} is a quantised GGUF file, which cannot be trained.",
-            "Choose the .safetensors version of the model.",
-        )
+        return UserError("model_file.gguf", field, file=path.name)
     if b"\0" not in head and all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return UserError(field, f"{path.name} is a text file, not a model.", "Choose a .safetensors or .ckpt file.")
-    return UserError(
-        field,
-        f"{path.name} is neither a .safetensors nor a PyTorch file, or its beginning is damaged.",
-        "Download it again, or choose a .safetensors or .ckpt file.",
-    )
+        return UserError("model_file.text_file", field, file=path.name)
+    return UserError("model_file.unknown_format", field, file=path.name)
 
 
 def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
@@ -180,15 +158,15 @@ def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
     with path.open("rb") as file:
         length = struct.unpack("<Q", file.read(8))[0]
         if 8 + length > size:
-            raise UserError(field, f"{path.name} is cut short: even its table of contents is not complete.", AGAIN)
+            raise UserError("model_file.header_cut_short", field, file=path.name)
         if length > LARGEST_HEADER:
-            raise UserError(field, f"{path.name} has a table of contents larger than any model's.", OTHER)
+            raise UserError("model_file.header_too_large", field, file=path.name)
         text = file.read(length)
         require_few(text.count(b'"data_offsets"'), path, field)  # at once; JSON can spell it in other ways, too
         try:
             content = parse_json(text)
         except ValueError as error:
-            raise UserError(field, f"{path.name} is damaged: its table of contents cannot be read.", AGAIN) from error
+            raise UserError("model_file.header_unreadable", field, file=path.name) from error
         require_few(len(content), path, field)
         return content, 8 + length
 
@@ -196,7 +174,7 @@ def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
 def require_few(tensors: int, path: Path, field: str) -> None:
     """Raise UserError for a file of more tensors than any model's: to recognise it would take minutes."""
     if tensors > MOST_TENSORS:
-        raise UserError(field, f"{path.name} says that it holds more tensors than any model has.", OTHER)
+        raise UserError("model_file.too_many_tensors", field, file=path.name)
 
 
 def is_entry(entry: Any) -> bool:
@@ -214,11 +192,8 @@ def pickled_tensors(path: Path, field: str) -> dict[str, Tensor]:
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
-        raise UserError(
-            field,
-            f"{path.name} holds a {type(content).__name__} instead of named tensors.",
-            f"Choose a {WANTED.get(field, MODEL)}.",
-        )
+        known = {"file": path.name, "type": type(content).__name__, "wanted": wanted(field)}
+        raise UserError("model_file.no_named_tensors", field, **known)
     found = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     if not found:
         raise what_pickle_is(path, content, field)
@@ -227,13 +202,17 @@ def pickled_tensors(path: Path, field: str) -> dict[str, Tensor]:
 
 
 def what_pickle_is(path: Path, content: Mapping[Any, Any], field: str) -> UserError:
-    wanted = WANTED.get(field, MODEL)
-    remedy = "Choose the model it is for." if wanted == MODEL else f"Choose a {wanted}."
+    code = "weights.not_a_lora" if field in OF_LORA else "model_file.not_a_checkpoint"
     if "string_to_param" in content:
-        return UserError(field, f"{path.name} is a textual-inversion embedding, not a {wanted}.", remedy)
+        return UserError(code, field, file=path.name, kind=Message("kind.embedding"))
     if "layer_structure" in content or any(isinstance(key, int) for key in content):
-        return UserError(field, f"{path.name} is a hypernetwork, not a {wanted}.", remedy)
-    return UserError(field, f"{path.name} holds no tensors.", f"Choose a {wanted}.")
+        return UserError(code, field, file=path.name, kind=Message("kind.hypernetwork"))
+    return UserError("model_file.no_tensors", field, file=path.name, wanted=wanted(field))
+
+
+def wanted(field: str) -> Message:
+    """What belongs where `field` is asked for."""
+    return Message("kind.lora") if field in OF_LORA else Message("kind.checkpoint")
 
 
 def save_tensors(

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import torch
 
 from ...core.errors import UserError
+from ...core.messages.message import Message, text_of
 from ...core.system.files import replacing
 from .lazy_tensor import LazyTensor, raw_bytes
 from .pickled_objects import Forbidden, Kind, Storage
@@ -61,21 +62,15 @@ def load_pickle(path: Path, *, field: str = "base_model") -> Any:
     try:
         return read_pickle(path)
     except Forbidden as error:
-        raise UserError(
-            field,
-            f"{path.name} wants to run {error}, which no model needs; the file may be malicious and was not loaded.",
-            "Use the .safetensors version of this model, or another source.",
-        ) from error
+        raise UserError("model_file.runs_code", field, file=path.name, code=text_of(error)) from error
     except DAMAGED as error:
-        raise UserError(
-            field, f"{path.name} is damaged or not a PyTorch file ({short(error)}).", "Download or copy it again."
-        ) from error
+        raise UserError("model_file.pickle_damaged", field, file=path.name, error=text_of(error)) from error
 
 
 def require_model_file(path: Path, field: str) -> None:
-    """Raise UserError for what is there and no file: opening a pipe would wait for ever."""
+    """Raise UserError for what is there and not a file: opening a pipe would wait for ever."""
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise UserError(field, f"{path} is no file but a device or a pipe.", "Choose a model's file.")
+        raise UserError("model_file.is_device", field, path=path)
 
 
 def read_pickle(path: Path, *, mapped: bool = True) -> Any:
@@ -97,14 +92,14 @@ class _Numbers:
 
     def storage(self, key: Any, begin: int, size: int) -> torch.UntypedStorage:
         if begin < 0 or size < 0 or begin + size > self.size:
-            raise EOFError("the file is cut short")
+            raise EOFError(Message("pickle.cut_short"))
         if key not in self.known:
             if self._file is None:
                 self._file = torch.UntypedStorage.from_file(str(self.path), False, self.size)
             numbers = self._file[begin : begin + size]
             self.known[key] = numbers if self.mapped else numbers.clone()
         if self.known[key].nbytes() != size:
-            raise pickle.UnpicklingError("two tensors share numbers and do not agree how many")
+            raise pickle.UnpicklingError(Message("pickle.shared_numbers"))
         return self.known[key]
 
 
@@ -116,7 +111,7 @@ class _Measured:
 
     def read(self, size: int = -1) -> bytes:
         if size > MOST_READ:
-            raise zipfile.BadZipFile("its list of members is larger than any model's")
+            raise zipfile.BadZipFile(Message("pickle.archive_list_too_large"))
         return self.file.read(size if size >= 0 else MOST_READ)
 
     def seekable(self) -> bool:
@@ -128,15 +123,15 @@ def _read_zip(file: BinaryIO, numbers: _Numbers) -> Any:
     with zipfile.ZipFile(_Measured(file)) as archive:
         members = _plain_members(archive)
         if "byteorder" in members and _content(archive, members["byteorder"]).strip() != b"little":
-            raise pickle.UnpicklingError("its numbers are of another kind of machine")
+            raise pickle.UnpicklingError(Message("pickle.other_byte_order"))
 
         def persistent(identifier: Any) -> Storage:
             dtype, key, count, _ = _reference(identifier)
             member = members.get(f"data/{key}")
             if member is None:
-                raise EOFError(f"the numbers of {key:.20} are missing")
+                raise EOFError(Message("pickle.missing_numbers", name=key[:20]))
             if count * dtype.itemsize > member.file_size:
-                raise EOFError("the file is cut short")
+                raise EOFError(Message("pickle.cut_short"))
             return Storage(numbers.storage(key, _begin(file, member), member.file_size), dtype)
 
         return PlainUnpickler(_content(archive, members["data.pkl"]), persistent).load()
@@ -148,20 +143,20 @@ def _plain_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     for member in archive.infolist():
         folder, _, name = member.filename.partition("/")
         if name in PROGRAM or name.startswith(PROGRAM):
-            raise Forbidden("a TorchScript program")
+            raise Forbidden(Message("pickle.torchscript"))
         if not MEMBER.fullmatch(name) or name in members or folder != archive.infolist()[0].filename.partition("/")[0]:
-            raise pickle.UnpicklingError(f"its member {member.filename[:100]!r} has no place in a model file")
+            raise pickle.UnpicklingError(Message("pickle.foreign_member", name=repr(member.filename[:100])))
         if member.flag_bits & 1 or (name.startswith("data/") and member.compress_type != zipfile.ZIP_STORED):
-            raise pickle.UnpicklingError("its archive was packed by another program than PyTorch")
+            raise pickle.UnpicklingError(Message("pickle.foreign_packer"))
         members[name] = member
     if "data.pkl" not in members:
-        raise pickle.UnpicklingError("it is an archive without data.pkl")
+        raise pickle.UnpicklingError(Message("pickle.no_data"))
     return members
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.file_size > LARGEST:  # what it says; no more is unpacked
-        raise pickle.UnpicklingError(f"its {member.filename[:100]} is larger than any model's")
+        raise pickle.UnpicklingError(Message("pickle.member_too_large", name=member.filename[:100]))
     with archive.open(member) as stream:
         return b"".join(iter(lambda: stream.read(MOST_READ), b""))
 
@@ -171,24 +166,24 @@ def _begin(file: BinaryIO, member: zipfile.ZipInfo) -> int:
     file.seek(member.header_offset)
     header = file.read(30)
     if header[:4] != b"PK\3\4":
-        raise EOFError("the file is cut short")
+        raise EOFError(Message("pickle.cut_short"))
     return member.header_offset + 30 + sum(struct.unpack("<HH", header[26:]))
 
 
 def _reference(identifier: Any) -> tuple[torch.dtype, str, int, Any]:
     """dtype, key, count and, in old files, the part of a storage that a pickle refers to."""
     if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
-        raise pickle.UnpicklingError("it has a reference to no tensor")
+        raise pickle.UnpicklingError(Message("pickle.bad_reference"))
     _, kind, key, _, count = identifier[:5]
     if not isinstance(kind, Kind) or not isinstance(key, str) or type(count) is not int or not 0 <= count < 2**48:
-        raise pickle.UnpicklingError("it has a reference to no tensor")
+        raise pickle.UnpicklingError(Message("pickle.bad_reference"))
     return kind.dtype, key, count, identifier[5] if len(identifier) == 6 else None
 
 
 def _part(view: Any) -> tuple[int, int]:
     """Where a part of a storage begins, and how long it is, in numbers."""
     if not isinstance(view, tuple) or len(view) != 3 or not all(type(n) is int and 0 <= n < 2**48 for n in view[1:]):
-        raise pickle.UnpicklingError("it has a reference to no tensor")
+        raise pickle.UnpicklingError(Message("pickle.bad_reference"))
     return view[1], view[2]
 
 
@@ -204,7 +199,7 @@ def _read_legacy(file: BinaryIO, numbers: _Numbers) -> Any:
         return content
 
     if pickled() != MAGIC_NUMBER:
-        raise pickle.UnpicklingError("no PyTorch file")
+        raise pickle.UnpicklingError(Message("pickle.not_pytorch"))
     pickled(), pickled()  # protocol, machine
     start = file.tell()
     found: dict[str, torch.dtype] = {}
@@ -225,18 +220,13 @@ def _read_legacy(file: BinaryIO, numbers: _Numbers) -> Any:
     for key in pickled():
         count = struct.unpack("<q", file.read(8))[0]
         if not 0 <= count < 2**48:
-            raise EOFError("the file is cut short")
+            raise EOFError(Message("pickle.cut_short"))
         places[key] = file.tell()
         file.seek(count * found[key].itemsize, 1)
     if not places:
         return content
     file.seek(start)
     return pickled(persistent)
-
-
-def short(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return (lines[0] if lines else type(error).__name__)[:160]
 
 
 class StorageName:

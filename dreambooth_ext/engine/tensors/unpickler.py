@@ -13,6 +13,7 @@ import pickletools
 from collections.abc import Callable
 from typing import Any
 
+from ...core.messages.message import Message
 from .pickled_objects import CALLS, Forbidden, Inert, NumpyArray, NumpyKind, Parameters, as_set, named, require_key
 
 LARGEST = 16 * 2**20  # bytes of a pickle without its tensors' numbers; a training state of SDXL has 1 MB
@@ -43,13 +44,13 @@ class PlainUnpickler:
         for _ in range(MOST_STEPS):
             code = text.read(1)
             if code not in CODES:
-                raise pickle.UnpicklingError(f"it has a step {code!r}, which PyTorch does not write")
+                raise pickle.UnpicklingError(Message("pickle.unknown_step", code=repr(code)))
             step, read = CODES[code]
             step(self, read(text) if read else None)
             if code == pickle.STOP:
                 require_small(self.stack[-1])
                 return self.stack[-1]
-        raise pickle.UnpicklingError(f"it takes more than {MOST_STEPS} steps to read")
+        raise pickle.UnpicklingError(Message("pickle.too_many_steps", count=MOST_STEPS))
 
     @property
     def length(self) -> int:
@@ -69,7 +70,7 @@ class PlainUnpickler:
     def replaced(self, count: int) -> tuple[Any, ...]:
         items = tuple(self.stack[-count:])
         if len(items) != count:
-            raise pickle.UnpicklingError("its stack is empty")
+            raise pickle.UnpicklingError(Message("pickle.empty_stack"))
         del self.stack[-count:]
         return items
 
@@ -82,7 +83,7 @@ class PlainUnpickler:
         if isinstance(target, list):
             target.extend(items)
         elif not isinstance(target, Inert):
-            raise pickle.UnpicklingError("it appends to what is no list")
+            raise pickle.UnpicklingError(Message("pickle.not_a_list"))
 
     def update(self, items: list[Any]) -> None:
         target = self.stack[-1]
@@ -90,11 +91,11 @@ class PlainUnpickler:
             for key, value in zip(items[::2], items[1::2], strict=True):
                 target[require_key(key)] = value
         elif not isinstance(target, Inert):
-            raise pickle.UnpicklingError("it gives keys to what is no dict")
+            raise pickle.UnpicklingError(Message("pickle.not_a_dict"))
 
     def add(self, items: list[Any]) -> None:
         if not isinstance(self.stack[-1], set):
-            raise pickle.UnpicklingError("it adds to what is no set")
+            raise pickle.UnpicklingError(Message("pickle.not_a_set"))
         self.stack[-1].update(map(require_key, items))
 
     def call(self, function: Any, arguments: Any) -> Any:
@@ -104,7 +105,7 @@ class PlainUnpickler:
             raise Forbidden(getattr(function, "__name__", type(function).__name__))
         self.copied += sum(len(item) for item in arguments if isinstance(item, str | bytes | list | tuple | dict))
         if self.copied > MOST_COPIED:
-            raise pickle.UnpicklingError("it grows beyond all models")
+            raise pickle.UnpicklingError(Message("pickle.too_large"))
         return CALLS[function](*arguments)
 
     def build(self, state: Any) -> None:
@@ -114,19 +115,19 @@ class PlainUnpickler:
             target.build(state)
         elif isinstance(target, NumpyKind):
             if isinstance(state, tuple) and len(state) > 1 and state[1] == ">":
-                raise pickle.UnpicklingError("its numbers are of another kind of machine")
+                raise pickle.UnpicklingError(Message("pickle.other_byte_order"))
         elif isinstance(target, Parameters):
             held = state.get("_parameters") if isinstance(state, dict) else None
             target._parameters = held if isinstance(held, dict) else {}
         elif not isinstance(target, Inert | dict):
-            raise pickle.UnpicklingError("it changes what is no object")
+            raise pickle.UnpicklingError(Message("pickle.not_an_object"))
 
     def put(self, index: int) -> None:
         self.memo[index] = self.stack[-1]
 
     def persist(self, identifier: Any) -> None:
         if self.persistent is None:
-            raise pickle.UnpicklingError("there are tensors where none belong")
+            raise pickle.UnpicklingError(Message("pickle.misplaced_tensors"))
         self.push(self.persistent(identifier))
 
 
@@ -144,10 +145,10 @@ def require_small(content: Any) -> None:
             elif isinstance(item, list | tuple | set | frozenset):
                 inner += item
             if left < len(inner):
-                raise pickle.UnpicklingError("it grows beyond all models")
+                raise pickle.UnpicklingError(Message("pickle.too_large"))
         level = inner
     if level:
-        raise pickle.UnpicklingError("it is nested too deeply")
+        raise pickle.UnpicklingError(Message("pickle.too_deep"))
 
 
 def from_python_2(text: str) -> str:

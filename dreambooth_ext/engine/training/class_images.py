@@ -16,6 +16,7 @@ from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import concepts, uses_prior
 from ...core.data.folder_scan import list_pictures
 from ...core.data.picture_entries import class_prompts, entries
+from ...core.errors import Problem
 from ...core.system import files
 from ..models.base import Base
 from ..models.base_model import LatentBase
@@ -32,7 +33,7 @@ def with_folders(
     config: ResolvedConfig,
     base: Base,
     folder: Path,
-    warn: Callable[..., None] = lambda *said: None,
+    warn: Callable[[Problem], None] = lambda problem: None,
     is_old: bool = False,
 ) -> ResolvedConfig:
     """The config with a class folder for every class prompt that names none: below `folder`, by all that draws them.
@@ -49,8 +50,7 @@ def with_folders(
             for key, length in ((drawn_by(config, base, prompt), 12), (f"{base.name}/{prompt}/{config.resolution}", 8))
         )
         if old.is_dir() and not is_old:
-            message = f"the class pictures in '{old}' were drawn by an earlier version, by which model is not known."
-            warn(f"{message} They are not used.", "class_data_dir", "Delete them, or name that folder to use them.")
+            warn(Problem("training.class_pictures_not_used", "class_data_dir", folder=old))
         return str(old if old.is_dir() and is_old else new)
 
     if not config.concepts:

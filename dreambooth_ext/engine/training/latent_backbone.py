@@ -12,6 +12,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from ...core.config.stages import ResolvedConfig
+from ...core.errors import Problem
 from ..conditioning.caption_cache import CACHED_AT_MOST, Prompts
 from ..conditioning.text_encoding import TextStack
 from ..data import latent_encoding
@@ -159,13 +160,13 @@ def assemble(
     return LatentBackbone(unet, Prompts(text, device), vae, dataset.scaling_factor, base.inpainting, encoding)
 
 
-def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[..., None]) -> None:
+def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[[Problem], None]) -> None:
     """Of captions that are too long; the first by name. Only the longest are looked at, for there may be any number."""
     cut = text.cuts(heapq.nlargest(CACHED_AT_MOST, captions, key=len))
     for warning in cut[:CUTS_NAMED]:
-        warn(warning, "max_token_length")
+        warn(warning)
     if len(cut) > CUTS_NAMED:
-        warn(f"{len(cut) - CUTS_NAMED} further captions are cut as well.", "max_token_length")
+        warn(Problem("training.captions_cut_more", "max_token_length", count=len(cut) - CUTS_NAMED))
 
 
 def set_up(config: ResolvedConfig, unet: nn.Module, text: TextStack) -> None:

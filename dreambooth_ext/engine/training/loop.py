@@ -7,6 +7,7 @@ import math
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -14,7 +15,8 @@ from torch import Tensor
 
 from ...core.config.rates import parse_rate_schedule, value_at
 from ...core.config.stages import ResolvedConfig
-from ...core.errors import UserError
+from ...core.errors import Problem, UserError
+from ...core.messages.message import Message
 from ...core.runs import events
 from ..data.dataset import Dataset
 from ..formats.verified_write import NothingLearned
@@ -77,7 +79,7 @@ class Loop:
             state.pace.step()
             self._report(loss, norm)
             if state.loss_scale.is_of_no_use:
-                raise self._not_finite("the gradients overflow in fp16 however they are scaled", state.step)
+                raise self._not_finite("training.overflows_in_fp16", step=state.step)
             self._scheduled()
 
     @contextlib.contextmanager
@@ -151,7 +153,7 @@ class Loop:
     def _prepare_step(self, loss: float) -> None:
         state = self.state
         if not math.isfinite(loss) and state.scaler is None:  # fp16's scaler leaves such a step out
-            raise self._not_finite(f"the loss became {loss}", state.step + 1)
+            raise self._not_finite("training.loss_not_finite", loss=loss, step=state.step + 1)
         state.rates = state.schedules.set_rates(state.optimizer, state.step)
 
     def _optimise(self, loss: float) -> float | None:
@@ -178,17 +180,17 @@ class Loop:
         if by_value:
             torch.nn.utils.clip_grad_value_(parameters, limit)  # the norm's turn has taken fp16's scale off them
         if not math.isfinite(norm) and state.scaler is None:
-            raise self._not_finite(f"the gradients became {norm}", state.step + 1)
+            raise self._not_finite("training.gradients_not_finite", norm=norm, step=state.step + 1)
         return norm
 
-    def _not_finite(self, what: str, step: int) -> UserError:
-        remedies = ["lower learning_rate (and text_encoder_lr)"]
+    def _not_finite(self, code: str, **values: float) -> UserError:
+        remedies = [Message("training.try_lower_rate")]
         if self.config.mixed_precision == "fp16":
-            remedies.insert(0, "use mixed_precision bf16 or no")
+            remedies.insert(0, Message("training.try_precision"))
         if self.config.snr_gamma is None:
-            remedies.append("set snr_gamma to 5")
-        remedies.append("look for broken pictures")
-        return UserError("learning_rate", f"{what} at step {step}.", f"Try: {'; '.join(remedies)}.")
+            remedies.append(Message("training.try_snr_gamma"))
+        remedies.append(Message("training.try_pictures"))
+        return UserError(code, "learning_rate", remedies=remedies, **values)
 
     def _report(self, loss: float, norm: float | None) -> None:
         state = self.state
@@ -283,45 +285,42 @@ class Loop:
     def _sample(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        message = "the memory was not enough for a preview; training goes on."
-        with self._spared(message, "validation_prompts"), self._averaged():
+        problem = Problem("training.preview_out_of_memory", "validation_prompts")
+        with self._spared(problem), self._averaged():
             self.saver.preview(self.state.step)
         memory.release()
 
     @contextlib.contextmanager
-    def _spared(self, message: str, field: str) -> Iterator[None]:
-        """Around what training can do without: running out of memory there is a warning."""
+    def _spared(self, problem: Problem) -> Iterator[None]:
+        """Around what training can do without: running out of memory there is only a warning, `problem`."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             if not memory.is_out_of_memory(error):
                 raise
-            self.control.warn(message, field)
+            self.control.warn(problem)
 
     def _validate(self) -> None:
-        """The loss on the pictures that are held out, with the weights that would be exported; a word when it turns."""
+        """The loss on the pictures that are held out, with the weights that would be exported."""
         if not self.accelerator.is_main_process:
             return
-        loss, message = None, "the memory was not enough for the validation loss; training goes on."
-        with self._spared(message, "validation_split"), self._averaged():
+        loss, problem = None, Problem("training.validation_out_of_memory", "validation_split")
+        with self._spared(problem), self._averaged():
             loss = measure(self.config, self.method, self.dataset, self.accelerator.device)
         if loss is None:
             memory.release()
         elif math.isfinite(loss):
             self._note_validation(loss)
         elif self.state.scaler is None:  # fp16 may overflow once, and weights that are broken show in the loss
-            raise self._not_finite(f"the validation loss became {loss}", self.state.step)
+            raise self._not_finite("training.validation_not_finite", loss=loss, step=self.state.step)
 
     def _note_validation(self, loss: float) -> None:
         self.control.events.append("validation", step=self.state.step, loss=loss)
         self.saver.track_validation(self.state.step, loss)
         if (best := self.state.validation.add(self.state.step, loss)) is not None:
             now, lowest = self.state.validation.at(self.state.step), self.state.validation.at(best)
-            self.control.warn(
-                f"the validation loss has turned: smoothed, it was {lowest:.4g} at step {best} and is {now:.4g} now.",
-                "validation_split",
-                f"The model begins to learn pictures by heart. Training goes on: compare models around step {best}.",
-            )
+            known: dict[str, Any] = {"lowest": f"{lowest:.4g}", "best": best, "now": f"{now:.4g}"}
+            self.control.warn(Problem("training.overfitting", "validation_split", **known))
 
 
 def read_loss(losses: list[Tensor], micros: int) -> float:

@@ -65,11 +65,7 @@ def noise_schedule(config: ResolvedConfig, scheduler_config: Mapping[str, Any], 
     That rescaling is Algorithm 1 of Lin et al. 2023, arXiv 2305.08891, done by diffusers.
     """
     if config.zero_terminal_snr and prediction_type == "epsilon":
-        raise UserError(
-            "zero_terminal_snr",
-            "needs a base with v-prediction: at the last timestep the input is the noise that this base should find.",
-            "Leave it out, or choose a v-prediction base.",
-        )
+        raise UserError("training.zero_snr_needs_v", "zero_terminal_snr")
     changes: dict[str, Any] = {"prediction_type": prediction_type}
     if config.zero_terminal_snr is not None:
         changes["rescale_betas_zero_snr"] = config.zero_terminal_snr
@@ -80,11 +76,7 @@ def timestep_range(config: ResolvedConfig, count: int) -> range:
     """The timesteps to draw from; 1000, the default end, means the last one of every schedule."""
     timesteps = range(config.min_timestep, config.max_timestep if config.max_timestep < min(count, 1000) else count)
     if not timesteps:
-        raise UserError(
-            "min_timestep",
-            f"there is no timestep from {config.min_timestep} up to {timesteps.stop} (exclusive).",
-            "Set min_timestep below max_timestep.",
-        )
+        raise UserError("training.no_timesteps", "min_timestep", least=config.min_timestep, most=timesteps.stop)
     return timesteps
 
 

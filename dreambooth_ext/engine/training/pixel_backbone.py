@@ -107,8 +107,7 @@ def _draw(
             pixels_bchw = scheduler.step(output_bchw, timestep, pixels_bchw, generator=generators).prev_sample
             progress(done * len(seeds), len(scheduler.timesteps))
     if not pixels_bchw.isfinite().all():
-        remedy = "Its weights were broken by too high a learning rate: try an earlier checkpoint."
-        raise UserError("", "The model draws no picture but invalid numbers (NaN).", remedy)
+        raise UserError("training.pixels_not_finite")
     pixels_bhwc = (pixels_bchw / 2 + 0.5).clamp(0, 1).cpu().permute(0, 2, 3, 1).numpy()
     return [Image.fromarray((pixels_hwc * 255).round().astype(np.uint8)) for pixels_hwc in pixels_bhwc]
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import concepts
+from ...core.errors import Problem
 from ...core.facts.methods import KINDS, PROMPTED_METHODS
 from ...core.messages.message import Message
 from ...core.runs.run_folder import Run
@@ -45,7 +46,7 @@ class Saver:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            self.control.warn(f"TensorBoard's curves are not written ({error}).", "report_to")
+            self.control.warn(Problem("training.no_tensorboard", "report_to", error=str(error)))
             return None
         return SummaryWriter(str(self.run.path / "tensorboard"))
 
@@ -68,13 +69,13 @@ class Saver:
             self._writer.add_scalar("validation_loss", loss, step)
 
     def _base_is_the_same(self) -> bool:
-        """Whether the base's files are what they were; if not, a word of it, once."""
+        """Whether the base's files are what they were; if not, the first call warns of it."""
         what = self.base.files.change()
         if what and not self._told_of_base:
             self._told_of_base = True
-            message = f"the base is not what it was when it was read: {what}. Training goes on with what was read."
-            remedy = "Previews are left out until it is back." if self.config.method in PROMPTED_METHODS else ""
-            self.control.warn(message, self.base.files.field, remedy)
+            draws = self.config.method in PROMPTED_METHODS  # previews need the base's VAE
+            code = "base.changed_without_previews" if draws else "base.changed_meanwhile"
+            self.control.warn(Problem(code, self.base.files.field, change=what))
         return not what
 
     def model(self, step: int, final: bool, stops: bool = False) -> None:
@@ -121,9 +122,7 @@ class Saver:
             )
         except hub_upload.FAILURES as error:
             why = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no reason'}"
-            what = f"the model could not be uploaded to Hugging Face ({why[:300]})."
-            remedy = f"It is safe in {exported.path}: `huggingface-cli upload <owner/name> {exported.path}`."
-            self.control.warn(what, "push_to_hub", remedy)
+            self.control.warn(Problem("training.not_uploaded", "push_to_hub", error=why[:300], path=exported.path))
             return
         self.control.events.append("uploaded", name=self.config.name, address=address)
 
@@ -168,7 +167,7 @@ class Saver:
         """Draw the preview prompts with the model as it is. Training goes on as if nothing had happened."""
         config = self.config
         if config.method in PROMPTED_METHODS and not config.validation_prompts:
-            self.control.warn("there are no preview prompts.", "validation_prompts", "Give some in the settings.")
+            self.control.warn(Problem("training.no_preview_prompts", "validation_prompts"))
             return
         if config.method in PROMPTED_METHODS and not self._base_is_the_same():  # its VAE may be another's
             return

@@ -14,11 +14,13 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from ...core.errors import UserError
+from ...core.errors import Problem, UserError
+from ...core.messages.message import text_of
 from ...core.system import files
 from ...core.version import __version__
+from ..models.architecture import part_title
 from ..tensors.tensor_file import open_tensors, write_tensors
-from ..tensors.torch_pickle import DAMAGED, read_pickle, short
+from ..tensors.torch_pickle import DAMAGED, read_pickle
 
 MANIFEST = "checkpoint.json"
 SET_ASIDE = "damaged.json"  # what the manifest is called once a file did not have its checksum
@@ -79,8 +81,8 @@ class Checkpoint:
         try:
             return read_pickle(self.path / TRAINER, mapped=False)  # Windows deletes no mapped file
         except (*DAMAGED, OSError) as error:
-            remedy = "Delete this folder, and resume: the training state before it is used."
-            raise UserError("run", f"{self.path / TRAINER} is damaged ({short(error)}).", remedy) from error
+            known = {"file": self.path / TRAINER, "error": text_of(error)}
+            raise UserError("training.state_damaged", "run", **known) from error
 
     def is_whole(self) -> bool:
         """Whether every file that the manifest names is there with its size. The manifest is written last."""
@@ -114,7 +116,8 @@ def save(
     for component, tensors in weights.items():
         broken = next((name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()), None)
         if broken:
-            raise UserError("learning_rate", f"{component} has become infinite ({broken}).", "Lower the rate.")
+            known = {"part": part_title(component), "tensor": broken}
+            raise UserError("training.weights_not_finite", "learning_rate", **known)
     sums = {}
     with files.replacing(checkpoint.path, parents=False) as temporary:
         temporary.mkdir()
@@ -155,8 +158,8 @@ def found(folder: Path) -> list[Checkpoint]:
     return sorted((c for c in map(Checkpoint, paths) if c.is_whole()), key=lambda c: c.step)
 
 
-def latest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest training state that is whole and sound; newer ones that are damaged are named, and left out."""
+def latest(folder: Path, warn: Callable[[Problem], None]) -> Checkpoint | None:
+    """The newest training state that is whole and sound; of newer ones that are damaged it warns, and skips them."""
     files.remove_unfinished(folder)
     newest = None
     for checkpoint in reversed(found(folder)):
@@ -166,8 +169,10 @@ def latest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
         checkpoint.set_aside()
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.isdigit() and int(path.name) > (newest.step if newest else -1):
-            goes_on = f"the run goes on from step {newest.step}" if newest else "the run begins anew"
-            warn(f"The training state {path} is damaged and is left out: {goes_on}.")
+            if newest:
+                warn(Problem("training.state_skipped", path=path, step=newest.step))
+            else:
+                warn(Problem("training.state_skipped_from_start", path=path))
     return newest
 
 

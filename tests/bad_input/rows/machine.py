@@ -11,7 +11,7 @@ from tests.bad_input.case import Case
 from tests.bad_input.verbs import CHECK_RUN, TRAIN_RUN, config_of
 
 SETTINGS: list[tuple[dict[str, Any], str, str]] = [
-    ({"device": "gpu"}, "device", "is no device"),
+    ({"device": "gpu"}, "device", "is not a device"),
     ({"device": "cuda:99"}, "device", "is not on this machine"),
     ({"device": "meta"}, "device", "is not on this machine"),
     ({"mixed_precision": "fp16"}, "mixed_precision", "fp16 does not train on 'cpu'"),
@@ -19,7 +19,7 @@ SETTINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"optimizer_args": {"foo": 1}}, "optimizer_args", "no argument 'foo'"),
     ({"optimizer_args": {"lr": 1}}, "optimizer_args", "has its own setting"),
     ({"optimizer_args": {"betas": "x"}}, "optimizer_args", "'betas' cannot be 'x'"),
-    ({"optimizer_args": {"betas": [2, 3]}}, "optimizer_args", "refuses them"),
+    ({"optimizer_args": {"betas": [2, 3]}}, "optimizer_args", "does not accept them"),
     ({"text_encoder_2_lr": 1e-6}, "text_encoder_2_lr", "has one text encoder"),
     ({"clip_skip": 9}, "clip_skip", "has 3 layers"),
     ({"zero_terminal_snr": True}, "zero_terminal_snr", "cannot learn the last timestep"),

@@ -32,18 +32,18 @@ KINDS = {
     "a number": ({"a": 1}, "holds no tensors"),
     "a list": ([ONE], "instead of named tensors"),
     "a tensor": (ONE, "instead of named tensors"),
-    "an embedding": ({"string_to_param": {"*": ONE}, "name": "x"}, "textual-inversion embedding"),
+    "an embedding": ({"string_to_param": {"*": ONE}, "name": "x"}, "textual inversion embedding"),
     "a hypernetwork": ({768: ({"linear.0.weight": ONE}, {}), "layer_structure": [1, 2, 1]}, "a hypernetwork"),
     "a LoRA": ({"state_dict": {"lora_unet_a.lora_up.weight": ONE}}, "a LoRA"),
     "a LoHa": ({"lora_te_a.hada_w1_a": ONE}, "a LoRA"),
     "a ControlNet": ({"control_model.input_hint_block.0.weight": ONE}, "a ControlNet"),
-    "a VAE": ({"encoder.conv_in.weight": ONE, "decoder.conv_in.weight": ONE}, "an autoencoder (VAE) alone"),
+    "a VAE": ({"encoder.conv_in.weight": ONE, "decoder.conv_in.weight": ONE}, "a VAE on its own"),
     "Flux": ({"double_blocks.0.img_attn.qkv.weight": ONE}, "a Flux model"),
     "Stable Diffusion 3": (
         {"model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": ONE},
         "a Stable Diffusion 3 model",
     ),
-    "averages": ({"model_ema.diffusion_modelout2weight": ONE}, "averaged weights only"),
+    "averages": ({"model_ema.diffusion_modelout2weight": ONE}, "only averaged (EMA) weights"),
     "an upscaler": ({"upscale.0.weight": ONE}, "another kind of model"),
 }
 
@@ -64,23 +64,23 @@ def text_of(content: bytes) -> bytes:
 
 
 GROWING: dict[str, tuple[Callable[[], bytes], str]] = {
-    "a key that grows": (lambda: laughing(b"}h\x3cK\x01s."), "a key is no short name"),
-    "a value that grows": (lambda: laughing(b"."), "grows beyond all models"),
+    "a key that grows": (lambda: laughing(b"}h\x3cK\x01s."), "not a short name"),
+    "a value that grows": (lambda: laughing(b"."), "grows larger than any model"),
     "a text that grows": (lambda: laughing(b"cbuiltins\nstr\nh\x3c\x85R."), "wants to run str"),
-    "a set that grows": (lambda: laughing(b"cbuiltins\nset\nh\x3c\x85R."), "a key is no short name"),
+    "a set that grows": (lambda: laughing(b"cbuiltins\nset\nh\x3c\x85R."), "not a short name"),
     "a function that grows": (lambda: laughing(b"h\x3c)R."), "wants to run tuple"),
     "few bytes copied for ever": (
         lambda: (
             b"\x80\x02" + text_of(b"a" * 10**6) + b"q\x000(c_codecs\nencode\nq\x01" + b"h\x01h\x00\x85R" * 10**5 + b"t."
         ),
-        "grows beyond all models",
+        "grows larger than any model",
     ),
     "a list in itself": (lambda: b"\x80\x02]q\x00h\x00a.", "nested too deeply"),
     "half a million lists in each other": (
         lambda: b"\x80\x02" + b"]" * 400_000 + b"a" * 399_999 + b".",
         "nested too deeply",
     ),
-    "a long key": (lambda: b"\x80\x02" + text_of(b"a" * 10**6) + b"q\x00}h\x00Ns.", "a key is no short name"),
+    "a long key": (lambda: b"\x80\x02" + text_of(b"a" * 10**6) + b"q\x00}h\x00Ns.", "not a short name"),
     "a huge number as a key": (
         lambda: b"\x80\x02\x8b" + struct.pack("<I", 10**6) + b"\x7f" * 10**6 + b"q\x00}h\x00Ns.",
         "a key",

@@ -34,12 +34,12 @@ NEITHER = "neither a .safetensors nor a PyTorch file"
 # what is in the file, the settings beside it, and what is said
 FILES: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     "LoRA, NaN": ("network_weights", {**LORA, f"{LAYER}.alpha": torch.tensor(torch.nan)}, {}, "invalid numbers"),
-    "LoRA, sizes": ("network_weights", {**LORA, f"{LAYER}.lora_down.weight": torch.ones(2, 9)}, {}, "the sizes of"),
+    "LoRA, sizes": ("network_weights", {**LORA, f"{LAYER}.lora_down.weight": torch.ones(2, 9)}, {}, "has another size"),
     "LoRA, spelling": (
         "network_weights",
         {**LORA, "te.lora_up.weight": torch.ones(1)},
         {},
-        "in a way that is not known",
+        "in an unknown way",
     ),
     "LoRA, differences": ("network_weights", {f"{LAYER}.diff": torch.ones(64, 64, 1, 1)}, {}, "whole difference"),
     "LoRA, family": ("network_weights", "sd2", {}, "does not fit this model"),
@@ -57,7 +57,7 @@ FILES: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     "word, LoRA": ("embedding_weights", LORA, TI, "is a LoRA, not an embedding"),
     "word, NaN": ("embedding_weights", {"emb_params": torch.ones(1, 16) * torch.nan}, TI, "invalid numbers"),
     "word, rubbish": ("embedding_weights", b"\0" * 99, TI, NEITHER),
-    "hypernetwork, family": ("hypernetwork_weights", {8: (SMALL, SMALL)}, HYPER, "for contexts of"),
+    "hypernetwork, family": ("hypernetwork_weights", {8: (SMALL, SMALL)}, HYPER, "for contexts of width 8"),
     "hypernetwork, LoRA": ("hypernetwork_weights", LORA, HYPER, "is a LoRA, not a hypernetwork"),
     "hypernetwork, NaN": (
         "hypernetwork_weights",

@@ -44,7 +44,7 @@ FILES = {
     "a size below zero": (header(line(shape=[-2]), b"\0" * 8), "makes no sense"),
     "a place without an end": (header(line(data_offsets=[0]), b"\0" * 8), "makes no sense"),
     "a place behind the file": (header(line(data_offsets=[0, 10**15]), b"\0" * 8), "cut short: 92 B of"),
-    "numbers of an unknown type": (header(line(dtype="F3"), b"\0" * 8), "type that is not known here (F3)"),
+    "numbers of an unknown type": (header(line(dtype="F3"), b"\0" * 8), "an unknown type (F3)"),
     "a deep header": (header(b'{"a":' + b"[" * 100_000), "table of contents cannot be read"),
     "a broken header": (header(b"{broken"), "table of contents cannot be read"),
     "a header in no encoding": (header(b'{"\xff": 1}'), "table of contents cannot be read"),

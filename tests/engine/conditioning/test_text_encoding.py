@@ -132,7 +132,7 @@ def test_captions_are_cut_with_a_warning(single):
     assert stack.tokens(["a" * 500]).shape == (1, 2, 77)
     assert stack.tokens(["a" * 500])[0, 1, 26] == tokenizer.eos_token_id  # 25 tokens, then the end
     warnings = stack.cuts(["a" * 500, "short", "a" * 500, "b" * 100])
-    assert len(warnings) == 1 and "500 tokens" in warnings[0] and "max_token_length" in warnings[0]
+    assert len(warnings) == 1 and warnings[0].code == "training.caption_cut" and "500 tokens" in warnings[0].message
     assert TextStack([tokenizer], [encoder], SD1.text).cuts(["a" * 500]) == []
 
 

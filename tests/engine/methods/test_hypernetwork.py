@@ -579,33 +579,33 @@ class Evil:
 STATE = {"linear.0.weight": torch.ones(32, 16), "linear.0.bias": torch.ones(32),
          "linear.1.weight": torch.ones(16, 32), "linear.1.bias": torch.ones(16)}  # fmt: skip
 BAD = {
-    "a list": ([1, 2], "is no hypernetwork"),
+    "a list": ([1, 2], "is not a hypernetwork"),
     "an embedding": ({"string_to_param": {"*": torch.ones(1, 16)}}, "embedding, not a hypernetwork"),
     "a LoRA": ({"lora_unet_a.lora_up.weight": torch.ones(3)}, "is a LoRA, not a hypernetwork"),
-    "a model": ({"state_dict": {"model.diffusion_model.a": torch.ones(3)}}, "is a whole model, not a hypernetwork"),
+    "a model": ({"state_dict": {"model.diffusion_model.a": torch.ones(3)}}, "is a complete model, not a hypernetwork"),
     "infinite in fp8": (
         {16: ({**STATE, "linear.1.bias": torch.full((16,), math.inf).to(torch.float8_e5m2)}, STATE)},
         "invalid numbers",
     ),
-    "a checkpoint": ({"state_dict": {"a": torch.ones(3)}}, "is no hypernetwork"),
-    "an empty one": ({}, "is no hypernetwork"),
+    "a checkpoint": ({"state_dict": {"a": torch.ones(3)}}, "is not a hypernetwork"),
+    "an empty one": ({}, "is not a hypernetwork"),
     "one network": ({16: (STATE,)}, "not two networks"),
     "no network": ({16: (1, 2)}, "not two networks"),
-    "a strange layer": ({16: (STATE, {**STATE, "linear.7.weight": torch.ones(1)})}, "'linear.7.weight' of the width"),
-    "a missing layer": ({16: (STATE, {k: STATE[k] for k in list(STATE)[:3]})}, "'linear.1.bias' of the width 16"),
-    "another shape": ({32: (STATE, STATE)}, "linear.0.weight of the width 32"),
-    "whole numbers": ({16: ({k: t.long() for k, t in STATE.items()}, STATE)}, "linear.0.weight of the width 16"),
-    "no tensor": ({16: (dict.fromkeys(STATE, 1.0), STATE)}, "linear.0.weight of the width 16"),
+    "a strange layer": ({16: (STATE, {**STATE, "linear.7.weight": torch.ones(1)})}, "'linear.7.weight' of width"),
+    "a missing layer": ({16: (STATE, {k: STATE[k] for k in list(STATE)[:3]})}, "'linear.1.bias' of width 16"),
+    "another shape": ({32: (STATE, STATE)}, "linear.0.weight of width 32"),
+    "whole numbers": ({16: ({k: t.long() for k, t in STATE.items()}, STATE)}, "linear.0.weight of width 16"),
+    "no tensor": ({16: (dict.fromkeys(STATE, 1.0), STATE)}, "linear.0.weight of width 16"),
     "not a number": ({16: ({**STATE, "linear.1.bias": torch.full((16,), math.nan)}, STATE)}, "invalid numbers"),
-    "a strange activation": ({16: (STATE, STATE), "activation_func": "glu"}, "its activation is 'glu'"),
+    "a strange activation": ({16: (STATE, STATE), "activation_func": "glu"}, "its activation_func is 'glu'"),
     "no structure": ({16: (STATE, STATE), "layer_structure": "1, 2, 1"}, "its layer_structure is"),
-    "an endless structure": ({16: (STATE, STATE), "layer_structure": [1.0] * 10**5}, "its layers are"),
-    "a huge structure": ({16: (STATE, STATE), "layer_structure": [1, 1e12, 1]}, "a width is 16"),
+    "an endless structure": ({16: (STATE, STATE), "layer_structure": [1.0] * 10**5}, "its layer_structure is"),
+    "a huge structure": ({16: (STATE, STATE), "layer_structure": [1, 1e12, 1]}, "widths is 16"),
     "an infinite structure": ({16: (STATE, STATE), "layer_structure": [1, math.inf, 1]}, "its layer_structure is"),
-    "a negative width": ({-16: (STATE, STATE)}, "a width is -16"),
-    "a huge width": ({10**9: (STATE, STATE)}, "a width is 1000000000"),
-    "a bad dropout": ({16: (STATE, STATE), "dropout_structure": [0, 1, 0]}, "its dropout is"),
-    "a short dropout": ({16: (STATE, STATE), "dropout_structure": [0]}, "its dropout is"),
+    "a negative width": ({-16: (STATE, STATE)}, "widths is -16"),
+    "a huge width": ({10**9: (STATE, STATE)}, "widths is 1000000000"),
+    "a bad dropout": ({16: (STATE, STATE), "dropout_structure": [0, 1, 0]}, "its dropout_structure is"),
+    "a short dropout": ({16: (STATE, STATE), "dropout_structure": [0]}, "its dropout_structure is"),
 }
 
 
@@ -765,7 +765,7 @@ def problems_of(trainer: Trainer, **settings) -> dict[str, str]:
 
 WRONG = {
     "layer_structure": ({"layer_structure": "2, 1"}, "the first and the last number must be 1"),
-    "enable_sizes": ({"enable_sizes": "768"}, "no attention with a context of 768"),
+    "enable_sizes": ({"enable_sizes": "768"}, "no attention with a context of width 768"),
     "activation": ({"activation": "relu", "layer_structure": [1, 1]}, "no effect"),
     "activate_output": ({"activate_output": True}, "the activation is linear"),
     "dropout": ({"dropout": "0, 0.5"}, "has 2 numbers, but layer_structure has 3"),
@@ -814,11 +814,11 @@ def test_a_file_that_goes_on_has_its_own_structure(tmp_path, trainer):
     assert set(found) == {"activation", "layer_norm", "enable_sizes"}
     (tmp_path / "other").mkdir()
     other = str(written(tmp_path / "other", random_network([768, 320])))
-    assert "contexts of 320, 768, of which" in problems_of(trainer, hypernetwork_weights=other)["hypernetwork_weights"]
+    assert "contexts of width 320, 768, and" in problems_of(trainer, hypernetwork_weights=other)["hypernetwork_weights"]
     bad = tmp_path / "bad.pt"
     torch.save({16: 1}, bad)
     assert (
-        "no hypernetwork that the WebUI could use"
+        "not a hypernetwork that the WebUI could use"
         in problems_of(trainer, hypernetwork_weights=str(bad))["hypernetwork_weights"]
     )
 

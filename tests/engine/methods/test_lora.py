@@ -262,7 +262,7 @@ def test_files_that_do_not_fit_are_refused_with_the_reason(tmp_path):
         return path
 
     assert "sizes of its layer" in refused(file(**{"lora_up.weight": up, "lora_down.weight": torch.ones(2, 32)}), base)
-    assert "type that is not known" in refused(file(**{"lora_up.weight": up}), base)
+    assert "of an unknown type" in refused(file(**{"lora_up.weight": up}), base)
     assert "on_input" in refused(file(weight=torch.ones(64), on_input=torch.tensor(True)), base)
     assert "invalid numbers" in refused(file(**{"lora_up.weight": up * torch.nan, "lora_down.weight": down}), base)
     save_file({"lora_unet_double_blocks_0_img_attn_qkv.lora_up.weight": up}, tmp_path / "flux.safetensors")

@@ -94,7 +94,7 @@ def test_a_model_is_not_written_with_parts_of_another_base(trainer, after, chang
         error["field"] == "base_model"
         and f"{name} {'is gone' if change is deleted else 'has changed'}" in error["what"]
     )
-    assert "The state of step 3 is safe." in error["what"] and f"resume {run.id}" in error["remedy"]
+    assert "The training state of step 3 is safe." in error["what"] and f"resume {run.id}" in error["remedy"]
     assert steps(run) == [3] and list(run.artifacts.iterdir()) == []
     assert training.go_on(run) == worker.BAD_INPUT and steps(run) == [3]
     assert run.state()["problem"]["field"] == "base_model" and name in run.state()["problem"]["message"]
@@ -174,7 +174,7 @@ def test_a_lora_needs_no_base_to_be_written(trainer, after, change):
     assert training.difference(training.artifact(whole), training.artifact(run)) == ""
     assert [event["step"] for event in training.events(run, "sample")] == [1]
     (warning,) = warnings(run)
-    assert "the base is not what it was" in warning and trainer.base.name in warning
+    assert "the base model has changed" in warning and trainer.base.name in warning
 
 
 def test_nor_does_an_unconditional_model(tmp_path, after):

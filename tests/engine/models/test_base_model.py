@@ -209,15 +209,15 @@ VAE_KEYS = {"encoder.conv_in.weight": T, "decoder.conv_in.weight": T, "quant_con
 OTHERS = {
     "LoRA": {"lora_unet_down_blocks_0.lora_down.weight": T, "lora_unet_down_blocks_0.lora_up.weight": T},
     "a LoRA": {"unet.down_blocks.0.attn1.to_q.lora_A.weight": T},
-    "autoencoder (VAE) alone": VAE_KEYS,
-    "VAE) alone": {f"first_stage_model.{key}": value for key, value in VAE_KEYS.items()},
-    "textual-inversion embedding": {"emb_params": T},
+    "a VAE on its own": VAE_KEYS,
+    "is a VAE on": {f"first_stage_model.{key}": value for key, value in VAE_KEYS.items()},
+    "textual inversion embedding": {"emb_params": T},
     "embedding": {"clip_l": T, "clip_g": T},
     "ControlNet": {"control_model.input_hint_block.0.weight": T},
     "Flux": {"double_blocks.0.img_attn.qkv.weight": T},
     "Stable Diffusion 3": {"model.diffusion_model.joint_blocks.0.x_block.weight": T},
     "part of a diffusers folder": {"down_blocks.0.resnets.0.conv1.weight": T},
-    "text encoder alone": {"text_model.embeddings.token_embedding.weight": T},
+    "text encoder on its own": {"text_model.embeddings.token_embedding.weight": T},
     "another kind of model": {"body.0.rdb1.conv1.weight": T},
     "SDXL refiner": {"conditioner.embedders.0.model.ln_final.weight": T},
     "unknown kind": {"model.diffusion_model.patch.weight": T},
@@ -268,7 +268,7 @@ def test_refuses_a_damaged_header(tmp_path):
 @pytest.mark.parametrize(
     ("prefix", "reason"),
     [
-        ("first_stage_model.", "no autoencoder"),
+        ("first_stage_model.", "no VAE"),
         ("cond_stage_model.", "no text encoder"),
         ("model.diffusion_model.output_blocks.1", "lacks"),
         ("model.diffusion_model.middle_block.1.", "pruned"),
@@ -285,7 +285,7 @@ def test_refuses_channels_of_other_tasks(tmp_path):
     state = tiny.ldm_state()
     state["model.diffusion_model.input_blocks.0.0.weight"] = torch.ones(32, 8, 3, 3)
     save_tensors(state, tmp_path / "a.safetensors")
-    assert "pix2pix" in refusal(tmp_path / "a.safetensors")
+    assert "Pix2Pix" in refusal(tmp_path / "a.safetensors")
 
 
 def test_refuses_missing_paths_and_odd_folders(tmp_path):
@@ -301,7 +301,7 @@ def test_refuses_missing_paths_and_odd_folders(tmp_path):
     (folder / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     assert "no weights" in refusal(folder)
     (folder / "vae").rename(folder / "other")
-    assert "lacks its vae folder" in refusal(folder)
+    assert "lacks these folders: vae" in refusal(folder)
     (folder / "model_index.json").write_text('{"_class_name": "FluxPipeline"}', encoding="utf-8")
     assert "FluxPipeline" in refusal(folder)
     (folder / "model_index.json").write_text("{", encoding="utf-8")
@@ -399,7 +399,7 @@ def test_broken_position_ids_are_written_right(tmp_path, broken):
     base = open_base(tmp_path / "a.safetensors")
     found = base.extras()[key].load()
     assert found.dtype == torch.int64 and torch.equal(found, torch.arange(77)[None])
-    assert len(base.warnings) == 1 and "position_ids" in base.warnings[0]
+    assert len(base.warnings) == 1 and base.warnings[0].code == "base.wrong_position_ids"
     save_tensors(state, tmp_path / "b.safetensors")
     assert open_base(tmp_path / "b.safetensors").warnings == []
 

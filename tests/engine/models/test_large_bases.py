@@ -112,7 +112,7 @@ def test_nor_is_a_run_resumed_with_it(trainer, large, change):
     for _ in range(2):
         assert training.go_on(run, total=3) == worker.BAD_INPUT
         problem = run.state()["problem"]
-        assert f"not the one that the run began with: {trainer.base.name} has changed" in problem["message"]
+        assert f"not the one that the run started from: {trainer.base.name} has changed" in problem["message"]
 
 
 def test_a_number_in_a_large_part_of_a_folder_is_noticed(tmp_path, after, large):
@@ -146,7 +146,7 @@ def watched(path: Path) -> base_files.BaseFiles:
     return known
 
 
-@pytest.mark.parametrize(("change", "said"), [(touched, ""), (altered, "base.safetensors has changed")])
+@pytest.mark.parametrize(("change", "said"), [(touched, None), (altered, "base.safetensors has changed")])
 def test_a_change_while_it_is_hashed(tmp_path, monkeypatch, large, change, said):
     known, read = watched(tmp_path / "base.safetensors"), []
 
@@ -165,9 +165,9 @@ def test_a_drive_that_numbers_files_anew_at_each_look_costs_one_reading(tmp_path
     monkeypatch.setattr(base_files, "mark", lambda path: base_files.Mark(mark(path).mtime_ns, next(numbers)))
     known = watched(tmp_path / "base.safetensors")
     known.wholes.begin({})
-    assert [known.change() for _ in range(3)] == ["", "", ""] and len(hashed) <= 3
+    assert [known.change() for _ in range(3)] == [None, None, None] and len(hashed) <= 3
     before = len(hashed)
-    assert known.change() == "" and len(hashed) == before
+    assert known.change() is None and len(hashed) == before
 
 
 def test_a_large_base_that_is_deleted_is_gone(tmp_path, large):

@@ -123,7 +123,7 @@ def test_losses_that_stay_infinite_end_the_run_with_its_state(trainer, monkeypat
     break_losses(monkeypatch, "lora", range(1, 99))
     run = trainer.train(method="lora", rank=2, max_train_steps=9, ends=worker.FAILED)
     error = error_of(run)
-    assert "overflow in fp16 however" in error["what"] and "at step 4" in error["what"]
+    assert "overflow in fp16 at every loss scale" in error["what"] and "at step 4" in error["what"]
     assert "step 4 is safe" in error["what"] and f"resume {run.id}" in error["remedy"] and "bf16" in error["remedy"]
     assert steps(run) == [4] and all(weight.isfinite().all() for weight in training.weights(run).values())
 

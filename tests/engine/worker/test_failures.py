@@ -81,7 +81,7 @@ def test_a_loss_that_is_no_number(trainer, monkeypatch, number):
     loss = worker.METHODS["dreambooth"].loss
     monkeypatch.setattr(worker.METHODS["dreambooth"], "loss", lambda *a: loss(*a) * number)
     run = trainer.train(ends=worker.FAILED)
-    assert f"the loss became {number} at step 1. Nothing was saved before" in error_of(run)["what"]
+    assert f"the loss became {number} at step 1. Nothing had been saved before" in error_of(run)["what"]
     assert len(training.losses(run)) == 0
 
 
@@ -134,7 +134,7 @@ def test_a_step_that_fails_costs_none_of_those_before(trainer, monkeypatch, erro
         fail_at(patch, 3, error)
         run = trainer.train(checkpointing_steps=2, checkpoints_total_limit=1, ends=worker.FAILED, **settings)
     said = error_of(run)
-    assert "The state of step 3 is safe." in said["what"]
+    assert "The training state of step 3 is safe." in said["what"]
     assert f"To go on from it: python -m dreambooth_ext resume {run.id}" in said["remedy"]
     assert steps(run) == [2, 3]  # the one before goes when training has gone on
     assert training.go_on(run) == worker.DONE
@@ -157,7 +157,7 @@ def test_a_step_that_is_half_done_is_not_saved(trainer, monkeypatch, norm, call)
     run = trainer.train(checkpointing_steps=1, max_grad_norm=norm, ends=worker.FAILED)
     done = len(training.losses(run))
     assert done >= 1 and steps(run) == list(range(1, done + 1))
-    assert f"The state of step {done} is safe." in error_of(run)["what"]
+    assert f"The training state of step {done} is safe." in error_of(run)["what"]
 
 
 def test_a_backward_pass_that_fails_before_its_first_step_keeps_the_state(trainer, monkeypatch):
@@ -171,7 +171,7 @@ def test_a_backward_pass_that_fails_before_its_first_step_keeps_the_state(traine
 
     monkeypatch.setattr(Accelerator, "backward", failing)
     run = trainer.train(max_grad_norm=0, ends=worker.FAILED)
-    assert steps(run) == [2] and "The state of step 2 is safe." in error_of(run)["what"]
+    assert steps(run) == [2] and "The training state of step 2 is safe." in error_of(run)["what"]
 
 
 def test_a_loss_that_is_no_number_keeps_the_weights_before_it(trainer, monkeypatch):
@@ -183,7 +183,7 @@ def test_a_loss_that_is_no_number_keeps_the_weights_before_it(trainer, monkeypat
 
     monkeypatch.setattr(worker.METHODS["dreambooth"], "loss", broken)
     run = trainer.train(ends=worker.FAILED)
-    assert "the loss became nan at step 3. The state of step 2 is safe." in error_of(run)["what"]
+    assert "the loss became nan at step 3. The training state of step 2 is safe." in error_of(run)["what"]
     assert steps(run) == [2]
 
 
@@ -208,7 +208,7 @@ def test_remedies_that_are_in_use_are_not_named(trainer, monkeypatch):
     settings = {"gradient_checkpointing": True, "optimizer": "adamw8bit", "max_grad_norm": 0, "use_ema": True}
     run = trainer.train(**settings, ends=worker.FAILED)
     remedy = error_of(run)["remedy"]
-    assert remedy.startswith("In this order: 1. turn use_ema off; 2. close other programs")
+    assert remedy.startswith("Try, in this order: turn use_ema off")
 
 
 @pytest.mark.parametrize(("number", "part"), [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "a file became larger")])
@@ -514,7 +514,7 @@ def test_no_state_is_sound(trainer):
     run = trainer.train()
     zeros(run.checkpoints / "4" / "trainer.pt")
     assert training.go_on(run) == worker.DONE
-    assert "begins anew" in warnings(run)[0] and len(training.losses(run)) == 8
+    assert "starts again from the beginning" in warnings(run)[0] and len(training.losses(run)) == 8
     assert warnings(run)[0].count("damaged") == 1 and training.newest(run).is_sound()
 
 
