@@ -194,7 +194,7 @@ def test_a_folder_of_models_that_another_publisher_keeps_is_told(place, monkeypa
     with paused(folder / lock) as holder:
         with pytest.raises(UserError, match="is paused or hangs") as refused:
             dispatcher.publish(run, "cat.safetensors", select=False)
-        assert "publish it again" in refused.value.problem.remedy
+        assert "publish the model again" in refused.value.problem.remedy
         go_on(holder)
         dispatcher.publish(run, "cat.safetensors", select=False)
     assert place.names() == ["cat.safetensors"]

@@ -217,5 +217,5 @@ def test_a_file_is_as_wide_as_its_model(tmp_path):
     save_tensors({"emb_params": torch.ones(2, 768)}, tmp_path / "a.safetensors")
     stored = embedding_file.read(tmp_path / "a.safetensors", "x")
     embedding_file.check_widths(stored, tmp_path / "a.safetensors", [768], "x")
-    with pytest.raises(UserError, match="made for SD 1, and this model is of SDXL"):
+    with pytest.raises(UserError, match="made for SD 1, but this model is SDXL"):
         embedding_file.check_widths(stored, tmp_path / "a.safetensors", [768, 1280], "x")

@@ -200,7 +200,7 @@ def test_the_real_engine(tmp_path):
     with contextlib.closing(DeepCheck(ThisPython(), tmp_path / "runs")) as asked:
         answer = asked.inspect(config)
         assert answer["plan"]["pictures"] == 1 and answer["plan"]["steps"] == 10 and not answer["problems"]
-        assert any("sksper (2).png" in warning for warning in answer["warnings"])
+        assert any("sksper (2).png" in warning["message"] for warning in answer["warnings"])
         process = asked._process
         again = asked.inspect(config.replace(optimizer="lion", max_train_steps=20))
         assert again["plan"]["steps"] == 20 and again["plan"]["optimizer"] == "lion"

@@ -401,7 +401,7 @@ def test_the_build_of_torch_fits_card_and_driver(card, own_sources, system, inde
     found, note = torch_index(card, own_sources, system)
     assert found == (index and gpu_probe.INDEX + index)
     if card and (card.driver < 525 or card.capability == 12.0):
-        assert "update it" in note
+        assert "Update it" in note
 
 
 def test_the_drivers_answer_is_read():
