@@ -147,7 +147,7 @@ def test_by_the_command_line(tmp_path, server, settings):
     # the file is gone, and a run keeps no secrets: they are asked for, and can be given anew
     shutil.rmtree(folder)
     status, _, err = call("resume", run.path, "--max-train-steps", 2, *places)
-    assert status == 1 and "401" in err and "resume RUN --base-model LINK" in err
+    assert status == 1 and "401" in err and f"resume {run.id} --base-model LINK" in err
     status, _, err = call("resume", run.path, "--base-model", "https://other/x?y", *places, "--max-train-steps", 2)
     assert status == 1 and "began from" in err
     given = {links.VARIABLE: server.link}  # as whom a shell's history does not concern

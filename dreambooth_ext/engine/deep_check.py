@@ -50,7 +50,7 @@ def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -
 
 def look(config: ResolvedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     problems = plan.problems(config, base)
-    warnings: list[Problem | str] = [*plan.warnings(config, base)]
+    warnings: list[Problem] = [*plan.warnings(config, base)]
     found, missing = [], 0
     try:
         config = class_images.with_folders(config, base, runs_dir / "class_pictures")
@@ -71,12 +71,12 @@ def look(config: ResolvedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     return answer(made.as_dict(), problems, warnings)
 
 
-def answer(plan: dict[str, Any], problems: list[Problem], warnings: list[Problem | str]) -> dict[str, Any]:
-    warned = [Problem.of(warning).as_dict() for warning in warnings]
+def answer(plan: dict[str, Any], problems: list[Problem], warnings: list[Problem]) -> dict[str, Any]:
+    warned = [warning.as_dict() for warning in warnings]
     return {"plan": plan, "problems": [problem.as_dict() for problem in problems], "warnings": warned}
 
 
-def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[Problem | str]) -> int:
+def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[Problem]) -> int:
     """How many pictures a data set that is not here yet has; 0 where its files do not tell."""
     if not config.dataset_name or config.train_data_dir:
         return 0
@@ -90,7 +90,7 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[Probl
     return count or 0
 
 
-def readable(config: ResolvedConfig, base: Base, warnings: list[Problem | str]) -> list[Entry]:
+def readable(config: ResolvedConfig, base: Base, warnings: list[Problem]) -> list[Entry]:
     """The pictures that can be decoded; broken ones are named in `warnings`. Raises UserError if none is left.
 
     Of very many only some are looked at, evenly chosen, so that the answer comes in time.

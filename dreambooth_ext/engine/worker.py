@@ -251,9 +251,9 @@ def open_base(run: Run, control: Control) -> Base:
         return STARTS[config.method].open(config, fetch)
     except UserError as error:
         problem = error.problem
-        if problem.remedy != http_file.LOGIN:
+        if problem.code not in http_file.OF_RUNS:
             raise
-        raise UserError(problem.field, problem.message, http_file.LOGIN_OF_RUN) from error
+        raise UserError(http_file.OF_RUNS[problem.code], problem.field, **problem.values, run=run.id) from error
 
 
 def check_resources(config: ResolvedConfig, base: Base, run: Run, control: Control) -> None:

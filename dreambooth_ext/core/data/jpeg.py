@@ -1,8 +1,10 @@
-"""JPEGs that take for ever: a pass over all of a picture's pixels may be a few bytes, and there may be thousands."""
+"""JPEGs that take forever: a pass over all of a picture's pixels may be a few bytes, and there may be thousands."""
 
 from __future__ import annotations
 
 import re
+
+from ..messages.message import Message
 
 MOST_PASSES = 200  # usual are 1, and 10 of progressive ones
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
@@ -16,5 +18,5 @@ def require_few_passes(content: bytes) -> None:
     while (found := _MARKER.search(content, at)) and found[1][0] != END_OF_IMAGE:
         passes += found[1][0] == START_OF_SCAN
         if passes > MOST_PASSES:
-            raise ValueError("it is drawn in more passes than any picture")
+            raise ValueError(Message("pictures.too_many_passes"))
         at = found.end() + max(2, int.from_bytes(content[found.end() : found.end() + 2], "big"))

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from ..messages.message import Message
 from ..system import files
 
 PROTOCOL = 1
@@ -55,7 +56,7 @@ class EventLog:
         """The event as it was appended; its number is 0 where it was put off."""
         assert type in EVENT_TYPES, type
         if not self.path.parent.is_dir():  # deleted by hand: it is not to come back half made
-            raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted", str(self.path.parent))
+            raise FileNotFoundError(errno.ENOENT, Message("runs.folder_deleted"), str(self.path.parent))
         event = {"time": round(time.time(), 3), "type": type, **data}
         try:
             with files.locked(self._lock, 0.1 if self.put_off() else PATIENCE):

@@ -35,17 +35,17 @@ class JobOptions:
 
     def __post_init__(self) -> None:
         if self.select not in SELECT:
-            raise UserError("select", f"cannot be '{self.select}'.", f"Choose one of {', '.join(SELECT)}.")
+            raise UserError("runs.bad_choice", "select", value=self.select, choices=list(SELECT))
         if self.while_training not in WHILE_TRAINING:
-            choices = ", ".join(WHILE_TRAINING)
-            raise UserError("while_training", f"cannot be '{self.while_training}'.", f"Choose one of {choices}.")
+            choices = list(WHILE_TRAINING)
+            raise UserError("runs.bad_choice", "while_training", value=self.while_training, choices=choices)
         nothing = type(None)
         kinds: dict[str, Any] = dict.fromkeys(("publish", "intermediate", "settled", "by_terminal"), bool)
         kinds |= {"total": (int, nothing), "since": int}
         kinds |= dict.fromkeys(("before", "folders", "host_folders"), (dict, nothing))
         for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
-                raise UserError(name, f"cannot be {getattr(self, name)!r}.", "Leave it out.")
+                raise UserError("runs.bad_value", name, value=repr(getattr(self, name)))
 
     def but(self, **changes: Any) -> JobOptions:
         return dataclasses.replace(self, **changes)

@@ -22,6 +22,7 @@ from ..config.stages import CompletedConfig
 from ..data import picture_entries, picture_list
 from ..errors import Problem, UserError
 from ..facts.methods import METHODS
+from ..messages.message import Message, reason_of
 from ..system import files
 from ..version import __version__
 from .events import ENDED, STATUSES, EventLog, give_command, wants
@@ -44,23 +45,21 @@ class Run:
     def config(self) -> RunConfig:
         config, problems = parse(self._read("config.json"))
         if problems:
-            raise self._of_another_version(problems)
+            first = problems[0]
+            raise UserError("runs.other_version", "run", run=self.id, field=first.field, reason=first.message)
         return config
 
     def completed(self) -> CompletedConfig:
         """`config` to train by. Raises UserError where it was written without what the guide fills in."""
         if left := stages.missing(self.config):
-            raise self._of_another_version([Problem(name, "needs a value.") for name in left])
+            raise UserError("runs.lacks_values", "run", run=self.id, names=list(left))
         return stages.completed(self.config)
-
-    def _of_another_version(self, problems: list[Problem]) -> UserError:
-        return UserError("run", f"{self.id} was made by another version: {problems[0]}", "Start a new run.")
 
     def about(self) -> dict[str, Any]:
         """Name, method and resolution, without the care that training needs. Raises UserError for a damaged run."""
         config = self._read("config.json")
         if not isinstance(config.get("name"), str) or config.get("method") not in METHODS:
-            raise UserError("run", f"{self.id}: its config.json is damaged.", "Delete this run.")
+            raise UserError("runs.damaged", "run", run=self.id, file="config.json")
         return {name: config.get(name) for name in ("name", "method", "resolution")}
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -68,16 +67,16 @@ class Run:
         try:
             content = files.read_json(self.path / name)
         except (OSError, ValueError) as error:
-            raise UserError("run", f"{self.id}: its {name} cannot be read ({error}).", "Delete this run.") from error
+            raise UserError("runs.unreadable", "run", run=self.id, file=name, error=reason_of(error)) from error
         if not isinstance(content, dict):
-            raise UserError("run", f"{self.id}: its {name} is damaged.", "Delete this run.")
+            raise UserError("runs.damaged", "run", run=self.id, file=name)
         return content
 
     def _read_state(self) -> dict[str, Any]:
         state = self._read("state.json")
         kinds: dict[str, Any] = {"step": int, "heartbeat": (int, float, type(None)), "host": (str, type(None))}
         if state.get("status") not in STATUSES or not all(isinstance(state.get(key), kinds[key]) for key in kinds):
-            raise UserError("run", f"{self.id}: its state.json is damaged.", "Delete this run.")
+            raise UserError("runs.damaged", "run", run=self.id, file="state.json")
         return state
 
     @property
@@ -120,10 +119,8 @@ class Run:
         return {**state, "status": "failed", "problem": self._silence().as_dict()}
 
     def _silence(self) -> Problem:
-        """Of a run whose worker ended without a last word."""
-        message = "the training process ended without a word; it was killed, or the machine went down."
-        remedy = f"Resume it from its last checkpoint: python -m dreambooth_ext resume {self.id}"
-        return Problem("", message, remedy)
+        """Of a run whose worker ended without saying how."""
+        return Problem("runs.worker_gone", run=self.id)
 
     def write_state(self, **changes: Any) -> dict[str, Any]:
         """Raises FileNotFoundError where the run's folder was deleted: it is not to come back half made."""
@@ -140,7 +137,7 @@ class Run:
     def check_exists(self) -> None:
         """Raise FileNotFoundError where somebody has."""
         if not self.exists():
-            raise FileNotFoundError(errno.ENOENT, "the run's folder was deleted", str(self.path))
+            raise FileNotFoundError(errno.ENOENT, Message("runs.folder_deleted"), str(self.path))
 
     def is_alive(self, state: dict[str, Any] | None = None) -> bool:
         """Whether a worker has this run: it holds the lock here, or it beats on another machine."""
@@ -310,10 +307,9 @@ class Run:
 
     def delete(self) -> None:
         if self.is_held():
-            stopping = f"Stop it first: python -m dreambooth_ext runs stop {self.path}"
-            raise UserError("run", f"{self.id} is still training.", stopping)
+            raise UserError("runs.training", "run", run=self.id, folder=str(self.path))
         if self.is_followed(patience=1.0):
-            raise UserError("run", f"{self.id} is still being published.", "Wait for it.")
+            raise UserError("runs.publishing", "run", run=self.id)
         files.remove(self.path)  # whole: on Windows an open file keeps all of it, and a restart leaves no half of it
         with contextlib.suppress(files.Held), _making(self.path.parent):  # sweeps what could not go at once
             pass
@@ -347,7 +343,7 @@ def _free(runs_dir: Path, stem: str) -> Path:
         path = runs_dir / (stem if number == 1 else f"{stem}-{number}")
         if not path.exists():
             return path
-    raise UserError("runs_dir", f"too many runs named {stem} in {runs_dir}.", "Choose another name.")
+    raise UserError("runs.too_many_of_name", "runs_dir", name=stem, folder=str(runs_dir))
 
 
 def _fill(run: Run, config: RunConfig, host: Mapping[str, Any] | None) -> None:
@@ -408,5 +404,4 @@ def this_worker() -> dict[str, Any]:
 
 def deleted(run: Run) -> Problem:
     """Of a run whose folder somebody deletes while it trains."""
-    message = f"{run.path} was deleted while it trained, which ended the training."
-    return Problem("run", message, "What was published is there still. Start a new run.")
+    return Problem("runs.deleted", "run", folder=str(run.path))

@@ -22,7 +22,7 @@ def list_runs(runs_dir: Path) -> list[Run]:
 def find(runs_dir: Path, name: str) -> Run:
     """A run by its folder, its id, or the beginning or the name of exactly one ("last" is the newest)."""
     if not name.strip():
-        raise UserError("run", "needs a run's folder, id or name.", "List them: python -m dreambooth_ext runs")
+        raise UserError("runs.needs_name", "run")
     if (Path(name) / "state.json").is_file():
         return Run(Path(name).resolve())
     known = list_runs(runs_dir)
@@ -34,8 +34,9 @@ def find(runs_dir: Path, name: str) -> Run:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise UserError("run", f"'{name}' fits {len(matches)} runs: {', '.join(run.id for run in matches[:5])}.")
-    raise UserError("run", f"there is no run '{name}' in {runs_dir}.", "List them: python -m dreambooth_ext runs")
+        known_ids = [run.id for run in matches[:5]]
+        raise UserError("runs.ambiguous", "run", name=name, count=len(matches), runs=known_ids)
+    raise UserError("runs.unknown", "run", name=name, folder=str(runs_dir))
 
 
 def describe(run: Run) -> dict[str, Any]:

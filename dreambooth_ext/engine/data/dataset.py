@@ -12,7 +12,7 @@ from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import Subjects
 from ...core.data.entry import Entry
 from ...core.data.picture_entries import caches_latents
-from ...core.errors import UserError
+from ...core.errors import Problem, UserError
 from ..runtime.seeds import generator
 from . import latent_encoding, picture_checks
 from .batch import Batch
@@ -58,7 +58,7 @@ class Dataset:
         vae: torch.nn.Module | None,
         device: torch.device | str = "cpu",
         progress: Progress = lambda done, total: None,
-        warn: Warn = lambda message: None,
+        warn: Warn = lambda problem: None,
         measured: Progress = lambda done, total: None,
     ) -> None:
         """Read all pictures: encode them into the cache, or with no caching only make sure that they can be decoded.
@@ -67,7 +67,7 @@ class Dataset:
         are named by `warn`, the first of them, and left out. Raises UserError when a concept has none left.
         """
         if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
-            warn(f"At {self.config.resolution} pixels there is one bucket, the square: pictures are cropped to it.")
+            warn(Problem("pictures.one_bucket", resolution=self.config.resolution))
         opaque = self.config.alpha_as_loss_weight
         with contextlib.closing(picture_checks.Bounded(warn)) as left_out:
             found = picture_checks.scan(
@@ -104,15 +104,11 @@ class Dataset:
         for index, is_class in sorted({(e.concept, e.is_class) for e in self.entries if not e.is_held}):
             if (index, is_class) not in left:
                 field = self.concepts[index].named("class_data_dir" if is_class else "instance_data_dir")
-                raise UserError(field, "none of these pictures can be read.", "The warnings above say why, one by one.")
+                raise UserError("pictures.all_unreadable", field)
         if not self.order.bucket_counts:
-            raise UserError(
-                self.concepts[0].named("instance_data_dir"),
-                "there are no pictures.",
-                "Give a folder that holds your pictures.",
-            )
+            raise UserError("pictures.none_at_all", self.concepts[0].named("instance_data_dir"))
         if self.prior and not self.order.classes:
-            raise UserError("class_data_dir", "there are no class pictures.", "Let the run draw them: give a prompt.")
+            raise UserError("pictures.no_class_pictures", "class_data_dir")
 
     def all_captions(self) -> list[str] | None:
         """Every caption that a batch can hold, each once; None where tags vary, which makes too many to list."""

@@ -79,8 +79,7 @@ def wanted_files(name: str, revision: str | None) -> tuple[dict[str, int], str]:
     kinds = [list(filter(is_picture, sizes)), [file for file in sizes if file.endswith(PARQUET)]]
     found = next((files for files in kinds if files), [])
     if not found:
-        message = f"{name} holds neither pictures nor Parquet files."
-        raise UserError("dataset_name", message, "Download its pictures, and give their folder as train_data_dir.")
+        raise UserError("dataset.no_picture_files", "dataset_name", name=name)
     split = [file for file in found if file.startswith(f"{TRAIN}/") or PurePosixPath(file).name.startswith(TRAIN)]
     chosen = {file: sizes[file] for file in sorted(split or found)}
     hub_files.require_space("dataset_name", name, sum(chosen.values()))
@@ -100,9 +99,7 @@ def write_out(tables: list[Path], folder: Path, progress: Progress) -> None:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        message = "its pictures are in Parquet files, which only the package pyarrow reads; it is not installed."
-        remedy = "Install pyarrow into the trainer's environment; or download the pictures, and give their folder."
-        raise UserError("dataset_name", message, f"{remedy[:-1]} as train_data_dir.") from error
+        raise UserError("dataset.needs_pyarrow", "dataset_name") from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder.parent)
     with replacing(folder) as temporary:
@@ -119,7 +116,7 @@ def write_out(tables: list[Path], folder: Path, progress: Progress) -> None:
                     done += 1
                 progress(number, len(tables))
         if not any(temporary.iterdir()):
-            raise UserError("dataset_name", "its Parquet files hold no pictures.", "Choose another data set.")
+            raise UserError("dataset.empty_parquet", "dataset_name")
 
 
 def picture_column(schema: Any) -> str:
@@ -130,5 +127,5 @@ def picture_column(schema: Any) -> str:
         if kind == "binary" or (kind.startswith("struct<") and "bytes: binary" in kind):
             fitting.append(field.name)
     if not fitting:
-        raise UserError("dataset_name", "its Parquet files hold no pictures.", "Choose another data set.")
+        raise UserError("dataset.empty_parquet", "dataset_name")
     return next((name for name in NAMES if name in fitting), fitting[0])

@@ -14,8 +14,10 @@ import torch
 from PIL import Image, ImageCms
 from torch import Tensor
 
+from ...core.data import folder_scan
 from ...core.data.jpeg import require_few_passes
 from ...core.errors import UserError
+from ...core.messages.message import Message, reason_of
 from ...core.system.files import require_ordinary
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others, whatever the file's name says: some run programs (EPS)
@@ -146,8 +148,7 @@ def alpha_weights(path: Path, crop: Crop, flip: bool, size: tuple[int, int]) -> 
 def _cropped(image: Image.Image, path: Path, crop: Crop, size: tuple[int, int]) -> Image.Image:
     """The part that is trained on, in any size (width, height)."""
     if image.size != crop.original:
-        remedy = "Leave the pictures alone while a run uses them."
-        raise UserError("instance_data_dir", f"'{path}' has another size than when the run began.", remedy)
+        raise UserError("pictures.changed_size", "instance_data_dir", file=str(path))
     (width, height), (wide, high) = crop.original, crop.resized
     # Resampling the cut region alone gives the same pixels as resizing all and cutting, without a huge picture in
     # between for extreme proportions.
@@ -187,10 +188,9 @@ def _opened(path: Path) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except Image.UnidentifiedImageError as error:
-        raise _damaged(path, "it is no JPG, PNG, WebP or BMP picture") from error
+        raise _unreadable(path, Message("pictures.wrong_format", formats=folder_scan.FORMATS)) from error
     except FileNotFoundError as error:
-        message = f"'{path}' is not there any more."
-        raise UserError("instance_data_dir", message, "Leave the pictures alone while a run uses them.") from error
+        raise UserError("pictures.vanished", "instance_data_dir", file=str(path)) from error
     except (OSError, SyntaxError, ValueError) as error:
         raise _damaged(path, error) from error
     if image.width * image.height > MAX_PIXELS:
@@ -237,11 +237,14 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(grey).convert("RGB")
 
 
-def _damaged(path: Path, why: object) -> UserError:
-    remedy = "Open it in a picture editor and save it again, or take it out."
-    return UserError("instance_data_dir", f"'{path}' cannot be read: {str(why) or type(why).__name__}.", remedy)
+def _damaged(path: Path, error: Exception) -> UserError:
+    return _unreadable(path, reason_of(error) or type(error).__name__)
+
+
+def _unreadable(path: Path, why: str) -> UserError:
+    return UserError("pictures.unreadable", "instance_data_dir", file=str(path), error=why)
 
 
 def _too_large(path: Path) -> UserError:
-    message = f"'{path}' has more than {MAX_PIXELS // 10**6} million pixels."
-    return UserError("instance_data_dir", message, "Save it smaller; training needs no more than 1024 to 2048 a side.")
+    millions = MAX_PIXELS // 10**6
+    return UserError("pictures.too_many_pixels", "instance_data_dir", file=str(path), millions=millions)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import UserError
+from ...core.messages.message import reason_of
 from ...core.system.files import TEMPORARY, replace
 
 VERSION = 2  # of how pixels are made; counted up when resampling, alpha or colours change, so that old files miss
@@ -93,8 +94,8 @@ class DiskCache:
             temporary.write_bytes(hashlib.blake2b(content, digest_size=DIGEST).digest() + content)
             replace(temporary, path)
         except OSError as error:
-            message = f"the latents cannot be written into '{self.folder}': {error.strerror}."
-            raise UserError("cache_latents_to_disk", message, "Make room on that disk, or switch it off.") from error
+            folder, why = str(self.folder), reason_of(error)
+            raise UserError("pictures.cache_unwritable", "cache_latents_to_disk", folder=folder, error=why) from error
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -106,8 +107,7 @@ class DiskCache:
         except ValueError:
             moments = None
         if moments is None:
-            message = f"cached latents in '{self.folder}' were damaged or deleted while the run used them."
-            raise UserError("cache_latents_to_disk", message, "Resume the run: it makes them again.")
+            raise UserError("pictures.cache_damaged", "cache_latents_to_disk", folder=str(self.folder))
         return moments
 
     def _path(self, key: Hashable) -> Path:

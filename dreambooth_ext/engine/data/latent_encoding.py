@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import concepts
-from ...core.errors import UserError
+from ...core.errors import Problem, UserError
 from ...core.system import files
 from ..runtime import memory
 from .images import to_model
@@ -78,7 +78,7 @@ def encode(
                 cache.put(picture.key(flip, fingerprint), values)
             elif picture not in broken:
                 broken.add(picture)
-                warn(f"Left out: the VAE makes infinite or undefined latents of '{picture.entry.path}'.")
+                warn(Problem("pictures.vae_fails", file=str(picture.entry.path)))
         done += len(batch)
         progress(done, total)
     progress(total, total)
@@ -99,8 +99,7 @@ def moments(vae: torch.nn.Module, pixels_bchw: Tensor) -> Tensor:
         if not memory.is_out_of_memory(error):
             raise
         need = files.human_size(ENCODING * height * width)
-        message = f"the memory was not enough to encode a picture of {width} x {height}, which takes about {need}."
-        raise UserError("resolution", message, "Lower it, or close other programs that use the device.") from error
+        raise UserError("pictures.memory", "resolution", width=width, height=height, need=need) from error
 
 
 def _at_once(device: torch.device, pixels: int) -> int:
@@ -129,7 +128,7 @@ def _pixel_batches(
         if isinstance(result, UserError):
             if picture not in broken:
                 broken.add(picture)
-                warn(f"Left out: {result.problem.message}")
+                warn(Problem("pictures.left_out", reason=result.problem.message))
             continue
         batch.append(job)
         pixels.append(result)

@@ -1,19 +1,21 @@
-"""What is looked for in every picture before training: unreadable, too small and doubled ones are named."""
+"""What is looked for in every picture before training: unreadable ones, too small ones and copies are named."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
+from ...core.config.parsing import some
 from ...core.data.entry import Entry
-from ...core.errors import UserError
+from ...core.errors import Problem, UserError
+from ...core.messages.message import reason_of
 from ...core.system import files
 from .images import centre_crop, picture_size
 from .parallel import ahead, attempt, workers
 from .picture import Picture
 
 Progress = Callable[[int, int], None]  # done, of how many
-Warn = Callable[[str], None]
+Warn = Callable[[Problem], None]
 
 COMPARED = 2**28  # bytes of pictures that are read to find copies
 NAMED_AT_MOST = 20  # broken pictures
@@ -25,14 +27,14 @@ class Bounded:
     def __init__(self, warn: Warn, limit: int = NAMED_AT_MOST):
         self.warn, self.limit, self.count = warn, limit, 0
 
-    def __call__(self, message: str) -> None:
+    def __call__(self, problem: Problem) -> None:
         self.count += 1
         if self.count <= self.limit:
-            self.warn(message)
+            self.warn(problem)
 
     def close(self) -> None:
         if self.count > self.limit:
-            self.warn(f"{self.count - self.limit} further pictures were left out as well.")
+            self.warn(Problem("pictures.more_left_out", count=self.count - self.limit))
 
 
 def scan(
@@ -57,18 +59,18 @@ def scan(
     for done, result in enumerate(ahead(lambda entry: attempt(measure, entry), entries, window=256), 1):
         progress(done, len(entries))
         if isinstance(result, UserError):
-            left_out(f"Left out: {result.problem.message}")
+            left_out(Problem("pictures.left_out", reason=result.problem.message))
         else:
             found.append(result)
     small = [p for p in found if p.crop.original[0] < p.crop.target[0] or p.crop.original[1] < p.crop.target[1]]
     if small:
-        names = ", ".join(p.entry.path.name for p in small[:5]) + (", ..." if len(small) > 5 else "")
-        warn(f"{len(small)} of {len(found)} pictures are smaller than the training size and are enlarged: {names}")
+        names = some([picture.entry.path.name for picture in small])
+        warn(Problem("pictures.small", count=len(small), total=len(found), names=names))
     return found
 
 
 def warn_of_copies(pictures: list[Picture], warn: Warn) -> None:
-    """Say which of your pictures are byte for byte the same: they count twice, and a held-out one is learned after all.
+    """Say which pictures are byte for byte the same: they count twice, and a held-out one is trained on after all.
 
     Only files of one length and size are compared, and no more than COMPARED bytes read.
     """
@@ -85,14 +87,14 @@ def warn_of_copies(pictures: list[Picture], warn: Warn) -> None:
         for path, picture in group.items():
             first = known.setdefault(picture.digest or _digest_or_name(path), picture)
             if first is not picture:
-                copies.append(f"{path.name} is {first.entry.path.name}")
+                copies.append(f"{path.name} = {first.entry.path.name}")
                 learned += first.entry.is_held != picture.entry.is_held
     if copies:
-        rest = f" and {len(copies) - 5} more" if len(copies) > 5 else ""
-        held = f" {learned} of them {'is' if learned == 1 else 'are'} held out and trained on." if learned else ""
-        what = "1 picture is a copy of another and counts" if len(copies) == 1 else ""
-        what = what or f"{len(copies)} pictures are copies of others and count"
-        warn(f"{what} twice: {', '.join(copies[:5])}{rest}.{held}")
+        names = some(copies)
+        if learned:
+            warn(Problem("pictures.copies_held_out", count=len(copies), names=names, held=learned))
+        else:
+            warn(Problem("pictures.copies", count=len(copies), names=names))
 
 
 def _length(path: Path) -> int:
@@ -114,7 +116,7 @@ def _digest(path: Path) -> str:
     try:
         return files.sha256_of(path)
     except OSError as error:
-        raise UserError("instance_data_dir", f"'{path}' cannot be read: {error.strerror}.") from error
+        raise UserError("pictures.unreadable", "instance_data_dir", file=str(path), error=reason_of(error)) from error
 
 
 def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
@@ -123,7 +125,7 @@ def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Pict
     results = ahead(lambda p: attempt(p.pixels), pictures, window=2 * workers())
     for done, (picture, result) in enumerate(zip(pictures, results, strict=True), 1):
         if isinstance(result, UserError):
-            warn(f"Left out: {result.problem.message}")
+            warn(Problem("pictures.left_out", reason=result.problem.message))
         else:
             kept.append(picture)
         progress(done, len(pictures))

@@ -1,4 +1,4 @@
-"""One file over HTTP. Its link's secrets are sent to its host and told nobody else; what broke off is gone on with."""
+"""One file over HTTP. Its link's secrets are sent to its host alone; an interrupted download continues."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from email.message import Message
+from email.message import Message as Headers
 from http import HTTPStatus
 from http.client import HTTPMessage
 from pathlib import Path
@@ -22,6 +22,7 @@ from urllib.request import Request
 from ...core.config import links
 from ...core.config.names import MODEL_SUFFIXES, RESERVED
 from ...core.errors import UserError
+from ...core.messages.message import Message, reason_of
 from ...core.system.files import free_bytes, human_size
 from .progress_thread import MB, STAGE, Stage, watched
 
@@ -34,16 +35,12 @@ RESERVE = 2**28  # bytes of the disk that stay free
 CHUNK = 2**20  # bytes
 SAFE = "/%:@!$&'()*+,;=~?[]"  # letters of a link that stay as they are
 LONGEST_NAME = 120
-AGAIN = "Try again: it goes on where it broke off."
-LOGIN = (
-    "If it asks for a login or a token, give the whole link with it. "
-    "Or download the model in the browser, and give its file."
-)
-LOGIN_OF_RUN = (
-    "If it asks for a login or a token, give the whole link with it; a run that goes on: resume RUN --base-model LINK. "
-    "Or download the model in the browser, and give its file."
-)
-CHECK = "Check the link and the network, or choose a local file."
+# Problems that a login may solve -> the same for a run that goes on, which is told how to give the link again
+OF_RUNS = {
+    "download.web_page": "download.web_page_of_run",
+    "download.login": "download.login_of_run",
+    "download.refused": "download.refused_of_run",
+}
 
 
 class Stopped(Exception):
@@ -119,7 +116,7 @@ class Transfer:
     def __init__(self, link: str, field: str, stage: Stage):
         self.link, self.field, self.stage = link, field, stage
         self.shown = links.bare(link)
-        self.host = urlsplit(self.shown).netloc or "its host"
+        self.host = urlsplit(self.shown).netloc or Message("download.its_host")
         self.done = 0  # bytes
         self._size = 0
         self._is_coming = False  # and worth a further try
@@ -138,7 +135,7 @@ class Transfer:
         self._watched(lambda: self._fetch(offer, path))
 
     def page(self) -> UserError:
-        return self._error(f"{self.shown} leads to a web page, not to a model file.", LOGIN)
+        return UserError("download.web_page", self.field, link=self.shown)
 
     # --- in the thread that waits
 
@@ -154,8 +151,8 @@ class Transfer:
         if self.done - before >= LEAST or self.done < before:
             self._marked = (self.done, time.monotonic())
         elif time.monotonic() - since > STALL:
-            message = f"{self.host} sends next to nothing: {human_size(self.done - before)} in {STALL:.0f} seconds."
-            raise self._error(message, AGAIN)
+            received, seconds = human_size(self.done - before), int(STALL)
+            raise UserError("download.stalled", self.field, host=self.host, received=received, seconds=seconds)
         self.stage(STAGE, self.done // MB, self._size // MB)
 
     # --- in the thread that works
@@ -174,7 +171,8 @@ class Transfer:
     def _fetch(self, offer: Offer, path: Path) -> None:
         self._is_over, tries = False, 0
         while True:
-            before, reason = self.done, "the connection broke off"
+            before = self.done
+            reason: str = Message("download.connection_lost")
             try:
                 if self._once(offer, path):
                     return
@@ -182,9 +180,7 @@ class Transfer:
                 reason = why(error)
             tries = 0 if self.done > before else tries + 1
             if not offer.is_resumable or tries >= TRIES:
-                of = f" of {human_size(offer.size)}" if offer.size else ""
-                message = f"the download from {self.host} broke off at {human_size(self.done)}{of} ({reason})."
-                raise self._error(message, AGAIN if offer.is_resumable else "Try again.")
+                raise self._interrupted(offer, reason)
             time.sleep(PAUSE)
 
     def _once(self, offer: Offer, path: Path) -> bool:
@@ -195,7 +191,7 @@ class Transfer:
         self._require_space((offer.size or 0) - have, path)
         with self._explained(), ask(self.link, have, offer.validator) as answer:
             if validator_of(answer.headers) not in ("", offer.validator):
-                raise self._error(f"{self.shown} has changed while it was downloaded.", "Try again.")
+                raise UserError("download.changed", self.field, link=self.shown)
             self._write(answer, have, path)
         return offer.size is None or self.done == offer.size
 
@@ -207,7 +203,7 @@ class Transfer:
     def _write(self, answer: http.client.HTTPResponse, have: int, path: Path) -> None:
         goes_on = answer.status == HTTPStatus.PARTIAL_CONTENT
         if goes_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise self._error(f"{self.host} sends another part than it was asked for.", "Try again later.")
+            raise UserError("download.wrong_part", self.field, host=self.host)
         self.done = looked = have if goes_on else 0
         with self._saved(), path.open("ab" if goes_on else "wb", buffering=0) as file:
             while block := memoryview(self._read(answer)):
@@ -228,15 +224,20 @@ class Transfer:
 
     def _require_space(self, need: int, path: Path) -> None:
         if self.done + need > MOST:
-            message = f"{self.shown} is larger than any model: more than {human_size(MOST)}."
-            raise self._error(message, "Check the link, or choose a local file.")
+            raise UserError("download.too_large", self.field, link=self.shown, most=human_size(MOST))
         free = free_bytes(path.parent)
-        if need + RESERVE > free:
-            what = f"{human_size(need)} are to come" if need else "more is to come"
-            raise self._error(f"the disk is full: {what}, and {human_size(free)} are free.", "Free some space first.")
+        if need + RESERVE <= free:
+            return
+        if need:
+            raise UserError("download.disk_full", self.field, need=human_size(need), free=human_size(free))
+        raise UserError("download.disk_full_of_more", self.field, free=human_size(free))
 
-    def _error(self, message: str, remedy: str) -> UserError:
-        return UserError(self.field, message, remedy)
+    def _interrupted(self, offer: Offer, reason: str) -> UserError:
+        done = human_size(self.done)
+        if not offer.is_resumable:
+            return UserError("download.broken_off", self.field, host=self.host, done=done, reason=reason)
+        size = human_size(offer.size or 0)
+        return UserError("download.interrupted", self.field, host=self.host, done=done, size=size, reason=reason)
 
     @contextlib.contextmanager
     def _saved(self) -> Iterator[None]:
@@ -244,7 +245,7 @@ class Transfer:
         try:
             yield
         except OSError as error:
-            raise self._error(f"the model cannot be saved ({error.strerror}).", "Free some space first.") from error
+            raise UserError("download.cannot_save", self.field, error=reason_of(error)) from error
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -254,23 +255,23 @@ class Transfer:
         except urllib.error.HTTPError as error:
             raise self._refused(error.code) from None
         except Elsewhere as error:
-            message = f"{self.shown} leads on to {str(error)[:20] or 'no'}://, which is not followed."
-            raise self._error(message, "Give the link that it leads to, or a local file.") from None
+            scheme = f"{str(error)[:20]}://"
+            raise UserError("download.leads_elsewhere", self.field, link=self.shown, scheme=scheme) from None
         except (http.client.HTTPException, OSError, ValueError) as error:
             if self._is_coming:
                 raise
-            raise self._error(f"{self.shown} cannot be reached ({why(error)}).", CHECK) from None
+            raise UserError("download.unreachable", self.field, link=self.shown, reason=why(error)) from None
 
     def _refused(self, code: int) -> UserError:
         if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            return self._error(f"{self.host} does not give {self.shown} without a login or a token ({code}).", LOGIN)
+            return UserError("download.login", self.field, host=self.host, link=self.shown, status=code)
         phrase = http.client.responses.get(code, "?")  # the server's own words might repeat the link
-        message = f"{self.host} answers {code} {phrase} for {self.shown}."
         later = code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR
-        return self._error(message, "Try again later." if later else LOGIN)
+        told = "download.busy" if later else "download.refused"
+        return UserError(told, self.field, host=self.host, link=self.shown, status=code, phrase=phrase)
 
 
-def validator_of(headers: Message) -> str:
+def validator_of(headers: Headers) -> str:
     """What proves that a part belongs to a file: its strong ETag, else the time of its last change."""
     etag = headers.get("ETag", "").strip()
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "").strip()
@@ -279,10 +280,10 @@ def validator_of(headers: Message) -> str:
 def why(error: BaseException) -> str:
     """A network's error in a few words, of which none comes from the link."""
     if isinstance(error, Broken):
-        return str(error)
+        return reason_of(error)
     reason = getattr(error, "reason", None) if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, TimeoutError):
-        return f"no answer within {TIME_OUT:.0f} seconds"
+        return Message("download.no_answer", seconds=int(TIME_OUT))
     if isinstance(reason, OSError) and reason.strerror:
         return str(reason.strerror)
     return type(error if isinstance(reason, str | None) else reason).__name__

@@ -20,18 +20,9 @@ from .progress_thread import MB, Stage, watched
 THREADS = 8
 TIME_OUT = 30.0  # seconds for an answer
 REACH = (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError)  # what a Hub that is away, or refuses, comes to
-LOGIN = "Check the spelling; for one behind a login run `huggingface-cli login` first, and accept its terms there."
-TOLD = {  # what is said of one that is not there, and of one that cannot be fetched; and what to do about that
-    "model": (
-        "{name} is neither a file or folder here nor a public model on Hugging Face.",
-        "{name} is not a file or folder here, and cannot be fetched from Hugging Face ({why}).",
-        "Check the network, or choose a file on this machine.",
-    ),
-    "dataset": (
-        "there is no public data set {name} on Hugging Face.",
-        "{name} cannot be fetched from Hugging Face ({why}).",
-        "Check the network; or download the pictures, and give their folder as train_data_dir.",
-    ),
+CODES = {  # of a repository that does not exist, and of one that cannot be reached
+    "model": ("download.no_model", "download.model_unreachable"),
+    "dataset": ("download.no_data_set", "download.data_set_unreachable"),
 }
 
 
@@ -68,16 +59,15 @@ def require_space(field: str, name: str, need: int) -> None:
     """Raise UserError where so many bytes do not go into the cache."""
     free = free_bytes(Path(constants.HF_HUB_CACHE))
     if need > free:
-        message = f"{name} needs {human_size(need)} of disk, and {human_size(free)} are free."
-        raise UserError(field, message, "Free some space first.")
+        raise UserError("download.no_space", field, name=name, need=human_size(need), free=human_size(free))
 
 
 def away(field: str, name: str, error: BaseException, kind: str) -> UserError:
     """Why a repository cannot be had. kind: "model" or "dataset"."""
-    missing, unreachable, remedy = TOLD[kind]
+    missing, unreachable = CODES[kind]
     if isinstance(error, GatedRepoError) or (getattr(getattr(error, "response", None), "status_code", 0) == 403):
-        return UserError(field, f"Hugging Face does not give {name} without a login or its owner's leave.", LOGIN)
+        return UserError("download.hub_login", field, name=name)
     if isinstance(error, RepositoryNotFoundError):
-        return UserError(field, missing.format(name=name), LOGIN)
+        return UserError(missing, field, name=name)
     why = f"{type(error).__name__}: {links.masked(str(error))[:200]}"
-    return UserError(field, unreachable.format(name=name, why=why), remedy)
+    return UserError(unreachable, field, name=name, error=why)

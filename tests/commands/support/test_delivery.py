@@ -300,7 +300,7 @@ def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(termi
     thread.start()
     code, _, err = terminal.train(max_train_steps=200)
     thread.join()
-    assert code == 3 and "was deleted while it trained" in err and "Traceback" not in err
+    assert code == 3 and "was deleted during training" in err and "Traceback" not in err
     assert run_list.list_runs(terminal.runs_dir) == [] and not list(terminal.runs_dir.glob("2*"))
 
 

@@ -55,9 +55,10 @@ def test_of_many_broken_pictures_the_first_are_named(tmp_path):
     for index in range(30):
         (folder / f"broken {index}.png").write_bytes(b"nothing")
     run = Trainer(tmp_path, instance_data_dir=str(folder)).train(max_train_steps=1)
-    said = [event["what"] for event in training.events(run, "warning")]
-    assert sum("Left out: " in text for text in said) == picture_checks.NAMED_AT_MOST
-    assert any("10 further pictures were left out" in text for text in said)
+    said = [event["code"] for event in training.events(run, "warning")]
+    assert said.count("pictures.left_out") == picture_checks.NAMED_AT_MOST
+    (rest,) = [e for e in training.events(run, "warning") if e["code"] == "pictures.more_left_out"]
+    assert rest["values"]["count"] == 10
 
 
 def test_the_files_words_are_bounded():
@@ -85,11 +86,11 @@ def test_copies_are_named(tmp_path):
     trainer = Trainer(tmp_path, instance_data_dir=str(folder), validation_split=2)
     run = trainer.train(max_train_steps=1)
     (said,) = [event["what"] for event in training.events(run, "warning") if "copies" in event["what"]]
-    assert said.startswith("2 pictures are copies") and "sksper (1).png is copy 1.png" in said
+    assert "(2)" in said and "sksper (1).png = copy 1.png" in said
     concept = {"instance_data_dir": str(folder), "instance_prompt": "sksper"}
     twice = Trainer(tmp_path, concepts=[concept, {**concept, "instance_prompt": "ohwx"}], instance_prompt=None)
     said = [event["what"] for event in training.events(twice.train(max_train_steps=1), "warning")]
-    assert sum("copies" in text for text in said) == 1 and "2 pictures" in said[0]  # one folder twice is no copy
+    assert sum("copies" in text for text in said) == 1 and "(2)" in said[0]  # one folder twice is no copy
 
 
 def test_one_copy_is_told_as_one(tmp_path):
@@ -99,7 +100,8 @@ def test_one_copy_is_told_as_one(tmp_path):
     crop = centre_crop((64, 64), (64, 64))
     said = []
     picture_checks.warn_of_copies([Picture(Entry(path, "", 0), crop, "") for path in paths], said.append)
-    assert said == ["1 picture is a copy of another and counts twice: b.png is a.png."]
+    (problem,) = said
+    assert problem.message == "Pictures that are copies of others count twice (1): b.png = a.png."
 
 
 def test_the_deep_check_looks_at_some_of_very_many(tmp_path, monkeypatch):

@@ -182,7 +182,7 @@ def test_a_stop_is_heard_while_a_model_is_fetched(hub):
     [
         ("me/other", 0, "neither a file or folder here nor a public model"),
         ("me/model", 403, "without a login"),
-        ("me/model", 500, "cannot be fetched"),
+        ("me/model", 500, "cannot be downloaded"),
     ],
 )
 def test_a_model_that_cannot_be_fetched_is_told(hub, name, refuses, words):
@@ -200,7 +200,7 @@ def test_a_repository_without_a_model(hub):
 
 def test_a_model_that_the_disk_does_not_hold(hub, monkeypatch):
     monkeypatch.setattr(hub_files, "free_bytes", lambda folder: 1000)
-    with pytest.raises(UserError, match="of disk, and 1000 B are free"):
+    with pytest.raises(UserError, match="of disk space, and 1000 B are free"):
         open_base("me/model")
 
 

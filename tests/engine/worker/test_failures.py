@@ -578,6 +578,6 @@ def test_a_run_s_folder_that_is_deleted_while_it_trains_does_not_come_back(train
     with monkeypatch.context() as patched:
         patched.setattr(*place, deleting(getattr(*place)))
         assert training.go_on(run) == worker.FAILED
-    assert "was deleted while it trained" in capsys.readouterr().err
+    assert "was deleted during training" in capsys.readouterr().err
     assert not run.path.exists() or not list(run.path.rglob("*.safetensors"))
     assert not (run.path / "state.json").exists() and run not in run_list.list_runs(run.path.parent)
