@@ -77,9 +77,9 @@ def describe(plan: dict[str, Any]) -> list[str]:
     size = files.human_size
     return [
         f"base       {plan['family']}, {plan['resolution']} pixels",
-        f"pictures   {plan['pictures']}, of the class {plan['class_pictures']}",
+        f"pictures   {plan['pictures']}, class pictures {plan['class_pictures']}",
         f"steps      {plan['steps']} ({plan['epochs']:g} epochs), text encoder {plan['text_encoder_steps']}",
         f"device     {plan['device']}, {plan['optimizer']}, precision {plan['mixed_precision']}",
         f"memory     about {size(plan['memory'])} of {size(plan['memory_available'])}",
-        f"disk       up to {size(plan['disk'])} of {size(plan['disk_available'])} that are free",
+        f"disk       up to {size(plan['disk'])} of {size(plan['disk_available'])} free",
     ]

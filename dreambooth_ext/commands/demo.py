@@ -1,4 +1,4 @@
-"""`demo`: the whole way in a few minutes, on a small base and a dozen pictures that come with the program."""
+"""`demo`: from pictures to a new model in a few minutes, with the small base and the pictures of the program."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .support import config_options, delivery
 from .support.exit_status import BAD_INPUT, DONE
 from .support.run_output import Follower
 
-HELP = "train a new subject on the bundled base, and draw it before and after"
+HELP = "train a new subject on the bundled base, and draw pictures before and after"
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"
 BASE = FOLDER / "base" / "demo-base.safetensors"
@@ -37,21 +37,21 @@ PROMPTS = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = Path("outputs", "demo")
     parser.add_argument("--out", type=Path, metavar="DIR", default=default, help=f"default: {default}")
-    parser.add_argument("--max-train-steps", type=int, metavar="N", help="train for so many steps instead")
+    parser.add_argument("--max-train-steps", type=int, metavar="N", help="train for this many steps instead")
 
 
 def run(arguments: argparse.Namespace) -> int:
     out = arguments.out.absolute()
     if out.is_file():
-        raise UserError("out", f"'{out}' is a file.", "Give a folder.")
+        raise UserError("settings.folder_is_file", "out", folder=str(out))
     (out / publishing_folders.WEBUI_FOLDERS["checkpoint"]).mkdir(parents=True, exist_ok=True)
     config = demo_config(arguments.max_train_steps)
     environment = Environment()
     environment.ensure()
-    say(f"1 of 3: what the base draws for {len(PROMPTS)} prompts")
+    say(f"1 of 3: drawing {len(PROMPTS)} prompts with the base")
     if code := draw(environment, BASE, out / "before"):
         return code
-    say(f"2 of 3: training it on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
+    say(f"2 of 3: training on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
     target = publishing_folders.webui_folder(out, "checkpoint")
     wanted = delivery.wished({"checkpoint": str(target)}, intermediate=False)
     run = run_folder.create(out / "runs", config, wanted.as_dict() if wanted else None)
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         if code := Follower(run, environment, wanted).train():
             return code
     model = target / config.model_file(config.name)
-    say("3 of 3: what the new model draws for the same prompts and seeds")
+    say("3 of 3: drawing the same prompts and seeds with the new model")
     if code := draw(environment, model, out / "after"):
         return code
     sheet = out / "comparison.png"

@@ -20,10 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host-python", type=Path, metavar="PATH", help="use the torch of this Python, such as a WebUI's"
     )
-    parser.add_argument("--repair", action="store_true", help="make the environment anew from nothing")
+    parser.add_argument("--repair", action="store_true", help="make the environment again from scratch")
     parser.add_argument("--verify", action="store_true", help="import every package and compare its version")
     parser.add_argument(
-        "--status", action="store_true", help="only look: make nothing; exit status 1 unless it is ready"
+        "--status",
+        action="store_true",
+        help="only show the state; exit status 1 unless it is ready",
     )
     parser.add_argument("--json", action="store_true", help="print the state as JSON, for programs")
 
@@ -51,9 +53,9 @@ def run(args: argparse.Namespace) -> int:
 
 def describe(status: Status) -> list[str]:
     kinds = {
-        "full": "of its own, with torch",
-        "overlay": "laid over the torch of another Python",
-        "target": "a folder of packages over the torch of another Python",
+        "full": "complete, with its own torch",
+        "overlay": "on top of the torch of another Python",
+        "target": "a folder of packages on top of the torch of another Python",
     }
     lines = [f"The trainer's environment is {status.state}. {status.reason}".rstrip(), f"folder   {status.folder}"]
     if status.kind:

@@ -1,4 +1,4 @@
-"""`resume`: go on with a run that was stopped, failed or is to train longer, and publish what it owes."""
+"""`resume`: go on with a run that was stopped, failed or is to train longer, and publish what is left of it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ HELP = "go on with a run, also with one that is done"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="the run's folder, id or name; 'last' is the newest")
-    parser.add_argument("--max-train-steps", type=int, metavar="N", help="train up to step N in all")
+    parser.add_argument("--max-train-steps", type=int, metavar="N", help="train up to step N in total")
     parser.add_argument(
-        "--new-pictures", action="store_true", help="train on pictures and captions as they are now, not as queued"
+        "--new-pictures",
+        action="store_true",
+        help="train on the pictures and captions of now, not of when it was queued",
     )
-    parser.add_argument("--base-model", metavar="LINK", help="the whole link of a base that was not downloaded yet: "
-                        "runs keep no tokens and passwords")  # fmt: skip
+    parser.add_argument("--base-model", metavar="LINK", help="the full link of a base that is not downloaded yet: "
+                        "runs do not store tokens or passwords")  # fmt: skip
     add_places(parser)
 
 
@@ -38,14 +40,14 @@ def run(arguments: argparse.Namespace) -> int:
     with delivery.claimed(run):
         state = run.state()
         if total is not None and total <= state["step"]:
-            raise UserError("max_train_steps", f"{run.id} is at step {state['step']} already.", "Give a larger number.")
+            raise UserError("command.step_reached", "max_train_steps", run=run.id, step=state["step"])
         wanted = delivery.renewed(run, folders, arguments)
         if wanted:
             wanted.write(run)
         if "done" in (state["status"], run.last_word()) and total is None:
             return publish_only(run, wanted)
         for path in delivery.publish_due(run, wanted, again=True)[0]:
-            say(f"published {path}, which was still due")
+            say(f"published {path}, which had not been published yet")
         run.conclude()
         if arguments.new_pictures:
             picture_list.forget(run.path)

@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs-dir", type=path, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR, help="folder of the runs"
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--save", action="store_true", help="stop: write a model as well")
-    how.add_argument("--kill", action="store_true", help="stop: end a worker that hangs, at once and unsaved")
+    how.add_argument("--save", action="store_true", help="stop: save a model, too")
+    how.add_argument("--kill", action="store_true", help="stop: end a worker that hangs, at once and without saving")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.save or arguments.kill) and arguments.action != "stop":
-        raise UserError("run", "--save and --kill say how a run is stopped.", "Use them with: runs stop RUN")
+        raise UserError("command.only_for_stop", "run")
     if arguments.action == "list":
         found = run_list.list_runs(arguments.runs_dir)
         deliver(found)
@@ -47,8 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.action == "report":
         return give_report(arguments)
     if arguments.action in ("stop", "delete") and not arguments.run:
-        remedy = f"Give the runs to {arguments.action}; list them: python -m dreambooth_ext runs"
-        raise UserError("run", "none is named.", remedy)
+        raise UserError("command.no_run_named", "run", action=arguments.action)
     chosen = [run_list.find(arguments.runs_dir, name) for name in arguments.run or ["last"]]
     if arguments.action == "delete":
         for run in chosen:
@@ -82,7 +81,7 @@ def deliver(found: list[run_folder.Run]) -> None:
     for run in found:
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, UserError):  # damaged
             for path in delivery.deliver_left(run):
-                say(f"published {path}, which {run.id} still owed")
+                say(f"published {path} of {run.id}, which had not been published yet")
 
 
 def places(run: run_folder.Run) -> dict[str, Any]:
@@ -96,8 +95,8 @@ def describe(run: run_folder.Run) -> dict[str, Any]:
     try:
         return run_list.describe(run)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, UserError) as error:
-        why = str(error.problem.message) if isinstance(error, UserError) else str(error)
-        problem = Problem("run", f"its config.json or state.json cannot be read ({why}).", f"Delete {run.path}.")
+        why = error.problem.message if isinstance(error, UserError) else str(error)
+        problem = Problem("command.run_damaged", "run", error=why, path=str(run.path))
         known = {"id": run.id, "name": "", "method": "?", "size": run.size(), "status": "damaged", "step": 0}
         return {**known, "problem": problem.as_dict()}
 
@@ -131,6 +130,6 @@ def _details(item: dict[str, Any]) -> list[str]:
     if problem:
         lines.append(f"problem  {problem['message']} {problem['remedy']}")
     if item["owes"]:
-        lines.append("owes     what the WebUI does with it when it starts; `resume` publishes its models, too")
+        lines.append("owes     models, which the WebUI publishes when it starts; `resume` does so, too")
     lines += [f"model    {artifact['path']}" for artifact in item["artifacts"]]
     return lines

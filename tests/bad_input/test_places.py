@@ -48,7 +48,7 @@ def place_rows(folder: Path) -> list[tuple[list, str]]:
         (["--output-dir", folder / "file" / "below"], "is a file. Give a folder."),
         (["--webui", folder / "else"], "does not look like a WebUI"),
         (["--webui", folder / "none"], "does not look like a WebUI"),
-        (["--webui", folder, "--output-dir", folder], "error: output_dir: --webui names a folder"),
+        (["--webui", folder, "--output-dir", folder], "error: output_dir: --webui already names a folder"),
         (["--output-dir", folder / "foreign"], "was not made by this extension. Choose another `name`"),
         (["--output-dir", folder / "described"], "was not made by this extension. Choose another `name`"),
         (["--runs-dir", folder / "file"], "error: runs_dir: "),

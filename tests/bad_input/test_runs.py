@@ -77,7 +77,7 @@ def test_deleting_needs_a_name(tmp_path):
     made_run(tmp_path)
     with pytest.raises(UserError) as caught:
         runs_command.run(parser.parse_args(["delete", "--runs-dir", str(tmp_path)]))
-    assert caught.value.problem.field == "run" and "none is named" in caught.value.problem.message
+    assert caught.value.problem.field == "run" and "no run is named" in caught.value.problem.message
     assert len(run_list.list_runs(tmp_path)) == 1
 
 

@@ -86,18 +86,16 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         values = read_json(path)
     except FileNotFoundError:
-        raise UserError("config", f"there is no file '{path}'.", "Check the path.") from None
+        raise UserError("command.config_missing", "config", path=str(path)) from None
     except OSError as error:
-        raise UserError("config", f"'{path}' cannot be read: {error.strerror}.", "Give a JSON file.") from None
+        raise UserError("command.config_unreadable", "config", path=str(path), error=error.strerror) from None
     except UnicodeDecodeError:
-        raise UserError("config", f"'{path}' is not UTF-8 text.", "Save it as UTF-8 in your editor.") from None
+        raise UserError("command.config_not_utf8", "config", path=str(path)) from None
     except (ValueError, RecursionError) as error:
-        if "escape" in str(error):
-            remedy = "In JSON, write the folders of a Windows path with / or with \\\\ between them."
-            raise UserError("config", f"'{path}' is no JSON file ({error}).", remedy) from None
-        raise UserError("config", f"'{path}' is no JSON file ({error}).", "Correct it in an editor.") from None
+        code = "command.config_backslashes" if "escape" in str(error) else "command.config_not_json"
+        raise UserError(code, "config", path=str(path), error=str(error)) from None
     if not isinstance(values, dict):
-        raise UserError("config", f"'{path}' does not hold an object of settings.", 'Write {"name": ...}.')
+        raise UserError("command.config_no_object", "config", path=str(path))
     return values
 
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output-dir", type=config_options.path, metavar="DIR", help="publish all models into this folder"
     )
     parser.add_argument("--publish-intermediate", nargs="?", const="true", choices=("true", "false"),
-                        metavar="true|false", help="publish the models of saves on the way, too "
+                        metavar="true|false", help="publish intermediate models, too "
                         "(default: with --output-dir yes, with --webui only the last one)")  # fmt: skip
 
 
@@ -50,19 +50,18 @@ def named_folders(arguments: argparse.Namespace, config: RunConfig) -> dict[str,
     that was named cannot use them."""
     webui, folder, method = arguments.webui, arguments.output_dir, config.method
     if webui and folder:
-        raise UserError("output_dir", "--webui names a folder for the model already.", "Leave one of them out.")
+        raise UserError("command.two_places", "output_dir")
     if not webui and not folder:
         return None
     field = "webui" if webui else "output_dir"
     if KINDS[method] not in publishing_folders.WEBUI_FOLDERS:
-        message = "no WebUI loads an unconditional model, and it is a folder."
-        raise UserError(field, message, "Leave it out: the model is in the run's artifacts. Draw with `generate`.")
+        raise UserError("command.no_webui_loads", field)
     found = {
         kind: publishing_folders.webui_folder(webui, kind) if webui else folder
         for kind in publishing_folders.WEBUI_FOLDERS
     }
     for problem in config_checks.folder_problems(field, found[KINDS[method]]):
-        raise UserError(problem.field, problem.message, problem.remedy)
+        raise UserError(problem.code, problem.field, **problem.values)
     for problem in unusable.problems(publishing_folders.lacks(webui.absolute()), config) if webui else ():
         raise UserError(problem.code, problem.field, **problem.values)
     return {kind: str(path.absolute()) for kind, path in found.items()}
@@ -75,8 +74,7 @@ def checked_folders(arguments: argparse.Namespace, config: RunConfig, problems: 
         if arguments.publish_intermediate and folders is None:
             raise no_folder()
         if arguments.publish_intermediate == "true" and not config.save_intermediate_models:
-            why = "has no effect: no models are saved on the way."
-            problems.append(Problem("publish_intermediate", why, "Leave it out, or turn save_intermediate_models on."))
+            problems.append(Problem("effect.no_intermediate", "publish_intermediate"))
         if folders and not any(problem.field in ("name", "save_format") for problem in problems):
             model_files.check_ours(Path(folders[KINDS[config.method]], config.model_file(config.name)))
         return folders
@@ -86,8 +84,7 @@ def checked_folders(arguments: argparse.Namespace, config: RunConfig, problems: 
 
 
 def no_folder() -> UserError:
-    remedy = "Name one with --webui or --output-dir, or leave it out."
-    return UserError("publish_intermediate", "there is no folder to publish into.", remedy)
+    return UserError("command.no_folder", "publish_intermediate")
 
 
 def clashes(
@@ -138,19 +135,16 @@ def claimed(run: Run) -> IO[bytes]:
         if lock:
             return lock
         if time.monotonic() > deadline or not held:
-            raise UserError("run", f"{run.id} is {_busy(run, held)}", _remedy(run, held))
+            raise _taken(run, held)
         time.sleep(0.2)
 
 
-def _busy(run: Run, held: bool) -> str:
-    return "being trained already." if held else "being resumed or published by another program already."
-
-
-def _remedy(run: Run, held: bool) -> str:
-    stopping = f"python -m dreambooth_ext runs stop {run.path}"
-    if held and (run.last_word() or run.state()["status"] in ENDED):
-        return f"All of it is written, but its process does not end. End it: {stopping}"
-    return f"Wait for it, or stop it first: {stopping}" if held else "Wait for it, or stop it first."
+def _taken(run: Run, held: bool) -> UserError:
+    if not held:
+        return UserError("command.run_taken", "run", run=run.id)
+    if run.last_word() or run.state()["status"] in ENDED:
+        return UserError("command.run_hangs", "run", run=run.id, path=str(run.path))
+    return UserError("command.run_trains", "run", run=run.id, path=str(run.path))
 
 
 def here(wanted: JobOptions | None) -> JobOptions | None:
@@ -170,7 +164,7 @@ def publish_due(run: Run, wanted: JobOptions | None, again: bool = False) -> tup
     Publisher(Terminal()).publish_wanted(run, wanted, models)
     told = run.events.read(after=last)
     refused = [it for it in told if it["type"] == "warning" and "artifact" in it]  # a worker warns meanwhile, too
-    problems = [Problem(it["field"], it["what"], it["remedy"]) for it in refused]
+    problems = [Problem.from_dict({**it, "message": it["what"]}) for it in refused]
     for problem in problems:
         say(f"warning: {problem}")
     return [Path(event["path"]) for event in told if event["type"] == "published"], problems

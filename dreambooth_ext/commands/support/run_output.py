@@ -74,7 +74,7 @@ class Follower:
         self._close()
         if times == 1 and not self.run.last_word():  # else it hangs after its last word
             self.run.command("stop")
-            self._say(f"{self._stopping()} Ctrl-C again ends at once.")
+            self._say(f"{self._stopping()} Press Ctrl-C again to end at once, without saving.")
         else:
             self.killed = True
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third is not to come before it is gone
@@ -83,9 +83,9 @@ class Follower:
 
     def _stopping(self) -> str:
         if self.step is not None:
-            return "stopping after this step; the state is saved."
+            return "stopping after this step; the training state is saved."
         step = exit_reasons.saved_step(self.run)
-        return f"stopping as soon as it can; nothing has been trained {f'since step {step}' if step else 'yet'}."
+        return f"stopping as soon as possible; nothing has been trained {f'since step {step}' if step else 'yet'}."
 
     def _ending(self, code: int) -> int:
         """Publish what is left, say how it ended, and say that it is done where it is."""
@@ -123,9 +123,9 @@ class Follower:
         kept = (
             f"nothing since step {saved} was saved."
             if saved is not None
-            else "nothing was saved yet: resume begins anew."
+            else "nothing was saved yet: resume starts from the beginning."
         )
-        return f"ended at once at step {max(step, self.step or 0)}; {kept} {onward}"
+        return f"ended without saving at step {max(step, self.step or 0)}; {kept} {onward}"
 
     def _publish(self) -> None:
         published, problems = delivery.publish_due(self.run, self.wanted)

@@ -30,10 +30,10 @@ def stop(run: Run, save: bool, kill: bool) -> int:
     if run.is_alive():
         return ask(run, "stop_and_save" if save else "stop")
     if status_of(run) != "queued":
-        raise UserError("run", f"{run.id} neither waits nor trains.", "There is nothing to stop.")
+        raise UserError("command.not_running", "run", run=run.id)
     cancel(Queue(run.path.parent), run)
     if status_of(run) == "queued":
-        say(f"{run.id} is just being started, and stops as soon as it can.")
+        say(f"{run.id} is starting right now, and stops as soon as it can.")
     else:
         say(f"{run.id} has left the queue.")
     return DONE
@@ -45,15 +45,15 @@ def only_hangs(run: Run) -> bool:
 
 
 def ask(run: Run, command: str) -> int:
-    """Let a worker stop by itself, and wait for it."""
+    """Ask a worker to stop, and wait for it."""
     run.command(command)
-    kept = "its state and a model are saved" if command == "stop_and_save" else "its state is saved"
+    kept = "its training state and a model are saved" if command == "stop_and_save" else "its training state is saved"
     killing = f"python -m dreambooth_ext runs stop {run.path} --kill"
-    say(f"{run.id} stops after this step; {kept}. To end it at once, without: {killing}")
+    say(f"{run.id} stops after this step; {kept}. To end it at once, without saving: {killing}")
     while run.is_alive() and not only_hangs(run):
         silent = time.time() - (run.state().get("heartbeat") or time.time())
         if silent > Patience.silent:
-            say(f"error: it has not answered for {in_words(silent)}: it is paused, or hangs. End it: {killing}")
+            say(f"error: it has not answered for {in_words(silent)}: it is paused or hangs. End it: {killing}")
             return FAILED
         time.sleep(0.2)
     return conclude(run) if is_gone(run) else end(run)
@@ -62,13 +62,12 @@ def ask(run: Run, command: str) -> int:
 def end(run: Run) -> int:
     """Kill a worker."""
     if not run.is_held():
-        raise UserError("run", f"{run.id} has no worker on this machine.", _elsewhere(run))
+        raise _without_worker(run)
     if not worker_process.kill_alive(run):
-        message = f"the process that holds {run.path / 'worker.lock'} could not be ended."
         known = read_state(run).get("pid")
-        raise UserError("run", message, f"End it by hand; the run's last worker was process {known}.")
+        raise UserError("command.cannot_end", "run", path=str(run.path / "worker.lock"), pid=known)
     if not is_gone(run):
-        say(f"error: {run.id} was told to end at once, and does not: it ends when a driver, or the disk, lets it go.")
+        say(f"error: {run.id} does not end at once: it ends when a driver, or the disk, lets it go.")
         return FAILED
     lock = run.claim(0)
     if lock:  # nobody follows it, who would tell of its end
@@ -79,25 +78,25 @@ def end(run: Run) -> int:
 
 
 def is_gone(run: Run) -> bool:
-    """Whether its worker is, by and by."""
+    """Whether its worker ends within GOING seconds."""
     deadline = time.monotonic() + GOING
     while (held := run.is_held()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return not held
 
 
-def _elsewhere(run: Run) -> str:
+def _without_worker(run: Run) -> UserError:
     state = read_state(run)
     if status_of(run) in ENDED or not run.is_alive():
-        return "There is nothing to end."
-    return f"It is process {state.get('pid')} on {state.get('host')}: end it there."
+        return UserError("command.no_worker", "run", run=run.id)
+    return UserError("command.worker_elsewhere", "run", run=run.id, pid=state.get("pid"), host=state.get("host"))
 
 
 def conclude(run: Run) -> int:
     """Say how it ended, as soon as all is done that it owed."""
     deadline = time.monotonic() + GOING
     for path in delivery.deliver_left(run):
-        say(f"published {path}, which {run.id} still owed")
+        say(f"published {path} of {run.id}, which had not been published yet")
     while (state := run.state())["status"] not in ENDED and run.is_followed() and time.monotonic() < deadline:
         time.sleep(0.1)
     if state["status"] in ENDED:

@@ -11,6 +11,6 @@ SINGLE_FILES = (".safetensors", ".ckpt")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     option = parser.add_argument
     option("source", metavar="SRC", help="checkpoint file, diffusers folder or Hub name")
-    option("target", metavar="DST", help="a name ending in .safetensors or .ckpt, or else a diffusers folder to make")
-    option("--precision", choices=PRECISIONS, default="keep", help="of the weights that are written (default: keep)")
-    option("--overwrite", action="store_true", help="replace DST if it is already there")
+    option("target", metavar="DST", help="a file ending in .safetensors or .ckpt, or else a diffusers folder to create")
+    option("--precision", choices=PRECISIONS, default="keep", help="of the written weights (default: keep)")
+    option("--overwrite", action="store_true", help="replace DST if it already exists")

@@ -21,7 +21,7 @@ RANGES = {
     "clip_skip": (1, 12),
 }
 USUAL_STEPS = SETTINGS["validation_inference_steps"].default
-SIZE_STEP = 8  # pixels a latent pixel
+SIZE_STEP = 8  # pixels for each pixel of the latents
 HEAVIEST = 10  # weight of a LoRA
 WORDED = ("prompt", "lora", "negative_prompt", "cfg_scale", "sampler", "width", "height", "clip_skip")  # not theirs
 
@@ -36,49 +36,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE[:w]",
-        help="draw with a LoRA file, at weight w (default: 1); give it again for further ones",
+        help="draw with a LoRA file, at weight w (default: 1); repeat it for further files",
     )
     option(
         "--embedding",
         action="append",
         default=[],
         metavar="FILE",
-        help="know the word that this file (textual inversion) is named after; give it again for further ones",
+        help="know the word of this embedding file, which is the file's name; repeat it for further files",
     )
     option(
         "--hypernetwork",
         action="append",
         default=[],
         metavar="FILE[:w]",
-        help="draw with a hypernetwork's file, at strength w (default: 1); give it again for further ones",
+        help="draw with a hypernetwork file, at strength w (default: 1); repeat it for further files",
     )
     option(
         "--prompt",
         action="append",
         default=[],
-        help="what to draw; give it again for further prompts. Unconditional models take none",
+        help="what to draw; repeat it for further prompts. Unconditional models take none",
     )
     option("--negative-prompt", default="", help="what not to draw")
-    option("--num-images", type=int, default=1, metavar="N", help="pictures a prompt (default: 1)")
-    option("--seed", type=int, default=0, help="first picture's seed, the next ones count up (default: 0)")
-    steps = f"sampling steps (default: {USUAL_STEPS}; of an unconditional model as many as its noise has)"
+    option("--num-images", type=int, default=1, metavar="N", help="pictures for each prompt (default: 1)")
+    option(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the first picture, 1 more for each further one (default: 0)",
+    )
+    steps = f"sampling steps (default: {USUAL_STEPS}; for an unconditional model, all of its noise schedule)"
     option("--steps", type=int, help=steps)
     option("--cfg-scale", type=float, default=scale, help=f"how closely to follow the prompt (default: {scale})")
     option("--sampler", choices=SAMPLERS, default=sampler, help=f"default: {sampler}")
-    option("--width", type=int, metavar="PIXELS", help="default: the size the model was made for")
-    option("--height", type=int, metavar="PIXELS", help="default: the size the model was made for")
+    option("--width", type=int, metavar="PIXELS", help="default: the size that the model was made for")
+    option("--height", type=int, metavar="PIXELS", help="default: the size that the model was made for")
     option("--batch-size", type=int, default=1, metavar="N", help="pictures drawn at once (default: 1)")
-    option("--clip-skip", type=int, help="take the text encoder's last layer but so many, as in the WebUI")
+    option("--clip-skip", type=int, help="layer of the text encoder to use, counted from the last, as in the WebUI")
     option("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu (default: auto)")
     option("--out", required=True, metavar="DIR", help="folder for the pictures, <prompt index>_<seed>.png")
 
 
 def worded_problems(arguments: argparse.Namespace) -> list[Problem]:
-    """Options that mean nothing to an unconditional model."""
+    """Options that have no effect with an unconditional model."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     given = [name for name in WORDED if getattr(arguments, name) != parser.get_default(name)]
-    return [Problem(name, "an unconditional model draws without it.", "Leave it out.") for name in given]
+    return [Problem("command.unused_without_prompt", name) for name in given]
 
 
 def lora(text: str) -> tuple[Path, float]:
@@ -93,12 +98,12 @@ def lora(text: str) -> tuple[Path, float]:
 
 def lora_problems(given: Iterable[str], field: str = "lora") -> list[Problem]:
     """What is wrong with `--lora`s, or with `--hypernetwork`s."""
-    found, kind = [], {"lora": "LoRA", "hypernetwork": "hypernetwork"}[field]
+    found, missing = [], {"lora": "command.lora_missing", "hypernetwork": "command.hypernetwork_missing"}[field]
     for path, weight in map(lora, given):
         if not path.is_file():
-            found.append(Problem(field, f"There is no file {path}.", f"Give a {kind} file, or FILE:0.8."))
+            found.append(Problem(missing, field, path=str(path)))
         if not abs(weight) <= HEAVIEST:
-            found.append(Problem(field, f"A weight of {weight} is out of range.", "Usual are 0.5 to 1."))
+            found.append(Problem("command.weight", field, weight=weight))
     return found
 
 
@@ -113,16 +118,17 @@ def problems(arguments: argparse.Namespace) -> list[Problem]:
     for name, (low, high) in RANGES.items():
         value = getattr(arguments, name)
         if value is not None and not low <= value <= high:
-            found.append(Problem(name, f"{value} is not between {low} and {high}.", "Choose a value in that range."))
+            found.append(Problem("settings.out_of_range", name, value=value, low=low, high=high))
     for name in ("width", "height"):
         value = getattr(arguments, name)
         if value is not None and value % SIZE_STEP:
-            remedy = f"Try {round(value / 64) * 64 or 64}."
-            found.append(Problem(name, f"{value} pixels is not a multiple of {SIZE_STEP}.", remedy))
+            near = round(value / 64) * 64 or 64
+            found.append(Problem("settings.not_multiple", name, value=value, step=SIZE_STEP, near=near))
     found += lora_problems(arguments.lora)
     missing = [path for path in arguments.embedding if not Path(path).is_file()]
-    found += [Problem("embedding", f"There is no file {path}.", "Give an embedding's file.") for path in missing]
+    found += [Problem("command.embedding_missing", "embedding", path=path) for path in missing]
     found += lora_problems(arguments.hypernetwork, "hypernetwork")
-    if arguments.seed + arguments.num_images - 1 > RANGES["seed"][1] >= arguments.seed:
-        found.append(Problem("seed", "The last picture's seed is beyond 4294967295.", "Choose a lower seed."))
+    _, most = RANGES["seed"]
+    if arguments.seed + arguments.num_images - 1 > most >= arguments.seed:
+        found.append(Problem("command.last_seed", "seed", most=most))
     return found

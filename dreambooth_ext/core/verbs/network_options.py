@@ -23,40 +23,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(
         "action",
         choices=ACTIONS,
-        help="merge: LoRA files into a checkpoint; extract: a LoRA from what a trained model is beyond its base; "
-        "resize: any LoRA file to one of another rank, of the type lora",
+        help="merge: LoRA files into a checkpoint; extract: what a model has learned beyond its base, as a LoRA; "
+        "resize: any LoRA file to another rank, as a plain LoRA",
     )
     option("--model", required=True, help="the base: checkpoint file, diffusers folder or Hub name")
-    option("--lora", action="append", default=[], metavar="FILE[:w]", help="LoRA file, when merging also at a weight")
+    option("--lora", action="append", default=[], metavar="FILE[:w]", help="LoRA file; for merge, also with a weight")
     option("--tuned", help="the model that was trained from the base")
-    option("--rank", type=int, metavar="N", help="of the new LoRA; for 3x3 convolutions, too, when resizing")
-    option("--conv-rank", type=int, metavar="N", help="of 3x3 convolutions; without it, extracting leaves them out")
+    option("--rank", type=int, metavar="N", help="rank of the new LoRA; for resize, also of 3x3 convolutions")
+    option("--conv-rank", type=int, metavar="N", help="rank of 3x3 convolutions; without it, extract leaves them out")
     option("--precision", choices=("fp16", "bf16", "fp32"), default="fp16", help="of the written file (default: fp16)")
     option("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu (default: auto)")
-    option("--out", required=True, metavar="FILE", help="the file to write; .safetensors, or .ckpt when merging")
-    option("--overwrite", action="store_true", help="replace FILE if it is already there")
+    option("--out", required=True, metavar="FILE", help="file to write: .safetensors, or .ckpt for merge")
+    option("--overwrite", action="store_true", help="replace FILE if it already exists")
 
 
 def problems(arguments: argparse.Namespace) -> list[Problem]:
-    """Options that are missing, have no use, or are out of range."""
+    """Options that are missing, unused or out of range."""
     found, action = [], arguments.action
     needed, possible = ACTIONS[action]
     for name in ("lora", "tuned", "rank", "conv_rank"):
         option, value = f"--{name.replace('_', '-')}", getattr(arguments, name)
         if name in needed and not value:
-            found.append(Problem(name, f"{action} needs it.", f"Add {option}."))
+            found.append(Problem("command.option_needed", name, action=action, option=option))
         elif value and name not in (*needed, *possible):
-            found.append(Problem(name, f"{action} does not use it.", f"Leave {option} out."))
+            found.append(Problem("command.option_unused", name, action=action, option=option))
     for name in ("rank", "conv_rank"):
-        if getattr(arguments, name) is not None and not 1 <= getattr(arguments, name) <= LARGEST_RANK:
-            found.append(Problem(name, "is out of range.", f"Use 1 to {LARGEST_RANK}."))
+        value = getattr(arguments, name)
+        if value is not None and not 1 <= value <= LARGEST_RANK:
+            found.append(Problem("settings.out_of_range", name, value=value, low=1, high=LARGEST_RANK))
     if action == "resize" and len(arguments.lora) > 1:
-        found.append(Problem("lora", "one file is resized at a time.", "Give --lora once."))
+        found.append(Problem("command.one_lora", "lora"))
     found += generate_options.lora_problems(arguments.lora)
     out = Path(arguments.out)
     suffixes = SINGLE_FILES if action == "merge" else SINGLE_FILES[:1]
     if out.suffix.lower() not in suffixes:
-        found.append(Problem("out", f"{out.name} does not end in {' or '.join(suffixes)}.", "Choose another name."))
+        found.append(Problem("command.ending", "out", name=out.name, endings=list(suffixes)))
     elif out.exists() and not arguments.overwrite:
-        found.append(Problem("out", f"{out} is already there.", "Choose another name, or add --overwrite."))
+        found.append(Problem("command.exists", "out", path=str(out)))
     return found

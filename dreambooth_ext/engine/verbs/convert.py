@@ -30,12 +30,11 @@ def run(arguments: argparse.Namespace) -> Path:
     yaml = target.with_suffix(".yaml")
     for path in (target, yaml) if to_file else (target,):
         if path.exists() and not arguments.overwrite:
-            raise UserError("DST", f"{path} is already there.", "Choose another name, or add --overwrite.")
+            raise UserError("command.exists", "DST", path=str(path))
     if target.exists() and target.is_dir() == to_file:
-        what = "a folder" if to_file else "a file"
-        raise UserError("DST", f"{target} is {what}.", "Name a .safetensors or .ckpt file, or a folder.")
+        raise UserError("command.is_folder" if to_file else "command.is_file", "DST", path=str(target))
     if target.is_dir() and any(target.iterdir()) and not (target / "model_index.json").is_file():
-        raise UserError("DST", f"{target} holds something else than a model.", "Name a new folder.")
+        raise UserError("command.not_a_model", "DST", path=str(target))
     base = open_base(arguments.source, field="SRC", fetch=Fetch(TerminalStage()))
     say(*(f"warning: {warning}" for warning in base.warnings))
     base.require_sound()
@@ -56,8 +55,7 @@ def to_single_file(base: LatentBase, target: Path, dtype: torch.dtype | None, pr
     with replacing(target) as temporary:
         state = {**marks(base, zero_terminal_snr=False), **unchanged(base, dtype)}
         if temporary.suffix in PICKLE_SUFFIXES and any(tensor.dtype not in STORAGES for tensor in state.values()):
-            message = f"{target.name} cannot hold fp8, in which {base.name} is."
-            raise UserError("precision", message, "Choose fp16, or name a .safetensors file.")
+            raise UserError("command.fp8_in_pickle", "precision", name=target.name, base=base.name)
         write_verified(state, temporary, metadata, precision)
         base.close()  # Windows cannot replace a file that is mapped
         if yaml is None:
@@ -73,9 +71,8 @@ def to_folder(base: LatentBase, target: Path, dtype: torch.dtype | None) -> None
     counts = base.parameter_counts()
     needed = sum(counts.values()) * max(d.itemsize for d in dtypes.values())
     if free_bytes(target) < needed:
-        raise UserError(
-            "DST", f"The model needs {human_size(needed)} and the disk has {human_size(free_bytes(target))} free."
-        )
+        need, free = human_size(needed), human_size(free_bytes(target))
+        raise UserError("command.disk", "DST", need=need, free=free)
     index: dict[str, Any] = {
         "_class_name": base.family.pipeline + ("InpaintPipeline" if base.inpainting else "Pipeline"),
         "_diffusers_version": diffusers.__version__,
@@ -109,10 +106,6 @@ def save_part(module: torch.nn.Module, folder: Path) -> list[str]:
     """Write a part; returns its library and class, as model_index.json names them."""
     for key, tensor in module.state_dict().items():
         if not is_finite(tensor):
-            raise UserError(
-                "precision",
-                f"{key} of the {folder.name} holds numbers that do not fit.",
-                "Choose bf16 or fp32.",
-            )
+            raise UserError("command.numbers_too_large", "precision", key=key, part=folder.name)
     module.save_pretrained(folder)
     return ["transformers" if folder.name.startswith("text") else "diffusers", type(module).__name__]

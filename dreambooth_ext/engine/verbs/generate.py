@@ -32,14 +32,14 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     Raises UserError for a value out of range, a model that cannot be opened, and a device that is not there.
     """
     for problem in generate_options.problems(arguments):
-        raise UserError(problem.field, problem.message, problem.remedy)
+        raise UserError(problem.code, problem.field, **problem.values)
     device = choose_device(arguments.device)
     fetch = Fetch(TerminalStage())
     if is_pipeline(path := download(arguments.model, "model", fetch)):
         return draw_without_prompt(arguments, Pipeline(path, "model"), device)
     base = open_base(path, field="model")
     if not arguments.prompt:
-        raise UserError("prompt", "says nothing to draw.", "Give one: --prompt 'a cat'.")
+        raise UserError("command.no_prompt", "prompt")
     out = Path(arguments.out)
     loras = [generate_options.lora(text) for text in arguments.lora]
     embeddings = [Path(path) for path in arguments.embedding]
@@ -75,12 +75,12 @@ def run(arguments: argparse.Namespace) -> list[Path]:
 def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, device: torch.device) -> list[Path]:
     """Pictures of an unconditional model, as diffusers' DDPMPipeline draws them from the same seeds."""
     for problem in generate_options.worded_problems(arguments):
-        raise UserError(problem.field, problem.message, problem.remedy)
+        raise UserError(problem.code, problem.field, **problem.values)
     scheduler, unet = pipeline.scheduler(), pipeline.unet().to(device)
     size, most = pipeline.size, len(scheduler)
     steps = arguments.steps or most
     if steps > most:
-        raise UserError("steps", f"{steps} are more than the model's noise has, {most}.", "Use as many, or fewer.")
+        raise UserError("method.drawing_steps", "steps", steps=steps, most=most)
     common: dict[str, Any] = {"prompt": "", "negative_prompt": "", "steps": steps, "sampler": "DDPM", "cfg_scale": None}
     common |= {"width": size, "height": size, "model": pipeline.path.name, "model_hash": None, "clip_skip": None}
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
@@ -100,7 +100,7 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
 
 @contextlib.contextmanager
 def counted(written: Sequence[Path], out: Path) -> Iterator[None]:
-    """Whoever interrupts the drawing hears what there is of it: KeyboardInterrupt takes the words along."""
+    """Whoever interrupts the drawing is told how many pictures there are: KeyboardInterrupt carries the text."""
     try:
         yield
     except KeyboardInterrupt:

@@ -43,8 +43,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
         return done(arguments)
     except NothingLearned as error:
         field = "tuned" if arguments.action == "extract" else "lora"
-        message = f"the result is equal to its base in {arguments.precision}: there is nothing to write."
-        raise UserError(field, message, "Choose other files, or --precision fp32.") from error
+        raise UserError("command.nothing_learned", field, precision=arguments.precision) from error
 
 
 def done(arguments: argparse.Namespace) -> list[Path]:
@@ -79,8 +78,7 @@ def words_of(base: LatentBase, loras: Sequence[Path]) -> list[Embedding]:
         for word in embedding_file.read_bundle(path, "lora"):
             embedding_file.check_widths(Stored(word), path, learned_words.widths(base), "lora")
             if word.word.lower() in found:
-                message = f"two files bring the word {shown(word.word)} along, {path.name} and another."
-                raise UserError("lora", message, "Merge one of them.")
+                raise UserError("command.word_twice", "lora", word=shown(word.word), name=path.name)
             found[word.word.lower()] = word
     return list(found.values())
 
@@ -89,12 +87,11 @@ def require_places(words: Sequence[Embedding], out: Path, overwrite: bool) -> No
     """Raise UserError where a word that a merged model needs cannot be written beside it."""
     for word in words:
         if name_problems(word.word):
-            raise UserError("lora", f"the word {shown(word.word)} cannot name a file.", "Draw with the LoRA instead.")
+            raise UserError("command.word_no_file_name", "lora", word=shown(word.word))
         endings = (".yaml",) if overwrite else (".safetensors", ".json", ".yaml")  # a yaml is another model's
         taken = any(out.with_name(f"{word.word}{ending}").exists() for ending in endings)
         if word.word.lower() == out.stem.lower() or taken:
-            message = f"the word '{word.word}' that the LoRA brings along would replace other files of that name."
-            raise UserError("out", message, "Choose another name or folder.")
+            raise UserError("command.word_replaces", "out", word=word.word)
 
 
 def write_word(base: LatentBase, word: Embedding, out: Path, precision: str) -> Path:
@@ -133,17 +130,14 @@ def merge(models: Models, loras: list[tuple[Path, float]]) -> None:
             lora_network.merge(models[component], made, weight)
     for component, module in models.items():
         if broken := next((key for key, tensor in module.state_dict().items() if not is_finite(tensor)), None):
-            message = f"merged at these weights, {broken} of the {component} is infinite or no number."
-            raise UserError("lora", message, "Choose lower weights, or another file.")
+            raise UserError("command.merged_not_finite", "lora", key=broken, part=component)
 
 
 def extract(arguments: argparse.Namespace, base: LatentBase, models: Models, device: torch.device) -> Network:
     """What the tuned model is beyond the base. Parts that are the same in both are left out."""
     tuned = open_base(arguments.tuned, field="tuned")
     if lora_network.shapes_of(tuned) != lora_network.shapes_of(base):
-        raise UserError(
-            "tuned", f"{tuned.name} and {base.name} differ in their layers.", "Give a model and its own base."
-        )
+        raise UserError("command.layers_differ", "tuned", tuned=tuned.name, base=base.name)
     config, differences = lora_config(arguments), {}
     for name, module in parts_of(tuned, device).items():
         before, after = dict(named_layers(models[name])), dict(named_layers(module))
@@ -162,7 +156,7 @@ def resize(arguments: argparse.Namespace, models: Models) -> Network:
         found = differences[name] = {}
         for layer, adapter in made.items():
             if not adapter.TRAINS:
-                raise UserError("lora", f"{layer} holds a whole difference, which has no rank.", "Choose another file.")
+                raise UserError("command.whole_difference", "lora", layer=layer)
             weight = models[name].get_submodule(layer).weight.detach()
             rank = (arguments.conv_rank if is_wide(weight.shape) else None) or arguments.rank
             found[layer] = (adapter.to(weight.device).change(weight).detach(), rank)

@@ -59,4 +59,4 @@ def check_depth(config: RunConfig) -> None:
     try:
         json.dumps(config.as_dict(), indent=2)
     except RecursionError:
-        raise UserError("config", "is nested too deeply.", "Give flat values.") from None
+        raise UserError("settings.too_deep", "config") from None

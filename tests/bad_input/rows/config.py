@@ -38,9 +38,9 @@ SETTINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"base_model": "a\0b"}, "base_model", "characters that cannot be written"),
     ({"validation_prompts": 5}, "validation_prompts", "is not a list of texts"),
     ({"validation_prompts": [1, 2]}, "validation_prompts", "is not a list of texts"),
-    ({"optimizer_args": "{betas"}, "optimizer_args", "is not JSON"),
+    ({"optimizer_args": "{betas"}, "optimizer_args", "is not valid JSON"),
     ({"optimizer_args": [1]}, "optimizer_args", "is not an object"),
-    ({"concepts": "[" * 100_000, "instance_data_dir": "", "instance_prompt": ""}, "concepts", "is not JSON"),
+    ({"concepts": "[" * 100_000, "instance_data_dir": "", "instance_prompt": ""}, "concepts", "is not valid JSON"),
     ({"concepts": {"a": 1}, "instance_data_dir": "", "instance_prompt": ""}, "concepts", "is not a list of objects"),
     # --- out of range
     ({"resolution": 0}, "resolution", "0 is out of range"),

@@ -11,21 +11,21 @@ from tests.bad_input.rows.descriptions import put
 from tests.bad_input.verbs import CHECK_FILE, TRAIN_FILE
 
 CONTENTS: dict[str, tuple[str | bytes | int, str]] = {
-    "empty": ("", "is no JSON file"),
-    "a word": ("hello", "is no JSON file"),
-    "a comma too many": ('{"name": "a",}', "is no JSON file"),
-    "a path of Windows": ('{"instance_data_dir": "C:\\pics"}', "is no JSON file"),
+    "empty": ("", "is not a JSON file"),
+    "a word": ("hello", "is not a JSON file"),
+    "a comma too many": ('{"name": "a",}', "is not a JSON file"),
+    "a path of Windows": ('{"instance_data_dir": "C:\\pics"}', "is not a JSON file"),
     "a path of Windows, and what to do": ('{"instance_data_dir": "C:\\pics"}', "with / or with \\\\"),
-    "a list": ("[1]", "does not hold an object"),
-    "null": ("null", "does not hold an object"),
-    "deep": ("[" * 100_000, "is no JSON file"),
+    "a list": ("[1]", "does not contain an object"),
+    "null": ("null", "does not contain an object"),
+    "deep": ("[" * 100_000, "is not a JSON file"),
     "deep, and why": ("[" * 100_000, "nested too deeply"),
     "UTF-16": ("{}".encode("utf-16"), "is not UTF-8 text"),
     "any bytes": (bytes(range(256)), "is not UTF-8 text"),
     "gigabytes": (2**32, "has more than"),
 }
 if hasattr(sys, "set_int_max_str_digits"):  # an older Python reads numbers of any length
-    CONTENTS["a number of 5000 digits"] = ('{"seed": ' + "9" * 5000 + "}", "is no JSON file")
+    CONTENTS["a number of 5000 digits"] = ('{"seed": ' + "9" * 5000 + "}", "is not a JSON file")
 
 
 def holding(content: str | bytes | int) -> Callable[[Path], Path]:

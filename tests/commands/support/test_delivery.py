@@ -152,7 +152,7 @@ def test_it_is_said_where_that_has_no_effect(terminal):
     code, _, err = terminal.train(
         "--output-dir", terminal.out, "--publish-intermediate", save_intermediate_models=False
     )
-    assert code == 1 and "publish_intermediate: has no effect: no models are saved on the way." in err
+    assert code == 1 and "publish_intermediate: has no effect: no intermediate models are saved." in err
     assert terminal.call(*terminal.options())[0] == 0
     code, _, err = terminal.call("resume", "last", "--publish-intermediate")
     assert code == 1 and "there is no folder to publish into" in err and not (terminal.run.path / "host.json").exists()
@@ -268,7 +268,7 @@ def test_of_several_that_resume_at_once_the_others_say_why(terminal, monkeypatch
     try:
         other.stdout.readline()
         code, _, err = terminal.call("resume", "last")
-        assert code == 1 and "is being resumed or published by another program already. Wait for it" in err
+        assert code == 1 and "is already being resumed or published by another program. Wait for it" in err
         assert terminal.models() == [] and status_of(run) == "saving"
         assert terminal.call("runs")[0] == 0 and terminal.models() == []
     finally:
@@ -331,8 +331,8 @@ def test_a_second_ctrl_c_is_the_user_s_own_end_of_a_run(terminal):
     code, _, err = terminal.train(name="asleep")
     thread.join()
     assert code == 130 and status_of(terminal.run) == "stopped" and "SIGKILL" not in err
-    assert "stopping as soon as it can; nothing has been trained yet" in err
-    assert "ended at once at step 0; nothing was saved yet: resume begins anew" in err
+    assert "stopping as soon as possible; nothing has been trained yet" in err
+    assert "ended without saving at step 0; nothing was saved yet: resume starts from the beginning" in err
 
 
 def test_a_host_s_run_that_a_terminal_resumes_goes_where_the_host_would_have_put_it(terminal):

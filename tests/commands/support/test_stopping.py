@@ -50,7 +50,7 @@ def test_a_run_that_trains_saves_and_stops(place, started, capsys):  # noqa: F81
     code, told = call(place, capsys, "delete", "cat")
     assert code == 1 and f"runs stop {run.path}" in told
     code, told = call(place, capsys, "stop", "cat")
-    assert code == 0 and "its state is saved" in told and f"{run.id} is stopped, at step" in told
+    assert code == 0 and "its training state is saved" in told and f"{run.id} is stopped, at step" in told
     assert status_of(run) == "stopped" and not run.artifact_events()
     code, told = call(place, capsys, "stop", "cat")
     assert code == 1 and "neither waiting nor training" in told
@@ -72,7 +72,7 @@ def test_a_worker_that_is_paused_is_told_and_killed(place, started, capsys, monk
     os.kill(run.state()["pid"], signal.SIGSTOP)
     monkeypatch.setattr(stopping.Patience, "silent", 0.5)
     code, told = call(place, capsys, "stop", "cat")
-    assert code == 3 and "it is paused, or hangs" in told and f"runs stop {run.path} --kill" in told
+    assert code == 3 and "it is paused or hangs" in told and f"runs stop {run.path} --kill" in told
     code, told = call(place, capsys, "stop", "cat", "--kill")
     assert code == 0 and "is stopped, at step" in told and not run.is_held()
     assert status_of(run) == said(run, "status")[-1]["status"] == "stopped"
@@ -134,15 +134,15 @@ def test_a_run_of_another_machine(place, capsys):  # noqa: F811
     run = run_folder.create(place.runs, RunConfig(name="cat"))
     run.write_state(status="training", host="elsewhere", pid=7, heartbeat=time.time())
     code, told = call(place, capsys, "stop", "cat", "--kill")
-    assert code == 1 and "It is process 7 on elsewhere: end it there" in told
+    assert code == 1 and "End process 7 on elsewhere." in told
 
 
 @pytest.mark.parametrize(
     ("argv", "code", "part"),
     [
-        (["stop"], 1, "none is named"),
+        (["stop"], 1, "no run is named"),
         (["stop", "no such run"], 1, "there is no run"),
-        (["delete", "x", "--kill"], 1, "Use them with: runs stop RUN"),
+        (["delete", "x", "--kill"], 1, "Use them with: python -m dreambooth_ext runs stop RUN"),
         (["stop", "x", "--save", "--kill"], 2, "not allowed with"),
     ],
 )

@@ -20,14 +20,14 @@ def test_defaults_are_fine():
 @pytest.mark.parametrize(
     "option, value, remedy",
     [
-        ("--width", "500", "Try 512."),
-        ("--height", "32", "range"),
-        ("--steps", "0", "range"),
-        ("--num-images", "0", "range"),
-        ("--cfg-scale", "0.5", "range"),
-        ("--seed", "-1", "range"),
-        ("--batch-size", "0", "range"),
-        ("--clip-skip", "0", "range"),
+        ("--width", "500", "Use 512."),
+        ("--height", "32", "Use "),
+        ("--steps", "0", "Use "),
+        ("--num-images", "0", "Use "),
+        ("--cfg-scale", "0.5", "Use "),
+        ("--seed", "-1", "Use "),
+        ("--batch-size", "0", "Use "),
+        ("--clip-skip", "0", "Use "),
     ],
 )
 def test_bad_values_are_named(option, value, remedy):

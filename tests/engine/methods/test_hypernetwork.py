@@ -689,7 +689,7 @@ def test_generate_on_the_command_line(tmp_path):
         assert other.text["parameters"].startswith("a cat <hypernet:made:0.5>\nSteps: 2")
         assert np.abs(np.asarray(one).astype(int) - np.asarray(other)).mean() > 1
     for option, message in {
-        str(tmp_path / "none.pt"): "There is no file",
+        str(tmp_path / "none.pt"): "there is no file",
         f"{path}:99": "out of range",
         str(written(tmp_path / "other", random_network([77]))): "contexts of other widths",
         str(model): "hypernetwork",

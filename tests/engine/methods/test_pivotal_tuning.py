@@ -232,6 +232,6 @@ def test_words_that_cannot_name_a_file_are_not_written(tmp_path, trainer, word):
     parts = {"lora_down.weight": torch.ones(2, 64, 1, 1), "lora_up.weight": torch.ones(64, 2, 1, 1)}
     state = {f"lora_unet_mid_block_attentions_0_proj_in.{part}": tensor for part, tensor in parts.items()}
     save_file(state | {f"bundle_emb.{word}.emb_params": torch.ones(1, 16)}, lora)
-    with pytest.raises(UserError, match="cannot name a file"):
+    with pytest.raises(UserError, match="cannot be a file name"):
         test_network.run("merge", "--model", trainer.base, "--lora", lora, "--out", out)
     assert not list((tmp_path / "inner").iterdir())

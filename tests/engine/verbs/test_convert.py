@@ -94,7 +94,7 @@ def test_a_folder_that_is_no_model_is_never_replaced(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.txt").write_text("dear", encoding="utf-8")
-    with pytest.raises(UserError, match="something else"):
+    with pytest.raises(UserError, match="something other than a model"):
         convert(source, home, "--overwrite")
     assert (home / "thesis.txt").exists()
 

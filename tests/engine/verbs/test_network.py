@@ -102,7 +102,7 @@ def test_what_does_not_go_together_is_refused(tmp_path):
     )
     save_file({key: tensor * 1e25 for key, tensor in load_file(small).items()}, huge)
     save_file({key: tensor * 0 for key, tensor in load_file(small).items()}, nothing)
-    with pytest.raises(UserError, match=r"^lora: merged at these weights, .* is infinite or no number"):
+    with pytest.raises(UserError, match=r"^lora: with these weights, .* becomes infinite or not a number"):
         run("merge", *common[:-2], "--lora", huge)
     with pytest.raises(UserError, match=r"^lora: the result is equal to its base"):
         run("merge", *common[:-2], "--lora", nothing)

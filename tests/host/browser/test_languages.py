@@ -87,7 +87,7 @@ def test_reasons_problems_and_remedies_are_russian(russian, simulator, screensho
     screenshot(page, "russian-problems")
     simulator.faults["POST runs"] = (
         422,
-        {"error": "x", "problems": [{"field": "", "message": "is nested too deeply."}]},
+        {"error": "x", "problems": [{"code": "settings.too_deep", "field": "", "message": "is nested too deeply."}]},
     )
 
 
