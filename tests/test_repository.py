@@ -23,7 +23,7 @@ WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
 FIELDS = {"markdown", "input", "textarea", "dropdown", "checkboxes"}  # all that issue forms have
 SENTENCES = (
     "core/messages/english/training.json",
-    "host/web/responses.py",
+    "core/messages/english/web.json",
 )  # that tell of an unexpected error, and name the report's button
 ANOTHER_S = {"tests/host/standin/page/script.js"}  # what a WebUI's own script does, for the tests
 
@@ -133,7 +133,7 @@ def test_an_issue_form_is_one(path):
 
 
 def test_forms_sentences_and_page_call_the_button_the_same():
-    page = REPOSITORY / "dreambooth_ext" / "host" / "page" / "shared" / "texts.js"
+    page = REPOSITORY / "dreambooth_ext" / "host" / "page" / "runs" / "texts.js"
     (button,) = re.findall(r'report: \{\s+copy: "([^"]+)"', page.read_text(encoding="utf-8"))
     form = (REPOSITORY / ".github" / "ISSUE_TEMPLATE" / "problem.yml").read_text(encoding="utf-8")
     assert f'"{button}"' in form and f"*{button}*" in CONTRIBUTING

@@ -24,7 +24,8 @@ from ..hosts.options import OPTIONS
 from ..service import preset_store
 from . import message_templates
 
-TEXTS = Path(__file__).resolve().parents[1] / "page" / "shared" / "texts.js"
+PAGE = Path(__file__).resolve().parents[1] / "page"
+TEXTS = tuple(PAGE / view / "texts.js" for view in ("shared", "train", "monitor", "runs"))
 FOLDER = Path(__file__).resolve().parents[3] / "localizations"
 
 # Names, examples and the like, which are the same in every language
@@ -72,12 +73,14 @@ def _once(texts: Iterable[str]) -> list[str]:
 
 
 def _page() -> Iterator[str]:
-    source = TEXTS.read_text(encoding="utf-8")
-    body = source[source.index("localised({") : source.index("\n});")]
-    for literal in re.findall(r'"(?:[^"\\\n]|\\.)*"', body):
-        text = json.loads(literal)
-        if text not in STYLES:
-            yield text
+    for path in TEXTS:
+        source = path.read_text(encoding="utf-8")
+        start = re.search(r"^export const [A-Z]+ = (localised\()?\{$", source, re.MULTILINE)
+        assert start, path
+        for literal in re.findall(r'"(?:[^"\\\n]|\\.)*"', source[start.end() : source.index("\n}", start.end())]):
+            text = json.loads(literal)
+            if text not in STYLES:
+                yield text
 
 
 def _schema() -> Iterator[str]:

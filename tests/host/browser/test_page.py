@@ -137,7 +137,7 @@ def test_what_the_schedule_does_not_use_is_not_shown(page) -> None:
     page.fill("[data-setting=lr_num_cycles] input", "3")
     schedule.select_option("polynomial")
     until(lambda: shown() == list(fields))  # what was given stays, and its problem with it
-    page.wait_for_selector("[data-setting=lr_num_cycles] .db-problem >> text=does nothing")
+    page.wait_for_selector("[data-setting=lr_num_cycles] .db-problem >> text=has no effect")
     page.click("[data-setting=lr_num_cycles] .db-undo")
     until(lambda: shown() == ["warmup_steps", "power"])
     page.fill(".db-search", "Restarts")

@@ -32,9 +32,9 @@ def test_the_sources_are_found():
 
 
 def test_the_page_asks_for_translations():
-    page = localization.TEXTS
-    assert "export const TEXTS = localised({" in page.read_text(encoding="utf-8")
-    assert "localisedSchema(" in (page.parents[1] / "main.js").read_text(encoding="utf-8")
+    assert "export const TEXTS = localised({" in localization.TEXTS[0].read_text(encoding="utf-8")
+    assert sorted(localization.TEXTS) == sorted(localization.PAGE.rglob("texts.js"))
+    assert "localisedSchema(" in (localization.PAGE / "main.js").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
