@@ -378,10 +378,6 @@ class Simulator:
         }
 
 
-def missing(what: str, field: str = "") -> Refusal:
-    return Refusal(404, "other.as_said", field, message=f"there is no {what}.", remedy="Reload the page.")
-
-
 class Application:
     """HTTP around a Simulator."""
 
@@ -446,7 +442,7 @@ class Application:
                 raise Refusal(409, "service.not_queued", "order", run=str(strangers))
             sim.waiting = [*given["order"], *(id for id in sim.waiting if id not in given["order"])]
             return sim.queue()
-        raise missing("such address")
+        raise Refusal(404, "web.no_route")
 
     def environment(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
         sim = self.simulator
@@ -517,7 +513,7 @@ class Application:
                 sim.sets.use(Path(folder))
             return JSONResponse({"id": sim.create({**filled, **given["config"]}, found["plan"]["steps"]).id}, 201)
         if parts[0] not in sim.runs:
-            raise missing("such run", "run")
+            raise Refusal(404, "service.no_run", "run", run=repr(parts[0]))
         run = sim.runs[parts[0]]
         if len(parts) == 1:
             if method == "GET":
@@ -564,7 +560,7 @@ class Application:
     def _artifact(self, run: Run, file: str) -> dict[str, Any]:
         found = next((e for e in run.events if e["type"] == "artifact" and e["file"] == file), None)
         if not found:
-            raise missing(f"artifact {file!r}", "artifact")
+            raise Refusal(404, "service.no_model", "artifact", run=run.id, file=repr(file))
         return found
 
     def run_publish(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
@@ -576,7 +572,7 @@ class Application:
         sim, event = self.simulator, self._artifact(run, given["artifact"])
         path = sim.placed.get((run.id, event["file"]))
         if not path:
-            raise missing("such model", "artifact")
+            raise Refusal(404, "service.not_published", "artifact", file=event["file"])
         if path == sim.chosen:
             raise Refusal(409, "publishing.in_use", "artifact", file=event["file"], host="The WebUI")
         del sim.placed[run.id, event["file"]]
@@ -600,7 +596,7 @@ class Application:
     def run_commands(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         sim, command = self.simulator, given["command"]
         if command not in RUN_COMMANDS:
-            raise UserError("command", f"cannot be {command!r}.", f"Choose one of {', '.join(RUN_COMMANDS)}.")
+            raise UserError("web.no_choice", "command", value=repr(command), choices=list(RUN_COMMANDS))
         elif run.status in events.ENDED and command not in ("resume", "continue"):
             raise Refusal(409, "queue.not_training", "command", run=run.id)
         if run.id in sim.waiting and command == "stop":
