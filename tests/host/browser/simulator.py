@@ -343,13 +343,14 @@ class Simulator:
                 "disk_available": 320_000_000_000,
             }
         filled = {name: {"value": one.value, **beside("reason", one.reason)} for name, one in choices.items()}
+        source = Message("guide.time_of_run", run="mine")
         return {
             "plan": plan,
             "problems": problems,
             "warnings": warnings,
             "filled_in": filled,
             "superseded": False,
-            "estimate": {"seconds": 640 if deep else None, "source": "like the last run on this machine"},
+            "estimate": {"seconds": 640 if deep else None, **beside("source", source)},
         }
 
     def queue(self) -> dict[str, Any]:
