@@ -83,8 +83,8 @@ def differences(true: Any, simulated: Any, place: str = "") -> list[str]:
         lacks = [f"{place}.{key} is missing" for key in true.keys() - simulated.keys()]
         more = [f"{place}.{key} is not in the true answer" for key in simulated.keys() - true.keys()]
         shared = true.keys() & simulated.keys()
-        if true.get("code") != simulated.get("code"):  # another message has other values
-            shared -= {"values"}
+        codes = {key: f"{key.removesuffix('values')}code" for key in shared if key.endswith("values")}
+        shared -= {key for key, code in codes.items() if true.get(code) != simulated.get(code)}  # other messages
         inner = [text for key in shared for text in differences(true[key], simulated[key], f"{place}.{key}")]
         return sorted([*lacks, *more, *inner])
     if isinstance(true, list) and isinstance(simulated, list):
