@@ -1,4 +1,4 @@
-"""Unconditional models written as diffusers' DDPMPipeline reads them, under a temporary name until they are proved."""
+"""Writes unconditional models as diffusers' DDPMPipeline reads them, under a temporary name until they are verified."""
 
 from __future__ import annotations
 

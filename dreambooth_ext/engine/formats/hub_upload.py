@@ -1,4 +1,4 @@
-"""The finished model into a repository on Hugging Face, with a page that says what it is."""
+"""Uploads the finished model to a repository on Hugging Face, with a page that describes it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ways to train, each as `training.method.Method` says, by their names in a config."""
+"""The methods, each as `training.method.Method` says, by their names in a config."""
 
 from ..training.method import Method
 from .full import FullWeights

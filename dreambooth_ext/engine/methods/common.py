@@ -1,4 +1,4 @@
-"""What several methods need: rates of each part, prompts of previews, frozen layers in half precision."""
+"""What several methods need: learning rates of each part, prompts of previews, frozen layers in half precision."""
 
 from __future__ import annotations
 

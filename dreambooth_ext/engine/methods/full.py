@@ -1,4 +1,4 @@
-"""DreamBooth and fine-tuning: every weight of the UNet, and of the text encoders for the run's first steps."""
+"""DreamBooth and fine-tuning: train every weight of the UNet, and of the text encoders for the run's first steps."""
 
 from __future__ import annotations
 

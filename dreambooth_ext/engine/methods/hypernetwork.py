@@ -1,4 +1,4 @@
-"""Hypernetwork: small networks before the attentions' keys and values learn, the model itself stays as it is."""
+"""Hypernetwork: trains small networks before the attentions' keys and values; the model itself stays as it is."""
 
 from __future__ import annotations
 

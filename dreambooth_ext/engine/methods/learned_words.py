@@ -1,4 +1,4 @@
-"""The words that a run teaches: their vectors while they learn, and the files that they become."""
+"""The words that a run teaches: their vectors during training, and the files that they become."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def size(config: ResolvedConfig, base: LatentBase) -> int:
 
 
 def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """What of the words does not go with the base."""
+    """What of the words does not fit the base."""
     found = []
     for path, word in places(config):
         try:
@@ -141,7 +141,7 @@ def widths(base: LatentBase) -> list[int]:
 
 
 def places(config: ResolvedConfig) -> list[tuple[str, str]]:
-    """The file of each word that goes on, and the word."""
+    """The file of each continued word, and the word."""
     return list(zip(prompt_templates.continued(config), prompt_templates.tokens(config), strict=False))
 
 

@@ -1,4 +1,4 @@
-"""LoRA and its relatives: small changes of chosen layers learn, the model itself stays as it is."""
+"""LoRA and its relatives: train small changes to chosen layers; the model itself stays as it is."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def continued(config: ResolvedConfig) -> Path:
 
 
 def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """What of a LoRA that goes on does not go with the base or the settings: all of the file is looked at."""
+    """What of a continued LoRA does not fit the base or the settings; the whole file is looked at."""
     path, there, fixed, has_up = continued(config), set(), [], False
     if found := word_problems(config):
         return found
@@ -265,7 +265,7 @@ def adapters_of(config: ResolvedConfig, base: LatentBase) -> Iterator[tuple[str,
 
 
 def word_problems(config: ResolvedConfig) -> list[Problem]:
-    """Words that the file brings along and that the run would lose, or begin anew."""
+    """Words in the file that the run would lose, or learn from scratch."""
     taught = {word.lower() for word in prompt_templates.tokens(config)}
     try:
         brought = [word.word for word in embedding_file.read_bundle(continued(config), "network_weights")]
@@ -280,7 +280,7 @@ def word_problems(config: ResolvedConfig) -> list[Problem]:
 
 
 def new_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """What of a new LoRA's settings does not go with the base."""
+    """What of a new LoRA's settings does not fit the base."""
     found = []
     if strange := lora_network.strange_blocks(config, base):
         found.append(Problem("weights.unknown_block", "block_ranks", block=shown(strange[0])))

@@ -1,4 +1,4 @@
-"""Textual inversion: the vectors of a few words learn, and nothing else (Gal et al. 2022, arXiv 2208.01618)."""
+"""Textual inversion: trains the vectors of a few words and nothing else (Gal et al. 2022, arXiv 2208.01618)."""
 
 from __future__ import annotations
 

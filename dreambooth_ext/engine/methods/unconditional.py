@@ -1,4 +1,4 @@
-"""Unconditional: every weight of a UNet that draws pixels, without prompt or base (diffusers' train_unconditional)."""
+"""Unconditional: trains every weight of a UNet that draws pixels, without prompt or base (diffusers' own script)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Unconditional:
 
     @staticmethod
     def problems(config: ResolvedConfig, base: PixelBase) -> list[Problem]:
-        """What of the settings does not go with the model."""
+        """What of the settings does not fit the model."""
         found = []
         if config.resolution % base.multiple:
             near = max(base.multiple, round(config.resolution / base.multiple) * base.multiple)

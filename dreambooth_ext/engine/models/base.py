@@ -14,7 +14,7 @@ from .families import Family
 
 
 class Base(Protocol):
-    """A model to start from. Nothing is held but names and shapes; weights are read when a part is asked for."""
+    """A base model. Only names and shapes are held; weights are read when a part is asked for."""
 
     @property
     def name(self) -> str:

@@ -159,7 +159,7 @@ def fetched(transfer: Transfer, offer: Offer, folder: Path, field: str) -> Path:
 
 
 def recognised(path: Path, transfer: Transfer, field: str) -> Path:
-    """The file with a model's ending. Raises UserError for what is no whole model."""
+    """The file with a model's suffix. Raises UserError for what is not a complete model."""
     with path.open("rb") as file:
         if file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
             raise transfer.page()

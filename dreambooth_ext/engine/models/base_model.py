@@ -1,4 +1,4 @@
-"""A model to start from: opened lazily, whatever form it comes in; each part is read when it is asked for."""
+"""A base model: opened lazily, whatever form it comes in; each part is read when it is asked for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stranger's configuration of a model may say: numbers that no model has take for ever, or all memory."""
+"""Limits for a stranger's model configuration: sizes that no model has would take forever, or all memory."""
 
 from __future__ import annotations
 

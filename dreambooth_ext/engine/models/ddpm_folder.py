@@ -1,4 +1,4 @@
-"""Unconditional models as diffusers' DDPMPipeline keeps them, read: a folder with a UNet and its noise schedule."""
+"""Reads unconditional models in diffusers' DDPMPipeline format: a folder with a UNet and its noise schedule."""
 
 from __future__ import annotations
 

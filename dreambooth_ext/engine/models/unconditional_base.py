@@ -1,4 +1,4 @@
-"""What an unconditional run starts from: a configuration and chance, or the folder of a model that goes on."""
+"""What an unconditional run starts from: a configuration and random weights, or the folder of a model to continue."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class PixelBase:
 
     @cached_property
     def trained_with(self) -> dict[str, Any]:
-        """Settings that the model that goes on brings along; its noise is what it knows."""
+        """Settings that a continued model was trained with, and has to go on with."""
         known = self.pipeline.scheduler_config if self.pipeline else {}
         names = {"ddpm_num_steps": "num_train_timesteps", "ddpm_beta_schedule": "beta_schedule"}
         found = {setting: known[name] for setting, name in names.items() if name in known}
@@ -128,7 +128,7 @@ class PixelBase:
         """There is none."""
 
     def unet(self) -> UNet2DModel:
-        """New weights, which follow from the run's seed, or those of the model that goes on; in float32."""
+        """New weights, which follow from the run's seed, or those of the model to continue; in float32."""
         with torch.random.fork_rng():
             torch.manual_seed(derive(self.seed, "weights"))
             model = UNet2DModel.from_config(self.unet_config)
@@ -137,7 +137,7 @@ class PixelBase:
         return model
 
     def require_sound(self, seconds: float) -> bool:
-        """Raise UserError for a weight of the model that goes on that is NaN or infinite. Returns True: it saw all."""
+        """Raise UserError for a weight of a continued model that is NaN or infinite. Returns True: it looked at all."""
         if self.pipeline:
             self.pipeline.require_finite()
         return True
@@ -147,7 +147,7 @@ class PixelBase:
 
 
 def open_pixels(config: RunConfig, fetch: Fetch | None = None) -> PixelBase:
-    """The model that goes on (`base_model`), else a new one by `model_config` or by diffusers' default.
+    """The model to continue (`base_model`), else a new one from `model_config` or diffusers' default.
 
     Raises UserError with the reason for everything that is not such a model or configuration.
     """

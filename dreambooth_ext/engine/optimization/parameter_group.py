@@ -1,4 +1,4 @@
-"""What a method hands to an optimizer: parameters that learn at one rate."""
+"""What a method hands to an optimizer: parameters with one learning rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training lowers: noise is added to the latents, the UNet is asked for it, and its error is weighed."""
+"""The training loss: noise is added to the latents, the UNet predicts it, and its error is weighted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the loop knows of a way to train, and of the models that it trains: two protocols, and what goes through them.
+"""What the loop knows of a method, and of the models that it trains: two protocols, and what goes through them.
 
 A method (`methods`) is five verbs: prepare, parameter_groups, loss, state_dict and load_state_dict, export. A backbone
 (`latent_backbone`, `pixel_backbone`) is the base's parts at work. The base itself is asked through `models.base.Base`.

@@ -1,4 +1,4 @@
-"""How a picture becomes noise, and what of it the denoiser is asked for: one row a process, named in a family's row."""
+"""How a picture becomes noise, and what the denoiser predicts: one row per process, named in a family's row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run shows and hands over on its way: preview pictures, models, curves."""
+"""What a run writes on its way: previews, models, curves."""
 
 from __future__ import annotations
 
