@@ -249,9 +249,9 @@ def test_a_dora_along_the_outputs_is_told_to_stay_one(tmp_path, trainer):
         file_of(tmp_path / "lora.safetensors", trainer.base, spelling)
         run = trainer.train(network_weights=str(tmp_path / "lora.safetensors"))
         said = [event for event in training.events(run, "warning") if event["field"] == "network_weights"]
-        assert len(said) == told and all("along the outputs" in event["what"] for event in said)
+        assert len(said) == told and all(event["code"] == "weights.dora_outputs" for event in said)
         answer = inspect(run.config.as_dict(), tmp_path)
-        assert sum("along the outputs" in warning for warning in answer["warnings"]) == told
+        assert sum(warning["code"] == "weights.dora_outputs" for warning in answer["warnings"]) == told
 
 
 # --- what is not read
@@ -294,9 +294,12 @@ STRANGE: dict[str, tuple[dict[str, Tensor], str]] = {
     ),
     "half a LoRA": ({key_of(): DOWN}, "of an unknown type"),
     "other sizes": ({**GOOD, key_of(): torch.ones(2, 32, 1, 1)}, "has another size"),
-    "turned around": ({key_of(): torch.ones(2, 8, 1, 1), key_of("lora_up.weight"): torch.ones(512, 2, 1, 1)}, "sizes"),
+    "turned around": (
+        {key_of(): torch.ones(2, 8, 1, 1), key_of("lora_up.weight"): torch.ones(512, 2, 1, 1)},
+        "has another size",
+    ),
     "a magnitude of another size": ({**GOOD, key_of("magnitude"): torch.ones(3)}, "has another size"),
-    "no rank": ({key_of(): DOWN[:0], key_of("lora_up.weight"): UP[:, :0]}, "of a type"),
+    "no rank": ({key_of(): DOWN[:0], key_of("lora_up.weight"): UP[:, :0]}, "of an unknown type"),
     "NaN": ({**GOOD, key_of(): DOWN * torch.nan}, "holds invalid numbers"),
     "infinity in fp8": ({**GOOD, key_of(): (DOWN * torch.inf).to(torch.float8_e5m2)}, "holds invalid numbers"),
     "whole numbers": ({**GOOD, key_of(): DOWN.to(torch.int8)}, "quantised to whole numbers"),

@@ -324,7 +324,7 @@ def test_a_base_with_wrong_position_ids_is_trained_and_written_with_right_ones(t
     assert sum("position_ids" in warning for warning in warnings(run)) == 1
     assert torch.equal(training.artifact(run)[key], torch.arange(77)[None])
     said = inspect(trainer.config().as_dict(), trainer.folder)["warnings"]
-    assert sum("position_ids" in warning for warning in said) == 1
+    assert sum(warning["code"] == "base.wrong_position_ids" for warning in said) == 1
 
 
 def test_a_broken_picture_is_named_and_the_rest_trains(trainer, tmp_path):
