@@ -13,7 +13,7 @@ class Unfit(ValueError):
 
     def __init__(self, code: str, **values: Any):
         self.message = Message(code, **values)
-        super().__init__(str(self.message))
+        super().__init__(self.message)
 
     def problem(self, field: str, advice: Message) -> Problem:
         return Problem(self.message.code, field, **self.message.values, advice=advice)

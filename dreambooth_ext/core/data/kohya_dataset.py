@@ -259,10 +259,10 @@ def _converted(theirs: str, ours: str, value: Any, place: str, found: DataSet) -
         return None
     is_number = isinstance(result, int | float) and not isinstance(result, bool)
     if is_number and known.range and not known.minimum <= result <= known.maximum:
-        problem = Problem(
-            "dataset.out_of_range", FIELD, place=place, name=theirs, value=shown(value), range=known.range
+        low, high = known.limits
+        found.refuse(
+            Problem("dataset.out_of_range", FIELD, place=place, name=theirs, value=shown(value), low=low, high=high)
         )
-        found.refuse(problem)
         return None
     return result
 

@@ -13,10 +13,12 @@ from ...core.checks import config_checks, without_effect
 from ...core.config.parsing import convert, shown
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.data import folder_scan
+from ...core.facts.methods import title
 from ...core.guide import completion
+from ...core.messages.message import Message, beside, reason_of
 
-NO_COUNTERPART = "has no counterpart here."
-SAME = "is the default here, too."
+NO_COUNTERPART = Message("import.no_counterpart")
+SAME = Message("import.default")
 SECRET = re.compile("(hf|huggingface|access)_token$|api_key$|password|secret")  # names of what is shown to nobody
 
 
@@ -26,7 +28,7 @@ class Imported:
 
     source: str
     settings: dict[str, Any] = field(default_factory=dict)
-    ignored: list[dict[str, str]] = field(default_factory=list)  # {"name", "reason"}, and "value" where there is one
+    ignored: list[dict[str, Any]] = field(default_factory=list)  # {"name", "reason"}, and "value" where there is one
     given: Mapping[str, Any] = field(default_factory=dict)  # what the text says, by its names
     origins: dict[str, str] = field(default_factory=dict)  # ours -> theirs
 
@@ -34,7 +36,7 @@ class Imported:
         return {"source": self.source, "settings": self.settings, "ignored": self.ignored}
 
     def ignore(self, name: str, reason: str, value: Any = None) -> None:
-        item = {"name": str(name)[:100], "reason": reason}
+        item = {"name": str(name)[:100], **beside("reason", reason)}
         value = self.given.get(name) if value is None else value
         if not is_nothing(value) and not SECRET.search(name):
             item["value"] = value[:100] if isinstance(value, str) else shown(value)
@@ -50,14 +52,14 @@ class Imported:
         try:
             value = convert(known, value)
         except (ValueError, TypeError) as error:
-            self.ignore(theirs, str(error))
+            self.ignore(theirs, reason_of(error))
             return
         if value is None:
             return
         config = RunConfig().replace(**{ours: value})
         problem = next((problem for problem in config_checks.range_problems(config) if problem.field == ours), None)
         if problem:
-            self.ignore(theirs, f"{problem.message} {problem.remedy}")
+            self.ignore(theirs, Message("import.unfit", reason=problem.message, remedy=problem.remedy))
         elif value == known.default:
             if value:
                 self.ignore(theirs, SAME)
@@ -69,7 +71,7 @@ class Imported:
         """Give up what the method does not use, or what would do nothing here: other trainers pass over it."""
         method = self.settings.get("method", SETTINGS["method"].default)
         for ours in [name for name in self.settings if method not in SETTINGS[name].methods]:
-            self.drop(ours, f"the method {method} does not use it.")
+            self.drop(ours, Message("import.unused", method=title(method)))
         config = RunConfig().replace(**self.settings)
         if config.dataset_config:  # with it captions are read
             config = config.replace(use_captions=True)
@@ -172,7 +174,7 @@ def set_subjects(found: Imported, subjects: list[Subject], counts_epochs: bool) 
 
 
 def batch_of(values: Mapping[str, Any]) -> int:
-    """Pictures a step; both trainers name the settings as we do."""
+    """Pictures of one step; both trainers name the settings as we do."""
     factors = (number(values.get(name), 1) or 1 for name in ("train_batch_size", "gradient_accumulation_steps"))
     return max(1, int(math.prod(factors)))
 

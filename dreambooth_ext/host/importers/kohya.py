@@ -8,6 +8,7 @@ from typing import Any
 
 from ...core.data import kohya_dataset
 from ...core.facts.methods import FORMATS
+from ...core.messages.message import Message
 from . import kohya_lora, kohya_names, kohya_optimizer, kohya_pictures, kohya_textual_inversion
 from .common import Imported, Place, Subject, batch_of, is_nothing, number, steps_of, text_of
 from .kohya_names import ALIASES, DIRECT, READ_APART, SAMPLERS, WHEN, ZERO_IS_SAID, reason_against
@@ -58,9 +59,7 @@ def _method(method: str, flat: dict[str, Any], found: Imported, is_form: bool) -
         found.take("method", "method", "finetune")
     for name in kohya_names.OTHER_KINDS:
         if flat.get(name) is True:
-            found.ignore(
-                name, "models of this kind are not trained here: choose a base of Stable Diffusion 1, 2 or XL."
-            )
+            found.ignore(name, Message("import.other_kind"))
 
 
 def _flattened(values: dict[str, Any], found: Imported) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def _flattened(values: dict[str, Any], found: Imported) -> dict[str, Any]:
     for index, other in enumerate(data_sets[1:], 1):
         for name in ("resolution", "batch_size", "enable_bucket"):
             if name in other and other[name] != data_sets[0].get(name, other[name]):
-                found.ignore(f"datasets[{index}].{name}", "one holds for all pictures here: the first data set's.")
+                found.ignore(f"datasets[{index}].{name}", Message("import.first_data_set"))
     return flat
 
 
@@ -115,19 +114,19 @@ def _model(flat: dict[str, Any], found: Imported, place: Place) -> None:
         found.take("save_precision", "save_precision", {"float": "fp32"}.get(precision, precision))
     container = text_of(flat.get("save_model_as"))
     if container.startswith("diffusers"):
-        found.ignore("save_model_as", "models are written as one file, which the WebUI lists.")
+        found.ignore("save_model_as", Message("import.one_file"))
     elif container in FORMATS[found.settings.get("method", "dreambooth")]:
         found.take("save_model_as", "save_format", container)
     elif container:
-        found.ignore("save_model_as", "is no format of such models here.")
+        found.ignore("save_model_as", Message("import.no_format"))
     if size := flat.get("resolution"):
         _resolution(size, found)
     if flat.get("random_crop") is True:
         found.take("random_crop", "center_crop", False)
         if found.settings.pop("cache_latents", None):
-            found.ignore("cache_latents", "goes with a crop that stays the same; random_crop is on.")
+            found.ignore("cache_latents", Message("import.needs_fixed_crop"))
     if not is_nothing(flat.get("additional_parameters")):
-        found.ignore("additional_parameters", "are not read, and go before all else: set them by hand.")
+        found.ignore("additional_parameters", Message("import.not_read"))
     if not is_nothing(flat.get("dataset_config")):
         _data_set_file(text_of(flat["dataset_config"]), found, place)
 
@@ -137,9 +136,7 @@ def _data_set_file(path: str, found: Imported, place: Place) -> None:
     if place.exists(path):
         found.take("dataset_config", "dataset_config", path)
     else:
-        found.ignore(
-            "dataset_config", "is not opened: give its whole path, or paste that file's text below this one's."
-        )
+        found.ignore("dataset_config", Message("import.data_set_not_opened"))
 
 
 def _resolution(size: Any, found: Imported) -> None:
@@ -147,15 +144,13 @@ def _resolution(size: Any, found: Imported) -> None:
     parts = size if isinstance(size, list) else str(size).split(",")
     sides = [number(part) for part in parts][:2]
     if not sides or min(sides) <= 0 or max(sides) > 1e5:
-        found.ignore("resolution", "is no size in pixels.")
+        found.ignore("resolution", Message("import.no_size"))
         return
     side = round(math.sqrt(sides[0] * sides[-1]) / 64) * 64
     found.take("resolution", "resolution", side)
     if any(side != given for given in sides):
-        shown = " x ".join(f"{given:g}" for given in sides)
-        found.ignore(
-            "resolution", f"{shown} became {side}: one number, in steps of 64. Aspect buckets keep proportions."
-        )
+        given = " x ".join(f"{one:g}" for one in sides)
+        found.ignore("resolution", Message("import.became_square", given=given, side=side))
 
 
 # --- length, rates, optimizer ---
@@ -172,14 +167,13 @@ def _length(
         epochs *= _passes(found, subjects)
         found.take("max_train_epochs", "num_train_epochs", epochs)
         if steps:
-            found.ignore("max_train_steps", "the number of epochs is given, which goes before it.")
+            found.ignore("max_train_steps", Message("import.epochs_first"))
         once = [Subject(s.folder, s.prompt) for s in subjects] if _passes(found, subjects) > 1 else subjects
         return steps_of(once, epochs, batch_of(flat), place), epochs
     if steps > 0:
         found.take("max_train_steps", "max_train_steps", steps)
         if any(subject.class_prompt for subject in subjects):
-            reason = "was taken over. Half of kohya's steps show class pictures; here each step shows both."
-            found.ignore("max_train_steps", reason)
+            found.ignore("max_train_steps", Message("import.class_steps"))
         return steps, None
     return None, None
 
@@ -204,7 +198,7 @@ def _every(flat: dict[str, Any], found: Imported, steps: int | None, epochs: int
         elif by_epoch > 0 and steps and epochs:
             found.take(f"{what}_every_n_epochs", ours, max(1, round(by_epoch * steps / epochs)))
         elif by_epoch > 0:
-            found.ignore(f"{what}_every_n_epochs", "counts in epochs, and the pictures cannot be counted here.")
+            found.ignore(f"{what}_every_n_epochs", Message("import.uncounted_epochs"))
 
 
 def _prompts(flat: dict[str, Any], found: Imported) -> bool:
@@ -213,7 +207,7 @@ def _prompts(flat: dict[str, Any], found: Imported) -> bool:
     if not text:
         return False
     if "\n" not in text and re.search(r"\.(txt|json|toml)$", text):
-        found.ignore("sample_prompts", "is not opened: copy that file's prompts into the preview prompts.")
+        found.ignore("sample_prompts", Message("import.prompts_not_opened"))
         return False
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     found.take("sample_prompts", "validation_prompts", [re.split(r"\s--\w\s", line)[0].strip() for line in lines])
@@ -223,7 +217,7 @@ def _prompts(flat: dict[str, Any], found: Imported) -> bool:
     if sampler in SAMPLERS:
         found.take("sample_sampler", "validation_sampler", SAMPLERS[sampler])
     elif sampler:
-        found.ignore("sample_sampler", f"'{sampler[:50]}' is not there; the default is used.")
+        found.ignore("sample_sampler", Message("import.no_sampler", sampler=sampler[:50]))
     return "validation_prompts" in found.settings
 
 
@@ -269,11 +263,9 @@ def _text_steps(flat: dict[str, Any], found: Imported, is_form: bool, steps: int
         share = min(100.0, stop) / 100 if stop > 0 else 1.0
         found.take(name, "text_encoder_steps", math.ceil(steps * share))
     elif stop > 0:
-        found.ignore(name, "is a share of all steps, which cannot be counted here.")
+        found.ignore(name, Message("import.uncounted_share"))
     else:
-        found.ignore(
-            name, "the text encoder trains to the end there. Give text_encoder_steps: they cannot be counted here."
-        )
+        found.ignore(name, Message("import.text_encoder_to_the_end"))
 
 
 def _noise(flat: dict[str, Any], found: Imported) -> None:
@@ -285,13 +277,13 @@ def _noise(flat: dict[str, Any], found: Imported) -> None:
     elif kind:
         settings.pop("multires_noise_iterations", None)
     if settings.get("offset_noise") and settings.pop("multires_noise_iterations", None):
-        found.ignore("multires_noise_iterations", "cannot be used along with offset noise here.")
+        found.ignore("multires_noise_iterations", Message("import.with_offset_noise"))
     if settings.get("multires_noise_iterations"):
         settings["offset_noise"] = 0.0  # a style's would be filled in
         if not is_nothing(flat.get("multires_noise_discount")):
             found.take("multires_noise_discount", "multires_noise_discount", flat["multires_noise_discount"])
     if flat.get("debiased_estimation_loss") is True:
         if "snr_gamma" in settings:
-            found.ignore("debiased_estimation_loss", "cannot be used along with Min-SNR here.")
+            found.ignore("debiased_estimation_loss", Message("import.with_min_snr"))
         else:
             found.take("debiased_estimation_loss", "debiased_estimation", True)

@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from ...core.facts.lora_types import LORA_TYPES, USUAL, LoRAType, variant
+from ...core.messages.message import Message
 from .common import NO_COUNTERPART, Imported, is_nothing, number, text_of
 from .kohya_names import LORA_OPTIONS
 
@@ -36,7 +37,7 @@ def pass_over(flat: dict[str, Any], found: Imported) -> None:
     """A LoRA's options in a text that is for none."""
     for name in LORA_OPTIONS:
         if not is_nothing(flat.get(name)):
-            found.ignore(name, "belongs to LoRA, and this trains none.")
+            found.ignore(name, Message("import.no_lora"))
 
 
 def has_type(flat: dict[str, Any], types: tuple[str, ...]) -> bool:
@@ -50,7 +51,7 @@ def read(flat: dict[str, Any], found: Imported, is_form: bool) -> None:
     found.take("network_module", "method", "lora")
     if weights := text_of(flat.get("network_weights")):
         found.take("network_weights", "network_weights", weights)
-        found.ignore("network_dim", "is not used: a LoRA that goes on has its own type, rank and layers.")
+        found.ignore("network_dim", Message("import.continued_lora"))
         return
     arguments = _arguments(flat, is_form)
     kind = _type(arguments, found)
@@ -74,7 +75,7 @@ def read(flat: dict[str, Any], found: Imported, is_form: bool) -> None:
         found.take("rs_lora", "use_rslora", True)
     for name in arguments:
         if name not in KNOWN_ARGUMENTS:
-            found.ignore(f"network_args: {name}", "has no counterpart here.", arguments[name])
+            found.ignore(f"network_args: {name}", NO_COUNTERPART, arguments[name])
 
 
 def _arguments(flat: dict[str, Any], is_form: bool) -> dict[str, Any]:
@@ -101,7 +102,7 @@ def _type(arguments: dict[str, Any], found: Imported) -> str:
     asked = text_of(arguments.get("algo")).lower()
     kind = next((name for name, facts in LORA_TYPES.items() if asked in facts.algorithms), None) if asked else USUAL
     if kind is None:
-        found.ignore("network_args", f"the type '{asked[:30]}' is not there: a usual LoRA is trained.")
+        found.ignore("network_args", Message("import.no_lora_type", type=asked[:30]))
         kind = USUAL
     kind = variant(kind, _is_true(arguments.get("dora_wd")), bool(number(arguments.get("conv_dim"))))
     if kind != USUAL:
@@ -114,7 +115,7 @@ def _convolutions(facts: LoRAType, rank: float, alpha: float, arguments: dict[st
     preset = text_of(arguments.get("preset"))
     layers = PRESETS["full"] if conv_rank else PRESETS.get(preset)
     if preset and preset not in PRESETS:
-        found.ignore("LyCORIS_preset", f"'{preset[:50]}' is not there.")
+        found.ignore("LyCORIS_preset", Message("import.no_preset", preset=preset[:50]))
     if layers:
         found.take("conv_dim" if conv_rank else "LyCORIS_preset", "target_modules", layers)
     if not conv_rank:
@@ -123,7 +124,7 @@ def _convolutions(facts: LoRAType, rank: float, alpha: float, arguments: dict[st
         found.take("conv_dim", "conv_rank", int(conv_rank))
     conv_alpha = number(arguments.get("conv_alpha"), 1.0)
     if facts.has_alpha and not math.isclose(conv_alpha / conv_rank, alpha / rank):
-        found.ignore("conv_alpha", "is in the proportion of alpha to rank here.")
+        found.ignore("conv_alpha", Message("import.conv_alpha"))
 
 
 def rates(flat: dict[str, Any], found: Imported, is_form: bool) -> bool:
@@ -137,7 +138,7 @@ def rates(flat: dict[str, Any], found: Imported, is_form: bool) -> bool:
         only_unet = only_unet or (number(unet) > 0 and _first(text) == 0)
         only_text = only_text or (number(unet) == 0 and _first(text) > 0)
     if only_text:
-        found.ignore("network_train_text_encoder_only", "the UNet trains, too, here.")
+        found.ignore("network_train_text_encoder_only", Message("import.unet_trains"))
     rate = shared if is_nothing(unet) else unet
     if not is_nothing(rate):
         found.take("learning_rate" if rate is shared else "unet_lr", "learning_rate", rate)

@@ -6,6 +6,7 @@ import re
 
 from ...core.data import kohya_dataset
 from ...core.facts.lora_types import LORA_TYPES
+from ...core.messages.message import Message
 from .common import NO_COUNTERPART
 
 # Names that only kohya's files have
@@ -135,29 +136,29 @@ _OTHER_MODELS = (
     r"|pos_emb_random_crop_rate|blockwise_fused_optimizers|(img|txt)_\w+_dim|single_(dim|mod_dim)|in_dims"
 )
 REASONS = {
-    "belongs to LoRA, and has no counterpart here.": _LORA,
-    "belongs to models of another kind.": _OTHER_MODELS,
-    "PyTorch's own attention is as fast, and is always there.": r"xformers|sdpa|mem_eff_attn|diffusers_xformers",
-    "weights are trained in 32 bits here, which loses nothing.": r"full_fp16|full_bf16|fp8_base(_unet)?"
+    Message("import.of_lora"): _LORA,
+    Message("import.of_other_models"): _OTHER_MODELS,
+    Message("import.own_attention"): r"xformers|sdpa|mem_eff_attn|diffusers_xformers",
+    Message("import.full_precision"): r"full_fp16|full_bf16|fp8_base(_unet)?"
     r"|(sdxl_)?no_half_vae",
-    "what the base is, is seen in its file.": r"v2|model_list",
-    "the base's own VAE is used.": r"vae|vae_batch_size",
-    "models go into the WebUI's folders, runs into theirs.": r"output_dir|logging_dir|use_wandb"
+    Message("import.seen_in_base"): r"v2|model_list",
+    Message("import.own_vae"): r"vae|vae_batch_size",
+    Message("import.own_places"): r"output_dir|logging_dir|use_wandb"
     r"|wandb_(api_key|run_name)|log_(with|prefix|config|tracker_name|tracker_config)",
-    "runs that were made here are resumed, not other trainers'.": r"resume|resume_from_huggingface|save_state\w*"
+    Message("import.not_resumed"): r"resume|resume_from_huggingface|save_state\w*"
     r"|initial_(epoch|step)|skip_until_initial_step",
-    "models that are saved on the way stay.": r"save_last_n_\w+|save_n_epoch_ratio",
-    "is about the other trainer's own processes.": r"num_(processes|machines|cpu_threads_per_process|workers)"
+    Message("import.models_stay"): r"save_last_n_\w+|save_n_epoch_ratio",
+    Message("import.own_processes"): r"num_(processes|machines|cpu_threads_per_process|workers)"
     r"|max_data_loader_n_workers|persistent_data_loader_workers|gpu_ids|multi_gpu|main_process_port|lowv?ram|highvram"
     r"|dynamo_(backend|mode|use_fullgraph|use_dynamic)|extra_accelerate_launch_args|ddp_\w+|blocks_to_swap|mem_eff_save"
     r"|cpu_offload_checkpointing|disable_mmap_load_safetensors|skip_cache_check|fused_(backward_pass|optimizer_groups)"
     r"|(sdxl_)?cache_text_encoder_outputs(_to_disk)?|torch_compile|save_as_bool",
-    "is never uploaded from here.": r"huggingface_\w+|async_upload",
-    "says something of the model only.": r"metadata_(author|description|license|tags|title)|training_comment",
-    **{f"{different}.": name for name, different in kohya_dataset.DIFFERENT.items()},
+    Message("import.not_uploaded"): r"huggingface_\w+|async_upload",
+    Message("import.only_describes"): r"metadata_(author|description|license|tags|title)|training_comment",
+    **{Message("import.different", reason=different): name for name, different in kohya_dataset.DIFFERENT.items()},
 }
 
 
-def reason_against(name: str) -> str:
+def reason_against(name: str) -> Message:
     """Why a setting of kohya's is not taken over, as a sentence."""
     return next((reason for reason, pattern in REASONS.items() if re.fullmatch(pattern, name)), NO_COUNTERPART)

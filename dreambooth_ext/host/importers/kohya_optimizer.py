@@ -6,10 +6,11 @@ import ast
 from typing import Any
 
 from ...core.facts.optimizer_facts import OPTIMIZERS
+from ...core.messages.message import Message
 from . import optimizers
 from .common import Imported, number, text_of
 
-FINDS_RATE = "is not used: this optimizer finds the rate itself there, and here the guide's is used."
+FINDS_RATE = Message("import.finds_rate")
 
 
 def read(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
@@ -22,7 +23,7 @@ def read(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
     if ours:
         _take_arguments(ours, arguments, found)
     elif arguments:
-        found.ignore("optimizer_args", "belong to that optimizer.")
+        found.ignore("optimizer_args", Message("import.of_that_optimizer"))
     if found.settings.get("lr_scheduler", "constant") != "constant":
         _warmup(flat, found, steps)
 
@@ -38,7 +39,7 @@ def _take_arguments(ours: str, arguments: dict[str, Any], found: Imported) -> No
     if "weight_decay" in arguments:
         found.take("optimizer_args", "weight_decay", arguments.pop("weight_decay"))
     for name in [name for name in arguments if theirs.arguments and name not in theirs.arguments]:
-        found.ignore(f"optimizer_args: {name}", f"{ours} has none.", arguments.pop(name))
+        found.ignore(f"optimizer_args: {name}", Message("import.no_argument", optimizer=ours), arguments.pop(name))
     if arguments:
         found.take("optimizer_args", "optimizer_args", arguments)
 
@@ -49,7 +50,7 @@ def _warmup(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
     if share > 0 and steps:
         found.take("lr_warmup", "lr_warmup_steps", round(share * steps))
     elif share > 0:
-        found.ignore("lr_warmup", "is a share of all steps, which cannot be counted here.")
+        found.ignore("lr_warmup", Message("import.uncounted_share"))
     elif given >= 1:
         found.take("lr_warmup_steps", "lr_warmup_steps", int(given))
 
@@ -64,7 +65,7 @@ def _arguments(given: Any, found: Imported) -> dict[str, Any]:
         if isinstance(literal, bool | int | float | tuple | list):
             known[name.strip()] = list(literal) if isinstance(literal, tuple) else literal
         elif pair:
-            found.ignore("optimizer_args", "cannot be read.", pair)
+            found.ignore("optimizer_args", Message("import.cannot_be_read"), pair)
     return known
 
 

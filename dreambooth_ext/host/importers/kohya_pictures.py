@@ -6,10 +6,11 @@ import re
 from typing import Any
 
 from ...core.facts.methods import SUBJECT_METHODS
+from ...core.messages.message import Message
 from .common import Imported, Place, Subject, is_nothing, number, set_subjects, text_of
 from .kohya_names import METADATA_NAMES
 
-CAPTIONS = "captions are read from text files beside the pictures, or from this file in their folder or above it."
+CAPTIONS = Message("import.captions_beside")
 
 
 def read(values: dict[str, Any], flat: dict[str, Any], found: Imported, place: Place) -> list[Subject]:
@@ -45,16 +46,14 @@ def _without_concepts(
 ) -> list[Subject]:
     """The one folder of a method without concepts; folders "10_zkz cat" in it count as often as they say."""
     if not is_nothing(flat.get("reg_data_dir")):
-        found.ignore("reg_data_dir", "class pictures are for subjects: this method has none.")
+        found.ignore("reg_data_dir", Message("import.no_class_pictures"))
     _metadata(flat, found)
     if text_of(flat.get("caption_metadata_filename")) and flat.get("create_caption") is False:
         found.ignore("caption_metadata_filename", CAPTIONS)
     if data_sets:
         subjects, classes = _from_data_sets(data_sets, flat, found)
         for other in (*subjects[1:], *classes):
-            found.ignore(
-                "image_dir", "is left out: give one folder that holds all, or the whole data set's file.", other.folder
-            )
+            found.ignore("image_dir", Message("import.other_folder"), other.folder)
         folder, subjects = subjects[0].folder if subjects else "", subjects[:1]
     else:
         folder = text_of(flat.get("train_data_dir"))
@@ -100,7 +99,7 @@ def _from_folders(flat: dict[str, Any], name: str, found: Imported, place: Place
         return []
     named = _named_folders(parent, place)
     if named is None:
-        found.ignore(name, "its folders cannot be seen from here: name folder and prompt of each subject by hand.")
+        found.ignore(name, Message("import.folders_unseen"))
         return []
     return named or [Subject(parent, "")]
 
@@ -129,7 +128,7 @@ def _match(subjects: list[Subject], classes: list[Subject], found: Imported, pla
     used = {subject.class_folder for subject in subjects}
     for other in classes:
         if other.folder not in used:
-            found.ignore("reg_data_dir", f"'{other.folder[-80:]}' belongs to none of the subjects.")
+            found.ignore("reg_data_dir", Message("import.of_no_subject", folder=other.folder[-80:]))
 
 
 def objects(given: Any) -> list[dict[str, Any]]:

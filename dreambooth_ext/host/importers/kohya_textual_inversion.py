@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.messages.message import Message
 from .common import Imported, is_nothing, number, text_of
 
 TEMPLATES = {"use_object_template": "subject", "use_style_template": "style"}
@@ -22,7 +23,7 @@ def read(flat: dict[str, Any], found: Imported) -> None:
         found.take("weights", "embedding_weights", weights)
         for name in ("init_word", "num_vectors_per_token"):
             if not is_nothing(flat.get(name)):
-                found.ignore(name, "is not used: an embedding that goes on has its own vectors.")
+                found.ignore(name, Message("import.continued_embedding"))
     else:
         if words := text_of(flat.get("init_word")):
             found.take("init_word", "initializer_token", words)
@@ -41,6 +42,6 @@ def _template(flat: dict[str, Any], found: Imported) -> None:
         return
     found.take("template", "instance_prompt", "[filewords]")
     found.take("template", "use_captions", True)
-    found.ignore("template", "captions are the prompts. A picture without one takes its file's name, not its folder's.")
+    found.ignore("template", Message("import.captions_are_prompts"))
     if is_nothing(flat.get("caption_extension")):
         found.take("caption_extension", "caption_extension", ".caption")  # kohya's default

@@ -1,4 +1,4 @@
-"""Which of our optimizers another trainer's is, and what becomes of its rates, which mean something only with it."""
+"""Which of our optimizers another trainer's is, and what becomes of the learning rates that were meant for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from ...core.facts.optimizer_facts import OPTIMIZERS, Elsewhere
+from ...core.messages.message import Message
 from .common import Imported
 
 RATES = ("learning_rate", "text_encoder_lr", "text_encoder_2_lr")
@@ -17,13 +18,12 @@ def take(found: Imported, theirs: str, name: str) -> str | None:
     key = re.sub(r"[^a-z0-9]", "", name.rpartition(".")[2].lower())
     ours = _named(lambda theirs: key in theirs.names)
     if ours is None and (ours := _named(lambda theirs: key in theirs.same_steps)):
-        found.ignore(theirs, f"is {ours} here, which takes the same steps.", name)
+        found.ignore(theirs, Message("import.same_steps", optimizer=ours), name)
     elif ours is None and (ours := _named(lambda theirs: any(part in key for part in theirs.same_idea))):
-        what = f"is not there: it is {ours} here, of the same idea, which finds the rate itself."
-        found.ignore(theirs, what, name)
+        found.ignore(theirs, Message("import.same_idea", optimizer=ours), name)
     elif ours is None:
-        found.ignore(theirs, "is not there: the guide's optimizer is used, with its rates.", name)
-        drop_rates(found, "belongs to that optimizer: the guide's rate is used.")
+        found.ignore(theirs, Message("import.no_optimizer"), name)
+        drop_rates(found, Message("import.rate_of_optimizer"))
         return None
     found.take(theirs, "optimizer", ours)
     if OPTIMIZERS[ours].finds_rate:
@@ -48,5 +48,5 @@ def _one_rate(found: Imported, optimizer: str) -> None:
     rate = given if isinstance(given, float) and FITTING[0] <= given <= FITTING[1] else 1.0
     for ours in RATES:
         if found.settings.get(ours) and found.settings[ours] != rate:
-            found.ignore(found.origins[ours], f"became {rate:g}: {optimizer} has one rate for everything.")
+            found.ignore(found.origins[ours], Message("import.one_rate", rate=rate, optimizer=optimizer))
             found.settings[ours] = rate

@@ -12,6 +12,7 @@ from typing import Any
 
 from ...core.config.run_config import SETTINGS
 from ...core.errors import UserError
+from ...core.messages.message import Message, reason_of
 from ...core.system import toml
 from ...core.system.files import parse_json
 from . import kohya, kohya_names, sd_dreambooth_extension
@@ -20,7 +21,6 @@ from .common import SAME, Imported, Place
 LARGEST = 256 * 1024  # letters; the largest real ones have 10 000
 DEEPEST = 8  # a kohya data set has 4
 MOST_VALUES = 10_000  # a form has 250
-ACCEPTED = "Paste a file of kohya (TOML or JSON), a db_config.json of sd_dreambooth_extension, or a run's config.json."
 
 
 def read(text: str, bases: Iterable[Mapping[str, str]] = (), may_look: bool = True) -> Imported:
@@ -36,32 +36,34 @@ def read(text: str, bases: Iterable[Mapping[str, str]] = (), may_look: bool = Tr
         return kohya.read(values, place)
     known = {name: value for name, value in values.items() if name in SETTINGS}
     if not known:
-        raise UserError("text", "holds no settings of a trainer that is known here.", ACCEPTED)
+        raise UserError("import.unknown_trainer", "text")
     found = Imported("dreambooth_ext", given=values)
     for name, value in values.items():
         if name in SETTINGS:
             found.take(name, name, value)
         else:
-            found.ignore(name, "is no setting of this version.")
-    found.ignored = [item for item in found.ignored if item["reason"] != SAME]  # a run's config.json says everything
+            found.ignore(name, Message("import.unknown_setting"))
+    found.ignored = [
+        item for item in found.ignored if item.get("reason_code") != SAME.code
+    ]  # a run's config.json says everything
     return found
 
 
 def _parsed(text: str) -> Any:
     """The text's JSON or TOML, an object or a list of objects."""
     if len(text) > LARGEST:
-        raise UserError("text", f"has {len(text)} letters, more than any configuration.", ACCEPTED)
+        raise UserError("import.too_long", "text", count=len(text))
     text = text.lstrip("\ufeff").strip()
     if not text:
-        raise UserError("text", "is empty.", ACCEPTED)
+        raise UserError("import.empty", "text")
     values = _json(text) if re.match(r"\{|\[\s*[{\]]", text) else _toml(text)
     depth, count = _measured(values)
     if depth > DEEPEST:
-        raise UserError("text", "is nested more deeply than any configuration.", ACCEPTED)
+        raise UserError("import.too_deep", "text")
     if count > MOST_VALUES:
-        raise UserError("text", "has more values than any configuration.", ACCEPTED)
+        raise UserError("import.too_many_values", "text")
     if not isinstance(values, dict) and not (values and all(isinstance(item, dict) for item in values)):
-        raise UserError("text", "holds no settings.", ACCEPTED)
+        raise UserError("import.no_settings", "text")
     return values
 
 
@@ -69,18 +71,15 @@ def _json(text: str) -> Any:
     try:
         return parse_json(text)
     except ValueError as error:
-        remedy = "Correct it in an editor."
-        if "escape" in str(error):
-            remedy = "In JSON, write the folders of a Windows path with / or with \\\\ between them."
-        raise UserError("text", f"is no JSON ({error}).", remedy) from None
+        code = "import.backslashes" if "escape" in str(error) else "import.bad_json"
+        raise UserError(code, "text", error=reason_of(error)) from None
 
 
 def _toml(text: str) -> Any:
     try:
         return toml.loads(text)
     except (ValueError, RecursionError) as error:
-        remedy = "Correct it in an editor. A Windows path stands in single quotation marks: 'C:\\pictures'."
-        raise UserError("text", f"is neither JSON nor TOML ({error}).", remedy) from None
+        raise UserError("import.neither_json_nor_toml", "text", error=reason_of(error)) from None
 
 
 def _measured(values: Any) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from ...core.facts.lora_types import USUAL, variant
+from ...core.messages.message import Message
 from . import optimizers
 from .common import (
     NO_COUNTERPART,
@@ -55,10 +56,10 @@ READ_APART = {
 }
 OF_LORA = r"lora_.*|use_lora.*|save_lora.*"
 REASONS = {
-    "the other trainer's own folders and counters": r"model_dir|model_path|revision|(initial|lifetime)_revision|epoch"
+    Message("import.own_folders"): r"model_dir|model_path|revision|(initial|lifetime)_revision|epoch"
     r"|snapshot|pretrained_model_name_or_path|shared_diffusers_path|use_shared_src|use_subdir|custom_model_name"
     r"|graph_smoothing|epoch_pause_(frequency|time)|concepts_path",
-    "what is drawn and written on the way": r"save_(ckpt|lora|state)_(after|cancel|during)|save_lora_for_extra_net"
+    Message("import.saves_and_samples"): r"save_(ckpt|lora|state)_(after|cancel|during)|save_lora_for_extra_net"
     r"|sample_batch_size|disable_logging|lora_weight|infer_ema|ema_predict|scheduler|sanity_seed",
 }
 LORA_RANK = 4  # its own default, of both parts
@@ -102,17 +103,17 @@ def _method(values: dict[str, Any], found: Imported, is_lora: bool) -> None:
     if values.get("input_pertubation") is True:
         found.take("input_pertubation", "ip_noise_gamma", NOISE)
     if values.get("train_unet") is False:
-        found.ignore("train_unet", "the UNet trains, too, here.", "false")
+        found.ignore("train_unet", Message("import.unet_trains"), "false")
     if values.get("train_imagic") is True:
-        found.ignore("train_imagic", "this other way of training is not there.")
+        found.ignore("train_imagic", Message("import.no_imagic"))
     if text_of(values.get("noise_scheduler")) not in SCHEDULERS_ALIKE:
-        found.ignore("noise_scheduler", "the noise is the base's own here.")
+        found.ignore("noise_scheduler", Message("import.noise_of_base"))
 
 
 def _lora(values: dict[str, Any], found: Imported) -> None:
     found.take("use_lora", "method", "lora")
     if weights := text_of(values.get("lora_model_name")):
-        found.ignore("lora_model_name", "is not gone on with: name its file as network_weights.", weights)
+        found.ignore("lora_model_name", Message("import.not_continued"), weights)
     if values.get("use_lora_extended") is True:
         found.take("use_lora_extended", "network_type", variant(USUAL, magnitude=False, convolutions=True))
     ranks = {}
@@ -125,7 +126,7 @@ def _lora(values: dict[str, Any], found: Imported) -> None:
 def _reason(name: str) -> str:
     for what, pattern in REASONS.items():
         if re.fullmatch(pattern, name):
-            return f"belongs to {what}."
+            return what
     return NO_COUNTERPART
 
 
@@ -139,7 +140,7 @@ def _model(values: dict[str, Any], found: Imported, place: Place) -> None:
     if values.get("save_safetensors") is False:
         found.take("save_safetensors", "save_format", "ckpt")
     if not is_nothing(values.get("attention")) and values["attention"] != "default":
-        found.ignore("attention", "PyTorch's own attention is as fast, and is always there.")
+        found.ignore("attention", Message("import.own_attention"))
 
 
 def _subjects(values: dict[str, Any], found: Imported, place: Place) -> list[Subject]:
@@ -149,7 +150,7 @@ def _subjects(values: dict[str, Any], found: Imported, place: Place) -> list[Sub
     for index, concept in enumerate(concepts):
         folder = text_of(concept.get("instance_data_dir"))
         if not folder:
-            found.ignore(f"concepts_list[{index}]", "names no folder of pictures.")
+            found.ignore(f"concepts_list[{index}]", Message("import.no_folder"))
             continue
         subjects.append(_subject(concept, folder, place, found, f"concepts_list[{index}]"))
     set_subjects(found, subjects, counts_epochs=number(values.get("num_train_epochs")) > 0)
@@ -170,7 +171,7 @@ def _subject(concept: dict[str, Any], folder: str, place: Place, found: Imported
     if not prompt:
         return subject
     if each <= 0 and total <= 0:
-        found.ignore(f"{where}.class_prompt", "no class pictures were asked for.")
+        found.ignore(f"{where}.class_prompt", Message("import.none_asked_for"))
         return subject
     count = place.pictures(folder)
     subject.class_prompt, subject.class_folder = prompt, text_of(concept.get("class_data_dir"))
@@ -179,8 +180,7 @@ def _subject(concept: dict[str, Any], folder: str, place: Place, found: Imported
     elif count:
         subject.class_pictures = int(each * count)
     else:
-        reason = "is for each picture, and the pictures cannot be counted here; 100 class pictures are used."
-        found.ignore(f"{where}.num_class_images_per", reason)
+        found.ignore(f"{where}.num_class_images_per", Message("import.uncounted_pictures"))
     return subject
 
 
@@ -223,14 +223,14 @@ def _length(values: dict[str, Any], found: Imported, subjects: list[Subject], pl
         found.take("num_train_epochs", "num_train_epochs", epochs)
         steps = steps_of(subjects, epochs, batch, place)
     elif epochs:
-        found.ignore("num_train_epochs", "the number of steps is given, too.")
+        found.ignore("num_train_epochs", Message("import.steps_given"))
     share = number(values.get("stop_text_encoder", values.get("train_text_encoder", 0)))
     if share <= 0 and "stop_text_encoder" in values:
         found.take("stop_text_encoder", "text_encoder_steps", 0)
     elif share > 0 and steps:
         found.take("stop_text_encoder", "text_encoder_steps", round(min(1.0, share) * steps))
     elif share > 0:
-        found.ignore("stop_text_encoder", "is a share of all steps, which cannot be counted here.")
+        found.ignore("stop_text_encoder", Message("import.uncounted_share"))
     for theirs, ours in (("save_embedding_every", "checkpointing_steps"), ("save_preview_every", "validation_steps")):
         every = number(values.get(theirs))
         if every <= 0 or (ours == "validation_steps" and "validation_prompts" not in found.settings):
@@ -238,7 +238,7 @@ def _length(values: dict[str, Any], found: Imported, subjects: list[Subject], pl
         if steps and epochs > 0:
             found.take(theirs, ours, max(1, round(every * steps / epochs)))
         else:
-            found.ignore(theirs, "counts in epochs, and the pictures cannot be counted here.")
+            found.ignore(theirs, Message("import.uncounted_epochs"))
 
 
 def _optimizer(values: dict[str, Any], found: Imported) -> None:
@@ -248,7 +248,7 @@ def _optimizer(values: dict[str, Any], found: Imported) -> None:
     if schedule in SCHEDULERS:
         found.take("lr_scheduler", "lr_scheduler", schedule)
     elif schedule:
-        found.ignore("lr_scheduler", "is not there: the rate stays constant.")
+        found.ignore("lr_scheduler", Message("import.no_scheduler"))
     warmup = number(values.get("lr_warmup_steps"))
     if warmup > 0 and found.settings.get("lr_scheduler", "constant") != "constant":
         found.take("lr_warmup_steps", "lr_warmup_steps", int(warmup))

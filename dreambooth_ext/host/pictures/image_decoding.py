@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ...core.data import picture_entries
 from ...core.data.jpeg import require_few_passes
-from ...core.messages.message import reason_of
+from ...core.messages.message import beside, reason_of
 from ...core.system.files import require_ordinary
 from ..errors import Refusal
 
@@ -52,16 +52,14 @@ def _opened(name: str, source: Path | IO[bytes]) -> Iterator[Image]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name) from None
     except UnidentifiedImageError:
-        message = f"'{name[:80]}' is no {picture_entries.FORMATS} picture, whatever its name says."
-        raise Refusal(422, message, "Save it anew as one of these.", "picture") from None
+        formats = picture_entries.FORMATS
+        raise Refusal(422, "upload.not_a_picture", "picture", name=name[:80], formats=formats) from None
     except DAMAGE as error:
-        message = f"'{name[:80]}' is broken ({reason_of(error)})."
-        raise Refusal(422, message, "Save it anew, or leave it out.", "picture") from None
+        raise Refusal(422, "upload.broken", "picture", name=name[:80], error=reason_of(error)) from None
 
 
 def _too_large(name: str) -> Refusal:
-    message = f"'{name[:80]}' has more than {MOST_PIXELS // 10**6} million pixels."
-    return Refusal(422, message, "Make it smaller; training uses 2048 pixels at most.", "picture")
+    return Refusal(422, "pictures.too_many_pixels", "picture", file=name[:80], millions=MOST_PIXELS // 10**6)
 
 
 def check(name: str, data: bytes) -> tuple[int, int]:
@@ -80,7 +78,7 @@ def look(path: Path) -> dict[str, Any]:
         with _opened(path.name, path) as picture:
             width, height = _upright(picture)
     except Refusal as refusal:
-        return {"width": None, "height": None, "problem": refusal.problem.message}
+        return {"width": None, "height": None, **beside("problem", refusal.problem.message)}
     return {"width": width, "height": height, "problem": None}
 
 

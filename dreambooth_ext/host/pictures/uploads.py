@@ -17,7 +17,7 @@ from typing import Any
 
 from ...core.config.names import RESERVED
 from ...core.data import captions, folder_scan, picture_entries
-from ...core.messages.message import reason_of
+from ...core.messages.message import Message, beside, reason_of
 from ...core.system import files
 from ..errors import Refusal
 from . import image_decoding
@@ -36,18 +36,18 @@ USED = ".used"  # a file in a set that runs were queued with: their pictures and
 ILLEGAL = str.maketrans(dict.fromkeys('<>:"|?*', "_"))  # on Windows; a colon even begins a hidden second content
 
 
-def safe_name(name: str, what: str) -> str:
+def safe_name(name: str) -> str:
     """A name that every file system takes and that stays where it is put. Raises a Refusal (422)."""
     text = unicodedata.normalize("NFC", name)
     hidden = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
     if hidden or set(text) & {"/", "\\"} or text.lstrip().startswith("."):
-        raise Refusal(422, f"{name[:80]!a} cannot be the name of a {what}.", "Rename it.", "name")
+        raise Refusal(422, "upload.bad_name", "name", name=ascii(name[:80]))
     text = text.translate(ILLEGAL).strip().rstrip(". ")
     stem = unicodedata.normalize("NFKC", text.partition(".")[0]).rstrip()  # "nul .png" and "com¹" are devices, too
     if not text or RESERVED.fullmatch(stem):
-        raise Refusal(422, f"{name[:80]!a} cannot be the name of a {what} everywhere.", "Rename it.", "name")
+        raise Refusal(422, "upload.bad_name_elsewhere", "name", name=ascii(name[:80]))
     if len(text.encode()) > LONGEST_NAME:
-        raise Refusal(422, f"the name of this {what} is too long.", "Use 60 letters at most.", "name")
+        raise Refusal(422, "upload.long_name", "name")
     return text
 
 
@@ -73,9 +73,9 @@ class PictureSets:
 
     def path(self, name: str) -> Path:
         """A set's folder. Raises a Refusal (404)."""
-        path = self.folder / safe_name(name, "set")
+        path = self.folder / safe_name(name)
         if not self._is_own(path):
-            raise Refusal(404, f"there is no set of pictures {name[:80]!r}.", "GET pictures lists them.", "set")
+            raise Refusal(404, "upload.no_set", "set", name=repr(name[:80]))
         return path
 
     def list(self, name: str, start: int = 0) -> dict[str, Any]:
@@ -88,16 +88,16 @@ class PictureSets:
         try:
             found = folder_scan.list_pictures(folder)
         except (OSError, ValueError) as error:
-            why = f"{str(folder)[:200]!r} cannot be read: {reason_of(error)}."
-            raise Refusal(422, why, "Give a folder with pictures.", "folder") from None
+            known = repr(str(folder)[:200])
+            raise Refusal(422, "pictures.folder_unreadable", "folder", folder=known, error=reason_of(error)) from None
         shown = [{"name": path.relative_to(folder).as_posix(), **self._about(path)} for path in found[start:][:PAGE]]
         return {"folder": str(folder), "pictures": shown, "start": start, "count": len(found)}
 
     def picture(self, name: str, picture: str) -> Path:
         """The file of a picture. Raises a Refusal (404)."""
-        path = self.path(name) / safe_name(picture, "picture")
+        path = self.path(name) / safe_name(picture)
         if path.suffix.lower() not in picture_entries.EXTENSIONS or not path.is_file() or path.is_symlink():
-            raise Refusal(404, f"there is no picture {picture[:80]!r} in this set.", "Reload the page.", "name")
+            raise Refusal(404, "upload.no_picture", "name", name=repr(picture[:80]))
         return path
 
     def _is_own(self, path: Path) -> bool:
@@ -113,30 +113,31 @@ class PictureSets:
             key = (path, stamp.st_mtime_ns, stamp.st_size)
             about = {**(self._headers.get(key) or image_decoding.look(path)), "stamp": stamp_of(path)}
         except OSError as error:
-            return {"width": None, "height": None, "caption": None, "problem": reason_of(error), "stamp": ""}
+            return {"width": None, "height": None, "caption": None, **beside("problem", reason_of(error)), "stamp": ""}
         self._headers[key] = about
         while len(self._headers) > 2 * MOST_PICTURES:
             self._headers.popitem(last=False)
         try:
             return {**about, "caption": captions.read_caption(path, ".txt")}
         except (OSError, UnicodeDecodeError):
-            return {**about, "caption": None, "problem": about["problem"] or "its caption file is not UTF-8 text"}
+            problem = {} if about["problem"] else beside("problem", Message("upload.caption_unreadable"))
+            return {**about, "caption": None, **problem}
 
     # --- changing ---
 
     def put(self, name: str, picture: str, data: bytes) -> dict[str, Any]:
         """Keep a picture, under names that are made safe. Raises a Refusal that says what is wrong with it."""
-        set_name, file = safe_name(name, "set"), safe_name(picture, "picture")
+        set_name, file = safe_name(name), safe_name(picture)
         check_suffix(file)
         if len(data) > LARGEST:
-            raise Refusal(413, f"{file} is larger than {files.human_size(LARGEST)}.", "Make it smaller.", "picture")
+            raise Refusal(413, "upload.large_picture", "picture", file=file, most=files.human_size(LARGEST))
         width, height = image_decoding.check(file, data)
         with self._changing:
             folder = self._made(set_name)
             check_unused(folder)
             is_new = not (folder / file).exists()
             if is_new and sum(1 for _ in _pictures_in(folder)) >= MOST_PICTURES:
-                raise Refusal(413, f"the set has {MOST_PICTURES} pictures already.", "Begin another set.", "set")
+                raise Refusal(413, "upload.set_full", "set", most=MOST_PICTURES)
             self._write(folder / file, data)
         return {"set": set_name, "name": file, "folder": str(folder), "width": width, "height": height, "new": is_new}
 
@@ -145,13 +146,13 @@ class PictureSets:
 
         picture, stamp: what the caption was written for, as `list` told it; it has to be there, and be the same still.
         """
-        set_name, file = safe_name(name, "set"), safe_name(file, "caption")
+        set_name, file = safe_name(name), safe_name(file)
         if len(data) > LARGEST_CAPTION:
-            raise Refusal(413, f"a caption may have {files.human_size(LARGEST_CAPTION)}.", "Shorten it.", "caption")
+            raise Refusal(413, "upload.long_caption", "caption", most=files.human_size(LARGEST_CAPTION))
         try:
             text = captions.decoded(data).strip()
         except UnicodeDecodeError:
-            raise Refusal(422, f"{file} is not UTF-8 text.", "Save it as UTF-8 in your editor.", "caption") from None
+            raise Refusal(422, "upload.caption_not_utf8", "caption", file=file) from None
         with self._changing:
             if picture:
                 check_shown(self.picture(name, picture), stamp)
@@ -160,7 +161,7 @@ class PictureSets:
             if not text:
                 (folder / file).unlink(missing_ok=True)
             elif not (folder / file).exists() and sum(1 for _ in os.scandir(folder)) >= 2 * MOST_PICTURES:
-                raise Refusal(413, f"the set has {2 * MOST_PICTURES} files already.", "Begin another set.", "set")
+                raise Refusal(413, "upload.set_full_of_files", "set", most=2 * MOST_PICTURES)
             else:
                 self._write(folder / file, text.encode() + b"\n")
         return {"set": set_name, "name": file, "folder": str(folder), "caption": " ".join(text.split()) or None}
@@ -176,11 +177,11 @@ class PictureSets:
                 files.remove(folder)
                 return
             check_unused(folder)
-            path = folder / safe_name(picture, "picture")
+            path = folder / safe_name(picture)
             if path.suffix.lower() not in (*picture_entries.EXTENSIONS, ".txt") or not (
                 path.is_file() or path.is_symlink()
             ):
-                raise Refusal(404, f"there is no {picture[:80]!r} in this set.", "Reload the page.", "name")
+                raise Refusal(404, "upload.no_file", "name", name=repr(picture[:80]))
             check_shown(path, stamp)
             path.unlink()
             if not any(other.stem == path.stem for other in _pictures_in(folder)):
@@ -196,7 +197,7 @@ class PictureSets:
         """The set under another name, to be changed. Files are linked where the disk can; they are only replaced."""
         folder = self.path(name)
         with self._changing:
-            taken = (safe_name(f"{folder.name[:80]}-{number}", "set") for number in itertools.count(2))
+            taken = (safe_name(f"{folder.name[:80]}-{number}") for number in itertools.count(2))
             target = self._made(next(name for name in taken if not (self.folder / name).exists()))
             for item in os.scandir(folder):
                 if item.is_file(follow_symlinks=False) and item.name != USED:
@@ -207,25 +208,24 @@ class PictureSets:
         path = self.folder / name
         if not path.exists():
             if self.folder.is_dir() and sum(1 for _ in self.folder.iterdir()) >= MOST_SETS:
-                raise Refusal(413, f"there are {MOST_SETS} sets already.", "Delete some.", "set")
+                raise Refusal(413, "upload.too_many_sets", "set", most=MOST_SETS)
             path.mkdir(parents=True, exist_ok=True)
         if not self._is_own(path):
-            raise Refusal(422, f"{name!r} is a file, or a link to another place.", "Choose another name.", "set")
+            raise Refusal(422, "upload.not_a_set", "set", name=repr(name))
         return path
 
     def _write(self, path: Path, data: bytes) -> None:
         if files.free_bytes(path.parent) < len(data) + SPARE:
-            raise Refusal(507, f"the disk of {path.parent} is full.", "Make room on it.")
+            raise Refusal(507, "upload.disk_full", folder=str(path.parent))
         if path.is_dir():
-            raise Refusal(422, f"{path.name!r} is a folder.", "Choose another name.", "name")
+            raise Refusal(422, "upload.is_folder", "name", name=repr(path.name))
         with files.replacing(path) as temporary:  # the rename replaces a link, and never follows it
             temporary.write_bytes(data)
 
 
 def check_unused(folder: Path) -> None:
     if (folder / USED).exists():
-        remedy = "Change a copy: POST pictures/{set}/copy makes one. The tab does so by itself."
-        raise Refusal(409, "runs were queued with this set, and keep its pictures and captions.", remedy, "set")
+        raise Refusal(409, "upload.set_in_use", "set", set=folder.name)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -249,7 +249,7 @@ def stamp_of(path: Path) -> str:
 def check_shown(path: Path, stamp: str) -> None:
     """Raises a Refusal (409) where a page means another picture than the one that is there; without a stamp, never."""
     if stamp and stamp != stamp_of(path):
-        raise Refusal(409, f"{path.name} is another picture now.", "Look at the set again.", "stamp")
+        raise Refusal(409, "upload.another_picture", "stamp", file=path.name)
 
 
 def _pictures_in(folder: Path) -> Iterator[Path]:
@@ -261,5 +261,4 @@ def _pictures_in(folder: Path) -> Iterator[Path]:
 
 def check_suffix(file: str) -> None:
     if Path(file).suffix.lower() not in picture_entries.EXTENSIONS:
-        remedy = f"Save it as one of these: {picture_entries.FORMATS}."
-        raise Refusal(415, f"{file[:80]!r} is of a kind that cannot be trained on.", remedy, "name")
+        raise Refusal(415, "upload.other_format", "name", name=repr(file[:80]), formats=picture_entries.FORMATS)

@@ -144,5 +144,5 @@ def test_an_imaginary_optimizer_takes_a_row_and_nothing_else():
     assert found["fused"] == [False, True] and found["bytes"] == 9 and found["made"] == "NAdam"
     assert found["imported"]["optimizer"] == "newest" and found["imported"]["learning_rate"] == 1.0
     assert found["imported"]["optimizer_args"] == {"betas": [0.9, 0.99]}
-    assert "newest has none." in found["ignored"]
-    assert "became 1: newest has one rate for everything." in found["ignored"]
+    assert "newest has no such argument." in found["ignored"]
+    assert "became 1: newest has one learning rate for everything." in found["ignored"]

@@ -109,7 +109,7 @@ def test_a_script_with_its_data_set():
     }
     why = reasons(found)
     assert "as fast" in why["xformers"] and "processes" in why["max_data_loader_n_workers"]
-    assert why["color_aug"] == common.NO_COUNTERPART and "along with" in why["multires_noise_iterations"]
+    assert why["color_aug"] == common.NO_COUNTERPART and "combined with" in why["multires_noise_iterations"]
     assert why["save_model_as"] == common.SAME and "class pictures" in why["max_train_steps"]
     assert "lr_scheduler_num_cycles" not in why  # kohya does nothing with it either
 
@@ -527,7 +527,7 @@ def test_a_plain_form_is_dreambooth_of_the_whole_model():
 
 @pytest.mark.parametrize("name", ["sd3_checkbox", "flux1_checkbox"])
 def test_models_of_another_kind_are_told(name):
-    assert "not trained here" in reasons(read.read(form(**{name: True})))[name]
+    assert "cannot be trained here" in reasons(read.read(form(**{name: True})))[name]
     assert name not in reasons(read.read(form(**{name: False})))
 
 
@@ -646,7 +646,7 @@ def test_what_is_not_taken_over_is_told_with_its_value():
     why = reasons(found)
     for name in ("num_widgets", "v_pred_like_loss", "block_lr"):  # their names only begin like others'
         assert why[name] == common.NO_COUNTERPART
-    assert "LoRA" in why["down_lr_weight"] and "stay" in why["save_last_n_epochs"]
+    assert "LoRA" in why["down_lr_weight"] and "are kept" in why["save_last_n_epochs"]
 
 
 def test_secrets_are_not_repeated():
@@ -701,10 +701,10 @@ def test_our_own_config():
         ("   \n", "empty"),
         ("[1, 2]", "TOML"),
         ("[]", "no settings"),
-        ("{}", "known here"),
-        ('{"colour": 1}', "known here"),
+        ("{}", "supported trainer"),
+        ('{"colour": 1}', "supported trainer"),
         ('{"src": "C:\\models"}', r"with / or with \\"),
-        ('{"a": ', "no JSON"),
+        ('{"a": ', "not valid JSON"),
         ("output_name = ", "neither JSON nor TOML"),
         ("hello", "neither JSON nor TOML"),
         ('{"a":' * 50 + "1" + "}" * 50, "deeply"),

@@ -159,7 +159,7 @@ def test_pictures_that_a_run_needs_stay(asked):
 )  # fmt: skip
 def test_names_that_are_refused(name):
     with pytest.raises(Refusal) as refused:
-        safe_name(name, "picture")
+        safe_name(name)
     assert refused.value.status == 422 and refused.value.problem.remedy
 
 
@@ -178,8 +178,8 @@ def test_names_that_are_refused(name):
     ],
 )  # fmt: skip
 def test_names_that_are_made_safe(name, safe):
-    assert safe_name(name, "picture") == safe
-    assert safe_name(safe, "picture") == safe
+    assert safe_name(name) == safe
+    assert safe_name(safe) == safe
 
 
 @pytest.mark.parametrize(
@@ -251,16 +251,16 @@ def test_a_caption_that_windows_saved(asked):
         ("a.png", b"<script>", "text/html", 415, "kind of picture"),
         ("a.png", b"<script>", "", 415, "kind of picture"),
         ("a.gif", drawn(form="GIF"), "image/gif", 415, "HEIC, GIF"),
-        ("a.gif", drawn(), PNG, 415, "kind that cannot"),
-        ("a.py", drawn(), PNG, 415, "kind that cannot"),
-        ("a", drawn(), PNG, 415, "kind that cannot"),
+        ("a.gif", drawn(), PNG, 415, "format that cannot"),
+        ("a.py", drawn(), PNG, 415, "format that cannot"),
+        ("a", drawn(), PNG, 415, "format that cannot"),
         ("a.txt", b"words", PNG, 415, "text/plain"),
         ("a.png", b"words", TEXT, 415, "kind of picture"),
-        ("a.png", b"", PNG, 422, "is no JPG"),
-        ("a.png", b"<svg onload='alert(1)'/>", PNG, 422, "is no JPG"),
-        ("a.png", drawn(form="GIF"), PNG, 422, "is no JPG"),
-        ("a.png", drawn(form="TIFF"), PNG, 422, "is no JPG"),
-        ("a.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", JPEG, 422, "is no JPG"),
+        ("a.png", b"", PNG, 422, "none of these formats"),
+        ("a.png", b"<svg onload='alert(1)'/>", PNG, 422, "none of these formats"),
+        ("a.png", drawn(form="GIF"), PNG, 422, "none of these formats"),
+        ("a.png", drawn(form="TIFF"), PNG, 422, "none of these formats"),
+        ("a.jpg", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 1 1\n", JPEG, 422, "none of these formats"),
         ("a.png", drawn()[:60], PNG, 422, "is broken"),
         ("a.jpg", drawn((400, 400), "JPEG")[:700], JPEG, 422, "is broken"),
         ("a.png", png_of(64, 64, b"\0" * 10), PNG, 422, "is broken"),
@@ -470,7 +470,7 @@ def test_only_the_picture_that_was_shown_is_deleted_or_described(asked):
     assert shown["a"] != shown["b"]
     wrong = f"picture=IMG_0001.jpg&stamp={shown['a']}"
     answer = asked.put(f"pictures/b/IMG_0001.txt?{wrong}", b"a red one", TEXT)
-    assert answer.status == 409 and "another picture" in answer.json()["error"]
+    assert answer.status == 409 and "a different picture" in answer.json()["error"]
     assert asked.delete(f"pictures/b/IMG_0001.jpg?stamp={shown['a']}").status == 409
     assert sorted(path.name for path in (folder(asked) / "b").iterdir()) == ["IMG_0001.jpg"]
     assert asked.put("pictures/b/none.txt?picture=none.jpg&stamp=1", b"a red one", TEXT).status == 404
