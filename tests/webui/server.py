@@ -29,7 +29,8 @@ from tests.webui.sizes import shrink
 START = 400  # seconds; it takes ten on an idle machine, Forge fifty
 # On the CPU and in float32, offline, with the scanner of pickles on; of these, a WebUI gets those that it has.
 OPTIONS = """--skip-prepare-environment --skip-torch-cuda-test --skip-version-check --api --no-gradio-queue
---use-cpu=all --no-half --precision=full --no-download-sd-model --do-not-download-clip --always-cpu --all-in-fp32"""
+--use-cpu=all --no-half --precision=full --no-download-sd-model --do-not-download-clip --always-cpu --all-in-fp32
+--cpu --force-fp32"""
 ARGUMENTS = ("modules/cmd_args.py", "backend/args.py", "ldm_patched/modules/args_parser.py")  # where options are told
 # Random numbers from the CPU, as `generate` draws.
 SETTINGS = {"randn_source": "CPU", "live_previews_enable": False, "samples_save": False, "grid_save": False}

@@ -71,7 +71,8 @@ def openclip_config(architecture: Architecture) -> dict[str, Any]:
 def shrink_forge(root: Path, extension: Path, models: dict[str, Architecture]) -> None:
     """The UNet's sizes as it finds them in the file, the other parts' as in a folder of configurations of ours."""
     sizes = []
-    for family, architecture in models.items():
+    known = {family: one for family, one in models.items() if (root / "backend/huggingface" / FORGE[family]).is_dir()}
+    for family, architecture in known.items():  # Forge Neo knows no Stable Diffusion 2
         folder = extension / "configurations" / family
         shutil.copytree(root / "backend" / "huggingface" / FORGE[family], folder, dirs_exist_ok=True)
         names = architecture.family.components[2:]

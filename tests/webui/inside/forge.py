@@ -1,4 +1,4 @@
-"""Run by Forge as an extension's script. It knows models by tables of sizes, and not by a yaml: the tests' are added.
+"""Run by Forge and Forge Neo as an extension's script. Tables of sizes tell them models, no yaml: the tests' are added.
 
 `sizes.json`, in the extension's folder, is written by tests/webui/sizes.py.
 """
@@ -7,6 +7,7 @@ import functools
 import json
 from pathlib import Path
 
+from backend import loader
 from backend.text_processing.classic_engine import ClassicTextProcessingEngine
 from huggingface_guess import model_list
 
@@ -17,7 +18,11 @@ def kind(family, unet, heads, folder):
     usual = getattr(model_list, KINDS[family])
     told_by = {key: unet.get(key, usual.unet_config[key]) for key in ("context_dim", "model_channels")}
     more = {"unet_config": told_by, "unet_extra_config": heads, "huggingface_repo": folder}
-    return type(f"Tiny{usual.__name__}", (usual,), more)
+    ours = type(f"Tiny{usual.__name__}", (usual,), more)
+    for engine in loader.possible_models:
+        if usual in engine.matched_guesses:  # Neo takes no class for one that it is derived from
+            engine.matched_guesses = [*engine.matched_guesses, ours]
+    return ours
 
 
 def with_width(init):
