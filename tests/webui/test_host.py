@@ -5,9 +5,11 @@ Needs $WEBUI_DIR, the folder of a WebUI 1.10.1 with its environment; skipped wit
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,16 +74,27 @@ def write_checkpoint(base: Path, path: Path, content: str) -> None:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    data = tmp_path_factory.mktemp("my data")
+    data = prepared(tmp_path_factory.mktemp("my data"))
+    with running_with(data) as client:
+        client.call("sdapi/v1/options", {**SETTINGS, "sd_model_checkpoint": "one.safetensors"})
+        yield client
+
+
+def prepared(data: Path) -> Path:
+    """A data folder with two checkpoints, our extension and the probe."""
     tiny.single_file(data / "base")
     client = Client("", data)
     client.add("one.safetensors", "first")
     client.add("two.safetensors", "second")
     asking.prepare(data)
+    return data
+
+
+@contextlib.contextmanager
+def running_with(data: Path) -> Iterator[Client]:
+    """The WebUI, killed in the end."""
     with running(webui_folder(), data) as webui:
-        client.address = webui.address
-        client.call("sdapi/v1/options", {**SETTINGS, "sd_model_checkpoint": "one.safetensors"})
-        yield client
+        yield Client(webui.address, data)
 
 
 def test_the_extension_is_there(webui):

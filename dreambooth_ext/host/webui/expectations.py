@@ -46,10 +46,10 @@ OPTIONS_ASKED = {
 }
 # Names that some hosts lack -> what that means there.
 ASKED = {
-    "backend.memory_management.soft_empty_cache": "the host has no memory manager of its own, or an older one",
+    "backend.memory_management.soft_empty_cache": "the host has no memory manager of its own, or another",
     "huggingface_guess.model_list": "the host loads every family",
-    "ldm_patched.modules.model_management.soft_empty_cache": "the same",
-    "ldm_patched.modules.supported_models": "the same",
+    "ldm_patched.modules.model_management.soft_empty_cache": "the host has no memory manager of its own, or another",
+    "ldm_patched.modules.supported_models": "the host loads every family",
     "modules.deepbooru.DeepDanbooru": "there is no Interrogate to be stopped",
     "modules.hypernetworks.hypernetwork.train_hypernetwork": "there is no Train tab to be stopped",
     "modules.launch_utils.git_tag": "the host's name goes without a version",

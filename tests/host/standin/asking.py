@@ -192,7 +192,10 @@ class Client:
                 values[place] = []
         values[0] = "task(1)"
         answer = self.call("run/predict", {"fn_index": index, "data": values, "session_hash": "x"})
-        return answer["data"][0], answer["data"][2]
+        names = [components[number].get("elem_id") for number in event["outputs"]]
+        shown = dict(zip(names, answer["data"], strict=True))
+        pictures = shown["txt2img_gallery"]  # Forge Neo's is an update of it
+        return pictures["value"] if isinstance(pictures, dict) else pictures, shown["html_info_txt2img"]
 
     def picture(self) -> str:
         buffer = io.BytesIO()

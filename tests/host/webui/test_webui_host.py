@@ -99,7 +99,7 @@ def test_all_else_that_uses_the_card_is_refused(webui):
         "reload-checkpoint": {},
     }
     asked = {name: content for name, content in asked.items() if f"/sdapi/v1/{name.strip()}" in there}
-    assert len(asked) >= 2
+    assert asked
     webui.begin("refuse")
     for name, content in asked.items():
         if name == "reload-checkpoint" and webui.has_manager():
@@ -303,6 +303,8 @@ def save_names(path: Path, *names: str) -> None:
 
 
 def test_models_that_are_kept_for_later_are_read_anew_and_leave_no_copy(webui):
+    if not webui.run("'sd_checkpoints_limit' in shared.opts.data_labels"):
+        pytest.skip("this WebUI keeps one model")
     webui.call("sdapi/v1/options", {"sd_checkpoints_limit": 2})
     path = webui.add("trained.safetensors", "trained")
     webui.refresh("checkpoint", path)
@@ -382,7 +384,8 @@ def test_the_settings_have_a_heading_of_their_own_and_choices_in_words(webui):
     """Kept as the API's values all the same."""
     ours = "[info for name, info in shared.opts.data_labels.items() if name.startswith('dreambooth_ext_')]"
     assert set(webui.run(f"[info.category_id for info in {ours}]")) == {"dreambooth_ext"}
-    assert webui.run("sys.modules['modules.options'].categories.mapping['dreambooth_ext']") == "DreamBooth"
+    heading = webui.run("sys.modules['modules.options'].categories.mapping['dreambooth_ext']")
+    assert "DreamBooth" in (heading, *(heading.values() if isinstance(heading, dict) else ()))
     choices = dict(webui.run("shared.opts.data_labels['dreambooth_ext_select'].component_args['choices']"))
     assert choices == {"when training is finished": "final", "after every save": "every", "never": "never"}
     assert webui.call("dreambooth/v1/host")["options"]["select"] == "final"
