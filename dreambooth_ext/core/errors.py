@@ -18,9 +18,7 @@ class Problem:
     is_grave: of a warning: forbids nothing, but is shown as errors are.
     """
 
-    def __init__(self, code: str, field: str = "", /, *old: str, is_grave: bool = False, **values: Any):
-        if code not in catalogue():  # TODO: until all callers give codes
-            code, field, values = AS_SAID, code, {"message": field, "remedy": old[0] if old else ""}
+    def __init__(self, code: str, field: str = "", /, *, is_grave: bool = False, **values: Any):
         self.code = code
         self.field = field
         self.values = values
@@ -61,10 +59,6 @@ class Problem:
         return {"what": known.pop("message"), **known}
 
     @classmethod
-    def of(cls, warning: Problem | str, field: str = "", remedy: str = "") -> Problem:  # TODO: until all are problems
-        return cls(AS_SAID, field, message=warning, remedy=remedy) if isinstance(warning, str) else warning
-
-    @classmethod
     def from_dict(cls, known: Mapping[str, Any]) -> Problem:
         """What `as_dict` gave, perhaps in another version, which had other codes."""
         grave = bool(known.get("is_grave"))
@@ -78,6 +72,6 @@ class Problem:
 class UserError(Exception):
     """Raised where the user's input or machine is at fault; programming errors stay ordinary exceptions."""
 
-    def __init__(self, code: str, field: str = "", /, *old: str, **values: Any):
-        self.problem = Problem(code, field, *old, **values)
+    def __init__(self, code: str, field: str = "", /, **values: Any):
+        self.problem = Problem(code, field, **values)
         super().__init__(str(self.problem))

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.errors import AS_SAID, Problem, UserError
-from ..core.messages.message import catalogue
+from ..core.errors import Problem, UserError
 
 
 class Refusal(UserError):
     """`status`: 401, 403, 404, 405, 409, 413, 415, 503, 507; a plain UserError is a 422."""
 
-    def __init__(self, status: int, code: str, field: str = "", /, *old: str, **values: Any):
-        if code not in catalogue():  # TODO: until all callers give codes: (message, remedy, field)
-            values = {"message": code, "remedy": field or values.get("remedy", "")}
-            code, field = AS_SAID, old[0] if old else ""
+    def __init__(self, status: int, code: str, field: str = "", /, **values: Any):
         super().__init__(code, field, **values)
         self.status = status
         self.headers: dict[str, str] = {}  # of the answer

@@ -112,13 +112,14 @@ def print_problems(problems: Iterable[Problem]) -> None:
     say(*(f"error: {problem}" for problem in problems))
 
 
-def print_warnings(warnings: Iterable[Problem | str]) -> None:
+def print_warnings(warnings: Iterable[Problem]) -> None:
     """Grave ones come last, where the eye is."""
-    say(*(f"{'WARNING' if _is_grave(one) else 'warning'}: {one}" for one in sorted(warnings, key=_is_grave)))
-
-
-def _is_grave(warning: Problem | str) -> bool:
-    return isinstance(warning, Problem) and warning.is_grave
+    say(
+        *(
+            f"{'WARNING' if one.is_grave else 'warning'}: {one}"
+            for one in sorted(warnings, key=lambda one: one.is_grave)
+        )
+    )
 
 
 def print_choices(choices: dict[str, completion.Choice]) -> None:

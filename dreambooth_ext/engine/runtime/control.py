@@ -134,8 +134,8 @@ class Control:
         """Tell of something long, whenever it is; commands wait until it is over."""
         self.events.append("status", status=self.current, **beside("stage", stage), done=done, of=total)
 
-    def warn(self, problem: Problem | str, field: str = "", remedy: str = "") -> None:
-        self.events.append("warning", **Problem.of(problem, field, remedy).as_event())
+    def warn(self, problem: Problem) -> None:
+        self.events.append("warning", **problem.as_event())
 
     def commands(self) -> list[str]:
         """Commands since the last call; a signal to end counts as `stop`.
@@ -208,7 +208,7 @@ class Follower(Control):
     def stage(self, stage: Message, done: int, total: int) -> None:
         pass
 
-    def warn(self, problem: Problem | str, field: str = "", remedy: str = "") -> None:
+    def warn(self, problem: Problem) -> None:
         pass
 
     def commands(self) -> list[str]:

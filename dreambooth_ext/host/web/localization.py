@@ -1,8 +1,7 @@
 """The translations in `localizations/`: `python -m dreambooth_ext.host.web.localization` puts them in order.
 
-A translation belongs to a text that the page shows, word for word, or to the template of a message
-(message_templates.py). What is not said any more is taken out, the rest is put in the
-sources' order, and what has no translation yet is listed.
+A translation belongs to a text that the page shows, word for word, or to the code of a message (core/messages). What is
+not said any more is taken out, the rest is put in the sources' order, and what has no translation yet is listed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from ...core.system.terminal import say
 from ..errors import Refusal
 from ..hosts.options import OPTIONS
 from ..service import preset_store
-from . import message_templates
 
 PAGE = Path(__file__).resolve().parents[1] / "page"
 TEXTS = tuple(PAGE / view / "texts.js" for view in ("shared", "train", "monitor", "runs"))
@@ -58,14 +56,8 @@ def sources() -> list[str]:
 
 
 def needed() -> list[str]:
-    """What a complete translation has: the page's texts, and the codes of all messages."""
+    """What a complete translation has, in the order of the files: the page's texts, and the codes of all messages."""
     return [*sources(), *(code for code in catalogue() if code not in SAME)]
-
-
-def known() -> list[str]:
-    """Every text that a translation may be for, in the order of the files."""  # TODO: templates go
-    old = (*message_templates.OF_THE_FORM, *message_templates.OTHERS)
-    return _once([*needed(), *message_templates.WORDS, *message_templates.of_modules(old)])
 
 
 def _once(texts: Iterable[str]) -> list[str]:
@@ -132,7 +124,7 @@ def missing(translations: dict[str, str]) -> list[str]:
 
 def ordered(translations: dict[str, str]) -> dict[str, str]:
     """The translations of texts that are still there, in the sources' order."""
-    return {text: translations[text] for text in known() if text in translations}
+    return {text: translations[text] for text in needed() if text in translations}
 
 
 def main() -> int:

@@ -57,74 +57,6 @@ export function localised(value) {
     return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, localised(one)]));
 }
 
-// --- what the server says: English, made from templates that the translations are listed by (host/web/message_templates.py)
-
-const SAID = new Set(["message", "remedy", "reason", "error", "what", "detail", "problem", "source", "stage", "waiting", "restricted"]);
-const DEEPEST = 4; // messages within messages
-const LONGEST = 800; // letters of a message; a log's end, say, is none
-const TRIES = 40; // texts within one message that are looked for
-const NUMBERS = new Set(["low", "high"]); // values of a template that says little else
-const HOLE = /\{(\w+)\}/;
-const known = new Map(); // what was translated already
-let templates = null;
-let tries = 0;
-
-/** {test: a message made from the template, names of its values, translation}, those that say most first. */
-function allTemplates() {
-    templates ??= Object.entries(TRANSLATIONS).filter(([text]) => HOLE.test(text)).map(([text, translation]) => {
-        const parts = text.split(/\{(\w+)\}/);
-        const literal = parts.filter((_, i) => i % 2 === 0);
-        const names = parts.filter((_, i) => i % 2);
-        const escaped = literal.map((one) => one.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-        return {
-            test: new RegExp(`^${escaped.reduce((before, after, i) => `${before}${NUMBERS.has(names[i - 1]) ? "([-+.\\de]+)" : "(.*?)"}${after}`)}$`, "s"),
-            names, translation, weight: literal.join("").length,
-        };
-    }).sort((a, b) => b.weight - a.weight);
-    return templates;
-}
-
-/** A message as a whole, from an exact text or a template; null where none is known. */
-function whole(message, depth) {
-    if (Object.hasOwn(TRANSLATIONS, message)) return TRANSLATIONS[message];
-    if ((tries += 1) > TRIES) return null;
-    for (const { test, names, translation } of allTemplates()) {
-        const found = test.exec(message);
-        if (!found) continue;
-        const values = Object.fromEntries(names.map((name, i) => [name, depth < DEEPEST ? inner(found[i + 1], depth + 1) : found[i + 1]]));
-        return translation.replace(/\{(\w+)\}/g, (hole, name) => values[name] ?? hole);
-    }
-    return null;
-}
-
-/** A message, or several in a row: sentences, a list with semicolons, a setting's name before a colon. */
-function inner(text, depth) {
-    const [, before, message, after] = /^(\s*)(.*?)(\s*)$/s.exec(text);
-    if (!/\p{L}{2}/u.test(message)) return text;
-    const at = (made) => `${before}${made}${after}`;
-    const all = whole(message, depth);
-    if (all !== null) return at(all);
-    for (const end of message.matchAll(/[.:] (?=\S)/g)) {
-        const left = message.slice(0, end.index + 1);
-        const first = /^[\w.[\]]+:$/.test(left) ? left : whole(left, depth);
-        const rest = first === null ? null : inner(message.slice(end.index + 2), depth + 1);
-        if (rest !== null && (first !== left || rest !== message.slice(end.index + 2))) return at(`${first} ${rest}`);
-    }
-    if (!message.includes("; ")) return text;
-    return at(message.split("; ").map((one) => one.replace(/^(\d+\. )?(.*)$/s, (_, number = "", rest) => number + inner(rest, depth + 1))).join("; "));
-}
-
-/** A message of the server in the user's language, as far as it is known. */
-export function told(message) {
-    if (typeof message !== "string" || message.length > LONGEST || !Object.keys(TRANSLATIONS).length) return message;
-    tries = 0;
-    if (!known.has(message)) {
-        if (known.size > 2000) known.clear();
-        known.set(message, inner(message, 0));
-    }
-    return known.get(message);
-}
-
 // --- what the server says with a code: {"code": "pictures.too_few", "values": {"count": 3}, "message": ..., "remedy": ...},
 // or {"reason": ..., "reason_code": ..., "reason_values": ...}; the texts are English, and stay where no translation is
 
@@ -166,10 +98,7 @@ function withTexts(object) {
 }
 
 /** For JSON.parse: what people read of an answer, in their language. Names, paths and settings stay. */
-export function reviver(key, value) {
-    if (value && typeof value === "object" && !Array.isArray(value)) return withTexts(value);
-    return SAID.has(key) ? told(value) : value;
-}
+export const reviver = (key, value) => (value && typeof value === "object" && !Array.isArray(value) ? withTexts(value) : value);
 
 /** The answer of GET schema with what people read of it translated; names and choices stay. */
 export function localisedSchema(schema) {
