@@ -23,7 +23,9 @@ PAGES = {
 }
 README, ARCHITECTURE = PAGES["README.md"], PAGES["docs/architecture.md"]
 METHOD_PAGES = [f"docs/methods/{method}.md" for method in METHODS]
-OTHERS_OPTIONS = {  # of the WebUI and of tools
+OTHERS_OPTIONS = {
+    "--uv",
+    "--ckpt-dirs",  # of the WebUI and of tools
     *("--gradio-auth", "--gradio-auth-path", "--listen", "--share", "--ngrok", "--server-name", "--nowebui"),
     *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--kills", "--all-files"),
     *("--data-binary", "--data", "--output"),  # curl's
