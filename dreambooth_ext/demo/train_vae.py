@@ -232,7 +232,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--start", type=Path, help="go on from a .part.safetensors file")
+    parser.add_argument("--start", type=Path, help="continue from a .part.safetensors file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--decoder-only", action="store_true", help="with --start: leave the latents as they are")
     parser.add_argument("--no-bf16", action="store_true", help="for CPUs without bf16 arithmetic")

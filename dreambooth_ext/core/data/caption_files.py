@@ -1,4 +1,4 @@
-"""What the files beside pictures, and metadata files, say of them: their captions, and what is wrong with those."""
+"""Captions from the files beside pictures and from metadata files, and what is wrong with them."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def cleaned_name(path: Path) -> str:
 
 
 def spoken(name: str) -> str:
-    """A name without the bytes in it that are no text, which no tokenizer takes."""
+    """A name without its bytes that are not text, which no tokenizer accepts."""
     return _NO_LETTER.sub("", name)
 
 

@@ -57,8 +57,8 @@ class Concept:
 
 @dataclass(frozen=True)
 class Subjects:
-    """What a run is about, read once. A check hands it on to all that ask: the file of a data set may change meanwhile,
-    and nobody is to see another one than the others."""
+    """What a run is about, read once. A check hands it on to everybody: the file of a data set may change meanwhile,
+    and all must see the same one."""
 
     concepts: list[Concept]
     data_set: kohya_dataset.DataSet | None  # that `dataset_config` names
@@ -83,13 +83,13 @@ class Subjects:
 
 
 def uses_prior(config: RunConfig) -> bool:
-    """`Subjects.uses_prior`, for who asks nothing else; the data set's file is read only where its answer is needed."""
+    """`Subjects.uses_prior` for callers that need nothing else; the data set's file is read only where it matters."""
     known = config.with_prior_preservation is not None or config.method not in SUBJECT_METHODS
     return (Subjects([], None) if known else Subjects.of(config)).uses_prior(config)
 
 
 def concepts(config: RunConfig) -> list[Concept]:
-    """The concepts as they are now, for who asks nothing else."""
+    """The concepts as they are now, for callers that need nothing else."""
     return Subjects.of(config).concepts
 
 

@@ -35,7 +35,7 @@ MOST_FILES = 250_000  # in a folder and below; more are a whole disk that was na
 
 @dataclass
 class LeftOut:
-    """What a listing met that looks like a picture and is not trained on, by the files' names."""
+    """Names of files that look like pictures but are not trained on."""
 
     unread: list[str] = field(default_factory=list)  # OTHER_FORMATS
     masks: list[str] = field(default_factory=list)  # of a picture beside them

@@ -1,4 +1,4 @@
-"""The rare word that calls a subject in prompts: what makes a good one."""
+"""What makes a good rare word, which stands for the subject in prompts."""
 
 from __future__ import annotations
 

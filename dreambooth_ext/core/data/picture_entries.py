@@ -42,7 +42,7 @@ REPEATED = re.compile(r"(\d{1,6})_(.+)")  # kohya's folder names: "10_sks person
 
 
 def trained(entries: Iterable[Entry]) -> int:
-    """How many of the pictures are learned: neither class pictures nor held out."""
+    """How many pictures are trained on, without class pictures and held-out ones."""
     return sum(not entry.is_class and not entry.is_held for entry in entries)
 
 
@@ -73,7 +73,7 @@ def problems(config: RunConfig, subjects: Subjects | None = None) -> list[Proble
 
 
 def warnings(config: RunConfig, entries: list[Entry], subjects: Subjects | None = None) -> list[Problem]:
-    """What is allowed, but seldom meant: poor identifiers, subjects with next to no pictures, missing captions.
+    """What is allowed but rarely intended: poor rare words, subjects with very few pictures, missing captions.
     subjects: as `entries`."""
     subjects = subjects or Subjects.of(config)
     known = subjects.concepts

@@ -85,7 +85,7 @@ def initial_words(config: RunConfig) -> list[str]:
 
 
 def continued(config: RunConfig) -> list[str]:
-    """The files that `tokens` go on from."""
+    """The files from which the training of `tokens` continues."""
     return [path for field, path in config.paths() if field == "embedding_weights"]
 
 

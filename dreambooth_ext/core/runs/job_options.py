@@ -1,4 +1,4 @@
-"""What is to be done with a run and its models: `host.json` in its folder."""
+"""What to do with a run and its models: `host.json` in its folder."""
 
 from __future__ import annotations
 

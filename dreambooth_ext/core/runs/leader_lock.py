@@ -26,7 +26,7 @@ class LeaderLock:
         return files.is_locked(self._lock)
 
     def wish(self, stop_on_close: bool) -> None:
-        """Say what the trainings are to do without a host. To be said again whenever it changes, by who leads."""
+        """Note what trainings do when no host is there. The leader rewrites it on every change."""
         if self.stops_on_close() != stop_on_close or not self._wish.exists():
             files.write_json(self._wish, {"on_close": "stop" if stop_on_close else "continue"})
 

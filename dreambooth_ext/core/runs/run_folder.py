@@ -123,7 +123,7 @@ class Run:
         return Problem("runs.worker_gone", run=self.id)
 
     def write_state(self, **changes: Any) -> dict[str, Any]:
-        """Raises FileNotFoundError where the run's folder was deleted: it is not to come back half made."""
+        """Raises FileNotFoundError where the run's folder was deleted: it must not come back half made."""
         self.check_exists()
         path = self.path / "state.json"
         state = {**(files.read_json(path) if path.exists() else {}), **changes}
@@ -330,7 +330,7 @@ def create(runs_dir: Path, config: RunConfig, host: Mapping[str, Any] | None = N
 
 @contextlib.contextmanager
 def _making(runs_dir: Path) -> Iterator[None]:
-    """One at a time makes or deletes runs; what others were at when they were killed is swept away."""
+    """Only one process at a time makes or deletes runs; what killed ones left unfinished is removed."""
     with files.locked(runs_dir / "runs.lock"):
         for left in runs_dir.glob(f"{files.TEMPORARY}*"):
             if left.is_dir():

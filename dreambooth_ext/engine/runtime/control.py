@@ -29,7 +29,7 @@ STOPPING = ("stop", "stop_and_save")
 
 
 class Stopped(Exception):
-    """A user's wish to stop, heard while the run was still being prepared."""
+    """The user stopped the run while it was still being prepared."""
 
 
 def take_standard_input() -> BinaryIO:
@@ -44,7 +44,7 @@ def take_standard_input() -> BinaryIO:
 
 
 class Told(EventLog):
-    """Says what it appends on standard error as well, which is the run's log; of steps one in a while."""
+    """Also writes what it appends to standard error, the run's log; of steps only one every few seconds."""
 
     def __init__(self, path: Path):
         super().__init__(path)
