@@ -75,8 +75,8 @@ def test_of_many_long_captions_the_first_are_named(tmp_path):
         tmp_path, instance_data_dir=str(folder), method="finetune", instance_prompt=None, use_captions=True
     )
     run = trainer.train(max_train_steps=1)
-    said = [event["what"] for event in training.events(run, "warning") if event["field"] == "max_token_length"]
-    assert len(said) == latent_backbone.CUTS_NAMED + 1 and said[-1].startswith("5 further")
+    said = [event for event in training.events(run, "warning") if event["field"] == "max_token_length"]
+    assert len(said) == latent_backbone.CUTS_NAMED + 1 and said[-1]["values"] == {"count": 5}
 
 
 def test_copies_are_named(tmp_path):
@@ -113,4 +113,4 @@ def test_the_deep_check_looks_at_some_of_very_many(tmp_path, monkeypatch):
     assert whole["plan"]["pictures"] == 6 and len(whole["warnings"]) == 1
     monkeypatch.setattr(deep_check, "MOST_READ", 3)
     some = deep_check.inspect(config.as_dict(), tmp_path)
-    assert some["plan"]["pictures"] == 6 and "3 of 9 pictures were looked at" in some["warnings"][-1]
+    assert some["plan"]["pictures"] == 6 and some["warnings"][-1]["code"] == "plan.some_pictures"

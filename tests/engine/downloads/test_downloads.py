@@ -488,7 +488,7 @@ def test_a_run_that_goes_on_keeps_the_file_that_it_began_with(server, model, fol
     assert told == [{server.link(): first.relative_to(folder).as_posix()}]
     server.answers["/x.safetensors"] = status(401)
     assert base_download.download(server.link(), "base_model", Fetch(known=told[0])) == first
-    assert f"Downloaded from there before: {first}" in refusal(server.link())
+    assert f"An earlier download from this link: {first}" in refusal(server.link())
     first.unlink()
     assert "token" in refusal(server.link(), Fetch(known=told[0]))
 

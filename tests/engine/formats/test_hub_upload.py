@@ -194,7 +194,7 @@ def test_a_model_that_cannot_be_fetched_is_told(hub, name, refuses, words):
 
 def test_a_repository_without_a_model(hub):
     hub.models.pop("model_index.json")
-    with pytest.raises(UserError, match="no diffusers model"):
+    with pytest.raises(UserError, match="not a diffusers model"):
         open_base("me/model")
 
 
