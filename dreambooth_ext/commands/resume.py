@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     with delivery.claimed(run):
         state = run.state()
         if total is not None and total <= state["step"]:
-            raise UserError("command.step_reached", "max_train_steps", run=run.id, step=state["step"])
+            raise UserError("queue.step_reached", "max_train_steps", run=run.id, step=state["step"])
         wanted = delivery.renewed(run, folders, arguments)
         if wanted:
             wanted.write(run)

@@ -30,7 +30,7 @@ def stop(run: Run, save: bool, kill: bool) -> int:
     if run.is_alive():
         return ask(run, "stop_and_save" if save else "stop")
     if status_of(run) != "queued":
-        raise UserError("command.not_running", "run", run=run.id)
+        raise UserError("queue.nothing_to_stop", "run", run=run.id)
     cancel(Queue(run.path.parent), run)
     if status_of(run) == "queued":
         say(f"{run.id} is starting right now, and stops as soon as it can.")

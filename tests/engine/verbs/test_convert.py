@@ -126,5 +126,5 @@ def test_what_is_broken_is_made_right_or_refused(tmp_path, capsys):
     assert torch.equal(found[key], torch.arange(77)[None]) and capsys.readouterr().err.count("position_ids") == 1
     changed(source, {"first_stage_model.quant_conv.bias": torch.full((8,), torch.nan)})
     for target in ("x.safetensors", "folder"):
-        with pytest.raises(UserError, match=r"its vae holds invalid numbers .* in quant_conv.bias"):
+        with pytest.raises(UserError, match=r"its VAE holds invalid numbers .* in quant_conv.bias"):
             convert(source, tmp_path / target)

@@ -118,10 +118,10 @@ def test_out_of_memory_ends_with_the_remedies_that_fit_in_order(trainer, monkeyp
     assert "memory of cpu was not enough" in said["what"]
     expected = ["gradient_checkpointing on", "train_batch_size to 1", "adamw8bit", "max_grad_norm to 0,"]
     expected += ["text_encoder_steps", "close other"]
-    places = [said["remedy"].index(f"{n}. ") for n in range(1, len(expected) + 1)]
-    assert places == sorted(places) and f"{len(expected) + 1}. " not in said["remedy"]
-    for place, words in zip(places, expected, strict=True):
-        assert words in said["remedy"][place : place + 100]
+    remedies = said["remedy"].split("; ")
+    assert len(remedies) == len(expected)
+    for remedy, words in zip(remedies, expected, strict=True):
+        assert words in remedy
     assert steps(run) == [1, 2]
 
 
@@ -292,7 +292,7 @@ def test_a_base_with_a_broken_number_is_named_before_pictures_are_encoded(traine
     rewrite(trainer.base, "model.diffusion_model.out.2.bias", torch.tensor([0.0, torch.nan, 0.0, 0.0]))
     monkeypatch.setattr(worker, "gather", None)
     error = error_of(trainer.train(ends=worker.BAD_INPUT))
-    assert error["field"] == "base_model" and "its unet holds invalid numbers" in error["what"]
+    assert error["field"] == "base_model" and "its UNet holds invalid numbers" in error["what"]
     assert "conv_out.bias" in error["what"] and "rate" not in error["why"]
     (problem,) = inspect(trainer.config().as_dict(), trainer.folder)["problems"]
     assert problem["message"] == error["what"]
