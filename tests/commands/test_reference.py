@@ -27,6 +27,7 @@ OTHERS_OPTIONS = {
     "--uv",
     "--ckpt-dirs",  # of the WebUI and of tools
     *("--gradio-auth", "--gradio-auth-path", "--listen", "--share", "--ngrok", "--server-name", "--nowebui"),
+    *("--ckpt-dirs", "--uv"),
     *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--kills", "--all-files"),
     *("--data-binary", "--data", "--output"),  # curl's
 }
