@@ -21,7 +21,7 @@ SPLITTING = {  # by the variable in which `accelerate launch` passes it on
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_TP": "tensor parallelism",
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism config",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "ParallelismConfig",
 }
 LAUNCHED_WITH = {  # variable: the run's own setting, and what it always is where nobody asked for anything
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("gradient_accumulation_steps", "1"),

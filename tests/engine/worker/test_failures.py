@@ -211,7 +211,7 @@ def test_remedies_that_are_in_use_are_not_named(trainer, monkeypatch):
     assert remedy.startswith("Try, in this order: turn use_ema off")
 
 
-@pytest.mark.parametrize(("number", "part"), [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "a file became larger")])
+@pytest.mark.parametrize(("number", "part"), [(errno.ENOSPC, "disk is full"), (errno.EFBIG, "a file became too large")])
 def test_a_disk_that_refuses_in_the_middle_of_a_save(trainer, monkeypatch, number, part):
     whole = trainer.train(checkpointing_steps=1, save_intermediate_models=False)
     save, calls = torch.save, []
