@@ -261,7 +261,7 @@ def test_files_that_do_not_fit_are_refused_with_the_reason(tmp_path):
         save_file({f"{layer}.{part}": tensor for part, tensor in parts.items()}, path)
         return path
 
-    assert "sizes of its layer" in refused(file(**{"lora_up.weight": up, "lora_down.weight": torch.ones(2, 32)}), base)
+    assert "has another size" in refused(file(**{"lora_up.weight": up, "lora_down.weight": torch.ones(2, 32)}), base)
     assert "of an unknown type" in refused(file(**{"lora_up.weight": up}), base)
     assert "on_input" in refused(file(weight=torch.ones(64), on_input=torch.tensor(True)), base)
     assert "invalid numbers" in refused(file(**{"lora_up.weight": up * torch.nan, "lora_down.weight": down}), base)

@@ -220,9 +220,9 @@ def test_words_that_would_be_lost_or_begin_anew_are_named_with_what_helps(taught
     settings = {"network_weights": str(lora), "rank": None, "num_vectors": None}
     alone = {**settings, "instance_prompt": "a sksper in zkq", "placeholder_token": "sksper"}
     said = test_lora.problems_of(trainer, **alone)
-    assert list(said) == ["placeholder_token"] and "'zkq' along, which would be lost" in said["placeholder_token"]
+    assert list(said) == ["placeholder_token"] and "'zkq', which would be lost" in said["placeholder_token"]
     said = test_lora.problems_of(trainer, **{**alone, "placeholder_token": "sksper, zkq, third"})
-    assert list(said) == ["embedding_weights"] and "would begin anew" in said["embedding_weights"]
+    assert list(said) == ["embedding_weights"] and "would be learned from scratch" in said["embedding_weights"]
 
 
 @pytest.mark.parametrize("word", ["../zkq", "a/b", "con", "модель"])

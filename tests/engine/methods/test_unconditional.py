@@ -356,11 +356,11 @@ def test_the_sample_is_only_predicted_without_a_base(tmp_path):
     "content, words",
     [
         ({"in_channels": 1}, "channels"),
-        ({"num_class_embeds": 10}, "classes"),
-        ({"block_out_channels": [8]}, "no model can be made"),
-        ({"down_block_types": ["Nonsense", "DownBlock2D"]}, "no model can be made"),
-        ({"_class_name": "UNet2DConditionModel"}, "no configuration of a UNet2DModel"),
-        ("[]", "no configuration of a UNet2DModel"),
+        ({"num_class_embeds": 10}, "by class"),
+        ({"block_out_channels": [8]}, "no model can be built"),
+        ({"down_block_types": ["Nonsense", "DownBlock2D"]}, "no model can be built"),
+        ({"_class_name": "UNet2DConditionModel"}, "not the configuration of a UNet2DModel"),
+        ("[]", "not the configuration of a UNet2DModel"),
         ("{", "cannot be read"),
     ],
 )
