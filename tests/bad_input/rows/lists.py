@@ -124,7 +124,7 @@ def _template(path: Path, _: Path) -> list[Problem]:
 
 def _preset(path: Path, _: Path) -> list[Problem]:
     found = preset_store.read_file(path)
-    return [Problem("preset", found.problem, "-")] if found.problem else []
+    return [Problem("other.as_said", "preset", message=found.problem, remedy="-")] if found.problem else []
 
 
 def pasted(text: Callable[[], str]) -> Making:

@@ -41,7 +41,7 @@ def _described(path: Path, folder: Path) -> list[Problem]:
 
 
 def _preset(path: Path, folder: Path) -> list[Problem]:
-    return [Problem("preset", preset_store.read_file(path).problem, "-")]
+    return [Problem("other.as_said", "preset", message=preset_store.read_file(path).problem, remedy="-")]
 
 
 def _linked(path: Path, folder: Path) -> None:
@@ -51,7 +51,7 @@ def _linked(path: Path, folder: Path) -> None:
 
 def _looked_at(path: Path, folder: Path) -> list[Problem]:
     """The tab has a button beside it that takes it away."""
-    return [Problem("picture", image_decoding.look(path)["problem"], "Take it away.")]
+    return [Problem("other.as_said", "picture", message=image_decoding.look(path)["problem"], remedy="Take it away.")]
 
 
 PICTURE = (Verb("open", lambda path, folder: open_picture(path)), Verb("open a link", _linked))

@@ -24,7 +24,7 @@ class Slow:
         with self.lock:
             self.asked.append((step, micro))
         if step == 5:
-            raise UserError("instance_data_dir", "a broken picture")
+            raise UserError("other.as_said", "instance_data_dir", message="a broken picture")
         return [(step, micro, rank, world)]
 
 

@@ -125,7 +125,7 @@ def test_out_of_memory_ends_with_the_remedies_that_fit_in_order(trainer, monkeyp
     assert steps(run) == [1, 2]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), UserError("", "no picture.", "Look.")])
+@pytest.mark.parametrize("error", [MemoryError(), UserError("other.as_said", message="no picture.", remedy="Look.")])
 @pytest.mark.parametrize("settings", [{}, {"method": "lora", "rank": 2, "max_grad_norm": 0}])
 def test_a_step_that_fails_costs_none_of_those_before(trainer, monkeypatch, error, settings):
     """In the forward pass, or where its pictures are read: the weights are those of the step before."""

@@ -247,7 +247,7 @@ def test_a_program_runs_where_it_may_not_say_that_it_does(tmp_path, monkeypatch)
 
 def test_without_virtual_environments_the_packages_go_into_a_folder(environment, host, wheels, monkeypatch):
     def refuse(*arguments):
-        raise UserError("environment", "no venv")
+        raise UserError("other.as_said", "environment", message="no venv")
 
     monkeypatch.setattr(build, "make_venv", refuse)
     before = freeze(host)
