@@ -45,10 +45,10 @@ def test_a_damaged_run_is_listed_as_such_and_hides_no_other(tmp_path, capsys, fi
 
 def test_unknown_runs(tmp_path):
     first, _ = made_run(tmp_path), made_run(tmp_path)
-    for name, part in {"nobody": "there is no run", "20": "fits 2 runs", "..": "there is no run"}.items():
+    for name, part in {"nobody": "there is no run", "20": "matches 2 runs", "..": "there is no run"}.items():
         with pytest.raises(UserError) as caught:
             run_list.find(tmp_path, name)
-        assert caught.value.problem.field == "run" and part in caught.value.problem.message
+        assert caught.value.problem.field == "run" and part in caught.value.problem.message.lower()
     assert run_list.find(tmp_path, str(first.path)) == first
 
 

@@ -92,7 +92,7 @@ def test_the_login_of_the_page(tmp_path, gradio):
     with webui(tmp_path, gradio, "--gradio-auth", "ann:geheim") as standin:
         stranger, ann = Browser(standin.address), Browser(standin.address)
         status, headers, said = stranger.ask(f"{API}/queue")
-        assert status == 401 and "WWW-Authenticate" not in headers and b"log in" in said
+        assert status == 401 and "WWW-Authenticate" not in headers and b"Log in" in said
         assert stranger.status({"Cookie": "access-token=x; access-token-unsecure=y"}) == 401
         assert stranger.login("ann", "wrong") >= 400 and stranger.status() == 401
         assert ann.login("ann", "geheim") == 200

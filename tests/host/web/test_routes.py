@@ -167,7 +167,7 @@ def test_check_fills_in_and_names_every_problem(asked, tmp_path):
     assert found["filled_in"]["report_to"]["value"] == "tensorboard"
     assert found["filled_in"]["report_to"]["reason_code"] == "guide.of_options"
     assert all(warning["message"] for warning in found["warnings"])
-    assert found["estimate"].keys() == {"seconds", "source"}
+    assert found["estimate"].keys() >= {"seconds", "source"}
 
     unnamed = good(tmp_path, instance_prompt=None)
     for number, path in enumerate(sorted(Path(unnamed["instance_data_dir"]).iterdir())):

@@ -111,7 +111,7 @@ def test_all_else_that_uses_the_card_is_refused(webui):
         )
     if "/sdapi/v1/train/embedding" in there:
         assert "training is using the device" in webui.call("sdapi/v1/train/embedding", {"embedding_name": "x"})["info"]
-    assert webui.run("caught(draw_without_scripts)").startswith("Busy: A DreamBooth training has")
+    assert webui.run("caught(draw_without_scripts)").startswith("Busy: A DreamBooth training is using")
     merge = "sys.modules['modules.extras'].run_modelmerger('x', *[''] * (merger_needs() - 1))"
     if webui.run("'modules.extras' in sys.modules"):
         assert "training is using the device" in webui.run(f"caught(lambda: {merge})")
