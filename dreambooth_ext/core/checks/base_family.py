@@ -63,6 +63,11 @@ def _family_of_folder(folder: Path) -> str:
     return next(found, "")
 
 
+def by_title(title: str) -> str:
+    """The name of the family that is called so, as a plan has it; "" for another."""
+    return next((name for name, facts in BASE_FAMILIES.items() if facts.title == title), "")
+
+
 def predicts_flow(base: str, family: str) -> bool:
     """Whether a base of that family is one for rectified flow, told as Forge Neo does: by a word in its path."""
     word = BASE_FAMILIES[family].flow_word if family in BASE_FAMILIES else ""

@@ -12,8 +12,8 @@ from ...core.messages.message import Message
 
 
 def problems(lacks: Mapping[str, Message], config: RunConfig, family: str | None = None) -> list[Problem]:
-    """Of what a config would make. lacks: see host.Host; family: of its base, where the caller knows it."""
-    known = family_of(config) if family is None else family
+    """Of what a config would make. lacks: see host.Host; family: its title in the plan, where there is one."""
+    known = family_of(config) if family is None else base_family.by_title(family)
     named = {"method": lacks.get(KINDS[config.method]), "base_model": lacks.get(known)}
     return [Problem(why.code, field, **why.values) for field, why in named.items() if why]
 

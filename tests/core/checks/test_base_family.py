@@ -28,6 +28,7 @@ def test_the_family_is_told_as_the_engine_tells_it(tmp_path, family):
         torch.save({"state_dict": state}, pickled, _use_new_zipfile_serialization=new)
         assert base_family.family_of(str(pickled)) == family
     assert BASE_FAMILIES.keys() == FAMILIES.keys()
+    assert base_family.by_title(FAMILIES[family].title) == family
 
 
 @pytest.mark.parametrize("family", BASE_FAMILIES)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dreambooth_ext.commands.support import delivery
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.engine.models.families import SD2
 from dreambooth_ext.host.errors import Problems
 from dreambooth_ext.host.hosts import publishing_folders
 from dreambooth_ext.host.hosts.folder_host import FolderHost
+from dreambooth_ext.host.publishing.publisher import Publisher
 from dreambooth_ext.host.service.service import Service
 from tests import tiny, training
 
@@ -103,7 +106,7 @@ def test_it_is_refused_by_check_and_api_where_it_would_be_published(tmp_path, mo
 
 def test_a_base_that_only_the_engine_can_open_is_refused_by_its_plan(tmp_path, monkeypatch):
     service = Service(FolderHost(tmp_path / "host", webui(tmp_path / "neo", NEO)))
-    answered = {"plan": {"family": "sd2"}, "problems": [], "warnings": []}
+    answered = {"plan": {"family": SD2.title}, "problems": [], "warnings": []}
     monkeypatch.setattr(service.maintenance, "check_ready", lambda: None)
     monkeypatch.setattr(service.deep_check, "inspect", lambda config: answered)
     asked = {**values(tmp_path, "sd1", "lora"), "base_model": "https://example.com/base.safetensors"}
@@ -126,3 +129,11 @@ def test_it_is_refused_on_the_command_line_with_webui(tmp_path, family, method, 
             delivery.named_folders(arguments, config)
         elsewhere = argparse.Namespace(webui=None, output_dir=tmp_path / "out", publish_intermediate=None)
         assert delivery.named_folders(elsewhere, config)
+
+
+def test_what_turned_out_to_be_of_such_a_family_is_not_published(tmp_path):
+    host = FolderHost(tmp_path / "host", webui(tmp_path / "neo", NEO))
+    run = SimpleNamespace(artifacts=tmp_path, state=lambda: {"plan": {"family": SD2.title}})
+    with pytest.raises(UserError) as refused:
+        Publisher(host).publish(run, {"kind": "lora"}, select=False)
+    assert refused.value.problem.values["reason"].code == "hosts.no_sd2"
