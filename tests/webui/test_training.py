@@ -128,10 +128,10 @@ def test_a_training_outlives_reload_ui_and_a_killed_webui(tmp_path):
         assert refused(webui)
         webui.call(f"{API}/runs/{run}/commands", {"command": "stop_and_save"})
         assert wait(webui, run, "stopped", "done")["step"] >= step > 0
-        settle(webui, "outlived.safetensors")
+        settle(webui, "outlived_")
         assert webui.draw() != before
         base = webui.model()["base"]
-        assert base.endswith("outlived.safetensors")
+        assert "outlived_" in base
 
 
 def test_generating_waits_for_a_training(started):  # noqa: F811

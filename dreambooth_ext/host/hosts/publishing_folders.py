@@ -53,10 +53,10 @@ def lacks(webui: Path) -> dict[str, Message]:
     """See host.Host.lacks, of a WebUI that is not running."""
     found = {}
     if any(module_file(webui, name).is_file() for name in MANAGERS):
-        found["hypernetwork"] = Message("hosts.no_hypernetworks", host=webui.name)
+        found["hypernetwork"] = Message("hosts.no_hypernetworks", host=webui)
     lists = [text for name in MODEL_LISTS if (text := text_of(module_file(webui, name)))]
     if lists and not any(re.search(rf"^class {SD2}\b", text, re.MULTILINE) for text in lists):
-        found["sd2"] = Message("hosts.no_sd2", host=webui.name)
+        found["sd2"] = Message("hosts.no_sd2", host=webui)
     return found
 
 
