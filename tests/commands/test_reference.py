@@ -24,10 +24,8 @@ PAGES = {
 README, ARCHITECTURE = PAGES["README.md"], PAGES["docs/architecture.md"]
 METHOD_PAGES = [f"docs/methods/{method}.md" for method in METHODS]
 OTHERS_OPTIONS = {
-    "--uv",
-    "--ckpt-dirs",  # of the WebUI and of tools
+    *("--uv", "--ckpt-dirs"),  # of WebUIs and of tools
     *("--gradio-auth", "--gradio-auth-path", "--listen", "--share", "--ngrok", "--server-name", "--nowebui"),
-    *("--ckpt-dirs", "--uv"),
     *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--kills", "--all-files"),
     *("--data-binary", "--data", "--output"),  # curl's
 }
