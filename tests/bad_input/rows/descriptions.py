@@ -63,18 +63,18 @@ YAMLS: dict[str, tuple[str | bytes | tuple[str, str], str]] = {
     "a scale in words": (("scale_factor: 0.18215", "scale_factor: much"), "or has it wrong"),
     "other channels": (
         ("model_channels: 32", "model_channels: 64"),
-        "does not describe the file beside it: block_out_channels [64, 128]",
+        "does not describe the file beside it: block_out_channels is [64, 128]",
     ),
     "another context": (
         ("context_dim: 16", "context_dim: 768"),
-        "does not describe the file beside it: cross_attention_dim 768",
+        "does not describe the file beside it: cross_attention_dim is 768",
     ),
     "another family": (("FrozenCLIPEmbedder", "FrozenOpenCLIPEmbedder"), "describes Stable Diffusion 2"),
     "a schedule in words": (("linear_start: 0.00085", "linear_start: x"), "or has it wrong"),
     "heads in words": (("num_heads: 8", "num_heads: many"), "configuration"),
     "a schedule without a number": (("linear_start: 0.00085", "linear_start: .nan"), "linear_start is nan"),
     "an infinite scale": (("scale_factor: 0.18215", "scale_factor: .inf"), "scale_factor is inf"),
-    "a billion timesteps": (("timesteps: 1000", "timesteps: 1000000000000"), "timesteps is 1e+12"),
+    "a billion timesteps": (("timesteps: 1000", "timesteps: 1000000000000"), "timesteps is 1000000000000"),
     "no timesteps": (("timesteps: 1000", "timesteps: 0"), "timesteps is 0"),
     "texts times numbers": (("ch: 32", "ch: aaaaaa"), "configuration"),
     "20 MB": ("a: " + "x " * 10**7, "it has more than 64 KB"),
@@ -144,7 +144,7 @@ FOLDERS: dict[str, tuple[str, Content, str]] = {
     "a broken vocabulary": ("tokenizer/vocab.json", "{", "vocabulary"),
     "a vocabulary that is a list": ("tokenizer/vocab.json", "[]", "vocabulary"),
     "a config.json of a gigabyte": ("unet/config.json", 2**30, "it has more than 1.0 MB"),
-    "a billion layers": ("unet/config.json", {"layers_per_block": 10**9}, "layers_per_block is 1e+09"),
+    "a billion layers": ("unet/config.json", {"layers_per_block": 10**9}, "layers_per_block is 1000000000"),
     "a million layers of words": (
         "text_encoder/config.json",
         {"num_hidden_layers": 10**6},
@@ -214,7 +214,7 @@ CASES += rows(
     "model_config",
     NEW,
     {
-        "a billion layers": (new_model(layers_per_block=10**9), "model_config", "layers_per_block is 1e+09"),
+        "a billion layers": (new_model(layers_per_block=10**9), "model_config", "layers_per_block is 1000000000"),
         "a gigabyte": (lambda folder: put(folder / "a.json", 2**30), "model_config", "1.0 MB"),
     },
 )

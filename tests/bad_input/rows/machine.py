@@ -14,7 +14,7 @@ SETTINGS: list[tuple[dict[str, Any], str, str]] = [
     ({"device": "gpu"}, "device", "is not a device"),
     ({"device": "cuda:99"}, "device", "is not on this machine"),
     ({"device": "meta"}, "device", "is not on this machine"),
-    ({"mixed_precision": "fp16"}, "mixed_precision", "fp16 does not train on 'cpu'"),
+    ({"mixed_precision": "fp16"}, "mixed_precision", "fp16 cannot be trained on 'cpu'"),
     ({"attention": "xformers"}, "attention", "NVIDIA"),
     ({"optimizer_args": {"foo": 1}}, "optimizer_args", "no argument 'foo'"),
     ({"optimizer_args": {"lr": 1}}, "optimizer_args", "has its own setting"),
