@@ -75,6 +75,9 @@ class FakeHost:
     def lacks(self) -> dict[str, str]:
         return self.without
 
+    def versions(self) -> dict[str, str]:
+        return {}
+
     def data_folder(self) -> Path:
         return self.folder
 
