@@ -204,7 +204,7 @@ for name, (content, part) in YAMLS.items():
     CASES.append(Case(f"yaml: {name}", beside(content), (CHECK_BASE,) if name in SLOW_YAMLS else BASES, BASE, part))
 for name, (inner, content, part) in FOLDERS.items():
     CASES.append(Case(f"folder: {name}", inside(inner, content), BASES, BASE, part))
-CASES += rows("folder", BASES, {"weights elsewhere": (sharded, BASE, "lies outside of the folder")})
+CASES += rows("folder", BASES, {"weights elsewhere": (sharded, BASE, "names a file outside the folder")})
 if hasattr(os, "mkfifo"):
     CASES += rows("folder", BASES, {"weights that are a pipe": (piped, BASE, "has no weights")})
 CASES += rows("path", BASES, {name: (given(text), BASE, part) for name, (text, part) in PATHS.items()})

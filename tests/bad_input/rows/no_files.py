@@ -57,9 +57,9 @@ def _looked_at(path: Path, folder: Path) -> list[Problem]:
 PICTURE = (Verb("open", lambda path, folder: open_picture(path)), Verb("open a link", _linked))
 READERS: dict[str, tuple[tuple[Verb, ...], str, str]] = {
     "base": (BASES, "base_model", "device or a pipe"),
-    "LoRA": (LORAS, "network_weights", "not a file"),
-    "embedding": (WORDS, "embedding_weights", "not a file"),
-    "hypernetwork": (HYPERNETWORKS, "hypernetwork_weights", "not a file"),
+    "LoRA": (LORAS, "network_weights", " file"),
+    "embedding": (WORDS, "embedding_weights", " file"),
+    "hypernetwork": (HYPERNETWORKS, "hypernetwork_weights", " file"),
     "picture": (PICTURE, "instance_data_dir", "device or a pipe"),
     "config": ((CHECK_FILE, TRAIN_FILE), "config", "device or a pipe"),
     "data set": (

@@ -32,10 +32,10 @@ CONFIG = b'{"config": {}}'
 DIGITS = b'{"config": ' + b"9" * 5000 + b"}"
 # what it is -> kind, body, status, field and words of the answer
 BODIES: dict[str, tuple[str, Callable[[], bytes], int, str, str]] = {
-    "plain text": ("text/plain", lambda: CONFIG, 415, "", ""),
-    "a form": ("application/x-www-form-urlencoded", lambda: CONFIG, 415, "", ""),
-    "a form of files": ("multipart/form-data", lambda: CONFIG, 415, "", ""),
-    "no kind": ("", lambda: CONFIG, 415, "", ""),
+    "plain text": ("text/plain", lambda: CONFIG, 415, "Content-Type", "application/json"),
+    "a form": ("application/x-www-form-urlencoded", lambda: CONFIG, 415, "Content-Type", "application/json"),
+    "a form of files": ("multipart/form-data", lambda: CONFIG, 415, "Content-Type", "application/json"),
+    "no kind": ("", lambda: CONFIG, 415, "Content-Type", "application/json"),
     "a list": (JSON, lambda: b"[]", 400, "", ""),
     "a text": (JSON, lambda: b'"x"', 400, "", ""),
     "cut short": (JSON, lambda: b"{", 400, "", ""),
@@ -48,9 +48,9 @@ BODIES: dict[str, tuple[str, Callable[[], bytes], int, str, str]] = {
     "20 megabytes": (JSON, lambda: b"x" * (20 * 2**20), 413, "", ""),
     "no config": (JSON, lambda: b"{}", 422, "config", "is missing"),
     "nothing": (JSON, lambda: b"", 422, "config", "is missing"),
-    "a config that is a list": (JSON, lambda: b'{"config": []}', 422, "config", "is no object"),
-    "a config that is a text": (JSON, lambda: b'{"config": "x"}', 422, "config", "is no object"),
-    "a depth that is a number": (JSON, lambda: b'{"config": {}, "deep": 1}', 422, "deep", "is neither true nor false"),
+    "a config that is a list": (JSON, lambda: b'{"config": []}', 422, "config", "must be an object"),
+    "a config that is a text": (JSON, lambda: b'{"config": "x"}', 422, "config", "must be an object"),
+    "a depth that is a number": (JSON, lambda: b'{"config": {}, "deep": 1}', 422, "deep", "must be true or false"),
 }
 # the name of a wish, and a value that it cannot have
 WISHES: list[tuple[str, Any]] = [
@@ -94,6 +94,6 @@ CASES += [
         with_values(concept({"a": 1})),
         POST,
         "concepts[0].instance_data_dir",
-        "is not a text",
+        "is not text",
     ),
 ]

@@ -57,7 +57,7 @@ FILES: dict[str, tuple[str, Any, dict[str, Any], str]] = {
     "word, LoRA": ("embedding_weights", LORA, TI, "is a LoRA, not an embedding"),
     "word, NaN": ("embedding_weights", {"emb_params": torch.ones(1, 16) * torch.nan}, TI, "invalid numbers"),
     "word, rubbish": ("embedding_weights", b"\0" * 99, TI, NEITHER),
-    "hypernetwork, family": ("hypernetwork_weights", {8: (SMALL, SMALL)}, HYPER, "for contexts of width 8"),
+    "hypernetwork, family": ("hypernetwork_weights", {8: (SMALL, SMALL)}, HYPER, "for contexts of"),
     "hypernetwork, LoRA": ("hypernetwork_weights", LORA, HYPER, "is a LoRA, not a hypernetwork"),
     "hypernetwork, NaN": (
         "hypernetwork_weights",
