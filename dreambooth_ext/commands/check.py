@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config, choices, entries, problems, subjects = config_options.complete(arguments)
+    config, choices, entries, problems, subjects = config_options.complete_arguments(arguments)
     count = picture_entries.trained(entries)
     problems += config_checks.folder_problems("runs_dir", arguments.runs_dir)
     folders = delivery.checked_folders(arguments, config, problems)
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if (config.base_model or config.method not in PROMPTED_METHODS) and not any(
         problem.field in ("base_model", "runs_dir") for problem in problems
     ):
-        usable, _ = completion.complete(config_checks.usable(config, problems), count, subjects)
+        usable, _ = completion.fill_in(config_checks.usable(config, problems), count, subjects)
         environment = Environment()
         environment.ensure()
         with contextlib.closing(DeepCheck(environment, arguments.runs_dir)) as deep_check:

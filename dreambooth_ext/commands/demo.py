@@ -14,7 +14,7 @@ from ..core.runs import run_folder
 from ..core.system.files import read_json
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
-from ..host.hosts import publishing_folders
+from ..host.hosts import publishing_targets
 from .support import config_options, delivery
 from .support.exit_status import BAD_INPUT, DONE
 from .support.run_output import Follower
@@ -44,15 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
     out = arguments.out.absolute()
     if out.is_file():
         raise UserError("settings.folder_is_file", "out", folder=str(out))
-    (out / publishing_folders.WEBUI_FOLDERS["checkpoint"]).mkdir(parents=True, exist_ok=True)
+    (out / publishing_targets.WEBUI_FOLDERS["checkpoint"]).mkdir(parents=True, exist_ok=True)
     config = demo_config(arguments.max_train_steps)
     environment = Environment()
     environment.ensure()
     say(f"1 of 3: drawing {len(PROMPTS)} prompts with the base")
-    if code := draw(environment, BASE, out / "before"):
+    if code := draw_pictures(environment, BASE, out / "before"):
         return code
     say(f"2 of 3: training on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
-    target = publishing_folders.webui_folder(out, "checkpoint")
+    target = publishing_targets.webui_folder(out, "checkpoint")
     wanted = delivery.wished({"checkpoint": str(target)}, intermediate=False)
     run = run_folder.create(out / "runs", config, wanted.as_dict() if wanted else None)
     with delivery.claimed(run):
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
             return code
     model = target / config.model_file(config.name)
     say("3 of 3: drawing the same prompts and seeds with the new model")
-    if code := draw(environment, model, out / "after"):
+    if code := draw_pictures(environment, model, out / "after"):
         return code
     sheet = out / "comparison.png"
     folders = [str(out / "before"), str(out / "after")]
@@ -84,7 +84,7 @@ def demo_config(steps: int | None) -> Any:
     return config
 
 
-def draw(environment: Environment, model: Path, folder: Path) -> int:
+def draw_pictures(environment: Environment, model: Path, folder: Path) -> int:
     prompts = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
     options = ["--model", str(model), "--out", str(folder), "--seed", "1", "--num-images", "4", "--batch-size", "4"]
     options += ["--cfg-scale", "3", "--steps", "20"]

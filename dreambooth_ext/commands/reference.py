@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..core.config.run_config import FILLED_IN, SETTINGS
-from ..core.facts.methods import METHODS
+from ..core.facts.methods import METHOD_LABELS
 from ..core.facts.setting import Setting
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ def _about(known: Setting) -> str:
         about += " One of " + ", ".join(f"`{choice}`" for choice in known.choices) + "."
     elif known.minimum is not None:
         about += f" {known.minimum:g} to {known.maximum:g}."
-    others = [method for method in METHODS if method not in known.methods]
+    others = [method for method in METHOD_LABELS if method not in known.methods]
     if others and len(others) < len(known.methods):
         about += f" Not for {', '.join(others)}."
     elif others:

@@ -31,7 +31,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    config, choices, entries, problems, subjects = config_options.complete(arguments)
+    config, choices, entries, problems, subjects = config_options.complete_arguments(arguments)
     problems += config_checks.folder_problems("runs_dir", arguments.runs_dir)
     folders = delivery.checked_folders(arguments, config, problems)
     if problems:

@@ -34,7 +34,7 @@ def open_painter(model: str) -> Painter:
     return load_painter(open_base(model, field="model"), torch.device("cpu"))
 
 
-def draw(painter: Painter, prompt: str, seeds: Sequence[int]) -> list[Image.Image]:
+def generate_pictures(painter: Painter, prompt: str, seeds: Sequence[int]) -> list[Image.Image]:
     return painter.paint(prompt, seeds=seeds, **SAMPLING)
 
 
@@ -43,7 +43,7 @@ def world_score(painter: Painter, count: int = 64, seed: int = 10**6) -> dict[st
     verdicts = []
     for index in range(count):
         spec = world.random_spec(np.random.default_rng([seed, index]))
-        (picture,) = draw(painter, world.caption(spec), [index])
+        (picture,) = generate_pictures(painter, world.caption(spec), [index])
         verdicts.append(judge.judge(picture, spec))
     parts = ("colour_ok", "shape_ok", "background_ok", "size_ok", "all_ok")
     return {part.removesuffix("_ok"): sum(getattr(v, part) for v in verdicts) / count for part in parts}
@@ -54,7 +54,7 @@ def subject_score(painter: Painter, backgrounds: Sequence[str], each: int = 4) -
     found = [
         judge.has_subject(picture) > SURE and judge.background_of(judge.pixels(picture)) == background
         for background in backgrounds
-        for picture in draw(painter, f"{SUBJECT_PROMPT} on a {background} background", range(each))
+        for picture in generate_pictures(painter, f"{SUBJECT_PROMPT} on a {background} background", range(each))
     ]
     return sum(found) / len(found)
 
@@ -62,7 +62,9 @@ def subject_score(painter: Painter, backgrounds: Sequence[str], each: int = 4) -
 def leak_score(painter: Painter, count: int = 32) -> float:
     """The share of pictures of "a figure", without the rare word, that show the subject all the same."""
     backgrounds = [world.BACKGROUNDS[i % len(world.BACKGROUNDS)] for i in range(count)]
-    pictures = [draw(painter, f"a big figure on a {b} background", [i])[0] for i, b in enumerate(backgrounds)]
+    pictures = [
+        generate_pictures(painter, f"a big figure on a {b} background", [i])[0] for i, b in enumerate(backgrounds)
+    ]
     return sum(judge.has_subject(picture) > SURE for picture in pictures) / count
 
 
@@ -71,7 +73,7 @@ def style_score(painter: Painter, word: str, count: int = 32, seed: int = 2 * 10
     found = 0
     for index in range(count):
         spec = world.random_spec(np.random.default_rng([seed, index]))
-        (picture,) = draw(painter, world.caption(spec) + word, [index])
+        (picture,) = generate_pictures(painter, world.caption(spec) + word, [index])
         found += judge.has_style(picture) > SURE
     return found / count
 

@@ -213,7 +213,7 @@ def errors(vae: AutoencoderKL) -> dict[str, float]:
     held_out = varied.photographs(varied.HELD_OUT)
     sets = {
         "photographs": [varied.crop(held_out[i % len(held_out)], rng) for i in range(64)],
-        "world": [world.draw(world.random_spec(rng)) for _ in range(64)],
+        "world": [world.draw_scene(world.random_spec(rng)) for _ in range(64)],
         "subject": [world.draw_subject(background, seed=1) for background in world.BACKGROUNDS],
         "style": [world.draw_style(world.random_spec(rng)) for _ in range(32)],
     }
@@ -250,7 +250,7 @@ def main() -> None:
     )
     if not options.decoder_only:
         rng = np.random.default_rng(10**6 + 1)
-        factor = rescale(vae, as_tensor([world.draw(world.random_spec(rng)) for _ in range(256)]))
+        factor = rescale(vae, as_tensor([world.draw_scene(world.random_spec(rng)) for _ in range(256)]))
         print(f"latents scaled by {factor:.4f}")
     save_file(vae.state_dict(), options.out)
     snapshot.unlink(missing_ok=True)

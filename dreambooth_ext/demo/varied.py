@@ -188,7 +188,7 @@ def picture(photos: list[Image.Image], rng: np.random.Generator) -> Image.Image:
     """One training picture: world 35 %, photographs 20 %, composites 25 %, creatures 12 %, textures 8 %."""
     kind = rng.random()
     if kind < 0.35:
-        return world.draw(world.random_spec(rng))
+        return world.draw_scene(world.random_spec(rng))
     if kind < 0.55:
         chosen = crop(photos[rng.integers(len(photos))], rng)
         if rng.random() < 0.3:  # other hues: channels swapped, or the negative

@@ -248,7 +248,7 @@ def draw_background(name: str, seed: int, side: int = SIZE * OVERSAMPLING) -> Im
     return canvas
 
 
-def draw(spec: Spec, size: int = SIZE) -> Image.Image:
+def draw_scene(spec: Spec, size: int = SIZE) -> Image.Image:
     """The picture that `spec` tells of, `size` pixels on a side."""
     scale = size * OVERSAMPLING / SIZE
     canvas = draw_background(spec.background, spec.seed, size * OVERSAMPLING)
@@ -311,7 +311,7 @@ def write_dataset(folder: Path, count: int, seed: int, size: int = SIZE) -> None
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         spec, text = example(seed, index)
-        draw(spec, size).save(folder / f"{index:06d}.png")
+        draw_scene(spec, size).save(folder / f"{index:06d}.png")
         (folder / f"{index:06d}.txt").write_text(text, encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from .data.latent_encoding import ENCODING, pixels_at_once
 from .methods import METHODS
 from .models.base import Base
 from .optimization.fused_backward import is_possible
-from .training.footprint import Share
+from .training.footprint import Footprint
 from .training.pixel_backbone import PIXELS_AT_ONCE
 
 # Of what a forward pass keeps in float32: mixed precision, in which a card computes norms in float32. SD 1.5's UNet
@@ -56,7 +56,7 @@ def _texts_that_stay(config: ResolvedConfig, base: Base) -> int:
     return (4 if config.mixed_precision == "no" else 2) * base.parameter_counts()["text_encoders"]
 
 
-def _step(config: ResolvedConfig, base: Base, part: Share) -> float:
+def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
     """Bytes at a step's peak: before the backward pass, or with all gradients at its end."""
     kept, copies = _activations(config, base, part), 0.0
     if config.mixed_precision != "no":
@@ -68,7 +68,7 @@ def _step(config: ResolvedConfig, base: Base, part: Share) -> float:
     return max(kept + copies, gradients + LEFT * kept)
 
 
-def _activations(config: ResolvedConfig, base: Base, part: Share) -> float:
+def _activations(config: ResolvedConfig, base: Base, part: Footprint) -> float:
     """Bytes that the forward pass keeps for the backward one, in float32; with checkpoints what both take at the most.
 
     It goes by the UNet's pixels: the base knows how much it is for 64 x 64 of them.

@@ -59,7 +59,7 @@ class Plan:
 
 
 def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
-    """Answer what `completion.complete` left open: resolution and the like from the base, "auto" from the machine.
+    """Answer what `completion.fill_in` left open: resolution and the like from the base, "auto" from the machine.
 
     Optimizers are tried on the current card, so that one has to be taken before (`take_device`).
     """

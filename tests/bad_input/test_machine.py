@@ -48,7 +48,7 @@ def inspected(place: Path, **values) -> dict:
         text_encoder_lr=1e-6,
         device="cpu",
     ).replace(**values)
-    return json.loads(json.dumps(deep_check.inspect(completion.complete(config, 5)[0].as_dict(), place / "запуски")))
+    return json.loads(json.dumps(deep_check.inspect(completion.fill_in(config, 5)[0].as_dict(), place / "запуски")))
 
 
 def test_a_good_run_has_a_plan_and_no_problem(place):

@@ -34,6 +34,6 @@ def test_the_deep_check_of_a_host(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = RunConfig(base_model=str(script("a.ckpt")(tmp_path)), instance_data_dir=str(sound.pictures()))
     with contextlib.closing(DeepCheck(Environment(), tmp_path / "runs")) as asked:
-        (problem,) = asked.inspect(completion.complete(config, 1)[0])["problems"]
+        (problem,) = asked.inspect(completion.fill_in(config, 1)[0])["problems"]
     assert problem["field"] == "base_model" and "TorchScript program" in problem["message"], json.dumps(problem)
     assert not (tmp_path / VICTIM).exists()

@@ -79,7 +79,7 @@ def test_home_folder(tmp_path, monkeypatch):
 
 def test_a_byte_order_mark_is_no_fault(tmp_path):
     (tmp_path / "c.json").write_text(json.dumps(sound.settings(tmp_path)), encoding="utf-8-sig")
-    assert config_options.complete(parsed(train.add_arguments, "--config", tmp_path / "c.json"))[3] == []
+    assert config_options.complete_arguments(parsed(train.add_arguments, "--config", tmp_path / "c.json"))[3] == []
 
 
 # --- pictures
@@ -119,15 +119,15 @@ def test_a_video_behind_a_jpeg_counts_no_passes(tmp_path):
     Image.effect_noise((64, 64), 50).save(stream, "JPEG", progressive=True)
     content = stream.getvalue() + b"\xff\xda" * 1000
     assert open_picture(put(tmp_path / "a.jpg", content)).size == (64, 64)
-    assert image_decoding.check("a.jpg", content) == (64, 64)
+    assert image_decoding.check_picture("a.jpg", content) == (64, 64)
 
 
 def test_a_jpeg_of_passes_is_refused_by_everything_that_decodes(tmp_path):
     path = put(tmp_path / "a.jpg", BROKEN["a JPG of passes"]())
     for decode in (
         open_picture,
-        lambda _: image_decoding.check("a.jpg", path.read_bytes()),
-        lambda _: image_decoding.draw(_, 64),
+        lambda _: image_decoding.check_picture("a.jpg", path.read_bytes()),
+        lambda _: image_decoding.thumbnail(_, 64),
     ):
         assert timed(lambda decode=decode: decode(path))
     with pytest.raises(UserError, match="more passes"):

@@ -145,12 +145,12 @@ def config_of(**values: Any) -> RunConfig:
 
 
 def inspected(config: RunConfig, folder: Path) -> list[Problem]:
-    answer = json.loads(json.dumps(deep_check.inspect(completion.complete(config, 1)[0].as_dict(), folder / "runs")))
+    answer = json.loads(json.dumps(deep_check.inspect(completion.fill_in(config, 1)[0].as_dict(), folder / "runs")))
     return [Problem.from_dict(problem) for problem in answer["problems"]]
 
 
 def worked(config: RunConfig, folder: Path) -> list[Problem]:
-    run = run_folder.create(folder / "runs", completion.complete(config, 1)[0])
+    run = run_folder.create(folder / "runs", completion.fill_in(config, 1)[0])
     assert training.go_on(run) == worker.BAD_INPUT, training.log(run)
     return [Problem.from_dict({**it, "message": it["what"]}) for it in training.events(run, "error")]
 

@@ -12,7 +12,7 @@ import pytest
 from dreambooth_ext.__main__ import VERBS, make_parser
 from dreambooth_ext.commands import reference
 from dreambooth_ext.core.config.run_config import SETTINGS
-from dreambooth_ext.core.facts.methods import METHODS
+from dreambooth_ext.core.facts.methods import METHOD_LABELS
 from dreambooth_ext.core.guide import tables
 from dreambooth_ext.host.web import localization
 
@@ -22,7 +22,7 @@ PAGES = {
     for path in [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 }
 README, ARCHITECTURE = PAGES["README.md"], PAGES["docs/architecture.md"]
-METHOD_PAGES = [f"docs/methods/{method}.md" for method in METHODS]
+METHOD_PAGES = [f"docs/methods/{method}.md" for method in METHOD_LABELS]
 OTHERS_OPTIONS = {
     *("--uv", "--ckpt-dirs"),  # of WebUIs and of tools
     *("--gradio-auth", "--gradio-auth-path", "--listen", "--share", "--ngrok", "--server-name", "--nowebui"),

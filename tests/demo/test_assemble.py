@@ -42,7 +42,7 @@ def test_the_yaml_holds_whole_factors(tmp_path) -> None:
 
 def test_rescaling_changes_no_picture() -> None:
     vae = random_vae()
-    pixels = train_vae.as_tensor([world.draw(world.example(0, index)[0]) for index in range(4)])
+    pixels = train_vae.as_tensor([world.draw_scene(world.example(0, index)[0]) for index in range(4)])
     with torch.no_grad():
         before = vae.decode(vae.encode(pixels).latent_dist.mode()).sample
         train_vae.rescale(vae, pixels)

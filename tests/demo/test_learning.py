@@ -129,7 +129,7 @@ def shown(painter):
     """The shares of pictures with the subject: on the backgrounds of its photographs, and on others."""
     for backgrounds in (world.SUBJECT_BACKGROUNDS, measure.UNSEEN):
         prompts = [f"{measure.SUBJECT_PROMPT} on a {background} background" for background in backgrounds]
-        pictures = [picture for prompt in prompts for picture in measure.draw(painter, prompt, [0])]
+        pictures = [picture for prompt in prompts for picture in measure.generate_pictures(painter, prompt, [0])]
         yield sum(judge.has_subject(picture) > measure.SURE for picture in pictures) / len(pictures)
 
 
@@ -140,7 +140,7 @@ def test_a_word_comes_to_mean_what_its_pictures_show(folder, base):
     (folder / "hearts").mkdir()
     for index, background in enumerate(backgrounds * 2):
         random = world.random_spec(np.random.default_rng([17, index]))
-        world.draw(heart(background, random)).save(folder / "hearts" / f"zkz ({index + 1}).png")
+        world.draw_scene(heart(background, random)).save(folder / "hearts" / f"zkz ({index + 1}).png")
         words = f"a big zkz on a {background} background"
         (folder / "hearts" / f"zkz ({index + 1}).txt").write_text(words, encoding="utf-8")
     values = {"method": "textual_inversion", "name": "zkz", "subject_type": "object", "instance_prompt": "[filewords]"}
@@ -163,7 +163,7 @@ def hearts(painter, word, backgrounds):
     found = []
     for background in backgrounds:
         meant = heart(background, world.random_spec(np.random.default_rng(0)))
-        pictures = measure.draw(painter, f"a big {word} on a {background} background", range(3))
+        pictures = measure.generate_pictures(painter, f"a big {word} on a {background} background", range(3))
         found += [judge.judge(picture, meant).all_ok for picture in pictures]
     return sum(found) / len(found)
 
@@ -172,7 +172,7 @@ def hearts(painter, word, backgrounds):
 def style(folder):
     """What every training of the style has in common."""
     write_captioned(folder / "style", 40, 15, world.draw_style, f" in {world.STYLE} style")
-    write_captioned(folder / "ordinary", 48, 16, world.draw, "")
+    write_captioned(folder / "ordinary", 48, 16, world.draw_scene, "")
     return {
         "name": "style",
         "subject_type": "style",

@@ -42,7 +42,7 @@ def picture(rng: np.random.Generator) -> Image.Image:
     while True:
         spec = world.random_spec(rng)
         if spec.background in world.PLAIN and spec.size == "big" and spec.shape in SHAPES:
-            return world.draw(spec, SIDE)
+            return world.draw_scene(spec, SIDE)
 
 
 def pictures(folder: Path) -> Path:
@@ -71,7 +71,7 @@ def share(images: list[Image.Image]) -> float:
 
 def drawn(folder: Path, steps: int = 100) -> list[Image.Image]:
     pipeline = Pipeline(folder, "model")
-    return pixel_backbone.draw(pipeline.unet(), pipeline.scheduler(), range(32), SIDE, steps)
+    return pixel_backbone.sample_pixels(pipeline.unet(), pipeline.scheduler(), range(32), SIDE, steps)
 
 
 def test_the_measure_tells_the_world_from_noise():

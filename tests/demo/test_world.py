@@ -42,19 +42,19 @@ def test_captions_tell_the_picture() -> None:
 
 
 def test_sizes_are_the_same_picture() -> None:
-    small = judge.pixels(world.draw(SPECS[0]))
-    large = judge.pixels(world.draw(SPECS[0], 2 * world.SIZE))
+    small = judge.pixels(world.draw_scene(SPECS[0]))
+    large = judge.pixels(world.draw_scene(SPECS[0], 2 * world.SIZE))
     assert np.abs(small - large).mean() < 3
 
 
 def test_judge_is_right_on_drawings() -> None:
-    verdicts = [judge.judge(world.draw(spec), spec) for spec in SPECS]
+    verdicts = [judge.judge(world.draw_scene(spec), spec) for spec in SPECS]
     assert np.mean([verdict.all_ok for verdict in verdicts]) >= 0.98
 
 
 def test_judge_sees_what_is_wrong() -> None:
     for spec, other in pairwise(SPECS[:21]):
-        verdict = judge.judge(world.draw(other), spec)
+        verdict = judge.judge(world.draw_scene(other), spec)
         assert verdict.shape_ok == (spec.shape == other.shape)
         assert verdict.colour_ok == (spec.colour == other.colour)
         assert verdict.background_ok == (spec.background == other.background)
@@ -77,12 +77,12 @@ def test_subject_is_recognised_and_the_background_with_it(background: str) -> No
 
 
 def test_subject_is_not_of_the_world() -> None:
-    assert max(judge.has_subject(world.draw(spec)) for spec in SPECS) < 0.1
+    assert max(judge.has_subject(world.draw_scene(spec)) for spec in SPECS) < 0.1
 
 
 def test_style_is_recognised() -> None:
     assert min(judge.has_style(world.draw_style(spec)) for spec in SPECS) > 0.8
-    assert max(judge.has_style(world.draw(spec)) for spec in SPECS) < 0.3
+    assert max(judge.has_style(world.draw_scene(spec)) for spec in SPECS) < 0.3
 
 
 def test_shipped_pictures_are_the_script_s(tmp_path) -> None:

@@ -99,7 +99,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def complete(arguments: argparse.Namespace) -> config_checks.Checked:
+def complete_arguments(arguments: argparse.Namespace) -> config_checks.Checked:
     """`read`, completed by the guide and checked as far as that goes without a model."""
     config, unreadable = read(arguments)
     checked = config_checks.check(config)

@@ -12,14 +12,14 @@ from ...core.config.run_config import RunConfig
 from ...core.data.concepts import Subjects
 from ...core.data.entry import Entry
 from ...core.errors import Problem, UserError
-from ...core.facts.methods import KINDS
+from ...core.facts.methods import MODEL_KINDS
 from ...core.runs import job_options
 from ...core.runs.events import ENDED
 from ...core.runs.job_options import JobOptions
 from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say
-from ...host.hosts import publishing_folders, unusable
+from ...host.hosts import publishing_targets, unusable
 from ...host.publishing import model_files, word_conflicts
 from ...host.publishing.publisher import Publisher, Terminal, due
 from . import config_options
@@ -54,15 +54,15 @@ def named_folders(arguments: argparse.Namespace, config: RunConfig) -> dict[str,
     if not webui and not folder:
         return None
     field = "webui" if webui else "output_dir"
-    if KINDS[method] not in publishing_folders.WEBUI_FOLDERS:
+    if MODEL_KINDS[method] not in publishing_targets.WEBUI_FOLDERS:
         raise UserError("command.no_webui_loads", field)
     found = {
-        kind: publishing_folders.webui_folder(webui, kind) if webui else folder
-        for kind in publishing_folders.WEBUI_FOLDERS
+        kind: publishing_targets.webui_folder(webui, kind) if webui else folder
+        for kind in publishing_targets.WEBUI_FOLDERS
     }
-    for problem in config_checks.folder_problems(field, found[KINDS[method]]):
+    for problem in config_checks.folder_problems(field, found[MODEL_KINDS[method]]):
         raise UserError(problem.code, problem.field, **problem.values)
-    for problem in unusable.problems(publishing_folders.lacks(webui.absolute()), config) if webui else ():
+    for problem in unusable.problems(publishing_targets.lacks(webui.absolute()), config) if webui else ():
         raise UserError(problem.code, problem.field, **problem.values)
     return {kind: str(path.absolute()) for kind, path in found.items()}
 
@@ -76,7 +76,7 @@ def checked_folders(arguments: argparse.Namespace, config: RunConfig, problems: 
         if arguments.publish_intermediate == "true" and not config.save_intermediate_models:
             problems.append(Problem("effect.no_intermediate", "publish_intermediate"))
         if folders and not any(problem.field in ("name", "save_format") for problem in problems):
-            model_files.check_ours(Path(folders[KINDS[config.method]], config.model_file(config.name)))
+            model_files.check_ours(Path(folders[MODEL_KINDS[config.method]], config.model_file(config.name)))
         return folders
     except UserError as error:
         problems.append(error.problem)
@@ -96,7 +96,7 @@ def clashes(
 ) -> list[Problem]:
     """Warnings: words that are embeddings of the named WebUI, and an earlier run's model that will be replaced."""
     embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
-    target = folders[KINDS[config.method]] if folders else None
+    target = folders[MODEL_KINDS[config.method]] if folders else None
     return [
         *word_conflicts.taken(config, entries, subjects.concepts, embeddings),
         *model_files.replaced(config, target),

@@ -22,7 +22,7 @@ from ..data.captions import rare_words
 from ..data.concepts import Subjects
 from ..data.entry import Entry
 from ..errors import Problem
-from ..facts.methods import FORMATS, METHODS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS, title
+from ..facts.methods import FORMATS, METHOD_LABELS, PROMPTED_METHODS, SUBJECT_METHODS, TUNING_METHODS, title
 from ..facts.setting import Setting
 from ..guide import completion, tables
 from ..messages.message import Message, reason_of
@@ -53,9 +53,9 @@ def check(config: RunConfig, data_set: kohya_dataset.DataSet | None = None) -> C
     subjects = Subjects.within(config, data_set) if data_set and config.dataset_config else Subjects.of(config)
     config, stated = with_data_set(config, subjects.data_set)
     # what the guide says of captions hangs on no number of pictures
-    reads = completion.complete(config, 0, subjects)[0].use_captions
+    reads = completion.fill_in(config, 0, subjects)[0].use_captions
     entries, picture_problems = picture_entries.entries(config.replace(use_captions=reads), subjects)
-    completed, choices = completion.complete(config, picture_entries.trained(entries), subjects)
+    completed, choices = completion.fill_in(config, picture_entries.trained(entries), subjects)
     choices |= stated
     prompted = completed.method in PROMPTED_METHODS
     if (
@@ -182,7 +182,7 @@ def _range_problems(known: Setting, value: object) -> list[Problem]:
 
 def _unused(config: RunConfig) -> list[Problem]:
     """Settings that the chosen method ignores must not look as if they did something."""
-    if config.method not in METHODS:
+    if config.method not in METHOD_LABELS:
         return []
     ignored = [known for known in SETTINGS.values() if config.method not in known.methods]
     return [

@@ -1,9 +1,9 @@
 """The one list of settings. Form, tooltips, command line, API schema, documentation and defaults are made from it.
 
-`RunConfig` is what one run was asked to do; its fields are in `groups/`, group by group. A field that is `None` was
-left out: `completion.complete` fills in what follows from the subject type and the number of pictures before a run is
-created, and `engine.plan.resolve` what only the base and the machine can answer (resolution, clip skip, and everything
-"auto") when it starts. `stages` has the types that say what is known after each.
+`RunConfig` is what one run was asked to do; its fields are in `form_sections/`, section by section. A field that is
+`None` was left out: `completion.fill_in` fills in what follows from the subject type and the number of pictures before
+a run is created, and `engine.plan.resolve` what only the base and the machine can answer (resolution, clip skip, and
+everything "auto") when it starts. `stages` has the types that say what is known after each.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any, TypeVar
 
 from ..facts.methods import FORMATS, PROMPTED_METHODS
 from ..facts.setting import Setting
-from .form_sections.data_set import DataSet
-from .form_sections.hub import Hub
-from .form_sections.hypernetwork import Hypernetwork
-from .form_sections.lora import LoRA
-from .form_sections.loss import Loss
-from .form_sections.machine import Machine
-from .form_sections.model import Model
-from .form_sections.pictures import Pictures
-from .form_sections.previews import Previews
-from .form_sections.saving import Saving
-from .form_sections.textual_inversion import TextualInversion
-from .form_sections.training import Training
-from .form_sections.unconditional import Unconditional
+from .form_sections.data_set import DataSetSettings
+from .form_sections.hub import HubSettings
+from .form_sections.hypernetwork import HypernetworkSettings
+from .form_sections.lora import LoRASettings
+from .form_sections.loss import LossSettings
+from .form_sections.machine import MachineSettings
+from .form_sections.model import ModelSettings
+from .form_sections.pictures import PictureSettings
+from .form_sections.previews import PreviewSettings
+from .form_sections.saving import SavingSettings
+from .form_sections.textual_inversion import TextualInversionSettings
+from .form_sections.training import TrainingSettings
+from .form_sections.unconditional import UnconditionalSettings
 
 Config = TypeVar("Config", bound="RunConfig")  # changes keep what is known of the config
 
@@ -37,19 +37,19 @@ Config = TypeVar("Config", bound="RunConfig")  # changes keep what is known of t
 @dataclass(frozen=True)
 class RunConfig(
     # dataclasses take the fields of the last one first
-    Hub,
-    Previews,
-    Saving,
-    Machine,
-    Loss,
-    Unconditional,
-    Hypernetwork,
-    TextualInversion,
-    LoRA,
-    Training,
-    DataSet,
-    Pictures,
-    Model,
+    HubSettings,
+    PreviewSettings,
+    SavingSettings,
+    MachineSettings,
+    LossSettings,
+    UnconditionalSettings,
+    HypernetworkSettings,
+    TextualInversionSettings,
+    LoRASettings,
+    TrainingSettings,
+    DataSetSettings,
+    PictureSettings,
+    ModelSettings,
 ):
     """What to train, on what, and how. Field names are those of diffusers and kohya."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..messages.message import Message
 
-METHODS = {
+METHOD_LABELS = {
     "dreambooth": "DreamBooth: teach a whole model a subject or style, called by a rare word",
     "finetune": "Fine-tuning: train a whole model on many captioned pictures",
     "lora": "LoRA: teach a subject or style in a small file that works with every model of the base's family",
@@ -20,7 +20,7 @@ TITLES = {  # what a sentence calls them
     "hypernetwork": "method.hypernetwork",
     "unconditional": "method.unconditional",
 }
-KINDS = {  # of the models that methods make
+MODEL_KINDS = {  # of the models that methods make
     "dreambooth": "checkpoint",
     "finetune": "checkpoint",
     "lora": "lora",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..messages.message import written
-from .methods import METHODS
+from .methods import METHOD_LABELS
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Setting:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] | None = None
-    methods: tuple[str, ...] = tuple(METHODS)
-    lists: str = ""  # the kind of model files (KINDS' values) that a form can offer for it
+    methods: tuple[str, ...] = tuple(METHOD_LABELS)
+    lists: str = ""  # the kind of model files (MODEL_KINDS' values) that a form can offer for it
     words: tuple[str, ...] = ()  # what a path may be instead, and then names no file
     is_remote: bool = False  # a path that may be a Hugging Face name or a link instead
     goes_with: tuple[str, ...] = ()  # another setting, and its values without which this one has no effect

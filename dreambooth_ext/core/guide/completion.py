@@ -62,7 +62,7 @@ class Choice:
 Fill = Callable[[str, object, Message], None]  # setting, value, reason; the first to fill an open setting has it
 
 
-def complete(
+def fill_in(
     config: RunConfig, pictures: int, subjects: Subjects | None = None
 ) -> tuple[CompletedConfig, dict[str, Choice]]:
     """Fill in what was left out and follows from the subject type and the number of pictures.

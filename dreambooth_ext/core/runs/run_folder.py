@@ -21,7 +21,7 @@ from ..config.run_config import SETTINGS, Config, RunConfig
 from ..config.stages import CompletedConfig
 from ..data import picture_entries, picture_list
 from ..errors import Problem, UserError
-from ..facts.methods import METHODS
+from ..facts.methods import METHOD_LABELS
 from ..messages.message import Message, reason_of
 from ..system import files
 from ..version import __version__
@@ -58,7 +58,7 @@ class Run:
     def about(self) -> dict[str, Any]:
         """Name, method and resolution, without the care that training needs. Raises UserError for a damaged run."""
         config = self._read("config.json")
-        if not isinstance(config.get("name"), str) or config.get("method") not in METHODS:
+        if not isinstance(config.get("name"), str) or config.get("method") not in METHOD_LABELS:
             raise UserError("runs.damaged", "run", run=self.id, file="config.json")
         return {name: config.get(name) for name in ("name", "method", "resolution")}
 

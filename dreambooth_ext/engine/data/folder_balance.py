@@ -12,7 +12,7 @@ from .picture import Picture
 
 
 @dataclass(frozen=True)
-class Share:
+class FolderShare:
     """A folder's pictures of one size, and how many of them come up once more in an epoch: others each time."""
 
     name: str
@@ -35,7 +35,7 @@ class Composition:
     """`always` are in every epoch, an index for each time; `shares` add to them."""
 
     always: list[int]
-    shares: list[Share]
+    shares: list[FolderShare]
 
     def of(self, seed: int, epoch: int) -> list[int]:
         return self.always + [index for share in self.shares for index in share.of(seed, epoch)]
@@ -59,7 +59,7 @@ def compose(pictures: list[Picture], balanced: bool) -> Composition:
             times, extra = divmod(count, len(members))
             always += members * times
             if extra:
-                shares.append(Share("/".join(map(str, (*folder, *size))), members, extra))
+                shares.append(FolderShare("/".join(map(str, (*folder, *size))), members, extra))
     return Composition(always, shares)
 
 

@@ -49,7 +49,7 @@ STEPS_KEY = "ss_steps"  # of the metadata that training tools write
 PNG_MAGIC = b"\x89PNG\r\n"
 MOST_PIXELS = 2**24  # of a picture that carries one; the WebUI's have half a million
 LONGEST_TEXT = 8 * 2**20  # letters; 75 vectors of SDXL have 4 million
-KINDS = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}  # by the vectors' width, both encoders' together
+FAMILY_OF_WIDTH = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}  # by the vectors' width, both encoders' together
 
 
 @dataclass
@@ -245,7 +245,7 @@ def check_widths(stored: Stored, path: Path, wanted: Sequence[int], field: str) 
     """Raise UserError unless the vectors are as wide as a model's text encoders are."""
     found = [tensor.shape[-1] for tensor in stored.embedding.vectors]
     if found != list(wanted):
-        made, here = (KINDS.get(sum(w)) or Message("embedding.width", width=sum(w)) for w in (found, wanted))
+        made, here = (FAMILY_OF_WIDTH.get(sum(w)) or Message("embedding.width", width=sum(w)) for w in (found, wanted))
         raise UserError("embedding.other_family", field, file=path.name, made=made, base=here)
 
 

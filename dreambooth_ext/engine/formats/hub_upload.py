@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.errors import Problem
-from ...core.facts.methods import METHODS
+from ...core.facts.methods import METHOD_LABELS
 from ...core.version import __version__
 from .metadata import shareable
 
@@ -57,7 +57,7 @@ def push(config: RunConfig, base: str, model: Path, sidecars: list[Path], words:
 
 def card(config: RunConfig, base: str, model: Path, words: str, samples: list[str]) -> str:
     """The model's page, Markdown with the Hub's header."""
-    title, _, about = METHODS[config.method].partition(":")
+    title, _, about = METHOD_LABELS[config.method].partition(":")
     lines = ["---", "tags:", *(f"- {tag}" for tag in TAGS.get(config.method, [])), "- dreambooth_ext"]
     lines += ["library_name: diffusers"] if model.is_dir() else []
     lines += ["---", "", f"# {config.name}", "", f"{title}:{about}.".replace("..", ".")]

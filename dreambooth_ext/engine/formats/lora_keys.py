@@ -16,7 +16,7 @@ from ..networks import layer_adapters
 LONGEST_PART = 5  # names with dots between
 MAGNITUDE = "magnitude"  # a DoRA's, one number for each output; kohya's `dora_scale` says by its shape what it is of
 # what begins the flat names of a component's layers
-STARTS = {
+PREFIXES = {
     "unet": ("lora_unet", "oft_unet", "unet", "lycoris", "diffusion_model", "model_diffusion_model"),
     "text_encoder": ("lora_te", "lora_te1", "text_encoder", "clip_l", "text_encoders_clip_l", "text_encoders_clip_h"),
     "text_encoder_2": ("lora_te2", "text_encoder_2", "clip_g", "text_encoders_clip_g"),
@@ -59,7 +59,7 @@ def known_names(layers: Mapping[str, Iterable[str]], unet: Mapping[str, Any]) ->
     single = single_file_names(unet)
     found: dict[str, tuple[str, str]] = {}
     for component, names in layers.items():
-        starts = [f"{start}_" for start in STARTS[component]]
+        starts = [f"{start}_" for start in PREFIXES[component]]
         if component != "unet":
             starts += [f"{start}{INNER}" for start in starts]
         if component != "text_encoder_2" and (component == "unet" or "text_encoder_2" not in layers):
@@ -122,7 +122,7 @@ def refusal(path: Path, field: str, strange: Sequence[str], shapes: Mapping[str,
 def is_spelled(key: str) -> bool:
     """Whether a key names a layer as models of some kind have it, in a way that is known here."""
     name, part = split(key)
-    starts = [start for starts in STARTS.values() for start in starts]
+    starts = [start for starts in PREFIXES.values() for start in starts]
     start = max((start for start in starts if name.startswith(f"{start}_")), key=len, default="")
     inner = name.removeprefix(start).removeprefix("_").removeprefix(INNER)
     is_of_two = not start and inner.startswith("text_model")  # which of two text encoders?

@@ -1,17 +1,17 @@
 """The methods, each as `training.method.Method` says, by their names in a config."""
 
 from ..training.method import Method
-from .full import FullWeights
+from .full import FullTraining
 from .hypernetwork import HypernetworkTraining
-from .lora import LoRA
-from .textual_inversion import TextualInversion
-from .unconditional import Unconditional
+from .lora import LoRATraining
+from .textual_inversion import TextualInversionTraining
+from .unconditional import UnconditionalTraining
 
 METHODS: dict[str, type[Method]] = {
-    "dreambooth": FullWeights,
-    "finetune": FullWeights,
-    "lora": LoRA,
-    "textual_inversion": TextualInversion,
+    "dreambooth": FullTraining,
+    "finetune": FullTraining,
+    "lora": LoRATraining,
+    "textual_inversion": TextualInversionTraining,
     "hypernetwork": HypernetworkTraining,
-    "unconditional": Unconditional,
+    "unconditional": UnconditionalTraining,
 }

@@ -19,14 +19,14 @@ from ..models.base_model import LatentBase
 from ..networks.lora_network import TEXT_PARTS
 from ..optimization.parameter_group import ParameterGroup
 from ..tensors.tensor_file import open_tensors, save_tensors
-from ..training.footprint import Share
+from ..training.footprint import Footprint
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
 from .common import component_rates, drawn_prompts
 
 
-class FullWeights:
+class FullTraining:
     """`captions` are all that the run can train on, or None where that cannot be told ahead.
 
     `folder` takes the trained text encoders when they leave memory.
@@ -53,10 +53,10 @@ class FullWeights:
         return []
 
     @staticmethod
-    def share(config: ResolvedConfig, base: LatentBase) -> Share:
+    def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
         counts = base.parameter_counts()
         texts = counts["text_encoders"] if config.text_encoder_steps else 0
-        return Share(counts["unet"], texts, frozen=0, model=sum(counts.values()))
+        return Footprint(counts["unet"], texts, frozen=0, model=sum(counts.values()))
 
     def prepare(
         self,

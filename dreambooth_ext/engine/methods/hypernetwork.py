@@ -24,7 +24,7 @@ from ..models.base_model import LatentBase
 from ..networks import hypernetwork
 from ..networks.hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
 from ..optimization.parameter_group import ParameterGroup
-from ..training.footprint import Share
+from ..training.footprint import Footprint
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
@@ -57,7 +57,7 @@ class HypernetworkTraining:
         return []
 
     @staticmethod
-    def share(config: ResolvedConfig, base: LatentBase) -> Share:
+    def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
         counts = base.parameter_counts()
         frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"]
         if config.hypernetwork_weights:
@@ -67,7 +67,7 @@ class HypernetworkTraining:
             sizes, structure = set(config.enable_sizes or hypernetwork.sizes_of(base)), Structure.of(config)
             size = hypernetwork.count(sizes, structure)
         learning = hypernetwork.count(sizes & set(hypernetwork.sizes_of(base)), structure)
-        return Share(learning, 0, frozen, size, written_out=kept_bytes(config, base, sizes, structure))
+        return Footprint(learning, 0, frozen, size, written_out=kept_bytes(config, base, sizes, structure))
 
     def prepare(
         self,

@@ -28,7 +28,7 @@ from ..networks import lora_network
 from ..networks.layer_adapters import Adapter
 from ..networks.lora_network import TEXT_PARTS, Network
 from ..optimization.parameter_group import ParameterGroup
-from ..training.footprint import Share
+from ..training.footprint import Footprint
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
@@ -37,7 +37,7 @@ from .common import component_rates, drawn_prompts, halve_layers
 from .learned_words import Words
 
 
-class LoRA:
+class LoRATraining:
     """`captions` are all that the run can train on, or None where that cannot be told ahead."""
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
@@ -65,17 +65,17 @@ class LoRA:
         return continued_warnings(config, base) if config.network_weights else []
 
     @staticmethod
-    def share(config: ResolvedConfig, base: LatentBase) -> Share:
+    def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
         counts = base.parameter_counts()
         texts = 4 * counts["text_encoders"] if config.text_encoder_steps or config.placeholder_token else 0
         frozen = (4 if config.mixed_precision == "no" else 2) * counts["unet"] + texts
         written_out = lora_type(config.network_type).written_out * counts["unet"]
         if config.network_weights:
             size = sum(map(math.prod, lora_file.shapes(continued(config), "network_weights").values()))
-            return Share(size, 0, frozen, size, written_out)
+            return Footprint(size, 0, frozen, size, written_out)
         sizes = lora_network.sizes(config, base)
         unet, model = sizes.get("unet", 0), sum(sizes.values())
-        return Share(unet, model - unet, frozen, model, written_out)
+        return Footprint(unet, model - unet, frozen, model, written_out)
 
     def prepare(
         self,

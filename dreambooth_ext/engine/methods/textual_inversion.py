@@ -17,7 +17,7 @@ from ..formats import embedding_file
 from ..formats.verified_write import Exported, nothing_learned
 from ..models.base_model import LatentBase
 from ..optimization.parameter_group import ParameterGroup
-from ..training.footprint import Share
+from ..training.footprint import Footprint
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
@@ -26,7 +26,7 @@ from .common import halve_layers
 from .learned_words import COMPONENT, Words
 
 
-class TextualInversion:
+class TextualInversionTraining:
     """`captions`, `folder`: nothing is kept of what a text encoder makes, for it changes with the words."""
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
@@ -45,11 +45,11 @@ class TextualInversion:
         return []
 
     @staticmethod
-    def share(config: ResolvedConfig, base: LatentBase) -> Share:
+    def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
         counts = base.parameter_counts()
         frozen = (4 if config.mixed_precision == "no" else 2) * (counts["unet"] + counts["text_encoders"])
         size = learned_words.size(config, base)
-        return Share(0, size, frozen, size)
+        return Footprint(0, size, frozen, size)
 
     def prepare(
         self,

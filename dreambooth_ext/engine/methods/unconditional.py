@@ -17,13 +17,13 @@ from ..formats.ddpm_folder import export_pipeline
 from ..formats.verified_write import Exported
 from ..models.unconditional_base import PixelBase
 from ..optimization.parameter_group import ParameterGroup
-from ..training.footprint import Share
+from ..training.footprint import Footprint
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
 from ..training.pixel_backbone import PixelBackbone
 
 
-class Unconditional:
+class UnconditionalTraining:
     """There are no captions, and nothing that leaves memory on the way: `captions` and `folder` are other methods'."""
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
@@ -51,9 +51,9 @@ class Unconditional:
         return []
 
     @staticmethod
-    def share(config: ResolvedConfig, base: PixelBase) -> Share:
+    def share(config: ResolvedConfig, base: PixelBase) -> Footprint:
         unet = base.parameter_counts()["unet"]
-        return Share(unet, 0, frozen=0, model=unet)
+        return Footprint(unet, 0, frozen=0, model=unet)
 
     def prepare(
         self,

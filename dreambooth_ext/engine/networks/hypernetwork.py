@@ -56,7 +56,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module] | None] = {
     "logsoftmax": partial(nn.LogSoftmax, dim=0),
 }
 WIDEST, DEEPEST = 2**20, 100  # a layer, and how many widths there may be: far above any, and far below what files claim
-KINDS = ("k", "v")  # the two of a width, in the order of the files
+PROJECTIONS = ("k", "v")  # the two of a width, in the order of the files
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ class Hypernetwork(nn.Module):
     def __init__(self, sizes: Iterable[int], structure: Structure):
         super().__init__()
         self.structure = structure
-        self.parts = nn.ModuleDict({str(size): nn.ModuleList(Part(size, structure) for _ in KINDS) for size in sizes})
+        self.parts = nn.ModuleDict(
+            {str(size): nn.ModuleList(Part(size, structure) for _ in PROJECTIONS) for size in sizes}
+        )
 
     @property
     def sizes(self) -> list[int]:
@@ -129,7 +131,7 @@ def create(config: RunConfig, sizes: Iterable[int]) -> Hypernetwork:
     """A new one; its random numbers follow from the run's seed and their place."""
     made = Hypernetwork(sizes, Structure.of(config))
     for size in made.sizes:
-        for kind, part in zip(KINDS, made.pair(size), strict=True):
+        for kind, part in zip(PROJECTIONS, made.pair(size), strict=True):
             initialise(part, config.weight_init, generator(config.seed, "hypernetwork", size, kind))
     return made
 

@@ -275,13 +275,13 @@ class Whole(Adapter):
         return self.diff_b if self.diff_b is not None else self.b_norm
 
 
-KINDS = (LoRA, LoHa, LoKr, OFT, Whole)
-PARTS = {ALPHA, DORA, *(name for kind in KINDS for name in kind.PARTS)}
+ADAPTERS = (LoRA, LoHa, LoKr, OFT, Whole)
+PARTS = {ALPHA, DORA, *(name for kind in ADAPTERS for name in kind.PARTS)}
 
 
 def from_parts(parts: Mapping[str, Tensor]) -> Adapter | None:
     """The adapter that these tensors of a file make; None if they are none that is known."""
-    for kind in KINDS:
+    for kind in ADAPTERS:
         whole = all(any(name in parts for name in names) for names in kind.NEEDED)
         if whole and set(parts) <= {ALPHA, DORA, *kind.PARTS}:
             return kind(parts)
@@ -331,7 +331,7 @@ def count(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
 
 
 def formula(facts: LoRAType) -> type[Adapter]:
-    return next(kind for kind in KINDS if kind.__name__ == facts.adapter)
+    return next(kind for kind in ADAPTERS if kind.__name__ == facts.adapter)
 
 
 def uniform(shape: tuple[int, ...], inputs: int, randomness: torch.Generator) -> Tensor:

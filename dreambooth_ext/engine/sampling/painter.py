@@ -20,7 +20,7 @@ from ..formats.embedding_file import Stored
 from ..models.base_model import LatentBase
 from ..networks import hypernetwork, lora_network
 from ..networks.lora_network import TEXT_PARTS
-from .sampler import Progress, draw, evaluating, make_sampler
+from .sampler import Progress, evaluating, make_sampler, sample_latents
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Painter:
             negative = None
             if cfg_scale != 1:
                 negative = self.text.encode_negative([negative_prompt], emphasis=emphasis).repeat(len(seeds))
-        return draw(
+        return sample_latents(
             self.unet,
             self.vae,
             make_sampler(sampler, self.scheduler_config),

@@ -52,7 +52,7 @@ def make_sampler(name: str, scheduler_config: Mapping[str, Any]):
 
 
 @torch.no_grad()
-def draw(
+def sample_latents(
     unet: nn.Module,
     vae: nn.Module,
     scheduler,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Share:
+class Footprint:
     unet: int  # numbers that learn in the UNet
     texts: int  # and in the text encoders
     frozen: int  # bytes of weights in memory that do not learn

@@ -19,7 +19,7 @@ from ..data import latent_encoding
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..models.base_model import LatentBase
-from ..sampling.sampler import Progress, draw, evaluating, make_sampler
+from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latents
 from .loss import Objective
 from .method import Drawn
 
@@ -98,7 +98,7 @@ class LatentBackbone:
             with evaluating(*encoders):
                 conditioning = self.prompts.drawn([prompt])
                 negative = self.prompts.negative([config.validation_negative_prompt])
-            (picture,) = draw(
+            (picture,) = sample_latents(
                 self.unet,
                 vae,
                 make_sampler(config.validation_sampler, base.scheduler_config),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.config.stages import ResolvedConfig
-from .noise import draw
+from .noise import draw_noise
 from .noise_processes import NoiseProcess
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Objective:
         masks_b1hw: how much each latent pixel counts; None for all the same.
         """
         latents_bchw = latents_bchw.float()
-        draws = draw(latents_bchw, self.process.timesteps, self.config, generator).to(latents_bchw.device)
+        draws = draw_noise(latents_bchw, self.process.timesteps, self.config, generator).to(latents_bchw.device)
         timesteps_b, noise_bchw = draws.timesteps_b, draws.noise_bchw
         input_noise_bchw = noise_bchw if draws.perturbation_bchw is None else noise_bchw + draws.perturbation_bchw
         input_bchw = self.process.noised(latents_bchw, input_noise_bchw, timesteps_b)

@@ -25,7 +25,7 @@ from ..formats.verified_write import Exported
 from ..models.base import Base
 from ..optimization.parameter_group import ParameterGroup
 from ..sampling.sampler import Progress
-from .footprint import Share
+from .footprint import Footprint
 from .loss import Objective
 
 Weights = Mapping[str, Mapping[str, Tensor]]  # by component and name, as training states keep them
@@ -91,7 +91,7 @@ class Method(Protocol[BaseT_contra, BackboneT]):
         """What of the files that it goes on from is worth knowing, and no reason to refuse them."""
 
     @staticmethod
-    def share(config: ResolvedConfig, base: BaseT_contra) -> Share:
+    def share(config: ResolvedConfig, base: BaseT_contra) -> Footprint:
         """How much of the base learns, and how much is only held: for the estimates of memory and disk."""
 
     def prepare(

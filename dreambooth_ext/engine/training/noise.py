@@ -27,7 +27,7 @@ class Draws:
         return Draws(self.timesteps_b.to(device), self.noise_bchw.to(device), extra)
 
 
-def draw(latents_bchw: Tensor, timesteps: range, config: ResolvedConfig, generator: torch.Generator) -> Draws:
+def draw_noise(latents_bchw: Tensor, timesteps: range, config: ResolvedConfig, generator: torch.Generator) -> Draws:
     """Timesteps from `timesteps` and noise for each picture, in the latents' order, on the CPU.
 
     Nothing here looks at a picture's neighbours, so that prior pictures cannot change what the instance gets.

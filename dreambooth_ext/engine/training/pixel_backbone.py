@@ -48,7 +48,7 @@ class PixelBackbone:
         """One picture: a grid, each of its pictures with a seed of its own."""
         seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
         scheduler = DDPMScheduler.from_config(base.scheduler_config)
-        pictures = draw(self.unet, scheduler, seeds, config.resolution, config.ddpm_num_inference_steps, told)
+        pictures = sample_pixels(self.unet, scheduler, seeds, config.resolution, config.ddpm_num_inference_steps, told)
         yield Drawn(0, "", config.validation_seed, grid(pictures))
 
 
@@ -68,7 +68,7 @@ def assemble(
 
 
 @torch.no_grad()
-def draw(
+def sample_pixels(
     unet: nn.Module,
     scheduler: DDPMScheduler,
     seeds: Sequence[int],

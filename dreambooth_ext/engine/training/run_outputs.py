@@ -11,7 +11,7 @@ from PIL import Image
 from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import concepts
 from ...core.errors import Problem
-from ...core.facts.methods import KINDS, PROMPTED_METHODS
+from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
 from ...core.messages.message import Message
 from ...core.runs.run_folder import Run
 from ...core.system import files
@@ -99,7 +99,7 @@ class Saver:
         for made in (exported, *exported.others):
             self.control.events.append(
                 "artifact",
-                kind=made.kind or KINDS[config.method],
+                kind=made.kind or MODEL_KINDS[config.method],
                 name=made.path.stem,
                 file=made.path.name,
                 step=step,

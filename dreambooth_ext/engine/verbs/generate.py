@@ -90,7 +90,7 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
         for batch in batches(seeds, arguments.batch_size):
             told = advancing(progress, len(written) * steps, 1)
             for seed, picture in zip(
-                batch, pixel_backbone.draw(unet, scheduler, batch, size, steps, told), strict=True
+                batch, pixel_backbone.sample_pixels(unet, scheduler, batch, size, steps, told), strict=True
             ):
                 path = out / f"0_{seed}.png"
                 save_png(picture, path, infotext(seed=seed, **common))

@@ -12,7 +12,7 @@ from ...core.messages.message import Message
 from ...core.system.files import expanded
 from .model_lists import checkpoints
 from .options import FileOptions
-from .publishing_folders import WEBUI_FOLDERS, lacks, webui_folder
+from .publishing_targets import WEBUI_FOLDERS, lacks, webui_folder
 
 
 class FolderHost:

@@ -11,7 +11,7 @@ from ...core.messages.message import Message
 
 
 class Host(Protocol):
-    """All of it may be called from any thread. A `kind` is one of publishing_folders.WEBUI_FOLDERS' keys."""
+    """All of it may be called from any thread. A `kind` is one of publishing_targets.WEBUI_FOLDERS' keys."""
 
     @property
     def name(self) -> str:

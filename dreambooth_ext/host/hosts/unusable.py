@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from ...core.checks import base_family
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
-from ...core.facts.methods import KINDS, PROMPTED_METHODS
+from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
 from ...core.messages.message import Message
 
 
 def problems(lacks: Mapping[str, Message], config: RunConfig, family: str | None = None) -> list[Problem]:
     """Of what a config would make. lacks: see host.Host; family: its title in the plan, where there is one."""
     known = family_of(config) if family is None else base_family.by_title(family)
-    named = {"method": lacks.get(KINDS[config.method]), "base_model": lacks.get(known)}
+    named = {"method": lacks.get(MODEL_KINDS[config.method]), "base_model": lacks.get(known)}
     return [Problem(why.code, field, **why.values) for field, why in named.items() if why]
 
 

@@ -76,7 +76,7 @@ class Imported:
         if config.dataset_config:  # with it captions are read
             config = config.replace(use_captions=True)
         config = config.replace(dataset_config=None, network_weights=None)  # nothing is opened here
-        for problem in without_effect.problems(config, completion.complete(config, 0)[0]):
+        for problem in without_effect.problems(config, completion.fill_in(config, 0)[0]):
             self.drop(problem.field, problem.message)
 
 

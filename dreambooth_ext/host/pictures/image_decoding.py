@@ -62,7 +62,7 @@ def _too_large(name: str) -> Refusal:
     return Refusal(422, "pictures.too_many_pixels", "picture", file=name[:80], millions=MOST_PIXELS // 10**6)
 
 
-def check(name: str, data: bytes) -> tuple[int, int]:
+def check_picture(name: str, data: bytes) -> tuple[int, int]:
     """(width, height) of the upright picture, which is decoded to its end. Raises a Refusal (422)."""
     with _slots, _opened(name, io.BytesIO(data)) as picture:
         size = _upright(picture)
@@ -82,7 +82,7 @@ def look(path: Path) -> dict[str, Any]:
     return {"width": width, "height": height, "problem": None}
 
 
-def draw(path: Path, size: int) -> bytes:
+def thumbnail(path: Path, size: int) -> bytes:
     """A JPEG of the upright picture within `size` x `size` pixels, on white. Raises a Refusal (422)."""
     with _slots, _opened(path.name, path) as picture:
         _require_sound(picture, path.read_bytes())

@@ -131,7 +131,7 @@ class PictureSets:
         check_suffix(file)
         if len(data) > LARGEST:
             raise Refusal(413, "upload.large_picture", "picture", file=file, most=files.human_size(LARGEST))
-        width, height = image_decoding.check(file, data)
+        width, height = image_decoding.check_picture(file, data)
         with self._changing:
             folder = self._made(set_name)
             check_unused(folder)

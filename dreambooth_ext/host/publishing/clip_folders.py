@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ...core.system import files
-from ..hosts.publishing_folders import CHECKPOINTS
+from ..hosts.publishing_targets import CHECKPOINTS
 
 SHELF = "dreambooth_clip"  # the folder of them all
 LINE = re.compile(r'^(\s*version: )(".*")$', re.MULTILINE)  # as the engine writes it into a yaml, a JSON string

@@ -11,7 +11,7 @@ from ...core.checks import config_checks
 from ...core.config.parsing import parse
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.errors import UserError
-from ...core.facts.methods import METHODS, PROMPTED_METHODS
+from ...core.facts.methods import METHOD_LABELS, PROMPTED_METHODS
 from ...core.guide.completion import Choice
 from ...core.messages.message import Message
 from . import path_policy
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..hosts.host import Host
 
 
-def complete(values: Mapping[str, Any], host: Host, runs_dir: Path) -> config_checks.Checked:
+def complete_form(values: Mapping[str, Any], host: Host, runs_dir: Path) -> config_checks.Checked:
     """The completed config, what was filled in and why, its pictures, and everything that is wrong, without a model.
 
     Raises a Refusal (403) for paths that the host keeps back, before anything looks at them.
@@ -48,7 +48,7 @@ def offers(values: Mapping[str, Any], host: Host) -> dict[str, Choice]:
     }
     given = values.get("method")
     method = given if given and isinstance(given, str) else SETTINGS["method"].default  # `parse` says what is no text
-    prompted = method in PROMPTED_METHODS or method not in METHODS
+    prompted = method in PROMPTED_METHODS or method not in METHOD_LABELS
     fitting = [name for name in known if prompted or name not in ("base_model", "subject_type")]
     left_out = {name: known[name] for name in fitting if values.get(name) in (None, "")}
     return {name: Choice(value, reason) for name, (value, reason) in left_out.items() if value}

@@ -11,7 +11,7 @@ from ...core.config.run_config import RunConfig
 from ...core.data import picture_entries
 from ...core.data.concepts import Subjects
 from ...core.errors import Problem, UserError
-from ...core.facts.methods import KINDS, PROMPTED_METHODS
+from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
 from ...core.guide import completion
 from ...core.messages.message import beside
 from ...core.runs import run_folder
@@ -26,7 +26,7 @@ from ..jobs.planned_time import PlannedTimes
 from ..pictures.uploads import PictureSets
 from ..publishing import model_files, word_conflicts
 from .asked_options import options_for
-from .config_completion import complete
+from .config_completion import complete_form
 from .runs_ahead import picture_folders
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class NewRuns:
 
     def check(self, values: Mapping[str, Any], deep: bool = False) -> dict[str, Any]:
         """The plan and every problem of a config. Raises a Refusal (403) for paths that the host does not allow."""
-        completed, choices, entries, problems, subjects = complete(values, self.host, self.runs_dir)
+        completed, choices, entries, problems, subjects = complete_form(values, self.host, self.runs_dir)
         count = picture_entries.trained(entries)
         problems += self._unusable(completed, problems) if self.host.option("publish") else []
         clashes = word_conflicts.taken(
@@ -61,7 +61,7 @@ class NewRuns:
             *picture_entries.warnings(completed, entries, subjects),
             *clashes,
         ]
-        warned += model_files.replaced(completed, self.host.folders().get(KINDS[completed.method]))
+        warned += model_files.replaced(completed, self.host.folders().get(MODEL_KINDS[completed.method]))
         warnings = [warning.as_dict() for warning in warned]
         plan = {
             "steps": completed.max_train_steps,
@@ -94,9 +94,9 @@ class NewRuns:
     def create(self, values: Mapping[str, Any], **wanted: Any) -> Run:
         """A new run at the end of the queue. Raises `Problems` (422) with everything that is wrong."""
         self.maintenance.check_ready()
-        completed, _, entries, problems, subjects = complete(values, self.host, self.runs_dir)
+        completed, _, entries, problems, subjects = complete_form(values, self.host, self.runs_dir)
         chosen = options_for(self.host, wanted)
-        folder = self.host.folders().get(KINDS[completed.method])  # there is none for what no WebUI can load
+        folder = self.host.folders().get(MODEL_KINDS[completed.method])  # there is none for what no WebUI can load
         if chosen.publish:
             problems += self._unusable(completed, problems)
         if chosen.publish and folder and not any(problem.field in ("name", "save_format") for problem in problems):
@@ -119,12 +119,12 @@ class NewRuns:
 
     def _expect(self, config: RunConfig, count: int, subjects: Subjects) -> tuple[int | None, float | None]:
         """Steps and seconds of a completed config, as far as the last check knows them."""
-        usable, _ = completion.complete(config, count, subjects)
+        usable, _ = completion.fill_in(config, count, subjects)
         plan = self.deep_check.known(run_folder.absolute(usable)).get("plan", {})
         seconds = time_estimate.seconds(self.runs_dir, config, plan, self.maintenance.status()["device"])["seconds"]
         return plan.get("steps", config.max_train_steps), seconds
 
     def _inspect(self, config: RunConfig, count: int, subjects: Subjects) -> dict[str, Any]:
         self.maintenance.check_ready()
-        usable, _ = completion.complete(config, count, subjects)
+        usable, _ = completion.fill_in(config, count, subjects)
         return self.deep_check.inspect(run_folder.absolute(usable))

@@ -18,7 +18,7 @@ SECRETS = re.compile(
     r"|(?<=\bBearer )\S+|(?<=\bBasic )[A-Za-z0-9+/=]{8,}"
     r"|(?i:(?<=token=)|(?<=password=)|(?<=passwd=)|(?<=secret=)|(?<=key=))[^\s&'\"]+"
 )
-STARTS = (  # of a path where it stands in a text
+PATH_STARTS = (  # of a path where it stands in a text
     r"(?:(?<!\w)\\\\+[?.]\\+)?(?<![A-Za-z0-9])[A-Za-z]:[\\/]+",  # C:\, \\?\C:\
     r"(?<![\w\\])\\\\+(?=[^\s\\?.])",  # \\server
     r"(?<![\w~])~[\w.-]*[\\/]+",  # ~/, ~anna/
@@ -29,7 +29,7 @@ INNER = rf"(?:{LETTER}|(?<=\w)'(?=\w)|:(?=[^\s\\/]))"  # O'Brien, 12:30
 FOLDER = rf"(?:(?!\s){INNER}*(?<!\s)[\\/]+)"  # names may hold spaces, but neither begin nor end with one
 NAME = r"(?:(?:[^\s'\"`\\/:*?<>|,;()]|(?<=\w)'(?=\w))*)"
 HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:[\\/]+(?:Users|Documents and Settings))[\\/]+[^\\/]+[\\/]*", re.IGNORECASE)
-PLACE = re.compile(f"(?P<link>{links.WITHIN.pattern})|(?:{'|'.join(STARTS)}){FOLDER}*{NAME}")
+PLACE = re.compile(f"(?P<link>{links.WITHIN.pattern})|(?:{'|'.join(PATH_STARTS)}){FOLDER}*{NAME}")
 
 
 class Redaction:

@@ -7,7 +7,7 @@ from typing import Any
 from ...core.config.run_config import FILLED_IN, SETTINGS
 from ...core.data import identifiers
 from ...core.data.identifiers import ADVICE, COMMON_WORDS, KNOWN
-from ...core.facts.methods import METHODS
+from ...core.facts.methods import METHOD_LABELS
 from ...core.facts.setting import Setting
 from ...core.guide import tables
 from ...core.messages.message import beside
@@ -31,7 +31,7 @@ def schema() -> dict[str, Any]:
     for known in SETTINGS.values():
         groups.setdefault(known.group, []).append(_about(known))
     return {
-        "methods": dict(METHODS),
+        "methods": dict(METHOD_LABELS),
         "subject_types": [_subject(kind) for kind in SETTINGS["subject_type"].choices or ()],
         "identifier": {
             "rules": [

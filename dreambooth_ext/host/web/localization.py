@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...core.config.parsing import shown
 from ...core.config.run_config import SETTINGS
-from ...core.facts.methods import METHODS
+from ...core.facts.methods import METHOD_LABELS
 from ...core.messages.message import Message, catalogue, filled
 from ...core.system.files import read_json, write_text
 from ...core.system.terminal import say
@@ -76,7 +76,7 @@ def _page() -> Iterator[str]:
 
 
 def _schema() -> Iterator[str]:
-    yield from METHODS.values()
+    yield from METHOD_LABELS.values()
     yield from dict.fromkeys(known.group for known in SETTINGS.values())
     for known in SETTINGS.values():
         yield known.label

@@ -117,7 +117,7 @@ def delete_picture(call: Call) -> dict[str, Any]:
 def show_picture(call: Call) -> Response:
     size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
     path = call.service.pictures.file(call.path["set"], call.path["name"], call.query.get("folder"))
-    return picture(call.headers, path, "image/jpeg", lambda: image_decoding.draw(path, size), size)
+    return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
 
 
 def show_sample(call: Call) -> Response:
@@ -125,7 +125,7 @@ def show_sample(call: Call) -> Response:
     size = call.number("size")
     if size:
         size = uploads.fitting(size)
-        return picture(call.headers, path, "image/jpeg", lambda: image_decoding.draw(path, size), size)
+        return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
     return picture(call.headers, path, kind, path.read_bytes)
 
 

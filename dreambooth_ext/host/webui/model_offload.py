@@ -21,7 +21,7 @@ from typing import Any
 from modules import call_queue, devices, errors, processing, scripts, sd_models, shared
 
 from ...core.messages.message import Message
-from ..hosts.publishing_folders import MANAGERS
+from ..hosts.publishing_targets import MANAGERS
 from ..jobs.devices import plain
 from ..web import localization
 from .deferred import Later

@@ -31,12 +31,12 @@ from ...core.system.files import expanded
 from ..hosts import options
 from ..hosts.host import Host
 from ..hosts.model_lists import checkpoints
-from ..hosts.publishing_folders import SD2
+from ..hosts.publishing_targets import SD2
 from .model_offload import Models, file_of, loaded_models, memory_manager, normal, reporting
 
 __all__ = ["Host", "WebUI"]
 
-# As they are loaded, Forge's under the name that its folder of packages gives; see publishing_folders.MODEL_LISTS.
+# As they are loaded, Forge's under the name that its folder of packages gives; see publishing_targets.MODEL_LISTS.
 MODEL_LISTS = ("huggingface_guess.model_list", "ldm_patched.modules.supported_models")
 
 

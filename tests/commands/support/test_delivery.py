@@ -352,7 +352,7 @@ def test_a_host_s_run_that_a_terminal_resumes_goes_where_the_host_would_have_put
 def test_the_demo_s_model_is_where_a_webui_looks(terminal, monkeypatch, tmp_path):
     monkeypatch.setattr(Environment, "run_inside", lambda *anything: 0, raising=False)
     monkeypatch.setattr(demo, "Environment", lambda: Environment(tmp_path / "environment"))
-    monkeypatch.setattr(demo, "draw", lambda *anything: 0)
+    monkeypatch.setattr(demo, "draw_pictures", lambda *anything: 0)
     assert __main__.main(["demo", "--max-train-steps", "3", "--out", str(tmp_path / "out")]) == 0
     (run,) = run_list.list_runs(tmp_path / "out" / "runs")
     folder = tmp_path / "out" / "models" / "Stable-diffusion"

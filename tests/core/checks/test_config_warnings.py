@@ -10,7 +10,7 @@ from dreambooth_ext.commands.support import config_options
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import AS_SAID, Problem
-from dreambooth_ext.core.facts.methods import METHODS
+from dreambooth_ext.core.facts.methods import METHOD_LABELS
 from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 
 
@@ -19,7 +19,7 @@ def grave(**values) -> dict[str, Problem]:
     return {warning.field: warning for warning in config_warnings.warnings(config, 12) if warning.is_grave}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHOD_LABELS)
 @pytest.mark.parametrize("optimizer", ["auto", *OPTIMIZERS])
 def test_a_rate_of_1_is_only_for_what_finds_its_own(method, optimizer):
     found = grave(method=method, optimizer=optimizer, learning_rate=1.0)
@@ -29,7 +29,7 @@ def test_a_rate_of_1_is_only_for_what_finds_its_own(method, optimizer):
         assert found["learning_rate"].code == "advice.rate_strange" and "prodigy" in found["learning_rate"].remedy
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHOD_LABELS)
 @pytest.mark.parametrize("optimizer", ["auto", *OPTIMIZERS])
 def test_the_guides_own_rates_are_not_strange(method, optimizer):
     assert grave(method=method, optimizer=optimizer) == {}

@@ -7,7 +7,7 @@ import pytest
 from dreambooth_ext.core.checks import config_checks, without_effect
 from dreambooth_ext.core.checks.without_effect import ROWS
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
-from dreambooth_ext.core.facts.methods import METHODS
+from dreambooth_ext.core.facts.methods import METHOD_LABELS
 
 LORA, TAUGHT, GRIDS = {"method": "lora"}, {"method": "textual_inversion"}, {"method": "unconditional"}
 LINES = {"method": "hypernetwork", "instance_prompt": None, "prompt_template": "style"}
@@ -167,7 +167,7 @@ def test_a_message_says_why_and_what_to_do():
     assert str(problem) == "ema_decay: has no effect: use_ema is off. Leave it out, or turn use_ema on."
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHOD_LABELS)
 @pytest.mark.parametrize("subject_type", SETTINGS["subject_type"].choices)
 def test_what_nobody_asked_for_is_never_blamed(method, subject_type):
     asked = (

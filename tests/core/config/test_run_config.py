@@ -136,6 +136,6 @@ def test_the_data_set_that_was_looked_at_is_the_one_that_is_checked(tmp_path, mo
     file.write_text("{}", encoding="utf-8")
     monkeypatch.setattr(kohya_dataset, "read_text", lambda path, *limits: texts.pop())
     asked = SimpleNamespace(**vars(host(tmp_path)), current_base=lambda: "", option=lambda name: "", name="host")
-    checked = config_completion.complete({"dataset_config": str(file)}, asked, tmp_path)
+    checked = config_completion.complete_form({"dataset_config": str(file)}, asked, tmp_path)
     assert [entry.path for entry in checked.entries] == [allowed / "x" / "a.png"]
     assert len(texts) == 1  # the other one was never read

@@ -8,7 +8,7 @@ from dreambooth_ext.core.config import links, stages
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.config.stages import CompletedConfig, ResolvedConfig
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.core.facts.methods import METHODS
+from dreambooth_ext.core.facts.methods import METHOD_LABELS
 from dreambooth_ext.core.guide import completion
 from dreambooth_ext.core.runs import run_folder
 
@@ -26,9 +26,9 @@ ANSWERS = {
 }
 
 
-@pytest.fixture(params=METHODS)
+@pytest.fixture(params=METHOD_LABELS)
 def completed(request):
-    return completion.complete(RunConfig(method=request.param), 10)[0]
+    return completion.fill_in(RunConfig(method=request.param), 10)[0]
 
 
 def test_what_the_guide_completes_holds_the_same_settings(completed):
@@ -46,7 +46,7 @@ def test_nothing_that_a_resolved_config_promises_is_open(completed):
 
 @pytest.mark.parametrize("left_out", sorted(ANSWERS))
 def test_a_config_without_an_answer_is_not_resolved(left_out):
-    completed, _ = completion.complete(RunConfig(), 10)
+    completed, _ = completion.fill_in(RunConfig(), 10)
     answers = {name: value for name, value in ANSWERS.items() if name != left_out}
     with pytest.raises(ValueError, match=left_out):
         stages.resolved(completed, **answers)
@@ -72,5 +72,5 @@ def test_a_run_whose_config_was_never_completed_is_refused(tmp_path):
     with pytest.raises(UserError, match="learning_rate: needs a value") as caught:
         run.completed()
     assert caught.value.problem.field == "run"
-    config = completion.complete(RunConfig(name="dog"), 10)[0]
+    config = completion.fill_in(RunConfig(name="dog"), 10)[0]
     assert run_folder.create(tmp_path, config).completed() == config

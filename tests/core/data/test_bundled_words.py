@@ -57,11 +57,11 @@ def test_what_is_no_file_has_none(tmp_path):
 
 def test_the_guide_goes_on_with_them(tmp_path):
     lora = table(tmp_path / "a.safetensors", WORDS)
-    config, choices = completion.complete(RunConfig(method="lora", network_weights=lora), 10)
+    config, choices = completion.fill_in(RunConfig(method="lora", network_weights=lora), 10)
     assert (config.placeholder_token, config.embedding_weights) == ("zkq, Two", f"{lora},{lora}")
     assert config.num_vectors is None and {"placeholder_token", "embedding_weights"} <= set(choices)
-    config, _ = completion.complete(RunConfig(method="lora", network_weights=lora, placeholder_token="two"), 10)
+    config, _ = completion.fill_in(RunConfig(method="lora", network_weights=lora, placeholder_token="two"), 10)
     assert config.embedding_weights == lora
     for other in ({"placeholder_token": "zkq, new"}, {"embedding_weights": "mine.pt"}):
-        config, choices = completion.complete(RunConfig(method="lora", network_weights=lora, **other), 10)
+        config, choices = completion.fill_in(RunConfig(method="lora", network_weights=lora, **other), 10)
         assert "embedding_weights" not in choices

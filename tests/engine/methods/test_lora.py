@@ -19,7 +19,7 @@ from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
 from dreambooth_ext.engine.formats import lora_file
 from dreambooth_ext.engine.formats.lora_file import file_names, layers_of
-from dreambooth_ext.engine.methods.lora import LoRA
+from dreambooth_ext.engine.methods.lora import LoRATraining
 from dreambooth_ext.engine.models.base_model import LatentBase, open_base
 from dreambooth_ext.engine.networks import lora_network
 from dreambooth_ext.engine.sampling.painter import load_painter
@@ -373,7 +373,7 @@ def test_the_plan_counts_what_learns(tmp_path, methods):
         trainer = Trainer(tmp_path / kind, "sdxl") if (tmp_path / kind).mkdir() is None else None
         config = trainer.config(**LORA, **TEXT, network_type=kind)
         with_base = open_base(trainer.base)
-        part = LoRA.share(plan.resolve(config, with_base), with_base)
+        part = LoRATraining.share(plan.resolve(config, with_base), with_base)
         trainer.train(**LORA, **TEXT, network_type=kind, max_train_steps=1)
         counts = {
             c: sum(p.numel() for a in made.values() for p in a.parameters()) for c, made in methods[-1].network.items()

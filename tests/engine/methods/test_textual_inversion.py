@@ -19,7 +19,7 @@ from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.conditioning.learned_tokens import initial_vectors, table_of, usual_norm
 from dreambooth_ext.engine.conditioning.text_encoding import Conditioning
 from dreambooth_ext.engine.formats import embedding_file
-from dreambooth_ext.engine.methods.textual_inversion import TextualInversion
+from dreambooth_ext.engine.methods.textual_inversion import TextualInversionTraining
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.training.loop import Loop
@@ -82,10 +82,12 @@ class Stopped(Exception):
     pass
 
 
-def first_step(trainer: Trainer, monkeypatch, **settings) -> tuple[TextualInversion, float, list[Tensor], object]:
+def first_step(
+    trainer: Trainer, monkeypatch, **settings
+) -> tuple[TextualInversionTraining, float, list[Tensor], object]:
     """The method before its first step, that step's loss and gradients, and its batch."""
     found = {}
-    original = TextualInversion.loss
+    original = TextualInversionTraining.loss
 
     def noted(method, batch, generator):
         found["batch"], found["state"] = batch, generator.get_state()
@@ -97,7 +99,7 @@ def first_step(trainer: Trainer, monkeypatch, **settings) -> tuple[TextualInvers
         raise Stopped
 
     with monkeypatch.context() as patch:
-        patch.setattr(TextualInversion, "loss", noted)
+        patch.setattr(TextualInversionTraining, "loss", noted)
         patch.setattr(Loop, "_optimise", stop)
         patch.setattr(worker, "explain", lambda error, *others: (_ for _ in ()).throw(error))
         with pytest.raises(Stopped):
@@ -107,7 +109,7 @@ def first_step(trainer: Trainer, monkeypatch, **settings) -> tuple[TextualInvers
     return method, found["loss"], gradients, (found["batch"], found["state"])
 
 
-def as_diffusers(trainer: Trainer, method: TextualInversion, batch, state) -> tuple[float, list[Tensor]]:
+def as_diffusers(trainer: Trainer, method: TextualInversionTraining, batch, state) -> tuple[float, list[Tensor]]:
     """The same loss and gradients as diffusers' training script comes to them: new tokens, a longer vocabulary."""
     base = open_base(trainer.base)
     count = len(method.words.words[0])

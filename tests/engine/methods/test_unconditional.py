@@ -277,11 +277,11 @@ def test_previews_are_drawn_some_at_a_time(trainer, tmp_path, monkeypatch):
     sizes = []
     unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     monkeypatch.setattr(pixel_backbone, "PIXELS_AT_ONCE", 3 * 32 * 32)
-    together = pixel_backbone.draw(unet, scheduler, seeds, 32, 2, lambda done, of: told.append((done, of)))
+    together = pixel_backbone.sample_pixels(unet, scheduler, seeds, 32, 2, lambda done, of: told.append((done, of)))
     assert sizes == [3, 3, 3, 3, 1, 1]
     assert told == [(3, 14), (6, 14), (9, 14), (12, 14), (13, 14), (14, 14)]
     monkeypatch.setattr(pixel_backbone, "PIXELS_AT_ONCE", 1)
-    for one, other in zip(together, pixel_backbone.draw(unet, scheduler, seeds, 32, 2), strict=True):
+    for one, other in zip(together, pixel_backbone.sample_pixels(unet, scheduler, seeds, 32, 2), strict=True):
         assert np.abs(np.asarray(one).astype(int) - np.asarray(other).astype(int)).max() <= 1
 
 

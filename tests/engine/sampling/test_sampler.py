@@ -16,7 +16,7 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.conditioning.text_encoding import Conditioning
 from dreambooth_ext.engine.sampling import sampler as sampling
 from dreambooth_ext.engine.sampling import webui_samplers
-from dreambooth_ext.engine.sampling.sampler import draw, make_sampler
+from dreambooth_ext.engine.sampling.sampler import make_sampler, sample_latents
 
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -84,7 +84,7 @@ def latents_of(monkeypatch, *arguments, **options) -> torch.Tensor:
     """What `draw` would have decoded: 8-bit pictures are too coarse to compare."""
     with monkeypatch.context() as patch:
         patch.setattr(sampling, "decode", lambda vae, latents: latents)
-        return draw(*arguments, **options)
+        return sample_latents(*arguments, **options)
 
 
 @pytest.mark.parametrize("name", ["Euler", "Euler a", "Heun", "DDIM", "UniPC"])
@@ -112,7 +112,7 @@ def test_sd_draws_what_diffusers_draws(monkeypatch, unet, vae, name, prediction)
     common = {"seeds": [5], "width": 64, "height": 48, "steps": 4, "cfg_scale": 5}
     found = latents_of(monkeypatch, unet, vae, make_sampler(name, config), prompt, negative, **common)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    pictures = draw(unet, vae, make_sampler(name, config), prompt, negative, **common)
+    pictures = sample_latents(unet, vae, make_sampler(name, config), prompt, negative, **common)
     shown = pipeline.image_processor.postprocess(vae.decode(expected / vae.config.scaling_factor).sample.detach())
     assert np.abs(as_arrays(pictures) - as_arrays(shown)).max() <= 1.01 / 255
     assert pictures[0].size == (64, 48)
@@ -250,8 +250,8 @@ def test_inpainting_models_see_a_full_mask_and_a_grey_picture(monkeypatch, vae):
     model = tiny_unet(in_channels=9)
     seen = []
     model.conv_in.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    draw(model, vae, make_sampler("Euler", SCHEDULE), words(1), words(2), seeds=[1], width=64, height=64, steps=1,
-         cfg_scale=2)  # fmt: skip
+    sample_latents(model, vae, make_sampler("Euler", SCHEDULE), words(1), words(2), seeds=[1], width=64,
+                   height=64, steps=1, cfg_scale=2)  # fmt: skip
     grey = vae.encode(torch.zeros(1, 3, 64, 64)).latent_dist.mode() * vae.config.scaling_factor
     assert seen[0].shape == (2, 9, 8, 8)
     assert seen[0][:, 4].eq(1).all()
@@ -262,20 +262,22 @@ def test_progress_modes_and_bad_sizes(unet, vae):
     calls = []
     unet.train()
     options = {"seeds": [1], "width": 64, "height": 64, "steps": 3, "cfg_scale": 1}
-    draw(unet, vae, make_sampler("Euler", SCHEDULE), words(1), None, progress=lambda *a: calls.append(a), **options)
+    sample_latents(
+        unet, vae, make_sampler("Euler", SCHEDULE), words(1), None, progress=lambda *a: calls.append(a), **options
+    )
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert unet.training and not vae.training
     unet.eval()
     with pytest.raises(UserError, match="width: 100 pixels"):
-        draw(unet, vae, make_sampler("Euler", SCHEDULE), words(1), None, **{**options, "width": 100})
+        sample_latents(unet, vae, make_sampler("Euler", SCHEDULE), words(1), None, **{**options, "width": 100})
 
 
 def test_a_broken_model_is_named(vae):
     model = tiny_unet()
     model.conv_out.bias.data.fill_(float("nan"))
     with pytest.raises(UserError, match="NaN"):
-        draw(model, vae, make_sampler("Euler", SCHEDULE), words(1), None, seeds=[1], width=64, height=64, steps=1,
-             cfg_scale=1)  # fmt: skip
+        sample_latents(model, vae, make_sampler("Euler", SCHEDULE), words(1), None, seeds=[1], width=64,
+                       height=64, steps=1, cfg_scale=1)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("Heun",)])

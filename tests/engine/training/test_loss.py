@@ -211,7 +211,7 @@ def test_half_precision_latents_and_answers_are_measured_in_float32():
 
 def test_timesteps_cover_their_range_evenly():
     objective = objective_of(RunConfig(min_timestep=10, max_timestep=20), SCHEDULER, "epsilon")
-    drawn = noise.draw(
+    drawn = noise.draw_noise(
         torch.zeros(2000, 1, 1, 1), objective.process.timesteps, objective.config, torch.Generator().manual_seed(0)
     )
     assert drawn.timesteps_b.dtype == torch.int64
@@ -335,14 +335,14 @@ def test_draws_follow_from_the_generator():
 
 
 def test_pictures_of_a_batch_get_different_noise_and_timesteps():
-    drawn = noise.draw(torch.zeros(4, *SHAPE), range(1000), RunConfig(), torch.Generator().manual_seed(0))
+    drawn = noise.draw_noise(torch.zeros(4, *SHAPE), range(1000), RunConfig(), torch.Generator().manual_seed(0))
     assert len(set(drawn.timesteps_b.tolist())) == 4
     assert len({tuple(n.flatten().tolist()) for n in drawn.noise_bchw}) == 4
 
 
 def draw_many(**settings) -> np.ndarray:
     z = torch.full((3000, *SHAPE), 0.5)
-    return noise.draw(z, range(1000), RunConfig(**settings), torch.Generator().manual_seed(0)).noise_bchw.numpy()
+    return noise.draw_noise(z, range(1000), RunConfig(**settings), torch.Generator().manual_seed(0)).noise_bchw.numpy()
 
 
 def test_plain_noise_is_standard_normal():

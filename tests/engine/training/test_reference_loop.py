@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks.reference import Reference, Step
-from dreambooth_ext.engine.methods.lora import LoRA
+from dreambooth_ext.engine.methods.lora import LoRATraining
 from dreambooth_ext.engine.models.architecture import TOKENIZER
 from dreambooth_ext.engine.training import loss as objective
 from dreambooth_ext.engine.training.latent_backbone import LatentBackbone
@@ -30,7 +30,7 @@ class Recorder:
     def __init__(self, monkeypatch):
         self.steps: list[Step] = []
         self.first: dict[str, dict[str, torch.Tensor]] = {}
-        draw, loss, prepare = objective.draw, LatentBackbone.loss, LoRA.prepare
+        draw, loss, prepare = objective.draw_noise, LatentBackbone.loss, LoRATraining.prepare
 
         def drawn(latents_bchw, *rest):
             draws = draw(latents_bchw, *rest)
@@ -47,9 +47,9 @@ class Recorder:
             prepare(method, *rest)
             self.first = copy.deepcopy(method.state_dict())
 
-        monkeypatch.setattr(objective, "draw", drawn)
+        monkeypatch.setattr(objective, "draw_noise", drawn)
         monkeypatch.setattr(LatentBackbone, "loss", seen)
-        monkeypatch.setattr(LoRA, "prepare", prepared)
+        monkeypatch.setattr(LoRATraining, "prepare", prepared)
 
 
 def reference(folder, family, prediction_type="epsilon", **settings):

@@ -17,7 +17,7 @@ from torch import Tensor
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.data.batch import Batch
 from dreambooth_ext.engine.data.dataset import Dataset
-from dreambooth_ext.engine.methods.full import FullWeights
+from dreambooth_ext.engine.methods.full import FullTraining
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.runtime.seeds import generator
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
@@ -167,9 +167,9 @@ def test_gradient_checkpointing_reaches_every_model(trainer, monkeypatch):
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_a_frozen_text_encoder_leaves_memory(trainer, monkeypatch, precision):
     seen = []
-    enter = FullWeights.enter
+    enter = FullTraining.enter
 
-    def watched(method: FullWeights, step: int) -> list[str]:
+    def watched(method: FullTraining, step: int) -> list[str]:
         if step == 1:
             encoder = method.backbone.prompts.text.encoders[0]
             seen.extend(weakref.ref(p) for p in encoder.parameters())
@@ -184,7 +184,7 @@ def test_a_frozen_text_encoder_leaves_memory(trainer, monkeypatch, precision):
             gc.collect()
             alive.append(sum(reference() is not None for reference in seen))
 
-    monkeypatch.setattr(FullWeights, "enter", watched)
+    monkeypatch.setattr(FullTraining, "enter", watched)
     monkeypatch.setattr(Loop, "_leave", left)
     trainer.train(text_encoder_steps=2, mixed_precision=precision)
     assert len(seen) > 10 and alive == [0]

@@ -487,7 +487,7 @@ class Application:
             return {}
         path = Path(query["folder"], parts[1]) if "folder" in query else sets.picture(*parts)
         return Response(
-            image_decoding.draw(path, uploads.fitting(int(query.get("size", 160)))), media_type="image/jpeg"
+            image_decoding.thumbnail(path, uploads.fitting(int(query.get("size", 160)))), media_type="image/jpeg"
         )
 
     def _put(self, parts: list[str], query: dict[str, str], data: bytes) -> Any:

@@ -196,7 +196,7 @@ def test_the_real_engine(tmp_path):
         with_prior_preservation=False,
         device="cpu",
     )
-    config, _ = completion.complete(asked_for, 1)
+    config, _ = completion.fill_in(asked_for, 1)
     with contextlib.closing(DeepCheck(ThisPython(), tmp_path / "runs")) as asked:
         answer = asked.inspect(config)
         assert answer["plan"]["pictures"] == 1 and answer["plan"]["steps"] == 10 and not answer["problems"]

@@ -13,7 +13,7 @@ from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.models.families import SD2
 from dreambooth_ext.host.errors import Problems
-from dreambooth_ext.host.hosts import publishing_folders
+from dreambooth_ext.host.hosts import publishing_targets
 from dreambooth_ext.host.hosts.folder_host import FolderHost
 from dreambooth_ext.host.publishing.publisher import Publisher
 from dreambooth_ext.host.service.service import Service
@@ -53,18 +53,18 @@ def webui(folder: Path, files: dict[str, str]) -> Path:
 def test_a_webui_that_is_not_running_tells_by_its_files(tmp_path, files, lacks, embeddings):
     folder = webui(tmp_path / "ours", files)
     host = FolderHost(tmp_path / "host", folder)
-    assert host.lacks().keys() == publishing_folders.lacks(folder).keys() == lacks
+    assert host.lacks().keys() == publishing_targets.lacks(folder).keys() == lacks
     assert all("ours" in why for why in host.lacks().values())
     assert host.folders()["textual_inversion"] == folder / embeddings
-    assert publishing_folders.webui_folder(folder, "textual_inversion") == folder / embeddings
+    assert publishing_targets.webui_folder(folder, "textual_inversion") == folder / embeddings
 
 
 def test_without_its_options_the_embeddings_folder_is_the_one_that_is_there(tmp_path):
     (tmp_path / "webui.py").touch()
     (tmp_path / "models" / "embeddings").mkdir(parents=True)
-    assert publishing_folders.webui_folder(tmp_path, "textual_inversion") == tmp_path / "models" / "embeddings"
+    assert publishing_targets.webui_folder(tmp_path, "textual_inversion") == tmp_path / "models" / "embeddings"
     (tmp_path / "embeddings").mkdir()
-    assert publishing_folders.webui_folder(tmp_path, "textual_inversion") == tmp_path / "embeddings"
+    assert publishing_targets.webui_folder(tmp_path, "textual_inversion") == tmp_path / "embeddings"
 
 
 CASES = [

@@ -12,7 +12,7 @@ import pytest
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.job_options import JobOptions
-from dreambooth_ext.host.hosts import publishing_folders
+from dreambooth_ext.host.hosts import publishing_targets
 from dreambooth_ext.host.hosts.folder_host import FolderHost
 from dreambooth_ext.host.publishing import clip_folders, staging
 from dreambooth_ext.host.publishing import model_files as publishing
@@ -86,7 +86,7 @@ def test_what_a_run_announces_goes_by_whose_folder_it_is(tmp_path):
     run = run_folder.create(tmp_path / "runs", RunConfig(name="cat"), JobOptions().as_dict())
     made(run.artifacts, "cat")
     event = run.events.append("artifact", kind="checkpoint", name="cat", file="cat.safetensors", step=4, final=True)
-    publisher, other = Publisher(Elsewhere(tmp_path / "data")), tmp_path / "other" / publishing_folders.CHECKPOINTS
+    publisher, other = Publisher(Elsewhere(tmp_path / "data")), tmp_path / "other" / publishing_targets.CHECKPOINTS
     assert named(publisher.publish(run, event, False)).parent == tmp_path / "data" / clip_folders.SHELF
     assert named(publisher.publish(run, event, False, other)).parent == other.with_name(clip_folders.SHELF)
     assert folders(tmp_path / "disk") == folders(other) == []

@@ -15,7 +15,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system import files
 from dreambooth_ext.core.system.files import read_json, write_json
-from dreambooth_ext.host.hosts.publishing_folders import webui_folder
+from dreambooth_ext.host.hosts.publishing_targets import webui_folder
 from dreambooth_ext.host.publishing import model_files as publishing
 from dreambooth_ext.host.publishing import staging
 from dreambooth_ext.host.publishing.model_files import publish

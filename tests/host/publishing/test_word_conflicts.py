@@ -70,5 +70,5 @@ def test_an_embedding_called_like_a_subjects_word(asked):
     ],
 )
 def test_the_name_that_is_filled_in_is_no_subjects_word(settings, name, word):
-    completed, _ = completion.complete(RunConfig(method="textual_inversion", **settings), 5)
+    completed, _ = completion.fill_in(RunConfig(method="textual_inversion", **settings), 5)
     assert (completed.name, completed.placeholder_token) == (name, word)

@@ -12,7 +12,7 @@ from dreambooth_ext.core.config import rates
 from dreambooth_ext.core.config.form_sections.model import SUBJECT_TYPES
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
 from dreambooth_ext.core.data import identifiers
-from dreambooth_ext.core.facts.methods import METHODS
+from dreambooth_ext.core.facts.methods import METHOD_LABELS
 from dreambooth_ext.core.guide import tables
 from dreambooth_ext.host.service import schema as form
 
@@ -32,7 +32,7 @@ def test_each_setting_is_there_once():
                 known.maximum,
                 known.default,
             )
-            assert set(shown["methods"]) <= set(schema["methods"]) == set(METHODS)
+            assert set(shown["methods"]) <= set(schema["methods"]) == set(METHOD_LABELS)
 
 
 def test_the_page_judges_identifiers_as_the_guide_does():

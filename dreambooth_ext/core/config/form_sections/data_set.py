@@ -9,7 +9,7 @@ from ...facts.setting import setting
 
 
 @dataclass(frozen=True)
-class DataSet:
+class DataSetSettings:
     dataset_config: str | None = setting(
         None,
         "kohya data set",

@@ -8,7 +8,7 @@ from ...facts.setting import setting
 
 
 @dataclass(frozen=True)
-class Hub:
+class HubSettings:
     push_to_hub: bool = setting(
         False,
         "Upload",

@@ -17,7 +17,7 @@ HYPERNETWORK = {"methods": ("hypernetwork",), "group": "Hypernetwork"}
 
 
 @dataclass(frozen=True)
-class Hypernetwork:
+class HypernetworkSettings:
     enable_sizes: list = setting(
         [],
         "Sizes",

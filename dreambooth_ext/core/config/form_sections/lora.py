@@ -12,7 +12,7 @@ NETWORK_TARGETS = ("attention", "feed_forward", "convolutions")
 
 
 @dataclass(frozen=True)
-class LoRA:
+class LoRASettings:
     network_type: str = setting(
         USUAL,
         "Type of LoRA",

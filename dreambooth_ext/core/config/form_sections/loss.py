@@ -9,7 +9,7 @@ from ...facts.setting import setting
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossSettings:
     loss_type: str = setting(
         "l2",
         "Loss",

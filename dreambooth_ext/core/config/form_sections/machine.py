@@ -9,7 +9,7 @@ from ...facts.setting import setting
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineSettings:
     device: str = setting("auto", "Device", "auto, cuda, cuda:1, mps or cpu.", group="Machine")
     mixed_precision: str = setting(
         "auto",

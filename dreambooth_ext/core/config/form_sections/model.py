@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...facts.methods import METHODS, PROMPTED
+from ...facts.methods import METHOD_LABELS, PROMPTED
 from ...facts.setting import setting
 
 SUBJECT_TYPES = ("person", "style", "object", "pet")
 
 
 @dataclass(frozen=True)
-class Model:
+class ModelSettings:
     method: str = setting(
-        "dreambooth", "Method", "How to train, and what kind of model comes out.", group="Model", choices=tuple(METHODS)
+        "dreambooth",
+        "Method",
+        "How to train, and what kind of model comes out.",
+        group="Model",
+        choices=tuple(METHOD_LABELS),
     )
     name: str = setting("", "Name", "File name of the new model: Latin letters, digits, - and _.", group="Model")
     base_model: str = setting(

@@ -11,7 +11,7 @@ TEMPLATES = ("subject", "style", "hypernetwork")  # of prompts, built in
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureSettings:
     instance_data_dir: str = setting(
         "",
         "Pictures",

@@ -11,7 +11,7 @@ SAMPLERS = ("DPM++ 2M Karras", "DPM++ 2M", "DPM++ SDE Karras", "Euler a", "Euler
 
 
 @dataclass(frozen=True)
-class Previews:
+class PreviewSettings:
     validation_prompts: list = setting(
         [],
         "Preview prompts",

@@ -9,7 +9,7 @@ from ...facts.setting import setting
 
 
 @dataclass(frozen=True)
-class Saving:
+class SavingSettings:
     checkpointing_steps: int = setting(
         500,
         "Save every N steps",

@@ -11,7 +11,7 @@ PIVOTAL = {"methods": ("lora",), "group": "Textual Inversion"}
 
 
 @dataclass(frozen=True)
-class TextualInversion:
+class TextualInversionSettings:
     placeholder_token: str = setting(
         "",
         "Word",

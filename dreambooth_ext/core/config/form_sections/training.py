@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...facts.methods import METHODS, PROMPTED, TUNING
+from ...facts.methods import METHOD_LABELS, PROMPTED, TUNING
 from ...facts.optimizer_facts import AUTO, OPTIMIZERS
 from ...facts.setting import setting
 
 LR_SCHEDULERS = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 # A word's vectors are few, and their length means something: nothing draws them to 0.
-DECAYED = {"methods": tuple(method for method in METHODS if method != "textual_inversion")}
+DECAYED = {"methods": tuple(method for method in METHOD_LABELS if method != "textual_inversion")}
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSettings:
     max_train_steps: int | None = setting(
         None,
         "Steps",

@@ -10,7 +10,7 @@ UNCONDITIONAL = {"methods": ("unconditional",), "group": "Unconditional"}
 
 
 @dataclass(frozen=True)
-class Unconditional:
+class UnconditionalSettings:
     train_data_dir: str = setting(
         "",
         "Training pictures",
