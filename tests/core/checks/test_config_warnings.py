@@ -65,7 +65,7 @@ def test_one_warning_for_one_rate():
 
 def test_grave_warnings_come_last_and_loud(capsys):
     grave, other = Problem(AS_SAID, "a", message="b.", is_grave=True), Problem(AS_SAID, "c", message="d.")
-    config_options.print_warnings([grave, "plain.", other])
+    config_options.print_warnings([grave, Problem(AS_SAID, message="plain."), other])
     assert capsys.readouterr().err == "warning: plain.\nwarning: c: d.\nWARNING: a: b.\n"
     assert "is_grave" not in other.as_dict() and grave.as_dict()["is_grave"] is True
 

@@ -69,7 +69,7 @@ def test_configs_are_not_written_into():
 
 def test_a_run_whose_config_was_never_completed_is_refused(tmp_path):
     run = run_folder.create(tmp_path, RunConfig(name="cat", max_train_steps=3))
-    with pytest.raises(UserError, match="learning_rate: needs a value") as caught:
+    with pytest.raises(UserError, match="it has no value for learning_rate") as caught:
         run.completed()
     assert caught.value.problem.field == "run"
     config = completion.fill_in(RunConfig(name="dog"), 10)[0]
