@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "dreambooth_ext"
 BARE = ("core", "host", "commands")  # what runs with nothing installed but Python
 # What only a host has, and the files that live in one. PIL comes with the WebUI, too.
 HOSTS_OWN = {
-    "host/webui/webui_host.py": {"modules"},
+    "host/webui/webui_forks.py": {"modules"},
     "host/webui/model_offload.py": {"modules", "fastapi", "gradio"},
     "host/webui/extension.py": {"modules", "gradio"},
     "host/webui/tab.py": {"gradio"},

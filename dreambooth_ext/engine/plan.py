@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..core.checks import base_family, config_warnings
+from ..core.checks import base_header, config_warnings
 from ..core.config import stages
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import CompletedConfig, ResolvedConfig
@@ -94,7 +94,7 @@ def half_precision(device: torch.device) -> str:
 
 def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     """What does not go together in a resolved config, its base and this machine."""
-    found = base_family.flow_problems(f"{config.base_model} {base.name}", base.family.name)
+    found = base_header.flow_problems(f"{config.base_model} {base.name}", base.family.name)
     if config.cache_latents and base.inpainting:
         found.append(Problem("plan.inpainting_cache", "cache_latents"))
     if config.mixed_precision == "fp16" and not config.device.startswith("cuda"):

@@ -1,4 +1,4 @@
-"""The extension inside the real WebUI: test_webui_host.py's tests, and what only the real one can show.
+"""The extension inside the real WebUI: test_webui_forks.py's tests, and what only the real one can show.
 
 Needs $WEBUI_DIR, the folder of a WebUI 1.10.1 with its environment; skipped without.
 """
@@ -20,7 +20,7 @@ from dreambooth_ext.core.system.files import replacing, write_text
 from dreambooth_ext.host.environment.interpreter import clean_variables
 from tests import tiny
 from tests.host.standin import asking
-from tests.host.webui.test_webui_host import *  # noqa: F403 - the tests, and the fixture `webui`
+from tests.host.webui.test_webui_forks import *  # noqa: F403 - the tests, and the fixture `webui`
 from tests.webui.server import SETTINGS, running, webui_folder
 
 pytestmark = pytest.mark.skipif(webui_folder() is None, reason="$WEBUI_DIR names no WebUI")

@@ -19,7 +19,7 @@ from ...core.runs.job_options import JobOptions
 from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say
-from ...host.hosts import publishing_targets, unusable
+from ...host.hosts import host_limits, publishing_targets
 from ...host.publishing import model_files, word_conflicts
 from ...host.publishing.publisher import Publisher, Terminal, due
 from . import config_options
@@ -62,7 +62,7 @@ def named_folders(arguments: argparse.Namespace, config: RunConfig) -> dict[str,
     }
     for problem in config_checks.folder_problems(field, found[MODEL_KINDS[method]]):
         raise UserError(problem.code, problem.field, **problem.values)
-    for problem in unusable.problems(publishing_targets.lacks(webui.absolute()), config) if webui else ():
+    for problem in host_limits.problems(publishing_targets.lacks(webui.absolute()), config) if webui else ():
         raise UserError(problem.code, problem.field, **problem.values)
     return {kind: str(path.absolute()) for kind, path in found.items()}
 

@@ -27,7 +27,7 @@ from ..facts.setting import Setting
 from ..guide import completion, tables
 from ..messages.message import Message, reason_of
 from ..system.files import expanded
-from . import base_family, method_checks, without_effect
+from . import base_header, method_checks, without_effect
 
 RESOLUTION_STEP = 64
 SMALL_STEP = 8  # of models that draw pixels themselves; theirs also goes by the levels that they have
@@ -205,7 +205,7 @@ def _base_problems(base: str, needed: bool) -> list[Problem]:
         return [Problem("settings.no_base", "base_model")] if needed else []
     is_hub_name = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not base.lower().endswith(MODEL_SUFFIXES)
     if exists(base):
-        return base_family.flow_problems(os.path.abspath(expanded(base)), base_family.family_of(base))
+        return base_header.flow_problems(os.path.abspath(expanded(base)), base_header.family_of(base))
     if base.startswith(("http://", "https://")) or is_hub_name:
         return []
     return [Problem("settings.base_missing", "base_model", path=shown(base))]

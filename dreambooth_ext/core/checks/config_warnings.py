@@ -12,7 +12,7 @@ from ..facts.optimizer_facts import names_with, optimizer_facts, small_forms
 from ..guide import tables
 from ..guide.tables import PICTURES
 from ..messages.message import Message
-from . import base_family
+from . import base_header
 
 USUAL_RATES = {  # by method; a word's beside a LoRA is the guide's
     "learning_rate": {
@@ -48,7 +48,7 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
     if config.text_encoder_steps and config.max_train_steps and config.text_encoder_steps > config.max_train_steps:
         found.append(Problem("advice.text_steps", "text_encoder_steps", steps=config.max_train_steps))
     if config.method in WHOLE_METHODS:
-        found += base_family.name_warnings(config.name, config.base_model)
+        found += base_header.name_warnings(config.name, config.base_model)
     return found
 
 

@@ -12,7 +12,7 @@ from ..messages.message import Message
 from ..system.files import parse_json
 from .links import hidden, masked, whole
 from .run_config import SETTINGS, RunConfig
-from .unfit import Unfit
+from .unfit_value import Unfit
 
 LONGEST_NAME = 64  # letters of a name that may be a misspelt one
 MOST_UNKNOWN = 200  # problems, after which names that are not known go untold

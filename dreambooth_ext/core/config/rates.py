@@ -8,7 +8,7 @@ from ..errors import Problem
 from ..facts.optimizer_facts import optimizer_facts
 from ..messages.message import Message
 from .run_config import RunConfig
-from .unfit import Unfit
+from .unfit_value import Unfit
 
 # group of the optimizer -> its setting; "unet_up" and the like, LoRA+'s faster halves, follow theirs
 RATE_SETTINGS = {"unet": "learning_rate", "text_encoder": "text_encoder_lr", "text_encoder_2": "text_encoder_2_lr"}

@@ -9,7 +9,7 @@ from diffusers.optimization import get_scheduler
 
 from ...core.config.rates import RATE_SETTINGS, example, is_schedule, parse_rate_schedule, value_at
 from ...core.config.stages import ResolvedConfig
-from ...core.config.unfit import Unfit
+from ...core.config.unfit_value import Unfit
 from ...core.errors import UserError
 from ...core.messages.message import text_of
 from .parameter_group import ParameterGroup

@@ -1,4 +1,4 @@
-"""What the host side asks of the program around it: a WebUI (webui_host.py) or a folder (folder_host.py)."""
+"""What the host side asks of the program around it: a WebUI (webui_forks.py) or a folder (folder_host.py)."""
 
 from __future__ import annotations
 

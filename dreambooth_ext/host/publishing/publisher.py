@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...core.checks import base_family
+from ...core.checks import base_header
 from ...core.errors import Problem, UserError
 from ...core.messages.message import Message
 from ...core.runs.job_options import JobOptions
@@ -154,7 +154,7 @@ class Publisher:
         own = self.host.folders().get(kind)
         family = (run.state().get("plan") or {}).get("family", "")  # a base that is a link is known by now
         lacks = self.host.lacks()
-        reason = lacks.get(kind) or lacks.get(base_family.by_title(family))
+        reason = lacks.get(kind) or lacks.get(base_header.by_title(family))
         folder = named or (None if reason else own)
         if folder is None:
             reason = reason or Message("publishing.no_folder", host=self.host.name)

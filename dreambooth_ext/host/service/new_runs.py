@@ -19,7 +19,7 @@ from ...core.runs.run_folder import Run
 from ..environment.deep_check import DeepCheck
 from ..environment.maintenance import Maintenance
 from ..errors import Problems
-from ..hosts import unusable
+from ..hosts import host_limits
 from ..jobs import time_estimate
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.planned_time import PlannedTimes
@@ -115,7 +115,7 @@ class NewRuns:
 
     def _unusable(self, config: RunConfig, said: list[Problem], family: str | None = None) -> list[Problem]:
         """What the host could not use of that run's models, where they are to be put there."""
-        return config_checks.independent(unusable.problems(self.host.lacks(), config, family), said)
+        return config_checks.independent(host_limits.problems(self.host.lacks(), config, family), said)
 
     def _expect(self, config: RunConfig, count: int, subjects: Subjects) -> tuple[int | None, float | None]:
         """Steps and seconds of a completed config, as far as the last check knows them."""

@@ -50,7 +50,7 @@ def add_options() -> None:
 def service() -> Service:
     """One for the process: it outlives "Reload UI", which runs the scripts again and keeps this package."""
     from ..service.service import Service
-    from .webui_host import WebUI
+    from .webui_forks import WebUI
 
     made = Service(WebUI())
     atexit.register(made.close)  # does not run on Ctrl-C or "Apply and restart", which end the process at once

@@ -6,7 +6,7 @@ import pytest
 
 from dreambooth_ext.core.config.rates import parse_rate_schedule, rate_problems
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.config.unfit import Unfit
+from dreambooth_ext.core.config.unfit_value import Unfit
 
 GOOD = {
     "2e-6": [(2e-6, None)],

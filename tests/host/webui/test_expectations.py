@@ -12,7 +12,7 @@ import pytest
 from dreambooth_ext.host.webui import expectations
 from tests.host.standin import asking, running
 from tests.host.standin.asking import Client
-from tests.host.webui.test_webui_host import KINDS
+from tests.host.webui.test_webui_forks import KINDS
 from tests.webui.server import webui_folder
 
 OURS = Path(running.REPOSITORY, "dreambooth_ext", "host", "webui")
@@ -69,7 +69,7 @@ def test_every_stand_in_has_it(tmp_path, like):
         client.draw()
         client.run(f"exec({LOOK!r}, globals())")
         if like in ("forge", "neo"):  # the modules of a text encoder are not there, only what they make
-            assert client.run("len(__import__('dreambooth_ext.host.webui.webui_host').host.webui.webui_host"
+            assert client.run("len(__import__('dreambooth_ext.host.webui.webui_forks').host.webui.webui_forks"
                               ".embeddings_of(sd_models.model_data.sd_model))")  # fmt: skip
         names = [*expectations.needed(), *(name for row in expectations.ONE_OF for name in row)]
         there = client.run(f"[name for name in {names!r} if has(name)]")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dreambooth_ext.core.checks import base_family, config_checks, config_warnings
+from dreambooth_ext.core.checks import base_header, config_checks, config_warnings
 from dreambooth_ext.core.config.parsing import parse
-from dreambooth_ext.core.facts.base_families import BASE_FAMILIES
+from dreambooth_ext.core.facts.family_marks import BASE_FAMILIES
 from dreambooth_ext.engine import plan
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.models.families import FAMILIES
@@ -21,14 +21,14 @@ from tests import tiny, training
 @pytest.mark.parametrize("family", BASE_FAMILIES)
 def test_the_family_is_told_as_the_engine_tells_it(tmp_path, family):
     path = tiny.single_file(tmp_path, family)
-    assert base_family.family_of(str(path)) == open_base(path).family.name == family
+    assert base_header.family_of(str(path)) == open_base(path).family.name == family
     state = load_file(path)
     for new in (True, False):
         pickled = tmp_path / f"{family}-{new}.ckpt"
         torch.save({"state_dict": state}, pickled, _use_new_zipfile_serialization=new)
-        assert base_family.family_of(str(pickled)) == family
+        assert base_header.family_of(str(pickled)) == family
     assert BASE_FAMILIES.keys() == FAMILIES.keys()
-    assert base_family.by_title(FAMILIES[family].title) == family
+    assert base_header.by_title(FAMILIES[family].title) == family
 
 
 @pytest.mark.parametrize("family", BASE_FAMILIES)
@@ -37,7 +37,7 @@ def test_a_folders_family_is_told_by_its_text_encoder(tmp_path, family):
     if family == "sd2":
         config = folder / "text_encoder" / "config.json"
         config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_size": 1024}))
-    assert base_family.family_of(str(folder)) == family
+    assert base_header.family_of(str(folder)) == family
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,17 @@ def test_a_folders_family_is_told_by_its_text_encoder(tmp_path, family):
 def test_what_is_no_model_has_no_family(tmp_path, content):
     for name in ("a.safetensors", "a.ckpt"):
         (tmp_path / name).write_bytes(content)
-        assert base_family.family_of(str(tmp_path / name)) == ""
-    assert base_family.family_of(str(tmp_path)) == base_family.family_of("https://example.com/a.safetensors") == ""
-    assert base_family.family_of("a\0b") == ""
+        assert base_header.family_of(str(tmp_path / name)) == ""
+    assert base_header.family_of(str(tmp_path)) == base_header.family_of("https://example.com/a.safetensors") == ""
+    assert base_header.family_of("a\0b") == ""
 
 
 def test_a_file_that_changes_is_looked_at_again(tmp_path):
     path = tmp_path / "a.safetensors"
     path.write_bytes(tiny.single_file(tmp_path, "sd1").read_bytes())
-    assert base_family.family_of(str(path)) == "sd1"
+    assert base_header.family_of(str(path)) == "sd1"
     os.replace(tiny.single_file(tmp_path, "sdxl"), path)
-    assert base_family.family_of(str(path)) == "sdxl"
+    assert base_header.family_of(str(path)) == "sdxl"
 
 
 def configured(folder, **settings):

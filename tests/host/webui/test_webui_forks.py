@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext.core.facts.base_families import BASE_FAMILIES
+from dreambooth_ext.core.facts.family_marks import BASE_FAMILIES
 from tests.host.standin import asking, running
 from tests.host.standin.asking import Client
 

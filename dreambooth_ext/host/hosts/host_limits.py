@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...core.checks import base_family
+from ...core.checks import base_header
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
@@ -13,10 +13,10 @@ from ...core.messages.message import Message
 
 def problems(lacks: Mapping[str, Message], config: RunConfig, family: str | None = None) -> list[Problem]:
     """Of what a config would make. lacks: see host.Host; family: its title in the plan, where there is one."""
-    known = family_of(config) if family is None else base_family.by_title(family)
+    known = family_of(config) if family is None else base_header.by_title(family)
     named = {"method": lacks.get(MODEL_KINDS[config.method]), "base_model": lacks.get(known)}
     return [Problem(why.code, field, **why.values) for field, why in named.items() if why]
 
 
 def family_of(config: RunConfig) -> str:
-    return base_family.family_of(config.base_model) if config.method in PROMPTED_METHODS else ""
+    return base_header.family_of(config.base_model) if config.method in PROMPTED_METHODS else ""

@@ -22,10 +22,10 @@ from typing import Any
 
 from modules import paths_internal, processing, sd_models, shared
 
-from ...core.checks import base_family
+from ...core.checks import base_header
 from ...core.config.parsing import to_path
 from ...core.errors import Problem, UserError
-from ...core.facts.base_families import BASE_FAMILIES
+from ...core.facts.family_marks import BASE_FAMILIES
 from ...core.messages.message import Message
 from ...core.system.files import expanded
 from ..hosts import options
@@ -325,7 +325,7 @@ def choose(info: Any) -> None:
 def presets_for(info: Any) -> list[str]:
     """Settings of Forge Neo, which keeps and shows a checkpoint for each preset: of the one that is in use, and of the
     model's family, to which a user of it changes."""
-    family = BASE_FAMILIES.get(base_family.family_of(info.filename))
+    family = BASE_FAMILIES.get(base_header.family_of(info.filename))
     names = [shared.opts.data.get("forge_preset"), family.preset if family else ""]
     settings = dict.fromkeys(f"forge_checkpoint_{name}" for name in names if name)
     return [name for name in settings if name in shared.opts.data_labels]

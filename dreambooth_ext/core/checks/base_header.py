@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from ..errors import Problem
-from ..facts.base_families import BASE_FAMILIES
+from ..facts.family_marks import BASE_FAMILIES
 from ..system.files import expanded, read_json
 
 LARGEST_HEAD = 2**25  # bytes that are looked at: a table of contents has less than one million
