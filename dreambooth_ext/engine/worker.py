@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -55,8 +56,8 @@ from .training.run_outputs import Saver
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
 PATIENCE = datetime.timedelta(days=7)  # of the other processes, while the first one draws class pictures or saves
 WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of what does not train
-CLASS_PICTURES, MEASURING, ENCODING = map(
-    Message, ("stages.class_pictures", "stages.measuring", "stages.encoding_captions")
+CLASS_PICTURES, MEASURING, ENCODING, CHECKING = map(
+    Message, ("stages.class_pictures", "stages.measuring", "stages.encoding_captions", "stages.checking_base")
 )
 
 
@@ -159,7 +160,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
             control.warn(problem)
         if found := plan.problems(config, base):
             raise BadInput(found)
-        is_old = keep_base(run, base)
+        is_old = keep_base(run, base, control)
         for warning in plan.warnings(config, base):
             control.warn(warning)
         accelerator = make_accelerator(config)
@@ -191,6 +192,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         )
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         method = make_method(config, base, dataset, run, accelerator, resumed, control)
+        wait_for_base(base, control)
         base.files.require_unchanged()  # its parts were read one after the other
         if distributed.is_first() and not is_old:
             note_base(run, base.files, base.files.wholes.notes())
@@ -202,7 +204,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         return ended
 
 
-def keep_base(run: Run, base: Base) -> bool:
+def keep_base(run: Run, base: Base, control: Control) -> bool:
     """Note what the base's files are, for a run that has learned something to go on with these alone. Raises UserError
     where they are others. Returns whether an earlier version began the run, which noted nothing."""
     known, path = base.files, run.path / "base.json"
@@ -217,6 +219,7 @@ def keep_base(run: Run, base: Base) -> bool:
         if not what and distributed.is_first():
             wholes = noted.get("wholes", {})
             known.wholes.begin(wholes)
+            wait_for_base(base, control)
             what = known.wholes.difference(wholes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         if distributed.is_first():
@@ -225,6 +228,12 @@ def keep_base(run: Run, base: Base) -> bool:
     if what:
         raise UserError("base.changed_since_start", base.files.field, change=what, path=path)
     return False
+
+
+def wait_for_base(base: Base, control: Control) -> None:
+    """Until its large files are read as a whole, which takes a slow disk a minute. Raises Stopped when told to."""
+    if distributed.is_first():
+        base.files.wholes.wait(functools.partial(control.stage, CHECKING))
 
 
 def note_base(run: Run, known: BaseFiles, wholes: dict[str, Any]) -> None:

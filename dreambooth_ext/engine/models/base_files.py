@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ...core.system.files import sha256_of
 
 END = 2**20  # bytes at the beginning and at the end of a file that are read whole
 BLOCK, BLOCKS = 2**14, 256  # bytes in each, and how many of them between the ends
+TELLING = 0.5  # seconds between two words of progress
 GONE = {"size": None, "digest": None}
 
 
@@ -108,6 +109,14 @@ class Wholes:
             self.marks[name] = now
             return found if hash_of(path) == found else ""
         return found
+
+    def wait(self, told: Callable[[int, int], None]) -> None:
+        """Until all of them are read, or `told` raises: it hears how many are, of how many, while that lasts."""
+        assert self._thread, "nothing was begun"
+        self._thread.join(TELLING)
+        while self._thread.is_alive():
+            told(len(self._hashes), len(self.paths))
+            self._thread.join(TELLING)
 
     def notes(self) -> dict[str, dict[str, Any]]:
         """By file: mtime_ns, inode, sha256. Waits for the thread."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
+from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.models import base_files
+from dreambooth_ext.engine.runtime.control import Control
 from tests import tiny, training
 from tests.engine.models.test_base_files import PREVIEWS, acting_after
 from tests.engine.worker.test_failures import error_of, steps, warnings
@@ -175,3 +178,24 @@ def test_a_large_base_that_is_deleted_is_gone(tmp_path, large):
     known.wholes.begin({})
     known.paths["base.safetensors"].unlink()
     assert known.change() == "base.safetensors is gone"
+
+
+def test_stop_is_heard_while_a_large_base_is_read(trainer, large, monkeypatch):
+    """And the tab sees what the run waits for."""
+    stopped, progress = threading.Event(), Control.progress
+
+    def hash_of(path: Path) -> str:
+        stopped.wait(60)
+        return files.sha256_of(path)
+
+    def seen(control: Control, stage: Message, done: int, total: int) -> None:
+        progress(control, stage, done, total)
+        if stage == worker.CHECKING:
+            control.run.command("stop")
+
+    monkeypatch.setattr(base_files, "hash_of", hash_of)
+    monkeypatch.setattr(Control, "progress", seen)
+    run = trainer.train(ends=worker.STOPPED)
+    stopped.set()
+    stages = [event["stage_code"] for event in training.events(run, "status") if "stage" in event]
+    assert "stages.checking_base" in stages and not training.events(run, "step")
