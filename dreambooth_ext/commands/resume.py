@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         if "done" in (state["status"], run.last_word()) and total is None:
             return publish_only(run, wanted)
         for path in delivery.publish_due(run, wanted, again=True)[0]:
-            say(f"published {path}, which had not been published yet")
+            say(f"published {path}, which was still waiting")
         run.conclude()
         if arguments.new_pictures:
             picture_list.forget(run.path)

@@ -81,7 +81,7 @@ def deliver(found: list[run_folder.Run]) -> None:
     for run in found:
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, UserError):  # damaged
             for path in delivery.deliver_left(run):
-                say(f"published {path} of {run.id}, which had not been published yet")
+                say(f"published {path} of {run.id}, which was still waiting")
 
 
 def places(run: run_folder.Run) -> dict[str, Any]:

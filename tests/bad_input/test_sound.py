@@ -91,7 +91,7 @@ def test_a_broken_picture_is_named_and_left_out(tmp_path, what):
     config, warnings = picture_config(tmp_path), []
     with pytest.raises(UserError):
         Dataset(config, picture_entries.entries(config)[0], 1.0).encode(None, warn=warnings.append)
-    assert len(warnings) == 1 and "плохая (1).jpg" in warnings[0]
+    assert len(warnings) == 1 and "плохая (1).jpg" in str(warnings[0])
     (tmp_path / "good.jpg").write_bytes(sound.encoded("JPEG"))
     dataset = Dataset(config, picture_entries.entries(config)[0], 1.0)
     dataset.encode(None)

@@ -96,7 +96,7 @@ def conclude(run: Run) -> int:
     """Say how it ended, as soon as all is done that it owed."""
     deadline = time.monotonic() + GOING
     for path in delivery.deliver_left(run):
-        say(f"published {path} of {run.id}, which had not been published yet")
+        say(f"published {path} of {run.id}, which was still waiting")
     while (state := run.state())["status"] not in ENDED and run.is_followed() and time.monotonic() < deadline:
         time.sleep(0.1)
     if state["status"] in ENDED:

@@ -26,18 +26,23 @@ MANIFEST = "checkpoint.json"
 SET_ASIDE = "damaged.json"  # what the manifest is called once a file did not have its checksum
 TRAINER = "trainer.pt"  # optimizer, EMA and scaler states
 BLOCK = 8 * 2**20  # bytes read at once
+SMALL = 2**16  # bytes
 
 
 class Summed:
     """An open file that is written from front to back, and the checksum of what has been written.
 
-    The sum is made in a thread while the disk writes, and so costs next to nothing: both leave Python to others.
+    The sum of what is large is made in a thread while the disk writes, and so costs next to nothing: both leave Python
+    to others. For what is small, and there are thousands of it, the thread would cost more than the sum.
     """
 
     def __init__(self, file: BinaryIO, threads: ThreadPoolExecutor):
         self.file, self.threads, self.sum = file, threads, 0
 
     def write(self, data: Any) -> int:
+        if memoryview(data).nbytes < SMALL:
+            self.sum = zlib.crc32(data, self.sum)
+            return self.file.write(data)
         summed = self.threads.submit(zlib.crc32, data, self.sum)
         try:
             return self.file.write(data)

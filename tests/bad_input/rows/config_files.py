@@ -15,7 +15,7 @@ CONTENTS: dict[str, tuple[str | bytes | int, str]] = {
     "a word": ("hello", "is not a JSON file"),
     "a comma too many": ('{"name": "a",}', "is not a JSON file"),
     "a path of Windows": ('{"instance_data_dir": "C:\\pics"}', "is not a JSON file"),
-    "a path of Windows, and what to do": ('{"instance_data_dir": "C:\\pics"}', "with / or with \\\\"),
+    "a path of Windows, and what to do": ('{"instance_data_dir": "C:\\pics"}', "by / or \\\\"),
     "a list": ("[1]", "does not contain an object"),
     "null": ("null", "does not contain an object"),
     "deep": ("[" * 100_000, "is not a JSON file"),

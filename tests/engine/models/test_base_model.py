@@ -356,8 +356,9 @@ def test_scaled_fp8_is_multiplied(tmp_path, name, one_each):
             torch.equal(t.load(), wanted.ldm_tensors(component)[k].load())
             for k, t in found.ldm_tensors(component).items()
         )
+    read = found.unet().state_dict()
     for key, tensor in wanted.unet().state_dict().items():
-        torch.testing.assert_close(found.unet().state_dict()[key], tensor)
+        torch.testing.assert_close(read[key], tensor)
 
 
 def test_scaled_fp8_in_a_diffusers_folder_is_multiplied(tmp_path):

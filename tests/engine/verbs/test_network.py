@@ -36,8 +36,9 @@ def parts(path: Path, component: str = "unet") -> dict[str, torch.Tensor]:
     return dict(adapters.models(open_base(path))[component].state_dict())
 
 
-@pytest.mark.parametrize("kind", LORA_TYPES)
-@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize(
+    ("family", "kind"), [*(("sd1", kind) for kind in LORA_TYPES), ("sd2", "lora"), ("sdxl", "lora"), ("sdxl", "dora")]
+)
 def test_merged_extracted_and_merged_again_is_the_same(tmp_path, family, kind):
     """LoRAs of full rank lose nothing, so that all three have to agree."""
     base = tiny.single_file(tmp_path, family)
