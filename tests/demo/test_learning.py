@@ -63,6 +63,7 @@ def complete(values):
     return config
 
 
+@pytest.mark.slow
 def test_the_base_draws_what_captions_of_its_world_say(base):
     scores = measure.world_score(base, 48)
     assert min(scores["colour"], scores["background"], scores["size"]) > 0.9, scores

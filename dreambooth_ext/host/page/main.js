@@ -143,8 +143,9 @@ class Page {
             this.tabs[name].setAttribute("aria-selected", String(name === view));
             this.tabs[name].tabIndex = name === view ? 0 : -1;
         }
-        if (view === "monitor") this.monitor.choose(id);
         memory.write("view", { view, run: view === "monitor" ? id : "" });
+        if (!this.form) return; // a click before the server has answered: #start goes there
+        if (view === "monitor") this.monitor.choose(id);
         this.pollNow();
     }
 

@@ -151,7 +151,7 @@ def test_a_folder_of_unusual_sizes_becomes_a_file_that_opens(tmp_path, family):
 def test_the_base_again_is_refused(tmp_path, change):
     base = open_base(tiny.single_file(tmp_path, dtype=torch.float16))
     path = tmp_path / "cat.safetensors"
-    with pytest.raises(UserError, match=r"equal to its base in fp16.*higher learning rate.*fp32"):
+    with pytest.raises(UserError, match=r"equals its base model in fp16.*higher learning rate.*fp32"):
         export_checkpoint(base, {"unet": trained_unet(base, change)}, path, precision="fp16", metadata={})
     assert not path.exists() and not list(tmp_path.glob(".tmp-*"))
 

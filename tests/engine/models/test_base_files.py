@@ -205,7 +205,7 @@ def test_another_base_of_the_name_is_not_gone_on_with(trainer):
     overwritten(trainer)
     assert training.go_on(run, total=3) == worker.BAD_INPUT
     problem = run.state()["problem"]
-    assert "not the one that the run began with" in problem["message"] and "begin a new run" in problem["remedy"]
+    assert problem["code"] == "base.changed_since_start" and "start a new run" in problem["remedy"]
     (run.path / "base.json").unlink()  # as the remedy says
     assert training.go_on(run, total=3) == worker.DONE
 

@@ -105,6 +105,17 @@ def test_a_reload_in_the_middle_shows_the_same(page, simulator, open_page, serve
     assert steps > 0
 
 
+def test_a_tab_that_is_clicked_before_the_server_answers_is_shown(open_page, server) -> None:
+    page, held = open_page("about:blank"), []
+    page.route("**/dreambooth/v1/schema", lambda route: held.append(route))
+    page.goto(server)
+    tab(page, "Monitor")
+    page.wait_for_timeout(200)
+    held[0].continue_()
+    page.wait_for_selector("#dreambooth_view_monitor > *")
+    assert page.locator(".db-panel:visible").get_attribute("id") == "dreambooth_view_monitor"
+
+
 def test_the_form_survives_a_reload(page) -> None:
     page.fill(".db-word", "ohwx")
     page.click(".db-type >> text=Object")
@@ -223,7 +234,7 @@ def test_uploads_name_each_failure_and_keep_the_good_ones(page, simulator, tmp_p
         FILES, [*DEMO[:4], *(tmp_path / name for name in ("broken.png", "notes.docx", "telephone.heic"))]
     )
     page.wait_for_selector("text=2 pictures")
-    page.wait_for_selector(".db-failure:has-text(\"'broken.png' is no JPG\")")
+    page.wait_for_selector(".db-failure:has-text(\"'broken.png' is in none\")")
     assert page.inner_text(".db-failure:has-text('broken.png')").count("broken.png") == 1
     page.wait_for_selector(".db-failure:has-text('notes.docx is neither a picture nor a caption')")
     page.wait_for_selector(".db-failure:has-text('telephone.heic has a format that cannot be used for training')")
@@ -329,10 +340,10 @@ def test_a_picture_that_was_replaced_meanwhile_is_neither_deleted_nor_described(
     caption = page.locator(".db-picture textarea").first
     caption.fill("a green one")
     caption.blur()
-    page.wait_for_selector(".db-note:has-text('IMG_0000.jpg is another picture now')")
+    page.wait_for_selector(".db-note:has-text('IMG_0000.jpg is a different picture now')")
     page.hover(".db-picture >> nth=0")
     page.click(".db-picture >> nth=0 >> .db-remove")
-    page.wait_for_selector(".db-problem:has-text('It could not be removed: IMG_0000.jpg is another picture now')")
+    page.wait_for_selector(".db-problem:has-text('It could not be removed: IMG_0000.jpg is a different picture now')")
     page.wait_for_selector(".db-note:has-text('64 × 48')")  # and now the card shows what is there
     assert (uploaded / "IMG_0000.txt").read_text() == "zkz in green\n"
     page.click(".db-picture >> nth=0 >> .db-remove")

@@ -710,7 +710,7 @@ def test_our_own_config():
         ('{"a":' * 50 + "1" + "}" * 50, "deeply"),
         ("[" * 100_000, "TOML"),
         ('{"a":' * 50_000, "JSON"),
-        ("x" * (read.LARGEST + 1), "letters"),
+        ("x" * (read.LARGEST + 1), "characters"),
     ],
 )
 def test_what_cannot_be_read_says_so(text, part):

@@ -314,7 +314,7 @@ def test_full_sets_and_disks(asked, monkeypatch):
     for name in ("a", "b"):
         assert asked.put(f"pictures/s/{name}.png", drawn(), PNG).status == 201
     answer = asked.put("pictures/s/c.png", drawn(), PNG)
-    assert answer.status == 413 and "2 pictures already" in answer.json()["error"]
+    assert answer.status == 413 and "already has 2 pictures" in answer.json()["error"]
     assert asked.put("pictures/s/b.png", drawn(), PNG).status == 200
     assert asked.put("pictures/t/b.png", drawn(), PNG).status == 201
     assert asked.put("pictures/u/b.png", drawn(), PNG).status == 413
@@ -383,7 +383,7 @@ def test_broken_pictures_are_listed_with_their_problem(asked, tmp_path):
     (folder(asked) / "s" / "a.txt").write_bytes(b"\xff")
     a, b, c = asked.get("pictures", {"set": "s"}).json()["pictures"]
     assert (a["width"], b["width"], c["width"]) == (80, None, None)
-    assert "UTF-8" in a["problem"] and "is no" in b["problem"] and "million pixels" in c["problem"]
+    assert "UTF-8" in a["problem"] and "none of these formats" in b["problem"] and "million pixels" in c["problem"]
     assert asked.get("pictures/s/b.png").status == 422
     assert asked.get("pictures/s/c.png").status == 422
 
