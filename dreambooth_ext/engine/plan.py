@@ -22,7 +22,7 @@ from .formats import hub_upload
 from .memory_estimate import estimate
 from .methods import METHODS
 from .models.base import Base
-from .optimization.optimizers import choose_optimizer, make_optimizer
+from .optimization.optimizer_creation import choose_optimizer, make_optimizer
 from .runtime import memory
 from .runtime.device import choose_device
 

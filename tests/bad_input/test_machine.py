@@ -13,7 +13,7 @@ from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 from dreambooth_ext.core.guide import completion
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import deep_check
-from dreambooth_ext.engine.optimization import optimizers
+from dreambooth_ext.engine.optimization import optimizer_creation
 from dreambooth_ext.engine.runtime import memory
 from tests import tiny
 from tests.bad_input import sound
@@ -59,14 +59,14 @@ def test_a_good_run_has_a_plan_and_no_problem(place):
 
 @pytest.mark.parametrize("name", ["adamw8bit", "paged_adamw8bit", "lion", "prodigy"])
 def test_an_optimizer_whose_library_is_missing(place, monkeypatch, name):
-    real = optimizers.importlib.import_module
+    real = optimizer_creation.importlib.import_module
 
     def without(module, *more):
         if module == OPTIMIZERS[name].module:
             raise ImportError(f"No module named {module!r}")
         return real(module, *more)
 
-    monkeypatch.setattr(optimizers.importlib, "import_module", without)
+    monkeypatch.setattr(optimizer_creation.importlib, "import_module", without)
     (problem,) = inspected(place, optimizer=name, learning_rate=1.0, text_encoder_lr=1.0)["problems"]
     assert_good(Problem.from_dict(problem), "optimizer", "does not work here: No module named")
 

@@ -21,7 +21,7 @@ from ...core.runs import events
 from ..data.dataset import Dataset
 from ..formats.verified_write import NothingLearned
 from ..optimization.fused_backward import FusedBackward
-from ..optimization.optimizers import forget
+from ..optimization.optimizer_creation import forget
 from ..runtime import distributed, memory
 from ..runtime.control import STOPPING, Control, Stopped
 from ..runtime.seeds import derive, generator

@@ -20,7 +20,7 @@ from ..data.prefetch import ReadAhead
 from ..optimization.fused_backward import FusedBackward, is_possible
 from ..optimization.loss_scale import LossScale
 from ..optimization.lr_schedule import RateSchedules
-from ..optimization.optimizers import load_state, make_optimizer
+from ..optimization.optimizer_creation import load_state, make_optimizer
 from .method import Method
 from .training_state import Checkpoint
 from .validation_loss import Validation

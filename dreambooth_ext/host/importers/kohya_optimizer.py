@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.facts.optimizer_facts import OPTIMIZERS
 from ...core.messages.message import Message
-from . import optimizers
+from . import optimizer_names
 from .common import Imported, number, text_of
 
 FINDS_RATE = Message("import.finds_rate")
@@ -19,7 +19,7 @@ def read(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
     name = name or ("AdamW8bit" if flat.get("use_8bit_adam") is True else "")
     name = name or ("Lion" if flat.get("use_lion_optimizer") is True else "")
     arguments = _arguments(flat.get("optimizer_args"), found)
-    ours = optimizers.take(found, "optimizer_type", name) if name else None
+    ours = optimizer_names.take(found, "optimizer_type", name) if name else None
     if ours:
         _take_arguments(ours, arguments, found)
     elif arguments:
@@ -32,7 +32,7 @@ def _take_arguments(ours: str, arguments: dict[str, Any], found: Imported) -> No
     theirs = OPTIMIZERS[ours].elsewhere
     switches = [arguments.pop(name, default) for name, default in theirs.rate_switches.items()]
     if any(switches):
-        optimizers.drop_rates(found, FINDS_RATE)
+        optimizer_names.drop_rates(found, FINDS_RATE)
     arguments = {**theirs.defaults, **arguments}
     if not theirs.arguments:
         arguments.pop("decouple", None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.facts.lora_types import USUAL, variant
 from ...core.messages.message import Message
-from . import optimizers
+from . import optimizer_names
 from .common import (
     NO_COUNTERPART,
     Imported,
@@ -243,7 +243,7 @@ def _length(values: dict[str, Any], found: Imported, subjects: list[Subject], pl
 
 def _optimizer(values: dict[str, Any], found: Imported) -> None:
     if name := text_of(values.get("optimizer")) or ("8bit AdamW" if values.get("use_8bit_adam") is True else ""):
-        optimizers.take(found, "optimizer", name)
+        optimizer_names.take(found, "optimizer", name)
     schedule = text_of(values.get("lr_scheduler"))
     if schedule in SCHEDULERS:
         found.take("lr_scheduler", "lr_scheduler", schedule)

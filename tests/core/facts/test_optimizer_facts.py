@@ -17,7 +17,7 @@ from dreambooth_ext.core.facts.optimizer_facts import (
     small_forms,
     state_bytes,
 )
-from dreambooth_ext.engine.optimization.optimizers import class_of, make_optimizer
+from dreambooth_ext.engine.optimization.optimizer_creation import class_of, make_optimizer
 from dreambooth_ext.host.environment.lock_file import LOCK, Recipe, read_all
 
 from .names import PACKAGE, outside, places, questions
@@ -108,7 +108,7 @@ from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.facts.optimizer_facts import state_bytes
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.rates import rate_problems
-from dreambooth_ext.engine.optimization import fused_backward, optimizers
+from dreambooth_ext.engine.optimization import fused_backward, optimizer_creation
 from dreambooth_ext.host.importers import read
 
 asked, problems = parse({"optimizer": "newest", "method": "lora", "instance_prompt": "zkz", "max_grad_norm": 0})
@@ -116,6 +116,7 @@ config = config_checks.check(asked)[0].replace(device="cpu", mixed_precision="no
 usual = parse({"optimizer": "lion"})[0]
 high = config_checks.check(config.replace(learning_rate=1.0, text_encoder_lr=1.0))[0]
 parameter = torch.nn.Parameter(torch.ones(8))
+groups = [{"name": "unet", "params": [parameter], "rate": 1.0}]
 imported = read.read('optimizer_type = "NAdam"\\noptimizer_args = ["betas=0.9,0.99", "d0=1"]\\nlearning_rate = 1e-4')
 print(json.dumps({
     "problems": [problem.message for problem in problems],
@@ -125,7 +126,7 @@ print(json.dumps({
     "named": [w.remedy for w in config_warnings.warnings(high.replace(optimizer="lion"), 12) if w.is_grave][0],
     "fused": [fused_backward.is_possible(x.replace(max_grad_norm=0, mixed_precision="no")) for x in (config, usual)],
     "bytes": state_bytes(config.optimizer, {}),
-    "made": type(optimizers.make_optimizer(config, [{"name": "unet", "params": [parameter], "rate": 1.0}])).__name__,
+    "made": type(optimizer_creation.make_optimizer(config, groups)).__name__,
     "imported": imported.settings,
     "ignored": [item["reason"] for item in imported.ignored],
 }))

@@ -9,7 +9,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.optimization import fused_backward
 from dreambooth_ext.engine.optimization.fused_backward import FusedBackward
-from dreambooth_ext.engine.optimization.optimizers import missing_optimizer
+from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimizer
 from dreambooth_ext.engine.training import loop_state
 from tests import training
 from tests.training import Trainer

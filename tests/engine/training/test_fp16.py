@@ -13,7 +13,7 @@ from dreambooth_ext.core.runs.event_text import told
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.methods import METHODS
 from dreambooth_ext.engine.optimization import loss_scale
-from dreambooth_ext.engine.optimization.optimizers import missing_optimizer
+from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimizer
 from tests import training
 from tests.engine.worker.test_failures import error_of, steps
 from tests.engine.worker.test_resume import check

@@ -262,7 +262,7 @@ def test_an_optimizer_that_cannot_work_here_is_said_before_anything_is_loaded(tr
     def no_kernel(*arguments):
         raise NotImplementedError("no kernel for this device")
 
-    monkeypatch.setattr("dreambooth_ext.engine.optimization.optimizers._try_step", no_kernel)
+    monkeypatch.setattr("dreambooth_ext.engine.optimization.optimizer_creation._try_step", no_kernel)
     monkeypatch.setattr(worker, "gather", None)
     run = trainer.train(optimizer="adamw8bit", ends=worker.BAD_INPUT)
     error = error_of(run)

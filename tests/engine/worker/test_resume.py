@@ -11,7 +11,7 @@ import torch
 
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import plan, worker
-from dreambooth_ext.engine.optimization.optimizers import missing_optimizer
+from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimizer
 from tests import training
 from tests.training import Trainer
 

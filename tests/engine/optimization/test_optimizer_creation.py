@@ -13,9 +13,9 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 from dreambooth_ext.engine.methods import METHODS
-from dreambooth_ext.engine.optimization import optimizers
+from dreambooth_ext.engine.optimization import optimizer_creation
 from dreambooth_ext.engine.optimization.lr_schedule import RateSchedules
-from dreambooth_ext.engine.optimization.optimizers import (
+from dreambooth_ext.engine.optimization.optimizer_creation import (
     apart,
     choose_optimizer,
     forget,
@@ -286,11 +286,11 @@ def test_refusal_names_what_is_known():
 @pytest.mark.parametrize("method", METHODS)
 def test_auto_is_8_bit_where_whole_models_learn_on_an_nvidia_card(monkeypatch, method):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    monkeypatch.setattr(optimizers, "missing_optimizer", lambda name, device: None)
+    monkeypatch.setattr(optimizer_creation, "missing_optimizer", lambda name, device: None)
     whole = method in ("dreambooth", "finetune", "unconditional")
     assert choose_optimizer(method, torch.device("cuda")) == ("adamw8bit" if whole else "adamw")
     assert choose_optimizer(method, CPU) == "adamw"
-    monkeypatch.setattr(optimizers, "missing_optimizer", lambda name, device: "it does not work here.")
+    monkeypatch.setattr(optimizer_creation, "missing_optimizer", lambda name, device: "it does not work here.")
     assert choose_optimizer(method, torch.device("cuda")) == "adamw"
     monkeypatch.setattr(torch.version, "cuda", None)  # AMD's torch calls its devices cuda too
     assert choose_optimizer(method, torch.device("cuda")) == "adamw"
@@ -323,28 +323,28 @@ def test_8_bit_without_a_path_for_this_machine_is_a_reason(monkeypatch):
 
 def test_a_trial_of_pages_is_large_enough_to_be_paged(monkeypatch, pages):
     tried = []
-    buffer = optimizers.importlib.import_module("bitsandbytes.optim.optimizer").Optimizer8bit.get_state_buffer
+    buffer = optimizer_creation.importlib.import_module("bitsandbytes.optim.optimizer").Optimizer8bit.get_state_buffer
 
     def watched(optimizer, parameter, dtype=torch.float32):
         tried.append(parameter.numel())
         return buffer(optimizer, parameter, dtype)
 
     monkeypatch.setattr("bitsandbytes.optim.optimizer.Optimizer8bit.get_state_buffer", watched)
-    optimizers._try_pages("paged_adamw8bit", "cpu")
+    optimizer_creation._try_pages("paged_adamw8bit", "cpu")
     assert tried and min(tried) >= 1e5  # bitsandbytes pages from there on
 
 
 def test_a_trial_in_a_process_of_its_own_returns_and_raises_as_a_call_does():
-    assert optimizers.apart(abs, -3) == 3
+    assert optimizer_creation.apart(abs, -3) == 3
     with pytest.raises(ValueError, match="invalid literal"):
-        optimizers.apart(int, "x")
+        optimizer_creation.apart(int, "x")
 
 
 def test_a_card_without_pages_is_a_reason_though_its_library_ends_the_process(monkeypatch):
-    optimizers._missing_pages.cache_clear()
-    monkeypatch.setattr(optimizers, "apart", lambda *_: apart(os._exit, 1))
+    optimizer_creation._missing_pages.cache_clear()
+    monkeypatch.setattr(optimizer_creation, "apart", lambda *_: apart(os._exit, 1))
     reason = missing_optimizer("paged_adamw8bit", torch.device("cuda", 0))
-    optimizers._missing_pages.cache_clear()
+    optimizer_creation._missing_pages.cache_clear()
     assert "cuda:0 has no managed memory" in reason
 
 
