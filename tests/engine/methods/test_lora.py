@@ -65,8 +65,9 @@ def gradients_of(trainer: Trainer, monkeypatch, **settings) -> dict[str, Tensor]
     return found
 
 
-@pytest.mark.parametrize("kind", LORA_TYPES)
-@pytest.mark.parametrize("family", ["sd1", "sd2", "sdxl"])
+@pytest.mark.parametrize(
+    ("family", "kind"), [*(("sd1", kind) for kind in LORA_TYPES), ("sd2", "lora"), ("sdxl", "lora"), ("sdxl", "locon")]
+)
 def test_gradients_reach_every_adapter_also_with_checkpointing(tmp_path, monkeypatch, family, kind):
     trainer = Trainer(tmp_path, family)
     weights = str(written(tmp_path, open_base(trainer.base), kind))
