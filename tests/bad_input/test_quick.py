@@ -9,15 +9,18 @@ import pytest
 import torch
 from transformers import CLIPTokenizer
 
+from dreambooth_ext.core.checks import base_header
 from dreambooth_ext.core.data import bundled_words
 from dreambooth_ext.engine.conditioning import prompt_syntax
 from dreambooth_ext.engine.conditioning.text_encoding import TextStack
 from dreambooth_ext.engine.models.architecture import TOKENIZER
-from dreambooth_ext.engine.models.families import SD1
+from dreambooth_ext.engine.models.families import FAMILIES, SD1
 from dreambooth_ext.host.importers import read
 from tests.bad_input.case import timed
 from tests.bad_input.rows.descriptions import put
 from tests.bad_input.rows.tensor_files import MANY
+from tests.bad_input.table import TABLE
+from tests.bad_input.verbs import CHECK_BASE
 
 
 def test_spaces_in_an_imported_name_take_no_time():
@@ -48,3 +51,10 @@ def test_words_of_a_lora_that_is_none(tmp_path, content):
 @pytest.mark.parametrize("text", ["(a", "a(", "\\(", "(a:1.1)", "a BREAK ", "[", "a)", " " * 9 + "b"])
 def test_a_prompt_of_brackets_takes_no_time(text):
     assert timed(lambda: prompt_syntax.parse(text * (100_000 // len(text))))
+
+
+@pytest.mark.parametrize("case", [case for case in TABLE if CHECK_BASE in case.verbs], ids=lambda case: case.name)
+def test_a_bases_family_is_told_at_once_or_not(tmp_path, case):
+    """In the host's own process, at each change of the form."""
+    given = case.make(tmp_path)
+    assert timed(lambda: base_header.family_of(str(given))) in ("", *FAMILIES)

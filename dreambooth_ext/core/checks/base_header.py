@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import struct
-import zipfile
 from pathlib import Path
 
 from ..errors import Problem
 from ..facts.family_marks import BASE_FAMILIES
-from ..system.files import expanded, read_json
+from ..system.files import expanded, read_json, require_ordinary
 
-LARGEST_HEAD = 2**25  # bytes that are looked at: a table of contents has less than one million
+LARGEST_HEAD = 2**25  # bytes of a header that are looked at; usual are less than one million
+LARGEST_PICKLE = 2**22
 
 
 def family_of(base: str) -> str:
@@ -30,7 +30,7 @@ def _family(path: str, _time: int, _size: int) -> str:
     """Time and size are there for the cache: a form asks again at each change."""
     try:
         return _family_of_folder(Path(path)) if os.path.isdir(path) else _family_of_names(_head(Path(path)))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error, zipfile.BadZipFile):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error):
         return ""
 
 
@@ -40,16 +40,13 @@ def _family_of_names(names: bytes) -> str:
 
 
 def _head(path: Path) -> bytes:
-    """What of a file holds the names of its tensors: safetensors' header, else the pickle of a checkpoint."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            pickle = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            with archive.open(pickle) as content:
-                return content.read(LARGEST_HEAD)
+    """The first part of a file, which names its tensors: safetensors' header, or the pickle with which PyTorch begins
+    an archive (it packs nothing) and its older files. Raises OSError, also for devices and pipes."""
+    require_ordinary(path)
     with path.open("rb") as file:
         if path.suffix.lower() == ".safetensors":
             return file.read(min(struct.unpack("<Q", file.read(8))[0], LARGEST_HEAD))
-        return file.read(2**22)  # an old pickle: names come before numbers
+        return file.read(LARGEST_PICKLE)
 
 
 def _family_of_folder(folder: Path) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...core.facts.family_marks import BASE_FAMILIES
+
 NO_SAFETY_CHECKER = {
     "safety_checker": [None, None],
     "feature_extractor": [None, None],
@@ -98,7 +100,7 @@ class Family:
 
 SD1 = Family(
     name="sd1",
-    title="Stable Diffusion 1",
+    title=BASE_FAMILIES["sd1"].title,
     noise="ddpm",
     text=TextConditioning((TextSlot("clip", "cond_stage_model.transformer.", "<|endoftext|>", "lora_te"),)),
     # counted 0.31 of 1.26 GB (mixed precision, 512 pixels)
@@ -115,7 +117,7 @@ SD1 = Family(
 )
 SD2 = Family(
     name="sd2",
-    title="Stable Diffusion 2",
+    title=BASE_FAMILIES["sd2"].title,
     noise="ddpm",
     # clip_skip: the last but one of OpenCLIP's layers, which is the last that a diffusers encoder keeps
     text=TextConditioning((TextSlot("openclip", "cond_stage_model.model.", "!", "lora_te", dropped_layers=1),)),
@@ -134,7 +136,7 @@ SD2 = Family(
 )
 SDXL = Family(
     name="sdxl",
-    title="Stable Diffusion XL",
+    title=BASE_FAMILIES["sdxl"].title,
     noise="ddpm",
     text=TextConditioning(
         (
