@@ -111,6 +111,8 @@ class Job:
         if not self.monitor.claim():
             return  # a terminal, or another host, has it
         try:
+            if not self.lives and status_of(self.monitor.run) != "queued":
+                return  # cancelled before it was claimed: it counts as stopped already
             with self._handed_over():
                 self.waits = ""
                 begun = self.lives or (not closing.is_set() and self._begin())

@@ -346,7 +346,7 @@ def test_a_run_that_is_cancelled_while_the_device_is_handed_over_does_not_begin(
     place.host.held = waiting = Gate()
     run = place.submit(dispatcher)
     dispatcher.start()
-    until(lambda: dispatcher.active)
+    until(lambda: place.host.devices)
     assert dispatcher.waiting.code == "queue.handing_over"
     dispatcher.cancel(run)
     assert run.state()["status"] == "saving" and dispatcher.queue() == []  # the host has not got its device back
@@ -354,6 +354,22 @@ def test_a_run_that_is_cancelled_while_the_device_is_handed_over_does_not_begin(
     ended(run, "stopped")
     assert begun(run) == [] and not (run.path / "log.txt").exists()
     assert place.host.calls[-1] == ("take back",) and run.events.read()[-1]["status"] == "stopped"
+
+
+def test_for_a_run_that_is_cancelled_before_it_is_claimed_no_device_is_handed_over(place, monkeypatch):
+    dispatcher, claim, canceled = place.dispatcher(start=False), JobMonitor.claim, []
+
+    def late(monitor: JobMonitor) -> bool:
+        dispatcher.cancel(monitor.run)
+        canceled.append(monitor.run.state()["status"])
+        return claim(monitor)
+
+    monkeypatch.setattr(JobMonitor, "claim", late)
+    run = place.submit(dispatcher)
+    dispatcher.start()
+    until(lambda: canceled)
+    until(lambda: not dispatcher.active)
+    assert canceled == ["stopped"] and run.state()["status"] == "stopped" and place.host.devices == []
 
 
 def test_a_run_that_leaves_the_queue_again_still_gets_its_models_published(place):
@@ -953,7 +969,7 @@ def test_without_an_environment_the_run_says_so(place, state):
     place.environment.state, place.environment.reason = state, "Its interpreter is gone."
     problem = ended(place.submit(place.dispatcher()), "failed")["problem"]
     assert problem["field"] == "environment" and "Its interpreter is gone." in problem["message"]
-    assert "Repair" in problem["remedy"] and place.host.calls == []
+    assert "Repair" in problem["remedy"] and place.host.devices == []
 
 
 def test_an_environment_that_is_being_made_is_waited_for(place):
