@@ -53,6 +53,10 @@ class Problem:
         grave = {"is_grave": True} if self.is_grave else {}
         return {"code": self.code, "values": values_for_json(self.values), **texts, **grave}
 
+    def as_error(self) -> UserError:
+        """To be raised."""
+        return UserError(self.code, self.field, **self.values)
+
     def as_event(self) -> dict[str, Any]:
         """{"code", "values", "field", "what", "remedy"}, as events of a run have it."""
         known = self.as_dict()

@@ -61,9 +61,9 @@ def named_folders(arguments: argparse.Namespace, config: RunConfig) -> dict[str,
         for kind in publishing_targets.WEBUI_FOLDERS
     }
     for problem in config_checks.folder_problems(field, found[MODEL_KINDS[method]]):
-        raise UserError(problem.code, problem.field, **problem.values)
+        raise problem.as_error()
     for problem in host_limits.problems(publishing_targets.lacks(webui.absolute()), config) if webui else ():
-        raise UserError(problem.code, problem.field, **problem.values)
+        raise problem.as_error()
     return {kind: str(path.absolute()) for kind, path in found.items()}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,15 +54,6 @@ def catalogue() -> dict[str, str]:
     return found
 
 
-def text_of(error: BaseException, longest: int = 300) -> str:
-    """What an error says, on one line; a message that it was raised with stays one, so that it is translated."""
-    if error.args and isinstance(error.args[0], Message):
-        return error.args[0]
-    of_code = isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError)  # "'unet'" says too little
-    lines = (repr(error) if of_code else str(error)).strip().splitlines()
-    return lines[0][:longest] if lines else type(error).__name__
-
-
 def filled(template: str, values: Mapping[str, Any]) -> str:
     """A template with its {values}; one that is not given stays as it is, for a message must not fail."""
     return HOLE.sub(lambda hole: written(values[hole[1]]) if hole[1] in values else hole[0], template)
@@ -76,8 +68,8 @@ def written(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """A number as people write it, and the tab: 2e-6, 1.5e-4, 0.002, 12."""
-    if not 0 < abs(value) < 1e-3:
+    """A number as people write it, and the tab: 2e-6, 1.5e-4, 0.002, 12, 1.5e6."""
+    if not 0 < abs(value) < 1e-3 and not 1e6 <= abs(value) < math.inf:
         return f"{value:g}"
     mantissa, exponent = f"{value:.2e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
@@ -101,12 +93,16 @@ def beside(name: str, text: str) -> dict[str, Any]:
     return {name: str(text), f"{name}_code": text.code, f"{name}_values": values_for_json(text.values)}
 
 
-def reason_of(error: BaseException) -> str:
-    """What an exception says, without the path that the system adds; a message where it was raised with one."""
+def reason_of(error: BaseException, longest: int = 300) -> str:
+    """What an error says, on one line and without the path that the system adds; a message that it was raised with
+    stays one, so that it is translated."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    said = error.args[0] if len(error.args) == 1 else None
-    return said if isinstance(said, Message) else str(error)
+    if error.args and isinstance(error.args[0], Message):
+        return error.args[0]
+    of_code = isinstance(error, LookupError | TypeError | AttributeError | ArithmeticError)  # "'unet'" says too little
+    lines = (repr(error) if of_code else str(error)).strip().splitlines()
+    return lines[0][:longest] if lines else type(error).__name__
 
 
 def from_json(value: Any) -> Any:

@@ -238,7 +238,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    return _unreadable(path, reason_of(error) or type(error).__name__)
+    return _unreadable(path, reason_of(error))
 
 
 def _unreadable(path: Path, why: str) -> UserError:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
-from ...core.messages.message import Message, text_of
+from ...core.messages.message import Message, reason_of
 from ...core.system.files import replacing, sha256_of
 from ..models.base_model import LatentBase
 from ..models.detection import kind_of
@@ -63,7 +63,7 @@ def read(path: Path, field: str) -> Content:
         states = {size: _pair(said[size], size, structure) for size in sorted(sizes)}
         step = said.get("step")
     except ValueError as error:
-        raise UserError("hypernetwork.unusable", field, file=path.name, reason=text_of(error)) from error
+        raise UserError("hypernetwork.unusable", field, file=path.name, reason=reason_of(error)) from error
     return Content(structure, states, step if type(step) is int and step >= 0 else 0)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ...core.errors import Problem, UserError
-from ...core.messages.message import text_of
+from ...core.messages.message import reason_of
 from ...core.system.files import require_ordinary, sha256_of
 from ..downloads.progress_thread import Fetch
 from ..tensors.lazy_tensor import LazyTensor, is_finite
@@ -165,7 +165,7 @@ class LatentBase:
                     require_ordinary(file, LARGEST_VOCABULARY)
                 made.append(CLIPTokenizer(*files, pad_token=slot.pad_token, model_max_length=longest))
             except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-                known = {"name": self.name, "folder": folder, "error": text_of(error)}
+                known = {"name": self.name, "folder": folder, "error": reason_of(error)}
                 raise UserError("base.vocabulary_damaged", self.source.field, **known) from error
         return made
 
@@ -284,7 +284,7 @@ class LatentBase:
             with init_empty_weights(include_buffers=False):
                 return make()
         except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, NotImplementedError) as error:
-            known = {"name": self.name, "part": part_title(component), "error": text_of(error)}
+            known = {"name": self.name, "part": part_title(component), "error": reason_of(error)}
             raise UserError("base.cannot_build", self.source.field, **known) from error
 
     def _fill(self, component: str, module: nn.Module, state: dict[str, Tensor]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from diffusers import DDPMScheduler, UNet2DModel
 
 from ...core.errors import UserError
-from ...core.messages.message import Message, text_of
+from ...core.messages.message import Message, reason_of
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import TensorFile, open_tensors
 from .config_limits import read_config
@@ -35,7 +35,7 @@ class Pipeline:
         try:
             content = read_config(self.path / inner)
         except (OSError, ValueError) as error:
-            raise self._damaged(Message("base.file_unreadable", file=inner, error=text_of(error))) from error
+            raise self._damaged(Message("base.file_unreadable", file=inner, error=reason_of(error))) from error
         if not isinstance(content, dict):
             raise self._damaged(Message("base.file_not_an_object", file=inner))
         return content
@@ -65,14 +65,14 @@ class Pipeline:
         try:
             return DDPMScheduler.from_config(self.scheduler_config)
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-            raise self._damaged(Message("base.no_noise_schedule", error=text_of(error))) from error
+            raise self._damaged(Message("base.no_noise_schedule", error=reason_of(error))) from error
 
     def unet(self) -> UNet2DModel:
         config = {key: value for key, value in self.unet_config.items() if not key.startswith("_")}
         try:
             model = UNet2DModel.from_config(config)
         except (ValueError, TypeError, LookupError, ZeroDivisionError, NotImplementedError, RuntimeError) as error:
-            raise self._damaged(Message("base.no_unet_from_config", error=text_of(error))) from error
+            raise self._damaged(Message("base.no_unet_from_config", error=reason_of(error))) from error
         return self.load_into(model).eval()
 
     def load_into(self, model: UNet2DModel) -> UNet2DModel:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
-from ...core.messages.message import Message, text_of
+from ...core.messages.message import Message, reason_of
 from ...core.system.files import read_json
 from ..tensors import scaled_fp8
 from ..tensors.lazy_tensor import LazyTensor
@@ -64,7 +64,7 @@ class FolderSource:
         try:
             content = read_config(file)
         except (OSError, ValueError) as error:
-            raise self._damaged(inner, text_of(error)) from error
+            raise self._damaged(inner, reason_of(error)) from error
         if not isinstance(content, dict):
             raise self._damaged(inner, Message("base.not_an_object"))
         return content
@@ -120,7 +120,7 @@ class FolderSource:
         try:
             DDPMScheduler.from_config(scheduler)
         except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
-            raise self._damaged(inner, text_of(error)) from error
+            raise self._damaged(inner, reason_of(error)) from error
 
     def _weights(self, component: str) -> dict[str, tuple[TensorFile, str]]:
         """{diffusers' key: the file that holds it, its key there}; full precision before fp16, safetensors first."""
@@ -131,7 +131,7 @@ class FolderSource:
                     try:
                         files = weight_files(folder, stem, suffix, variant)
                     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-                        raise self._damaged(f"{component}/*.index.json", text_of(error)) from error
+                        raise self._damaged(f"{component}/*.index.json", reason_of(error)) from error
                     if files:
                         return self._places(files)
         raise UserError("base.part_without_weights", self.field, part=component, folder=self.path.name)

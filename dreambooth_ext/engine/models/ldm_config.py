@@ -11,7 +11,7 @@ import yaml
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
-from ...core.messages.message import Message, text_of
+from ...core.messages.message import Message, reason_of
 from .architecture import Architecture, per_level
 from .config_limits import between, read_config, require_usual, whole
 from .detection import Shapes, block_types, recognise
@@ -57,7 +57,7 @@ def from_yaml(text: str, folder: Path, shapes: Shapes, *, name: str, field: str 
         family = family_of_yaml(params)
         return described(params, family, folder, shapes, name, field)
     except (LookupError, TypeError, AttributeError, ValueError, ZeroDivisionError, OSError) as error:
-        raise UserError("base.yaml_incomplete", field, file=name, error=text_of(error)) from error
+        raise UserError("base.yaml_incomplete", field, file=name, error=reason_of(error)) from error
 
 
 def loaded(text: str) -> Any:
@@ -74,9 +74,9 @@ def parameters(text: str, name: str, field: str) -> dict[str, Any]:
         content = loaded(text)
         require_usual(content)
     except ValueError as error:
-        raise UserError("base.yaml_refused", field, file=name, reason=text_of(error)) from error
+        raise UserError("base.yaml_refused", field, file=name, reason=reason_of(error)) from error
     except yaml.YAMLError as error:
-        raise UserError("base.yaml_invalid", field, file=name, error=text_of(error)) from error
+        raise UserError("base.yaml_invalid", field, file=name, error=reason_of(error)) from error
     except RecursionError as error:
         raise UserError("base.yaml_too_deep", field, file=name) from error
     model = content.get("model") if isinstance(content, dict) else None

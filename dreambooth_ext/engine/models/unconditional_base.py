@@ -16,7 +16,7 @@ from diffusers import UNet2DModel
 from ...core.config.names import is_pipeline
 from ...core.config.run_config import RunConfig
 from ...core.errors import UserError
-from ...core.messages.message import text_of
+from ...core.messages.message import reason_of
 from ...core.system.files import expanded
 from ..downloads.progress_thread import Fetch
 from ..runtime.seeds import derive
@@ -96,7 +96,7 @@ class PixelBase:
                 model = UNet2DModel.from_config(self.unet_config)
             return {name: tensor.shape for name, tensor in model.state_dict().items()}
         except IMPOSSIBLE as error:
-            raise UserError("base.pixel_cannot_build", self.field, error=text_of(error)) from error
+            raise UserError("base.pixel_cannot_build", self.field, error=reason_of(error)) from error
 
     @property
     def multiple(self) -> int:
@@ -178,7 +178,7 @@ def read_config(path: Path) -> dict[str, Any]:
     try:
         content = config_limits.read_config(path)
     except (OSError, ValueError) as error:
-        raise UserError("base.pixel_config_unreadable", "model_config", path=path, error=text_of(error)) from error
+        raise UserError("base.pixel_config_unreadable", "model_config", path=path, error=reason_of(error)) from error
     if not isinstance(content, dict) or content.get("_class_name", "UNet2DModel") != "UNet2DModel":
         raise UserError("base.pixel_config_other", "model_config", path=path)
     return content

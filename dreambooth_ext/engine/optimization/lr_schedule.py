@@ -11,7 +11,7 @@ from ...core.config.rates import RATE_SETTINGS, example, is_schedule, parse_rate
 from ...core.config.stages import ResolvedConfig
 from ...core.config.unfit_value import Unfit
 from ...core.errors import UserError
-from ...core.messages.message import text_of
+from ...core.messages.message import reason_of
 from .parameter_group import ParameterGroup
 
 
@@ -52,7 +52,7 @@ def _factor(rate: float, config: ResolvedConfig, total: int):
             power=config.lr_power,
         )
     except ValueError as error:
-        known = {"scheduler": config.lr_scheduler, "error": text_of(error)}
+        known = {"scheduler": config.lr_scheduler, "error": reason_of(error)}
         raise UserError("training.scheduler_fails", "lr_scheduler", **known) from error
     return scheduler.lr_lambdas[0]
 

@@ -19,7 +19,7 @@ from ...core.config.stages import ResolvedConfig
 from ...core.errors import UserError
 from ...core.facts.methods import WHOLE_METHODS
 from ...core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, OptimizerFacts
-from ...core.messages.message import Message, text_of
+from ...core.messages.message import Message, reason_of
 from ..runtime.device import take_device
 from .parameter_group import ParameterGroup
 
@@ -48,7 +48,7 @@ def missing_optimizer(name: str, device: torch.device) -> Message | None:
             _try_step(optimizer_class, device)
     except (ImportError, AttributeError, NameError, OSError, RuntimeError, NotImplementedError) as error:
         # NameError: bitsandbytes 0.45 leaves its functions undefined where it has no library
-        return Message("device.package_fails", package=facts.package, error=text_of(error))
+        return Message("device.package_fails", package=facts.package, error=reason_of(error))
     return None
 
 
@@ -69,7 +69,7 @@ def _missing_pages(name: str, device: str) -> Message | None:
     except BrokenProcessPool:
         return Message("device.no_paged_memory", package=package, device=device)
     except (ImportError, AttributeError, NameError, OSError, RuntimeError, NotImplementedError) as error:
-        return Message("device.package_fails", package=package, error=text_of(error))
+        return Message("device.package_fails", package=package, error=reason_of(error))
     return None
 
 
@@ -121,7 +121,7 @@ def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> 
     try:
         return optimizer_class(parameters, lr=highest, weight_decay=config.weight_decay, **arguments)
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
-        known = {"optimizer": config.optimizer, "error": text_of(error)}
+        known = {"optimizer": config.optimizer, "error": reason_of(error)}
         raise UserError("device.arguments_refused", "optimizer_args", **known) from error
 
 

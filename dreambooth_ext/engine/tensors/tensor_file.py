@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...core.errors import UserError
-from ...core.messages.message import Message, text_of
+from ...core.messages.message import Message, reason_of
 from ...core.system.files import human_size, parse_json, replacing
 from .lazy_tensor import LazyTensor, raw_bytes
 from .torch_pickle import load_pickle, require_model_file, save_pickle
@@ -82,7 +82,7 @@ class TensorFile(Mapping[str, Tensor]):
                 try:
                     self._open = safe_open(str(self.path), framework="pt")
                 except (SafetensorError, OSError) as error:
-                    known = {"file": self.path.name, "error": text_of(error)}
+                    known = {"file": self.path.name, "error": reason_of(error)}
                     raise UserError("model_file.damaged", self.field, **known) from error
         return self._open
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 
 from ...core.errors import UserError
-from ...core.messages.message import Message, text_of
+from ...core.messages.message import Message, reason_of
 from ...core.system.files import replacing
 from .lazy_tensor import LazyTensor, raw_bytes
 from .pickled_objects import Forbidden, Kind, Storage
@@ -62,9 +62,9 @@ def load_pickle(path: Path, *, field: str = "base_model") -> Any:
     try:
         return read_pickle(path)
     except Forbidden as error:
-        raise UserError("model_file.runs_code", field, file=path.name, code=text_of(error)) from error
+        raise UserError("model_file.runs_code", field, file=path.name, code=reason_of(error)) from error
     except DAMAGED as error:
-        raise UserError("model_file.pickle_damaged", field, file=path.name, error=text_of(error)) from error
+        raise UserError("model_file.pickle_damaged", field, file=path.name, error=reason_of(error)) from error
 
 
 def require_model_file(path: Path, field: str) -> None:

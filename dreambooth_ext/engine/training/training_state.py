@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import Problem, UserError
-from ...core.messages.message import text_of
+from ...core.messages.message import reason_of
 from ...core.system import files
 from ...core.version import __version__
 from ..models.architecture import part_title
@@ -86,7 +86,7 @@ class Checkpoint:
         try:
             return read_pickle(self.path / TRAINER, mapped=False)  # Windows deletes no mapped file
         except (*DAMAGED, OSError) as error:
-            known = {"file": self.path / TRAINER, "error": text_of(error)}
+            known = {"file": self.path / TRAINER, "error": reason_of(error)}
             raise UserError("training.state_damaged", "run", **known) from error
 
     def is_whole(self) -> bool:

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     Raises UserError for a value out of range, a model that cannot be opened, and a device that is not there.
     """
     for problem in generate_options.problems(arguments):
-        raise UserError(problem.code, problem.field, **problem.values)
+        raise problem.as_error()
     device = choose_device(arguments.device)
     fetch = Fetch(TerminalStage())
     if is_pipeline(path := download(arguments.model, "model", fetch)):
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
 def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, device: torch.device) -> list[Path]:
     """Pictures of an unconditional model, as diffusers' DDPMPipeline draws them from the same seeds."""
     for problem in generate_options.worded_problems(arguments):
-        raise UserError(problem.code, problem.field, **problem.values)
+        raise problem.as_error()
     scheduler, unet = pipeline.scheduler(), pipeline.unet().to(device)
     size, most = pipeline.size, len(scheduler)
     steps = arguments.steps or most

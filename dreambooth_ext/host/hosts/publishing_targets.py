@@ -43,7 +43,7 @@ def webui_folder(webui: Path, kind: str) -> Path:
 
 def keeps_embeddings_among_models(webui: Path) -> bool:
     """As its options say, else as its folders are."""
-    options = text_of(webui / "modules" / "cmd_args.py")
+    options = source_of(webui / "modules" / "cmd_args.py")
     if told := re.search(r"--embeddings-dir.*?default=os\.path\.join\((\w+),", options):
         return told[1] == "models_path"
     return (webui / EMBEDDINGS_AMONG_MODELS).is_dir() and not (webui / WEBUI_FOLDERS["textual_inversion"]).is_dir()
@@ -54,7 +54,7 @@ def lacks(webui: Path) -> dict[str, Message]:
     found = {}
     if any(module_file(webui, name).is_file() for name in MANAGERS):
         found["hypernetwork"] = Message("hosts.no_hypernetworks", host=webui)
-    lists = [text for name in MODEL_LISTS if (text := text_of(module_file(webui, name)))]
+    lists = [text for name in MODEL_LISTS if (text := source_of(module_file(webui, name)))]
     if lists and not any(re.search(rf"^class {SD2}\b", text, re.MULTILINE) for text in lists):
         found["sd2"] = Message("hosts.no_sd2", host=webui)
     return found
@@ -64,7 +64,7 @@ def module_file(webui: Path, name: str) -> Path:
     return webui.joinpath(*name.split(".")).with_suffix(".py")
 
 
-def text_of(path: Path) -> str:
+def source_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -80,7 +80,7 @@ class Presets:
             raise UserError("service.preset_name_taken", "preset", name=name)
         config, problems = parse(settings)
         for problem in problems:
-            raise UserError(problem.code, problem.field, **problem.values)
+            raise problem.as_error()
         there = self._files()
         path = next((path for path in there if _key(path.stem) == _key(name)), self.folder / f"{name}.json")
         if len(there) >= MOST and path not in there:

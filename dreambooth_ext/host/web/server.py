@@ -72,7 +72,7 @@ def host_for(arguments: argparse.Namespace) -> FolderHost:
     if not 0 <= arguments.port <= 65535:
         raise UserError("web.no_port", "port", port=arguments.port)
     for problem in config_checks.folder_problems("runs_dir", arguments.runs_dir):
-        raise UserError(problem.code, problem.field, **problem.values)
+        raise problem.as_error()
     restricted = "" if is_local(arguments.host) else Message("web.server_reachable")
     passwords = read_passwords(arguments.api_auth)
     return FolderHost(REPOSITORY, arguments.webui, runs=arguments.runs_dir, passwords=passwords, restricted=restricted)

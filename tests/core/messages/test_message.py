@@ -78,7 +78,8 @@ def test_lists_and_numbers_in_sentences(words):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(2e-6, "2e-6"), (1.5e-4, "1.5e-4"), (0.002, "0.002"), (5e-3, "0.005"), (1.0, "1"), (0, "0")]
+    ("value", "text"),
+    [(2e-6, "2e-6"), (1.5e-4, "1.5e-4"), (0.002, "0.002"), (5e-3, "0.005"), (1.0, "1"), (0, "0"), (1.5e6, "1.5e6")],
 )
 def test_numbers_have_one_notation(value, text):
     assert number(value) == text
