@@ -21,6 +21,7 @@ from PIL import Image
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
+from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.engine.data import picture_checks
 from dreambooth_ext.engine.data.dataset import Dataset
 
@@ -59,7 +60,7 @@ def measure(folder: Path) -> None:
         config_checks.check(config)
     with measured("pictures and captions in memory"):
         entries, _ = picture_entries.entries(config)
-    dataset = Dataset(config, entries, 1.0)
+    dataset = Dataset(config, Subjects.of(config), entries, 1.0)
     with measured("headers of all pictures"):
         found = picture_checks.scan(dataset.entries, dataset.target, False, print, print, lambda done, total: None)
     with measured("order of the first epoch"):

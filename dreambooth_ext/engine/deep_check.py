@@ -22,6 +22,7 @@ from ..core.config.parsing import parse
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import ResolvedConfig
 from ..core.data import picture_entries
+from ..core.data.concepts import Subjects
 from ..core.data.entry import Entry
 from ..core.errors import Problem, UserError
 from ..core.system import files
@@ -50,19 +51,23 @@ def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -
 
 def look(config: ResolvedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     problems = plan.problems(config, base)
+    subjects = Subjects.of(config)
     warnings: list[Problem] = [*plan.warnings(config, base)]
     found, missing = [], 0
     try:
-        config = class_images.with_folders(config, base, runs_dir / "class_pictures")
-        missing = sum(lacks for _, lacks in class_images.missing(config).values())
-        found = readable(config, base, warnings)
+        config = class_images.with_folders(config, subjects, base, runs_dir / "class_pictures")
+        subjects = Subjects.within(config, subjects.data_set)
+        missing = sum(lacks for _, lacks in class_images.missing(config, subjects).values())
+        found = readable(config, subjects, base, warnings)
     except UserError as error:
         problems.append(error.problem)
     count = picture_entries.trained(found) or in_data_set(config, problems, warnings)
     steps, epochs = plan.length(config, count)
     classes = sum(entry.is_class for entry in found) + missing
     try:
-        made = plan.make_plan(config, base, count, classes, steps, epochs, files.free_bytes(runs_dir), missing)
+        made = plan.make_plan(
+            config, base, subjects, count, classes, steps, epochs, files.free_bytes(runs_dir), missing
+        )
     except UserError as error:  # a file that cannot be read, and that the run begins with
         problems += [] if error.problem in problems else [error.problem]
         return answer({}, problems, warnings)
@@ -90,18 +95,18 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[Probl
     return count or 0
 
 
-def readable(config: ResolvedConfig, base: Base, warnings: list[Problem]) -> list[Entry]:
+def readable(config: ResolvedConfig, subjects: Subjects, base: Base, warnings: list[Problem]) -> list[Entry]:
     """The pictures that can be decoded; broken ones are named in `warnings`. Raises UserError if none is left.
 
     Of very many only some are looked at, evenly chosen, so that the answer comes in time.
     """
-    entries, problems = picture_entries.entries(config)
+    entries, problems = picture_entries.entries(config, subjects)
     if problems or (config.dataset_name and not entries):
         return []  # told before, by `checks`; or still on Hugging Face
     looked_at = entries[:: -(-len(entries) // MOST_READ)] if entries else []
     prior = any(entry.is_class for entry in looked_at)  # where there are none yet, the run draws them
     uncached = config.replace(cache_latents=False, cache_latents_to_disk=False, with_prior_preservation=prior)
-    dataset = Dataset(uncached, looked_at, base.scaling_factor)
+    dataset = Dataset(uncached, subjects, looked_at, base.scaling_factor)
     dataset.encode(None, warn=warnings.append)
     if len(looked_at) < len(entries):
         warnings.append(Problem("plan.some_pictures", count=len(looked_at), total=len(entries)))

@@ -7,7 +7,7 @@ where nothing else is said; GB are 10^9 bytes.
 from __future__ import annotations
 
 from ..core.config.stages import ResolvedConfig
-from ..core.data.concepts import concepts
+from ..core.data.concepts import Subjects
 from ..core.facts.methods import PROMPTED_METHODS
 from ..core.facts.optimizer_facts import state_bytes
 from .data.latent_encoding import ENCODING, pixels_at_once
@@ -29,14 +29,14 @@ COPIES, COPIES_BESIDE_CHECKPOINTS = 2, 0.25
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
-def estimate(config: ResolvedConfig, base: Base, draws: bool) -> int:
+def estimate(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool) -> int:
     """Bytes of device memory at the peak of a resolved config's run, over its stages: what one has taken, the next one
     can have. draws: whether class pictures are still to be drawn."""
     part = METHODS[config.method].share(config, base)
     learning = part.learning * (4 + state_bytes(config.optimizer, config.optimizer_args))
     held = part.frozen + learning + (4 * part.unet if config.use_ema else 0)
     vae = 4 * base.parameter_counts()["vae"]
-    held += (0 if config.cache_latents else vae) + _texts_that_stay(config, base)
+    held += (0 if config.cache_latents else vae) + _texts_that_stay(config, base, subjects)
     peaks = [held + _step(config, base, part)]
     if vae:
         encoding = ENCODING * pixels_at_once(config.device, config.resolution**2)
@@ -48,9 +48,9 @@ def estimate(config: ResolvedConfig, base: Base, draws: bool) -> int:
     return int(max(peaks) + PROCESS)
 
 
-def _texts_that_stay(config: ResolvedConfig, base: Base) -> int:
+def _texts_that_stay(config: ResolvedConfig, base: Base, subjects: Subjects) -> int:
     """Bytes of text encoders that never learn and cannot leave: the tags of captions are other ones each time."""
-    varies = config.method in PROMPTED_METHODS and any(c.variation.varies_tags for c in concepts(config))
+    varies = config.method in PROMPTED_METHODS and any(c.variation.varies_tags for c in subjects.concepts)
     if not varies or config.text_encoder_steps or config.placeholder_token:  # those are counted where they learn
         return 0
     return (4 if config.mixed_precision == "no" else 2) * base.parameter_counts()["text_encoders"]

@@ -12,6 +12,7 @@ from ..core.checks import base_header, config_warnings
 from ..core.config import stages
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import CompletedConfig, ResolvedConfig
+from ..core.data.concepts import Subjects
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
 from ..core.facts.optimizer_facts import AUTO, state_bytes
@@ -209,6 +210,7 @@ def length(config: ResolvedConfig, pictures: int) -> tuple[int, float]:
 def make_plan(
     config: ResolvedConfig,
     base: Base,
+    subjects: Subjects,
     pictures: int,
     class_pictures: int,
     steps: int,
@@ -231,7 +233,7 @@ def make_plan(
         device=config.device,
         optimizer=config.optimizer,
         mixed_precision=config.mixed_precision,
-        memory=estimate(config, base, draws=missing > 0),
+        memory=estimate(config, base, subjects, draws=missing > 0),
         memory_available=memory.total(torch.device(config.device)),
         memory_free=memory.free(torch.device(config.device)),
         disk=disk_need(config, base, steps, epochs),

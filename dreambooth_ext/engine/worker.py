@@ -24,6 +24,7 @@ from ..core.config import links
 from ..core.config.run_config import RunConfig
 from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data import picture_entries, picture_list
+from ..core.data.concepts import Subjects
 from ..core.data.entry import Entry
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
@@ -164,11 +165,9 @@ def train(run: Run, control: Control, total: int | None) -> str:
         for warning in plan.warnings(config, base):
             control.warn(warning)
         accelerator = make_accelerator(config)
-        config = class_images.with_folders(config, base, run.path.parent / "class_pictures", control.warn, is_old)
-        with accelerator.main_process_first():
-            config = hub_dataset.with_folder(config, run, control)
-        check_resources(config, base, run, control)
-        dataset = gather(config, base, run, control, accelerator)
+        config, subjects = with_pictures(config, base, run, control, accelerator, is_old)
+        check_resources(config, subjects, base, run, control)
+        dataset = gather(config, subjects, base, run, control, accelerator)
         total = (
             total
             or run.state().get("total")
@@ -183,6 +182,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         made = plan.make_plan(
             config,
             base,
+            subjects,
             pictures=kinds.count(False),
             class_pictures=kinds.count(True),
             steps=total,
@@ -265,14 +265,27 @@ def open_base(run: Run, control: Control) -> Base:
         raise UserError(http_file.OF_RUNS[problem.code], problem.field, **problem.values, run=run.id) from error
 
 
-def check_resources(config: ResolvedConfig, base: Base, run: Run, control: Control) -> None:
+def with_pictures(
+    config: ResolvedConfig, base: Base, run: Run, control: Control, accelerator: Accelerator, is_old: bool
+) -> tuple[ResolvedConfig, Subjects]:
+    """The config with a folder for all pictures, and what it is about: a kohya data set's file, which may change while
+    the run prepares, is read here alone."""
+    subjects = Subjects.of(config)
+    folder = run.path.parent / "class_pictures"
+    config = class_images.with_folders(config, subjects, base, folder, control.warn, is_old)
+    with accelerator.main_process_first():
+        config = hub_dataset.with_folder(config, run, control)
+    return config, Subjects.within(config, subjects.data_set)
+
+
+def check_resources(config: ResolvedConfig, subjects: Subjects, base: Base, run: Run, control: Control) -> None:
     """Raise BadInput where memory or disk will not do, before anything is loaded; warn where others hold the memory."""
-    entries = entries_of(config, run, control.warn)
+    entries = entries_of(config, subjects, run, control.warn)
     count = picture_entries.trained(entries)
     steps, epochs = plan.length(config, count)
-    missing = sum(lacks for _, lacks in class_images.missing(config).values())
+    missing = sum(lacks for _, lacks in class_images.missing(config, subjects).values())
     classes = sum(entry.is_class for entry in entries) + missing
-    made = plan.make_plan(config, base, count, classes, steps, epochs, free_bytes(run), missing)
+    made = plan.make_plan(config, base, subjects, count, classes, steps, epochs, free_bytes(run), missing)
     if found := plan.resource_problems(made, config):
         raise BadInput(found)
     for problem in plan.resource_warnings(made, config):
@@ -300,18 +313,20 @@ def make_accelerator(config: ResolvedConfig) -> Accelerator:
     return Accelerator(mixed_precision=config.mixed_precision, cpu=is_cpu, kwargs_handlers=handlers)
 
 
-def gather(config: ResolvedConfig, base: Base, run: Run, control: Control, accelerator: Accelerator) -> Dataset:
+def gather(
+    config: ResolvedConfig, subjects: Subjects, base: Base, run: Run, control: Control, accelerator: Accelerator
+) -> Dataset:
     """The run's pictures, class pictures drawn and latents cached; the VAE is gone afterwards."""
     device = accelerator.device
     with accelerator.main_process_first():
         if isinstance(base, LatentBase):  # others draw without a prompt
-            class_images.draw_missing(config, base, device, partial(control.stage, CLASS_PICTURES))
+            class_images.draw_missing(config, subjects, base, device, partial(control.stage, CLASS_PICTURES))
     memory.release()
-    entries = entries_of(config, run)
+    entries = entries_of(config, subjects, run)
     cache = run.path.parent / "latents"
     if config.cache_latents_to_disk is None:
-        config = config.replace(cache_latents_to_disk=needs_disk(config, base, len(entries), cache, control))
-    dataset = Dataset(config, entries, base.scaling_factor, cache_dir=cache, inpainting=base.inpainting)
+        config = config.replace(cache_latents_to_disk=needs_disk(config, subjects, base, len(entries), cache, control))
+    dataset = Dataset(config, subjects, entries, base.scaling_factor, cache_dir=cache, inpainting=base.inpainting)
     vae = base.vae(torch.float32) if dataset.cached else None
     stage = Message("stages.caching_latents") if dataset.cached else Message("stages.reading_pictures")
     shared = accelerator.main_process_first() if config.cache_latents_to_disk else contextlib.nullcontext()
@@ -323,14 +338,16 @@ def gather(config: ResolvedConfig, base: Base, run: Run, control: Control, accel
     return dataset
 
 
-def entries_of(config: RunConfig, run: Run, warn: Callable[[Problem], None] | None = None) -> list[Entry]:
+def entries_of(
+    config: RunConfig, subjects: Subjects, run: Run, warn: Callable[[Problem], None] | None = None
+) -> list[Entry]:
     """The run's pictures, own and class ones, as they were noted (`picture_list`). Raises BadInput where some are gone
     or altered.
 
     warn: of what the run passes over, for a first look. Without it what has not been noted yet is noted: class pictures
     have been drawn by then.
     """
-    entries, problems = picture_entries.entries(config)
+    entries, problems = picture_entries.entries(config, subjects)
     if problems:
         raise BadInput(problems)
     kept: list[Entry] = []
@@ -351,10 +368,12 @@ def entries_of(config: RunConfig, run: Run, warn: Callable[[Problem], None] | No
     return kept
 
 
-def needs_disk(config: ResolvedConfig, base: Base, pictures: int, folder: Path, control: Control) -> bool:
+def needs_disk(
+    config: ResolvedConfig, subjects: Subjects, base: Base, pictures: int, folder: Path, control: Control
+) -> bool:
     """Whether latents, where nothing is said of it, go to disk: memory must not grow with the number of pictures."""
     need, limit = (
-        latent_encoding.most_bytes(config, pictures),
+        latent_encoding.most_bytes(config, subjects, pictures),
         latent_encoding.memory_limit(memory.total(torch.device("cpu"))),
     )
     if not caches_latents(config, base.inpainting) or need <= limit:

@@ -16,6 +16,7 @@ from dreambooth_ext.commands.support import config_options
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.data import picture_entries
+from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.data.dataset import Dataset
@@ -90,10 +91,10 @@ def test_a_broken_picture_is_named_and_left_out(tmp_path, what):
     alone(BROKEN[what])(tmp_path)
     config, warnings = picture_config(tmp_path), []
     with pytest.raises(UserError):
-        Dataset(config, picture_entries.entries(config)[0], 1.0).encode(None, warn=warnings.append)
+        Dataset(config, Subjects.of(config), picture_entries.entries(config)[0], 1.0).encode(None, warn=warnings.append)
     assert len(warnings) == 1 and "плохая (1).jpg" in str(warnings[0])
     (tmp_path / "good.jpg").write_bytes(sound.encoded("JPEG"))
-    dataset = Dataset(config, picture_entries.entries(config)[0], 1.0)
+    dataset = Dataset(config, Subjects.of(config), picture_entries.entries(config)[0], 1.0)
     dataset.encode(None)
     assert [picture.entry.path.name for picture in dataset.pictures] == ["good.jpg"]
 
@@ -107,7 +108,7 @@ def test_pictures_that_are_odd_but_sound(tmp_path):
     )
     (tmp_path / "png.jpg").write_bytes(sound.encoded("PNG"))
     config = picture_config(tmp_path)
-    dataset = Dataset(config, picture_entries.entries(config)[0], 1.0)
+    dataset = Dataset(config, Subjects.of(config), picture_entries.entries(config)[0], 1.0)
     dataset.encode(None)
     assert len(dataset.pictures) == 4
     assert dataset.batches(0)[0].pixels_bchw.shape == (1, 3, 64, 64)

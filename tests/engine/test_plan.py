@@ -12,6 +12,7 @@ from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 
 from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
 from dreambooth_ext.engine import memory_estimate, plan, worker
 from dreambooth_ext.engine.deep_check import inspect
@@ -101,7 +102,7 @@ def estimate(family: str, *, draws: bool = False, **settings) -> float:
     """In GB, as for a card."""
     config, base = RunConfig(**settings), Full(family)
     config = config.replace(resolution=config.resolution or base.resolution, cache_latents=True)
-    return plan.estimate(config, base, draws) / GB
+    return plan.estimate(config, base, Subjects.of(config), draws) / GB
 
 
 # Counted by benchmarks/activations.py, on full-size UNets: weights, what learns, optimizer states, the step's peak
@@ -188,7 +189,8 @@ def test_what_helps_where_memory_lacks_is_one_sentence():
 
 
 def test_a_vae_that_stays_takes_its_room_beside_the_training():
-    kept = plan.estimate(RunConfig(**LORA | {"resolution": 1024, "cache_latents": False}), Full("sd1"), False)
+    config = RunConfig(**LORA | {"resolution": 1024, "cache_latents": False})
+    kept = plan.estimate(config, Full("sd1"), Subjects.of(config), False)
     assert kept / GB == pytest.approx(0.7 + 1.80 + 0.33 + 2.68, rel=0.02)
 
 

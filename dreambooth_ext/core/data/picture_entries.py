@@ -30,7 +30,7 @@ from ..messages.message import reason_of
 from ..system.files import expanded
 from . import caption_files, captions, identifiers, prompt_templates, validation_split
 from . import concepts as about_concepts
-from .concepts import Concept, Subjects, concepts
+from .concepts import Concept, Subjects
 from .entry import Entry
 from .folder_scan import EXTENSIONS, FORMATS, Found, LeftOut, find_pictures
 from .metadata_files import Metadata
@@ -129,13 +129,13 @@ def _left_out_warnings(entries: list[Entry], known: list[Concept]) -> list[Probl
     return found
 
 
-def class_prompts(config: RunConfig, entries: list[Entry], concept: int) -> dict[str, str]:
+def class_prompts(config: RunConfig, subjects: Subjects, entries: list[Entry], concept: int) -> dict[str, str]:
     """The prompts by which this concept's missing class pictures are to be drawn, in turn, with their [filewords].
 
     One, unless the class prompt is a template: then each instance picture's words without the subject's own, so that
     class pictures show what the instance pictures do. The words are then to be kept in caption files.
     """
-    known = concepts(config)[concept]
+    known = subjects.concepts[concept]
     prompt = known.class_prompt or ""
     if not captions.has_template(prompt):
         return {prompt: ""}

@@ -31,6 +31,7 @@ class Dataset:
     def __init__(
         self,
         config: ResolvedConfig,
+        subjects: Subjects,
         entries: list[Entry],
         scaling_factor: float,
         *,
@@ -40,7 +41,6 @@ class Dataset:
         """`entries` as `picture_entries.entries` makes them; `cache_dir` is used with `cache_latents_to_disk`."""
         assert config.resolution % 8 == 0, config.resolution
         self.config = config
-        subjects = Subjects.of(config)
         self.concepts, self.prior = subjects.concepts, subjects.uses_prior(config)
         self.entries = [entry for entry in entries if self.prior or not entry.is_class]
         self.scaling_factor = scaling_factor

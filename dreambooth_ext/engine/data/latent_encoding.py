@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...core.config.stages import ResolvedConfig
-from ...core.data.concepts import concepts
+from ...core.data.concepts import Subjects
 from ...core.errors import Problem, UserError
 from ...core.system import files
 from ..runtime import memory
@@ -34,9 +34,9 @@ def memory_bytes(pictures: list[Picture], flips: Flips) -> int:
     return int(sum(p.crop.target[0] * p.crop.target[1] * (2 if flips(p) else 1) for p in pictures) * LATENT_BYTES)
 
 
-def most_bytes(config: ResolvedConfig, pictures: int) -> int:
+def most_bytes(config: ResolvedConfig, subjects: Subjects, pictures: int) -> int:
     """The same before any of them has been looked at: buckets have at most the square's area."""
-    flips = any(concept.variation.random_flip for concept in concepts(config))
+    flips = any(concept.variation.random_flip for concept in subjects.concepts)
     return int(pictures * config.resolution**2 * LATENT_BYTES * (2 if flips else 1))
 
 

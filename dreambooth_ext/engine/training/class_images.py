@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ...core.config.stages import ResolvedConfig
-from ...core.data.concepts import concepts, uses_prior
+from ...core.data.concepts import Subjects
 from ...core.data.folder_scan import list_pictures
 from ...core.data.picture_entries import class_prompts, entries
 from ...core.errors import Problem
@@ -31,6 +31,7 @@ Progress = Callable[[int, int], None]
 
 def with_folders(
     config: ResolvedConfig,
+    subjects: Subjects,
     base: Base,
     folder: Path,
     warn: Callable[[Problem], None] = lambda problem: None,
@@ -40,7 +41,7 @@ def with_folders(
 
     is_old: the run has been begun by a version that went by the base's name alone, and goes on with the same pictures.
     """
-    if not uses_prior(config) or config.dataset_config:  # a data set of kohya's brings its own
+    if not subjects.uses_prior(config) or subjects.data_set:  # a data set of kohya's brings its own
         return config
 
     def place(prompt: str) -> str:
@@ -56,7 +57,7 @@ def with_folders(
     if not config.concepts:
         return config.replace(class_data_dir=config.class_data_dir or place(config.class_prompt or ""))
     filled = []
-    for given, concept in zip(config.concepts, concepts(config), strict=True):
+    for given, concept in zip(config.concepts, subjects.concepts, strict=True):
         prompt = "" if concept.class_data_dir else concept.class_prompt
         filled.append({**given, "class_data_dir": place(prompt)} if prompt else given)
     return config.replace(concepts=filled)
@@ -69,10 +70,10 @@ def drawn_by(config: ResolvedConfig, base: Base, prompt: str) -> str:
     return json.dumps([base.files.digest, base.prediction_type, prompt, *values])
 
 
-def missing(config: ResolvedConfig) -> dict[Path, tuple[int, int]]:
+def missing(config: ResolvedConfig, subjects: Subjects) -> dict[Path, tuple[int, int]]:
     """Class folders with fewer pictures than asked for: the concept that asks for most, and how many are lacking."""
     lacking: dict[Path, tuple[int, int]] = {}
-    for index, concept in enumerate(concepts(config) if uses_prior(config) else []):
+    for index, concept in enumerate(subjects.concepts if subjects.uses_prior(config) else []):
         if not concept.class_data_dir or concept.subset:
             continue
         folder = files.expanded(concept.class_data_dir)
@@ -83,20 +84,22 @@ def missing(config: ResolvedConfig) -> dict[Path, tuple[int, int]]:
     return lacking
 
 
-def draw_missing(config: ResolvedConfig, base: LatentBase, device: torch.device, progress: Progress) -> None:
+def draw_missing(
+    config: ResolvedConfig, subjects: Subjects, base: LatentBase, device: torch.device, progress: Progress
+) -> None:
     """Draw what is missing, some at once, on a CPU one by one. They are saved as they are made, so an interrupted run
     goes on where it was."""
-    lacking = missing(config)
+    lacking = missing(config, subjects)
     if not lacking:
         return
-    own_pictures, _ = entries(config)
+    own_pictures, _ = entries(config, subjects)
     painter = load_painter(base, device, config.clip_skip)
     total, done = sum(lacks for _, lacks in lacking.values()), 0
     at_once = max(1, PIXELS_AT_ONCE.get(device.type, 0) // config.resolution**2)
     for folder, (concept, lacks) in lacking.items():
         folder.mkdir(parents=True, exist_ok=True)
         files.remove_unfinished(folder)
-        prompts = list(class_prompts(config, own_pictures, concept).items())
+        prompts = list(class_prompts(config, subjects, own_pictures, concept).items())
         for (prompt, filewords), numbers in by_prompt(free_numbers(folder, lacks), prompts):
             drawing = functools.partial(draw_some, painter, config, prompt, filewords, folder)
             for count in memory.in_batches(drawing, numbers, at_once):

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 from PIL import Image
 
 from ...core.config.stages import ResolvedConfig
-from ...core.data.concepts import concepts
 from ...core.errors import Problem
 from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
 from ...core.messages.message import Message
@@ -154,7 +153,7 @@ class Saver:
 
     def _activation_text(self) -> str:
         """The words that call the subject: the prompt, or the identifiers of the file names."""
-        prompts = dict.fromkeys(concept.instance_prompt for concept in concepts(self.config))
+        prompts = dict.fromkeys(concept.instance_prompt for concept in self.dataset.concepts)
         words = [p for p in prompts if p and "[" not in p]
         return ", ".join(words or sorted({p.entry.identifier for p in self.dataset.pictures if p.entry.identifier}))
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
+from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.images import open_picture
 from tests.bad_input import sound
@@ -155,7 +156,7 @@ def picture_config(folder: Path) -> RunConfig:
 
 def _encoded(path: Path, folder: Path) -> None:
     config = picture_config(path.parent)
-    Dataset(config, picture_entries.entries(config)[0], 1.0).encode(None)
+    Dataset(config, Subjects.of(config), picture_entries.entries(config)[0], 1.0).encode(None)
 
 
 OPEN = Verb("open", lambda path, folder: open_picture(path))

@@ -11,7 +11,7 @@ from PIL import Image
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import kohya_dataset, picture_entries
-from dreambooth_ext.core.data.concepts import concepts
+from dreambooth_ext.core.data.concepts import Subjects, concepts
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.data.dataset import Dataset
 
@@ -94,7 +94,8 @@ def test_json_is_the_same(home):
 
 def test_each_folder_varies_as_it_says(home):
     """In the engine: the girl's tags are shuffled, the dog's never."""
-    made = Dataset(write(home, FULL).replace(resolution=64, cache_latents=False), [], 1.0)
+    config = write(home, FULL).replace(resolution=64, cache_latents=False)
+    made = Dataset(config, Subjects.of(config), [], 1.0)
     assert [variation.shuffle_tags for variation in made._variations] == [True, False]
 
 
@@ -163,7 +164,7 @@ def test_class_pictures_are_in_the_batches(home, method):
     asked = write(home, text).replace(method=method, resolution=64, cache_latents=False)
     config, _, entries, problems, _ = config_checks.check(asked)
     assert not problems
-    made = Dataset(config, entries, 1.0)
+    made = Dataset(config, Subjects.of(config), entries, 1.0)
     made.encode(None)
     (batch,) = made.batches(0)
     assert sorted(batch.captions) == ["girl", "hoge girl"] and len(batch.weights_b) == 2

@@ -11,7 +11,7 @@ import pytest
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import captions, folder_scan, identifiers, picture_entries
-from dreambooth_ext.core.data.concepts import concepts
+from dreambooth_ext.core.data.concepts import Subjects, concepts
 
 
 def make(folder: Path, *names: str, **texts: str) -> Path:
@@ -294,7 +294,7 @@ def test_an_ending_in_upper_case_is_the_same(tmp_path, ending):
         instance_data_dir=str(tmp_path), instance_prompt="[filewords]", class_prompt="[filewords]", use_captions=True
     )
     found, _ = picture_entries.entries(config)
-    assert picture_entries.class_prompts(config, found, 0) == {"sksper, hat": "sksper, hat"}
+    assert picture_entries.class_prompts(config, Subjects.of(config), found, 0) == {"sksper, hat": "sksper, hat"}
 
 
 @pytest.mark.parametrize(
@@ -390,12 +390,13 @@ def test_class_prompts_with_filewords_lose_the_subject(tmp_path):
         instance_data_dir=str(tmp_path), instance_prompt="[filewords], sksper", class_prompt="photo, [filewords]"
     )
     found, _ = picture_entries.entries(config)
-    prompts = picture_entries.class_prompts(config, found, 0)
+    prompts = picture_entries.class_prompts(config, Subjects.of(config), found, 0)
     assert prompts == {
         "photo, person, on a beach": "person, on a beach",
         "photo, a person in a hat": "a person in a hat",
     }
-    assert picture_entries.class_prompts(config.replace(class_prompt="a person"), found, 0) == {"a person": ""}
+    config = config.replace(class_prompt="a person")
+    assert picture_entries.class_prompts(config, Subjects.of(config), found, 0) == {"a person": ""}
 
 
 def test_folder_problems(tmp_path):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
+from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.data.dataset import Dataset
@@ -54,7 +55,7 @@ def folder(path: Path, count: int, word: str = "sksper", size: tuple[int, int] =
 def dataset(config: RunConfig, vae=None, **options) -> Dataset:
     entries, problems = picture_entries.entries(config)
     assert problems == []
-    made = Dataset(config, entries, SCALING, **options)
+    made = Dataset(config, Subjects.of(config), entries, SCALING, **options)
     made.encode(vae)
     return made
 
@@ -64,7 +65,7 @@ def arranged(sizes: list[tuple[int, int]], repeats: int = 1, classes: int = 0, *
     config = RunConfig(resolution=512, enable_bucket=True, class_prompt="a" if classes else None, **values)
     entries = [Entry(Path(f"{i}.png"), f"{i}", 0, repeats=repeats) for i in range(len(sizes))]
     entries += [Entry(Path(f"class {i}.png"), "a", 0, is_class=True) for i in range(classes)]
-    made = Dataset(config, entries, SCALING)
+    made = Dataset(config, Subjects.of(config), entries, SCALING)
     sizes = sizes + [(512, 512)] * classes
     found = [Picture(e, centre_crop(s, made.target(s)), "") for e, s in zip(entries, sizes, strict=True)]
     made.arrange(found)
@@ -394,7 +395,7 @@ def test_broken_pictures_are_named_and_left_out(tmp_path, vae, cached):
     (tmp_path / "sksper (2).png").write_bytes(whole[: len(whole) // 2])  # a sound header: found when decoded
     (tmp_path / "sksper (4).png").write_bytes(b"nothing")
     config = RunConfig(instance_data_dir=instance, resolution=64, cache_latents=cached, random_flip=True)
-    made, warned, shown = Dataset(config, picture_entries.entries(config)[0], SCALING), [], []
+    made, warned, shown = Dataset(config, Subjects.of(config), picture_entries.entries(config)[0], SCALING), [], []
     made.encode(vae, "cpu", lambda done, total: shown.append((done, total)), warned.append)
     assert len(warned) == 2 and "sksper (4).png" in str(warned[0]) and "sksper (2).png" in str(warned[1])
     assert sorted(Path(k).name for s in range(3) for k in made.batches(s)[0].keys) == [
@@ -422,7 +423,7 @@ def test_prior_preservation_without_class_pictures_is_an_error(tmp_path, vae):
 def test_small_pictures_are_mentioned(tmp_path, vae):
     warned = []
     config = RunConfig(instance_data_dir=folder(tmp_path, 2, size=(40, 90)), resolution=64)
-    Dataset(config, picture_entries.entries(config)[0], SCALING).encode(vae, warn=warned.append)
+    Dataset(config, Subjects.of(config), picture_entries.entries(config)[0], SCALING).encode(vae, warn=warned.append)
     assert len(warned) == 1 and "2 of 2" in str(warned[0])
 
 
@@ -432,7 +433,9 @@ def test_undefined_latents_are_named(tmp_path, vae):
     torch.nn.init.constant_(bad.quant_conv.weight, float("nan"))
     warned = []
     with pytest.raises(UserError):
-        Dataset(config, picture_entries.entries(config)[0], SCALING).encode(bad, warn=warned.append)
+        Dataset(config, Subjects.of(config), picture_entries.entries(config)[0], SCALING).encode(
+            bad, warn=warned.append
+        )
     assert warned[0].code == "pictures.vae_fails"
 
 

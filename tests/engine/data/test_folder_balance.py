@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.data.concepts import variation
+from dreambooth_ext.core.data.concepts import Subjects, variation
 from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.engine.data.caption_variation import vary
 from dreambooth_ext.engine.data.dataset import Dataset
@@ -28,7 +28,7 @@ def arranged(pictures: list[tuple[str, tuple[int, int], int]], **values) -> Data
     """A dataset of pictures with folder, size and repeats; there are no files behind it."""
     config = RunConfig(resolution=512, enable_bucket=True, balance_folders=True, **values)
     entries = [Entry(Path(f"{i}.png"), f"{i}", 0, repeats=n, folder=f) for i, (f, _, n) in enumerate(pictures)]
-    made = Dataset(config, entries, 1.0)
+    made = Dataset(config, Subjects.of(config), entries, 1.0)
     found = [
         Picture(entry, centre_crop(size, made.target(size)), "")
         for entry, (_, size, _) in zip(entries, pictures, strict=True)
@@ -132,7 +132,8 @@ def test_several_captions_come_up_alike():
 
 
 def captions_of(entries: list[Entry], **values) -> list[str] | None:
-    made = Dataset(RunConfig(resolution=512, **values), entries, 1.0)
+    config = RunConfig(resolution=512, **values)
+    made = Dataset(config, Subjects.of(config), entries, 1.0)
     made.arrange([Picture(entry, centre_crop((512, 512), (512, 512)), "") for entry in entries])
     return made.all_captions()
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
+from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine.data import latent_encoding
 from dreambooth_ext.engine.data.dataset import Dataset
@@ -47,7 +48,9 @@ def run(tmp_path, monkeypatch):
             cache_latents_to_disk=True,
             **{"resolution": 64, "instance_prompt": "sksper", **values},
         )
-        made = Dataset(config, picture_entries.entries(config)[0], 0.18215, cache_dir=tmp_path / "кэш")
+        made = Dataset(
+            config, Subjects.of(config), picture_entries.entries(config)[0], 0.18215, cache_dir=tmp_path / "кэш"
+        )
         vae, count = vae or make_vae(), []
         real = vae.encode
         monkeypatch.setattr(vae, "encode", lambda x: (count.append(len(x)), real(x))[1])
@@ -71,7 +74,7 @@ def test_a_second_run_encodes_nothing_and_trains_on_the_same(run):
 def test_disk_and_memory_give_the_same(run):
     disk, _ = run()
     config = disk.config.replace(cache_latents_to_disk=False)
-    memory = Dataset(config, disk.entries, 0.18215)
+    memory = Dataset(config, Subjects.of(config), disk.entries, 0.18215)
     memory.encode(make_vae())
     assert torch.equal(disk.batches(1)[0].latents_bchw, memory.batches(1)[0].latents_bchw)
 
