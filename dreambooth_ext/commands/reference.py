@@ -45,8 +45,8 @@ def _about(known: Setting) -> str:
     about = known.help
     if known.choices:
         about += " One of " + ", ".join(f"`{choice}`" for choice in known.choices) + "."
-    elif known.minimum is not None:
-        about += f" {known.minimum:g} to {known.maximum:g}."
+    elif known.range:
+        about += f" {known.range}."
     others = [method for method in METHOD_LABELS if method not in known.methods]
     if others and len(others) < len(known.methods):
         about += f" Not for {', '.join(others)}."
