@@ -1,1 +1,1 @@
-"""A run's settings: what there is, how it is read, and how it is named."""
+"""A run's settings: the list of them, how they are read, and what names are allowed."""

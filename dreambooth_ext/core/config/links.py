@@ -1,8 +1,8 @@
-"""Links to models: what of them may be written down, and how the rest reaches the process that downloads.
+"""Links to models: which part may be stored or shown, and how the whole link reaches the process that downloads.
 
 A link may hold secrets: a user with a password, a token in its query. So a config holds the bare link, which is all
-that files, messages and pages ever see, and carries the whole one along in memory (`Link`). A worker is given the whole
-links in the variable DREAMBOOTH_EXT_LINKS of its environment, and so can be any program of this package by its user.
+that files, messages and pages ever see, and carries the whole link in memory (`Link`). A worker gets the whole links in
+the environment variable DREAMBOOTH_EXT_LINKS; users can set it for any program of this package, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HOST = re.compile(r"(\[[\da-fA-F:.]+\]|[^:@\\\[\]]*)(:\d*)?")  # with its port
 
 
 class Link(str):
-    """The bare link as text; `whole` is what was given. Copies made for writing, `as_dict`'s too, are bare texts."""
+    """The bare link as text; `whole` is the link as it was given. Copies made for writing (`as_dict`) are bare text."""
 
     whole: str
 
@@ -43,17 +43,17 @@ def is_link(text: str) -> bool:
 
 
 def hidden(text: str) -> str:
-    """A `Link` for a link with something that must not be written down; any other text as it is."""
+    """A `Link` if the text is a link with parts that must not be stored; any other text unchanged."""
     return Link(text) if is_link(text) and bare(text) != text else text
 
 
 def masked(text: str) -> str:
-    """A text with the bare links in the place of those in it."""
+    """The text with every link in it replaced by its bare form."""
     return WITHIN.sub(lambda found: bare(found[0]), text)
 
 
 def bare(link: str) -> str:
-    """A link without user, query and fragment; of one whose host cannot be told only the scheme is left."""
+    """A link without user, query and fragment; only its scheme if the host cannot be recognised."""
     scheme, _, rest = _spelled(link).partition("://")
     authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
     host = authority.rpartition("@")[2]
@@ -63,12 +63,12 @@ def bare(link: str) -> str:
 
 
 def whole(link: str) -> str:
-    """All that is known of a link here."""
+    """The link with its secrets, as far as this process knows them."""
     return link.whole if isinstance(link, Link) else link
 
 
 def _spelled(link: str) -> str:
-    """White space as links spell it, so that none separates the parts of one."""
+    """Percent-encode white space, so that it never splits a link."""
     return re.sub(r"\s", lambda found: quote(found[0]), link.strip())
 
 
@@ -76,24 +76,24 @@ def _spelled(link: str) -> str:
 
 
 def of(config: RunConfig) -> list[str]:
-    """The whole links of a config, as far as they hold more than may be written down."""
+    """The whole links of a config that contain more than may be stored."""
     return [path.whole for _, path in config.paths() if isinstance(path, Link)]
 
 
 def variables(links: Iterable[str]) -> dict[str, str]:
-    """The environment's variable that gives them to a process, after those that this one has; none where there are
-    none."""
+    """The environment variable that passes whole links to another process, those of this process first; {} without
+    links."""
     text = "\n".join(dict.fromkeys([*os.environ.get(VARIABLE, "").split(), *links]))
     return {VARIABLE: text} if text else {}
 
 
 def taken() -> list[str]:
-    """The whole links that this process was given. The variable is gone then: no program that it starts inherits it."""
+    """The whole links that this process was given. Removes the variable, so that child processes do not inherit it."""
     return os.environ.pop(VARIABLE, "").split()
 
 
 def again(text: str, known: str, run: str) -> str:
-    """A whole link that is given anew for a run, which began from `known`. Raises UserError for another one."""
+    """The whole link that a user gives again for a run that started from `known`. Raises UserError if it differs."""
     link = hidden(text)
     if not is_link(known) or bare(text) != known:
         if not known:
@@ -103,12 +103,12 @@ def again(text: str, known: str, run: str) -> str:
 
 
 def found(text: str, given: Iterable[str]) -> str:
-    """The whole one of these links where the text is its bare one."""
+    """The whole link from `given` whose bare form is `text`; `text` if there is none."""
     return hidden({bare(link): link for link in given}.get(text, whole(text)))
 
 
 def handed(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """A command line's words without secrets, for all can read those, and the variables that give the whole links."""
+    """A command line's words without secrets, as others can read them, and the variables that carry the whole links."""
     kept, given = [], []
     for word in words:
         option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
@@ -119,6 +119,6 @@ def handed(words: Iterable[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def restored(config: Config, given: Iterable[str]) -> Config:
-    """The config with these whole links where it holds their bare ones."""
+    """The config with its bare links replaced by the matching whole ones."""
     known = list(given)
     return config.with_paths(lambda _, path: found(path, known))

@@ -1,4 +1,4 @@
-"""What files, words and repositories can be called, and which folders are an unconditional model."""
+"""Which names are allowed for files, words and repositories, and which folders are unconditional models."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def exists(path: str) -> bool:
 
 
 def is_pipeline(model: str | Path) -> bool:
-    """Whether this is the folder of an unconditional model, which draws without a prompt."""
+    """Whether the path is the folder of an unconditional model, which draws without a prompt."""
     try:
         index = read_json(Path(model) / "model_index.json")
     except (OSError, ValueError):

@@ -1,4 +1,5 @@
-"""Values from JSON, a form or a command line -> `RunConfig`, with a problem for each one that does not fit."""
+"""Parses values from JSON, a form or a command line into a `RunConfig`, with a problem for each value that does not
+fit."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ NAMED_AT_MOST = 5  # files that one message names
 
 
 def parse(values: Mapping[str, Any]) -> tuple[RunConfig, list[Problem]]:
-    """Build a config from JSON or command-line values; whatever does not fit comes back as problems, all at once.
+    """Build a config from JSON or command-line values; everything that does not fit is returned as problems, all at
+    once.
 
     Strings are converted ("12" for an int), since forms and command lines know nothing else. A value that does not
     fit leaves its field at the default, so that the other checks can still run.
@@ -50,7 +52,7 @@ def _unknown(name: str) -> Problem:
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The one of `known` that may have been meant, or none."""
+    """The closest match in `known` for a misspelt name, as a list of one, or []."""
     return difflib.get_close_matches(name, known, n=1) if len(name) <= LONGEST_NAME else []
 
 
@@ -70,7 +72,7 @@ ADVICE_WITHIN = {"int": "settings.give_whole_within", "float": "settings.give_nu
 
 
 def _advice(known: Setting) -> Message:
-    """What to give for a value that was none of the setting's kind."""
+    """The remedy for a value of the wrong type: what to give instead."""
     advice = Message(ADVICE[known.kind])
     if known.kind in ADVICE_WITHIN and known.limits:
         low, high = known.limits
@@ -80,7 +82,7 @@ def _advice(known: Setting) -> Message:
 
 
 def convert(known: Setting, value: Any) -> Any:
-    """`value` as the setting's type. Raises Unfit."""
+    """The value converted to the setting's type. Raises Unfit."""
     text = value.strip().lower() if isinstance(value, str) else value
     if known.name == "name" and text == "" and value:  # typed, and not seen: another name would come as a surprise
         raise Unfit("settings.blank")
@@ -140,7 +142,7 @@ def _to_text(value: Any) -> str:
 
 
 def to_path(value: Any) -> str:
-    """A path as people paste it: Windows' "Copy as path" puts quotation marks around it."""
+    """A path without the quotation marks that Windows' "Copy as path" puts around it."""
     text = _to_text(value).strip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1].strip()
@@ -148,7 +150,7 @@ def to_path(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value in a message, cut where it is long, and of links what may be written down."""
+    """A value as a message shows it: shortened, and links without secrets."""
     if isinstance(value, str):
         value = masked(value[:READ])[: SHOWN + 1]
     try:
@@ -159,7 +161,7 @@ def shown(value: Any) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """The first names of a list in a message, and how many more there are."""
+    """The first names of a list for a message, and how many more there are."""
     first, rest = ", ".join(names[:NAMED_AT_MOST]), len(names) - NAMED_AT_MOST
     return Message("pictures.names_and_more", names=first, more=rest) if rest > 0 else first
 
@@ -182,7 +184,7 @@ def _to_list(value: Any) -> list:
 
 
 def _to_numbers(value: Any) -> list[int | float]:
-    """A list of numbers, or such a text: "1, 2, 1", as in the WebUI. Whole ones are whole numbers."""
+    """A list of numbers, also from a text as in the WebUI: "1, 2, 1". Whole numbers become int."""
     if isinstance(value, str):
         value = value.strip().strip("[]").split(",")
     if not isinstance(value, list | tuple):
@@ -192,7 +194,7 @@ def _to_numbers(value: Any) -> list[int | float]:
 
 
 def _from_json(value: Any) -> Any:
-    """A command line's and a form's way to give objects and lists of them."""
+    """Decode JSON text, which is how command lines and forms give objects and lists."""
     try:
         return parse_json(value) if isinstance(value, str) else value
     except ValueError as error:
@@ -216,7 +218,7 @@ def _to_concepts(value: Any) -> list[dict]:
 
 
 def _in_concept(key: str, value: Any) -> Any:
-    """Texts as in the settings of the same names; what else is wrong in a concept, `picture_entries.problems` says."""
+    """Convert a concept's value as the setting of the same name; `picture_entries.problems` reports other faults."""
     if not isinstance(value, str):
         return value
     return to_path(value) if key in SETTINGS and SETTINGS[key].kind == "path" else _to_str(value)

@@ -1,4 +1,4 @@
-"""Learning rates as users write them: a number, or the WebUI's "2e-6:1000, 1e-6"."""
+"""Parses and checks learning rates: a number, or a schedule as in the WebUI, "2e-6:1000, 1e-6"."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ POLYNOMIAL_END = 1e-7  # where diffusers' polynomial schedule ends
 
 
 def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
-    """(rate, step that it ends at) in order; only the last may have None, which is the end of the run.
+    """Parse a rate or schedule into (rate, last step) pairs; only the last step may be None, the end of the run.
 
-    As in the WebUI, the first pair "2e-6:1000" covers the steps 1 to 1000, and the step -1 is the end of the run.
-    Raises Unfit, to which `example` of the setting belongs.
+    As in the WebUI, the first pair "2e-6:1000" covers steps 1 to 1000, and step -1 means the end of the run. Raises
+    Unfit; `example` of the setting is its advice.
     """
     pairs: list[tuple[float, int | None]] = []
     for pair in str(text).split(","):
@@ -39,12 +39,12 @@ def parse_rate_schedule(text: str | float) -> list[tuple[float, int | None]]:
 
 
 def example(setting: str) -> Message:
-    """How a setting's schedule is written."""
+    """An example of a schedule, for error messages about this setting."""
     return Message("rates.example_norm") if setting == "max_grad_norm" else Message("rates.example")
 
 
 def is_zero(rate: str | float | None) -> bool:
-    """Whether a rate, or each of a schedule, is 0; not for what is left out or no rate."""
+    """Whether a rate, or every rate of a schedule, is 0. False for None and for text that is no rate."""
     try:
         return rate is not None and not any(value for value, _ in parse_rate_schedule(rate))
     except ValueError:
@@ -52,12 +52,12 @@ def is_zero(rate: str | float | None) -> bool:
 
 
 def value_at(pairs: list[tuple[float, int | None]], step: int) -> float:
-    """Of a schedule, what holds in the step that follows `step` finished ones."""
+    """The value of a schedule in the step that follows `step` finished steps."""
     return next((value for value, until in pairs if until is None or step < until), pairs[-1][0])
 
 
 def scaled(text: str | float, factor: float) -> str | float:
-    """A rate, or a schedule of rates, times a number."""
+    """A rate, or every rate of a schedule, multiplied by a factor."""
     if not isinstance(text, str):
         return text * factor
     pairs = parse_rate_schedule(text)
@@ -65,12 +65,12 @@ def scaled(text: str | float, factor: float) -> str | float:
 
 
 def is_schedule(pairs: list[tuple[float, int | None]]) -> bool:
-    """Whether the text said when to change, rather than only how fast to go."""
+    """Whether the pairs change the rate at some step, rather than being one fixed rate."""
     return len(pairs) > 1 or pairs[0][1] is not None
 
 
 def rate_problems(config: RunConfig, total: int | None = None) -> list[Problem]:
-    """What is wrong with a config's rates and their schedule. total: the run's steps, where they are known."""
+    """Problems with a config's learning rates and scheduler. total: the run's steps, if known."""
     problems, rates = [], {}
     for name in RATE_SETTINGS.values():
         spec = getattr(config, name)
@@ -97,7 +97,7 @@ def rate_problems(config: RunConfig, total: int | None = None) -> list[Problem]:
 def _schedule_problems(
     name: str, pairs: list[tuple[float, int | None]], config: RunConfig, total: int | None
 ) -> list[Problem]:
-    """Of one setting: its own text against `lr_scheduler` and the run's length."""
+    """Check one setting's schedule against `lr_scheduler` and the run's length."""
     problems = []
     if is_schedule(pairs):
         if config.lr_scheduler != "constant":
@@ -112,7 +112,7 @@ def _schedule_problems(
 
 
 def _option_problems(config: RunConfig, total: int | None) -> list[Problem]:
-    """Of the settings that belong to some schedules only: none may be set and then do nothing."""
+    """Check the options that only some schedulers use: none may be set without effect."""
     problems, kind = [], config.lr_scheduler
     if config.lr_warmup_steps and kind == "constant":
         problems.append(Problem("rates.warmup_unused", "lr_warmup_steps"))
@@ -126,7 +126,7 @@ def _option_problems(config: RunConfig, total: int | None) -> list[Problem]:
 
 
 def _factor_problems(config: RunConfig, rates: dict[str, list[tuple[float, int | None]]]) -> list[Problem]:
-    """An optimizer that finds the rate multiplies it with the setting's, one for all groups (or 0 for some)."""
+    """An optimizer that finds the rate multiplies it by the setting: one factor for all groups (0 for some)."""
     optimizer = optimizer_facts(config.optimizer).class_name
     trained = list(rates) if config.text_encoder_steps != 0 else [name for name in rates if name == "learning_rate"]
     problems = []

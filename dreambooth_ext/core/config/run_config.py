@@ -1,4 +1,4 @@
-"""The one list of settings. Form, tooltips, command line, API schema, documentation and defaults are made from it.
+"""The one list of settings; form, tooltips, command line, API schema, documentation and defaults are made from it.
 
 `RunConfig` is what one run was asked to do; its fields are in `form_sections/`, section by section. A field that is
 `None` was left out: `completion.fill_in` fills in what follows from the subject type and the number of pictures before
@@ -55,12 +55,12 @@ class RunConfig(
 
     @property
     def model_format(self) -> str:
-        """The file's ending without its dot: `save_format` where the method has a choice."""
+        """The model file's ending without its dot: `save_format` if the method offers a choice."""
         formats = FORMATS[self.method]
         return self.save_format if self.save_format in formats else formats[0]
 
     def model_file(self, name: str) -> str:
-        """What a model of this name is called on disk; one without an ending is a folder."""
+        """The file name of a model with this name; without an ending it is a folder."""
         return f"{name}.{self.model_format}" if self.model_format else name
 
     @property
@@ -70,12 +70,12 @@ class RunConfig(
 
     @property
     def tokens(self) -> list[str]:
-        """The words that the run teaches."""
+        """The words that the run trains."""
         return _parts(self.placeholder_token)
 
     def paths(self) -> list[tuple[str, str]]:
         """Every file, folder, Hub name and link that the settings name, each with its field ("base_model",
-        "concepts[0].class_data_dir"). What a data set's own file names is in `kohya_dataset.read(...).paths`."""
+        "concepts[0].class_data_dir"). For paths inside a data set's own file, see `kohya_dataset.read(...).paths`."""
         found: list[tuple[str, str]] = []
 
         def note(field: str, path: str) -> str:
@@ -86,7 +86,7 @@ class RunConfig(
         return found
 
     def with_paths(self: Config, change: Callable[[str, str], str]) -> Config:
-        """The config with change(field, path) in the place of each of its `paths`."""
+        """The config with each of its `paths` replaced by change(field, path)."""
         changed: dict[str, Any] = {}
         for name, known in SETTINGS.items():
             value = getattr(self, name)
@@ -97,7 +97,7 @@ class RunConfig(
         return self.replace(**changed)
 
     def _in_concept(self, field: str, concept: Mapping[str, Any], change: Callable[[str, str], str]) -> dict[str, Any]:
-        """What in a concept has a setting's name is of its kind."""
+        """A concept with its paths changed; its keys have the types of the settings of the same names."""
         return {
             key: self._changed(SETTINGS[key], field + key, value, change)
             if key in SETTINGS and SETTINGS[key].kind == "path" and isinstance(value, str)

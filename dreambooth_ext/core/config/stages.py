@@ -1,7 +1,7 @@
-"""What is known of a config at each stage: asked for, completed by the guide, resolved by the base and the machine.
+"""The three stages of a config as types: asked for, completed by the guide, resolved by the base and the machine.
 
-`RunConfig` is what was asked for. Each later stage narrows the annotations of the settings that are known by then, and
-refuses to be made while one of them is still open; `replace` keeps the stage.
+`RunConfig` is what was asked for. Each later stage narrows the types of the settings that are known by then, and cannot
+be created while one of them is None; `replace` keeps the stage.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AUTOMATIC = ("prediction_type", "optimizer", "device", "mixed_precision", "atte
 
 @dataclass(frozen=True, kw_only=True)
 class CompletedConfig(RunConfig):
-    """What follows from the subject type and the number of pictures is filled in; a run keeps it in config.json."""
+    """A config with everything that follows from subject type and picture count; saved as the run's config.json."""
 
     learning_rate: float | str
 
@@ -39,7 +39,7 @@ class CompletedConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedConfig(CompletedConfig):
-    """The base and the machine have answered, too. What the method has no use for is off."""
+    """A config with the answers of the base and the machine, too. Settings that the method does not use are off."""
 
     resolution: int
     clip_skip: int
@@ -61,24 +61,24 @@ class ResolvedConfig(CompletedConfig):
 
 
 def missing(config: RunConfig) -> list[str]:
-    """The settings that the guide always fills in and that are open here."""
+    """The settings that the guide always fills in and that are still None here."""
     known = ("learning_rate", *(_PROMPTED if config.method in PROMPTED_METHODS else ()))
     has_length = config.max_train_steps is not None or config.num_train_epochs is not None
     return [name for name in known if getattr(config, name) is None] + ([] if has_length else ["max_train_steps"])
 
 
 def asked(config: RunConfig, **changes: Any) -> RunConfig:
-    """The config with changes that may open settings again."""
+    """A plain `RunConfig` with changes, which may set completed settings back to None."""
     return RunConfig(**_values(config) | changes)
 
 
 def completed(config: RunConfig, **filled_in: Any) -> CompletedConfig:
-    """With what the guide filled in. Raises ValueError where it left something open that it always fills in."""
+    """The config with the values that the guide filled in. Raises ValueError if a required one is missing."""
     return CompletedConfig(**_values(config) | filled_in)
 
 
 def resolved(config: CompletedConfig, **answers: Any) -> ResolvedConfig:
-    """With the answers of base and machine. Raises ValueError where one is missing."""
+    """The config with the answers of base and machine. Raises ValueError if one is missing."""
     values = _values(config)
     off = {name: value for name, value in _OFF.items() if values[name] is None}
     return ResolvedConfig(**values | off | answers)

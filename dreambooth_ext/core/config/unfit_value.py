@@ -1,4 +1,4 @@
-"""A value that is not of its setting's kind, as code and values: what to give instead, its setting knows."""
+"""The exception for a value of the wrong type, as code and values; the setting supplies the advice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..messages.message import Message
 
 
 class Unfit(ValueError):
-    """Raised with a code whose remedy is {advice}."""
+    """A value that cannot be parsed; the remedy of its code is {advice}."""
 
     def __init__(self, code: str, **values: Any):
         self.message = Message(code, **values)

@@ -1,1 +1,1 @@
-"""What every room may ask: what a setting is, and one row of facts for each thing to choose."""
+"""The tables of facts that every room may read: settings, methods, optimizers, LoRA types, model families."""

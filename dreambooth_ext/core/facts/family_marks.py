@@ -1,4 +1,4 @@
-"""The families of bases as far as a file's names tell them: what is asked where there is no PyTorch to open it."""
+"""The model families as a file's tensor names show them, for code that has no PyTorch to open the file with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class BaseFamily:
     """A row of the engine's `FAMILIES`, by its name there.
 
-    marks: parts of tensors' names, of which a single file of the family holds one, and of an earlier row none.
+    marks: parts of tensor names; a single file of the family has at least one of them, and none of an earlier row's.
     pipeline: the class in a diffusers folder's model_index.json; text_width: of its text encoder, where that decides.
     flow_word: a file with it in its path predicts the flow (rectified flow), which is how WebUIs tell such files.
     preset: Forge Neo's name for what is drawn with such models.

@@ -1,5 +1,5 @@
-"""The types of LoRA: one row each, with all that the program knows of them. A new one is a row here and, if its formula
-is new, a class in `engine/networks/layer_adapters.py`."""
+"""The LoRA types: one row each, with everything that the program knows about it. A new type is a row here and, if its
+formula is new, a class in `engine/networks/layer_adapters.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOME_LAYERS = ("attention", "feed_forward")
 
 @dataclass(frozen=True)
 class LoRAType:
-    """What a type learns, needs and is called."""
+    """What a LoRA type trains, what it needs, and its names here and in other programs."""
 
     title: str
     help: str  # of the form; types with the same one stand together
@@ -90,18 +90,18 @@ LORA_TYPES: dict[str, LoRAType] = {
 
 
 def lora_type(name: str) -> LoRAType:
-    """The facts of a setting's value; of the usual type for what is none."""
+    """The facts for a value of the setting `network_type`; those of plain LoRA if the value is unknown."""
     return LORA_TYPES.get(name, LORA_TYPES[USUAL])
 
 
 def types_with(fact: str) -> list[str]:
-    """The types of which a fact is true, "has_up" say."""
+    """The types for which a fact is true, such as "has_up"."""
     return [name for name, facts in LORA_TYPES.items() if getattr(facts, fact)]
 
 
 def variant(name: str, magnitude: bool, convolutions: bool) -> str:
-    """The type of the same formula that learns the magnitude, too, or else convolutions or none; the type itself where
-    there is no such one."""
+    """The type with the same formula that has a magnitude, or else has convolutions or not, as asked; `name` itself
+    where no such type exists."""
     magnitude = magnitude or LORA_TYPES[name].has_magnitude
     alike = {other: facts for other, facts in LORA_TYPES.items() if facts.adapter == LORA_TYPES[name].adapter}
     for other, facts in alike.items():
@@ -111,6 +111,6 @@ def variant(name: str, magnitude: bool, convolutions: bool) -> str:
 
 
 def explained() -> str:
-    """The types as the form explains them: "lora: the usual one. locon: with convolutions, for styles. ..." """
+    """The help text of the form's type field: "lora: the usual one. locon: with convolutions, for styles. ..." """
     groups = groupby(LORA_TYPES, key=lambda name: LORA_TYPES[name].help)
     return " ".join(f"{', '.join(names)}: {help}." for help, names in groups)

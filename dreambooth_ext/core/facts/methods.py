@@ -1,4 +1,4 @@
-"""The ways to train: what they are called, what they make, and which settings they share."""
+"""The training methods: their names, what they make, and which settings they share."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The optimizers: one row each, with all that the program knows of them. A new one is a row here.
+"""The optimizers: one row each, with everything that the program knows about it. A new optimizer is a row here.
 
-Where its package comes from, `host/environment/requirements.lock` says; the engine makes it by module and class.
+`host/environment/requirements.lock` says where its package comes from; the engine creates it by module and class.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EVERYWHERE, SMALL = "adamw", "adamw8bit"
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What other trainers call an optimizer, in lower case and without marks between words, and how they use it."""
+    """An optimizer's names in other trainers, in lower case and without separators, and how they use it."""
 
     names: tuple[str, ...] = ()
     same_steps: tuple[str, ...] = ()  # names of others, which take the same steps in another precision
@@ -27,7 +27,7 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class OptimizerFacts:
-    """Where an optimizer lives, what it takes and needs, and how it wants to be used."""
+    """Where an optimizer is found, its arguments, its memory, and how to use it."""
 
     package: str  # that brings it, as pip calls it
     module: str
@@ -135,18 +135,18 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
 
 
 def optimizer_facts(name: str) -> OptimizerFacts:
-    """The facts of a setting's value; "auto" has AdamW's, whose steps are those of both that it may become."""
+    """The facts for a value of the setting `optimizer`. "auto" has AdamW's: it becomes AdamW or its 8-bit form."""
     return OPTIMIZERS[_row(name)]
 
 
 def state_bytes(name: str, arguments: Mapping[str, Any]) -> int:
-    """Bytes that an optimizer with these arguments keeps for each number it trains."""
+    """Bytes of state that an optimizer with these arguments keeps for each trained number."""
     facts = optimizer_facts(name)
     return facts.state_bytes + (facts.momentum_bytes if arguments.get("momentum") else 0)
 
 
 def names_with(fact: str) -> list[str]:
-    """The optimizers of which a fact is true, "finds_rate" say."""
+    """The optimizers for which a fact is true, such as "finds_rate"."""
     return [name for name, facts in OPTIMIZERS.items() if getattr(facts, fact)]
 
 

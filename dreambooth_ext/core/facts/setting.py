@@ -1,4 +1,4 @@
-"""What there is to know about one setting, and how a field of a dataclass carries it."""
+"""The description of one setting, and how a dataclass field carries it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .methods import METHOD_LABELS
 
 @dataclass(frozen=True)
 class Setting:
-    """What a form, a command line or a table has to know about one field of `RunConfig`."""
+    """What forms, command lines and tables need to know about one field of `RunConfig`."""
 
     name: str
     kind: str  # "int", "float", "bool", "str", "path", "rate", "list", "numbers", "dict", "concepts"; see `paths`
@@ -36,14 +36,14 @@ class Setting:
 
     @property
     def limits(self) -> tuple[float, ...]:
-        """The least and the most, whole numbers as such: 1000000, not 1e+06. () for what has no limits."""
+        """Minimum and maximum, whole numbers as int: 1000000, not 1e+06. () if the setting has no limits."""
         if self.minimum is None or self.maximum is None:
             return ()
         return tuple(int(limit) if limit == int(limit) else limit for limit in (self.minimum, self.maximum))
 
     @property
     def range(self) -> str:
-        """ "1 to 512", or "" for what has no limits."""
+        """The limits as text, "1 to 512"; "" if the setting has no limits."""
         return " to ".join(map(written, self.limits))
 
 

@@ -1,1 +1,1 @@
-"""Every setting of a run, section by section. `run_config.RunConfig` has them all."""
+"""Every setting of a run, one section per file. `run_config.RunConfig` combines them."""

@@ -1,4 +1,4 @@
-"""How the pictures of large data sets count, and what their captions are."""
+"""Settings for large data sets: repeats, captions, metadata and validation pictures."""
 
 from __future__ import annotations
 

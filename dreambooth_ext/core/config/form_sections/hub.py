@@ -1,4 +1,4 @@
-"""The finished model into a repository on Hugging Face."""
+"""Settings for uploading the finished model to Hugging Face."""
 
 from __future__ import annotations
 

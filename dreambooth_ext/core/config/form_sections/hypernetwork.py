@@ -1,4 +1,4 @@
-"""The networks of a hypernetwork, with every option of the WebUI."""
+"""Settings of a hypernetwork: its layers, with every option of the WebUI."""
 
 from __future__ import annotations
 

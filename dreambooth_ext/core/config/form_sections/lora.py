@@ -1,4 +1,4 @@
-"""What a LoRA changes, and how much it can hold."""
+"""Settings of a LoRA: its type, rank, alpha and layers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a wrong prediction is counted, and which noise is added."""
+"""Settings of the loss, the noise and the timesteps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Device, precision and memory."""
+"""Settings of device, precision and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained, and from what."""
+"""Settings of the model: method, name, base model and subject type."""
 
 from __future__ import annotations
 

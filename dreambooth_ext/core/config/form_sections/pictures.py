@@ -1,4 +1,4 @@
-"""What is learned: pictures, their words, and class pictures."""
+"""Settings of the training pictures, their prompts and captions, and class pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures that are drawn on the way."""
+"""Settings of the previews that are drawn during training."""
 
 from __future__ import annotations
 

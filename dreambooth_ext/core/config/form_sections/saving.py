@@ -1,4 +1,4 @@
-"""Training states, models on the way, files and curves."""
+"""Settings for training states, intermediate models and file formats."""
 
 from __future__ import annotations
 

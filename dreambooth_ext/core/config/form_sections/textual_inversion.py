@@ -1,4 +1,4 @@
-"""The words that are taught, by themselves or along with a LoRA."""
+"""Settings of trained words (embeddings), alone or together with a LoRA."""
 
 from __future__ import annotations
 

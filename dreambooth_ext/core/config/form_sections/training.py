@@ -1,4 +1,4 @@
-"""Steps, rates, optimizer and text encoders."""
+"""Settings of training: steps, learning rates, optimizer and text encoders."""
 
 from __future__ import annotations
 

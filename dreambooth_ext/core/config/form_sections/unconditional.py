@@ -1,4 +1,4 @@
-"""A model of its own: its pictures, its noise, its moving average."""
+"""Settings of an unconditional model: data, noise schedule and moving average."""
 
 from __future__ import annotations
 
