@@ -1,4 +1,4 @@
-"""What a run starts from, and how that becomes what a method trains: one row for models of latents, one of pixels."""
+"""How each method opens its base and sets it up for training: latent diffusion models, or pixel models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from .method import Backbone, BaseT_contra
 
 class Opener(Protocol):
     def __call__(self, config: RunConfig, fetch: Fetch | None = None) -> Base:
-        """The base that a config names, or a new one. fetch: who waits where it is downloaded. Raises UserError."""
+        """Open the base that a config names, or create a new one. fetch: receives the progress of a download. Raises
+        UserError."""
 
 
 class Assembler(Protocol[BaseT_contra]):
@@ -36,8 +37,8 @@ class Assembler(Protocol[BaseT_contra]):
         warn: Callable[..., None],
         encoding: Progress,
     ) -> Backbone[BaseT_contra]:
-        """The parts of such a base on their way to training. warn: of captions that are too long; encoding: told of
-        captions that are encoded."""
+        """Set up the base's parts for training. warn: receives captions that are too long; encoding: receives the
+        progress of caption encoding."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Class pictures for prior preservation: the base draws those that are missing, into a folder that later runs reuse."""
+"""Class pictures for prior preservation: the base draws the missing ones into folders that later runs reuse."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..runtime.seeds import derive
 from ..sampling.infotext import save_png
 from ..sampling.painter import Painter, load_painter
 
-PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}  # so that the UNet takes less than the VAE, which draws one by one
+PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512}  # so that the UNet needs less memory than the VAE, which decodes one by one
 Progress = Callable[[int, int], None]
 
 
@@ -37,9 +37,10 @@ def with_folders(
     warn: Callable[[Problem], None] = lambda problem: None,
     is_old: bool = False,
 ) -> ResolvedConfig:
-    """The config with a class folder for every class prompt that names none: below `folder`, by all that draws them.
+    """Return the config with a class folder for every class prompt without one. Folders are made below `folder`, and
+    named after everything that determines their pictures.
 
-    is_old: the run has been begun by a version that went by the base's name alone, and goes on with the same pictures.
+    is_old: the run was started by a version that named folders after the base's name only, and keeps those pictures.
     """
     if not subjects.uses_prior(config) or subjects.data_set:  # a data set of kohya's brings its own
         return config
@@ -64,14 +65,16 @@ def with_folders(
 
 
 def drawn_by(config: ResolvedConfig, base: Base, prompt: str) -> str:
-    """All that a class picture of this prompt follows from, but for its number: see `draw_some`."""
+    """Return everything that determines a class picture of this prompt, except its number (see `draw_some`), as
+    JSON."""
     drawing = ("validation_inference_steps", "validation_guidance_scale", "validation_sampler")
     values = [getattr(config, name) for name in ("resolution", "clip_skip", "seed", *drawing)]
     return json.dumps([base.files.digest, base.prediction_type, prompt, *values])
 
 
 def missing(config: ResolvedConfig, subjects: Subjects) -> dict[Path, tuple[int, int]]:
-    """Class folders with fewer pictures than asked for: the concept that asks for most, and how many are lacking."""
+    """Return the class folders with too few pictures, each with the index of the concept that asks for most and how
+    many are missing."""
     lacking: dict[Path, tuple[int, int]] = {}
     for index, concept in enumerate(subjects.concepts if subjects.uses_prior(config) else []):
         if not concept.class_data_dir or concept.subset:
@@ -87,8 +90,8 @@ def missing(config: ResolvedConfig, subjects: Subjects) -> dict[Path, tuple[int,
 def draw_missing(
     config: ResolvedConfig, subjects: Subjects, base: LatentBase, device: torch.device, progress: Progress
 ) -> None:
-    """Draw what is missing, some at once, on a CPU one by one. They are saved as they are made, so an interrupted run
-    goes on where it was."""
+    """Draw the missing class pictures, in batches on a GPU and one by one on a CPU. Each batch is saved at once, so
+    that an interrupted run continues where it stopped."""
     lacking = missing(config, subjects)
     if not lacking:
         return
@@ -108,7 +111,7 @@ def draw_missing(
 
 
 def by_prompt(numbers: list[int], prompts: list[tuple[str, str]]) -> Iterator[tuple[tuple[str, str], list[int]]]:
-    """Each prompt with the numbers in a row that have it: they take turns."""
+    """Yield each prompt with the consecutive numbers it is used for. The prompts take turns by number."""
     for index, row in itertools.groupby(numbers, lambda number: number % len(prompts)):
         yield prompts[index], list(row)
 
@@ -116,8 +119,8 @@ def by_prompt(numbers: list[int], prompts: list[tuple[str, str]]) -> Iterator[tu
 def draw_some(
     painter: Painter, config: ResolvedConfig, prompt: str, filewords: str, folder: Path, numbers: list[int]
 ) -> int:
-    """Class pictures of one prompt, with these numbers, each in its file and with its caption; returns how many. A
-    seed follows from the run's seed, the prompt and the picture's number."""
+    """Draw class pictures of one prompt and save them with their captions; return how many. Each picture's seed depends
+    on the run's seed, the prompt and the picture's number."""
     pictures = painter.paint(
         prompt,
         seeds=[derive(config.seed, "class picture", prompt, number) % 2**32 for number in numbers],
@@ -137,7 +140,7 @@ def draw_some(
 
 
 def free_numbers(folder: Path, count: int) -> list[int]:
-    """The first `count` numbers that no class picture in the folder has."""
+    """Return the `count` lowest numbers not used by a class picture in the folder."""
     free: list[int] = []
     number = 0
     while len(free) < count:

@@ -1,4 +1,4 @@
-"""What of a base a run works on, as the estimates of memory and disk need it."""
+"""How much of a base a run trains and holds, for the estimates of memory and disk space."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Footprint:
-    unet: int  # numbers that learn in the UNet
-    texts: int  # and in the text encoders
-    frozen: int  # bytes of weights in memory that do not learn
-    model: int  # numbers in a model that is written
-    written_out: int = 0  # bytes of the forward pass that changed weights take, which gradient checkpointing saves
+    unet: int  # trained parameters in the UNet
+    texts: int  # trained parameters in the text encoders
+    frozen: int  # bytes of frozen weights in memory
+    model: int  # parameters in a model file
+    written_out: int = 0  # bytes that changed weights take in the forward pass; none with gradient checkpointing
 
     @property
     def learning(self) -> int:

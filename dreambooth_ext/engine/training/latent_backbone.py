@@ -1,4 +1,4 @@
-"""The parts of a base that a run works with, and how a batch becomes what the UNet takes."""
+"""Latent diffusion models in training: UNet, text encoders and VAE, from a batch to the UNet's loss and to previews."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latent
 from .loss import Objective
 from .method import Drawn
 
-CUTS_NAMED = 10  # captions that are too long
+CUTS_NAMED = 10  # at most so many captions that are too long
 
 
 @dataclass
 class LatentBackbone:
-    """A method trains some of these and leaves the others alone.
+    """The parts of a latent diffusion model in training. A method trains some of them and leaves the others frozen.
 
-    `vae` is there only where pictures cannot be encoded ahead: random crops, inpainting.
+    `vae` is present only if latents cannot be cached in advance: random crops, inpainting.
     """
 
     unet: nn.Module
@@ -38,13 +38,13 @@ class LatentBackbone:
     vae: nn.Module | None
     scaling_factor: float
     inpainting: bool
-    encoding: Progress  # told of the captions that are encoded when the text encoders leave memory
+    encoding: Progress  # progress of encoding captions before the text encoders leave memory
 
     def place(self, accelerator: Accelerator) -> None:
-        """The UNet, and text encoders that train, onto their device and under mixed precision.
+        """Move the UNet, and the text encoders if they train, to their device and set up mixed precision.
 
-        Not as accelerate's `prepare`, which would also wrap them where several processes train: there the loop itself
-        averages gradients (`processes.average` says why).
+        accelerate's `prepare` would also wrap them for distributed training; here the loop averages gradients itself
+        (`distributed.average` says why).
         """
         self.unet = accelerator.prepare_model(self.unet, evaluation_mode=True)
         if self.prompts.training:
@@ -52,7 +52,7 @@ class LatentBackbone:
             text.encoders = [accelerator.prepare_model(encoder, evaluation_mode=True) for encoder in text.encoders]
 
     def bare_encoders(self, accelerator: Accelerator) -> list[nn.Module]:
-        """The text encoders as they were before `place`."""
+        """Unwrap the text encoders, which undoes `place`, and return them."""
         text = self.prompts.stack
         text.encoders = [accelerator.unwrap_model(encoder, keep_fp32_wrapper=False) for encoder in text.encoders]
         return text.encoders
@@ -60,19 +60,19 @@ class LatentBackbone:
     def freeze_text(
         self, accelerator: Accelerator, captions: Iterable[str] | None, dtype: torch.dtype, drawn: Iterable[str]
     ) -> None:
-        """Encode all captions and drawn prompts, and let the text encoders, which are bare, go (`Prompts.freeze`)."""
+        """Encode all captions and preview prompts, then release the unwrapped text encoders (`Prompts.freeze`)."""
         unet = accelerator.unwrap_model(self.unet)
-        # accelerate holds on to all that it prepared, and has no call to forget one model
+        # accelerate keeps every prepared model and has no call to drop a single one
         accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
         self.prompts.freeze(captions, dtype, drawn, self.encoding)
 
     def modules(self) -> list[nn.Module]:
-        """All models that take part in `loss`."""
+        """Return all models that take part in `loss`."""
         encoders = self.prompts.text.encoders if self.prompts.text else []
         return [self.unet, *([self.vae] if self.vae else []), *encoders]
 
     def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The batch's loss, a scalar with its graph."""
+        """Return the batch's loss, a scalar that can be backpropagated."""
         latents_bchw, extra_bchw = self.latents(batch, generator)
         conditioning = self.prompts(batch.captions)
         return objective.loss(
@@ -88,7 +88,7 @@ class LatentBackbone:
 
     @torch.no_grad()
     def drawn(self, config: ResolvedConfig, base: LatentBase, told: Progress) -> Iterator[Drawn]:
-        """Every preview prompt, with each of its seeds."""
+        """Draw every preview prompt with each of its seeds."""
         vae = base.vae(torch.float32).to(self.prompts.device)
         seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
         wanted = [(index, prompt, seed) for index, prompt in enumerate(config.validation_prompts) for seed in seeds]
@@ -113,7 +113,7 @@ class LatentBackbone:
             yield Drawn(index, prompt, seed, picture)
 
     def latents(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Scaled latents (b, 4, h, w), and for inpainting the UNet's further channels (b, 5, h, w)."""
+        """Return scaled latents (b, 4, h, w), and for inpainting the UNet's extra input channels (b, 5, h, w)."""
         if batch.latents_bchw is not None:
             return batch.latents_bchw, None
         pixels_bchw = batch.pixels_bchw
@@ -128,7 +128,8 @@ class LatentBackbone:
 
     @torch.no_grad()
     def _encode(self, pixels_bchw: Tensor, generator: torch.Generator) -> Tensor:
-        """One sample of the posterior, drawn on the CPU so that every machine draws the same."""
+        """Sample scaled latents from the VAE's posterior. Noise is drawn on the CPU, so that it is the same on every
+        machine."""
         assert self.vae is not None, "the VAE stays where pictures cannot be encoded ahead"
         moments_b2chw = latent_encoding.moments(self.vae, pixels_bchw.to(self.vae.dtype)).float()
         mean_bchw, _ = moments_b2chw.chunk(2, dim=1)
@@ -144,8 +145,8 @@ def assemble(
     warn: Callable[..., None],
     encoding: Progress,
 ) -> LatentBackbone:
-    """The models on their way to training, set up as the settings say. warn: of captions that are too long; encoding:
-    as `LatentBackbone` has it."""
+    """Set up the models for training as configured. warn: receives captions that are too long; encoding: see
+    `LatentBackbone`."""
     text = TextStack(
         base.tokenizers(),
         base.text_encoders(),
@@ -161,7 +162,8 @@ def assemble(
 
 
 def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[[Problem], None]) -> None:
-    """Of captions that are too long; the first by name. Only the longest are looked at, for there may be any number."""
+    """Warn of captions that are too long, the first ones by name. Only the longest captions are checked, since there
+    may be any number."""
     cut = text.cuts(heapq.nlargest(CACHED_AT_MOST, captions, key=len))
     for warning in cut[:CUTS_NAMED]:
         warn(warning)
@@ -170,7 +172,7 @@ def warn_of_cuts(text: TextStack, captions: list[str], warn: Callable[[Problem],
 
 
 def set_up(config: ResolvedConfig, unet: nn.Module, text: TextStack) -> None:
-    """Attention and gradient checkpointing, as the settings say."""
+    """Apply the settings for attention and gradient checkpointing."""
     if config.attention == "xformers":
         unet.enable_xformers_memory_efficient_attention()
     elif config.attention == "eager":
@@ -182,9 +184,10 @@ def set_up(config: ResolvedConfig, unet: nn.Module, text: TextStack) -> None:
 
 
 def random_masks(count: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """(b, 1, h, w) of 0 and 1: what an inpainting model shall fill in. Mostly boxes, now and then the whole picture.
+    """Return random inpainting masks, (b, 1, h, w) of 0 and 1 (fill in): mostly boxes, sometimes the whole picture.
 
-    The shares follow diffusers' inpainting examples: a box of 30 to 100 % of each side, all of it one time in ten.
+    Proportions follow diffusers' inpainting examples: boxes of 30 to 100 % of each side, and one time in ten
+    everything.
     """
     height, width = size
     masks = torch.zeros(count, 1, height, width)

@@ -1,4 +1,5 @@
-"""The training loop. It knows no method: it asks one for parameters and losses, and it reports, obeys and saves."""
+"""The training loop: asks the method for parameters and losses, steps the optimizer, reports, obeys commands and
+saves."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ from .validation_loss import measure
 
 @dataclass
 class Loop:
-    """One run's training, from the step after its last training state to `total`."""
+    """The training of one run, from the step after its last training state up to step `total`."""
 
     config: ResolvedConfig
     method: Method
@@ -46,11 +47,11 @@ class Loop:
     state: LoopState
 
     def run(self) -> str:
-        """Train. Returns how it ended: "done", or "stopped" when a command said so."""
+        """Train. Returns "done", or "stopped" if a command ended the run early."""
         state = self.state
         self.control.status("training", step=state.step, total=self.total)
         if self._is_due() and self.config.save_intermediate_models and not self.saver.has_model(state.step):
-            self._save_model(final=False)  # the worker was killed between the two
+            self._save_model(final=False)  # the worker was killed after saving the state
         if state.step:
             state.validation.resume(self.control.events.read(), state.step)
         elif state.validation.is_due(0):
@@ -64,7 +65,7 @@ class Loop:
         return "done"
 
     def _train(self) -> None:
-        """The steps, up to the last one or a command to stop."""
+        """Train step by step until the last step or a command to stop."""
         state = self.state
         state.pace.start()
         while True:
@@ -84,28 +85,30 @@ class Loop:
 
     @contextlib.contextmanager
     def _rescuing(self) -> Iterator[None]:
-        """Around the training: what ends it otherwise than by a command costs no step, if the state is sound."""
+        """Save the training state if an exception ends training, so that no step is lost, provided the state is
+        sound."""
         try:
             yield
         except Exception as error:
             traceback.clear_frames(error.__traceback__)  # they hold the step's graph, which may fill the memory
             memory.release()
-            with contextlib.suppress(Exception):  # whatever this one is, it is `error` that is told
+            with contextlib.suppress(Exception):  # if this fails as well, `error` is still the one to report
                 state = self.state
                 state.optimizer.zero_grad(set_to_none=True)
                 if state.savable and training_state.is_of_use(self.method.state_dict(), state.optimizer.optimizer):
-                    self._save_state(limit=None)  # the earlier ones stay until training has gone on from it
+                    self._save_state(limit=None)  # earlier states stay until training has resumed from this one
             raise
 
     def _enter(self) -> None:
-        """Let go of what stops learning here. A wish to stop meanwhile is heard again before the next step."""
+        """Drop what stops learning at this step. A command to stop that arrives meanwhile is handled before the next
+        step."""
         with contextlib.suppress(Stopped):
             self.method.enter(self.state.step)
         learning = {group["name"] for group in self.method.parameter_groups()}
         self._leave([group["name"] for group in self.state.optimizer.param_groups if group["name"] not in learning])
 
     def _leave(self, names: list[str]) -> None:
-        """Forget groups that have stopped learning, with all that the optimizer knows of them."""
+        """Remove parameter groups that have stopped learning, together with their optimizer state."""
         if not names:
             return
         inner = self.state.optimizer.optimizer
@@ -116,9 +119,10 @@ class Loop:
         memory.release()
 
     def _accumulate(self) -> float:
-        """Forward and backward over the step's pictures; the loss is the mean over the accumulated batches.
+        """Run forward and backward passes over the step's batches; return the mean loss over the accumulated batches.
 
-        Randomness goes by a batch's place in the step, so that two processes do what one does that accumulates two.
+        Random numbers depend on a batch's place in the step, so that two processes compute the same as one process that
+        accumulates two batches.
         """
         state, rank, world = self.state, self.accelerator.process_index, self.accelerator.num_processes
         micros, losses = self.config.gradient_accumulation_steps, []
@@ -140,7 +144,8 @@ class Loop:
         return total
 
     def _step_in_backward(self, fused: FusedBackward, loss: Tensor, losses: list[Tensor]) -> float:
-        """The backward pass in which the optimizer steps. The loss is read before it: afterwards none could stop it."""
+        """Run the backward pass in which the optimizer steps. The loss is checked first, since afterwards it would be
+        too late."""
         total = read_loss(losses, micros=1)
         self._prepare_step(total)
         try:
@@ -157,9 +162,10 @@ class Loop:
         state.rates = state.schedules.set_rates(state.optimizer, state.step)
 
     def _optimise(self, loss: float) -> float | None:
-        """One step of the optimizer; the gradients' global norm before clipping, if it was asked for."""
+        """Take an optimizer step. Returns the gradients' global norm before clipping, or None if it was not
+        computed."""
         state, norm = self.state, None
-        if not state.fused:  # else it has been taken
+        if not state.fused:  # else the backward pass has taken the step
             self._prepare_step(loss)
             norm = self._clip()
             state.savable = False
@@ -178,7 +184,7 @@ class Loop:
         by_value = self.config.clip_grad_mode == "value"
         norm = float(self.accelerator.clip_grad_norm_(parameters, math.inf if by_value else limit))
         if by_value:
-            torch.nn.utils.clip_grad_value_(parameters, limit)  # the norm's turn has taken fp16's scale off them
+            torch.nn.utils.clip_grad_value_(parameters, limit)  # clip_grad_norm_ has unscaled fp16 gradients
         if not math.isfinite(norm) and state.scaler is None:
             raise self._not_finite("training.gradients_not_finite", norm=norm, step=state.step + 1)
         return norm
@@ -211,7 +217,7 @@ class Loop:
         self.saver.track(state.step, loss, state.rates)
 
     def _obey(self, commands: list[str]) -> bool:
-        """Carry out what users asked for since the last step; True if the run is to stop."""
+        """Execute the commands that users sent since the last step. Returns True if the run is to stop."""
         for command in commands:
             if command in ("save", "stop_and_save"):
                 self._save_state()
@@ -221,7 +227,8 @@ class Loop:
         return any(command in STOPPING for command in commands)
 
     def _scheduled(self) -> None:
-        """Saves and previews that fall on this step; the last step's belong to the run's end."""
+        """Draw previews, validate and save as scheduled for this step. The last step's saves are left to the end of the
+        run."""
         config, step = self.config, self.state.step
         if config.validation_steps and (step % config.validation_steps == 0 or step == self.total):
             self._sample()
@@ -233,7 +240,7 @@ class Loop:
                 self._save_model(final=False)
 
     def _is_due(self) -> bool:
-        """Whether an intermediate save falls on this step."""
+        """Whether an intermediate save is scheduled for this step."""
         config, step = self.config, self.state.step
         if not config.checkpointing_start_step <= step < self.total or step == 0:
             return False
@@ -243,10 +250,11 @@ class Loop:
         return config.checkpointing_steps > 0 and step % config.checkpointing_steps == 0
 
     def _save_state(self, **keeping: int | None) -> None:
-        """Write the training state, unless this step has one. keeping: the `limit` of states, if not the run's."""
+        """Write the training state, unless this step already has one. keeping: a `limit` of states other than the
+        run's."""
         state = self.state
         if state.step == state.saved or not self.accelerator.is_main_process:
-            return  # the first is so at the start, too: nothing has been learned yet
+            return  # also at the start, when nothing has been learned yet
         batches = self.dataset.order.consumed(state.step, self.accelerator.num_processes)
         trainer = {**state.trainer(), "batches": batches}
         keeping = {"limit": self.config.checkpoints_total_limit, **keeping}
@@ -269,7 +277,8 @@ class Loop:
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
-        """The status while files are written; before it a kill costs the steps since the last save, after it none."""
+        """Set the status to "saving" while files are written. A kill before it loses the steps since the last save,
+        after it none."""
         self.control.status("saving", step=self.state.step)
         try:
             yield
@@ -279,7 +288,7 @@ class Loop:
         self.control.status("training", step=self.state.step)
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
-        """The weights that are saved and drawn with: the moving average, where there is one."""
+        """Use the moving average of the weights, if there is one, for saves and previews."""
         return self.state.averaged(self.method.averaged())
 
     def _sample(self) -> None:
@@ -292,7 +301,7 @@ class Loop:
 
     @contextlib.contextmanager
     def _spared(self, problem: Problem) -> Iterator[None]:
-        """Around what training can do without: running out of memory there is only a warning, `problem`."""
+        """Turn running out of memory into the warning `problem`, for work that training can do without."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
@@ -301,7 +310,7 @@ class Loop:
             self.control.warn(problem)
 
     def _validate(self) -> None:
-        """The loss on the pictures that are held out, with the weights that would be exported."""
+        """Measure the loss on the held-out pictures, with the weights that would be exported."""
         if not self.accelerator.is_main_process:
             return
         loss, problem = None, Problem("training.validation_out_of_memory", "validation_split")
@@ -311,7 +320,7 @@ class Loop:
             memory.release()
         elif math.isfinite(loss):
             self._note_validation(loss)
-        elif self.state.scaler is None:  # fp16 may overflow once, and weights that are broken show in the loss
+        elif self.state.scaler is None:  # fp16 may overflow once; broken weights show in the training loss
             raise self._not_finite("training.validation_not_finite", loss=loss, step=self.state.step)
 
     def _note_validation(self, loss: float) -> None:
@@ -324,12 +333,12 @@ class Loop:
 
 
 def read_loss(losses: list[Tensor], micros: int) -> float:
-    """A step's loss from those of its batches, in one transfer: to read one is to wait for the card."""
+    """Return a step's loss from those of its batches, in one transfer, since each read waits for the device."""
     return sum(loss / micros for loss in torch.stack(losses).tolist())
 
 
 def finite(number: float | None) -> float | None:
-    """What an event can say of a number: JSON has no infinity, and fp16 does."""
+    """Return the number, or None if it is not finite: JSON has no infinity, and fp16 can overflow to it."""
     return number if number is not None and math.isfinite(number) else None
 
 

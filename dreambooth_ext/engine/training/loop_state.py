@@ -1,4 +1,4 @@
-"""Everything of a run that changes from step to step, made in one place: new, or as a training state left it."""
+"""The training loop's state: everything that changes from step to step, created fresh or from a training state."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from .validation_loss import Validation
 
 @dataclass
 class Pace:
-    """Steps per second, smoothed."""
+    """Training speed in steps per second, smoothed."""
 
     per_second: float = 0.0
     _last: float = 0.0
 
     def start(self) -> None:
-        """Called right before the first step, which would else count what came before."""
+        """Start the clock. Called right before the first step, so that the time before it does not count."""
         self._last = time.monotonic()
 
     def step(self) -> None:
@@ -46,8 +46,8 @@ class Pace:
 
 @dataclass
 class LoopState:
-    """The loop's variables. What the method learns is the method's own; `trainer` is what a training state keeps of
-    the rest."""
+    """The loop's variables, apart from the trained weights, which the method holds. `trainer` returns what a training
+    state stores of them."""
 
     optimizer: AcceleratedOptimizer
     schedules: RateSchedules
@@ -59,17 +59,17 @@ class LoopState:
     validation: Validation
     step: int = 0  # steps taken
     saved: int = 0  # the step of the newest training state
-    savable: bool = True  # whether no step is half done, and no save of this one has failed
-    rates: dict[str, float] = field(default_factory=dict)  # of the newest step, by the optimizer's groups
+    savable: bool = True  # False while a step is half done, or after saving it failed
+    rates: dict[str, float] = field(default_factory=dict)  # learning rates of the last step, by parameter group
     pace: Pace = field(default_factory=Pace)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """All that learns at this step."""
+        """All parameters that learn at this step."""
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
     def trainer(self) -> dict[str, Any]:
-        """What a training state needs beside the weights: optimizer, moving average and loss scale."""
+        """Return what a training state stores beside the weights: optimizer, moving average and loss scale."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
@@ -78,7 +78,7 @@ class LoopState:
 
     @contextlib.contextmanager
     def averaged(self, parameters: list[nn.Parameter]) -> Iterator[None]:
-        """The moving average in place of the weights, where there is one."""
+        """Replace the weights by their moving average, if there is one, inside the `with` block."""
         if not self.ema:
             yield
             return
@@ -90,7 +90,7 @@ class LoopState:
             self.ema.restore(parameters)
 
     def close(self) -> None:
-        """End the threads that read ahead."""
+        """Stop the threads that read ahead."""
         if isinstance(self.source, ReadAhead):
             self.source.close()
 
@@ -103,7 +103,8 @@ def begin(
     total: int,
     resumed: Checkpoint | None,
 ) -> LoopState:
-    """The state before the first step, or after the last one of `resumed`. `total`: the run's steps."""
+    """Create the state before the first step, or after the last step of `resumed`. total: number of steps of the
+    run."""
     groups = method.parameter_groups()
     optimizer = accelerator.prepare(make_optimizer(config, groups))
     fused = FusedBackward(optimizer.optimizer) if is_possible(config, accelerator.num_processes) else None
@@ -138,7 +139,7 @@ def begin(
 
 
 def average_options(config: ResolvedConfig) -> dict[str, Any]:
-    """Of diffusers' EMAModel: its decay, and how it grows where the config says that."""
+    """Return the options of diffusers' EMAModel: its decay, and its warm-up if the config has one."""
     if config.ema_power is None:
         return {"decay": config.ema_decay}
     warmup = {"use_ema_warmup": True, "inv_gamma": config.ema_inv_gamma, "power": config.ema_power}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Objective:
-    """The loss of one run: the noise process's target, the error and its weights."""
+    """The training objective of a run: the noise process's target, the error and its weights."""
 
     def __init__(self, config: ResolvedConfig, process: NoiseProcess):
         self.config = config
@@ -33,9 +33,10 @@ class Objective:
         extra_channels_bchw: Tensor | None = None,
         masks_b1hw: Tensor | None = None,
     ) -> Tensor:
-        """The batch's loss, a float32 scalar: each picture's, times its weight, summed.
+        """Return the batch's loss, a float32 scalar: the weighted sum of its pictures' losses.
 
-        weights_b are `Batch.weights_b`, shares of the loss; the other arguments are those of `per_picture`.
+        weights_b is `Batch.weights_b`, each picture's share of the loss; the other arguments are those of
+        `per_picture`.
         """
         further = (extra_channels_bchw, masks_b1hw)
         losses_b = self.per_picture(unet, latents_bchw, conditioning, time_ids_b6, generator, *further)
@@ -51,12 +52,12 @@ class Objective:
         extra_channels_bchw: Tensor | None = None,
         masks_b1hw: Tensor | None = None,
     ) -> Tensor:
-        """Each picture's loss, (b,), float32, weighed by its timestep.
+        """Return each picture's loss, (b,), float32, multiplied by its timestep's weight.
 
-        latents_bchw are scaled; for models without a VAE they are pixels in [-1, 1], and there is no conditioning.
-        time_ids_b6 is used where the conditioning is pooled (SDXL). generator is on the CPU.
-        extra_channels_bchw: an inpainting UNet's further input, mask (1) and masked latents (4), in this order.
-        masks_b1hw: how much each latent pixel counts; None for all the same.
+        latents_bchw: scaled latents; for models without a VAE, pixels in [-1, 1], and conditioning is None.
+        time_ids_b6: used if the conditioning is pooled (SDXL). generator: on the CPU.
+        extra_channels_bchw: an inpainting UNet's extra input: mask (1), then masked latents (4).
+        masks_b1hw: weight of each latent pixel; None if all count the same.
         """
         latents_bchw = latents_bchw.float()
         draws = draw_noise(latents_bchw, self.process.timesteps, self.config, generator).to(latents_bchw.device)
@@ -85,10 +86,10 @@ class Objective:
 
 
 def pixel_errors(loss_type: str, difference: Tensor, threshold: Tensor) -> Tensor:
-    """The error of each latent pixel. Huber and smooth L1 are sd-scripts' pseudo-Huber forms.
+    """Return the error of each latent pixel. Huber and smooth L1 are sd-scripts' pseudo-Huber forms.
 
-    huber is 2 c (sqrt(d^2 + c^2) - c), which goes to d^2 for small d; smooth_l1 is that divided by c. Written without
-    the difference of two near numbers, which would lose small d in float32.
+    huber is 2 c (sqrt(d^2 + c^2) - c), which approaches d^2 for small d; smooth_l1 is that divided by c. Both are
+    written without subtracting two nearly equal numbers, which would lose small d in float32.
     """
     if loss_type == "l2":
         return difference**2

@@ -1,7 +1,8 @@
-"""What the loop knows of a method, and of the models that it trains: two protocols, and what goes through them.
+"""The protocols `Method` and `Backbone`: how the loop talks to a training method and to the models that it trains.
 
 A method (`methods`) is five verbs: prepare, parameter_groups, loss, state_dict and load_state_dict, export. A backbone
-(`latent_backbone`, `pixel_backbone`) is the base's parts at work. The base itself is asked through `models.base.Base`.
+(`latent_backbone`, `pixel_backbone`) holds the base's parts during training. The base itself is described by
+`models.base.Base`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Weights = Mapping[str, Mapping[str, Tensor]]  # by component and name, as traini
 
 
 class FileOptions(TypedDict):
-    """What a model's file says of itself, and how it is written."""
+    """Options for writing a model file: precision, metadata, activation text, preview."""
 
     precision: str
     metadata: Mapping[str, str]
@@ -43,7 +44,7 @@ class FileOptions(TypedDict):
 
 @dataclass(frozen=True)
 class Drawn:
-    """A preview picture, and what it is of. index: the prompt's."""
+    """A preview picture with its prompt and seed. index: the prompt's index."""
 
     index: int
     prompt: str
@@ -55,44 +56,47 @@ BaseT_contra = TypeVar("BaseT_contra", bound=Base, contravariant=True)
 
 
 class Backbone(Protocol[BaseT_contra]):
-    """The parts of a base that a run works with. The method decides which of them learn."""
+    """The parts of a base that a run uses. The method decides which of them learn."""
 
     def place(self, accelerator: Accelerator) -> None:
-        """Put the models onto their device and under mixed precision."""
+        """Move the models to their device and set up mixed precision."""
 
     def modules(self) -> list[nn.Module]:
-        """All models that take part in `loss`: the validation loss turns their dropout off."""
+        """Return all models that take part in `loss`. The validation loss turns off their dropout."""
 
     def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The batch's loss, a scalar with its graph. generator: of noise and timesteps, on the CPU."""
+        """Return the batch's loss, a scalar that can be backpropagated. generator: for noise and timesteps, on the
+        CPU."""
 
     def drawn(self, config: ResolvedConfig, base: BaseT_contra, told: Progress) -> Iterator[Drawn]:
-        """Draw the previews, one after the other. told: how many are done, of how many."""
+        """Draw the previews one by one. told: called with the number of the current preview and how many there are."""
 
 
 BackboneT = TypeVar("BackboneT", bound=Backbone)
 
 
 class Method(Protocol[BaseT_contra, BackboneT]):
-    """A way to train. A bare `Method` is one for whatever base and backbone go with it (`backbones.STARTS`)."""
+    """A training method. Without type arguments it stands for any matching base and backbone (`backbones.STARTS`)."""
 
     backbone: BackboneT
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
-        """captions: all that the run can train on, None where that cannot be told ahead. folder: takes the trained
-        text encoders when they leave memory."""
+        """captions: all captions that the run can train on, None if they cannot be listed in advance. folder: where
+        trained text encoders are stored when they leave memory."""
 
     @staticmethod
     def problems(config: ResolvedConfig, base: BaseT_contra) -> list[Problem]:
-        """What of the method's settings does not go with the base. Nothing has been loaded."""
+        """Return the problems of the method's settings with this base. Nothing has been loaded yet."""
 
     @staticmethod
     def warnings(config: ResolvedConfig, base: BaseT_contra) -> list[Problem]:
-        """What of the files that it goes on from is worth knowing, and no reason to refuse them."""
+        """Return warnings about the files that training continues from, such as a LoRA. They do not prevent
+        training."""
 
     @staticmethod
     def share(config: ResolvedConfig, base: BaseT_contra) -> Footprint:
-        """How much of the base learns, and how much is only held: for the estimates of memory and disk."""
+        """Return how much of the base is trained and how much is only held, for the estimates of memory and disk
+        space."""
 
     def prepare(
         self,
@@ -102,38 +106,38 @@ class Method(Protocol[BaseT_contra, BackboneT]):
         saved: Weights | None,
         step: int,
     ) -> None:
-        """Take the models as they are before `step`: those of the base, or with the `saved` weights of a training
-        state. weight_dtype: of weights that do not learn."""
+        """Set up the models for `step`: with the base's weights, or the `saved` ones of a training state. weight_dtype:
+        dtype of frozen weights."""
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
+        """Return what learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
 
     def averaged(self) -> list[nn.Parameter]:
-        """What the moving average follows."""
+        """Return the parameters that the moving average tracks."""
 
     def enter(self, step: int) -> None:
-        """Called before each step; what has stopped learning with it is in no group any more."""
+        """Called before each step. What stops learning at it is then in no parameter group any more."""
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The batch's loss, a scalar with its graph."""
+        """Return the batch's loss, a scalar that can be backpropagated."""
 
     def state_dict(self) -> Weights:
-        """What has been learned, by component, for a training state."""
+        """Return the trained weights by component, for a training state."""
 
     def load_state_dict(self, weights: Weights) -> None:
-        """Take what `state_dict` gave, into the models as they are now."""
+        """Load weights from `state_dict` into the current models."""
 
     def about(self) -> dict[str, str]:
-        """Metadata of the file beyond what every model's has."""
+        """Return metadata for the model file beyond what every model has."""
 
     def export(self, base: BaseT_contra, path: Path, **options: Unpack[FileOptions]) -> Exported:
-        """Write the file that users take away. Raises UserError where the weights are not finite, do not fit the
-        precision or are still the base's (`NothingLearned`), and where the disk is too full."""
+        """Write the model file. Raises UserError if the weights are not finite, do not fit the precision or still equal
+        the base's (`NothingLearned`), or if the disk is too full."""
 
 
 @runtime_checkable
 class CarriedByPictures(Protocol[BaseT_contra]):
-    """A method whose result fits into a preview picture (`save_image_with_embedding`)."""
+    """A method whose result can be embedded in a preview picture (`save_image_with_embedding`)."""
 
     def carried(self, base: BaseT_contra) -> PngInfo:
-        """What has been learned, as text for a PNG file."""
+        """Return what has been learned as text for a PNG file."""

@@ -1,4 +1,5 @@
-"""The noise a picture is mixed with. All of it is drawn on the CPU, picture by picture, from one generator."""
+"""Training noise: timesteps, offset noise, multi-resolution noise. All of it is drawn on the CPU, picture by
+picture."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from ...core.config.stages import ResolvedConfig
 
 @dataclass
 class Draws:
-    """What chance decides in one forward pass.
+    """The random numbers of one forward pass.
 
-    timesteps (b,), int64; noise (b, c, h, w), which is also what an epsilon model has to find; perturbation of the
-    same shape, already scaled, for the input only, or None. Float32.
+    timesteps (b,), int64; noise (b, c, h, w), which is also an epsilon model's target; perturbation of the same shape,
+    already scaled, added to the input only, or None. Float32.
     """
 
     timesteps_b: Tensor
@@ -28,9 +29,9 @@ class Draws:
 
 
 def draw_noise(latents_bchw: Tensor, timesteps: range, config: ResolvedConfig, generator: torch.Generator) -> Draws:
-    """Timesteps from `timesteps` and noise for each picture, in the latents' order, on the CPU.
+    """Draw a timestep from `timesteps` and noise for each picture, in the latents' order, on the CPU.
 
-    Nothing here looks at a picture's neighbours, so that prior pictures cannot change what the instance gets.
+    Each picture is treated on its own, so that class pictures cannot change what instance pictures get.
     """
     assert generator.device.type == "cpu", "drawn on the CPU, so that every machine draws the same"
     steps, noises, perturbations = [], [], []
@@ -50,10 +51,10 @@ def draw_noise(latents_bchw: Tensor, timesteps: range, config: ResolvedConfig, g
 
 
 def offset(latent_chw: Tensor, strength: float, adaptive_scale: float, generator: torch.Generator) -> Tensor:
-    """Offset noise (c, 1, 1): one number for a whole channel, so that brightness is learned too.
+    """Return offset noise (c, 1, 1): one random number per channel, so that the model also learns brightness.
 
-    https://www.crosslabs.org/blog/diffusion-with-offset-noise; the adaptive part, the absolute value of each
-    channel's mean times `adaptive_scale`, and its floor at 0, as in sd-scripts.
+    https://www.crosslabs.org/blog/diffusion-with-offset-noise; as in sd-scripts, the adaptive part is the absolute
+    value of each channel's mean times `adaptive_scale`, and the strength is at least 0.
     """
     drawn_c11 = torch.randn((len(latent_chw), 1, 1), generator=generator)
     if not adaptive_scale:
@@ -63,10 +64,10 @@ def offset(latent_chw: Tensor, strength: float, adaptive_scale: float, generator
 
 
 def pyramid(noise_chw: Tensor, iterations: int, discount: float, generator: torch.Generator) -> Tensor:
-    """Multi-resolution noise: ever coarser layers, each `discount` times weaker, added and scaled back to variance 1.
+    """Add multi-resolution noise: ever coarser layers, each `discount` times weaker, rescaled together to variance 1.
 
     https://wandb.ai/johnowhitaker/multires_noise, as in sd-scripts (where the variance is the batch's, not the
-    picture's). A layer is 2 to 4 times smaller per level, its size drawn anew; layer 0 is full size.
+    picture's). Level n is r^n times smaller, with r drawn from [2, 4) for each level; level 0 has the full size.
     """
     height, width = noise_chw.shape[1:]
     total_chw = noise_chw

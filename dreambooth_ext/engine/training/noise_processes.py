@@ -1,4 +1,4 @@
-"""How a picture becomes noise, and what the denoiser predicts: one row per process, named in a family's row."""
+"""Noise processes: how noise is added to latents, and what the denoiser has to predict. Each model family names one."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ DEBIAS_SNR_LIMIT = 1000.0  # sd-scripts' limit: the first timesteps, almost with
 
 
 class NoiseProcess(Protocol):
-    """What the loss asks of a process. The tables have one number for each timestep."""
+    """What the loss needs from a noise process. The tables have one entry per timestep."""
 
-    timesteps: range  # to draw from
-    weights_t: Tensor  # what a timestep's loss is multiplied with
-    thresholds_t: Tensor  # where Huber and smooth L1 turn from square to linear
+    timesteps: range  # timesteps to draw from
+    weights_t: Tensor  # loss weights
+    thresholds_t: Tensor  # where Huber and smooth L1 change from quadratic to linear
 
     def noised(self, latents_bchw: Tensor, noise_bchw: Tensor, timesteps_b: Tensor) -> Tensor:
-        """The denoiser's input."""
+        """Add noise to the latents, which gives the denoiser's input."""
 
     def target(self, latents_bchw: Tensor, noise_bchw: Tensor, timesteps_b: Tensor) -> Tensor:
-        """What the denoiser should answer."""
+        """Return what the denoiser should predict."""
 
 
 class DDPM:
-    """Ho et al. 2020, arXiv 2006.11239, on the base's own schedule.
+    """The DDPM process (Ho et al. 2020, arXiv 2006.11239) with the base's noise schedule.
 
-    scheduler_config: the base's, as `diffusers.DDPMScheduler.from_config` takes it.
-    prediction_type: one of PREDICTION_TYPES: the config's, or the base's where that says "auto".
-    Raises UserError where the settings do not fit the base.
+    scheduler_config: the base's, for `diffusers.DDPMScheduler.from_config`.
+    prediction_type: one of PREDICTION_TYPES; the base's if the config says "auto".
+    Raises UserError if the settings do not fit the base.
     """
 
     def __init__(self, config: ResolvedConfig, scheduler_config: Mapping[str, Any], prediction_type: str):
@@ -60,9 +60,11 @@ NOISE_PROCESSES: dict[str, Callable[[ResolvedConfig, Mapping[str, Any], str], No
 
 
 def noise_schedule(config: ResolvedConfig, scheduler_config: Mapping[str, Any], prediction_type: str) -> DDPMScheduler:
-    """The base's noise schedule, ending in pure noise where `zero_terminal_snr` (or else the base) says so.
+    """Return the base's noise schedule, rescaled to zero terminal SNR if `zero_terminal_snr` (or, if unset, the base)
+    says so.
 
-    That rescaling is Algorithm 1 of Lin et al. 2023, arXiv 2305.08891, done by diffusers.
+    The rescaling is Algorithm 1 of Lin et al. 2023, arXiv 2305.08891, as implemented in diffusers. Raises UserError if
+    it is set for epsilon prediction.
     """
     if config.zero_terminal_snr and prediction_type == "epsilon":
         raise UserError("training.zero_snr_needs_v", "zero_terminal_snr")
@@ -73,7 +75,10 @@ def noise_schedule(config: ResolvedConfig, scheduler_config: Mapping[str, Any], 
 
 
 def timestep_range(config: ResolvedConfig, count: int) -> range:
-    """The timesteps to draw from; 1000, the default end, means the last one of every schedule."""
+    """Return the timesteps to draw from. A `max_timestep` of 1000, the default, means the end of any schedule.
+
+    Raises UserError if none is left.
+    """
     timesteps = range(config.min_timestep, config.max_timestep if config.max_timestep < min(count, 1000) else count)
     if not timesteps:
         raise UserError("training.no_timesteps", "min_timestep", least=config.min_timestep, most=timesteps.stop)
@@ -81,15 +86,15 @@ def timestep_range(config: ResolvedConfig, count: int) -> range:
 
 
 def timestep_weights(config: ResolvedConfig, alphas_cumprod_t: Tensor, prediction_type: str) -> Tensor:
-    """What each timestep's loss is multiplied with, (t,).
+    """Return the loss weight of each timestep, (t,).
 
-    Both weightings are defined on an epsilon model's loss: Min-SNR is min(SNR, gamma) / SNR (Hang et al. 2023, arXiv
-    2303.09556), debiased estimation 1 / sqrt(SNR) (Yu et al. 2023, arXiv 2310.08442). A v model's loss is an epsilon
-    model's times (SNR + 1) / SNR for the same picture, so its weights are those times SNR / (SNR + 1). The fractions
-    are reduced, so that at SNR 0 nothing is divided by 0. A model of the sample has an epsilon model's loss divided by
-    the SNR; with nothing else asked for, its weight is the SNR (Salimans and Ho 2022, arXiv 2202.00512, and diffusers'
-    train_unconditional.py), so that each timestep counts as it does for an epsilon model. (sd-scripts takes
-    1 / (SNR + 1) and OneTrainer 1 / sqrt(SNR + 1) for debiased v models, which are other weightings than the paper's.)
+    Both weightings are defined for epsilon prediction: Min-SNR is min(SNR, gamma) / SNR (Hang et al. 2023, arXiv
+    2303.09556), debiased estimation is 1 / sqrt(SNR) (Yu et al. 2023, arXiv 2310.08442). For the same picture, the loss
+    of v-prediction is the epsilon loss times (SNR + 1) / SNR, so its weights are multiplied by SNR / (SNR + 1). The
+    fractions are reduced to avoid dividing by 0 at SNR 0. The loss of sample prediction is the epsilon loss divided by
+    the SNR; its default weight is the SNR (Salimans and Ho 2022, arXiv 2202.00512, and diffusers'
+    train_unconditional.py), so that each timestep counts as in epsilon prediction. (For debiased estimation with
+    v-prediction, sd-scripts uses 1 / (SNR + 1) and OneTrainer 1 / sqrt(SNR + 1), which differ from the paper.)
     """
     snr_t = alphas_cumprod_t / (1 - alphas_cumprod_t)
     is_v = prediction_type == "v_prediction"
@@ -106,7 +111,8 @@ def timestep_weights(config: ResolvedConfig, alphas_cumprod_t: Tensor, predictio
 
 
 def huber_thresholds(config: ResolvedConfig, alphas_cumprod_t: Tensor) -> Tensor:
-    """Where Huber and smooth L1 turn from square to linear, for each timestep, (t,); sd-scripts' schedules.
+    """Return the threshold between quadratic and linear loss (Huber, smooth L1) for each timestep, (t,), as in
+    sd-scripts.
 
     "exponential" falls from 1 to huber_c; "snr" from 1 to huber_c as sigma = sqrt(1 / SNR) rises.
     """

@@ -1,4 +1,4 @@
-"""Unconditional models at work: their loss on pixels, and the pictures that they draw."""
+"""Unconditional models in training: their loss on pixels, and their previews."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from ..sampling.sampler import Progress, evaluating
 from .loss import Objective
 from .method import Drawn
 
-PIXELS_AT_ONCE = 16 * 64 * 64  # that are drawn together
+PIXELS_AT_ONCE = 16 * 64 * 64  # per batch
 
 
 @dataclass
 class PixelBackbone:
-    """In the place of a `LatentBackbone`: a UNet alone, which takes and gives pixels in [-1, 1]."""
+    """The counterpart of `LatentBackbone` without text or latents: a UNet that works on pixels in [-1, 1]."""
 
     unet: nn.Module
 
     def place(self, accelerator: Accelerator) -> None:
-        """Onto its device and under mixed precision."""
+        """Move the UNet to its device and set up mixed precision."""
         self.unet = accelerator.prepare_model(self.unet, evaluation_mode=True)
 
     def modules(self) -> list[nn.Module]:
-        """All models that take part in `loss`."""
+        """Return all models that take part in `loss`."""
         return [self.unet]
 
     def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
-        """The batch's loss, a scalar with its graph."""
+        """Return the batch's loss, a scalar that can be backpropagated."""
         return objective.loss(self.unet, batch.pixels_bchw, None, batch.time_ids_b6, batch.weights_b, generator)
 
     def drawn(self, config: ResolvedConfig, base: PixelBase, told: Progress) -> Iterator[Drawn]:
-        """One picture: a grid, each of its pictures with a seed of its own."""
+        """Draw one preview: a grid of pictures, each with its own seed."""
         seeds = [config.validation_seed + n for n in range(config.validation_num_images)]
         scheduler = DDPMScheduler.from_config(base.scheduler_config)
         pictures = sample_pixels(self.unet, scheduler, seeds, config.resolution, config.ddpm_num_inference_steps, told)
@@ -60,7 +60,7 @@ def assemble(
     warn: Callable[..., None],
     encoding: Progress,
 ) -> PixelBackbone:
-    """The model on its way to training, set up as the settings say. There are no captions to tell of."""
+    """Set up the UNet for training as configured. There are no captions to encode or warn of."""
     unet = base.unet().to(device)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -76,10 +76,10 @@ def sample_pixels(
     steps: int,
     progress: Progress | None = None,
 ) -> list[Image.Image]:
-    """A square picture for each seed, `size` pixels a side, as diffusers' DDPMPipeline draws it from that seed.
+    """Draw a square picture per seed, `size` pixels a side, as diffusers' DDPMPipeline draws it from that seed.
 
-    Some are drawn at once, fewer where memory does not do. Each has a generator of its own on the CPU, so that a
-    picture does not depend on its neighbours. progress: steps of all pictures done, of how many.
+    Pictures are drawn in batches, smaller ones if memory runs out. Each has its own generator on the CPU, so that it
+    does not depend on its batch. progress: steps done and in total, over all pictures.
     """
     pictures: list[Image.Image] = []
 
@@ -113,7 +113,7 @@ def _draw(
 
 
 def grid(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one size side by side, as nearly a square as they make, row by row."""
+    """Arrange pictures of one size row by row, in a grid that is as square as possible."""
     columns = math.ceil(math.sqrt(len(pictures)))
     width, height = pictures[0].size
     sheet = Image.new("RGB", (columns * width, math.ceil(len(pictures) / columns) * height))

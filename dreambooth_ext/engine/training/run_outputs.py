@@ -1,4 +1,4 @@
-"""What a run writes on its way: previews, models, curves."""
+"""What a run writes during training: models, previews and TensorBoard curves."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from .method import CarriedByPictures, Method
 
 
 class Saver:
+    """Writes a run's models, previews and curves."""
+
     def __init__(
         self,
         run: Run,
@@ -54,7 +56,7 @@ class Saver:
             self._writer.close()
 
     def has_model(self, step: int) -> bool:
-        """Whether the model of this step, on the way, has been written."""
+        """Whether the intermediate model of this step has been written."""
         return any(event["step"] == step and not event["final"] for event in self.run.artifact_events())
 
     def track(self, step: int, loss: float, rates: dict[str, float]) -> None:
@@ -68,7 +70,7 @@ class Saver:
             self._writer.add_scalar("validation_loss", loss, step)
 
     def _base_is_the_same(self) -> bool:
-        """Whether the base's files are what they were; if not, the first call warns of it."""
+        """Whether the base's files are unchanged. Warns the first time they are not."""
         what = self.base.files.change()
         if what and not self._told_of_base:
             self._told_of_base = True
@@ -78,9 +80,9 @@ class Saver:
         return not what
 
     def model(self, step: int, final: bool, stops: bool = False) -> None:
-        """Write the model as it is into the run's artifacts: <name>, or <name>_<step> on the way.
+        """Write the model to the run's artifacts: as <name> if final, else as <name>_<step>.
 
-        stops: its user stops the run with it, to try what there is.
+        stops: the user stops the run with this save, to try the model.
         """
         config = self.config
         name = config.name if final else f"{config.name}_{step}"
@@ -94,7 +96,7 @@ class Saver:
             preview=self._preview(),
             zero_terminal_snr=config.zero_terminal_snr,
         )
-        self._base_is_the_same()  # models that need more of it than its name are not written then
+        self._base_is_the_same()  # only to warn: an export that needs the base's weights has failed already
         for made in (exported, *exported.others):
             self.control.events.append(
                 "artifact",
@@ -113,7 +115,7 @@ class Saver:
             self._push(exported)
 
     def _push(self, exported: Exported) -> None:
-        """To Hugging Face. What goes wrong is a warning: the model is there, and can be uploaded by hand."""
+        """Upload the model to Hugging Face. A failure only warns, since the model can still be uploaded by hand."""
         samples = self._newest_samples()
         try:
             address = hub_upload.push(
@@ -126,12 +128,12 @@ class Saver:
         self.control.events.append("uploaded", name=self.config.name, address=address)
 
     def _newest_samples(self) -> list[Path]:
-        """The preview pictures of the last step that has any."""
+        """Return the preview pictures of the last step that has any."""
         drawn = sorted(self.run.samples.glob("*/[0-9]*.png"), key=lambda path: (int(path.parent.name), path.name))
         return [path for path in drawn if path.parent == drawn[-1].parent]
 
     def _metadata(self, name: str, step: int) -> dict[str, str]:
-        """What the file says of itself and of its making."""
+        """Return the model file's metadata: title, base, training settings and pictures."""
         pictures = [p.entry for p in self.dataset.pictures]
         about = modelspec(
             self.base,
@@ -152,18 +154,18 @@ class Saver:
         return {**about, **made, **pictures_metadata(pictures, self.dataset.order.bucket_counts), **self.method.about()}
 
     def _activation_text(self) -> str:
-        """The words that call the subject: the prompt, or the identifiers of the file names."""
+        """Return the words that trigger the subject: the instance prompts, or the rare words in the file names."""
         prompts = dict.fromkeys(concept.instance_prompt for concept in self.dataset.concepts)
         words = [p for p in prompts if p and "[" not in p]
         return ", ".join(words or sorted({p.entry.identifier for p in self.dataset.pictures if p.entry.identifier}))
 
     def _preview(self) -> Image.Image | None:
-        """The newest preview picture that was drawn."""
+        """Open the newest preview picture, if there is one."""
         drawn = self._newest_samples()
         return Image.open(drawn[-1]) if drawn else None
 
     def preview(self, step: int) -> None:
-        """Draw the preview prompts with the model as it is. Training goes on as if nothing had happened."""
+        """Draw the preview prompts with the current weights. This does not affect training."""
         config = self.config
         if config.method in PROMPTED_METHODS and not config.validation_prompts:
             self.control.warn(Problem("training.no_preview_prompts", "validation_prompts"))

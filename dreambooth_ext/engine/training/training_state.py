@@ -1,4 +1,5 @@
-"""Training states on disk: written whole or not at all, the old ones deleted only after the new one is safe."""
+"""Save, check and load training states: each is written whole or not at all, and old ones are deleted only
+afterwards."""
 
 from __future__ import annotations
 
@@ -23,17 +24,17 @@ from ..tensors.tensor_file import open_tensors, write_tensors
 from ..tensors.torch_pickle import DAMAGED, read_pickle
 
 MANIFEST = "checkpoint.json"
-SET_ASIDE = "damaged.json"  # what the manifest is called once a file did not have its checksum
+SET_ASIDE = "damaged.json"  # the manifest's name after a file failed its checksum
 TRAINER = "trainer.pt"  # optimizer, EMA and scaler states
 BLOCK = 8 * 2**20  # bytes read at once
 SMALL = 2**16  # bytes
 
 
 class Summed:
-    """An open file that is written from front to back, and the checksum of what has been written.
+    """A file opened for sequential writing, with the CRC-32 of everything written so far.
 
-    The sum of what is large is made in a thread while the disk writes, and so costs next to nothing: both leave Python
-    to others. For what is small, and there are thousands of it, the thread would cost more than the sum.
+    Large blocks are summed in a thread while the disk writes, which costs next to nothing because both release the GIL.
+    For small ones, of which there are thousands, the thread would cost more than the checksum.
     """
 
     def __init__(self, file: BinaryIO, threads: ThreadPoolExecutor):
@@ -47,7 +48,7 @@ class Summed:
         try:
             return self.file.write(data)
         finally:
-            self.sum = summed.result()  # also when the disk refuses: `data` is the caller's again afterwards
+            self.sum = summed.result()  # even if the write fails: the caller may reuse `data` afterwards
 
     def flush(self) -> None:
         self.file.flush()
@@ -60,7 +61,7 @@ def summed(path: Path) -> Iterator[Summed]:
 
 
 def sum_of(path: Path) -> int:
-    """The CRC-32 of a file: enough against a disk or a cable that errs, not against somebody who means harm."""
+    """Return the CRC-32 of a file. It detects a failing disk or cable, not tampering."""
     found = 0
     with path.open("rb") as file:
         while block := file.read(BLOCK):
@@ -70,7 +71,7 @@ def sum_of(path: Path) -> int:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One training state. Weights are mapped from disk, component by component."""
+    """One training state on disk. Its weights are memory-mapped, one file per component."""
 
     path: Path
 
@@ -82,7 +83,7 @@ class Checkpoint:
         return {path.stem: open_tensors(path) for path in sorted(self.path.glob("*.safetensors"))}
 
     def trainer(self) -> dict[str, Any]:
-        """The optimizer, EMA and scaler states. Raises UserError where they cannot be read."""
+        """Read the optimizer, EMA and gradient scaler states. Raises UserError if the file cannot be read."""
         try:
             return read_pickle(self.path / TRAINER, mapped=False)  # Windows deletes no mapped file
         except (*DAMAGED, OSError) as error:
@@ -90,7 +91,7 @@ class Checkpoint:
             raise UserError("training.state_damaged", "run", **known) from error
 
     def is_whole(self) -> bool:
-        """Whether every file that the manifest names is there with its size. The manifest is written last."""
+        """Whether every file in the manifest exists with its recorded size. The manifest is written last."""
         try:
             sizes = files.read_json(self.path / MANIFEST)["files"]
             return all((self.path / name).stat().st_size == size for name, size in sizes.items())
@@ -98,7 +99,7 @@ class Checkpoint:
             return False
 
     def is_sound(self) -> bool:
-        """Whether every file has the checksum it was written with. States of old versions have none and pass."""
+        """Whether every file matches its recorded checksum. States of old versions have no checksums and pass."""
         try:
             sums = files.read_json(self.path / MANIFEST).get("crc32", {})
             return all(sum_of(self.path / name) == expected for name, expected in sums.items())
@@ -106,16 +107,17 @@ class Checkpoint:
             return False
 
     def set_aside(self) -> None:
-        """Let it count no more: it is left out, takes no other's place, and is replaced when its step comes again."""
+        """Mark the state as damaged: it is no longer found or counted, and the next save of its step replaces it."""
         files.replace(self.path / MANIFEST, self.path / SET_ASIDE)
 
 
 def save(
     folder: Path, step: int, weights: Mapping[str, Mapping[str, Tensor]], trainer: dict[str, Any], limit: int | None
 ) -> Checkpoint:
-    """Write the state after `step` steps into `folder`/<step>, then keep only the newest `limit`.
+    """Write the training state after `step` steps to `folder`/<step>, then delete all but the newest `limit` (None:
+    keep all).
 
-    Raises UserError for weights that are not finite: a state that cannot be trained on must not replace a good one.
+    Raises UserError if a weight is not finite, because such a state must not replace a good one.
     """
     checkpoint = Checkpoint(folder / str(step))
     for component, tensors in weights.items():
@@ -131,7 +133,7 @@ def save(
             with summed(temporary / name) as file:
                 write_tensors(tensors, file)
             sums[name] = file.sum
-        with summed(temporary / TRAINER) as file:  # given a path, torch hides why the disk refuses
+        with summed(temporary / TRAINER) as file:  # given a path, torch hides the reason for a failed write
             torch.save(trainer, file)
         sums[TRAINER] = file.sum
         sizes = {name: (temporary / name).stat().st_size for name in sums}
@@ -142,8 +144,8 @@ def save(
 
 
 def is_of_use(weights: Mapping[str, Mapping[str, Tensor]], optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a state that a failing run leaves is one to go on from: all its numbers are finite, and no weight is
-    larger than fp16 can hold, for a rate that was too high made such ones."""
+    """Whether the state of a failing run is worth resuming from: weights and optimizer state are finite, and no weight
+    exceeds fp16's largest number, which only a too high learning rate causes."""
     learned = [tensor for part in weights.values() for tensor in part.values()]
     known = [value for values in optimizer.state.values() for value in values.values() if torch.is_tensor(value)]
     limit = torch.finfo(torch.float16).max
@@ -151,20 +153,20 @@ def is_of_use(weights: Mapping[str, Mapping[str, Tensor]], optimizer: torch.opti
 
 
 def _largest(tensor: Tensor) -> float:
-    """The largest absolute value, NaN where one of them is; without a copy, for memory may be short."""
+    """Return the largest absolute value, NaN if there is one. Makes no copy, since memory may be short."""
     if not tensor.is_floating_point() or not tensor.numel():
         return 0.0
     return torch.linalg.vector_norm(tensor.detach(), ord=math.inf).item()
 
 
 def found(folder: Path) -> list[Checkpoint]:
-    """The whole training states, oldest first."""
+    """Return the complete training states, oldest first."""
     paths = [path for path in folder.iterdir() if path.name.isdigit()] if folder.is_dir() else []
     return sorted((c for c in map(Checkpoint, paths) if c.is_whole()), key=lambda c: c.step)
 
 
 def latest(folder: Path, warn: Callable[[Problem], None]) -> Checkpoint | None:
-    """The newest training state that is whole and sound; of newer ones that are damaged it warns, and skips them."""
+    """Return the newest training state that is complete and undamaged, and warn of each newer one that was skipped."""
     files.remove_unfinished(folder)
     newest = None
     for checkpoint in reversed(found(folder)):
@@ -182,7 +184,8 @@ def latest(folder: Path, warn: Callable[[Problem], None]) -> Checkpoint | None:
 
 
 def retain(folder: Path, limit: int | None) -> None:
-    """Delete all but the newest `limit`. One that is open elsewhere (Windows) stays until the next save."""
+    """Delete all but the newest `limit` training states. One that is open elsewhere (Windows) stays until the next
+    save."""
     for checkpoint in found(folder)[: -limit if limit else 0]:
         with contextlib.suppress(PermissionError):
             files.remove(checkpoint.path)

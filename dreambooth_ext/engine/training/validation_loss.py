@@ -1,7 +1,8 @@
-"""The loss on pictures that are never trained on, always with the same noise and timesteps, so that it can be compared.
+"""Validation loss: measured on held-out pictures, always with the same noise and timesteps so that values are
+comparable.
 
-It is the loss that training lowers, of the method's own making, without what changes from time to time: dropout of
-layers, tags and captions, mirroring, random crops. Measuring changes nothing of the training.
+It is the method's own training loss without its random parts: dropout, changes to tags and captions, mirroring, random
+crops. Measuring does not affect training.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ from ..data.dataset import Dataset
 from ..runtime.seeds import generator
 from .method import Backbone, Method
 
-DRAWS = 4  # timesteps, each with its noise, for each picture
-TIMES = 20  # in a run, where nothing else is said
-SMOOTHED = 3  # measurements whose mean is looked at
-PATIENCE = 3  # such means in a row that have to be above the lowest
-RISE = 0.01  # by this share at least
+DRAWS = 4  # timesteps per picture, each with its own noise
+TIMES = 20  # measurements per run, by default
+SMOOTHED = 3  # measurements in a running mean
+PATIENCE = 3  # consecutive means that must exceed the lowest
+RISE = 0.01  # by at least this fraction
 
 
 @dataclass
 class Validation:
-    """When to measure, and what was measured: (step, loss), rising steps."""
+    """The schedule and history of the validation loss. history: (step, loss) pairs, by step."""
 
     config: ResolvedConfig
     dataset: Dataset
@@ -43,7 +44,7 @@ class Validation:
         return bool(self.dataset.held) and every > 0 and (step % every == 0 or step == self.total)
 
     def resume(self, events: list[dict[str, Any]], step: int) -> None:
-        """Take over what was measured up to a step, from the run's events; a step that came twice counts once."""
+        """Restore the history up to `step` from the run's events. Of a step measured twice, the later value counts."""
         known = {
             event["step"]: event["loss"] for event in events if event["type"] == "validation" and event["step"] <= step
         }
@@ -51,20 +52,21 @@ class Validation:
             self.add(*measured)
 
     def add(self, step: int, loss: float) -> int | None:
-        """Note a measurement. The step of the best ones when the loss turns out to have turned, the first time."""
+        """Record a measurement. The first time the loss has turned upwards, return the step where it was lowest, else
+        None."""
         self.history.append((step, loss))
         best = None if self.has_turned else turned(self.history)
         self.has_turned = self.has_turned or best is not None
         return best
 
     def at(self, step: int) -> float:
-        """What was measured, smoothed as `turned` does."""
+        """Return the loss at a step, smoothed as in `turned`."""
         index = next(i for i, (known, _) in enumerate(self.history) if known == step)
         return smoothed([loss for _, loss in self.history])[index]
 
 
 def smoothed(losses: list[float]) -> list[float]:
-    """The mean of each loss and those before it, SMOOTHED of them; infinite where there are fewer."""
+    """Return the mean of each loss and the ones before it, SMOOTHED in all; infinite where there are fewer."""
     return [
         math.fsum(losses[i - SMOOTHED + 1 : i + 1]) / SMOOTHED if i >= SMOOTHED - 1 else math.inf
         for i in range(len(losses))
@@ -72,7 +74,8 @@ def smoothed(losses: list[float]) -> list[float]:
 
 
 def turned(history: list[tuple[int, float]]) -> int | None:
-    """The step at which the smoothed loss was lowest, if the last PATIENCE ones lie above it by more than RISE."""
+    """Return the step with the lowest smoothed loss if the last PATIENCE ones all exceed it by more than RISE, else
+    None."""
     means = smoothed([loss for _, loss in history])
     if len(means) < SMOOTHED + PATIENCE:
         return None
@@ -84,7 +87,7 @@ def turned(history: list[tuple[int, float]]) -> int | None:
 
 @torch.no_grad()
 def measure(config: ResolvedConfig, method: Method, dataset: Dataset, device: torch.device) -> float:
-    """The mean loss over the held-out pictures with the method's models as they are."""
+    """Return the mean loss over the held-out pictures with the method's current weights."""
     total, count = 0.0, 0
     with resting(method.backbone):
         for number, batch in enumerate(dataset.held_batches()):
@@ -98,7 +101,7 @@ def measure(config: ResolvedConfig, method: Method, dataset: Dataset, device: to
 
 @contextlib.contextmanager
 def resting(backbone: Backbone) -> Iterator[None]:
-    """A backbone's models without dropout, for as long as this lasts."""
+    """Switch a backbone's models to evaluation mode (no dropout) inside the `with` block."""
     modules = {module: module.training for root in backbone.modules() for module in root.modules()}
     for module in modules:
         module.training = False
