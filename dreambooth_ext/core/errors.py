@@ -1,4 +1,4 @@
-"""What can be wrong in a user's input, in the words that reach the tab, the command line and the API alike."""
+"""Problems and errors in a user's input, with the same words in the tab, the command line and the API."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ AS_SAID = "other.as_said"  # in words that are not the catalogue's: of a library
 
 
 class Problem:
-    """One thing that is wrong: which setting or file, what about it, and what to do.
+    """One fault: which setting or file, what is wrong, and what to do.
 
-    code: of the catalogue (`core/messages/english/`), with the values that its sentences name.
-    is_grave: of a warning: forbids nothing, but is shown as errors are.
+    code: from the catalogue (`core/messages/english/`), with the values that its sentences use. is_grave: a warning
+    that forbids nothing, but is shown like an error.
     """
 
     def __init__(self, code: str, field: str = "", /, *, is_grave: bool = False, **values: Any):
@@ -48,23 +48,23 @@ class Problem:
         return hash((self.code, self.field, str(self)))
 
     def as_dict(self) -> dict[str, Any]:
-        """{"code", "values", "field", "message", "remedy"}, and "is_grave" where it is."""
+        """{"code", "values", "field", "message", "remedy"}, and "is_grave" if true."""
         texts = {"field": self.field, "message": str(self.message), "remedy": str(self.remedy)}
         grave = {"is_grave": True} if self.is_grave else {}
         return {"code": self.code, "values": values_for_json(self.values), **texts, **grave}
 
     def as_error(self) -> UserError:
-        """To be raised."""
+        """The UserError to raise for this problem."""
         return UserError(self.code, self.field, **self.values)
 
     def as_event(self) -> dict[str, Any]:
-        """{"code", "values", "field", "what", "remedy"}, as events of a run have it."""
+        """{"code", "values", "field", "what", "remedy"}, as in a run's events."""
         known = self.as_dict()
         return {"what": known.pop("message"), **known}
 
     @classmethod
     def from_dict(cls, known: Mapping[str, Any]) -> Problem:
-        """What `as_dict` gave, perhaps in another version, which had other codes."""
+        """The inverse of `as_dict`, also for one from another version with other codes."""
         grave = bool(known.get("is_grave"))
         if known.get("code", AS_SAID) == AS_SAID or known["code"] not in catalogue():
             said = {"message": known["message"], "remedy": known.get("remedy", "")}
@@ -74,7 +74,7 @@ class Problem:
 
 
 class UserError(Exception):
-    """Raised where the user's input or machine is at fault; programming errors stay ordinary exceptions."""
+    """Raised when the user's input or machine is at fault; programming errors stay ordinary exceptions."""
 
     def __init__(self, code: str, field: str = "", /, **values: Any):
         self.problem = Problem(code, field, **values)

@@ -1,3 +1,3 @@
-"""The version of this program, as the tab, the API, models' metadata and the changelog name it."""
+"""The version of this program, as shown in the tab, the API, models' metadata and the changelog."""
 
 __version__ = "0.2.0"

@@ -1,1 +1,1 @@
-"""What is wrong with a config, and what is worth a warning, before anything is loaded."""
+"""Checks of a config before anything is loaded: problems that forbid a run, and warnings."""

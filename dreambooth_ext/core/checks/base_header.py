@@ -1,4 +1,4 @@
-"""Which family a base is of, and whether it predicts the flow, by names in its files: nothing is loaded."""
+"""Finds a base's family, and whether it predicts the flow, from names in its files, without loading it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST_PICKLE = 2**22
 
 
 def family_of(base: str) -> str:
-    """The name of a base's family, "" where its files are elsewhere, or do not tell."""
+    """The name of a base's family; "" if its files are not on this machine or do not show it."""
     try:
         path = expanded(base)
         about = path.stat()
@@ -27,7 +27,7 @@ def family_of(base: str) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _family(path: str, _time: int, _size: int) -> str:
-    """Time and size are there for the cache: a form asks again at each change."""
+    """The family of a path, cached by time and size, because a form asks again at each change."""
     try:
         return _family_of_folder(Path(path)) if os.path.isdir(path) else _family_of_names(_head(Path(path)))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, struct.error):
@@ -40,8 +40,8 @@ def _family_of_names(names: bytes) -> str:
 
 
 def _head(path: Path) -> bytes:
-    """The first part of a file, which names its tensors: safetensors' header, or the pickle with which PyTorch begins
-    an archive (it packs nothing) and its older files. Raises OSError, also for devices and pipes."""
+    """The first part of a file, which names its tensors: the header of a safetensors file, or the pickle at the start
+    of PyTorch's archives (stored uncompressed) and older files. Raises OSError, also for devices and pipes."""
     require_ordinary(path)
     with path.open("rb") as file:
         if path.suffix.lower() == ".safetensors":
@@ -61,18 +61,18 @@ def _family_of_folder(folder: Path) -> str:
 
 
 def by_title(title: str) -> str:
-    """The name of the family that is called so, as a plan has it; "" for another."""
+    """The name of the family with this title, as plans show it; "" for any other."""
     return next((name for name, facts in BASE_FAMILIES.items() if facts.title == title), "")
 
 
 def predicts_flow(base: str, family: str) -> bool:
-    """Whether a base of that family is one for rectified flow, told as Forge Neo does: by a word in its path."""
+    """Whether a base of that family is made for rectified flow, recognised as in Forge Neo by a word in its path."""
     word = BASE_FAMILIES[family].flow_word if family in BASE_FAMILIES else ""
     return bool(word) and word in base.lower()
 
 
 def flow_problems(base: str, family: str) -> list[Problem]:
-    """Trained like any other model, such a base would unlearn what it predicts."""
+    """Refuse a base that predicts the flow: training it like other models would make it unlearn that."""
     if not predicts_flow(base, family):
         return []
     facts = BASE_FAMILIES[family]
@@ -80,7 +80,7 @@ def flow_problems(base: str, family: str) -> list[Problem]:
 
 
 def name_warnings(name: str, base: str) -> list[Problem]:
-    """Of a model that is to get a name by which it would be taken for one that predicts the flow."""
+    """Warn if the new model's name would make WebUIs take it for one that predicts the flow."""
     family = family_of(base)
     if not predicts_flow(name, family):
         return []

@@ -1,6 +1,6 @@
-"""Everything that is wrong with a config, found at once and without loading a model; the engine checks what needs one.
+"""Finds every problem with a config at once, without loading a model; the engine checks what needs one.
 
-Standard library only: the tab, the command line and the API ask here before a run is made.
+Standard library only: the tab, the command line and the API call this before a run is created.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SMALL_STEP = 8  # of models that draw pixels themselves; theirs also goes by the
 
 
 class Checked(NamedTuple):
-    """A config completed by the guide, what was filled in and why, the pictures, every problem, and what was read."""
+    """The completed config, what was filled in and why, the pictures, all problems, and the subjects that were read."""
 
     config: CompletedConfig
     choices: dict[str, completion.Choice]
@@ -44,9 +44,10 @@ class Checked(NamedTuple):
 
 
 def check(config: RunConfig, data_set: kohya_dataset.DataSet | None = None) -> Checked:
-    """A value that is out of range is at its default in the completed config, so that the other checks can still run.
+    """Complete and check a config.
 
-    data_set: that of `dataset_config`, where the caller has read it.
+    A value that is out of range is set to its default in the completed config, so that the other checks can still run.
+    data_set: the one that `dataset_config` names, if the caller has read it.
     """
     unfit = range_problems(config)
     config = usable(config, unfit)
@@ -79,7 +80,7 @@ def check(config: RunConfig, data_set: kohya_dataset.DataSet | None = None) -> C
 def with_data_set(
     config: RunConfig, data_set: kohya_dataset.DataSet | None
 ) -> tuple[RunConfig, dict[str, completion.Choice]]:
-    """The config with what kohya's data set says of the whole run, where the settings leave it out."""
+    """The config with the run-wide values from kohya's data set for settings that were left out."""
     said = data_set.run if data_set else {}
     taken = {name: value for name, value in said.items() if getattr(config, name) == SETTINGS[name].default != value}
     return config.replace(**taken), {
@@ -88,7 +89,7 @@ def with_data_set(
 
 
 def _word(config: RunConfig, entries: list[Entry], subjects: Subjects) -> str:
-    """The one word that stands for the run's subject, or "" where there is none, or more than one."""
+    """The one word that stands for the run's subject; "" if there is none, or more than one."""
     if config.method == "textual_inversion":
         return " ".join(prompt_templates.tokens(config))
     if config.method not in SUBJECT_METHODS:
@@ -101,7 +102,7 @@ def _word(config: RunConfig, entries: list[Entry], subjects: Subjects) -> str:
 
 
 def problems(config: RunConfig, asked: RunConfig | None = None, subjects: Subjects | None = None) -> list[Problem]:
-    """What is wrong with the settings themselves. `asked`: the config before the guide completed it.
+    """Problems with the settings themselves. `asked`: the config before the guide completed it.
 
     subjects: what the caller has read; None to read it now.
     """
@@ -123,12 +124,12 @@ def problems(config: RunConfig, asked: RunConfig | None = None, subjects: Subjec
 
 
 def range_problems(config: RunConfig) -> list[Problem]:
-    """Each setting looked at by itself."""
+    """Check each setting by itself: its choices and its range."""
     return [problem for known in SETTINGS.values() for problem in _range_problems(known, getattr(config, known.name))]
 
 
 def usable(config: RunConfig, found: Iterable[Problem]) -> RunConfig:
-    """The config with the settings that are wrong at their defaults."""
+    """The config with the faulty settings set to their defaults."""
     blamed = {problem.field for problem in found}
     defaults = RunConfig()
     changes = {name: getattr(defaults, name) for name in blamed & SETTINGS.keys()}
@@ -138,8 +139,8 @@ def usable(config: RunConfig, found: Iterable[Problem]) -> RunConfig:
 
 
 def independent(found: Iterable[Problem], first: Iterable[Problem]) -> list[Problem]:
-    """`found` without what may only follow from `first`: one message for a fault. That is a second one of the same
-    setting, and one that speaks of a setting which is wrong itself."""
+    """`found` without problems that may only follow from `first`, so that a fault gives one message: those of the same
+    setting, and those that mention a faulty setting."""
     blamed = {problem.field for problem in first}
     if "concepts" in blamed:  # then the single settings are looked for, which are not to be given
         blamed.add("instance_data_dir")
@@ -152,7 +153,7 @@ def independent(found: Iterable[Problem], first: Iterable[Problem]) -> list[Prob
 
 
 def folder_problems(field: str, folder: Path) -> list[Problem]:
-    """Why nothing could be written into a folder, which need not exist yet."""
+    """Why a folder, which need not exist yet, cannot be written to."""
     try:
         place = folder.absolute()
         while not place.exists():
@@ -181,7 +182,7 @@ def _range_problems(known: Setting, value: object) -> list[Problem]:
 
 
 def _unused(config: RunConfig) -> list[Problem]:
-    """Settings that the chosen method ignores must not look as if they did something."""
+    """Problems for settings that the method ignores: they must not look as if they had an effect."""
     if config.method not in METHOD_LABELS:
         return []
     ignored = [known for known in SETTINGS.values() if config.method not in known.methods]
@@ -231,7 +232,7 @@ def _length_problems(config: RunConfig) -> list[Problem]:
 
 
 def _rate_without_steps(config: RunConfig, completed: RunConfig) -> list[Problem]:
-    """A text encoder's rate that was asked for, where the text encoder does not train."""
+    """Problems for text encoder learning rates that were given although the text encoder is not trained."""
     if completed.text_encoder_steps or completed.method not in TUNING_METHODS:
         return []
     names = [name for name in ("text_encoder_lr", "text_encoder_2_lr") if getattr(config, name)]
@@ -264,7 +265,7 @@ def _preview_problems(config: RunConfig) -> list[Problem]:
 
 
 def _hub_problems(config: RunConfig) -> list[Problem]:
-    """Whether a login is there can only be told by the engine."""
+    """Check the repository's name; only the engine can check the login."""
     name = config.hub_model_id
     if not config.push_to_hub or not name or (HUB_NAME.fullmatch(name) and len(name) <= 96):
         return []

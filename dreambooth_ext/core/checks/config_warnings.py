@@ -1,4 +1,4 @@
-"""What a user should know: warnings before a run, none of which forbids anything, and what helps where memory lacks."""
+"""Warnings before a run, none of which forbids it, and remedies for too little memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ UNCONDITIONAL_LEAST_PICTURES, UNCONDITIONAL_LEAST_BATCH = 100, 8
 
 
 def warnings(config: RunConfig, pictures: int) -> list[Problem]:
-    """What a beginner should know before training on so many pictures."""
+    """Warnings for a beginner before training on this many pictures."""
     strange = _strange_rates(config)
     named = {problem.field for problem in strange}
     seen = (problem for look in WARNINGS[config.method] for problem in look(config, pictures))
@@ -53,7 +53,7 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
 
 
 def _strange_rates(config: RunConfig) -> list[Problem]:
-    """Rates with which nothing can be learned, such as those of optimizers that find their own."""
+    """Warn of learning rates with which nothing can be learned, such as 1 without an optimizer that finds its own."""
     found, optimizer = [], optimizer_facts(config.optimizer)
     for field, methods in USUAL_RATES.items():
         rate, usual = _highest(getattr(config, field)), methods.get(config.method)
@@ -71,7 +71,7 @@ def _strange_rates(config: RunConfig) -> list[Problem]:
 
 
 def _highest(rate: float | str | None) -> float:
-    """Of a schedule; 0 for what is none."""
+    """The highest rate of a schedule; 0 if it is none."""
     try:
         return max(value for value, _ in parse_rate_schedule(rate)) if rate is not None else 0.0
     except ValueError:
@@ -127,7 +127,7 @@ def _of_words(config: RunConfig, pictures: int) -> list[Problem]:
 
 
 def _of_file_name(word: str) -> Problem | None:
-    """Of an embedding whose file is called like a word that a checkpoint or LoRA may have been taught."""
+    """Warn of an embedding whose file has the name of a word that a checkpoint or LoRA may have been taught."""
     if identifier_problem(word):
         return None
     return Problem("advice.name_taught", "name", word=word)
@@ -163,7 +163,7 @@ WARNINGS = {
 
 
 def out_of_memory_remedies(config: RunConfig, resolution: int, checkpointing: bool) -> list[Message]:
-    """What this run can still do about memory, most effective first."""
+    """What can still reduce this run's memory, most effective first."""
     remedies, optimizer = [], optimizer_facts(config.optimizer)
     if not checkpointing:
         remedies.append(Message("plan.checkpointing_on"))
@@ -185,7 +185,7 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, checkpointing: bo
 
 
 def _of_method(config: RunConfig, resolution: int) -> list[Message]:
-    """What makes one method's run smaller, and its pictures."""
+    """Remedies for too little memory that depend on the method and the resolution."""
     remedies = []
     if config.method == "lora" and (config.rank or 0) > 8:
         remedies.append(Message("plan.lower_rank"))

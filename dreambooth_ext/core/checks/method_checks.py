@@ -1,4 +1,4 @@
-"""What of one method's settings cannot be, or would have no effect."""
+"""Checks the settings of single methods: impossible values, and settings without effect."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ..facts.lora_types import CONVOLUTIONS, USUAL, LoRAType, lora_type, types_w
 
 
 def problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
-    """Of the chosen method's own settings."""
+    """Problems with the chosen method's own settings."""
     return CHECKS[config.method](config, subjects) if config.method in CHECKS else []
 
 
 def _network_problems(config: RunConfig) -> list[Problem]:
-    """A LoRA's settings that cannot be, or would have no effect."""
+    """Problems with a LoRA's settings, including those without effect."""
     if config.network_weights:
         return _continued_problems(config)
     found, facts, targets = [], lora_type(config.network_type), config.target_modules
@@ -43,7 +43,7 @@ def _network_problems(config: RunConfig) -> list[Problem]:
 
 
 def _useless(config: RunConfig, facts: LoRAType, convolves: bool) -> Iterator[tuple[bool, Problem]]:
-    """Settings that some LoRAs have no use for, and whether this one has none."""
+    """Settings that some LoRA types do not use, each with whether this config does not use it."""
     with_factor, with_up = types_with("has_factor")[0], types_with("has_up")[0]
     yield not convolves, Problem("effect.no_convolutions", "conv_rank")
     yield config.text_encoder_steps == 0, Problem("effect.no_text_steps", "text_encoder_rank")
@@ -61,7 +61,7 @@ def _is_given(config: RunConfig, problem: Problem) -> bool:
 
 
 def _continued_problems(config: RunConfig) -> list[Problem]:
-    """A LoRA that goes on has its own type, ranks and layers."""
+    """Problems with continuing a LoRA: the file has its own type, ranks and layers."""
     path = config.network_weights or ""
     if not exists(path) or not path.lower().endswith(MODEL_SUFFIXES):
         return [Problem("method.lora_missing", "network_weights", path=shown(path))]
@@ -86,7 +86,7 @@ def _no_words(config: RunConfig) -> list[Problem]:
 
 
 def _pivotal_problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
-    """Of words that are taught along with a LoRA."""
+    """Problems with words that are trained together with a LoRA."""
     found, words = _word_problems(config), prompt_templates.tokens(config)
     for word in words:
         if config.bundle_embedding and re.search(r"[.<>]", word):
@@ -114,7 +114,7 @@ def _word_problems(config: RunConfig) -> list[Problem]:
 
 
 def _embedding_problems(config: RunConfig, _: Subjects) -> list[Problem]:
-    """A learned word's settings that cannot be, or would have no effect."""
+    """Problems with the settings of Textual Inversion, including those without effect."""
     found, words = _word_problems(config), prompt_templates.tokens(config)
     found += _template_problems(config)
     found += _picture_problems(config, words)
@@ -122,7 +122,7 @@ def _embedding_problems(config: RunConfig, _: Subjects) -> list[Problem]:
 
 
 def _picture_problems(config: RunConfig, words: list[str]) -> list[Problem]:
-    """Of previews that carry the embedding."""
+    """Problems with previews that carry the embedding."""
     if not config.save_image_with_embedding:
         return []
     if not config.validation_steps:
@@ -133,7 +133,7 @@ def _picture_problems(config: RunConfig, words: list[str]) -> list[Problem]:
 
 
 def _continued_embedding_problems(config: RunConfig, words: int) -> list[Problem]:
-    """An embedding that goes on has its own vectors."""
+    """Problems with continuing embeddings: the files have their own vectors."""
     found = []
     paths = prompt_templates.continued(config)
     for path in paths:
@@ -149,14 +149,14 @@ def _continued_embedding_problems(config: RunConfig, words: int) -> list[Problem
 
 
 def _template_problems(config: RunConfig) -> list[Problem]:
-    """Of lines to train with, where there are some."""
+    """Problems with the prompt template, if one is used."""
     if config.instance_prompt is not None and config.prompt_template:
         return [Problem("effect.prompt_given", "prompt_template")]
     return prompt_templates.lines(config)[1] if prompt_templates.is_used(config) else []
 
 
 def _hypernetwork_problems(config: RunConfig, _: Subjects) -> list[Problem]:
-    """A hypernetwork's settings that cannot be, or would have no effect."""
+    """Problems with a hypernetwork's settings, including those without effect."""
     if config.hypernetwork_weights:
         return _continued_hypernetwork_problems(config) + _template_problems(config)
     found, layers, dropout = [], config.layer_structure, config.dropout
@@ -176,7 +176,7 @@ def _hypernetwork_problems(config: RunConfig, _: Subjects) -> list[Problem]:
 
 
 def _continued_hypernetwork_problems(config: RunConfig) -> list[Problem]:
-    """A hypernetwork that goes on has its own sizes and structure."""
+    """Problems with continuing a hypernetwork: the file has its own sizes and structure."""
     path = config.hypernetwork_weights or ""
     if not exists(path) or not path.lower().endswith(".pt"):
         return [Problem("method.hypernetwork_missing", "hypernetwork_weights", path=shown(path))]

@@ -1,6 +1,6 @@
-"""Settings that do nothing beside others, row by row: what was asked for is either done or refused.
+"""A table of settings that have no effect beside other settings: what was asked for is either done or refused.
 
-A row speaks of a setting that the user changed; what the guide filled in, or nobody touched, is never blamed.
+A row blames only a setting that the user changed, never what the guide filled in or nobody touched.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Holds = Callable[[RunConfig, Subjects], bool]
 
 @dataclass(frozen=True)
 class Row:
-    """`holds` is asked about the completed config."""
+    """A setting, and a condition on the completed config under which it has no effect."""
 
     setting: str
     holds: Holds
@@ -28,7 +28,7 @@ class Row:
 
 
 def problems(asked: RunConfig, completed: RunConfig, subjects: Subjects | None = None) -> list[Problem]:
-    """One for each setting of `asked` that is without effect in what the guide has made of it.
+    """One problem for each setting of `asked` that has no effect in the config as the guide completed it.
 
     subjects: what the caller has read; None to read it now.
     """
@@ -43,7 +43,7 @@ def problems(asked: RunConfig, completed: RunConfig, subjects: Subjects | None =
 
 
 def reads_captions(config: RunConfig, subjects: Subjects) -> bool:
-    """Whether anything is made of the words beside pictures."""
+    """Whether the run uses captions at all, from files, metadata or [filewords]."""
     if config.use_captions or any(c.subset and c.subset.metadata_file for c in subjects.concepts):
         return True
     lines = prompt_templates.lines(config)[0] if prompt_templates.is_used(config) else ()
@@ -56,7 +56,7 @@ def _has_no_caption_files(config: RunConfig, subjects: Subjects) -> bool:
 
 
 def _has_one_tag(config: RunConfig, subjects: Subjects) -> bool:
-    """Whether each picture of a subject is trained with a prompt that cannot be put in another order."""
+    """Whether every picture of a subject is trained with a prompt of one tag, so that nothing can be shuffled."""
     if config.method not in SUBJECT_METHODS or config.dataset_config or reads_captions(config, subjects):
         return False
     prompts = [concept.instance_prompt for concept in subjects.concepts]
@@ -75,7 +75,7 @@ def _prompts_take_no_caption(config: RunConfig, subjects: Subjects) -> bool:
 
 
 def _lines_take_no_caption(config: RunConfig, _: Subjects | None = None) -> bool:
-    """Whether prompts are lines around a caption without a place for it; textual inversion makes one, where it reads
+    """Whether no line of the prompt template has a place for a caption. Textual Inversion adds one if it uses
     captions."""
     if not prompt_templates.is_used(config) or (config.use_captions and config.method == "textual_inversion"):
         return False
@@ -92,7 +92,7 @@ def _saves_once(config: RunConfig, _: Subjects | None = None) -> bool:
 
 
 def _draws_nothing(config: RunConfig, _: Subjects | None = None) -> bool:
-    """No previews, neither by steps nor when one asks for them while it trains."""
+    """Whether the run draws no previews, neither every N steps nor on request."""
     return config.method in PROMPTED_METHODS and not config.validation_steps and not config.validation_prompts
 
 

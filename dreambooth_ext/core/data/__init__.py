@@ -1,1 +1,1 @@
-"""Pictures and captions as files: found, named, divided and noted, without opening a picture."""
+"""Pictures and captions as files: finding, naming, splitting and recording them, without opening a picture."""

@@ -1,4 +1,4 @@
-"""Words that a LoRA's file brings along (OneTrainer's way, which the WebUI reads), told without PyTorch."""
+"""Reads the words that a LoRA file bundles (OneTrainer's format, which the WebUI reads), without PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MOST_TENSORS = 20_000
 
 
 def words(name: str | None) -> list[str]:
-    """Of a .safetensors file, in its order; [] also where there is no such file, or another."""
+    """The words in a .safetensors file, in its order; [] if the file is missing or not such a file."""
     try:
         path = expanded(name or "")
         if path.suffix.lower() != ".safetensors" or not path.is_file():

@@ -1,4 +1,4 @@
-"""Captions from the files beside pictures and from metadata files, and what is wrong with them."""
+"""Reads captions from the files beside pictures and from metadata files, and reports what is wrong with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .metadata_files import Metadata, read_below, read_file
 
 
 def metadata_of(config: RunConfig, concept: Concept, found: list[Found]) -> tuple[Metadata, list[Problem]]:
-    """The captions in metadata files, and what is wrong with those."""
+    """The captions in a concept's metadata files, and the problems with these files."""
     folder, subset = str(expanded(concept.instance_data_dir)), concept.subset
     if not subset or not subset.metadata_file:
         metadata = read_below(folder, {item.folder for item in found}, config.caption_column)
@@ -35,7 +35,7 @@ def metadata_of(config: RunConfig, concept: Concept, found: list[Found]) -> tupl
 def texts_of(
     config: RunConfig, found: list[Found], files: list[str], metadata: Metadata
 ) -> tuple[list[tuple[str, ...]], list[Problem]]:
-    """Each picture's captions, from the file beside it, else from a metadata file; and what is wrong with them."""
+    """Each picture's captions, from the file beside it or else a metadata file, and the problems found."""
     lines, problems = lines_of(files)
     draws = config.captions_per_picture == "random"
     texts = []
@@ -49,7 +49,7 @@ def texts_of(
 
 
 def lines_of(files: list[str]) -> tuple[list[list[str]], list[Problem]]:
-    """The lines of each file, none for "", and what is wrong with them."""
+    """The lines of each file ([] for the name ""), and the problems with unreadable files."""
     lines: list[list[str]] = []
     garbled: list[str] = []
     unreadable: list[Message] = []

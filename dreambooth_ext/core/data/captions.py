@@ -1,4 +1,4 @@
-"""Words from file names and caption files: identifiers, the WebUI's [filewords], prompt templates."""
+"""Text from file names and caption files: rare words, the WebUI's [filewords], prompt templates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NO_TEXT = re.compile("[\0-\x06]")  # what letters of two bytes become, read as 
 
 
 def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
-    """Sorts "x (2).jpg" before "x (10).jpg"; upper and lower case together, and folder by folder."""
+    """A sort key that puts "x (2).jpg" before "x (10).jpg", ignores case, and keeps folders together."""
     key: list[tuple[int, int, str]] = []
     for part in (path,) if isinstance(path, str) else path.parts:
         pieces = _DIGITS.split(part.casefold())
@@ -36,16 +36,16 @@ def natural_key(path: Path | str) -> list[tuple[int, int, str]]:
 
 
 def identifiers(paths: Iterable[Path]) -> dict[Path, str]:
-    """The word that each file's name gives to its subject; "" where it gives none (IMG_2034.jpg, 0001.png)."""
+    """The rare word in each file's name; "" if it has none (IMG_2034.jpg, 0001.png)."""
     paths = list(paths)
     return dict(zip(paths, identifiers_of([path.stem for path in paths]), strict=True))
 
 
 def identifiers_of(stems: list[str]) -> list[str]:
-    """The same for file names without their endings.
+    """The rare word in each file name without its ending, as `identifiers`.
 
     A counter is "(1)", " 1", "_1" or "-1" at the end. In "sksper1.jpg" the digit is a counter too, unless another
-    picture says that it belongs to the word: "person1 (3).jpg".
+    picture shows that it belongs to the word: "person1 (3).jpg".
     """
     stems = [spoken(stem) for stem in stems]
     bare = [stem.strip() for stem in stems]
@@ -67,7 +67,7 @@ def cleaned_name(path: Path) -> str:
 
 
 def spoken(name: str) -> str:
-    """A name without its bytes that are not text, which no tokenizer accepts."""
+    """A name without bytes that are not text, which no tokenizer accepts."""
     return _NO_LETTER.sub("", name)
 
 
@@ -76,7 +76,7 @@ def caption_path(picture: Path, extension: str) -> Path:
 
 
 def read_caption(picture: Path, extension: str) -> str | None:
-    """The caption file's text on one line; None where there is no such file, or nothing in it.
+    """The caption file's text on one line; None if the file is missing or empty.
 
     Raises UnicodeDecodeError and OSError.
     """
@@ -98,14 +98,14 @@ def read_lines(path: Path | str) -> list[str]:
 
 
 def lines_of(content: bytes) -> list[str]:
-    """The same of a file's content. Raises UnicodeDecodeError."""
+    """The lines of a caption file's content, as `read_lines`. Raises UnicodeDecodeError."""
     return [line for raw in decoded(content).splitlines() if (line := " ".join(raw.split()))]
 
 
 def decoded(content: bytes) -> str:
-    """A file's text: UTF-8, or UTF-16 that begins with its mark, as Windows writes it.
+    """A file's text: UTF-8, or UTF-16 with its byte order mark, as Windows writes it.
 
-    Raises UnicodeDecodeError, also for UTF-16 without its mark: there zeros stand between the letters.
+    Raises UnicodeDecodeError, also for UTF-16 without its mark, which has zeros between the letters.
     """
     is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
@@ -127,13 +127,13 @@ def words(text: str) -> set[str]:
 
 
 def rare_words(instance_prompt: str, class_prompt: str | None) -> set[str]:
-    """The prompt's words that can only mean the subject: neither in the class prompt nor common."""
+    """The prompt's words that can only mean the subject: neither common nor in the class prompt."""
     return words(instance_prompt) - words(class_prompt or "") - COMMON_WORDS
 
 
 def with_subject(text: str, prompt: str, rare: set[str]) -> str:
-    """A caption that names the subject: `text` where it does already, else the prompt goes before it.
+    """A caption that names the subject: `text` if it already does, else the prompt followed by it.
 
-    A caption that never says the rare word would train a model in which the word means nothing.
+    Training on captions without the rare word would give the word no meaning.
     """
     return text if not rare or rare & words(text) else f"{prompt}, {text}"

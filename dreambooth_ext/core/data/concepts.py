@@ -1,4 +1,4 @@
-"""What a run is about: one subject, several, or the subsets of a kohya data set, each with its pictures and words."""
+"""The subjects of a run: one, several, or the subsets of a kohya data set, each with its pictures and prompts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class
 
 @dataclass(frozen=True)
 class Variation:
-    """How pictures and captions differ each time they come up; the settings of these names."""
+    """How pictures and captions vary from epoch to epoch; the settings of the same names."""
 
     random_flip: bool
     shuffle_tags: bool
@@ -34,7 +34,7 @@ class Variation:
 
 @dataclass(frozen=True)
 class Concept:
-    """One subject's (or, with identifiers in the file names, one folder's) pictures and words."""
+    """One subject's pictures and prompts (or one folder's, where file names hold the rare words)."""
 
     field: str  # what its settings are called in messages: "", "concepts[0]." or "dataset_config"
     instance_data_dir: str
@@ -49,7 +49,7 @@ class Concept:
     pictures_setting: str = "instance_data_dir"  # what `instance_data_dir` is called in messages
 
     def named(self, setting: str) -> str:
-        """What one of its settings is called in messages."""
+        """The name of one of its settings in messages."""
         if self.subset:
             return "dataset_config"
         return self.field + (self.pictures_setting if setting == "instance_data_dir" else setting)
@@ -57,8 +57,8 @@ class Concept:
 
 @dataclass(frozen=True)
 class Subjects:
-    """What a run is about, read once. A check hands it on to everybody: the file of a data set may change meanwhile,
-    and all must see the same one."""
+    """A run's subjects, read once. A check passes them on, because a data set's file may change in between and everyone
+    must see the same one."""
 
     concepts: list[Concept]
     data_set: kohya_dataset.DataSet | None  # that `dataset_config` names
@@ -70,11 +70,11 @@ class Subjects:
 
     @classmethod
     def within(cls, config: RunConfig, data_set: kohya_dataset.DataSet | None) -> Subjects:
-        """Of a data set that has been read already."""
+        """The subjects of a data set that has already been read."""
         return cls(_concepts(config, data_set), data_set)
 
     def uses_prior(self, config: RunConfig) -> bool:
-        """Whether class pictures are trained on; left out, it is on where a class prompt is given."""
+        """Whether the run trains on class pictures; if left open, it does when there is a class prompt."""
         if config.method not in SUBJECT_METHODS:
             return False
         if config.with_prior_preservation is not None:
@@ -83,22 +83,21 @@ class Subjects:
 
 
 def uses_prior(config: RunConfig) -> bool:
-    """`Subjects.uses_prior` for callers that need nothing else; the data set's file is read only where it matters."""
+    """`Subjects.uses_prior` for callers that need nothing else; reads the data set's file only if it matters."""
     known = config.with_prior_preservation is not None or config.method not in SUBJECT_METHODS
     return (Subjects([], None) if known else Subjects.of(config)).uses_prior(config)
 
 
 def concepts(config: RunConfig) -> list[Concept]:
-    """The concepts as they are now, for callers that need nothing else."""
+    """The concepts, read now, for callers that need nothing else."""
     return Subjects.of(config).concepts
 
 
 def _concepts(config: RunConfig, data_set: kohya_dataset.DataSet | None) -> list[Concept]:
-    """The run's concepts: `config.concepts`, the subsets of its data set, else the one that the single settings
-    describe.
+    """The run's concepts: `config.concepts`, the subsets of its data set, or the one that the single settings describe.
 
-    A concept that names no class of its own takes the run's class prompt, folder and count. Values of a wrong type are
-    left at their defaults here, and a data set that cannot be read has none; `problems` names them.
+    A concept without a class of its own takes the run's class prompt, folder and count. Values of a wrong type become
+    their defaults here, and a data set that cannot be read has no concepts; `problems` reports both.
     """
     if data_set is not None:
         return [_of_subset(config, subset) for subset in data_set.subsets]
@@ -153,7 +152,7 @@ def _of_subset(config: RunConfig, subset: kohya_dataset.Subset) -> Concept:
 
 
 def variation(config: RunConfig, instead: Mapping[str, Any] | None = None) -> Variation:
-    """As the settings say; `instead` goes before them."""
+    """The variation that the settings describe; values in `instead` override them."""
     return Variation(**{name: (instead or {}).get(name, getattr(config, name)) for name in Variation.__annotations__})
 
 
@@ -167,7 +166,7 @@ def _is_count(value: Any) -> TypeGuard[int]:
 
 
 def problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
-    """What is wrong with the concepts as they are given, whatever their folders hold."""
+    """Problems with the concepts as given, whatever their folders contain."""
     found = []
     for index, given in enumerate(config.concepts):
         found += _key_problems(f"concepts[{index}].", given)

@@ -1,4 +1,4 @@
-"""One picture to train on, with its words."""
+"""One picture to train on, with its captions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .folder_scan import LeftOut
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture with the words that are trained with it."""
+    """One picture with the captions that it is trained with."""
 
     path: Path
     caption: str

@@ -1,4 +1,4 @@
-"""Folders -> the pictures in them, in natural order, and quickly: there may be hundreds of thousands of files."""
+"""Lists the pictures in folders in natural order, fast enough for hundreds of thousands of files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Found:
-    """One picture's file."""
+    """One picture file, with the other names in its folder."""
 
     folder: str
     name: str
@@ -52,7 +52,7 @@ class Found:
 
     @property
     def top(self) -> str:
-        """The folder directly below the one that was asked for, or "" in that itself."""
+        """The folder directly below the scanned one that holds the picture; "" for the scanned folder itself."""
         return self.parts[0] if self.parts else ""
 
     @property
@@ -64,13 +64,13 @@ class Found:
         return Path(self.full_name)
 
     def caption_file(self, extension: str) -> str:
-        """The path of the picture's caption file, whose ending may be in upper case, or "" where there is none."""
+        """The path of the picture's caption file, whose ending may be in upper case; "" if there is none."""
         name = self.others.get(_key(f"{os.path.splitext(self.name)[0]}.{extension.lstrip('.')}"))
         return os.path.join(self.folder, name) if name else ""
 
     def texts(self, without: str) -> list[str]:
-        """Endings of what may be captions of the picture: ".caption" of "a.caption", ".png.txt" of "a.png.txt".
-        `without`: the one that captions are to have."""
+        """Endings of files that may hold the picture's caption: ".caption" for "a.caption", ".png.txt" for "a.png.txt".
+        `without`: the ending that captions should have."""
         if not self.others:
             return []
         stem, ending = os.path.splitext(self.name)
@@ -80,11 +80,11 @@ class Found:
 
 
 def list_pictures(folder: Path, without: Iterable[Path] = ()) -> list[Path]:
-    """All pictures in `folder` and below, in natural order; hidden files and the WebUI's previews are none, nor are
-    masks of other pictures.
+    """All pictures in `folder` and below, in natural order, without hidden files, the WebUI's previews, and masks of
+    other pictures.
 
-    Folders in `without` (other concepts' and class folders that lie inside) are left out. Linked folders are followed,
-    each once. Raises OSError for a folder that cannot be read, or holds more than MOST_FILES files of any kind.
+    Folders in `without` (other concepts' and class folders inside it) are left out. Linked folders are followed, each
+    once. Raises OSError for a folder that cannot be read, or that holds more than MOST_FILES files of any kind.
     """
     return [found.path for found in find_pictures(folder, without)]
 
@@ -92,7 +92,8 @@ def list_pictures(folder: Path, without: Iterable[Path] = ()) -> list[Path]:
 def find_pictures(
     folder: Path, without: Iterable[Path] = (), nested: bool = True, left: LeftOut | None = None
 ) -> Iterator[Found]:
-    """The same with what lies around each. `nested`: also those below. `left` gets what is left out."""
+    """The pictures of `list_pictures`, each with the names around it. `nested`: include subfolders. `left` collects
+    what is left out."""
     seen = {os.path.realpath(path) for path in without}
     return _walk(str(folder), (), seen, itertools.count(1), nested, left or LeftOut())
 
@@ -140,13 +141,13 @@ def _add(others: dict[str, str], name: str) -> None:
 
 
 def _key(name: str) -> str:
-    """How `Found.others` has a name: its ending in lower case, also where the system tells the two apart."""
+    """The key of a name in `Found.others`: its ending in lower case, even on systems that tell case apart."""
     stem, ending = os.path.splitext(os.path.normcase(name))
     return stem + ending.lower()
 
 
 def _masks(names: list[str]) -> set[str]:
-    """Those that are masks of others: "a-masklabel.png" beside "a.jpg"."""
+    """The names that are masks of others: "a-masklabel.png" beside "a.jpg"."""
     stems = {name: os.path.splitext(name)[0] for name in names}
     known = set(stems.values())
     return {

@@ -1,4 +1,4 @@
-"""What makes a good rare word, which stands for the subject in prompts."""
+"""Checks whether a rare word is a good one to stand for the subject in prompts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ADVICE = Message("identifiers.poor.remedy")
 
 
 def identifier_problem(word: str) -> Message | None:
-    """What is wrong with a rare word, or None if it is a good one."""
+    """What is wrong with a rare word; None for a good one."""
     for pattern, message in IDENTIFIER_RULES:
         if not re.fullmatch(pattern, word):
             return message
@@ -43,7 +43,7 @@ def identifier_problem(word: str) -> Message | None:
 
 
 def identifier_warning(word: str, field: str = "") -> Problem | None:
-    """Why `word` is a poor rare word; None for a good one."""
+    """A warning if `word` is a poor rare word; None for a good one."""
     problem = identifier_problem(word)
     if not problem and word.lower() in COMMON_WORDS:
         problem = KNOWN

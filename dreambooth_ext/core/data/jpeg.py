@@ -1,4 +1,4 @@
-"""JPEGs that take forever: a pass over all of a picture's pixels may be a few bytes, and there may be thousands."""
+"""Rejects JPEGs with thousands of scans: each may be only a few bytes, but takes a pass over all pixels to decode."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])", re.DOTALL)
 
 
 def require_few_passes(content: bytes) -> None:
-    """Raise ValueError for a JPEG with more passes than any picture. What follows its end (a video) does not count."""
+    """Raise ValueError for a JPEG with more scans than real pictures have. Data after its end (a video) is ignored."""
     at, passes = 0, 0
     while (found := _MARKER.search(content, at)) and found[1][0] != END_OF_IMAGE:
         passes += found[1][0] == START_OF_SCAN

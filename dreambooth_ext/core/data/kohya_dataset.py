@@ -1,8 +1,8 @@
-"""kohya's data set configuration, TOML or JSON: [general], [[datasets]], [[datasets.subsets]].
+"""Reads kohya's data set configuration, TOML or JSON: [general], [[datasets]], [[datasets.subsets]].
 
-https://github.com/kohya-ss/sd-scripts/blob/main/docs/config_README-en.md. A subset's options stand in it, or above it
-for all; what is stated nowhere is as the run's settings say. What would train something else here than there is a
-problem, what differs only in detail is a warning; no option is ignored silently. Paths are relative to the file.
+https://github.com/kohya-ss/sd-scripts/blob/main/docs/config_README-en.md. An option is given in a subset, or above it
+for all subsets; otherwise the run's settings hold. Options that would train something different here are problems,
+those that differ only in detail are warnings; no option is ignored silently. Paths are relative to the file.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class DataSet:
 
     @property
     def paths(self) -> list[str]:
-        """Every file and folder that it names."""
+        """Every file and folder that the data set names."""
         named = (path for it in self.subsets for path in (it.folder, it.class_folder, it.metadata_file))
         return [path for path in named if path]
 
@@ -104,7 +104,7 @@ class DataSet:
 
 
 def read(path: str) -> DataSet:
-    """The file's data set, with all that is wrong in it."""
+    """Read a data set's file, with every problem in it."""
     found = DataSet()
     values = _values(path, found)
     for name in values:
@@ -157,7 +157,7 @@ def _tables(given: Any, name: str, found: DataSet) -> list[dict[str, Any]]:
 
 
 def _state_once(general: dict[str, Any], data_sets: list[dict[str, Any]], found: DataSet) -> None:
-    """Names that are unknown, refused or different here, each once where it stands."""
+    """Report each unknown, refused or different option once, where it is given."""
     places = [("general", general, True)]
     for index, data_set in enumerate(data_sets):
         places.append((f"datasets[{index}]", data_set, True))
@@ -189,7 +189,7 @@ def _state_once(general: dict[str, Any], data_sets: list[dict[str, Any]], found:
 
 
 def _take_run(table: dict[str, Any], place: str, found: DataSet) -> None:
-    """What kohya says of each data set, and here holds for the run."""
+    """Take over the options that kohya gives per data set and that hold for the whole run here."""
     for theirs, ours in OF_RUNS.items():
         if theirs not in table:
             continue
@@ -250,7 +250,7 @@ def _typed(table: dict[str, Any], name: str, kind: type, default: Any, place: st
 
 
 def _converted(theirs: str, ours: str, value: Any, place: str, found: DataSet) -> Any:
-    """A value as our setting has it, or None where it cannot."""
+    """The value converted to our setting's type; None if that is not possible."""
     known = SETTINGS[ours]
     try:
         result = convert(known, value)
@@ -268,7 +268,7 @@ def _converted(theirs: str, ours: str, value: Any, place: str, found: DataSet) -
 
 
 def _with_classes(subsets: list[Subset], classes: list[Subset], found: DataSet) -> list[Subset]:
-    """Each subject with the class pictures whose words end its own ("sks person": "person"), else with the first."""
+    """Give each subject the class pictures whose prompt ends its own ("sks person": "person"), else the first."""
     if not classes:
         return subsets
     made, used = [], set()
@@ -286,7 +286,7 @@ def _with_classes(subsets: list[Subset], classes: list[Subset], found: DataSet) 
 
 
 def problems(config: RunConfig, found: DataSet) -> list[Problem]:
-    """What is wrong in the data set that was `found`, or does not go together with the settings."""
+    """Problems in the data set, or between it and the settings."""
     wrong = list(found.problems)
     pictures = (
         "instance_data_dir",

@@ -1,8 +1,8 @@
-"""Captions of many pictures in one file: Hugging Face's metadata.jsonl, and kohya's meta_cap.json, meta_lat.json, ...
+"""Reads metadata files with the captions of many pictures: Hugging Face's metadata.jsonl, kohya's meta_cap.json etc.
 
-https://huggingface.co/docs/datasets/image_dataset: one JSON object a line, with "file_name" and a column for the text.
-kohya's is one object, from a picture's path, with or without its ending, to {"caption", "tags"}; both are put together
-as fine_tune.py does. Paths are relative to the file's folder, and never lead out of it.
+https://huggingface.co/docs/datasets/image_dataset: one JSON object per line, with "file_name" and a column for the
+text. kohya's is one object that maps a picture's path, with or without its ending, to {"caption", "tags"}; both are
+joined as in fine_tune.py. Paths are relative to the file's folder, and may not lead out of it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ NAMED_AT_MOST = 5  # bad lines that one message names
 
 @dataclass
 class Metadata:
-    """Captions by a picture's path, normalised, with or without its ending; and what is wrong in the files."""
+    """Captions by a picture's normalised path, with or without its ending, and the problems with the files."""
 
     captions: dict[str, tuple[str, ...]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     setting: str = "use_captions"  # by which they are read
 
     def of(self, path: str) -> tuple[str, ...]:
-        """A picture's captions; none where the files do not name it, or have no text for it."""
+        """A picture's captions; () if the files do not name it, or have no text for it."""
         known = normal(path)
         return self.captions.get(known) or self.captions.get(os.path.splitext(known)[0]) or ()
 
@@ -54,7 +54,8 @@ def normal(path: str) -> str:
 
 
 def read_below(folder: str, places: Iterable[str], column: str) -> Metadata:
-    """All metadata files in `places`: `folder` and those below, in which pictures are, as `os.path.join` makes them."""
+    """Read the metadata files in `folder` and in `places`, the folders below it that hold pictures (as `os.path.join`
+    makes them)."""
     found = Metadata()
     ancestors = {normal(folder): folder}
     for place in places:
@@ -69,7 +70,7 @@ def read_below(folder: str, places: Iterable[str], column: str) -> Metadata:
 
 
 def read_file(path: str, folder: str, column: str, found: Metadata) -> None:
-    """Add one file's captions. `folder`: where its paths begin, and what none of them leaves."""
+    """Add one file's captions to `found`. `folder`: where its paths start, and which they may not leave."""
     try:
         require_ordinary(path, LARGEST)
         with open(path, encoding="utf-8-sig") as stream:
@@ -158,7 +159,7 @@ def _tell(bad: list[Message], path: str, found: Metadata) -> None:
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:
-    """A text or a list of them, each on one line; None for anything else."""
+    """A text, or a list of texts, each on one line; None for anything else."""
     values = [] if value is None else value if isinstance(value, list) else [value]
     if not all(isinstance(item, str) for item in values):
         return None
@@ -166,7 +167,7 @@ def _texts(value: Any) -> tuple[str, ...] | None:
 
 
 def inside(folder: str, name: str) -> str | None:
-    """The normalised path of a picture that a file names, or None where it leads out of the folder."""
+    """The normalised path of a picture that a file names; None if it leads out of the folder."""
     home = normal(folder)
     path = normal(os.path.join(folder, name.replace("\\", "/") if os.sep == "/" else name))
     return path if path.startswith(home.rstrip(os.sep) + os.sep) and "\0" not in path else None

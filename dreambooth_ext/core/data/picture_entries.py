@@ -1,6 +1,7 @@
-"""Folders of pictures -> what is trained on: every picture with its caption, and every problem at once.
+"""Builds the list of pictures to train on from the folders: every picture with its caption, and every problem at once.
 
-Nothing here decodes a picture (standard library only): `engine.dataset` does, and leaves broken ones out by name.
+Nothing here decodes a picture (standard library only): `engine.dataset` does, and names the broken ones that it leaves
+out.
 
 A picture's caption, in this order:
 - an instance prompt with [filewords] or [name] is a template: [filewords] is the caption file's text, else the cleaned
@@ -42,12 +43,12 @@ REPEATED = re.compile(r"(\d{1,6})_(.+)")  # kohya's folder names: "10_sks person
 
 
 def trained(entries: Iterable[Entry]) -> int:
-    """How many pictures are trained on, without class pictures and held-out ones."""
+    """The number of pictures that are trained on, without class pictures and held-out ones."""
     return sum(not entry.is_class and not entry.is_held for entry in entries)
 
 
 def caches_latents(config: RunConfig, inpainting: bool = False) -> bool:
-    """Whether pictures are encoded ahead of training; left out, wherever each picture is always cropped the same."""
+    """Whether pictures are encoded before training; if left open, they are when each is always cropped the same way."""
     if config.method not in PROMPTED_METHODS:
         return False  # it trains on the pixels
     if config.cache_latents is not None:
@@ -56,7 +57,7 @@ def caches_latents(config: RunConfig, inpainting: bool = False) -> bool:
 
 
 def problems(config: RunConfig, subjects: Subjects | None = None) -> list[Problem]:
-    """Picture settings that are wrong, or do not go together, whatever the folders hold. subjects: as `entries`."""
+    """Problems with the picture settings, whatever the folders contain. subjects: as in `entries`."""
     found = about_concepts.problems(config, subjects or Subjects.of(config)) + validation_split.problems(config)
     if not config.center_crop and config.cache_latents:
         found.append(Problem("pictures.cached_without_center_crop", "cache_latents"))
@@ -73,8 +74,10 @@ def problems(config: RunConfig, subjects: Subjects | None = None) -> list[Proble
 
 
 def warnings(config: RunConfig, entries: list[Entry], subjects: Subjects | None = None) -> list[Problem]:
-    """What is allowed but rarely intended: poor rare words, subjects with very few pictures, missing captions.
-    subjects: as `entries`."""
+    """Warnings of what is allowed but rarely intended: poor rare words, subjects with few pictures, missing captions.
+
+    subjects: as in `entries`.
+    """
     subjects = subjects or Subjects.of(config)
     known = subjects.concepts
     found = list(subjects.data_set.warnings) if subjects.data_set else []
@@ -96,7 +99,7 @@ def warnings(config: RunConfig, entries: list[Entry], subjects: Subjects | None 
 
 
 def _caption_warnings(config: RunConfig, entries: list[Entry], known: list[Concept]) -> list[Problem]:
-    """How many pictures have no caption, and where theirs may be."""
+    """Warn how many pictures have no caption, and which endings may hold them."""
     reads_names = any("[filewords]" in (concept.instance_prompt or "") for concept in known)
     own = [entry for entry in entries if not entry.is_class]
     without = [entry for entry in own if not entry.is_captioned]
@@ -116,7 +119,7 @@ def _caption_warnings(config: RunConfig, entries: list[Entry], known: list[Conce
 
 
 def _left_out_warnings(entries: list[Entry], known: list[Concept]) -> list[Problem]:
-    """Files in the folders that look like pictures, and are left out."""
+    """Warn of files that look like pictures but are left out."""
     of_folders = {id(entry.left): (entry.left, entry.concept) for entry in entries if entry.left}.values()
     if not of_folders:
         return []
@@ -130,10 +133,11 @@ def _left_out_warnings(entries: list[Entry], known: list[Concept]) -> list[Probl
 
 
 def class_prompts(config: RunConfig, subjects: Subjects, entries: list[Entry], concept: int) -> dict[str, str]:
-    """The prompts by which this concept's missing class pictures are to be drawn, in turn, with their [filewords].
+    """The prompts from which this concept's missing class pictures are drawn in turn, each with its [filewords].
 
-    One, unless the class prompt is a template: then each instance picture's words without the subject's own, so that
-    class pictures show what the instance pictures do. The words are then to be kept in caption files.
+    There is one, unless the class prompt is a template: then one for each instance picture's caption without the
+    subject's words, so that class pictures show what the instance pictures do. The [filewords] are then kept in caption
+    files.
     """
     known = subjects.concepts[concept]
     prompt = known.class_prompt or ""
@@ -152,11 +156,11 @@ def class_prompts(config: RunConfig, subjects: Subjects, entries: list[Entry], c
 
 
 def entries(config: RunConfig, subjects: Subjects | None = None) -> tuple[list[Entry], list[Problem]]:
-    """Every picture of the run with its caption, and everything that is wrong with folders and captions.
+    """Every picture of the run with its caption, and every problem with folders and captions.
 
-    Instance pictures first, concept by concept, then class pictures: of each class folder the first
-    `num_class_images`. Class pictures that are still missing are no problem; the run draws them.
-    subjects: what the caller has read; None to read it now.
+    Instance pictures come first, concept by concept, then class pictures: the first `num_class_images` of each class
+    folder. Missing class pictures are no problem; the run draws them. subjects: what the caller has read; None to read
+    it now.
     """
     subjects = subjects or Subjects.of(config)
     known, prior = subjects.concepts, subjects.uses_prior(config)
@@ -279,7 +283,7 @@ def _instance_entries(
 
 
 class _FolderNames:
-    """What kohya's folder names say: "10_sks person" is 10 repeats and the words; the nearest such folder counts."""
+    """Reads kohya's folder names: "10_sks person" means 10 repeats and the prompt; the innermost such folder counts."""
 
     def __init__(self, concept: Concept):
         self.own = self._said(expanded(concept.instance_data_dir).name)

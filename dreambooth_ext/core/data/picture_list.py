@@ -1,9 +1,10 @@
-"""The pictures and captions that a run trains on, noted when it is queued: later changes are told, and not trained on.
+"""The pictures and captions that a run trains on, recorded when it is queued: later changes are reported, not trained
+on.
 
-The run's folder holds them as `pictures.jsonl`, a line for each picture with its captions, size, time and digest, and
-from its first start on the class pictures as `class_pictures.jsonl`. A run trains on what is noted: pictures that came
-later are left out, captions keep the noted words. A picture that is gone or altered stops it, until the user puts it
-back or lets the run take everything as it is now (`forget`).
+The run's folder holds them in `pictures.jsonl`, one line per picture with its captions, size, time and digest, and from
+its first start the class pictures in `class_pictures.jsonl`. A run trains on what is recorded: pictures added later are
+left out, captions keep the recorded words. A missing or altered picture stops it, until the user restores it or lets
+the run take everything as it is now (`forget`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ Key = tuple[str, int]  # path, and the concept's number: a picture may belong to
 
 @dataclass(frozen=True)
 class Listed:
-    """A picture as it was noted. digest: sha256 in hex, "" where only size and time (in nanoseconds) are known."""
+    """A recorded picture. digest: sha256 in hex, or "" if only size and time (in nanoseconds) are known."""
 
     path: str
     concept: int
@@ -42,7 +43,7 @@ class Listed:
         return self.path, self.concept
 
     def is_altered(self) -> bool:
-        """Whether the file holds something else than when it was noted. A copy with another time is the same."""
+        """Whether the file's content has changed since. A copy with another time counts as the same."""
         path = Path(self.path)
         try:
             stat = path.stat()
@@ -53,8 +54,9 @@ class Listed:
             return True
 
     def entry(self, now: Entry | None) -> Entry | None:
-        """What is trained on; `now`: the picture as it is found today, None where the folder's list lacks it. Of a
-        class folder only the first are listed, so that one of them is found by its file."""
+        """The entry to train on, None if the picture is missing. `now`: the picture as found today, None if the
+        folder's list lacks it; only part of a class folder is listed, so a class picture is then looked up by its file.
+        """
         if now is None and self.is_class and Path(self.path).is_file():
             now = Entry(Path(self.path), "", self.concept, is_class=True)
         return now and dataclasses.replace(
@@ -64,7 +66,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Changes:
-    """Names of pictures: `added` since, `gone`, `altered`, and `recaptioned`, whose captions are others now."""
+    """Names of pictures that were `added`, are `gone`, `altered`, or `recaptioned` (have other captions now)."""
 
     count: int  # how many are noted
     added: tuple[str, ...] = ()
@@ -76,12 +78,12 @@ class Changes:
         return bool(self.added or self.gone or self.altered or self.recaptioned)
 
     def names(self) -> dict[str, tuple[str, ...]]:
-        """Only the kinds of change that there are."""
+        """Only the kinds of change that occurred."""
         kinds = ("added", "gone", "altered", "recaptioned")
         return {kind: names for kind in kinds if (names := getattr(self, kind))}
 
     def problem(self, field: str, run: str) -> Problem | None:
-        """What hinders the run from training on what is noted, if anything does."""
+        """The problem that keeps the run from training on the recorded pictures, if any."""
         gone, altered = some(self.gone), some(self.altered)
         if gone and altered:
             return Problem("pictures.gone_and_altered", field, count=self.count, gone=gone, altered=altered, run=run)
@@ -90,7 +92,7 @@ class Changes:
         return Problem("pictures.altered", field, count=self.count, names=altered, run=run) if altered else None
 
     def warning(self, field: str, run: str) -> Problem | None:
-        """What the run passes over."""
+        """A warning of changes that the run ignores, if any."""
         added, recaptioned = some(self.added), some(self.recaptioned)
         if added and recaptioned:
             return Problem("pictures.added_and_recaptioned", field, added=added, recaptioned=recaptioned, run=run)
@@ -100,7 +102,7 @@ class Changes:
 
 
 def note(folder: Path, entries: Iterable[Entry], are_class: bool) -> None:
-    """Write down the pictures of one kind in the run's folder. Raises OSError."""
+    """Record the pictures of one kind in the run's folder. Raises OSError."""
     stats = [(entry, entry.path.stat()) for entry in entries if entry.is_class == are_class]
     hashes = sum(stat.st_size for _, stat in stats) <= HASHED
     lines = [
@@ -122,7 +124,7 @@ def note(folder: Path, entries: Iterable[Entry], are_class: bool) -> None:
 
 
 def noted(folder: Path, are_class: bool) -> list[Listed] | None:
-    """What was written down, in its order; None where nothing was. Raises UserError for a damaged list."""
+    """The recorded pictures, in order; None if none were recorded. Raises UserError for a damaged list."""
     path = folder / FILES[are_class]
     if not path.exists():
         return None
@@ -134,14 +136,14 @@ def noted(folder: Path, are_class: bool) -> list[Listed] | None:
 
 
 def forget(folder: Path) -> None:
-    """Let the run take pictures and captions as they are when it starts next."""
+    """Let the run take pictures and captions as they are at its next start."""
     for name in FILES.values():
         (folder / name).unlink(missing_ok=True)
 
 
 def compare(listed: list[Listed], entries: Iterable[Entry]) -> tuple[list[Entry], Changes]:
-    """The noted pictures of one kind that are there still, in their order and with their captions; what is different
-    among today's `entries`."""
+    """The recorded pictures of one kind that still exist, in order and with their captions, and how today's `entries`
+    differ."""
     now = {(str(entry.path), entry.concept): entry for entry in entries}
     found = [(item, item.entry(now.get(item.key))) for item in listed]
     known = {item.key for item in listed}

@@ -1,9 +1,9 @@
-"""What textual inversion trains with: the words it teaches, and lines of words around them, as in the WebUI's files;
-hypernetworks take such lines where they are told to.
+"""The prompts of Textual Inversion: the words that it trains, and template lines around them, as in the WebUI's files;
+hypernetworks can use such lines, too.
 
-In a line, [name] is the word, a hypernetwork's name, and [filewords] the picture's caption. Built in are "subject" and
-"style", from the code of the paper (Gal et al. 2022, arXiv 2208.01618), and "hypernetwork", which has captions only.
-Where captions are used, lines of textual inversion without [filewords] have it added.
+In a line, [name] is the word (or a hypernetwork's name), and [filewords] the picture's caption. Built in are "subject"
+and "style", from the code of the paper (Gal et al. 2022, arXiv 2208.01618), and "hypernetwork", which has captions
+only. If captions are used, lines of Textual Inversion without [filewords] have it added.
 """
 
 from __future__ import annotations
@@ -73,19 +73,20 @@ BUILT_IN = {"subject": SUBJECT_LINES, "style": STYLE_LINES, "hypernetwork": HYPE
 
 
 def tokens(config: RunConfig) -> list[str]:
-    """The words that the run teaches."""
+    """The words that the run trains."""
     return config.tokens
 
 
 def initial_words(config: RunConfig) -> list[str]:
-    """The words from which each of `tokens` starts: parts of a list as long as that, else the whole text for each."""
+    """The words that each of `tokens` starts from: the parts of a list of the same length, else the whole text for
+    each."""
     text, count = config.initializer_token or "", len(tokens(config))
     parts = [part.strip() for part in text.split(",")]
     return parts if len(parts) == count and all(parts) else [text] * count
 
 
 def continued(config: RunConfig) -> list[str]:
-    """The files from which the training of `tokens` continues."""
+    """The embedding files that training of `tokens` continues from."""
     return [path for field, path in config.paths() if field == "embedding_weights"]
 
 
@@ -94,12 +95,12 @@ def is_used(config: RunConfig) -> bool:
 
 
 def says(text: str, word: str) -> bool:
-    """Whether a text holds a word, in upper or lower case."""
+    """Whether a text contains a word, ignoring case."""
     return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def lines(config: RunConfig) -> tuple[tuple[str, ...], list[Problem]]:
-    """The lines that the settings name, an instance prompt or a template, and what is wrong with them."""
+    """The lines from the instance prompt or the template, and the problems with them."""
     if config.instance_prompt is not None:
         return (config.instance_prompt,), []
     chosen = config.prompt_template or ""
@@ -125,11 +126,12 @@ def lines(config: RunConfig) -> tuple[tuple[str, ...], list[Problem]]:
 
 
 def words_of(config: RunConfig, found: tuple[str, ...], text: str | None, name: str, identifier: str) -> dict[str, Any]:
-    """What a picture is trained with, as fields of its `Entry`: its lines, without [name], its caption and its word.
+    """What a picture is trained with, as fields of its `Entry`: its lines with [name] filled in, its caption and its
+    word.
 
-    found: of `lines`. text: of its caption file. name: what its file name says in place of a caption. The word is the
-    identifier in its file name where that is one of several that are taught; else all of them. A hypernetwork teaches
-    no word.
+    found: the lines from `lines`. text: from the caption file. name: the cleaned file name, used without a caption. The
+    word is the identifier in the file name if that is one of several trained words, else all of them. A hypernetwork
+    trains no word.
     """
     if config.method == "hypernetwork":
         return {"caption": text or name, "lines": tuple(line.replace(NAME, config.name) for line in found), "word": ""}
@@ -146,8 +148,8 @@ def _with_caption(line: str) -> str:
 
 
 def filled(line: str, caption: str, word: str) -> str:
-    """A line with its caption. One that does not name the word, if there is one, has it put before it: else nothing
-    would be learned."""
+    """A line with its caption filled in, and the word put before it if the line lacks it: otherwise nothing would be
+    learned."""
     text = fill_template(line, caption, word).rstrip(" ,")  # a caption whose tags were all left out
     is_said = not word or any(says(text, part) for part in word.split())
     return text if is_said else f"{word}, {text}".rstrip(" ,")

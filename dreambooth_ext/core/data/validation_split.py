@@ -1,4 +1,4 @@
-"""Pictures that are never trained on, so that the loss on them shows overfitting."""
+"""Holds out pictures from training, so that the loss on them shows overfitting."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .entry import Entry
 def hold_out(config: RunConfig, entries: list[Entry], known: list[Concept]) -> tuple[list[Entry], list[Problem]]:
     """The instance pictures, with those marked that `validation_split` holds out. known: the run's concepts.
 
-    Which it takes follows from the seed and from each picture's path in its folder alone: of all their digests the
-    lowest. So it is the same in each run, wherever the folder lies, and a picture more or less changes one at most.
+    The choice depends only on the seed and each picture's path in its folder: those with the lowest digests are held
+    out. So it is the same in each run, wherever the folder lies, and adding or removing a picture changes at most one.
     """
     if not config.validation_split or not entries:
         return entries, []

@@ -11,8 +11,8 @@ class BaseFamily:
 
     marks: parts of tensor names; a single file of the family has at least one of them, and none of an earlier row's.
     pipeline: the class in a diffusers folder's model_index.json; text_width: of its text encoder, where that decides.
-    flow_word: a file with it in its path predicts the flow (rectified flow), which is how WebUIs tell such files.
-    preset: Forge Neo's name for what is drawn with such models.
+    flow_word: a file with it in its path predicts the flow (rectified flow); WebUIs recognise such files the same way.
+    preset: Forge Neo's name for drawing with such models.
     """
 
     title: str

@@ -1,1 +1,1 @@
-"""What users already know, as tables of numbers and as values for what a config leaves out."""
+"""The guide: users' experience as tables of numbers, and defaults for settings that a config leaves out."""

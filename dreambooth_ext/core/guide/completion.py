@@ -1,4 +1,4 @@
-"""What a config leaves out, filled in from the guide's tables, each value with its reason."""
+"""Fills in the settings that a config leaves out from the guide's tables, each with its reason."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ EMBEDDING_REASON = Message("guide.embedding_rate")
 
 @dataclass(frozen=True)
 class Choice:
-    """A value that was filled in, and why."""
+    """A value that was filled in, and the reason."""
 
     value: object
     reason: Message
@@ -65,7 +65,7 @@ Fill = Callable[[str, object, Message], None]  # setting, value, reason; the fir
 def fill_in(
     config: RunConfig, pictures: int, subjects: Subjects | None = None
 ) -> tuple[CompletedConfig, dict[str, Choice]]:
-    """Fill in what was left out and follows from the subject type and the number of pictures.
+    """Fill in settings that were left out and follow from the subject type and the number of pictures.
 
     subjects: what the caller has read; None to read it now.
     """
@@ -97,7 +97,7 @@ def fill_in(
 
 
 def _with_bundle(config: RunConfig, fill: Fill) -> RunConfig:
-    """With the words that a LoRA which goes on brings along: they go on from the same file."""
+    """The config with the words that a continued LoRA file bundles; their training continues from the same file."""
     file = config.network_weights
     brought = bundled_words.words(file)
     if not file or not brought:
@@ -113,7 +113,7 @@ def _with_bundle(config: RunConfig, fill: Fill) -> RunConfig:
 
 
 def _is_pivotal(config: RunConfig) -> bool:
-    """Whether a LoRA learns along with a word."""
+    """Whether a word is trained together with a LoRA."""
     return config.method == "lora" and bool(config.placeholder_token)
 
 
@@ -158,7 +158,7 @@ def _fill_network(config: RunConfig, fill: Fill) -> None:
 
 
 def _wants_prior(config: RunConfig) -> bool:
-    """Whether anything was said of class pictures; where their prompt is missing, a check then says so."""
+    """Whether any setting mentions class pictures; if their prompt is missing, a check reports it."""
     blank = RunConfig()
     own = ("class_prompt", "class_data_dir", "num_class_images", "prior_loss_weight")
     return any(getattr(config, name) not in ("", getattr(blank, name)) for name in own) or any(
@@ -167,7 +167,7 @@ def _wants_prior(config: RunConfig) -> bool:
 
 
 def saves_on_the_way(config: RunConfig, steps: int, epochs: float) -> int:
-    """How many training states a run writes before its end."""
+    """The number of training states that a run writes before its end."""
     if config.save_every_n_epochs and steps:
         step = steps * config.save_every_n_epochs / max(epochs, 1e-9)  # between two of them
         return max(0, math.ceil(steps / step) - 1 - int(max(0, config.checkpointing_start_step - 1) / step))
@@ -176,14 +176,15 @@ def saves_on_the_way(config: RunConfig, steps: int, epochs: float) -> int:
 
 
 def is_path(value: object) -> bool:
-    """What else stands in a concept, `picture_entries.problems` names."""
+    """Whether a value in a concept can be a path; `picture_entries.problems` reports other values."""
     return isinstance(value, str) and value != ""
 
 
 def name_for(config: RunConfig) -> str:
-    """A file name for the model where the user gave none.
+    """A file name for the model if the user gave none.
 
-    An embedding's is the word that calls it, on every checkpoint: it gets another one than the subject's own word.
+    An embedding's file name is the word that calls it, on every checkpoint, so it must differ from the subject's own
+    word.
     """
     if config.method == "textual_inversion":
         return f"{_name_of_pictures(config, config.placeholder_token.partition(',')[0])[:57]}_ti"
@@ -217,7 +218,7 @@ def _complete_finetune(config: RunConfig, pictures: int, fill: Fill) -> None:
 
 
 def _fill_words(config: RunConfig, fill: Fill) -> None:
-    """Of words that learn along with a LoRA."""
+    """Fill in the settings of words that are trained together with a LoRA."""
     if not _is_pivotal(config):
         return
     fill("embedding_lr", PIVOTAL_RATE, EMBEDDING_REASON)

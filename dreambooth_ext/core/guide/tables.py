@@ -1,4 +1,4 @@
-"""The guide's numbers: pictures, steps, learning rates, minutes and test prompts, by type of subject and method."""
+"""The guide's numbers: pictures, steps, learning rates, minutes and test prompts, by subject type and method."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ SUBJECTS = {"person": "guide.person", "style": "guide.style", "object": "guide.o
 
 
 def subject(subject_type: str) -> Message:
-    """What a sentence calls a type of subject: "a person"."""
+    """A subject type as it stands in a sentence: "a person"."""
     return Message(SUBJECTS[subject_type])
 
 
 def steps_for(subject_type: str, pictures: int) -> int:
-    """The guide's steps: the lower end of its row, because fewer steps are continued more easily than undone."""
+    """The guide's steps: the lower end of its range, because adding steps is easier than undoing them."""
     rows = STEPS[subject_type]
     for fewer_than, (least, _most) in rows:
         if pictures < fewer_than:
@@ -89,5 +89,5 @@ def steps_for(subject_type: str, pictures: int) -> int:
 
 
 def test_prompts(subject_type: str, word: str) -> list[str]:
-    """The guide's prompts to judge a model by, with the subject's word in them."""
+    """The guide's prompts for judging a model, with the subject's word filled in."""
     return [prompt.format(word) for prompt in TEST_PROMPTS[subject_type]]

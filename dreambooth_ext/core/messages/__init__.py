@@ -1,1 +1,1 @@
-"""What users are told: a code with values, and one catalogue that has its words (`english/`)."""
+"""Messages to users: a code with values, and one catalogue of their English texts (`english/`)."""

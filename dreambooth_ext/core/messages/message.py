@@ -1,4 +1,4 @@
-"""A text for users, which knows its code and values: languages translate by them, and the API tells faults apart.
+"""A text for users that keeps its code and values, by which languages translate it and the API tells faults apart.
 
 `english/<topic>.json` is the catalogue: `{"too_few": ["only {count} pictures.", "{least} are enough."]}` in
 `pictures.json` is the message "pictures.too_few" and its remedy "pictures.too_few.remedy". `localizations/` has the
@@ -21,7 +21,7 @@ HOLE = re.compile(r"\{(\w+)\}")
 
 
 class Message(str):
-    """The English text of `code` with `values`, for every reader of a str; both are kept for translations.
+    """The English text of `code` with `values` filled in, usable as a str; both are kept for translation.
 
     A value may be a text, a number, a message of its own, or a list of these.
     """
@@ -55,12 +55,12 @@ def catalogue() -> dict[str, str]:
 
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
-    """A template with its {values}; one that is not given stays as it is, for a message must not fail."""
+    """The template with its {values} filled in; a missing value leaves its {name}, because a message must not fail."""
     return HOLE.sub(lambda hole: written(values[hole[1]]) if hole[1] in values else hole[0], template)
 
 
 def written(value: Any) -> str:
-    """A value as it stands in a sentence: 2e-6, 1.5; a list's texts after commas, its messages after semicolons."""
+    """A value as text in a sentence: 2e-6, 1.5; lists are joined by commas, lists of messages by semicolons."""
     if isinstance(value, list | tuple):
         mark = "; " if any(isinstance(one, Message) for one in value) else ", "
         return mark.join(map(written, value))
@@ -68,7 +68,7 @@ def written(value: Any) -> str:
 
 
 def number(value: float) -> str:
-    """A number as people write it, and the tab: 2e-6, 1.5e-4, 0.002, 12, 1.5e6."""
+    """A number as people and the tab write it: 2e-6, 1.5e-4, 0.002, 12, 1.5e6."""
     if not 0 < abs(value) < 1e-3 and not 1e6 <= abs(value) < math.inf:
         return f"{value:g}"
     mantissa, exponent = f"{value:.2e}".split("e")
@@ -87,15 +87,16 @@ def values_for_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def beside(name: str, text: str) -> dict[str, Any]:
-    """{name: the text}, and for a message {name + "_code", name + "_values"}, by which the page translates it."""
+    """{name: text} for JSON; for a Message also its code and values ("<name>_code", "<name>_values"), so that the page
+    can translate it."""
     if not isinstance(text, Message):
         return {name: text}
     return {name: str(text), f"{name}_code": text.code, f"{name}_values": values_for_json(text.values)}
 
 
 def reason_of(error: BaseException, longest: int = 300) -> str:
-    """What an error says, on one line and without the path that the system adds; a message that it was raised with
-    stays one, so that it is translated."""
+    """An error's text on one line, without the path that the system adds. A Message that it was raised with is returned
+    as a Message, so that it can be translated."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     if error.args and isinstance(error.args[0], Message):
@@ -106,7 +107,7 @@ def reason_of(error: BaseException, longest: int = 300) -> str:
 
 
 def from_json(value: Any) -> Any:
-    """What `values_for_json` made of a value; a message that this version does not know is its text."""
+    """The inverse of `values_for_json`; a message with a code that this version does not know becomes plain text."""
     if isinstance(value, list):
         return [from_json(one) for one in value]
     if not isinstance(value, dict):

@@ -1,1 +1,1 @@
-"""The run folder: its states, events and commands."""
+"""The run folder: its state, events and commands."""

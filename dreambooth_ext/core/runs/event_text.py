@@ -1,4 +1,4 @@
-"""Events in words, for terminals and logs, in English."""
+"""Renders a run's events as English text for terminals and logs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..system.terminal import clock
 
 
 def told(event: dict[str, Any]) -> str:
-    """A line about an event of a worker; "" for one that says nothing new."""
+    """One line of text for a worker's event; "" if there is nothing to show."""
     teller = _TELLERS.get(event["type"])
     return teller(event) if teller else ""
 
 
 def step_figures(event: dict[str, Any]) -> str:
-    """What a step's event says beside its number and the time that is left."""
+    """A step event's loss, learning rates and memory as text."""
     rates = ", ".join(f"{name} {number(rate)}" for name, rate in event["lr"].items())
     memory = event["memory"]["peak"] / 2**30
     loss = "overflowed (step skipped)" if event["loss"] is None else f"{event['loss']:.4f}"

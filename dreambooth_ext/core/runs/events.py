@@ -1,7 +1,7 @@
-"""What a worker says (events) and hears (commands), as JSON in the run's folder.
+"""A worker's events (output) and commands (input), as JSON in the run's folder.
 
-Events are lines of events.jsonl, numbered from 1 without gaps. Commands are one small file each, so that any number
-of hosts can give them at once and the worker takes each exactly once, in the order in which they came.
+Events are lines of events.jsonl, numbered from 1 without gaps. Each command is a small file of its own, so that any
+number of hosts can send them at once and the worker takes each exactly once, in order of arrival.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ NEEDED: dict[str, dict[str, Any]] = {  # without which an event of this type say
 
 
 class EventLog:
-    """Appends numbered events to a file. Several processes may append: the host, say, when it publishes.
+    """Appends numbered events to a file, from several processes (the host does so when it publishes).
 
-    Where one of them is paused, or hangs, while it holds the lock, the others put their events off: each is a file in a
-    folder of its own, and whoever has the lock next gives them their numbers.
+    If one of them hangs while it holds the lock, the others postpone their events: each is a file in a separate folder,
+    and the next holder of the lock numbers and appends them.
     """
 
     def __init__(self, path: Path):
@@ -53,7 +53,7 @@ class EventLog:
         self._late = path.with_name(path.name + ".late")
 
     def append(self, type: str, **data: Any) -> dict[str, Any]:
-        """The event as it was appended; its number is 0 where it was put off."""
+        """Append an event and return it; its number is 0 if it was postponed."""
         assert type in EVENT_TYPES, type
         if not self.path.parent.is_dir():  # deleted by hand: it is not to come back half made
             raise FileNotFoundError(errno.ENOENT, Message("runs.folder_deleted"), str(self.path.parent))
@@ -69,13 +69,13 @@ class EventLog:
         return {"n": number, **event}
 
     def catch_up(self) -> None:
-        """Append what was put off, if the lock is free by now."""
+        """Append postponed events if the lock is free."""
         if self.put_off():
             with contextlib.suppress(files.Held), files.locked(self._lock, 0):
                 self._bring_in()
 
     def put_off(self) -> list[Path]:
-        """The files of events that wait for the lock, oldest first."""
+        """The files of postponed events, oldest first."""
         return sorted(self._late.glob("[0-9]*.json"))
 
     def _delay(self, event: dict[str, Any]) -> None:
@@ -113,7 +113,7 @@ class EventLog:
                     yield event
 
     def _last(self) -> dict[str, Any]:
-        """The last whole event, or nothing; a line that a dying machine cut short is closed first."""
+        """The last complete event, or {}; a line that a crash cut short is ended first."""
         try:
             with self.path.open("rb+") as stream:
                 end, last, reach = stream.seek(0, os.SEEK_END), None, 4096
@@ -132,14 +132,14 @@ class EventLog:
 
 
 class EventReader:
-    """Reads each event of a log once, without going over the old ones again."""
+    """Reads each event of a log once, without rereading old ones."""
 
     def __init__(self, path: Path, from_end: bool = False):
         self.path = path
         self._offset = path.stat().st_size if from_end and path.exists() else 0
 
     def new(self) -> list[dict[str, Any]]:
-        """The whole events since the last call."""
+        """The complete events since the last call."""
         if not self.path.exists():
             return []
         with self.path.open("rb") as stream:
@@ -151,21 +151,21 @@ class EventReader:
 
 
 def is_event(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Whether it is an event as workers and hosts write them: a line may be damaged, or another version's."""
+    """Whether a value is a well-formed event; a line may be damaged, or from another version."""
     if not isinstance(value, dict) or not isinstance(value.get("n"), int) or not isinstance(value.get("type"), str):
         return False
     return all(isinstance(value.get(key), kind) for key, kind in NEEDED.get(value["type"], {}).items())
 
 
 def wants(wished: Mapping[str, Any], artifact: Mapping[str, Any]) -> bool:
-    """Whether a model is to be published, by the content of host.json: the last one, with which the run ends or its
-    user stops it, or all."""
+    """Whether a model is to be published, according to host.json's content: only the last one, with which the run ends
+    or the user stops it, or every one."""
     every = wished.get("intermediate") is True or wished.get("select") == "every"
     return wished.get("publish") is True and (every or artifact["final"] or artifact.get("stops") is True)
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """What has a number, or None for a line that was cut short."""
+    """A line's event if it has a number; None for a line that was cut short."""
     event = _object(line)
     return event if event and isinstance(event.get("n"), int) else None
 
@@ -179,12 +179,12 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 
 def _line(event: dict[str, Any]) -> bytes:
-    """Names of files may hold bytes that are no text: hence "replace"."""
+    """An event as one line of UTF-8. File names may hold bytes that are not text: hence "replace"."""
     return json.dumps(event, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def give_command(folder: Path, command: str) -> None:
-    """Leave a command for the worker of this run's `commands/` folder."""
+    """Leave a command for the worker in this run's `commands/` folder."""
     assert command in COMMANDS, command
     stamp = time.time_ns()
     while (path := folder / f"{stamp}-{os.getpid()}.json").exists():  # Windows' clock ticks slowly

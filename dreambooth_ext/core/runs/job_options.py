@@ -1,4 +1,4 @@
-"""What to do with a run and its models: `host.json` in its folder."""
+"""A run's publishing options, `host.json` in its folder: what to do with it and its models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WHILE_TRAINING = ("refuse", "wait", "share")
 
 @dataclass(frozen=True)
 class JobOptions:
-    """A run without a `host.json` was started in a terminal, and nobody has to publish it."""
+    """The content of `host.json`. A run without one was started in a terminal, and no host publishes its models."""
 
     publish: bool = True  # put its last model into the host's folders
     intermediate: bool = False  # those of saves on the way, too
@@ -51,7 +51,8 @@ class JobOptions:
         return dataclasses.replace(self, **changes)
 
     def with_intermediate(self, intermediate: bool) -> JobOptions:
-        """What is selected at each save is published at each save, unless that is not wanted."""
+        """The options with intermediate models on or off; if off, "every" becomes "final", since a model is only
+        selected when published."""
         select = "final" if self.select == "every" and not intermediate else self.select
         return self.but(intermediate=intermediate, select=select)
 
@@ -63,7 +64,7 @@ class JobOptions:
         return self.select == "every" or (self.select == "final" and is_last(artifact))
 
     def folder(self, kind: str) -> Path | None:
-        """The folder that a terminal named for models of this kind; None where it is the host's own."""
+        """The folder that the command line named for models of this kind; None to use the host's own."""
         named = (self.folders or {}).get(kind)
         return Path(named) if isinstance(named, str) else None
 
@@ -80,7 +81,7 @@ def is_last(artifact: dict[str, Any]) -> bool:
 
 
 def read(run: Run) -> JobOptions | None:
-    """The run's options; None for a run that no host has to do with, or whose host.json is damaged."""
+    """The run's options; None if it has no readable host.json, so that no host handles it."""
     try:
         content = files.read_json(run.path / "host.json")
         known = {field.name for field in dataclasses.fields(JobOptions)}
@@ -90,7 +91,7 @@ def read(run: Run) -> JobOptions | None:
 
 
 def stamp(run: Run) -> int:
-    """Changes with each `write`; 0 where there is nothing to read."""
+    """A number that changes with each `write`; 0 if there is no file."""
     try:
         return (run.path / "host.json").stat().st_mtime_ns
     except OSError:

@@ -1,4 +1,4 @@
-"""Run folders: the one truth about a run that the command line, the tab and a restarted machine all read."""
+"""A run's folder, the only record of its state, read by the command line, the tab and a restarted machine alike."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SILENCE = 30.0  # seconds without a heartbeat after which a worker on another ma
 
 @dataclass(frozen=True)
 class Run:
-    """One run's folder. Everything is read from disk when asked for: others write there too."""
+    """One run's folder. Everything is read from disk when asked for, because other processes write there too."""
 
     path: Path
 
@@ -50,20 +50,20 @@ class Run:
         return config
 
     def completed(self) -> CompletedConfig:
-        """`config` to train by. Raises UserError where it was written without what the guide fills in."""
+        """`config` as a CompletedConfig. Raises UserError if values that the guide fills in are missing."""
         if left := stages.missing(self.config):
             raise UserError("runs.lacks_values", "run", run=self.id, names=list(left))
         return stages.completed(self.config)
 
     def about(self) -> dict[str, Any]:
-        """Name, method and resolution, without the care that training needs. Raises UserError for a damaged run."""
+        """Name, method and resolution, without validating the rest. Raises UserError for a damaged run."""
         config = self._read("config.json")
         if not isinstance(config.get("name"), str) or config.get("method") not in METHOD_LABELS:
             raise UserError("runs.damaged", "run", run=self.id, file="config.json")
         return {name: config.get(name) for name in ("name", "method", "resolution")}
 
     def _read(self, name: str) -> dict[str, Any]:
-        """One of the run's JSON files. Raises UserError where it is damaged."""
+        """The content of one of the run's JSON files. Raises UserError if it is damaged."""
         try:
             content = files.read_json(self.path / name)
         except (OSError, ValueError) as error:
@@ -100,10 +100,11 @@ class Run:
         return self.path / "commands"
 
     def state(self) -> dict[str, Any]:
-        """state.json as it is, except for a run whose worker is gone and which nobody has concluded.
+        """The content of state.json, corrected for a run whose worker is gone and that nobody has concluded.
 
-        Where something is owed, it is "saving" until who does that concludes it: how a run ended is told once all of
-        that is done, and never taken back. Else it is what its worker said last, or has failed if that said nothing.
+        Its status is "saving" while models are still to be published or the device returned, until whoever does that
+        concludes the run: the final status is only shown once all of that is done, and never changes back. Otherwise it
+        is the ending that its worker recorded, or "failed" if there is none.
         """
         state = self._read_state()
         if state["status"] in (*ENDED, "queued") or self.is_alive(state):
@@ -119,11 +120,12 @@ class Run:
         return {**state, "status": "failed", "problem": self._silence().as_dict()}
 
     def _silence(self) -> Problem:
-        """Of a run whose worker ended without saying how."""
+        """The problem of a run whose worker ended without recording how."""
         return Problem("runs.worker_gone", run=self.id)
 
     def write_state(self, **changes: Any) -> dict[str, Any]:
-        """Raises FileNotFoundError where the run's folder was deleted: it must not come back half made."""
+        """Change values of state.json. Raises FileNotFoundError if the run's folder was deleted, so that it does not
+        come back half made."""
         self.check_exists()
         path = self.path / "state.json"
         state = {**(files.read_json(path) if path.exists() else {}), **changes}
@@ -131,25 +133,26 @@ class Run:
         return state
 
     def exists(self) -> bool:
-        """Whether nobody has deleted its folder. Nothing ever replaces config.json."""
+        """Whether the run's folder still exists. Nothing ever replaces config.json."""
         return (self.path / "config.json").exists()
 
     def check_exists(self) -> None:
-        """Raise FileNotFoundError where somebody has."""
+        """Raise FileNotFoundError if the folder was deleted."""
         if not self.exists():
             raise FileNotFoundError(errno.ENOENT, Message("runs.folder_deleted"), str(self.path))
 
     def is_alive(self, state: dict[str, Any] | None = None) -> bool:
-        """Whether a worker has this run: it holds the lock here, or it beats on another machine."""
+        """Whether a worker is running: it holds the lock on this machine, or sends heartbeats from another."""
         state = state or self._read_state()
         if state.get("host") not in (None, platform.node()):
             return _beats(state)
         return self.is_held()
 
     def is_held(self) -> bool:
-        """Whether a worker of this machine has it: by the run's lock, or by its heartbeat where this user may not look.
+        """Whether a worker on this machine has the run: by its lock, or by its heartbeat if this user may not read the
+        lock.
 
-        Raises no OSError: nobody else's folder is to stand in the way of one's own runs.
+        Raises no OSError: another user's folder must not block one's own runs.
         """
         try:
             return files.is_locked(self.path / "worker.lock")
@@ -159,22 +162,23 @@ class Run:
             return False
 
     def take(self, patience: float = 1.0) -> IO[bytes] | None:
-        """The run's lock, held until it is closed or its process dies; None if another worker has it.
+        """The run's lock, held until it is closed or its process ends; None if another worker has it.
 
-        Whoever looks whether the run is alive holds it for an instant: hence the patience, in seconds. Raises OSError
-        where this user may not write.
+        Checking whether the run is alive holds the lock for an instant: hence the patience, in seconds. Raises OSError
+        if this user may not write.
         """
         return self._lock("worker.lock", patience)
 
     def claim(self, patience: float = 1.0) -> IO[bytes] | None:
-        """The right to publish what the run makes and to say that it is done, held as `take`'s lock is.
+        """The right to publish the run's models and to conclude it, held like the lock of `take`.
 
-        None if a host or a terminal has it. What is due is published by who has it, hence once.
+        None if a host or a terminal has it. Only its holder publishes, so each model is published once.
         """
         return self._lock("host.lock", patience)
 
     def is_followed(self, patience: float = 0.0) -> bool:
-        """Whether somebody has that right, still after so many seconds. False where this user may not look."""
+        """Whether another process holds that right (`claim`) even after `patience` seconds. False if this user may not
+        look."""
         deadline = time.monotonic() + patience
         try:
             while held := files.is_locked(self.path / "host.lock"):
@@ -193,21 +197,23 @@ class Run:
         return lock
 
     def ending(self, how: str) -> dict[str, str]:
-        """How a run ended, one of ENDED, as its state has it at first: "saving" where something is owed still. Where no
-        model is due, and no host is there to get its device back, nothing is."""
+        """The first state of a run that has ended as `how`, one of ENDED: "saving" while something is still to be done.
+
+        That is not the case if no model is due and no host is waiting to get its device back.
+        """
         owes = self.owes() and (self.is_followed() or self._may_be_due())
         return {"status": "saving" if owes else how, "ending": how}
 
     def end(self, how: str, **about: Any) -> None:
-        """Say how it ended in the place of a worker that could not. The run's lock has to be held."""
+        """Record how the run ended on behalf of a worker that could not. The run's lock must be held."""
         said = {**self.ending(how), **about}
         self.write_state(**said)
         self.events.append("status", **said)
 
     def conclude(self) -> bool:
-        """Tell how a run ended, now that all that it owed is done. Its claim has to be held.
+        """Record the run's final status, now that everything due after it is done. Its claim must be held.
 
-        False if another worker has it already, or while events are put off: they may tell of models that are due.
+        False if another worker already has it, or while events are postponed, which may announce models that are due.
         """
         if self.events.put_off():
             return False
@@ -228,13 +234,13 @@ class Run:
         return True
 
     def write_saving(self) -> None:
-        """Write down what `state` says of a run whose worker is gone while something is owed: whoever looks while its
-        lock is held to conclude it is not to see it train. Its claim has to be held."""
+        """Write "saving", as `state` shows it, for a run whose worker is gone while something is due: otherwise it
+        would seem to train while `conclude` holds its lock. Its claim must be held."""
         if self.owes() and self._read_state()["status"] not in (*ENDED, "queued", "saving") and not self.is_held():
             self.write_state(status="saving")
 
     def end_killed(self) -> None:
-        """Write down that the user ended it, by a kill before its worker came to a last word."""
+        """Record that the user stopped the run by killing its worker before it had recorded an ending."""
         lock = self.take()
         if lock is None:
             return
@@ -243,20 +249,20 @@ class Run:
                 self.end("stopped", problem=None, problems=[])
 
     def _last_told(self) -> str | None:
-        """The status that the events told last."""
+        """The status in the last status event."""
         told = [event.get("status") for event in self.events.read() if event["type"] == "status"]
         return told[-1] if told else None
 
     def last_word(self) -> str | None:
-        """How it ended, one of ENDED, where its worker has said so and nobody has concluded it yet."""
+        """How it ended, one of ENDED, if its worker has recorded that and nobody has concluded the run yet."""
         try:
             return _last_word(self._read_state())
         except UserError:  # damaged, or deleted
             return None
 
     def before(self) -> dict[str, Any] | None:
-        """What a run that has ended well, or was stopped, was before it was begun or queued again, as it stays where
-        that is refused; None for a new one and for one that failed."""
+        """Status and step of a finished or stopped run from before it was started or queued again, to restore if that
+        is refused; None for a new or failed run."""
         state = self._read_state()
         status = state["status"]
         if status == "queued":
@@ -266,12 +272,12 @@ class Run:
         return {"status": status, "step": state["step"], "total": state.get("total")}
 
     def owes(self) -> bool:
-        """Whether somebody has still to publish its models, or to give the device back: its host.json
-        (core/runs/job_options.py) says that it is not settled."""
+        """Whether models are still to be published or the device returned: host.json (core/runs/job_options.py) says
+        that the run is not settled."""
         return self._host_file().get("settled") is False
 
     def _may_be_due(self) -> bool:
-        """Whether a model has not been published since it was announced, though that is wished."""
+        """Whether a model that is to be published has not been published since it was announced."""
         wished, open_ = self._host_file(), {}
         since = wished.get("since")
         for event in self.events.read(after=since if isinstance(since, int) else 0):
@@ -293,7 +299,7 @@ class Run:
         give_command(self.commands, command)
 
     def artifact_events(self) -> list[dict[str, Any]]:
-        """The artifacts that still exist, oldest first, the last event for each file."""
+        """The events of artifacts that still exist, oldest first, the last event for each file."""
         latest = {event["file"]: event for event in self.events.read() if event["type"] == "artifact"}
         return [event for file, event in latest.items() if (self.artifacts / file).exists()]
 
@@ -316,7 +322,7 @@ class Run:
 
 
 def create(runs_dir: Path, config: RunConfig, host: Mapping[str, Any] | None = None) -> Run:
-    """Make a run's folder, queued, whole or not at all. Its config.json never changes again.
+    """Create a run's folder with status "queued", completely or not at all. Its config.json never changes again.
 
     host: the content of its host.json, see core/runs/job_options.py.
     """
@@ -330,7 +336,7 @@ def create(runs_dir: Path, config: RunConfig, host: Mapping[str, Any] | None = N
 
 @contextlib.contextmanager
 def _making(runs_dir: Path) -> Iterator[None]:
-    """Only one process at a time makes or deletes runs; what killed ones left unfinished is removed."""
+    """Let only one process at a time create or delete runs, and remove what killed ones left unfinished."""
     with files.locked(runs_dir / "runs.lock"):
         for left in runs_dir.glob(f"{files.TEMPORARY}*"):
             if left.is_dir():
@@ -369,9 +375,9 @@ def _fill(run: Run, config: RunConfig, host: Mapping[str, Any] | None) -> None:
 
 
 def absolute(config: Config) -> Config:
-    """The config with paths that mean the same from anywhere: a run may be resumed from another folder.
+    """The config with absolute paths, because a run may be resumed from another folder.
 
-    Links stay as they are, and so does what may be a Hub's name and is not here.
+    Links stay as they are, and so do names that may be on the Hub and do not exist here.
     """
 
     def fixed(field: str, path: str) -> str:
@@ -384,7 +390,7 @@ def absolute(config: Config) -> Config:
 
 
 def safe_name(name: str) -> str:
-    """A name that every file system takes."""
+    """The name with only characters that every file system accepts."""
     return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_")[:64] or "run"
 
 
@@ -398,10 +404,10 @@ def _beats(state: dict[str, Any]) -> bool:
 
 
 def this_worker() -> dict[str, Any]:
-    """Who writes into the state: process and machine."""
+    """This process and machine, as the state records its worker."""
     return {"pid": os.getpid(), "host": platform.node()}
 
 
 def deleted(run: Run) -> Problem:
-    """Of a run whose folder somebody deletes while it trains."""
+    """The problem of a run whose folder is deleted while it trains."""
     return Problem("runs.deleted", "run", folder=str(run.path))

@@ -1,4 +1,4 @@
-"""The runs in a folder: all of them, or one by its id, its name or the beginning of either."""
+"""Finds runs in a folder: all of them, or one by its id, its name or the beginning of either."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def list_runs(runs_dir: Path) -> list[Run]:
 
 
 def find(runs_dir: Path, name: str) -> Run:
-    """A run by its folder, its id, or the beginning or the name of exactly one ("last" is the newest)."""
+    """A run by its folder or id, or by its name or the beginning of its id if only one matches ("last" is the
+    newest)."""
     if not name.strip():
         raise UserError("runs.needs_name", "run")
     if (Path(name) / "state.json").is_file():
@@ -40,5 +41,5 @@ def find(runs_dir: Path, name: str) -> Run:
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """What lists and the API show of a run."""
+    """A run as lists and the API show it."""
     return {"id": run.id, "name": run.config.name, "method": run.config.method, "size": run.size(), **run.state()}

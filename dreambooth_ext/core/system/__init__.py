@@ -1,1 +1,1 @@
-"""Files, disk, terminal and other things of the operating system."""
+"""Files, disk, terminal and other parts of the operating system."""

@@ -1,4 +1,4 @@
-"""What a disk refuses, as problems."""
+"""Turns disk errors into problems that a user understands."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OF_FILES = {  # the same, where the file is known
 
 
 def problem_of(error: OSError) -> Problem | None:
-    """None for what is no matter of the disk."""
+    """The problem behind an OSError; None if it is not about the disk."""
     code = _CODES.get(errno.EFBIG if getattr(error, "winerror", None) == FILE_TOO_LARGE else error.errno)
     if code is None:
         return None

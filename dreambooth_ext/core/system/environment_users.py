@@ -1,7 +1,7 @@
-"""Which programs use the trainer's environment now, so that nobody takes it away from under them.
+"""Tracks which programs are using the trainer's environment, so that it is not removed while they run.
 
-Each holds a lock file of its own in the environment's `users/`, named for what it does; the system lets go of it
-however the program ends. One lock for all would need shared locks, which Windows lacks.
+Each holds a lock file of its own in the environment's `users/`, named after what it does; the system releases it
+however the program ends. A single lock for all would have to be shared, which Windows lacks.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ OLD = 60.0  # seconds after which a file that nobody holds was left by a kill
 
 @contextlib.contextmanager
 def joined(what: str, folder: Path | None = None) -> Iterator[None]:
-    """Count as a user of the environment in `folder`, inside by default that of this program, under the name `what`.
+    """Register as a user of the environment in `folder` (default: the one this program runs in), under the name `what`.
 
-    Where nothing may be written there, the program goes on all the same.
+    If nothing can be written there, the program runs all the same.
     """
     folder = folder or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     path = folder / "users" / f"{what}-{os.getpid()}.lock" if folder else None
@@ -48,7 +48,8 @@ def _held(path: Path) -> IO[bytes] | None:
 
 
 def names(folder: Path) -> list[str]:
-    """What the programs do that use the environment in `folder` now: a run's name, or a verb of the command line."""
+    """What the programs that use the environment in `folder` are doing: a run's name, or a command of the command
+    line."""
     found = []
     for path in sorted((folder / "users").glob("*.lock")):
         with contextlib.suppress(OSError):  # it has just ended

@@ -1,4 +1,5 @@
-"""Writing that survives a kill at any instant: to a temporary name, to the disk, then to the real name."""
+"""Writes files so that they survive a kill at any instant: temporary name, flush to disk, rename; and locks between
+processes."""
 
 from __future__ import annotations
 
@@ -28,9 +29,9 @@ TEMPORARY = ".tmp-"  # prefix of unfinished files and folders; anything so named
 
 @contextlib.contextmanager
 def replacing(path: Path, parents: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends well it becomes `path`, else it is removed.
+    """Yield a temporary path beside `path`, renamed to `path` if the block succeeds, else removed.
 
-    The name keeps its suffix because some writers choose the format by it. parents: make the folders above it.
+    The name keeps its suffix because some writers choose the format by it. parents: create the folders above it.
     """
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,7 @@ def flush_to_disk(path: Path) -> None:
 
 
 def flush_folder(path: Path) -> None:
-    """Flush a folder's list of names, so that a renamed file keeps its new name when the power goes."""
+    """Flush a folder's list of names, so that a renamed file keeps its new name after a power cut."""
     if os.name == "nt":
         return  # Windows cannot open folders, and its rename is journalled
     descriptor = os.open(path, os.O_RDONLY)
@@ -69,8 +70,8 @@ def flush_folder(path: Path) -> None:
 
 
 def patiently(action: Callable[[], Result], patience: float = 5.0) -> Result:
-    """The action's result, tried for a moment while Windows refuses it: a virus scanner, a viewer, or another of our
-    processes has the file open, or is just replacing it."""
+    """Retry an action for a moment while Windows refuses it because a virus scanner, a viewer, or another of our
+    processes has the file open or is replacing it."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -82,7 +83,7 @@ def patiently(action: Callable[[], Result], patience: float = 5.0) -> Result:
 
 
 def replace(source: Path, target: Path) -> None:
-    """`os.replace`, patiently; folders replace folders, too."""
+    """`os.replace` with retries; a folder may replace a folder, too."""
 
     def once() -> None:
         if target.is_dir() and source.is_dir():
@@ -93,7 +94,7 @@ def replace(source: Path, target: Path) -> None:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path as people write it, with `~` for their home; one of a user who is not known here stays as it is."""
+    """The path with `~` expanded to the home folder; unchanged for an unknown user."""
     return Path(os.path.expanduser(path))
 
 
@@ -107,8 +108,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def require_ordinary(path: str | Path, largest: int | None = None) -> None:
-    """Raise OSError, saying why, for what must not be read whole: devices and pipes, which have no end or wait for
-    ever, folders, and files above `largest` bytes."""
+    """Raise OSError with the reason for anything that must not be read whole: folders, devices and pipes, which never
+    end or block, and files above `largest` bytes."""
     about = os.stat(path)
     if stat.S_ISDIR(about.st_mode):
         raise IsADirectoryError(errno.EISDIR, Message("files.is_folder"), str(path))
@@ -119,19 +120,20 @@ def require_ordinary(path: str | Path, largest: int | None = None) -> None:
 
 
 def read_text(path: Path, largest: int = LARGEST_TEXT) -> str:
-    """A stranger's text, UTF-8. Raises OSError, also for what `require_ordinary` refuses, and UnicodeDecodeError."""
+    """Read an untrusted UTF-8 text. Raises OSError, also for what `require_ordinary` refuses, and
+    UnicodeDecodeError."""
     require_ordinary(path, largest)
     return path.read_text(encoding="utf-8-sig")
 
 
 def read_json(path: Path, largest: int = LARGEST_TEXT) -> Any:
-    """Raises OSError, and ValueError for what is damaged."""
+    """Read a JSON file. Raises OSError, and ValueError if it is damaged."""
     return parse_json(patiently(lambda: read_text(path, largest)))
 
 
 def parse_json(text: str | bytes, **options: Any) -> Any:
-    """`json.loads`, whose options they are. Raises ValueError for what is damaged, nested too deeply, or has a number
-    of thousands of digits, for which old Pythons take minutes."""
+    """`json.loads` with its options. Raises ValueError for damaged JSON, too deep nesting, and numbers of thousands of
+    digits, which take old Pythons minutes."""
     try:
         return json.loads(text, parse_int=_whole_number, **options)
     except RecursionError:
@@ -145,13 +147,13 @@ def _whole_number(digits: str) -> int:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Delete what a killed process left under temporary names directly in `folder`."""
+    """Delete temporary files that a killed process left directly in `folder`."""
     for path in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
-    """Delete a folder so that, whenever this is cut short, none of it is left under its name."""
+    """Delete a folder so that an interruption never leaves part of it under its name."""
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     replace(path, temporary)
     shutil.rmtree(temporary, ignore_errors=True)
@@ -170,7 +172,7 @@ def size(path: Path) -> int:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's content, in hex."""
+    """SHA-256 of a file's content, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):
@@ -187,7 +189,7 @@ def human_size(size: float) -> str:
 
 
 class Held(OSError):
-    """A lock's holder does not let go of it."""
+    """The lock is held by another process that does not release it."""
 
     def __init__(self, path: Path):
         super().__init__(errno.EBUSY, Message("files.locked"), str(path))
@@ -195,9 +197,9 @@ class Held(OSError):
 
 @contextlib.contextmanager
 def locked(path: Path, patience: float | None = None) -> Iterator[None]:
-    """Hold `path` as a lock between processes; the system releases it when its holder dies, however it dies.
+    """Hold `path` as a lock between processes; the system releases it however its holder ends.
 
-    Raises Held after `patience` seconds, PATIENCE if None: a holder may be paused and neither die nor go on.
+    Raises Held after `patience` seconds, PATIENCE if None, because a holder may be paused and neither end nor continue.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + (PATIENCE if patience is None else patience)
@@ -213,7 +215,7 @@ def locked(path: Path, patience: float | None = None) -> Iterator[None]:
 
 
 def try_lock(path: Path) -> IO[bytes] | None:
-    """Take the lock if it is free and keep it while the returned stream is open; None if another process has it."""
+    """Take the lock if it is free, and hold it until the returned stream is closed; None if another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stream = path.open("a+b")
     if _lock(stream):
@@ -223,7 +225,7 @@ def try_lock(path: Path) -> IO[bytes] | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock. Looking does not stand in the way of others who look."""
+    """Whether a process holds the lock. Checking does not block others who check."""
     if not path.exists():
         return False
     with path.open("rb") as stream:

@@ -1,7 +1,7 @@
-"""What people read on terminals and in logs: lines, and progress on one moving line, or every few seconds elsewhere.
+r"""Output for terminals and logs: lines, and progress on one updating line, or every few seconds if it cannot update.
 
-File names, captions and prompts are strangers' texts. A terminal obeys what is in them (ESC), and a line's end in one
-forges a line of a log; so whatever leaves here has such characters written out: \\x1b, \\n, \\u202e.
+File names, captions and prompts are untrusted text. A terminal obeys control characters (ESC) in it, and a line break
+forges a line of a log; so everything printed here has such characters escaped: \x1b, \n, \u202e.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def escaped(text: str, but: str = "") -> str:
-    """The text with its control characters written out, without those in `but`. In JSON it stays the same JSON: there
-    C0 never stands raw, and \\uXXXX means the character."""
+    r"""The text with its control characters escaped, except those in `but`. JSON keeps its meaning: it contains no raw
+    C0 characters, and \uXXXX means the character."""
 
     def written_out(match: re.Match[str]) -> str:
         letter = match[0]
@@ -39,14 +39,14 @@ def escaped(text: str, but: str = "") -> str:
 
 
 def say(*lines: object, stream: TextIO | None = None) -> None:
-    """Each on one line, on standard error or `stream`; nowhere in a program that has none (pythonw)."""
+    """Print each line on standard error or `stream`; nothing in a program that has none (pythonw)."""
     stream = stream or sys.stderr
     if stream is not None:
         _write(stream, "".join(f"{escaped(str(line))}\n" for line in lines))
 
 
 def say_traceback(error: BaseException) -> None:
-    """For those who mend this program: each line behind a bar, for an error's text may look like anything."""
+    """Print a traceback for developers, each line behind a bar, because an error's text may look like anything."""
     lines = "".join(traceback.format_exception(error)).rstrip("\n").split("\n")
     say(*(f"| {line}" for line in lines))
 
@@ -58,7 +58,7 @@ def _write(stream: TextIO, text: str) -> None:
 
 
 class Shield:
-    """In the place of standard output or error: what libraries print is escaped, too, but for the ends of lines."""
+    """A wrapper of standard output or error that escapes what libraries print, except line breaks and tabs."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -76,11 +76,11 @@ class Shield:
 
 
 class OutputError(OSError):
-    """Standard output takes no more: a fault of no run and no file of ours."""
+    """Standard output cannot be written: no fault of a run or of our files."""
 
 
 class Output(Shield):
-    """Standard output: what it does not take is told apart from other faults of a disk. Raises OutputError."""
+    """Standard output whose write errors can be told apart from other disk errors. Raises OutputError."""
 
     def write(self, text: str) -> int:
         with _told_apart():
@@ -91,7 +91,7 @@ class Output(Shield):
             self._stream.flush()
 
     def give_up(self) -> None:
-        """What is still to be written goes nowhere, so that Python does not try again at its end."""
+        """Discard pending output, so that Python does not try to write it again at exit."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
         os.close(nowhere)
@@ -107,7 +107,7 @@ def _told_apart() -> Iterator[None]:
 
 
 def say_unwritable(error: OutputError) -> None:
-    """For the end of a program whose standard output takes no more."""
+    """Report an OutputError at the end of a program, and discard what is left of standard output."""
     if isinstance(sys.stdout, Output):
         sys.stdout.give_up()
     say(f"error: {error.strerror}")
@@ -119,7 +119,7 @@ class _Record(logging.LogRecord):
 
 
 def shield() -> None:
-    """For a program of our own, at its start: whatever any library prints, logs or warns of is escaped."""
+    """Escape whatever any library prints, logs or warns of; called at the start of our own programs."""
     sys.stdout = sys.stdout and Output(sys.stdout)
     sys.stderr = sys.stderr and Shield(sys.stderr)
     logging.setLogRecordFactory(_Record)
@@ -127,14 +127,15 @@ def shield() -> None:
 
 
 def silent(share: float | None, message: str) -> None:
-    """`Stages` for callers without a screen."""
+    """A `Stages` callback for callers without a screen: does nothing."""
 
 
 def open_missing_streams() -> None:
-    """Let what nobody hears go nowhere: services, pythonw.exe and shells (`>&-`) start programs without streams.
+    """Open missing standard streams on the null device: services, pythonw.exe and shells (`>&-`) start programs
+    without.
 
-    To be called first of all: else the next file that is opened gets a missing stream's number, and what programs that
-    we start say is written into it.
+    Must be called first: otherwise the next opened file gets a missing stream's number, and the output of programs that
+    we start is written into it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -148,7 +149,7 @@ def open_missing_streams() -> None:
 
 
 class Line:
-    """The line that moves. A context manager, so that it is ended also after an error."""
+    """A line that is updated in place. Used as a context manager, so that it is ended also after an error."""
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr
@@ -156,7 +157,7 @@ class Line:
         self._width = 0
 
     def show(self, text: str) -> None:
-        """In place of what was shown last, or on a line of its own where nothing can move."""
+        """Replace the shown text, or print a new line where the stream is no terminal."""
         text = escaped(text)
         if self.live:
             text = text[: shutil.get_terminal_size().columns - 1]
@@ -178,7 +179,7 @@ class Line:
 
 
 class StageLine(Line):
-    """`Stages` on a stream: work whose length is not known, told stage by stage ("installing: torch")."""
+    """A `Stages` callback that shows work of unknown length, stage by stage ("installing: torch")."""
 
     def __init__(self, stream: TextIO | None = None, quiet_seconds: float = 15.0):
         super().__init__(stream)
@@ -195,11 +196,11 @@ class StageLine(Line):
 
 
 class Progress(Line):
-    """A bar with rate and time left, for countable work.
+    """A progress bar with rate and time left, for countable work.
 
-    `update(done, text)` takes the absolute number of things done and what to say about them (a loss, a file's name).
-    `start` is what was done before this process, in a resumed run: it counts for the bar and not for the rate. `since`:
-    when the work began, by time.monotonic, where this bar goes on with an earlier one's.
+    `update(done, text)` takes the absolute number of things done and a text to show (a loss, a file's name). `start` is
+    what an earlier process had done in a resumed run: it counts for the bar but not for the rate. `since`: when the
+    work began, by time.monotonic, if this bar continues an earlier one.
     """
 
     BAR = 24  # characters

@@ -1,4 +1,4 @@
-"""TOML, which Python reads itself from 3.11 on."""
+"""Reads TOML, also on Python 3.10, which has no reader of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READERS = ("tomllib", "tomli", "pip._vendor.tomli")  # the last two are the firs
 
 
 def loads(text: str) -> dict[str, Any]:
-    """The document's values. Raises ValueError, which says what is wrong in which line."""
+    """The document's values. Raises ValueError with the fault and its line."""
     _require_short_keys(text)
     for name in READERS:
         try:

@@ -1,1 +1,1 @@
-"""Options of the verbs that work without a run: generate, convert, network."""
+"""Options of the commands that need no run: generate, convert, network."""

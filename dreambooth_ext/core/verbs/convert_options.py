@@ -1,4 +1,4 @@
-"""The verb `convert`: its options."""
+"""Options of the command `convert`."""
 
 from __future__ import annotations
 

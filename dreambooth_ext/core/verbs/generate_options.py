@@ -1,4 +1,4 @@
-"""The verb `generate`: its options, and what can be wrong with them."""
+"""Options of the command `generate`, and their checks."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def worded_problems(arguments: argparse.Namespace) -> list[Problem]:
-    """Options that have no effect with an unconditional model."""
+    """Problems for options that have no effect with an unconditional model."""
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     given = [name for name in WORDED if getattr(arguments, name) != parser.get_default(name)]
@@ -87,7 +87,7 @@ def worded_problems(arguments: argparse.Namespace) -> list[Problem]:
 
 
 def lora(text: str) -> tuple[Path, float]:
-    """The file and weight of one `--lora` or `--hypernetwork`: what follows the last colon, if it is a number."""
+    """The file and weight of one `--lora` or `--hypernetwork`: the weight follows the last colon, if it is a number."""
     path, colon, tail = text.rpartition(":")
     try:
         weight = float(tail) if colon else 1.0
@@ -97,7 +97,7 @@ def lora(text: str) -> tuple[Path, float]:
 
 
 def lora_problems(given: Iterable[str], field: str = "lora") -> list[Problem]:
-    """What is wrong with `--lora`s, or with `--hypernetwork`s."""
+    """Problems with the files and weights of `--lora` or `--hypernetwork`."""
     found, missing = [], {"lora": "command.lora_missing", "hypernetwork": "command.hypernetwork_missing"}[field]
     for path, weight in map(lora, given):
         if not path.is_file():
@@ -108,12 +108,12 @@ def lora_problems(given: Iterable[str], field: str = "lora") -> list[Problem]:
 
 
 def lora_words(loras: Iterable[tuple[Path, float]], kind: str = "lora") -> str:
-    """What the WebUI reads at a prompt's end to draw with these. kind: "lora" or "hypernet"."""
+    """The tags at a prompt's end by which the WebUI draws with these files. kind: "lora" or "hypernet"."""
     return "".join(f" <{kind}:{path.stem}:{weight:g}>" for path, weight in loras)
 
 
 def problems(arguments: argparse.Namespace) -> list[Problem]:
-    """Every value that is out of range, by its option."""
+    """One problem for each option with a wrong value."""
     found = []
     for name, (low, high) in RANGES.items():
         value = getattr(arguments, name)

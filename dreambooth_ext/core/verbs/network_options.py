@@ -1,4 +1,4 @@
-"""The verb `network`: its options, and what can be wrong with them."""
+"""Options of the command `network`, and their checks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def problems(arguments: argparse.Namespace) -> list[Problem]:
-    """Options that are missing, unused or out of range."""
+    """Problems for options that are missing, unused or out of range."""
     found, action = [], arguments.action
     needed, possible = ACTIONS[action]
     for name in ("lora", "tuned", "rank", "conv_rank"):
