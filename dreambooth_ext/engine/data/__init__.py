@@ -1,1 +1,1 @@
-"""From pictures to batches: order, buckets, latents and their cache."""
+"""From pictures to batches: order, aspect buckets, latents and their cache."""

@@ -1,4 +1,4 @@
-"""What one forward pass trains on."""
+"""The batch of one forward pass: latents or pixels, captions, loss weights."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """Pictures of one size, with what belongs to each of them.
+    """Pictures of one size, with the data that belongs to each of them.
 
     Shapes: latents (b, c, h / 8, w / 8), scaled; pixels (b, 3, h, w) in [-1, 1]; time_ids (b, 6) in SDXL's order:
     original height and width, crop top and left, target height and width, in pixels; weights (b,).
-    Exactly one of latents and pixels is given: pixels where they cannot be encoded ahead (random crops, inpainting).
-    masks (b, 1, h / 8, w / 8), where parts of a picture do not count the same: 1 on average over each picture.
+    Exactly one of latents and pixels is given: pixels if latents cannot be cached in advance (random crops,
+    inpainting).
+    masks (b, 1, h / 8, w / 8) if parts of a picture count differently: 1 on average over each picture.
     The weights are shares of the loss: instance pictures sum to 1, class pictures to `prior_loss_weight`.
     """
 

@@ -1,4 +1,4 @@
-"""Captions as they are this time: one of several, dropped, or with tags in another order and some of them gone."""
+"""Random changes to captions during training: choice among several, caption dropout, tag shuffling and tag dropout."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from .picture import Picture
 
 
 def vary(captions: tuple[str, ...], variation: Variation, drop_at: float, draw: torch.Generator) -> str:
-    """One of a picture's captions, as it is this time: dropped, or its tags in another order and some of them gone.
+    """Return one of a picture's captions, with caption dropout, tag shuffling and tag dropout applied.
 
-    drop_at: in [0, 1), drawn for the picture. Dropout of tags comes after the shuffle, as in sd-scripts.
+    drop_at: random number in [0, 1) that decides about caption dropout. Tag dropout comes after shuffling, as in
+    sd-scripts.
     """
     caption = captions[0]
     if len(captions) > 1:
         caption = captions[int(torch.randint(len(captions), (), generator=draw))]
     if drop_at < variation.caption_dropout:
         return ""
-    if not _varies(caption, variation):  # as it is written: frozen encoders know no other
+    if not _varies(caption, variation):  # unchanged: with frozen text encoders only this text is cached
         return caption
     tags = _tags(caption, variation.caption_separator)
     kept, rest = tags[: variation.keep_tokens], tags[variation.keep_tokens :]
@@ -36,7 +37,7 @@ def vary(captions: tuple[str, ...], variation: Variation, drop_at: float, draw: 
 def every_caption(
     pictures: Sequence[Picture], held: Sequence[Picture], variations: Sequence[Variation]
 ) -> list[str] | None:
-    """Every caption that a batch can hold, each once; None where tags vary, which makes too many to list.
+    """Return every caption that a batch can contain, once each; None if tags vary, since there are too many to list.
 
     variations: by concept.
     """
@@ -54,7 +55,7 @@ def every_caption(
 
 
 def _varies(caption: str, variation: Variation) -> bool:
-    """Whether one caption can become several."""
+    """Whether this caption can result in several texts."""
     if not variation.varies_tags:
         return False
     loose = len(_tags(caption, variation.caption_separator)) - variation.keep_tokens

@@ -1,4 +1,4 @@
-"""A run's pictures as batches: read and encoded once, then in an order and with changes that follow from the seed."""
+"""A run's pictures as batches: read and encoded once, then shuffled and varied as the seed determines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .samples import LatentSamples, PixelSamples, Sample, Samples
 
 
 class Dataset:
-    """A run's pictures as batches. `encode` comes first; `config` has to be completed (resolution is a number)."""
+    """A run's pictures as batches. Call `encode` first. `config` must be completed (resolution is a number)."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Dataset:
         cache_dir: Path | None = None,
         inpainting: bool = False,
     ):
-        """`entries` as `picture_entries.entries` makes them; `cache_dir` is used with `cache_latents_to_disk`."""
+        """entries: from `picture_entries.entries`. cache_dir: used with `cache_latents_to_disk`."""
         assert config.resolution % 8 == 0, config.resolution
         self.config = config
         self.concepts, self.prior = subjects.concepts, subjects.uses_prior(config)
@@ -61,10 +61,10 @@ class Dataset:
         warn: Warn = lambda problem: None,
         measured: Progress = lambda done, total: None,
     ) -> None:
-        """Read all pictures: encode them into the cache, or with no caching only make sure that they can be decoded.
+        """Read all pictures and encode them into the latent cache or, without one, only check that they can be decoded.
 
-        `vae` may be None where nothing is cached. Before, all headers are read, which `measured` shows. Broken pictures
-        are named by `warn`, the first of them, and left out. Raises UserError when a concept has none left.
+        `vae` may be None if nothing is cached. All headers are read first, which `measured` shows. Broken pictures are
+        left out, and the first of them are named by `warn`. Raises UserError if none is left of a concept.
         """
         if self.config.enable_bucket and len(bucket_sizes(self.config.resolution)) == 1:
             warn(Problem("pictures.one_bucket", resolution=self.config.resolution))
@@ -96,7 +96,8 @@ class Dataset:
         return assign(size, bucket_sizes(side)) if self.config.enable_bucket else (side, side)
 
     def arrange(self, found: list[Picture]) -> None:
-        """Put the pictures that can be read in order. Raises UserError where too few are left."""
+        """Split the readable pictures into trained and held-out ones and set up their order. Raises UserError if too
+        few are left."""
         self.held = [picture for picture in found if picture.entry.is_held]
         self.pictures = [picture for picture in found if not picture.entry.is_held]
         self.order = Order(self.config, self.pictures)
@@ -111,20 +112,21 @@ class Dataset:
             raise UserError("pictures.no_class_pictures", "class_data_dir")
 
     def all_captions(self) -> list[str] | None:
-        """Every caption that a batch can hold, each once; None where tags vary, which makes too many to list."""
+        """Return every caption that a batch can contain, once each; None if tags vary, since there are too many to
+        list."""
         return every_caption(self.pictures, self.held, self._variations)
 
     # --- batches
 
     @property
     def reads_files(self) -> bool:
-        """Whether a batch is read from disk, so that reading ahead saves time."""
+        """Whether batches are read from disk, so that reading ahead saves time."""
         return not self.cached or self.cache_dir is not None
 
     def batches(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> list[Batch]:
-        """What one micro-step of one process trains on, each Batch a forward pass; their losses are summed.
+        """Return the batches of one process's micro-step: one Batch per forward pass. Their losses are summed.
 
-        The first holds instance pictures; class pictures of the same size are behind them in the same Batch.
+        The first contains instance pictures, followed by class pictures of the same size.
         """
         groups: dict[tuple[int, ...], list[Sample]] = {}
         for turn in self.order.batch(step, micro, rank, world):
@@ -134,9 +136,11 @@ class Dataset:
         return [self.samples.batch(group) for group in groups.values()]
 
     def held_batches(self) -> Iterator[Batch]:
-        """The held-out pictures as they are: mirrored never, cropped from the middle, with their first caption whole.
+        """Yield the held-out pictures without random changes: not mirrored, centre-cropped, with their complete first
+        caption.
 
-        Always the same batches, up to as large as those of training, whose latents are the same samples each time.
+        The batches are always the same, at most as large as in training, and each picture's latents are the same sample
+        every time.
         """
         buckets: dict[tuple[int, int], list[int]] = {}
         for index, picture in enumerate(self.held):

@@ -1,4 +1,4 @@
-"""Which pictures make an epoch: each as often as its repeats say, or each folder as often as the largest."""
+"""How often each picture occurs in an epoch: by its repeats or, balanced, each folder as often as the largest."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .picture import Picture
 
 @dataclass(frozen=True)
 class FolderShare:
-    """A folder's pictures of one size, and how many of them come up once more in an epoch: others each time."""
+    """A folder's pictures of one size, `extra` of which occur once more in an epoch, different ones each time."""
 
     name: str
     members: list[int]
     extra: int
 
     def of(self, seed: int, epoch: int) -> Iterator[int]:
-        """The epoch's extra ones. They go through the members in turn, in a new order each round, so that over the
-        run none comes up more than once more often than another."""
+        """Yield the epoch's extra pictures. They cycle through the members in an order reshuffled each round, so that
+        over the run no picture occurs more than once more often than another."""
         size = len(self.members)
         for turn in range(epoch * self.extra, (epoch + 1) * self.extra):
             round_, place = divmod(turn, size)
@@ -32,7 +32,7 @@ class FolderShare:
 
 @dataclass
 class Composition:
-    """`always` are in every epoch, an index for each time; `shares` add to them."""
+    """The pictures of an epoch, as indexes. `always` are in every epoch, repeated as needed; `shares` add to them."""
 
     always: list[int]
     shares: list[FolderShare]
@@ -42,7 +42,7 @@ class Composition:
 
 
 def compose(pictures: list[Picture], balanced: bool) -> Composition:
-    """Of the instance pictures among these. An epoch has as many of each size always, whatever it is made of."""
+    """Set up the composition of the instance pictures. Every epoch has the same number of pictures of each size."""
     units = [i for i, p in enumerate(pictures) if not p.entry.is_class for _ in range(p.entry.repeats)]
     if not balanced:
         return Composition(units, [])
@@ -64,7 +64,7 @@ def compose(pictures: list[Picture], balanced: bool) -> Composition:
 
 
 def apportioned(counts: list[int], total: int) -> list[int]:
-    """`total` in the proportions of `counts`, in whole numbers: the largest remainders are rounded up (Hamilton)."""
+    """Divide `total` in the proportions of `counts` into whole numbers, by largest remainder (Hamilton)."""
     divided = [divmod(total * count, sum(counts)) for count in counts]
     given = [whole for whole, _ in divided]
     by_remainder = sorted(range(len(counts)), key=lambda i: (-divided[i][1], i))

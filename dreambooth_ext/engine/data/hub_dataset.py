@@ -1,4 +1,4 @@
-"""Pictures of a data set on Hugging Face: picture files as they are, those in Parquet files written out once."""
+"""Training pictures from a Hugging Face data set: picture files as they are, or extracted once from Parquet files."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from ..downloads.progress_thread import Stage
 from ..runtime.control import Control
 
 PARQUET = ".parquet"
-ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}  # by how pictures begin
-NAMES = ("image", "img")  # of the column with the pictures, where there are several
-TRAIN = "train"  # the split that is trained on, where a data set has several
+ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"BM": ".bmp"}  # by a picture's first bytes
+NAMES = ("image", "img")  # preferred picture columns
+TRAIN = "train"  # the split to train on, if a data set has several
 ROWS = 64  # read at once
 DOWNLOADING, READING = Message("stages.downloading_data_set"), Message("stages.reading_data_set")
 Progress = Callable[[int, int], None]
 
 
 def with_folder(config: ResolvedConfig, run: Run, control: Control) -> ResolvedConfig:
-    """The config with the data set's pictures as its folder. A run that goes on takes the revision that it began with.
+    """Download the config's data set and return the config with its pictures as the training folder. A resumed run
+    keeps the revision that it started with.
 
-    Raises UserError where the data set cannot be had, or holds no pictures that can be read here.
+    Raises UserError if the data set is unavailable, or contains no readable pictures.
     """
     if not config.dataset_name:
         return config
@@ -52,7 +53,8 @@ def with_folder(config: ResolvedConfig, run: Run, control: Control) -> ResolvedC
 
 
 def count(name: str) -> int | None:
-    """How many pictures a data set has, where its list of files tells. Raises UserError as `fetch` does."""
+    """Return the number of pictures in a data set, or None if its file list does not tell. Raises UserError as `fetch`
+    does."""
     try:
         files, _ = wanted_files(name, None)
     except hub_files.REACH as error:
@@ -61,19 +63,19 @@ def count(name: str) -> int | None:
 
 
 def fetch(name: str, revision: str | None, stage: Stage) -> Path:
-    """The data set's folder in Hugging Face's cache: its training pictures, or the Parquet files that have them."""
+    """Download a data set and return its folder in Hugging Face's cache, with training pictures or Parquet files."""
     try:
         files, revision = wanted_files(name, revision)
         return hub_files.snapshot(name, files, revision, kind="dataset", stage=(DOWNLOADING, stage))
     except hub_files.REACH as error:
-        with contextlib.suppress(*hub_files.REACH):  # no network, but it was here before
+        with contextlib.suppress(*hub_files.REACH):  # no network, but already in the cache
             return Path(snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True))
         raise hub_files.away("dataset_name", name, error, "dataset") from error
 
 
 def wanted_files(name: str, revision: str | None) -> tuple[dict[str, int], str]:
-    """The files to train on and their bytes: pictures or else Parquet, of the split "train" where there is one; and
-    the revision. Raises one of `hub_files.REACH`."""
+    """Return the files to train on with their sizes in bytes, and the revision. Picture files are preferred to Parquet,
+    and those of the split "train" to others. Raises one of `hub_files.REACH`."""
     info = HfApi().dataset_info(name, revision=revision, files_metadata=True, timeout=hub_files.TIME_OUT)
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
     kinds = [list(filter(is_picture, sizes)), [file for file in sizes if file.endswith(PARQUET)]]
@@ -95,7 +97,7 @@ def pictures_in(folder: Path) -> Iterator[Path]:
 
 
 def write_out(tables: list[Path], folder: Path, progress: Progress) -> None:
-    """Every picture of Parquet files as a file of its own, all of them or none."""
+    """Extract all pictures from Parquet files into a folder, which is complete or not there at all."""
     try:
         import pyarrow.parquet
     except ImportError as error:
@@ -120,7 +122,7 @@ def write_out(tables: list[Path], folder: Path, progress: Progress) -> None:
 
 
 def picture_column(schema: Any) -> str:
-    """The column that holds pictures: bytes, alone or beside a path, as `datasets` writes them."""
+    """Return the name of the column with the pictures: bytes, alone or with a path, as `datasets` writes them."""
     fitting = []
     for field in schema:
         kind = str(field.type)

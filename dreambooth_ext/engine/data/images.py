@@ -1,4 +1,4 @@
-"""A picture file -> pixels of the training size, with SDXL's conditioning for just this crop."""
+"""Read a picture file as pixels of the training size, with SDXL's size and crop conditioning for that crop."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from ...core.errors import UserError
 from ...core.messages.message import Message, reason_of
 from ...core.system.files import require_ordinary
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others, whatever the file's name says: some run programs (EPS)
-MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, where it refuses by itself; 512 MB once decoded
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others, whatever the file's suffix: some formats run programs (EPS)
+MAX_PIXELS = 178_956_970  # twice Pillow's MAX_IMAGE_PIXELS, from where Pillow refuses as well; 512 MB once decoded
 ORIENTATION = 0x0112  # the EXIF tag
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,16 +36,16 @@ TURNS = {
 LEAKED = (SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, ZeroDivisionError)
 DAMAGE = (OSError, *LEAKED, struct.error, zlib.error)
 
-# Pillow warns of a "decompression bomb DOS attack" at half the size that it refuses. Photographs reach that.
+# Pillow warns of a "decompression bomb DOS attack" from half of that limit. Photographs reach that.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-Image.init()  # registers WebP; left to the first picture, threads would race for it
+Image.init()  # registers WebP now, so that threads do not race for it at the first picture
 
 
 @dataclass(frozen=True)
 class Crop:
-    """Where the training picture lies. The original is scaled to `resized`, then cut at (left, top) to `target`.
+    """How a training picture is cut out. The original is scaled to `resized`, then cropped to `target` at (left, top).
 
-    Sizes are (width, height) in pixels; the original's is that of the upright picture, after EXIF rotation.
+    Sizes are (width, height) in pixels; `original` is the size of the upright picture, after EXIF rotation.
     """
 
     original: tuple[int, int]
@@ -58,7 +58,7 @@ class Crop:
         return resized_size(self.original, self.target)
 
     def time_ids(self, flip: bool) -> tuple[int, int, int, int, int, int]:
-        """SDXL's original (height, width), crop (top, left), target (height, width).
+        """Return SDXL's time ids: original (height, width), crop (top, left), target (height, width).
 
         A mirrored picture is a crop of the mirrored original, so its left edge is counted from the other side.
         """
@@ -67,7 +67,7 @@ class Crop:
 
 
 def resized_size(original: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """The smallest size of the original's proportions that covers the target; (width, height)."""
+    """Return the smallest (width, height) with the original's proportions that covers the target."""
     scale = max(target[0] / original[0], target[1] / original[1])
     return max(target[0], round(original[0] * scale)), max(target[1], round(original[1] * scale))
 
@@ -78,27 +78,27 @@ def centre_crop(original: tuple[int, int], target: tuple[int, int]) -> Crop:
 
 
 def random_crop(original: tuple[int, int], target: tuple[int, int], x: float, y: float) -> Crop:
-    """The crop that x and y, drawn from [0, 1), choose; every place is as likely as any other."""
+    """Return the crop chosen by x and y, which are drawn from [0, 1). All positions are equally likely."""
     width, height = resized_size(original, target)
     return Crop(original, target, int((width - target[0] + 1) * x), int((height - target[1] + 1) * y))
 
 
 def picture_size(path: Path) -> tuple[int, int]:
-    """Width and height of the upright picture, from the file's header. Raises UserError as `open_picture` does."""
+    """Return the upright picture's (width, height) from the file's header. Raises UserError as `open_picture` does."""
     with _opened(path) as image:
         return image.size[::-1] if _orientation(image) >= 5 else image.size
 
 
 def open_picture(path: Path, opaque: bool = False) -> Image.Image:
-    """The upright picture in RGB; transparent parts become white, of an animation the first frame. Its numbers are
-    those of the file's colour profile, if it has one: `to_srgb` comes after scaling.
+    """Open a picture as upright RGB. Transparent parts become white; of an animation, the first frame is used. Pixel
+    values are still in the file's colour profile, if it has one; apply `to_srgb` after scaling.
 
-    opaque: transparent parts keep the colours that they have all the same.
+    opaque: transparent parts keep their stored colours instead.
 
-    Raises UserError that names the file when it is missing, damaged, too large or no picture.
+    Raises UserError naming the file if it is missing, damaged, too large or not a picture.
     """
     with _opened(path) as image:
-        orientation = _orientation(image)  # before load: a PNG's late EXIF must not turn what picture_size did not
+        orientation = _orientation(image)  # before load: it may find EXIF at a PNG's end, which picture_size ignores
         try:
             _load(image, path)
             profile = image.info.get("icc_profile") if image.mode.startswith("RGB") else None
@@ -111,9 +111,9 @@ def open_picture(path: Path, opaque: bool = False) -> Image.Image:
 
 
 def training_pixels(path: Path, crop: Crop, flip: bool = False, opaque: bool = False) -> Tensor:
-    """The cropped picture as bytes, (3, height, width), uint8. `to_model` makes [-1, 1] of them.
+    """Return the cropped picture as uint8 (3, height, width). `to_model` scales it to [-1, 1].
 
-    Raises UserError naming the file, also when it is not the picture any more that `crop` was made for.
+    Raises UserError naming the file, also if its size is not the one that `crop` was made for.
     """
     image = to_srgb(_cropped(open_picture(path, opaque), path, crop, crop.target))
     if flip:
@@ -122,10 +122,11 @@ def training_pixels(path: Path, crop: Crop, flip: bool = False, opaque: bool = F
 
 
 def alpha_weights(path: Path, crop: Crop, flip: bool, size: tuple[int, int]) -> Tensor:
-    """How much each part of the cropped picture counts, (height, width) of `size` = (width, height), by its opacity.
+    """Return the loss weight of each part of the cropped picture by its opacity, (height, width), for `size` = (width,
+    height).
 
-    As in the WebUI (modules/textual_inversion/dataset.py): the least opaque part counts nothing, and all together as
-    much as in a picture without transparency, which has 1 everywhere.
+    As in the WebUI (modules/textual_inversion/dataset.py): the least opaque part has weight 0, and the mean is 1. A
+    picture without transparency has weight 1 everywhere.
     """
     with _opened(path) as image:
         orientation = _orientation(image)
@@ -146,7 +147,7 @@ def alpha_weights(path: Path, crop: Crop, flip: bool, size: tuple[int, int]) -> 
 
 
 def _cropped(image: Image.Image, path: Path, crop: Crop, size: tuple[int, int]) -> Image.Image:
-    """The part that is trained on, in any size (width, height)."""
+    """Return the cropped region, scaled to `size` (width, height)."""
     if image.size != crop.original:
         raise UserError("pictures.changed_size", "instance_data_dir", file=str(path))
     (width, height), (wide, high) = crop.original, crop.resized
@@ -162,14 +163,14 @@ def _cropped(image: Image.Image, path: Path, crop: Crop, size: tuple[int, int]) 
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """The colours of an RGB picture as every viewer shows them: telephones (Display P3) and cameras (Adobe RGB) write
-    others, which read as sRGB are dull. A profile that cannot be used is as good as none."""
+    """Convert an RGB picture from its colour profile to sRGB: phones (Display P3) and cameras (Adobe RGB) use others,
+    which look dull when read as sRGB. An unusable profile is ignored."""
     content = image.info.get("icc_profile")
     if not content:
         return image
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content))
-        if "srgb" in ImageCms.getProfileDescription(profile).lower():  # the usual one: no rounding for nothing
+        if "srgb" in ImageCms.getProfileDescription(profile).lower():  # the usual one: converting would only round
             return image
         return ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (ImageCms.PyCMSError, ImportError, *DAMAGE):  # ImportError: a Pillow without colour management
@@ -177,7 +178,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
 
 def to_model(pixels: Tensor) -> Tensor:
-    """uint8 in [0, 255] -> float32 in [-1, 1]; any shape."""
+    """Scale uint8 [0, 255] to float32 [-1, 1]; any shape."""
     return pixels.float() / 127.5 - 1
 
 
@@ -210,7 +211,7 @@ def _orientation(image: Image.Image) -> int:
         return 1  # Pillow would decode the whole file to look for a later EXIF chunk
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except (*DAMAGE, AttributeError):  # EXIF is often malformed in pictures that are sound
+    except (*DAMAGE, AttributeError):  # EXIF is often malformed in pictures that are otherwise fine
         return 1
 
 
@@ -228,7 +229,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
-    """Pillow would cut 16-bit grey off at 255 instead of scaling it."""
+    """Scale 16-bit grey to 8 bits, which Pillow would clip at 255 instead."""
     values = np.asarray(image).astype(np.float32)
     grey = np.clip(np.rint(values / 257), 0, 255).astype(np.uint8)  # 65535 / 255 = 257
     transparent = image.info.get("transparency")

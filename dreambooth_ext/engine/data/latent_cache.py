@@ -1,8 +1,9 @@
-"""Each picture's VAE posterior, in memory or on disk, so that training needs no VAE.
+"""Cache of each picture's VAE posterior, in memory or on disk, so that training does not need the VAE.
 
-Kept is the posterior, (mean, logvar), not a sample of it: every step draws its latents anew, as diffusers and kohya do.
-On disk a posterior's name is a digest of all that it follows from (the picture's bytes, the crop, the mirroring, the
-VAE), so an edited picture or another VAE never meets a stale one, and runs can share a folder.
+Cached is the posterior, (mean, logvar), rather than a sample of it, so that each step can sample new latents, as in
+diffusers and kohya's tools. On disk, a posterior's name is a digest of everything that it depends on (the picture's
+bytes, crop, mirroring, VAE), so that an edited picture or another VAE never finds a stale entry, and runs can share a
+folder.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from ...core.errors import UserError
 from ...core.messages.message import reason_of
 from ...core.system.files import TEMPORARY, replace
 
-VERSION = 2  # of how pixels are made; counted up when resampling, alpha or colours change, so that old files miss
+VERSION = 2  # increased whenever resampling, alpha or colours change, so that old files are not found
 DIGEST = 32  # bytes of blake2b before the file's content
-IN_MEMORY = 4 * 2**30  # bytes of float32 posteriors; beyond, they are held in float16
+IN_MEMORY = 4 * 2**30  # bytes of float32 posteriors; more are stored in float16
 
 
 def vae_fingerprint(vae: torch.nn.Module) -> str:
-    """A digest of the encoding half of a VAE: its configuration and its weights' values."""
+    """Return a digest of the VAE's encoder: its configuration and its weights."""
     # diffusers' own notes ("_use_default_values") are in another order in each process
     settings = {key: value for key, value in vae.config.items() if not key.startswith("_")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
@@ -40,7 +41,7 @@ def vae_fingerprint(vae: torch.nn.Module) -> str:
 
 
 def content_key(picture: str, crop: tuple[object, ...], flip: bool, vae: str) -> str:
-    """The cache's name for one posterior, from the digests of picture and VAE and the crop's numbers."""
+    """Return the cache's key for one posterior, from the digests of picture and VAE, the crop and the mirroring."""
     text = json.dumps([VERSION, picture, crop, flip, vae])
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -48,9 +49,9 @@ def content_key(picture: str, crop: tuple[object, ...], flip: bool, vae: str) ->
 class MemoryCache:
     """Posteriors in memory.
 
-    Float32, except where they are more than 4 GiB (some 30 000 pictures at 512): float16 halves that, and its error
-    of 0.05 % is far below the noise that training adds. The choice follows from the number of pictures and sizes
-    alone, so a resumed run makes it again.
+    Stored in float32, or in float16 if they exceed 4 GiB (about 30 000 pictures at 512): that halves them, and its
+    error of 0.05 % is far below the noise that training adds. The choice depends only on the number of pictures and
+    their sizes, so a resumed run makes the same.
     """
 
     def __init__(self, total_bytes: int):
@@ -61,21 +62,21 @@ class MemoryCache:
         return key in self._moments
 
     def put(self, key: Hashable, moments: Tensor) -> None:
-        self._moments[key] = moments.to("cpu", self.dtype, copy=True)  # copy: a view would hold its whole batch
+        self._moments[key] = moments.to("cpu", self.dtype, copy=True)  # copy: a view would keep its whole batch
 
     def get(self, key: Hashable) -> Tensor:
-        """Moments (2 * channels, h / 8, w / 8), float32."""
+        """Return moments (2 * channels, h / 8, w / 8), float32."""
         return self._moments[key].float()
 
 
 class DiskCache:
-    """Posteriors in files below a folder, named by `content_key`, in safetensors' format after a checksum."""
+    """Posteriors in files below a folder, named by `content_key`: a checksum followed by the safetensors format."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def __contains__(self, key: Hashable) -> bool:
-        """Whether a sound posterior is there; a damaged one is deleted, so that it is made again."""
+        """Whether an undamaged posterior exists. A damaged file is deleted, so that it is encoded again."""
         try:
             return self._read(key) is not None
         except ValueError:
@@ -83,7 +84,7 @@ class DiskCache:
             return False
 
     def put(self, key: Hashable, moments: Tensor) -> None:
-        """Raises UserError when the disk refuses, full most likely."""
+        """Store a posterior. Raises UserError if the file cannot be written, most likely because the disk is full."""
         path = self._path(key)
         temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
         content = safetensors.torch.save({"moments": moments.float().cpu().contiguous()})
@@ -101,7 +102,7 @@ class DiskCache:
                 temporary.unlink(missing_ok=True)
 
     def get(self, key: Hashable) -> Tensor:
-        """Moments (2 * channels, h / 8, w / 8), float32. Raises UserError when the file was damaged meanwhile."""
+        """Return moments (2 * channels, h / 8, w / 8), float32. Raises UserError if the file is missing or damaged."""
         try:
             moments = self._read(key)
         except ValueError:
@@ -115,7 +116,7 @@ class DiskCache:
         return self.folder / name[:2] / f"{name}.latents"
 
     def _read(self, key: Hashable) -> Tensor | None:
-        """None where there is no file; raises ValueError for a damaged one."""
+        """Return a posterior, or None if there is no file. Raises ValueError if it is damaged."""
         try:
             content = self._path(key).read_bytes()
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""From pictures to latents: each is encoded once, as many at a time as memory allows."""
+"""Encode pictures to VAE posteriors, once each and in batches as large as memory allows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .parallel import ahead, attempt, workers
 from .picture import Picture
 from .picture_checks import Progress, Warn
 
-Flips = Callable[[Picture], bool]  # whether a picture is shown mirrored, too
+Flips = Callable[[Picture], bool]  # whether a picture is also used mirrored
 
 # Pixels encoded at once, and the bytes that one of them takes of the VAE's forward pass in float32, as counted
 # (benchmarks/activations.py --encoding): a picture of 512 takes 0.67 GB, which is less than any training. A CPU gains
@@ -26,23 +26,25 @@ Flips = Callable[[Picture], bool]  # whether a picture is shown mirrored, too
 PIXELS_AT_ONCE = {"cuda": 512 * 512, "cpu": 128 * 128}
 ENCODING = 2560
 MEMORY_SHARE = 0.25  # of the machine's memory, for latents
-LATENT_BYTES = 2 * 4 * 4 / 64  # bytes a pixel: mean and logvar, 4 channels of float32 for 8 x 8 pixels
+LATENT_BYTES = 2 * 4 * 4 / 64  # bytes per pixel: mean and logvar, 4 channels of float32 for 8 x 8 pixels
 
 
 def memory_bytes(pictures: list[Picture], flips: Flips) -> int:
-    """What the posteriors of all pictures take in float32."""
+    """Return the bytes that the posteriors of all pictures take in float32."""
     return int(sum(p.crop.target[0] * p.crop.target[1] * (2 if flips(p) else 1) for p in pictures) * LATENT_BYTES)
 
 
 def most_bytes(config: ResolvedConfig, subjects: Subjects, pictures: int) -> int:
-    """The same before any of them has been looked at: buckets have at most the square's area."""
+    """Return an upper bound of `memory_bytes` before any picture has been read: buckets have at most the square's
+    area."""
     flips = any(concept.variation.random_flip for concept in subjects.concepts)
     return int(pictures * config.resolution**2 * LATENT_BYTES * (2 if flips else 1))
 
 
 def memory_limit(total: int) -> int:
-    """How many bytes of latents may be in memory where nothing is said of it, on a machine with `total`. Never so many
-    that they would be kept in 16 bits: so the choice, which hangs on the machine, changes no bit of the training."""
+    """Return how many bytes of latents are kept in memory by default on a machine with `total` bytes. It is at most
+    IN_MEMORY, so that latents stay in float32 and the choice, which depends on the machine, does not change the
+    training."""
     return min(IN_MEMORY, int(total * MEMORY_SHARE))
 
 
@@ -56,16 +58,16 @@ def encode(
     progress: Progress,
     warn: Warn,
 ) -> tuple[list[Picture], str]:
-    """Fill the cache with every picture's posterior, mirrored ones too where `flips` says so; what is there stays.
+    """Fill the cache with every picture's posterior, and with mirrored ones if `flips` says so; existing entries stay.
 
-    Returns the pictures that could be encoded, and the VAE's fingerprint. The VAE works in float32 always: SDXL's
+    Returns the pictures that could be encoded, and the VAE's fingerprint. The VAE always runs in float32, since SDXL's
     overflows in float16.
     """
     fingerprint = vae_fingerprint(vae) if isinstance(cache, DiskCache) else ""
     vae.to(device, torch.float32).requires_grad_(False).eval()
     wanted = [(p, flip) for p in pictures for flip in ((False, True) if flips(p) else (False,))]
     jobs = [(p, flip) for p, flip in wanted if p.key(flip, fingerprint) not in cache]
-    jobs.sort(key=lambda job: job[0].crop.target)  # stable: batches of one size, else the folder's order
+    jobs.sort(key=lambda job: job[0].crop.target)  # groups by size; stable, so otherwise in the folder's order
     total = len(wanted)
     broken: set[Picture] = set()
     done = total - len(jobs)
@@ -86,8 +88,9 @@ def encode(
 
 
 def moments(vae: torch.nn.Module, pixels_bchw: Tensor) -> Tensor:
-    """Mean and logvar, (b, 8, h / 8, w / 8), of pixels in [-1, 1], all on the VAE's device; as many pictures at once as
-    `PIXELS_AT_ONCE` allows, and fewer where memory does not do. Raises UserError where it does not do for one."""
+    """Return mean and logvar, (b, 8, h / 8, w / 8), of pixels in [-1, 1], all on the VAE's device. Encodes as many
+    pictures at once as `PIXELS_AT_ONCE` allows, fewer if memory runs out. Raises UserError if it is not enough for
+    one."""
     height, width = pixels_bchw.shape[-2:]
 
     def of(some_bchw: Tensor) -> Tensor:
@@ -103,19 +106,20 @@ def moments(vae: torch.nn.Module, pixels_bchw: Tensor) -> Tensor:
 
 
 def _at_once(device: torch.device, pixels: int) -> int:
-    """How many pictures of so many pixels are encoded at once."""
+    """Return how many pictures of this number of pixels are encoded at once."""
     return max(1, PIXELS_AT_ONCE.get(device.type, PIXELS_AT_ONCE["cpu"]) // pixels)
 
 
 def pixels_at_once(device: str, pixels: int) -> int:
-    """How many pixels are encoded at once on this device, at the most, where a picture has so many."""
+    """Return the largest number of pixels encoded at once on this device, for pictures of `pixels` pixels."""
     return max(pixels, PIXELS_AT_ONCE.get(torch.device(device).type, PIXELS_AT_ONCE["cpu"]))
 
 
 def _pixel_batches(
     jobs: list[tuple[Picture, bool]], device: torch.device, broken: set[Picture], warn: Warn
 ) -> Iterator[tuple[list[tuple[Picture, bool]], Tensor]]:
-    """Jobs with their pixels, (b, 3, h, w) in uint8, as many at once as `PIXELS_AT_ONCE` allows."""
+    """Yield jobs with their pixels, (b, 3, h, w) in uint8, in batches of one size as large as `PIXELS_AT_ONCE`
+    allows."""
     decoded = ahead(lambda j: attempt(j[0].pixels, None, j[1]), jobs, 2 * workers())
     batch: list[tuple[Picture, bool]] = []
     pixels: list[Tensor] = []
@@ -137,6 +141,6 @@ def _pixel_batches(
 
 
 def sample(moments_b2chw: Tensor, noise_bchw: Tensor) -> Tensor:
-    """Draw latents (b, c, h, w) from posteriors, as diffusers' DiagonalGaussianDistribution does."""
+    """Sample latents (b, c, h, w) from posteriors, as diffusers' DiagonalGaussianDistribution does."""
     mean, logvar = moments_b2chw.chunk(2, dim=1)
     return mean + torch.exp(0.5 * logvar.clamp(-30.0, 20.0)) * noise_bchw

@@ -1,10 +1,10 @@
-"""Which pictures each batch holds. Everything follows from (seed, step, rank), so any batch can be asked for at once.
+"""Which pictures each batch contains. Everything follows from (seed, step, rank), so that any batch can be asked for.
 
-An epoch is every instance picture once (times its repeats, or as often as `balance_folders` makes it), in an order
-drawn from (seed, epoch) and cut into batches of one size; a bucket's last batch may be a short one. Epochs follow each
-other without a seam: batch number (step * accumulation + micro) * world + rank of that endless row is the one asked
-for, so nothing is dropped or shown twice where the numbers do not divide, and ranks never get the same batch. Where a
-run goes on with another number of processes, steps count from there, and batches from what had been consumed.
+An epoch contains every instance picture once (times its repeats, or as often as `balance_folders` says), in an order
+drawn from (seed, epoch) and divided into batches of one size; the last batch of a bucket may be smaller. Epochs follow
+each other seamlessly: the batch is number (step * accumulation + micro) * world + rank of an endless sequence, so
+nothing is dropped or repeated if the numbers do not divide, and ranks never get the same batch. If a run resumes with
+another number of processes, steps count on from there, and batches from those already consumed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .picture import Picture
 
 @dataclass
 class Epoch:
-    """One epoch's order. A place is an index into it."""
+    """The order of one epoch. A place is an index into it."""
 
     pictures: list[int]  # place -> index into the pictures
     turns: list[int]  # place -> how many pictures of the same concept came before; picks the class picture
@@ -37,12 +37,12 @@ class Turn:
     """A picture's place in a batch."""
 
     picture: int  # index into the pictures
-    drawn_by: tuple[str | int, ...]  # what, with the seed, all of its random numbers follow from
+    drawn_by: tuple[str | int, ...]  # with the run's seed, determines all of its random numbers
     weight: float  # its share of the loss
 
 
 class Order:
-    """The order of a run's pictures, class pictures beside the others; held-out ones have no part in it."""
+    """The order of a run's instance and class pictures; held-out pictures are not part of it."""
 
     def __init__(self, config: ResolvedConfig, pictures: Sequence[Picture]):
         self.config, self.pictures = config, pictures
@@ -56,37 +56,37 @@ class Order:
         self.bucket_counts = dict(Counter(pictures[index].crop.target for index in instances))
         self.batches_per_epoch = sum(math.ceil(n / config.train_batch_size) for n in self.bucket_counts.values())
         self._begins = (0, 0)  # a step, and the batches that all processes had consumed before it
-        self._lock = threading.Lock()  # of the two below: batches are made in several threads
+        self._lock = threading.Lock()  # guards the two below: batches are made in several threads
         self._epochs: dict[int, Epoch] = {}
         self._class_orders: dict[tuple[int, int], list[int]] = {}
 
     # --- how long
 
     def steps(self, epochs: float, world: int = 1) -> int:
-        """Optimizer steps in which every picture comes up `epochs` times."""
+        """Return the number of optimizer steps for `epochs` epochs."""
         return math.ceil(epochs * self.batches_per_epoch / (self.config.gradient_accumulation_steps * world))
 
     def go_on(self, step: int, consumed: int) -> None:
-        """Let `step` begin with batch number `consumed`."""
+        """Let `step` start with batch number `consumed`."""
         self._begins = (step, consumed)
 
     def consumed(self, step: int, world: int = 1) -> int:
-        """The batches that all processes have consumed before `step`."""
+        """Return how many batches all processes together have consumed before `step`."""
         begun, before = self._begins
         return before + (step - begun) * self.config.gradient_accumulation_steps * world
 
     def epochs(self, step: int, world: int = 1) -> float:
-        """How often every picture has come up before `step`."""
+        """Return how many epochs have passed before `step`, as a fraction."""
         return self.consumed(step, world) / self.batches_per_epoch
 
     def epoch_of(self, step: int, world: int = 1) -> int:
-        """The epoch, from 0, in which a step begins."""
+        """Return the epoch, counted from 0, in which a step begins."""
         return self.consumed(step, world) // self.batches_per_epoch
 
     # --- batches
 
     def batch(self, step: int, micro: int = 0, rank: int = 0, world: int = 1) -> list[Turn]:
-        """The instance pictures of one micro-step of one process, then a class picture for each."""
+        """Return the instance pictures of one process's micro-step, followed by a class picture for each."""
         accumulation = self.config.gradient_accumulation_steps
         assert 0 <= micro < accumulation and 0 <= rank < world, (micro, rank)
         number = self.consumed(step, world) + micro * world + rank
@@ -99,7 +99,7 @@ class Order:
     def epoch(self, number: int) -> Epoch:
         with self._lock:
             if number not in self._epochs:
-                while len(self._epochs) >= 2:  # where one epoch ends and the next begins, both are at hand
+                while len(self._epochs) >= 2:  # two, for batches around the end of an epoch
                     self._epochs.pop(next(iter(self._epochs)))
                 self._epochs[number] = self._make_epoch(number)
             return self._epochs[number]
@@ -121,7 +121,8 @@ class Order:
         return Epoch(order, turns, [cut[i] for i in mixed])
 
     def _class_turns(self, epoch: Epoch, number: int, places: list[int]) -> list[Turn]:
-        """A class picture of the same concept for each instance picture; each concept goes through its own in turn."""
+        """Return a class picture of the same concept for each instance picture. Each concept cycles through its class
+        pictures."""
         turns = []
         for place in places:
             concept = self.pictures[epoch.pictures[place]].entry.concept

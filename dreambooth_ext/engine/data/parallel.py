@@ -1,4 +1,4 @@
-"""Work on many files in threads, in order, and never far ahead of its reader."""
+"""Process many files in threads, in order, and never far ahead of the consumer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def workers() -> int:
 
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item], window: int) -> Iterator[Result]:
-    """`map` in threads, in order, never more than `window` results ahead of the reader."""
+    """Like `map`, but in threads: results in order, and at most `window` items ahead of the consumer."""
     items = iter(items)
     with ThreadPoolExecutor(workers()) as pool:
         pending = collections.deque(pool.submit(function, item) for item in itertools.islice(items, window))

@@ -1,4 +1,4 @@
-"""A picture that a run trains on, measured: how it is cropped, and its pixels."""
+"""A training picture whose size is known: its crop, its pixels and its key in the latent cache."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .latent_cache import content_key
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that can be read, and how it is cropped when nothing is random."""
+    """A readable picture, with its default (centre) crop."""
 
     entry: Entry
     crop: Crop
     digest: str  # sha256 of its bytes; "" where nothing is kept on disk
-    opaque: bool = False  # transparent parts keep their colours, for they are weighed instead
+    opaque: bool = False  # transparent parts keep their colours, since the loss weighs them by opacity
 
     def pixels(self, crop: Crop | None = None, flip: bool = False) -> Tensor:
-        """`images.training_pixels` of it. crop: another than its own."""
+        """Return `images.training_pixels` of this picture. crop: replaces the default one."""
         return training_pixels(self.entry.path, crop or self.crop, flip, self.opaque)
 
     def key(self, flip: bool, vae: str) -> Hashable:
-        """Its posterior's name in the cache."""
+        """Return the key of the picture's posterior in the cache."""
         if not self.digest:
             return (str(self.entry.path), self.crop, flip)  # in memory nothing outlives the run
         crop = self.crop

@@ -1,4 +1,4 @@
-"""What is looked for in every picture before training: unreadable ones, too small ones and copies are named."""
+"""Checks of all pictures before training: warns of unreadable ones, too small ones and copies."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from .images import centre_crop, picture_size
 from .parallel import ahead, attempt, workers
 from .picture import Picture
 
-Progress = Callable[[int, int], None]  # done, of how many
+Progress = Callable[[int, int], None]  # done, total
 Warn = Callable[[Problem], None]
 
-COMPARED = 2**28  # bytes of pictures that are read to find copies
+COMPARED = 2**28  # bytes that are read at most to find copies
 NAMED_AT_MOST = 20  # broken pictures
 
 
 class Bounded:
-    """Names the first of many broken pictures, and counts the others: an event for each of thousands helps nobody."""
+    """Passes on the first of many warnings about broken pictures and counts the rest: nobody reads thousands of
+    events."""
 
     def __init__(self, warn: Warn, limit: int = NAMED_AT_MOST):
         self.warn, self.limit, self.count = warn, limit, 0
@@ -46,9 +47,9 @@ def scan(
     progress: Progress,
     opaque: bool = False,
 ) -> list[Picture]:
-    """Measure every picture from its header; `target` gives the training size for a size, both (width, height).
+    """Read the size of every picture from its header. `target` maps a size to the training size, both (width, height).
 
-    With `digests` the files' bytes are hashed as well. A picture that cannot be read is named by `left_out`.
+    digests: also hash the files' contents. Unreadable pictures are reported to `left_out`.
     """
 
     def measure(entry: Entry) -> Picture:
@@ -70,9 +71,10 @@ def scan(
 
 
 def warn_of_copies(pictures: list[Picture], warn: Warn) -> None:
-    """Say which pictures are byte for byte the same: they count twice, and a held-out one is trained on after all.
+    """Warn of pictures with identical bytes: they count twice, and a copy of a held-out picture is trained on after
+    all.
 
-    Only files of one length and size are compared, and no more than COMPARED bytes read.
+    Only files of the same length and picture size are compared, reading at most COMPARED bytes.
     """
     alike: dict[tuple[int, tuple[int, int]], dict[Path, Picture]] = {}
     for picture in pictures:
@@ -100,12 +102,12 @@ def warn_of_copies(pictures: list[Picture], warn: Warn) -> None:
 def _length(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # gone meanwhile; reading it will say so
+    except OSError:  # deleted meanwhile; reading it reports that
         return -1
 
 
 def _digest_or_name(path: Path) -> str:
-    """The digest of a file, or for one that cannot be read its name, which is like no other's."""
+    """Return a file's digest, or its path, which is unique, if it cannot be read."""
     try:
         return files.sha256_of(path)
     except OSError:
@@ -120,7 +122,7 @@ def _digest(path: Path) -> str:
 
 
 def verify(pictures: list[Picture], progress: Progress, warn: Warn) -> list[Picture]:
-    """Decode every picture once, for runs that decode them while training: those that can be decoded."""
+    """Decode every picture once, for runs without cached latents. Returns those that can be decoded."""
     kept = []
     results = ahead(lambda p: attempt(p.pixels), pictures, window=2 * workers())
     for done, (picture, result) in enumerate(zip(pictures, results, strict=True), 1):

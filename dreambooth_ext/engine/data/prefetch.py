@@ -1,5 +1,5 @@
-"""The next batches, read in threads while a step trains. What they hold follows from their place alone, so reading
-ahead changes no bit; threads, because Windows has no fork, and Pillow decodes without Python's lock."""
+"""Read the next batches in threads while a step trains. A batch depends only on its place, so the results are the same.
+(Threads, because Windows has no fork, and Pillow releases the GIL while decoding.)"""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .batch import Batch
 from .dataset import Dataset
 from .parallel import workers
 
-WINDOW = 4  # batches; at 1024 pixels one of 4 pictures takes 50 MB
+WINDOW = 4  # batches read ahead; one of 4 pictures at 1024 pixels takes 50 MB
 
 
 class ReadAhead:
-    """A dataset's batches up to the step `total`, asked for in the order of training; from anywhere."""
+    """Serves a dataset's batches up to step `total`, requested in training order from any starting point."""
 
     def __init__(self, dataset: Dataset, micros: int, total: int):
         self.dataset, self.micros, self.total = dataset, micros, total
@@ -21,13 +21,13 @@ class ReadAhead:
         self._pending: dict[tuple[int, int], Future[list[Batch]]] = {}
 
     def batches(self, step: int, micro: int, rank: int, world: int) -> list[Batch]:
-        """As `Dataset.batches`, with its errors."""
+        """Return `Dataset.batches` of this place, and raise its errors."""
         place = step * self.micros + micro
         for number in range(place, min(place + 1 + WINDOW, self.total * self.micros)):
             key = divmod(number, self.micros)
             if key not in self._pending:
                 self._pending[key] = self._pool.submit(self.dataset.batches, *key, rank, world)
-        for key in [key for key in self._pending if key < (step, micro)]:  # passed over
+        for key in [key for key in self._pending if key < (step, micro)]:  # skipped
             self._pending.pop(key).cancel()
         return self._pending.pop((step, micro)).result()
 

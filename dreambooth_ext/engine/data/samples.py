@@ -1,4 +1,4 @@
-"""A picture's turn in a batch: mirrored or not, cropped, as latents or pixels, with its caption and mask."""
+"""Turn a picture into a training sample: mirrored or not, cropped, as latents or pixels, with its caption and mask."""
 
 from __future__ import annotations
 
@@ -21,26 +21,23 @@ from .images import Crop, alpha_weights, random_crop, to_model
 from .latent_cache import DiskCache, MemoryCache
 from .picture import Picture
 
-LATENT_SIDE = 8  # pixels a side that one latent pixel stands for
+LATENT_SIDE = 8  # pixels per latent pixel, along each side
 
 
 @dataclass
 class Sample:
-    """One picture of a batch, with all that was drawn for it."""
+    """One picture of a batch, with everything that was drawn at random for it."""
 
     picture: Picture
     tensor: Tensor  # latents or pixels, (c, h, w)
     caption: str
     time_ids: tuple[int, ...]
     weight: float
-    mask_1hw: Tensor | None  # of its latents, where its parts do not count the same
+    mask_1hw: Tensor | None  # loss weights of the latent pixels; None if all count the same
 
 
 class Samples(ABC):
-    """Makes a run's samples, and batches of them. What a subclass overrides is how a picture is read.
-
-    variations: by concept.
-    """
+    """Makes a run's samples, and batches of them. Subclasses define how a picture is read. variations: by concept."""
 
     is_latent: bool  # whether tensors are latents, else pixels
 
@@ -50,10 +47,10 @@ class Samples(ABC):
 
     @abstractmethod
     def tensor(self, picture: Picture, crop: Crop, flip: bool, draw: torch.Generator) -> Tensor:
-        """(c, h, w) that is trained on."""
+        """Return the picture's latents or pixels, (c, h, w)."""
 
     def mask(self, picture: Picture, crop: Crop, flip: bool) -> Tensor | None:
-        """(1, h / 8, w / 8): how much each latent pixel counts; None for all the same."""
+        """Return the loss weight of each latent pixel, (1, h / 8, w / 8), or None if all count the same."""
         if not self.config.alpha_as_loss_weight:
             return None
         size = (crop.target[0] // LATENT_SIDE, crop.target[1] // LATENT_SIDE)
@@ -65,7 +62,7 @@ class Samples(ABC):
         return self._masks[key]
 
     def sample(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
-        """The picture as it is this time. All that chance decides comes from `draw`."""
+        """Make a training sample of the picture. All random choices come from `draw`."""
         flip_at, x, y, drop_at = torch.rand(4, generator=draw).tolist()
         variation = self.variations[picture.entry.concept]
         flip = variation.random_flip and flip_at < 0.5
@@ -74,7 +71,7 @@ class Samples(ABC):
             crop = random_crop(crop.original, crop.target, x, y)
         tensor = self.tensor(picture, crop, flip, draw)
         caption = picture.entry.caption
-        if not picture.entry.is_class:  # a class caption is its prompt: there is nothing to vary
+        if not picture.entry.is_class:  # a class picture's caption is its prompt, which does not vary
             caption = vary(picture.entry.captions, variation, drop_at, draw)
         if lines := picture.entry.lines:
             line = lines[int(torch.randint(len(lines), (), generator=draw))]
@@ -82,14 +79,14 @@ class Samples(ABC):
         return Sample(picture, tensor, caption, crop.time_ids(flip), weight, self.mask(picture, crop, flip))
 
     def held(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
-        """A picture as it is: not mirrored, cropped from the middle, with its first caption whole."""
+        """Make a sample without random changes: not mirrored, centre-cropped, with the complete first caption."""
         entry, crop = picture.entry, picture.crop
         tensor = self.tensor(picture, crop, False, draw)
         caption = filled(entry.lines[0], entry.caption, entry.word) if entry.lines else entry.caption
         return Sample(picture, tensor, caption, crop.time_ids(False), weight, self.mask(picture, crop, False))
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
-        """Samples of one size."""
+        """Collate samples of one size into a batch."""
         tensors = torch.stack([sample.tensor for sample in samples])
         masks = [sample.mask_1hw for sample in samples if sample.mask_1hw is not None]
         return Batch(
@@ -104,7 +101,7 @@ class Samples(ABC):
 
 
 class PixelSamples(Samples):
-    """Pixels in [-1, 1], read from the picture each time."""
+    """Samples of pixels in [-1, 1], read from the picture file each time."""
 
     is_latent = False
 
@@ -113,7 +110,7 @@ class PixelSamples(Samples):
 
 
 class LatentSamples(Samples):
-    """Scaled latents of the cache. vae: by what name the cache knows the autoencoder that made them."""
+    """Samples of scaled latents from the cache. vae: the fingerprint under which the cache knows the VAE."""
 
     is_latent = True
 
@@ -134,7 +131,8 @@ class LatentSamples(Samples):
         return latent_encoding.sample(moments[None], noise[None])[0] * self.scaling_factor
 
     def _noise(self, picture: Picture, shape: tuple[int, ...], draw: torch.Generator) -> Tensor:
-        """Which of the picture's latents is taken: of the posterior, so many deviations from the mean."""
+        """Return the noise with which the latents are sampled from the posterior, in standard deviations from the
+        mean."""
         noise = torch.randn(shape, generator=draw)
         if self.config.latent_sampling == "once":
             return torch.randn(shape, generator=generator(self.config.seed, "latents", picture.entry.path.name))
