@@ -1,1 +1,1 @@
-"""The command line's verbs, a file each: `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""
+"""The command line's commands, one file each: `HELP`, `add_arguments(parser)` and `run(arguments) -> exit status`."""

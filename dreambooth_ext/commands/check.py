@@ -1,4 +1,4 @@
-"""`check`: the plan of a run, and every problem, before anything is trained."""
+"""`check`: show the plan of a run and every problem, without training."""
 
 from __future__ import annotations
 

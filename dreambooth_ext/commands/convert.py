@@ -1,4 +1,4 @@
-"""`convert`: a model's file, folder or precision."""
+"""`convert`: convert a model between single file and diffusers folder, formats and precisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`demo`: from pictures to a new model in a few minutes, with the small base and the pictures of the program."""
+"""`demo`: train a model in a few minutes on the bundled base and pictures, and draw pictures before and after."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def demo_config(steps: int | None) -> Any:
-    """The bundled recipe with the bundled base and pictures, completed and checked like any other."""
+    """The bundled recipe with the bundled base and pictures, completed and checked like any other config."""
     values = read_json(RECIPE) | {"base_model": str(BASE), "instance_data_dir": str(FOLDER / "pictures")}
     if steps is not None:
         values["max_train_steps"] = steps

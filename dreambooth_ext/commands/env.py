@@ -1,4 +1,4 @@
-"""`env`: show, make, check and repair the trainer's environment."""
+"""`env`: show, create, check and repair the trainer's environment."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0 when the environment is ready. Raises UserError("environment")."""
+    """The exit status is 0 if the environment is ready. Raises UserError("environment")."""
     environment = Environment()
     with StageLine() as progress:
         if args.repair:

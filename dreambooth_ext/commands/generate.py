@@ -1,4 +1,4 @@
-"""`generate`: pictures from a model."""
+"""`generate`: draw pictures with a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`network`: LoRA files into models, out of models, and of other ranks."""
+"""`network`: merge LoRA files into a model, extract a LoRA from two models, or change a LoRA's rank."""
 
 from __future__ import annotations
 

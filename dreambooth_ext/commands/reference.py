@@ -1,6 +1,6 @@
-"""The generated parts of the documentation: `python -m dreambooth_ext.commands.reference` writes them anew.
+"""Generates parts of the documentation: `python -m dreambooth_ext.commands.reference` writes them.
 
-The settings come from the one list in `run_config.py`, the map of files from the first sentence of each docstring.
+The settings come from the one list in `run_config.py`, the map of files from the first paragraph of each docstring.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ END = "<!-- end of {name} -->"
 
 
 def settings_table() -> str:
-    """Markdown: a heading and a table for each group of settings."""
+    """Markdown with a heading and a table for each group of settings."""
     groups: dict[str, list[Setting]] = {}
     for known in SETTINGS.values():
         groups.setdefault(known.group, []).append(known)
@@ -56,7 +56,7 @@ def _about(known: Setting) -> str:
 
 
 def file_map() -> str:
-    """Markdown: a heading and a table for each folder, with the first sentence of every file."""
+    """Markdown with a heading and a table for each folder, with the first paragraph of each file's docstring."""
     parts = []
     for folder in sorted({path.parent for path in PACKAGE.rglob("*.py")}):
         rows = ["| file | |", "| --- | --- |"]
@@ -80,7 +80,7 @@ PAGES: dict[str, tuple[Path, Callable[[], str]]] = {  # what is made, where it s
 
 
 def updated() -> Iterator[tuple[Path, str]]:
-    """Each page with a generated part, and its text with that part made anew."""
+    """Each page with a generated part, and its text with that part regenerated."""
     for name, (page, made) in PAGES.items():
         begin, end = BEGIN.format(name=name), END.format(name=name)
         head, mark, rest = page.read_text(encoding="utf-8").partition(begin)

@@ -1,4 +1,4 @@
-"""`resume`: go on with a run that was stopped, failed or is to train longer, and publish what is left of it."""
+"""`resume`: continue a run that was stopped, failed or is to train longer, and publish models that are still due."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def publish_only(run: run_folder.Run, wanted: JobOptions | None) -> int:
-    """There is nothing to train: publish what is due, and say what can be done."""
+    """Publish what is still due of a finished run, and say how to train it longer."""
     published, problems = delivery.publish_due(run, wanted, again=True)
     delivery.conclude(run, wanted)
     steps = run.state()["step"]

@@ -1,4 +1,4 @@
-"""`runs`: list, show, stop and delete runs, and the report of one for an issue."""
+"""`runs`: list, show, stop and delete runs, and print a report of one for an issue."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def give_report(arguments: argparse.Namespace) -> int:
-    """Without a name the newest run's; where there are no runs, what is known of the machine."""
+    """Print the report of the named runs or else the newest; without any run, a report of the machine."""
     chosen: list[run_folder.Run | None] = [run_list.find(arguments.runs_dir, name) for name in arguments.run]
     if not chosen:
         chosen = [*run_list.list_runs(arguments.runs_dir)[:1]] or [None]
@@ -77,7 +77,7 @@ def give_report(arguments: argparse.Namespace) -> int:
 
 
 def deliver(found: list[run_folder.Run]) -> None:
-    """Publish what runs still owe whose terminal was closed or killed before their end."""
+    """Publish models that are still due because a run's terminal was closed or killed."""
     for run in found:
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError, UserError):  # damaged
             for path in delivery.deliver_left(run):
@@ -85,13 +85,13 @@ def deliver(found: list[run_folder.Run]) -> None:
 
 
 def places(run: run_folder.Run) -> dict[str, Any]:
-    """Where it is, its models, and whether some of them wait to be published by a host that is gone."""
+    """A run's folder and models, and whether some of them still wait to be published by a host that is gone."""
     owes = run.owes() and not run.is_held() and not run.is_followed()
     return {"path": str(run.path), "artifacts": run.artifact_events(), "owes": owes}
 
 
 def describe(run: run_folder.Run) -> dict[str, Any]:
-    """`runs.describe`; a damaged run's folder is shown as such, so that it hides no others."""
+    """`run_list.describe`; a damaged run is listed as damaged, so that it does not hide the others."""
     try:
         return run_list.describe(run)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, UserError) as error:

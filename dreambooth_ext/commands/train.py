@@ -1,4 +1,4 @@
-"""`train`: one run from pictures to a published model."""
+"""`train`: one run, from pictures to a published model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
-    """Where runs are kept, and where finished models go."""
+    """Add the options for where runs are kept and where finished models go."""
     parser.add_argument("--runs-dir", type=config_options.path, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR,
                         help="folder of the runs (default: runs, beside the program)")  # fmt: skip
     delivery.add_arguments(parser)

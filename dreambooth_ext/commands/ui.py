@@ -1,4 +1,4 @@
-"""`ui`: the tab in a browser, without a WebUI."""
+"""`ui`: serve the tab in a browser, without a WebUI."""
 
 from __future__ import annotations
 

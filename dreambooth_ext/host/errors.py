@@ -1,4 +1,4 @@
-"""A refused request, with its HTTP status; otherwise a `UserError` like any other."""
+"""Errors of requests: a `UserError` with an HTTP status, and one with several problems."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..core.errors import Problem, UserError
 
 
 class Refusal(UserError):
-    """`status`: 401, 403, 404, 405, 409, 413, 415, 503, 507; a plain UserError is a 422."""
+    """A refused request. `status`: 401, 403, 404, 405, 409, 413, 415, 503, 507; a plain UserError is a 422."""
 
     def __init__(self, status: int, code: str, field: str = "", /, **values: Any):
         super().__init__(code, field, **values)
@@ -17,12 +17,12 @@ class Refusal(UserError):
 
     @classmethod
     def of(cls, status: int, problem: Problem, field: str = "") -> Refusal:
-        """A problem that is known already, as an answer with this status."""
+        """A refusal with this status for a given problem."""
         return cls(status, problem.code, field or problem.field, **problem.values)
 
 
 class Problems(UserError):
-    """Everything that is wrong with a config."""
+    """All problems with a config, as one error."""
 
     def __init__(self, problems: list[Problem]):
         first = problems[0]

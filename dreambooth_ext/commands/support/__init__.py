@@ -1,1 +1,1 @@
-"""What several verbs share: settings as options, a run on the terminal, where its models go, exit statuses."""
+"""Shared by several commands: settings as options, a run's output, publishing of its models, exit statuses."""

@@ -1,4 +1,4 @@
-"""Every setting of a run as an option, and options and a config file as a `RunConfig`."""
+"""Turns every setting into a command line option, and options and a config file into a `RunConfig`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def path(text: str) -> Path:
-    """The type of options that are paths: as pasted, and with ~ on systems whose shell leaves that to us."""
+    """The type of path options: without quotation marks, and with ~ expanded, which some shells do not do."""
     cleaned = to_path(text)
     if not cleaned:
         raise argparse.ArgumentTypeError("needs a path")
@@ -64,7 +64,7 @@ def _help(known: Setting) -> str:
 
 
 def read(arguments: argparse.Namespace) -> tuple[RunConfig, list[Problem]]:
-    """The config that file and options ask for, and what in them cannot be read."""
+    """The config that the file and the options ask for, and the values in them that cannot be read."""
     values: dict[str, Any] = {}
     if arguments.preset:
         values |= _preset(arguments.preset, getattr(arguments, "webui", None)).settings
@@ -100,7 +100,7 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def complete_arguments(arguments: argparse.Namespace) -> config_checks.Checked:
-    """`read`, completed by the guide and checked as far as that goes without a model."""
+    """The config of `read`, completed by the guide and checked as far as possible without a model."""
     config, unreadable = read(arguments)
     checked = config_checks.check(config)
     choices = {name: choice for name, choice in checked.choices.items() if all(name != p.field for p in unreadable)}
@@ -113,7 +113,7 @@ def print_problems(problems: Iterable[Problem]) -> None:
 
 
 def print_warnings(warnings: Iterable[Problem]) -> None:
-    """Grave ones come last, where the eye is."""
+    """Print warnings, grave ones last, where they are seen first."""
     say(
         *(
             f"{'WARNING' if one.is_grave else 'warning'}: {one}"
@@ -123,10 +123,10 @@ def print_warnings(warnings: Iterable[Problem]) -> None:
 
 
 def print_choices(choices: dict[str, completion.Choice]) -> None:
-    """What the guide filled in, with its reasons."""
+    """Print what the guide filled in, with its reasons."""
     say(*(f"{name} = {_given(choice.value)}  ({choice.reason})" for name, choice in choices.items()))
 
 
 def _given(value: object) -> str:
-    """A value as an option takes it, and numbers in the one notation: 2e-6."""
+    """A value as its option accepts it, with numbers in the usual notation: 2e-6."""
     return str(value).lower() if isinstance(value, bool) else written(value)

@@ -1,4 +1,5 @@
-"""Where a run's models go that is trained from a terminal: wished when it is made, kept with it, owed until done."""
+"""Publishes the models of runs that are trained from a terminal: folders are chosen at the start and kept with the
+run."""
 
 from __future__ import annotations
 
@@ -39,15 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def publishes_intermediate(arguments: argparse.Namespace) -> bool:
-    """Whether the models of saves on the way go into the folder that is named, too: as it was said, else not into a
-    WebUI, in whose lists each would stay."""
+    """Whether intermediate models are published, too: as the option says, else only if the folder is no WebUI's, whose
+    lists they would fill."""
     said = arguments.publish_intermediate
     return said == "true" if said else not arguments.webui
 
 
 def named_folders(arguments: argparse.Namespace, config: RunConfig) -> dict[str, str] | None:
-    """The folders, by kind, that take a run's models; None where none was named. Raises UserError, also where the WebUI
-    that was named cannot use them."""
+    """The folders for a run's models by kind; None if none was named. Raises UserError, also if the named WebUI cannot
+    use the models."""
     webui, folder, method = arguments.webui, arguments.output_dir, config.method
     if webui and folder:
         raise UserError("command.two_places", "output_dir")
@@ -68,7 +69,7 @@ def named_folders(arguments: argparse.Namespace, config: RunConfig) -> dict[str,
 
 
 def checked_folders(arguments: argparse.Namespace, config: RunConfig, problems: list[Problem]) -> dict[str, str] | None:
-    """`named_folders`, and whether the model may be written there; what is wrong is added to the problems."""
+    """`named_folders`, and whether the model may be written there; adds what is wrong to `problems`."""
     try:
         folders = named_folders(arguments, config)
         if arguments.publish_intermediate and folders is None:
@@ -94,7 +95,8 @@ def clashes(
     subjects: Subjects,
     folders: dict[str, str] | None,
 ) -> list[Problem]:
-    """Warnings: words that are embeddings of the named WebUI, and an earlier run's model that will be replaced."""
+    """Warnings of words that are embeddings of the named WebUI, and of an earlier run's model that would be
+    replaced."""
     embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
     target = folders[MODEL_KINDS[config.method]] if folders else None
     return [
@@ -104,15 +106,15 @@ def clashes(
 
 
 def wished(folders: dict[str, str] | None, intermediate: bool) -> JobOptions | None:
-    """Of a new run. intermediate: the models of saves on the way are wanted there, too."""
+    """The publishing options of a new run. intermediate: publish intermediate models, too."""
     if folders is None:
         return None
     return JobOptions(intermediate=intermediate, select="never", folders=folders, by_terminal=True)
 
 
 def renewed(run: Run, folders: dict[str, str] | None, arguments: argparse.Namespace) -> JobOptions | None:
-    """Of a run that is resumed: the same models go where they went before, unless something else is said now. Another
-    folder is filled as if the run began with it. Raises UserError."""
+    """The publishing options of a resumed run: as before, unless options say otherwise. A new folder gets all models
+    from the run's beginning. Raises UserError."""
     old = job_options.read(run)
     if folders is None and old is None and not arguments.publish_intermediate:
         return None
@@ -127,7 +129,7 @@ def renewed(run: Run, folders: dict[str, str] | None, arguments: argparse.Namesp
 
 
 def claimed(run: Run) -> IO[bytes]:
-    """The run, for this terminal alone, once its worker is gone. Raises UserError where that does not come."""
+    """Claim the run for this terminal, once its worker is gone. Raises UserError if it does not end."""
     deadline = time.monotonic() + PATIENCE
     while True:
         held = run.is_alive()
@@ -148,14 +150,15 @@ def _taken(run: Run, held: bool) -> UserError:
 
 
 def here(wanted: JobOptions | None) -> JobOptions | None:
-    """What a terminal can do of it: publish where one said, else where the host did that it was queued in."""
+    """The publishing options as a terminal can carry them out: into the named folders, else those of the host that
+    queued the run. None if nothing is to be published."""
     return wanted.but(folders=wanted.folders or wanted.host_folders) if wanted and wanted.publish else None
 
 
 def publish_due(run: Run, wanted: JobOptions | None, again: bool = False) -> tuple[list[Path], list[Problem]]:
-    """Publish what no `published` event tells of: (the places, what could not be published, which is told as well).
+    """Publish the models without a `published` event; returns their paths, and problems, which are also printed.
 
-    The run has to be claimed. again: what could not be published before is tried once more.
+    The run must be claimed. again: retry models that could not be published before.
     """
     wanted = here(wanted)
     if wanted is None or not (models := due(run, wanted, again)):
@@ -171,16 +174,16 @@ def publish_due(run: Run, wanted: JobOptions | None, again: bool = False) -> tup
 
 
 def conclude(run: Run, wanted: JobOptions | None) -> None:
-    """Everything is published: how the run ended can be told, and nothing is owed any more."""
+    """Record how the run ended and that nothing is left to publish, once everything is published."""
     concluded, usable = run.conclude(), here(wanted)
     if concluded and wanted and (usable is None or usable.folders):
         wanted.but(settled=True).write(run)
 
 
 def deliver_left(run: Run) -> list[Path]:
-    """What a run still owes whose terminal was closed or killed; [] where there is nothing, or somebody has it.
+    """Publish models still due from a run whose terminal was closed or killed; [] if there are none, or it is claimed.
 
-    One of a host that is gone is left to the next, but for how it ended where no model is due.
+    A run of a closed host is left to the next host; only its ending is recorded here, if no model is due.
     """
     wanted = job_options.read(run)
     owes = run.last_word() is not None or (wanted is not None and not wanted.settled)

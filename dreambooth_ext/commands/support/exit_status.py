@@ -1,3 +1,3 @@
-"""What the command line's exit status says."""
+"""The exit statuses of the command line."""
 
 DONE, BAD_INPUT, USAGE, FAILED, STOPPED = 0, 1, 2, 3, 130

@@ -1,4 +1,4 @@
-"""A run on the terminal: its worker started, its events shown, its models published, Ctrl-C passed on."""
+"""Runs training from the terminal: starts the worker, shows its events, publishes its models, passes Ctrl-C on."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ENDED_WITH = {"done": DONE, "stopped": STOPPED}
 
 
 class Follower:
-    """Of a run that this terminal has claimed. `wanted`: what is to be done with its models, None for nothing; `given`:
-    whole links for the worker."""
+    """Follows a run that this terminal has claimed. `wanted`: its publishing options, or None; `given`: whole links for
+    the worker."""
 
     def __init__(self, run: Run, environment: Environment, wanted: JobOptions | None, given: Iterable[str] = ()):
         self.run, self.environment, self.wanted, self.given = run, environment, wanted, given
@@ -41,7 +41,7 @@ class Follower:
         self._log_from = 0  # where in log.txt this worker's part begins, in bytes
 
     def train(self, total: int | None = None) -> int:
-        """Start the worker and stay with it to its end. Returns the exit status."""
+        """Start the worker and follow it to its end. Returns the exit status."""
         with environment_users.joined(
             self.run.id, self.environment.folder
         ):  # until the worker, which takes seconds, does so
@@ -88,7 +88,7 @@ class Follower:
         return f"stopping as soon as possible; nothing has been trained {f'since step {step}' if step else 'yet'}."
 
     def _ending(self, code: int) -> int:
-        """Publish what is left, say how it ended, and say that it is done where it is."""
+        """Publish what is left, print how the run ended, and record that it is done."""
         if not self.run.exists():
             self._say(f"error: {deleted(self.run)}")
             return FAILED
@@ -193,7 +193,7 @@ class Follower:
             self.progress = None
 
     def _say(self, text: str) -> None:
-        """A line of its own, above the progress bar's."""
+        """Print a line of its own, above the progress bar."""
         if self.progress:
             self.progress.close()
         say(text)

@@ -1,6 +1,6 @@
-"""`runs stop`: a run that waits leaves the queue, one that trains saves its state and ends, one that hangs is ended.
+"""`runs stop`: takes a queued run off the queue, lets a training run save and stop, and kills one that hangs.
 
-What the tab's Stop, Stop and save and Kill do, for any run, wherever it was started.
+Does what the tab's Stop, Stop and save and Kill do, for any run, wherever it was started.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GOING = 10.0  # seconds for a killed worker to be gone, and for who follows it t
 
 
 def stop(run: Run, save: bool, kill: bool) -> int:
-    """Returns the exit status. Raises UserError where there is nothing to stop.
+    """Stop a run and return the exit status. Raises UserError if there is nothing to stop.
 
     save: write a model as well. kill: end its worker at once, and lose the steps since the last training state.
     """
@@ -40,7 +40,8 @@ def stop(run: Run, save: bool, kill: bool) -> int:
 
 
 def only_hangs(run: Run) -> bool:
-    """Whether a worker has said its last word and does not end: a driver that does not let go. It loses nothing."""
+    """Whether a worker has recorded its ending but does not exit, such as when a driver hangs. Killing it loses
+    nothing."""
     return run.is_held() and (status_of(run) in ENDED or run.last_word() is not None)
 
 
@@ -93,7 +94,7 @@ def _without_worker(run: Run) -> UserError:
 
 
 def conclude(run: Run) -> int:
-    """Say how it ended, as soon as all is done that it owed."""
+    """Print how the run ended, once everything that is due after it is done."""
     deadline = time.monotonic() + GOING
     for path in delivery.deliver_left(run):
         say(f"published {path} of {run.id}, which was still waiting")

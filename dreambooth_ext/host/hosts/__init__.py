@@ -1,1 +1,1 @@
-"""Hosts, where trained models go: a WebUI, or plain folders."""
+"""Hosts: the program that the tab runs in and publishes models to, a WebUI or a plain folder."""

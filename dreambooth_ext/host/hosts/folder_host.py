@@ -1,4 +1,4 @@
-"""A folder as the host: the tab without a WebUI, publishing into a folder or into a WebUI that is not running."""
+"""A folder as host: the tab without a WebUI, publishing into a folder or into a WebUI that is not running."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .publishing_targets import WEBUI_FOLDERS, lacks, webui_folder
 
 
 class FolderHost:
-    """`folder` keeps our own files; models go below `webui`, laid out as a WebUI's, or below `folder` without one."""
+    """Keeps our own files in `folder`; models go below `webui`, in a WebUI's layout, or below `folder` without one."""
 
     name = "standalone"
 
@@ -29,7 +29,7 @@ class FolderHost:
         passwords: dict[str, str] | None = None,
         restricted: str = "",
     ):
-        """`runs`: the runs' folder, whatever the options say; `passwords`, `restricted`: see host.Host."""
+        """`runs`: the runs' folder, overriding the options; `passwords`, `restricted`: see host.Host."""
         self.folder = folder.absolute()
         self.runs, self.passwords, self.restriction = runs, passwords or {}, restricted
         self.webui = webui.absolute() if webui else None

@@ -1,4 +1,4 @@
-"""What a host cannot use, said before it is trained: kinds of models, and families of bases."""
+"""Reports, before training, what the host could not use: kinds of models, and model families."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...core.messages.message import Message
 
 
 def problems(lacks: Mapping[str, Message], config: RunConfig, family: str | None = None) -> list[Problem]:
-    """Of what a config would make. lacks: see host.Host; family: its title in the plan, where there is one."""
+    """Problems with what a config would make. lacks: see host.Host; family: its title in the plan, if there is one."""
     known = family_of(config) if family is None else base_header.by_title(family)
     named = {"method": lacks.get(MODEL_KINDS[config.method]), "base_model": lacks.get(known)}
     return [Problem(why.code, field, **why.values) for field, why in named.items() if why]

@@ -1,4 +1,4 @@
-"""Model files in a folder and below, as a form offers them."""
+"""Lists the model files in a folder and below for the form."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def checkpoints(folder: Path) -> list[dict[str, str]]:
 
 
 class Mark:
-    """A short text that changes whenever the answer of `look` does, for pages that ask every second."""
+    """A short text that changes whenever the result of `look` does, for pages that ask every second."""
 
     def __init__(self, look: Callable[[], Any], clock: Callable[[], float] = time.monotonic):
         self.look, self.clock = look, clock

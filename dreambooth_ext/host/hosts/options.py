@@ -1,4 +1,4 @@
-"""Our options: a section of the WebUI's settings page, or a JSON file where there is no WebUI."""
+"""The extension's options: a section of the WebUI's settings page, or a JSON file without a WebUI."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ BY_NAME = {option.name: option for option in OPTIONS}
 
 
 def checked(name: str, value: Any) -> Any:
-    """`value` if the option can have it. Raises UserError with the option's name."""
+    """`value` if it is valid for the option. Raises UserError with the option's name."""
     option = BY_NAME.get(name)
     if option is None:
         raise UserError("web.no_option", name, names=list(BY_NAME))
@@ -104,7 +104,7 @@ def checked(name: str, value: Any) -> Any:
 
 
 def valid(name: str, value: Any) -> Any:
-    """`value`, or the default where the option cannot have it: a file may be old or written by hand."""
+    """`value`, or the option's default if it is invalid: the file may be old or edited by hand."""
     try:
         return checked(name, value)
     except UserError:
@@ -112,7 +112,7 @@ def valid(name: str, value: Any) -> Any:
 
 
 class FileOptions:
-    """The options in a JSON file, read anew each time: another process may have changed them."""
+    """The options in a JSON file, read again each time, because another process may have changed them."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -126,5 +126,5 @@ class FileOptions:
         return {option.name: valid(option.name, content.get(option.name, option.default)) for option in OPTIONS}
 
     def set(self, name: str, value: Any) -> None:
-        """Raises UserError where the option cannot have that value."""
+        """Set an option. Raises UserError if the value is invalid."""
         write_json(self.path, {**self.values(), name: checked(name, value)})

@@ -1,6 +1,6 @@
-"""Where a WebUI keeps its models, by kind, whether a folder is a WebUI's, and what that one cannot load.
+"""A WebUI's model folders by kind, how to recognise a WebUI's folder, and which models it cannot load.
 
-Without starting it: by its files, for `--webui` and the tab without a WebUI. What differs is told by what is there.
+Works on the files of a WebUI that is not running, for `--webui` and the tab without a WebUI.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SD2 = "SD20"
 
 
 def webui_folder(webui: Path, kind: str) -> Path:
-    """The folder of a WebUI for one of WEBUI_FOLDERS' kinds. Raises UserError where `webui` is none."""
+    """A WebUI's folder for one of WEBUI_FOLDERS' kinds. Raises UserError if `webui` is not a WebUI."""
     signs = (WEBUI_FOLDERS["checkpoint"], Path("webui.py"), Path("launch.py"))
     is_empty = webui.is_dir() and not any(webui.iterdir())  # a place that is to become one
     if not is_empty and not any((webui / sign).exists() for sign in signs):
@@ -42,7 +42,7 @@ def webui_folder(webui: Path, kind: str) -> Path:
 
 
 def keeps_embeddings_among_models(webui: Path) -> bool:
-    """As its options say, else as its folders are."""
+    """Whether embeddings are kept in `models/embeddings`: by the WebUI's options, else by its folders."""
     options = source_of(webui / "modules" / "cmd_args.py")
     if told := re.search(r"--embeddings-dir.*?default=os\.path\.join\((\w+),", options):
         return told[1] == "models_path"
@@ -50,7 +50,7 @@ def keeps_embeddings_among_models(webui: Path) -> bool:
 
 
 def lacks(webui: Path) -> dict[str, Message]:
-    """See host.Host.lacks, of a WebUI that is not running."""
+    """`host.Host.lacks` for a WebUI that is not running."""
     found = {}
     if any(module_file(webui, name).is_file() for name in MANAGERS):
         found["hypernetwork"] = Message("hosts.no_hypernetworks", host=webui)

@@ -1,1 +1,1 @@
-"""Other trainers' configs, read by what they mean."""
+"""Importers of other trainers' configurations."""

@@ -1,4 +1,4 @@
-"""What all importers share: the settings that were taken over, the subjects, and where the text was given."""
+"""Shared by all importers: the imported settings, the subjects, and what may be looked up for them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ SECRET = re.compile("(hf|huggingface|access)_token$|api_key$|password|secret")  
 
 @dataclass
 class Imported:
-    """`settings` are ours, as `parse` takes them; `ignored` names what was not taken over, and why."""
+    """The result of an import. `settings` are ours, as `parse` takes them; `ignored` says what was not imported, and
+    why."""
 
     source: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -43,11 +44,11 @@ class Imported:
         self.ignored.append(item)
 
     def drop(self, ours: str, reason: str) -> None:
-        """Give a setting up that was taken over."""
+        """Remove an imported setting again, with a reason."""
         self.ignore(self.origins[ours], reason, self.settings.pop(ours))
 
     def take(self, theirs: str, ours: str, value: Any) -> None:
-        """Take a value over if the setting can have it and it says something; else say why not."""
+        """Import a value if the setting accepts it and it is not the default; else record why not."""
         known = SETTINGS[ours]
         try:
             value = convert(known, value)
@@ -68,7 +69,7 @@ class Imported:
             self.origins[ours] = theirs
 
     def settle(self) -> None:
-        """Give up what the method does not use, or what would do nothing here: other trainers pass over it."""
+        """Remove settings that the method does not use, or that would have no effect: other trainers ignore these."""
         method = self.settings.get("method", SETTINGS["method"].default)
         for ours in [name for name in self.settings if method not in SETTINGS[name].methods]:
             self.drop(ours, Message("import.unused", method=title(method)))
@@ -82,7 +83,7 @@ class Imported:
 
 @dataclass
 class Subject:
-    """One folder of pictures, of a subject or of its class."""
+    """One folder of pictures of a subject, with its class pictures."""
 
     folder: str
     prompt: str
@@ -94,13 +95,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the text was given: what it may look at there."""
+    """What an import may look up: the host's checkpoints, and folders on this machine."""
 
     bases: tuple[Mapping[str, str], ...] = ()  # the checkpoints that the host lists, with "title" and "path"
     may_look: bool = True  # into folders that the text names: which ones there are, and how many pictures
 
     def folders(self, folder: str) -> list[str] | None:
-        """Names of the folders in `folder`, or None where nobody can tell."""
+        """Names of the folders in `folder`; None if they cannot be listed."""
         if not self.may_look:
             return None
         try:
@@ -115,7 +116,7 @@ class Place:
             return False
 
     def pictures(self, folder: str) -> int | None:
-        """How many pictures are in `folder`, or None where nobody can tell."""
+        """The number of pictures in `folder`; None if they cannot be counted."""
         if not self.may_look or not folder:
             return None
         try:
@@ -124,7 +125,7 @@ class Place:
             return None
 
     def base(self, name: str) -> str:
-        """The path of a checkpoint of that name or title, if the host lists it; else the name."""
+        """The path of the listed checkpoint with that name or title; else the name."""
         wanted = re.sub(r"(?<!\s)\s*\[[0-9a-f]+\]$", "", name.strip())
         if self.exists(wanted):
             return wanted
@@ -136,7 +137,7 @@ class Place:
 
 
 def steps_of(subjects: list[Subject], epochs: int, batch: int, place: Place) -> int | None:
-    """Steps of so many epochs, where all pictures can be counted."""
+    """The steps in this many epochs; None unless all pictures can be counted."""
     total = 0
     for subject in subjects:
         count = place.pictures(subject.folder)
@@ -147,7 +148,7 @@ def steps_of(subjects: list[Subject], epochs: int, batch: int, place: Place) -> 
 
 
 def set_subjects(found: Imported, subjects: list[Subject], counts_epochs: bool) -> None:
-    """One subject into the single settings, several (or repeats that count) into concepts."""
+    """Set one subject as single settings; several, or one with repeats that matter, as concepts."""
     if not subjects:
         return
     first = subjects[0]
@@ -174,13 +175,13 @@ def set_subjects(found: Imported, subjects: list[Subject], counts_epochs: bool) 
 
 
 def batch_of(values: Mapping[str, Any]) -> int:
-    """Pictures of one step; both trainers name the settings as we do."""
+    """Pictures per step, counting accumulation; both trainers name the settings as we do."""
     factors = (number(values.get(name), 1) or 1 for name in ("train_batch_size", "gradient_accumulation_steps"))
     return max(1, int(math.prod(factors)))
 
 
 def number(value: Any, default: float = 0.0) -> float:
-    """A number that may be written as text; `default` for anything else."""
+    """A number that may be given as text; `default` for anything else."""
     try:
         result = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -193,5 +194,5 @@ def text_of(value: Any) -> str:
 
 
 def is_nothing(value: Any) -> bool:
-    """How forms and files write "not set"."""
+    """Whether a value is one of those by which forms and files say "not set"."""
     return value in (None, "", False, 0, "0", "None", "none") or (isinstance(value, list | dict) and not value)

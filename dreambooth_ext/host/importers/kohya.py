@@ -1,4 +1,4 @@
-"""kohya's sd-scripts (TOML, with the data set's configuration pasted below it) and kohya_ss (JSON) as our settings."""
+"""Imports kohya's sd-scripts configurations (TOML, optionally with the data set's below it) and kohya_ss' (JSON)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(values: dict[str, Any], place: Place) -> Imported:
 
 
 def method_of(flat: dict[str, Any], values: dict[str, Any]) -> str:
-    """What the text is for. A form has its own names, also where they are empty; a script's file says what it sets."""
+    """The training method of the text. A form lists its own names even if empty; a script's file only what it sets."""
     names = {name for table in (values, *(v for v in values.values() if isinstance(v, dict))) for name in table}
     given = {name for name, value in flat.items() if not is_nothing(value)}
     if "LoRA_type" in names or "network_module" in given:
@@ -48,7 +48,7 @@ def method_of(flat: dict[str, Any], values: dict[str, Any]) -> str:
 
 
 def _method(method: str, flat: dict[str, Any], found: Imported, is_form: bool) -> None:
-    """The method and what only it has."""
+    """Import the method and the settings that only it has."""
     if method == "lora":
         kohya_lora.read(flat, found, is_form)
     else:
@@ -63,7 +63,7 @@ def _method(method: str, flat: dict[str, Any], found: Imported, is_form: bool) -
 
 
 def _flattened(values: dict[str, Any], found: Imported) -> dict[str, Any]:
-    """All options in one table, as sd-scripts itself reads a file with sections; the first data set's go before."""
+    """All options in one table, as sd-scripts reads a file with sections; the first data set's take precedence."""
     flat: dict[str, Any] = {}
     tables = [value for name, value in values.items() if isinstance(value, dict)]
     data_sets = kohya_pictures.objects(values.get("datasets"))
@@ -80,7 +80,7 @@ def _flattened(values: dict[str, Any], found: Imported) -> dict[str, Any]:
 
 
 def _simple(name: str, value: Any, flat: dict[str, Any], found: Imported) -> None:
-    """What needs nothing but itself."""
+    """Import an option that depends on no other."""
     if is_nothing(value) and name not in ZERO_IS_SAID:
         return
     if name in DIRECT:
@@ -96,7 +96,7 @@ def _simple(name: str, value: Any, flat: dict[str, Any], found: Imported) -> Non
 
 
 def _tags(flat: dict[str, Any], found: Imported) -> None:
-    """Only where tags vary; elsewhere our checks would refuse what kohya passes over."""
+    """Import tag options only if tags vary; otherwise our checks would refuse what kohya ignores."""
     if found.settings.get("shuffle_tags") or found.settings.get("tag_dropout"):
         for name in ("keep_tokens", "caption_separator"):
             if not is_nothing(flat.get(name)):
@@ -132,7 +132,7 @@ def _model(flat: dict[str, Any], found: Imported, place: Place) -> None:
 
 
 def _data_set_file(path: str, found: Imported, place: Place) -> None:
-    """A data set's configuration that the text names: by its path, which a run opens. Not for other hosts' files."""
+    """Import the path of a data set's configuration, which a run opens; only if it exists on this machine."""
     if place.exists(path):
         found.take("dataset_config", "dataset_config", path)
     else:
@@ -140,7 +140,7 @@ def _data_set_file(path: str, found: Imported, place: Place) -> None:
 
 
 def _resolution(size: Any, found: Imported) -> None:
-    """'512', '512,768' or [512, 768]: one number here, the side of the square of that area."""
+    """Convert '512', '512,768' or [512, 768] to one number, the side of the square with the same area."""
     parts = size if isinstance(size, list) else str(size).split(",")
     sides = [number(part) for part in parts][:2]
     if not sides or min(sides) <= 0 or max(sides) > 1e5:
@@ -159,7 +159,7 @@ def _resolution(size: Any, found: Imported) -> None:
 def _length(
     flat: dict[str, Any], found: Imported, subjects: list[Subject], place: Place
 ) -> tuple[int | None, int | None]:
-    """Steps and epochs of the run, as far as they are known. Epochs go before steps, as in kohya's scripts."""
+    """The run's steps and epochs, as far as known. Epochs take precedence, as in kohya's scripts."""
     epochs, steps = int(number(flat.get("max_train_epochs"))), int(number(flat.get("max_train_steps")))
     if not epochs and not steps:
         epochs = int(number(flat.get("epoch")))
@@ -179,13 +179,13 @@ def _length(
 
 
 def _passes(found: Imported, subjects: list[Subject]) -> int:
-    """How often one folder's pictures come up in an epoch of kohya's, where an epoch here has each once."""
+    """How often kohya repeats one folder's pictures in an epoch, where an epoch here has each once."""
     is_one = len(subjects) == 1 and not found.settings.get("repeats_from_folders")
     return subjects[0].repeats if is_one and found.settings.get("method") in ("finetune", "textual_inversion") else 1
 
 
 def _every(flat: dict[str, Any], found: Imported, steps: int | None, epochs: int | None) -> None:
-    """Saves and previews, which kohya also counts in epochs."""
+    """Import the intervals of saves and previews, which kohya also counts in epochs."""
     prompts = _prompts(flat, found)
     for what, ours in (("save", "checkpointing_steps"), ("sample", "validation_steps")):
         by_step, by_epoch = number(flat.get(f"{what}_every_n_steps")), number(flat.get(f"{what}_every_n_epochs"))
@@ -202,7 +202,7 @@ def _every(flat: dict[str, Any], found: Imported, steps: int | None, epochs: int
 
 
 def _prompts(flat: dict[str, Any], found: Imported) -> bool:
-    """Preview prompts, one a line, without kohya's "--n negative --w 512"."""
+    """Import preview prompts, one per line, without kohya's "--n negative --w 512"."""
     text = text_of(flat.get("sample_prompts"))
     if not text:
         return False
@@ -254,7 +254,7 @@ def _trains_text(flat: dict[str, Any], given: dict[str, Any], found: Imported) -
 
 
 def _text_steps(flat: dict[str, Any], found: Imported, is_form: bool, steps: int | None) -> None:
-    """kohya trains the text encoder to the end unless told otherwise; its form says so in percent."""
+    """Import how long the text encoder trains: in kohya to the end by default; its form gives a percentage."""
     name = "stop_text_encoder_training"
     stop = number(flat.get(name))
     if stop > 0 and not is_form:
@@ -269,7 +269,7 @@ def _text_steps(flat: dict[str, Any], found: Imported, is_form: bool, steps: int
 
 
 def _noise(flat: dict[str, Any], found: Imported) -> None:
-    """What kohya adds up and we refuse to: one of two stays."""
+    """Import one of two settings that kohya adds up and that we refuse together."""
     kind = text_of(flat.get("noise_offset_type")).lower()
     settings = found.settings
     if kind.startswith("multires"):

@@ -1,4 +1,4 @@
-"""What kohya's tools say of a LoRA: sd-scripts' network_* options, LyCORIS' arguments, kohya_ss' fields.
+"""Imports the LoRA options of kohya's tools: sd-scripts' network_* options, LyCORIS' arguments, kohya_ss' fields.
 
 https://github.com/kohya-ss/sd-scripts/blob/main/docs/train_network.md, https://github.com/KohakuBlueleaf/LyCORIS.
 """
@@ -34,20 +34,20 @@ KNOWN_ARGUMENTS = (
 
 
 def pass_over(flat: dict[str, Any], found: Imported) -> None:
-    """A LoRA's options in a text that is for none."""
+    """Report a LoRA's options as ignored in a text for another method."""
     for name in LORA_OPTIONS:
         if not is_nothing(flat.get(name)):
             found.ignore(name, Message("import.no_lora"))
 
 
 def has_type(flat: dict[str, Any], types: tuple[str, ...]) -> bool:
-    """Whether kohya_ss' type of LoRA, "LyCORIS/LoKr" say, is one of these."""
+    """Whether kohya_ss' LoRA type, such as "LyCORIS/LoKr", is one of these."""
     kind = text_of(flat.get("LoRA_type")).lower()
     return not kind or any(kind.endswith(known) or kind.startswith(f"{known}/") for known in types)
 
 
 def read(flat: dict[str, Any], found: Imported, is_form: bool) -> None:
-    """The network's settings."""
+    """Import the network's settings."""
     found.take("network_module", "method", "lora")
     if weights := text_of(flat.get("network_weights")):
         found.take("network_weights", "network_weights", weights)
@@ -79,7 +79,7 @@ def read(flat: dict[str, Any], found: Imported, is_form: bool) -> None:
 
 
 def _arguments(flat: dict[str, Any], is_form: bool) -> dict[str, Any]:
-    """network_args, ["conv_dim=4", "algo=loha"], or what the form has of them for its type."""
+    """The network_args, ["conv_dim=4", "algo=loha"], or the form's fields for its type."""
     given = flat.get("network_args")
     pairs = given if isinstance(given, list) else text_of(given).split()
     found = dict(pair.split("=", 1) for pair in pairs if isinstance(pair, str) and "=" in pair)
@@ -128,7 +128,8 @@ def _convolutions(facts: LoRAType, rank: float, alpha: float, arguments: dict[st
 
 
 def rates(flat: dict[str, Any], found: Imported, is_form: bool) -> bool:
-    """A LoRA's rates; whether its text encoder trains. learning_rate holds for each that has none of its own."""
+    """Import a LoRA's learning rates; returns whether its text encoder trains. learning_rate is the default for both
+    parts."""
     shared, unet, text = (flat.get(name) for name in ("learning_rate", "unet_lr", "text_encoder_lr"))
     only_unet, only_text = (
         _is_true(flat.get("network_train_unet_only")),

@@ -1,4 +1,4 @@
-"""The names of kohya's settings beside ours, and why the others have none."""
+"""Maps the names of kohya's settings to ours, with reasons for those that have no counterpart."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ READ_APART |= frozenset((*LORA_OPTIONS, *OTHER_KINDS))
 
 
 def _of_our_types() -> dict[str, tuple[str, ...]]:
-    """Fields -> the types that they are for, of those that are here, too."""
+    """kohya_ss' fields -> the LoRA types that they apply to, for types that exist here, too."""
     found: dict[str, tuple[str, ...]] = {}
     for facts in LORA_TYPES.values():
         for field in facts.form_fields:
@@ -160,5 +160,5 @@ REASONS = {
 
 
 def reason_against(name: str) -> Message:
-    """Why a setting of kohya's is not taken over, as a sentence."""
+    """Why a setting of kohya's is not imported, as a sentence."""
     return next((reason for reason, pattern in REASONS.items() if re.fullmatch(pattern, name)), NO_COUNTERPART)

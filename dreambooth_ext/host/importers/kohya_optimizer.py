@@ -1,4 +1,4 @@
-"""kohya's optimizer, its arguments and its schedule."""
+"""Imports kohya's optimizer, its arguments and its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FINDS_RATE = Message("import.finds_rate")
 
 
 def read(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
-    """`steps`: of the run, where they can be counted."""
+    """`steps`: the run's, if they can be counted."""
     name = text_of(flat.get("optimizer_type"))
     name = name or ("AdamW8bit" if flat.get("use_8bit_adam") is True else "")
     name = name or ("Lion" if flat.get("use_lion_optimizer") is True else "")
@@ -56,7 +56,7 @@ def _warmup(flat: dict[str, Any], found: Imported, steps: int | None) -> None:
 
 
 def _arguments(given: Any, found: Imported) -> dict[str, Any]:
-    """["betas=0.9,0.99"], or the form's "betas=0.9,0.99 eps=1e-8"; what is no Python literal stays out."""
+    """Parse ["betas=0.9,0.99"], or the form's "betas=0.9,0.99 eps=1e-8"; anything but Python literals is ignored."""
     pairs = given if isinstance(given, list) else text_of(given).split()
     known = {}
     for pair in (pair.strip("\"' ") for pair in pairs if isinstance(pair, str)):

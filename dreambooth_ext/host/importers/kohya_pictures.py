@@ -1,4 +1,4 @@
-"""kohya's folders of pictures, and its data sets, as ours."""
+"""Imports kohya's picture folders and data sets."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(values: dict[str, Any], flat: dict[str, Any], found: Imported, place: P
 def _without_concepts(
     data_sets: list[dict[str, Any]], flat: dict[str, Any], found: Imported, place: Place
 ) -> list[Subject]:
-    """The one folder of a method without concepts; folders "10_zkz cat" in it count as often as they say."""
+    """Import the one folder of a method without concepts; folders such as "10_zkz cat" in it keep their repeats."""
     if not is_nothing(flat.get("reg_data_dir")):
         found.ignore("reg_data_dir", Message("import.no_class_pictures"))
     _metadata(flat, found)
@@ -68,7 +68,7 @@ def _without_concepts(
 
 
 def _metadata(flat: dict[str, Any], found: Imported) -> bool:
-    """Whether captions come from a metadata file, of which it is said where it has to be."""
+    """Whether captions come from a metadata file; if so, reports it as not imported."""
     given = [name for name in METADATA_NAMES if not is_nothing(flat.get(name))]
     for name in given:
         found.ignore(name, CAPTIONS)
@@ -93,7 +93,8 @@ def _from_data_sets(data_sets: list[dict[str, Any]], flat: dict[str, Any], found
 
 
 def _from_folders(flat: dict[str, Any], name: str, found: Imported, place: Place) -> list[Subject]:
-    """The folders "10_sks person" in a folder: repeats and words. Others are passed over, as kohya does."""
+    """The subjects in folders named like "10_sks person": repeats and prompt. Other folders are ignored, as in
+    kohya."""
     parent = text_of(flat.get(name))
     if not parent:
         return []
@@ -105,7 +106,7 @@ def _from_folders(flat: dict[str, Any], name: str, found: Imported, place: Place
 
 
 def _named_folders(parent: str, place: Place) -> list[Subject] | None:
-    """None where nobody can look into the folder."""
+    """The subjects in such folders below `parent`; None if it cannot be listed."""
     inner = place.folders(parent)
     if inner is None:
         return None
@@ -118,7 +119,7 @@ def _named_folders(parent: str, place: Place) -> list[Subject] | None:
 
 
 def _match(subjects: list[Subject], classes: list[Subject], found: Imported, place: Place) -> None:
-    """Each subject gets the class folder whose words end its own ("sks person": "person"), else the first."""
+    """Give each subject the class folder whose prompt ends its own ("sks person": "person"), else the first."""
     for subject in subjects if classes else []:
         fitting = (c for c in classes if c.prompt and subject.prompt.casefold().endswith(c.prompt.casefold()))
         chosen = next(fitting, classes[0])

@@ -1,4 +1,4 @@
-"""kohya's textual inversion: train_textual_inversion.py's options, and kohya_ss' form of it.
+"""Imports kohya's Textual Inversion: train_textual_inversion.py's options, and kohya_ss' form for it.
 
 https://github.com/kohya-ss/sd-scripts/blob/main/docs/train_textual_inversion.md.
 """
@@ -15,7 +15,7 @@ OF_FORM = {"object template": "subject", "style template": "style"}
 
 
 def read(flat: dict[str, Any], found: Imported) -> None:
-    """The word, and what it is trained with."""
+    """Import the word and how it is trained."""
     found.take("token_string", "method", "textual_inversion")
     if word := text_of(flat.get("token_string")):
         found.take("token_string", "placeholder_token", word)
@@ -33,7 +33,7 @@ def read(flat: dict[str, Any], found: Imported) -> None:
 
 
 def _template(flat: dict[str, Any], found: Imported) -> None:
-    """Lines that are built in, and then no captions; or captions alone."""
+    """Import a built-in prompt template without captions, or else captions alone."""
     chosen = next((ours for name, ours in TEMPLATES.items() if flat.get(name) is True), "")
     chosen = chosen or OF_FORM.get(text_of(flat.get("template")), "")
     if chosen:

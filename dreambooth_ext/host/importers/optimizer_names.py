@@ -1,4 +1,4 @@
-"""Which of our optimizers another trainer's is, and what becomes of the learning rates that were meant for it."""
+"""Matches other trainers' optimizers to ours, and adjusts the learning rates that were set for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ FITTING = (0.1, 10.0)  # what the rate may be where it is a factor
 
 
 def take(found: Imported, theirs: str, name: str) -> str | None:
-    """Take the optimizer over that `name` is or comes near to; its rates, which were taken before, follow it."""
+    """Import the optimizer that `name` means or resembles, and adjust its rates, which must have been imported
+    before."""
     key = re.sub(r"[^a-z0-9]", "", name.rpartition(".")[2].lower())
     ours = _named(lambda theirs: key in theirs.names)
     if ours is None and (ours := _named(lambda theirs: key in theirs.same_steps)):
@@ -36,14 +37,14 @@ def _named(is_it: Callable[[Elsewhere], bool]) -> str | None:
 
 
 def drop_rates(found: Imported, why: str) -> None:
-    """Leave the rates to the guide; a text encoder that does not train stays so."""
+    """Remove the learning rates, so that the guide sets them; a text encoder that does not train stays off."""
     for ours in RATES:
         if found.settings.get(ours):
             found.drop(ours, why)
 
 
 def _one_rate(found: Imported, optimizer: str) -> None:
-    """What finds its own rate has one, a factor near 1, for all that learns; 0 is for what does not."""
+    """Set all learning rates to one factor near 1, as an optimizer that finds its own rate needs; 0 stays 0."""
     given = found.settings.get("learning_rate")
     rate = given if isinstance(given, float) and FITTING[0] <= given <= FITTING[1] else 1.0
     for ours in RATES:

@@ -1,7 +1,7 @@
-"""Other trainers' configurations as our settings: kohya's (TOML, or its GUI's JSON) and sd_dreambooth_extension's.
+"""Imports other trainers' configurations: kohya's (TOML, or its GUI's JSON) and sd_dreambooth_extension's.
 
-Only what the text says is taken over; what it leaves out stays open for the guide. The text is a stranger's: its size
-and depth are limited, every value passes through the settings' own converters, and no file that it names is opened.
+Only what the text sets is imported; the rest stays open for the guide. The text is untrusted: its size and depth are
+limited, every value passes through the settings' own converters, and no file that it names is opened.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_VALUES = 10_000  # a form has 250
 
 
 def read(text: str, bases: Iterable[Mapping[str, str]] = (), may_look: bool = True) -> Imported:
-    """What a configuration's text says, in our settings. Raises UserError("text") where nothing can be read.
+    """Import a configuration's text. Raises UserError("text") if nothing can be read.
 
     `bases`: the checkpoints that the host lists. `may_look`: whether folders that the text names may be listed.
     """
@@ -50,7 +50,7 @@ def read(text: str, bases: Iterable[Mapping[str, str]] = (), may_look: bool = Tr
 
 
 def _parsed(text: str) -> Any:
-    """The text's JSON or TOML, an object or a list of objects."""
+    """The text's JSON or TOML: an object or a list of objects."""
     if len(text) > LARGEST:
         raise UserError("import.too_long", "text", count=len(text))
     text = text.lstrip("\ufeff").strip()
@@ -83,7 +83,7 @@ def _toml(text: str) -> Any:
 
 
 def _measured(values: Any) -> tuple[int, int]:
-    """How deep they are nested, and how many they are."""
+    """The depth and the number of nested values."""
     level, depth, count = [values], 0, 0
     while level and depth <= DEEPEST:
         depth, count = depth + 1, count + len(level)

@@ -1,4 +1,4 @@
-"""`db_config.json` and `concepts_list.json` of sd_dreambooth_extension (d8ahazard) as our settings."""
+"""Imports `db_config.json` and `concepts_list.json` of sd_dreambooth_extension (d8ahazard)."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def read(values: Any, place: Place) -> Imported:
 
 
 def _method(values: dict[str, Any], found: Imported, is_lora: bool) -> None:
-    """The method with its rates; what else it trains in another way than is done here."""
+    """Import the method and its learning rates, and report what that trainer does differently."""
     rates = {"learning_rate": "learning_rate", "text_encoder_lr": "txt_learning_rate"}
     if is_lora:
         rates = {"learning_rate": "lora_learning_rate", "text_encoder_lr": "lora_txt_learning_rate"}
@@ -164,7 +164,7 @@ def _subjects(values: dict[str, Any], found: Imported, place: Place) -> list[Sub
 
 
 def _subject(concept: dict[str, Any], folder: str, place: Place, found: Imported, where: str) -> Subject:
-    """One concept. Without class pictures its class prompt is left out, which would ask for them here."""
+    """Import one concept; without class pictures its class prompt is left out, because here it would ask for them."""
     subject = Subject(folder, _instance_prompt(concept))
     each, total = number(concept.get("num_class_images_per")), number(concept.get("num_class_images"))
     prompt = text_of(concept.get("class_prompt")) or text_of(concept.get("class_token"))
@@ -185,8 +185,8 @@ def _subject(concept: dict[str, Any], folder: str, place: Place, found: Imported
 
 
 def _instance_prompt(concept: dict[str, Any]) -> str:
-    """Their prompt with the instance token in it. Captions, [filewords], get the subject's words put before them by
-    the trainer where they do not say them."""
+    """Their prompt with the instance token in it. For captions ([filewords]), the trainer puts the rare word before
+    those that lack it."""
     prompt, word = text_of(concept.get("instance_prompt")), text_of(concept.get("instance_token"))
     general = text_of(concept.get("class_token"))
     if not word or re.search(rf"\b{re.escape(word)}\b", prompt, re.IGNORECASE):
@@ -215,7 +215,7 @@ def _previews(concepts: list[dict[str, Any]], values: dict[str, Any], found: Imp
 
 
 def _length(values: dict[str, Any], found: Imported, subjects: list[Subject], place: Place) -> None:
-    """Epochs, and what they count in shares and epochs where we count in steps."""
+    """Import the length, and intervals that are shares or epochs there and steps here."""
     epochs = int(number(values.get("num_train_epochs")))
     steps = int(number(values.get("max_train_steps"))) or None
     batch = batch_of(values)

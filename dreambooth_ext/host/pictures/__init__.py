@@ -1,1 +1,1 @@
-"""Pictures that somebody uploads: sets of them, and how they are decoded."""
+"""Uploaded pictures: sets of them, and how they are decoded."""

@@ -1,4 +1,4 @@
-"""Pictures from outside, decoded with care: their header says how large they are before anything is unpacked.
+"""Decodes untrusted pictures safely: the header's size is checked before anything is unpacked.
 
 Pillow is the host's own, any release from 9.5 on, hence imported only where it is needed.
 """
@@ -39,7 +39,7 @@ _slots = threading.Semaphore(2)  # at once: decoded pictures are large
 
 @contextmanager
 def _opened(name: str, source: Path | IO[bytes]) -> Iterator[Image]:
-    """The picture, its header read and no more. Raises a Refusal (422) with what is wrong, also for the block's."""
+    """The picture with only its header read. Raises a Refusal (422), also for errors inside the block."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -63,7 +63,7 @@ def _too_large(name: str) -> Refusal:
 
 
 def check_picture(name: str, data: bytes) -> tuple[int, int]:
-    """(width, height) of the upright picture, which is decoded to its end. Raises a Refusal (422)."""
+    """Decode a picture completely and return its upright (width, height). Raises a Refusal (422)."""
     with _slots, _opened(name, io.BytesIO(data)) as picture:
         size = _upright(picture)
         _require_sound(picture, data)
@@ -100,7 +100,7 @@ def _require_sound(picture: Image, content: bytes) -> None:
 
 
 def _to_rgb(picture: Image, size: int) -> Image:
-    """Made small first, so that little is converted: palettes and 16 bits cannot be made small as they are."""
+    """The picture scaled down, then converted; only palettes and 16 bits must be converted first."""
     from PIL import Image
 
     if picture.mode.startswith("I") or picture.mode == "F":  # grey of 16 bits, which Pillow would cut off at 255
@@ -122,7 +122,7 @@ def _upright(picture: Image) -> tuple[int, int]:
 
 
 def _orientation(picture: Image) -> int:
-    """The EXIF tag's value, 1 without; EXIF is often malformed in pictures that are sound."""
+    """The EXIF orientation, 1 without; EXIF is often malformed in sound pictures."""
     if picture.format == "PNG" and not {"exif", "Raw profile type exif"} & picture.info.keys():
         return 1  # Pillow would decode the whole file to look for a later EXIF chunk
     try:

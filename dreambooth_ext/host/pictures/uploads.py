@@ -1,6 +1,6 @@
 """Sets of uploaded pictures: `<data folder>/pictures/<set>/`, with each picture's caption beside it.
 
-Nothing that came from outside goes out as it came: pictures are shown as JPEGs that are drawn here.
+Uploads are never served as they came: pictures are shown as JPEGs that are made here.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ILLEGAL = str.maketrans(dict.fromkeys('<>:"|?*', "_"))  # on Windows; a colon ev
 
 
 def safe_name(name: str) -> str:
-    """A name that every file system takes and that stays where it is put. Raises a Refusal (422)."""
+    """A name that every file system accepts and that cannot leave its folder. Raises a Refusal (422)."""
     text = unicodedata.normalize("NFC", name)
     hidden = any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text)
     if hidden or set(text) & {"/", "\\"} or text.lstrip().startswith("."):
@@ -52,7 +52,7 @@ def safe_name(name: str) -> str:
 
 
 class PictureSets:
-    """All sets under one folder, which need not exist; for all threads."""
+    """All sets in one folder, which need not exist; thread-safe."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -62,7 +62,7 @@ class PictureSets:
     # --- looking ---
 
     def sets(self) -> list[dict[str, Any]]:
-        """Each set with its name, its folder and how many pictures it has, in natural order."""
+        """Each set with its name, its folder and its number of pictures, in natural order."""
         if not self.folder.is_dir():
             return []
         known = [path for path in self.folder.iterdir() if self._is_own(path)]
@@ -79,12 +79,12 @@ class PictureSets:
         return path
 
     def list(self, name: str, start: int = 0) -> dict[str, Any]:
-        """A page of the set's pictures, in the order in which they are trained."""
+        """One page of the set's pictures, in training order."""
         folder = self.path(name)
         return {"set": folder.name, "used": (folder / USED).exists(), **self.list_folder(folder, start)}
 
     def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
-        """The same for any folder and what is below it. Raises a Refusal (422) where it cannot be read."""
+        """One page of the pictures in any folder and below. Raises a Refusal (422) if it cannot be read."""
         try:
             found = folder_scan.list_pictures(folder)
         except (OSError, ValueError) as error:
@@ -94,14 +94,14 @@ class PictureSets:
         return {"folder": str(folder), "pictures": shown, "start": start, "count": len(found)}
 
     def picture(self, name: str, picture: str) -> Path:
-        """The file of a picture. Raises a Refusal (404)."""
+        """A picture's file. Raises a Refusal (404)."""
         path = self.path(name) / safe_name(picture)
         if path.suffix.lower() not in picture_entries.EXTENSIONS or not path.is_file() or path.is_symlink():
             raise Refusal(404, "upload.no_picture", "name", name=repr(picture[:80]))
         return path
 
     def _is_own(self, path: Path) -> bool:
-        """Whether it is a folder right here, not a link to another place."""
+        """Whether the path is a folder right here, not a link to another place."""
         real, home = os.path.realpath(path), os.path.join(os.path.realpath(self.folder), path.name)
         at_home = os.path.normcase(real) == os.path.normcase(home)  # on Windows, names may be given in any case
         return path.is_dir() and at_home and not path.name.startswith(".")
@@ -126,7 +126,7 @@ class PictureSets:
     # --- changing ---
 
     def put(self, name: str, picture: str, data: bytes) -> dict[str, Any]:
-        """Keep a picture, under names that are made safe. Raises a Refusal that says what is wrong with it."""
+        """Save a picture under safe names. Raises a Refusal if something is wrong with it."""
         set_name, file = safe_name(name), safe_name(picture)
         check_suffix(file)
         if len(data) > LARGEST:
@@ -142,9 +142,9 @@ class PictureSets:
         return {"set": set_name, "name": file, "folder": str(folder), "width": width, "height": height, "new": is_new}
 
     def put_caption(self, name: str, file: str, data: bytes, picture: str = "", stamp: str = "") -> dict[str, Any]:
-        """Keep a caption file; an empty one is removed. Raises a Refusal.
+        """Save a caption file, or remove it if empty. Raises a Refusal.
 
-        picture, stamp: what the caption was written for, as `list` told it; it has to be there, and be the same still.
+        picture, stamp: the picture that the caption was written for, as `list` gave it; it must still be the same.
         """
         set_name, file = safe_name(name), safe_name(file)
         if len(data) > LARGEST_CAPTION:
@@ -167,9 +167,9 @@ class PictureSets:
         return {"set": set_name, "name": file, "folder": str(folder), "caption": " ".join(text.split()) or None}
 
     def delete(self, name: str, picture: str | None = None, stamp: str = "") -> None:
-        """A whole set, or one picture with its caption, or one caption. Raises a Refusal (404).
+        """Delete a whole set, or one picture with its caption, or one caption. Raises a Refusal (404).
 
-        stamp: as `list` told it; another picture of that name is not deleted (409).
+        stamp: as `list` gave it; a different picture of that name is not deleted (409).
         """
         folder = self.path(name)
         with self._changing:
@@ -188,13 +188,14 @@ class PictureSets:
                 path.with_suffix(".txt").unlink(missing_ok=True)
 
     def use(self, folder: Path) -> None:
-        """Let a set, which is or holds this folder, stay as it is from here on; other folders are the user's own."""
+        """Protect the set that is or contains this folder from changes; other folders are the user's own."""
         place = next((path for path in (folder, *folder.parents) if path.parent == self.folder), None)
         if place and self._is_own(place):
             (place / USED).touch()
 
     def copy(self, name: str) -> dict[str, Any]:
-        """The set under another name, to be changed. Files are linked where the disk can; they are only replaced."""
+        """Copy the set under another name, so that it can be changed. Files are linked if the disk can; they are only
+        ever replaced."""
         folder = self.path(name)
         with self._changing:
             taken = (safe_name(f"{folder.name[:80]}-{number}") for number in itertools.count(2))
@@ -236,18 +237,18 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def fitting(size: int) -> int:
-    """The smallest of SIZES that is not below `size`: browsers and caches then see few."""
+    """The smallest of SIZES that is not below `size`, so that browsers and caches see few sizes."""
     return next((known for known in SIZES if known >= size), SIZES[-1])
 
 
 def stamp_of(path: Path) -> str:
-    """What tells a picture from another of its name. Raises OSError."""
+    """A text that distinguishes a picture from another of the same name. Raises OSError."""
     about = path.stat()
     return f"{about.st_mtime_ns}-{about.st_size}"
 
 
 def check_shown(path: Path, stamp: str) -> None:
-    """Raises a Refusal (409) where a page means another picture than the one that is there; without a stamp, never."""
+    """Raise a Refusal (409) if the page means a different picture than the one that is there; never without a stamp."""
     if stamp and stamp != stamp_of(path):
         raise Refusal(409, "upload.another_picture", "stamp", file=path.name)
 
