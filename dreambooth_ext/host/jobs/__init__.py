@@ -1,1 +1,1 @@
-"""The queue, and what happens to runs from waiting to their end: device, worker, events, publishing."""
+"""The queue and the jobs: from waiting through device, worker and events to publishing."""

@@ -1,6 +1,6 @@
-"""A run's curves for pages: a few thousand points for a hundred thousand steps, and every step when zoomed in.
+"""A run's curves for the page: a few thousand points for a hundred thousand steps, and every step when zoomed in.
 
-Each run's events are read once, and from then on only what is new.
+Each run's events are read once, and after that only new ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POINTS = 2000  # of a curve, in an answer
 
 @dataclass
 class Curves:
-    """Of one run: a loss and learning rates for each step, steps rising, and all events that are no steps."""
+    """One run's curves: loss and learning rates for each step, in order, and all events that are no steps."""
 
     offset: int = 0  # where the next event begins in the file
     number: int = 0  # of the last event
@@ -34,7 +34,7 @@ class Curves:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def read(self, path: Path) -> bool:
-        """Take in what is new in the file. False where it is another file than before."""
+        """Read the new part of the file. False if it is not the same file as before."""
         with path.open("rb") as stream:
             if stream.seek(0, 2) < self.offset:
                 return False
@@ -52,7 +52,7 @@ class Curves:
         return True
 
     def take(self, event: dict[str, Any]) -> None:
-        """The next event of the run."""
+        """Add the run's next event."""
         self.number = event["n"]
         step = event.get("step")
         kind = event.get("type")
@@ -87,15 +87,15 @@ class Curves:
             del values[left:]
 
     def whole(self) -> dict[str, Any]:
-        """All curves, thinned out, the other `events`, the `latest` step's, and the number of the last event as
-        `next`, from which on they come one by one."""
+        """All curves, thinned out, the other `events`, the `latest` step's event, and the last event's number as
+        `next`, from which pages fetch further events one by one."""
         about = {"events": list(self.events), "latest": self.latest, "next": self.number}
         return {**self.thinned(0, LAST, POINTS), **about}
 
     def thinned(self, first: int, last: int, points: int) -> dict[str, Any]:
-        """The steps from `first` to `last`, so many at once that `points` are left.
+        """The steps from `first` to `last`, grouped so that at most `points` are left.
 
-        A point has the last of its steps, `spans` says of how many; losses are their mean, `low` and `high` the
+        A point is at the last of its steps, and `spans` is their number; losses are means, `low` and `high` the
         extremes, rates those of the last step.
         """
         begin, end = bisect.bisect_left(self.steps, first), bisect.bisect_right(self.steps, last)
@@ -113,7 +113,7 @@ class Curves:
 
 
 class RunCurves:
-    """The curves of many runs, for all threads."""
+    """The curves of many runs; thread-safe."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Path, Curves] = OrderedDict()
@@ -125,7 +125,7 @@ class RunCurves:
             return self._of(path).whole()
 
     def part(self, path: Path, first: int, last: int, points: int = POINTS) -> dict[str, Any]:
-        """The curves from one step to another."""
+        """A run's curves from one step to another."""
         with self._lock:
             return self._of(path).thinned(first, last, max(1, min(points, 2 * POINTS)))
 

@@ -1,4 +1,4 @@
-"""Which device a run trains on, by one name for each: "cuda:0", "cuda:1", "mps", "cpu"."""
+"""Which device a run trains on, under one name each: "cuda:0", "cuda:1", "mps", "cpu"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FRESH = 2.0  # seconds for which a look at the environment holds: it takes some 
 
 
 class Devices:
-    """Of the runs of one folder; a run's settings never change, and are read once."""
+    """The devices of the runs in one folder; a run's settings never change and are read once."""
 
     def __init__(self, environment: Environment):
         self.environment = environment
@@ -21,7 +21,7 @@ class Devices:
         self._automatic, self._seen = "cuda", float("-inf")
 
     def of(self, run: Run) -> str:
-        """Also of a run whose settings cannot be read."""
+        """The device of a run, even of one whose settings cannot be read."""
         if run.id not in self._wanted:
             try:
                 self._wanted[run.id] = run.config.device
@@ -38,6 +38,6 @@ class Devices:
 
 
 def plain(name: str) -> str:
-    """A device as torch calls it, with its number where it is a card."""
+    """A device as torch names it, with its number if it is a card."""
     name = name.strip().lower()
     return "cuda:0" if name == "cuda" else name

@@ -1,4 +1,4 @@
-"""Trains what waits in the queue, one run at a time on each device, and publishes its models as requested."""
+"""Trains queued runs, one at a time on each device, and publishes their models."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ IDLE = 1.0  # seconds between looks for what other processes have put into the f
 
 
 class Dispatcher:
-    """Several hosts may share a folder of runs: one of them leads, and another takes over when it closes.
+    """Runs the queue of a folder of runs. Several hosts may share it: one leads, and another takes over when it closes.
 
-    All public methods may be called from any thread, before `start` and after `close`, too.
+    All public methods may be called from any thread, also before `start` and after `close`.
     """
 
     def __init__(self, runs_dir: Path, environment: Environment, host: Host, patience: Patience | None = None):
@@ -60,7 +60,7 @@ class Dispatcher:
     # --- its life ---
 
     def start(self) -> None:
-        """Begin to work, in a thread. Nothing happens if it works already."""
+        """Start working in a thread, unless it already does."""
         with self._lock:
             if self._thread and self._thread.is_alive() and not self._closing.is_set():
                 return
@@ -70,9 +70,9 @@ class Dispatcher:
             work.start()
 
     def close(self, patience: float = 5.0) -> None:
-        """Stop working. Runs go on, or save and stop, as the host's option `on_close` says.
+        """Stop working. Runs continue, or save and stop, as the host's option `on_close` says.
 
-        To be called when the program ends; one that ends without it has the same effect on the runs.
+        To be called when the program ends; if it ends without this call, the effect on the runs is the same.
         """
         self._closing.set()
         self._wake.set()
@@ -93,18 +93,20 @@ class Dispatcher:
 
     @property
     def running(self) -> list[Run]:
-        """The runs that have a device, from the hand-over until their end is written; what began last comes last."""
+        """The runs that have a device, from the hand-over until their end is recorded, in the order in which they
+        began."""
         ours = [job.monitor.run for job in self._current()]
         return [run for run in ours if status_of(run) not in ENDED] or self._elsewhere
 
     @property
     def active(self) -> Run | None:
-        """The last of those."""
+        """The last run of `running`."""
         running = self.running
         return running[-1] if running else None
 
     def trouble(self, run: Run) -> dict[str, Any] | None:
-        """Its worker does not answer or go on: {"what", "remedy", "n": the warning event's number}."""
+        """Why its worker does not respond or progress: {"what", "remedy", "n": the warning event's number}; None if it
+        does."""
         job = self._jobs.get(run.id)
         return job.monitor.trouble if job else None
 
@@ -115,28 +117,28 @@ class Dispatcher:
 
     @property
     def waiting(self) -> str:
-        """Why the first of the queue is not trained yet; "" if nothing waits, or only for another run's end."""
+        """Why the first run in the queue has not started yet; "" if none waits, or only for another run to end."""
         return next((job.waits for job in self._current() if job.waits), self._hindrance)
 
     @property
     def revision(self) -> int:
-        """Grows with each publication and selection."""
+        """A number that grows with each publication and selection."""
         return self._publisher.revision
 
     @property
     def published(self) -> list[dict[str, Any]]:
-        """The last few publications of this host: {"n", "run", "name", "kind", "path", "title", "selected"}."""
+        """This host's last publications: {"n", "run", "name", "kind", "path", "title", "selected"}."""
         return self._publisher.recent
 
     def queue(self) -> list[str]:
-        """The ids of the runs that wait, in order."""
+        """The ids of the waiting runs, in order."""
         waiting = (Run(self.runs_dir / id) for id in self._queue.ids())
         return [run.id for run in waiting if run.path.is_dir() and not self._has_device(run)]
 
     # --- what users ask for ---
 
     def submit(self, config: RunConfig, wanted: JobOptions) -> Run:
-        """Make a run, at the end of the queue."""
+        """Create a run at the end of the queue."""
         places = {kind: str(folder) for kind, folder in self.host.folders().items()}
         fresh = wanted.but(host_folders=places, by_terminal=False, since=0, before=None, settled=False)
         run = run_folder.create(self.runs_dir, config, fresh.as_dict())
@@ -150,9 +152,9 @@ class Dispatcher:
         return run
 
     def resume(self, run: Run, wanted: JobOptions | None = None, total: int | None = None) -> None:
-        """Put a run at the end of the queue again, to go on from its last training state; up to step `total` if given.
+        """Put a run at the end of the queue again, to resume from its last training state, up to step `total` if given.
 
-        `wanted`: None for the options that it had. Raises UserError where there is nothing to go on with.
+        `wanted`: new publishing options; None keeps the old ones. Raises UserError if there is nothing to resume.
         """
         with self._queue.changing() as ids:
             if run.id in ids or self._has_device(run) or run.is_alive():
@@ -163,21 +165,21 @@ class Dispatcher:
         self._wake.set()
 
     def remember(self, run: Run, given: list[str]) -> None:
-        """Whole links for the run's worker, as long as this process lives: there are secrets in them."""
+        """Keep the whole links for the run's worker, in memory only, because they hold secrets."""
         if given:
             self._context.links[run.id] = given
 
     def order(self, ids: list[str]) -> None:
-        """Train these first, in this order."""
+        """Move these runs to the front of the queue, in this order."""
         self._queue.arrange(ids)
 
     def cancel(self, run: Run) -> None:
-        """Take a run out of the queue; one that has begun is stopped, with its state saved."""
+        """Take a run out of the queue; one that has begun is stopped, and saves its state."""
         cancel(self._queue, run)
         self._wake.set()
 
     def command(self, run: Run, command: str) -> None:
-        """One of events.COMMANDS for a run that has begun; to stop one that waits is to cancel it."""
+        """Send one of events.COMMANDS to a run that has begun; stopping a waiting run cancels it."""
         if command in ("stop", "stop_and_save") and run.id in self._queue.ids():
             self.cancel(run)
         elif not self._has_device(run) and not run.is_alive():
@@ -186,7 +188,7 @@ class Dispatcher:
             run.command(command)
 
     def kill(self, run: Run) -> None:
-        """End the worker of a run that does not answer, at once and unsaved."""
+        """Kill the worker of a run that does not respond, without saving."""
         job = self._jobs.get(run.id)
         if job and job.monitor.kill():
             return
@@ -194,7 +196,7 @@ class Dispatcher:
             raise UserError("queue.no_worker", "run", run=run.id)
 
     def delete(self, run: Run) -> None:
-        """Delete a run with all that it made, except what was published. Raises UserError if it waits or trains."""
+        """Delete a run with everything it made, except published models. Raises UserError if it waits or trains."""
         with self._queue.changing() as ids:
             if run.id in ids:
                 raise UserError("queue.waits", "run", run=run.id)
@@ -207,19 +209,19 @@ class Dispatcher:
                 raise UserError("queue.not_deleted", "run", run=run.id, error=error) from error
 
     def publish(self, run: Run, file: str, select: bool) -> Path:
-        """Put one of the run's artifacts into the host's folders, also long after; returns where it is now."""
+        """Publish one of the run's artifacts into the host's folders, at any time; returns its path there."""
         for event in run.artifact_events():
             if event["file"] == file:
                 return self._publisher.publish(run, event, select)
         raise UserError("service.no_model", "artifact", run=run.id, file=shown(file))
 
     def unpublish(self, run: Run, file: str, path: Path) -> list[str]:
-        """Take one of the run's artifacts out of the host's folders again; what was deleted. Raises a Refusal."""
+        """Remove one of the run's artifacts from the host's folders; returns what was deleted. Raises a Refusal."""
         event = next(event for event in run.artifact_events() if event["file"] == file)
         return self._publisher.unpublish(run, event, path)
 
     def _has_device(self, run: Run) -> bool:
-        """Whether we train it, from the hand-over to its end; the host may take its models back still."""
+        """Whether this host trains it, from the hand-over to its end; the host's models may not be back yet."""
         job = self._jobs.get(run.id)
         return job is not None and job.has_device()
 
@@ -237,7 +239,7 @@ class Dispatcher:
 
     @contextlib.contextmanager
     def _recovering(self, closing: threading.Event) -> Iterator[None]:
-        """What fails inside is reported, and tried again after a while."""
+        """Report errors raised inside, and wait before the next try."""
         try:
             yield
         except OSError as error:  # a full disk, a lost network folder
@@ -248,13 +250,13 @@ class Dispatcher:
             closing.wait(RECOVERY)
 
     def _stand_by(self, closing: threading.Event) -> None:
-        """Another host leads: only show what it does."""
+        """Show what the leading host does, while another one leads."""
         self._elsewhere = [run for run in reversed(list(self._alive())) if is_a_host_s(job_options.read(run))]
         self._hindrance = Message("queue.other_host") if self._queue.ids() else ""
         self._sleep(closing)
 
     def _lead(self, closing: threading.Event) -> None:
-        """Until this host closes: a worker that sees nobody lead concludes that its host has ended."""
+        """Run the queue until this host closes; a worker that sees no leader concludes that its host has ended."""
         self.leads, self._elsewhere = True, []
         self._publisher.sweep()
         try:
@@ -289,7 +291,7 @@ class Dispatcher:
     # --- those that live, and those that ended without us ---
 
     def _attend_to_unsettled(self, closing: threading.Event) -> None:
-        """Runs left by a host that closed, or by the former leader."""
+        """Take care of runs left by a host that closed, or by the former leader."""
         waiting = self._queue.ids()
         for run in reversed(run_list.list_runs(self.runs_dir)):
             if run.id in self._jobs or self._context.is_passed_over(run):
@@ -322,7 +324,7 @@ class Dispatcher:
             self._settle(JobMonitor(run, wanted, self._publisher, self.patience))
 
     def _settle(self, monitor: JobMonitor) -> None:
-        """Publish what is left of a run that has ended."""
+        """Publish what is left of a run that has ended, and record its end."""
         if monitor.claim():
             try:
                 monitor.finish()
@@ -355,7 +357,7 @@ class Dispatcher:
         self._hindrance = reasons[0]
 
     def _obstacle(self, run: Run, others: list[str]) -> str:
-        """Why a run cannot start now though none of ours has its device, "" if it can."""
+        """Why a run cannot start now although this host does not use its device; "" if it can."""
         other = next((id for id in others if id != run.id), "")
         if other:
             return Message("queue.device_taken", run=other)
@@ -370,7 +372,7 @@ class Dispatcher:
         return ""
 
     def _waiting(self) -> list[Run]:
-        """In order. What was deleted, or trained from a terminal meanwhile, leaves the queue."""
+        """The waiting runs, in order. Runs that were deleted, or trained from a terminal meanwhile, leave the queue."""
         with self._queue.changing() as ids:
             ids[:] = [id for id in ids if status_of(Run(self.runs_dir / id)) == "queued"]
             return [Run(self.runs_dir / id) for id in ids]
@@ -380,7 +382,7 @@ class Dispatcher:
         return (run for run in run_list.list_runs(self.runs_dir) if run.is_held())
 
     def _train(self, run: Run, device: str, closing: threading.Event) -> bool:
-        """Whether it is being started now."""
+        """Start a run; False if the environment is not ready."""
         monitor = JobMonitor(run, job_options.read(run) or JobOptions(), self._publisher, self.patience)
         self._context.settled.pop(run.id, None)
         status = self.environment.status()
@@ -393,5 +395,5 @@ class Dispatcher:
 
 
 def is_a_host_s(wanted: JobOptions | None) -> bool:
-    """Whether a run is a host's to start and to follow."""
+    """Whether a host, not a terminal, starts and follows the run."""
     return wanted is not None and not wanted.by_terminal

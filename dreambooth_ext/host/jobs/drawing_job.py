@@ -1,4 +1,4 @@
-"""Pictures that a run's unconditional model draws: `generate` in the trainer's environment, one drawing at a time."""
+"""Draws pictures with a run's unconditional model: `generate` in the trainer's environment, one job at a time."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class _Process:
 
     @property
     def done(self) -> int:
-        """Finished pictures. Those of an earlier drawing with the same seeds were deleted before."""
+        """The number of finished pictures. An earlier job's pictures with the same seeds have been deleted."""
         return sum((self.folder / f"0_{seed}.png").exists() for seed in self.seeds)
 
     def last_words(self) -> str:
-        """The last line of its standard error, which says why it failed."""
+        """The last line of standard error, which says why it failed."""
         self.errors.seek(0, os.SEEK_END)
         self.errors.seek(max(0, self.errors.tell() - 4096))
         lines = self.errors.read().decode("utf-8", "replace").strip().splitlines()
@@ -49,7 +49,7 @@ class _Process:
 
 
 class DrawingJob:
-    """From any thread."""
+    """Draws pictures in a process; may be called from any thread."""
 
     def __init__(self, environment: Environment):
         self.environment = environment
@@ -57,9 +57,9 @@ class DrawingJob:
         self._current: _Process | None = None
 
     def start(self, run: Run, file: str, wanted: dict[str, int]) -> None:
-        """Begin to draw with the artifact `file`. wanted: num_images, seed and, unless all are to be taken, steps.
+        """Start drawing with the artifact `file`. wanted: num_images, seed and, unless all are to be taken, steps.
 
-        Raises a Refusal (409) while another drawing goes on, UserError for values out of range and other models.
+        Raises a Refusal (409) while another job is running, UserError for values out of range and other kinds of model.
         """
         for name, value in wanted.items():
             low, high = RANGES[name]
@@ -96,8 +96,8 @@ class DrawingJob:
         return _Process(id, folder, seeds, process, errors)
 
     def status(self, run: Run) -> dict[str, Any]:
-        """{"state": none | drawing | done | failed, "done", "of", "problem", "pictures"}: the newest first, as
-        {"artifact", "file", "seed"}."""
+        """{"state": none | drawing | done | failed, "done", "of", "problem", "pictures"}, with the newest picture
+        first: {"artifact", "file", "seed", "time"}."""
         current = self._current if self._current and self._current.run == run.id else None
         answer: dict[str, Any] = {"state": "none", "done": 0, "of": 0, "problem": ""}
         if current:

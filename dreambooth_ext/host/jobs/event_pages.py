@@ -1,4 +1,5 @@
-"""Pages of long event logs and of log texts. Where each page began is remembered, so that the next one is found."""
+"""Reads long event logs and log texts page by page, and remembers where each page began in order to find the next
+one."""
 
 from __future__ import annotations
 
@@ -20,13 +21,13 @@ TEXT_PAGE = 256 * 1024  # bytes of a log's text in an answer
 
 @dataclass
 class _Places:
-    """`offsets[i]` is where the event after number `numbers[i]` begins; both grow."""
+    """Known places in a log: the event after number `numbers[i]` begins at `offsets[i]`; both lists rise."""
 
     numbers: list[int] = field(default_factory=lambda: [0])
     offsets: list[int] = field(default_factory=lambda: [0])
 
     def before(self, number: int) -> tuple[int, int]:
-        """(number, offset) of the last place from which all events above `number` are still to come."""
+        """(number, offset) of the last known place before all events above `number`."""
         index = bisect.bisect_right(self.numbers, number) - 1
         return self.numbers[index], self.offsets[index]
 
@@ -38,14 +39,14 @@ class _Places:
 
 
 class EventPages:
-    """Reads `events.jsonl` of many runs by pages, from any thread."""
+    """Reads pages of many runs' `events.jsonl`; thread-safe."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Path, _Places] = OrderedDict()
         self._lock = threading.Lock()
 
     def page(self, path: Path, after: int = 0, limit: int = PAGE) -> tuple[list[dict[str, Any]], bool]:
-        """The first `limit` events with a number above `after`, and whether there are more of them now."""
+        """The first `limit` events with a number above `after`, and whether there are more now."""
         with self._lock:
             places = self._known.setdefault(path, _Places())
             self._known.move_to_end(path)
@@ -66,7 +67,7 @@ class EventPages:
 
 
 def _read(path: Path, places: _Places, after: int, limit: int) -> tuple[list[dict[str, Any]], bool] | None:
-    """None where the remembered place is none of this file's."""
+    """A page of events, as `EventPages.page`; None if the remembered place does not fit this file."""
     passed, offset = places.before(after)
     events: list[dict[str, Any]] = []
     marked = passed
@@ -96,7 +97,7 @@ def _read(path: Path, places: _Places, after: int, limit: int) -> tuple[list[dic
 
 
 def of_kinds(path: Path, *kinds: str) -> list[dict[str, Any]]:
-    """All events of these types; lines of others are skipped unparsed, a hundred times faster."""
+    """All events of these types; other lines are skipped unparsed, which is a hundred times faster."""
     marks = [f'"type": "{kind}"'.encode() for kind in kinds]  # as `EventLog.append` writes it
     try:
         with path.open("rb") as stream:
@@ -107,7 +108,7 @@ def of_kinds(path: Path, *kinds: str) -> list[dict[str, Any]]:
 
 
 def parsed(line: bytes) -> dict[str, Any] | None:
-    """One event; what is no number in JSON (a loss that is NaN) becomes null."""
+    """One event, with non-JSON numbers (a loss that is NaN) as null; None if the line is no event."""
     try:
         event = json.loads(line, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
@@ -116,7 +117,7 @@ def parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def text_page(path: Path, after: int | None) -> dict[str, Any]:
-    """{"text", "next", "size"} of a log from byte `after` on, by pages; its end where `after` is None."""
+    """{"text", "next", "size"}: one page of a log from byte `after` on; its end if `after` is None."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, 2)
@@ -133,7 +134,7 @@ def text_page(path: Path, after: int | None) -> dict[str, Any]:
 
 
 def whole_letters(data: bytes) -> tuple[bytes, int]:
-    """The bytes without a letter that is cut at their end, and how many bytes that letter has there."""
+    """The bytes without a UTF-8 letter that is cut off at their end, and how many bytes of that letter there are."""
     for back in range(1, min(4, len(data)) + 1):
         byte = data[-back]
         if byte >= 0xC0:  # the first byte of a longer letter

@@ -1,4 +1,4 @@
-"""Why a worker ended that could not say so itself: its exit code in words, the end of its log, what to do now."""
+"""Explains why a worker ended without saying so itself: its exit code, the end of its log, and what to do."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ CRASHES = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSY
 
 
 def explain(run: Run, code: int | None, log_from: int = 0, began: bool = True, by_user: bool = False) -> Problem:
-    """Why the worker has ended and what to do.
+    """Why the worker ended, and what to do.
 
-    code: what the system says of its process, None where that is unknown because another host had started it.
-    log_from: where in log.txt this worker's part begins, in bytes. began: it got as far as its first heartbeat.
-    by_user: the user asked to end it.
+    code: its exit code, None if unknown because another host started it. log_from: where this worker's part of log.txt
+    begins, in bytes. began: whether it sent a first heartbeat. by_user: the user asked to end it.
     """
     log = tail(run.path / "log.txt", log_from)
     about: dict[str, Any]
@@ -51,7 +50,7 @@ def _advice(run: Run, code: int | None, began: bool) -> Message:
 
 
 def in_words(code: int | None) -> Message:
-    """An exit status as the system gives it; POSIX' signals are negative."""
+    """An exit status in words; POSIX signals are negative."""
     if code is None:
         return Message("queue.killed_or_down")
     if code < 0:
@@ -69,18 +68,18 @@ def in_words(code: int | None) -> Message:
 
 
 def saved_step(run: Run) -> int | None:
-    """The step of its last training state."""
+    """The step of the run's last training state; None if there is none."""
     return max((int(path.name) for path in run.checkpoints.glob("[0-9]*") if path.name.isdigit()), default=None)
 
 
 def resuming(run: Run) -> Message:
-    """Where the run can go on from."""
+    """From where the run can be resumed."""
     step = saved_step(run)
     return Message("queue.resume_from", step=step) if step is not None else Message("queue.resume_anew")
 
 
 def tail(log: Path, start: int = 0, *, lines: int = LINES, characters: int = CHARACTERS) -> str:
-    """The last lines of a log from byte `start` on, as far as they help; "" if there are none."""
+    """The last lines of a log from byte `start` on, shortened; "" if there are none."""
     try:
         with log.open("rb") as stream:
             size = stream.seek(0, 2)

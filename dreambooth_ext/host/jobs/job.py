@@ -1,4 +1,4 @@
-"""One run's job, in a thread of its own: the device handed over, its worker started, followed and settled."""
+"""One run's job in a thread of its own: hands the device over, starts and follows the worker, and settles the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAULTS = (ValueError, LookupError, TypeError, AttributeError)  # what else a dam
 
 @dataclass
 class JobContext:
-    """What the jobs of one dispatcher share."""
+    """State that the jobs of one dispatcher share."""
 
     queue: Queue
     environment: Environment
@@ -36,21 +36,21 @@ class JobContext:
     processes: dict[str, subprocess.Popen] = field(default_factory=dict)  # of workers started here, by run
 
     def settle(self, monitor: JobMonitor) -> None:
-        """Do the last things for a run that has ended: from here on it is done, and may be put back."""
+        """Finish a run that has ended: after this it is done, and may be queued again."""
         with self.queue.changing():
             if monitor.settle():
                 self.pass_over(monitor.run)
                 self.processes.pop(monitor.run.id, None)
 
     def pass_over(self, run: Run) -> None:
-        """It needs no second look, until somebody asks something else of it."""
+        """Skip this run from now on, until its host.json changes."""
         self.settled[run.id] = job_options.stamp(run)
 
     def is_passed_over(self, run: Run) -> bool:
         return run.id in self.settled and self.settled[run.id] == job_options.stamp(run)
 
     def fail(self, monitor: JobMonitor, problem: Problem) -> None:
-        """End a run that has not begun; it is to be settled next."""
+        """End a run that has not begun; `settle` must follow."""
         with self.queue.changing() as ids:
             if monitor.run.id in ids:
                 ids.remove(monitor.run.id)
@@ -59,7 +59,8 @@ class JobContext:
 
 
 class Job:
-    """`lives`: its worker runs already, and only has to be followed. `over` is called at the end, by the thread."""
+    """One run's job. `lives`: its worker is already running and only has to be followed. The thread calls `over` at the
+    end."""
 
     def __init__(
         self,
@@ -75,13 +76,13 @@ class Job:
         self._thread: threading.Thread | None = None
 
     def start(self, closing: threading.Event) -> None:
-        """`closing`: when it is set, the worker is left to itself."""
+        """`closing`: when it is set, the job leaves the worker running on its own."""
         name = f"dreambooth {self.monitor.run.id}"
         self._thread = threading.Thread(target=self._work, args=(closing,), name=name, daemon=True)
         self._thread.start()
 
     def is_over(self) -> bool:
-        """Whether the host has its models back, too."""
+        """Whether the job has ended and the host has its models back."""
         return self._thread is not None and not self._thread.is_alive()
 
     def join(self) -> None:
@@ -89,7 +90,7 @@ class Job:
             self._thread.join()
 
     def has_device(self) -> bool:
-        """From the hand-over to the run's end; the host may take its models back still."""
+        """Whether the run has the device, from the hand-over to its end; the host's models may not be back yet."""
         return not self.monitor.options.settled
 
     def _work(self, closing: threading.Event) -> None:
@@ -107,7 +108,8 @@ class Job:
             self.over()
 
     def _go(self, closing: threading.Event) -> None:
-        """How it ended is written last: after publishing, selecting, and giving the host its models back."""
+        """Run the job. Its ending is recorded last: after publishing, selecting, and bringing the host's models
+        back."""
         if not self.monitor.claim():
             return  # a terminal, or another host, has it
         try:
@@ -123,9 +125,9 @@ class Job:
             self.monitor.release()
 
     def _begin(self) -> bool:
-        """Start the worker, unless the run was taken out of the queue while the device was being handed over.
+        """Start the worker, unless the run left the queue while the device was being handed over.
 
-        Where that fails, the run has ended, too.
+        If starting fails, the run ends as failed.
         """
         run, failure = self.monitor.run, None
         with self.context.queue.changing() as ids:
@@ -143,7 +145,7 @@ class Job:
 
     @contextlib.contextmanager
     def _handed_over(self) -> Iterator[None]:
-        """The host's models off the device; where moving them fails, the run warns of it and goes on."""
+        """Keep the host's models off the device; if moving them fails, the run warns of it and continues."""
         host, monitor = self.context.host, self.monitor
         with contextlib.ExitStack() as stack:
             try:
@@ -159,7 +161,7 @@ class Job:
                     monitor.warn(Problem("queue.models_not_back", host=host.name, error=error))
 
     def _follow(self, closing: threading.Event) -> bool:
-        """Stay with a worker to its end, or leave it when this host closes; whether it has ended."""
+        """Follow a worker to its end, or until this host closes; returns whether it has ended."""
         while True:
             ended = self.monitor.has_ended()
             self.monitor.look()

@@ -1,4 +1,4 @@
-"""One run while it has the device: its worker, its events, its health, and what is left to publish at the end."""
+"""Watches one run while it has the device: its worker, events, health, and what is left to publish at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ GRACE = 3.0  # seconds in which a worker that was started besides the one that e
 
 
 class JobMonitor:
-    """process: the worker's, where this program started it; else only the run's lock shows whether it lives."""
+    """Watches one run. process: the worker's, if this program started it; otherwise only the run's lock shows whether
+    it lives."""
 
     def __init__(
         self,
@@ -41,9 +42,9 @@ class JobMonitor:
         self._claim: IO[bytes] | None = None
 
     def claim(self) -> bool:
-        """Take the run: whoever has it publishes what it makes, and writes that it is done. False if another has it.
+        """Claim the run, in order to publish its models and record its end. False if another process has it.
 
-        Its options are read only now: a terminal may just have had it, with another folder.
+        Its options are read only now: a terminal may just have changed its folder.
         """
         self._claim = self.run.claim()
         if self._claim:
@@ -58,20 +59,20 @@ class JobMonitor:
     # --- the worker ---
 
     def start(self, environment: Environment, given: Iterable[str] = ()) -> subprocess.Popen:
-        """Start the run's worker, with these whole links. Raises OSError where the system refuses."""
+        """Start the run's worker with these whole links. Raises OSError if the system refuses."""
         log = self.run.path / "log.txt"
         self._log_from = log.stat().st_size if log.exists() else 0
         self.process = worker_process.start(self.run, environment, self.options.total, led=True, given=given)
         return self.process
 
     def has_ended(self) -> bool:
-        """Whether no worker has the run. One that ended because another has it, has not ended it."""
+        """Whether no worker has the run; one that exits because another has it does not count."""
         if self.process and self.process.poll() is None:
             return False
         return not self.run.is_held()
 
     def kill(self) -> bool:
-        """End the worker at once; False if there is none that could be ended."""
+        """Kill the worker; False if there is none that could be killed."""
         self._killed = True
         if self.process and self.process.poll() is None:
             worker_process.kill(self.process)
@@ -82,7 +83,7 @@ class JobMonitor:
     # --- what it says ---
 
     def look(self) -> None:
-        """Publish what it has announced since the last look, and check its health."""
+        """Publish the models announced since the last call, and check the worker's health."""
         events = self._events.new()
         self._announced.note(events)
         self.publisher.publish_wanted(self.run, self.options, self._announced.take())
@@ -90,7 +91,7 @@ class JobMonitor:
         self._tell(self._watchdog.trouble())
 
     def _tell(self, problem: Problem | None) -> None:
-        """A warning when trouble begins; when it is over, a status event that clears it."""
+        """Append a warning event when trouble begins, and a status event that clears it when it is over."""
         with contextlib.suppress(OSError):
             if problem and not self.trouble:
                 n = self.warn(problem)
@@ -102,13 +103,13 @@ class JobMonitor:
                     self.trouble = None
 
     def _warning(self) -> int:
-        """The number of the warning of the trouble, which may have been put off (see EventLog)."""
+        """The number of the trouble's warning event, which may have been postponed (see EventLog)."""
         known = self.trouble or {"n": 0, "what": ""}
         warnings = (event for event in self.run.events.read() if event.get("what") == known["what"])
         return known["n"] or max((event["n"] for event in warnings), default=0)
 
     def warn(self, problem: Problem) -> int:
-        """Returns the event's number; 0 if it could not be written, or the run was deleted meanwhile."""
+        """Append a warning event and return its number; 0 if it cannot be written, or the run was deleted."""
         if not status_of(self.run):
             return 0
         with contextlib.suppress(OSError):
@@ -118,7 +119,8 @@ class JobMonitor:
     # --- its end ---
 
     def fail(self, problem: Problem) -> None:
-        """End a run whose worker has ended, or never started. Nothing happens if it goes on, here or elsewhere."""
+        """Record that a run failed whose worker ended or never started. Does nothing if it is running, here or
+        elsewhere."""
         if not status_of(self.run):
             return  # its folder is gone
         self.run.write_saving()
@@ -134,9 +136,9 @@ class JobMonitor:
             self.run.end("failed", problem=about, problems=[about])
 
     def finish(self) -> None:
-        """The worker has ended: publish what is left, and write why it ended, unless it did so itself.
+        """After the worker's end, publish what is left, and record why it ended, unless the worker did.
 
-        A run that waits has none yet, unless we started it: somebody has just put it back into the queue.
+        A waiting run has no worker yet, unless we started it: somebody has just queued it again.
         """
         self.run.events.catch_up()
         self.look()
@@ -147,9 +149,9 @@ class JobMonitor:
             self.fail(exit_reasons.explain(self.run, code, self._log_from, began, self._killed))
 
     def settle(self) -> bool:
-        """Write how it ended, and that nothing is left to publish.
+        """Record how the run ended and that nothing is left to publish.
 
-        The queue has to be held: the run may be put back there meanwhile. False if it goes on, here or elsewhere.
+        The queue must be held, since the run may be queued again. False if it is running, here or elsewhere.
         """
         if not self.run.conclude() or status_of(self.run) not in ENDED:
             return False

@@ -1,4 +1,4 @@
-"""How many steps and seconds a run will take, as it was known when it was queued: `planned.json` in its folder."""
+"""Steps and seconds that a run was expected to take when it was queued: `planned.json` in its folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ class PlannedTimes:
         self._known: dict[str, dict[str, Any]] = {}
 
     def note(self, run: Run, steps: int | None, seconds: float | None) -> None:
-        """seconds: None where nothing is known of such runs. A full disk is no reason not to train."""
+        """Record a run's expected length. seconds: None if unknown. A full disk is ignored, so that training can
+        start."""
         self._known[run.id] = {"steps": steps, "seconds": seconds}
         with contextlib.suppress(OSError):
             files.write_json(run.path / FILE, self._known[run.id])
 
     def of(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """{"steps", "seconds"} by run; those of which nothing was noted are left out."""
+        """{"steps", "seconds"} by run; runs without a record are left out."""
         wanted = list(dict.fromkeys(ids))
         self._known = {id: known for id in wanted if (known := self._known.get(id) or self._read(id))}
         return dict(self._known)

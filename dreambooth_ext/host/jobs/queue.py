@@ -1,7 +1,7 @@
-"""The order in which waiting runs are trained: `queue.json` in the folder of the runs.
+"""The order in which waiting runs are trained: `queue.json` in the runs' folder.
 
-A run waits if it is listed there and its state is "queued"; only what is listed is ever started. Every change is made
-under a lock between processes, so that several hosts, and a user's two browsers, can work on one queue.
+A run waits if it is listed there and its status is "queued"; only listed runs are ever started. Every change is made
+under a lock between processes, so that several hosts and browsers can use one queue.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Queue:
         self._lock = runs_dir / "queue.lock"
 
     def ids(self) -> list[str]:
-        """Run ids, first to be trained first."""
+        """Run ids, the next to be trained first."""
         try:
             content = files.read_json(self.path)
         except (OSError, ValueError):
@@ -36,7 +36,7 @@ class Queue:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[list[str]]:
-        """The ids, to be changed in place; nobody else reads or writes them meanwhile. Not reentrant."""
+        """The ids, to be changed in place under the lock: nobody else changes them meanwhile. Not reentrant."""
         with files.locked(self._lock):
             before = self.ids()
             ids = list(before)
@@ -45,20 +45,20 @@ class Queue:
                 files.write_json(self.path, {"order": ids})
 
     def add(self, id: str) -> None:
-        """At the end, unless it is there already."""
+        """Append a run, unless it is already listed."""
         with self.changing() as ids:
             if id not in ids:
                 ids.append(id)
 
     def arrange(self, wanted: list[str]) -> None:
-        """Put these first, in this order. Others keep theirs behind; ids that no longer wait are passed over."""
+        """Move these to the front, in this order; the others keep theirs. Ids that no longer wait are ignored."""
         with self.changing() as ids:
             first = [id for id in dict.fromkeys(wanted) if id in ids]
             ids[:] = first + [id for id in ids if id not in first]
 
 
 def read_state(run: Run) -> dict[str, Any]:
-    """What state.json says, whether or not a worker lives; empty where it cannot be read."""
+    """The content of state.json, whether or not a worker is alive; {} if it cannot be read."""
     try:
         state = files.read_json(run.path / "state.json")
     except (OSError, ValueError):
@@ -71,21 +71,21 @@ def status_of(run: Run) -> str:
 
 
 def is_of_this_machine(run: Run) -> bool:
-    """Whether a worker of this machine had it last, or none at all. False where its state cannot be read."""
+    """Whether its last worker, if any, was on this machine. False if its state cannot be read."""
     state = read_state(run)
     return bool(state) and state.get("host") in (None, platform.node())
 
 
 def is_forgotten(run: Run) -> bool:
-    """Whether nobody will ever begin a run that waits in no queue: its terminal was killed before its worker's first
-    word."""
+    """Whether nobody will ever start this run, which is queued but in no queue: its terminal was killed before the
+    worker had started."""
     return not run.is_followed(patience=1.0) and not run.is_held()
 
 
 def put_back(run: Run, wanted: JobOptions | None, total: int | None) -> None:
-    """Make a run that has ended one that waits, to go on up to step `total`. The queue has to be held.
+    """Queue an ended run again, to resume up to step `total`. The queue must be held.
 
-    Raises UserError where there is nothing to go on with, or a worker has it.
+    Raises UserError if there is nothing to resume, or a worker has it.
     """
     state, word = run.state(), run.last_word()
     if word:
@@ -116,8 +116,8 @@ def put_back(run: Run, wanted: JobOptions | None, total: int | None) -> None:
 
 
 def cancel(queue: Queue, run: Run) -> None:
-    """Take a run out of the queue; one that has begun is stopped, with its state saved. Raises UserError where it
-    neither waits nor trains."""
+    """Take a run out of the queue; one that has begun is stopped, and saves its state. Raises UserError if it neither
+    waits nor trains."""
     with queue.changing() as ids:
         if status_of(run) == "queued" and (run.id in ids or is_forgotten(run)):
             ids[:] = [id for id in ids if id != run.id]
@@ -129,9 +129,10 @@ def cancel(queue: Queue, run: Run) -> None:
 
 
 def withdraw(run: Run) -> None:
-    """Make a run that waits what it was before; a new one counts as stopped. The queue has to be held.
+    """Give a waiting run its former status back; a new one counts as stopped. The queue must be held.
 
-    That is written at once, and it is settled, unless a device is just being handed over to it or a model is still due.
+    The status is final at once, and the run settled, unless a device is just being handed over to it or a model is
+    still due.
     """
     known = job_options.read(run) or JobOptions()
     before = dict(known.before or {"status": "stopped", "problem": None})

@@ -1,4 +1,4 @@
-"""What lists show of every run, without reading everything of every run each time."""
+"""An index of all runs for lists, which rereads only what may have changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, UserError
 
 @dataclass
 class _Known:
-    """What was told of a run last. stamp: of its files then; None while it can change without them."""
+    """A run's last description. stamp: of its files at that time; None while it can change without them."""
 
     stamp: Any
     told: dict[str, Any]
@@ -35,7 +35,7 @@ class _Known:
 
 
 class RunIndex:
-    """Runs by their id; what cannot change any more is read once."""
+    """Runs by their id; what can no longer change is read once."""
 
     def __init__(self, runs_dir: Path):
         self.runs_dir = runs_dir
@@ -48,7 +48,7 @@ class RunIndex:
         self._looking = threading.Lock()
 
     def find(self, id: str) -> Run:
-        """The run with just this id. Raises a Refusal (404): ids come from anywhere, and become a path here."""
+        """The run with exactly this id. Raises a Refusal (404): ids are untrusted and become a path here."""
         path = self.runs_dir / id if is_component(id) else None
         if path is None or not (path / "state.json").is_file():
             raise Refusal(404, "service.no_run", "run", run=shown(id))
@@ -57,7 +57,7 @@ class RunIndex:
         return Run(path)
 
     def changed(self, since: str = "") -> dict[str, Any]:
-        """{"runs": newest first, "gone": ids, "revision"}: what is new since that revision, or all without one."""
+        """{"runs": newest first, "gone": ids, "revision"}: changes since that revision, or everything without one."""
         with self._looking:
             self._look()
             life, _, number = since.partition("-")
@@ -69,11 +69,11 @@ class RunIndex:
             return {"runs": found, "gone": gone, "revision": f"{self._life}-{self._revision}"}
 
     def all(self) -> list[dict[str, Any]]:
-        """Newest first."""
+        """All runs, newest first."""
         return self.changed()["runs"]
 
     def _look(self) -> None:
-        """Read again what may have changed. Sizes take long: those that come too late follow with the next looks."""
+        """Read again what may have changed. Sizes take long: those that do not fit into the time follow later."""
         ids, deadline = self._ids(), time.monotonic() + MEASURING
         for id in [id for id in self._known if id not in ids]:
             self.forget(Run(self.runs_dir / id))
@@ -101,9 +101,10 @@ class RunIndex:
         return {name for name in names if os.path.isfile(os.path.join(self.runs_dir, name, "state.json"))}
 
     def describe(self, run: Run, deadline: float = math.inf) -> dict[str, Any]:
-        """state.json with id, name, method and sizes; a damaged run is shown as such, so that it hides no others.
+        """state.json with id, name, method and sizes; a damaged run is listed as damaged, so that it does not hide the
+        others.
 
-        deadline: of `time.monotonic`, after which sizes that are not known stay None.
+        deadline: by `time.monotonic`; sizes not known by then stay None.
         """
         try:
             described = self.brief(run)
@@ -116,7 +117,7 @@ class RunIndex:
         return {**described, "size": sizes and sizes["total"], "sizes": sizes, "picture": newest_picture(run)}
 
     def brief(self, run: Run) -> dict[str, Any]:
-        """state.json with id, name and method: what can be asked every second. Raises FAULTS for a damaged run."""
+        """state.json with id, name and method, cheap enough for every second. Raises FAULTS for a damaged run."""
         if run.id not in self._about:
             self._about[run.id] = run.about()
         return {"id": run.id, **self._about[run.id], **run.state()}
@@ -126,7 +127,8 @@ class RunIndex:
             cache.pop(run.id, None)
 
     def _size(self, run: Run, settled: bool, deadline: float) -> dict[str, int] | None:
-        """Bytes on disk, in all and by PARTS; walked through once for a run that has ended. None after the deadline."""
+        """Bytes on disk, in total and by PARTS; measured once for an ended run. None if not measured by the
+        deadline."""
         stamp = (_stamp(run.path / "state.json"), _stamp(run.path / "events.jsonl"))
         known = self._sizes.get(run.id)
         if known and ((settled and known[0] == stamp) or time.monotonic() - known[1] < GROWING):
@@ -147,20 +149,20 @@ class RunIndex:
 
 
 def damage(error: Exception) -> Problem:
-    """What is wrong with a run's folder, by what reading it raised."""
+    """The problem with a run's folder, from the error that reading it raised."""
     if isinstance(error, UserError):
         return Problem("service.damaged_run", "run", reason=error.problem.message)
     return Problem("service.unreadable_run", "run", error=f"{type(error).__name__}: {error}")
 
 
 def is_component(name: str) -> bool:
-    """Whether a text from outside may become one part of a path: no way out, no device, no hidden file."""
+    """Whether an untrusted text may become one part of a path: no separators, no device, no hidden file."""
     fits = 0 < len(name.encode("utf-8", "replace")) <= LONGEST_NAME
     return fits and name.isprintable() and not name.startswith(".") and not set(name) & set('/\\:*?"<>|')
 
 
 def newest_picture(run: Run) -> str | None:
-    """ "<step>/<file>" of a preview of the last step that has any."""
+    """The path "<step>/<file>" of a preview of the last step that has any; None without previews."""
     try:
         steps = sorted(
             (int(name) for name in os.listdir(run.samples) if name.isascii() and name.isdigit()), reverse=True
@@ -176,7 +178,7 @@ def newest_picture(run: Run) -> str | None:
 
 
 def _stamps(runs_dir: Path, id: str) -> tuple[Any, ...]:
-    """Of the files that every change of a run touches."""
+    """Stamps of the files that every change of a run touches."""
     folder = os.path.join(runs_dir, id)
     return tuple(_stamp(os.path.join(folder, name)) for name in ("state.json", "events.jsonl"))
 

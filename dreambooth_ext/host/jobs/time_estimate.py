@@ -1,9 +1,9 @@
-"""How long a run will take: from earlier runs on this machine, else from the guide's table, else unknown.
+"""Estimates how long a run will take, from earlier runs on this machine, else from the guide's table, else not at all.
 
-A run of the same kind gives its pace as it is. One of another size gives it in proportion to the work of a step, which
-is counted in passes of Stable Diffusion 1's UNet over one picture of 512 x 512:
+The pace of a similar run is used as it is. That of a different run is scaled by the work of a step, counted in passes
+of Stable Diffusion 1's UNet over one picture of 512 x 512:
 
-    work = pictures * (resolution / 512)^2 * unet * (passes + encoding) * precision
+work = pictures * (resolution / 512)^2 * unet * (passes + encoding) * precision
 
     pictures    batch * accumulation, twice as many with prior preservation: a class picture for each
     unet        multiplications of the UNet on the same area, `unet_work` in a run's plan
@@ -58,7 +58,7 @@ ENCODING = 1.6  # the VAE's encoder, 0.54e12 multiplications at 512 x 512
 
 @dataclass
 class Pace:
-    """Seconds that a run took; None for what it did not do."""
+    """Seconds that the parts of a run took; None for what it did not do."""
 
     step: float | None  # a step of the UNet alone
     text_step: float | None  # a step while a text encoder trains along
@@ -69,9 +69,7 @@ class Pace:
 def seconds(runs_dir: Path, config: RunConfig, plan: dict[str, Any], card: str = "") -> dict[str, Any]:
     """{"seconds": number | None, "source": text}, with the text's code, for a completed config and its plan.
 
-    plan: of `DeepCheck.inspect`.
-
-    `card`: the device's name, as `Environment.status().device` says it.
+    plan: from `DeepCheck.inspect`. `card`: the device's name, as in `Environment.status().device`.
     """
     if not plan:
         return _answer(None, Message("guide.time_unchecked"))
@@ -93,13 +91,13 @@ def _answer(seconds: float | None, source: Message) -> dict[str, Any]:
 
 @dataclass
 class Past:
-    """A run that trained on this machine's device."""
+    """An earlier run on this machine's device."""
 
     run: Run
     plan: dict[str, Any]
 
     def pace(self) -> Pace | None:
-        """None where it did not come to two steps."""
+        """The run's pace; None if it made fewer than two steps."""
         pace = measured(_events(self.run.path / "events.jsonl"))
         return pace if pace.step or pace.text_step else None
 
@@ -130,7 +128,7 @@ def _is_same(past: Past, config: RunConfig, plan: dict[str, Any]) -> bool:
 
 
 def _ratio(past: Past, config: RunConfig, plan: dict[str, Any]) -> float | None:
-    """How many times the work of that run's step one of this run is; None where nothing can be said."""
+    """The work of this run's step as a multiple of that run's; None if they cannot be compared."""
     old = past.run.config
     if not old.base_model or old.base_model != config.base_model:
         there, here = _share(old, past.plan), _share(config, plan)
@@ -141,7 +139,7 @@ def _ratio(past: Past, config: RunConfig, plan: dict[str, Any]) -> float | None:
 
 
 def _share(config: RunConfig, plan: dict[str, Any]) -> float | None:
-    """The base's size beside its family's usual one; None where that is unknown."""
+    """The base's size relative to its family's usual one; None if unknown."""
     usual = plan.get("usual_bytes")
     if not _is_positive(usual) or not config.base_model:
         return None
@@ -157,12 +155,12 @@ def _share(config: RunConfig, plan: dict[str, Any]) -> float | None:
 
 
 def _is_positive(value: Any) -> TypeGuard[float]:
-    """Of a plan from a file, that an older version may have written or somebody changed."""
+    """Whether a plan's value is a positive number; the file may be from an older version, or edited."""
     return isinstance(value, int | float) and 0 < value < math.inf
 
 
 def work(config: RunConfig, plan: dict[str, Any]) -> float | None:
-    """A step's, as above; None for a plan that does not tell."""
+    """The work of a step, in the module's units; None if the plan lacks the values."""
     unet, resolution = plan.get("unet_work"), plan.get("resolution")
     if not _is_positive(unet) or not isinstance(resolution, int) or resolution <= 0:
         return None
@@ -175,7 +173,7 @@ def work(config: RunConfig, plan: dict[str, Any]) -> float | None:
 
 
 def _scaled(pace: Pace, past: Past, ratio: float, config: RunConfig, plan: dict[str, Any]) -> Pace:
-    """That run's pace with more or less work in a step; saves are as long where the same is saved."""
+    """That run's pace, scaled by the work of a step; saves take as long if the same kind of model is saved."""
     saves_alike = past.run.config.method == config.method and past.plan.get("family") == plan["family"]
     return Pace(
         step=pace.step and pace.step * ratio,
@@ -186,7 +184,7 @@ def _scaled(pace: Pace, past: Past, ratio: float, config: RunConfig, plan: dict[
 
 
 def measured(events: list[dict[str, Any]]) -> Pace:
-    """Medians of the time between a step's event and the next: a preview or a pause of the machine spoils none."""
+    """The medians of the time between step events, so that previews and pauses of the machine do not count."""
     steps: dict[bool, list[float]] = {False: [], True: []}
     saving = preparing = 0.0
     saves, status = 0, ""
@@ -217,7 +215,7 @@ def _total(pace: Pace, config: RunConfig, plan: dict[str, Any]) -> float:
 
 
 def _events(path: Path) -> list[dict[str, Any]]:
-    """The first and the last events of a log that may be long."""
+    """The first and last events of a log that may be long."""
     try:
         with path.open("rb") as stream:
             head = stream.read(REACH)
@@ -241,7 +239,7 @@ def _parsed(part: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _from_guide(config: RunConfig, plan: dict[str, Any], card: str) -> dict[str, Any] | None:
-    """The guide's minutes, for DreamBooth with one picture of 512 a step on a card that it names, in proportion."""
+    """The guide's minutes for DreamBooth with one picture of 512 per step on a card it lists, scaled by the work."""
     name = next((name for name in tables.MINUTES if name in card), None)
     timed = {"unet_work": 1.0, "resolution": tables.TIMED_RESOLUTION, "device": "cuda"}
     here, there = work(config, plan), work(RunConfig(), timed)

@@ -1,8 +1,8 @@
-"""Whether a worker that is alive still works.
+"""Detects workers that are alive but make no progress.
 
-It beats every two seconds in a thread of its own, so that a silent one is stopped, stuck in the system or starved.
-One that beats may hang all the same: then its events show no progress. That is judged by the longest pause so far,
-because a first step, a save or drawing class pictures can take minutes.
+A worker sends a heartbeat every two seconds from a separate thread, so one without is stopped, stuck in the system or
+starved. One with a heartbeat may hang all the same: then its events show no progress, compared with the longest pause
+so far, because a first step, a save or drawing class pictures can take minutes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Patience:
 
 
 class Watchdog:
-    """Takes note of what the worker does (`see`), and says what is wrong with it (`trouble`)."""
+    """Records what the worker does (`see`), and reports what is wrong with it (`trouble`)."""
 
     def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic):
         self.patience, self.clock = patience, clock
@@ -39,7 +39,7 @@ class Watchdog:
         self._last_beat = self._last_progress = self._longest = 0.0
 
     def see(self, events: Iterable[dict[str, Any]], heartbeat: float | None) -> None:
-        """Whether time has passed is judged by these calls: a machine that slept meanwhile is nobody's fault."""
+        """Record new events and the heartbeat. Only time between these calls counts, in case the machine was asleep."""
         looked = self.clock()
         self._now += min(looked - self._looked, LOOK)
         self._looked = looked

@@ -1,4 +1,4 @@
-"""Workers from the outside: start one, follow its events, end it."""
+"""Controls workers from the host's side: start one, follow its events, kill it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,13 @@ def start(
     led: bool = False,
     given: Iterable[str] = (),
 ) -> subprocess.Popen:
-    """Start the run's worker in the trainer's environment. What it prints goes to the run's log.txt.
+    """Start the run's worker in the trainer's environment. Its output goes to the run's log.txt.
 
-    It has a process group of its own: Ctrl-C in a terminal reaches us, and we ask the worker to stop in its own time.
-    On Windows it has a hidden console, too: closing a console's window ends all that share it, at once and unsaved.
-    `tied`: it saves and stops when this process ends, even by a kill. `led`: when no host leads its folder of runs any
-    more, and the last one wished that (see LeaderLock). Else it lives on. `given`: the whole links that it may need.
+    It has a process group of its own: Ctrl-C in a terminal reaches only us, and we ask the worker to stop. On Windows
+    it also has a hidden console: closing a console window kills every process that shares it, without saving. `tied`:
+    it saves and stops when this process ends, even by a kill. `led`: it does so when no host leads its folder of runs
+    any more, if the last leader chose that (see LeaderLock). Otherwise it keeps running. `given`: the whole links that
+    it may need.
     """
     arguments = ["-m", "dreambooth_ext.engine.worker", str(run.path)]
     if total is not None:
@@ -61,7 +62,7 @@ def start(
 
 
 def follow(process: subprocess.Popen, events: EventReader) -> Iterator[list[dict[str, Any]]]:
-    """The events as they come, until the worker has ended."""
+    """Yield new events as they come, until the worker has ended."""
     while True:
         ended = process.poll() is not None
         yield events.new()
@@ -71,7 +72,7 @@ def follow(process: subprocess.Popen, events: EventReader) -> Iterator[list[dict
 
 
 def kill(process: subprocess.Popen) -> None:
-    """End a worker that does not listen, at once."""
+    """Kill a worker that does not respond."""
     with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
         if os.name == "nt":
             process.kill()
@@ -82,10 +83,10 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def kill_alive(run: Run) -> bool:
-    """End, at once, the worker that holds a run's lock, whatever its status says: it may hang after its last event.
+    """Kill the worker that holds a run's lock, whatever the run's status: it may hang after its last event.
 
-    False if none was found on this machine. Its number is in state.json, and an old one may be some other program's by
-    now: so the lock has to be held, and where the system tells what a process runs, it has to be a worker of this run.
+    False if none was found on this machine. The process id in state.json may by now belong to another program, so the
+    lock must be held, and if the system shows what a process runs, it must be a worker of this run.
     """
     state = read_state(run)
     pid = state.get("pid")
@@ -104,7 +105,7 @@ def kill_alive(run: Run) -> bool:
 
 
 def runs_worker(pid: int, run: Run) -> bool:
-    """Whether that process is a worker of this run, as far as the system tells (Linux does)."""
+    """Whether that process is a worker of this run, if the system shows that (Linux does)."""
     try:
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:

@@ -1,1 +1,1 @@
-"""Everything that uses the WebUI's `modules`; forks are told apart by their features, never by name."""
+"""Everything that uses the WebUI's `modules`; forks are recognised by their features, never by name."""

@@ -1,4 +1,4 @@
-"""What has to wait until the WebUI's models are back on the device, and what can be done while they are away."""
+"""Postpones work until the WebUI's models are back on the device, and runs what is possible while they are away."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ POLL = 0.05  # seconds between tries to get the lock
 
 
 class QueueLock(Protocol):
-    """The WebUI's, which all drawing and loading of models goes through. It is not reentrant."""
+    """The WebUI's lock for all drawing and loading of models. It is not reentrant."""
 
     def acquire(self, blocking: bool = True) -> bool: ...
     def release(self) -> None: ...
 
 
 class Later:
-    """`away` is set and cleared by whoever moves the models, under `lock`. Chores run under it, too.
+    """A list of postponed work. `away` is set by whoever moves the models, under `lock`; postponed work runs under it,
+    too.
 
-    Nothing here waits for the lock without looking at `away`: a training may hold it for hours.
+    Nothing here waits for the lock without checking `away`: training may hold it for hours.
     """
 
     def __init__(self, lock: QueueLock, report: Callable[[str], contextlib.AbstractContextManager[None]]):
@@ -33,12 +34,12 @@ class Later:
         self._mutex = threading.Lock()
 
     def put_off(self, name: str, chore: Callable[[], Any]) -> None:
-        """For `catch_up`, in the place of what was put off under that name before. It takes the lock by itself."""
+        """Postpone work until `catch_up`, replacing earlier work of that name. The work takes the lock itself."""
         with self._mutex:
             self._chores[name] = chore
 
     def catch_up(self) -> None:
-        """Do what was put off, as long as the models are not away again. Never raises."""
+        """Do the postponed work, unless the models are away again. Never raises."""
         while not self.away:
             with self._mutex:
                 name = next(iter(self._chores), None)
@@ -49,7 +50,7 @@ class Later:
                 chore()
 
     def when_back(self, name: str, chore: Callable[[], Any]) -> bool:
-        """Run `chore` under the lock: now, or when the models are back if they are away (False then)."""
+        """Run `chore` under the lock: now, or once the models are back if they are away (returns False then)."""
         while not self.away:
             if self.lock.acquire(blocking=False):
                 try:
@@ -63,7 +64,8 @@ class Later:
         return False
 
     def when_idle(self, chore: Callable[[], Any]) -> None:
-        """Run `chore`, which needs no device, where it disturbs no drawing: under the lock, or while there is none."""
+        """Run `chore`, which needs no device, without disturbing drawing: under the lock, or while the models are
+        away."""
         while not self.lock.acquire(blocking=False):
             if self.away:
                 chore()

@@ -1,7 +1,8 @@
-"""Every name that this folder asks of the WebUI's modules: which must be there, and what happens without the others.
+"""Lists every name that this folder uses of the WebUI's modules: which are required, and what happens without the
+others.
 
-Tests check it against the stand-ins and, by its source, against a real WebUI: a host that renames something is noticed
-by its name, and not by a training that goes wrong.
+Tests check the list against the stand-ins and, by its source, against a real WebUI: so a host that renames something is
+noticed by that name, and not by training that fails.
 """
 
 from __future__ import annotations
@@ -82,12 +83,12 @@ ASKED = {
 
 
 def needed() -> list[str]:
-    """Every name of NEEDED, with its module."""
+    """Every name in NEEDED, with its module."""
     return [f"{module}.{name}" for module, names in NEEDED.items() for name in names.split()]
 
 
 def missing(has: Callable[[str], bool], has_option: Callable[[str], bool]) -> list[str]:
-    """What a host lacks without which this folder does not work there."""
+    """The required names that a host lacks."""
     names = [name for name in needed() if not has(name)]
     names += [" or ".join(row) for row in ONE_OF if not any(map(has, row))]
     return names + [f"--{name.replace('_', '-')}" for name in OPTIONS_NEEDED.split() if not has_option(name)]

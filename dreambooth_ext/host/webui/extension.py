@@ -1,4 +1,4 @@
-"""What the WebUI's callbacks run: the settings page, and the service with its API."""
+"""The extension's callbacks in the WebUI: the settings page, and the service with its API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECTION = ("dreambooth_ext", "DreamBooth")
 
 
 def category() -> str | None:
-    """Our heading among the settings page's; None where the WebUI has none, or is older."""
+    """Our heading on the settings page; None if the WebUI has no categories."""
     from modules import options as webui_options
 
     categories = getattr(webui_options, "categories", None)
@@ -26,7 +26,7 @@ def category() -> str | None:
 
 
 def add_options() -> None:
-    """Our section of the settings page."""
+    """Add our section to the settings page."""
     import gradio
     from modules import shared
 
@@ -48,7 +48,7 @@ def add_options() -> None:
 
 @functools.cache
 def service() -> Service:
-    """One for the process: it outlives "Reload UI", which runs the scripts again and keeps this package."""
+    """The process's one service: it survives "Reload UI", which runs the scripts again but keeps this package."""
     from ..service.service import Service
     from .webui_forks import WebUI
 
@@ -58,7 +58,8 @@ def service() -> Service:
 
 
 def app_started(_demo: Any, app: Any) -> None:
-    """Also after "Reload UI", then with another app, and with `--nowebui`, then without a page."""
+    """Add the API to the app and start the service; called again with a new app after "Reload UI", and with
+    `--nowebui`, too."""
     from ..web import routes
 
     running = service()

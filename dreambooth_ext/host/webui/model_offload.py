@@ -1,9 +1,9 @@
-"""The WebUI's models: off the device for a training and back, and what is refused or waits meanwhile.
+"""Takes the WebUI's models off the device for training and back, and refuses or delays drawing meanwhile.
 
-What draws, or puts a model on the device, comes by one of these in every fork: jobs tell `shared.state` that they begin
+Whatever draws, or puts a model on the device, passes one of these in every fork: jobs call `shared.state.begin`
 (Extras, Interrogate, the merger, the API's routes), pictures go through `processing.process_images_inner` whatever
-script or extension asks for them, checkpoints are loaded or moved by `sd_models`. Beside these, DeepBooru and the Train
-tab are stopped where they start.
+script or extension asks for them, checkpoints are loaded or moved by `sd_models`. Besides these, DeepBooru and the
+Train tab are stopped where they start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ POLL = 0.1  # seconds between looks whether the models are back
 
 
 class Models:
-    """One object for the process: it knows whether the models are away."""
+    """Moves the models; one object for the process, which knows whether they are away."""
 
     def __init__(self) -> None:
         self.later = Later(call_queue.queue_lock, reporting)
@@ -67,8 +67,11 @@ class Models:
 
     @contextlib.contextmanager
     def sent_away(self, mode: str) -> Iterator[None]:
-        """With "refuse" the queue's lock is held only while the models move: settings and the rest of the WebUI stay
-        usable for the hours of a training. With "wait" it is held all the time. Left in any thread."""
+        """Keep the models off the device. May be left from any thread.
+
+        With "refuse" the queue's lock is held only while the models move: settings and the rest of the WebUI stay
+        usable during training. With "wait" it is held all the time.
+        """
         self.mode = mode
         lock = call_queue.queue_lock
         lock.acquire()  # waits for the picture that is being drawn
@@ -95,7 +98,7 @@ class Models:
     # --- what others may not do meanwhile
 
     def places(self) -> list[Place]:
-        """Where the device is asked for; a fork may lack some."""
+        """The functions that use the device; a fork may lack some."""
         runner, shut = scripts.ScriptRunner, after(self.wait_or_refuse)
         inversion = sys.modules.get("modules.textual_inversion.textual_inversion")
         return [
@@ -115,14 +118,16 @@ class Models:
         ]
 
     def wait_or_refuse(self) -> None:
-        """With "wait", most callers wait for the queue's lock already; these are those that do without it."""
+        """Wait, or raise an error, as the mode says. With "wait" most callers already wait for the queue's lock; this
+        is for the others."""
         while self._shut and self.mode == "wait":
             time.sleep(POLL)
         if self._shut:
             raise busy()
 
     def undo_or_refuse(self) -> None:
-        """For the tab that trains hypernetworks, which puts models on the device when it has failed, too."""
+        """`wait_or_refuse` for the tab that trains hypernetworks, which moves models to the device even after a
+        failure."""
         if self._shut and self.mode == "refuse":
             threading.Thread(target=self.send_away_again, name="dreambooth models", daemon=True).start()
         self.wait_or_refuse()
@@ -133,7 +138,7 @@ class Models:
                 send_away()
 
     def around_run(self, original: Callable) -> Callable:
-        """Of both tabs, with and without a script; its result is what the tab shows."""
+        """Wrap the function behind txt2img and img2img, with and without scripts; its result is what the tab shows."""
 
         def run(this: Any, p: Any, *arguments: Any) -> Any:
             return refusal(p) if self._shut and self.mode == "refuse" else original(this, p, *arguments)
@@ -141,7 +146,8 @@ class Models:
         return run
 
     def around_begin(self, original: Callable) -> Callable:
-        """Of all jobs; those of tabs and pictures go on to `around_run`, whose message is better."""
+        """Wrap the beginning of all jobs; those of tabs and pictures are left to `around_run`, whose message is
+        better."""
 
         def begin(*arguments: Any, **named: Any) -> Any:
             job = named.get("job", arguments[0] if arguments else None)
@@ -155,9 +161,9 @@ class Models:
 
     @contextlib.contextmanager
     def settings_put_off(self) -> Iterator[None]:
-        """Settings that load models (the checkpoint, the VAE) can be changed, at once, and take effect afterwards.
+        """Let settings that load models (the checkpoint, the VAE) be changed at once, but take effect afterwards.
 
-        They are those whose callbacks the WebUI runs under the queue's lock.
+        These are the settings whose callbacks the WebUI runs under the queue's lock.
         """
         queued = call_queue.wrap_queued_call(int).__code__
         waiting = [
@@ -175,13 +181,14 @@ class Models:
 
 
 def uses(device: str) -> bool:
-    """Whether a training there is in our models' way: also where ours is of a kind that trainings do not know."""
+    """Whether training on that device conflicts with the WebUI's models, or may, if the WebUI's device is of an unknown
+    type."""
     own = plain(str(devices.device))
     return own == device or own.partition(":")[0] not in ("cuda", "mps", "cpu")
 
 
 def memory_manager() -> Any:
-    """Forge's and its relatives' module that moves models; None in AUTOMATIC1111's WebUI."""
+    """The module that moves models in Forge and its relatives; None in AUTOMATIC1111's WebUI."""
     return next((sys.modules[name] for name in MANAGERS if name in sys.modules), None)
 
 
@@ -196,14 +203,14 @@ def loaded_models() -> list[Any]:
 
 
 def file_of(model: Any) -> str:
-    """The checkpoint that a loaded model came from; "" for Forge's placeholder."""
+    """The checkpoint file of a loaded model; "" for Forge's placeholder."""
     info = getattr(model, "sd_checkpoint_info", None)
     return normal(info.filename) if info else ""
 
 
 @contextlib.contextmanager
 def reporting(what: str) -> Iterator[None]:
-    """Errors inside are told in the console, as the WebUI tells its own, and go no further."""
+    """Print errors raised inside to the console, in the WebUI's way, and suppress them."""
     try:
         yield
     except Exception:
@@ -211,7 +218,7 @@ def reporting(what: str) -> Iterator[None]:
 
 
 def send_away() -> bool:
-    """Take the models off the device. Under the queue's lock. Returns whether none had ever been loaded."""
+    """Take the models off the device, under the queue's lock. Returns whether none had ever been loaded."""
     data, manager = sd_models.model_data, memory_manager()
     with getattr(data, "lock", contextlib.nullcontext()):  # the start loads the first model beside the queue
         never_loaded = not getattr(data, "was_loaded_at_least_once", True)
@@ -229,10 +236,10 @@ def send_away() -> bool:
 
 
 def bring_back(never_loaded: bool) -> None:
-    """Put the chosen model back on the device. Under the queue's lock. Never raises.
+    """Put the chosen model back on the device, under the queue's lock. Never raises.
 
-    The trainer's process may take a moment to give its memory back. A model that cannot be moved even then is dropped,
-    and loaded from its file when it is next needed: half of it on the device would break every picture.
+    The trainer's process may take a moment to free its memory. A model that cannot be moved even then is dropped, and
+    loaded from its file when next needed: half a model on the device would break every picture.
     """
     data = sd_models.model_data
     if never_loaded and not data.sd_model:
@@ -258,19 +265,19 @@ def bring_back(never_loaded: bool) -> None:
 
 
 def refusal(p: Any) -> Any:
-    """What a tab shows in the place of pictures; an image that was to be enlarged stays."""
+    """The result that a tab shows instead of pictures; an image that was to be upscaled is kept."""
     kept = [image for image in [getattr(p, "firstpass_image", None)] if image is not None]
     return processing.Processed(p, kept, info=why_busy(), comments="")
 
 
 def why_busy() -> str:
-    """In the WebUI's language: its page translates no such sentences."""
+    """The message in the WebUI's language, because its page does not translate such sentences."""
     return localization.translated(BUSY, str(shared.opts.data.get("localization", "")))
 
 
 def busy() -> Exception:
-    """For the API, which answers with its status and detail and prints no traceback for it; and for tabs that are not
-    ours: gradio shows the text of its own errors only."""
+    """The error for the API, which uses its status and detail and prints no traceback, and for other tabs: gradio shows
+    only the text of its own errors."""
     import gradio
     from fastapi import HTTPException
 

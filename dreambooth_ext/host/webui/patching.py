@@ -1,4 +1,4 @@
-"""Temporary replacements for another program's functions."""
+"""Temporarily replaces functions of another program."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Place = tuple[Any, str, Callable[[Callable], Callable]]
 
 @contextlib.contextmanager
 def replaced(places: Iterable[Place]) -> Iterator[None]:
-    """Each place is (owner, name, around): inside, `around(function)` stands where the function does.
+    """Replace functions inside the block. Each place is (owner, name, around): `around(function)` replaces the
+    function.
 
-    Owners that are None, and names that an owner lacks, are passed over. What somebody else has put over ours meanwhile
-    stays, and goes on through ours to the original.
+    Owners that are None, and names that an owner lacks, are skipped. A replacement that others put over ours meanwhile
+    stays, and still calls the original through ours.
     """
     with contextlib.ExitStack() as stack:
         for owner, name, around in places:
@@ -41,7 +42,7 @@ def _replaced(owner: Any, name: str, replacement: Callable) -> Iterator[None]:
 
 
 def after(gate: Callable[[], None]) -> Callable[[Callable], Callable]:
-    """For `replaced`: the function as it is, once `gate` has let the caller through; it may wait, or raise."""
+    """A wrapper for `replaced`: calls `gate`, which may wait or raise, before the function."""
 
     def around(original: Callable) -> Callable:
         def guarded(*arguments: Any, **named: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The tab as gradio sees it: one place in the page, which our own page (host/page) then fills.
+"""The tab for gradio: one HTML element, which our own page (host/page) fills.
 
 So the tab is the same in gradio 3 and 4, and nothing of it goes through the WebUI's queue or its ui-config.json.
 """
@@ -23,7 +23,7 @@ folder.</p>
 
 
 def tabs() -> list[tuple[gradio.Blocks, str, str]]:
-    """For the WebUI's `on_ui_tabs`: (what is in the tab, its title, its name in the page)."""
+    """For the WebUI's `on_ui_tabs`: (the tab's content, its title, its element id)."""
     with gradio.Blocks(analytics_enabled=False) as blocks:
         gradio.HTML(PLACE)
     return [(blocks, TITLE, IDENTIFIER)]

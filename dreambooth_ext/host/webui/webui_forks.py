@@ -1,6 +1,6 @@
-"""The WebUI as the host: AUTOMATIC1111 v1.10.1 and its forks. Only this folder uses `modules.*`.
+"""The WebUI as host: AUTOMATIC1111 v1.10.1 and its forks. Only this folder uses `modules.*`.
 
-What a fork does otherwise is told by what it has (`getattr`), never by its name:
+Differences between forks are recognised by what they have (`getattr`), never by name:
 - `sd_models.model_data.forge_loading_parameters` (Forge): models load when a picture is drawn, not when chosen
 - a memory manager of its own (Forge, reForge, Forge-classic): it moves models back by itself, and hypernetworks do
   nothing there
@@ -41,7 +41,7 @@ MODEL_LISTS = ("huggingface_guess.model_list", "ldm_patched.modules.supported_mo
 
 
 class WebUI:
-    """See host.Host. One object for the process: it knows whether the models are away."""
+    """The running WebUI as `host.Host`; one object for the process, which knows whether the models are away."""
 
     def __init__(self) -> None:
         self.models = Models()
@@ -90,7 +90,7 @@ class WebUI:
         return found
 
     def versions(self) -> dict[str, str]:
-        """Forge Neo's LoRA cards know its presets, and show each in its own."""
+        """Forge Neo's LoRA cards use its preset names, and show each LoRA in its own preset."""
         known = getattr(sys.modules.get("network"), "SD_VERSION", ())
         words = {name.upper(): facts.preset for name, facts in BASE_FAMILIES.items() if facts.preset in known}
         return {name: word for name, word in words.items() if name not in known}
@@ -160,14 +160,15 @@ class WebUI:
         return shown(info)
 
     def load_chosen(self) -> None:
-        """Load the checkpoint that is chosen in the settings; anew if it was overwritten. Under the queue's lock."""
+        """Load the checkpoint selected in the settings, again if it was overwritten. Under the queue's lock."""
         if hasattr(sd_models.model_data, "forge_loading_parameters"):
             self.have_it_loaded_when_drawing()
         else:
             self.load_now(sd_models.select_checkpoint())
 
     def have_it_loaded_when_drawing(self) -> None:
-        """Forge's way. Its loaded model may be another than the chosen one, and be chosen again later."""
+        """Let Forge load the checkpoint at the next picture. Its loaded model may differ from the selected one, and be
+        selected later."""
         data = sd_models.model_data
         if file_of(data.sd_model) in self.overwritten:
             forget_prompts()
@@ -246,29 +247,30 @@ class WebUI:
 
 
 def flag(name: str) -> Any:
-    """A command line option of the WebUI; None where it has no such option."""
+    """A command line option of the WebUI; None if it has no such option."""
     return getattr(shared.cmd_opts, name, None)
 
 
 def kept_weights() -> dict[Any, Any]:
-    """Of checkpoints that are not used now, by CheckpointInfo, where the WebUI keeps them."""
+    """The weights of unused checkpoints, by CheckpointInfo, if the WebUI keeps any."""
     return getattr(sd_models, "checkpoints_loaded", {})
 
 
 def embeddings_of(model: Any) -> list[Any]:
-    """The databases of a model's own text encoders, as Forge has them."""
+    """The embedding databases of a model's text encoders, as in Forge."""
     engines = vars(model).values() if hasattr(model, "__dict__") else ()
     found = (getattr(engine, "embeddings", None) for engine in engines)
     return [database for database in found if hasattr(database, "load_textual_inversion_embeddings")]
 
 
 def loads_anew() -> bool:
-    """Whether a file that is loaded already can be loaded anew by asking for it, as in reForge."""
+    """Whether asking for a loaded checkpoint can reload it, as in reForge."""
     return "forced_reload" in inspect.signature(sd_models.load_model).parameters
 
 
 def go_back(info: Any) -> None:
-    """Choose and load what was there before a checkpoint that did not load, which the WebUI would try for ever."""
+    """Select and load the previous checkpoint after one failed to load, which the WebUI would otherwise retry
+    forever."""
     if info is not None:
         with reporting(f"going back to {info.title}"):
             choose(info)
@@ -281,9 +283,9 @@ def listed(path: Path) -> Any:
 
 
 def register(path: Path) -> Any:
-    """Put a checkpoint into the WebUI's list, in the place of an older one of that name; returns its CheckpointInfo.
+    """Put a checkpoint into the WebUI's list, replacing an older one of that name; returns its CheckpointInfo.
 
-    Not by `list_models`: that empties the list first, and a picture that is begun meanwhile gets another model.
+    Not with `list_models`: that empties the list first, so a picture begun meanwhile would get another model.
     """
     old = listed(path)
     info = sd_models.CheckpointInfo(old.filename if old else str(path))
@@ -298,7 +300,7 @@ def register(path: Path) -> Any:
 
 
 def unregister(path: Path) -> None:
-    """Take a checkpoint off the WebUI's lists, without a moment in which these are empty."""
+    """Remove a checkpoint from the WebUI's lists, without ever emptying them."""
     for info in [info for info in list(sd_models.checkpoints_list.values()) if normal(info.filename) == normal(path)]:
         sd_models.checkpoints_list.pop(info.title, None)
         for name in [name for name, known in list(sd_models.checkpoint_aliases.items()) if known is info]:
@@ -307,14 +309,15 @@ def unregister(path: Path) -> None:
 
 
 def shown(info: Any) -> str:
-    """A checkpoint's name in the WebUI's list, which cannot show another: with its hash, but in Forge without."""
+    """A checkpoint's title in the WebUI's list, the only one it can show: with its hash, in Forge without."""
     tiles = sd_models.checkpoint_tiles(use_short=shared.opts.data.get("sd_checkpoint_dropdown_use_short", False))
     found = (tile for tile, other in zip(tiles, sd_models.checkpoints_list.values(), strict=False) if other is info)
     return next(found, info.title)
 
 
 def choose(info: Any) -> None:
-    """Have the settings name a checkpoint, without loading it; Forge's call leaves an overwritten one's old hash."""
+    """Select a checkpoint in the settings without loading it; Forge's own call would keep an overwritten one's old
+    hash."""
     shared.opts.set("sd_model_checkpoint", shown(info), run_callbacks=False)
     for preset in presets_for(info):
         shared.opts.set(preset, shown(info), run_callbacks=False)
@@ -323,8 +326,8 @@ def choose(info: Any) -> None:
 
 
 def presets_for(info: Any) -> list[str]:
-    """Settings of Forge Neo, which keeps and shows a checkpoint for each preset: of the one that is in use, and of the
-    model's family, to which a user of it changes."""
+    """The settings in which Forge Neo keeps a checkpoint per preset: for the preset in use, and for that of the model's
+    family."""
     family = BASE_FAMILIES.get(base_header.family_of(info.filename))
     names = [shared.opts.data.get("forge_preset"), family.preset if family else ""]
     settings = dict.fromkeys(f"forge_checkpoint_{name}" for name in names if name)
@@ -332,7 +335,7 @@ def presets_for(info: Any) -> list[str]:
 
 
 def forget_prompts() -> None:
-    """Empty the caches of encoded prompts: they know neither an embedding's content nor a text encoder's."""
+    """Empty the caches of encoded prompts, which do not notice changed embeddings or text encoders."""
     for name in ("StableDiffusionProcessing", "StableDiffusionProcessingTxt2Img"):
         kind = getattr(processing, name)
         caches = {key: value for key, value in vars(kind).items() if key.startswith("cached_")}
@@ -342,7 +345,7 @@ def forget_prompts() -> None:
 
 
 def forget_lora(networks: Any, name: str) -> None:
-    """Have a LoRA read and applied anew, though its name and multipliers are those that are applied now."""
+    """Let a LoRA be read and applied again, although its name and multipliers have not changed."""
     forget_prompts()
     getattr(networks, "networks_in_memory", {}).pop(name, None)
     clear = getattr(getattr(networks, "load_lora_state_dict", None), "cache_clear", None)
@@ -359,7 +362,7 @@ def forget_lora(networks: Any, name: str) -> None:
 
 
 def lora_loaders(model: Any) -> list[Any]:
-    """Forge's, which merge LoRAs into the UNet and the text encoders, and know what is merged by name and weight."""
+    """Forge's loaders that merge LoRAs into the UNet and the text encoders, and remember them by name and weight."""
     parts = getattr(model, "forge_objects", None)
     patchers = [getattr(parts, "unet", None), getattr(getattr(parts, "clip", None), "patcher", None)]
     return [patcher.lora_loader for patcher in patchers if patcher and hasattr(patcher, "lora_loader")]
