@@ -1,1 +1,1 @@
-"""Model families and their files: recognised, read and assembled."""
+"""Base models: recognise their files, read their configuration and build their parts."""

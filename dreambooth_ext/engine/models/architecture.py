@@ -1,4 +1,4 @@
-"""What a model is made of: diffusers' configurations of its parts, and the shipped ones of the known families."""
+"""The architecture of a model: diffusers' configurations of its parts, and the bundled ones of each family."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ PART_TITLES = {
 
 
 def part_title(component: str) -> str:
-    """A component as messages call it."""
+    """Return a component's name for messages."""
     return Message(PART_TITLES[component]) if component in PART_TITLES else component
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The parts' configurations, as diffusers' and transformers' `from_config` take them."""
+    """The configurations of a model's parts, for diffusers' and transformers' `from_config`."""
 
     family: Family
     unet: dict[str, Any]
     vae: dict[str, Any]
     text_encoders: tuple[dict[str, Any], ...]
-    scheduler: dict[str, Any]  # of DDPMScheduler; its prediction_type is the default, `Base.prediction_type` the answer
+    scheduler: dict[str, Any]  # of DDPMScheduler; its prediction_type is only a default, `Base.prediction_type` decides
 
     @property
     def inpainting(self) -> bool:
@@ -45,7 +45,7 @@ class Architecture:
 
     @property
     def standard(self) -> bool:
-        """Whether the WebUI knows these sizes by itself, without a sidecar yaml."""
+        """Whether the WebUI can load a model of these sizes without a yaml file beside it."""
         usual = shipped(self.family.name)
         return (
             {**size_of_unet(self.unet), "in_channels": 4} == size_of_unet(usual.unet)
@@ -57,7 +57,7 @@ class Architecture:
 
 
 def shipped(family: str) -> Architecture:
-    """The full-size architecture of a family."""
+    """Return the full-size architecture of a family, from the bundled configuration."""
     parts = json.loads((SHIPPED / f"{family}.json").read_text(encoding="utf-8"))
     return Architecture(
         family=FAMILIES[family],
@@ -69,12 +69,12 @@ def shipped(family: str) -> Architecture:
 
 
 def per_level(value: int | Sequence[int], levels: int) -> list[int]:
-    """A setting that configurations give once or for each level of the UNet."""
+    """Return one value per UNet level of a setting that may be given once for all."""
     return [value] * levels if isinstance(value, int) else list(value)
 
 
 def size_of_unet(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a UNet's configuration decides its tensors and their use, in one comparable form."""
+    """Return everything in a UNet's configuration that determines its tensors and their use, in a form to compare."""
     levels = len(config["block_out_channels"])
     attention = [kind.startswith("CrossAttn") for kind in config["down_block_types"]]
     depths = per_level(config.get("transformer_layers_per_block", 1), levels)
@@ -102,7 +102,7 @@ def size_of_text(config: dict[str, Any]) -> list[Any]:
 
 
 def write_clip_folder(config: dict[str, Any], folder: Path, tokenizer: Path = TOKENIZER) -> None:
-    """A CLIP folder that a yaml can name: the WebUI makes SD1's text encoder and tokenizer from it."""
+    """Write a CLIP folder that a yaml can refer to: the WebUI builds SD1's text encoder and tokenizer from it."""
     folder.mkdir(parents=True, exist_ok=True)
     said = {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", "torch_dtype": "float32", **config}
     write_json(folder / "config.json", said)

@@ -1,4 +1,4 @@
-"""What every base model can tell, whatever is trained from it: what plan, memory estimate, saver and worker ask."""
+"""The protocol `Base`: what any base model must answer, for the run's plan, memory estimate, saver and worker."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .families import Family
 
 
 class Base(Protocol):
-    """A base model. Only names and shapes are held; weights are read when a part is asked for."""
+    """A base model. Only names and shapes are held in memory; weights are read when a part is asked for."""
 
     @property
     def name(self) -> str:
-        """The file's or folder's name, as messages call it; "" for a model that is new."""
+        """The name of its file or folder in messages; "" for a new model."""
 
     @property
     def family(self) -> Family:
-        """Its row of `families`: what is known of such models beyond their sizes."""
+        """Its row in `families`: what is known of such models apart from their sizes."""
 
     @property
     def files(self) -> BaseFiles:
@@ -34,15 +34,15 @@ class Base(Protocol):
 
     @property
     def scaling_factor(self) -> float:
-        """What latents are multiplied by before the UNet sees them; 1 where it takes pixels."""
+        """The factor that latents are multiplied by for the UNet; 1 if it works on pixels."""
 
     @property
     def factor(self) -> int:
-        """Pixels a side for each of the UNet's."""
+        """Pixels per UNet pixel, along each side."""
 
     @property
     def resolution(self) -> int:
-        """Pixels a side that it was trained at, or that a new one is made for."""
+        """The picture side, in pixels, that it was trained at, or that a new one is made for."""
 
     @property
     def prediction_type(self) -> str:
@@ -50,32 +50,32 @@ class Base(Protocol):
 
     @property
     def scheduler_config(self) -> Mapping[str, Any]:
-        """The noise that it knows, as diffusers' schedulers are configured."""
+        """Its noise schedule, as a configuration of diffusers' schedulers."""
 
     @property
     def text_layers(self) -> Sequence[int]:
-        """How many layers each of its text encoders has; empty where it has none."""
+        """The number of layers of each text encoder; empty if it has none."""
 
     @property
     def activations(self) -> float:
-        """Bytes that a forward pass keeps for the backward one, in float32, for a picture of 64 x 64 UNet pixels."""
+        """Bytes of activations kept for the backward pass, in float32, for a picture of 64 x 64 UNet pixels."""
 
     @property
     def checkpointed(self) -> float:
-        """Of `activations`, what a step takes at the most with gradient checkpointing."""
+        """The share of `activations` that a step needs at its peak with gradient checkpointing."""
 
     @property
     def warnings(self) -> Sequence[Problem]:
-        """What is wrong with it and put right in models made from it."""
+        """Warnings about faults of the base, which are repaired in models made from it."""
 
     def parameter_counts(self) -> dict[str, int]:
-        """Numbers in its "unet", its "vae" and its "text_encoders"; 0 for what it does not have."""
+        """Return the number of parameters in "unet", "vae" and "text_encoders"; 0 for parts that it does not have."""
 
     def vae(self, dtype: torch.dtype = torch.float32) -> AutoencoderKL | None:
-        """The model between pixels and latents; None where the UNet takes pixels."""
+        """Return the VAE, or None if the UNet works on pixels."""
 
     def require_sound(self, seconds: float) -> bool:
-        """Raise UserError for weights that are NaN or infinite. Returns whether `seconds` were enough for all."""
+        """Raise UserError if a weight is NaN or infinite. Returns whether `seconds` were enough to check all."""
 
     def close(self) -> None:
-        """Let go of open files; they are opened again when something is read."""
+        """Close open files; they are reopened when something is read."""

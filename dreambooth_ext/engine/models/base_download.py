@@ -1,8 +1,8 @@
-"""Models by name or link: from Hugging Face into its own cache, from elsewhere into the folder `models`.
+"""Download models by name or link: from Hugging Face into its own cache, from elsewhere into the folder `models`.
 
-There a link has a folder, and in it each version of its file one of its own: models/<host>-<link>/<version>/<name>. The
-secrets of a link are in none of these names. A download in progress is in <version>.part, and what only looks like a
-model never leaves that.
+There each link has a folder, with a subfolder per version of its file: models/<host>-<link>/<version>/<name>. None of
+these names contains a link's secrets. A download in progress is in <version>.part, which a file that turns out not to
+be a model never leaves.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ PART = ".part"
 
 
 def download(name: str, field: str, fetch: Fetch | None = None) -> Path:
-    """The local path of a model that is given by path, Hugging Face name or https link, whole or as a `Link`."""
+    """Return the local path of a model given by path, Hugging Face name or https link (complete, or as a `Link`),
+    downloading it if needed."""
     whole, fetch = links.whole(name).strip(), fetch or Fetch()
     name = links.bare(whole) if links.is_link(whole) else whole
     if not name:
@@ -64,7 +65,7 @@ def download(name: str, field: str, fetch: Fetch | None = None) -> Path:
 
 
 def from_hub(name: str, field: str, fetch: Fetch) -> Path:
-    """The model's folder in the Hugging Face cache, which is completed first if the network is there."""
+    """Return the model's folder in the Hugging Face cache, after completing it if the network is available."""
     try:
         info = HfApi().model_info(name, files_metadata=True, timeout=hub_files.TIME_OUT)
         chosen = model_files({file.rfilename: file.size or 0 for file in info.siblings or []})
@@ -74,14 +75,14 @@ def from_hub(name: str, field: str, fetch: Fetch) -> Path:
         return hub_files.snapshot(name, chosen, info.sha, kind="model", stage=(STAGE, fetch.stage))
     except hub_files.REACH as error:
         if not isinstance(error, RepositoryNotFoundError):
-            with contextlib.suppress(*hub_files.REACH):  # no network, but it was here before
+            with contextlib.suppress(*hub_files.REACH):  # no network, but already in the cache
                 return Path(snapshot_download(name, local_files_only=True))
         raise hub_files.away(field, name, error, "model") from error
 
 
 def model_files(sizes: dict[str, int]) -> dict[str, int]:
-    """Of a repository's files those that are trained from: of several precisions one, and pickles only for want of
-    others."""
+    """Select the files of a repository that training needs: one precision, and pickles only if there is nothing
+    else."""
 
     def some(endings: tuple[str, ...], without: tuple[str, ...]) -> list[str]:
         wanted = [f"{part}/*{ending}" for part in PARTS for ending in endings]
@@ -97,7 +98,7 @@ def model_files(sizes: dict[str, int]) -> dict[str, int]:
 
 
 def download_config(name: str, field: str) -> Path:
-    """The folder with a diffusers model's configurations alone, from Hugging Face."""
+    """Download only a diffusers model's configuration files from Hugging Face, and return their folder."""
     try:
         return Path(snapshot_download(name, allow_patterns=["config.json", "unet/config.json"]))
     except hub_files.REACH as error:
@@ -108,7 +109,7 @@ def download_config(name: str, field: str) -> Path:
 
 
 def from_link(link: str, field: str, fetch: Fetch) -> Path:
-    """The file behind a whole link, downloaded once for each version of it; a run that goes on keeps its own."""
+    """Return the file behind a complete link, downloading each version of it once. A resumed run keeps its version."""
     shown = links.bare(link)
     begun = MODELS / fetch.known[shown] if shown in fetch.known else None
     if begun and begun.is_file():
@@ -128,19 +129,19 @@ def from_link(link: str, field: str, fetch: Fetch) -> Path:
 
 
 def there(folder: Path, offer: Offer) -> Path | None:
-    """The file of an offer, if it was downloaded before."""
+    """Return the offered file if it was downloaded before."""
     return next(_models(folder / _digest(offer.identity)), None) if offer.identity else None
 
 
 def fetched(transfer: Transfer, offer: Offer, folder: Path, field: str) -> Path:
-    """The offered file under the name of its version. What is no model is gone again."""
+    """Download the offered file into its version's folder. A file that is not a model is deleted."""
     part = folder / f"{_digest(offer.identity)}{PART}"
-    for left in folder.glob(f"*{PART}"):  # of versions that no server offers any more
+    for left in folder.glob(f"*{PART}"):  # of versions that are no longer offered
         if left != part or not offer.is_resumable:
             shutil.rmtree(left, ignore_errors=True)
     part.mkdir(exist_ok=True)
     path = part / offer.name
-    for other in part.iterdir():  # the server calls it otherwise now
+    for other in part.iterdir():  # the server has renamed it
         if other != path:
             other.replace(path)
     transfer.fetch(offer, path)
@@ -153,13 +154,13 @@ def fetched(transfer: Transfer, offer: Offer, folder: Path, field: str) -> Path:
     version = folder / _digest(offer.identity or files.sha256_of(kept))
     if not version.is_dir():
         files.replace(part, version)
-    else:  # it was offered without a word about its version, and is the same
+    else:  # the server did not name a version, and the content is the same
         shutil.rmtree(part, ignore_errors=True)
     return version / kept.name
 
 
 def recognised(path: Path, transfer: Transfer, field: str) -> Path:
-    """The file with a model's suffix. Raises UserError for what is not a complete model."""
+    """Return the file with a model's suffix. Raises UserError if it is not a complete model."""
     with path.open("rb") as file:
         if file.read(512).lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
             raise transfer.page()
@@ -172,7 +173,7 @@ def recognised(path: Path, transfer: Transfer, field: str) -> Path:
 
 @contextlib.contextmanager
 def alone(folder: Path, fetch: Fetch) -> Iterator[None]:
-    """Nobody else downloads this link meanwhile; who does so already is waited for."""
+    """Lock this link against other downloads, after waiting for one in progress."""
     while (lock := files.try_lock(folder / "lock")) is None:
         fetch.stage(STAGE, 0, 0)
         time.sleep(0.5)
@@ -181,7 +182,7 @@ def alone(folder: Path, fetch: Fetch) -> Iterator[None]:
 
 
 def with_earlier(error: UserError, folder: Path) -> UserError:
-    """An error that names what was downloaded from this link before."""
+    """Return the error, extended by the path of an earlier download of this link if there is one."""
     earlier = [path for version in sorted(folder.glob("*")) if version.suffix != PART for path in _models(version)]
     if not earlier:
         return error

@@ -1,9 +1,10 @@
-"""The files of a base as they were when it was opened: one that changes meanwhile, or until a run is resumed, is
-noticed. Exports, previews and resumed runs read the base again, and would mix two models without a word.
+"""Notice if a base's files change after it was opened. Exports, previews and resumed runs read the base again, and
+would otherwise silently mix two models.
 
-Copies, new times and new names change nothing. Of a large file a digest knows the ends, where the names and shapes of
-tensors are, and blocks evenly spread over the rest, a few MB in all: another model differs in nearly every number. One
-that was changed between those blocks has another time or place than before: then `Wholes` compares all of it.
+Copying, touching or renaming files does not count as a change. The digest of a large file covers its ends, which hold
+the tensors' names and shapes, and blocks evenly spread over the rest, a few MB in all: another model differs in nearly
+every number. If a file was modified only between those blocks, its time or inode has changed, and then `Wholes`
+compares all of it.
 """
 
 from __future__ import annotations
@@ -21,18 +22,19 @@ from ...core.errors import UserError
 from ...core.messages.message import Message
 from ...core.system.files import sha256_of
 
-END = 2**20  # bytes at the beginning and at the end of a file that are read whole
-BLOCK, BLOCKS = 2**14, 256  # bytes in each, and how many of them between the ends
-TELLING = 0.5  # seconds between two words of progress
+END = 2**20  # bytes at the beginning and end of a file that are always read
+BLOCK, BLOCKS = 2**14, 256  # bytes per block, and number of blocks between the ends
+TELLING = 0.5  # seconds between progress reports
 GONE = {"size": None, "digest": None}
 
 
 class BaseFiles:
-    """paths: by the names that messages call them. field: the setting to blame."""
+    """A base's files as they were when it was opened. paths: by their names in messages. field: the setting to name in
+    errors."""
 
     def __init__(self, paths: Mapping[str, Path], field: str):
         self.paths, self.field = dict(paths), field
-        self.wholes = Wholes(self.paths)  # first: what changes after this has another time
+        self.wholes = Wholes(self.paths)  # first, since later changes get another time
         self.known = self._seen()
 
     def _seen(self) -> dict[str, dict[str, Any]]:
@@ -40,23 +42,23 @@ class BaseFiles:
 
     @property
     def digest(self) -> str:
-        """Of all of them together."""
+        """One digest of all files together."""
         return hashlib.sha256(
             repr(sorted((name, *about.values()) for name, about in self.known.items())).encode()
         ).hexdigest()
 
     def change(self) -> Message | None:
-        """What has changed since the base was opened, as part of a sentence; None where nothing has."""
+        """Return what has changed since the base was opened, as part of a sentence; None if nothing has."""
         return difference(self.known, self._seen()) or self.wholes.change()
 
     def require_unchanged(self) -> None:
-        """Raise UserError where the base is not what it was when it was opened."""
+        """Raise UserError if the base has changed since it was opened."""
         if what := self.change():
             raise UserError("base.changed_since_read", self.field, change=what)
 
 
 def difference(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> Message | None:
-    """Of two states of a base's files, as part of a sentence: which of them changed."""
+    """Return which file differs between two states of a base, as part of a sentence; None if none does."""
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name, GONE), now.get(name, GONE)
         if old != new:
@@ -67,34 +69,34 @@ def difference(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mappin
 
 @dataclass(frozen=True)
 class Mark:
-    """What a file system changes along with a file: cheap to compare, but also changed by a copy or a touch."""
+    """Time and inode of a file: cheap to compare, but a copy or a touch also changes them."""
 
     mtime_ns: int
-    inode: int  # 0 where there is none that lasts
+    inode: int  # 0 if there is no permanent one
 
     def fits(self, other: Mark) -> bool:
         return self.mtime_ns == other.mtime_ns and (self.inode == other.inode or not self.inode or not other.inode)
 
 
 class Wholes:
-    """Hashes of all that is in the large ones among some files, taken in a thread while a run prepares: seconds for
-    each of them. Later a file is read again only where its mark has changed."""
+    """Hashes of whole large files, computed in a thread while a run prepares, which takes seconds per file. Later, a
+    file is only read again if its mark has changed."""
 
     def __init__(self, paths: Mapping[str, Path]):
         marks = {name: mark(path) for name, path in paths.items() if is_large(path)}
         self.marks = {name: known for name, known in marks.items() if known}
         self.paths = {name: paths[name] for name in self.marks}
-        self._hashes: dict[str, str] = {}  # "" for a file that was changed while it was read
-        self._others: dict[str, Mark] = {}  # of files that turned out to have other content
+        self._hashes: dict[str, str] = {}  # "" for a file that changed while it was read
+        self._others: dict[str, Mark] = {}  # marks of files that turned out to have other content
         self._thread: threading.Thread | None = None
 
     def begin(self, noted: Mapping[str, Mapping[str, Any]]) -> None:
-        """noted: by an earlier process, see `notes`; what has the same mark as then is not read."""
+        """Start hashing. noted: the `notes` of an earlier process; files with the same mark as then are not read."""
         for name in self.marks.keys() & noted.keys():
             old = noted[name]
             if Mark(old["mtime_ns"], old["inode"]).fits(self.marks[name]):
                 self._hashes[name] = old["sha256"]
-        self._thread = threading.Thread(target=self._hash, daemon=True)  # a run that is refused does not wait for it
+        self._thread = threading.Thread(target=self._hash, daemon=True)  # a refused run does not wait for it
         self._thread.start()
 
     def _hash(self) -> None:
@@ -102,7 +104,7 @@ class Wholes:
             self._hashes[name] = self._steady(name)
 
     def _steady(self, name: str) -> str:
-        """One that is touched while it is read is read again: the same twice, it was only touched."""
+        """Return a file's hash. A file touched meanwhile is read again; return "" if its content differs then."""
         path, found = self.paths[name], hash_of(self.paths[name])
         now = mark(path)
         if now and not now.fits(self.marks[name]):
@@ -111,7 +113,8 @@ class Wholes:
         return found
 
     def wait(self, told: Callable[[int, int], None]) -> None:
-        """Until all of them are read, or `told` raises: it hears how many are, of how many, while that lasts."""
+        """Wait until all files are hashed, or `told` raises. Meanwhile `told` is called with the number done and the
+        total."""
         assert self._thread, "nothing was begun"
         self._thread.join(TELLING)
         while self._thread.is_alive():
@@ -119,13 +122,13 @@ class Wholes:
             self._thread.join(TELLING)
 
     def notes(self) -> dict[str, dict[str, Any]]:
-        """By file: mtime_ns, inode, sha256. Waits for the thread."""
+        """Return {file: {mtime_ns, inode, sha256}}. Waits for the thread."""
         assert self._thread, "nothing was begun"
         self._thread.join()
         return {name: {**dataclasses.asdict(known), "sha256": self._hashes[name]} for name, known in self.marks.items()}
 
     def difference(self, noted: Mapping[str, Mapping[str, Any]]) -> Message | None:
-        """Which of the files is another than when it was noted, as `difference` says it."""
+        """Return which file differs from an earlier process's notes, worded as in the function `difference`."""
         if not noted:
             return None
         now = self.notes()
@@ -133,7 +136,8 @@ class Wholes:
         return next((Message("base.file_changed", file=name) for name in changed), None)
 
     def change(self) -> Message | None:
-        """What has other content than at the start, as `difference` says it; None where nothing was begun."""
+        """Return which file has other content than at the start, worded as in `difference`; None if `begin` was not
+        called."""
         if self._thread is None:
             return None
         self._thread.join()
@@ -151,13 +155,13 @@ class Wholes:
         if hash_of(self.paths[name]) != known:
             self._others[name] = now
             return True
-        # some network drives number files anew at each look: such a number is not asked for again
+        # some network drives give a new inode each time: then it is not compared again
         self.marks[name] = dataclasses.replace(now, inode=0) if now.mtime_ns == before.mtime_ns else now
         return False
 
 
 def seen(path: Path) -> dict[str, Any]:
-    """{"size", "digest"} of a file, or GONE."""
+    """Return {"size", "digest"} of a file, or GONE if it cannot be read."""
     try:
         with path.open("rb") as file:
             size, digest = os.fstat(file.fileno()).st_size, hashlib.sha256()
@@ -170,7 +174,7 @@ def seen(path: Path) -> dict[str, Any]:
 
 
 def mark(path: Path) -> Mark | None:
-    """None for a file that cannot be looked at."""
+    """Return a file's mark, or None if it cannot be accessed."""
     try:
         about = path.stat()
     except OSError:
@@ -179,7 +183,7 @@ def mark(path: Path) -> Mark | None:
 
 
 def hash_of(path: Path) -> str:
-    """Of the whole file; "" where it cannot be read."""
+    """Return the SHA-256 of the whole file; "" if it cannot be read."""
     try:
         return sha256_of(path)
     except OSError:
@@ -187,7 +191,7 @@ def hash_of(path: Path) -> str:
 
 
 def is_large(path: Path) -> bool:
-    """Whether `seen` reads parts of it alone."""
+    """Whether `seen` reads only parts of the file."""
     try:
         return len(parts(path.stat().st_size)) > 1
     except OSError:
@@ -195,7 +199,7 @@ def is_large(path: Path) -> bool:
 
 
 def parts(size: int) -> list[tuple[int, int]]:
-    """Of a file of so many bytes, which are read: (where they begin, how many)."""
+    """Return the parts of a file of this size that are read, as (start, length)."""
     if size <= 2 * END + BLOCK * BLOCKS:
         return [(0, size)]
     between = size - 2 * END - BLOCK

@@ -1,4 +1,5 @@
-"""A base model: opened lazily, whatever form it comes in; each part is read when it is asked for."""
+"""A latent diffusion base model (SD 1, SD 2, SDXL) from a single file or a diffusers folder; parts are read on
+demand."""
 
 from __future__ import annotations
 
@@ -29,11 +30,11 @@ from .ldm_config import absolute_clip
 from .ldm_config_writer import to_yaml
 from .single_file import SingleFileSource
 
-LARGEST_VOCABULARY = 16 * 2**20  # bytes of each of a tokenizer's files; CLIP's have 1 MB
+LARGEST_VOCABULARY = 16 * 2**20  # bytes per tokenizer file; CLIP's have 1 MB
 
 
 class Source(Protocol):
-    """Where a base's tensors come from: a single file, or a diffusers folder."""
+    """Where a base's tensors come from: a single file or a diffusers folder."""
 
     path: Path
     name: str
@@ -41,33 +42,33 @@ class Source(Protocol):
     architecture: Architecture
     prediction_type: str | None  # None: nothing says
     sidecar_yaml: str | None
-    clip_folder: Path | None  # the local one that the yaml names
+    clip_folder: Path | None  # the local CLIP folder that the yaml names
     metadata: dict[str, str]
 
     def read(self, component: str) -> Iterator[tuple[str, Tensor]]:
-        """The component's tensors under diffusers' keys, one after the other, mapped from the disk."""
+        """Yield the component's tensors under diffusers' keys, one by one, memory-mapped."""
 
     def count(self, component: str) -> int:
-        """Numbers in the component."""
+        """Return the number of parameters in the component."""
 
     def ldm(self, component: str) -> dict[str, LazyTensor]:
-        """The component's tensors under a single file's keys, unread."""
+        """Return the component's tensors under a single file's keys, not read yet."""
 
     def extras(self) -> dict[str, LazyTensor]:
-        """What a single file holds beside the components, unread; averaged copies (`model_ema.`) left out."""
+        """Return what a single file contains beside the components, not read yet; without EMA copies (`model_ema.`)."""
 
     def tokenizer_folder(self, index: int) -> Path:
-        """The folder with the vocabulary of text encoder `index`, 0 or 1."""
+        """Return the folder with the vocabulary of text encoder `index`, 0 or 1."""
 
     def paths(self) -> dict[str, Path]:
-        """Every file that the model is read from, by its name within the source."""
+        """Return every file that the model is read from, by its name within the source."""
 
     def close(self) -> None:
-        """Let go of open files; they are opened again when something is read."""
+        """Close open files; they are reopened when something is read."""
 
 
 class LatentBase:
-    """A model to train. Nothing is held but names and shapes; every call reads its part afresh."""
+    """A latent diffusion model to train. Only names and shapes are held in memory; each call reads its part again."""
 
     def __init__(self, source: Source, prediction_type: str | None = None):
         self.source = source
@@ -91,12 +92,12 @@ class LatentBase:
 
     @property
     def factor(self) -> int:
-        """Pixels a side for each of the UNet's."""
+        """Pixels per UNet pixel, along each side."""
         return 2 ** (len(self.architecture.vae["block_out_channels"]) - 1)
 
     @cached_property
     def prediction_type(self) -> str:
-        """ "epsilon" or "v_prediction": as chosen, as the file or its yaml says, else (SD2) by trying the UNet once."""
+        """What the UNet predicts: as chosen, as the file or its yaml says, or (SD2) found by running the UNet once."""
         if self._chosen_prediction:
             return self._chosen_prediction
         if self.source.prediction_type is None and self.family.untold_prediction and not self.inpainting:
@@ -104,8 +105,8 @@ class LatentBase:
         return self.source.prediction_type or "epsilon"
 
     def _prediction_by_trial(self) -> str:
-        """As the WebUI decides (sd_models_config.py): at the last timestep a UNet that predicts the noise gives back
-        about its input, one that predicts v does not. Takes seconds and 3.5 GB for a full-size SD2."""
+        """Find the prediction type as the WebUI does (sd_models_config.py): at the last timestep, an epsilon model
+        roughly returns its input and a v model does not. Takes seconds and 3.5 GB for a full-size SD2."""
         unet = self._unet({**self.architecture.unet}, torch.float32)
         x = torch.full((1, 4, 8, 8), 0.5)
         context = torch.full((1, 2, self.architecture.unet["cross_attention_dim"]), 0.5)
@@ -115,7 +116,7 @@ class LatentBase:
 
     @property
     def resolution(self) -> int:
-        """Pixels a side that the base was trained at, as far as it says."""
+        """The picture side, in pixels, that the base was trained at, as far as it says."""
         size = self.architecture.unet["sample_size"]
         of_v = self.family.denoiser.v_sample_size
         if of_v and self.sidecar_yaml is None and self.prediction_type == "v_prediction":
@@ -142,7 +143,7 @@ class LatentBase:
         return [self._build(name, self._maker(name), dtype) for name in self.family.components[2:]]
 
     def _maker(self, component: str) -> Callable[[], nn.Module]:
-        """What makes a part as its configuration says; it may refuse the configuration."""
+        """Return a function that builds a part from its configuration, and may raise for an invalid one."""
         if component == "unet":
             return lambda: UNet2DConditionModel.from_config(self.architecture.unet)
         if component == "vae":
@@ -175,34 +176,36 @@ class LatentBase:
 
     @property
     def text_layers(self) -> list[int]:
-        """How many layers each of the text encoders has."""
+        """The number of layers of each text encoder."""
         return [config["num_hidden_layers"] for config in self.architecture.text_encoders]
 
     @property
     def activations(self) -> float:
-        """Bytes that a forward pass keeps for the backward one, in float32, for a picture of 64 x 64 UNet pixels.
+        """Bytes of activations kept for the backward pass, in float32, for a picture of 64 x 64 UNet pixels.
 
-        1.9 GB were counted for SD 1.5's UNet (benchmarks/activations.py); others go by the root of their parameters.
+        SD 1.5's UNet was measured at 1.9 GB (benchmarks/activations.py); others scale with the square root of their
+        parameters.
         """
         return 1.9e9 * (self.parameter_counts()["unet"] / 860e6) ** 0.5
 
     @property
     def checkpointed(self) -> float:
-        """Of `activations`, what a step takes at the most with gradient checkpointing."""
+        """The share of `activations` that a step needs at its peak with gradient checkpointing."""
         return self.family.denoiser.checkpointed
 
     def ldm_tensors(self, component: str) -> dict[str, LazyTensor]:
-        """A component that did not change, for streaming it into an exported file. `close` when done."""
+        """Return an untrained component's tensors, to stream them into an exported file. Call `close` when done."""
         return self.source.ldm(component)
 
     def extras(self) -> dict[str, LazyTensor]:
-        """Tensors of the base's file that no component holds (SD2's unused last layer, schedules, markers)."""
+        """Return the tensors of the base's file that belong to no component (SD2's unused last layer, schedules,
+        markers)."""
         found = self.source.extras()
         return found | {key: counted(found[key].shape) for key in self._broken_positions}
 
     @cached_property
     def _broken_positions(self) -> list[str]:
-        """Numbers of the words' places that are not 0, 1, 2 ...: halves of merged models, which WebUIs would use."""
+        """Keys of position ids that are not 0, 1, 2 ..., a fault of merged models that WebUIs would act on."""
         found = [(key, tensor) for key, tensor in self.source.extras().items() if key.endswith("position_ids")]
         return [
             key
@@ -212,13 +215,13 @@ class LatentBase:
 
     @property
     def warnings(self) -> list[Problem]:
-        """What is wrong with the base and put right in models made from it."""
+        """Warnings about faults of the base, which are repaired in models made from it."""
         said = Problem("base.wrong_position_ids", self.source.field, name=self.name)
         return [said] if self._broken_positions else []
 
     def require_sound(self, seconds: float = math.inf) -> bool:
-        """Raise UserError for a number that is NaN or infinite, a part without its configuration's sizes, and a broken
-        vocabulary. Returns whether `seconds` were enough for all."""
+        """Raise UserError if a number is NaN or infinite, a part does not match its configuration, or a vocabulary is
+        damaged. Returns whether `seconds` were enough to check all."""
         end = time.monotonic() + seconds
         self.tokenizers()
         for component in self.family.components:
@@ -230,7 +233,7 @@ class LatentBase:
                 sizes[key] = torch.empty_like(tensor, device="meta")
             self._fill(component, self._empty(component, self._maker(component)), sizes)
         for key, stored in self.extras().items():
-            self._require_finite("file", key, stored.load())  # they are written into what comes of it
+            self._require_finite("file", key, stored.load())  # they are copied into exported models
         self.source.close()
         return True
 
@@ -240,41 +243,42 @@ class LatentBase:
             raise UserError("base.not_finite", self.source.field, **known)
 
     def short_hash(self) -> str | None:
-        """By what the WebUI knows a checkpoint; None for a folder, and for a file that is not any more what it was."""
+        """Return the hash by which the WebUI knows a checkpoint; None for a folder, or if the file has changed
+        since."""
         if not self.path.is_file() or self.files.change():
             return None
         return sha256_of(self.path)[:10]
 
     def close(self) -> None:
-        """Let go of the file (it is opened again when something is read)."""
+        """Close the file; it is reopened when something is read."""
         self.source.close()
 
     @property
     def needs_clip_folder(self) -> bool:
-        """Whether the WebUI can make the text encoder only from a local CLIP folder: an SD1 of unusual sizes, or one
-        whose yaml names a folder. `architecture.write_clip_folder` writes one."""
+        """Whether the WebUI needs a local CLIP folder for the text encoder: for an SD1 of unusual sizes, or one whose
+        yaml names a folder. `architecture.write_clip_folder` writes it."""
         usual = shipped(self.family.name).text_encoders[0]
         unusual = size_of_text(self.architecture.text_encoders[0]) != size_of_text(usual)
         return self.family.names_clip_folder and (unusual or self.source.clip_folder is not None)
 
     def export_yaml(self, clip: str | None = None) -> str | None:
-        """The configuration that a file trained from this base needs beside it, or None where the WebUI needs none.
+        """Return the yaml that a model trained from this base needs beside it, or None if the WebUI needs none.
 
-        clip: the CLIP folder, where `needs_clip_folder`, as a path that the WebUI can reach.
+        clip: the path of the CLIP folder for the WebUI, if `needs_clip_folder`.
         """
         if self.sidecar_yaml is not None:
             return self.sidecar_yaml if clip is None else absolute_clip(self.sidecar_yaml, clip)
-        known = self.architecture.standard and not self.family.untold_prediction  # the WebUI would run it to know
+        known = self.architecture.standard and not self.family.untold_prediction  # if untold, the WebUI runs the UNet
         if known and self.prediction_type == "epsilon":
             return None
         return to_yaml(self.architecture, self.prediction_type, clip=clip)
 
     def _build(self, component: str, make: Callable[[], nn.Module], dtype: torch.dtype) -> Any:
-        """The module without random numbers first, then the file's tensors as its parameters."""
+        """Build the module without random initialisation, then assign the file's tensors as its parameters."""
         module, state = self._empty(component, make), {}
         for key, tensor in self.source.read(component):
             self._require_finite(component, key, tensor)
-            state[key] = tensor.to(dtype, copy=True)  # what comes from the file shares its mapping
+            state[key] = tensor.to(dtype, copy=True)  # the file's tensors share its memory mapping
         self.source.close()
         self._fill(component, module, state)
         return module.eval()
@@ -297,7 +301,7 @@ class LatentBase:
 
 
 def counted(shape: tuple[int, ...]) -> LazyTensor:
-    """0, 1, 2 ... along the last axis."""
+    """Return 0, 1, 2 ... along the last axis, int64."""
     return LazyTensor(shape, torch.int64, lambda: torch.arange(shape[-1] if shape else 1).expand(shape).contiguous())
 
 
@@ -306,8 +310,8 @@ def open_base(
 ) -> LatentBase:
     """Open a .safetensors or .ckpt file, a diffusers folder, a Hugging Face name or an https link.
 
-    fetch: who waits where it is downloaded. prediction_type: overrides what the file says, or does not say.
-    Raises UserError with the reason for everything that is not a complete model of a known family.
+    fetch: receives the progress of a download. prediction_type: overrides what the file says.
+    Raises UserError with the reason if it is not a complete model of a known family.
     """
     path = download(name if isinstance(name, str) else str(name), field, fetch)
     source: Source = FolderSource(path, field) if path.is_dir() else SingleFileSource(path, field)

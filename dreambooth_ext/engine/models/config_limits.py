@@ -1,4 +1,4 @@
-"""Limits for a stranger's model configuration: sizes that no model has would take forever, or all memory."""
+"""Limits for untrusted model configurations: absurd sizes would take forever or exhaust the memory."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ...core.config.parsing import shown
 from ...core.messages.message import Message
 from ...core.system.files import read_json
 
-LARGEST = 2**20  # bytes of a config.json; usual are 2 KB
-MOST = 10**7  # of any number; vocabularies have 50 000
-LONGEST = 1000  # of a list: levels of a UNet, a schedule's betas
+LARGEST = 2**20  # bytes of a config.json; usually 2 KB
+MOST = 10**7  # largest number; vocabularies have 50 000 entries
+LONGEST = 1000  # longest list: levels of a UNet, betas of a schedule
 LIMITS = {
     "layers_per_block": 32,
     "transformer_layers_per_block": 64,
@@ -23,14 +23,14 @@ LIMITS = {
 
 
 def read_config(path: Path) -> Any:
-    """A JSON file's content. Raises OSError, and ValueError also for what no model has."""
+    """Read a JSON file. Raises OSError, and ValueError also for values that no model has."""
     content = read_json(path, LARGEST)
     require_usual(content)
     return content
 
 
 def require_usual(content: Any, name: str = "it") -> None:
-    """Raise ValueError, naming the place, for a number that is not finite or far beyond all models. Of a tree."""
+    """Raise ValueError, naming the place, if a number in the tree is not finite or far larger than in any model."""
     if isinstance(content, dict):
         for key, value in content.items():
             require_usual(value, str(key)[:80])
@@ -44,15 +44,15 @@ def require_usual(content: Any, name: str = "it") -> None:
 
 
 def whole(value: Any) -> int:
-    """A whole number above 0; strings times numbers would fill the memory."""
+    """Return a positive integer. Raises ValueError otherwise; a string times a number would fill the memory."""
     if type(value) is not int or not 0 < value <= MOST:
         raise ValueError(Message("base.number_missing"))
     return value
 
 
 def between(value: Any, low: float, high: float, name: str) -> float:
-    """A number within limits, that may be written as text. Raises ValueError."""
+    """Return a number within limits, which may be given as text. Raises ValueError otherwise."""
     number = float(value)
-    if not low <= number <= high:  # not a number, too
+    if not low <= number <= high:  # also true for NaN
         raise ValueError(Message("base.number_out_of_range", name=name, number=number, low=low, high=high))
     return number

@@ -1,4 +1,4 @@
-"""Reads unconditional models in diffusers' DDPMPipeline format: a folder with a UNet and its noise schedule."""
+"""Read unconditional models in diffusers' DDPMPipeline format: a folder with a UNet and its noise schedule."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNET_CONFIG, SCHEDULER_CONFIG = "unet/config.json", "scheduler/scheduler_config.
 
 
 class Pipeline:
-    """One such folder. Raises UserError, blaming `field`, for one that is damaged."""
+    """A DDPMPipeline folder. Raises UserError, naming the setting `field`, if it is damaged."""
 
     def __init__(self, path: Path, field: str):
         self.path, self.field = path, field
@@ -45,12 +45,12 @@ class Pipeline:
 
     @property
     def size(self) -> int:
-        """Pixels a side of what it draws."""
+        """The side of its pictures, in pixels."""
         size = self.unet_config.get("sample_size") or PIXELS.default_resolution
         return size if isinstance(size, int) else max(size)
 
     def paths(self) -> dict[str, Path]:
-        """Every file that the model is read from, by its name within the folder."""
+        """Return every file that the model is read from, by its name within the folder."""
         inner = (self._weights().relative_to(self.path).as_posix(), UNET_CONFIG, SCHEDULER_CONFIG)
         return {name: self.path / name for name in inner}
 
@@ -87,12 +87,12 @@ class Pipeline:
         return model
 
     def _tensors(self) -> TensorFile:
-        """The UNet's weights, all of them finite."""
+        """Open the UNet's weights. Raises UserError if one is NaN or infinite."""
         tensors = open_tensors(self._weights(), field=self.field)
         if broken := next((key for key, tensor in tensors.items() if not is_finite(tensor)), None):
             raise self._damaged(Message("base.unet_not_finite", tensor=broken))
         return tensors
 
     def require_finite(self) -> None:
-        """Raise UserError for a weight that is NaN or infinite."""
+        """Raise UserError if a weight is NaN or infinite."""
         self._tensors().close()

@@ -1,4 +1,4 @@
-"""What a single file is, by the names and shapes of its tensors."""
+"""Recognise what a model file contains, and a checkpoint's architecture, from the names and shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 OLD_CLIP = re.compile(r"^cond_stage_model\.transformer\.(?=(embeddings|encoder|final_layer_norm)\.)")
 SGM_SD2 = "conditioner.embedders.0.model."  # SD 2.1 Turbo: SD2's encoder where SDXL's software puts it
-KINDS_BY_CHANNELS = {5: "kind.depth", 7: "kind.upscaler", 8: "kind.instruct_pix2pix"}  # that the UNet takes
+KINDS_BY_CHANNELS = {5: "kind.depth", 7: "kind.upscaler", 8: "kind.instruct_pix2pix"}  # by the UNet's input channels
 SECOND_ENCODER = SDXL.text.slots[1].prefix + "ln_final.weight"
 
 
 def canonical_names(shapes: Shapes) -> dict[str, str]:
-    """{usual key: key in the file}, for files that name their text encoder in an older or another way."""
+    """Return {usual key: key in the file}, for files that name their text encoder in an older or different way."""
     turbo = shapes.get(SGM_SD2 + "ln_final.weight") == (1024,) and SECOND_ENCODER not in shapes
     names = {}
     for key in shapes:
@@ -49,10 +49,10 @@ def token_embedding(slot: TextSlot) -> str:
 
 
 def recognise(shapes: Shapes) -> Architecture:
-    """The architecture of a file that is known to be a Stable Diffusion checkpoint.
+    """Return the architecture of a file that is known to be a Stable Diffusion checkpoint.
 
-    Heads cannot be seen in shapes: they follow the family's rule (SD1: 8; SD2, SDXL: 64 channels each).
-    Raises KeyError where a tensor that tells sizes is missing.
+    Attention heads do not show in shapes; they follow the family's rule (SD1: 8; SD2, SDXL: 64 channels each). Raises
+    KeyError if a tensor that determines sizes is missing.
     """
     family = family_of(shapes)
     assert family is not None
@@ -95,7 +95,7 @@ def unet_sizes(shapes: Shapes, family: Family) -> dict[str, Any]:
 
 
 def block_types(attention: list[bool]) -> dict[str, list[str]]:
-    """diffusers' names of the levels, fine to coarse, and back up."""
+    """Return diffusers' names of the UNet's levels, for the way down and up."""
     kinds = ["CrossAttn" if attends else "" for attends in attention]
     return {
         "down_block_types": [f"{kind}DownBlock2D" for kind in kinds],
@@ -104,7 +104,7 @@ def block_types(attention: list[bool]) -> dict[str, list[str]]:
 
 
 def unet_levels(shapes: Shapes) -> tuple[list[int], list[int], list[int]]:
-    """Channels, residual layers and transformer depth (0: none) of each level."""
+    """Return each level's channels, number of residual layers and transformer depth (0: none)."""
     channels, layers, depths = [], [0], [0]
     block = 0
     while True:
@@ -174,11 +174,11 @@ def inner_keys(shapes: Iterable[str], prefix: str) -> list[str]:
     return [key[len(prefix) :] for key in shapes if key.startswith(prefix)]
 
 
-# Files that are something else
+# Files that are not checkpoints
 
 
 def refuse_others(shapes: Shapes, name: str, field: str) -> None:
-    """Raise UserError, saying what it is, unless the file is a checkpoint of a family in `FAMILIES`."""
+    """Raise UserError, naming what the file is, unless it is a checkpoint of a family in `FAMILIES`."""
     known: dict[str, Any] = {"file": name, "families": family_titles()}
     if not shapes:
         raise UserError("base.no_tensors", field, **known)
@@ -203,7 +203,7 @@ def refuse_others(shapes: Shapes, name: str, field: str) -> None:
 
 
 def kind_of(content: Any) -> Message | None:
-    """What a file holds, by the names in it: to be said where another was asked for. None: something unknown."""
+    """Return what kind of file this is, by the names in it, for errors about a wrong file. None: unknown."""
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):

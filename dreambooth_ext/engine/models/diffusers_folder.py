@@ -1,4 +1,4 @@
-"""A model as a diffusers folder: a part a subfolder, its weights in one file or several."""
+"""Read a model from a diffusers folder: one subfolder per part, its weights in one file or in shards."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .families import FAMILIES, Family, family_titles
 from .key_maps import Tie, fold, folded_shape, ties
 
 WEIGHTS = ("diffusion_pytorch_model", "model", "pytorch_model")  # diffusers', then transformers' names
-OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # of old VAEs
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # in old VAEs
 INDEX = "model_index.json"
-OTHER_PIPELINES = ("StableDiffusion3",)  # of other families, whose names only begin alike
+OTHER_PIPELINES = ("StableDiffusion3",)  # other families, whose class names begin with the same words
 
 
 class FolderSource:
@@ -73,11 +73,12 @@ class FolderSource:
         return UserError("base.folder_file_damaged", self.field, file=inner, folder=self.path.name, reason=why)
 
     def _family(self, index: dict[str, Any]) -> Family:
-        """By the pipeline's class; where several families share one, by the activation in their text encoder."""
+        """Return the family by the pipeline's class and, if several share it, by the text encoder's activation
+        function."""
         kind = str(index.get("_class_name", ""))
         pipelines = {f.pipeline for f in FAMILIES.values() if kind.startswith(f.pipeline)}
         named = [f for f in FAMILIES.values() if f.pipeline == max(pipelines, key=len, default=None)]
-        whole = len(named) > 1 or any(index.get("text_encoder") or [None])  # SDXL's refiner has the second one alone
+        whole = len(named) > 1 or any(index.get("text_encoder") or [None])  # SDXL's refiner has only the second one
         if not named or not whole or kind.startswith(OTHER_PIPELINES):
             said = {"folder": self.path.name, "pipeline": kind, "families": family_titles()}
             raise UserError("base.unknown_pipeline", self.field, **said)
@@ -123,7 +124,8 @@ class FolderSource:
             raise self._damaged(inner, reason_of(error)) from error
 
     def _weights(self, component: str) -> dict[str, tuple[TensorFile, str]]:
-        """{diffusers' key: the file that holds it, its key there}; full precision before fp16, safetensors first."""
+        """Return {diffusers' key: (file, key in the file)}. Prefers full precision to fp16, and safetensors above
+        all."""
         folder = self.path / component
         for suffix in (".safetensors", ".bin"):
             for variant in ("", ".fp16", ".bf16"):
@@ -162,7 +164,7 @@ class FolderSource:
         tensor = self._stored(component, key)
         scale = scaled_fp8.scale_of(key, self.files[component])
         tensor = tensor if scale is None else scaled_fp8.applied(tensor, self._stored(component, scale))
-        return tensor.reshape(tensor.shape[:2]) if tie.form == "conv" else tensor  # old VAEs keep 1x1 convolutions
+        return tensor.reshape(tensor.shape[:2]) if tie.form == "conv" else tensor  # old VAEs store 1x1 convolutions
 
     def _stored(self, component: str, key: str) -> Tensor:
         file, inner = self.files[component][key]
@@ -209,7 +211,7 @@ class FolderSource:
 
 
 def weight_files(folder: Path, stem: str, suffix: str, variant: str) -> list[Path]:
-    """The one file, or the shards that an index names; [] where there are none."""
+    """Return the single weights file, or the shards listed in an index; [] if there are none."""
     one = folder / f"{stem}{variant}{suffix}"
     if one.is_file():
         return [one]
@@ -223,7 +225,7 @@ def weight_files(folder: Path, stem: str, suffix: str, variant: str) -> list[Pat
 
 
 def present_name(key: str) -> str:
-    """Today's name of a key that old folders have otherwise."""
+    """Return today's name of a key that old folders name differently."""
     parts = key.split(".")
     if "attentions" in parts and len(parts) > 2 and parts[-2] in OLD_ATTENTION:
         parts[-2] = OLD_ATTENTION[parts[-2]]

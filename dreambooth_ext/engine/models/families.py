@@ -1,7 +1,7 @@
-"""The families of Stable Diffusion as rows of data: noise process, text conditioning, denoiser, and names in files.
+"""The model families (SD 1, SD 2, SDXL) as rows of data: noise process, text conditioning, denoiser, names in files.
 
-What else differs between families is asked of these rows: no other module compares a family by its name, so that
-another one is a row here, and code only for what no row can say yet.
+Whatever else differs between families is asked of these rows. No other module compares a family by name, so a new
+family is a row here, and new code only for what rows cannot express yet.
 """
 
 from __future__ import annotations
@@ -24,45 +24,45 @@ class TextSlot:
     """One text encoder of a family: its layout in a single file, and how its prompts are padded."""
 
     kind: str  # "clip": OpenAI's, as transformers writes it; "openclip": LAION's, with fused attention rows
-    prefix: str  # of its keys in a single file
+    prefix: str  # prefix of its keys in a single file
     pad_token: str
-    lora_prefix: str  # of its layers in LoRA files
+    lora_prefix: str  # prefix of its layers in LoRA files
     projected: bool = False  # its pooled, projected output conditions the UNet too (SDXL's second)
-    dropped_layers: int = 0  # last layers that are in the file and never run
+    dropped_layers: int = 0  # last layers that are in the file but never used
 
 
 @dataclass(frozen=True)
 class TextConditioning:
-    """How prompts become what the denoiser is conditioned on.
+    """How prompts become the conditioning of the denoiser.
 
-    The first encoder's hidden layer is the last but `clip_skip`, 1 being the last; a setting may change that. The
-    others always give the one that `clip_skip` says.
+    The first encoder's hidden states are those of the `clip_skip`-th layer from the end, 1 being the last; a setting
+    can override it. The other encoders always use the family's `clip_skip`.
     """
 
     slots: tuple[TextSlot, ...] = ()
     clip_skip: int = 1
-    final_norm: bool = True  # the encoder's last layer norm is applied to the hidden layer that is taken
-    zeros_for_nothing: bool = False  # an empty negative prompt is zeros
+    final_norm: bool = True  # apply the encoder's final layer norm to the chosen hidden states
+    zeros_for_nothing: bool = False  # an empty negative prompt is encoded as zeros
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """The UNet, in what its configuration does not say."""
+    """What a UNet's configuration does not say about it."""
 
-    heads: int | None  # of attention; None: 64 channels a head
-    work: float | None  # multiplications on the same area; SD1's, 0.34e12 for 512 x 512 pixels, are 1. None: unknown
-    # Of `Base.activations`, what a step takes at the most with gradient checkpointing
+    heads: int | None  # attention heads; None: 64 channels per head
+    work: float | None  # multiplications for an area, relative to SD1's (0.34e12 for 512 x 512 pixels). None: unknown
+    # share of `Base.activations` that a step needs at its peak with gradient checkpointing
     checkpointed: float
-    upcasts_for_v: bool = False  # attention of one that predicts v overflows in fp16
-    v_sample_size: int | None = None  # latents a side of one that predicts v, whose own yaml says less
+    upcasts_for_v: bool = False  # with v-prediction, its attention overflows in fp16
+    v_sample_size: int | None = None  # latents a side with v-prediction, for which its own yaml says less
 
 
 @dataclass(frozen=True)
 class KnownAs:
-    """What other tools call a model of the family."""
+    """The names that other tools give to models of the family."""
 
     modelspec: str  # `modelspec.architecture`
-    kohya: str | None = None  # `ss_base_model_version`; None: nothing that a LoRA goes with
+    kohya: str | None = None  # `ss_base_model_version`; None: not a base for LoRAs
 
 
 @dataclass(frozen=True)
@@ -72,24 +72,24 @@ class Family:
     noise: str  # key of `training.noise_processes.NOISE_PROCESSES`
     text: TextConditioning
     denoiser: Denoiser
-    scaling_factor: float  # latents are multiplied by it, so that their deviation is about one
+    scaling_factor: float  # latents are multiplied by it, for a standard deviation of about 1
     default_resolution: int  # pixels, of the square the base was trained at; `Base.resolution` knows the file's own
     usual_bytes: float | None  # of a 16-bit file of the usual size; None: there is no usual one
     known_as: KnownAs
-    known_as_v: KnownAs | None = None  # one that predicts v; None: the same
+    known_as_v: KnownAs | None = None  # with v-prediction; None: the same
     implementation: str = "https://github.com/huggingface/diffusers"  # `modelspec.implementation`
-    pipeline: str = ""  # diffusers' classes begin with it
+    pipeline: str = ""  # how diffusers' pipeline classes begin
     pipeline_index: Mapping[str, Any] = field(default_factory=dict, hash=False)  # further lines of model_index.json
-    software: str = ""  # that a yaml describes it to: "ldm" (CompVis') or "sgm" (Stability's)
+    software: str = ""  # the software its yaml is for: "ldm" (CompVis) or "sgm" (Stability)
     names_clip_folder: bool = False  # a yaml can name the CLIP folder that its text encoder is made from
-    untold_prediction: bool = False  # files may predict noise or v and not say which; the WebUI runs them to know
-    v_mark: bool = False  # a tensor in the file says that it predicts v
+    untold_prediction: bool = False  # files do not say whether they predict epsilon or v; the WebUI runs the UNet
+    v_mark: bool = False  # a marker tensor in the file means v-prediction
     kohya_v2: bool = False  # `ss_v2`
     lora_by_single_file: bool = False  # LoRA files name UNet layers after the single file, not after diffusers
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Names of the parts, as diffusers' folders have them."""
+        """The names of the parts, as in diffusers folders."""
         if not self.text.slots:
             return ("unet",)
         return ("unet", "vae", *("text_encoder", "text_encoder_2")[: len(self.text.slots)])
@@ -160,7 +160,7 @@ SDXL = Family(
     v_mark=True,
     lora_by_single_file=True,
 )
-PIXELS = Family(  # of models that draw pixels, by themselves: no checkpoint is recognised as one
+PIXELS = Family(  # unconditional models on pixels; no checkpoint is recognised as one
     name="unconditional",
     title="Unconditional model",
     noise="ddpm",
@@ -175,5 +175,5 @@ FAMILIES = {family.name: family for family in (SD1, SD2, SDXL)}
 
 
 def family_titles() -> list[str]:
-    """The families that can be trained, as messages name them."""
+    """Return the names of all families that can be trained, for messages."""
     return [family.title for family in FAMILIES.values()]

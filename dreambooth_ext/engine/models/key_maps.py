@@ -1,7 +1,7 @@
-"""Single-file (LDM) keys <-> diffusers keys, for any sizes: each tensor's two names, and the form it has under each.
+"""Translate single-file (LDM) keys to diffusers keys and back, for any sizes: each tensor's names and forms in both.
 
-The names follow from the configuration alone, so a missing tensor is noticed before anything is read, and the same
-list serves both directions. Sources: CompVis latent-diffusion's `openaimodel.py` and `model.py`, open_clip's
+The names follow from the configuration alone, so a missing tensor is noticed before anything is read, and the same list
+serves both directions. Sources: CompVis latent-diffusion's `openaimodel.py` and `model.py`, open_clip's
 `transformer.py`, diffusers' `UNet2DConditionModel` and `AutoencoderKL`.
 """
 
@@ -18,19 +18,19 @@ from .families import TextSlot
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
-EMA_PREFIX = "model_ema."  # stale as soon as anything is trained, so never carried over
+EMA_PREFIX = "model_ema."  # outdated as soon as anything is trained, so never copied
 
 
 class Tie(NamedTuple):
-    """One tensor of a single file and the tensor, or tensors, of diffusers that hold the same numbers."""
+    """A tensor in a single file, and the tensor or tensors in diffusers that hold the same numbers."""
 
     ldm: str
     diffusers: tuple[str, ...]
-    form: str = "same"  # "conv": [o, i, 1, 1] there, [o, i] here; "rows": q, k, v stacked there; "transposed"
+    form: str = "same"  # in the single file, "conv": [o, i, 1, 1] for [o, i]; "rows": q, k, v stacked; "transposed"
 
 
 def ties(architecture: Architecture) -> dict[str, list[Tie]]:
-    """Every tensor of every component: {"unet": [...], "vae": [...], "text_encoder": [...], ...}."""
+    """Return every tensor of every component: {"unet": [...], "vae": [...], "text_encoder": [...], ...}."""
     found = {"unet": unet_ties(architecture.unet), "vae": vae_ties(architecture.vae)}
     names = architecture.family.components[2:]
     for name, slot, config in zip(names, architecture.family.text.slots, architecture.text_encoders, strict=True):
@@ -39,17 +39,18 @@ def ties(architecture: Architecture) -> dict[str, list[Tie]]:
 
 
 def unet_key_map(config: Mapping[str, Any]) -> dict[str, str]:
-    """{key in a single file: key in diffusers} of the whole UNet; the tensors are the same under both."""
+    """Return {key in a single file: key in diffusers} for the whole UNet, whose tensors are the same in both."""
     return {tie.ldm: tie.diffusers[0] for tie in unet_ties(config)}
 
 
 def to_diffusers(state: Mapping[str, Tensor], architecture: Architecture) -> dict[str, dict[str, Tensor]]:
-    """A single file's tensors by component, under diffusers' keys. Raises KeyError where one is missing."""
+    """Convert a single file's tensors to diffusers' keys, by component. Raises KeyError if one is missing."""
     return {name: component_to_diffusers(state, part) for name, part in ties(architecture).items()}
 
 
 def to_ldm(components: Mapping[str, Mapping[str, Tensor]], architecture: Architecture) -> dict[str, Tensor]:
-    """The inverse of `to_diffusers`; components that are not given are left out."""
+    """Convert components to a single file's tensors, the inverse of `to_diffusers`. Components not given are left
+    out."""
     state: dict[str, Tensor] = {}
     for name, part in ties(architecture).items():
         if name in components:
@@ -66,7 +67,7 @@ def component_to_ldm(state: Mapping[str, Tensor], part: Sequence[Tie]) -> dict[s
 
 
 def unfold(tie: Tie, tensor: Tensor) -> tuple[Tensor, ...]:
-    """A single file's tensor in diffusers' form, contiguous."""
+    """Convert a single file's tensor to diffusers' form, contiguous."""
     if tie.form == "conv":
         return (tensor.reshape(tensor.shape[:2]),)
     if tie.form == "rows":
@@ -77,7 +78,7 @@ def unfold(tie: Tie, tensor: Tensor) -> tuple[Tensor, ...]:
 
 
 def fold(tie: Tie, tensors: Sequence[Tensor]) -> Tensor:
-    """The inverse of `unfold`."""
+    """Convert diffusers' tensors to a single file's form, the inverse of `unfold`."""
     if tie.form == "rows":
         return torch.cat(list(tensors))
     (tensor,) = tensors
@@ -87,7 +88,7 @@ def fold(tie: Tie, tensors: Sequence[Tensor]) -> Tensor:
 
 
 def folded_shape(tie: Tie, shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape of `fold`'s answer, from that of its first tensor."""
+    """Return the shape of `fold`'s result, given the shape of its first tensor."""
     if tie.form == "conv":
         return (*shape[:2], 1, 1)
     if tie.form == "rows":
@@ -96,7 +97,8 @@ def folded_shape(tie: Tie, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def pair(ldm: str, diffusers: str, form: str = "same", leaves: Sequence[str] = ("weight", "bias")) -> list[Tie]:
-    """A layer's weight and bias. A bias has one axis, so only the weight has another form."""
+    """Return the ties of a layer's weight and bias. Only the weight can have another form, since a bias has one
+    axis."""
     return [Tie(f"{ldm}.{x}", (f"{diffusers}.{x}",), form if x == "weight" else "same") for x in leaves]
 
 
@@ -124,7 +126,7 @@ def unet_ties(config: Mapping[str, Any]) -> list[Tie]:
 
 
 def unet_down_ties(config: Mapping[str, Any], depths: Sequence[int]) -> tuple[list[Tie], list[int]]:
-    """The way down, and the channels of each output that the way up takes in again."""
+    """Return the ties of the way down, and the channels of each skip connection."""
     channels = config["block_out_channels"]
     layers = per_level(config["layers_per_block"], len(channels))
     part: list[Tie] = []
@@ -180,7 +182,7 @@ def unet_resnet_ties(ldm: str, diffusers: str, shortcut: bool) -> list[Tie]:
 
 
 def transformer_ties(ldm: str, diffusers: str, depth: int) -> list[Tie]:
-    """A spatial transformer: its names are the same on both sides."""
+    """Return the ties of a spatial transformer, whose inner names are the same in both."""
     names = ["norm", "proj_in", "proj_out"]
     bare = []
     for index in range(depth):

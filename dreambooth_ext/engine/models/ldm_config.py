@@ -1,4 +1,5 @@
-"""LDM configurations: the yaml beside a checkpoint, read as the WebUI reads it. (`ldm_config_writer` writes them.)"""
+"""Read LDM configurations: the yaml beside a checkpoint, interpreted as the WebUI does. (`ldm_config_writer` writes
+them.)"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ FREE_HEADS = -1  # LDM's "not given" of num_heads and num_head_channels
 
 
 class _Tree(yaml.SafeLoader):
-    """Without what refers to another place: a few lines of such make millions of values."""
+    """A yaml loader that refuses aliases, with which a few lines can expand to millions of values."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
@@ -41,16 +42,16 @@ class Described:
 
 
 def sidecar_of(path: Path) -> Path | None:
-    """`model.yaml` beside `model.safetensors`."""
+    """Return `model.yaml` beside `model.safetensors`, if it exists."""
     sidecar = path.with_suffix(".yaml")
     return sidecar if sidecar.is_file() else None
 
 
 def from_yaml(text: str, folder: Path, shapes: Shapes, *, name: str, field: str = "base_model") -> Described:
-    """The architecture that a yaml describes, with what it leaves open taken from the file's shapes.
+    """Return the architecture that a yaml describes. What it leaves open is taken from the file's shapes.
 
-    folder: where the yaml lies; a relative CLIP folder in it is looked for there, then in the working directory.
-    Raises UserError for a yaml that cannot be read, is of another kind of model, or does not fit the file.
+    folder: the yaml's folder; a relative CLIP folder in it is looked up there, then in the working directory. Raises
+    UserError if the yaml cannot be read, is for another kind of model, or does not fit the file.
     """
     params = parameters(text, name, field)
     try:
@@ -61,7 +62,7 @@ def from_yaml(text: str, folder: Path, shapes: Shapes, *, name: str, field: str 
 
 
 def loaded(text: str) -> Any:
-    """A yaml's content, a tree. Raises yaml.YAMLError and ValueError."""
+    """Parse a yaml. Raises yaml.YAMLError and ValueError."""
     loader = _Tree(text)
     try:
         return loader.get_single_data()
@@ -86,7 +87,7 @@ def parameters(text: str, name: str, field: str) -> dict[str, Any]:
 
 
 def family_of_yaml(params: Mapping[str, Any]) -> Family:
-    """By the software that the yaml is for, and the kind of text encoder that it asks for."""
+    """Return the family, by the software that the yaml is for and the kind of text encoder it asks for."""
     if "conditioner_config" in params:
         software, encoder = "sgm", "clip"
     else:
@@ -139,7 +140,8 @@ def encoder_parameters(params: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def local_clip(version: Any, folder: Path) -> Path | None:
-    """The folder that `version` names, where it is one; else it is a name on Hugging Face that nothing needs."""
+    """Return the local folder that `version` names, if there is one; else it is a Hugging Face name, which is not
+    needed."""
     if not isinstance(version, str):
         return None
     for place in (folder / version, Path(version)):
@@ -149,7 +151,8 @@ def local_clip(version: Any, folder: Path) -> Path | None:
 
 
 def absolute_clip(text: str, folder: Path | str | None) -> str:
-    """The yaml with its CLIP folder by full path, so that it works beside a copy of the model elsewhere."""
+    """Return the yaml with the full path of its CLIP folder, so that it also works beside a copy of the model
+    elsewhere."""
     if folder is None:
         return text
     content = loaded(text)
@@ -220,7 +223,7 @@ def predicts_v(params: Mapping[str, Any]) -> bool:
 
 
 def sample_size(params: Mapping[str, Any], family: Family, prediction: str, usual: int) -> int:
-    """Latents a side. SD2's own v-prediction yaml says 64, though the model was trained at 768 pixels: 96."""
+    """Return the latents' side. SD2's own v-prediction yaml says 64, though the model was trained at 768 pixels: 96."""
     size = params.get("image_size")
     if not isinstance(size, int):
         return usual
@@ -230,7 +233,7 @@ def sample_size(params: Mapping[str, Any], family: Family, prediction: str, usua
 
 
 def scheduler_from_yaml(params: Mapping[str, Any], name: str, field: str) -> dict[str, Any]:
-    """LDM's "linear" is linear in the square root: diffusers' "scaled_linear"."""
+    """Return the noise schedule. LDM's "linear" is linear in the square root: diffusers' "scaled_linear"."""
     schedule = params.get("beta_schedule", "linear")
     if schedule not in ("linear", "sqrt_linear"):
         raise UserError("base.yaml_noise_schedule", field, file=name, schedule=shown(schedule))
@@ -243,7 +246,7 @@ def scheduler_from_yaml(params: Mapping[str, Any], name: str, field: str) -> dic
 
 
 def require_fit(architecture: Architecture, seen: Architecture, name: str, field: str) -> None:
-    """Refuse a yaml whose sizes are not the file's."""
+    """Raise UserError if the sizes in the yaml differ from the file's."""
     levels = len(seen.unet["block_out_channels"])
     pairs: list[tuple[str, Any, Any]] = []
     for key in ("in_channels", "block_out_channels", "cross_attention_dim", "use_linear_projection"):

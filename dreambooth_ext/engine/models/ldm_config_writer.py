@@ -1,4 +1,4 @@
-"""The configuration that the WebUI builds a model by, written from an architecture."""
+"""Write LDM configurations: the yaml from which the WebUI builds a model, made from an architecture."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 from .architecture import Architecture, per_level
 
-CLIP_FOLDER = "the CLIP folder's path"  # stands for it while the rest is written
+CLIP_FOLDER = "the CLIP folder's path"  # placeholder, replaced after the rest is written
 
 
 def written(content: Mapping[str, Any]) -> str:
@@ -18,14 +18,14 @@ def written(content: Mapping[str, Any]) -> str:
 
 
 def with_clip(text: str, folder: str) -> str:
-    """A yaml in which CLIP_FOLDER stands, with the folder's path there: on one line and in double quotes whatever is
-    in it, so that publishing (which knows no YAML) can put another path in its place."""
+    """Replace CLIP_FOLDER in a yaml by the folder's path. The path is always on one line and in double quotes, so that
+    publishing (which does not parse YAML) can replace it."""
     return text.replace(CLIP_FOLDER, json.dumps(folder, ensure_ascii=False))
 
 
 def to_yaml(architecture: Architecture, prediction_type: str, *, clip: str | None = None) -> str:
-    """The configuration with which the WebUI builds this model. clip: the folder of an SD1 text encoder of other
-    than the usual sizes, as a path that the WebUI's process can reach."""
+    """Return the yaml with which the WebUI builds this model. clip: the CLIP folder of an SD1 text encoder of unusual
+    sizes, as a path that the WebUI's process can reach."""
     if architecture.family.software == "sgm":
         target, params = "sgm.models.diffusion.DiffusionEngine", sgm_parameters(architecture, prediction_type)
     else:
@@ -83,7 +83,7 @@ def unet_to_yaml(architecture: Architecture) -> dict[str, Any]:
     channels: Sequence[int] = unet["block_out_channels"]
     attention = [kind.startswith("CrossAttn") for kind in unet["down_block_types"]]
     heads = per_level(unet["attention_head_dim"], len(channels))
-    unused = {"image_size": 32} if architecture.family.software == "ldm" else {}  # asked for there, refused by sgm
+    unused = {"image_size": 32} if architecture.family.software == "ldm" else {}  # required by ldm, refused by sgm
     params: dict[str, Any] = {
         **unused,
         "in_channels": unet["in_channels"],

@@ -1,4 +1,4 @@
-"""A checkpoint in one file, with or without its yaml."""
+"""Read a checkpoint in a single file, with or without a yaml beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .detection import canonical_names, recognise, refuse_others
 from .key_maps import EMA_PREFIX, ties, unfold
 from .ldm_config import LARGEST_YAML, absolute_clip, from_yaml, sidecar_of
 
-V_MARKS = ("v_pred",)  # tensors that say by being there what the model predicts
+V_MARKS = ("v_pred",)  # tensors whose presence means v-prediction
 ZERO_SNR_MARKS = ("ztsnr",)
 CLIP_FILES = ("config.json", "vocab.json", "merges.txt")
 
@@ -89,7 +89,7 @@ class SingleFileSource:
             yield from zip(tie.diffusers, unfold(tie, self._lazy(tie.ldm).load()), strict=True)
 
     def _lazy(self, usual: str) -> LazyTensor:
-        """A tensor as it is meant, by its usual key."""
+        """Return a tensor by its usual key, with its fp8 scale applied if it has one."""
         stored, scale = self.file.lazy(self.names[usual]), scaled_fp8.scale_of(usual, self.names)
         if scale is None:
             return stored

@@ -1,4 +1,4 @@
-"""What an unconditional run starts from: a configuration and random weights, or the folder of a model to continue."""
+"""The base of an unconditional run: a configuration with random weights, or the folder of a model to continue."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ DEFAULT: dict[str, Any] = {  # diffusers' train_unconditional.py
     "down_block_types": ["DownBlock2D"] * 4 + ["AttnDownBlock2D", "DownBlock2D"],
     "up_block_types": ["UpBlock2D", "AttnUpBlock2D"] + ["UpBlock2D"] * 4,
 }
-# What `UNet2DModel` raises for configurations that cannot be.
+# What `UNet2DModel` raises for invalid configurations.
 IMPOSSIBLE = (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, NotImplementedError, RuntimeError)
 
 
 class PixelBase:
-    """The `Base` of models that draw pixels. Nothing is held but the configuration.
+    """The `Base` of unconditional models, which work on pixels. Only the configuration is held in memory.
 
-    unet_config: as `UNet2DModel.from_config` takes it; pipeline: the model that goes on, None for a new one; paths: of
-    what was read.
+    unet_config: for `UNet2DModel.from_config`; pipeline: the model to continue, None for a new one; paths: the files
+    that were read.
     """
 
     family = PIXELS
     inpainting = False
     sidecar_yaml = None
     scaling_factor = 1.0  # pixels in [-1, 1] are trained on as they are
-    factor = 1  # pixels a side for each of the UNet's
+    factor = 1  # pixels per UNet pixel, along each side
     warnings = ()
     text_layers = ()
     prediction_type: str
@@ -90,7 +90,7 @@ class PixelBase:
             raise UserError("base.pixel_classes", self.field)
 
     def _looked_at(self) -> dict[str, torch.Size]:
-        """The shapes of all weights, from a model that takes no memory."""
+        """Return the shapes of all weights, from a model on the meta device, which takes no memory."""
         try:
             with init_empty_weights():
                 model = UNet2DModel.from_config(self.unet_config)
@@ -100,12 +100,12 @@ class PixelBase:
 
     @property
     def multiple(self) -> int:
-        """Sides of pictures have to be multiples of this: each level but the last halves them."""
+        """The number that picture sides must be multiples of: each level but the last halves them."""
         return 2 ** (len(self.unet_config.get("down_block_types", [0] * 4)) - 1)
 
     @cached_property
     def trained_with(self) -> dict[str, Any]:
-        """Settings that a continued model was trained with, and has to go on with."""
+        """The settings with which a continued model was trained and which it must keep."""
         known = self.pipeline.scheduler_config if self.pipeline else {}
         names = {"ddpm_num_steps": "num_train_timesteps", "ddpm_beta_schedule": "beta_schedule"}
         found = {setting: known[name] for setting, name in names.items() if name in known}
@@ -116,8 +116,11 @@ class PixelBase:
 
     @property
     def activations(self) -> float:
-        """132 MB were counted for the default (benchmarks/activations.py). It goes by the
-        channels of each level, which has a quarter of the pixels of the one above, and by its layers."""
+        """Bytes of activations per picture of 64 x 64 pixels, in float32 (see `Base.activations`).
+
+        Estimated from the channels of each level, which has a quarter of the pixels of the one above, and from its
+        layers. The default model was measured at 132 MB (benchmarks/activations.py).
+        """
         channels = self.unet_config.get("block_out_channels", [224, 448, 672, 896])  # UNet2DModel's own defaults
         layers = self.unet_config.get("layers_per_block", 2)
         return 88 * 64**2 * layers * sum(width / 4**level for level, width in enumerate(channels))
@@ -125,10 +128,10 @@ class PixelBase:
     checkpointed = PIXELS.denoiser.checkpointed
 
     def vae(self, dtype: torch.dtype = torch.float32) -> None:
-        """There is none."""
+        """Return None: there is no VAE."""
 
     def unet(self) -> UNet2DModel:
-        """New weights, which follow from the run's seed, or those of the model to continue; in float32."""
+        """Build the UNet in float32, with weights drawn from the run's seed or those of the model to continue."""
         with torch.random.fork_rng():
             torch.manual_seed(derive(self.seed, "weights"))
             model = UNet2DModel.from_config(self.unet_config)
@@ -137,19 +140,20 @@ class PixelBase:
         return model
 
     def require_sound(self, seconds: float) -> bool:
-        """Raise UserError for a weight of a continued model that is NaN or infinite. Returns True: it looked at all."""
+        """Raise UserError if a continued model has a weight that is NaN or infinite. Returns True, since all are
+        checked."""
         if self.pipeline:
             self.pipeline.require_finite()
         return True
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: no files are kept open."""
 
 
 def open_pixels(config: RunConfig, fetch: Fetch | None = None) -> PixelBase:
-    """The model to continue (`base_model`), else a new one from `model_config` or diffusers' default.
+    """Open the model to continue (`base_model`), or create a new one from `model_config` or diffusers' default.
 
-    Raises UserError with the reason for everything that is not such a model or configuration.
+    Raises UserError with the reason if it is not such a model or configuration.
     """
     if config.base_model:
         path = download(config.base_model, "base_model", fetch)
@@ -164,7 +168,7 @@ def open_pixels(config: RunConfig, fetch: Fetch | None = None) -> PixelBase:
 
 
 def config_file(name: str) -> Path:
-    """Where the configuration of a UNet2DModel is: a file, in a folder that has one, or of a Hugging Face name."""
+    """Return the path of a UNet2DModel's configuration: a file, inside a folder, or downloaded by Hugging Face name."""
     path = expanded(name)
     path = path if path.exists() else download_config(name, "model_config")
     if not path.is_dir():
@@ -174,7 +178,7 @@ def config_file(name: str) -> Path:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A UNet2DModel's configuration. Raises UserError for a file that holds none."""
+    """Read a UNet2DModel's configuration. Raises UserError if the file does not contain one."""
     try:
         content = config_limits.read_config(path)
     except (OSError, ValueError) as error:
