@@ -26,7 +26,7 @@ from dreambooth_ext.host.environment.interpreter import clean_variables
 from tests import tiny
 from tests.webui.sizes import shrink
 
-START = 400  # seconds; it takes ten on an idle machine, Forge fifty
+START = 1200  # seconds; it takes ten on an idle machine, Forge fifty, and more where several work
 # On the CPU and in float32, offline, with the scanner of pickles on; of these, a WebUI gets those that it has.
 OPTIONS = """--skip-prepare-environment --skip-torch-cuda-test --skip-version-check --api --no-gradio-queue
 --use-cpu=all --no-half --precision=full --no-download-sd-model --do-not-download-clip --always-cpu --all-in-fp32

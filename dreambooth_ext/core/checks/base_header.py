@@ -25,7 +25,7 @@ def family_of(base: str) -> str:
         return ""
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=4096)
 def _family(path: str, _time: int, _size: int) -> str:
     """The family of a path, cached by time and size, because a form asks again at each change."""
     try:

@@ -19,7 +19,7 @@ from ..environment.deep_check import DeepCheck
 from ..environment.environment import Environment
 from ..environment.maintenance import Maintenance
 from ..errors import Refusal
-from ..hosts import model_lists
+from ..hosts import host_limits, model_lists
 from ..hosts.options import OPTIONS
 from ..importers import read
 from ..jobs.dispatcher import Dispatcher
@@ -87,15 +87,16 @@ class Service:
         return {"version": __version__, "protocol": PROTOCOL, "host": self.host.name}
 
     def about_host(self) -> dict[str, Any]:
+        lacks = self.host.lacks()
         return {
             "name": self.host.name,
             "version": __version__,
-            "bases": self.host.bases(),
+            "bases": host_limits.told(self.host.bases(), lacks),
             "current": self.host.current_base(),
             "files": model_lists.files(self.host.folders()),
             "folders": {kind: str(path) for kind, path in self.host.folders().items()},
             "runs_folder": str(self.runs_dir),
-            "lacks": {kind: beside("reason", why) for kind, why in self.host.lacks().items()},
+            "lacks": {kind: beside("reason", why) for kind, why in lacks.items()},
             **beside("restricted", self.host.restricted()),
             "options": {option.name: self.host.option(option.name) for option in OPTIONS},
         }

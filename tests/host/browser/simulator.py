@@ -219,8 +219,8 @@ class Simulator:
             "version": "1.2.3",
             "current": str(folder / "sd15.safetensors"),
             "bases": [
-                {"title": "sd15.safetensors [6ce0161689]", "path": str(folder / "sd15.safetensors")},
-                {"title": "dreamlike.safetensors [abc]", "path": str(folder / "dreamlike.safetensors")},
+                {"title": "sd15.safetensors [6ce0161689]", "path": str(folder / "sd15.safetensors"), "lacks": ""},
+                {"title": "dreamlike.safetensors [abc]", "path": str(folder / "dreamlike.safetensors"), "lacks": ""},
             ],
             "folders": {},
             "files": {"lora": [{"title": "mine/old.safetensors", "path": str(folder / "old.safetensors")}]},

@@ -443,6 +443,23 @@ def test_the_list_of_bases_follows_the_host(page, simulator, tmp_path: Path) -> 
     assert page.is_visible("input[placeholder^=stable-diffusion-v1-5]")
 
 
+def test_a_base_that_the_host_cannot_load_is_not_offered_and_the_reason_stands_below(open_page, server, simulator):
+    """Forge Neo's users have Stable Diffusion 2 checkpoints, and would draw nothing with what is trained on them."""
+    simulator.host["lacks"] = {"sd2": beside("reason", Message("hosts.no_sd2", host="Forge neo"))}
+    simulator.host["bases"][1]["lacks"] = "sd2"
+    page = open_page(server)
+    base = "select[id^=dreambooth_base]"
+    option = page.locator(f"{base} option >> nth=1")
+    note = page.locator(f".db-field:has({base}) p:has-text('Forge neo cannot load Stable Diffusion 2 models')")
+    note.wait_for()
+    assert option.inner_text() == "dreamlike.safetensors [abc] (not supported by this WebUI)" and option.is_disabled()
+    assert "db-quiet" in note.get_attribute("class") and 'turn "Put the model into the WebUI" off' in note.inner_text()
+    simulator.host["current"] = simulator.host["bases"][1]["path"]  # chosen in the WebUI
+    until(lambda: "db-warn-text" in note.get_attribute("class"))
+    page.locator("label", has_text="Put the model into the WebUI").locator("input").uncheck()  # for another program
+    until(lambda: not note.is_visible() and page.locator(f"{base} option[disabled]").count() == 0)
+
+
 # --- checks
 
 
@@ -1482,7 +1499,13 @@ def test_a_method_that_the_host_cannot_use_says_so_and_lists_are_numbers(open_pa
         "Hypernetwork (not supported by this WebUI)"
     ]
     assert not page.is_visible(".db-warn-text")
+    hypernetwork = page.locator("select[id^=dreambooth_method] option[value=hypernetwork]")
+    assert hypernetwork.is_disabled()
+    page.locator("label", has_text="Put the model into the WebUI").locator("input").uncheck()  # for another program
+    until(lambda: hypernetwork.is_enabled() and hypernetwork.inner_text() == "Hypernetwork")
     page.select_option("select[id^=dreambooth_method]", "hypernetwork")
+    assert not page.is_visible(".db-warn-text")
+    page.locator("label", has_text="Put the model into the WebUI").locator("input").check()
     page.wait_for_selector(".db-warn-text:has-text('Forge does not support hypernetworks')")
     page.set_input_files(FILES, DEMO)
     page.click(".db-advanced > summary")

@@ -104,6 +104,15 @@ def test_it_is_refused_by_check_and_api_where_it_would_be_published(tmp_path, mo
     assert service.about_host()["lacks"]["sd2"]["reason_code"] == "hosts.no_sd2"
 
 
+def test_bases_that_the_host_cannot_load_are_told_in_its_list(tmp_path):
+    neo = webui(tmp_path / "neo", NEO)
+    for family in ("sd1", "sd2", "sdxl"):
+        tiny.single_file(neo / "models" / "Stable-diffusion", family)
+    host = FolderHost(tmp_path / "host", neo)
+    told = {Path(base["path"]).name: base["lacks"] for base in Service(host).about_host()["bases"]}
+    assert told == {"tiny-sd1.safetensors": "", "tiny-sd2.safetensors": "sd2", "tiny-sdxl.safetensors": ""}
+
+
 def test_a_base_that_only_the_engine_can_open_is_refused_by_its_plan(tmp_path, monkeypatch):
     service = Service(FolderHost(tmp_path / "host", webui(tmp_path / "neo", NEO)))
     answered = {"plan": {"family": SD2.title}, "problems": [], "warnings": []}

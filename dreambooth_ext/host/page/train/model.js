@@ -23,10 +23,11 @@ export class Model {
         });
         this.method = element(
             "select", { id: ids.method, class: "db-input", on: { change: () => this.settings.give("method", this.method.value) } },
-            Object.entries(this.app.schema.methods).map(([value, text]) => element("option", { value, text: this.#methodName(value), title: text })),
+            Object.entries(this.app.schema.methods).map(([value, text]) => element("option", { value, text: TEXTS.methods[value] || value, title: text })),
         );
         this.methodAbout = element("p", { class: "db-quiet" });
         this.methodNote = element("p", { class: "db-warn-text", hidden: true });
+        this.baseNote = element("p", { hidden: true });
         this.name = element("input", {
             id: ids.name, type: "text", class: "db-input", autocomplete: "off", spellcheck: "false",
             on: { input: () => this.settings.give("name", this.name.value.trim() || this.name.value || undefined) },
@@ -37,16 +38,23 @@ export class Model {
         );
         return element(
             "div", { class: "db-model-fields" },
-            field(ids.base, TEXTS.train.base, "base_model", element("div", { class: "db-beside" }, this.base, renew), this.baseOther),
+            field(ids.base, TEXTS.train.base, "base_model", element("div", { class: "db-beside" }, this.base, renew), this.baseOther, this.baseNote),
             field(ids.name, TEXTS.train.name, "name", this.name),
             field(ids.method, TEXTS.train.method, "method", this.method, this.methodAbout, this.methodNote),
         );
     }
 
-    /** What the host cannot use is said before it is chosen. */
-    #methodName(method) {
-        const name = TEXTS.methods[method] || method;
-        return this.app.host.lacks[KINDS[method]] ? `${name} (${TEXTS.train.notHere})` : name;
+    /** Why the host cannot use what is trained with a method, or on a base; "" where it can, or shall not get it. */
+    #whyNot(kind) {
+        const { host } = this.app;
+        return this.settings.wishes(host.options || {}).publish ? host.lacks[kind] || "" : "";
+    }
+
+    /** What the host cannot use stays in the list, with that word, and cannot be chosen. */
+    #offer(option, name, kind) {
+        const why = this.#whyNot(kind);
+        option.textContent = why ? `${name} (${TEXTS.train.notHere})` : name;
+        option.disabled = Boolean(why);
     }
 
     #chooseBase() {
@@ -103,12 +111,32 @@ export class Model {
         else this.base.value = OTHER;
         show(this.baseOther, this.base.value === OTHER);
         if (given && !listed && document.activeElement !== this.baseOther) this.baseOther.value = given;
+        this.#showBaseNote();
+    }
+
+    #showBaseNote() {
+        const { host } = this.app;
+        const bases = this.settings.uses("instance_data_dir") ? host.bases : [];
+        for (const option of this.base.options) {
+            const base = bases.find((one) => one.path === option.value);
+            if (base) this.#offer(option, base.title, base.lacks);
+        }
+        const used = bases.find((base) => base.path === (this.settings.given("base_model") || host.current));
+        const reasons = [...new Set(bases.map((base) => this.#whyNot(base.lacks)))].filter(Boolean);
+        say(this.baseNote, reasons.length ? [...reasons, this.#otherwise()].join(" ") : "");
+        this.baseNote.className = used && this.#whyNot(used.lacks) ? "db-warn-text" : "db-quiet";
+        show(this.baseNote, Boolean(reasons.length));
+    }
+
+    #otherwise() {
+        return plain(TEXTS.train.notHereHelp, { publish: TEXTS.summary.publish });
     }
 
     #showMethod() {
-        const why = this.app.host.lacks?.[KINDS[this.settings.method] || ""] || "";
+        for (const option of this.method.options) this.#offer(option, TEXTS.methods[option.value] || option.value, KINDS[option.value]);
+        const why = this.#whyNot(KINDS[this.settings.method]);
         say(this.methodAbout, this.app.schema.methods[this.settings.method]?.replace(/^[^:]*: */, ""));
-        say(this.methodNote, why);
+        say(this.methodNote, why && `${why} ${this.#otherwise()}`);
         show(this.methodNote, Boolean(why));
     }
 

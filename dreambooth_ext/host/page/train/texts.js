@@ -35,6 +35,7 @@ export const TRAIN = {
         name: "Name of the new model",
         method: "Method",
         notHere: "not supported by this WebUI",
+        notHereHelp: "To train one for another WebUI, turn \"{publish}\" off below.",
         fromAnswers: "From your answers above.",
         changedMeanwhile: "The settings changed during the check. Press Train again.",
     },
