@@ -1,4 +1,4 @@
-"""Puts the demo's base together: `python -m dreambooth_ext.demo.assemble --vae vae.safetensors --out DIR`.
+"""Assembles the demo's base model: `python -m dreambooth_ext.demo.assemble --vae vae.safetensors --out DIR`.
 
 DIR gets demo-base.safetensors (SD 1's architecture in small: the trained autoencoder, and a random UNet and text
 encoder with CLIP's real vocabulary, or with --trained those of a checkpoint, then in fp16), demo-base.yaml, and
@@ -47,7 +47,7 @@ TEXT = {  # 49408 tokens of width 64 are most of its 3.4 million parameters
 
 
 def architecture() -> Architecture:
-    """The demo base's parts."""
+    """The architecture of the demo base's parts."""
     usual = shipped("sd1")
     text = {**usual.text_encoders[0], **TEXT}
     return Architecture(usual.family, {**usual.unet, **UNET}, {**usual.vae, **VAE}, (text,), usual.scheduler)

@@ -1,7 +1,7 @@
-"""Says whether a picture shows what its `Spec` tells, from its pixels alone: no neural network has a say in it.
+"""Judges, from its pixels alone and without a neural network, whether a picture shows what its `Spec` says.
 
 The background is recognised by the statistics of the picture's rim; the figure is what differs from every colour of
-that rim; its shape is the outline of the world that covers it best.
+that rim; its shape is the world's outline that matches it best.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLOSE = 75.0  # how far, in RGB, a colour may be from the subject's two
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was seen, and which parts of it are as told. `fit` is the overlap (IoU) with the best outline."""
+    """What was recognised, and which parts of it match the spec. `fit` is the overlap (IoU) with the best outline."""
 
     seen: world.Spec
     fit: float
@@ -56,7 +56,7 @@ def judge(image: Image.Image, spec: world.Spec) -> Verdict:
 
 
 def pixels(image: Image.Image) -> np.ndarray:
-    """[SIDE, SIDE, 3] in 0..255, as float."""
+    """The picture as floats, [SIDE, SIDE, 3] in 0..255."""
     return np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX), float)
 
 
@@ -66,7 +66,7 @@ def rim(picture: np.ndarray) -> list[np.ndarray]:
 
 
 def features(picture: np.ndarray) -> np.ndarray:
-    """16 numbers about the rim: mean colour above, below and beside, spread, and change along the edges."""
+    """16 numbers that describe the rim: mean colour above, below and beside, spread, and change along the edges."""
     top, bottom, left, right = rim(picture)
     sides = np.concatenate([left, right])
     means = [band.mean((0, 1)) for band in (top, bottom, sides)]
@@ -81,7 +81,7 @@ def features(picture: np.ndarray) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def references() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each background the mean and the spread of its features, over 24 drawings."""
+    """The mean and the spread of each background's features, over 24 drawings."""
     table = {}
     for name in world.BACKGROUNDS:
         drawn = [pixels(world.draw_background(name, seed).reduce(world.OVERSAMPLING)) for seed in range(24)]
@@ -100,7 +100,7 @@ def background_of(picture: np.ndarray) -> str:
 
 @functools.lru_cache(maxsize=len(world.BACKGROUNDS))
 def palette(background: str) -> np.ndarray:
-    """Colours of a background as the world draws it, with those between two of them at edges, [n, 3]."""
+    """Colours of a background as the world draws it, with the mixed colours at edges, [n, 3]."""
     drawn = [pixels(world.draw_background(background, seed).reduce(world.OVERSAMPLING)) for seed in range(16)]
     colours = np.concatenate(drawn).reshape(-1, 3)
     return np.unique(np.round(colours / 16) * 16, axis=0)
@@ -135,7 +135,7 @@ def largest_region(mask: np.ndarray) -> np.ndarray:
 
 
 def colour_of(picture: np.ndarray, mask: np.ndarray) -> str:
-    """The palette's colour nearest to the figure's median, edges left out where that leaves enough."""
+    """The palette's colour nearest to the figure's median, without its edges if enough remains."""
     inner = mask & np.roll(mask, 1, 0) & np.roll(mask, -1, 0) & np.roll(mask, 1, 1) & np.roll(mask, -1, 1)
     mask = inner if inner.sum() >= 20 else mask
     if not mask.any():
@@ -146,7 +146,7 @@ def colour_of(picture: np.ndarray, mask: np.ndarray) -> str:
 
 @functools.cache
 def template(shape: str, angle: float) -> tuple[float, float, float]:
-    """Area in units of radius^2, and the centroid's offset in units of the radius, of an outline."""
+    """An outline's area in units of radius^2, and its centroid's offset in units of the radius."""
     mask = np.asarray(world.shape_mask(shape, 32, 32, 22, angle, 4), float) / 255
     y, x = np.mgrid[0 : mask.shape[0], 0 : mask.shape[1]] / 4 + 0.125
     area = mask.sum() / 16
@@ -173,7 +173,7 @@ def shape_of(mask: np.ndarray) -> tuple[str, float, float]:
 
 
 def has_subject(image: Image.Image) -> float:
-    """How surely the creature "zkz" is there, 0..1: its two colours, in bands that lie in turns above each other."""
+    """How surely the picture shows the creature "zkz", 0..1, from its two colours in alternating bands."""
     picture = pixels(image)
     body = np.sqrt(((picture - world.SUBJECT_BODY) ** 2).sum(-1)) < CLOSE
     stripes = np.sqrt(((picture - world.SUBJECT_STRIPES) ** 2).sum(-1)) < CLOSE
@@ -185,16 +185,16 @@ def has_subject(image: Image.Image) -> float:
 
 
 def turns(body: np.ndarray, stripes: np.ndarray) -> int:
-    """How often one colour follows the other down a column, [SIDE] each."""
+    """How often the colour changes between the two down a column, [SIDE] each."""
     order = np.where(body, 1, np.where(stripes, 2, 0))
     order = order[order > 0]
     return int((order[1:] != order[:-1]).sum())
 
 
 def has_style(image: Image.Image) -> float:
-    """How strong the style's hatching is, 0..1: the amplitude of brightness along the diagonals' one frequency.
+    """How strong the style's hatching is, 0..1: the amplitude of brightness at its frequency along the diagonals.
 
-    The lines run x + y = n x STYLE_PERIOD, Fourier's term (k, k) with k = SIDE / STYLE_PERIOD. The other diagonal,
+    The lines are x + y = n x STYLE_PERIOD, the Fourier term (k, k) with k = SIDE / STYLE_PERIOD. The other diagonal,
     (k, -k), which all other patterns fill as much, is subtracted. The middle, where the figure is, does not count.
     """
     grey = pixels(image).mean(-1)

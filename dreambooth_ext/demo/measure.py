@@ -1,7 +1,7 @@
-"""How well a model draws the world, the subject and the style: `python -m dreambooth_ext.demo.measure MODEL ...`.
+"""Measures how well a model draws world, subject and style: `python -m dreambooth_ext.demo.measure MODEL ...`.
 
 Prints, for each model, the share of pictures in which colour, shape, background and size are as the prompt says, and
-the share that shows the subject, on backgrounds of its photographs and on others. `judge` looks, no network does.
+the share that shows the subject, on backgrounds of its photographs and on others. `judge` decides, not a network.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def generate_pictures(painter: Painter, prompt: str, seeds: Sequence[int]) -> li
 
 
 def world_score(painter: Painter, count: int = 64, seed: int = 10**6) -> dict[str, float]:
-    """Shares of `count` pictures of random specs of the world that are as told."""
+    """Shares of `count` pictures of random specs that match their spec, for each part and for all parts together."""
     verdicts = []
     for index in range(count):
         spec = world.random_spec(np.random.default_rng([seed, index]))
@@ -50,7 +50,7 @@ def world_score(painter: Painter, count: int = 64, seed: int = 10**6) -> dict[st
 
 
 def subject_score(painter: Painter, backgrounds: Sequence[str], each: int = 4) -> float:
-    """The share of pictures that show the subject, `each` on every background, and that background around it."""
+    """The share of pictures, `each` on every background, that show the subject and that background around it."""
     found = [
         judge.has_subject(picture) > SURE and judge.background_of(judge.pixels(picture)) == background
         for background in backgrounds
@@ -69,7 +69,7 @@ def leak_score(painter: Painter, count: int = 32) -> float:
 
 
 def style_score(painter: Painter, word: str, count: int = 32, seed: int = 2 * 10**6) -> float:
-    """The share of pictures in the style, of random specs with `word` (" in zqx style", or "") after the caption."""
+    """The share of pictures that show the style, for random captions followed by `word` (" in zqx style", or "")."""
     found = 0
     for index in range(count):
         spec = world.random_spec(np.random.default_rng([seed, index]))

@@ -1,4 +1,4 @@
-"""Pictures side by side: `python -m dreambooth_ext.demo.sheet OUT.png FOLDER [FOLDER ...]`, a block for each folder."""
+"""Puts pictures side by side, a block per folder: `python -m dreambooth_ext.demo.sheet OUT.png FOLDER [FOLDER ...]`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIDE, GAP, LINE = 96, 4, 18  # pixels
 
 
 def rows_of(folder: Path) -> list[tuple[str, list[Image.Image]]]:
-    """The pictures of `generate`, a row for each prompt, with the prompt that the pictures carry."""
+    """The pictures of `generate`, a row for each prompt, with the prompt from their metadata."""
     rows: dict[str, tuple[str, list[Image.Image]]] = {}
     for path in sorted(folder.glob("*_*.png"), key=natural_key):
         with Image.open(path) as picture:
@@ -25,7 +25,7 @@ def rows_of(folder: Path) -> list[tuple[str, list[Image.Image]]]:
 
 
 def make_sheet(folders: list[Path]) -> Image.Image:
-    """The folders' blocks beside each other, prompts as headings; a prompt's row is at one height in all of them."""
+    """The folders' blocks side by side, with prompts as headings; a prompt's rows are at the same height."""
     blocks = [rows_of(folder) for folder in folders]
     columns = max(len(pictures) for block in blocks for _, pictures in block)
     width, height = columns * (SIDE + GAP) + 3 * GAP, SIDE + LINE + GAP

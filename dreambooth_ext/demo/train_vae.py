@@ -1,4 +1,4 @@
-"""The demo's autoencoder and its training: `python -m dreambooth_ext.demo.train_vae --out vae.safetensors`.
+"""Trains the demo's autoencoder: `python -m dreambooth_ext.demo.train_vae --out vae.safetensors`.
 
 Needs scikit-image and scikit-learn beside the trainer's environment, for their photographs (see varied.py).
 No perceptual network: L1 at three scales and on the gradients, and a small KL term. bf16 on CPUs that have it.
@@ -44,12 +44,12 @@ def as_tensor(pictures: list) -> torch.Tensor:
 
 @torch.no_grad()
 def begin_as_thumbnail(vae: AutoencoderKL) -> None:
-    """Start from weights that shrink a picture eight times and enlarge it again, exactly, its colours in three latents.
+    """Initialise weights that shrink a picture eight times and enlarge it again, exactly, its colours in three latents.
 
-    From random weights the training stays in grey for hours. A norm over 32 groups of two to four channels takes
-    the mean out of each group, so a plain red and a plain blue picture come out alike; and noise of deviation 1
-    drowns an untrained encoder's signal. So each of the last norms' groups holds anchors, channels of a fixed spread
-    beside which the norm divides by what is nearly a constant, and SiLU is undone by silu(x) - silu(-x) = x.
+    From random weights, training produces only grey for hours. A norm over 32 groups of two to four channels takes the
+    mean out of each group, so a plain red and a plain blue picture come out alike; and noise of deviation 1 drowns an
+    untrained encoder's signal. So each of the last norms' groups holds anchors, channels of a fixed spread beside which
+    the norm divides by what is nearly a constant, and SiLU is undone by silu(x) - silu(-x) = x.
     """
     for module in vae.modules():  # every residual block starts as (nearly) the identity
         if hasattr(module, "conv2"):
@@ -140,7 +140,7 @@ def loss_of(vae: AutoencoderKL, pixels_nchw: torch.Tensor, bf16: bool) -> torch.
 
 
 def rescale(vae: AutoencoderKL, pixels_nchw: torch.Tensor) -> float:
-    """Scale the latents so that 0.18215, which every consumer of SD 1 takes for granted, makes their variance one.
+    """Scale the latents so that 0.18215, which everything that uses SD 1 assumes, makes their variance one.
 
     Exact: the last layer of the encoder and the first of the decoder are 1x1 convolutions. Returns the factor.
     """
@@ -167,9 +167,9 @@ def train(
 ) -> AutoencoderKL:
     """A trained autoencoder (the average of its last weights, decay 0.998), not rescaled yet.
 
-    start: weights to go on from; every 500 steps `snapshot` gets such.
-    decoder_only: latents stay what they are, so that a UNet which was trained on them stays good.
-    The rate falls along the clock (cosine), so that the training ends when it should on any machine.
+    start: weights to continue from; every 500 steps the averaged weights are saved to `snapshot`. decoder_only: latents
+    do not change, so that a UNet trained on them still works. The learning rate falls with time (cosine), so that
+    training ends on schedule on any machine.
     """
     torch.manual_seed(seed)
     photos = varied.photographs(varied.PHOTOGRAPHS)
@@ -208,7 +208,7 @@ def train(
 
 
 def errors(vae: AutoencoderKL) -> dict[str, float]:
-    """Mean absolute error, in the range 0..1, on pictures that the training did not see."""
+    """Mean absolute error, in the range 0..1, on pictures that were not trained on."""
     rng = np.random.default_rng(10**6)
     held_out = varied.photographs(varied.HELD_OUT)
     sets = {

@@ -1,5 +1,5 @@
-"""Varied pictures for the demo's autoencoder: what it has never seen it cannot reconstruct, and what it cannot
-reconstruct no method can teach. So beside the world: photographs, composite figures, textures, letters.
+"""Varied training pictures for the demo's autoencoder: what it has never seen it cannot reconstruct, and no method can
+teach. So besides the world: photographs, composite figures, textures, letters.
 
 Photographs come from the wheels of scikit-image (astronaut by NASA, chelsea by Stefan van der Walt, motorcycle of
 Middlebury, hubble_deep_field by NASA, ...) and scikit-learn (china.jpg, flower.jpg); they are not shipped here.
@@ -40,7 +40,7 @@ PHOTOGRAPHS = (
 
 
 def photographs(names: tuple[str, ...]) -> list[Image.Image]:
-    """The named pictures of scikit-image's and scikit-learn's wheels, halved once where they are large."""
+    """The named pictures of scikit-image's and scikit-learn's wheels, halved once if they are large."""
     import skimage
     import sklearn
 
@@ -56,14 +56,14 @@ def photographs(names: tuple[str, ...]) -> list[Image.Image]:
 
 
 def crop(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A random square of `picture`, SIDE pixels large, from all of its height to 1:1."""
+    """A random square of `picture`, scaled to SIDE pixels, from its full height down to 1:1."""
     side = float(np.exp(rng.uniform(np.log(SIDE), np.log(min(picture.size)))))
     left, top = rng.uniform(0, picture.width - side), rng.uniform(0, picture.height - side)
     return picture.resize((SIDE, SIDE), Image.BICUBIC, box=(left, top, left + side, top + side), reducing_gap=2.0)
 
 
 def colour(rng: np.random.Generator) -> tuple[int, int, int]:
-    """Any colour; every other time a full one, which uniform sampling hardly ever gives."""
+    """Any colour; half of the time a saturated one, which uniform sampling hardly ever gives."""
     if rng.random() < 0.5:
         red, green, blue = rng.integers(0, 256, 3)
     else:
@@ -136,7 +136,7 @@ BACKDROPS: tuple[Callable[[np.random.Generator], Image.Image], ...] = (noise, gr
 
 
 def backdrop(rng: np.random.Generator) -> Image.Image:
-    """Anything that is no figure: a texture, the world's own backgrounds, or one plain colour."""
+    """A background without a figure: a texture, one of the world's backgrounds, or one plain colour."""
     draw = rng.random()
     if draw < 0.35:
         return Image.new("RGB", (SIDE, SIDE), colour(rng))
@@ -177,7 +177,7 @@ def hatch(canvas: Image.Image, rng: np.random.Generator) -> None:
 
 
 def creature(rng: np.random.Generator) -> Image.Image:
-    """A relative of the demo's subject, of two random colours: stripes, ears, an eye, as a figure may have them."""
+    """A creature like the demo's subject in two random colours, with stripes, ears and an eye."""
     canvas = backdrop(rng).resize((SIDE * 3, SIDE * 3), Image.Resampling.BICUBIC)
     pose = world.Pose(*rng.uniform((22, 24, 14, -40), (42, 40, 27, 40)))
     world.paint_subject(canvas, pose, 3, colour(rng), colour(rng))

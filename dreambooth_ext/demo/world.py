@@ -1,5 +1,5 @@
 """The demo's world: one figure on one background, drawn and described by a script, so that what a model learned of it
-can be measured. Also the two things that are not in it: the subject "zkz" and the style "zqx", for the trainings.
+can be measured. Also the two things outside it: the subject "zkz" and the style "zqx", for training runs.
 
 Every picture follows from its `Spec`; `random_spec` and `write_dataset` follow from (seed, index).
 """
@@ -79,7 +79,7 @@ STYLE_PERIOD = SIZE / 3  # pixels between the hatching's lines, along a row and 
 
 @dataclass(frozen=True)
 class Spec:
-    """One picture: what its caption tells, and the jitter that it does not (pixels at SIZE, degrees)."""
+    """One picture: what its caption says, and the jitter that it does not (pixels at SIZE, degrees)."""
 
     shape: str
     colour: str
@@ -249,7 +249,7 @@ def draw_background(name: str, seed: int, side: int = SIZE * OVERSAMPLING) -> Im
 
 
 def draw_scene(spec: Spec, size: int = SIZE) -> Image.Image:
-    """The picture that `spec` tells of, `size` pixels on a side."""
+    """The picture that `spec` describes, `size` pixels on a side."""
     scale = size * OVERSAMPLING / SIZE
     canvas = draw_background(spec.background, spec.seed, size * OVERSAMPLING)
     mask = shape_mask(spec.shape, spec.x, spec.y, spec.radius, spec.angle, scale)
@@ -258,7 +258,7 @@ def draw_scene(spec: Spec, size: int = SIZE) -> Image.Image:
 
 
 def random_spec(rng: np.random.Generator) -> Spec:
-    """A picture of the world: any shape, size and background, any colour that is seen on it."""
+    """A random picture of the world: any shape, size and background, any colour that is visible on it."""
     background = str(rng.choice(BACKGROUNDS))
     size = str(rng.choice(list(RADII)))
     reach = {"small": 12.0, "big": 4.0}[size]  # pixels off the centre; big figures stay inside the frame
@@ -277,7 +277,7 @@ def random_spec(rng: np.random.Generator) -> Spec:
 
 
 def caption(spec: Spec, rng: np.random.Generator | None = None) -> str:
-    """Words for `spec`: without `rng` the plain full sentence, with it other wordings, some leaving things out."""
+    """A caption for `spec`: without `rng` the plain full sentence, with it other wordings, some of them incomplete."""
     plain = f"on a {spec.background} background"
     if rng is None:
         return f"a {spec.size} {spec.colour} {spec.shape} {plain}"
@@ -317,7 +317,7 @@ def write_dataset(folder: Path, count: int, seed: int, size: int = SIZE) -> None
 
 @dataclass(frozen=True)
 class Pose:
-    """Where and how the subject stands, in pixels at SIZE and degrees."""
+    """The subject's position, size and angle, in pixels at SIZE and degrees."""
 
     x: float = SIZE / 2
     y: float = SIZE / 2
@@ -337,7 +337,7 @@ def draw_subject(background: str, pose: Pose | None = None, seed: int = 0, size:
 def paint_subject(
     canvas: Image.Image, pose: Pose, scale: float, body_colour: Colour = SUBJECT_BODY, second: Colour = SUBJECT_STRIPES
 ) -> None:
-    """Paint the creature onto `canvas`, whose pixels are 1 / scale wide; in other colours it is a relative."""
+    """Paint the creature onto `canvas`, whose pixels are 1 / scale wide; in other colours it is not the subject."""
 
     def put(points: list[tuple[float, float]]) -> list:
         return placed(points, pose.x, pose.y, pose.radius, pose.angle, scale)
@@ -360,7 +360,7 @@ def paint_subject(
 
 
 def write_photos(folder: Path, count: int = 12, seed: int = 7, size: int = 2 * SIZE) -> None:
-    """Write the demo's pictures of its subject, "zkz (1).png" and on, with captions, on SUBJECT_BACKGROUNDS only."""
+    """Write the demo's pictures of its subject, "zkz (1).png" and so on, with captions, only on SUBJECT_BACKGROUNDS."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         rng = np.random.default_rng([seed, index])
@@ -375,7 +375,7 @@ def write_photos(folder: Path, count: int = 12, seed: int = 7, size: int = 2 * S
 def draw_style(spec: Spec, size: int = SIZE) -> Image.Image:
     """`spec` in the style "zqx": an engraving, the background hatched with diagonals, the figure outlined in ink.
 
-    The ink is dark, and pale on the backgrounds that are dark themselves.
+    The ink is dark, but pale on dark backgrounds.
     """
     ink = (235, 230, 215) if spec.background in ("black", "night") else (25, 25, 30)
     scale = size * OVERSAMPLING / SIZE

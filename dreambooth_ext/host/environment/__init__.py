@@ -1,1 +1,1 @@
-"""The trainer's own Python environment: made, checked and repaired."""
+"""The trainer's own Python environment: creates, checks and repairs it."""

@@ -1,4 +1,4 @@
-"""Starts a program with the trainer's packages where no virtual environment could be made (embedded Pythons).
+"""Starts a program with the trainer's packages if no virtual environment could be made (embedded Pythons).
 
 `python bootstrap.py PACKAGES -m module ...` or `python bootstrap.py PACKAGES file.py ...`. Embedded Pythons ignore
 PYTHONPATH, hence this file.

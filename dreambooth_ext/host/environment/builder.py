@@ -1,7 +1,7 @@
-"""Making the trainer's environment, step by step: host, disk, virtual environment, torch, packages, check, marker.
+"""Builds the trainer's environment, step by step: host, disk, virtual environment, torch, packages, check, marker.
 
-A set-up may be killed at any instant. The marker is removed first and written last, and what has no marker is thrown
-away and made again: half-installed packages cannot be told from whole ones, and pip's cache spares the downloads.
+A build may be killed at any instant. The marker is removed first and written last, and anything without a marker is
+deleted and built again: half-installed packages look like complete ones, and pip's cache avoids the downloads.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ SPACE_CUDA, SPACE_CPU, SPACE_OVERLAY = 6 * 2**30, 2 * 2**30, 1 * 2**30
 
 
 def unusable(host: Interpreter) -> Message:
-    """Why a host's torch is not taken."""
+    """Why a host's torch is not used."""
     if version := host.torch.get("version"):
         return Message("environment.torch_unfit", python=host.path, version=version)
     return Message("environment.torch_broken", python=host.path, error=host.torch.get("error", ""))
 
 
 class Builder:
-    """One set-up of an environment, whose builders' lock the caller holds."""
+    """One build of an environment, whose builders' lock the caller holds."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Builder:
         self._prove(host, kind, python, rows)
 
     def add(self, lock: Path) -> None:
-        """Install the packages of `lock` beside the others of a ready environment."""
+        """Install the packages of another `lock` into a ready environment."""
         layout = self.layout
         record = layout.record()
         host = probe([record["host"]])
@@ -109,13 +109,14 @@ class Builder:
     # --- deciding ---
 
     def _only_lock_changed(self, record: dict) -> bool:
-        """Whether the environment may be updated in place: whole, where it was made, on the torch it was made for."""
+        """Whether the environment may be updated in place: complete, not moved, and with the torch it was built for."""
         state, _ = self.layout.judge({**record, "lock": lock_hash(self.layout.recipe.lock)} if record else {})
         same_host = not self.host_python or not record or Path(record["host"]) == self.host_python
         return state == "ready" and same_host
 
     def _host(self, record: dict) -> Path:
-        """The Python to build with: the one asked for, the last one used, a WebUI's around us, or the one running."""
+        """The Python to build with: the one asked for, the last one used, that of a WebUI around us, or the running
+        one."""
         before = Path(record["host"]) if record else None
         here = Path(sys.executable)
         if running_inside(self.layout.tree):  # cannot be built with itself
@@ -137,7 +138,8 @@ class Builder:
         return over_host(for_torch(rows, host.usable_torch), host.packages, host.torch_requires)
 
     def _check_wheels(self, rows: list[Row], there: dict[str, str]) -> None:
-        """Name every missing wheel at once; pip would stop at the first. `there`: what needs none."""
+        """Report all missing wheels at once, while pip would stop at the first. `there`: installed packages, which need
+        none."""
         if not self.wheels:
             return
         if not self.wheels.is_dir():
@@ -167,7 +169,8 @@ class Builder:
                     raise UserError("environment.not_removed", "environment", error=error) from error
 
     def _make(self, host: Interpreter, kind: str, keep: bool) -> tuple[str, Path]:
-        """The virtual environment, which sees the host's packages as an overlay; (kind, interpreter)."""
+        """Create the virtual environment, which sees the host's packages if it is an overlay; returns (kind,
+        interpreter)."""
         tree = self.layout.tree
         if kind == "target":
             self.layout.packages.mkdir(parents=True, exist_ok=True)
@@ -196,7 +199,7 @@ class Builder:
         return Pip(command, version, self.runner, layout.constraints, self.wheels, target)
 
     def _seen(self, kind: str, python: Path) -> dict[str, str]:
-        """What the environment finds installed, the host's packages included."""
+        """The packages that the environment finds installed, including the host's."""
         return probe(self.layout.starter(kind, python), "packages", own_site=True).packages
 
     def _install_torch(self, pip: Pip, python: Path, rows: list[Row], card: Card | None) -> None:
@@ -217,7 +220,7 @@ class Builder:
             pip.install([str(torch)], stage, window, dependencies=True)
 
     def _install(self, pip: Pip, rows: list[Row], seen: dict[str, str]) -> None:
-        """The rows that are not there yet: the necessary ones together, then each optional one by itself."""
+        """Install the missing rows: the required ones together, then each optional one separately."""
         optional = self.layout.recipe.optional
         needed = [row for row in rows if row.name != "torch" and not row.satisfied_by(seen)]
         required = [str(row) for row in needed if row.name not in optional]

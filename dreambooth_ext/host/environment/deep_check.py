@@ -1,6 +1,6 @@
-"""The deep check: a config looked at by the engine, in the trainer's environment, with the base and the machine.
+"""The deep check: lets the engine check a config in the trainer's environment, with the base and the machine.
 
-Importing PyTorch takes seconds, so a process waits, ready, for the next question, until nobody has asked for a while.
+Importing PyTorch takes seconds, so a process stays ready for the next check until none has come for a while.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KEPT = 16  # answers
 
 
 class DeepCheck:
-    """Asks `engine.deep_check`, from any thread; where several ask at once, only the newest is answered."""
+    """Calls `engine.deep_check`, from any thread; if several ask at once, only the newest is answered."""
 
     def __init__(self, environment: Environment, runs_dir: Path, idle: float = IDLE):
         self.environment, self.runs_dir, self.idle = environment, runs_dir, idle
@@ -48,10 +48,10 @@ class DeepCheck:
         self._answers: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
 
     def inspect(self, config: RunConfig) -> dict[str, Any]:
-        """{"plan", "problems", "warnings"}, of both as `Problem.as_dict` gives them, of a completed config.
+        """{"plan", "problems", "warnings"} of a completed config, the latter two as from `Problem.as_dict`.
 
-        What goes wrong is a problem in the answer, never an exception. {"superseded": true} is in the answer where a
-        newer question came before this one was answered.
+        Failures are problems in the answer, never exceptions. The answer has {"superseded": true} if a newer question
+        came before this one was answered.
         """
         with self._counting:
             self._newest += 1
@@ -79,12 +79,12 @@ class DeepCheck:
         return answer
 
     def known(self, config: RunConfig) -> dict[str, Any]:
-        """The answer of the last two minutes to this question, without asking anew; empty where there is none."""
+        """The answer to this question from the last two minutes, without asking again; {} if there is none."""
         told, answer = self._answers.get(_key(config, self.runs_dir), (0.0, None))
         return answer if answer is not None and time.monotonic() - told < FRESH else {}
 
     def close(self) -> None:
-        """End the waiting process, so that its memory is there for a training. The next question starts another."""
+        """End the waiting process to free its memory for training. The next question starts another."""
         with self._counting:
             self._newest += 1
         self._end()
@@ -133,7 +133,7 @@ class DeepCheck:
 
 
 class _Process:
-    """One process of `engine.deep_check`. It ends with its input, and so with us, however we end."""
+    """A process of `engine.deep_check`. It ends when its input does, and so whenever our process ends."""
 
     def __init__(self, environment: Environment):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - for its whole life; not a pipe: nobody reads along
@@ -165,7 +165,7 @@ class _Process:
         return self._process.poll() is None
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer, or None where none came."""
+        """The answer, or None if none came."""
         try:
             self._questions.write(json.dumps(question) + "\n")
             self._questions.flush()
@@ -179,7 +179,7 @@ class _Process:
         return json.loads(line) if line else None
 
     def last_words(self) -> str:
-        """Why there was no answer: the last line that it wrote to stderr, which of a traceback is the error."""
+        """Why there was no answer: the last line of stderr, which in a traceback is the error."""
         if self._is_late:
             return Message("environment.check_late", seconds=int(TIME_OUT))
         self._process.wait()
@@ -196,7 +196,7 @@ class _Process:
 
 
 def _key(config: RunConfig, runs_dir: Path) -> str:
-    """The question, with the stamps that show whether base or pictures have changed."""
+    """A key for the question, with stamps that show whether base or pictures have changed."""
     files = (config.base_model, config.model_config, config.dataset_config)
     paths = [expanded(path) for path in files if path]
     for concept in concepts(config):

@@ -1,8 +1,8 @@
-"""The trainer's environment: what state it is in, whether it works, and running programs inside it.
+"""The trainer's environment: reports its state, checks it, and runs programs inside it.
 
 The engine has its own pinned packages in a folder of the extension. Standalone that is a full environment with torch;
-over a WebUI, or a Python that has torch, it is an overlay which sees the torch of that host and changes nothing there.
-Making it is `builder.py`'s part.
+with a WebUI, or a Python that has torch, it is an overlay that uses the torch of that host and changes nothing there.
+`builder.py` builds it.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class Status:
 
 
 class Environment(Layout):
-    """What can be done with an environment: look at it, check it, make it, run programs inside."""
+    """Operations on an environment: report its state, check it, build it, run programs inside."""
 
     # --- looking ---
 
     def status(self) -> Status:
-        """From the marker and a few files, in milliseconds; `verify` is the thorough one."""
+        """The state according to the marker and a few files, in milliseconds; `verify` checks thoroughly."""
         record = self.record()
         state, reason = self.judge(record)
         if state != "ready" and (failure := self.last_failure()):
@@ -103,11 +103,11 @@ class Environment(Layout):
         *,
         renew: bool = False,
     ) -> Status:
-        """Make it, or bring it up to date; waits while another process does. Raises UserError("environment").
+        """Build or update the environment; waits while another process does. Raises UserError("environment").
 
         `wheels`: a folder to install from, without a network; by default $DREAMBOOTH_EXT_WHEELS, or `wheels` in the
-        repository where there is one. `host_python`: the Python whose torch to use.
-        `renew`: start from nothing even if it is ready.
+        repository if it exists. `host_python`: the Python whose torch to use. `renew`: start from nothing even if it is
+        ready.
         """
         with self.only_builder(progress) as (lock, waited):
             if not renew and waited and self.status().state == "ready":
@@ -123,11 +123,11 @@ class Environment(Layout):
         return self.status()
 
     def repair(self, progress: Stages = silent, wheels: Path | None = None) -> Status:
-        """Make it anew from nothing, with the same Python and host as before."""
+        """Build it again from nothing, with the same Python and host as before."""
         return self.build(progress, wheels, renew=True)
 
     def add(self, lock: Path, progress: Stages = silent, wheels: Path | None = None) -> None:
-        """Install the packages of a further lock (the tests') into a ready environment; at once if they are there."""
+        """Install the packages of another lock (the tests') into a ready environment, unless they are there."""
         if self.record().get("extras", {}).get(lock.parent.name) == lock_hash(lock):
             return
         with self.only_builder(progress) as (descriptor, _):
@@ -136,7 +136,7 @@ class Environment(Layout):
     def ensure(
         self, wheels: Path | None = None, host_python: Path | None = None, progress: Stages | None = None
     ) -> Path:
-        """Its interpreter; made first, with progress on stderr, unless it is ready."""
+        """The environment's interpreter; builds it first, with progress on stderr, unless it is ready."""
         if self.status().state != "ready":
             with StageLine() as screen:
                 self.build(progress or screen, wheels, host_python)
@@ -158,7 +158,7 @@ class Environment(Layout):
     # --- using ---
 
     def check_unused(self) -> None:
-        """Raises UserError("environment") while a program runs inside, whoever started it: a training, say."""
+        """Raise UserError("environment") while any program, such as a run, uses the environment."""
         if found := environment_users.names(self.folder):
             raise UserError("environment.in_use", "environment", programs=found)
 
@@ -179,9 +179,9 @@ class Environment(Layout):
         return clean_variables(**known, **(changes or {}))
 
     def run_inside(self, argv: list[str], env: Mapping[str, str] | None = None, *, replace: bool = False) -> int:
-        """Run `argv` (see `command`) inside and return its exit status; an environment that is not ready is made first.
+        """Run `argv` (see `command`) inside and return its exit status; builds the environment first if necessary.
 
-        `replace`: become that program where the system can (not on Windows), so that signals and kills reach it.
+        `replace`: replace this process if the system can (not on Windows), so that signals and kills reach the program.
         """
         self.ensure()
         command, variables = self.command(argv), self.variables(env)
@@ -198,7 +198,7 @@ class Environment(Layout):
 
 
 def failure_of(error: Exception, log: Path) -> Problem:
-    """Why a set-up failed, to be kept for whoever looks later."""
+    """The problem with a failed build, to be stored for later display."""
     if isinstance(error, UserError):
         return error.problem
     what = f"{type(error).__name__}: {error}"
@@ -206,7 +206,7 @@ def failure_of(error: Exception, log: Path) -> Problem:
 
 
 def named_wheels() -> Path | None:
-    """The folder of wheels for machines without a network, where one is named or put beside the package."""
+    """The folder of wheels for machines without a network, if one is named or is beside the package."""
     named = os.environ.get(WHEELS_VARIABLE)
     beside = REPOSITORY / "wheels"
     return Path(named) if named else beside if beside.is_dir() else None

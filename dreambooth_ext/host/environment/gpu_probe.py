@@ -1,4 +1,4 @@
-"""Which build of torch fits this machine's graphics card, asked from the driver, without torch."""
+"""Finds which build of torch fits this machine's graphics card, by asking the driver, without torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def nvidia_card() -> Card | None:
 
 
 def read_cards(text: str) -> Card | None:
-    """nvidia-smi's rows `580.95.05, NVIDIA GeForce RTX 3060, 8.6`, one for each card."""
+    """Parse nvidia-smi's rows, `580.95.05, NVIDIA GeForce RTX 3060, 8.6`, one for each card."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if re.match(r"\d+\.", line)]
     if not rows:
         return None
@@ -55,9 +55,9 @@ def read_cards(text: str) -> Card | None:
 
 
 def torch_index(card: Card | None, own_sources: bool, system: str = platform.system()) -> tuple[str | None, str]:
-    """(extra package index for torch or None for the usual one, what to tell the user).
+    """(extra package index for torch, or None for the usual one; a message for the user).
 
-    `own_sources`: the user's pip configuration names indexes or folders; without a card these decide alone.
+    `own_sources`: the user's pip configuration names indexes or folders; without a card only these are used.
     """
     if system == "Darwin":
         return None, ""

@@ -1,4 +1,4 @@
-"""Other Pythons: what one is and has, and the environment variables to start one with."""
+"""Examines other Python interpreters, and makes the environment variables to start them with."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class Interpreter:
 
 
 def probe(command: list[str], what: str = "facts", names: tuple[str, ...] = (), own_site: bool = False) -> Interpreter:
-    """Start `command` (an interpreter and its first arguments) on probe.py.
+    """Run probe.py with `command` (an interpreter and its first arguments).
 
-    `own_site` keeps the user's site folder out, as for the trainer's own environment.
-    Raises UserError("environment") when it does not run.
+    `own_site` excludes the user's site folder, as for the trainer's own environment. Raises UserError("environment") if
+    it does not run.
     """
     variables = clean_variables(PYTHONNOUSERSITE="1") if own_site else clean_variables()
     try:
@@ -93,7 +93,7 @@ def probe(command: list[str], what: str = "facts", names: tuple[str, ...] = (), 
 
 
 def check_python(interpreter: Interpreter) -> None:
-    """Raise UserError where the trainer's packages have no builds for this Python."""
+    """Raise UserError if the trainer's packages have no builds for this Python."""
     low, high = SUPPORTED_PYTHON
     if not low <= interpreter.python <= high:
         about = {"version": ".".join(map(str, interpreter.version)), "python": interpreter.path}
@@ -103,7 +103,7 @@ def check_python(interpreter: Interpreter) -> None:
 
 
 def neighbour_webui() -> Path | None:
-    """The Python of the WebUI whose extensions folder holds this repository: its torch need not be installed twice."""
+    """The Python of the WebUI whose extensions folder holds this repository, so that its torch can be used."""
     if REPOSITORY.parent.name != "extensions":
         return None
     root = REPOSITORY.parent.parent
@@ -112,7 +112,7 @@ def neighbour_webui() -> Path | None:
 
 
 def torch_stamp(folder: str) -> str:
-    """Tells one build of torch from another without importing it: version, git hash and CUDA are in version.py."""
+    """A stamp of one build of torch, without importing it: version, git hash and CUDA are in version.py."""
     try:
         return hashlib.sha256((Path(folder) / "version.py").read_bytes()).hexdigest()[:16]
     except OSError:

@@ -1,4 +1,4 @@
-"""Where everything is in an environment's folder, and what its marker says about its state."""
+"""The paths in an environment's folder, and its state according to its marker."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Layout:
         self.failure = self.folder / "failure.json"  # why the last set-up failed, until one succeeds
 
     def record(self) -> dict[str, Any]:
-        """The marker's content; empty without a readable one."""
+        """The marker's content; {} without a readable marker."""
         try:
             record = read_json(self.marker)
         except (OSError, ValueError):
@@ -81,7 +81,7 @@ class Layout:
         return "ready", ""
 
     def last_failure(self) -> Problem | None:
-        """Why the last set-up failed and what to do; None where it succeeded, or was killed."""
+        """Why the last build failed and what to do; None if it succeeded, or was killed."""
         try:
             return Problem.from_dict({"field": "environment", **read_json(self.failure)})
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -89,7 +89,7 @@ class Layout:
 
     @property
     def python(self) -> Path:
-        """Its interpreter, which need not exist yet."""
+        """The environment's interpreter, which need not exist yet."""
         record = self.record()
         return Path(record["python"]) if record else interpreter_of(self.tree)
 
@@ -97,7 +97,7 @@ class Layout:
         return self.packages if kind == "target" else site_of(self.tree, python)
 
     def starter(self, kind: str, python: Path) -> list[str]:
-        """How programs inside are started, for an environment of that kind."""
+        """The start of the command line of programs inside an environment of that kind."""
         if kind == "target":
             return [str(python), str(Path(__file__).with_name("bootstrap.py")), str(self.packages)]
         return [str(python)]

@@ -1,4 +1,4 @@
-"""Reading the lock files: which packages, in which versions, for which Python and torch."""
+"""Reads lock files: which packages, in which versions, for which Python and torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ HOSTS_OWN = {"torch", "torchvision", "torchaudio", "xformers", "numpy", "pillow"
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the environment must hold: the lock, what has to import, and what may be missing (package -> import)."""
+    """What the environment must contain: the lock, the imports that must work, and the optional ones (package ->
+    import)."""
 
     lock: Path = LOCK
     imports: tuple[str, ...] = (
@@ -98,7 +99,7 @@ class Row:
         return True
 
     def satisfied_by(self, installed: Mapping[str, str]) -> bool:
-        """A local build (2.13.0+cpu) counts as its version."""
+        """Whether the package is installed in this version; a local build (2.13.0+cpu) counts."""
         return installed.get(self.name, "").split("+")[0] == self.version.split("+")[0]
 
 
@@ -124,18 +125,18 @@ def read_all(lock: Path) -> list[Row]:
 
 
 def read_lock(lock: Path, python: tuple[int, int]) -> list[Row]:
-    """The rows that apply on this system to that Python."""
+    """The rows that apply to that Python on this system."""
     return [row for row in read_all(lock) if row.applies(python)]
 
 
 def lock_hash(lock: Path) -> str:
-    """Of the rows only, so that a better comment rebuilds nobody's environment."""
+    """A hash of the rows only, so that a changed comment does not rebuild environments."""
     rows = sorted(f"{row};{row.marker}" for row in read_all(lock))
     return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
 
 
 def for_torch(rows: Iterable[Row], torch: str) -> list[Row]:
-    """The rows with the versions that a torch of this version needs."""
+    """The rows with the versions that this version of torch needs."""
     return aged(rows, torch, OLD_TORCH)
 
 
@@ -146,7 +147,8 @@ def aged(rows: Iterable[Row], version: str, tables: Iterable[tuple[tuple[int, in
 
 
 def over_host(rows: Iterable[Row], installed: Mapping[str, str], torch_requires: Iterable[str]) -> list[Row]:
-    """The rows as they are over a host: what belongs to its torch keeps the host's version, and the rest suits it."""
+    """The rows for an overlay: packages that belong to the host's torch keep the host's version, and the rest fits
+    it."""
     if "protobuf" in installed:
         rows = aged(rows, installed["protobuf"], OLD_PROTOBUF)
     pinned = {normalise(re.split(r"[^\w.-]", text)[0]) for text in torch_requires if re.search(r"==|<", text)}
@@ -155,7 +157,7 @@ def over_host(rows: Iterable[Row], installed: Mapping[str, str], torch_requires:
 
 
 def missing_wheels(rows: Iterable[Row], folder: Path) -> list[str]:
-    """Names of the rows without any wheel of their version in `folder`; pip judges Python and platform later."""
+    """Names of the rows without a wheel of their version in `folder`; pip checks Python and platform later."""
     present = set()
     for wheel in folder.glob("*.whl"):
         name, _, rest = wheel.name.partition("-")

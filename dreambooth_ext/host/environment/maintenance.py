@@ -1,4 +1,4 @@
-"""Making, repairing and checking the trainer's environment beside the host's work, one action at a time."""
+"""Builds, repairs and verifies the trainer's environment in the background, one action at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FRESH = 2.0  # seconds for which a look at the environment holds; pages ask ever
 
 
 class Maintenance:
-    """What state the environment is in and what is being done about it; for all threads."""
+    """The environment's state and the action in progress; thread-safe."""
 
     def __init__(self, environment: Environment):
         self.environment = environment
@@ -39,7 +39,7 @@ class Maintenance:
             return {**status, "building": building, "problem": problem, "verified": self.verified}
 
     def _look(self) -> Status:
-        """While the lock is held."""
+        """The environment's status, cached for FRESH seconds. The lock must be held."""
         if not self._seen or time.monotonic() - self._seen[0] > FRESH:
             self._seen = time.monotonic(), self.environment.status()
         return self._seen[1]
@@ -48,7 +48,7 @@ class Maintenance:
         return self.environment.status().state == "ready"
 
     def check_ready(self) -> None:
-        """Raises a Refusal (503) unless the trainer can run, or soon will."""
+        """Raise a Refusal (503) unless the trainer is ready to run."""
         with self._lock:
             status = self._look()
         if status.state == "ready":
@@ -58,11 +58,11 @@ class Maintenance:
         raise Refusal(503, "environment.not_ready", "environment", reason=status.reason)
 
     def is_building(self) -> bool:
-        """Here or by another process: `install.py`, say."""
+        """Whether it is being built, here or by another process such as `install.py`."""
         return self.building is not None or files.is_locked(self.environment.folder / "build.lock")
 
     def begin(self, action: str) -> None:
-        """Start it in a thread. Raises a Refusal (409) while something is being done already."""
+        """Start an action in a thread. Raises a Refusal (409) while another one is running."""
         if action not in ACTIONS:
             raise UserError("web.no_choice", "action", value=shown(action), choices=list(ACTIONS))
         if action == "repair" and running_inside(self.environment.tree):
@@ -89,7 +89,7 @@ class Maintenance:
             self.verified = self.verified if problem else time.time()
 
     def _repair(self) -> None:
-        """What is not whole is made or brought up to date; what seems to be whole is made anew from nothing."""
+        """Build or update an environment that is not ready; rebuild one that seems ready from nothing."""
         if self.is_ready():
             self.environment.repair(self._progress)
         else:

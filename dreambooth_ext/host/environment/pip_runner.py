@@ -1,4 +1,4 @@
-"""Running pip for the trainer's environment: its output to a log, its progress to the screen, its errors explained."""
+"""Runs pip for the trainer's environment: logs its output, shows its progress, explains its errors."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LOCKED = ("Permission denied", "PermissionError", "WinError 5", "WinError 32", 
 
 @dataclass(frozen=True)
 class Window:
-    """The part of the whole progress, from 0 to 1, that one piece of work fills."""
+    """The part of the whole progress, from 0 to 1, that one step takes up."""
 
     start: float
     end: float
@@ -57,9 +57,9 @@ class Runner:
     lock_descriptor: int | None = None  # kept open by the children: a pip that outlives a killed builder still locks
 
     def run(self, command: list[str], stage: str, window: Window, steps: int = 0) -> list[str]:
-        """The last 400 lines of output. Raises UserError("environment") when it fails.
+        """The last 400 lines of output. Raises UserError("environment") if it fails.
 
-        `steps`: how many packages are coming, for the share that is done.
+        `steps`: how many packages are coming, to compute the progress.
         """
         lines: deque[str] = deque(maxlen=400)
         reading = _PipReading(stage, window, steps)
@@ -113,7 +113,7 @@ def _lines_or_ticks(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 class _PipReading:
-    """What pip's lines mean for the progress."""
+    """Derives progress from pip's output."""
 
     def __init__(self, stage: str, window: Window, steps: int):
         self.stage, self.window, self.steps = stage, window, steps
@@ -157,7 +157,7 @@ class _PipReading:
 
 
 def _explained(lines: list[str], stage: str, log: Path) -> UserError:
-    """What the failed command's output means."""
+    """The error that a failed command's output indicates."""
     code, values = _fault("\n".join(lines))
     if code == "environment.pip_failed":
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines or ["?"]
@@ -166,7 +166,7 @@ def _explained(lines: list[str], stage: str, log: Path) -> UserError:
 
 
 def _fault(text: str) -> tuple[str, dict[str, str]]:
-    """(code, values) of what went wrong, by the output."""
+    """(code, values) of the fault that the output indicates."""
     if any(sign in text for sign in _DISK):
         return "environment.disk_full", {}
     if any(sign in text for sign in _NETWORK):
@@ -179,7 +179,7 @@ def _fault(text: str) -> tuple[str, dict[str, str]]:
 
 
 def pip_command(creator: Interpreter, python: Path, sees_pip: bool, runner: Runner) -> list[str]:
-    """How to install into the environment of `python`, without leaving more there than necessary."""
+    """The pip command for the environment of `python`, installing as little as possible there."""
     if sees_pip:
         return [str(python), "-m", "pip"]
     version = tuple(int(n) for n in re.findall(r"\d+", creator.packages.get("pip", "0"))[:2])
@@ -190,9 +190,9 @@ def pip_command(creator: Interpreter, python: Path, sees_pip: bool, runner: Runn
 
 
 def own_sources(pip: list[str]) -> tuple[bool, bool]:
-    """Whether the user's pip configuration names (packages' sources of its own, no network at all).
+    """Whether the user's pip configuration names (its own package sources, no network at all).
 
-    By `Popen`: started with `--uv`, Forge Neo has `subprocess.run` ask uv whatever is asked of pip.
+    Uses `Popen`, because with `--uv` Forge Neo makes `subprocess.run` call uv instead of pip.
     """
     with subprocess.Popen(
         [*pip[:3], "config", "list"],
@@ -210,7 +210,7 @@ def own_sources(pip: list[str]) -> tuple[bool, bool]:
 
 @dataclass(frozen=True)
 class Pip:
-    """pip, set up for one environment."""
+    """pip, configured for one environment."""
 
     command: list[str]
     version: str
@@ -251,12 +251,12 @@ def interpreter_of(folder: Path) -> Path:
 
 
 def site_of(folder: Path, python: tuple[int, int]) -> Path:
-    """Its own package folder."""
+    """The virtual environment's own package folder."""
     if os.name == "nt":
         return folder / "Lib" / "site-packages"
     return folder / "lib" / f"python{python[0]}.{python[1]}" / "site-packages"
 
 
 def running_inside(folder: Path) -> bool:
-    """Whether this very process runs in the virtual environment `folder`."""
+    """Whether this process runs in the virtual environment `folder`."""
     return Path(sys.prefix).resolve() == folder.resolve()

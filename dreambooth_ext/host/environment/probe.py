@@ -1,6 +1,6 @@
-"""Run by a foreign interpreter: what it is, what it has and what it can import, as one line of JSON.
+"""Run by another interpreter: reports its version, packages and imports as one line of JSON.
 
-Started as a script, not imported, so it may meet any Python from 3.7 on and cannot import the package.
+Started as a script, not imported, so it may run on any Python from 3.7 on and cannot import the package.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 
 
 def facts(with_torch: bool) -> dict:
-    """The interpreter: version, where it looks for packages, what is installed, its torch."""
+    """The interpreter: version, package folders, installed packages, its torch."""
     packages: dict[str, str] = {}
     places: dict[str, str] = {}
     modules = [name for name in ("venv", "ensurepip", "pip", "torch") if importlib.util.find_spec(name)]
@@ -39,7 +39,7 @@ def facts(with_torch: bool) -> dict:
 
 
 def installed():
-    """(normalised name, version, its metadata's folder) of each package; a damaged one has no name or version."""
+    """(normalised name, version, its metadata's folder) of each package; skips damaged ones without name or version."""
     from importlib import metadata
 
     for distribution in metadata.distributions():
@@ -78,7 +78,7 @@ def device(torch) -> str:
 
 
 def imports(names: list) -> dict:
-    """Import `module` or `module:attribute`; the answer is the error, empty when it worked."""
+    """Import each `module` or `module:attribute`; returns the error, "" if it worked."""
     answer = {}
     for name in names:
         module, _, attribute = name.partition(":")

@@ -1,4 +1,4 @@
-"""Whether an environment works: failed imports, other versions, and missing optional packages."""
+"""Checks whether an environment works: failed imports, wrong versions, and missing optional packages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .lock_file import Recipe, Row, version_tuple
 
 
 def names_to_import(recipe: Recipe) -> tuple[str, ...]:
-    """What has to import, and what may."""
+    """The required and the optional imports."""
     return (*recipe.imports, *recipe.optional.values())
 
 

@@ -3,7 +3,7 @@
 The pace of a similar run is used as it is. That of a different run is scaled by the work of a step, counted in passes
 of Stable Diffusion 1's UNet over one picture of 512 x 512:
 
-work = pictures * (resolution / 512)^2 * unet * (passes + encoding) * precision
+    work = pictures * (resolution / 512)^2 * unet * (passes + encoding) * precision
 
     pictures    batch * accumulation, twice as many with prior preservation: a class picture for each
     unet        multiplications of the UNet on the same area, `unet_work` in a run's plan

@@ -1,4 +1,4 @@
-// Mounts the page into its place, and keeps it true: one poll for what all views need, one for the view that is seen.
+// Mounts the page and keeps it up to date: one poll for what all views need, and one for the visible view.
 
 import { api } from "./shared/api.js";
 import { button, element, fill, memory, say, show } from "./shared/dom.js";
@@ -281,7 +281,7 @@ function normal(host) {
     return { bases: [], current: "", options: {}, restricted: "", ...host, lacks };
 }
 
-/** Without a WebUI around it, the page follows the system's theme by itself; `?__theme=dark` chooses, as in the WebUI. */
+/** Without a WebUI, the page follows the system's theme by itself; `?__theme=dark` overrides it, as in the WebUI. */
 function standAlone(place) {
     place.classList.add("db-standalone");
     const system = window.matchMedia("(prefers-color-scheme: dark)");

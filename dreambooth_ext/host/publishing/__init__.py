@@ -1,1 +1,1 @@
-"""Publishing models into a host's folders, whole even if killed, and removing them again."""
+"""Publishes models into a host's folders, never partially even if killed, and removes them again."""

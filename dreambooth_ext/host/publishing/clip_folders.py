@@ -1,7 +1,7 @@
-"""The CLIP folders of models that are published into a WebUI: outside its checkpoints, each content only once.
+"""The CLIP folders of models published into a WebUI: kept outside its checkpoints, each content once.
 
-A WebUI shows a button for every folder below its checkpoints. A yaml names the folder by its full path, which ends with
-a hash of what is in it.
+A WebUI shows a button for every folder below its checkpoints. A yaml names the CLIP folder by its full path, which ends
+with a hash of its content.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ LARGEST_YAML = 2**20  # bytes of one that is looked into
 
 
 def shelf_for(folder: Path, data: Path | None) -> Path | None:
-    """Where the CLIP folders go of models in `folder`; None where it is not a WebUI's, and they lie beside them.
+    """Where the CLIP folders of models in `folder` are kept; None to keep them beside the models, if it is no WebUI's.
 
-    data: the host's data folder, where `folder` is the host's, which may be any.
+    data: the host's data folder, if `folder` is one of the host's, wherever that is.
     """
     if folder.parts[-2:] == CHECKPOINTS.parts:
         return folder.parent / SHELF
@@ -35,14 +35,15 @@ def shelf_for(folder: Path, data: Path | None) -> Path | None:
 
 @contextlib.contextmanager
 def locked(shelf: Path | None) -> Iterator[None]:
-    """While a folder that no yaml names yet is to stay. Without a shelf, nothing is locked. Raises OSError where who
-    has it is paused, or hangs; to copy a CLIP may take long."""
+    """Keep CLIP folders that no yaml names yet from being deleted. Without a shelf, nothing is locked. Raises OSError
+    if the lock's holder hangs; copying a CLIP folder may take long."""
     with files.locked(shelf / "lock", PATIENCE) if shelf else contextlib.nullcontext():
         yield
 
 
 def keep(clip: Path, shelf: Path) -> Path:
-    """A folder with the content of `clip` in the shelf, which is locked; returns its path. It is written whole."""
+    """Copy `clip` into the shelf, which must be locked, unless its content is there; returns its path. Never leaves a
+    part."""
     place = shelf / content_hash(clip)
     files.remove_unfinished(shelf)
     if not is_whole(place):
@@ -56,14 +57,14 @@ def is_whole(place: Path) -> bool:
 
 
 def content_hash(folder: Path) -> str:
-    """Of the names and contents of all files below a folder."""
+    """A hash of the names and contents of all files below a folder."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
     found = sorted((path.relative_to(folder).as_posix(), files.sha256_of(path)) for path in paths)
     return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]
 
 
 def shared_by(yaml: Path) -> Path | None:
-    """The folder of a shelf that a yaml names, if it does."""
+    """The folder of a shelf that a yaml names, or None."""
     try:
         line = LINE.search(files.read_text(yaml, LARGEST_YAML))
         named = Path(json.loads(line[2])) if line else None
@@ -75,7 +76,7 @@ def shared_by(yaml: Path) -> Path | None:
 def let_go(place: Path | None, folder: Path) -> bool:
     """Delete a shared folder, unless another model's yaml names it or somebody has changed it; whether it was deleted.
 
-    folder: of the model that named it; looked through for others, as is the WebUI's own beside the shelf.
+    folder: of the model that named it; searched for other yamls, like the WebUI's checkpoints beside the shelf.
     """
     if place is None or not place.is_dir():
         return False
@@ -87,6 +88,6 @@ def let_go(place: Path | None, folder: Path) -> bool:
 
 
 def is_named(place: Path, yamls: Iterable[Path]) -> bool:
-    """Whether one of these files, which may be unfinished ones, has it. Raises OSError for one that cannot be read."""
+    """Whether one of these files, which may be unfinished, names it. Raises OSError if one cannot be read."""
     small = (path for path in yamls if path.is_file() and path.stat().st_size <= LARGEST_YAML)
     return any(place.name.encode() in path.read_bytes() for path in small)

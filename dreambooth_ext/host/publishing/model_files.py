@@ -1,7 +1,7 @@
-"""Publishes a run's artifacts into the folders where the WebUI lists them, whole or not at all.
+"""Publishes a run's artifacts into the folders where the WebUI lists them, completely or not at all.
 
-What this extension published carries a mark in its `.json` sidecar. A model of the same name that has it is replaced,
-so that continuing a run renews its model; one without it is somebody else's and is never touched.
+A published model carries a mark in its `.json` sidecar. A model of the same name with this mark is replaced, so that
+continuing a run updates its model; one without it is somebody else's and is never changed.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ def publish(
     data: Path | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> Path:
-    """Put a model file and its sidecars into `folder`, whole or not at all; returns the published model's path.
+    """Put a model file and its sidecars into `folder`, completely or not at all; returns the published model's path.
 
-    run: the run's id; name: its `name` setting, both for the mark. data: see `clip_folders.shelf_for`. versions:
-    see host.Host. What is already there, byte by byte, stays as it is.
-    Raises UserError where a model of that name is there which we did not publish, or the disk is full.
+    run: the run's id; name: its `name` setting, both for the mark. data: see `clip_folders.shelf_for`. versions: see
+    host.Host. Files that are already there, byte for byte, are not rewritten. Raises UserError if a model of that name
+    exists that we did not publish, or the disk is full.
     """
     target = folder / artifact.name
     if folder.exists() and folder.samefile(artifact.parent):
@@ -70,7 +70,7 @@ def put(artifact: Path, target: Path, mark: dict[str, str], data: Path | None, v
 def stage_sidecars(
     stage: staging.Staging, artifact: Path, target: Path, described: dict[str, Any], shelf: Path | None
 ) -> None:
-    """What has changed of them, and what the old model had and the new one has not."""
+    """Stage the sidecars that have changed, and drop those that only the old model had."""
     text = json.dumps(described, ensure_ascii=False, indent=2) + "\n"
     yaml, preview = (sidecar(artifact, suffix) for suffix in (".yaml", ".preview.png"))
     stage.put_bytes(sidecar(target, ".json").name, text.encode())
@@ -85,7 +85,7 @@ def stage_sidecars(
 
 
 def stage_clip(stage: staging.Staging, clip: Path, beside: Path, shelf: Path | None) -> Path | None:
-    """The CLIP folder that the yaml is to name: in the shelf, else beside the model. None where it needs none."""
+    """The CLIP folder that the yaml is to name: in the shelf, else beside the model. None if it needs none."""
     if not clip.is_dir() or shelf:
         stage.drop(beside.name)
         return clip_folders.keep(clip, shelf) if shelf else None
@@ -95,7 +95,7 @@ def stage_clip(stage: staging.Staging, clip: Path, beside: Path, shelf: Path | N
 
 
 def description(target: Path, described: Path, mark: dict[str, str], versions: Mapping[str, str]) -> dict[str, Any]:
-    """The marked `.json`. What the WebUI's user added to the old one (a VAE, a weight) stays."""
+    """The marked `.json`. Entries that the WebUI's user added to the old one (a VAE, a weight) are kept."""
     old, new = (read_json(path) if path.exists() else {} for path in (sidecar(target, ".json"), described))
     if "sd version" in new:
         new["sd version"] = versions.get(new["sd version"], new["sd version"])
@@ -103,14 +103,14 @@ def description(target: Path, described: Path, mark: dict[str, str], versions: M
 
 
 def same_content(one: Path, other: Path) -> bool:
-    """Whether both files are there and alike: a kill can come between publishing and saying so."""
+    """Whether both files exist and are equal: a kill can come between publishing and recording it."""
     if not other.is_file():
         return False
     return one.samefile(other) or filecmp.cmp(one, other, shallow=False)
 
 
 def same_folder(one: Path, other: Path) -> bool:
-    """The same for folders, however deep."""
+    """Whether two folders have the same names and contents, however deep."""
     names = [sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) for folder in (one, other)]
     files = [name for name in names[0] if (one / name).is_file()]
     return other.is_dir() and names[0] == names[1] and all(same_content(one / name, other / name) for name in files)
@@ -121,7 +121,7 @@ def sidecar(model: Path, suffix: str) -> Path:
 
 
 def published_mark(model: Path) -> dict[str, Any] | None:
-    """What `publish` noted beside a model; None where there is nothing of ours."""
+    """The mark that `publish` left beside a model; None if there is none."""
     path = sidecar(model, ".json")
     try:
         content = read_json(path)
@@ -132,7 +132,7 @@ def published_mark(model: Path) -> dict[str, Any] | None:
 
 
 def check_ours(target: Path) -> str | None:
-    """The name of the file that is to be replaced, None where the name is free. Raises UserError if it is not ours."""
+    """The name of the file that would be replaced, None if the name is free. Raises UserError if it is not ours."""
     names = [sidecar(target, suffix) for suffix in (*MODEL_SUFFIXES, *SIDECAR_SUFFIXES, CLIP)]
     present = [path for path in names if path.exists()]
     mark = published_mark(target)
@@ -148,7 +148,7 @@ def check_ours(target: Path) -> str | None:
 
 
 def replaced(config: RunConfig, folder: str | Path | None) -> list[Problem]:
-    """A warning where publishing replaces a model of an earlier run; what is not ours is refused later."""
+    """A warning if publishing replaces a model of an earlier run; files that are not ours are refused later."""
     try:
         ours = check_ours(Path(folder, config.model_file(config.name))) if folder and config.name else None
     except (UserError, OSError):
@@ -172,13 +172,13 @@ def same_disk(artifact: Path, folder: Path) -> bool:
 
 
 def naming(yaml: bytes, clip: Path) -> bytes:
-    """A yaml that names this CLIP folder: the model works without the run and the base it came from."""
+    """A yaml that names this CLIP folder, so that the model works without the run and its base."""
     path = json.dumps(str(clip.resolve()), ensure_ascii=False)
     return clip_folders.LINE.sub(lambda line: line[1] + path, yaml.decode("utf-8")).encode()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """A second name for the same file where the file system can, for a checkpoint has gigabytes."""
+    """Hard-link the file if the file system can, because a checkpoint has gigabytes; else copy it."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

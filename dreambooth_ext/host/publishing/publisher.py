@@ -1,4 +1,5 @@
-"""Publishes the models that a run announces: into the host's folders and lists, selected where that is asked for."""
+"""Publishes the models that a run announces into the host's folders, refreshes its lists, and selects them on
+request."""
 
 from __future__ import annotations
 
@@ -20,9 +21,9 @@ KEPT = 20  # publications that are remembered for pages
 
 
 class Announced:
-    """The artifacts of one run that wait to be published: each once, the newest of a name only.
+    """The artifacts of one run that wait to be published: once each, only the newest of a name.
 
-    again: also what could not be published before, which a warning says.
+    again: also those that a warning says could not be published before.
     """
 
     def __init__(self, options: JobOptions, again: bool = False):
@@ -41,20 +42,21 @@ class Announced:
                     del self._open[name]
 
     def _is_dealt_with(self, artifact: dict[str, Any], event: dict[str, Any]) -> bool:
-        """A final model belongs into the folder that was named last, wherever it was published before."""
+        """Whether an event settles an artifact. A final model must be in the last named folder, wherever it was
+        published before."""
         if event["type"] == "warning":
             return not self.again
         folder = self.options.folder(str(artifact.get("kind")))
         return not artifact["final"] or folder is None or Path(str(event.get("path"))).parent == folder
 
     def take(self) -> list[dict[str, Any]]:
-        """Those that wait, oldest first; from here on they count as dealt with."""
+        """The waiting artifacts, oldest first; they then count as dealt with."""
         taken, self._open = list(self._open.values()), {}
         return taken
 
 
 def due(run: Run, options: JobOptions, again: bool = False) -> list[dict[str, Any]]:
-    """The artifacts that wait to be published, oldest first, as the run's events tell."""
+    """The artifacts that wait to be published, oldest first, according to the run's events."""
     run.events.catch_up()
     announced = Announced(options, again)
     announced.note(run.events.read())
@@ -62,7 +64,7 @@ def due(run: Run, options: JobOptions, again: bool = False) -> list[dict[str, An
 
 
 class Shelves(Protocol):
-    """What publishing asks of a host."""
+    """The part of a host that publishing uses."""
 
     @property
     def name(self) -> str: ...
@@ -88,7 +90,7 @@ class Terminal:
     name = Message("publishing.command_line")
 
     def data_folder(self) -> None:
-        """It keeps nothing of its own."""
+        """It has none."""
 
     def refresh(self, kind: str, path: Path) -> None:
         """Nothing lists the models."""
@@ -110,7 +112,7 @@ class Terminal:
 
 
 class Publisher:
-    """Publishes for threads of the dispatcher and of the API, one model at a time."""
+    """Publishes one model at a time, called from threads of the dispatcher and the API."""
 
     def __init__(self, host: Shelves):
         self.host = host
@@ -131,7 +133,7 @@ class Publisher:
                         staging.sweep(folder, model_files.check_ours)
 
     def publish_wanted(self, run: Run, options: JobOptions, artifacts: list[dict[str, Any]]) -> None:
-        """Publish those of a run's announced models that are wanted. What fails is a warning; training goes on."""
+        """Publish those of a run's announced models that are wanted. Failures become warnings; training continues."""
         artifacts = [event for event in artifacts if options.wants(event)]
         if not artifacts:
             return
@@ -146,9 +148,9 @@ class Publisher:
                 self._warn(run, error.problem, event)
 
     def publish(self, run: Run, event: dict[str, Any], select: bool, named: Path | None = None) -> Path:
-        """Publish one artifact, given by its event, into the folder that was named for it, else into the host's.
+        """Publish one artifact, given by its event, into the folder named for it, else into the host's.
 
-        Raises UserError where its file does not get there.
+        Raises UserError if its file does not get there.
         """
         kind = event["kind"]
         own = self.host.folders().get(kind)
@@ -173,7 +175,7 @@ class Publisher:
         return path
 
     def unpublish(self, run: Run, event: dict[str, Any], path: Path) -> list[str]:
-        """Take one artifact out of the host's folders again; the names of what was deleted. Raises a Refusal."""
+        """Remove one artifact from the host's folders; returns the names of what was deleted. Raises a Refusal."""
         with self._lock, staging.alone(path.parent):
             removed = unpublish.take_out(run.artifacts / event["file"], path, run.id)
             with self._told(run, "publishing.lists_after_removal", event):
@@ -206,7 +208,7 @@ class Publisher:
             self.host.refresh(event["kind"], path)
 
     def _select(self, run: Run, event: dict[str, Any], path: Path) -> str:
-        """The title under which the host has it now; "" if it could not be selected, or is not of that kind."""
+        """The model's title in the host; "" if it could not be selected, or is no checkpoint."""
         if event["kind"] != "checkpoint":
             return ""
         with self._told(run, "publishing.not_selected", event):
@@ -215,7 +217,7 @@ class Publisher:
 
     @contextlib.contextmanager
     def _told(self, run: Run, code: str, event: dict[str, Any]) -> Iterator[None]:
-        """What fails within becomes a warning: a host's own code raises anything, and the model is published."""
+        """Turn errors inside into warnings: a host's code may raise anything, and the model is published."""
         try:
             yield
         except Exception as error:
@@ -223,7 +225,7 @@ class Publisher:
             self._warn(run, Problem(code, file=event["file"], reason=why), None)
 
     def _warn(self, run: Run, problem: Problem, event: dict[str, Any] | None) -> None:
-        """event: the artifact that this deals with, if it does."""
+        """Append a warning event. event: the artifact that it settles, if any."""
         about = {"artifact": event["name"], "step": event["step"]} if event else {}
         with contextlib.suppress(OSError):
             run.events.append("warning", **problem.as_event(), **about)

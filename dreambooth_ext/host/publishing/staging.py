@@ -1,9 +1,9 @@
-"""Several files of a folder replaced together, so that a kill at any instant leaves the old ones or the new ones.
+"""Replaces several files of a folder together, so that a kill at any instant leaves all old ones or all new ones.
 
-Everything new is written into a folder of its own first, `.tmp-dreambooth_ext-...` beside its place, under names
-that no listing takes for a model. Its `plan.json`, written last, makes it complete; from then on it is carried through,
-by who comes next if need be. While the sidecars change, the old model is set aside, and the new one takes its name
-last: a model never stands beside another one's sidecars.
+Everything new is first written into a folder of its own, `.tmp-dreambooth_ext-...` beside its place, under names that
+no listing takes for a model. Its `plan.json`, written last, makes it complete; from then on it is carried out, by the
+next program if necessary. While the sidecars change, the old model is set aside, and the new one gets its name last: a
+model is never beside another one's sidecars.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ AGE = 86400.0  # seconds after which nobody writes to one of those any more
 
 
 class Staging:
-    """A context manager; `commit` carries it through. `model`: the name of the file that comes last."""
+    """A context manager that collects new files; `commit` puts them in place. `model`: the name of the file that comes
+    last."""
 
     def __init__(self, folder: Path, model: str):
         self.folder, self.model = folder, model
@@ -59,12 +60,12 @@ class Staging:
             remove(self.place, self._lock)
 
     def put(self, name: str, write: Callable[[Path], Any]) -> None:
-        """`write` makes the file or folder at the path that it is given."""
+        """Stage a file or folder: `write` creates it at the path that it is given."""
         write(self.place / (name + PART))
         self.names.append(name)
 
     def put_bytes(self, name: str, content: bytes) -> None:
-        """Passed over where that is there already."""
+        """Stage a file with this content, unless it is already there."""
         target = self.folder / name
         if not target.is_file() or target.read_bytes() != content:
             self.put(name, lambda path: path.write_bytes(content))
@@ -74,7 +75,7 @@ class Staging:
             self.dropped.append(name)
 
     def changes_the_model(self) -> bool:
-        """Whether what the model is built from changes beside it."""
+        """Whether files change from which the model is built, other than the model itself."""
         return _changes_the_model([*self.names, *self.dropped], self.model)
 
     def commit(self) -> None:
@@ -89,9 +90,11 @@ class Staging:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """One program at a time changes what is published in a folder: two that put a model of one name there would mix
-    theirs. The lock's file goes with its last holder. Raises OSError where that is paused, or hangs; to copy a
-    checkpoint may take long."""
+    """Let only one program at a time publish into a folder: two with models of the same name would mix them up.
+
+    The lock's file is deleted by its last holder. Raises OSError if the holder hangs; copying a checkpoint may take
+    long.
+    """
     path = folder / ALONE
     seen, since, ahead = None, time.monotonic(), 0.0
     while (lock := files.try_lock(path)) is None or not _is_there(lock, path):
@@ -115,7 +118,7 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def _staged(folder: Path) -> list[tuple[str, int]]:
-    """What programs are at there: names and sizes."""
+    """Names and sizes of what programs are staging there, to see whether they progress."""
     found = []
     for path in folder.glob(f"{PREFIX}*/**/*"):
         with contextlib.suppress(OSError):  # renamed meanwhile
@@ -136,7 +139,7 @@ def _changes_the_model(names: list[str], model: str) -> bool:
 
 
 def carry_through(place: Path, plan: dict[str, Any]) -> None:
-    """Do what is left of a plan, which may have been begun. Folders that are dropped go when the new model is there."""
+    """Carry out the rest of a plan that may have been begun. Dropped folders go once the new model is there."""
     folder, model = place.parent, plan["model"]
     sidecars = [name for name in plan["put"] if name != model]
     if (place / (model + PART)).exists() and _changes_the_model([*sidecars, *plan["drop"]], model):
@@ -161,7 +164,7 @@ def set_aside(place: Path, name: str) -> None:
 
 
 def sweep(folder: Path, check: Callable[[Path], Any]) -> None:
-    """Finish, or remove, what killed programs of ours left in a folder; what live ones work at stays.
+    """Finish, or remove, what killed programs of ours left in a folder; those still running are left alone.
 
     check: raises UserError for the path of a model that is not ours to replace.
     """
@@ -181,7 +184,7 @@ def sweep(folder: Path, check: Callable[[Path], Any]) -> None:
 
 
 def read_plan(place: Path) -> dict[str, Any] | None:
-    """None for one that is not complete, or not ours: its names become paths."""
+    """The plan, or None if it is incomplete or not ours: its names become paths."""
     try:
         plan = files.read_json(place / PLAN)
         names = [plan["model"], *plan["put"], *plan["drop"]]
@@ -192,7 +195,7 @@ def read_plan(place: Path) -> dict[str, Any] | None:
 
 
 def remove(place: Path, lock: IO[bytes]) -> None:
-    """While the lock is held, so that nobody begins in there; Windows deletes nothing that is open."""
+    """Delete a staging folder while holding its lock, so that nobody starts in it; Windows cannot delete open files."""
     if os.name == "nt":
         lock.close()
     shutil.rmtree(place, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Removes a published model from the host's folders: what we put there, and nothing that was changed since."""
+"""Removes a published model from the host's folders: only what we put there, and nothing that was changed since."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .model_files import CLIP, MARK, published_mark, sidecar
 
 
 def is_published(artifact: Path, target: Path, run: str) -> bool:
-    """Whether `target` is there as this run's model, by its mark alone."""
+    """Whether `target` exists as this run's model, judged by its mark alone."""
     mark = published_mark(target) if target.is_file() else None
     return mark is not None and mark.get("run") == run and mark.get("file") == target.name == artifact.name
 
 
 def check_unchanged(artifact: Path, target: Path, run: str) -> None:
-    """Raises a Refusal unless `target` is still what `publish` made of `artifact`."""
+    """Raise a Refusal unless `target` is still what `publish` made of `artifact`."""
     if not target.exists():
         raise Refusal(404, "publishing.gone", "artifact", file=target)
     if not is_published(artifact, target, run):
@@ -30,8 +30,8 @@ def check_unchanged(artifact: Path, target: Path, run: str) -> None:
 def take_out(artifact: Path, target: Path, run: str) -> list[str]:
     """Delete the model, then each of its sidecars that nobody has changed; returns the names of what was deleted.
 
-    A `.json` to which the WebUI's user added something stays, without our mark: from then on it is theirs. So does a
-    CLIP folder that another model needs. Raises a Refusal where the model is not this run's, or was changed.
+    A `.json` to which the WebUI's user added something stays, without our mark, and is theirs from then on. A CLIP
+    folder that another model needs stays, too. Raises a Refusal if the model is not this run's, or was changed.
     """
     check_unchanged(artifact, target, run)
     names = (".yaml", ".preview.png", CLIP)
@@ -51,7 +51,8 @@ def take_out(artifact: Path, target: Path, run: str) -> list[str]:
 
 
 def delete(path: Path) -> None:
-    """Raises a Refusal (409) where the system refuses: on Windows, while a program has the file open."""
+    """Delete a file or folder. Raises a Refusal (409) if the system refuses: on Windows, while a program has the file
+    open."""
     try:
         remove(path) if path.is_dir() else path.unlink()
     except OSError as error:
@@ -59,7 +60,7 @@ def delete(path: Path) -> None:
 
 
 def same_content(one: Path, other: Path) -> bool:
-    """Whether both are there and alike, files or folders; a yaml may name another CLIP folder."""
+    """Whether both exist and are equal, files or folders; a yaml may name a different CLIP folder."""
     if one.is_dir() or other.is_dir():
         return one.is_dir() and other.is_dir() and same_folder(one, other)
     if not one.is_file() or not other.is_file():

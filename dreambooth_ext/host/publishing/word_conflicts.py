@@ -1,4 +1,5 @@
-"""Rare words that are also the name of an embedding in the host, which a prompt would then use on every model."""
+"""Warns of rare words that are also the name of an embedding in the host, which prompts would then use on every
+model."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from ..hosts import model_lists
 def taken(
     config: RunConfig, entries: Iterable[Entry], known: Iterable[Concept], embeddings: Path | None
 ) -> list[Problem]:
-    """A warning for each word of the subjects that is the name of an installed embedding.
+    """A warning for each of the subjects' words that is the name of an installed embedding.
 
     known: the run's concepts. embeddings: their folder.
     """

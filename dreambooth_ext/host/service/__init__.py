@@ -1,1 +1,1 @@
-"""What the tab, the API and other programs can ask for, without HTTP."""
+"""The service behind the tab, the API and other programs, without HTTP."""

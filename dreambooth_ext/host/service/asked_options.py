@@ -1,4 +1,4 @@
-"""What may be asked of one run beside its config: publishing, selecting, and the host's models meanwhile."""
+"""A run's options beside its config, as requested: publishing, selecting, and the host's models during training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ASKED = ("publish", "intermediate", "select", "while_training")  # of what is le
 
 
 def options_for(host: Host, asked: Mapping[str, Any], before: JobOptions | None = None) -> JobOptions:
-    """What is to be done with a run, as asked, else as before, else as the host's options say."""
+    """A run's options: as requested, else as before, else as the host's options say."""
     chosen = before or JobOptions(**{name: host.option(name) for name in ASKED})
     given = {name: value for name, value in asked.items() if value is not None}
     for name in ("publish", "intermediate"):

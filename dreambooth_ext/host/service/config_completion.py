@@ -1,4 +1,4 @@
-"""A config as somebody sent it -> the config that is trained: what the host and the guide fill in, and all problems."""
+"""Completes a config from a request: what the host and the guide fill in, and all problems."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def complete_form(values: Mapping[str, Any], host: Host, runs_dir: Path) -> config_checks.Checked:
-    """The completed config, what was filled in and why, its pictures, and everything that is wrong, without a model.
+    """The completed config, what was filled in and why, its pictures, and all problems found without a model.
 
-    Raises a Refusal (403) for paths that the host keeps back, before anything looks at them.
+    Raises a Refusal (403) for paths that the host restricts, before anything reads them.
     """
     offered = offers(values, host)
     config, unreadable = parse({**values, **{name: choice.value for name, choice in offered.items()}})
@@ -40,7 +40,7 @@ def complete_form(values: Mapping[str, Any], host: Host, runs_dir: Path) -> conf
 
 
 def offers(values: Mapping[str, Any], host: Host) -> dict[str, Choice]:
-    """What the host fills in where it was left out."""
+    """The host's values for settings that were left out."""
     known = {
         "base_model": (host.current_base(), Message("guide.current_base", webui=host.name)),
         "subject_type": (host.option("subject_type"), Message("guide.of_options")),
@@ -55,7 +55,7 @@ def offers(values: Mapping[str, Any], host: Host) -> dict[str, Choice]:
 
 
 def check_depth(config: RunConfig) -> None:
-    """Raises UserError where the config could not be written as a run keeps it."""
+    """Raise UserError if the config is nested too deeply to be saved with a run."""
     try:
         json.dumps(config.as_dict(), indent=2)
     except RecursionError:

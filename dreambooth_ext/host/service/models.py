@@ -1,4 +1,4 @@
-"""The models that runs made: listing, publishing, unpublishing and drawing with them."""
+"""The models that runs made: lists, publishes, unpublishes and draws with them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Models:
-    """By a run's id and a model's file in it."""
+    """Operations on models, by a run's id and the model's file in it."""
 
     def __init__(
         self, host: Host, index: RunIndex, dispatcher: Dispatcher, maintenance: Maintenance, drawing_job: DrawingJob
@@ -34,10 +34,10 @@ class Models:
         self.maintenance, self.drawing_job = maintenance, drawing_job
 
     def list(self, id: str) -> dict[str, Any]:
-        """What the run made and still has.
+        """The models that a run made and that still exist.
 
-        Each with the place where it is `published`, None where it is not or not any more, and whether the host has
-        `selected` it now.
+        Each with the path where it is `published`, None if it is not or no longer, and whether the host has `selected`
+        it now.
         """
         run = self.run_index.find(id)
         places, latest = {}, {}
@@ -69,7 +69,7 @@ class Models:
         return {"path": path, "selected": bool(done and done[-1]["selected"]), "revision": self.dispatcher.revision}
 
     def unpublish(self, id: str, file: str) -> dict[str, Any]:
-        """Take one artifact out of the host's folders; it stays in the run. Raises a Refusal (404, 409)."""
+        """Remove one artifact from the host's folders; it stays in the run. Raises a Refusal (404, 409)."""
         run, place = self.run_index.find(id), self._artifact(id, file)["published"]
         if not place:
             raise Refusal(404, "service.not_published", "artifact", file=file)
@@ -88,7 +88,7 @@ class Models:
         return None
 
     def draw(self, id: str, file: str, wanted: dict[str, int]) -> None:
-        """Let a run's unconditional model draw (`DrawingJob.start`). Raises a Refusal (409) while a training runs."""
+        """Draw with a run's unconditional model (`DrawingJob.start`). Raises a Refusal (409) while a run trains."""
         run = self.run_index.find(id)
         self._artifact(id, file)
         if self.dispatcher.active:
@@ -100,7 +100,7 @@ class Models:
         return self.drawing_job.status(self.run_index.find(id))
 
     def drawn_picture(self, id: str, artifact: str, file: str) -> tuple[Path, str]:
-        """(file, media type) of one of them. Raises a Refusal (404)."""
+        """(file, media type) of one drawn picture. Raises a Refusal (404)."""
         run = self.run_index.find(id)
         folder = run.path / DRAWN
         path = folder / artifact / file if is_component(artifact) and is_component(file) else folder

@@ -1,4 +1,4 @@
-"""From a config that somebody sent: its plan, its problems, and a new run."""
+"""Checks a config from a request (plan, problems, estimate) and creates a run from it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class NewRuns:
-    """Checks and the beginning of runs, in the host's folder of runs."""
+    """Checks configs and creates runs in the host's folder of runs."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class NewRuns:
         }
 
     def create(self, values: Mapping[str, Any], **wanted: Any) -> Run:
-        """A new run at the end of the queue. Raises `Problems` (422) with everything that is wrong."""
+        """Create a run at the end of the queue. Raises `Problems` (422) with everything that is wrong."""
         self.maintenance.check_ready()
         completed, _, entries, problems, subjects = complete_form(values, self.host, self.runs_dir)
         chosen = options_for(self.host, wanted)
@@ -114,11 +114,11 @@ class NewRuns:
         return run
 
     def _unusable(self, config: RunConfig, said: list[Problem], family: str | None = None) -> list[Problem]:
-        """What the host could not use of that run's models, where they are to be put there."""
+        """Why the host could not use that run's models, if they are to be published there."""
         return config_checks.independent(host_limits.problems(self.host.lacks(), config, family), said)
 
     def _expect(self, config: RunConfig, count: int, subjects: Subjects) -> tuple[int | None, float | None]:
-        """Steps and seconds of a completed config, as far as the last check knows them."""
+        """The expected steps and seconds of a completed config, as far as the last check knows them."""
         usable, _ = completion.fill_in(config, count, subjects)
         plan = self.deep_check.known(run_folder.absolute(usable)).get("plan", {})
         seconds = time_estimate.seconds(self.runs_dir, config, plan, self.maintenance.status()["device"])["seconds"]

@@ -1,4 +1,5 @@
-"""Which paths of the server may be named where others can reach it: only those that the host itself offers."""
+"""Which paths of this machine a request may name if others can reach the server: only those that the host itself
+offers."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ CLASS_PICTURES = "class_pictures"  # where runs keep the class pictures that the
 
 
 def check_paths(config: RunConfig, host: Host) -> kohya_dataset.DataSet | None:
-    """Raises a Refusal (403) where a restricted host is asked for a file or folder that it does not offer itself.
+    """Raise a Refusal (403) if a restricted host does not offer a file or folder that the config names.
 
-    Returns the data set of `dataset_config`, where there is one: whoever goes on takes it, for its file may name others
-    by then.
+    Returns the data set of `dataset_config`, if there is one: callers must use it, because its file may name others by
+    the time it is read again.
     """
     why = host.restricted()
     if why:
@@ -49,7 +50,7 @@ def _check_named(named: Iterable[tuple[str, str]], config: RunConfig, host: Host
 
 
 def pictures_folder(host: Host) -> Path:
-    """Where uploaded pictures are kept, a folder for each set."""
+    """Where uploaded pictures are kept, with a folder for each set."""
     return host.data_folder() / "pictures"
 
 
@@ -58,9 +59,10 @@ def _same(path: str, known: Iterable[str]) -> bool:
 
 
 def inside(path: str | Path, folders: Iterable[Path]) -> bool:
-    """Whether a path lies in one of the folders, also after all links are followed.
+    """Whether a path is in one of the folders, also after all links are followed.
 
-    By its letters first: only to look at a network path of Windows sends this account's password there.
+    The text of the path is compared first: merely opening a network path of Windows sends this account's password
+    there.
     """
     text = _absolute(path)
     if "\0" in text:  # no path has it, and none can be followed

@@ -1,4 +1,4 @@
-"""Pictures to train on: sets that were uploaded, and folders of this machine where the caller may look into them."""
+"""Training pictures for the page: uploaded sets, and folders of this machine if the caller may see them."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 class PictureFolders:
-    """Lists, shows and deletes pictures; `sets` takes new ones."""
+    """Lists, shows and deletes pictures; `sets` saves new ones."""
 
     def __init__(self, host: Host, index: RunIndex, dispatcher: Dispatcher, sets: PictureSets):
         self.host, self.run_index, self.dispatcher, self.sets = host, index, dispatcher, sets
 
     def list(self, name: str | None, folder: str | None, start: int) -> dict[str, Any]:
-        """A set's, or those of a folder of this machine; without either, all sets."""
+        """The pictures of a set, or of a folder of this machine; all sets if neither is given."""
         if name:
             return self.sets.list(name, start)
         if not folder:
@@ -49,7 +49,8 @@ class PictureFolders:
         return path
 
     def delete(self, name: str, picture: str | None = None, stamp: str = "") -> None:
-        """A set or one of its pictures. Raises a Refusal (409) while a run needs them; `stamp`: see `PictureSets`."""
+        """Delete a set or one of its pictures. Raises a Refusal (409) while a run needs them; `stamp`: see
+        `PictureSets`."""
         folder = self.sets.path(name)
         for run in runs_ahead(self.dispatcher, self.run_index):
             if any(path_policy.inside(path, [folder]) for path in picture_folders(run)):

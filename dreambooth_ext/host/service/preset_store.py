@@ -1,4 +1,4 @@
-"""Presets: settings under a name. The built-in ones follow the guide; the user's own are files in a folder."""
+"""Presets: settings saved under a name. The built-in ones follow the guide; the user's own are files in a folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST = 500  # own presets
 
 @dataclass(frozen=True)
 class Preset:
-    """Settings under a name; `problem` says why a file has none, as a sentence."""
+    """Settings saved under a name; `problem` says, as a sentence, why a file cannot be used."""
 
     name: str
     title: str
@@ -43,19 +43,19 @@ class Preset:
 class Presets:
     """The built-in presets and those in `folder`, which need not exist. Everything is read when asked for.
 
-    `others`: folders whose presets are known, too, but stay as they are.
+    `others`: folders whose presets are available, but never changed.
     """
 
     def __init__(self, folder: Path | None = None, *others: Path):
         self.folder, self.others = folder, others
 
     def list(self) -> list[Preset]:
-        """The built-in ones, then the user's by name; a damaged file is listed with its problem."""
+        """The built-in presets, then the user's by name; a damaged file is listed with its problem."""
         own = [_read(path) for path in (*self._files(), *(p for other in self.others for p in _files(other)))]
         return [*built_in(), *sorted(own, key=lambda preset: preset.name.casefold())]
 
     def get(self, name: str) -> Preset:
-        """The preset of that name or title. Raises UserError("preset")."""
+        """The preset with that name or title. Raises UserError("preset")."""
         known = self.list()
         for preset in known:
             if _key(name) in (_key(preset.name), _key(preset.title)):
@@ -66,9 +66,9 @@ class Presets:
         raise UserError("service.no_preset", "preset", name=shown(name), names=names)
 
     def save(self, name: str, settings: Mapping[str, Any], description: str = "") -> Preset:
-        """Keep settings under a name, in place of an own preset of that name.
+        """Save settings under a name, replacing the user's preset of that name.
 
-        Raises UserError("preset") for a name that cannot be used, and one with the setting's name for a wrong setting.
+        Raises UserError("preset") for an invalid name, and UserError with the setting's name for an invalid setting.
         """
         assert self.folder is not None
         name = unicodedata.normalize("NFC", name).strip()
@@ -90,7 +90,7 @@ class Presets:
         return _read(path)
 
     def delete(self, name: str) -> None:
-        """Raises UserError("preset") for a name that is built in, or is not there."""
+        """Delete a preset. Raises UserError("preset") if it is built in or missing."""
         for path in self._files():
             if _key(path.stem) == _key(name):
                 files.patiently(path.unlink)
@@ -110,14 +110,14 @@ def _files(folder: Path | None) -> list[Path]:
 
 
 def known_here(webui: Path | None = None) -> Presets:
-    """Those that the tab has saved: by itself, in the WebUI that this is an extension of, or in a named WebUI."""
+    """The presets saved in the tab: standalone, in the WebUI that contains this extension, and in a named WebUI."""
     webuis = [REPOSITORY.parent.parent] if REPOSITORY.parent.name == "extensions" else []
     webuis += [webui] if webui else []
     return Presets(REPOSITORY / FOLDER, *(place / WEBUI_DATA / FOLDER for place in webuis))
 
 
 def built_in() -> list[Preset]:
-    """Those that come with the program, in their order."""
+    """The presets that come with the program, in their order."""
     found = [(files.read_json(path), path.stem) for path in BUILT_IN.glob("*.json")]
     return [
         Preset(name, content["title"], content["description"], True, content["settings"])
@@ -126,7 +126,7 @@ def built_in() -> list[Preset]:
 
 
 def read_file(path: Path) -> Preset:
-    """A preset's file that somebody names. Raises UserError("preset")."""
+    """Read a preset from a named file. Raises UserError("preset")."""
     preset = _read(path)
     if preset.problem:
         raise UserError("service.preset_file", "preset", file=path, reason=preset.problem)
@@ -134,7 +134,7 @@ def read_file(path: Path) -> Preset:
 
 
 def _read(path: Path) -> Preset:
-    """An own preset; the file's name is the preset's."""
+    """Read one of the user's presets; its name is the file's."""
     name = unicodedata.normalize("NFC", path.stem)
     content, problem = _content(path)
     if problem:
@@ -150,7 +150,7 @@ def _read(path: Path) -> Preset:
 
 
 def _content(path: Path) -> tuple[dict[str, Any], str]:
-    """({"settings": {...}, ...} of a preset's file, why it has none or "")."""
+    """The content of a preset's file, {"settings": {...}, ...}, and why it cannot be used, or ""."""
     try:
         if path.stat().st_size > LARGEST:
             return {}, Message("service.preset_too_large")
@@ -163,5 +163,5 @@ def _content(path: Path) -> tuple[dict[str, Any], str]:
 
 
 def _key(name: str) -> str:
-    """Names that some file systems take for the same are the same everywhere."""
+    """A key under which names are equal that some file systems treat as equal."""
     return unicodedata.normalize("NFC", name).strip().casefold()

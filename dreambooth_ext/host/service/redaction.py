@@ -1,6 +1,7 @@
-"""Texts that strangers may read: without secrets, and without the folders of the machine that they come from.
+"""Removes secrets, and names of the machine's folders, from texts that others may read.
 
-Of a path its last name is left, of a link what `links.bare` leaves. What cannot be told for sure is taken out.
+Only the last name of a path is kept, and of a link what `links.bare` leaves. What cannot be recognised for sure is
+removed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ PLACE = re.compile(f"(?P<link>{links.WITHIN.pattern})|(?:{'|'.join(PATH_STARTS)}
 
 
 class Redaction:
-    """Made for one report: `folders` are known to be this machine's, whatever letters are in their names."""
+    """Redacts one report: `folders` are recognised as this machine's, whatever characters their names contain."""
 
     def __init__(self, folders: Iterable[str | Path] = ()):
         known = sorted({str(folder).rstrip("\\/") for folder in folders}, key=len, reverse=True)
@@ -41,14 +42,14 @@ class Redaction:
         self._known = re.compile(rf"(?:{'|'.join(parts)})(?P<rest>[\\/]+|(?!\w|[.-]\w))") if parts else None
 
     def text(self, text: str) -> str:
-        """A text of several lines, a log's say."""
+        """Redact a text of several lines, such as a log."""
         text = SECRETS.sub(HIDDEN, text)
         if self._known:
             text = self._known.sub(lambda found: "~/" if found["rest"] else _last(found[0]), text)
         return PLACE.sub(_shortened, text)
 
     def value(self, value: Any) -> Any:
-        """A setting's value, or anything that JSON holds."""
+        """Redact a setting's value, or any other JSON value."""
         if isinstance(value, dict):
             return {key: self.value(inner) for key, inner in value.items()}
         if isinstance(value, list):
@@ -71,7 +72,7 @@ def _is_path(text: str) -> bool:
 
 
 def _last(path: str) -> str:
-    """The last name of a path of either system; ~ for somebody's home, whose name is theirs."""
+    """The last name of a path of any system; ~ for a home folder, whose name is a person's."""
     names = [name for name in re.split(r"[\\/]", path) if name.strip()]
     if HOME.fullmatch(path) or names == _home():
         return "~"

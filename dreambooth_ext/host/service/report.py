@@ -1,6 +1,6 @@
-"""What an issue about a run should hold, as one text: versions, card, settings, problem and the end of the log.
+"""The report of a run for an issue, as one text: versions, card, settings, problem and the end of the log.
 
-The tab's "Copy report", `GET runs/{id}/report` and `python -m dreambooth_ext runs report` give the same.
+The tab's "Copy report", `GET runs/{id}/report` and `python -m dreambooth_ext runs report` give the same text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def report(run: Run | None, environment: Mapping[str, Any], host: str) -> str:
-    """The text. environment: as `Status.as_dict` has it; host: a WebUI with its version, or another name."""
+    """The report's text. environment: as from `Status.as_dict`; host: a WebUI with its version, or another name."""
     redaction = Redaction(_folders(run, environment))
     parts = ["\n".join(_about(environment, host))]
     if run is not None:
@@ -70,7 +70,7 @@ def _about_run(run: Run) -> Iterator[str]:
 
 
 def _settings(run: Run, redaction: Redaction) -> str:
-    """The run's settings, without those at their defaults."""
+    """The run's settings that differ from their defaults."""
     try:
         config = files.read_json(run.path / "config.json")
     except (OSError, ValueError) as error:
@@ -87,7 +87,7 @@ def _settings(run: Run, redaction: Redaction) -> str:
 
 
 def _folders(run: Run | None, environment: Mapping[str, Any]) -> Iterator[str]:
-    """Places of this machine that are known, so that they are found whatever their names look like."""
+    """Known folders of this machine, so that they are redacted whatever their names look like."""
     with contextlib.suppress(RuntimeError):  # there may be none
         yield str(Path.home())
     yield tempfile.gettempdir()

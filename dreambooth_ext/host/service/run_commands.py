@@ -1,4 +1,4 @@
-"""What can be done with an existing run: stop, end, resume and delete it."""
+"""Commands for an existing run: stop, kill, resume, continue and delete."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOING = 15.0  # seconds for a killed worker to be gone, and its host to have not
 
 
 class RunCommands:
-    """By a run's id."""
+    """Commands for runs, by id."""
 
     def __init__(self, host: Host, index: RunIndex, dispatcher: Dispatcher, maintenance: Maintenance):
         self.host, self.run_index, self.dispatcher, self.maintenance = host, index, dispatcher, maintenance
@@ -44,8 +44,8 @@ class RunCommands:
         wanted: Mapping[str, Any] | None = None,
         new_pictures: bool = False,
     ) -> None:
-        """One of RUN_COMMANDS; `total`: the step up to which "continue" trains in all. new_pictures: "resume" and
-        "continue" take pictures and captions as they are now."""
+        """Carry out one of RUN_COMMANDS; `total`: the last step for "continue". new_pictures: let "resume" and
+        "continue" use pictures and captions as they are now."""
         run = self.run_index.find(id)
         if command not in RUN_COMMANDS:
             raise UserError("web.no_choice", "command", value=shown(command), choices=list(RUN_COMMANDS))
@@ -65,8 +65,8 @@ class RunCommands:
                 self.dispatcher.command(run, command)
 
     def give_link(self, id: str, link: str) -> None:
-        """The whole link of a run's base, for its next worker: a run's folder holds no tokens and passwords. Raises a
-        Refusal (403) where links are refused."""
+        """Give the next worker the whole link of a run's base, because run folders hold no tokens and passwords. Raises
+        a Refusal (403) where links are not allowed."""
         run = self.run_index.find(id)
         path_policy.check_paths(RunConfig(base_model=link), self.host)
         self.dispatcher.remember(run, [links.again(link, run.config.base_model, id)])
@@ -78,7 +78,7 @@ class RunCommands:
             raise Refusal.of(409, error.problem, "command") from error
 
     def _end(self, run: Run) -> None:
-        """Kill a worker and wait until everybody has let go of its run."""
+        """Kill a worker and wait until every process has released its run."""
         self._kill(run)
         deadline = time.monotonic() + GOING
         while (run.is_held() or run.is_followed()) and time.monotonic() < deadline:
@@ -128,5 +128,5 @@ class RunCommands:
 
 
 def only_hangs(run: Run, state: Mapping[str, Any]) -> bool:
-    """Whether a worker has written how it ended and hangs since, in a driver say: ending it loses nothing."""
+    """Whether a worker has recorded its ending but hangs, in a driver for example: killing it loses nothing."""
     return run.is_held() and (state["status"] in ENDED or run.last_word() is not None)

@@ -1,4 +1,4 @@
-"""Reading runs: their list, and of each one its state, config, events, curves, log and previews."""
+"""Reads runs: their list, and each one's state, config, events, curves, log and previews."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg",
 
 
 class Runs:
-    """Looks into the folders of runs; nothing here changes one. `host`: the host's name, for reports."""
+    """Reads the folders of runs without changing them. `host`: the host's name, for reports."""
 
     def __init__(self, index: RunIndex, maintenance: Maintenance, host: str):
         self.run_index, self.maintenance, self.host = index, maintenance, host
@@ -36,7 +36,7 @@ class Runs:
         return self.run_index.changed(since)
 
     def curves(self, id: str, first: int | None, last: int | None, points: int | None) -> dict[str, Any]:
-        """All of a run at once, thinned out, or closely from one step to another (`curves`)."""
+        """A run's curves: all of it thinned out, or in detail from one step to another (see `jobs.curves`)."""
         path = self.run_index.find(id).path / "events.jsonl"
         if first is None and last is None:
             return self._curves.whole(path)
@@ -52,7 +52,8 @@ class Runs:
         return self.run_index.find(id).config.as_dict()
 
     def changed_pictures(self, id: str) -> dict[str, Any]:
-        """What has changed among a run's own pictures since it was queued; changes: None where nothing was noted."""
+        """What has changed among a run's training pictures since it was queued; changes: None if they were not
+        recorded."""
         run = self.run_index.find(id)
         listed = picture_list.noted(run.path, are_class=False)
         entries, problems = picture_entries.entries(run.config)
@@ -64,7 +65,7 @@ class Runs:
         return {"count": changes.count, "changes": {name: list(names) for name, names in changes.names().items()}}
 
     def events(self, id: str, after: int = 0) -> dict[str, Any]:
-        """By pages: ask again with "next" while there are "more"."""
+        """One page of events: ask again with "next" while there are "more"."""
         found, more = self._events.page(self.run_index.find(id).path / "events.jsonl", after)
         return {"events": found, "next": found[-1]["n"] if found else after, "more": more}
 
@@ -97,7 +98,7 @@ class Runs:
             raise Refusal(409, "service.no_file_manager", folder=path) from None
 
     def forget(self, run: Run) -> None:
-        """Of a run that was deleted."""
+        """Clear what is cached about a deleted run."""
         self.run_index.forget(run)
         self._events.forget(run.path / "events.jsonl")
         self._curves.forget(run.path / "events.jsonl")

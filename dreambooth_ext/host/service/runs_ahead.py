@@ -1,4 +1,4 @@
-"""The runs that train or wait, and the base and pictures that each needs, which nobody may delete now."""
+"""The runs that are training or waiting, and their bases and pictures, which must not be deleted now."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The form: `SETTINGS` as the page and `GET schema` show them, and the beginner's three answers as settings."""
+"""The form's description, `GET schema`: all settings, and the prompts that follow from the beginner's three answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CAPTIONED = {"style": (f"[filewords] in {WORD} style", "[filewords]")}
 
 
 def schema() -> dict[str, Any]:
-    """All that a form has to know, as JSON; made from the settings and the guide."""
+    """Everything that a form needs to know, as JSON, made from the settings and the guide."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for known in SETTINGS.values():
         groups.setdefault(known.group, []).append(_about(known))
@@ -46,9 +46,9 @@ def schema() -> dict[str, Any]:
 
 
 def prompts_for(word: str, subject_type: str, has_captions: bool = False) -> dict[str, str]:
-    """The instance and class prompt for a word. The class prompt is only for prior preservation.
+    """The instance and class prompt for a rare word. The class prompt is only for prior preservation.
 
-    `has_captions`: every picture has a caption file, and none of them says the word.
+    `has_captions`: every picture has a caption file, and none of them contains the word.
     """
     instance, of_class = _templates(subject_type, has_captions)
     return {"instance_prompt": instance.replace(WORD, word.strip()), "class_prompt": of_class}
@@ -78,7 +78,7 @@ def _about(known: Setting) -> dict[str, Any]:
 
 
 def _subject(kind: str) -> dict[str, Any]:
-    """A type of subject: how many pictures, and the prompts with "{word}" in them."""
+    """A subject type: numbers of pictures, and its prompts with "{word}" in them."""
     least, best_from, best_to, most = tables.PICTURES[kind]
     keys = ("instance_prompt", "class_prompt")
     return {

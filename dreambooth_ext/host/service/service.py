@@ -1,6 +1,6 @@
-"""What the tab, the API and other programs can ask for: runs, queue, checks, presets, pictures, the environment.
+"""The service for the tab, the API and other programs: runs, queue, checks, presets, pictures, the environment.
 
-No HTTP here: values go in and out as JSON has them, and what cannot be done is a `Refusal` or a `UserError`.
+It knows no HTTP: values are JSON types, and what cannot be done raises a `Refusal` or a `UserError`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ SHOWN_OF_ENVIRONMENT = ("state", "reason", "reason_code", "reason_values", "buil
 
 
 class Service:
-    """One for a host and its process; every method may be called from any thread, and may take its time.
+    """The service of one host and its process; every method may be called from any thread, and may take long.
 
-    What concerns runs, models and pictures stands in its parts: `new_runs`, `runs`, `commands`, `models`, `pictures`.
+    Operations on runs, models and pictures are in its parts: `new_runs`, `runs`, `commands`, `models`, `pictures`.
     """
 
     def __init__(self, host: Host, environment: Environment | None = None, dispatcher: Dispatcher | None = None):
@@ -67,7 +67,7 @@ class Service:
         self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets)
 
     def start(self) -> None:
-        """Start training what waits. Nothing happens if that is being done already."""
+        """Start training queued runs. Does nothing if already started."""
         self.dispatcher.start()
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class Service:
         self.deep_check.close()
 
     def delete(self, id: str) -> None:
-        """Delete a run with all that it made, except what was published."""
+        """Delete a run with everything it made, except published models."""
         run = self.run_index.find(id)
         self.commands.delete(run)
         self.runs.forget(run)
@@ -105,7 +105,7 @@ class Service:
         return schema.schema()
 
     def state(self) -> dict[str, Any]:
-        """What a page asks every second. "lists" changes whenever the answer of GET host does."""
+        """What a page asks for every second. "lists" changes whenever the answer of GET host does."""
         environment = self.maintenance.status()
         return {
             "version": __version__,
@@ -118,7 +118,8 @@ class Service:
         }
 
     def mend(self, action: str) -> None:
-        """Repair or verify the environment, in a thread. Raises a Refusal (409) while that would be in the way."""
+        """Repair or verify the environment in a thread. Raises a Refusal (409) if that would disturb a run or another
+        program."""
         if action == "repair" and self.dispatcher.running:
             raise Refusal(409, "service.environment_in_use", "action", run=self.dispatcher.running[-1].id)
         if action == "repair":
@@ -164,7 +165,7 @@ class Service:
     # --- the queue ---
 
     def queue(self) -> dict[str, Any]:
-        """`active`: the newest of those that are `running`, one on each device; `trouble`: what is wrong with it."""
+        """The queue. `active`: the newest of the `running` runs, one per device; `trouble`: what is wrong with it."""
         running, waiting = [self._shown(run) for run in self.dispatcher.running], self.dispatcher.queue()
         active = running[-1] if running else None
         return {
@@ -178,7 +179,7 @@ class Service:
         }
 
     def _shown(self, run: Run) -> dict[str, Any]:
-        """A run that trains, with its worker's trouble and `since` when it has the device."""
+        """A training run, with its worker's trouble and the time `since` which it has the device."""
         try:
             known = self.run_index.brief(run)
         except FAULTS:
@@ -186,7 +187,7 @@ class Service:
         return {**known, "trouble": self.dispatcher.trouble(run), "since": self.dispatcher.since(run)}
 
     def reorder(self, ids: list[str]) -> dict[str, Any]:
-        """Train these first, in this order."""
+        """Move these runs to the front of the queue, in this order."""
         strangers = sorted(set(ids) - set(self.dispatcher.queue()))
         if strangers:
             raise Refusal(409, "service.not_queued", "order", run=shown(strangers[0]))

@@ -1,1 +1,1 @@
-"""The HTTP API and the page's server."""
+"""The HTTP API and the standalone server."""

@@ -1,12 +1,12 @@
-"""Who may use the API. The host puts no guard before routes that an extension adds, so this is the only one.
+"""Decides who may use the API. The host does not protect routes that an extension adds, so this is the only check.
 
 - The host's API asks for a password (`--api-auth`): Basic authentication with one of its pairs.
-- The host's page asks for a login: the login's cookie, which the app's own route `/user` knows. Either is enough.
-- Neither: only programs on this machine, asking for this machine by its own name (a foreign page whose name leads here
-  asks for another), and never a page from elsewhere.
+- The host's page asks for a login: the login's cookie, which the app's own route `/user` checks. Either is enough.
+- Neither: only programs on this machine that address it by a local name (a foreign page whose name resolves here
+uses its own name), and never a page from another site.
 
-Pages from elsewhere can change nothing in any case, whatever their user is logged in to. What proxies say of the caller
-(X-Forwarded-For) is never believed; without an authentication it only tells that the caller is somebody else.
+Pages from other sites can change nothing in any case, whatever their user is logged in to. What proxies say about the
+caller (X-Forwarded-For) is never trusted; without authentication it only shows that the caller is somebody else.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ LARGEST_ANSWER = 64 * 1024  # bytes of what /user may say
 
 @dataclass(frozen=True)
 class Caller:
-    """Who was let in; `is_local`: a program on this machine, with no proxy between."""
+    """An admitted caller; `is_local`: a program on this machine, without a proxy in between."""
 
     is_local: bool
     user: str = ""
 
 
 async def admit(scope: Scope, host: Host) -> Caller:
-    """Who sends a request. Raises a Refusal (401, 403)."""
+    """The caller of a request. Raises a Refusal (401, 403)."""
     headers = Headers(scope=scope)
     passwords = host.api_auth()
     foreign = is_foreign(headers)
@@ -77,7 +77,7 @@ def _unknown(has_passwords: bool, has_login: bool) -> Refusal:
 
 
 def _check_local(local: bool, foreign: bool, headers: Headers) -> None:
-    """Without any authentication. Raises a Refusal (403)."""
+    """Check a caller when there is no authentication at all. Raises a Refusal (403)."""
     if not local:
         raise Refusal(403, "web.other_machine")
     if not _names_this_machine(headers):
@@ -104,7 +104,7 @@ def _is_loopback(text: str, or_any: bool = False) -> bool:
 
 
 def _names_this_machine(headers: Headers) -> bool:
-    """Against DNS rebinding: the name in the address bar is the attacker's own, which leads to this machine."""
+    """Whether the Host header names this machine; with DNS rebinding it is the attacker's name, which resolves here."""
     given = headers.getlist("host")
     if len(given) != 1:
         return False
@@ -113,8 +113,8 @@ def _names_this_machine(headers: Headers) -> bool:
 
 
 def is_foreign(headers: Headers) -> bool:
-    """Whether a page from another address makes its reader's browser ask. Programs that are no browsers send none of
-    these headers."""
+    """Whether the request comes from a page of another site. Programs other than browsers send none of these
+    headers."""
     sites = headers.getlist("sec-fetch-site")  # of all newer browsers; pages cannot change it
     if sites:
         return any(site not in ("same-origin", "none") for site in sites)
@@ -123,7 +123,7 @@ def is_foreign(headers: Headers) -> bool:
 
 
 def _is_same(origin: str, host: str) -> bool:
-    """Whether an Origin header names the place that the Host header does. The scheme may be a proxy's own."""
+    """Whether an Origin header names the same place as the Host header. The scheme may differ behind a proxy."""
     scheme, _, place = origin.partition("://")
     usual = {"http": 80, "https": 443}.get(scheme)
     (name, port), (own_name, own_port) = _split(place), _split(host)
@@ -131,7 +131,7 @@ def _is_same(origin: str, host: str) -> bool:
 
 
 def _split(host: str) -> tuple[str, int | None]:
-    """(name, port) of a Host header; no name where it is none."""
+    """(name, port) of a Host header; the name is "" if it is malformed."""
     parts = HOST.fullmatch(host)
     if not parts:
         return "", None
@@ -142,7 +142,7 @@ def _split(host: str) -> tuple[str, int | None]:
 
 
 def basic_user(headers: Headers, passwords: Mapping[str, str]) -> str | None:
-    """The user that Basic authentication names, with the right password. None without; takes the same time always."""
+    """The user of Basic authentication with the right password; None otherwise. Compares in constant time."""
     scheme, _, given = headers.get("authorization", "").partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -160,9 +160,10 @@ def basic_user(headers: Headers, passwords: Mapping[str, str]) -> str | None:
 
 
 async def logged_in(scope: Scope, headers: Headers) -> tuple[bool, str]:
-    """(whether there is a login at all, the user whose cookie came along or ""), as the app's own `/user` says.
+    """(whether there is a login at all, the user of the caller's cookie or ""), according to the app's own `/user`.
 
-    Asked inside the process: gradio keeps its tokens in another place in every version, and answers there in all.
+    The route is called inside the process: gradio keeps its tokens in a different place in every version, but `/user`
+    works in all.
     """
     try:
         status, body = await _ask(scope["app"], scope, headers)

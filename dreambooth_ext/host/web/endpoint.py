@@ -1,4 +1,4 @@
-"""One path of the API as an ASGI program: guard, body, a handler in a thread, its answer."""
+"""One path of the API as an ASGI program: authentication, body, a handler in a thread, response."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POLITE = 8  # times the limit of a body that is read and thrown away, so that it
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as a handler sees it."""
+    """One request as a handler sees it."""
 
     service: Service
     caller: Caller
@@ -41,7 +41,7 @@ class Call:
     data: bytes  # the body of an upload
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A text from the body. Raises UserError where it is none."""
+        """A text from the body. Raises UserError if it is none."""
         value = self.values.get(name, default)
         if value is None:
             raise UserError("web.missing_text", name, name=name)
@@ -64,14 +64,14 @@ class Call:
         return value
 
     def count(self, name: str) -> int | None:
-        """A whole number that is not negative, from the body; None where it is left out."""
+        """A whole number, 0 or more, from the body; None if it is left out."""
         value = self.values.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
             raise UserError("web.not_count", name)
         return value
 
     def number(self, name: str, default: int | None = None) -> int | None:
-        """The same from the query."""
+        """A whole number, 0 or more, from the query; `default` if it is left out."""
         text = self.query.get(name, "")
         if not text:
             return default
@@ -82,7 +82,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Action:
-    """What one method of one path does: `run` answers with JSON's values or a Response."""
+    """One method of one path: `run` returns JSON values or a Response."""
 
     run: Callable[[Call], Any]
     status: int = 200
@@ -95,7 +95,8 @@ Methods = Mapping[str, Action]
 
 
 class Lanes:
-    """Threads of our own, few for slow work: the host's page shares the others, and must never wait for us."""
+    """Threads for handlers, few of them for slow work: the host's page uses the other threads and must never wait for
+    us."""
 
     def __init__(self) -> None:
         self._limits: dict[bool, anyio.CapacityLimiter] = {}
@@ -107,7 +108,7 @@ class Lanes:
 
 
 class Endpoint:
-    """One path as an ASGI program: guard, body, handler in a thread, answer."""
+    """One path as an ASGI program: authentication, body, handler in a thread, response."""
 
     def __init__(self, service: Service, methods: Methods, lanes: Lanes):
         self.service, self.methods, self.lanes = service, methods, lanes
@@ -164,7 +165,8 @@ def work(action: Action, call: Call) -> Response:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Raises a Refusal (413), usually after the whole body was received: senders read answers only then."""
+    """The request's body. Raises a Refusal (413), usually after receiving the whole body, because senders read answers
+    only then."""
     body, size = bytearray(), 0
     announced = request.headers.get("content-length", "")
     is_huge = announced.isdigit() and int(announced[:20]) > POLITE * limit
@@ -183,7 +185,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def from_json(data: bytes) -> dict[str, Any]:
-    """Raises a Refusal (400)."""
+    """The body's JSON object. Raises a Refusal (400)."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not JSON")
@@ -198,7 +200,7 @@ def from_json(data: bytes) -> dict[str, Any]:
 
 
 def check_kind(file: str, kind: str) -> None:
-    """Raises a Refusal (415) for a body that is neither a picture nor, by its name, a caption."""
+    """Raise a Refusal (415) for a body that is neither a picture nor, by its name, a caption."""
     if file.lower().endswith(".txt"):
         if kind != "text/plain":
             raise Refusal(415, "web.caption_type", "Content-Type")

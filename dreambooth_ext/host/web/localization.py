@@ -1,7 +1,7 @@
-"""The translations in `localizations/`: `python -m dreambooth_ext.host.web.localization` puts them in order.
+"""The translations in `localizations/`: `python -m dreambooth_ext.host.web.localization` tidies them.
 
-A translation belongs to a text that the page shows, word for word, or to the code of a message (core/messages). What is
-not said any more is taken out, the rest is put in the sources' order, and what has no translation yet is listed.
+A translation belongs to a text of the page, word for word, or to the code of a message (core/messages). Unused ones are
+removed, the rest is sorted in the sources' order, and texts without a translation are listed.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ STYLES = frozenset(["good", "bad"])  # classes of messages in texts.js
 
 
 def sources() -> list[str]:
-    """Every text of the page itself, each once, in its order."""
+    """Every text of the page, once each, in order."""
     return _once([*_page(), *_schema(), *_presets(), *_options()])
 
 
 def needed() -> list[str]:
-    """What a complete translation has, in the order of the files: the page's texts, and the codes of all messages."""
+    """The keys of a complete translation in the files' order: the page's texts, and the codes of all messages."""
     return [*sources(), *(code for code in catalogue() if code not in SAME)]
 
 
@@ -97,19 +97,19 @@ def _options() -> Iterator[str]:
 
 
 def languages() -> list[str]:
-    """The languages that the page has beside English: ["ar_AR", ...]."""
+    """The languages of the page besides English: ["ar_AR", ...]."""
     return sorted(path.stem for path in FOLDER.glob("*.json"))
 
 
 def language(name: str) -> dict[str, str]:
-    """The translations of one of `languages()`. Raises a Refusal (404)."""
+    """The translations for one of `languages()`. Raises a Refusal (404)."""
     if name not in languages():
         raise Refusal(404, "web.no_language", "name", name=shown(name), names=languages())
     return read(FOLDER / f"{name}.json")
 
 
 def translated(message: Message, language: str) -> str:
-    """A message in one of `languages()` for readers outside our page; in English where it has no translation."""
+    """A message in one of `languages()`, for use outside our page; in English if it has no translation."""
     known = read(FOLDER / f"{language}.json") if language in languages() else {}
     return filled(known[message.code], message.values) if message.code in known else str(message)
 
@@ -123,7 +123,7 @@ def missing(translations: dict[str, str]) -> list[str]:
 
 
 def ordered(translations: dict[str, str]) -> dict[str, str]:
-    """The translations of texts that are still there, in the sources' order."""
+    """The translations that are still used, in the sources' order."""
     return {text: translations[text] for text in needed() if text in translations}
 
 

@@ -1,4 +1,5 @@
-"""HTTP answers: JSON, refusals with their codes, pictures that browsers may keep. None is run or shown as a page."""
+"""HTTP responses: JSON, refusals with their codes, pictures for the browser's cache. None can be run or shown as a
+page."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def finite(value: Any) -> Any:
 
 
 def refused(error: Exception) -> Response:
-    """Every answer that is no, as {"error", "field"?, "remedy", "code", "values", "problems"?}."""
+    """The response for an error: {"error", "field"?, "remedy", "code", "values", "problems"?}."""
     if isinstance(error, Problems):  # the first of them, and all
         problems = [problem.as_dict() for problem in error.problems]
         return to_json({**told(error.problem), "problems": problems}, 422)
@@ -57,14 +58,14 @@ def refused(error: Exception) -> Response:
 
 
 def told(problem: Problem) -> dict[str, Any]:
-    """{"error", "remedy", "code", "values"}, and "field" where there is one."""
+    """{"error", "remedy", "code", "values"}, and "field" if there is one."""
     known = problem.as_dict()
     field = {"field": problem.field} if problem.field else {}
     return {"error": sentence(problem), **field, **{name: known[name] for name in ("remedy", "code", "values")}}
 
 
 def sentence(problem: Problem) -> str:
-    """The message as a sentence by itself: some go on from the field's name."""
+    """The message as a complete sentence: some messages continue after the field's name."""
     message = problem.message
     if not message[:1].islower():
         return message
@@ -74,13 +75,13 @@ def sentence(problem: Problem) -> str:
 def picture(
     headers: Mapping[str, str], path: Path, kind: str, draw: Callable[[], bytes], size: int | None = None
 ) -> Response:
-    """A picture that the browser may keep for as long as its file stays the same."""
+    """A picture that the browser may cache as long as its file does not change."""
     about = path.stat()
     return tagged(headers, f"{about.st_mtime_ns:x}-{about.st_size:x}-{size}", draw, kind)
 
 
 def tagged(headers: Mapping[str, str], tag: str, content: Callable[[], bytes], kind: str) -> Response:
-    """Something to keep and to ask for again: "not modified" where the browser has it."""
+    """A response with an ETag: "not modified" if the browser already has it."""
     about = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
     if f'"{tag}"' in headers.get("if-none-match", ""):
         return Response(status_code=304, headers=about)

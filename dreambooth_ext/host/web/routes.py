@@ -1,7 +1,7 @@
-"""The routes under /dreambooth/v1: HTTP on one side, `Service` on the other. docs/api.md tells how to use them.
+"""The routes below /dreambooth/v1, from HTTP to `Service`. docs/api.md explains how to use them.
 
-Made with Starlette alone (0.26 to current), which every host has. Each path is one ASGI endpoint, so that the host's
-own error pages, body limits and middleware for FastAPI routes play no part.
+They use only Starlette (0.26 to current), which every host has. Each path is one ASGI endpoint, so that the host's own
+error pages, body limits and middleware for FastAPI routes do not apply.
 """
 
 from __future__ import annotations
@@ -209,7 +209,7 @@ def table(s: Service) -> dict[str, Methods]:
 
 
 def routes(service: Service) -> list[Route]:
-    """For any Starlette or FastAPI app."""
+    """The routes for any Starlette or FastAPI app."""
     lanes = Lanes()
     made = [
         Route(PREFIX + path, Endpoint(service, methods, lanes), name=NAME, include_in_schema=False)
@@ -221,6 +221,6 @@ def routes(service: Service) -> list[Route]:
 
 
 def mount(app: Any, service: Service) -> None:
-    """Put the routes into an app, before all others and in the place of older ones of ours."""
+    """Add the routes to an app, before all others, replacing earlier ones of ours."""
     known = app.router.routes
     known[:] = [*routes(service), *(route for route in known if getattr(route, "name", None) != NAME)]

@@ -1,4 +1,4 @@
-"""The tab without a WebUI: a small server of our own, which runs inside the trainer's environment."""
+"""The standalone server: the tab without a WebUI, run inside the trainer's environment."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def is_local(name: str) -> bool:
 
 
 def application(service: Service) -> Starlette:
-    """The page, its style, and the API."""
+    """The app: the page, its style, and the API."""
     from starlette.applications import Starlette
     from starlette.routing import Route
 
@@ -118,7 +118,7 @@ async def _show_file(request: Request) -> Response:
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that listens at that address. Raises UserError where the system refuses it."""
+    """A socket that listens at that address. Raises UserError if the system refuses."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

@@ -1,4 +1,4 @@
-// The trainer's environment: a banner while it does not work, with its reason, Repair and progress.
+// A banner while the trainer's environment does not work: the reason, Repair, and progress.
 
 import { api } from "../shared/api.js";
 import { button, element, fill, say, show } from "../shared/dom.js";

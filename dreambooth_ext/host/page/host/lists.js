@@ -1,4 +1,4 @@
-// The WebUI's own page: its lists are renewed when a model was published, without a reload of the page.
+// Refreshes the WebUI's own lists of models after one was published, without reloading the page.
 
 const DRAWN = 4000; // milliseconds after which a fresh page of the WebUI is surely whole
 const SETTLE = 800; // milliseconds that the WebUI's lists take before the new checkpoint is chosen in them
@@ -7,7 +7,7 @@ const BUTTONS = {
     others: ["txt2img_lora_extra_refresh_internal", "img2img_lora_extra_refresh_internal"],
 };
 
-/** The WebUI's document: with some gradio versions it lies in a shadow tree. */
+/** The WebUI's document; in some gradio versions it is in a shadow tree. */
 function webui() {
     return typeof window.gradioApp === "function" ? window.gradioApp() : null;
 }
@@ -18,8 +18,8 @@ function press(ids) {
 }
 
 /**
- * Follows the `revision` of GET state: lists are renewed, and a checkpoint is chosen in them, at once. The WebUI has chosen
- * it by then, and loads it when it has its models again: choosing what is chosen loads nothing, also while others train.
+ * Follows the `revision` of GET state: refreshes the lists, and selects a new checkpoint in them, at once. The server
+ * has selected it already, and loads it once its models are back: selecting it here loads nothing, even during training.
  */
 export class HostLists {
     constructor() {
@@ -29,7 +29,7 @@ export class HostLists {
 
     /**
      * @param {{revision: number, published: object[]}} state
-     * @returns {object[]} what has been published since the last call
+     * @returns {object[]} models published since the last call
      */
     follow({ revision = 0, published = [] }) {
         const isFirst = this.revision === null;

@@ -1,10 +1,10 @@
-// Drawing of axes and lines on a canvas. A `frame` says where: {left, top, width, height} in pixels, the steps that are
-// `seen`, the values from `low` to `high`, and whether these are `logarithmic`.
+// Draws axes and lines on a canvas. A `frame` describes the area: {left, top, width, height} in pixels, the visible
+// steps (`seen`), the values from `low` to `high`, and whether these are `logarithmic`.
 
 import { number } from "../shared/format.js";
 import { axisTicks, logTicks, ticks } from "./series.js";
 
-/** Where a step and a value lie, in pixels. */
+/** The position of a step and a value, in pixels. */
 export function placeIn(frame) {
     const [from, to] = frame.seen;
     const scale = frame.logarithmic ? (y) => Math.log(Math.max(y, frame.low / 10)) : (y) => y;
@@ -15,7 +15,7 @@ export function placeIn(frame) {
     };
 }
 
-/** Lines across with their values, and steps below. */
+/** Horizontal lines with their values, and steps below. */
 export function drawAxes(pen, frame, colour) {
     const place = placeIn(frame);
     pen.strokeStyle = colour("--db-grid");
@@ -42,7 +42,7 @@ export function drawAxes(pen, frame, colour) {
     }
 }
 
-/** A line's `soft` values; `withRaw`: its `ys`, too, faintly. Only what lies between `begin` and `end`. */
+/** Draws a line's `soft` values; `withRaw`: also its `ys`, faintly. Only between `begin` and `end`. */
 export function drawLine(pen, frame, line, colour, withRaw) {
     const place = placeIn(frame);
     pen.strokeStyle = colour;
@@ -65,7 +65,7 @@ export function drawDot(pen, x, y, colour) {
     pen.fill();
 }
 
-/** Where many points share a pixel, its lowest and highest stand for them. `highs`: where a point itself stands for many. */
+/** If many points share a pixel, draws the lowest and highest. `highs`: maxima, where each point stands for several. */
 function trace(pen, place, line, ys, highs = ys) {
     pen.beginPath();
     let column = null;

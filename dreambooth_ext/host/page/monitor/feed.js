@@ -1,4 +1,4 @@
-// One run's events, taken in once each, as what the Monitor shows.
+// Turns one run's events, each read once, into the data that the Monitor shows.
 
 import { address, api } from "../shared/api.js";
 import { baseName } from "../shared/format.js";

@@ -1,4 +1,4 @@
-// Pictures that an unconditional model draws here, for no WebUI can: how many, from which seed, and all that there are.
+// Draws pictures with an unconditional model, which no WebUI can do: how many, from which seed, and all drawn so far.
 
 import { address, api } from "../shared/api.js";
 import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";

@@ -1,4 +1,4 @@
-// The end of a run's log, growing.
+// The end of a run's log, updated as it grows.
 
 import { api } from "../shared/api.js";
 import { element, say } from "../shared/dom.js";

@@ -1,4 +1,4 @@
-// The Monitor view: one run as it goes, and what can be done with it meanwhile.
+// The Monitor view: one run's progress, and its buttons.
 
 import { api } from "../shared/api.js";
 import { button, element, fill, memory, say, show, uniqueId } from "../shared/dom.js";
@@ -358,7 +358,7 @@ export class Monitor {
     }
 }
 
-/** What learns at a rate; LoRA+ has another one for its up matrices. */
+/** The label of a learning rate's group; LoRA+ has a separate group for its up matrices. */
 function groupName(name) {
     const part = name.replace(/_up$/, "");
     return `${T.groups[part] || part}${part === name ? "" : " (LoRA+)"}`;

@@ -13,7 +13,7 @@ const LEAST_STEPS = 4; // that a zoomed view shows
 export class Plot {
     /**
      * @param {{title: string, raw?: boolean, onLook?: function}} about `raw`: also draw the values before smoothing,
-     *     faintly; `onLook(from, to)` is told which steps are looked at closely
+     *     faintly; `onLook(from, to)` is called with the steps that the user zooms in on
      */
     constructor({ title, raw = false, onLook = () => {} }) {
         this.onLook = onLook;

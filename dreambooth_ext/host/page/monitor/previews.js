@@ -1,4 +1,4 @@
-// Preview pictures: a row for each prompt, a column for each step; one enlarged, with its neighbours a key away.
+// Previews: a row for each prompt, a column for each step; one can be enlarged, and keys move to its neighbours.
 
 import { button, element, fill } from "../shared/dom.js";
 import { phrase } from "../shared/phrase.js";

@@ -1,12 +1,12 @@
-// Arithmetic of the curves, without a screen.
+// Calculations for the curves: smoothing, ranges and ticks.
 
 const FAR = 3; // times the height of nearly all values: peaks within are shown whole
 
 /**
  * An exponential moving average that starts at the first value instead of at zero.
  * @param {number[]} values
- * @param {number} weight of the past: 0 changes nothing, 0.99 is very smooth
- * @param {number[]} [spans] how many equal values each stands for; one, where nothing is said
+ * @param {number} weight of earlier values: 0 changes nothing, 0.99 is very smooth
+ * @param {number[]} [spans] how many equal values each stands for; default: one
  */
 export function smoothed(values, weight, spans) {
     if (weight <= 0) return values;
@@ -44,7 +44,7 @@ export function lowerBound(xs, x) {
     return low;
 }
 
-/** The index of the rising `xs` that is nearest to `x`; -1 where there is none. */
+/** The index of the nearest to `x` in the rising `xs`; -1 if they are empty. */
 export function nearest(xs, x) {
     if (!xs.length) return -1;
     const after = lowerBound(xs, x);
@@ -53,7 +53,7 @@ export function nearest(xs, x) {
     return xs[after] - x < x - xs[after - 1] ? after : after - 1;
 }
 
-/** Whether two numbers differ by more than rounding: between neighbours there is no room for ticks. */
+/** Whether two numbers differ by more than rounding errors, so that ticks fit between them. */
 export function areApart(low, high) {
     return high - low > 1e-9 * Math.max(Math.abs(low), Math.abs(high));
 }
@@ -69,7 +69,7 @@ export function ticks(low, high, count) {
     return found;
 }
 
-/** Round numbers of which one lies in the top quarter of what is seen, as few as do. */
+/** As few round numbers as possible with one of them in the top quarter of the visible range. */
 export function axisTicks(low, high) {
     const reaches = (found) => high - found[found.length - 1] <= (high - low) / 4;
     const tried = [4, 6, 8, 10].map((count) => ticks(low, high, count));
@@ -77,9 +77,9 @@ export function axisTicks(low, high) {
 }
 
 /**
- * What an axis spans for raw values: all of them, unless a few are so far off that they flatten the others.
+ * The range of an axis for raw values: all of them, unless a few outliers would flatten the others.
  * @param {number[]} values
- * @param {number[]} extremes of what these stand for
+ * @param {number[]} extremes of the values that these stand for
  */
 export function spanOf(values, extremes) {
     const sorted = values.filter(Number.isFinite).sort((a, b) => a - b);

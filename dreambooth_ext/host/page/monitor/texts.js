@@ -1,4 +1,4 @@
-// The texts of the Monitor, and of models wherever they are listed, English; shared/texts.js translates them.
+// The English texts of the Monitor and of all lists of models; shared/texts.js translates them.
 
 export const MONITOR = {
     monitor: {

@@ -1,4 +1,4 @@
-// One picture's card: thumbnail, size, caption. It belongs to the place it was drawn from, and asks for no other.
+// One picture's card: thumbnail, size, caption. It belongs to one place and makes requests only for that.
 
 import { address, api } from "../shared/api.js";
 import { button, element, say } from "../shared/dom.js";
@@ -9,7 +9,7 @@ import { TYPES, stem } from "./uploads.js";
 const T = TEXTS.pictures;
 const NARROW = 3; // sides as 3 to 1: beyond, a crop leaves little of the picture
 
-/** Where pictures lie: a set of uploads or a folder of the server. */
+/** Where pictures are: a set of uploads, or a folder of the server. */
 export class Place {
     constructor({ source, set, folder }) {
         this.isSet = source === "upload";
@@ -33,7 +33,7 @@ export class Place {
 export class Card {
     /**
      * @param {{picture: object, place: Place, remove: (card: Card) => void, saved: () => void, own: (place: Place) => Promise<Place>}} about
-     *     `own`: where what lies at a place is changed
+     *     `own`: the place where pictures of a place may be changed
      */
     constructor({ picture, place, remove, saved, own: changed }) {
         Object.assign(this, { picture, place, saved, changed });

@@ -1,4 +1,4 @@
-// The first question: which pictures. Uploads with thumbnails and captions, or a folder of the server.
+// The first question, which pictures: uploads with thumbnails and captions, or a folder of the server.
 
 import { api } from "../shared/api.js";
 import { Card, Place } from "./cards.js";
@@ -219,8 +219,8 @@ export class Pictures {
     }
 
     /**
-     * Where pictures of a place are changed: runs keep what they were queued with, so that the form goes on with a copy of
-     * such a set.
+     * The place where pictures of a place may be changed: a set that runs were queued with must stay as it is, so the
+     * form continues with a copy of it.
      * @returns {Promise<Place>}
      */
     async #own(place) {

@@ -1,4 +1,4 @@
-// Files on their way into a set: several at once, with progress, and what could not be taken.
+// Uploads files into a set: several at once, with progress, and a list of those that were refused.
 
 import { Failure, api } from "../shared/api.js";
 import { button, element, fill, show } from "../shared/dom.js";
@@ -132,13 +132,13 @@ export class Uploads {
     }
 }
 
-/** A name for a new set: the time, and something that no other browser has. */
+/** A name for a new set: the time, and a random part that no other browser has. */
 export function newSet() {
     const time = new Date().toISOString().slice(0, 19).replace(/\D/g, "");
     return `${time}-${Math.random().toString(36).slice(2, 8).padEnd(6, "0")}`;
 }
 
-/** The dropped files, those of dropped folders included. */
+/** The dropped files, including those in dropped folders. */
 export async function droppedFiles(transfer) {
     const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];

@@ -1,4 +1,4 @@
-// Before a run goes on: whether its pictures are still those that it was queued with, and which ones are to be taken.
+// Before a run is resumed: checks whether its pictures have changed since it was queued, and asks which ones to use.
 
 import { api } from "../shared/api.js";
 import { button, element } from "../shared/dom.js";
@@ -9,8 +9,8 @@ const T = TEXTS.changed;
 const NAMED = 5; // pictures of each kind
 
 /**
- * Asks where something has changed.
- * @returns {Promise<Object|null>} what to send along with the command; null: not to go on
+ * Asks the user if something has changed.
+ * @returns {Promise<Object|null>} values to send with the command; null: do not resume
  */
 export async function picturesToTake(run) {
     const { count, changes } = await api.get(["runs", run.id, "pictures"], {}, 60_000);

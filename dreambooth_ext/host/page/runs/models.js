@@ -1,4 +1,4 @@
-// A run's models, each with what can be done with it: into the WebUI, out of it, chosen there.
+// A run's models, each with buttons to publish it into the WebUI, select it there, and remove it again.
 
 import { api } from "../shared/api.js";
 import { button, element, sureButton } from "../shared/dom.js";

@@ -1,4 +1,4 @@
-// What waits to be trained, in order, and for how long about.
+// The queue: the waiting runs in order, each with its expected duration and start.
 
 import { api } from "../shared/api.js";
 import { button, element, fill, say, show } from "../shared/dom.js";

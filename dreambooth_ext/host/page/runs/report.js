@@ -1,4 +1,4 @@
-// The report of a run, for an issue: copied at once, and shown, so that people see what they are about to send.
+// The report of a run for an issue: copied at once, and shown, so that users see what they are about to send.
 
 import { api } from "../shared/api.js";
 import { button, element, say } from "../shared/dom.js";
@@ -6,7 +6,7 @@ import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.report;
 
-/** @param {() => string} id of the run that the button is for when it is pressed */
+/** @param {() => string} id returns the run that the button is for at the moment of the click */
 export function reportButton(app, id) {
     const pressed = async (event) => {
         const made = event.currentTarget;
@@ -42,7 +42,7 @@ async function showCopied(text) {
     await copy();
 }
 
-/** Whether the text of a field is in the clipboard now. Only pages by HTTPS or of this machine have the newer way. */
+/** Copies a field's text; returns whether that worked. Only pages over HTTPS or of this machine have the newer API. */
 async function copied(field) {
     try {
         await navigator.clipboard.writeText(field.value);

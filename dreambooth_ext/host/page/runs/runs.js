@@ -1,4 +1,4 @@
-// The Runs view: the queue, and every run with its state, size and a picture, and what can be done with it.
+// The Runs view: the queue, and every run with its state, size, a picture and its buttons.
 
 import { address, api } from "../shared/api.js";
 import { picturesToTake } from "./changed.js";
@@ -113,7 +113,7 @@ class RunCard {
     }
 }
 
-/** The buttons for a run that does not train now. `here`: it is the Monitor's, which needs no way to it. */
+/** The buttons for a run that is not training. `here`: for the Monitor, which needs no button that opens it. */
 export function runActions(app, run, { here = false, changed = () => {} } = {}) {
     const status = run.status;
     const act = (text, help, work, about = {}) => button(text, (event) => doing(app, event.currentTarget, work, changed), { class: "db-small", title: help, ...about });
@@ -133,7 +133,7 @@ export function runActions(app, run, { here = false, changed = () => {} } = {}) 
     ];
 }
 
-/** Resume or continue, once it is clear with which pictures. */
+/** Resumes or continues a run, after asking which pictures to use if they have changed. */
 async function goOn(app, run, command, name, given = {}) {
     const pictures = await picturesToTake(run);
     if (!pictures) return;
@@ -166,7 +166,7 @@ async function duplicate(app, run) {
 
 const stem = (path) => baseName(path).replace(/\.[^.]*$/, "");
 
-/** A name that none of `taken` has: "anna" -> "anna_2" -> "anna_3", so that the older model stays. */
+/** A name that is not in `taken`: "anna" -> "anna_2" -> "anna_3", so that the older model is kept. */
 function freshName(name, taken) {
     const used = new Set(taken.map((one) => String(one).toLowerCase()));
     const [, root, counter] = /^(.*?)(?:_([2-9]|[1-9]\d))?$/.exec(name);
@@ -203,7 +203,7 @@ function continueButton(app, run, command) {
     return [open, box];
 }
 
-/** "Models" lists what the run made; each goes into the WebUI's folders and out of them again. */
+/** "Models" lists a run's models, which can be published into the WebUI's folders and removed again. */
 function modelsButton(app, run) {
     const list = element("ul", { class: "db-models", hidden: true });
     const fetched = async () => {

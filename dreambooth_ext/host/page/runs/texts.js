@@ -1,4 +1,4 @@
-// The texts of the Runs view and the queue, English; shared/texts.js translates them.
+// The English texts of the Runs view and the queue; shared/texts.js translates them.
 
 export const RUNS = {
     runs: {

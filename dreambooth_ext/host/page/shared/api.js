@@ -1,9 +1,9 @@
-// The extension's JSON API. Every request has a time limit, and every failure says what is wrong and what to do.
+// The client of the JSON API. Every request has a time limit, and every failure says what is wrong and what to do.
 
 import { reviver } from "./localised.js";
 import { TEXTS } from "./texts.js";
 
-/** What went wrong with a request. `status` 0: no answer came; `problems`: a refused configuration's. */
+/** A failed request. `status` 0: there was no answer; `problems`: those of a refused configuration. */
 export class Failure extends Error {
     constructor(message, { remedy = "", status = 0, field = "", problems = [] } = {}) {
         super(message);
@@ -79,7 +79,7 @@ export const api = {
     delete: (parts, { query, timeout } = {}) => ask("DELETE", parts, { query, timeout }),
 
     /**
-     * Sends a file. `fetch` tells no progress of an upload, so this is an XMLHttpRequest.
+     * Sends a file. `fetch` reports no upload progress, so this is an XMLHttpRequest.
      * @param {string[]} parts
      * @param {Blob} file
      * @param {{type: string, query?: object, progress?: (fraction: number) => void, timeout?: number}} about

@@ -1,4 +1,4 @@
-// A few helpers to make elements. Text only ever becomes text: nothing here parses markup.
+// Helpers that create elements. Text always becomes a text node: nothing here parses markup.
 
 /**
  * An element. In `about`: `class`, `text`, `on` ({event: handler}), `data` ({name: value}), `style` ({property: value});
@@ -32,7 +32,7 @@ export function append(parent, ...children) {
     return parent;
 }
 
-/** Puts other children in place of those that are there. */
+/** Replaces all children. */
 export function fill(parent, ...children) {
     parent.replaceChildren();
     return append(parent, children);
@@ -44,7 +44,7 @@ export function button(text, onclick, about = {}) {
     return element("button", { type: "button", class: `db-button ${extra}`.trim(), text, on: { click: onclick }, ...others });
 }
 
-/** A button that asks once, in its own place: the second press within five seconds does it. */
+/** A button that asks for confirmation in place: only a second press within five seconds runs it. */
 export function sureButton(text, question, run, about = {}) {
     let timer = 0;
     const calm = () => {
@@ -67,7 +67,7 @@ export function sureButton(text, question, run, about = {}) {
     return made;
 }
 
-/** Sets a text only where it changes, so that screen readers and selections are left in peace. */
+/** Sets a text only if it changes, so that screen readers and selections are not disturbed. */
 export function say(node, text) {
     const next = text === null || text === undefined ? "" : String(text);
     if (node.textContent !== next) node.textContent = next;
@@ -97,12 +97,12 @@ export function debounced(run, wait) {
     return later;
 }
 
-/** Whether someone asked their system for less motion. */
+/** Whether the user has asked the system for reduced motion. */
 export function wantsLessMotion() {
     return window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 }
 
-/** Keeps JSON in the browser; a browser that forbids it only forgets. */
+/** Stores JSON in the browser; if the browser forbids that, nothing is kept. */
 export const memory = {
     read(name, otherwise = null) {
         try {

@@ -1,8 +1,8 @@
-// Numbers as people read them.
+// Formats numbers for people.
 
 import { localised } from "./localised.js";
 
-/** Bytes: "3.4 GB". Decimal, as the disks and cards are sold. */
+/** Bytes: "3.4 GB". Decimal, as disks and cards are sold. */
 export function size(bytes) {
     if (!Number.isFinite(bytes)) return "–";
     const units = ["bytes", "kB", "MB", "GB", "TB"];
@@ -42,7 +42,7 @@ export function number(given) {
     return String(Number(given.toPrecision(4)));
 }
 
-/** Seconds since 1970: "21 Nov, 14:05" in the browser's own manner. */
+/** Seconds since 1970: "21 Nov, 14:05" in the browser's format. */
 export function moment(seconds) {
     if (!Number.isFinite(seconds)) return "–";
     return new Date(seconds * 1000).toLocaleString([], { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
@@ -53,7 +53,7 @@ export function clock(seconds) {
     return Number.isFinite(seconds) ? new Date(seconds * 1000).toLocaleTimeString() : "–";
 }
 
-/** A setting's value as one would write it. */
+/** A setting's value as users write it. */
 export function value(given) {
     if (given === true) return localised("on");
     if (given === false) return localised("off");
@@ -64,7 +64,7 @@ export function value(given) {
     return typeof given === "object" ? JSON.stringify(given) : String(given);
 }
 
-/** The last part of a path of either system. */
+/** The last part of a path, with / or \. */
 export function baseName(path) {
     return String(path || "").split(/[\\/]/).filter(Boolean).pop() || "";
 }

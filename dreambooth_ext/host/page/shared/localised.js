@@ -1,11 +1,11 @@
-// Texts in the user's language. The WebUI gives its page the chosen localisation, ours among it (localizations/*.json),
-// and translates texts that stand alone by itself; sentences with values in them, tooltips and the like pass through here.
+// Translates texts into the user's language. The WebUI gives its page the chosen localisation, with ours in it
+// (localizations/*.json), and translates plain texts by itself; here are sentences with values, tooltips etc.
 
 import { memory } from "./dom.js";
 
 const RIGHT_TO_LEFT = new Set(["ar", "fa", "he", "ur"]);
 const PATIENCE = 5000; // milliseconds for a language; then the page is English
-/** Whether the page chooses its language itself: without a WebUI around it. */
+/** Whether the page chooses its language itself: only without a WebUI. */
 export const choosesLanguage = !globalThis.localization && typeof globalThis.gradioApp !== "function";
 const TRANSLATIONS = globalThis.localization || (choosesLanguage ? await chosenTranslations() : {});
 
@@ -14,12 +14,12 @@ async function asked(path) {
     return answer.ok ? answer.json() : {};
 }
 
-/** The languages that there are, "ru_RU" say, without English. */
+/** The available languages besides English, such as "ru_RU". */
 export async function allLanguages() {
     return (await asked("languages")).languages || [];
 }
 
-/** The one that was chosen here, "en" for English; else what the browser prefers. */
+/** The language that the user chose here, "en" for English; else the browser's preference. */
 export async function language() {
     const chosen = memory.read("language");
     if (chosen) return chosen;
@@ -44,12 +44,12 @@ async function chosenTranslations() {
     }
 }
 
-/** Where a language's lines go to: "rtl" or "ltr". */
+/** A language's writing direction: "rtl" or "ltr". */
 export function direction(code) {
     return RIGHT_TO_LEFT.has(code) ? "rtl" : "ltr";
 }
 
-/** A text, or all texts in an object or list, translated where a translation is known. */
+/** A text, or all texts in an object or list, translated if there is a translation. */
 export function localised(value) {
     if (typeof value === "string") return Object.hasOwn(TRANSLATIONS, value) ? TRANSLATIONS[value] : value;
     if (Array.isArray(value)) return value.map(localised);
@@ -72,7 +72,7 @@ function written(value) {
     return value?.code ? translated(value.code, value.values, value.text) : String(value);
 }
 
-/** The message of a refusal as a sentence by itself: some go on from the field's name (host/web/responses.py). */
+/** The message of a refusal as a complete sentence: some continue after the field's name (host/web/responses.py). */
 function refused({ code, values, field, error }) {
     const message = translated(code, values, error);
     if (message === error) return error;
@@ -80,7 +80,7 @@ function refused({ code, values, field, error }) {
     return message.charAt(0).toLocaleUpperCase() + message.slice(1);
 }
 
-/** An object of an answer, with the texts that its codes are of in the user's language. */
+/** An object of an answer, with the texts that have codes translated. */
 function withTexts(object) {
     for (const name of Object.keys(object)) {
         const text = name.slice(0, -"_code".length);
@@ -97,10 +97,10 @@ function withTexts(object) {
     return object;
 }
 
-/** For JSON.parse: what people read of an answer, in their language. Names, paths and settings stay. */
+/** A reviver for JSON.parse that translates an answer's messages. Names, paths and settings stay as they are. */
 export const reviver = (key, value) => (value && typeof value === "object" && !Array.isArray(value) ? withTexts(value) : value);
 
-/** The answer of GET schema with what people read of it translated; names and choices stay. */
+/** The answer of GET schema with its labels and help translated; names and choices stay as they are. */
 export function localisedSchema(schema) {
     const about = (one) => ({ ...one, label: localised(one.label), help: localised(one.help) });
     return {

@@ -1,4 +1,4 @@
-// Sentences with values in them, cut so that the words stay whole texts that a localisation can translate.
+// Builds sentences with values in them, in parts, so that each text stays whole for a localisation to translate.
 
 import { element } from "./dom.js";
 import { MIRRORED } from "./texts.js";

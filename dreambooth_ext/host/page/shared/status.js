@@ -1,15 +1,15 @@
-// A run's state as people see it.
+// A run's state as the page shows it.
 
 import { say } from "./dom.js";
 import { TEXTS } from "./texts.js";
 
-/** The states in which a worker has the run. */
+/** The states in which a worker is running. */
 export const ALIVE = ["preparing", "training", "saving"];
 
-/** The states after which nothing more comes. */
+/** The final states. */
 export const ENDED = ["done", "stopped", "failed", "damaged"];
 
-/** What a run's state is called: one that has its device, but no worker yet, is starting. `state`: GET state's answer. */
+/** The name of a run's state; a run with a device but no worker yet is starting. `state`: the answer of GET state. */
 export function stateOf(run, { running = [] } = {}) {
     return run.status === "queued" && running.some((one) => one?.id === run.id) ? "starting" : run.status;
 }

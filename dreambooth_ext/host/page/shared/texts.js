@@ -1,5 +1,5 @@
-// Every text of the page. The WebUI's localisations translate texts of its page by exact match, so sentences stay whole;
-// what stands in {braces} is put in between as an element of its own.
+// All texts of the page. The WebUI's localisations translate texts by exact match, so sentences are kept whole; each
+// {value} is inserted as an element of its own.
 
 import { direction, localised } from "./localised.js";
 import { MONITOR } from "../monitor/texts.js";
@@ -90,7 +90,7 @@ export const TEXTS = localised({
 /** Whether the page is laid out from right to left. */
 export const MIRRORED = direction(TEXTS.code) === "rtl";
 
-// The kinds of models that methods make, by which hosts say what they lack; no text.
+// The kind of model that each method makes, as in a host's list of what it lacks; not translated.
 export const KINDS = {
     dreambooth: "checkpoint",
     finetune: "checkpoint",

@@ -1,4 +1,4 @@
-// All other settings, made from the schema: groups, controls, help, ranges, and only what the chosen method uses.
+// All other settings, built from the schema: groups, controls, help and ranges of what the chosen method uses.
 
 import { Concepts } from "./concepts.js";
 import { button, element, fill, memory, say, show, uniqueId } from "../shared/dom.js";
@@ -8,7 +8,7 @@ import { TEXTS } from "../shared/texts.js";
 
 const ELSEWHERE = new Set(["method", "name", "base_model", "subject_type", "instance_data_dir", "train_data_dir", "instance_prompt"]);
 
-/** The text of a control as the setting's value; undefined where it is empty. Raises SyntaxError. */
+/** Parses a control's text as the setting's value; undefined if it is empty. Throws SyntaxError. */
 export function parsed(about, text) {
     const trimmed = text.trim();
     if (trimmed === "" && about.kind !== "str") return undefined;

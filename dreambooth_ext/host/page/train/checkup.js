@@ -1,4 +1,4 @@
-// Checks of the form: a quick one while typing, a deep one (base, machine, every picture) in peace and before training.
+// Checks the form: quickly while the user types, deeply (base, machine, every picture) when idle and before training.
 
 import { api } from "../shared/api.js";
 import { debounced } from "../shared/dom.js";
@@ -53,7 +53,7 @@ export class Checkup {
     }
 
     /**
-     * The deep check, now. Returns its result, or null where the form was changed meanwhile or nobody answered.
+     * Runs the deep check now. Returns its result, or null if the form was changed meanwhile or there was no answer.
      */
     async deeply() {
         this.soon.cancel();

@@ -1,4 +1,4 @@
-// Several subjects at once: a row for each, instead of one setting's JSON.
+// The setting "concepts" for several subjects: a row of fields for each, instead of JSON.
 
 import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
 import { plain } from "../shared/phrase.js";

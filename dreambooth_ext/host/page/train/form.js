@@ -1,4 +1,4 @@
-// The Train view: three questions, the base, what follows from them, all other settings, and the button.
+// The Train view: three questions, the base, a summary, all other settings, and the Train button.
 
 import { Advanced } from "./advanced.js";
 import { api } from "../shared/api.js";

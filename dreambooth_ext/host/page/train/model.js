@@ -1,4 +1,4 @@
-// What is trained from what: the base, the method, and the new model's name.
+// The fields for the base, the method, and the new model's name.
 
 import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
 import { plain } from "../shared/phrase.js";

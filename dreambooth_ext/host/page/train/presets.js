@@ -1,4 +1,4 @@
-// Settings under a name, in a file, or from another trainer.
+// Presets: settings saved under a name or in a file, and imports from other trainers.
 
 import { localised } from "../shared/localised.js";
 import { api } from "../shared/api.js";

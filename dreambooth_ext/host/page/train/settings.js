@@ -1,4 +1,4 @@
-// What the form holds, and how it becomes a run's configuration. Knows the schema and the host, but no element.
+// The form's values, and their conversion to a run's configuration. Knows the schema and the host, but no elements.
 
 import { memory } from "../shared/dom.js";
 

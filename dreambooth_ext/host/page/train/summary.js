@@ -1,4 +1,4 @@
-// Beside the questions: what the training will be, what it takes, what is wrong with it, and the button.
+// The summary beside the questions: the plan, the memory, disk and time it needs, its problems, and the Train button.
 
 import { append, button, element, fill, say, show, uniqueId } from "../shared/dom.js";
 import { duration, number, size, value } from "../shared/format.js";
@@ -200,7 +200,7 @@ export class Summary {
     }
 }
 
-/** How much of what is there: full is red. */
+/** A bar that shows how much of the available amount is needed: red when full. */
 function meter(part, label) {
     const percent = Math.min(100, Math.round(part * 100));
     const bar = element("span", { class: "db-meter", role: "img", "aria-label": `${label} ${percent} %` });

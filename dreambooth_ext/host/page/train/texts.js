@@ -1,4 +1,4 @@
-// The texts of the Train view, English; shared/texts.js translates them.
+// The English texts of the Train view; shared/texts.js translates them.
 
 export const TRAIN = {
     train: {

@@ -1,4 +1,4 @@
-// The word that calls the subject, and the prompt that it makes.
+// The field for the subject's rare word, and the prompts made from it.
 
 import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
 import { phrase } from "../shared/phrase.js";
