@@ -1,4 +1,4 @@
-"""The methods, each as `training.method.Method` says, by their names in a config."""
+"""The training methods, each a `training.method.Method`, by their names in a config."""
 
 from ..training.method import Method
 from .full import FullTraining

@@ -1,4 +1,4 @@
-"""DreamBooth and fine-tuning: train every weight of the UNet, and of the text encoders for the run's first steps."""
+"""DreamBooth and fine-tuning: train all weights of the UNet, and of the text encoders for the run's first steps."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .common import component_rates, drawn_prompts
 
 
 class FullTraining:
-    """`captions` are all that the run can train on, or None where that cannot be told ahead.
+    """Trains the whole model. captions: all that the run can train on, None if they cannot be listed in advance.
 
-    `folder` takes the trained text encoders when they leave memory.
+    folder: where trained text encoders are stored when they leave memory.
     """
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
@@ -40,12 +40,12 @@ class FullTraining:
         self.backbone: LatentBackbone
         self.accelerator: Accelerator
         self.weight_dtype = torch.float32
-        self._live: dict[str, nn.Module] = {}  # what learns at this moment, as the model's own modules
-        self._frozen: dict[str, Mapping[str, Tensor]] = {}  # text encoders that have been trained, mapped from disk
+        self._live: dict[str, nn.Module] = {}  # what learns currently, as the model's own modules
+        self._frozen: dict[str, Mapping[str, Tensor]] = {}  # text encoders whose training has ended, memory-mapped
 
     @staticmethod
     def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-        """What of this method's settings does not go with the base: nothing."""
+        """Return no problems: this method's settings fit any base."""
         return []
 
     @staticmethod
@@ -66,7 +66,7 @@ class FullTraining:
         saved: Weights | None,
         step: int,
     ) -> None:
-        """Take the models as they are before `step`: those of the base, or the `saved` ones of a training state."""
+        """Set up the models for `step`: with the base's weights, or the `saved` ones of a training state."""
         self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts = backbone.prompts
         self._live = {"unet": backbone.unet.requires_grad_(True).train()}
@@ -80,7 +80,7 @@ class FullTraining:
         backbone.place(accelerator)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
+        """Return what learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
         rates = component_rates(self.config)
         return [
             {"name": name, "rate": rates[name], "params": list(module.parameters())}
@@ -88,11 +88,11 @@ class FullTraining:
         ]
 
     def averaged(self) -> list[nn.Parameter]:
-        """What the moving average follows."""
+        """Return the parameters that the moving average tracks."""
         return list(self._live["unet"].parameters())
 
     def enter(self, step: int) -> None:
-        """Called before each step; what has stopped learning with it is in no group any more."""
+        """Called before each step. What stops learning at it is then in no parameter group any more."""
         if step >= self.config.text_encoder_steps and any(name in TEXT_PARTS for name in self._live):
             self._freeze_text()
 
@@ -100,7 +100,7 @@ class FullTraining:
         return self.backbone.loss(self.objective, batch, generator)
 
     def state_dict(self) -> dict[str, Mapping[str, Tensor]]:
-        """Trained weights by component, under diffusers' names."""
+        """Return the trained weights by component, under diffusers' names."""
         return {name: module.state_dict() for name, module in self._live.items()} | self._frozen
 
     def load_state_dict(self, weights: Weights) -> None:
@@ -108,15 +108,15 @@ class FullTraining:
             module.load_state_dict(dict(weights[name]))
 
     def about(self) -> dict[str, str]:
-        """What the file says of itself beyond what every model says: nothing."""
+        """Return no metadata beyond what every model has."""
         return {}
 
     def export(self, base: LatentBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
-        """A whole checkpoint: what was trained here, the rest as in the base."""
+        """Write a complete checkpoint: the trained components, and the others from the base."""
         return export_checkpoint(base, self.state_dict(), path, **options)
 
     def _freeze_text(self) -> None:
-        """Write trained text encoders to disk, encode all captions with them, and let them go."""
+        """Store the trained text encoders on disk, encode all captions with them, and release them."""
         accelerator = self.accelerator
         paths = {name: self.folder / f"{name}.safetensors" for name in TEXT_PARTS if name in self._live}
         for name, path in paths.items():

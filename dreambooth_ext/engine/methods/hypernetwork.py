@@ -1,4 +1,4 @@
-"""Hypernetwork: trains small networks before the attentions' keys and values; the model itself stays as it is."""
+"""Hypernetwork: train small networks before the keys and values of attention layers; the model itself stays frozen."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from ..training.method import FileOptions, Weights
 from .common import drawn_prompts, halve_layers
 
 COMPONENT = "hypernetwork"  # in training states
-SAID = "said"  # there: the structure and the steps before this run, JSON as bytes
+SAID = "said"  # in these: the structure and the steps before this run, JSON as bytes
 
 
 class HypernetworkTraining:
-    """`captions` are all that the run can train on, or None where that cannot be told ahead."""
+    """Trains a hypernetwork. captions: all that the run can train on, None if they cannot be listed in advance."""
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
@@ -44,8 +44,8 @@ class HypernetworkTraining:
         self.backbone: LatentBackbone
         self.network: Hypernetwork
         self._learning: list[int] = []  # widths that the base has
-        self._start: Mapping[str, Tensor] = {}  # what the network began with
-        self._before = 0  # steps that the file which goes on had been trained for
+        self._start: Mapping[str, Tensor] = {}  # the network's initial weights
+        self._before = 0  # steps that the continued file had been trained for
         self._digest: str | None = None  # of the base
 
     @staticmethod
@@ -77,7 +77,7 @@ class HypernetworkTraining:
         saved: Weights | None,
         step: int,
     ) -> None:
-        """Put the networks before the attentions: new ones, those of a file, or the `saved` ones of a training
+        """Attach the networks before the attention layers: new ones, those of a file, or the `saved` ones of a training
         state."""
         self.backbone, unet = backbone, backbone.unet
         unet.requires_grad_(False).train()
@@ -109,7 +109,8 @@ class HypernetworkTraining:
         return [{"name": "hypernetwork", "rate": self.config.learning_rate, "params": self.averaged()}]
 
     def averaged(self) -> list[nn.Parameter]:
-        """What learns, and the moving average follows. Widths that the base does not have stay as they are."""
+        """Return the parameters that learn and that the moving average tracks. Widths that the base does not have stay
+        fixed."""
         return [p for size in self._learning for part in self.network.pair(size) for p in part.parameters()]
 
     def enter(self, step: int) -> None:
@@ -119,22 +120,22 @@ class HypernetworkTraining:
         return self.backbone.loss(self.objective, batch, generator)
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """The networks, and what they are."""
+        """Return the networks' weights and their structure."""
         network = self.network
         said = {"structure": asdict(network.structure), "sizes": network.sizes, "before": self._before}
         text = torch.tensor(list(json.dumps(said).encode()), dtype=torch.uint8)
         return {COMPONENT: {**network.state_dict(), SAID: text}}
 
     def load_state_dict(self, weights: Weights) -> None:
-        """Take the numbers of a training state of this network."""
+        """Load the weights of a training state of this network."""
         self.network.load_state_dict({key: tensor for key, tensor in weights[COMPONENT].items() if key != SAID})
 
     def about(self) -> dict[str, str]:
-        """What the file says of itself beyond what every model says."""
+        """Return metadata for the file beyond what every model has."""
         return {"ss_network_module": "hypernetwork"}
 
     def export(self, base: LatentBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
-        """The networks alone, as the WebUI's Train tab writes them."""
+        """Write the networks alone, in the format of the WebUI's Train tab."""
         self._digest = self._digest or base.short_hash()
         step = self._before + int(options["metadata"]["ss_steps"])
         return export_hypernetwork(base, self.network, self._start, path, step=step, digest=self._digest, **options)
@@ -146,7 +147,7 @@ def continued(config: ResolvedConfig) -> Path:
 
 
 def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """What of a hypernetwork that goes on does not go with the base."""
+    """Return the problems of a continued hypernetwork with this base."""
     try:
         there = set(hypernetwork_file.read(continued(config), "hypernetwork_weights").states)
     except UserError as error:
@@ -157,7 +158,7 @@ def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem
 
 
 def new_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """What of a new hypernetwork's settings does not go with the base."""
+    """Return the problems of a new hypernetwork's settings with this base."""
     known = hypernetwork.sizes_of(base)
     if strange := [size for size in config.enable_sizes if size not in known]:
         return [Problem("hypernetwork.unknown_size", "enable_sizes", size=float(strange[0]), sizes=known)]
@@ -171,8 +172,8 @@ def new_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
 
 
 def kept_bytes(config: ResolvedConfig, base: LatentBase, sizes: set[int], structure: Structure) -> int:
-    """Bytes that the networks keep of the forward pass for the backward one, in float32: what goes into each of their
-    layers. What goes into the first is kept once for both, and the text once for all attentions."""
+    """Return the bytes of activations that the networks keep for the backward pass, in float32: the inputs of all their
+    layers. The first layer's input is counted once for both networks, and the text once for all attention layers."""
     levels = len(base.architecture.unet["block_out_channels"])
     pixels = (config.resolution // 8) ** 2
     extra = structure.layer_norm + any(structure.dropout)

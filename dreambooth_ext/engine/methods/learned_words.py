@@ -1,4 +1,5 @@
-"""The words that a run teaches: their vectors during training, and the files that they become."""
+"""The words that a run trains (textual inversion): their vectors during training, and the embedding files they
+become."""
 
 from __future__ import annotations
 
@@ -26,14 +27,14 @@ COMPONENT = "embeddings"  # of a training state
 
 
 class Words:
-    """Those of `config`, on `device`: rows of the vocabulary, vectors of files, or the `saved` ones of a training
-    state. `text` knows them from here on."""
+    """The words of `config` with their vectors on `device`, registered with `text`. The vectors are new, or those of
+    embedding files, or the `saved` ones of a training state."""
 
     def __init__(
         self, config: ResolvedConfig, text: TextStack, device: torch.device, saved: Mapping[str, Tensor] | None = None
     ):
         self.config = config
-        self.words, self.steps = begun(config, text)  # steps: that they had been trained for before this run
+        self.words, self.steps = begun(config, text)  # steps: how long they were trained before this run
         self.before = [[vectors.clone() for vectors in word.vectors] for word in self.words]
         self.longest = [config.embedding_norm * usual_norm(encoder) for encoder in text.encoders]
         for word in self.words:
@@ -46,26 +47,28 @@ class Words:
         return [vectors for word in self.words for vectors in word.vectors]
 
     def group(self, rate: float | str) -> ParameterGroup:
-        """The optimizer's. A weight decay would only draw the vectors to 0."""
+        """Return the optimizer's parameter group. Weight decay is off, since it would only pull the vectors towards
+        0."""
         return {"name": "embedding", "rate": rate, "params": self.parameters(), "weight_decay": 0.0}
 
     def nothing(self) -> Tensor:
-        """A zero that has the vectors in its graph: words that were cut off a long caption get gradients of 0."""
+        """Return a zero that depends on all vectors, so that words cut off a long caption get gradients of 0 instead of
+        none."""
         return sum(0 * vectors.sum() for vectors in self.parameters())
 
     def freeze(self) -> None:
-        """Stop learning: the vectors stay as they are, and get no gradients."""
+        """Stop training: the vectors keep their values and get no gradients."""
         for vectors in self.parameters():
             vectors.requires_grad_(False)
 
     def limit(self) -> None:
-        """Shorten vectors that have become too long."""
+        """Shorten vectors that exceed `embedding_norm`."""
         for word in self.words if self.config.embedding_norm else []:
             for vectors, longest in zip(word.vectors, self.longest, strict=True):
                 limit_norms(vectors, longest)
 
     def state(self) -> dict[str, Tensor]:
-        """The vectors, by word and text encoder."""
+        """Return the vectors by word and text encoder, for a training state."""
         parts = ((i, k, vectors) for i, word in enumerate(self.words) for k, vectors in enumerate(word.vectors))
         return {f"{i}.{k}": vectors.detach() for i, k, vectors in parts}
 
@@ -76,7 +79,7 @@ class Words:
                 vectors.copy_(state[f"{i}.{k}"])
 
     def learned(self, precision: str) -> bool:
-        """Whether anything has changed, in the precision of a file."""
+        """Whether training has changed any vector, at the precision of a file."""
         dtype = PRECISIONS[precision]
         pairs = [
             pair
@@ -86,7 +89,8 @@ class Words:
         return not all(torch.equal(now.detach().to("cpu", dtype), before.to(dtype)) for now, before in pairs)
 
     def export(self, base: LatentBase, path: Path, step: int, **options: Unpack[FileOptions]) -> list[Exported]:
-        """A file for each word. `path`: of the run's model; the only word of textual inversion is called like it."""
+        """Write an embedding file per word. path: the run's model; if textual inversion trains a single word, its file
+        is `path`."""
         alone = len(self.words) == 1 and self.config.method == "textual_inversion"
         ending = path.stem.removeprefix(self.config.name)  # "_<step>"
         made = []
@@ -99,7 +103,7 @@ class Words:
 
 
 def begun(config: ResolvedConfig, text: TextStack) -> tuple[list[Embedding], list[int]]:
-    """What the words are before anything is learned, and how long they have been trained for."""
+    """Return the words with their initial vectors, and the steps that each has been trained for before."""
     words = prompt_templates.tokens(config)
     if config.embedding_weights:
         pairs = list(zip(words, stored_words(config), strict=True))
@@ -114,7 +118,7 @@ def begun(config: ResolvedConfig, text: TextStack) -> tuple[list[Embedding], lis
 
 
 def size(config: ResolvedConfig, base: LatentBase) -> int:
-    """How many numbers learn."""
+    """Return the number of trained parameters."""
     count = (config.num_vectors or 1) * len(prompt_templates.tokens(config))
     if config.embedding_weights:
         count = sum(len(each.embedding) for each in stored_words(config))
@@ -122,7 +126,7 @@ def size(config: ResolvedConfig, base: LatentBase) -> int:
 
 
 def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """What of the words does not fit the base."""
+    """Return the problems of the words with this base: other widths, or an initial word without tokens."""
     found = []
     for path, word in places(config):
         try:
@@ -136,17 +140,17 @@ def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
 
 
 def widths(base: LatentBase) -> list[int]:
-    """Of the vectors for each of the base's text encoders."""
+    """Return the width of the vectors for each of the base's text encoders."""
     return [config["hidden_size"] for config in base.architecture.text_encoders]
 
 
 def places(config: ResolvedConfig) -> list[tuple[str, str]]:
-    """The file of each continued word, and the word."""
+    """Return the embedding file and the word of each word that continues from a file."""
     return list(zip(prompt_templates.continued(config), prompt_templates.tokens(config), strict=False))
 
 
 def stored_words(config: ResolvedConfig) -> list[Stored]:
-    """The words that go on, as their files hold them."""
+    """Read the words that training continues from their files."""
     return [_read(*place) for place in places(config)]
 
 

@@ -1,4 +1,4 @@
-"""LoRA and its relatives: train small changes to chosen layers; the model itself stays as it is."""
+"""LoRA and its variants: train small changes to selected layers; the model itself stays frozen."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .learned_words import Words
 
 
 class LoRATraining:
-    """`captions` are all that the run can train on, or None where that cannot be told ahead."""
+    """Trains a LoRA. captions: all that the run can train on, None if they cannot be listed in advance."""
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
@@ -49,9 +49,9 @@ class LoRATraining:
         self.weight_dtype = torch.float32
         self.network: Network = {}
         self._layers: lora_file.Layers = {}
-        self._live: list[str] = []  # components that learn at this moment
+        self._live: list[str] = []  # components that learn currently
         self._hooks: dict[str, list[Any]] = {}
-        self.words: Words | None = None  # that learn along
+        self.words: Words | None = None  # trained along with the LoRA
         self._text_is_frozen = False
         self._step = 0
 
@@ -85,8 +85,8 @@ class LoRATraining:
         saved: Weights | None,
         step: int,
     ) -> None:
-        """Put adapters into the models, as they are before `step`: new ones, those of a LoRA file, or the `saved` ones
-        of a training state."""
+        """Attach adapters to the models for `step`: new ones, those of a LoRA file, or the `saved` ones of a training
+        state."""
         self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts, config = backbone.prompts, self.config
         models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.stack.encoders, strict=False))}
@@ -111,11 +111,11 @@ class LoRATraining:
         backbone.place(accelerator)
 
     def _text_steps(self) -> int:
-        """How long the text encoders are there: while they, or words, learn."""
+        """Return the number of steps for which the text encoders stay in memory: while they or words learn."""
         return max(self.config.text_encoder_steps, self._word_steps())
 
     def _word_steps(self) -> int:
-        """How long words learn along."""
+        """Return the number of steps for which words are trained along."""
         return (self.config.embedding_steps or 0) if self.words else 0
 
     def _adapters(self, models: dict[str, nn.Module], saved: Weights | None) -> Network:
@@ -131,7 +131,7 @@ class LoRATraining:
         return lora_file.read(continued(config), models, "network_weights")
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """What learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
+        """Return what learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
         config, rates = self.config, component_rates(self.config)
         groups: list[ParameterGroup] = []
         for name in self._live:
@@ -148,17 +148,17 @@ class LoRATraining:
         return [group for group in groups if group["params"]]
 
     def averaged(self) -> list[nn.Parameter]:
-        """What the moving average follows."""
+        """Return the parameters that the moving average tracks."""
         return [parameter for adapter in self.network.get("unet", {}).values() for parameter in adapter.parameters()]
 
     def enter(self, step: int) -> None:
-        """Called before each step; what has stopped learning with it is in no group any more."""
+        """Called before each step. What stops learning at it is then in no parameter group any more."""
         if words := self._learning_words():
             words.limit()
         self._settle(step)
 
     def _settle(self, step: int) -> None:
-        """Let go of what has stopped learning before `step`: it takes part as it is, and gets no gradients."""
+        """Freeze what has stopped learning before `step`. It stays active but gets no gradients."""
         self._step = step
         if step >= self.config.text_encoder_steps:
             self._live = ["unet"]
@@ -180,12 +180,12 @@ class LoRATraining:
         return loss + words.nothing() if words else loss
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """All adapters by component, those that have stopped learning too."""
+        """Return all adapters by component, including those that have stopped learning."""
         learned = {learned_words.COMPONENT: self.words.state()} if self.words else {}
         return {name: lora_network.flat(made) for name, made in self.network.items()} | learned
 
     def load_state_dict(self, weights: Weights) -> None:
-        """Take the numbers of a training state of this network."""
+        """Load the weights of a training state of this network."""
         for name, made in self.network.items():
             for layer, adapter in made.items():
                 for part, tensor in adapter.tensors().items():
@@ -194,11 +194,11 @@ class LoRATraining:
             self.words.load(weights[learned_words.COMPONENT])
 
     def about(self) -> dict[str, str]:
-        """What the file says of itself beyond what every model says."""
+        """Return metadata for the file beyond what every model has."""
         return lora_file.metadata(self.config)
 
     def export(self, base: LatentBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
-        """The adapters alone, as kohya's tools name them; words that learned along are in the file or beside it."""
+        """Write the adapters under kohya's names. Words trained along are stored in the same file or beside it."""
         bundled = self.words.words if self.words and self.config.bundle_embedding else []
         names = lora_file.file_names(self._layers, base.architecture.unet, base.family)
         made = export_network(base, self.network, names, path, words=bundled, **options)
@@ -209,7 +209,7 @@ class LoRATraining:
         return dataclasses.replace(made, others=tuple(others))
 
     def _freeze_text(self) -> None:
-        """Put what the text encoders have learned into their weights, encode all captions, and let them go."""
+        """Merge the text encoders' adapters into their weights, encode all captions, and release the text encoders."""
         encoders = self.backbone.bare_encoders(self.accelerator)
         for name, encoder in zip(TEXT_PARTS, encoders, strict=False):
             for hook in self._hooks.pop(name, []):
@@ -224,7 +224,7 @@ def continued(config: ResolvedConfig) -> Path:
 
 
 def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """What of a continued LoRA does not fit the base or the settings; the whole file is looked at."""
+    """Return the problems of a continued LoRA with the base and the settings. The whole file is checked."""
     path, there, fixed, has_up = continued(config), set(), [], False
     if found := word_problems(config):
         return found
@@ -246,7 +246,7 @@ def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem
 
 
 def continued_warnings(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """A DoRA along the outputs stays one, and its file is read as one along the inputs by v1.10.1."""
+    """Warn of a DoRA with magnitudes per output. It stays one, but the WebUI (v1.10.1) reads it as one per input."""
     try:
         for _, layer, adapter in adapters_of(config, base):
             size = adapter.dora_scale
@@ -254,18 +254,18 @@ def continued_warnings(config: ResolvedConfig, base: LatentBase) -> list[Problem
                 known: dict[str, Any] = {"file": continued(config).name, "layer": layer}
                 return [Problem("weights.dora_outputs", "network_weights", **known)]
     except UserError:
-        return []  # which is told as a problem
+        return []  # reported as a problem
     return []
 
 
 def adapters_of(config: ResolvedConfig, base: LatentBase) -> Iterator[tuple[str, str, Adapter]]:
-    """Those of the LoRA that goes on, by component and layer."""
+    """Yield the adapters of the continued LoRA with their components and layers."""
     weights, unet = lora_network.shapes_of(base), base.architecture.unet
     return lora_file.adapters_of(continued(config), weights, unet, "network_weights")
 
 
 def word_problems(config: ResolvedConfig) -> list[Problem]:
-    """Words in the file that the run would lose, or learn from scratch."""
+    """Return the words in the file that this run would lose, or train from scratch, as problems."""
     taught = {word.lower() for word in prompt_templates.tokens(config)}
     try:
         brought = [word.word for word in embedding_file.read_bundle(continued(config), "network_weights")]
@@ -280,7 +280,7 @@ def word_problems(config: ResolvedConfig) -> list[Problem]:
 
 
 def new_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """What of a new LoRA's settings does not fit the base."""
+    """Return the problems of a new LoRA's settings with this base."""
     found = []
     if strange := lora_network.strange_blocks(config, base):
         found.append(Problem("weights.unknown_block", "block_ranks", block=shown(strange[0])))

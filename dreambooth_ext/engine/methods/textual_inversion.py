@@ -1,4 +1,4 @@
-"""Textual inversion: trains the vectors of a few words and nothing else (Gal et al. 2022, arXiv 2208.01618)."""
+"""Textual Inversion: train only the vectors of a few words (Gal et al. 2022, arXiv 2208.01618)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from .learned_words import COMPONENT, Words
 
 
 class TextualInversionTraining:
-    """`captions`, `folder`: nothing is kept of what a text encoder makes, for it changes with the words."""
+    """Trains embedding vectors. `captions` and `folder` are unused: encoded captions change with the vectors, so none
+    is cached."""
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
@@ -59,7 +60,7 @@ class TextualInversionTraining:
         saved: Weights | None,
         step: int,
     ) -> None:
-        """Give the words their vectors, as they are before `step`."""
+        """Set up the words' vectors for `step`."""
         self.backbone, self._step = backbone, step
         text = backbone.prompts.stack
         self.words = Words(self.config, text, accelerator.device, saved[COMPONENT] if saved else None)
@@ -70,15 +71,15 @@ class TextualInversionTraining:
         backbone.place(accelerator)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """What learns: the vectors."""
+        """Return the vectors as a parameter group."""
         return [self.words.group(self.config.learning_rate)]
 
     def averaged(self) -> list[nn.Parameter]:
-        """What the moving average follows."""
+        """Return the parameters that the moving average tracks."""
         return self.words.parameters()
 
     def enter(self, step: int) -> None:
-        """Called before each step; keeps the vectors within their length. No group stops learning."""
+        """Called before each step: limits the vectors' norms. No group stops learning."""
         self._step = step
         self.words.limit()
 
@@ -86,25 +87,25 @@ class TextualInversionTraining:
         return self.backbone.loss(self.objective, batch, generator) + self.words.nothing()
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """The vectors, by word and text encoder."""
+        """Return the vectors by word and text encoder."""
         return {COMPONENT: self.words.state()}
 
     def load_state_dict(self, weights: Weights) -> None:
         self.words.load(weights[COMPONENT])
 
     def about(self) -> dict[str, str]:
-        """What the file says of itself beyond what every model says: each word's has its own, `Words.export`."""
+        """Return no metadata beyond what every model has; each word's file gets its own in `Words.export`."""
         return {}
 
     def export(self, base: LatentBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
-        """One file for a single word; else one for each, by its own name."""
+        """Write one file for a single word, or a file per word, named after it."""
         if not self.words.learned(options["precision"]):
             raise nothing_learned(options["precision"])
         first, *others = self.words.export(base, path, self._step, **options)
         return Exported(first.path, first.sha256, first.sidecars, tuple(others))
 
     def carried(self, base: LatentBase) -> PngInfo:
-        """The word as text in a picture, from which WebUIs read it."""
+        """Return the word as text in a PNG, which WebUIs can read as an embedding."""
         (word,), (before,) = self.words.words, self.words.steps
         tensors = embedding_file.state(word.vectors, torch.float32)
         content = embedding_file.pickled(tensors, word.word, before + self._step, base.path.stem, None)

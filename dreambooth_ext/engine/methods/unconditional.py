@@ -1,4 +1,4 @@
-"""Unconditional: trains every weight of a UNet that draws pixels, without prompt or base (diffusers' own script)."""
+"""Unconditional: train all weights of a UNet on pixels, without prompts (as diffusers' train_unconditional.py)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..training.pixel_backbone import PixelBackbone
 
 
 class UnconditionalTraining:
-    """There are no captions, and nothing that leaves memory on the way: `captions` and `folder` are other methods'."""
+    """Trains a DDPM on pixels. `captions` and `folder` are unused: there are no captions and no text encoders."""
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         self.config = config
@@ -34,7 +34,7 @@ class UnconditionalTraining:
 
     @staticmethod
     def problems(config: ResolvedConfig, base: PixelBase) -> list[Problem]:
-        """What of the settings does not fit the model."""
+        """Return the problems of the settings with this model."""
         found = []
         if config.resolution % base.multiple:
             near = max(base.multiple, round(config.resolution / base.multiple) * base.multiple)
@@ -63,7 +63,7 @@ class UnconditionalTraining:
         saved: Weights | None,
         step: int,
     ) -> None:
-        """Take the model as it is before `step`: new, the base's, or the `saved` one of a training state."""
+        """Set up the UNet for `step`: new, the base's, or the `saved` one of a training state."""
         self.backbone = backbone
         self.unet = backbone.unet.requires_grad_(True).train()
         if saved:
@@ -74,7 +74,7 @@ class UnconditionalTraining:
         return [{"name": "unet", "rate": self.config.learning_rate, "params": self.averaged()}]
 
     def averaged(self) -> list[nn.Parameter]:
-        """What the moving average follows: all that learns."""
+        """Return the parameters that the moving average tracks: all that learn."""
         return list(self.unet.parameters())
 
     def enter(self, step: int) -> None:
@@ -90,9 +90,9 @@ class UnconditionalTraining:
         self.unet.load_state_dict(dict(weights["unet"]))
 
     def about(self) -> dict[str, str]:
-        """What the file says of itself beyond what every model says: nothing."""
+        """Return no metadata beyond what every model has."""
         return {}
 
     def export(self, base: PixelBase, path: Path, **options: Unpack[FileOptions]) -> Exported:
-        """A diffusers pipeline, a folder."""
+        """Write a diffusers pipeline folder."""
         return export_pipeline(base, self.unet.state_dict(), path, options["precision"], options["metadata"])

@@ -1,1 +1,1 @@
-"""Layers that learn beside a frozen model: LoRA and its kin, hypernetworks."""
+"""Trainable layers beside a frozen model: LoRA variants and hypernetworks."""

@@ -1,8 +1,8 @@
-"""A hypernetwork: small networks that change what an attention's keys and values are made of.
+"""Hypernetworks: small networks that modify the input of an attention layer's keys and values.
 
-For each width of context that attentions see there are two, one before `to_k` and one before `to_v`. What enters
-becomes x + linear(x) * multiplier, as in the WebUI (v1.10.1: modules/hypernetworks/hypernetwork.py, HypernetworkModule
-and apply_single_hypernetwork). The context is the text in cross-attention, the features themselves in self-attention.
+For each context width there are two networks, one before `to_k` and one before `to_v`. Their input x becomes x +
+linear(x) * multiplier, as in the WebUI (v1.10.1: modules/hypernetworks/hypernetwork.py, HypernetworkModule and
+apply_single_hypernetwork). The context is the text in cross-attention, and the features themselves in self-attention.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ..models.base_model import LatentBase
 from ..runtime.seeds import generator
 from .lora_network import shapes_of
 
-# The WebUI's names, which are PyTorch's but for two. Softmax and its kin get no axis there; PyTorch then takes the
-# first one of three, so that they go over the pictures of a batch.
+# The WebUI's names, all but two PyTorch's. There softmax and its variants are given no axis; PyTorch then takes the
+# first of three, so that they normalise over the pictures of a batch.
 ACTIVATIONS: dict[str, Callable[[], nn.Module] | None] = {
     "linear": None,
     "swish": nn.Hardswish,
@@ -55,19 +55,19 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module] | None] = {
     "softmax2d": nn.Softmax2d,
     "logsoftmax": partial(nn.LogSoftmax, dim=0),
 }
-WIDEST, DEEPEST = 2**20, 100  # a layer, and how many widths there may be: far above any, and far below what files claim
-PROJECTIONS = ("k", "v")  # the two of a width, in the order of the files
+WIDEST, DEEPEST = 2**20, 100  # limits for a width and the number of widths: far above any in use, against damaged files
+PROJECTIONS = ("k", "v")  # the two networks of a width, in the order of the files
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What all networks of a file have in common."""
+    """The structure that all networks of a file share."""
 
     layers: tuple[float, ...] = (1.0, 2.0, 1.0)  # widths, as multiples of the context's
     activation: str = "linear"  # between the layers
-    layer_norm: bool = False  # after each layer
+    layer_norm: bool = False  # layer normalisation after each layer
     activate_output: bool = False  # an activation after the last layer, too
-    dropout: tuple[float, ...] = ()  # share that is dropped at each of those widths; () is none
+    dropout: tuple[float, ...] = ()  # dropout probability at each of those widths; () for none
     weight_init: str = "Normal"
 
     @classmethod
@@ -86,7 +86,7 @@ class Structure:
 
 
 class Part(nn.Module):
-    """What is done to contexts of one width before `to_k`, or before `to_v`. Parameters are float32."""
+    """The network for contexts of one width before `to_k`, or before `to_v`. Parameters are float32."""
 
     def __init__(self, width: int, structure: Structure):
         super().__init__()
@@ -103,13 +103,14 @@ class Part(nn.Module):
         self.linear = nn.Sequential(*made)
 
     def forward(self, context_bnd: Tensor, multiplier: float = 1.0) -> Tensor:
-        """(b, tokens, width) to the same, in the same precision; added up in float32, where small changes last."""
+        """Modify a context (b, tokens, width), keeping its shape and dtype. Computed in float32, so that small changes
+        are not lost."""
         exact_bnd = context_bnd.float()
         return (exact_bnd + self.linear(exact_bnd).float() * multiplier).to(context_bnd.dtype)
 
 
 class Hypernetwork(nn.Module):
-    """`sizes`: the widths of contexts that it changes."""
+    """All networks of a hypernetwork. sizes: the context widths that it modifies."""
 
     def __init__(self, sizes: Iterable[int], structure: Structure):
         super().__init__()
@@ -123,12 +124,12 @@ class Hypernetwork(nn.Module):
         return [int(size) for size in self.parts]
 
     def pair(self, size: int) -> Sequence[Part]:
-        """The networks for contexts of a width, before `to_k` and before `to_v`."""
+        """Return the networks for contexts of a width, before `to_k` and before `to_v`."""
         return self.parts[str(size)]
 
 
 def create(config: RunConfig, sizes: Iterable[int]) -> Hypernetwork:
-    """A new one; its random numbers follow from the run's seed and their place."""
+    """Create a new hypernetwork. Its initial weights depend on the run's seed and on each network's place."""
     made = Hypernetwork(sizes, Structure.of(config))
     for size in made.sizes:
         for kind, part in zip(PROJECTIONS, made.pair(size), strict=True):
@@ -138,7 +139,8 @@ def create(config: RunConfig, sizes: Iterable[int]) -> Hypernetwork:
 
 @torch.no_grad()
 def initialise(part: Part, weight_init: str, randomness: torch.Generator) -> None:
-    """As the WebUI begins: biases at 0, norms' weights always near 0. Its Kaiming counts a leaky ReLU as a plain one.
+    """Initialise as the WebUI does: biases 0, norm weights always near 0. Its Kaiming uses a plain ReLU's gain for a
+    leaky ReLU.
 
     Glorot and Bengio 2010 (Xavier), equations 12 and 16; He et al. 2015 (Kaiming), arXiv 1502.01852, equation 10.
     """
@@ -160,9 +162,9 @@ def _starting(shape: torch.Size, kind: str, randomness: torch.Generator) -> Tens
 
 
 def attach(unet: nn.Module, network: Hypernetwork, multiplier: float = 1.0) -> list[Any]:
-    """Let a hypernetwork take part in a UNet; several act one after the other. Returns handles, whose `remove` ends it.
+    """Attach a hypernetwork to a UNet; several act one after the other. Returns handles whose `remove` detaches it.
 
-    It drops out where the attention is in training mode.
+    Dropout is active while the attention layer is in training mode.
     """
     handles = []
     for attention in attentions(unet):
@@ -187,17 +189,17 @@ def _changing(part: Part, multiplier: float) -> Callable[[nn.Module, tuple], tup
 
 
 def contexts(base: LatentBase) -> dict[str, int]:
-    """The width of context of every attention of a base's UNet, by the attention's name."""
+    """Return the context width of every attention layer of a base's UNet, by the layer's name."""
     shapes = shapes_of(base)["unet"]
     return {name.removesuffix(".to_k"): shape[1] for name, shape in shapes.items() if name.endswith(".to_k")}
 
 
 def sizes_of(base: LatentBase) -> list[int]:
-    """The widths that a hypernetwork for this base can have."""
+    """Return the widths that a hypernetwork for this base can have."""
     return sorted(set(contexts(base).values()))
 
 
 def count(sizes: Iterable[int], structure: Structure) -> int:
-    """Numbers in it."""
+    """Return the number of parameters."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in Hypernetwork(sizes, structure).parameters())

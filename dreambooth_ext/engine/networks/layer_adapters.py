@@ -1,15 +1,16 @@
-"""What a LoRA changes in one layer: each type's formula, its tensors as files name them, and how it begins.
+"""LoRA types for one layer: each type's formula, its tensors by their names in files, and its initialisation.
 
-W is a layer's weight, (out, in) or (out, in, height, width). An adapter knows the change dW of a given W,
-and a layer with an adapter computes with W + dW. In training the two are applied one after the other: added up in 16
-bits, small changes would be lost.
+W is a layer's weight, (out, in) or (out, in, height, width). An adapter computes the change dW for a given W, and a
+layer with an adapter computes with W + dW. In training the two are applied separately, since small changes would be
+lost if they were added in 16 bits.
 
-The formulas are those by which WebUIs read such files (v1.10.1: extensions-builtin/Lora/network_*.py). s: alpha / rank
-LoRA, LoCon  s B A                               arXiv 2106.09685; B: lora_up, A: lora_down
-DoRA         (W + s B A) m / |W + s B A| - W     2402.09353; m, and the norms |.|, of each input channel
-LoHa         s (w1_a w1_b) * (w2_a w2_b)         2108.06098; * by element
-LoKr         s w1 (x) w2, w2 = w2_a w2_b         2309.14859; (x) Kronecker's product
-OFT          R W - W, R = (I + Q) (I - Q)^-1     2306.07280; blocks of R on the diagonal, Q = B - B^T
+The formulas are those with which WebUIs read such files (v1.10.1: extensions-builtin/Lora/network_*.py). s: alpha /
+rank
+    LoRA, LoCon  s B A                               arXiv 2106.09685; B: lora_up, A: lora_down
+    DoRA         (W + s B A) m / |W + s B A| - W     2402.09353; m, and the norms |.|, of each input channel
+    LoHa         s (w1_a w1_b) * (w2_a w2_b)         2108.06098; * by element
+    LoKr         s w1 (x) w2, w2 = w2_a w2_b         2309.14859; (x) Kronecker's product
+    OFT          R W - W, R = (I + Q) (I - Q)^-1     2306.07280; blocks of R on the diagonal, Q = B - B^T
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ ALPHA, DORA = "alpha", "dora_scale"
 
 
 class Adapter(nn.Module):
-    """The change of one layer. `parts`: its tensors by their names in files; they are copied, in float32."""
+    """The trainable change of one layer. parts: its tensors by their names in files, which are copied in float32."""
 
     PARTS: ClassVar[dict[str, str]] = {}  # name in files -> attribute
-    NEEDED: ClassVar[tuple[tuple[str, ...], ...]] = ()  # of each, one has to be there
-    GROWS: ClassVar[tuple[str, ...]] = ()  # attributes of which the first that is there is zero at the start
-    FAST: ClassVar[tuple[str, ...]] = ()  # attributes that LoRA+ gives a higher rate
+    NEEDED: ClassVar[tuple[tuple[str, ...], ...]] = ()  # groups of names of which one must be present
+    GROWS: ClassVar[tuple[str, ...]] = ()  # attributes; the first that exists is zero initially
+    FAST: ClassVar[tuple[str, ...]] = ()  # attributes to which LoRA+ gives a higher learning rate
     TRAINS: ClassVar[bool] = True
 
     def __init__(self, parts: Mapping[str, Tensor]):
@@ -48,7 +49,7 @@ class Adapter(nn.Module):
 
     @property
     def rank(self) -> int | None:
-        """None where the change has no rank, and is not scaled by alpha."""
+        """The rank, or None if the change has none and is not scaled by alpha."""
         return None
 
     @property
@@ -56,11 +57,11 @@ class Adapter(nn.Module):
         return 1.0 if self.alpha is None or self.rank is None else self.alpha / self.rank
 
     def delta(self, weight: Tensor) -> Tensor:
-        """What the formula says before scale and DoRA, float32; as large as `weight`."""
+        """Compute the formula before scale and DoRA, float32, with as many elements as `weight`."""
         raise NotImplementedError
 
     def change(self, weight: Tensor) -> Tensor:
-        """dW for a layer's `weight`, in float32 and in its shape."""
+        """Return dW for a layer's `weight`, in float32 and in its shape."""
         weight = weight.float()
         changed = self.delta(weight).reshape(weight.shape) * self.scale
         if self.dora_scale is None:
@@ -77,28 +78,28 @@ class Adapter(nn.Module):
     def beginning(
         config: RunConfig, shape: tuple[int, ...], rank: int, randomness: torch.Generator
     ) -> dict[str, Tensor]:
-        """The parts, without alpha, of a new adapter that changes nothing yet. shape: of the layer's weight."""
+        """Return the parts, without alpha, of a new adapter that changes nothing yet. shape: of the layer's weight."""
         raise NotImplementedError
 
     @staticmethod
     def size(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
-        """How many numbers `beginning` makes."""
+        """Return the number of parameters that `beginning` creates."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor, layer: nn.Linear | nn.Conv2d) -> Tensor:
-        """What the change adds to the layer's output for these inputs."""
+        """Return what the change adds to the layer's output for these inputs."""
         with torch.autocast(inputs.device.type, enabled=False):
             changed = self.change(layer.weight)
         return apply(layer, inputs, changed)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The parts, as `__init__` takes them."""
+        """Return the parts, in the form that `__init__` takes."""
         known = {name: getattr(self, attribute) for name, attribute in {**self.PARTS, DORA: DORA}.items()}
         found = {name: tensor.detach() for name, tensor in known.items() if tensor is not None}
         return found if self.alpha is None else {**found, ALPHA: torch.tensor(self.alpha)}
 
     def learned(self, dtype: torch.dtype) -> bool:
-        """Whether anything of the change is left in a precision."""
+        """Whether anything of the change remains at this precision."""
         growing = next(getattr(self, name) for name in self.GROWS if getattr(self, name) is not None)
         return bool(growing.detach().to(dtype).any())
 
@@ -107,21 +108,21 @@ class Adapter(nn.Module):
 
 
 def apply(layer: nn.Linear | nn.Conv2d, inputs: Tensor, weight: Tensor) -> Tensor:
-    """The layer with another weight, and no bias."""
+    """Apply the layer with another weight, and without bias."""
     if isinstance(layer, nn.Conv2d):
         return functional.conv2d(inputs, weight, None, layer.stride, layer.padding, layer.dilation, layer.groups)
     return functional.linear(inputs, weight)
 
 
 def norms(weight: Tensor, shape: Sequence[int]) -> Tensor:
-    """The norms along the axes that have length 1 in `shape`: (1, in, 1, 1) is each input channel's. Some tools keep
-    (out, 1, 1, 1), each output's, which v1.10.1 draws wrongly and Forge rightly."""
+    """Return the norms along the axes that have length 1 in `shape`: (1, in, 1, 1) gives one per input channel. Some
+    tools use (out, 1, 1, 1), one per output, which the WebUI (v1.10.1) applies wrongly and Forge correctly."""
     return torch.linalg.vector_norm(weight, dim=[axis for axis, size in enumerate(shape) if size == 1], keepdim=True)
 
 
 class LoRA(Adapter):
-    """up: (out, rank) or (out, rank, 1, 1); down: (rank, in) or (rank, in, h, w); mid (rank, rank, h, w) if there is
-    one, then down is (rank, in, 1, 1)."""
+    """LoRA. up: (out, rank) or (out, rank, 1, 1); down: (rank, in) or (rank, in, h, w); mid, if present: (rank, rank,
+    h, w), then down is (rank, in, 1, 1)."""
 
     PARTS: ClassVar = {"lora_up.weight": "up", "lora_down.weight": "down", "lora_mid.weight": "mid"}
     NEEDED = (("lora_up.weight",), ("lora_down.weight",))
@@ -159,7 +160,7 @@ class LoRA(Adapter):
 
 
 class LoHa(Adapter):
-    """w*_a: (out, rank), w*_b: (rank, in h w); with t* (rank, rank, h, w): (rank, out) and (rank, in)."""
+    """LoHa. w*_a: (out, rank), w*_b: (rank, in h w); with t* (rank, rank, h, w): (rank, out) and (rank, in)."""
 
     PARTS: ClassVar = {f"hada_{name}": name for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")}
     NEEDED = (("hada_w1_a",), ("hada_w1_b",), ("hada_w2_a",), ("hada_w2_b",))
@@ -192,7 +193,8 @@ class LoHa(Adapter):
 
 
 class LoKr(Adapter):
-    """w1: (o1, i1); w2: (o2, i2) or (o2, i2, h, w), with o1 o2 = out and i1 i2 = in. Each may be a product of two."""
+    """LoKr. w1: (o1, i1); w2: (o2, i2) or (o2, i2, h, w), with o1 o2 = out and i1 i2 = in. Each may be a product of
+    two."""
 
     PARTS: ClassVar = {f"lokr_{name}": name for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")}
     NEEDED = (("lokr_w1", "lokr_w1_a"), ("lokr_w1", "lokr_w1_b"), ("lokr_w2", "lokr_w2_a"), ("lokr_w2", "lokr_w2_b"))
@@ -234,7 +236,8 @@ class LoKr(Adapter):
 
 
 class OFT(Adapter):
-    """blocks: (blocks, size, size), of which the antisymmetric part counts. alpha, where there is one, bounds it."""
+    """OFT. blocks: (blocks, size, size), of which only the antisymmetric part matters. alpha, if present, limits its
+    norm."""
 
     PARTS: ClassVar = {"oft_blocks": "blocks"}
     NEEDED = (("oft_blocks",),)
@@ -262,7 +265,7 @@ class OFT(Adapter):
 
 
 class Whole(Adapter):
-    """A difference that is written out, of other tools' files; drawn with, but not trained on."""
+    """A full weight difference from another tool's file. It can be used for drawing but not trained."""
 
     PARTS: ClassVar = {"diff": "diff", "diff_b": "diff_b", "w_norm": "w_norm", "b_norm": "b_norm"}
     NEEDED = (("diff", "w_norm"),)
@@ -280,7 +283,7 @@ PARTS = {ALPHA, DORA, *(name for kind in ADAPTERS for name in kind.PARTS)}
 
 
 def from_parts(parts: Mapping[str, Tensor]) -> Adapter | None:
-    """The adapter that these tensors of a file make; None if they are none that is known."""
+    """Return the adapter that these tensors of a file form, or None if the type is unknown."""
     for kind in ADAPTERS:
         whole = all(any(name in parts for name in names) for names in kind.NEEDED)
         if whole and set(parts) <= {ALPHA, DORA, *kind.PARTS}:
@@ -289,43 +292,43 @@ def from_parts(parts: Mapping[str, Tensor]) -> Adapter | None:
 
 
 def fits(adapter: Adapter, shape: Sequence[int]) -> bool:
-    """Whether an adapter changes weights of that shape. Only sizes are computed with."""
+    """Whether an adapter can change weights of this shape. Only shapes are computed."""
     try:
         alike = copy.deepcopy(adapter).to("meta")
         with torch.no_grad():
             weight = torch.empty(shape, device="meta")
             delta, bias = alike.delta(weight), alike.bias_change()
             alike.change(weight)
-    except (RuntimeError, ValueError, IndexError):  # sizes that cannot be multiplied
+    except (RuntimeError, ValueError, IndexError):  # shapes that do not match
         return False
     channels = adapter.dora_scale is None or adapter.dora_scale.numel() in shape[:2]
     return delta.shape[0] == shape[0] and channels and (bias is None or bias.numel() == shape[0])
 
 
 def with_kernel(t: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Tucker's product: t (p, q, h, w), a (p, out), b (q, in) -> (out, in, h, w)."""
+    """Compute the Tucker product: t (p, q, h, w), a (p, out), b (q, in) -> (out, in, h, w)."""
     return torch.einsum("pqhw,po,qi->oihw", t, a, b)
 
 
-# --- how they begin: with no change at all
+# --- initialisation, with no change to the layer
 
 
 def create(config: RunConfig, weight: Tensor, rank: int, randomness: torch.Generator) -> Adapter:
-    """A new adapter of the type, alpha and scaling that the config says, with a layer's own rank."""
+    """Create an adapter of the config's type, alpha and scaling, with this layer's rank."""
     facts = LORA_TYPES[config.network_type]
     parts = formula(facts).beginning(config, tuple(weight.shape), rank, randomness)
     if facts.has_magnitude:
         parts[DORA] = norms(weight.float(), (1, weight.shape[1], *[1] * (weight.dim() - 2)))
     if facts.has_alpha:
         assert config.alpha is not None and config.rank is not None, "a new LoRA has both"
-        alpha = config.alpha * rank / config.rank  # the same in relation to the rank everywhere
-        # a reader divides by the rank; to come out at alpha / sqrt(rank) (arXiv 2312.03732), the file's alpha is larger
+        alpha = config.alpha * rank / config.rank  # the same ratio of alpha to rank in every layer
+        # readers divide by the rank; for alpha / sqrt(rank) (rsLoRA, arXiv 2312.03732) the file's alpha must be larger
         parts[ALPHA] = torch.tensor(alpha * math.sqrt(rank) if config.use_rslora else alpha)
     return formula(facts)(parts)
 
 
 def count(config: RunConfig, shape: tuple[int, ...], rank: int) -> int:
-    """Numbers that an adapter trains in a layer of that shape."""
+    """Return the number of parameters that an adapter trains in a layer of this shape."""
     facts = LORA_TYPES[config.network_type]
     return formula(facts).size(config, shape, rank) + (shape[1] if facts.has_magnitude else 0)
 
@@ -335,24 +338,24 @@ def formula(facts: LoRAType) -> type[Adapter]:
 
 
 def uniform(shape: tuple[int, ...], inputs: int, randomness: torch.Generator) -> Tensor:
-    """As PyTorch's layers begin: evenly within 1 / sqrt(inputs)."""
+    """Initialise as PyTorch's layers do: uniformly within 1 / sqrt(inputs)."""
     return (torch.rand(shape, generator=randomness) * 2 - 1) / math.sqrt(inputs)
 
 
 def factors(size: int, factor: int) -> tuple[int, int]:
-    """Two whole numbers, the smaller first, whose product is `size`: the smaller is the largest divisor up to
-    `factor` and up to the root of `size`; -1: only that."""
+    """Split `size` into two integer factors, the smaller first. The smaller is the largest divisor up to `factor` and
+    up to the square root of `size`; -1 means only the latter."""
     most = math.isqrt(size) if factor < 0 else min(factor, math.isqrt(size))
     small = next(n for n in range(most, 0, -1) if size % n == 0)
     return small, size // small
 
 
 def lokr_is_whole(o2: int, i2: int, rank: int) -> bool:
-    """Whether the larger factor is written out, because a product of that rank would hardly be smaller."""
+    """Whether the larger factor is stored as a full matrix, since a product of this rank would hardly be smaller."""
     return rank >= max(o2, i2) / 2
 
 
 def oft_shape(out: int, rank: int) -> tuple[int, int, int]:
-    """Blocks of the largest size up to `rank` that divides the output's channels."""
+    """Return the shape of OFT's blocks: the largest size up to `rank` that divides the output channels."""
     size = next(n for n in range(min(rank, out), 0, -1) if out % n == 0)
     return out // size, size, size

@@ -1,4 +1,4 @@
-"""All adapters of a model: which layers have one, how they take part in the model, and their tensors by layer.
+"""All adapters of a model: which layers get one, how they attach to the model, and their tensors by layer.
 
 Layers are named as diffusers and transformers name their modules: {"unet": {"down_blocks.0.attentions.0...": adapter}}.
 """
@@ -23,7 +23,7 @@ from .layer_adapters import Adapter
 TEXT_PARTS = ("text_encoder", "text_encoder_2")  # as diffusers names the folders; also the optimizer's groups
 Network = dict[str, dict[str, Adapter]]  # by component and layer
 
-# the words of `target_modules` -> the layers they mean, by the end of their names
+# the choices of `target_modules` -> the ends of the names of their layers
 TARGETS = {
     "attention": r"attn[12]\.to_(q|k|v|out\.0)|attentions\.\d+\.proj_(in|out)|self_attn\.(q|k|v|out)_proj",
     "feed_forward": r"ff\.net\.(0\.proj|2)|mlp\.fc[12]",
@@ -33,7 +33,7 @@ _LAYERS = {word: re.compile(rf"(.*\.)?({pattern})") for word, pattern in TARGETS
 
 
 def target_ranks(config: RunConfig, component: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """The layers of a component that get an adapter, with its rank. shapes: of the weights, by layer."""
+    """Return the layers of a component that get an adapter, with their ranks. shapes: of the weights, by layer."""
     chosen = {}
     for layer, shape in shapes.items():
         if any(_LAYERS[word].fullmatch(layer) for word in config.target_modules):
@@ -44,7 +44,7 @@ def target_ranks(config: RunConfig, component: str, shapes: Mapping[str, tuple[i
 
 
 def rank_of(config: RunConfig, component: str, layer: str, shape: tuple[int, ...]) -> int:
-    """By the longest of `block_ranks`' names that the layer's begins with, else by the kind of layer."""
+    """Return a layer's rank: that of the longest matching name in `block_ranks`, else by the kind of layer."""
     named = [name for name in config.block_ranks if begins(component, layer, name)]
     if named:
         return config.block_ranks[max(named, key=lambda name: len(full_name(name)))]
@@ -55,7 +55,7 @@ def rank_of(config: RunConfig, component: str, layer: str, shape: tuple[int, ...
 
 
 def is_wide(shape: Sequence[int]) -> bool:
-    """Whether a weight is of a convolution that sees more than one pixel."""
+    """Whether a weight belongs to a convolution with a kernel larger than one pixel."""
     return len(shape) == 4 and shape[-1] > 1
 
 
@@ -69,7 +69,7 @@ def full_name(block: str) -> str:
 
 
 def shapes_of(base: LatentBase) -> dict[str, dict[str, tuple[int, ...]]]:
-    """The shapes of all weights of a base that layers can have, by component and layer, without reading any."""
+    """Return the shapes of all layer weights of a base, by component and layer, without reading them."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for component, part in ties(base.architecture).items():
         stored = base.ldm_tensors(component) if component != "vae" else {}
@@ -84,7 +84,7 @@ def shapes_of(base: LatentBase) -> dict[str, dict[str, tuple[int, ...]]]:
 
 
 def sizes(config: RunConfig, base: LatentBase) -> dict[str, int]:
-    """Numbers of the new adapters that a run trains, by component."""
+    """Return the number of parameters of the new adapters that a run trains, by component."""
     found = {}
     for component, shapes in shapes_of(base).items():
         if component == "unet" or config.text_encoder_steps:
@@ -94,13 +94,13 @@ def sizes(config: RunConfig, base: LatentBase) -> dict[str, int]:
 
 
 def strange_blocks(config: RunConfig, base: LatentBase) -> list[str]:
-    """Names in `block_ranks` that no layer of the base begins with."""
+    """Return the names in `block_ranks` that match no layer of the base."""
     layers = [(component, layer) for component, shapes in shapes_of(base).items() for layer in shapes]
     return [name for name in config.block_ranks if not any(begins(*layer, name) for layer in layers)]
 
 
 def create(config: RunConfig, component: str, module: nn.Module) -> dict[str, Adapter]:
-    """New adapters for a component. The random numbers of each follow from the run's seed and its place."""
+    """Create adapters for a component. Each one's initial weights depend on the run's seed and its place."""
     layers = dict(named_layers(module))
     chosen = target_ranks(config, component, {name: tuple(layer.weight.shape) for name, layer in layers.items()})
     return {
@@ -116,9 +116,9 @@ def named_layers(module: nn.Module) -> Iterable[tuple[str, nn.Linear | nn.Conv2d
 
 
 def attach(module: nn.Module, made: Mapping[str, Adapter], dropout: float) -> list[Any]:
-    """Let adapters take part in a module. Returns handles, whose `remove` ends it.
+    """Attach adapters to a module. Returns handles whose `remove` detaches them.
 
-    dropout: the share of what adapters see that is zeroed while their layer is in training mode.
+    dropout: probability of dropping an adapter's inputs while its layer is in training mode.
     """
     return [
         module.get_submodule(name).register_forward_hook(_adding(adapter, dropout)) for name, adapter in made.items()
@@ -135,7 +135,7 @@ def _adding(adapter: Adapter, dropout: float) -> Callable[[nn.Module, tuple, Ten
 
 @torch.no_grad()
 def merge(module: nn.Module, made: Mapping[str, Adapter], weight: float = 1.0) -> None:
-    """Put changes into a module's own weights, times `weight`, as the WebUI does."""
+    """Merge changes into a module's own weights, scaled by `weight`, as the WebUI does."""
     for name, adapter in made.items():
         layer = module.get_submodule(name)
         adapter.to(layer.weight.device)
@@ -147,12 +147,12 @@ def merge(module: nn.Module, made: Mapping[str, Adapter], weight: float = 1.0) -
 
 
 def flat(made: Mapping[str, Adapter]) -> dict[str, Tensor]:
-    """All tensors of a component, as a training state keeps them."""
+    """Return all tensors of a component in the form of training states."""
     return {f"{layer}.{part}": tensor for layer, adapter in made.items() for part, tensor in adapter.tensors().items()}
 
 
 def from_flat(state: Mapping[str, Tensor], module: nn.Module) -> dict[str, Adapter]:
-    """The inverse of `flat`, in the order of the module's layers."""
+    """Rebuild adapters from `flat`'s result, in the order of the module's layers."""
     parts: dict[str, dict[str, Tensor]] = {}
     for key in state:
         part = next(part for part in layer_adapters.PARTS if key.endswith(f".{part}"))

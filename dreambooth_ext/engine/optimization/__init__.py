@@ -1,1 +1,1 @@
-"""What a gradient becomes: optimizers, learning rates, loss scale."""
+"""From gradients to updates: optimizers, learning rate schedules, loss scale."""

@@ -1,4 +1,4 @@
-"""fp16's loss scale: which steps it skips because gradients overflow, and when trying again is of no use."""
+"""fp16's loss scale: which steps are skipped because gradients overflow, and when to give up."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ MOST_IN_A_ROW = 20  # from torch's first scale, 65536, 17 skipped steps lead bel
 
 
 class LossScale:
-    """Watches an accelerator's `scaler`, which is None outside fp16.
+    """Watches an accelerator's `scaler`, which is None unless training in fp16.
 
-    accelerate's own flag says only whether the optimizer was called; torch's fused optimizers always are, and skip by
-    themselves. What every skipped step does is to lower the scale.
+    accelerate's own flag only says whether the optimizer was called; torch's fused optimizers always are, and skip the
+    step themselves. What identifies a skipped step is that the scale is lowered.
     """
 
     def __init__(self, scaler: torch.amp.GradScaler | None):
         self.scaler = scaler
-        self.in_a_row = 0  # failed steps up to now
+        self.in_a_row = 0  # failed steps in a row
         self._scale = scaler.get_scale() if scaler else 1.0
 
     def stepped(self, loss: float) -> bool:
-        """Called after each step of the optimizer: whether it changed the weights."""
+        """Return whether the optimizer step changed the weights. Called after each step."""
         if self.scaler is None:
             return True
         before, self._scale = self._scale, self.scaler.get_scale()
@@ -32,5 +32,5 @@ class LossScale:
 
     @property
     def is_of_no_use(self) -> bool:
-        """Whether too many steps in a row have failed, or the scale has nothing left to give."""
+        """Whether too many steps in a row have failed, or the scale cannot be lowered further."""
         return self.in_a_row >= MOST_IN_A_ROW or (self.in_a_row > 0 and self._scale < 1)

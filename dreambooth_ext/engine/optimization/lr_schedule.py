@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step: diffusers' schedules, and rates with the steps that they are for."""
+"""Learning rate schedules: diffusers' schedulers, and step schedules such as "2e-6:1000, 1e-6"."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .parameter_group import ParameterGroup
 
 
 class RateSchedule:
-    """A learning rate as a function of the step and of nothing else, so that resuming has nothing to restore.
+    """A learning rate as a function of the step only, so that resuming needs no saved scheduler state.
 
-    spec: a number, which goes over the run's `total` steps as `config.lr_scheduler` says, with diffusers' own
-    formulas; or a text, "2e-6:1000, 1e-6". Raises UserError for a text that cannot be read.
+    spec: a number, which follows `config.lr_scheduler` over the run's `total` steps with diffusers' formulas; or a text
+    such as "2e-6:1000, 1e-6". Raises UserError if the text cannot be parsed.
     """
 
     def __init__(self, spec: float | str, config: ResolvedConfig, total: int, field: str = "learning_rate"):
@@ -33,14 +33,14 @@ class RateSchedule:
             self.factor = _factor(self.pairs[0][0], config, total)
 
     def at(self, step: int) -> float:
-        """The rate of the step that follows `step` finished ones: `at(0)` is the first step's."""
+        """Return the learning rate after `step` finished steps: `at(0)` is the first step's."""
         rate = value_at(self.pairs, step)
         # Beyond its end, cosine would rise again.
         return rate * self.factor(min(step, self.total)) if self.factor else rate
 
 
 def _factor(rate: float, config: ResolvedConfig, total: int):
-    """diffusers' function from step to factor. It comes only with an optimizer around it."""
+    """Return diffusers' function from step to factor, which is only available through a scheduler with an optimizer."""
     carrier = torch.optim.SGD([torch.nn.Parameter(torch.zeros(()))], lr=rate)
     try:
         scheduler = get_scheduler(
@@ -58,7 +58,7 @@ def _factor(rate: float, config: ResolvedConfig, total: int):
 
 
 class RateSchedules:
-    """The schedules of an optimizer's groups, each under its group's name."""
+    """The schedules of an optimizer's parameter groups, by group name."""
 
     def __init__(self, config: ResolvedConfig, groups: Iterable[ParameterGroup], total: int):
         self.by_name = {
@@ -69,7 +69,8 @@ class RateSchedules:
         }
 
     def set_rates(self, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
-        """Give each group its rate for the step after `step` finished ones. Returns them by name."""
+        """Set each group's learning rate for the step after `step` finished ones. Returns the learning rates by group
+        name."""
         for group in optimizer.param_groups:
             group["lr"] = self.by_name[group["name"]].at(step)
         return {group["name"]: group["lr"] for group in optimizer.param_groups}

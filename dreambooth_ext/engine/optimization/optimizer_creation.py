@@ -1,4 +1,4 @@
-"""Optimizers by name: whether they work here, how they are made, loaded, and told what has stopped learning."""
+"""Create optimizers by name: whether they work on this machine, loading their state, removing parameter groups."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from ...core.messages.message import Message, reason_of
 from ..runtime.device import take_device
 from .parameter_group import ParameterGroup
 
-PAGED_FROM = 100_000  # numbers, from which on bitsandbytes pages a state
+PAGED_FROM = 100_000  # parameters, from which on bitsandbytes pages a tensor's state
 
 
 def choose_optimizer(method: str, device: torch.device) -> str:
-    """What "auto" means: 8-bit AdamW for whole models on an NVIDIA card that can run it, AdamW elsewhere.
+    """Return what "auto" means: 8-bit AdamW for whole models on an NVIDIA card that supports it, else AdamW.
 
-    bitsandbytes steps tensor by tensor and waits for the card after each: for a LoRA's 1444 tensors in SDXL 100 ms a
-    step, ten times as long as PyTorch's AdamW, to save 0.3 GB.
+    bitsandbytes steps tensor by tensor and synchronises with the card after each: for the 1444 tensors of an SDXL LoRA
+    that takes 100 ms a step, ten times as long as PyTorch's AdamW, to save 0.3 GB.
     """
     if method not in WHOLE_METHODS or device.type != "cuda" or torch.version.cuda is None:
         return EVERYWHERE
@@ -38,7 +38,7 @@ def choose_optimizer(method: str, device: torch.device) -> str:
 
 
 def missing_optimizer(name: str, device: torch.device) -> Message | None:
-    """Why this optimizer cannot work on this device; None if it can."""
+    """Return why this optimizer cannot work on this device, or None if it can."""
     facts = OPTIMIZERS[name]
     try:
         optimizer_class = class_of(facts)
@@ -58,10 +58,10 @@ def class_of(facts: OptimizerFacts) -> type[torch.optim.Optimizer]:
 
 @functools.cache
 def _missing_pages(name: str, device: str) -> Message | None:
-    """Why this card has no memory that pages; None if it has.
+    """Return why this card does not support paged memory, or None if it does.
 
-    Tried in a process of its own: where the driver gives no such memory (virtual cards often have none), bitsandbytes
-    ends the process from C.
+    This is tried in a separate process: if the driver does not provide such memory (virtual cards often lack it),
+    bitsandbytes ends the process from C.
     """
     package = OPTIMIZERS[name].package
     try:
@@ -74,8 +74,8 @@ def _missing_pages(name: str, device: str) -> Message | None:
 
 
 def apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function of a module returns or raises, called in a process of its own. Raises BrokenProcessPool where
-    that process ends at once."""
+    """Call a module-level function in a separate process and return its result. Raises what it raises, and
+    BrokenProcessPool if the process dies."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -86,8 +86,8 @@ def _try_pages(name: str, device: str) -> None:
 
 
 def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device, numbers: int = 4096) -> None:
-    """One step of 8-bit AdamW: bitsandbytes may import without a library for this machine, and fail only then."""
-    parameter = torch.nn.Parameter(torch.zeros(numbers, device=device))  # of fewer than 4096 it keeps 32 bits
+    """Take one step with 8-bit AdamW: bitsandbytes may import without a library for this machine and fail only then."""
+    parameter = torch.nn.Parameter(torch.zeros(numbers, device=device))  # with fewer than 4096 numbers it keeps 32 bits
     parameter.grad = torch.ones_like(parameter)
     optimizer_class([parameter], lr=1e-3).step()
     if not parameter.abs().sum() > 0:
@@ -95,11 +95,11 @@ def _try_step(optimizer_class: type[torch.optim.Optimizer], device: torch.device
 
 
 def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> torch.optim.Optimizer:
-    """The optimizer that `config.optimizer` names, which must not be "auto" any more.
+    """Create the optimizer that `config.optimizer` names, which must not be "auto".
 
-    groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text), perhaps "weight_decay".
-    The optimizer's groups carry "name" and "lr"; `RateSchedules` moves "lr" from step to step.
-    Raises UserError for an optimizer that cannot work on this machine and for arguments that it does not know.
+    groups: dicts of "name", "params" (a list) and "rate" (a number or a schedule's text), optionally "weight_decay".
+    The optimizer's groups have "name" and "lr"; `RateSchedules` updates "lr" each step.
+    Raises UserError if the optimizer does not work on this machine, or for unknown arguments.
     """
     facts, groups = OPTIMIZERS[config.optimizer], list(groups)
     device = groups[0]["params"][0].device
@@ -107,7 +107,7 @@ def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> 
         raise UserError("device.optimizer_fails", "optimizer", optimizer=config.optimizer, reason=reason)
     optimizer_class = class_of(facts)
     arguments = {**facts.defaults} | _checked_arguments(config, optimizer_class)
-    if "foreach" not in arguments:  # torch takes one or the other
+    if "foreach" not in arguments:  # torch accepts only one of the two
         arguments = _fused(optimizer_class, device) | arguments
     parameters: list[dict[str, Any]] = []
     for group in groups:
@@ -117,7 +117,7 @@ def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> 
     rates = {group["lr"] for group in parameters if group["lr"]}
     if facts.finds_rate and len(rates) > 1:
         raise UserError("device.one_learning_rate", "text_encoder_lr", optimizer=facts.class_name)
-    highest = max(rates, default=1e-6)  # some refuse a general rate of 0; each group has its own
+    highest = max(rates, default=1e-6)  # some optimizers refuse a default of 0; each group has its own
     try:
         return optimizer_class(parameters, lr=highest, weight_decay=config.weight_decay, **arguments)
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
@@ -126,8 +126,8 @@ def make_optimizer(config: ResolvedConfig, groups: Iterable[ParameterGroup]) -> 
 
 
 def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """`load_state_dict`, with paged states in pages again: bitsandbytes would make tensors of the card of them, all at
-    once, for which it may have no room."""
+    """Call `load_state_dict`, restoring paged state as paged memory: bitsandbytes would load it all at once as tensors
+    on the card, which may have no room for it."""
     if not getattr(optimizer, "is_paged", False):
         optimizer.load_state_dict(state)
         return
@@ -141,10 +141,10 @@ def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
 
 
 def forget(optimizer: torch.optim.Optimizer, names: list[str]) -> None:
-    """Let go of groups that have stopped learning, with all that the optimizer knows of them.
+    """Remove parameter groups that have stopped learning, with their optimizer state.
 
-    bitsandbytes lists all pages that it ever made, and cannot free them: those that nobody will touch again are sent
-    to the computer's own memory, so that the card has their room.
+    bitsandbytes keeps a list of all pages that it ever created and cannot free them: those no longer needed are moved
+    to the computer's own memory, which frees the card's.
     """
     left = [group for group in optimizer.param_groups if group["name"] in names]
     states = [optimizer.state.pop(parameter, {}) for group in left for parameter in group["params"]]
@@ -160,7 +160,8 @@ def forget(optimizer: torch.optim.Optimizer, names: list[str]) -> None:
 
 
 def _fused(optimizer_class: type, device: torch.device) -> dict[str, bool]:
-    """torch's one-pass step, where there is one: several times faster on a CPU, and no copies of the weights."""
+    """Return the option for torch's fused implementation, if available: several times faster on a CPU, without copies
+    of the weights."""
     if "fused" not in inspect.signature(optimizer_class).parameters:
         return {}
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
@@ -168,7 +169,7 @@ def _fused(optimizer_class: type, device: torch.device) -> dict[str, bool]:
 
 
 def _checked_arguments(config: ResolvedConfig, optimizer_class: type) -> dict[str, Any]:
-    """`config.optimizer_args`, each of them known to the optimizer and of its kind; lists become tuples."""
+    """Return `config.optimizer_args` after checking their names and types; lists become tuples."""
     closed = OPTIMIZERS[config.optimizer].closed | {"self", "params", "lr", "weight_decay"}
     known = {n: p for n, p in inspect.signature(optimizer_class).parameters.items() if n not in closed}
     arguments = {}
@@ -188,7 +189,7 @@ def _checked_arguments(config: ResolvedConfig, optimizer_class: type) -> dict[st
 
 
 def _fits(value: Any, default: Any) -> bool:
-    """Whether a value is of the kind of an argument's default, where that tells."""
+    """Whether a value has the type of an argument's default, if that tells."""
     if isinstance(default, bool):
         return isinstance(value, bool)
     if isinstance(default, tuple):

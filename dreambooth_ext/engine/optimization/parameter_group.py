@@ -1,4 +1,4 @@
-"""What a method hands to an optimizer: parameters with one learning rate."""
+"""What a method passes to the optimizer: parameters with a common learning rate."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing_extensions import NotRequired
 
 
 class ParameterGroup(TypedDict):
-    """Parameters that learn at one rate."""
+    """Parameters with a common learning rate."""
 
     name: str
     rate: float | str  # a number, or a schedule's text
     params: list[nn.Parameter]
-    weight_decay: NotRequired[float]  # where it is not the run's
+    weight_decay: NotRequired[float]  # if other than the run's
