@@ -1,1 +1,1 @@
-"""From a prompt to what the denoiser is conditioned on."""
+"""From prompts and captions to the denoiser's conditioning."""

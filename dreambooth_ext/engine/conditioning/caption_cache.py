@@ -1,4 +1,5 @@
-"""Captions to conditioning during training: live while the text encoders train, from a cache once they are frozen."""
+"""Conditioning for captions during training: encoded live while the text encoders train, cached once they are
+frozen."""
 
 from __future__ import annotations
 
@@ -14,20 +15,20 @@ Progress = Callable[[int, int], None]
 
 
 class Prompts:
-    """Conditioning for captions. `freeze` lets the text encoders leave memory."""
+    """Conditioning for captions and preview prompts. `freeze` releases the text encoders."""
 
     def __init__(self, text: TextStack, device: torch.device):
         self.text: TextStack | None = text.to(device)
         self.device = device
         self.training = False
-        self._cache: dict[tuple[str, bool], Conditioning] = {}  # by text, and whether it is a prompt with emphasis
+        self._cache: dict[tuple[str, bool], Conditioning] = {}  # by text, and whether it has emphasis
 
     def __call__(self, captions: Sequence[str]) -> Conditioning:
-        """Of captions to train on."""
+        """Return the conditioning for training captions."""
         return self._encoded(captions, emphasis=False)
 
     def drawn(self, prompts: Sequence[str]) -> Conditioning:
-        """Of prompts to draw, with the WebUI's emphasis."""
+        """Return the conditioning for prompts to draw, with the WebUI's emphasis."""
         return self._encoded(prompts, emphasis=True)
 
     def _encoded(self, texts: Sequence[str], emphasis: bool) -> Conditioning:
@@ -39,7 +40,7 @@ class Prompts:
         return self._stack([self._cache[text, emphasis] for text in texts])
 
     def negative(self, prompts: Sequence[str]) -> Conditioning:
-        """The other side of guidance, as `TextStack.encode_negative`."""
+        """Return the negative side of classifier-free guidance, as `TextStack.encode_negative` does."""
         conditioning = self.drawn(prompts)
         if conditioning.pooled_bp is None or any(prompts):
             return conditioning
@@ -47,12 +48,12 @@ class Prompts:
 
     @property
     def stack(self) -> TextStack:
-        """The text encoders, for what needs them in memory still."""
+        """The text encoders. They must still be in memory."""
         assert self.text is not None, "the text encoders have left memory"
         return self.text
 
     def train(self) -> None:
-        """Let gradients reach the text encoders, and forget what was encoded before they change."""
+        """Enable gradients for the text encoders, and clear the cache, since its entries would become outdated."""
         self.training = True
         self._cache.clear()
         for encoder in self.stack.encoders:
@@ -66,11 +67,11 @@ class Prompts:
         drawn: Iterable[str] = (),
         progress: Progress | None = None,
     ) -> None:
-        """Stop training the text encoders. With a known set of captions they are encoded and the encoders let go.
+        """Stop training the text encoders. If the set of captions is known, encode them and release the encoders.
 
-        Where captions cannot be told ahead (None: shuffled tags) or are too many, the frozen encoders stay, in `dtype`.
-        One caption is encoded at a time, so that the result does not depend on which others there are.
-        drawn: prompts of previews.
+        If captions cannot be listed in advance (None: shuffled tags) or are too many, the frozen encoders stay, in
+        `dtype`. Captions are encoded one at a time, so that the result does not depend on the others. drawn: preview
+        prompts.
         """
         self.training = False
         for encoder in self.stack.encoders:
@@ -87,7 +88,7 @@ class Prompts:
         self.text = None
 
     def _stack(self, rows: list[Conditioning]) -> Conditioning:
-        """One batch; shorter captions are filled up with empty chunks, as `TextStack.encode` does."""
+        """Combine cached rows into a batch. Shorter captions are padded with empty chunks, as in `TextStack.encode`."""
         length = max(row.hidden_bsd.shape[1] for row in rows)
         empty = self._cache["", False].hidden_bsd
         assert empty.shape[1] == CHUNK + 2

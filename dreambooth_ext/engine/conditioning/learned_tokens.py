@@ -1,9 +1,9 @@
-"""Words that stand for learned vectors (textual inversion, Gal et al. 2022, arXiv 2208.01618), and how they take their
-places in a prompt, as in the WebUI.
+"""Embeddings in prompts: words with learned vectors (textual inversion, Gal et al. 2022, arXiv 2208.01618), as in the
+WebUI.
 
-A word is found by its tokens, so upper and lower case are the same, and "cat" is also found at the end of "tom-cat".
-Each of its vectors takes the place of one token. The text encoder's own table of words is neither changed nor
-enlarged: the vectors go in behind it.
+A word is matched by its tokens, so it is case-insensitive, and "cat" also matches at the end of "tom-cat". Each of its
+vectors takes the place of one token. The text encoder's token embedding table is neither changed nor enlarged: the
+vectors are inserted after it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-SLOTS = 2**20  # the numbers from here on stand for learned vectors, where others are tokens; no vocabulary is so large
-MOST_VECTORS = 75  # that fit into one run of the text encoder
+SLOTS = 2**20  # ids from here on are learned vectors, smaller ones are tokens; no vocabulary is so large
+MOST_VECTORS = 75  # that fit into one chunk of the text encoder
 
-Piece = int | range  # a token, or a word's slots, which stay together
+Piece = int | range  # a token, or a learned word's slots, which stay together
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Embedding:
 
 
 class Embeddings:
-    """The words of one model. tokenizers: of its text encoders, in their order."""
+    """The words of one model. tokenizers: those of its text encoders, in order."""
 
     def __init__(self, tokenizers: Sequence, words: Sequence[Embedding] = ()):
         self.words = list(words)
@@ -42,7 +42,7 @@ class Embeddings:
         self._known = [self._sought(tokenizer) for tokenizer in tokenizers]
 
     def _sought(self, tokenizer) -> list[tuple[list[int], range]]:
-        """What to look for, the longest first."""
+        """Return each word's tokens with its slots, the longest first."""
         found = [
             (tokenizer(embedding.word, add_special_tokens=False).input_ids, slots)
             for embedding, slots in zip(self.words, self._slots, strict=True)
@@ -50,7 +50,7 @@ class Embeddings:
         return sorted(found, key=lambda pair: len(pair[0]), reverse=True)
 
     def pieces(self, tokens: Sequence[int], index: int) -> list[Piece]:
-        """The tokens of a text for the encoder `index`, with slots in the places of words."""
+        """Return the tokens of a text for encoder number `index`, with slots in place of learned words."""
         found: list[Piece] = []
         position = 0
         while position < len(tokens):
@@ -65,13 +65,13 @@ class Embeddings:
         return found
 
     def within(self, pieces: Sequence[Piece]) -> list[Embedding]:
-        """The words that are there."""
+        """Return the words that occur in these pieces."""
         return [word for word, slots in zip(self.words, self._slots, strict=True) if slots in pieces]
 
     @contextlib.contextmanager
     def put_into(self, encoder: nn.Module, numbers_bs: Tensor, index: int) -> Iterator[Tensor]:
-        """The tokens for `encoder`, the model's text encoder number `index`, whose table gives vectors for slots as
-        long as this lasts. Gradients reach the vectors. numbers_bs: tokens and slots, (b, 77)."""
+        """Make `encoder`, the model's text encoder number `index`, use the learned vectors for slots inside the `with`
+        block, and yield its tokens. Gradients reach the vectors. numbers_bs: tokens and slots, (b, 77)."""
         is_slot_bs = numbers_bs >= SLOTS
         if not is_slot_bs.any():
             yield numbers_bs
@@ -84,30 +84,31 @@ class Embeddings:
 
         hook = table_of(encoder).register_forward_hook(with_vectors)
         try:
-            yield torch.where(is_slot_bs, 0, numbers_bs)  # what stands there does not matter
+            yield torch.where(is_slot_bs, 0, numbers_bs)  # any token: its vector is replaced
         finally:
             hook.remove()
 
 
 def table_of(encoder: nn.Module) -> nn.Embedding:
-    """A text encoder's vocabulary, one row for each token."""
-    return getattr(encoder, "module", encoder).get_input_embeddings()  # `module` where accelerate wraps it
+    """Return a text encoder's token embedding table, one row per token."""
+    return getattr(encoder, "module", encoder).get_input_embeddings()  # `module` if accelerate wraps it
 
 
 def initial_vectors(tokenizer, encoder: nn.Module, text: str, count: int) -> Tensor:
-    """(count, width) rows of the vocabulary for the tokens of `text`, repeated or left out evenly as the WebUI does."""
+    """Return (count, width) rows of the vocabulary for the tokens of `text`, evenly repeated or skipped as in the
+    WebUI."""
     tokens = tokenizer(text, add_special_tokens=False).input_ids
     chosen = [tokens[i * len(tokens) // count] for i in range(count)]
     return table_of(encoder).weight.detach()[chosen].to("cpu", torch.float32, copy=True)
 
 
 def usual_norm(encoder: nn.Module) -> float:
-    """The mean length of the vocabulary's vectors."""
+    """Return the mean norm of the vocabulary's vectors."""
     return table_of(encoder).weight.detach().float().norm(dim=-1).mean().item()
 
 
 @torch.no_grad()
 def limit_norms(vectors: Tensor, longest: float) -> None:
-    """Shorten the vectors that are longer than that, in place; (n, width)."""
+    """Shorten vectors (n, width) that are longer than `longest`, in place."""
     norms_n1 = vectors.norm(dim=-1, keepdim=True)
-    vectors.mul_((longest / norms_n1).clamp(max=1))  # a vector of length 0: infinity, which is more than 1
+    vectors.mul_((longest / norms_n1).clamp(max=1))  # a vector of norm 0 gives infinity, which is clamped to 1

@@ -1,8 +1,8 @@
-"""The WebUI's prompt syntax: (more), (more:1.3), [less], \\( for a bracket itself, BREAK; and what it does to the text
-encoder's output. Of its settings, those of a fresh installation: emphasis "Original", commas looked for 20 tokens back.
+r"""The WebUI's prompt syntax: (more), (more:1.3), [less], \( for a literal bracket, BREAK; and how emphasis changes the
+text encoder's output. Settings are those of a fresh installation: emphasis "Original", commas up to 20 tokens back.
 
-A weight changes the encoder's output, not its input. What the WebUI also knows (prompts that change from step to step,
-several prompts joined by AND) is left as it is written.
+A weight changes the encoder's output, not its input. Other WebUI syntax (prompt editing between steps, prompts joined
+by AND) is left as plain text.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-CHUNK = 75  # tokens of a prompt that fit between the start and end marks of one run of the text encoder
-COMMA_NEAR = 20  # a chunk that is full ends at its last comma where that is so near its end
+CHUNK = 75  # tokens between the start and end tokens of one text encoder input
+COMMA_NEAR = 20  # a full chunk is split at its last comma if that is within so many tokens of its end
 BRACKET = 1.1
-DEEPEST = 100  # brackets of a kind in each other, already ten thousand times the weight; the next are letters
-BREAK = ("BREAK", -1.0)  # a part that begins a new chunk; within brackets its weight changes, and it is only a word
+DEEPEST = 100  # nested brackets of a kind, already ten thousand times the weight; further ones are plain text
+BREAK = ("BREAK", -1.0)  # starts a new chunk; inside brackets its weight changes, and it is an ordinary word
 
 _PIECE = re.compile(
     r"\\(?P<escaped>[()\[\]\\]?)|(?P<opening>[(\[])|:\s*(?P<weight>[+-]?[.\d]+)\s*\)|[)\]]|[^\\()\[\]:]+|:"
@@ -27,9 +27,9 @@ _BREAK = re.compile(r"(?<!\s)\s*\bBREAK\b\s*")
 
 
 def parse(prompt: str) -> list[tuple[str, float]]:
-    """The prompt's parts with their weights, neighbours of one weight joined; at least one part."""
+    """Split a prompt into (text, weight) parts, merging neighbours of equal weight. Returns at least one part."""
     parts: list[tuple[str, float]] = []
-    opened: dict[str, list[int]] = {"(": [], "[": []}  # where each bracket begins that is still open
+    opened: dict[str, list[int]] = {"(": [], "[": []}  # start of each bracket that is still open
 
     def close(bracket: str, factor: float) -> None:
         begin = opened[bracket].pop()
@@ -52,7 +52,7 @@ def parse(prompt: str) -> list[tuple[str, float]]:
             parts.append((first, 1.0))
             for other in others:
                 parts += [BREAK, (other, 1.0)]
-    for bracket, factor in (("(", BRACKET), ("[", 1 / BRACKET)):  # as if closed at the prompt's end
+    for bracket, factor in (("(", BRACKET), ("[", 1 / BRACKET)):  # unclosed brackets end with the prompt
         while opened[bracket]:
             close(bracket, factor)
     return _joined(parts) or [("", 1.0)]
@@ -74,14 +74,14 @@ def _joined(parts: list[tuple[str, float]]) -> list[tuple[str, float]]:
 def chunks(
     parts: Iterable[tuple[Sequence[int | range] | None, float]], comma: int | None
 ) -> list[list[tuple[int, float]]]:
-    """Tokens with their weights, cut into chunks of CHUNK at most; at least one chunk, which may be empty.
+    """Split tokens with their weights into chunks of at most CHUNK. Returns at least one chunk, which may be empty.
 
-    parts: token numbers with a weight, None for a BREAK; a range of numbers stays in one chunk. comma: the comma's
-    token number. (Where a comma near a chunk's end moves such a range on, the WebUI leaves its vectors behind.)
+    parts: token ids with a weight, None for a BREAK; a range of ids stays in one chunk. comma: the comma's token id.
+    (If a comma near a chunk's end moves such a range to the next chunk, the WebUI leaves its vectors behind.)
     """
     full: list[list[tuple[int, float]]] = []
     chunk: list[tuple[int, float]] = []
-    after_comma = 0  # where the text after the chunk's last comma begins; 0 without one
+    after_comma = 0  # position after the chunk's last comma; 0 without one
     for numbers, weight in parts:
         if numbers is None:
             full.append(chunk)
@@ -102,8 +102,8 @@ def chunks(
 
 
 def emphasised(states_nsd: Tensor, weights_ns: Tensor) -> Tensor:
-    """Each token's output times its weight, and each chunk's mean as it was before. Chunks of weights 1 stay as they
-    are. In float32: of a mean in bf16 only two or three digits are left."""
+    """Multiply each token's output by its weight, then restore each chunk's mean. Chunks with only weights of 1 are
+    unchanged. Computed in float32, since a mean in bf16 has only two or three digits."""
     before_nsd = states_nsd.float()
     scaled_nsd = before_nsd * weights_ns[..., None].to(before_nsd)
     scaled_nsd = scaled_nsd * (before_nsd.mean(dim=(1, 2), keepdim=True) / scaled_nsd.mean(dim=(1, 2), keepdim=True))

@@ -1,7 +1,7 @@
-"""Prompts to what the UNet is conditioned on: tokens, chunks of 75 of them, text encoders, clip skip; as in the WebUI.
+"""Encode prompts to the UNet's conditioning as the WebUI does: tokens, chunks of 75, text encoders, clip skip.
 
-Captions in training are plain text, cut at `max_token_length`, and gradients flow; a prompt that is drawn has the
-WebUI's emphasis and no limit.
+Training captions are plain text, truncated at `max_token_length`, and gradients flow. Prompts to draw have the WebUI's
+emphasis and no length limit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _ENDLESS = re.compile(r"(\S{200})(?=\S)")
 
 @dataclass
 class Conditioning:
-    """hidden (b, 77 * chunks, width), in SDXL both encoders side by side; pooled (b, projection), SDXL only."""
+    """The UNet's conditioning: hidden (b, 77 * chunks, width), in SDXL both encoders concatenated; pooled (b,
+    projection), SDXL only."""
 
     hidden_bsd: Tensor
     pooled_bp: Tensor | None = None
@@ -38,7 +39,7 @@ class Conditioning:
         return Conditioning(self.hidden_bsd.to(device, dtype), pooled)
 
     def repeat(self, count: int) -> Conditioning:
-        """Each row `count` times, neighbours staying together."""
+        """Repeat each row `count` times, keeping copies next to each other."""
         pooled = None if self.pooled_bp is None else self.pooled_bp.repeat_interleave(count, dim=0)
         return Conditioning(self.hidden_bsd.repeat_interleave(count, dim=0), pooled)
 
@@ -46,10 +47,10 @@ class Conditioning:
 class TextStack:
     """The tokenizers and text encoders of one model: one pair for SD1 and SD2, two for SDXL.
 
-    form: how the model's family is conditioned, `Family.text`.
-    clip_skip: take the last hidden layer but so many, 1 being the last; None as the family was trained. Of two
-    encoders it changes the first only, as the WebUI's "SDXL CLIP-L skip" does.
-    max_tokens: captions are cut there; None for no limit.
+    form: `Family.text` of the model's family.
+    clip_skip: which hidden layer to use, counted from the end, 1 being the last; None for the family's own. With two
+    encoders it only affects the first, as the WebUI's "SDXL CLIP-L skip" does.
+    max_tokens: where captions are truncated; None for no limit.
     """
 
     def __init__(
@@ -70,11 +71,11 @@ class TextStack:
         self.embeddings = Embeddings(self.tokenizers)
 
     def learn(self, words: Sequence[Embedding]) -> None:
-        """Know these words, and no others, by their vectors."""
+        """Register these words and their vectors, in place of any earlier ones."""
         self.embeddings = Embeddings(self.tokenizers, words)
 
     def learned_in(self, prompt: str) -> list[Embedding]:
-        """The learned words that a prompt to draw holds."""
+        """Return the learned words that a prompt to draw contains."""
         return self.embeddings.within([piece for text, _ in parse(prompt) for piece in self._pieces(text, 0)])
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> TextStack:
@@ -83,9 +84,9 @@ class TextStack:
         return self
 
     def encode(self, prompts: Sequence[str], *, emphasis: bool = False) -> Conditioning:
-        """Encode a batch; gradients flow if they are enabled. Short prompts are filled up with empty chunks.
+        """Encode a batch of prompts. Gradients flow if enabled. Shorter prompts are padded with empty chunks.
 
-        emphasis: prompts are read as the WebUI does (`prompt_syntax.py`); else brackets are letters like any other.
+        emphasis: parse the WebUI's syntax (`prompt_syntax.py`); else brackets are plain text.
         """
         hidden, pooled = [], None
         for index, encoder in enumerate(self.encoders):
@@ -97,12 +98,13 @@ class TextStack:
             if weights_bcs is not None:
                 states = emphasised(states, weights_bcs.flatten(0, 1))
             hidden.append(states.reshape(len(prompts), -1, states.shape[-1]))
-            if pooled is not None:  # a long prompt is summed up by its first chunk
+            if pooled is not None:  # of a long prompt, the first chunk's is used
                 pooled = pooled.reshape(len(prompts), -1, pooled.shape[-1])[:, 0]
         return Conditioning(torch.cat(hidden, dim=-1), pooled)
 
     def encode_negative(self, prompts: Sequence[str], *, emphasis: bool = False) -> Conditioning:
-        """The other side of classifier-free guidance. SDXL takes zeros for no prompt, as it was trained."""
+        """Encode the negative side of classifier-free guidance. For an empty prompt SDXL uses zeros, as it was
+        trained."""
         conditioning = self.encode(prompts, emphasis=emphasis)
         if self.form.zeros_for_nothing and not any(prompts):
             pooled = None if conditioning.pooled_bp is None else torch.zeros_like(conditioning.pooled_bp)
@@ -110,14 +112,14 @@ class TextStack:
         return conditioning
 
     def tokens(self, prompts: Sequence[str], index: int = 0) -> Tensor:
-        """(b, chunks, 77) token numbers of the encoder `index`, each chunk with its start, end and filling. Numbers
-        from `embeddings.SLOTS` on are learned vectors."""
+        """Return token ids (b, chunks, 77) for encoder number `index`, each chunk with start, end and padding. Ids from
+        `embeddings.SLOTS` on are learned vectors."""
         rows = [chunks([(self._cut(self._pieces(prompt, index)), 1.0)], None) for prompt in prompts]
-        most = None if self.max_tokens is None else -(-self.max_tokens // CHUNK)  # a word that moved on makes one more
+        most = None if self.max_tokens is None else -(-self.max_tokens // CHUNK)  # moving a word can add a chunk
         return self._filled([row[:most] for row in rows], index)
 
     def weighted_tokens(self, prompts: Sequence[str], index: int = 0) -> tuple[Tensor, Tensor]:
-        """`tokens` of prompts in the WebUI's syntax, and the weight of each, both (b, chunks, 77)."""
+        """Return `tokens` of prompts in the WebUI's syntax, and each token's weight, both (b, chunks, 77)."""
         comma = self.tokenizers[index].convert_tokens_to_ids(",</w>")
         rows = []
         for prompt in prompts:
@@ -128,18 +130,18 @@ class TextStack:
         return self._filled(rows, index), torch.tensor(weights)
 
     def _filled(self, rows: list[list[list[tuple[int, float]]]], index: int) -> Tensor:
-        """Each prompt's chunks with their marks, and as many chunks for all."""
+        """Add start, end and padding to each chunk, and pad all prompts to the same number of chunks."""
         count = max(map(len, rows))
         filled = [row + [[]] * (count - len(row)) for row in rows]
         tokenizer = self.tokenizers[index]
         return torch.tensor([[_chunk(tokenizer, [number for number, _ in chunk]) for chunk in row] for row in filled])
 
     def count(self, prompt: str) -> int:
-        """Length of a prompt in tokens and learned vectors, without start and end."""
+        """Return a prompt's length in tokens and learned vectors, without start and end."""
         return sum(map(_length, self._pieces(prompt, 0)))
 
     def cuts(self, prompts: Sequence[str]) -> list[Problem]:
-        """A warning for each different prompt that is longer than `max_tokens`."""
+        """Return a warning for each different prompt that is longer than `max_tokens`."""
         if self.max_tokens is None:
             return []
         counts = {prompt: self.count(prompt) for prompt in prompts}
@@ -157,14 +159,15 @@ class TextStack:
         return self.embeddings.pieces(tokens, index)
 
     def _cut(self, pieces: list[Piece]) -> list[Piece]:
-        """As many as fit into `max_tokens`, learned words whole or not at all."""
+        """Truncate to `max_tokens`, keeping learned words whole or dropping them."""
         if self.max_tokens is None:
             return pieces
         lengths = itertools.accumulate(map(_length, pieces))
         return [piece for piece, length in zip(pieces, lengths, strict=True) if length <= self.max_tokens]
 
     def _states(self, encoder: nn.Module, tokens_bs: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
-        """The hidden layer that conditions the UNet (b, 77, width), and SDXL's pooled projection (b, p) or None."""
+        """Return the hidden states that condition the UNet (b, 77, width), and SDXL's pooled projection (b, p) or
+        None."""
         with self.embeddings.put_into(encoder, tokens_bs, index) as known_bs:
             output = encoder(known_bs, output_hidden_states=True)
         pooled = output.text_embeds if self.form.slots[index].projected else None
@@ -178,12 +181,12 @@ class TextStack:
 
 
 def _in_words(prompt: str) -> str:
-    """A prompt in which no word has hundreds of letters: the tokenizer takes time by their square."""
+    """Split words of hundreds of letters, since the tokenizer's time grows with their square."""
     return _ENDLESS.sub(r"\1 ", prompt)
 
 
 def _chunk(tokenizer, ids: list[int]) -> list[int]:
-    filling = [tokenizer.pad_token_id] * (CHUNK - len(ids))  # SD1 fills with the end mark, OpenCLIP with 0
+    filling = [tokenizer.pad_token_id] * (CHUNK - len(ids))  # SD1 pads with the end token, OpenCLIP with 0
     return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *filling]
 
 
@@ -192,7 +195,7 @@ def _length(piece: Piece) -> int:
 
 
 def _weights(weights: list[float]) -> list[float]:
-    """Of a chunk with its marks and filling, which have no emphasis."""
+    """Return a chunk's weights, including start, end and padding, which have weight 1."""
     return [1.0, *weights, *[1.0] * (CHUNK - len(weights) + 1)]
 
 

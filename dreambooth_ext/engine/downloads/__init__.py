@@ -1,1 +1,1 @@
-"""Models and data sets from the internet, resumable and by content."""
+"""Downloads over HTTP and from Hugging Face, with progress, and interruptible at any time."""

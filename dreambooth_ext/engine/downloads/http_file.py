@@ -1,4 +1,4 @@
-"""One file over HTTP. Its link's secrets are sent to its host alone; an interrupted download continues."""
+"""Download one file over HTTP. The link's secrets are only sent to its own host; interrupted downloads are resumed."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ...core.system.files import free_bytes, human_size
 from .progress_thread import MB, STAGE, Stage, watched
 
 TIME_OUT = 30.0  # seconds for an answer, or for its next byte
-STALL, LEAST = 60.0, 2**16  # seconds, and the bytes that have to come in them
-TRIES = 5  # in a row that bring nothing
+STALL, LEAST = 60.0, 2**16  # seconds, and the bytes that must arrive in them
+TRIES = 5  # consecutive tries without any data
 PAUSE = 1.0  # seconds before a further try
-MOST = 64 * 2**30  # bytes; no model has more, and a server need not say how many will come
+MOST = 64 * 2**30  # bytes; no model is larger, and a server need not announce the size
 RESERVE = 2**28  # bytes of the disk that stay free
 CHUNK = 2**20  # bytes
-SAFE = "/%:@!$&'()*+,;=~?[]"  # letters of a link that stay as they are
+SAFE = "/%:@!$&'()*+,;=~?[]"  # characters of a link that are not escaped
 LONGEST_NAME = 120
-# Problems that a login may solve -> the same for a run that goes on, which is told how to give the link again
+# Problems that a login may solve -> their text for a resumed run, which says how to give the link again
 OF_RUNS = {
     "download.web_page": "download.web_page_of_run",
     "download.login": "download.login_of_run",
@@ -44,25 +44,25 @@ OF_RUNS = {
 
 
 class Stopped(Exception):
-    """Nobody waits for it any more."""
+    """Nobody waits for the download any more."""
 
 
 class Broken(http.client.HTTPException):
-    """A connection that ended, and why."""
+    """A connection that broke, and why."""
 
 
 class Elsewhere(Exception):
-    """A redirect that is not followed, with the scheme that it leads to."""
+    """A redirect that is not followed, with the scheme of its target."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """What a server says of a file before it comes."""
+    """What a server says about a file before sending it."""
 
     name: str
     size: int | None  # bytes
-    validator: str  # by which the rest of a part can be asked for; "" where nothing is said
-    identity: str  # what changes with the file; "" where nothing is said
+    validator: str  # with which the rest of the file can be requested; "" if there is none
+    identity: str  # changes with the file's version; "" if unknown
 
     @property
     def is_resumable(self) -> bool:
@@ -70,7 +70,8 @@ class Offer:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Only to http and https, never from https to http; user and password go to nobody but the first host."""
+    """Follows redirects to http and https only, never from https to http; user and password are only sent to the first
+    host."""
 
     def http_error_302(self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage) -> Any:
         address = urljoin(req.full_url, headers.get("location") or headers.get("uri") or "")
@@ -96,7 +97,7 @@ OPENER = urllib.request.build_opener(Redirects)
 
 
 def ask(link: str, start: int = 0, validator: str = "") -> http.client.HTTPResponse:
-    """The answer for a whole link, from byte `start` on where its file is the one with that validator still."""
+    """Request a complete link. Starts at byte `start` if the file still has this validator."""
     parts = urlsplit(link)
     host = parts.netloc.rpartition("@")[2]
     address = urlunsplit((parts.scheme, host, quote(parts.path, SAFE), quote(parts.query, SAFE), ""))
@@ -111,7 +112,7 @@ def ask(link: str, start: int = 0, validator: str = "") -> http.client.HTTPRespo
 
 
 class Transfer:
-    """link: a whole one. field: of the setting that names it, for messages. Every fault is a UserError."""
+    """One download. link: a complete one. field: the setting that names it, for messages. All faults are UserErrors."""
 
     def __init__(self, link: str, field: str, stage: Stage):
         self.link, self.field, self.stage = link, field, stage
@@ -119,18 +120,18 @@ class Transfer:
         self.host = urlsplit(self.shown).netloc or Message("download.its_host")
         self.done = 0  # bytes
         self._size = 0
-        self._is_coming = False  # and worth a further try
+        self._is_coming = False  # so that another try is worthwhile
         self._is_over = False
         self._marked = (0, time.monotonic())
 
     def offer(self) -> Offer:
-        """What there is to download."""
+        """Ask the server about the file."""
         found: list[Offer] = []
         self._watched(lambda: found.append(self._offer()))
         return found[0]
 
     def fetch(self, offer: Offer, path: Path) -> None:
-        """The offered file at `path`, where a part of it may be already."""
+        """Download the offered file to `path`, resuming a partial one."""
         self._size, self._is_coming = offer.size or 0, True
         self._watched(lambda: self._fetch(offer, path))
 
@@ -184,7 +185,7 @@ class Transfer:
             time.sleep(PAUSE)
 
     def _once(self, offer: Offer, path: Path) -> bool:
-        """One connection's worth of it. Returns whether all is there, as far as the server says."""
+        """Download over one connection. Returns whether the file is complete, as far as the server says its size."""
         self.done = have = self._there(offer, path)
         if have and have == offer.size:
             return True
@@ -196,7 +197,7 @@ class Transfer:
         return offer.size is None or self.done == offer.size
 
     def _there(self, offer: Offer, path: Path) -> int:
-        """Bytes of the file that are here and can be gone on from."""
+        """Return the bytes of the partial file from which the download can resume."""
         have = path.stat().st_size if offer.is_resumable and path.is_file() else 0
         return have if have <= (offer.size or 0) else 0
 
@@ -241,7 +242,7 @@ class Transfer:
 
     @contextlib.contextmanager
     def _saved(self) -> Iterator[None]:
-        """What the disk refuses."""
+        """Turn disk errors into UserErrors."""
         try:
             yield
         except OSError as error:
@@ -249,7 +250,7 @@ class Transfer:
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """What is wrong with a link, or what its server answers in place of a file."""
+        """Turn errors of the link or the server into UserErrors."""
         try:
             yield
         except urllib.error.HTTPError as error:
@@ -265,20 +266,20 @@ class Transfer:
     def _refused(self, code: int) -> UserError:
         if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return UserError("download.login", self.field, host=self.host, link=self.shown, status=code)
-        phrase = http.client.responses.get(code, "?")  # the server's own words might repeat the link
+        phrase = http.client.responses.get(code, "?")  # the server's own phrase might repeat the link
         later = code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR
         told = "download.busy" if later else "download.refused"
         return UserError(told, self.field, host=self.host, link=self.shown, status=code, phrase=phrase)
 
 
 def validator_of(headers: Headers) -> str:
-    """What proves that a part belongs to a file: its strong ETag, else the time of its last change."""
+    """Return what identifies the file when resuming: its strong ETag, else the time of its last change."""
     etag = headers.get("ETag", "").strip()
     return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "").strip()
 
 
 def why(error: BaseException) -> str:
-    """A network's error in a few words, of which none comes from the link."""
+    """Describe a network error in a few words, none of which come from the link."""
     if isinstance(error, Broken):
         return reason_of(error)
     reason = getattr(error, "reason", None) if isinstance(error, urllib.error.URLError) else error
@@ -290,7 +291,8 @@ def why(error: BaseException) -> str:
 
 
 def name_of(link: str, disposition: str) -> str:
-    """The file's name: what the server calls it (civitai), else the link's last part; no folders, odd letters out."""
+    """Return the file's name: from the server (civitai), else the link's last part; without folders or unusual
+    characters."""
     said = re.search(r"filename\*?=(?:UTF-8'')?\"?([^\";]+)", disposition)
     name = unquote(said.group(1) if said else urlsplit(link).path.rsplit("/", 1)[-1])
     name = re.sub(r"[^\w.()\[\] -]", "_", name).strip(". ")

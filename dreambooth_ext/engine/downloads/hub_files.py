@@ -1,4 +1,4 @@
-"""Files of a Hugging Face repository into its cache, with progress; a stop is heard also in the midst of a file."""
+"""Download files of a Hugging Face repository into its cache, with progress; a stop also takes effect within a file."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from .progress_thread import MB, Stage, watched
 
 THREADS = 8
 TIME_OUT = 30.0  # seconds for an answer
-REACH = (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError)  # what a Hub that is away, or refuses, comes to
-CODES = {  # of a repository that does not exist, and of one that cannot be reached
+REACH = (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError)  # errors of a Hub that is unreachable or refuses
+CODES = {  # problems of a missing repository, and of an unreachable one
     "model": ("download.no_model", "download.model_unreachable"),
     "dataset": ("download.no_data_set", "download.data_set_unreachable"),
 }
 
 
 def snapshot(name: str, files: Mapping[str, int], revision: str, *, kind: str, stage: tuple[Message, Stage]) -> Path:
-    """The folder with these files (name -> bytes) of a revision. kind: "model" or "dataset"; stage: what is told, and
-    where. Raises one of REACH, and what the stage raises."""
+    """Download files (name -> bytes) of a revision and return their folder. kind: "model" or "dataset"; stage: its
+    message, and what receives the progress. Raises one of REACH, and what the stage raises."""
     found: dict[str, Path] = {}
     label, tell = stage
     blobs = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type=kind) / "blobs"
 
     def fetch(file: str) -> None:
-        # the first one by its branch: the cache remembers then, for want of a network, which revision was the last
+        # the first file by branch name, so that the cache knows the latest revision when there is no network
         at = revision if found or kind != "model" else None
         found[file] = Path(hf_hub_download(name, file, repo_type=kind, revision=at))
 
@@ -49,21 +49,21 @@ def snapshot(name: str, files: Mapping[str, int], revision: str, *, kind: str, s
 
 
 def _sizes(blobs: Path) -> Iterator[int]:
-    """Of files that are on their way."""
+    """Yield the sizes of incomplete files."""
     for path in blobs.glob("*.incomplete"):
         with contextlib.suppress(OSError):
             yield path.stat().st_size
 
 
 def require_space(field: str, name: str, need: int) -> None:
-    """Raise UserError where so many bytes do not go into the cache."""
+    """Raise UserError if the cache's disk has no room for so many bytes."""
     free = free_bytes(Path(constants.HF_HUB_CACHE))
     if need > free:
         raise UserError("download.no_space", field, name=name, need=human_size(need), free=human_size(free))
 
 
 def away(field: str, name: str, error: BaseException, kind: str) -> UserError:
-    """Why a repository cannot be had. kind: "model" or "dataset"."""
+    """Return why a repository is unavailable, as a UserError. kind: "model" or "dataset"."""
     missing, unreachable = CODES[kind]
     if isinstance(error, GatedRepoError) or (getattr(getattr(error, "response", None), "status_code", 0) == 403):
         return UserError("download.hub_login", field, name=name)

@@ -1,4 +1,4 @@
-"""Long transfers in threads of their own, so that they tell how far they are and hear a stop while nothing comes."""
+"""Run long transfers in threads, so that they report progress and can be stopped while no data arrives."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from ...core.messages.message import Message
 from ...core.system.terminal import Progress
 
-LOOKS = 0.3  # seconds between them
+LOOKS = 0.3  # seconds between looks
 MB = 2**20
 STAGE = Message("stages.downloading")
-Stage = Callable[[Message, int, int], None]  # (what is done, how much of it is, of how much or 0); may raise to end it
+Stage = Callable[[Message, int, int], None]  # (what is going on, amount done, total or 0); may raise to end it
 
 
 def silent(stage: Message, done: int, of: int) -> None:
-    """For callers without a screen."""
+    """Ignore progress, for callers without a screen."""
 
 
 class TerminalStage:
-    """A stage on this terminal, for verbs that draw or convert."""
+    """Shows a stage's progress on the terminal, for verbs such as generate and convert."""
 
     def __init__(self) -> None:
         self.line: Progress | None = None
@@ -36,11 +36,11 @@ class TerminalStage:
 
 @dataclass
 class Fetch:
-    """Who waits for a download: where its progress goes, and which files a run that goes on has begun with."""
+    """How to download for a caller: where progress goes, and which files a resumed run started with."""
 
     stage: Stage = silent
     known: dict[str, str] = field(default_factory=dict)  # bare link -> its file, below the folder of the models
-    note: Callable[[dict[str, str]], None] = lambda known: None  # told `known` when it has grown
+    note: Callable[[dict[str, str]], None] = lambda known: None  # called with `known` when it has grown
 
     def keep(self, link: str, file: str) -> None:
         self.known = {**self.known, link: file}
@@ -48,9 +48,9 @@ class Fetch:
 
 
 def watched(works: Iterable[Callable[[], None]], look: Callable[[], None], threads: int = 1) -> None:
-    """Do all works, several at once, and `look` now and then. What the first of them raises is raised here.
+    """Run all works in threads, several at once, calling `look` regularly. The first exception is raised here.
 
-    The others are left to themselves then, and do not keep the process from ending.
+    The other threads are then left alone, and do not keep the process from ending.
     """
     waiting: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
     for work in works:
@@ -64,7 +64,7 @@ def watched(works: Iterable[Callable[[], None]], look: Callable[[], None], threa
                 waiting.get_nowait()()
         except queue.Empty:
             pass
-        except BaseException as error:  # raised in the thread that waits
+        except BaseException as error:  # re-raised in the waiting thread
             failures.append(error)
 
     hands = [threading.Thread(target=do, name="download", daemon=True) for _ in range(threads)]

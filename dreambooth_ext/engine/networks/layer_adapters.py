@@ -4,8 +4,7 @@ W is a layer's weight, (out, in) or (out, in, height, width). An adapter compute
 layer with an adapter computes with W + dW. In training the two are applied separately, since small changes would be
 lost if they were added in 16 bits.
 
-The formulas are those with which WebUIs read such files (v1.10.1: extensions-builtin/Lora/network_*.py). s: alpha /
-rank
+The formulas by which WebUIs read such files (v1.10.1: extensions-builtin/Lora/network_*.py), with s = alpha / rank:
     LoRA, LoCon  s B A                               arXiv 2106.09685; B: lora_up, A: lora_down
     DoRA         (W + s B A) m / |W + s B A| - W     2402.09353; m, and the norms |.|, of each input channel
     LoHa         s (w1_a w1_b) * (w2_a w2_b)         2108.06098; * by element

@@ -1,1 +1,1 @@
-"""The process: device, memory, seeds, commands, several processes."""
+"""The training process: device, memory, seeds, commands, distributed training."""

@@ -1,4 +1,4 @@
-"""The worker's side of a run's folder: writes status, events and the heartbeat, and takes commands."""
+"""The worker's side of a run's folder: write status, events and heartbeat, and receive commands."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from ...core.runs.run_folder import Run, this_worker
 from ...core.system.terminal import say
 
 HEARTBEAT = 2.0  # seconds
-STEP_LINES = 10.0  # seconds between steps that the log tells of
+STEP_LINES = 10.0  # seconds between steps in the log
 STOPPING = ("stop", "stop_and_save")
 
 
 class Stopped(Exception):
-    """The user stopped the run while it was still being prepared."""
+    """The user stopped the run while it was being prepared."""
 
 
 def take_standard_input() -> BinaryIO:
-    """Standard input under another number, which programs that this one starts do not inherit; they find it empty.
+    """Move standard input to another file descriptor, which child processes do not inherit; they get an empty one.
 
-    On Windows a program hangs at its start where somebody waits for the pipe that it inherits as standard input.
+    On Windows, a program hangs at its start if another one waits on the pipe that it inherits as standard input.
     """
     pipe, nothing = os.dup(0), os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    return io.FileIO(pipe, closefd=False)  # a buffered one, or one to close, would lock the exit
+    return io.FileIO(pipe, closefd=False)  # buffering or closing it would block the exit
 
 
 class Told(EventLog):
-    """Also writes what it appends to standard error, the run's log; of steps only one every few seconds."""
+    """An event log that also prints events to standard error, the run's log; steps only every few seconds."""
 
     def __init__(self, path: Path):
         super().__init__(path)
@@ -56,14 +56,14 @@ class Told(EventLog):
             return event
         if type == "step":
             self._last_step = time.monotonic()
-        if type != "error":  # the worker prints it, also where the disk is too full for events
+        if type != "error":  # the worker prints errors itself, even if the disk is too full for events
             with contextlib.suppress(OSError):
                 say(f"{time.strftime('%H:%M:%S')}  {told(event)}")
         return event
 
 
 class Control:
-    """A context manager around a run's whole life in this process.
+    """A context manager around a run's whole life in this process: status, events, heartbeat, commands.
 
     state.json is written by one thread at a time: on each change of status, and with every heartbeat.
     """
@@ -71,14 +71,14 @@ class Control:
     def __init__(self, run: Run):
         self.run = run
         self.events: EventLog = Told(run.events.path)
-        self.links = links.taken()  # whole ones
-        self.config: ResolvedConfig | None = None  # once the base and the machine have answered
+        self.links = links.taken()  # complete links
+        self.config: ResolvedConfig | None = None  # once it is resolved
         self._state: dict[str, Any] = this_worker()
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._signalled = False
-        self._handlers: dict[int, Any] = {}  # those that were there before
-        self._kept: list[str] = []  # commands that were heard during the preparations
+        self._handlers: dict[int, Any] = {}  # the previous handlers
+        self._kept: list[str] = []  # commands received during preparation
         self._last_stage = 0.0
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -98,30 +98,28 @@ class Control:
 
     @property
     def current(self) -> str:
-        """The status that was last set."""
+        """The last status set."""
         return self._state["status"]
 
     def status(self, status: str, **state: Any) -> None:
-        """Change the run's status, at once and for every reader."""
+        """Change the run's status, and write it at once."""
         assert status in events.STATUSES, status
         self.update(status=status, **state)
         self._write()
         self.events.append("status", status=status, **state)
 
     def end(self, how: str, **state: Any) -> None:
-        """The worker's last word: how it ended; all is written. Where somebody has models to publish and a device to
-        give back, it is he who tells that the run has ended so, after that; if he was killed, whoever does it in his
-        place.
-        """
+        """Record how the run ended, once everything is written. If a host still has to publish models and give back a
+        device, it sets the final status after that, or another host in its place if it was killed."""
         self.status(**{**self.run.ending(how), **state})
 
     def update(self, **state: Any) -> None:
-        """Change what the next heartbeat writes: step, total."""
+        """Change what the next heartbeat writes, such as step and total."""
         with self._lock:
             self._state.update(state)
 
     def stage(self, stage: Message, done: int, total: int) -> None:
-        """Progress of something long before training; at most two events a second. Raises Stopped when told to."""
+        """Report progress of long preparations, at most twice a second. Raises Stopped after a command to stop."""
         self._kept = self.commands()
         if any(command in STOPPING for command in self._kept):
             raise Stopped
@@ -131,16 +129,16 @@ class Control:
             self.progress(stage, done, total)
 
     def progress(self, stage: Message, done: int, total: int) -> None:
-        """Tell of something long, whenever it is; commands wait until it is over."""
+        """Report progress of long work at any time. Commands wait until it is over."""
         self.events.append("status", status=self.current, **beside("stage", stage), done=done, of=total)
 
     def warn(self, problem: Problem) -> None:
         self.events.append("warning", **problem.as_event())
 
     def commands(self) -> list[str]:
-        """Commands since the last call; a signal to end counts as `stop`.
+        """Return the commands since the last call. A termination signal counts as `stop`.
 
-        Raises FileNotFoundError where the run's folder was deleted.
+        Raises FileNotFoundError if the run's folder was deleted.
         """
         self.run.check_exists()
         waiting, self._kept = [*self._kept, *events.take_commands(self.run.commands)], []
@@ -150,7 +148,8 @@ class Control:
         return waiting
 
     def stop_with(self, parent: BinaryIO) -> None:
-        """Stop when the other end of this pipe closes: the program that we belong to has ended, however it did."""
+        """Stop when the other end of this pipe closes, which means that the parent program has ended for whatever
+        reason."""
 
         def wait() -> None:
             while parent.read(1):
@@ -160,15 +159,15 @@ class Control:
         threading.Thread(target=wait, name="parent", daemon=True).start()
 
     def stop_without(self, leader_lock: LeaderLock) -> None:
-        """Stop when the host that started us is gone, however it went, if it had wished that by then.
+        """Stop when the host that started this run is gone for whatever reason, if it had asked for that.
 
-        Only what is seen twice counts: another host may take over, or just be looking.
+        Only two observations in a row count, since another host may be taking over or just be checking.
         """
 
         def watch() -> None:
             looks = 0
             while not self._ended.wait(HEARTBEAT):
-                with contextlib.suppress(OSError):  # of a network folder: unseen is not gone
+                with contextlib.suppress(OSError):  # on a network folder: unreachable is not gone
                     looks = 0 if leader_lock.is_taken() else looks + 1
                     if looks == 2 and leader_lock.stops_on_close():
                         self._signalled = True
@@ -180,7 +179,7 @@ class Control:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT):
-            with contextlib.suppress(OSError):  # a full disk must not silence the worker: the next save will speak
+            with contextlib.suppress(OSError):  # a full disk must not end the heartbeat: the next save reports it
                 self._write()
 
     def _write(self) -> None:
@@ -189,14 +188,15 @@ class Control:
 
 
 class Nowhere(EventLog):
-    """Takes events and keeps none."""
+    """An event log that discards all events."""
 
     def append(self, type: str, **data: Any) -> dict[str, Any]:
         return {}
 
 
 class Follower(Control):
-    """Of the other processes where several train one run: the first one speaks and listens for all of them."""
+    """The control of all but the first process of a distributed run, which reports and takes commands for all of
+    them."""
 
     def __init__(self, run: Run):
         super().__init__(run)

@@ -1,4 +1,4 @@
-"""The device that trains and draws."""
+"""Choose and set up the device for training and drawing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 from ...core.errors import UserError
 
-ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # variables in which users say it themselves
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # set by users who configure the allocator themselves
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device by its name; "auto" is the best there is. Raises UserError for one that is not there."""
+    """Return the device of this name; "auto" selects the best available. Raises UserError if it does not exist."""
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
@@ -34,8 +34,8 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def take_device(name: str) -> None:
-    """Make it the current one, before anything computes: libraries that ask for "cuda" shall not take the first card,
-    nor some hundred megabytes of it."""
+    """Make this the current device before anything computes. Otherwise libraries that ask for "cuda" use the first
+    card, and some hundred megabytes of it."""
     device = torch.device(name)
     if device.type != "cuda":
         return
@@ -46,15 +46,15 @@ def take_device(name: str) -> None:
 
 
 def _let_segments_grow(device: torch.device) -> None:
-    """Pictures of many sizes leave PyTorch's memory in pieces that fit nothing, unless its segments can grow.
+    """Enable PyTorch's expandable segments: otherwise pictures of many sizes fragment its memory.
 
-    Not every card and driver can do that (virtual ones often cannot), which shows with the first tensor.
+    Not every card and driver supports this (virtual ones often do not), which only shows at the first tensor.
     """
     set_allocator = getattr(torch.cuda.memory, "_set_allocator_settings", None)
     if set_allocator is None:
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # it has a new name, which older versions do not know
+        warnings.simplefilter("ignore", FutureWarning)  # renamed in newer versions
         set_allocator("expandable_segments:True")
         try:
             torch.empty(1, device=device)

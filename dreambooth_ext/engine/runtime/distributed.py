@@ -1,7 +1,6 @@
-"""Several processes that train one run together, each on a card of its own: `torchrun --nproc-per-node 2 -m
-dreambooth_ext.engine.worker RUN`, or `accelerate launch`. All do the same steps on different pictures; the first one
-alone speaks, listens, draws and writes.
-"""
+"""Distributed training of one run, with a process per card: `torchrun --nproc-per-node 2 -m
+dreambooth_ext.engine.worker RUN`, or `accelerate launch`. All processes take the same steps on different pictures; only
+the first one reports, takes commands, draws and writes files."""
 
 from __future__ import annotations
 
@@ -16,24 +15,24 @@ from torch import Tensor
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
 
-SPLITTING = {  # by the variable in which `accelerate launch` passes it on
+SPLITTING = {  # by the environment variable of `accelerate launch`
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_TP": "tensor parallelism",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "ParallelismConfig",
 }
-LAUNCHED_WITH = {  # variable: the run's own setting, and what it always is where nobody asked for anything
+LAUNCHED_WITH = {  # environment variable: the run's own setting, and the variable's default
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": ("gradient_accumulation_steps", "1"),
     "ACCELERATE_MIXED_PRECISION": ("mixed_precision", "no"),
     "ACCELERATE_USE_CPU": ("device", "false"),
     "ACCELERATE_DYNAMO_BACKEND": ("", "no"),
 }
-NUMBERS_AT_ONCE = 32 * 2**20  # that gradients are exchanged in: few calls, and little memory beside them
+NUMBERS_AT_ONCE = 32 * 2**20  # elements per gradient exchange: few calls, and little extra memory
 
 
 def launched() -> bool:
-    """Whether a launcher started this process as one of several; it says so in the environment."""
+    """Whether a launcher started this process as one of several, according to the environment."""
     return "LOCAL_RANK" in os.environ
 
 
@@ -42,15 +41,15 @@ def is_first() -> bool:
 
 
 def require_plain_launch() -> None:
-    """Raise UserError where `accelerate launch` is set up to split the model: here each process holds all of it."""
+    """Raise UserError if `accelerate launch` is configured to split the model: here each process holds all of it."""
     for variable, name in SPLITTING.items():
         if _is_on(variable):
             raise UserError("device.split_model", "device", name=name)
 
 
 def drop_settings(config: ResolvedConfig) -> list[Problem]:
-    """Take away what `accelerate launch` says of the training beside the run's own settings, which alone count.
-    Returns, as warnings, what would have been otherwise."""
+    """Remove what `accelerate launch` configures for training, since only the run's own settings count. Returns a
+    warning for each that differed."""
     found = []
     for variable, (field, usual) in LAUNCHED_WITH.items():
         value = os.environ.pop(variable, "")
@@ -70,22 +69,22 @@ def _is_on(variable: str) -> bool:
 
 
 def require_one_machine() -> None:
-    """Raise UserError where processes of other machines take part: they do not share the run's folder."""
+    """Raise UserError if processes of other machines take part, since they do not share the run's folder."""
     everywhere = os.environ.get("WORLD_SIZE", "1")
     if launched() and os.environ.get("LOCAL_WORLD_SIZE", everywhere) != everywhere:
         raise UserError("device.several_machines", "device")
 
 
 def of_this_process(device: str) -> str:
-    """The device that a process trains on, where the user's choice is `device`."""
+    """Return the device that this process trains on, given the user's choice."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if launched() and device.startswith("cuda") else device
 
 
 def average(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Put the mean of all processes' gradients in place of each one's own.
+    """Replace each process's gradients by their mean over all processes.
 
-    DistributedDataParallel would do so during the backward pass, but wants every parameter to have a part in every
-    loss; the text encoders' last layers have none with clip skip, or in SDXL.
+    DistributedDataParallel would do so during the backward pass, but requires every parameter to take part in every
+    loss; the text encoders' last layers do not with clip skip, or in SDXL.
     """
     for gradients in portions(p.grad for p in parameters if p.grad is not None):
         flat = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
@@ -94,7 +93,7 @@ def average(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def portions(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
-    """In order, as many at once as have NUMBERS_AT_ONCE, and of one type."""
+    """Group tensors, in order, into lists of one dtype with at most NUMBERS_AT_ONCE elements."""
     portion: list[Tensor] = []
     for tensor in tensors:
         if portion and (
@@ -108,12 +107,12 @@ def portions(tensors: Iterable[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def mean(number: float, device: torch.device) -> float:
-    """The mean of all processes' numbers."""
+    """Return the mean of a number over all processes."""
     return float(reduce(torch.tensor(number, device=device), "mean"))
 
 
 def from_first(commands: list[str]) -> list[str]:
-    """What the first process gives, in all of them."""
+    """Return the first process's commands in all processes."""
     box = [commands]
     broadcast_object_list(box)
     return box[0]

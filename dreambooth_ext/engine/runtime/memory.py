@@ -1,4 +1,4 @@
-"""How much memory this process uses, and giving back what is free."""
+"""Memory: how much this process uses, freeing it, and recovering when it runs out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Result = TypeVar("Result")
 
 
 def use(device: torch.device) -> dict[str, int]:
-    """Bytes in use now and at the most: of the graphics card where the run trains on one, else of the process.
+    """Return the bytes in use now and at the peak: of the graphics card if the run trains on one, else of the process.
 
-    Of a card, what PyTorch has reserved: it is more than the tensors, and what other programs cannot have.
+    For a card it is what PyTorch has reserved, which is more than the tensors take, and unavailable to other programs.
     """
     if device.type == "cuda":
         return {"now": torch.cuda.memory_reserved(device), "peak": torch.cuda.max_memory_reserved(device)}
@@ -42,21 +42,22 @@ def release() -> None:
 
 
 def total(device: torch.device) -> int:
-    """Bytes that a run can have at the most on this device."""
+    """Return the total bytes of memory of this device."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return psutil.virtual_memory().total
 
 
 def free(device: torch.device) -> int:
-    """Bytes that this process could have at this moment: what nobody uses, and what it has reserved already."""
+    """Return the bytes that this process could use now: free memory, and what it has already reserved."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
     return psutil.virtual_memory().available + psutil.Process().memory_info().rss
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch says it with a class of its own on CUDA, and in words on the CPU and elsewhere."""
+    """Whether an error means that memory ran out: CUDA has an exception class for it, the CPU and others only a
+    message."""
     if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
         return True
     words = ("out of memory", "can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -64,9 +65,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def in_batches(function: Callable[[Any], Result], items: Sequence[Any], at_once: int) -> Iterator[Result]:
-    """`function` of `at_once` items, of the next ones, and so on; of half as many from where memory did not do.
+    """Yield `function` of successive batches of `at_once` items, halving the size whenever memory runs out.
 
-    Raises what `function` raises, an error for the want of memory only where one item alone was too much.
+    Raises what `function` raises; running out of memory only if a single item was too much.
     """
     start = 0
     while start < len(items):
@@ -76,7 +77,7 @@ def in_batches(function: Callable[[Any], Result], items: Sequence[Any], at_once:
         except (RuntimeError, MemoryError) as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
-            done = False  # no more here: the error holds on to all that was computed
+            done = False  # retry outside this block: the error keeps all intermediate tensors alive
         if not done:
             release()
             at_once = len(batch) // 2

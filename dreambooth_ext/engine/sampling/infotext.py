@@ -1,4 +1,4 @@
-"""The text in a picture that the WebUI reads its settings from (PNG info)."""
+"""The generation parameters in a PNG, as the WebUI's "PNG Info" reads them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...core.version import __version__
 
 
 def sampler_fields(sampler: str) -> dict[str, str]:
-    """The WebUI's two names for one of `SAMPLERS`: the sampler and its schedule."""
+    """Return the WebUI's sampler and schedule type for one of `SAMPLERS`."""
     if sampler.endswith(" Karras"):
         return {"Sampler": sampler.removesuffix(" Karras"), "Schedule type": "Karras"}
     # "Automatic" means Karras for the DPM++ family in the WebUI, and evenly spaced timesteps for the others
@@ -35,9 +35,9 @@ def infotext(
     clip_skip: int | None,
     ti_hashes: Mapping[str, str] | None = None,
 ) -> str:
-    """The PNG text "parameters", in the WebUI's order and quoting (modules/processing.py, create_infotext).
+    """Return the PNG text "parameters", in the WebUI's order and quoting (modules/processing.py, create_infotext).
 
-    ti_hashes: of the files of learned words that the prompts hold, by word.
+    ti_hashes: hashes of the files of embeddings used in the prompts, by word.
     """
     hashes = ", ".join(f"{word.replace(':', '').replace(',', '')}: {hash}" for word, hash in (ti_hashes or {}).items())
     fields: Mapping[str, object] = {
@@ -49,7 +49,7 @@ def infotext(
         "Model hash": model_hash,
         "Model": model,
         "Clip skip": clip_skip if clip_skip != 1 else None,
-        "RNG": "CPU",  # the WebUI's setting that draws the same noise
+        "RNG": "CPU",  # the WebUI's setting with which it draws the same noise
         "TI hashes": hashes or None,
         "Version": f"dreambooth_ext {__version__}",
     }
@@ -64,7 +64,7 @@ def quoted(value: object) -> str:
 
 
 def save_png(picture: Image.Image, path: Path, parameters: str) -> None:
-    """A PNG with the WebUI's text chunk, whole or not at all."""
+    """Save a PNG with the WebUI's text chunk, completely or not at all."""
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", parameters)
     with replacing(path) as temporary:

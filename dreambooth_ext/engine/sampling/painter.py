@@ -1,4 +1,5 @@
-"""A model with its LoRAs, learned words and hypernetworks, opened to draw: previews, class pictures and `generate`."""
+"""Draw pictures with a model and its LoRAs, embeddings and hypernetworks: for class pictures and the verb
+`generate`."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ from .sampler import Progress, evaluating, make_sampler, sample_latents
 
 @dataclass
 class Painter:
-    """A model's parts, ready to draw. The caller chooses their device and precision, and autocast around `paint`."""
+    """A model's parts, ready to draw. The caller chooses their device and precision, and sets autocast around
+    `paint`."""
 
     unet: nn.Module  # UNet2DConditionModel, not wrapped
     vae: nn.Module  # AutoencoderKL
@@ -46,8 +48,8 @@ class Painter:
         emphasis: bool = True,
         progress: Progress | None = None,
     ) -> list[Image.Image]:
-        """One batch: a picture of width x height pixels for each seed. emphasis: brackets mean what they do in the
-        WebUI."""
+        """Draw one batch: a picture of width x height pixels per seed. emphasis: interpret brackets as the WebUI
+        does."""
         with torch.no_grad(), evaluating(*self.text.encoders):
             conditioning = self.text.encode([prompt], emphasis=emphasis).repeat(len(seeds))
             negative = None
@@ -76,10 +78,10 @@ def load_painter(
     embeddings: Sequence[Path] = (),
     hypernetworks: Sequence[tuple[Path, float]] = (),
 ) -> Painter:
-    """A base's parts for drawing: the UNet in half precision on an NVIDIA card, the rest in float32.
+    """Load a base for drawing: the UNet in half precision on an NVIDIA card, the rest in float32.
 
-    loras: files and weights, merged into them as the WebUI does. embeddings: files of learned words, which the prompts
-    may hold. hypernetworks: files and strengths. Raises UserError for one that does not fit.
+    loras: files and weights, merged as the WebUI does. embeddings: files whose words the prompts may use.
+    hypernetworks: files and strengths. Raises UserError if one does not fit.
     """
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     unet = base.unet(dtype).to(device)
@@ -97,9 +99,9 @@ def load_painter(
 
 
 def read_embeddings(paths: Sequence[Path], text: TextStack, loras: Sequence[Path] = ()) -> list[Embedding]:
-    """The words in these files, then those that LoRAs bring along, if there is no file for them.
+    """Read the words of these files, and those bundled in LoRAs for which there is no file.
 
-    Raises UserError for one that does not fit, and for two files of the same word.
+    Raises UserError if one does not fit, or two files have the same word.
     """
     found: dict[str, Embedding] = {}
     wanted = [table_of(encoder).weight.shape[-1] for encoder in text.encoders]

@@ -1,8 +1,8 @@
-"""The WebUI's samplers, guidance, and latents to pictures: previews, class pictures and `generate` all draw here.
+"""Draw latents with the WebUI's samplers and classifier-free guidance, and decode them; used by everything that draws.
 
-Each picture's noise comes from its own CPU generator, seeded with the picture's own seed, as in the WebUI with random
-numbers from the CPU. So a picture depends on its seed and not on its batch, and drawing leaves torch's global random
-numbers, and with them a training, as they were.
+Each picture's noise comes from its own CPU generator, seeded with the picture's seed, as in the WebUI with its random
+numbers on the CPU. So a picture depends on its seed and not on its batch, and drawing does not affect torch's global
+random state, and with it training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ...core.errors import UserError
 from ..conditioning.text_encoding import Conditioning
 from . import webui_samplers
 
-Progress = Callable[[int, int], None]  # model calls done, of how many
+Progress = Callable[[int, int], None]  # model calls done, total
 
 KARRAS = {"use_karras_sigmas": True}
 DDIM = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
@@ -41,12 +41,12 @@ NOISE_SCHEDULE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedul
 
 
 def make_sampler(name: str, scheduler_config: Mapping[str, Any]):
-    """The WebUI's sampler `name` on a model's own noise schedule and prediction type."""
+    """Return the WebUI's sampler `name`, with a model's own noise schedule and prediction type."""
     solver, options = SOLVERS[name]
     schedule = {key: scheduler_config[key] for key in NOISE_SCHEDULE if scheduler_config.get(key) is not None}
     if scheduler_config.get("rescale_betas_zero_snr"):
         schedule["rescale_betas_zero_snr"] = True
-        if solver is diffusers.DDIMScheduler:  # "leading" would leave out the timestep of pure noise
+        if solver is diffusers.DDIMScheduler:  # "leading" would skip the timestep of pure noise
             options = {**options, "timestep_spacing": "trailing"}
     return solver.from_config({"timestep_spacing": "linspace", **schedule, **options})
 
@@ -66,11 +66,11 @@ def sample_latents(
     cfg_scale: float,
     progress: Progress | None = None,
 ) -> list[Image.Image]:
-    """Draw one picture for each seed and row of `conditioning`; without `negative` there is no guidance.
+    """Draw one picture per seed and row of `conditioning`. Without `negative` there is no guidance.
 
-    Raises UserError where the size does not fit the model or the model yields no numbers.
+    Raises UserError if the size does not fit the model, or if its output is not finite.
     """
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels a latent pixel
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)  # pixels per latent pixel, along each side
     for field, size in (("width", width), ("height", height)):
         if size < factor or size % factor:
             raise UserError("training.size_not_a_multiple", field, size=size, factor=factor)
@@ -92,7 +92,7 @@ def denoise(
     generators: list[torch.Generator],
     progress: Progress | None,
 ) -> Tensor:
-    """Follow the sampler from noise to latents, in float32 whatever the model computes in."""
+    """Run the sampler from noise to latents, in float32 whatever dtype the model uses."""
     takes_generators = {"generator": generators} if scheduler_is_random(scheduler) else {}
     total = len(scheduler.timesteps)
     for done, timestep in enumerate(scheduler.timesteps, start=1):
@@ -104,7 +104,7 @@ def denoise(
 
 
 def scheduler_is_random(scheduler) -> bool:
-    """Whether each step adds noise. The others either take no generator or draw from it without any use."""
+    """Whether each step adds noise. Other schedulers take no generator, or draw from it without using the result."""
     return isinstance(scheduler, diffusers.EulerAncestralDiscreteScheduler | webui_samplers.DPMSolverSDEScheduler)
 
 
@@ -118,9 +118,9 @@ def predictor(
     width: int,
     height: int,
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """The guided model as a function of (latents, timestep).
+    """Return the model with guidance as a function of (latents, timestep).
 
-    The two sides of the guidance run as one batch where they have the same number of tokens, else one by one, as in
+    Both sides of the guidance run as one batch if they have the same number of tokens, else one after the other, as in
     the WebUI.
     """
     batch = len(conditioning)
@@ -152,7 +152,8 @@ def predictor(
 
 
 def blank_mask(vae: nn.Module, batch: int, width: int, height: int, device: torch.device) -> Tensor:
-    """(b, 5, h, w) of an inpainting model that draws everything: a mask of ones and the encoded grey picture."""
+    """Return the extra inputs (b, 5, h, w) with which an inpainting model draws everything: a mask of ones and a grey
+    picture's latents."""
     grey = torch.zeros(1, 3, height, width, device=vae.device, dtype=vae.dtype)
     latents_1chw = vae.encode(grey).latent_dist.mode().to(device).float() * vae.config.scaling_factor
     mask_11hw = torch.ones_like(latents_1chw[:, :1])
@@ -161,21 +162,21 @@ def blank_mask(vae: nn.Module, batch: int, width: int, height: int, device: torc
 
 @torch.no_grad()
 def decode(vae: nn.Module, latents_bchw: Tensor) -> list[Image.Image]:
-    """Scaled latents to pictures, one at a time, for memory."""
+    """Decode scaled latents to pictures, one at a time to save memory."""
     pictures = []
     for latents_chw in latents_bchw:
         scaled = (latents_chw[None] / vae.config.scaling_factor).to(vae.device, vae.dtype)
         pixels_chw = vae.decode(scaled).sample[0].float()
         if not pixels_chw.isfinite().all():
             raise UserError("training.picture_not_finite")
-        pixels_hwc = ((pixels_chw / 2 + 0.5).clamp(0, 1) * 255).byte().permute(1, 2, 0)  # cut, as the WebUI does
+        pixels_hwc = ((pixels_chw / 2 + 0.5).clamp(0, 1) * 255).byte().permute(1, 2, 0)  # truncated, as in the WebUI
         pictures.append(Image.fromarray(pixels_hwc.cpu().numpy()))
     return pictures
 
 
 @contextlib.contextmanager
 def evaluating(*modules: nn.Module) -> Iterator[None]:
-    """Modules in evaluation mode (no gradient checkpointing, no dropout), and as they were afterwards."""
+    """Put modules into evaluation mode (no gradient checkpointing, no dropout) inside the `with` block."""
     modes = [module.training for module in modules]
     for module in modules:
         module.eval()

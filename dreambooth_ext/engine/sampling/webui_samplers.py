@@ -1,6 +1,5 @@
 """Three of the WebUI's samplers as diffusers schedulers. diffusers' own need torchsde (SDE) or scipy (LMS), or start
-from other noise and round the timesteps (DPM++ 2M): the WebUI would draw another picture from the same seed.
-"""
+from different noise and round the timesteps (DPM++ 2M), so the same seed would not give the WebUI's picture."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ class Step(NamedTuple):
 
 
 def denoised(scheduler: EulerDiscreteScheduler, output: Tensor, sample: Tensor) -> Tensor:
-    """The clean latents that a model's output stands for; `sample` = clean + sigma * noise."""
+    """Return the clean latents that a model's output predicts, where `sample` = clean + sigma * noise."""
     sigma = float(scheduler.sigmas[scheduler.step_index])
     if scheduler.config.prediction_type == "v_prediction":
         return sample / (sigma**2 + 1) - output * sigma / (sigma**2 + 1) ** 0.5
@@ -47,7 +46,7 @@ class LMSScheduler(EulerDiscreteScheduler):
         return Step(sample)
 
     def weights(self, index: int, order: int) -> list[float]:
-        """Integrals over this step of the Lagrange polynomials through the last `order` noise levels."""
+        """Return the integrals over this step of the Lagrange polynomials through the last `order` noise levels."""
         sigmas = self.sigmas.double().numpy()
         nodes = [sigmas[index - k] for k in range(order)]
         weights = []
@@ -68,7 +67,7 @@ class DPMSolver2MScheduler(EulerDiscreteScheduler):
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
         super().set_timesteps(num_inference_steps, device)
         self._step_index = 0
-        self.last: Tensor | None = None  # the clean latents of the step before
+        self.last: Tensor | None = None  # the previous step's clean latents
 
     def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, generator=None) -> Step:
         index = self.step_index
@@ -84,10 +83,10 @@ class DPMSolver2MScheduler(EulerDiscreteScheduler):
 
 
 class DPMSolverSDEScheduler(EulerDiscreteScheduler):
-    """DPM-Solver++ (stochastic) with a midpoint a step (k-diffusion's `sample_dpmpp_sde`, r = 1/2, eta = 1).
+    """DPM-Solver++ (stochastic) with a midpoint per step (k-diffusion's `sample_dpmpp_sde`, r = 1/2, eta = 1).
 
-    Every step but the last runs the model twice: at sigma and at the midpoint (in log sigma) to the next one. The
-    noise of both halves comes from one Brownian path, as k-diffusion's tree gives it.
+    Every step but the last runs the model twice: at sigma, and at the midpoint (in log sigma) to the next sigma. The
+    noise of both halves comes from one Brownian path, as in k-diffusion's tree.
     """
 
     order = 2
@@ -105,8 +104,8 @@ class DPMSolverSDEScheduler(EulerDiscreteScheduler):
         interleaved = np.insert(times, np.arange(1, len(middles) + 1), middle_times)
         self.timesteps = torch.from_numpy(interleaved).to(device, torch.float32)
         self._step_index = 0
-        self.start: Tensor | None = None  # the latents at the step's start, while at its midpoint
-        self.path: Tensor | None = None  # how far the Brownian path went up to the midpoint
+        self.start: Tensor | None = None  # at the midpoint: the latents at the step's start
+        self.path: Tensor | None = None  # at the midpoint: the Brownian path up to there
 
     def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, generator=None) -> Step:
         index = self.step_index
@@ -128,7 +127,7 @@ class DPMSolverSDEScheduler(EulerDiscreteScheduler):
 
 
 def ancestral(sample: Tensor, clean: Tensor, sigma: float, target: float, noise: Tensor) -> Tensor:
-    """From noise level `sigma` below `target` along `clean`, and up to `target` with fresh noise."""
+    """Step from noise level `sigma` to below `target` along `clean`, then up to `target` with fresh noise."""
     up = min(target, (target**2 * (sigma**2 - target**2) / sigma**2) ** 0.5)
     down = (target**2 - up**2) ** 0.5
     return down / sigma * sample + (1 - down / sigma) * clean + up * noise
