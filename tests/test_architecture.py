@@ -79,6 +79,16 @@ def test_the_engine_sees_no_host(file):
         assert not enters(module, "host"), f"{file} imports {module}"
 
 
+DIFFUSERS = "engine/runtime/diffusers_models.py"
+HEAVY = re.compile(r"diffusers\.((AutoencoderKL|UNet\w+|\w*Pipeline)$|(models|training_utils|loaders|pipelines)\b)")
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if wing(file) not in BARE and file != DIFFUSERS])
+def test_diffusers_models_come_from_where_their_import_is_quick(file):
+    for module in imports(file):
+        assert not HEAVY.match(module), f"{file} imports {module}: take it from {DIFFUSERS}, which is quick"
+
+
 # --- The house
 
 ROOM_IMPORTS = Path(__file__).with_name("room_imports.txt")

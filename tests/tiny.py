@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
@@ -23,6 +22,7 @@ from dreambooth_ext.core.system.files import write_json, write_text
 from dreambooth_ext.engine.models.architecture import Architecture, shipped, write_clip_folder
 from dreambooth_ext.engine.models.key_maps import to_ldm
 from dreambooth_ext.engine.models.ldm_config_writer import to_yaml
+from dreambooth_ext.engine.runtime.diffusers_models import AutoencoderKL, UNet2DConditionModel
 from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 
 VAE = {"block_out_channels": [32, 32, 32, 32], "layers_per_block": 1, "sample_size": 64}

@@ -8,7 +8,6 @@ training.weights(run), training.optimizer(run)       # of its newest training st
 from __future__ import annotations
 
 import copy
-import gc
 import os
 import subprocess
 import sys
@@ -32,7 +31,6 @@ from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.training import training_state
 from tests import tiny
 
-gc.freeze()  # torch's own objects: they take the worker's collections longer than all the rest of a tiny run
 REPOSITORY = Path(__file__).parents[1]
 USUAL: dict[str, Any] = {
     "method": "dreambooth",

@@ -12,7 +12,6 @@ import argparse
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -22,6 +21,7 @@ from ..engine.models.architecture import Architecture, shipped, write_clip_folde
 from ..engine.models.base_model import open_base
 from ..engine.models.key_maps import to_ldm
 from ..engine.models.ldm_config_writer import to_yaml
+from ..engine.runtime.diffusers_models import UNet2DConditionModel
 from ..engine.tensors.tensor_file import save_tensors
 from . import world
 from .train_vae import CONFIG as VAE

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
 from safetensors.torch import load_file, save_file
 
+from ..engine.runtime.diffusers_models import AutoencoderKL
 from . import varied, world
 
 # LDM norms over 32 groups and takes its widths as ch x ch_mult: all are multiples of 32 and of the first.

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL
 
 from ...core.errors import Problem
+from ..runtime.diffusers_models import AutoencoderKL
 from .base_files import BaseFiles
 from .families import Family
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -20,6 +19,7 @@ from ...core.errors import Problem, UserError
 from ...core.messages.message import reason_of
 from ...core.system.files import require_ordinary, sha256_of
 from ..downloads.progress_thread import Fetch
+from ..runtime.diffusers_models import AutoencoderKL, UNet2DConditionModel
 from ..tensors.lazy_tensor import LazyTensor, is_finite
 from .architecture import Architecture, part_title, shipped, size_of_text
 from .base_download import download

@@ -6,10 +6,11 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers import DDPMScheduler
 
 from ...core.errors import UserError
 from ...core.messages.message import Message, reason_of
+from ..runtime.diffusers_models import UNet2DModel
 from ..tensors.lazy_tensor import is_finite
 from ..tensors.tensor_file import TensorFile, open_tensors
 from .config_limits import read_config

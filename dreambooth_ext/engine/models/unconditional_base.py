@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from diffusers import UNet2DModel
 
 from ...core.config.names import is_pipeline
 from ...core.config.run_config import RunConfig
@@ -19,6 +18,7 @@ from ...core.errors import UserError
 from ...core.messages.message import reason_of
 from ...core.system.files import expanded
 from ..downloads.progress_thread import Fetch
+from ..runtime.diffusers_models import UNet2DModel
 from ..runtime.seeds import derive
 from . import config_limits
 from .base_download import download, download_config

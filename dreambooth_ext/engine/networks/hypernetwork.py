@@ -15,11 +15,11 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from ...core.config.run_config import RunConfig
 from ..models.base_model import LatentBase
+from ..runtime.diffusers_models import Attention
 from ..runtime.seeds import generator
 from .lora_network import shapes_of
 

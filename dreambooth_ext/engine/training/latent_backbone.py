@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
-from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
 from ...core.config.stages import ResolvedConfig
@@ -19,6 +18,7 @@ from ..data import latent_encoding
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..models.base_model import LatentBase
+from ..runtime.diffusers_models import AttnProcessor
 from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latents
 from .loss import Objective
 from .method import Drawn

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from diffusers.training_utils import EMAModel
 from torch import nn
 
 from ...core.config.stages import ResolvedConfig
@@ -21,6 +20,7 @@ from ..optimization.fused_backward import FusedBackward, is_possible
 from ..optimization.loss_scale import LossScale
 from ..optimization.lr_schedule import RateSchedules
 from ..optimization.optimizer_creation import load_state, make_optimizer
+from ..runtime.diffusers_models import EMAModel
 from .method import Method
 from .training_state import Checkpoint
 from .validation_loss import Validation
