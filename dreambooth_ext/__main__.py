@@ -1,4 +1,5 @@
-"""The command line: `python -m dreambooth_ext VERB ...`. Needs nothing but Python; verbs make what they need."""
+"""The command line: `python -m dreambooth_ext VERB ...`. Needs only Python; verbs build the trainer's environment
+first."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def hint(unknown: list[str]) -> str:
-    """What may have been meant: --learning_rate for --learning-rate."""
+    """A suggestion for a mistyped option: --learning_rate for --learning-rate."""
     options = [known.option for known in SETTINGS.values()]
     options += ["--runs-dir", "--output-dir", "--webui", "--publish-intermediate", "--config"]
     given = [word.partition("=")[0].lower().replace("_", "-") for word in unknown if word.startswith("--")]

@@ -1,4 +1,4 @@
-"""What the WebUI runs of this extension at its start and after "Reload UI": its tab, its settings page and its API."""
+"""Run by the WebUI at start and after "Reload UI": registers the extension's tab, settings page and API."""
 
 from pathlib import Path
 

@@ -82,7 +82,7 @@ class Page {
         this.tabs[VIEWS[next]].focus();
     }
 
-    /** Schema and host are needed before anything can be shown; asked again until they come. */
+    /** Loads the schema and the host, without which nothing can be shown; retries until that works. */
     async #start() {
         try {
             const [schema, host, state] = await Promise.all([api.get(["schema"]), api.get(["host"]), api.get(["state"])]);
@@ -109,7 +109,7 @@ class Page {
         this.#loop();
     }
 
-    /** Each language by its own name. Only where no WebUI has chosen one. */
+    /** Each language under its own name; only without a WebUI, which has its own choice. */
     async #offerLanguages() {
         if (!choosesLanguage) return;
         const named = (name) => {
@@ -135,7 +135,7 @@ class Page {
         fill(this.version, phrase(TEXTS.version, { version: this.host.version || "" }), " ", element("span", { class: "db-quiet", text: this.host.name || "" }));
     }
 
-    /** Shows a view; `id`: the Monitor's run, "" for the one that trains. */
+    /** Shows a view; `id`: the Monitor's run, "" for the run that is training. */
     go(view, id = "") {
         this.view = view;
         for (const name of VIEWS) {
@@ -151,7 +151,7 @@ class Page {
 
     // --- keeping it true ---
 
-    /** Whether somebody can see the page: not so in another tab of the WebUI. */
+    /** Whether the page is visible: it is not while another tab of the WebUI is open. */
     get isSeen() {
         return this.shell.offsetParent !== null && !document.hidden;
     }
@@ -177,7 +177,7 @@ class Page {
         this.timer = setTimeout(() => this.#loop(), this.misses ? Math.min(SEEN * 2 ** this.misses, 10_000) : pause);
     }
 
-    /** The host may have drawn its page anew, with an empty place. */
+    /** Mounts again if the host has rebuilt its page, with an empty element for ours. */
     #remount() {
         if (this.place.isConnected) return;
         const place = document.getElementById("dreambooth_ext");
@@ -209,7 +209,7 @@ class Page {
         say(this.liveMark, ALIVE.includes(active.status) && active.total ? `${percent} %` : "…");
     }
 
-    /** How a run ended is said on every view, and to screen readers. */
+    /** Reports how a run ended, on every view and to screen readers. */
     async #ended(run) {
         try {
             const now = await api.get(["runs", run.id]);
@@ -222,7 +222,7 @@ class Page {
         }
     }
 
-    /** What the host has now: its checkpoints and other files, and its options. */
+    /** Loads the host's checkpoints, other files and options again. */
     async askHost() {
         try {
             this.host = normal(await api.get(["host"]));
@@ -252,7 +252,7 @@ class Page {
 
     // --- saying things ---
 
-    /** A short message; `detail` is data and stays as it is. */
+    /** Shows a short message; `detail` is data and is not translated. */
     tell(text, detail = "", level = "") {
         const toast = element(
             "div", { class: `db-toast ${level ? `db-toast-${level}` : ""}` }, element("span", {}, element("span", { text }), detail ? ` ${detail}` : null),
@@ -263,7 +263,7 @@ class Page {
         if (level !== "bad") setTimeout(() => toast.remove(), TOLD);
     }
 
-    /** An error with its remedy; it stays until it is dismissed. */
+    /** Shows an error with its remedy until it is dismissed. */
     fail(error) {
         const isOurs = error.name === "Failure";
         if (!isOurs) console.error(error);

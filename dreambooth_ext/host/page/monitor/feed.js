@@ -31,7 +31,7 @@ export class Feed {
         this.status = "";
     }
 
-    /** Fetches what is new. Returns whether there was anything. */
+    /** Fetches new events. Returns whether there were any. */
     async pull() {
         if (this.pulling) return false;
         this.pulling = true;
@@ -54,7 +54,7 @@ export class Feed {
         return any;
     }
 
-    /** All that there is, with long curves thinned out: what follows comes event by event. */
+    /** Fetches everything so far, with long curves thinned out; later events are fetched one by one. */
     async #begin() {
         const { events = [], latest, next, ...curves } = await api.get(["runs", this.id, "curves"], {}, 30_000);
         events.forEach((event) => this.#take(event));
@@ -89,7 +89,7 @@ export class Feed {
         return [begin, Math.min(this.steps.length, lowerBound(this.steps, to) + 1)];
     }
 
-    /** Points in the place of `count` others. */
+    /** Replaces `count` points by others. */
     #put(begin, count, curves) {
         const { steps, spans, losses, low, high, rates } = { ...NOTHING, ...curves };
         for (const group of Object.keys(rates)) if (!this.rates.has(group)) this.rates.set(group, new Array(this.steps.length).fill(NaN));
@@ -149,7 +149,7 @@ export class Feed {
         this.validation.losses.push(event.loss);
     }
 
-    /** A resumed run goes over the steps since its last checkpoint again. */
+    /** Removes later points, because a resumed run repeats the steps since its last training state. */
     #forgetFrom(step) {
         while (this.steps.length && this.steps[this.steps.length - 1] >= step) {
             for (const values of [this.steps, this.spans, this.losses, this.low, this.high]) values.pop();

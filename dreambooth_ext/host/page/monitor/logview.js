@@ -14,7 +14,7 @@ export class LogView {
         this.follow("");
     }
 
-    /** From now on the log of this run. */
+    /** Shows the log of this run from now on. */
     follow(id) {
         this.id = id;
         this.next = null; // the byte from which the next answer is to begin

@@ -86,13 +86,13 @@ export class Monitor {
         this.lossPlot.smooth(weight);
     }
 
-    /** Shows this run from now on; "" follows the one that trains. */
+    /** Shows this run from now on; "" follows the run that is training. */
     choose(id) {
         this.wanted = id || "";
         this.#switch(id || this.#following());
     }
 
-    /** The run to show where none was chosen: the active one, else the first that waits, else the newest. */
+    /** The run to show if none was chosen: the active one, else the first in the queue, else the newest. */
     #following() {
         const { active, queue = [] } = this.app.state || {};
         return active?.id || this.id || queue[0]?.id || queue[0] || this.app.newest || "";
@@ -123,7 +123,7 @@ export class Monitor {
         if (!this.wanted) this.#switch(id); // else one was chosen meanwhile
     }
 
-    /** One look at the run; called every second while the view is seen. */
+    /** Updates the view; called every second while it is visible. */
     async poll() {
         if (this.polling) return;
         this.polling = true;
@@ -172,7 +172,7 @@ export class Monitor {
         this.#drawMessages();
     }
 
-    /** What the run's state alone tells. */
+    /** Shows what depends on the run's state alone. */
     #drawHead() {
         const { run } = this;
         show(this.content, true);
@@ -196,7 +196,7 @@ export class Monitor {
         this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: groupName(name), xs: feed.steps, ys, spans: feed.spans })));
     }
 
-    /** Fetches the steps that are looked at, once the hand rests, where the curve has only a few of many. */
+    /** Fetches the visible steps in detail, once zooming has paused, if the curve is thinned out there. */
     #lookClosely(from, to) {
         clearTimeout(this.looking);
         this.looking = setTimeout(async () => {
@@ -210,7 +210,7 @@ export class Monitor {
         }, LOOKING);
     }
 
-    /** The training loss, and beside it the validation loss where pictures are held out: that one is steady as it is. */
+    /** The training loss, and the validation loss if pictures are held out; the latter needs no smoothing. */
     #lossCurves() {
         const { steps, spans, losses, low, high, validation } = this.feed;
         const curves = steps.length ? [{ name: T.loss, xs: steps, ys: losses, spans, low, high }] : [];
@@ -262,7 +262,7 @@ export class Monitor {
         this.bar.value = run.total ? Math.min(1, this.#step() / run.total) : 0;
     }
 
-    /** Why it has not begun: what is before it, or its own start, which takes long where much else runs. */
+    /** Why it has not begun: the runs before it, or its own start, which is slow on a busy machine. */
     #waiting() {
         const { running = [], queue = [], waiting = "" } = this.app.state || {};
         const mine = running.find((one) => one.id === this.id);
@@ -342,7 +342,7 @@ export class Monitor {
         return [...this.feed.artifacts.values()].sort((a, b) => b.step - a.step);
     }
 
-    /** The models are asked for when the run tells of one, or the WebUI's lists have changed. */
+    /** Fetches the models when the run announces one, or the WebUI's lists have changed. */
     async #drawModels() {
         const { id, feed } = this;
         const { revision, lists } = this.app.state || {};

@@ -83,7 +83,7 @@ export class Plot {
 
     // --- what is seen ---
 
-    /** The steps of all that there is, [0, 1] without any. */
+    /** The range of all steps; [0, 1] without any. */
     #whole() {
         const firsts = this.series.filter((one) => one.xs.length).map((one) => one.xs[0]);
         const lasts = this.series.filter((one) => one.xs.length).map((one) => one.xs[one.xs.length - 1]);
@@ -132,7 +132,7 @@ export class Plot {
         canvas.addEventListener("blur", () => this.#point(null));
     }
 
-    /** The page must stay scrollable: the wheel zooms where the plot has been clicked, or with Ctrl. */
+    /** So that the page can still be scrolled, the wheel only zooms after a click on the plot, or with Ctrl. */
     #onWheel(event) {
         if (document.activeElement !== this.canvas && !event.ctrlKey) return;
         event.preventDefault();
@@ -243,7 +243,7 @@ export class Plot {
         return from + ((x - left) / width) * (to - from);
     }
 
-    /** Draws with the next frame, however often it is asked for. */
+    /** Draws once with the next frame, however often it is called. */
     draw() {
         if (this.pending) return;
         this.pending = requestAnimationFrame(() => {
@@ -276,7 +276,7 @@ export class Plot {
         this.resetButton.disabled = !this.range;
     }
 
-    /** The curves' part that is seen, one point beyond each edge. */
+    /** The visible part of the curves, and one point beyond each edge. */
     #visible() {
         const [from, to] = this.#seen();
         return this.series.map((one, index) => {
@@ -286,7 +286,7 @@ export class Plot {
         });
     }
 
-    /** What the vertical axis spans. Outliers of the raw values do not flatten the smooth curve. */
+    /** The range of the vertical axis. Outliers of the raw values do not flatten the smooth curve. */
     #heights(lines) {
         let values = lines.flatMap((line) => line.soft.slice(line.begin, line.end));
         if (this.raw && this.weight) {

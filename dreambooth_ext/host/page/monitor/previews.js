@@ -86,7 +86,7 @@ export class Previews {
         this.viewer.showModal();
     }
 
-    /** The next picture in a direction; empty places are passed over. */
+    /** The next picture in a direction, skipping empty places. */
     #step(rows, columns) {
         let [row, column] = this.place;
         for (;;) {

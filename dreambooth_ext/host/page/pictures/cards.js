@@ -20,7 +20,7 @@ export class Place {
         return Boolean(other) && this.isSet === other.isSet && this.name === other.name;
     }
 
-    /** What GET pictures is asked for; empty where there is nothing to ask. */
+    /** The query for GET pictures; empty if there is nothing to ask for. */
     get query() {
         return this.name ? { [this.isSet ? "set" : "folder"]: this.name } : null;
     }
@@ -86,7 +86,7 @@ export class Card {
         }
     }
 
-    /** Deletes this very picture. Raises Failure where the server refuses. */
+    /** Deletes exactly this picture. Throws Failure if the server refuses. */
     async delete() {
         const { name } = await this.changed(this.place);
         return api.delete(["pictures", name, this.name], { query: { stamp: this.picture.stamp } });

@@ -82,7 +82,7 @@ export class Pictures {
         show(this.folderBox, source === "folder");
     }
 
-    /** The form has other answers now. */
+    /** Called when the form's answers have changed. */
     refresh() {
         const { state, host } = this.settings;
         if (document.activeElement !== this.folder) this.folder.value = state.folder;
@@ -98,7 +98,7 @@ export class Pictures {
         for (const picture of this.listing) this.cards.get(picture.name)?.refresh(picture, small);
     }
 
-    /** Where the answers name another place, nothing of the old one stays: cards, counts and errors are its own. */
+    /** Changes the place if the answers name another, and clears the old one's cards, counts and errors. */
     #move() {
         const place = new Place(this.settings.state);
         if (place.equals(this.place)) return;
@@ -114,7 +114,7 @@ export class Pictures {
 
     // --- what is there ---
 
-    /** Asks the server what the set or the folder holds. */
+    /** Fetches the list of the set's or folder's pictures. */
     async load() {
         this.#move();
         const { place } = this;
@@ -193,7 +193,7 @@ export class Pictures {
         }
     }
 
-    /** What the guide says of so many pictures of this type. */
+    /** The guide's advice for this many pictures of this subject type. */
     #advise() {
         const count = this.found;
         const { pictures } = this.settings.subject;
@@ -247,7 +247,7 @@ export class Pictures {
         if (this.settings.state.set === place.name) this.settings.answer("set", "");
     }
 
-    /** Whether `work` removed something; why not is said until the next try. */
+    /** Whether `work` removed something; if not, shows why until the next try. */
     async #removed(place, work) {
         this.#complain(this.refusal, "");
         try {

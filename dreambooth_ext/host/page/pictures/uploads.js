@@ -25,7 +25,7 @@ export class Uploads {
         this.into("");
     }
 
-    /** The set that files go into from now on; what was sent into another one is forgotten, errors included. */
+    /** Sets the set to upload into, and clears the entries and errors of the one before. */
     into(set) {
         if (set === this.set) return;
         this.set = set;
@@ -34,7 +34,7 @@ export class Uploads {
         this.#show();
     }
 
-    /** Uploads these files, several at once. What cannot be a picture or a caption is named at once. */
+    /** Uploads these files, several at once, and names those that are neither pictures nor captions. */
     add(files) {
         for (const file of files) {
             const key = `${file.name} ${file.size} ${file.lastModified}`;
@@ -54,7 +54,7 @@ export class Uploads {
         for (const [key, kept] of this.sent) if (kept === name) this.sent.delete(key);
     }
 
-    /** Another picture of this name stays: the new one gets a number. */
+    /** Gives a new picture a number if another one has its name. */
     #freeName(name) {
         const taken = new Set([...this.taken(), ...this.sent.values()]);
         let free = name;

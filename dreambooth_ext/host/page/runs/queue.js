@@ -35,7 +35,7 @@ export class Queue {
         if (focused) this.list.querySelector(`[data-queue="${CSS.escape(focused)}"]`)?.focus();
     }
 
-    /** What tells one row from another: also runs of one name do. */
+    /** The data shown in a row; different even for runs of the same name. */
     #about(id, run = {}) {
         const { planned = {} } = this.app.state || {};
         const { steps, seconds } = planned[id] || {};
@@ -46,7 +46,7 @@ export class Queue {
         };
     }
 
-    /** Seconds until a run begins, about; NaN where that is unknown: how long others take, or which device is free first. */
+    /** About how many seconds until a run begins; NaN if unknown, because of other runs' durations or several devices. */
     #before(id) {
         const { planned = {}, running = [], queue = [] } = this.app.state || {};
         if (running.length > 1) return NaN;

@@ -44,7 +44,7 @@ export class Runs {
         }
     }
 
-    /** The server tells what has changed since its last answer; after a restart, all. */
+    /** Applies what has changed since the last answer; after a server restart, the answer has everything. */
     #take({ runs = [], gone = [], revision = "" }) {
         const life = (text) => text.split("-")[0];
         if (life(revision) !== life(this.revision)) this.known.clear();

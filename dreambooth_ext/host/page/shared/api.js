@@ -11,7 +11,7 @@ export class Failure extends Error {
         Object.assign(this, { remedy, status, field, problems });
     }
 
-    /** Whether asking again may help: nobody answered, or the server was not ready. */
+    /** Whether a retry may help: there was no answer, or the server was not ready. */
     get isLost() {
         return this.status === 0 || this.status === 502 || this.status === 504;
     }

@@ -78,7 +78,7 @@ export class Field {
         return about.lists ? this.#offering(text) : text;
     }
 
-    /** The host's files of a kind, to choose from; another path can be written all the same. */
+    /** Suggestions from the host's files of a kind; any other path can be typed, too. */
     #offering(input) {
         this.offers = element("datalist", { id: `${this.id}_files` });
         input.setAttribute("list", this.offers.id);
@@ -129,7 +129,7 @@ export class Field {
         this.control.focus();
     }
 
-    /** Settings were put in the place of those that were there: a text that could not be read goes with them. */
+    /** Called when all settings were replaced: also discards a text that could not be read. */
     replaced() {
         this.broken = "";
     }
@@ -140,12 +140,12 @@ export class Field {
         this.control.setAttribute("aria-invalid", String(Boolean(text)));
     }
 
-    /** What happens where an optional setting is left out and nobody said so yet. */
+    /** What an optional setting does if it is left out, as long as no check has filled it in. */
     #blank() {
         return this.about.filled_in ? TEXTS.advanced.auto : TEXTS.advanced.unset;
     }
 
-    /** Shows the value, what is filled in and why, and the problem. */
+    /** Shows the value, the filled-in value and its reason, and the problem. */
     refresh(filled, problems) {
         const { about, settings, control } = this;
         if (this.offers) this.#offer();
@@ -166,7 +166,7 @@ export class Field {
         show(this.element, settings.shows(about.name));
     }
 
-    /** Brings it into view. */
+    /** Scrolls it into view. */
     reveal() {
         const group = this.element.closest("details");
         if (group) group.open = true;
@@ -226,7 +226,7 @@ export class Advanced {
         show(this.nothing, found === 0);
     }
 
-    /** Texts that cannot be read, as problems: no configuration holds them, so the server cannot say it. */
+    /** Problems with texts that cannot be read, which the server never sees. */
     unreadable() {
         return [...this.fields.values()].filter((field) => field.broken && this.settings.uses(field.about.name))
             .map((field) => ({ field: field.about.name, message: field.broken, remedy: "" }));

@@ -27,7 +27,7 @@ export class Checkup {
         this.later = debounced(() => this.deeply(), DEEP);
     }
 
-    /** The form has changed: what is known of it is old. */
+    /** Called when the form has changed: the last result is out of date. */
     changed() {
         this.number += 1;
         this.later.cancel();

@@ -25,12 +25,12 @@ export class Concepts {
         this.refresh({}, {});
     }
 
-    /** What the rows say, without those that are still empty. */
+    /** The rows' values, without empty rows. */
     get #values() {
         return this.rows.map((row) => row.value).filter((value) => Object.keys(value).length);
     }
 
-    /** The first subject is the one that the form has already. */
+    /** Adds a row, after one for the subject that is already in the form. */
     #add() {
         const { settings } = this;
         if (!this.rows.length && settings.folder) {
@@ -73,7 +73,7 @@ export class Concepts {
         this.settings.give(this.about.name, values.length ? values : undefined);
     }
 
-    /** Shows what is given, and each problem beside its field; `problems` are by "concepts[1].class_prompt", too. */
+    /** Shows the values, and each problem beside its field; `problems` also has keys such as "concepts[1].class_prompt". */
     refresh(filled, problems) {
         const { about, settings } = this;
         const given = settings.given(about.name);
@@ -97,7 +97,7 @@ export class Concepts {
         show(this.element, settings.uses(about.name));
     }
 
-    /** Brings it, or one of its fields, into view. */
+    /** Scrolls it, or one of its fields, into view. */
     reveal(field = "") {
         const group = this.element.closest("details");
         if (group) group.open = true;
@@ -139,7 +139,7 @@ class Row {
         );
     }
 
-    /** A word alone becomes the prompt that is usual for the type of subject. */
+    /** Turns a word alone into the usual prompt for the subject type. */
     #complete(changed) {
         const control = this.controls.instance_prompt;
         const word = control.value.trim();

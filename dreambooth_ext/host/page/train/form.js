@@ -89,7 +89,7 @@ export class Form {
 
     // --- showing what is so ---
 
-    /** The host told of itself, for the first time or again. */
+    /** Called when the host's data has arrived, for the first time or again. */
     hostChanged() {
         const { host } = this.app;
         this.settings.host = host;
@@ -130,13 +130,13 @@ export class Form {
         this.#suggestName();
     }
 
-    /** What was found, without what is only not filled in yet. */
+    /** The problems, without those of fields that are just not filled in yet. */
     problems() {
         const found = [...this.advanced.unreadable(), ...(this.result?.problems || []).map((one) => this.#inWords(one))];
         return this.asked ? found : found.filter((problem) => !this.#isStillEmpty(problem.field));
     }
 
-    /** Warnings; not of pictures that are still to come. */
+    /** The warnings, except those about pictures that are still missing. */
     warnings() {
         return (this.result?.warnings || []).filter((one) => typeof one === "string" || this.asked || !this.#isStillEmpty(one.field));
     }
@@ -145,7 +145,7 @@ export class Form {
         return this.asked ? [] : (this.result?.problems || []).filter((problem) => this.#isStillEmpty(problem.field));
     }
 
-    /** The server knows folders alone; where uploads are chosen, pictures are what is missing. */
+    /** Rewords a missing folder as missing pictures if uploads are chosen, because the server knows only folders. */
     #inWords(problem) {
         const isPictures = problem.field === "instance_data_dir" || problem.field === "train_data_dir";
         const awaits = isPictures && this.settings.state.source === "upload" && !this.settings.folder;
@@ -175,7 +175,7 @@ export class Form {
         this.advanced.refresh({ ...(this.result?.filled_in || {}), ...byPage }, byField);
     }
 
-    /** Brings the field of a problem into view. */
+    /** Scrolls the field of a problem into view. */
     reveal(field) {
         const name = field.split(/[.[]/)[0];
         if (this.advanced.fields.has(name)) {
@@ -200,7 +200,7 @@ export class Form {
 
     // --- doing ---
 
-    /** Train: checks deeply first, unless nothing has changed since. */
+    /** Handles Train: runs the deep check first, unless nothing has changed since the last one. */
     async train() {
         if (this.busy) return;
         this.asked = true;
@@ -243,7 +243,7 @@ export class Form {
         }
     }
 
-    /** The deep check's result. While another run trains it may take long: then the queue does not wait for it. */
+    /** The deep check's result. It may be slow while another run trains; the run is then queued without it. */
     async #looked() {
         const deep = this.checkup.deeply();
         const ticks = setInterval(() => this.summary.refresh(), 1000);
@@ -255,7 +255,7 @@ export class Form {
         }
     }
 
-    /** The form was emptied. */
+    /** Called when the form was cleared. */
     cleared() {
         this.asked = false;
         this.model.cleared();
@@ -264,7 +264,7 @@ export class Form {
         this.pictures.load();
     }
 
-    /** Settings of an earlier run, a preset or a file. */
+    /** Loads settings of an earlier run, a preset or a file. */
     take(config, { keep = [] } = {}) {
         const { instance_data_dir: instances, train_data_dir: pixels, ...others } = config;
         const folder = instances || pixels;

@@ -67,12 +67,12 @@ export class Model {
         this.settings.give("base_model", value === OTHER || value === "" ? undefined : value);
     }
 
-    /** The control of a setting that is here, or undefined. */
+    /** The control of a setting in this section, or undefined. */
     control(name) {
         return { base_model: this.baseOther.hidden ? this.base : this.baseOther, name: this.name, method: this.method }[name];
     }
 
-    /** The host's checkpoints; a method without a base starts from nothing, or from a model that is named. */
+    /** Lists the host's checkpoints; a method without a base starts from nothing, or from a model whose path is given. */
     offerBases() {
         const { host } = this.app;
         const based = this.settings.uses("instance_data_dir");
@@ -98,7 +98,7 @@ export class Model {
         this.#showMethod();
     }
 
-    /** The name that the model gets where the user gives none. */
+    /** The name that the model gets if the user gives none. */
     suggest(name) {
         this.name.placeholder = name;
     }

@@ -25,7 +25,7 @@ export class Settings {
         return Object.fromEntries(Object.entries(values || {}).filter(([name]) => this.known.has(name)));
     }
 
-    /** Called with the name of what changed, after each change. */
+    /** Registers a function that is called after each change with the name of what changed. */
     onChange(listener) {
         this.listeners.push(listener);
     }
@@ -42,7 +42,7 @@ export class Settings {
         this.#changed(name);
     }
 
-    /** A setting as the user gave it; undefined where it is left to the guide or the default. */
+    /** A setting as the user gave it; undefined if it is left to the guide or the default. */
     given(name) {
         return this.state.values[name];
     }
@@ -54,7 +54,7 @@ export class Settings {
         this.#changed(name);
     }
 
-    /** Settings from a preset, a file or an earlier run, instead of those that are there. */
+    /** Replaces all settings by those of a preset, a file or an earlier run. */
     replace(values, { keep = [] } = {}) {
         const kept = keep.filter((name) => name in this.state.values).map((name) => [name, this.state.values[name]]);
         this.state.values = { ...this.#known(values), ...Object.fromEntries(kept) };
@@ -64,7 +64,7 @@ export class Settings {
         this.#changed("*");
     }
 
-    /** Everything as in the beginning. */
+    /** Resets everything. */
     clear() {
         this.state = { ...BLANK, values: {} };
         this.#changed("*");
@@ -99,7 +99,7 @@ export class Settings {
         return Boolean(about) && about.methods.includes(this.method);
     }
 
-    /** Whether a form shows it: what has no effect beside another setting's value is left out, unless it was given. */
+    /** Whether the form shows a setting: one without effect beside another setting is hidden, unless it was given. */
     shows(name) {
         const [other, ...values] = this.known.get(name)?.goes_with || [];
         const counts = !other || values.includes(this.given(other) ?? this.known.get(other).default);
@@ -111,7 +111,7 @@ export class Settings {
         return this.uses("class_prompt");
     }
 
-    /** Whether the method teaches the word itself, which is then called like the model's file. */
+    /** Whether the method trains the word itself, which is then the model's file name. */
     get teachesWord() {
         return this.uses("placeholder_token") && !this.bindsWord;
     }
@@ -134,7 +134,7 @@ export class Settings {
         return { instance, ofClass: templates.class_prompt };
     }
 
-    /** The one word of a prompt that can only mean the subject, as captions.rare_words finds it; "" where there is none. */
+    /** The one word of a prompt that can only mean the subject, as in captions.rare_words; "" if there is none. */
     wordOf(prompt, classPrompt = "") {
         const words = (text) => (String(text || "").toLowerCase().match(WORDS) || []);
         const common = new Set([...this.schema.identifier.known_words, ...words(classPrompt), "filewords", "name"]);
@@ -143,7 +143,7 @@ export class Settings {
         return String(prompt).match(WORDS).find((word) => word.toLowerCase() === rare[0]); // in the prompt's own letters
     }
 
-    /** Another word, also in the prompt of the user's own. */
+    /** Changes the word, also in the user's own prompt. */
     rename(word) {
         const given = this.given("instance_prompt");
         const { frame } = this;
@@ -151,7 +151,7 @@ export class Settings {
         this.answer("word", word);
     }
 
-    /** Remembers where the word stands in the user's own prompt, before the word is changed. */
+    /** Remembers where the word is in the user's own prompt, before the word changes. */
     holdWord() {
         const { word } = this;
         const isPart = (text, place) => /[\p{L}\p{N}]/u.test(text[place] || "");
@@ -160,7 +160,7 @@ export class Settings {
         ));
     }
 
-    /** The usual prompt for a word and the type of subject. */
+    /** The usual prompt for a word and the subject type. */
     promptFor(word) {
         return this.subject.prompts.instance_prompt.split(WORD).join(word);
     }
@@ -172,7 +172,7 @@ export class Settings {
             .slice(0, words.length > 1 ? 2 : 4).map((prompt) => prompt.split(WORD).join(word)));
     }
 
-    /** The subjects that the file names tell of, "sksper (1).jpg"; the server has the last word. */
+    /** The subjects that file names such as "sksper (1).jpg" indicate; the server decides. */
     identifiers() {
         const stems = this.uploaded.names.map((name) => name.replace(/\.[^.]*$/, "").replace(/(\s*\(\d+\)|[\s_-]+\d+)$/, "").trim());
         const camera = /^(dcim|dji|dsc|dscf|dscn|gopr|img|imgp|mvimg|p|pict|pxl|sam|vid)$/i;
@@ -186,7 +186,7 @@ export class Settings {
         return this.state.source === "upload" ? `my_${this.method === "finetune" ? "finetune" : "subjects"}` : "";
     }
 
-    /** What this page fills in, where the user left it out: values by the names of their settings. */
+    /** The values that this page fills in if the user left them out, by the names of their settings. */
     pageValues() {
         const filled = {};
         const fill = (name, value) => {
@@ -205,21 +205,21 @@ export class Settings {
         return filled;
     }
 
-    /** The configuration as POST check and POST runs take it. */
+    /** The configuration as POST check and POST runs accept it. */
     config() {
         const given = Object.entries(this.state.values).filter(([name]) => this.uses(name));
         const type = this.uses("subject_type") ? { subject_type: this.subjectType } : {};
         return { method: this.method, ...type, ...Object.fromEntries(given), ...this.pageValues() };
     }
 
-    /** What is to be kept in a file. */
+    /** The content to save in a file. */
     saved() {
         const config = this.config();
         if (this.state.source === "upload") ["instance_data_dir", "train_data_dir"].forEach((name) => delete config[name]);
         return config;
     }
 
-    /** What the user wants done with the run, else what the host's options say. */
+    /** The run's options as the user chose them, else as the host's options say. */
     wishes(options) {
         const publish = this.state.publish ?? options.publish ?? true;
         return {

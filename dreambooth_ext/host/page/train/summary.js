@@ -146,7 +146,7 @@ export class Summary {
         this.facts.classList.toggle("db-old", result?.deep === "old");
     }
 
-    /** How long it will take, and by what that is known; nothing before base and machine were looked at. */
+    /** The estimated time and its source; nothing before the deep check. */
     #time(estimate, plan) {
         if (Number.isFinite(estimate?.seconds)) {
             return [phrase("≈ {time}", { time: duration(estimate.seconds) }), element("div", { class: "db-quiet", text: estimate.source || "" })];
@@ -160,7 +160,7 @@ export class Summary {
         return element("li", { class: one.is_grave ? "db-grave" : undefined }, this.#link(one.field, text));
     }
 
-    /** A text that leads to its field, where there is one. */
+    /** A text that links to its field, if it has one. */
     #link(field, text) {
         if (!field || !this.form.hasField(field)) return element("span", { text });
         const label = this.form.settings.known.get(field.split(/[.[]/)[0])?.label || field;

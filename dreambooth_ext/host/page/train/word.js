@@ -38,7 +38,7 @@ export class Word {
         if (open) this.prompt.value = this.settings.given("instance_prompt") || this.settings.prompts().instance;
     }
 
-    /** Where to type: the prompt, if the user writes it. */
+    /** The field to type in: the prompt, if the user writes it. */
     get control() {
         return this.prompt.hidden ? this.input : this.prompt;
     }
@@ -80,7 +80,7 @@ export class Word {
         if (settings.given("instance_prompt") && document.activeElement !== this.prompt) this.prompt.value = settings.given("instance_prompt");
     }
 
-    /** A prompt of its own, from a run or a file; "" for the one that the word makes. */
+    /** Takes the prompt of a run or a file; "" for the one that is made from the word. */
     take(prompt) {
         this.input.value = this.settings.state.word;
         if (prompt) this.#editPrompt(true);
