@@ -1,7 +1,7 @@
 """Run by the WebUI's launcher at every start: builds or repairs the trainer's environment, in a folder of its own.
 
-Quick when there is nothing to do. Changes no package of the WebUI, and never prevents its start: the tab shows what went
-wrong, with a button that tries again.
+Quick when there is nothing to do. Changes no package of the WebUI, and never prevents its start: the tab shows what
+went wrong, with a button that tries again.
 """
 
 from __future__ import annotations
