@@ -1,4 +1,4 @@
-"""Training and drawing, in the trainer's own process and environment."""
+"""The engine: training and drawing, in the trainer's own process and environment."""
 
 import logging
 

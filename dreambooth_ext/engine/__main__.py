@@ -1,4 +1,4 @@
-"""The verbs that run inside the trainer's environment; `dreambooth_ext` starts them there."""
+"""Entry point for the verbs that run in the trainer's environment, where `dreambooth_ext` starts them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core.system import environment_users
 from ..core.system.terminal import OutputError, open_missing_streams, say, say_traceback, say_unwritable, shield
 from ..core.verbs import convert_options, generate_options, network_options
 
-# verb -> its options, which need nothing installed, and the engine's module that does it
+# verb -> its options, which need nothing installed, and the engine's module that runs it
 VERBS: dict[str, tuple[ModuleType, str]] = {
     "generate": (generate_options, "verbs.generate"),
     "convert": (convert_options, "verbs.convert"),
@@ -23,7 +23,7 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
 
 
 FAILED, STOPPED = 3, 130
-interrupts: list[int] = []  # signals that came: a library may make another error of one while it is imported
+interrupts: list[int] = []  # signals received: a library may turn one into another exception while it is imported
 
 
 def interrupted(number: int, frame: FrameType | None) -> None:
@@ -32,7 +32,7 @@ def interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Do what the command line asks. Ctrl-C ends it at any time, with what is written whole; exit status 130."""
+    """Run the verb of the command line. Ctrl-C ends it at any time, leaving only complete files; exit status 130."""
     try:
         return carried_out(argv)
     except KeyboardInterrupt as error:
@@ -49,9 +49,9 @@ def main(argv: list[str]) -> int:
 
 
 def stopped(kept: str = "") -> int:
-    """kept: what there is of it."""
+    """Print that the verb was stopped. kept: what has been finished so far."""
     if signal.getsignal(signal.SIGINT) is interrupted:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # impatient fingers are not to break the end
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another Ctrl-C must not interrupt the ending
     say(f"stopped; {kept}" if kept else "stopped.")
     return STOPPED
 

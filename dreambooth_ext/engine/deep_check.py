@@ -1,8 +1,8 @@
-"""Configs looked at with the base and the machine at hand: `python -m dreambooth_ext.engine.deep_check` < JSON > JSON.
+"""Check configs with the base and the machine at hand: `python -m dreambooth_ext.engine.deep_check` < JSON > JSON.
 
-Each line in, {"config", "runs_dir", "links"}, gets a line out, {"plan", "problems", "warnings", "last"}, until the
-input ends. `last` says that the process ends: once it has taken memory of a graphics card, it gives that back. Nothing
-is written but what is downloaded.
+Each input line, {"config", "runs_dir", "links"}, is answered by a line {"plan", "problems", "warnings", "last"}, until
+the input ends. `last` means that the process ends: if it has used a graphics card, it frees its memory that way.
+Nothing is written except downloads.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MOST_READ = 1000  # pictures
 
 
 def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -> dict[str, Any]:
-    """The plan of a completed config, with the problems that only the base, the pictures and the machine can tell."""
+    """Return the plan of a completed config, and the problems that only base, pictures and machine can show."""
     config = links.restored(stages.completed(parse(values)[0]), given)
     try:
         with contextlib.closing(STARTS[config.method].open(config)) as base:
@@ -68,7 +68,7 @@ def look(config: ResolvedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
         made = plan.make_plan(
             config, base, subjects, count, classes, steps, epochs, files.free_bytes(runs_dir), missing
         )
-    except UserError as error:  # a file that cannot be read, and that the run begins with
+    except UserError as error:  # a file that the run starts from cannot be read
         problems += [] if error.problem in problems else [error.problem]
         return answer({}, problems, warnings)
     problems += plan.resource_problems(made, config)
@@ -82,7 +82,7 @@ def answer(plan: dict[str, Any], problems: list[Problem], warnings: list[Problem
 
 
 def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[Problem]) -> int:
-    """How many pictures a data set that is not here yet has; 0 where its files do not tell."""
+    """Return the number of pictures in a data set that is not downloaded yet; 0 if its files do not tell."""
     if not config.dataset_name or config.train_data_dir:
         return 0
     try:
@@ -96,15 +96,15 @@ def in_data_set(config: RunConfig, problems: list[Problem], warnings: list[Probl
 
 
 def readable(config: ResolvedConfig, subjects: Subjects, base: Base, warnings: list[Problem]) -> list[Entry]:
-    """The pictures that can be decoded; broken ones are named in `warnings`. Raises UserError if none is left.
+    """Return the pictures that can be decoded, and name broken ones in `warnings`. Raises UserError if none is left.
 
-    Of very many only some are looked at, evenly chosen, so that the answer comes in time.
+    Of very many pictures only an even selection is checked, so that the answer comes in time.
     """
     entries, problems = picture_entries.entries(config, subjects)
     if problems or (config.dataset_name and not entries):
-        return []  # told before, by `checks`; or still on Hugging Face
+        return []  # already reported by `checks`, or still on Hugging Face
     looked_at = entries[:: -(-len(entries) // MOST_READ)] if entries else []
-    prior = any(entry.is_class for entry in looked_at)  # where there are none yet, the run draws them
+    prior = any(entry.is_class for entry in looked_at)  # missing ones are drawn by the run
     uncached = config.replace(cache_latents=False, cache_latents_to_disk=False, with_prior_preservation=prior)
     dataset = Dataset(uncached, subjects, looked_at, base.scaling_factor)
     dataset.encode(None, warn=warnings.append)
@@ -117,7 +117,7 @@ def readable(config: ResolvedConfig, subjects: Subjects, base: Base, warnings: l
 
 def main() -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # libraries print what they like, also past Python; our answers stay alone
+    os.dup2(2, 1)  # keep anything that libraries print, also from C, out of the answers
     mine = links.taken()
     for line in sys.stdin:
         asked = json.loads(line)

@@ -1,7 +1,7 @@
-"""What a run takes of its device's memory at the peak, before anything is loaded.
+"""Estimate a run's peak device memory, before anything is loaded.
 
-What activations take was counted on full-size models (benchmarks/activations.py), on a card with mixed precision
-where nothing else is said; GB are 10^9 bytes.
+The memory of activations was measured on full-size models (benchmarks/activations.py), on a graphics card with mixed
+precision unless stated otherwise; GB are 10^9 bytes.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from .optimization.fused_backward import is_possible
 from .training.footprint import Footprint
 from .training.pixel_backbone import PIXELS_AT_ONCE
 
-# Of what a forward pass keeps in float32: mixed precision, in which a card computes norms in float32. SD 1.5's UNet
+# Share of float32's activations in mixed precision, in which a card computes norms in float32. SD 1.5's UNet
 # keeps 1.26 of 1.85 GB, SDXL's 8.5 of 13.5.
 HALF, HALF_ON_CPU = 0.68, 0.5
-LEFT = 0.3  # of it, when the last gradients come
-DECODING = 3072  # bytes a pixel: the VAE draws in float32, picture by picture
-DRAWN = 0.16  # of what the UNet keeps for a picture in training: what an unconditional one takes to draw it
-# Bytes for each weight that learns in a pass of mixed precision, of its 16-bit copy: without checkpoints all stay until
-# the backward pass; with them, those of the few layers that none encloses. autocast keeps a hypernetwork's.
+LEFT = 0.3  # share of the activations that is left when the last gradients are computed
+DECODING = 3072  # bytes per pixel: the VAE decodes in float32, picture by picture
+DRAWN = 0.16  # share of a picture's activations in training that an unconditional UNet needs to draw it
+# Bytes per trained weight of its 16-bit copy in mixed precision. Without gradient checkpointing all are kept until
+# the backward pass; with it, only those of the few layers outside checkpoints. autocast keeps a hypernetwork's.
 COPIES, COPIES_BESIDE_CHECKPOINTS = 2, 0.25
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
 def estimate(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool) -> int:
-    """Bytes of device memory at the peak of a resolved config's run, over its stages: what one has taken, the next one
-    can have. draws: whether class pictures are still to be drawn."""
+    """Return the bytes of device memory that a resolved config's run needs at its peak, over all its stages: memory of
+    one stage is reused by the next. draws: whether class pictures are still to be drawn."""
     part = METHODS[config.method].share(config, base)
     learning = part.learning * (4 + state_bytes(config.optimizer, config.optimizer_args))
     held = part.frozen + learning + (4 * part.unet if config.use_ema else 0)
@@ -42,22 +42,22 @@ def estimate(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool
         encoding = ENCODING * pixels_at_once(config.device, config.resolution**2)
         peaks.append(vae + encoding if config.cache_latents else held + encoding)
     if config.validation_prompts or (config.validation_steps and not vae):
-        peaks.append(held + _drawing(config, base))  # between two steps there are no gradients
+        peaks.append(held + _drawing(config, base))  # between steps there are no gradients
     if draws:
         peaks.append(_class_pictures(config, base))
     return int(max(peaks) + PROCESS)
 
 
 def _texts_that_stay(config: ResolvedConfig, base: Base, subjects: Subjects) -> int:
-    """Bytes of text encoders that never learn and cannot leave: the tags of captions are other ones each time."""
+    """Return the bytes of frozen text encoders that have to stay in memory because captions' tags vary."""
     varies = config.method in PROMPTED_METHODS and any(c.variation.varies_tags for c in subjects.concepts)
-    if not varies or config.text_encoder_steps or config.placeholder_token:  # those are counted where they learn
+    if not varies or config.text_encoder_steps or config.placeholder_token:  # then they are counted as trained
         return 0
     return (4 if config.mixed_precision == "no" else 2) * base.parameter_counts()["text_encoders"]
 
 
 def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
-    """Bytes at a step's peak: before the backward pass, or with all gradients at its end."""
+    """Return the bytes at a step's peak: before the backward pass, or at its end with all gradients."""
     kept, copies = _activations(config, base, part), 0.0
     if config.mixed_precision != "no":
         kept *= HALF_ON_CPU if config.device == "cpu" else HALF
@@ -69,9 +69,10 @@ def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
 
 
 def _activations(config: ResolvedConfig, base: Base, part: Footprint) -> float:
-    """Bytes that the forward pass keeps for the backward one, in float32; with checkpoints what both take at the most.
+    """Return the bytes of activations kept for the backward pass, in float32; with gradient checkpointing, the peak of
+    both passes.
 
-    It goes by the UNet's pixels: the base knows how much it is for 64 x 64 of them.
+    They scale with the UNet's pixels: the base knows the amount for 64 x 64 of them.
     """
     side = config.resolution / base.factor / 64
     area = config.train_batch_size * side**2 * (2 if config.with_prior_preservation else 1)
@@ -81,7 +82,7 @@ def _activations(config: ResolvedConfig, base: Base, part: Footprint) -> float:
 
 
 def _drawing(config: ResolvedConfig, base: Base) -> float:
-    """Bytes that previews take beside the models that train."""
+    """Return the bytes that previews need beside the models in training."""
     vae = 4 * base.parameter_counts()["vae"]
     if vae:
         return vae + DECODING * config.resolution**2
@@ -90,7 +91,7 @@ def _drawing(config: ResolvedConfig, base: Base) -> float:
 
 
 def _class_pictures(config: ResolvedConfig, base: Base) -> float:
-    """Bytes of the base that draws them, before anything else is loaded."""
+    """Return the bytes that drawing class pictures needs, before anything else is loaded."""
     counts = base.parameter_counts()
     unet = 4 if config.device == "cpu" else 2
     return unet * counts["unet"] + 4 * counts["text_encoders"] + _drawing(config, base)

@@ -1,4 +1,4 @@
-"""What a run will be: open settings answered by the base and the machine, and what it takes in memory and disk."""
+"""The plan of a run: settings left open are resolved from base and machine, and memory and disk space are estimated."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from .runtime import memory
 from .runtime.device import choose_device
 
 PRECISION_BYTES = {"fp16": 2, "bf16": 2, "fp32": 4}
-SOUND: set[tuple] = set()  # bases that were looked at whole: the inspector is asked again and again
-LOOKING = 3.0  # seconds for numbers that are none
+SOUND: set[tuple] = set()  # bases that were fully checked: the deep check asks repeatedly
+LOOKING = 3.0  # seconds to look for NaN and infinite weights
 MARGIN = 512 * 2**20  # bytes of disk that stay free
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run takes, before it starts. Sizes in bytes; memory is an estimate, of the device that trains."""
+    """What a run will need. Sizes in bytes; memory is an estimate for the device that trains."""
 
     family: str
-    unet_work: float | None  # multiplications on the same area, Stable Diffusion 1's as 1
+    unet_work: float | None  # multiplications for the same area, relative to Stable Diffusion 1
     usual_bytes: float | None  # of a 16-bit checkpoint of the family
     resolution: int
     pictures: int
@@ -51,7 +51,7 @@ class Plan:
     mixed_precision: str
     memory: int
     memory_available: int  # all that the device has
-    memory_free: int  # of that, what other programs leave at this moment
+    memory_free: int  # of that, what other programs leave free now
     disk: int
     disk_available: int
 
@@ -60,9 +60,9 @@ class Plan:
 
 
 def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
-    """Answer what `completion.fill_in` left open: resolution and the like from the base, "auto" from the machine.
+    """Resolve what `completion.fill_in` left open: resolution and the like from the base, "auto" from the machine.
 
-    Optimizers are tried on the current card, so that one has to be taken before (`take_device`).
+    Optimizers are tried on the current card, so the device must be set before (`take_device`).
     """
     device = choose_device(config.device)
     cuda = device.type == "cuda"
@@ -88,13 +88,14 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
 
 
 def half_precision(device: torch.device) -> str:
-    """bf16 where the card computes in it, from NVIDIA's Ampere on. `torch.cuda.is_bf16_supported` also says yes to
-    older cards, which only emulate it, many times slower; and it asks the current card, not this one."""
+    """Return bf16 if the card computes in it (NVIDIA Ampere or newer), else fp16. `torch.cuda.is_bf16_supported` also
+    returns True for older cards, which emulate it many times slower, and checks the current card instead of this
+    one."""
     return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
 
 
 def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
-    """What does not go together in a resolved config, its base and this machine."""
+    """Return the conflicts between a resolved config, its base and this machine."""
     found = base_header.flow_problems(f"{config.base_model} {base.name}", base.family.name)
     if config.cache_latents and base.inpainting:
         found.append(Problem("plan.inpainting_cache", "cache_latents"))
@@ -116,12 +117,13 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
 
 
 def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
-    """What of the files that a run begins with is worth knowing, and no reason to refuse them."""
+    """Return warnings about the files that a run starts from. They do not prevent training."""
     return [*base.warnings, *METHODS[config.method].warnings(config, base)]
 
 
 def _broken(base: Base) -> list[Problem]:
-    """Numbers of the base that are none. Of very large ones on slow disks some show only when they are loaded."""
+    """Return a problem if the base has NaN or infinite weights. With very large files on slow disks, some are only
+    found when they are loaded."""
     files = base.files
     state = (files.digest, *(path.stat().st_mtime_ns for path in files.paths.values() if path.exists()))
     try:
@@ -133,7 +135,7 @@ def _broken(base: Base) -> list[Problem]:
 
 
 def _optimizer_problems(config: ResolvedConfig) -> list[Problem]:
-    """What its library says of the optimizer and its arguments, tried on one number."""
+    """Return errors of the optimizer and its arguments, tried on a single parameter."""
     parameter = torch.nn.Parameter(torch.zeros(1, device=config.device))
     try:
         make_optimizer(config, [{"name": "unet", "params": [parameter], "rate": 1e-6}])
@@ -150,7 +152,7 @@ def _xformers_problems(config: ResolvedConfig) -> list[Problem]:
     try:
         import xformers.ops
 
-        # without a kernel for this torch and card, it fails only now
+        # fails if there is no kernel for this torch and card
         query = torch.zeros(1, 2, 40, device=config.device)
         xformers.ops.memory_efficient_attention(query, query, query)
     except (ImportError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
@@ -160,7 +162,8 @@ def _xformers_problems(config: ResolvedConfig) -> list[Problem]:
 
 
 def disk_need(config: ResolvedConfig, base: Base, steps: int, epochs: float) -> int:
-    """Bytes that the run writes at the most: training states, one more while it replaces the last, and models."""
+    """Return the most bytes that the run has on disk: training states, one more while the oldest is replaced, and
+    models."""
     part = METHODS[config.method].share(config, base)
     learning = part.learning * (4 + state_bytes(config.optimizer, config.optimizer_args))
     state = learning + (4 * part.unet if config.use_ema else 0)
@@ -171,7 +174,7 @@ def disk_need(config: ResolvedConfig, base: Base, steps: int, epochs: float) -> 
 
 
 def resource_problems(plan: Plan, config: ResolvedConfig) -> list[Problem]:
-    """Too little disk or memory, said before anything is loaded."""
+    """Return problems of too little disk space or memory, before anything is loaded."""
     found = []
     if plan.disk + MARGIN > plan.disk_available:
         need, there = files.human_size(plan.disk + MARGIN), files.human_size(plan.disk_available)
@@ -184,8 +187,8 @@ def resource_problems(plan: Plan, config: ResolvedConfig) -> list[Problem]:
 
 
 def resource_warnings(plan: Plan, config: ResolvedConfig) -> list[Problem]:
-    """Memory that the device has, but that others hold at this moment. A WebUI that starts the run lets go of its
-    model before, so this is no reason to refuse."""
+    """Warn if the device has enough memory but other programs use it now. A WebUI that starts the run unloads its model
+    first, so this is no reason to refuse."""
     if not plan.memory_free < plan.memory <= plan.memory_available:
         return []
     need, free, total = map(files.human_size, (plan.memory, plan.memory_free, plan.memory_available))
@@ -196,12 +199,13 @@ def resource_warnings(plan: Plan, config: ResolvedConfig) -> list[Problem]:
 
 
 def memory_remedies(config: RunConfig) -> list[Message]:
-    """Most effective first; of a run that was not resolved yet, as far as its config says."""
+    """Return remedies for too little memory, the most effective first. The config may be unresolved."""
     return config_warnings.out_of_memory_remedies(config, config.resolution or 0, bool(config.gradient_checkpointing))
 
 
 def length(config: ResolvedConfig, pictures: int) -> tuple[int, float]:
-    """Steps and epochs of a run on so many pictures; with aspect buckets, whose last batches are short, a guess."""
+    """Return the steps and epochs of a run on so many pictures; an estimate with aspect ratio buckets, whose last
+    batches are smaller."""
     batch = config.train_batch_size * config.gradient_accumulation_steps
     steps = config.max_train_steps or math.ceil((config.num_train_epochs or 1) * max(1, pictures) / batch)
     return steps, steps * batch / max(1, pictures)
@@ -218,8 +222,8 @@ def make_plan(
     free: int,
     missing: int,
 ) -> Plan:
-    """The plan of a resolved config. `free`: bytes on the disk of the runs folder; `missing`: class pictures, of those
-    counted, that are still to be drawn."""
+    """Make the plan of a resolved config. free: bytes free on the disk of the runs folder; missing: how many of the
+    class pictures are still to be drawn."""
     return Plan(
         family=base.family.title,
         unet_work=base.family.denoiser.work,

@@ -1,4 +1,4 @@
-"""The process of one run: `python -m dreambooth_ext.engine.worker RUN [--total N]`. Everything it says is in RUN.
+"""The worker process of one run: `python -m dreambooth_ext.engine.worker RUN [--total N]`. All its output is in RUN.
 
 Exit status: 0 done, 1 problems in the input, 3 the run failed, 130 stopped.
 """
@@ -55,8 +55,8 @@ from .training.noise_processes import NOISE_PROCESSES
 from .training.run_outputs import Saver
 
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
-PATIENCE = datetime.timedelta(days=7)  # of the other processes, while the first one draws class pictures or saves
-WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of what does not train
+PATIENCE = datetime.timedelta(days=7)  # how long other processes wait while the first one draws class pictures or saves
+WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of frozen weights
 CLASS_PICTURES, MEASURING, ENCODING, CHECKING = map(
     Message, ("stages.class_pictures", "stages.measuring", "stages.encoding_captions", "stages.checking_base")
 )
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def work(run: Run, control: Control, total: int | None) -> int:
-    """Train, and write down how it ended, whatever happens."""
+    """Train, and record how the run ended, whatever happens."""
     before = run.before()
     try:
         control.status("preparing", problem=None, problems=[], ending=None)
@@ -113,11 +113,12 @@ def work(run: Run, control: Control, total: int | None) -> int:
 
 
 def fail(control: Control, problems: list[Problem], code: int, before: dict[str, Any] | None = None) -> int:
-    """`before`: what the run was, and stays: it was refused before it went on."""
+    """Record the run's failure and return `code`. before: the status that the run keeps if it was refused before it
+    continued."""
     if not control.run.exists():
         problems, code = [deleted(control.run)], FAILED
     say(*problems)
-    with contextlib.suppress(OSError):  # on a full disk the log and the exit status have to do
+    with contextlib.suppress(OSError):  # if the disk is full, the log and the exit status must suffice
         for problem in problems:
             control.events.append("error", **problem.as_event(), why=str(problem))
     with contextlib.suppress(OSError):
@@ -128,7 +129,7 @@ def fail(control: Control, problems: list[Problem], code: int, before: dict[str,
 
 
 def with_state(problem: Problem, run: Run) -> Problem:
-    """What ended the training, with what is left of it."""
+    """Add to the problem that ended training whether a training state is left to resume from."""
     said: dict[str, Any] = {"reason": problem.message, "remedy": problem.remedy}
     if kept := training_state.found(run.checkpoints):
         return Problem("training.failed_with_state", problem.field, step=kept[-1].step, run=run.id, **said)
@@ -136,7 +137,7 @@ def with_state(problem: Problem, run: Run) -> Problem:
 
 
 def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
-    """An error of the machine or of this program, for the user. `config`: resolved, as far as that came."""
+    """Describe an error of the machine or of this program for the user. config: resolved, if that was reached."""
     if memory.is_out_of_memory(error):
         remedies = plan.memory_remedies(config)
         return Problem("training.out_of_memory", "train_batch_size", device=config.device, remedies=remedies)
@@ -147,7 +148,7 @@ def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
 
 
 def train(run: Run, control: Control, total: int | None) -> str:
-    """Everything from the base file to the finished model. Returns "done" or "stopped"."""
+    """Run everything from opening the base to the final model. Returns "done" or "stopped"."""
     distributed.require_plain_launch()
     distributed.require_one_machine()
     if distributed.is_first():
@@ -193,7 +194,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
         method = make_method(config, base, dataset, run, accelerator, resumed, control)
         wait_for_base(base, control)
-        base.files.require_unchanged()  # its parts were read one after the other
+        base.files.require_unchanged()  # its parts were read at different times
         if distributed.is_first() and not is_old:
             note_base(run, base.files, base.files.wholes.notes())
         saver = Saver(run, config, base, method, control, dataset, accelerator)
@@ -205,8 +206,8 @@ def train(run: Run, control: Control, total: int | None) -> str:
 
 
 def keep_base(run: Run, base: Base, control: Control) -> bool:
-    """Note what the base's files are, for a run that has learned something to go on with these alone. Raises UserError
-    where they are others. Returns whether an earlier version began the run, which noted nothing."""
+    """Record the state of the base's files for a new run. If the run has a training state, raise UserError if the files
+    differ from the recorded ones. Returns whether an earlier version started the run, which recorded nothing."""
     known, path = base.files, run.path / "base.json"
     if not training_state.found(run.checkpoints):
         if distributed.is_first():
@@ -231,19 +232,20 @@ def keep_base(run: Run, base: Base, control: Control) -> bool:
 
 
 def wait_for_base(base: Base, control: Control) -> None:
-    """Until its large files are read as a whole, which takes a slow disk a minute. Raises Stopped when told to."""
+    """Wait until the base's large files are hashed, which takes a minute on a slow disk. Raises Stopped after a command
+    to stop."""
     if distributed.is_first():
         base.files.wholes.wait(functools.partial(control.stage, CHECKING))
 
 
 def note_base(run: Run, known: BaseFiles, wholes: dict[str, Any]) -> None:
-    """wholes: of its large files, which take a while; before there is a training state that needs them."""
+    """Record the base's files. wholes: hashes of its large files, which take a while; {} until they are computed."""
     files.write_json(run.path / "base.json", {"files": known.known, "wholes": wholes})
 
 
 def with_optimizer(run: Run) -> CompletedConfig:
-    """The run's config, with the optimizer that its training states are of where it leaves that to us: "auto" may have
-    meant another one then, on another machine or in an older version, whose states this one could not read."""
+    """Return the run's config with the optimizer of its training states if it says "auto": on another machine or in an
+    older version that may have meant another one, whose state could not be loaded."""
     config, known = run.completed(), (run.state().get("plan") or {}).get("optimizer")
     if config.optimizer == AUTO and known and training_state.found(run.checkpoints):
         return config.replace(optimizer=known)
@@ -251,8 +253,8 @@ def with_optimizer(run: Run) -> CompletedConfig:
 
 
 def open_base(run: Run, control: Control) -> Base:
-    """The run's base, downloaded where it is a link or a Hub's name. A run that goes on takes the file that it began
-    with."""
+    """Open the run's base, downloading it if it is a link or a Hugging Face name. A resumed run uses the file it
+    started with."""
     config = links.restored(run.config, control.links)
     known = run.state().get("downloads") or {}
     fetch = Fetch(control.stage, known, lambda downloads: control.update(downloads=downloads))
@@ -268,8 +270,8 @@ def open_base(run: Run, control: Control) -> Base:
 def with_pictures(
     config: ResolvedConfig, base: Base, run: Run, control: Control, accelerator: Accelerator, is_old: bool
 ) -> tuple[ResolvedConfig, Subjects]:
-    """The config with a folder for all pictures, and what it is about: a kohya data set's file, which may change while
-    the run prepares, is read here alone."""
+    """Return the config with folders for all pictures, and the run's subjects. A kohya data set's file, which may
+    change while the run prepares, is only read here."""
     subjects = Subjects.of(config)
     folder = run.path.parent / "class_pictures"
     config = class_images.with_folders(config, subjects, base, folder, control.warn, is_old)
@@ -279,7 +281,8 @@ def with_pictures(
 
 
 def check_resources(config: ResolvedConfig, subjects: Subjects, base: Base, run: Run, control: Control) -> None:
-    """Raise BadInput where memory or disk will not do, before anything is loaded; warn where others hold the memory."""
+    """Raise BadInput if memory or disk is too small, before anything is loaded; warn if other programs use the
+    memory."""
     entries = entries_of(config, subjects, run, control.warn)
     count = picture_entries.trained(entries)
     steps, epochs = plan.length(config, count)
@@ -293,20 +296,21 @@ def check_resources(config: ResolvedConfig, subjects: Subjects, base: Base, run:
 
 
 def free_bytes(run: Run) -> int:
-    """What a run can write: what is free, and what it has written itself, which is replaced or counted already."""
+    """Return the bytes that a run can write: free space, and what it has written itself, which is replaced or already
+    counted."""
     return files.free_bytes(run.path) + run.size()
 
 
 def make_accelerator(config: ResolvedConfig) -> Accelerator:
-    """accelerate, set up for this process and its device.
+    """Create accelerate's Accelerator for this process and its device.
 
-    autocast would keep a 16-bit copy of every weight that learns until the forward pass ends, for the case that it is
-    used again: 1.5 GB for SD 1.5, 5 GB for SDXL. Only a hypernetwork's are, before each of the attentions.
+    autocast's cache would keep a 16-bit copy of every trained weight until the forward pass ends, in case it is used
+    again: 1.5 GB for SD 1.5, 5 GB for SDXL. Only a hypernetwork's weights are, before each attention layer.
     """
     handlers: list[KwargsHandler] = [AutocastKwargs(cache_enabled=config.method == "hypernetwork")]
-    if distributed.launched():  # each takes its own device
+    if distributed.launched():  # each process has its own device
         handlers.append(InitProcessGroupKwargs(timeout=PATIENCE))
-        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)  # it would be the same one for all
+        os.environ.pop("ACCELERATE_TORCH_DEVICE", None)  # it would be the same for all
     else:
         os.environ["ACCELERATE_TORCH_DEVICE"] = config.device
     is_cpu = config.device == "cpu"
@@ -316,10 +320,10 @@ def make_accelerator(config: ResolvedConfig) -> Accelerator:
 def gather(
     config: ResolvedConfig, subjects: Subjects, base: Base, run: Run, control: Control, accelerator: Accelerator
 ) -> Dataset:
-    """The run's pictures, class pictures drawn and latents cached; the VAE is gone afterwards."""
+    """Set up the run's data set: draw missing class pictures and cache latents. The VAE is released afterwards."""
     device = accelerator.device
     with accelerator.main_process_first():
-        if isinstance(base, LatentBase):  # others draw without a prompt
+        if isinstance(base, LatentBase):  # unconditional models have no class pictures
             class_images.draw_missing(config, subjects, base, device, partial(control.stage, CLASS_PICTURES))
     memory.release()
     entries = entries_of(config, subjects, run)
@@ -341,11 +345,11 @@ def gather(
 def entries_of(
     config: RunConfig, subjects: Subjects, run: Run, warn: Callable[[Problem], None] | None = None
 ) -> list[Entry]:
-    """The run's pictures, own and class ones, as they were noted (`picture_list`). Raises BadInput where some are gone
-    or altered.
+    """Return the run's instance and class pictures as recorded (`picture_list`). Raises BadInput if some are missing or
+    changed.
 
-    warn: of what the run passes over, for a first look. Without it what has not been noted yet is noted: class pictures
-    have been drawn by then.
+    warn: receives what the run leaves out, for a first check. Without it, pictures not recorded yet are recorded; by
+    then class pictures have been drawn.
     """
     entries, problems = picture_entries.entries(config, subjects)
     if problems:
@@ -371,7 +375,8 @@ def entries_of(
 def needs_disk(
     config: ResolvedConfig, subjects: Subjects, base: Base, pictures: int, folder: Path, control: Control
 ) -> bool:
-    """Whether latents, where nothing is said of it, go to disk: memory must not grow with the number of pictures."""
+    """Whether latents are cached on disk if the config leaves it open: memory must not grow with the number of
+    pictures."""
     need, limit = (
         latent_encoding.most_bytes(config, subjects, pictures),
         latent_encoding.memory_limit(memory.total(torch.device("cpu"))),
@@ -392,7 +397,8 @@ def make_method(
     resumed: training_state.Checkpoint | None,
     control: Control,
 ) -> Method:
-    """The models on their device, and the method that trains them, as they were at the last checkpoint."""
+    """Set up the models on their device and the method that trains them, as of the training state to resume from, if
+    any."""
     encoding = partial(control.stage, ENCODING)
     backbone = STARTS[config.method].assemble(config, base, dataset, accelerator.device, control.warn, encoding)
     process = NOISE_PROCESSES[base.family.noise](config, base.scheduler_config, config.prediction_type)

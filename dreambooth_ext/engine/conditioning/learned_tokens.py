@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 SLOTS = 2**20  # ids from here on are learned vectors, smaller ones are tokens; no vocabulary is so large
-MOST_VECTORS = 75  # that fit into one chunk of the text encoder
+MOST_VECTORS = 75  # vectors that fit into one chunk of the text encoder
 
 Piece = int | range  # a token, or a learned word's slots, which stay together
 

@@ -1,5 +1,5 @@
-"""Aspect ratio buckets: training sizes of about the same area, so that pictures keep their proportions (as in
-kohya's)."""
+"""Aspect ratio buckets (as in kohya's tools): training sizes of about one area, so that pictures keep their
+proportions."""
 
 from __future__ import annotations
 

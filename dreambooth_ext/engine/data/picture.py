@@ -18,7 +18,7 @@ class Picture:
 
     entry: Entry
     crop: Crop
-    digest: str  # sha256 of its bytes; "" where nothing is kept on disk
+    digest: str  # sha256 of its bytes; "" if latents are not cached on disk
     opaque: bool = False  # transparent parts keep their colours, since the loss weighs them by opacity
 
     def pixels(self, crop: Crop | None = None, flip: bool = False) -> Tensor:

@@ -1,1 +1,1 @@
-"""The files that a run publishes: written, verified by reading them back, and read."""
+"""The model files that a run publishes: written, verified by reading them back, and read."""

@@ -1,4 +1,4 @@
-"""Checkpoints for the WebUI: written in one pass, read back and compared, and only then given their name."""
+"""Write checkpoints for the WebUI: in one pass, verified by reading them back before they get their name."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def export_checkpoint(
     preview: Image.Image | None = None,
     zero_terminal_snr: bool = False,
 ) -> Exported:
-    """Write `path` (.safetensors or .ckpt) and its sidecars: `trained` parts by their diffusers names and keys, all
-    others as they are in the base.
+    """Write `path` (.safetensors or .ckpt) and its sidecars: the `trained` parts, under diffusers' names and keys, and
+    all others from the base.
 
-    The sidecars come first, the model last. Raises UserError where the weights are not finite, do not fit the
-    precision, or are all still the base's, and where the disk is too full.
+    The sidecars are written first, the model last. Raises UserError if the weights are not finite, do not fit the
+    precision, or all equal the base's, or if the disk is too full.
     """
     assert trained and set(trained) <= set(base.family.components), "nothing was trained"
     base.files.require_unchanged()
@@ -45,7 +45,7 @@ def export_checkpoint(
     with replacing(path) as temporary:
         write_verified(state, temporary, metadata, precision)
         base.close()
-        base.files.require_unchanged()  # also while it was read
+        base.files.require_unchanged()  # again after reading it
         sidecars = write_sidecars(path, configuration(base, path), base.family.name, activation_text, preview)
         digest = sha256_of(temporary)
     return Exported(path, digest, sidecars)
@@ -54,10 +54,10 @@ def export_checkpoint(
 def unchanged(
     base: LatentBase, dtype: torch.dtype | None, without: Sequence[str] | Mapping = ()
 ) -> dict[str, LazyTensor]:
-    """The base's own tensors under single-file keys, unread; dtype None keeps each as it is.
+    """Return the base's own tensors under single-file keys, not read yet; dtype None keeps each one's own.
 
-    Schedules and markers beside the weights keep their precision in any case: in half precision the WebUI would draw
-    by a wrong noise schedule.
+    Schedules and markers beside the weights always keep their precision: in half precision the WebUI would draw with a
+    wrong noise schedule.
     """
     state = {**unused_layers(base), **base.extras()}
     for name in base.family.components:
@@ -70,8 +70,8 @@ def unchanged(
 
 
 def unused_layers(base: LatentBase) -> dict[str, LazyTensor]:
-    """SD2's last text layer: files have it and nothing runs it, so a diffusers folder does not. WebUIs build it all
-    the same, so the last layer that runs stands in for it, as in kohya's converter."""
+    """Return SD2's last text encoder layer, which files contain but nothing runs, so that diffusers folders lack it.
+    WebUIs still build it, so the last layer that runs is used in its place, as in kohya's converter."""
     found: dict[str, LazyTensor] = {}
     names = base.family.components[2:]
     for name, slot, config in zip(names, base.family.text.slots, base.architecture.text_encoders, strict=True):
@@ -85,7 +85,7 @@ def unused_layers(base: LatentBase) -> dict[str, LazyTensor]:
 
 
 def changed(base: LatentBase, trained: Components, dtype: torch.dtype) -> dict[str, LazyTensor]:
-    """The trained parts under single-file keys, cast when they are written."""
+    """Return the trained parts under single-file keys, cast when they are written."""
     parts = ties(base.architecture)
     return {tie.ldm: lazy_fold(tie, trained[name], dtype) for name in trained for tie in parts[name]}
 
@@ -98,7 +98,7 @@ def lazy_fold(tie: Tie, state: Mapping[str, Tensor], dtype: torch.dtype) -> Lazy
 
 
 def marks(base: LatentBase, zero_terminal_snr: bool) -> dict[str, Tensor]:
-    """Tensors by whose presence WebUIs know a model (SDXL) that predicts v, and its noise schedule."""
+    """Return the marker tensors by which WebUIs recognise v-prediction (SDXL) and a zero terminal SNR schedule."""
     found = {}
     if base.family.v_mark and base.prediction_type == "v_prediction":
         found["v_pred"] = torch.ones(1)
@@ -108,7 +108,7 @@ def marks(base: LatentBase, zero_terminal_snr: bool) -> dict[str, Tensor]:
 
 
 def check_trained(base: LatentBase, trained: Components, dtype: torch.dtype, precision: str) -> None:
-    """Raise UserError unless every trained number is finite and some differ from the base's in this precision."""
+    """Raise UserError unless all trained weights are finite and some differ from the base's at this precision."""
     parts = ties(base.architecture)
     differs = False
     for name, state in trained.items():
@@ -124,11 +124,11 @@ def check_trained(base: LatentBase, trained: Components, dtype: torch.dtype, pre
 
 
 def configuration(base: LatentBase, path: Path) -> str | None:
-    """The yaml that a model at `path` needs beside it, or None. The CLIP folder that it may need is written beside
-    the model, too, and named by its full path: the WebUI would look for a relative one where it was started."""
+    """Return the yaml that a model at `path` needs beside it, or None. If it needs a CLIP folder, that is written
+    beside the model and given by full path, since the WebUI resolves a relative one from its working directory."""
     if not base.needs_clip_folder:
         return base.export_yaml()
-    folder = path.resolve().with_name(f"{path.stem}-clip")  # the WebUI reads an encoder's odd sizes from a folder
+    folder = path.resolve().with_name(f"{path.stem}-clip")  # from which the WebUI reads the encoder's sizes
     if folder != base.source.clip_folder:
         write_clip_folder(base.architecture.text_encoders[0], folder, base.source.tokenizer_folder(0))
     return base.export_yaml(clip=str(folder))

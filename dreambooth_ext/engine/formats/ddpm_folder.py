@@ -1,4 +1,4 @@
-"""Writes unconditional models as diffusers' DDPMPipeline reads them, under a temporary name until they are verified."""
+"""Write unconditional models as diffusers DDPMPipeline folders, under a temporary name until they are verified."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .verified_write import PRECISIONS, Exported, not_finite, reads_differently,
 def export_pipeline(
     base: PixelBase, state: Mapping[str, Tensor], path: Path, precision: str, metadata: Mapping[str, str]
 ) -> Exported:
-    """Write the folder under a temporary name, read it back, and only then give it its name.
+    """Write the folder under a temporary name, read it back, and only then rename it.
 
-    Raises UserError where the weights are not finite or do not fit the precision, and where the disk is too full.
+    Raises UserError if the weights are not finite or do not fit the precision, or if the disk is too full.
     """
     for key, tensor in state.items():
         if not tensor.isfinite().all():
@@ -42,7 +42,7 @@ def export_pipeline(
 
 
 def require_same(pipeline: Pipeline, state: Mapping[str, Tensor]) -> None:
-    """The model that was just written, built from its folder alone, has the very weights."""
+    """Raise UserError unless the written model, built from its folder alone, has exactly these weights."""
     pipeline.scheduler()
     with torch.random.fork_rng():
         found = pipeline.unet().state_dict()

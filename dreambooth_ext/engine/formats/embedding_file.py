@@ -1,9 +1,9 @@
-"""Files of learned words (textual inversion): all that the WebUI reads, and the two kinds that we write.
+"""Embedding files (textual inversion): read all formats that the WebUI reads, and write two of them.
 
-One text encoder: `.safetensors` {"emb_params": (n, width)}; `.pt` {"string_to_param": {"*": (n, width)}, ...}, with
-the step and the model that it was made on; diffusers' {"<word>": (n, width) or (width,)}; a picture (PNG) that carries
-the `.pt`'s content as text. SDXL, in each of them: {"clip_l": (n, 768), "clip_g": (n, 1280)}. The word is the file's
-name without its ending, as in the WebUI; a picture may say another.
+One text encoder: `.safetensors` {"emb_params": (n, width)}; `.pt` {"string_to_param": {"*": (n, width)}, ...}, with the
+step and the base model; diffusers' {"<word>": (n, width) or (width,)}; a picture (PNG) that contains the `.pt`'s
+content as text. SDXL, in each of these: {"clip_l": (n, 768), "clip_g": (n, 1280)}. The word is the file's name without
+suffix, as in the WebUI; a picture may contain another.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ from .verified_write import (
 
 PNG_KEY = "sd-ti-embedding"
 SINGLE, DOUBLE = ("emb_params",), ("clip_l", "clip_g")  # by the number of text encoders
-OUTPUT = "_out"  # ends the names of OneTrainer's vectors that go in behind a text encoder
-MOST_TENSORS = 64  # in a file of an embedding; a model has a thousand
-STEPS_KEY = "ss_steps"  # of the metadata that training tools write
+OUTPUT = "_out"  # suffix of OneTrainer's vectors that are inserted after a text encoder
+MOST_TENSORS = 64  # in an embedding file; a model has a thousand
+STEPS_KEY = "ss_steps"  # in the metadata of training tools
 PNG_MAGIC = b"\x89PNG\r\n"
-MOST_PIXELS = 2**24  # of a picture that carries one; the WebUI's have half a million
-LONGEST_TEXT = 8 * 2**20  # letters; 75 vectors of SDXL have 4 million
-FAMILY_OF_WIDTH = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}  # by the vectors' width, both encoders' together
+MOST_PIXELS = 2**24  # of a picture with an embedding; the WebUI's have half a million
+LONGEST_TEXT = 8 * 2**20  # characters; 75 vectors of SDXL have 4 million
+FAMILY_OF_WIDTH = {768: "SD 1", 1024: "SD 2", 2048: "SDXL"}  # by the total width of the vectors
 
 
 @dataclass
 class Stored:
-    """What a file holds. steps: how long it has been trained, 0 where it does not say."""
+    """The content of an embedding file. steps: how long it has been trained, 0 if unknown."""
 
     embedding: Embedding
     steps: int = 0
 
 
 def read(path: Path, field: str, sought: str = "") -> Stored:
-    """The embedding in a file, in float32; of several that a LoRA brings along, the word that is `sought`.
+    """Read the embedding in a file, in float32; of several bundled in a LoRA, the word `sought`.
 
-    Raises UserError where there is none, or it is damaged.
+    Raises UserError if there is none, or if it is damaged.
     """
     word, steps = path.stem, "0"
     if is_picture(path):
@@ -89,7 +89,7 @@ def read(path: Path, field: str, sought: str = "") -> Stored:
 
 
 def _vectors(path: Path, content: Mapping[str, Any], field: str) -> list[Tensor]:
-    """The tensors of what a file holds, one for each text encoder."""
+    """Return the vectors in a file's content, one tensor per text encoder."""
     if "string_to_param" in content:
         held = content["string_to_param"]
         content = getattr(held, "_parameters", held)
@@ -142,7 +142,7 @@ def is_picture(path: Path) -> bool:
 
 
 def from_picture(path: Path, field: str) -> dict[str, Any]:
-    """What a PNG carries as text. Raises UserError where it carries none."""
+    """Return the embedding data in a PNG's text. Raises UserError if there is none."""
     try:
         with Image.open(path, formats=("PNG",)) as picture:
             if picture.width * picture.height > MOST_PIXELS:
@@ -164,7 +164,7 @@ def _tensor(values: dict[str, Any]) -> Any:
 
 
 def bundle(words: Sequence[Embedding], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The words' tensors in the file of a LoRA that brings them along, as the WebUI's Lora extension reads them."""
+    """Return the words' tensors for bundling them in a LoRA's file, as the WebUI's Lora extension reads them."""
     found: dict[str, Tensor] = {}
     for word in words:
         tensors = state(word.vectors, dtype)
@@ -174,7 +174,7 @@ def bundle(words: Sequence[Embedding], dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def bundled(tensors: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
-    """The words that a LoRA's file brings along, each with its tensors."""
+    """Return the words bundled in a LoRA's file, each with its tensors."""
     found: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         word, _, part = str(key).removeprefix(BUNDLE).partition(".")
@@ -184,7 +184,7 @@ def bundled(tensors: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
 
 
 def _chosen(inside: dict[str, dict[str, Tensor]], path: Path, field: str, sought: str) -> tuple[str, dict[str, Tensor]]:
-    """The word that is sought, in upper or lower case, or the only one."""
+    """Return the word `sought`, ignoring case, or the only one."""
     found = [pair for pair in inside.items() if pair[0].lower() == sought.lower()]
     if len(inside) > 1 and not found:
         raise UserError("embedding.several_words", field, file=path.name, words=[shown(word) for word in inside])
@@ -192,7 +192,7 @@ def _chosen(inside: dict[str, dict[str, Tensor]], path: Path, field: str, sought
 
 
 def read_bundle(path: Path, field: str) -> list[Embedding]:
-    """The words that a LoRA's file brings along. Raises UserError where they are damaged."""
+    """Read the words bundled in a LoRA's file. Raises UserError if they are damaged."""
     file = open_tensors(path, field=field)
     content = {key: file[key].clone() for key in file if key.startswith(BUNDLE)}
     file.close()
@@ -205,7 +205,7 @@ def read_bundle(path: Path, field: str) -> list[Embedding]:
 
 
 def picture_text(content: Mapping[str, Any]) -> str:
-    """What of `pickled` the WebUI reads from a PNG's text PNG_KEY."""
+    """Encode `pickled` as the text PNG_KEY of a PNG, from which the WebUI reads it."""
 
     def plain(value: Any) -> Any:
         return {"TORCHTENSOR": value.detach().to("cpu", torch.float32).tolist()}
@@ -214,17 +214,17 @@ def picture_text(content: Mapping[str, Any]) -> str:
 
 
 def state(vectors: Sequence[Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The tensors of a file, on the CPU."""
+    """Return the tensors of a file, on the CPU."""
     names = SINGLE if len(vectors) == 1 else DOUBLE
     return {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in zip(names, vectors, strict=True)}
 
 
 def pickled(tensors: Mapping[str, Tensor], name: str, steps: int, model: str, model_hash: str | None) -> dict[str, Any]:
-    """The content of a `.pt`, of `state`'s tensors. In SDXL's there is room for nothing else."""
+    """Return the content of a `.pt` with `state`'s tensors. SDXL's has nothing else."""
     if set(tensors) == set(DOUBLE):
         return dict(tensors)
     return {
-        "string_to_token": {"*": 265},  # the WebUI's, which nothing reads
+        "string_to_token": {"*": 265},  # as in the WebUI; not used
         "string_to_param": {"*": tensors["emb_params"]},
         "name": name,
         "step": steps,
@@ -234,7 +234,8 @@ def pickled(tensors: Mapping[str, Tensor], name: str, steps: int, model: str, mo
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], content: Mapping[str, Any]) -> None:
-    """A `.safetensors` of `state`'s tensors with its metadata, or a `.pt` of `pickled`'s content, by the ending."""
+    """Write `state`'s tensors with metadata as `.safetensors`, or `pickled`'s content as `.pt`, by the path's
+    suffix."""
     if path.suffix == ".safetensors":
         save_tensors(tensors, path, metadata)
     else:
@@ -242,7 +243,7 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
 
 def check_widths(stored: Stored, path: Path, wanted: Sequence[int], field: str) -> None:
-    """Raise UserError unless the vectors are as wide as a model's text encoders are."""
+    """Raise UserError unless the vectors have the widths of a model's text encoders."""
     found = [tensor.shape[-1] for tensor in stored.embedding.vectors]
     if found != list(wanted):
         made, here = (FAMILY_OF_WIDTH.get(sum(w)) or Message("embedding.width", width=sum(w)) for w in (found, wanted))
@@ -261,10 +262,10 @@ def export_embedding(
     preview: Image.Image | None = None,
     zero_terminal_snr: bool = False,
 ) -> Exported:
-    """Write an embedding (.safetensors or .pt) and its sidecars. The word that calls it is the file's name.
+    """Write an embedding (.safetensors or .pt) and its sidecars. Its word is the file's name.
 
-    vectors: (n, width) for each text encoder. steps: that it has been trained for. activation_text,
-    zero_terminal_snr: have no place in such a file. Raises UserError as `export_network` does.
+    vectors: (n, width) for each text encoder. steps: how many it has been trained. activation_text, zero_terminal_snr:
+    ignored, since such a file cannot store them. Raises UserError as `export_network` does.
     """
     tensors = state(vectors, PRECISIONS[precision])
     for key, tensor in state(vectors, torch.float32).items():

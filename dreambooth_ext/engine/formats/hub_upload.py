@@ -1,4 +1,4 @@
-"""Uploads the finished model to a repository on Hugging Face, with a page that describes it."""
+"""Upload the final model to a Hugging Face repository, with a model card."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ TAGS = {  # as the Hub's filters know them
     "unconditional": ["unconditional-image-generation", "diffusers"],
 }
 NOT_SAID = ("method", "name", "base_model", "hub_model_id", "hub_private_repo", "push_to_hub", "report_to", "device")
-FAILURES = (HfHubHTTPError, OSError, ValueError, RuntimeError)  # RuntimeError: a transfer that was given up
+FAILURES = (HfHubHTTPError, OSError, ValueError, RuntimeError)  # RuntimeError: an aborted transfer
 
 
 def problems(config: RunConfig) -> list[Problem]:
-    """What would keep the model from being uploaded, said before it is trained."""
+    """Return what would prevent the upload, so that it is known before training."""
     if config.push_to_hub and not get_token():
         return [Problem("training.hub_login", "push_to_hub")]
     return []
 
 
 def push(config: RunConfig, base: str, model: Path, sidecars: list[Path], words: str, samples: list[Path]) -> str:
-    """Upload a model, its sidecars and its page; returns the repository's address.
+    """Upload a model, its sidecars and its model card; return the repository's address.
 
-    The token is that of the login or HF_TOKEN and is kept nowhere. base: the name of the model that it came from;
-    words: what calls the subject; samples: pictures that the model drew, for the page. Raises one of FAILURES.
+    The token is that of the login or HF_TOKEN, and is stored nowhere. base: the name of the base model; words: the
+    activation text; samples: preview pictures for the card. Raises one of FAILURES.
     """
     api = HfApi(library_name="dreambooth_ext", library_version=__version__)
     repository = api.create_repo(config.hub_model_id or config.name, private=config.hub_private_repo, exist_ok=True)
@@ -56,7 +56,7 @@ def push(config: RunConfig, base: str, model: Path, sidecars: list[Path], words:
 
 
 def card(config: RunConfig, base: str, model: Path, words: str, samples: list[str]) -> str:
-    """The model's page, Markdown with the Hub's header."""
+    """Return the model card: Markdown with the Hub's header."""
     title, _, about = METHOD_LABELS[config.method].partition(":")
     lines = ["---", "tags:", *(f"- {tag}" for tag in TAGS.get(config.method, [])), "- dreambooth_ext"]
     lines += ["library_name: diffusers"] if model.is_dir() else []
@@ -78,7 +78,7 @@ def card(config: RunConfig, base: str, model: Path, words: str, samples: list[st
 
 
 def said(config: RunConfig) -> dict[str, Any]:
-    """The settings that were chosen, without files and folders of this machine."""
+    """Return the settings that differ from their defaults, without files and folders of this machine."""
     values, named = shareable(config), {field for field, _ in config.paths()}
     known = (about for about in SETTINGS.values() if config.method in about.methods and about.name not in named)
     return {a.name: values[a.name] for a in known if values[a.name] != a.default and a.name not in NOT_SAID}

@@ -1,4 +1,4 @@
-"""Hypernetwork files (.pt): the WebUI's format, of its Train tab and of ours."""
+"""Hypernetwork files (.pt): read and write the WebUI's format, also that of its own Train tab."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from ..tensors.torch_pickle import load_pickle, save_pickle
 from .metadata import HASH_KEY
 from .verified_write import PRECISIONS, Exported, not_finite, nothing_learned, require_space, same_bits, write_sidecars
 
-OLD_NAMES = {"linear1": "linear.0", "linear2": "linear.1"}  # of the first files, which had two layers
-OLD_DROPOUT = 0.3  # of files that only say that they drop out
-States = dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]]  # by width, before `to_k` and before `to_v`
+OLD_NAMES = {"linear1": "linear.0", "linear2": "linear.1"}  # in the first files, which had two layers
+OLD_DROPOUT = 0.3  # for files that only say that dropout is used
+States = dict[int, tuple[dict[str, Tensor], dict[str, Tensor]]]  # by width: before `to_k`, before `to_v`
 
 
 @dataclass(frozen=True)
 class Content:
-    """What is in a file. Numbers are mapped from the disk."""
+    """The content of a hypernetwork file. Tensors are memory-mapped."""
 
     structure: Structure
     states: States
-    step: int  # that it had been trained for
+    step: int  # steps that it has been trained
 
     def network(self) -> Hypernetwork:
         made = Hypernetwork(self.states, self.structure)
@@ -51,7 +51,7 @@ class Content:
 
 
 def read(path: Path, field: str) -> Content:
-    """Raises UserError where the file cannot be read, is none, or is not what it says."""
+    """Read a hypernetwork file. Raises UserError if it is unreadable, not a hypernetwork, or inconsistent."""
     said = load_pickle(path, field=field)
     sizes = [key for key in said if type(key) is int] if isinstance(said, Mapping) else []
     if not sizes:
@@ -68,7 +68,7 @@ def read(path: Path, field: str) -> Content:
 
 
 def _structure(said: Mapping[Any, Any]) -> Structure:
-    """As the WebUI reads it, with its values for what is left out. Raises ValueError."""
+    """Return the structure as the WebUI reads it, with its defaults. Raises ValueError."""
     layers = _numbers(said.get("layer_structure") or [1, 2, 1], "layer_structure")
     if not 2 <= len(layers) <= DEEPEST or layers[0] != 1 or layers[-1] != 1 or min(layers) <= 0:
         raise _bad("layer_structure", list(layers))
@@ -103,14 +103,14 @@ def _bad(name: str, value: Any) -> ValueError:
 
 
 def _old_dropout(count: int, used: Any, at_the_end: Any) -> list[float]:
-    """What old files mean, which say only whether they drop out, and whether before the last layer, too."""
+    """Return the dropout of old files, which only say whether it is used, and whether also before the last layer."""
     if not used:
         return [0.0] * count
     return [0.0, *[OLD_DROPOUT] * (count - 3), OLD_DROPOUT if at_the_end else 0.0, 0.0]
 
 
 def _pair(found: Any, size: int, structure: Structure) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The two state dicts of a width, checked against the structure. Raises ValueError."""
+    """Return the two state dicts of a width after checking them against the structure. Raises ValueError."""
     if not 0 < size <= WIDEST or not all(1 <= width <= WIDEST for width in structure.widths(size)):
         raise ValueError(Message("hypernetwork.bad_width", width=size))
     if not isinstance(found, list | tuple) or len(found) != 2 or not all(isinstance(state, Mapping) for state in found):
@@ -142,8 +142,8 @@ def _renamed(key: str) -> str:
 def content(
     network: Hypernetwork, dtype: torch.dtype, *, name: str, step: int, checkpoint: str, digest: str | None, info: str
 ) -> dict[Any, Any]:
-    """All that a file holds, under the WebUI's names. checkpoint, digest: the base's name and the first ten digits of
-    its hash, as the WebUI shows them; info: any text."""
+    """Return the content of a file, under the WebUI's names. checkpoint, digest: the base's name and the first ten
+    digits of its hash, as the WebUI shows them; info: any text."""
     structure = network.structure
     dropout = list(structure.dropout or [0.0] * len(structure.layers))
     said: dict[Any, Any] = {
@@ -184,10 +184,10 @@ def export_hypernetwork(
     preview: Image.Image | None = None,
     zero_terminal_snr: bool = False,
 ) -> Exported:
-    """Write a hypernetwork and its sidecars. start: what its tensors were before training, by `network`'s names;
-    step: that it has been trained for; zero_terminal_snr: has no place in such a file.
+    """Write a hypernetwork and its sidecars. start: its tensors before training; step: how many steps it has been
+    trained; zero_terminal_snr: ignored, since such a file cannot store it.
 
-    Raises UserError as `export.export_checkpoint` does.
+    Raises UserError as `checkpoint_file.export_checkpoint` does.
     """
     dtype, now = PRECISIONS[precision], network.state_dict()
     for key, tensor in now.items():
@@ -208,7 +208,7 @@ def export_hypernetwork(
 
 
 def _verify(said: Mapping[Any, Any], path: Path, precision: str) -> None:
-    """Compare a file with what it was to hold. `path` is a temporary one."""
+    """Compare a file with what it should contain. path: a temporary one."""
     found = load_pickle(path, field="save_precision")
     same = found.keys() == said.keys() and all(
         found[key] == value for key, value in said.items() if not isinstance(value, tuple)

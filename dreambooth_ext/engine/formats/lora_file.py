@@ -1,4 +1,4 @@
-"""LoRA files: kohya's names of layers <-> the modules of a model, for files of our own and of other tools."""
+"""Read and write LoRA files: kohya's names for our own, and the names of other tools, matched to a model's modules."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ from .lora_keys import (
 from .peft_alpha import PeftAlpha
 from .verified_write import PRECISIONS, Exported, not_finite, nothing_learned, write_sidecars, write_verified
 
-PRECISE = (ALPHA, DORA)  # always in float32: rounded, they would change the whole layer
+PRECISE = (ALPHA, DORA)  # always in float32: rounding them would change the whole layer
 
 Models = Mapping[str, nn.Module]  # "unet", "text_encoder", "text_encoder_2" of one model
-Layers = Mapping[str, Sequence[str]]  # names of its layers, by component
-Weights = Mapping[str, Mapping[str, tuple[int, ...]]]  # shapes of its weights, by component and layer
+Layers = Mapping[str, Sequence[str]]  # names of a model's layers, by component
+Weights = Mapping[str, Mapping[str, tuple[int, ...]]]  # shapes of a model's weights, by component and layer
 Names = dict[tuple[str, str], str]  # (component, layer) -> name in a file
 
 
@@ -54,10 +54,10 @@ def layers_of(models: Models) -> Layers:
 
 
 def file_names(layers: Layers, unet: Mapping[str, Any], family: Family) -> Names:
-    """The layers' names in the files that we write. unet: its configuration, as diffusers has it.
+    """Return the layers' names in the files that we write. unet: its diffusers configuration.
 
-    SD1 and SD2 as kohya names them, after diffusers' modules; SDXL after the single file's, as everybody does. So are
-    models of unusual sizes: v1.10.1 counts blocks on the assumption that there are two layers in each.
+    SD1 and SD2 use kohya's names, which follow diffusers' modules; SDXL those of the single file, as all tools do. So
+    do models of unusual sizes, since the WebUI (v1.10.1) numbers blocks on the assumption of two layers each.
     """
     single = single_file_names(unet)
     by_single_file = family.lora_by_single_file or not _counted_by_webui(unet)
@@ -77,15 +77,15 @@ def _counted_by_webui(unet: Mapping[str, Any]) -> bool:
 
 
 def shapes(path: Path, field: str) -> dict[str, tuple[int, ...]]:
-    """A file's tensors by their keys there; only its table of contents is read."""
+    """Return the shapes of a file's tensors by key, reading only its header."""
     with contextlib.closing(open_tensors(path, field=field)) as file:
         return {key: shape for key, (shape, _) in file.entries.items()}
 
 
 def read(path: Path, models: Models, field: str) -> Network:
-    """The adapters of a LoRA file for these models, in the order of their layers.
+    """Read the adapters of a LoRA file for these models, in the order of their layers.
 
-    Raises UserError where the file cannot be read, or not all of it has a place in the models.
+    Raises UserError if the file cannot be read, or not all of it fits the models.
     """
     weights = {component: dict(_weights(module)) for component, module in models.items()}
     network: Network = {}
@@ -106,7 +106,7 @@ def _weights(module: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
 def adapters_of(
     path: Path, weights: Weights, unet: Mapping[str, Any], field: str
 ) -> Iterator[tuple[str, str, layer_adapters.Adapter]]:
-    """The component, the layer and the adapter, one after the other. unet: its configuration, as diffusers has it.
+    """Yield component, layer and adapter one by one. unet: its diffusers configuration.
 
     Raises UserError as `read` does.
     """
@@ -123,7 +123,7 @@ def adapters_of(
 def _places(
     path: Path, file: TensorFile, weights: Weights, unet: Mapping[str, Any], field: str
 ) -> dict[tuple[str, str], dict[str, str]]:
-    """The keys of the parts of each layer. Words that the file brings along are left out."""
+    """Return the keys of each layer's parts. Bundled words are left out."""
     places: dict[tuple[str, str], dict[str, str]] = {}
     names, strange = known_names(weights, unet), []
     contents = {key: shape for key, (shape, _) in file.entries.items()}
@@ -171,7 +171,7 @@ def _adapter(
 
 
 def state(network: Network, names: Names, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The tensors of a LoRA file, on the CPU."""
+    """Return the tensors of a LoRA file, on the CPU."""
     found = {}
     for component, layer, part, tensor in _tensors(network):
         kept = torch.float32 if part in PRECISE else dtype
@@ -187,7 +187,7 @@ def _tensors(network: Network) -> Iterator[tuple[str, str, str, Tensor]]:
 
 
 def metadata(config: RunConfig) -> dict[str, str]:
-    """What kohya's tools and the WebUI's cards say about a network."""
+    """Return the metadata that kohya's tools and the WebUI's cards show for a network."""
     if config.network_weights:
         return {
             "ss_network_module": KOHYA,
@@ -225,7 +225,8 @@ def export_network(
     zero_terminal_snr: bool = False,
     words: Sequence[Embedding] = (),
 ) -> Exported:
-    """Write a LoRA file and its sidecars. zero_terminal_snr: has no place in such a file. words: that it brings along.
+    """Write a LoRA file and its sidecars. zero_terminal_snr: ignored, since such a file cannot store it. words: bundled
+    with it.
 
     Raises UserError as `export_checkpoint` does.
     """

@@ -1,4 +1,5 @@
-"""How LoRA files name layers and parts: kohya's tools, diffusers of all years, PEFT, OneTrainer, ComfyUI and others."""
+"""How LoRA files name layers and tensors: kohya's tools, diffusers of all versions, PEFT, OneTrainer, ComfyUI and
+others."""
 
 from __future__ import annotations
 
@@ -13,17 +14,17 @@ from ..models import detection
 from ..models.key_maps import UNET_PREFIX, unet_ties
 from ..networks import layer_adapters
 
-LONGEST_PART = 5  # names with dots between
-MAGNITUDE = "magnitude"  # a DoRA's, one number for each output; kohya's `dora_scale` says by its shape what it is of
-# what begins the flat names of a component's layers
+LONGEST_PART = 5  # dot-separated names in a part
+MAGNITUDE = "magnitude"  # of a DoRA, one number per output; kohya's `dora_scale` can also be per input
+# the beginnings of the flat names of a component's layers
 PREFIXES = {
     "unet": ("lora_unet", "oft_unet", "unet", "lycoris", "diffusion_model", "model_diffusion_model"),
     "text_encoder": ("lora_te", "lora_te1", "text_encoder", "clip_l", "text_encoders_clip_l", "text_encoders_clip_h"),
     "text_encoder_2": ("lora_te2", "text_encoder_2", "clip_g", "text_encoders_clip_g"),
 }
-INNER = "transformer_"  # ComfyUI's text encoders are inside of one
+INNER = "transformer_"  # ComfyUI's text encoders are nested in a module of this name
 _NAMED = r"(\.(?!weight$|bias$)[^.]+)?"  # PEFT's name of the adapter, `.default`
-# what ends a key -> the part's name here; `_lora` belongs to diffusers' attention processors
+# the end of a key -> our name for the part; `_lora` belongs to diffusers' attention processors
 ENDS = {
     rf"(\.lora(_linear_layer)?\.down\.weight|_lora\.down\.weight|\.lora_A{_NAMED}(\.weight)?)$": "lora_down.weight",
     rf"(\.lora(_linear_layer)?\.up\.weight|_lora\.up\.weight|\.lora_B{_NAMED}(\.weight)?)$": "lora_up.weight",
@@ -31,7 +32,7 @@ ENDS = {
     r"(_lora|\.lora|\.lora_linear_layer)\.alpha$": layer_adapters.ALPHA,
 }
 PARTS = sorted(layer_adapters.PARTS, key=len, reverse=True)
-OLD_PROJECTION = re.compile(r"(\.processor)?\.to_(q|k|v|out)$")  # of attention processors
+OLD_PROJECTION = re.compile(r"(\.processor)?\.to_(q|k|v|out)$")  # in attention processors
 BLOCKS = re.compile(
     r"(down|up|input|output)_blocks|mid_block|middle_block|text_model|text_projection|conv_(in|out|norm_out)"
     r"|time_embed|label_emb|add_embedding"
@@ -46,7 +47,7 @@ def flat_name(name: str) -> str:
 
 
 def single_file_names(unet: Mapping[str, Any]) -> dict[str, str]:
-    """Layer of diffusers' UNet -> its name in a single file."""
+    """Return {layer of diffusers' UNet: its name in a single file}."""
     found = {}
     for tie in unet_ties(unet):
         if tie.ldm.endswith(".weight"):
@@ -55,7 +56,7 @@ def single_file_names(unet: Mapping[str, Any]) -> dict[str, str]:
 
 
 def known_names(layers: Mapping[str, Iterable[str]], unet: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Every flat name under which files have a layer -> (component, layer)."""
+    """Return {every flat name of a layer in files: (component, layer)}."""
     single = single_file_names(unet)
     found: dict[str, tuple[str, str]] = {}
     for component, names in layers.items():
@@ -63,7 +64,7 @@ def known_names(layers: Mapping[str, Iterable[str]], unet: Mapping[str, Any]) ->
         if component != "unet":
             starts += [f"{start}{INNER}" for start in starts]
         if component != "text_encoder_2" and (component == "unet" or "text_encoder_2" not in layers):
-            starts.append("")  # PEFT's files of one model; it would not be clear which of two text encoders it is
+            starts.append("")  # PEFT's files of a single model; with two text encoders it would be ambiguous
         for layer in names:
             for name in {layer, single.get(layer, layer) if component == "unet" else layer}:
                 found |= {f"{start}{flat_name(name)}": (component, layer) for start in starts}
@@ -71,7 +72,7 @@ def known_names(layers: Mapping[str, Iterable[str]], unet: Mapping[str, Any]) ->
 
 
 def split(key: str) -> tuple[str, str]:
-    """A key's layer, as a flat name, and its part as we call it; "" for a part that is not known."""
+    """Split a key into its layer, as a flat name, and our name for its part; "" for an unknown part."""
     key = key.removeprefix("base_model.model.")
     for pattern, part in ENDS.items():
         if match := re.search(pattern, key):
@@ -82,7 +83,7 @@ def split(key: str) -> tuple[str, str]:
 
 
 def _present(layer: str) -> str:
-    """Today's name of a projection: `attn1.processor.to_out` was `attn1.to_out.0`, `self_attn.to_q` `q_proj`."""
+    """Return today's name of a projection: `attn1.processor.to_out` was `attn1.to_out.0`, `self_attn.to_q` `q_proj`."""
     old = OLD_PROJECTION.search(layer)
     if not old:
         return layer
@@ -91,7 +92,7 @@ def _present(layer: str) -> str:
 
 
 def strange_part(key: str, names: Mapping[str, tuple[str, str]]) -> tuple[str, str]:
-    """The known layer that a key begins with, as a flat name, and the rest: a part of another type. "" if there is
+    """Return the known layer that a key begins with, as a flat name, and the rest, a part of another LoRA type. "" if
     none."""
     rest: list[str] = []
     layer = key.removeprefix("base_model.model.")
@@ -104,7 +105,8 @@ def strange_part(key: str, names: Mapping[str, tuple[str, str]]) -> tuple[str, s
 
 
 def refusal(path: Path, field: str, strange: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> UserError:
-    """Why a file cannot be used whole as a LoRA. strange: its keys that mean no layer of the model."""
+    """Return an error that says why not all of a file can be used as a LoRA. strange: keys that match no layer of the
+    model."""
     if what := other_file(shapes):
         return UserError("weights.not_a_lora", field, file=path.name, kind=what)
     key = next((key for key in strange if TRANSFORMERS.search(split(key)[0])), None)
@@ -120,20 +122,20 @@ def refusal(path: Path, field: str, strange: Sequence[str], shapes: Mapping[str,
 
 
 def is_spelled(key: str) -> bool:
-    """Whether a key names a layer as models of some kind have it, in a way that is known here."""
+    """Whether a key names a layer of some kind of model in a known way."""
     name, part = split(key)
     starts = [start for starts in PREFIXES.values() for start in starts]
     start = max((start for start in starts if name.startswith(f"{start}_")), key=len, default="")
     inner = name.removeprefix(start).removeprefix("_").removeprefix(INNER)
-    is_of_two = not start and inner.startswith("text_model")  # which of two text encoders?
+    is_of_two = not start and inner.startswith("text_model")  # ambiguous with two text encoders
     return bool(part) and not is_of_two and BLOCKS.match(inner) is not None
 
 
 def other_file(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """What a file is that has no part of a LoRA."""
+    """Return what a file without any LoRA part is; None if it may be a LoRA, or is unknown."""
     if any(split(key)[1] not in ("", layer_adapters.ALPHA) for key in shapes):
         return None
     if len(shapes) == 1 and all("." not in key and len(shape) in (1, 2) for key, shape in shapes.items()):
-        return "an embedding"  # diffusers', under its word
+        return "an embedding"  # diffusers' format, with the word as the key
     what = detection.kind_of(shapes)
-    return None if what == "a LoRA" else what  # a part of one, of a type that is not known
+    return None if what == "a LoRA" else what  # a part of an unknown LoRA type

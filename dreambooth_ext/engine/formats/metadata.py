@@ -1,4 +1,5 @@
-"""What a model file says about itself: modelspec.* for shops and WebUIs, ss_* as kohya's tools do, our own settings."""
+"""The metadata of model files: modelspec.* for model sites and WebUIs, ss_* as in kohya's tools, and our own
+settings."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ from ..models.base_model import LatentBase
 
 SETTINGS_KEY = "dreambooth_ext.settings"  # the run's settings as JSON
 HASH_KEY = "modelspec.hash_sha256"
-MOST_WORDS = 2000  # of the captions, that the file counts
-HASH_TO_COME = "0x" + "0" * 64  # patched into the header once the numbers are written and hashed
+MOST_WORDS = 2000  # tags of captions that are counted
+HASH_TO_COME = "0x" + "0" * 64  # replaced in the header once the values are written and hashed
 ADAPTERS = {  # methods whose files only change a model
     "lora": "lora",
     "textual_inversion": "textual-inversion",
@@ -31,8 +32,8 @@ ADAPTERS = {  # methods whose files only change a model
 def modelspec(
     base: Base, *, title: str, resolution: int, date: float | None = None, adapter: str = "", **more: str
 ) -> dict[str, str]:
-    """sai_model_spec 1.0.0. date: seconds since 1970; adapter: "lora" or another kind of file that only changes a
-    model; more: description, trigger_phrase, ... where there is one."""
+    """Return sai_model_spec 1.0.0 metadata. date: seconds since 1970; adapter: "lora" or another kind of file that only
+    changes a model; more: description, trigger_phrase, ... if there are any."""
     kind = base.family.names(base.prediction_type).modelspec + ("/inpainting" if base.inpainting else "")
     fields = {
         "sai_model_spec": "1.0.0",
@@ -58,7 +59,8 @@ def training_metadata(
     num_reg_images: int = 0,
     num_epochs: int = 0,
 ) -> dict[str, str]:
-    """ss_* and the run's settings, all as strings, as safetensors wants them. started_at: seconds since 1970."""
+    """Return ss_* metadata and the run's settings, all as strings, as safetensors requires. started_at: seconds since
+    1970."""
     values: dict[str, Any] = {
         "output_name": config.name,
         "training_started_at": started_at,
@@ -95,7 +97,7 @@ def training_metadata(
 
 
 def base_metadata(base: Base) -> dict[str, str]:
-    """By what WebUIs know the models that a LoRA goes with; of one that has no such relatives, nothing."""
+    """Return the metadata by which WebUIs recognise the base models that a LoRA fits; {} if there are none."""
     version = base.family.names(base.prediction_type).kohya
     if version is None or not isinstance(base, LatentBase):
         return {}
@@ -107,9 +109,9 @@ def base_metadata(base: Base) -> dict[str, str]:
 
 
 def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int, int], int]) -> dict[str, str]:
-    """What kohya's tools say of the pictures, and WebUIs show: their folders, their sizes (width, height), and how
-    often each folder has which words: the most frequent ones, for of tens of thousands of captions most are like no
-    other, and the file's header would take megabytes."""
+    """Return kohya's metadata about the pictures, which WebUIs show: folders, sizes (width, height), and how often each
+    folder has which tags. Only the most frequent tags are counted: tens of thousands of captions are mostly unique, and
+    would fill megabytes of the header."""
     instance: dict[str, dict[str, int]] = {}
     classes: dict[str, dict[str, int]] = {}
     words: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -132,5 +134,5 @@ def pictures_metadata(entries: Iterable[Entry], bucket_counts: Mapping[tuple[int
 
 
 def shareable(config: RunConfig) -> dict[str, Any]:
-    """Settings without the folders of the machine they were used on: models are shared."""
+    """Return the settings without this machine's folders, since models are shared."""
     return config.with_paths(lambda _, path: Path(path.replace("\\", "/")).name).as_dict()

@@ -1,4 +1,4 @@
-"""What PEFT and diffusers say of a LoRA's alpha: beside the file (adapter_config.json) or in its metadata."""
+"""Read a LoRA's alpha as PEFT and diffusers store it: beside the file (adapter_config.json) or in its metadata."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from ..networks.layer_adapters import ALPHA
 METADATA = "lora_adapter_metadata"  # diffusers', by component: "unet.lora_alpha"
 BESIDE = "adapter_config.json"  # PEFT's, beside `adapter_model.safetensors`
 LARGEST = 2**20  # bytes
-REGULAR = set("*+?()[]{}|$\\")  # of expressions, which are not run: one can take for ever
+REGULAR = set("*+?()[]{}|$\\")  # characters of regular expressions, which are not evaluated: one can take forever
 
 
 class PeftAlpha:
-    """Of one file. Where nothing is said alpha is the rank, as everywhere. Raises UserError where it makes no sense."""
+    """The alphas of one file. Without any, alpha equals the rank, as everywhere. Raises UserError if they are
+    invalid."""
 
     def __init__(self, path: Path, metadata: Mapping[str, str], field: str):
         self.path, self.field = path, field
@@ -41,12 +42,12 @@ class PeftAlpha:
         return UserError("weights.bad_alpha", self.field, file=self.path.name, where=where)
 
     def added(self, component: str, layer: str, parts: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A layer's parts with the alpha that is said of it."""
+        """Return a layer's parts, with alpha added if the file states it."""
         down = parts.get("lora_down.weight")
         alpha = None if ALPHA in parts or down is None else self._alpha(component, layer)
         if alpha is None or down is None:
             return parts
-        # a reader divides by the rank; to come out at alpha / sqrt(rank), it has to be larger
+        # readers divide by the rank; for alpha / sqrt(rank) (rsLoRA), alpha must be larger
         size = alpha * math.sqrt(len(down)) if self._get(component, "use_rslora") else alpha
         return {**parts, ALPHA: torch.tensor(size)}
 

@@ -1,4 +1,4 @@
-"""Model files are written in one pass, read back and compared before they get their name, and come with sidecars."""
+"""Write model files in one pass, verify them by reading them back before they get their name, and add sidecar files."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ PREVIEW_SIDE = 512  # pixels at most; the WebUI shows cards of about 200
 
 
 class NothingLearned(UserError):
-    """In the precision that was asked for, the trained model is its base."""
+    """At the requested precision, the trained model equals its base."""
 
 
 @dataclass(frozen=True)
 class Exported:
     path: Path
-    sha256: str  # of the file, as the WebUI shows its first ten digits
+    sha256: str  # of the file; the WebUI shows its first ten digits
     sidecars: list[Path]
     others: tuple[Exported, ...] = ()  # models of the same save, beside it
-    kind: str = ""  # where it is another than the run's
+    kind: str = ""  # if other than the run's
 
 
 def not_finite(key: str) -> UserError:
@@ -49,7 +49,7 @@ def nothing_learned(precision: str) -> NothingLearned:
 def write_verified(
     state: Mapping[str, Tensor | LazyTensor], path: Path, metadata: Mapping[str, str], precision: str
 ) -> None:
-    """Write a file of tensors, and compare every one of them with what it was to be. `path` is a temporary one."""
+    """Write a file of tensors and compare each with what it should be. path: a temporary one."""
     size = sum(math.prod(tensor.shape) * tensor.dtype.itemsize for tensor in state.values())
     require_space(path, size, precision)
     save_tensors(state, path, metadata)
@@ -59,7 +59,7 @@ def write_verified(
 
 
 def require_space(path: Path, size: int, precision: str) -> None:
-    """Raise UserError where the disk has no room for so many bytes."""
+    """Raise UserError if the disk has no room for so many bytes."""
     free = free_bytes(path)
     if free < size + HEADROOM:
         code = "training.no_space_in_fp32" if precision == "fp32" else "training.no_space"
@@ -68,7 +68,7 @@ def require_space(path: Path, size: int, precision: str) -> None:
 
 
 def verify(state: Mapping[str, Tensor | LazyTensor], path: Path, precision: str) -> None:
-    """Read a file back. Raises UserError for numbers that the precision cannot hold or that the disk changed."""
+    """Read a file back. Raises UserError for values that the precision cannot hold or that the disk has altered."""
     written = open_tensors(path, field="save_format")
     if set(written) != set(state):
         raise reads_differently()
@@ -91,7 +91,7 @@ def reads_differently() -> UserError:
 
 
 def same_bits(one: Tensor, other: Tensor) -> bool:
-    """Equal shape and numbers; a NaN equals itself, so that it is not taken for a failing disk."""
+    """Whether shapes and values are equal; NaN equals NaN, so that it is not mistaken for a failing disk."""
     if one.shape != other.shape:
         return False
     return torch.equal(one, other) or (
@@ -100,7 +100,8 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
 
 
 def patch_hash(path: Path) -> None:
-    """Put the hash of all numbers (modelspec: the file but its header) in the place kept for it, if there is one."""
+    """Write the hash of all values (modelspec: the file without its header) into its placeholder in the header, if
+    there is one."""
     _, start = safetensors_header(path, "save_format")
     with path.open("rb+") as file:
         place = file.read(start).find(HASH_TO_COME.encode())
@@ -115,7 +116,8 @@ def patch_hash(path: Path) -> None:
 def write_sidecars(
     path: Path, yaml: str | None, family: str, activation_text: str, preview: Image.Image | None
 ) -> list[Path]:
-    """The files beside a model that the WebUI reads. A yaml that is not needed must not be there either."""
+    """Write the files beside a model that the WebUI reads. A yaml that is not needed is deleted, since the WebUI would
+    use it."""
     configuration, about, picture = (path.with_name(path.stem + x) for x in (".yaml", ".json", ".preview.png"))
     written = [about]
     if yaml is None:

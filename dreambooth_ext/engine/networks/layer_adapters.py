@@ -67,7 +67,7 @@ class Adapter(nn.Module):
             return changed
         whole = weight + changed
         size = self.dora_scale.reshape(*self.dora_scale.shape, *[1] * (weight.dim() - self.dora_scale.dim()))
-        # the norm counts as a constant, section 4.3 of the paper: less memory, and no worse
+        # no gradient through the norm, section 4.3 of the paper: less memory, and no worse
         return whole * (size / norms(whole.detach(), size.shape)) - weight
 
     def bias_change(self) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Draw latents with the WebUI's samplers and classifier-free guidance, and decode them; used by everything that draws.
+"""Draw and decode latents with the WebUI's samplers and guidance, for previews, class pictures and `generate`.
 
 Each picture's noise comes from its own CPU generator, seeded with the picture's seed, as in the WebUI with its random
 numbers on the CPU. So a picture depends on its seed and not on its batch, and drawing does not affect torch's global

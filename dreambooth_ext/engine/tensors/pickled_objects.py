@@ -1,4 +1,5 @@
-"""What a pickle of PyTorch may name, and what stands here for each: tensors, plain values, and what does nothing."""
+"""The objects that a PyTorch pickle may contain, and their harmless replacements: tensors, plain values, inert
+stand-ins."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ DTYPES = {
     "ComplexFloat": torch.complex64,
     "ComplexDouble": torch.complex128,
     "Untyped": torch.uint8,
-}  # of torch's kinds of storage, by their names without "Storage"
+}  # of torch's storage classes, by their names without "Storage"
 NUMPY_DTYPES = {
     "f8": torch.float64,
     "f4": torch.float32,
@@ -49,15 +50,15 @@ NUMPY_DTYPES = {
 
 
 class Forbidden(pickle.UnpicklingError):
-    """The pickle names something that a model file has no need of."""
+    """The pickle refers to something that a model file does not need."""
 
 
 class Inert:
-    """Stands in for a bookkeeping object: takes whatever the pickle does to it, and does nothing."""
+    """Stand-in for a bookkeeping object: accepts whatever the pickle does to it, and does nothing."""
 
 
 class Parameters:
-    """Stands in for a `torch.nn.ParameterDict`, which embeddings of 2022 hold."""
+    """Stand-in for a `torch.nn.ParameterDict`, which embeddings of 2022 contain."""
 
     def __init__(self) -> None:
         self._parameters: Mapping[Any, Any] = {}
@@ -65,14 +66,14 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Kind:
-    """Stands in for one of torch's classes of storages."""
+    """Stand-in for one of torch's storage classes."""
 
     dtype: torch.dtype
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A tensor's numbers, which several tensors may share."""
+    """The values of a tensor, which several tensors may share."""
 
     numbers: torch.UntypedStorage
     dtype: torch.dtype
@@ -80,12 +81,12 @@ class Storage:
 
 @dataclass(frozen=True)
 class NumpyKind:
-    """Stands in for a numpy.dtype, "f4"."""
+    """Stand-in for a numpy.dtype such as "f4"."""
 
     code: Any
 
     def tensor(self, data: Any) -> Tensor | None:
-        """Numbers from their bytes; None for what has none, such as texts."""
+        """Return the values in these bytes; None for dtypes without numbers, such as text."""
         if not isinstance(self.code, str) or self.code not in NUMPY_DTYPES or not isinstance(data, bytes):
             return None
         return torch.frombuffer(bytearray(data), dtype=NUMPY_DTYPES[self.code]) if data else torch.empty(0)
@@ -97,7 +98,7 @@ class NumpyKind:
 
 @dataclass
 class NumpyArray:
-    """Stands in for a numpy.ndarray."""
+    """Stand-in for a numpy.ndarray."""
 
     tensor: Tensor | None = None
 
@@ -118,20 +119,21 @@ def require_shape(shape: Any) -> tuple[int, ...]:
 def rebuilt(
     storage: Any, offset: Any, shape: Any, strides: Any, *_: Any, dtype: torch.dtype | None = None, **__: Any
 ) -> Tensor:
-    """A view into a storage: offset and strides in numbers. Raises UnpicklingError unless it lies inside."""
+    """Return a view into a storage, with offset and strides in elements. Raises UnpicklingError unless it lies
+    within."""
     shape, strides = require_shape(shape), require_shape(strides)
     if not isinstance(storage, Storage) or type(offset) is not int or offset < 0 or len(shape) != len(strides):
         raise pickle.UnpicklingError(Message("pickle.bad_tensor"))
     dtype = dtype or storage.dtype
     count = storage.numbers.nbytes() // dtype.itemsize
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-    if math.prod(shape) > count or (math.prod(shape) and last >= count):  # few numbers shown as many, too
+    if math.prod(shape) > count or (math.prod(shape) and last >= count):  # also if strides repeat few values as many
         raise pickle.UnpicklingError(Message("pickle.too_many_numbers"))
     return torch.empty(0, dtype=dtype, device=storage.numbers.device).set_(storage.numbers, offset, shape, strides)
 
 
 def rebuilt_3(storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any, *___: Any) -> Tensor:
-    """As torch writes newer kinds of numbers (fp8), whose storages have no name."""
+    """Rebuild a tensor of newer dtypes (fp8), for which torch has no storage class."""
     if not isinstance(dtype, torch.dtype):
         raise pickle.UnpicklingError(Message("pickle.bad_tensor_type"))
     return rebuilt(storage, offset, shape, strides, dtype=dtype)
@@ -144,14 +146,14 @@ def parameter(tensor: Any, *_: Any) -> Tensor:
 
 
 def from_numpy(array: Any, dtype: Any, *_: Any) -> Tensor:
-    """Of TPUs."""
+    """Rebuild a tensor saved from a TPU."""
     if not isinstance(array, NumpyArray) or array.tensor is None or not isinstance(dtype, torch.dtype):
         raise pickle.UnpicklingError(Message("pickle.bad_array"))
     return array.tensor.to(dtype)
 
 
 def encoded(text: Any, encoding: Any = "latin1") -> bytes:
-    """What pickles of bytes call; only with the encoding that they need."""
+    """Replace `_codecs.encode`, which pickles of bytes call, with only the encoding that they need."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(Message("pickle.bad_bytes"))
     return text.encode("latin-1")
@@ -162,7 +164,7 @@ def as_bytes(data: Any = b"", encoding: Any = "latin1") -> bytes:
 
 
 def as_dict(content: Any = ()) -> dict[Any, Any]:
-    """Of what a Counter or an OrderedDict is made from."""
+    """Return a dict from the arguments of a Counter or OrderedDict."""
     pairs = list(content.items()) if isinstance(content, dict) else content
     if not isinstance(pairs, list | tuple) or not all(isinstance(p, list | tuple) and len(p) == 2 for p in pairs):
         raise pickle.UnpicklingError(Message("pickle.bad_dict"))
@@ -180,7 +182,8 @@ def device(name: Any, *index: Any) -> torch.device:
 
 
 def require_key(key: Any) -> Any:
-    """A key that is hashed and compared at once: a name, a number, a class, or a few of these."""
+    """Return a key that is quick to hash and compare: a name, a number, a class, or a few of these. Raises
+    UnpicklingError otherwise."""
     items = key if isinstance(key, tuple) and len(key) <= MOST_DIMENSIONS else (key,)
     for item in items:
         is_short = isinstance(item, str | bytes) and len(item) <= LONGEST_KEY
@@ -190,7 +193,7 @@ def require_key(key: Any) -> Any:
     return key
 
 
-# What a pickle may name, and what is called where it calls that (None: nothing).
+# What a pickle may refer to, and what is called in its place (None: nothing).
 CALLED: dict[tuple[str, str], tuple[Any, Callable[..., Any] | None]] = {
     ("collections", "OrderedDict"): (
         collections.OrderedDict,
@@ -225,7 +228,7 @@ CALLS = {thing: call for thing, call in CALLED.values() if call}
 
 
 def named(module: str, name: str) -> Any:
-    """The object a pickle may have under this name, or Forbidden."""
+    """Return the object that a pickle may use under this name. Raises Forbidden for all others."""
     module = "builtins" if module == "__builtin__" else module  # Python 2's name, which torch's pickles use
     if (module, name) in CALLED:
         return CALLED[module, name][0]

@@ -1,7 +1,7 @@
-"""Weights in scaled fp8, as ComfyUI and others keep them: a weight is its numbers times a scale that is beside them.
+"""Scaled fp8 weights, as ComfyUI and others store them: a weight is its stored values times a separate scale.
 
-`<layer>.scale_weight`, with the mark `scaled_fp8`, or `<layer>.weight_scale`: one number, or one for each output.
-`<layer>.scale_input` and `.input_scale` are for multiplying in fp8, which nothing does here.
+`<layer>.scale_weight`, with the marker `scaled_fp8`, or `<layer>.weight_scale`: one number, or one per output.
+`<layer>.scale_input` and `.input_scale` are for multiplying in fp8, which is not done here.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from torch import Tensor
 
 from ...core.errors import UserError
 
-METADATA = "_quantization_metadata"  # of the file: it would be wrong of a file with whole weights
+METADATA = "_quantization_metadata"  # in a file's metadata: it would be wrong in a file with unscaled weights
 BESIDE = ("scale_weight", "weight_scale", "scale_input", "input_scale", "comfy_quant", "scaled_fp8")
 
 
 def is_beside(key: str) -> bool:
-    """Whether a tensor is none of a model's own, but says how others are scaled."""
+    """Whether a tensor does not belong to the model itself but describes how others are scaled."""
     return key.endswith(BESIDE)
 
 
 def scale_of(key: str, there: Mapping[str, object]) -> str | None:
-    """The scale that a weight has among these."""
+    """Return the key of a weight's scale, or None if it has none."""
     names = (f"{key}_scale", f"{key.removesuffix('weight')}scale_weight")
     return next((name for name in names if key.endswith("weight") and name in there), None)
 
 
 def applied(tensor: Tensor, scale: Tensor) -> Tensor:
-    """The weight itself, in float32."""
+    """Return the scaled weight in float32."""
     return tensor.float() * scale.float().reshape(-1, *[1] * (tensor.dim() - 1))
 
 
 def require_readable(
     name: str, field: str, weights: Iterable[str], entries: Mapping[str, tuple[Sequence[int], torch.dtype]]
 ) -> None:
-    """Raise UserError where weights are quantised in a way that is not known. entries: shapes and types, by key."""
+    """Raise UserError if weights are quantised in an unknown way. entries: shapes and dtypes, by key."""
     for key in weights:
         shape, dtype = entries[key]
         if not dtype.is_floating_point:
@@ -47,7 +47,7 @@ def require_readable(
                 raise _strange(name, field, scale)
     known = {f"{key}_scale" for key in weights}
     for key in entries:
-        start, weight, _ = key.rpartition("weight_")  # such as `weight_scale_2`, of blocks of numbers
+        start, weight, _ = key.rpartition("weight_")  # such as `weight_scale_2`, for block-wise quantisation
         if weight and key not in known and start + "weight" in entries:
             raise _strange(name, field, key)
 

@@ -1,4 +1,4 @@
-"""Files of named tensors: .safetensors and .ckpt, read tensor by tensor, written in one pass."""
+"""Files of named tensors, .safetensors and .ckpt: read tensor by tensor, written in one pass."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ SAFETENSORS = {
     "F8_E5M2": torch.float8_e5m2,
 }
 PICKLE_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin")
-MAPPED_AT_MOST = 512 * 2**20  # bytes; touched pages count as this process's memory until the mapping is let go
+MAPPED_AT_MOST = 512 * 2**20  # bytes; touched pages count as this process's memory until the mapping is closed
 OF_LORA = ("network_weights", "lora")  # fields that ask for a LoRA; others ask for a model
-LARGEST_HEADER = 16 * 2**20  # bytes of a table of contents; usual are some 100 KB, and the captions of a large data set
+LARGEST_HEADER = 16 * 2**20  # bytes of a header; usually some 100 KB, plus the captions of a large data set
 MOST_TENSORS = 20_000  # SDXL with averaged weights has 4200, a LoKr of all its layers 10 000
 
 
 class TensorFile(Mapping[str, Tensor]):
-    """A file's tensors by name. Shapes and types are known at once; numbers are mapped from the disk on access.
+    """A file's tensors by name. Shapes and dtypes are known at once; values are memory-mapped on access.
 
-    A tensor that was taken out shares the mapping: copy what has to live on. `close` lets go of the file; the next
-    access opens it again. The mapping's own `metadata` is that of safetensors, {} for pickles.
+    A returned tensor shares the mapping, so copy what is to be kept. `close` closes the file; the next access reopens
+    it. `metadata` is that of safetensors, {} for pickles.
     """
 
     def __init__(self, path: Path, field: str = "base_model"):
         self.path, self.field = path, field
         self.metadata: dict[str, str] = {}
         self._open: Any = None
-        self._mapped = 0  # bytes that were touched since the file was opened
+        self._mapped = 0  # bytes accessed since the file was opened
         self.pickled = container(path, field) == "pickle"
         if self.pickled:
             self.entries = {key: (tuple(t.shape), t.dtype) for key, t in self._tensors().items()}
@@ -108,15 +108,15 @@ class TensorFile(Mapping[str, Tensor]):
 
 
 def open_tensors(path: Path, *, field: str = "base_model") -> TensorFile:
-    """Open a .safetensors or .ckpt file by what is in it, whatever its name.
+    """Open a .safetensors or .ckpt file by its content, whatever its name.
 
-    Raises UserError where it is missing, empty, cut short, a web page, or anything else than tensors.
+    Raises UserError if it is missing, empty, truncated, a web page, or anything else but tensors.
     """
     return TensorFile(Path(path), field)
 
 
 def container(path: Path, field: str) -> str:
-    """ "safetensors" or "pickle", by the first bytes."""
+    """Return "safetensors" or "pickle", by the file's first bytes."""
     if not path.exists():
         raise UserError("model_file.missing", field, path=path)
     if path.is_dir():
@@ -139,7 +139,7 @@ def container(path: Path, field: str) -> str:
 
 
 def not_tensors(path: Path, head: bytes, field: str) -> UserError:
-    """What a file that holds no tensors is instead."""
+    """Return an error that says what a file without tensors is instead."""
     start = head.lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return UserError("model_file.web_page", field, file=path.name)
@@ -153,7 +153,7 @@ def not_tensors(path: Path, head: bytes, field: str) -> UserError:
 
 
 def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
-    """The header, and where in the file the numbers begin."""
+    """Return the header, and the offset in the file at which the values begin."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = struct.unpack("<Q", file.read(8))[0]
@@ -162,7 +162,7 @@ def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
         if length > LARGEST_HEADER:
             raise UserError("model_file.header_too_large", field, file=path.name)
         text = file.read(length)
-        require_few(text.count(b'"data_offsets"'), path, field)  # at once; JSON can spell it in other ways, too
+        require_few(text.count(b'"data_offsets"'), path, field)  # a quick check; JSON allows other spellings, too
         try:
             content = parse_json(text)
         except ValueError as error:
@@ -172,13 +172,13 @@ def safetensors_header(path: Path, field: str) -> tuple[dict[str, Any], int]:
 
 
 def require_few(tensors: int, path: Path, field: str) -> None:
-    """Raise UserError for a file of more tensors than any model's: to recognise it would take minutes."""
+    """Raise UserError if a file has more tensors than any model: recognising it would take minutes."""
     if tensors > MOST_TENSORS:
         raise UserError("model_file.too_many_tensors", field, file=path.name)
 
 
 def is_entry(entry: Any) -> bool:
-    """Whether a tensor's line in the header is what the format asks for."""
+    """Whether a tensor's entry in the header is valid."""
     if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
         return False
     numbers = (entry.get("shape"), entry.get("data_offsets"))
@@ -211,16 +211,16 @@ def what_pickle_is(path: Path, content: Mapping[Any, Any], field: str) -> UserEr
 
 
 def wanted(field: str) -> Message:
-    """What belongs where `field` is asked for."""
+    """Return what kind of file `field` asks for."""
     return Message("kind.lora") if field in OF_LORA else Message("kind.checkpoint")
 
 
 def save_tensors(
     state: Mapping[str, Tensor | LazyTensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write named tensors; `.safetensors` with its metadata, any other suffix as a pickle {"state_dict": ...}.
+    """Write named tensors: `.safetensors` with metadata, any other suffix as a pickle {"state_dict": ...}.
 
-    Lazy tensors are loaded one at a time. The file appears under its name when it is complete.
+    Lazy tensors are loaded one at a time. The file appears under its name only when it is complete.
     """
     if path.suffix.lower() in PICKLE_SUFFIXES:
         save_pickle({"state_dict": dict(state)}, path)
@@ -230,7 +230,7 @@ def save_tensors(
 
 
 class Writable(Protocol):
-    """Bytes from front to back: an open file, or one that sums what it is given."""
+    """Accepts bytes sequentially: an open file, or one that also computes a checksum."""
 
     def write(self, data: Any, /) -> int: ...
 
@@ -238,9 +238,9 @@ class Writable(Protocol):
 def write_tensors(
     state: Mapping[str, Tensor | LazyTensor], file: Writable, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write named tensors into an open file, as safetensors."""
+    """Write named tensors to an open file in the safetensors format."""
     names = {dtype: name for name, dtype in SAFETENSORS.items()}
-    keys = sorted(state, key=lambda key: (-state[key].dtype.itemsize, key))  # wide ones first keep all aligned
+    keys = sorted(state, key=lambda key: (-state[key].dtype.itemsize, key))  # with wide dtypes first, all are aligned
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for key in keys:

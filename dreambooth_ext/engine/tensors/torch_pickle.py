@@ -1,4 +1,5 @@
-"""PyTorch's pickle files (.ckpt, .pt): read without running anything that is in them, written as the WebUI accepts."""
+"""PyTorch's pickle files (.ckpt, .pt): read without running code from them, written in a form that the WebUI
+accepts."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ STORAGES = {
     torch.int32: torch.IntStorage,
     torch.uint8: torch.ByteStorage,
 }  # those that the WebUI's scanner allows
-DAMAGED = (  # what unpickling a cut or altered file ends in
+DAMAGED = (  # what unpickling a truncated or altered file can raise
     pickle.UnpicklingError,
     RuntimeError,
     EOFError,
@@ -49,14 +50,14 @@ MEMBER = re.compile(
     r"data\.pkl|data/\d{1,9}|version|byteorder|\.data/serialization_id|\.format_version|\.storage_alignment"
 )
 PROGRAM = ("constants.pkl", "code/", "bytecode.pkl", "mobile_debug_handles.pkl", "extra/")  # TorchScript's
-MOST_READ = 4 * 2**20  # bytes of an archive at once; its list of 10 000 members has 1 MB
-ALIGNMENT = 64  # bytes, of each tensor in the file, as torch has it, so that it can be used where it is mapped
+MOST_READ = 4 * 2**20  # bytes read from an archive at once; its list of 10 000 members has 1 MB
+ALIGNMENT = 64  # bytes; each tensor in the file is aligned as in torch, so that it can be used memory-mapped
 
 
 def load_pickle(path: Path, *, field: str = "base_model") -> Any:
-    """Unpickle, with tensors memory-mapped: they share the file, and are read when they are used.
+    """Unpickle a file. Its tensors are memory-mapped: they share the file and are read when used.
 
-    Raises UserError where the file is damaged, or holds anything but tensors and plain values.
+    Raises UserError if the file is damaged, or contains anything but tensors and plain values.
     """
     require_model_file(path, field)
     try:
@@ -68,13 +69,14 @@ def load_pickle(path: Path, *, field: str = "base_model") -> Any:
 
 
 def require_model_file(path: Path, field: str) -> None:
-    """Raise UserError for what is there and not a file: opening a pipe would wait for ever."""
+    """Raise UserError if the path is neither a file nor a folder: opening a pipe would wait forever."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise UserError("model_file.is_device", field, path=path)
 
 
 def read_pickle(path: Path, *, mapped: bool = True) -> Any:
-    """The same without the words for users: raises Forbidden and `DAMAGED`. mapped: False for tensors in memory."""
+    """Like `load_pickle`, but raises Forbidden and `DAMAGED` instead of UserErrors. mapped: False loads tensors into
+    memory."""
     with path.open("rb") as file:
         is_zip = file.read(2) == b"PK"
         file.seek(0)
@@ -82,7 +84,7 @@ def read_pickle(path: Path, *, mapped: bool = True) -> Any:
 
 
 class _Numbers:
-    """A file's tensors, cut out of it by where they are. One key's are shared by all that name it."""
+    """The tensor values in a file, by their offsets. All references to one key share them."""
 
     def __init__(self, path: Path, mapped: bool):
         self.path, self.mapped = path, mapped
@@ -104,7 +106,7 @@ class _Numbers:
 
 
 class _Measured:
-    """An open archive of which no great part is read at once: a list of millions of members takes minutes."""
+    """An open archive that refuses large reads: a list of millions of members would take minutes."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.seek, self.tell = file, file.seek, file.tell
@@ -119,7 +121,7 @@ class _Measured:
 
 
 def _read_zip(file: BinaryIO, numbers: _Numbers) -> Any:
-    """PyTorch's layout since 1.6: an archive of a pickle and of each storage's numbers, which are not packed."""
+    """Read PyTorch's layout since 1.6: an archive of a pickle and each storage's values, uncompressed."""
     with zipfile.ZipFile(_Measured(file)) as archive:
         members = _plain_members(archive)
         if "byteorder" in members and _content(archive, members["byteorder"]).strip() != b"little":
@@ -138,7 +140,8 @@ def _read_zip(file: BinaryIO, numbers: _Numbers) -> Any:
 
 
 def _plain_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """An archive's members by their names in its one folder. Raises Forbidden for those of a program (TorchScript)."""
+    """Return an archive's members by their names in its only folder. Raises Forbidden for those of TorchScript
+    programs."""
     members: dict[str, zipfile.ZipInfo] = {}
     for member in archive.infolist():
         folder, _, name = member.filename.partition("/")
@@ -155,14 +158,15 @@ def _plain_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    if member.file_size > LARGEST:  # what it says; no more is unpacked
+    if member.file_size > LARGEST:  # the stated size; no more is unpacked
         raise pickle.UnpicklingError(Message("pickle.member_too_large", name=member.filename[:100]))
     with archive.open(member) as stream:
         return b"".join(iter(lambda: stream.read(MOST_READ), b""))
 
 
 def _begin(file: BinaryIO, member: zipfile.ZipInfo) -> int:
-    """Where a member's numbers begin in the file: after its name and extra field, which its local header counts."""
+    """Return the offset of a member's values in the file: after its name and extra field, whose lengths its local
+    header has."""
     file.seek(member.header_offset)
     header = file.read(30)
     if header[:4] != b"PK\3\4":
@@ -171,7 +175,7 @@ def _begin(file: BinaryIO, member: zipfile.ZipInfo) -> int:
 
 
 def _reference(identifier: Any) -> tuple[torch.dtype, str, int, Any]:
-    """dtype, key, count and, in old files, the part of a storage that a pickle refers to."""
+    """Return dtype, key, count and, in old files, the part of the storage that a pickle refers to."""
     if not isinstance(identifier, tuple) or len(identifier) not in (5, 6) or identifier[0] != "storage":
         raise pickle.UnpicklingError(Message("pickle.bad_reference"))
     _, kind, key, _, count = identifier[:5]
@@ -181,15 +185,15 @@ def _reference(identifier: Any) -> tuple[torch.dtype, str, int, Any]:
 
 
 def _part(view: Any) -> tuple[int, int]:
-    """Where a part of a storage begins, and how long it is, in numbers."""
+    """Return the start and length of a part of a storage, in elements."""
     if not isinstance(view, tuple) or len(view) != 3 or not all(type(n) is int and 0 <= n < 2**48 for n in view[1:]):
         raise pickle.UnpicklingError(Message("pickle.bad_reference"))
     return view[1], view[2]
 
 
 def _read_legacy(file: BinaryIO, numbers: _Numbers) -> Any:
-    """PyTorch's layout before 1.6: five pickles, then each storage as a count and its numbers. Read twice: the first
-    pass only learns which kinds of numbers there are, and thus where each begins."""
+    """Read PyTorch's layout before 1.6: five pickles, then each storage as a count and its values. It is read twice:
+    the first pass only collects the dtypes, and thus the offsets."""
 
     def pickled(persistent: Callable[[Any], Any] | None = None) -> Any:
         begin = file.tell()
@@ -207,7 +211,7 @@ def _read_legacy(file: BinaryIO, numbers: _Numbers) -> Any:
 
     def persistent(identifier: Any) -> Any:
         if isinstance(identifier, tuple) and len(identifier) > 1 and identifier[0] == "module":
-            return identifier[1]  # a class with its source; embeddings of 2022 hold a ParameterDict
+            return identifier[1]  # a class with its source; embeddings of 2022 contain a ParameterDict
         dtype, key, count, view = _reference(identifier)
         found[key] = dtype
         first, count = _part(view) if view else (0, count)
@@ -230,14 +234,14 @@ def _read_legacy(file: BinaryIO, numbers: _Numbers) -> Any:
 
 
 class StorageName:
-    """A tensor's numbers as the pickle refers to them."""
+    """A pickle's reference to a tensor's values."""
 
     def __init__(self, dtype: torch.dtype, key: int, count: int):
         self.identifier = ("storage", STORAGES[dtype], str(key), "cpu", count)
 
 
 class TensorPickler(pickle.Pickler):
-    """Pickles tensors and `LazyTensor`s by reference, and lists them for writing after the pickle."""
+    """Pickles tensors and `LazyTensor`s by reference, and collects them for writing after the pickle."""
 
     def __init__(self, file: Any):
         super().__init__(file, protocol=2)
@@ -258,10 +262,10 @@ class TensorPickler(pickle.Pickler):
 
 
 def save_pickle(thing: Any, path: Path) -> None:
-    """Write nested plain values with tensors, in torch's zip layout with no more members than the WebUI allows.
+    """Write nested plain values with tensors, in torch's zip layout with only the members that the WebUI allows.
 
-    torch.save of new versions adds members that the WebUI 1.10.1's scanner rejects. Tensors are written one by one,
-    contiguous, each with its own storage, so lazy ones never are in memory together.
+    torch.save of newer versions adds members that the scanner of WebUI 1.10.1 rejects. Tensors are written one by one,
+    contiguous, each with its own storage, so that lazy ones are never in memory together.
     """
     with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("archive/data.pkl", "w") as file:
@@ -276,12 +280,12 @@ def save_pickle(thing: Any, path: Path) -> None:
 
 
 def aligned(archive: zipfile.ZipFile, name: str, size: int) -> zipfile.ZipInfo:
-    """A member whose data begins at a multiple of ALIGNMENT, through padding in its header's extra field."""
+    """Return an archive member whose data starts at a multiple of ALIGNMENT, by padding its header's extra field."""
     assert size < 2**31, "a single tensor of 2 GB needs zip64 headers"
     member = zipfile.ZipInfo(name)
     member.file_size = size
     assert archive.fp is not None, "the archive is open"
-    start = archive.fp.tell() + 30 + len(name) + 4  # local header, name, the extra field's own head
+    start = archive.fp.tell() + 30 + len(name) + 4  # local header, name, header of the extra field
     padding = -start % ALIGNMENT
     member.extra = struct.pack("<HH", 0x4246, padding) + b"Z" * padding  # "FB", as torch itself marks it
     return member

@@ -1,8 +1,8 @@
-"""Pickles of tensors and plain values, read by steps of our own: nothing in them runs, and none takes for ever.
+"""A safe unpickler for tensors and plain values: it runs no code from the file, and is bounded in time and memory.
 
-Python's own unpickler calls whatever it is told to, and a few hundred bytes can keep it busy for years: a tuple of
-twice the same tuple, forty times, as the key of a dict. Here only what `named` gives can be called, keys are short and
-flat, and steps, copies and the size of what comes out have limits.
+Python's own unpickler calls whatever the file says, and a few hundred bytes can keep it busy for years: a tuple of
+twice the same tuple, nested forty times, as the key of a dict. Here only what `named` allows can be called, keys are
+short and flat, and steps, copies and the size of the result are limited.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 from ...core.messages.message import Message
 from .pickled_objects import CALLS, Forbidden, Inert, NumpyArray, NumpyKind, Parameters, as_set, named, require_key
 
-LARGEST = 16 * 2**20  # bytes of a pickle without its tensors' numbers; a training state of SDXL has 1 MB
-MOST_STEPS = 1_000_000  # of a pickle; the same has 300 000
+LARGEST = 16 * 2**20  # bytes of a pickle without tensor values; a training state of SDXL has 1 MB
+MOST_STEPS = 1_000_000  # steps of a pickle; that training state has 300 000
 MOST_COPIED = 4 * LARGEST  # bytes and items
-LONGEST_LINE = 500  # letters of a name
+LONGEST_LINE = 500  # characters of a name
 DEEPEST = 100
 
 
@@ -29,17 +29,18 @@ class _Text(io.BytesIO):
 
 
 class PlainUnpickler:
-    """One pickle. `persistent`: makes the storage of what torch writes in a tensor's place."""
+    """Reads one pickle. persistent: creates the storage for a reference that torch writes in a tensor's place."""
 
     def __init__(self, data: bytes, persistent: Callable[[Any], Any] | None = None):
         self.text, self.persistent = _Text(data), persistent
         self.stack: list[Any] = []
-        self.outer: list[list[Any]] = []  # what lies below each mark
+        self.outer: list[list[Any]] = []  # the stack below each mark
         self.memo: dict[int, Any] = {}
         self.copied = 0
 
     def load(self) -> Any:
-        """The pickle's content; afterwards `length` says how many bytes it had. Raises what `pickles.DAMAGED` names."""
+        """Return the pickle's content; afterwards `length` is its number of bytes. Raises the errors in
+        `torch_pickle.DAMAGED`."""
         text, code = self.text, b""
         for _ in range(MOST_STEPS):
             code = text.read(1)
@@ -63,7 +64,7 @@ class PlainUnpickler:
         return self.stack.pop()
 
     def popped(self) -> list[Any]:
-        """What lies above the last mark, which is taken away."""
+        """Remove and return everything above the last mark."""
         items, self.stack = self.stack, self.outer.pop()
         return items
 
@@ -109,7 +110,7 @@ class PlainUnpickler:
         return CALLS[function](*arguments)
 
     def build(self, state: Any) -> None:
-        """Attributes of dicts, and of what only stands in for something, are left out."""
+        """Set an object's state. Attributes of dicts and of stand-ins are ignored."""
         target = self.stack[-1]
         if isinstance(target, NumpyArray):
             target.build(state)
@@ -132,8 +133,8 @@ class PlainUnpickler:
 
 
 def require_small(content: Any) -> None:
-    """Raise UnpicklingError for what is nested deeply, or huge if it is written out: few objects, many times in each
-    other."""
+    """Raise UnpicklingError if content is nested deeply, or huge when written out: few objects that contain each other
+    many times."""
     level, left = [content], 2 * MOST_STEPS
     for _ in range(DEEPEST):
         inner: list[Any] = []
@@ -152,7 +153,7 @@ def require_small(content: Any) -> None:
 
 
 def from_python_2(text: str) -> str:
-    """Its strings are bytes, which nothing says the code of."""
+    """Decode a string of Python 2, whose bytes have no stated encoding, as UTF-8 if possible."""
     try:
         return text.encode("latin-1").decode("utf-8")
     except UnicodeDecodeError:
@@ -197,7 +198,7 @@ STEPS: dict[str, Step] = {
     "BUILD": lambda self, _: self.build(self.pop()),
     "BINPERSID": lambda self, _: self.persist(self.pop()),
 }
-CODES = {  # by the byte of a step: what it does, and what reads its argument
+CODES = {  # by a step's byte: its action, and the reader of its argument
     opcode.code.encode("latin-1"): (STEPS[opcode.name], opcode.arg.reader if opcode.arg else None)
     for opcode in pickletools.opcodes
     if opcode.name in STEPS

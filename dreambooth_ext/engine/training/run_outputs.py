@@ -154,7 +154,7 @@ class Saver:
         return {**about, **made, **pictures_metadata(pictures, self.dataset.order.bucket_counts), **self.method.about()}
 
     def _activation_text(self) -> str:
-        """Return the words that trigger the subject: the instance prompts, or the rare words in the file names."""
+        """Return the activation text: the instance prompts, or the rare words in the file names."""
         prompts = dict.fromkeys(concept.instance_prompt for concept in self.dataset.concepts)
         words = [p for p in prompts if p and "[" not in p]
         return ", ".join(words or sorted({p.entry.identifier for p in self.dataset.pictures if p.entry.identifier}))

@@ -1,4 +1,4 @@
-"""The verb `convert`: a model from one form into another, checkpoint or diffusers folder, in any precision."""
+"""The verb `convert`: convert a model between checkpoint and diffusers folder, in any precision."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..tensors.torch_pickle import STORAGES
 
 
 def run(arguments: argparse.Namespace) -> Path:
-    """Convert as the command line asks (`conversion.add_arguments`); returns the path that was written."""
+    """Convert as the command line asks (`convert_options.add_arguments`) and return the path written."""
     target = Path(arguments.target)
     to_file = target.suffix.lower() in SINGLE_FILES
     yaml = target.with_suffix(".yaml")
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> Path:
 
 
 def to_single_file(base: LatentBase, target: Path, dtype: torch.dtype | None, precision: str) -> None:
-    """Every tensor of the model under single-file keys, and the yaml where the WebUI needs one."""
+    """Write all tensors of the model under single-file keys, and the yaml if the WebUI needs one."""
     metadata = dict(base.metadata)
     if HASH_KEY in metadata:
         metadata[HASH_KEY] = HASH_TO_COME
@@ -65,7 +65,7 @@ def to_single_file(base: LatentBase, target: Path, dtype: torch.dtype | None, pr
 
 
 def to_folder(base: LatentBase, target: Path, dtype: torch.dtype | None) -> None:
-    """A diffusers pipeline, part by part, so that only one is in memory."""
+    """Write a diffusers pipeline, part by part, so that only one is in memory."""
     parts = base.family.components
     dtypes = {name: dtype or stored_in(base, name) for name in parts}
     counts = base.parameter_counts()
@@ -97,13 +97,13 @@ def to_folder(base: LatentBase, target: Path, dtype: torch.dtype | None) -> None
 
 
 def stored_in(base: LatentBase, component: str) -> torch.dtype:
-    """The precision that holds all of a part: its own, or of a part that is only partly in fp8 the widest."""
+    """Return the dtype that can hold all of a part: its own, or the widest one if the part is partly in fp8."""
     found = [tensor.dtype for tensor in base.ldm_tensors(component).values()]
     return found[0] if found[0].itemsize > 1 else max(found, key=lambda dtype: dtype.itemsize)
 
 
 def save_part(module: torch.nn.Module, folder: Path) -> list[str]:
-    """Write a part; returns its library and class, as model_index.json names them."""
+    """Save a part and return its library and class for model_index.json."""
     for key, tensor in module.state_dict().items():
         if not is_finite(tensor):
             raise UserError("command.numbers_too_large", "precision", key=key, part=folder.name)

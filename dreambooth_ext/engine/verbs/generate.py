@@ -1,4 +1,4 @@
-"""The verb `generate`: pictures from a model file, each with the text that the WebUI reads its settings from."""
+"""The verb `generate`: draw pictures from a model file, with generation parameters that the WebUI can read."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from ..training import pixel_backbone
 
 
 def run(arguments: argparse.Namespace) -> list[Path]:
-    """Draw what the command line asks for (`generation.add_arguments`); returns the pictures' paths.
+    """Draw what the command line asks for (`generate_options.add_arguments`) and return the pictures' paths.
 
-    Raises UserError for a value out of range, a model that cannot be opened, and a device that is not there.
+    Raises UserError if a value is out of range, the model cannot be opened, or the device does not exist.
     """
     for problem in generate_options.problems(arguments):
         raise problem.as_error()
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> list[Path]:
 
 
 def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, device: torch.device) -> list[Path]:
-    """Pictures of an unconditional model, as diffusers' DDPMPipeline draws them from the same seeds."""
+    """Draw pictures of an unconditional model, as diffusers' DDPMPipeline draws them from the same seeds."""
     for problem in generate_options.worded_problems(arguments):
         raise problem.as_error()
     scheduler, unet = pipeline.scheduler(), pipeline.unet().to(device)
@@ -100,7 +100,7 @@ def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, devic
 
 @contextlib.contextmanager
 def counted(written: Sequence[Path], out: Path) -> Iterator[None]:
-    """Whoever interrupts the drawing is told how many pictures there are: KeyboardInterrupt carries the text."""
+    """On Ctrl-C, put the number of pictures drawn so far into the KeyboardInterrupt."""
     try:
         yield
     except KeyboardInterrupt:
@@ -111,13 +111,13 @@ def counted(written: Sequence[Path], out: Path) -> Iterator[None]:
 
 
 def advancing(progress: Progress, before: int, pictures: int) -> Callable[[int, int], None]:
-    """Tells of a batch's steps, each of which counts for all its pictures."""
+    """Return a progress callback for a batch, in which each step counts for all of its pictures."""
     return lambda done, of: progress.update(before + done * pictures)
 
 
 def used_hashes(text: TextStack, prompts: Sequence[str], paths: Sequence[Path]) -> dict[str, str]:
-    """The words that these prompts hold, and the hash of each one's file as the WebUI shows it."""
-    files = dict(zip((id(word) for word in text.embeddings.words), paths, strict=False))  # LoRAs' words come after
+    """Return the embeddings used in these prompts, with their files' hashes as the WebUI shows them."""
+    files = dict(zip((id(word) for word in text.embeddings.words), paths, strict=False))  # bundled words come last
     used = {id(word): word for prompt in prompts for word in text.learned_in(prompt)}
     return {word.word: sha256_of(files[key])[:12] for key, word in used.items() if key in files}
 

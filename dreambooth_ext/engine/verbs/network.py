@@ -1,6 +1,7 @@
-"""The verb `network`: merge, extract and resize, by singular values.
+"""The verb `network`: merge, extract and resize LoRAs, by singular value decomposition.
 
-Of a difference D = U S V^T the first r singular values are the best LoRA of rank r: up = U sqrt(S), down = sqrt(S) V^T.
+For a difference D = U S V^T, the first r singular values give the best LoRA of rank r: up = U sqrt(S), down = sqrt(S)
+V^T.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Models = Mapping[str, nn.Module]
 
 
 def run(arguments: argparse.Namespace) -> list[Path]:
-    """Do what the command line asks (`networks.add_arguments`); returns the files that were written."""
+    """Run the command line's action (`network_options.add_arguments`) and return the files written."""
     try:
         return done(arguments)
     except NothingLearned as error:
@@ -72,7 +73,7 @@ def done(arguments: argparse.Namespace) -> list[Path]:
 
 
 def words_of(base: LatentBase, loras: Sequence[Path]) -> list[Embedding]:
-    """The words that LoRAs bring along. Raises UserError for one that does not fit, or that is there twice."""
+    """Return the words bundled in LoRAs. Raises UserError if one does not fit, or occurs twice."""
     found: dict[str, Embedding] = {}
     for path in loras:
         for word in embedding_file.read_bundle(path, "lora"):
@@ -84,18 +85,18 @@ def words_of(base: LatentBase, loras: Sequence[Path]) -> list[Embedding]:
 
 
 def require_places(words: Sequence[Embedding], out: Path, overwrite: bool) -> None:
-    """Raise UserError where a word that a merged model needs cannot be written beside it."""
+    """Raise UserError if a word that a merged model needs cannot be written beside it."""
     for word in words:
         if name_problems(word.word):
             raise UserError("command.word_no_file_name", "lora", word=shown(word.word))
-        endings = (".yaml",) if overwrite else (".safetensors", ".json", ".yaml")  # a yaml is another model's
+        endings = (".yaml",) if overwrite else (".safetensors", ".json", ".yaml")  # a yaml belongs to another model
         taken = any(out.with_name(f"{word.word}{ending}").exists() for ending in endings)
         if word.word.lower() == out.stem.lower() or taken:
             raise UserError("command.word_replaces", "out", word=word.word)
 
 
 def write_word(base: LatentBase, word: Embedding, out: Path, precision: str) -> Path:
-    """The word as an embedding beside the model, which has no place for it."""
+    """Write the word as an embedding beside the model, since a checkpoint cannot contain it."""
     about = modelspec(base, title=word.word, resolution=base.resolution, adapter=ADAPTERS["textual_inversion"])
     path = out.with_name(f"{word.word}.safetensors")
     export_embedding(base, word.vectors, path, precision=precision, metadata=about | base_metadata(base), steps=0)
@@ -104,27 +105,27 @@ def write_word(base: LatentBase, word: Embedding, out: Path, precision: str) -> 
 
 
 def parts_of(base: LatentBase, device: torch.device) -> dict[str, nn.Module]:
-    """The parts of a model that LoRAs change."""
+    """Return the parts of a model that LoRAs change."""
     modules = {"unet": base.unet(), **dict(zip(TEXT_PARTS, base.text_encoders(), strict=False))}
     return {name: module.to(device) for name, module in modules.items()}
 
 
 def described(base: LatentBase, title: str, arguments: argparse.Namespace) -> dict[str, str]:
-    """What WebUIs have to know of the new LoRA."""
+    """Return the metadata that WebUIs need for the new LoRA."""
     config = lora_config(arguments)
     about = modelspec(base, title=title, resolution=base.resolution, adapter="lora")
     return {**about, **base_metadata(base), "ss_output_name": title, **lora_file.metadata(config)}
 
 
 def lora_config(arguments: argparse.Namespace) -> RunConfig:
-    """A LoRA of the ranks that are asked for; its scale is 1."""
+    """Return the config of a LoRA of the requested ranks, with scale 1."""
     words = [word for word in TARGETS if word != "convolutions" or arguments.conv_rank]
     rank, conv_rank = arguments.rank, arguments.conv_rank
     return RunConfig(method="lora", rank=rank, conv_rank=conv_rank, alpha=float(rank), target_modules=words)
 
 
 def merge(models: Models, loras: list[tuple[Path, float]]) -> None:
-    """Into the models' own weights. Raises UserError as `network_file.read` does."""
+    """Merge LoRAs into the models' own weights. Raises UserError as `lora_file.read` does."""
     for path, weight in loras:
         for component, made in lora_file.read(path, models, "lora").items():
             lora_network.merge(models[component], made, weight)
@@ -134,7 +135,8 @@ def merge(models: Models, loras: list[tuple[Path, float]]) -> None:
 
 
 def extract(arguments: argparse.Namespace, base: LatentBase, models: Models, device: torch.device) -> Network:
-    """What the tuned model is beyond the base. Parts that are the same in both are left out."""
+    """Return the difference between the tuned model and the base as a LoRA. Parts that are the same in both are left
+    out."""
     tuned = open_base(arguments.tuned, field="tuned")
     if lora_network.shapes_of(tuned) != lora_network.shapes_of(base):
         raise UserError("command.layers_differ", "tuned", tuned=tuned.name, base=base.name)
@@ -149,7 +151,7 @@ def extract(arguments: argparse.Namespace, base: LatentBase, models: Models, dev
 
 
 def resize(arguments: argparse.Namespace, models: Models) -> Network:
-    """A file of any type as a LoRA of other ranks."""
+    """Return a file of any LoRA type as a LoRA of other ranks."""
     (text,) = arguments.lora
     differences: dict[str, dict[str, tuple[Tensor, int]]] = {}
     for name, made in lora_file.read(generate_options.lora(text)[0], models, "lora").items():
@@ -177,7 +179,7 @@ def decomposed(differences: dict[str, dict[str, tuple[Tensor, int]]]) -> Network
 
 
 def low_rank(difference: Tensor, rank: int) -> Adapter:
-    """The LoRA of that rank, at the most, that comes nearest to a weight's difference."""
+    """Return the LoRA of at most this rank that best approximates a weight's difference."""
     matrix = difference.float().flatten(1)
     rank = min(rank, *matrix.shape)
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
