@@ -8,7 +8,7 @@ import sys
 from ..core.config import links
 from ..core.data import picture_list
 from ..core.errors import UserError
-from ..core.runs import run_folder, run_list
+from ..core.runs import run_folder, run_list, training_states
 from ..core.runs.job_options import JobOptions
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     with delivery.claimed(run):
         state = run.state()
+        training_states.check_kept(run, state)
         if total is not None and total <= state["step"]:
             raise UserError("queue.step_reached", "max_train_steps", run=run.id, step=state["step"])
         wanted = delivery.renewed(run, folders, arguments)

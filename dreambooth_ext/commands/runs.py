@@ -1,4 +1,4 @@
-"""`runs`: list, show, stop and delete runs, and print a report of one for an issue."""
+"""`runs`: list, show, describe, stop and delete runs, and the report of one for an issue."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import sys
 import time
 from typing import Any
 
+from ..core.config.run_config import SETTINGS
 from ..core.errors import Problem, UserError
-from ..core.runs import run_folder, run_list
+from ..core.messages.message import written
+from ..core.runs import notes, run_folder, run_list, training_states
 from ..core.system.files import human_size
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
@@ -19,8 +21,10 @@ from .support import delivery, stopping
 from .support.config_options import path
 from .support.exit_status import DONE
 
-HELP = "list, show, stop and delete runs; report prints what an issue about one needs"
-ACTIONS = ("list", "show", "stop", "report", "delete")
+HELP = "list, show, note, star, stop and delete runs; report prints what an issue about one needs"
+ACTIONS = ("list", "show", "note", "star", "unstar", "stop", "report", "delete-states", "delete")
+NEED_NAMES = ("note", "star", "unstar", "stop", "delete-states", "delete")  # for "the newest" would be a guess
+LONGEST_VALUE = 200  # letters of a setting that `show` prints
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,21 +36,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--save", action="store_true", help="stop: save a model, too")
     how.add_argument("--kill", action="store_true", help="stop: end a worker that hangs, at once and without saving")
+    parser.add_argument("--text", metavar="TEXT", help="note: what to write; an empty text removes it")
+    parser.add_argument("--search", default="", metavar="WORDS", help="list: only runs with these words in their name, "
+                        "method, word, base or note")  # fmt: skip
+    parser.add_argument("--sort", choices=run_list.SORTS, default="newest", help="list: order; default: newest first")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.text is not None and arguments.action != "note":
+        raise UserError("command.option_unused", "run", action=arguments.action, option="--text")
     if (arguments.save or arguments.kill) and arguments.action != "stop":
         raise UserError("command.only_for_stop", "run")
     if arguments.action == "list":
         found = run_list.list_runs(arguments.runs_dir)
         deliver(found)
-        known = [describe(run) for run in found]
+        known = [item for item in map(describe, found) if run_list.matches(item, arguments.search)]
+        known = run_list.in_order(known, arguments.sort)
         _print(known, arguments.json, _table(known))
         return DONE
     if arguments.action == "report":
         return give_report(arguments)
-    if arguments.action in ("stop", "delete") and not arguments.run:
+    if arguments.action in NEED_NAMES and not arguments.run:
         raise UserError("command.no_run_named", "run", action=arguments.action)
     chosen = [run_list.find(arguments.runs_dir, name) for name in arguments.run or ["last"]]
     if arguments.action == "delete":
@@ -55,10 +66,20 @@ def run(arguments: argparse.Namespace) -> int:
             run.delete()
             say(f"deleted {run.id}, {human_size(size)}", stream=sys.stdout)
         return DONE
+    if arguments.action == "delete-states":
+        for run in chosen:
+            freed = training_states.delete(run)
+            say(f"deleted the training states of {run.id}, {human_size(freed)}; its models are kept", stream=sys.stdout)
+        return DONE
+    if arguments.action in ("note", "star", "unstar"):
+        starred = None if arguments.action == "note" else arguments.action == "star"
+        noted = [{"id": run.id, **notes.change(run, arguments.text, starred).as_dict()} for run in chosen]
+        _print(noted if len(noted) > 1 else noted[0], arguments.json, [line for one in noted for line in _noted(one)])
+        return DONE
     if arguments.action == "stop":
         return max([stopping.stop(run, arguments.save, arguments.kill) for run in chosen])
     deliver(chosen)
-    shown = [{**describe(run), **places(run)} for run in chosen]
+    shown = [{**describe(run), **places(run), "settings": settings(run)} for run in chosen]
     details = [line for item in shown for line in ("", *_details(item))][1:]
     _print(shown if len(shown) > 1 else shown[0], arguments.json, details)
     return DONE
@@ -90,6 +111,15 @@ def places(run: run_folder.Run) -> dict[str, Any]:
     return {"path": str(run.path), "artifacts": run.artifact_events(), "owes": owes}
 
 
+def settings(run: run_folder.Run) -> dict[str, Any]:
+    """What differs from the defaults, by the settings' names; nothing of a damaged run."""
+    try:
+        config = run.config.as_dict()
+    except UserError:
+        return {}
+    return {name: value for name, value in config.items() if value is not None and value != SETTINGS[name].default}
+
+
 def describe(run: run_folder.Run) -> dict[str, Any]:
     """`run_list.describe`; a damaged run is listed as damaged, so that it does not hide the others."""
     try:
@@ -98,6 +128,7 @@ def describe(run: run_folder.Run) -> dict[str, Any]:
         why = error.problem.message if isinstance(error, UserError) else str(error)
         problem = Problem("command.run_damaged", "run", error=why, path=str(run.path))
         known = {"id": run.id, "name": "", "method": "?", "size": run.size(), "status": "damaged", "step": 0}
+        known |= {"seconds": None, **notes.read(run).as_dict()}
         return {**known, "problem": problem.as_dict()}
 
 
@@ -111,25 +142,55 @@ def _print(value: Any, as_json: bool, lines: list[str]) -> None:
 def _table(known: list[dict[str, Any]]) -> list[str]:
     if not known:
         return ["There are no runs yet."]
-    rows = [("RUN", "METHOD", "STATUS", "STEP", "SIZE")]
+    rows = [("RUN", "METHOD", "STATUS", "STEP", "TIME", "SIZE", "NOTE")]
     for item in known:
         step = f"{item['step']}/{item.get('total') or '?'}"
-        rows.append((item["id"], item["method"], item["status"], step, human_size(item["size"])))
+        about = (("* " if item["starred"] else "") + item["note"].partition("\n")[0])[:60].strip()
+        time_taken = _duration(item["seconds"])
+        rows.append((item["id"], item["method"], item["status"], step, time_taken, human_size(item["size"]), about))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _duration(seconds: float | None) -> str:
+    """ "45 s", "12 min", "3 h 05 min"; "" where it is unknown."""
+    if seconds is None:
+        return ""
+    minutes = round(seconds / 60)
+    if not minutes:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _noted(item: dict[str, Any]) -> list[str]:
+    lines = item["note"].splitlines()
+    return [f"{item['id']}{'  *' if item['starred'] else ''}", *(f"         {line}" for line in lines)]
+
+
+def _setting(name: str, value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else written(value)
+    text = text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " ..."
+    return f"         {SETTINGS[name].label}: {text}"
 
 
 def _details(item: dict[str, Any]) -> list[str]:
     made = time.strftime("%Y-%m-%d %H:%M", time.localtime(item["created"])) if "created" in item else "?"
     lines = [
-        f"{item['id']}  {item['status']}, step {item['step']} of {item.get('total') or '?'}",
+        f"{item['id']}{'  *' if item['starred'] else ''}  {item['status']}, "
+        f"step {item['step']} of {item.get('total') or '?'}",
         f"made     {made} with {item['method']}",
         f"folder   {item['path']}  {human_size(item['size'])}",
     ]
+    if item["seconds"] is not None:
+        lines.append(f"trained  {_duration(item['seconds'])}")
+    if item["note"]:
+        lines += [f"note     {line}" for line in item["note"].splitlines()]
     problem = item.get("problem")
     if problem:
         lines.append(f"problem  {problem['message']} {problem['remedy']}")
     if item["owes"]:
         lines.append("owes     models, which the WebUI publishes when it starts; `resume` does so, too")
     lines += [f"model    {artifact['path']}" for artifact in item["artifacts"]]
+    if item["settings"]:
+        lines += ["settings", *(_setting(name, value) for name, value in item["settings"].items())]
     return lines

@@ -129,6 +129,32 @@ def test_runs_and_environment_as_json(tmp_path):
     assert status in (0, 1) and json.loads(out)["state"] in ("ready", "missing", "outdated", "broken")
 
 
+def test_runs_are_noted_starred_searched_and_lose_their_states(tmp_path, capsys):
+    folder = tmp_path / "runs"
+    good = run_folder.create(folder, RunConfig(name="good", base_model="sd15.safetensors", train_batch_size=3))
+    other = run_folder.create(folder, RunConfig(name="other"))
+    for run in (good, other):
+        run.write_state(status="stopped", step=4)
+    (good.checkpoints / "weights").write_bytes(bytes(3000))
+
+    def runs(*argv: str) -> str:
+        assert main(["runs", *argv, "--runs-dir", str(folder)]) == 0
+        return capsys.readouterr().out
+
+    assert "the best" in runs("note", "good", "--text", "the best so far") and "*" in runs("star", "good")
+    listed = runs("list", "--search", "BEST sd15", "--sort", "size")
+    assert "* the best so far" in listed and other.id not in listed
+    assert "3 KB" in runs("delete-states", "good") and not any(good.checkpoints.iterdir())
+    shown = runs("show", "good")
+    assert "note     the best so far" in shown and "Batch size: 3" in shown
+    assert "*" not in runs("unstar", "good")
+    for wrong in (["note"], ["star", "good", "--text", "x"], ["delete-states", "good"]):
+        assert main(["runs", *wrong, "--runs-dir", str(folder)]) == 1
+        assert "error: " in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["runs", "--sort", "luck", "--runs-dir", str(folder)])
+
+
 def test_every_problem_of_the_settings_is_printed(tmp_path):
     argv = ["--seed", "x", "--resolution", "100", "--name", "a b", "--instance-data-dir", tmp_path / "none"]
     status, out, err = call("train", *argv, "--runs-dir", tmp_path / "runs")

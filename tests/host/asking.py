@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.messages.message import Message
-from dreambooth_ext.core.runs import job_options, run_folder
+from dreambooth_ext.core.runs import job_options, run_folder, training_states
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.host.environment.environment import Status
 from dreambooth_ext.host.hosts.folder_host import FolderHost
@@ -53,6 +53,8 @@ class Notes:
         self.selects = True  # whether the host can load what it is to select
         self.running: list[Run] = []
         self.ids: list[str] = []
+        self.devices: dict[str, str] = {}  # by run
+        self.is_paused = False
         self.said: list[tuple] = []
 
     def start(self) -> None:
@@ -70,6 +72,21 @@ class Notes:
 
     def trouble(self, run: Run) -> dict | None:
         return self.troubles.get(run.id)
+
+    def left(self, run: Run) -> float | None:
+        return None
+
+    def device(self, run: Run) -> str:
+        return self.devices.get(run.id, "cuda:0")
+
+    def waiting_since(self) -> dict[str, float]:
+        return dict.fromkeys(self.ids, 1.4e9)
+
+    def pause(self, paused: bool) -> None:
+        self.is_paused = paused
+
+    def delete_states(self, run: Run) -> int:
+        return training_states.delete(run)
 
     def since(self, run: Run) -> float | None:
         return 1.5e9

@@ -56,11 +56,18 @@ class Run:
         return stages.completed(self.config)
 
     def about(self) -> dict[str, Any]:
-        """Name, method and resolution, without validating the rest. Raises UserError for a damaged run."""
+        """Name, method, resolution, base and words, without validating the rest.
+
+        Raises UserError for a damaged run.
+        """
         config = self._read("config.json")
         if not isinstance(config.get("name"), str) or config.get("method") not in METHOD_LABELS:
             raise UserError("runs.damaged", "run", run=self.id, file="config.json")
-        return {name: config.get(name) for name in ("name", "method", "resolution")}
+        about = {name: config.get(name) for name in ("name", "method", "resolution")}
+        concepts = [concept for concept in config.get("concepts") or () if isinstance(concept, dict)]
+        prompts = [config.get("placeholder_token"), *(one.get("instance_prompt") for one in (config, *concepts))]
+        words = dict.fromkeys(text for text in prompts if isinstance(text, str) and text)
+        return {**about, "base": base_name(config.get("base_model")), "words": ", ".join(words)}
 
     def _read(self, name: str) -> dict[str, Any]:
         """The content of one of the run's JSON files. Raises UserError if it is damaged."""
@@ -387,6 +394,13 @@ def absolute(config: Config) -> Config:
         return os.path.abspath(os.path.expanduser(path))
 
     return config.with_paths(fixed)
+
+
+def base_name(base: Any) -> str:
+    """What people call a base: the last part of its path; a link or a Hub's name as it is."""
+    if not isinstance(base, str) or links.is_link(base):
+        return str(base or "")
+    return re.split(r"[\\/]", base.rstrip("\\/"))[-1]
 
 
 def safe_name(name: str) -> str:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..facts.methods import METHOD_LABELS
 from ..system import files
+from . import notes
 from .run_folder import Run, safe_name
+from .time_taken import seconds_trained
+
+Described = Mapping[str, Any]
+
+# What a list can be ordered by -> (a run's place, whether the greatest comes first)
+SORTS: dict[str, tuple[Callable[[Described], Any], bool]] = {
+    "newest": (lambda run: run["id"], True),
+    "oldest": (lambda run: run["id"], False),
+    "name": (lambda run: (str(run.get("name")).casefold(), run["id"]), False),
+    "size": (lambda run: run.get("size") or 0, True),
+    "time": (lambda run: run.get("seconds") or 0, True),
+}
 
 
 def list_runs(runs_dir: Path) -> list[Run]:
@@ -41,5 +56,26 @@ def find(runs_dir: Path, name: str) -> Run:
 
 
 def describe(run: Run) -> dict[str, Any]:
-    """A run as lists and the API show it."""
-    return {"id": run.id, "name": run.config.name, "method": run.config.method, "size": run.size(), **run.state()}
+    """What the command line's lists show of a run."""
+    return {
+        "id": run.id,
+        **run.about(),
+        "size": run.size(),
+        "seconds": seconds_trained(run.events.path),
+        **notes.read(run).as_dict(),
+        **run.state(),
+    }
+
+
+def matches(described: Described, wanted: str) -> bool:
+    """Whether each word of a search stands somewhere in what tells a run: name, method, word, base or note."""
+    method = str(described.get("method"))
+    parts = [described.get(name) for name in ("id", "name", "words", "base", "note")]
+    text = " ".join(str(part or "") for part in (*parts, method, METHOD_LABELS.get(method, ""))).casefold()
+    return all(word in text for word in wanted.casefold().split())
+
+
+def in_order(described: Iterable[dict[str, Any]], by: str) -> list[dict[str, Any]]:
+    """By one of SORTS."""
+    known, reverse = SORTS[by]
+    return sorted(described, key=known, reverse=reverse)

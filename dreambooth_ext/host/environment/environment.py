@@ -22,7 +22,7 @@ from ...core.messages.message import Message, beside, from_json
 from ...core.system import environment_users
 from ...core.system.files import try_lock, write_json
 from ...core.system.terminal import StageLine, Stages, silent
-from . import proof
+from . import device_list, proof
 from .builder import Builder
 from .interpreter import REPOSITORY, clean_variables, probe
 from .layout import Layout
@@ -43,6 +43,7 @@ class Status:
     python_version: str = ""
     torch: str = ""
     device: str = ""
+    devices: list[dict[str, Any]] = field(default_factory=list)  # see device_list.devices
     packages: dict[str, str] = field(default_factory=dict)
     optional: dict[str, str] = field(default_factory=dict)
 
@@ -74,6 +75,7 @@ class Environment(Layout):
             python_version=record["python_version"],
             torch=record["torch"]["version"],
             device=record["torch"]["device"],
+            devices=device_list.devices(record["torch"]),
             packages=record["packages"],
             optional={name: from_json(why) for name, why in record["optional"].items()},
         )

@@ -64,7 +64,7 @@ def torch_facts() -> dict:
     except Exception as error:  # whatever a broken torch raises (OSError of a missing DLL, ...) is the answer
         return {"error": f"{type(error).__name__}: {error}"}
     package = os.path.dirname(os.path.abspath(torch.__file__ or ""))
-    return {"version": str(torch.__version__), "folder": package, "device": device(torch)}
+    return {"version": str(torch.__version__), "folder": package, "device": device(torch), "devices": devices(torch)}
 
 
 def device(torch) -> str:
@@ -75,6 +75,16 @@ def device(torch) -> str:
         return f"{card.name}, {card.total_memory / 2**30:.0f} GB, {runtime}"
     mps = getattr(getattr(torch, "backends", None), "mps", None)
     return "Apple GPU (MPS)" if mps is not None and mps.is_available() else "CPU only"
+
+
+def devices(torch) -> list:
+    """Every graphics device that torch sees: its name for torch, what people call it, and its bytes where it tells."""
+    cuda = getattr(torch, "cuda", None)
+    if cuda is not None and cuda.is_available():
+        cards = [cuda.get_device_properties(number) for number in range(cuda.device_count())]
+        return [{"name": f"cuda:{n}", "title": card.name, "memory": card.total_memory} for n, card in enumerate(cards)]
+    mps = getattr(getattr(torch, "backends", None), "mps", None)
+    return [{"name": "mps", "title": "Apple GPU", "memory": None}] if mps is not None and mps.is_available() else []
 
 
 def imports(names: list) -> dict:

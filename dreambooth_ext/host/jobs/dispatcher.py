@@ -13,7 +13,7 @@ from ...core.config.parsing import shown
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem, UserError
 from ...core.messages.message import Message
-from ...core.runs import job_options, run_folder, run_list
+from ...core.runs import job_options, run_folder, run_list, training_states
 from ...core.runs.events import ENDED
 from ...core.runs.job_options import JobOptions
 from ...core.runs.leader_lock import LeaderLock
@@ -110,6 +110,11 @@ class Dispatcher:
         job = self._jobs.get(run.id)
         return job.monitor.trouble if job else None
 
+    def left(self, run: Run) -> float | None:
+        """Seconds that its worker expects to train still; None before it says so, and for another host's run."""
+        job = self._jobs.get(run.id)
+        return job.monitor.left() if job else None
+
     def since(self, run: Run) -> float | None:
         """When the hand-over of its device began, in seconds since 1970; None for another host's run."""
         job = self._jobs.get(run.id)
@@ -129,6 +134,19 @@ class Dispatcher:
     def published(self) -> list[dict[str, Any]]:
         """This host's last publications: {"n", "run", "name", "kind", "path", "title", "selected"}."""
         return self._publisher.recent
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing that waits is started."""
+        return self._queue.is_paused
+
+    def device(self, run: Run) -> str:
+        """What it trains on, by the one name of that device."""
+        return self._devices.of(run)
+
+    def waiting_since(self) -> dict[str, float]:
+        """By run that waits, in seconds since 1970."""
+        return self._queue.since()
 
     def queue(self) -> list[str]:
         """The ids of the waiting runs, in order."""
@@ -173,6 +191,11 @@ class Dispatcher:
         """Move these runs to the front of the queue, in this order."""
         self._queue.arrange(ids)
 
+    def pause(self, paused: bool) -> None:
+        """Start nothing more until further notice, or go on; what trains is left alone. Outlasts this program."""
+        self._queue.pause(paused)
+        self._wake.set()
+
     def cancel(self, run: Run) -> None:
         """Take a run out of the queue; one that has begun is stopped, and saves its state."""
         cancel(self._queue, run)
@@ -207,6 +230,16 @@ class Dispatcher:
                 self._context.links.pop(run.id, None)
             except OSError as error:
                 raise UserError("queue.not_deleted", "run", run=run.id, error=error) from error
+
+    def delete_states(self, run: Run) -> int:
+        """Delete a run's training states alone; returns the bytes that this frees. Raises UserError where they are
+        needed still."""
+        with self._queue.changing() as ids:
+            if run.id in ids:
+                raise UserError("queue.waits", "run", run=run.id)
+            if self._has_device(run) or run.is_alive():
+                raise UserError("queue.training", "run", run=run.id)
+            return training_states.delete(run)
 
     def publish(self, run: Run, file: str, select: bool) -> Path:
         """Publish one of the run's artifacts into the host's folders, at any time; returns its path there."""
@@ -339,6 +372,9 @@ class Dispatcher:
         waiting = self._waiting()
         if not waiting:
             self._hindrance = ""
+            return
+        if self._queue.is_paused:
+            self._hindrance = Message("queue.paused")
             return
         if files.is_locked(self.environment.folder / "build.lock"):
             self._hindrance = Message("queue.environment_in_the_making")

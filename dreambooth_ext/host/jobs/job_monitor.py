@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Iterable
 from typing import IO, Any
 
@@ -38,6 +39,7 @@ class JobMonitor:
         self._announced = Announced(options)
         self._watchdog = Watchdog(patience)
         self._log_from = 0
+        self._pace: tuple[float, float] | None = None  # when the worker expected to be done in how many seconds
         self._killed = False
         self._claim: IO[bytes] | None = None
 
@@ -82,10 +84,17 @@ class JobMonitor:
 
     # --- what it says ---
 
+    def left(self) -> float | None:
+        """Seconds to the last step, by what it said last; None before its first steps."""
+        return self._pace and max(0.0, self._pace[1] - (time.time() - self._pace[0]))
+
     def look(self) -> None:
         """Publish the models announced since the last call, and check the worker's health."""
         events = self._events.new()
         self._announced.note(events)
+        for event in events:
+            if event["type"] == "step" and isinstance(event.get("eta_s"), int | float):
+                self._pace = event.get("time") or time.time(), float(event["eta_s"])
         self.publisher.publish_wanted(self.run, self.options, self._announced.take())
         self._watchdog.see(events, read_state(self.run).get("heartbeat"))
         self._tell(self._watchdog.trouble())

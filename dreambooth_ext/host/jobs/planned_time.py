@@ -1,9 +1,12 @@
-"""Steps and seconds that a run was expected to take when it was queued: `planned.json` in its folder."""
+"""How many steps and seconds a run will take, as it was known when it was queued: `planned.json` in its folder; and
+when each of several begins that wait for each other."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,36 @@ class PlannedTimes:
             return {name: _number(content.get(name)) for name in ("steps", "seconds")}
         except (OSError, ValueError, AttributeError):
             return {}
+
+
+@dataclass(frozen=True)
+class Job:
+    """seconds: that it needs its device from now on, or from its beginning; None where that is unknown."""
+
+    run: str
+    device: str
+    seconds: float | None
+
+
+def beginnings(running: Sequence[Job], waiting: Sequence[Job]) -> tuple[dict[str, float | None], float | None]:
+    """(the seconds until each of `waiting` begins, one at a time on each device, and until all of them are done).
+
+    None where that depends on a run of which nobody knows how long it takes.
+    """
+    free: dict[str, float | None] = defaultdict(float)  # by device, in seconds from now
+    begins: dict[str, float | None] = {}
+    for job in (*running, *waiting):
+        begins[job.run] = start = free[job.device]
+        free[job.device] = None if start is None or job.seconds is None else start + job.seconds
+    ends = [time for time in free.values() if time is not None]
+    return {job.run: begins[job.run] for job in waiting}, max(ends, default=0.0) if len(ends) == len(free) else None
+
+
+def left(planned: float | None, step: int, total: int | None) -> float | None:
+    """Seconds that a run needs still, of those that were planned for all its steps."""
+    if planned is None or not total:
+        return planned
+    return planned * max(0.0, 1 - step / total)
 
 
 def _number(value: Any) -> int | float | None:

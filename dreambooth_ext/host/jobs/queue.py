@@ -1,4 +1,5 @@
-"""The order in which waiting runs are trained: `queue.json` in the runs' folder.
+"""The order in which waiting runs are trained: `queue.json` in the folder of the runs, with `order`, whether it is
+`paused`, and `since` when each of them waits, in seconds since 1970.
 
 A run waits if it is listed there and its status is "queued"; only listed runs are ever started. Every change is made
 under a lock between processes, so that several hosts and browsers can use one queue.
@@ -8,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import UserError
-from ...core.runs import job_options
+from ...core.runs import job_options, training_states
 from ...core.runs.events import ENDED
 from ...core.runs.job_options import JobOptions
 from ...core.runs.run_folder import Run
@@ -26,23 +28,45 @@ class Queue:
         self._lock = runs_dir / "queue.lock"
 
     def ids(self) -> list[str]:
-        """Run ids, the next to be trained first."""
+        """Run ids, first to be trained first."""
+        return _order(self._content())
+
+    def since(self) -> dict[str, float]:
+        """When each of them was put there."""
+        return _since(self._content())
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing new is to be started; what trains goes on."""
+        return self._content().get("paused") is True
+
+    def pause(self, paused: bool) -> None:
+        """Also for a queue that is empty, and beyond the end of this program."""
+        with files.locked(self._lock):
+            content = self._content()
+            self._write(_order(content), paused, _since(content))
+
+    def _content(self) -> dict[str, Any]:
         try:
             content = files.read_json(self.path)
         except (OSError, ValueError):
-            return []
-        order = content.get("order") if isinstance(content, dict) else None
-        return [item for item in order if isinstance(item, str)] if isinstance(order, list) else []
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def _write(self, ids: list[str], paused: bool, since: dict[str, float]) -> None:
+        files.write_json(self.path, {"order": ids, "paused": paused, "since": since})
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[list[str]]:
         """The ids, to be changed in place under the lock: nobody else changes them meanwhile. Not reentrant."""
         with files.locked(self._lock):
-            before = self.ids()
+            content = self._content()
+            before, since = _order(content), _since(content)
             ids = list(before)
             yield ids
             if ids != before:
-                files.write_json(self.path, {"order": ids})
+                now = round(time.time(), 3)
+                self._write(ids, content.get("paused") is True, {id: since.get(id, now) for id in ids})
 
     def add(self, id: str) -> None:
         """Append a run, unless it is already listed."""
@@ -55,6 +79,17 @@ class Queue:
         with self.changing() as ids:
             first = [id for id in dict.fromkeys(wanted) if id in ids]
             ids[:] = first + [id for id in ids if id not in first]
+
+
+def _order(content: dict[str, Any]) -> list[str]:
+    order = content.get("order")
+    return [item for item in order if isinstance(item, str)] if isinstance(order, list) else []
+
+
+def _since(content: dict[str, Any]) -> dict[str, float]:
+    since = content.get("since")
+    known = since.items() if isinstance(since, dict) else ()
+    return {id: when for id, when in known if isinstance(when, int | float) and not isinstance(when, bool)}
 
 
 def read_state(run: Run) -> dict[str, Any]:
@@ -94,6 +129,7 @@ def put_back(run: Run, wanted: JobOptions | None, total: int | None) -> None:
         raise UserError("queue.step_reached", "max_train_steps", run=run.id, step=state["step"])
     if state["status"] == "done" and total is None:
         raise UserError("queue.done", "max_train_steps", run=run.id, steps=state["step"])
+    training_states.check_kept(run, state)
     try:
         lock = run.take()
     except OSError as error:

@@ -8,17 +8,24 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...core.config.parsing import shown
 from ...core.errors import Problem, UserError
+from ...core.runs import notes
 from ...core.runs.events import ENDED
 from ...core.runs.run_folder import Run
+from ...core.runs.time_taken import seconds_trained
 from ..errors import Refusal
+from ..publishing import unpublish
+from ..publishing.model_files import MODEL_SUFFIXES
 
 PARTS = ("checkpoints", "samples", "artifacts")
+BELONGING = {"frozen": "checkpoints"}  # folders that are counted among others (core/runs/training_states.py)
+ASKED_OFTEN = ("name", "method", "resolution")  # of what a run's config.json tells
 MEASURING = 0.3  # seconds of one look that go into sizes of runs
 GROWING = 15.0  # seconds for which the size of a run that still writes holds
 LONGEST_NAME = 255  # bytes, in most file systems
@@ -34,12 +41,21 @@ class _Known:
     revision: int  # at which that was new
 
 
+@dataclass(frozen=True)
+class _Measured:
+    """What takes long to find out: bytes on disk, in all and by PARTS, and how long it has trained."""
+
+    sizes: dict[str, int]
+    seconds: float | None
+
+
 class RunIndex:
     """Runs by their id; what can no longer change is read once."""
 
-    def __init__(self, runs_dir: Path):
-        self.runs_dir = runs_dir
-        self._sizes: dict[str, tuple[Any, float, dict[str, int]]] = {}  # id -> (state's stamp, when, sizes)
+    def __init__(self, runs_dir: Path, folders: Callable[[], Iterable[Path]] = tuple):
+        """folders: those of the host, where runs' models may be now."""
+        self.runs_dir, self.folders = runs_dir, folders
+        self._measured: dict[str, tuple[Any, float, _Measured]] = {}  # id -> (state's stamp, when, what)
         self._about: dict[str, dict[str, Any]] = {}  # id -> what its config.json says, which never changes
         self._known: dict[str, _Known] = {}
         self._gone: dict[str, int] = {}  # id -> the revision at which it was missed
@@ -75,13 +91,14 @@ class RunIndex:
     def _look(self) -> None:
         """Read again what may have changed. Sizes take long: those that do not fit into the time follow later."""
         ids, deadline = self._ids(), time.monotonic() + MEASURING
+        places = tuple(_stamp(folder) for folder in self.folders())
         for id in [id for id in self._known if id not in ids]:
             self.forget(Run(self.runs_dir / id))
             self._revision += 1
             self._gone[id] = self._revision
         for id in sorted(ids, reverse=True):
             run, known = Run(self.runs_dir / id), self._known.get(id)
-            stamp = _stamps(self.runs_dir, id)
+            stamp = (*_stamps(self.runs_dir, id), places)
             if known and known.stamp == stamp:
                 continue
             told = self.describe(run, deadline)
@@ -101,36 +118,62 @@ class RunIndex:
         return {name for name in names if os.path.isfile(os.path.join(self.runs_dir, name, "state.json"))}
 
     def describe(self, run: Run, deadline: float = math.inf) -> dict[str, Any]:
-        """state.json with id, name, method and sizes; a damaged run is listed as damaged, so that it does not hide the
-        others.
+        """state.json with id, name, method, base and words, note and star, seconds of training, sizes, the files of its
+        models that the host's folders have, and a picture. A damaged run is shown as such, so that it hides no others.
 
-        deadline: by `time.monotonic`; sizes not known by then stay None.
+        deadline: of `time.monotonic`, after which sizes and seconds that are not known stay None.
         """
         try:
-            described = self.brief(run)
+            described = {**self._told(run), **run.state()}
             settled = described["status"] in ENDED
         except FAULTS as error:
             described = {"id": run.id, "name": "", "method": "?", "status": "damaged", "step": 0, "total": None}
             described["problem"] = damage(error).as_dict()
             settled = True
-        sizes = self._size(run, settled, deadline)
-        return {**described, "size": sizes and sizes["total"], "sizes": sizes, "picture": newest_picture(run)}
+        measured = self._measure(run, settled, deadline)
+        return {
+            **described,
+            **notes.read(run).as_dict(),
+            "seconds": measured and measured.seconds,
+            "size": measured and measured.sizes["total"],
+            "sizes": measured and measured.sizes,
+            "in_host": self._in_host(run),
+            "picture": newest_picture(run),
+        }
 
-    def brief(self, run: Run) -> dict[str, Any]:
-        """state.json with id, name and method, cheap enough for every second. Raises FAULTS for a damaged run."""
+    def _told(self, run: Run) -> dict[str, Any]:
+        """What its config.json says. Raises FAULTS for a damaged run."""
         if run.id not in self._about:
             self._about[run.id] = run.about()
-        return {"id": run.id, **self._about[run.id], **run.state()}
+        return {"id": run.id, **self._about[run.id]}
+
+    def brief(self, run: Run) -> dict[str, Any]:
+        """state.json with id, name and method: what can be asked every second. Raises FAULTS for a damaged run."""
+        told = self._told(run)
+        return {"id": run.id, **{name: told[name] for name in ASKED_OFTEN}, **run.state()}
+
+    def _in_host(self, run: Run) -> list[str]:
+        """The files of its models that are in the host's folders now, as this run's."""
+        folders = list(self.folders())
+        try:
+            files = sorted(os.listdir(run.artifacts)) if folders else []
+        except OSError:
+            return []
+        return [
+            file
+            for file in files
+            if file.endswith(MODEL_SUFFIXES)
+            and any(unpublish.is_published(run.artifacts / file, folder / file, run.id) for folder in folders)
+        ]
 
     def forget(self, run: Run) -> None:
-        for cache in (self._sizes, self._about, self._known):
+        for cache in (self._measured, self._about, self._known):
             cache.pop(run.id, None)
 
-    def _size(self, run: Run, settled: bool, deadline: float) -> dict[str, int] | None:
-        """Bytes on disk, in total and by PARTS; measured once for an ended run. None if not measured by the
-        deadline."""
+    def _measure(self, run: Run, settled: bool, deadline: float) -> _Measured | None:
+        """Looked at once for a run that has ended. None after the deadline."""
         stamp = (_stamp(run.path / "state.json"), _stamp(run.path / "events.jsonl"))
-        known = self._sizes.get(run.id)
+        known = self._measured.get(run.id)
         if known and ((settled and known[0] == stamp) or time.monotonic() - known[1] < GROWING):
             return known[2]
         if time.monotonic() > deadline:
@@ -138,14 +181,16 @@ class RunIndex:
         sizes = {"total": 0, **dict.fromkeys(PARTS, 0)}
         for folder, _, names in os.walk(run.path):
             inner = os.path.relpath(folder, run.path).split(os.sep)[0]
+            inner = BELONGING.get(inner, inner)
             for name in names:
                 with contextlib.suppress(OSError):  # the worker renames and deletes meanwhile
                     size = os.stat(os.path.join(folder, name)).st_size
                     sizes["total"] += size
                     if inner in sizes:
                         sizes[inner] += size
-        self._sizes[run.id] = stamp if settled else None, time.monotonic(), sizes
-        return sizes
+        measured = _Measured(sizes, seconds_trained(run.path / "events.jsonl"))
+        self._measured[run.id] = stamp if settled else None, time.monotonic(), measured
+        return measured
 
 
 def damage(error: Exception) -> Problem:
@@ -180,7 +225,7 @@ def newest_picture(run: Run) -> str | None:
 def _stamps(runs_dir: Path, id: str) -> tuple[Any, ...]:
     """Stamps of the files that every change of a run touches."""
     folder = os.path.join(runs_dir, id)
-    return tuple(_stamp(os.path.join(folder, name)) for name in ("state.json", "events.jsonl"))
+    return tuple(_stamp(os.path.join(folder, name)) for name in ("state.json", "events.jsonl", notes.FILE))
 
 
 def _stamp(path: str | Path) -> tuple[int, int] | None:

@@ -12,7 +12,7 @@ from ...core.config.parsing import shown
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.data import picture_list
 from ...core.errors import UserError
-from ...core.runs import job_options
+from ...core.runs import job_options, training_states
 from ...core.runs.events import COMMANDS, ENDED
 from ...core.runs.run_folder import Run
 from ..environment.maintenance import Maintenance
@@ -104,12 +104,24 @@ class RunCommands:
         most = SETTINGS["max_train_steps"].maximum
         if total is not None and most is not None and total > most:
             raise UserError("service.total_too_large", "max_train_steps", most=int(most))
+        try:
+            training_states.check_kept(run, state)
+        except UserError as error:
+            raise Refusal.of(409, error.problem, "command") from error
         self.maintenance.check_ready()
         before = job_options.read(run)
         chosen = options_for(self.host, wanted, before) if wanted or not before else None
         if new_pictures:
             picture_list.forget(run.path)
         self.dispatcher.resume(run, chosen, total)
+
+    def delete_states(self, id: str) -> dict[str, int]:
+        """{"freed": bytes}. Raises a Refusal (409) while the run trains, waits or is published, and without any."""
+        with self._changing:
+            try:
+                return {"freed": self.dispatcher.delete_states(self.run_index.find(id))}
+            except UserError as error:
+                raise error if isinstance(error, Refusal) else Refusal.of(409, error.problem, "run") from error
 
     def delete(self, run: Run) -> None:
         with self._changing:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...core.config.parsing import shown
 from ...core.data import picture_entries, picture_list
-from ...core.runs import job_options
+from ...core.runs import job_options, notes, run_list
 from ...core.runs.run_folder import Run
 from ..environment.maintenance import Maintenance
 from ..errors import Problems, Refusal
@@ -24,16 +24,23 @@ SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg",
 
 
 class Runs:
-    """Reads the folders of runs without changing them. `host`: the host's name, for reports."""
+    """Looks into the folders of runs, and keeps its user's notes there. `host`: the host's name, for reports."""
 
     def __init__(self, index: RunIndex, maintenance: Maintenance, host: str):
         self.run_index, self.maintenance, self.host = index, maintenance, host
         self._events = EventPages()
         self._curves = RunCurves()
 
-    def changed(self, since: str = "") -> dict[str, Any]:
-        """`RunIndex.changed`."""
-        return self.run_index.changed(since)
+    def changed(self, since: str = "", search: str = "") -> dict[str, Any]:
+        """`RunIndex.changed`, of the runs that a search finds."""
+        found = self.run_index.changed(since)
+        if search.strip():
+            found["runs"] = [run for run in found["runs"] if run_list.matches(run, search)]
+        return found
+
+    def note(self, id: str, note: str | None, starred: bool | None) -> dict[str, Any]:
+        """The user's own words about a run, and its star; what is not given stays."""
+        return notes.change(self.run_index.find(id), note, starred).as_dict()
 
     def curves(self, id: str, first: int | None, last: int | None, points: int | None) -> dict[str, Any]:
         """A run's curves: all of it thinned out, or in detail from one step to another (see `jobs.curves`)."""

@@ -22,6 +22,7 @@ from ..errors import Refusal
 from ..hosts import host_limits, model_lists
 from ..hosts.options import OPTIONS
 from ..importers import read
+from ..jobs import planned_time
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.drawing_job import DrawingJob
 from ..jobs.planned_time import PlannedTimes
@@ -52,7 +53,7 @@ class Service:
         self.environment = environment or Environment()
         self.runs_dir = host.runs_folder()
         self.dispatcher = dispatcher or Dispatcher(self.runs_dir, self.environment, host)
-        self.run_index = RunIndex(self.runs_dir)
+        self.run_index = RunIndex(self.runs_dir, lambda: host.folders().values())
         self.maintenance = Maintenance(self.environment)
         self.deep_check = DeepCheck(self.environment, self.runs_dir)
         self.drawing_job = DrawingJob(self.environment)
@@ -98,6 +99,7 @@ class Service:
             "runs_folder": str(self.runs_dir),
             "lacks": {kind: beside("reason", why) for kind, why in lacks.items()},
             **beside("restricted", self.host.restricted()),
+            "devices": self.maintenance.status()["devices"],
             "options": {option.name: self.host.option(option.name) for option in OPTIONS},
         }
 
@@ -165,18 +167,42 @@ class Service:
     # --- the queue ---
 
     def queue(self) -> dict[str, Any]:
-        """The queue. `active`: the newest of the `running` runs, one per device; `trouble`: what is wrong with it."""
-        running, waiting = [self._shown(run) for run in self.dispatcher.running], self.dispatcher.queue()
+        """`active`: the newest of those that are `running`, one on each device; `trouble`: what is wrong with it."""
+        having, waiting = self.dispatcher.running, self.dispatcher.queue()
+        running = [self._shown(run) for run in having]
         active = running[-1] if running else None
         return {
             "active": active,
             "running": running,
             "queue": waiting,
-            "planned": self.planned_times.of([*(run["id"] for run in running), *waiting]),
+            "paused": self.dispatcher.is_paused,
+            **self._timetable(having, running, waiting),
             **beside("waiting", self.dispatcher.waiting),
             "trouble": active and active["trouble"],
             "models_away": self.host.models_away(),
         }
+
+    def _timetable(self, having: list[Run], running: list[dict[str, Any]], waiting: list[str]) -> dict[str, Any]:
+        """`planned`: steps and seconds of each run, and of one that waits, since when, and how many seconds until it
+        `begins`; `seconds` until all are done. None where nobody knows."""
+        planned = self.planned_times.of([*(run["id"] for run in running), *waiting])
+
+        def job(run: Run, known: Mapping[str, Any]) -> planned_time.Job:
+            seconds = planned.get(run.id, {}).get("seconds")
+            rest = self.dispatcher.left(run) if known else None
+            if rest is None:
+                rest = planned_time.left(seconds, known.get("step") or 0, known.get("total"))
+            return planned_time.Job(run.id, self.dispatcher.device(run), rest)
+
+        runs = [Run(self.runs_dir / id) for id in waiting]
+        begins, seconds = planned_time.beginnings(
+            [job(run, known) for run, known in zip(having, running, strict=True)], [job(run, {}) for run in runs]
+        )
+        since, is_paused = self.dispatcher.waiting_since(), self.dispatcher.is_paused
+        for id in waiting:
+            times = {"begins": None if is_paused else begins[id], "since": since.get(id)}
+            planned[id] = {"steps": None, "seconds": None, **planned.get(id, {}), **times}
+        return {"planned": planned, "seconds": seconds}
 
     def _shown(self, run: Run) -> dict[str, Any]:
         """A training run, with its worker's trouble and the time `since` which it has the device."""
@@ -192,4 +218,9 @@ class Service:
         if strangers:
             raise Refusal(409, "service.not_queued", "order", run=shown(strangers[0]))
         self.dispatcher.order(ids)
+        return self.queue()
+
+    def pause(self, paused: bool) -> dict[str, Any]:
+        """Start nothing more after what trains now, until it is let go on."""
+        self.dispatcher.pause(paused)
         return self.queue()

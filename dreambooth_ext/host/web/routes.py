@@ -80,6 +80,22 @@ def open_run(call: Call) -> dict[str, Any]:
     return {}
 
 
+def note(call: Call) -> dict[str, Any]:
+    given = {name: call.values.get(name) for name in ("note", "starred")}
+    return call.service.runs.note(
+        call.path["id"],
+        None if given["note"] is None else call.text("note"),
+        None if given["starred"] is None else call.flag("starred"),
+    )
+
+
+def change_queue(call: Call) -> dict[str, Any]:
+    if "paused" not in call.values:
+        return reorder(call)
+    told = call.service.pause(call.flag("paused"))
+    return reorder(call) if "order" in call.values else told
+
+
 def reorder(call: Call) -> dict[str, Any]:
     order = call.values.get("order")
     if not isinstance(order, list) or not all(isinstance(id, str) for id in order):
@@ -173,10 +189,14 @@ def table(s: Service) -> dict[str, Methods]:
         "/import": {"POST": Action(lambda call: s.read_import(call.text("text")), body="json", slow=True)},
         "/check": {"POST": Action(check, body="json", slow=True)},
         "/runs": {
-            "GET": Action(lambda call: s.runs.changed(call.query.get("since", "")), slow=True),
+            "GET": Action(
+                lambda call: s.runs.changed(call.query.get("since", ""), call.query.get("search", "")), slow=True
+            ),
             "POST": Action(create_run, 201, "json", slow=True),
         },
         "/runs/{id}": {"GET": show(s.runs.describe, "id"), "DELETE": change(s.delete, "id")},
+        "/runs/{id}/notes": {"POST": Action(note, body="json")},
+        "/runs/{id}/states": {"DELETE": change(s.commands.delete_states, "id")},
         "/runs/{id}/config": {"GET": show(s.runs.config, "id")},
         "/runs/{id}/curves": {"GET": Action(curves, slow=True)},
         "/runs/{id}/pictures": {"GET": Action(lambda call: s.runs.changed_pictures(call.path["id"]), slow=True)},
@@ -191,7 +211,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/runs/{id}/draw": {"GET": show(s.models.drawn, "id"), "POST": Action(draw, 202, "json")},
         "/runs/{id}/drawn/{artifact}/{file}": {"GET": Action(show_drawn, slow=True)},
         "/runs/{id}/open": {"POST": Action(open_run, body="json")},
-        "/queue": {"GET": show(s.queue), "POST": Action(reorder, body="json")},
+        "/queue": {"GET": show(s.queue), "POST": Action(change_queue, body="json")},
         "/pictures": {"GET": Action(list_pictures, slow=True)},
         "/pictures/{set}": {"DELETE": change(s.pictures.delete, "set")},
         "/pictures/{set}/copy": {"POST": Action(lambda call: s.sets.copy(call.path["set"]), 201, "json", slow=True)},

@@ -307,6 +307,34 @@ def test_the_queue_survives_a_restart(place):
         ended(run)
 
 
+def test_a_paused_queue_stays_as_it_is_over_a_restart_and_goes_on(place):
+    dispatcher = place.dispatcher()
+    first = place.submit(dispatcher, "first", steps=20)
+    until(lambda: alive(first))
+    second = place.submit(dispatcher, "second")
+    dispatcher.pause(True)
+    ended(first)  # what trains goes on
+    until(lambda: dispatcher.waiting)
+    dispatcher.close()
+    again = place.dispatcher()
+    assert until(lambda: again.waiting).code == "queue.paused" and again.queue() == [second.id]
+    assert again.is_paused and second.id in again.waiting_since() and begun(second) == []
+    again.pause(False)
+    ended(second)
+
+
+def test_states_of_a_run_that_waits_or_trains_are_not_deleted(place):
+    dispatcher = place.dispatcher(start=False)
+    run = place.submit(dispatcher)
+    (run.checkpoints / "weights").write_bytes(bytes(10))
+    with pytest.raises(UserError, match="is waiting in the queue"):
+        dispatcher.delete_states(run)
+    dispatcher.cancel(run)
+    assert dispatcher.delete_states(run) == 10
+    with pytest.raises(UserError, match="cannot go on"):
+        dispatcher.resume(run)
+
+
 def test_a_run_that_trains_is_stopped_and_goes_on_later(place):
     dispatcher = place.dispatcher()
     run = place.submit(dispatcher, steps=200)

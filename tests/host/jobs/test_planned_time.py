@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("starlette")
 
 from dreambooth_ext.host.jobs import time_estimate
-from dreambooth_ext.host.jobs.planned_time import FILE, PlannedTimes
+from dreambooth_ext.host.jobs.planned_time import FILE, Job, PlannedTimes, beginnings, left
 from tests.host.asking import Asked
 from tests.host.web.test_routes import good
 
@@ -16,18 +16,31 @@ def test_what_the_check_knew_is_kept_with_the_run(tmp_path, monkeypatch):
     asked = Asked(tmp_path)
     config = {"config": good(tmp_path, max_train_steps=700)}
     first = asked.post("runs", config).json()["id"]
-    assert asked.get("queue").json()["planned"] == {first: {"steps": 700, "seconds": None}}  # nobody looked at it
+    since = 1.4e9
+    there = {first: {"steps": 700, "seconds": None, "begins": 0.0, "since": since}}  # nobody looked at it
+    assert asked.get("queue").json()["planned"] == there and asked.get("queue").json()["seconds"] is None
     plan = {"steps": 900, "device": "cpu"}
     monkeypatch.setattr(asked.service.deep_check, "known", lambda config: {"plan": plan})
     monkeypatch.setattr(time_estimate, "seconds", lambda runs_dir, config, known, card: {"seconds": 60 * len(known)})
     second = asked.post("runs", config).json()["id"]
-    there = {first: {"steps": 700, "seconds": None}, second: {"steps": 900, "seconds": 120}}
+    there[second] = {"steps": 900, "seconds": 120, "begins": None, "since": since}
     assert asked.get("state").json()["planned"] == there
     asked.dispatcher.running, asked.dispatcher.ids = [asked.service.run_index.find(second)], []
-    assert asked.get("queue").json()["planned"] == {second: there[second]}
-    assert asked.get("queue").json()["running"][0]["since"] == 1.5e9
+    noted = {first: {"steps": 700, "seconds": None}, second: {"steps": 900, "seconds": 120}}
+    answer = asked.get("queue").json()
+    assert answer["planned"] == {second: noted[second]} and answer["seconds"] == 120
+    assert answer["running"][0]["since"] == 1.5e9
     again = PlannedTimes(asked.service.runs_dir)  # after a restart
-    assert again.of([first, second, "none"]) == there
+    assert again.of([first, second, "none"]) == noted
+
+
+def test_runs_begin_one_after_the_other_on_each_device():
+    running = [Job("a", "cuda:0", 60), Job("b", "cuda:1", None)]
+    waiting = [Job("c", "cuda:0", 10), Job("d", "cuda:1", 10), Job("e", "cuda:0", 5), Job("f", "cpu", 100)]
+    assert beginnings(running, waiting) == ({"c": 60, "d": None, "e": 70, "f": 0}, None)
+    assert beginnings(running[:1], [waiting[0], *waiting[2:]]) == ({"c": 60, "e": 70, "f": 0}, 100)
+    assert beginnings([], []) == ({}, 0)
+    assert left(100, 3, 12) == 75 and left(None, 3, 12) is None and left(100, 0, None) == 100
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"steps": "x", "seconds": true}', "[" * 100_000])

@@ -35,6 +35,26 @@ def test_order_names_some_and_leaves_the_others_behind(queue):
     assert queue.ids() == ["d", "b", "a", "c"]
 
 
+def test_a_pause_outlasts_changes_and_programs(queue):
+    queue.pause(True)
+    queue.add("a")
+    again = Queue(queue.path.parent)
+    assert again.is_paused and again.ids() == ["a"]
+    again.pause(False)
+    assert not queue.is_paused and queue.ids() == ["a"]
+
+
+def test_each_knows_since_when_it_waits(queue, monkeypatch):
+    for now, id in enumerate("abc"):
+        monkeypatch.setattr("time.time", lambda now=now: 100.0 + now)
+        queue.add(id)
+    queue.arrange(["c"])
+    assert queue.since() == {"a": 100, "b": 101, "c": 102}
+    with queue.changing() as ids:
+        ids.remove("b")
+    assert queue.since() == {"a": 100, "c": 102}
+
+
 def test_a_change_that_fails_changes_nothing(queue):
     queue.add("a")
     with pytest.raises(ZeroDivisionError), queue.changing() as ids:
@@ -43,11 +63,13 @@ def test_a_change_that_fails_changes_nothing(queue):
     assert queue.ids() == ["a"]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"order": 3}', '{"order": [3, "a"]}', "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"order": 3}', '{"order": [3, "a"]}', "\xff", '{"paused": 1, "since": [3]}']
+)
 def test_a_damaged_file_is_an_empty_queue(queue, content):
     queue.path.parent.mkdir()
     queue.path.write_bytes(content.encode("latin1"))
-    assert queue.ids() in ([], ["a"])
+    assert queue.ids() in ([], ["a"]) and queue.since() == {} and not queue.is_paused
     queue.add("b")
     assert queue.ids()[-1] == "b"
 
@@ -110,6 +132,9 @@ def test_what_cannot_go_on_says_so(run):
     with pytest.raises(UserError, match="is at step 5 already"):
         put_back(run, None, 5)
     with run.take(), pytest.raises(UserError, match="already being trained"):
+        put_back(run, None, 9)
+    run.write_state(states_deleted=True)
+    with pytest.raises(UserError, match="were deleted, so it cannot go on"):
         put_back(run, None, 9)
     assert status_of(run) == "done"
 

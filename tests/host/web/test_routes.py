@@ -401,6 +401,71 @@ def test_the_queue(asked, tmp_path):
     assert shown["models_away"] == ""
 
 
+def test_the_queue_is_paused_and_goes_on(asked, tmp_path):
+    ids = [asked.post("runs", {"config": good(tmp_path, name=name)}).json()["id"] for name in "ab"]
+    answer = asked.post("queue", {"paused": True, "order": ids[::-1]})
+    assert answer.status == 200 and answer.json()["paused"] is True and answer.json()["queue"] == ids[::-1]
+    assert asked.get("state").json()["planned"][ids[0]]["begins"] is None
+    assert asked.post("queue", {"paused": False}).json()["paused"] is False
+    assert asked.post("queue", {"paused": "yes"}).status == 422
+
+
+def test_notes_and_stars(asked):
+    run, other = asked.run(instance_prompt="a photo of zkz cat", base_model="/models/sd15.ckpt"), asked.run("other")
+    before = asked.get("runs").json()
+    about = {name: before["runs"][1][name] for name in ("note", "starred", "words", "base", "seconds", "in_host")}
+    assert about == {
+        "note": "", "starred": False, "words": "a photo of zkz cat", "base": "sd15.ckpt", "seconds": None,
+        "in_host": [],
+    }  # fmt: skip
+    answer = asked.post(f"runs/{run.id}/notes", {"note": "a good one"})
+    assert answer.json() == {"note": "a good one", "starred": False}
+    assert asked.post(f"runs/{run.id}/notes", {"starred": True}).json() == {"note": "a good one", "starred": True}
+    news = asked.get("runs", {"since": before["revision"]}).json()["runs"]
+    assert [(one["id"], one["note"], one["starred"]) for one in news] == [(run.id, "a good one", True)]
+    found = {
+        wanted: [one["id"] for one in asked.get("runs", {"search": wanted}).json()["runs"]]
+        for wanted in ("GOOD zkz", "sd15", "other", "nothing", " ")
+    }
+    assert found == {
+        "GOOD zkz": [run.id], "sd15": [run.id], "other": [other.id], "nothing": [], " ": [other.id, run.id],
+    }  # fmt: skip
+    for wrong in ({"note": 3}, {"starred": "yes"}, {"note": "x" * 20_000}):
+        assert asked.post(f"runs/{run.id}/notes", wrong).status == 422
+    assert asked.post("runs/none/notes", {"note": "x"}).status == 404
+
+
+def test_training_states_are_deleted_alone(asked):
+    run = asked.run()
+    artifact(run)
+    (run.checkpoints / "4").mkdir()
+    (run.checkpoints / "4" / "weights").write_bytes(bytes(5000))
+    with Alive(run):
+        answer = asked.delete(f"runs/{run.id}/states")
+        assert answer.status == 409 and answer.json()["code"] == "queue.training"
+    run.write_state(status="stopped")
+    answer = asked.delete(f"runs/{run.id}/states")
+    assert answer.status == 200 and answer.json() == {"freed": 5000}
+    assert asked.get(f"runs/{run.id}").json()["states_deleted"] is True
+    assert [one["file"] for one in asked.get(f"runs/{run.id}/artifacts").json()["artifacts"]] == ["mine.safetensors"]
+    for wanted in ({"command": "resume"}, {"command": "continue", "max_train_steps": 50}):
+        answer = asked.post(f"runs/{run.id}/commands", wanted)
+        assert answer.status == 409 and answer.json()["code"] == "runs.states_deleted"
+    assert asked.delete(f"runs/{run.id}/states").json()["code"] == "runs.no_states"
+
+
+def test_lists_mark_what_is_in_the_host(asked):
+    run = asked.run()
+    artifact(run)
+    told = asked.get("runs").json()
+    assert told["runs"][0]["in_host"] == []
+    path = asked.post(f"runs/{run.id}/publish", {"artifact": "mine.safetensors"}).json()["path"]
+    told = asked.get("runs", {"since": told["revision"]}).json()
+    assert told["runs"][0]["in_host"] == ["mine.safetensors"]
+    Path(path).unlink()  # by hand
+    assert asked.get("runs", {"since": told["revision"]}).json()["runs"][0]["in_host"] == []
+
+
 def test_artifacts_and_publishing(asked):
     run = asked.run()
     artifact(run)
