@@ -8,6 +8,8 @@ import { baseName } from "./shared/format.js";
 import { HostLists } from "./host/lists.js";
 import { allLanguages, choosesLanguage, language, localisedSchema } from "./shared/localised.js";
 import { Monitor } from "./monitor/monitor.js";
+import { Notices } from "./host/notices.js";
+import { PageTitle } from "./host/page_title.js";
 import { phrase } from "./shared/phrase.js";
 import { Runs } from "./runs/runs.js";
 import { ALIVE, ENDED } from "./shared/status.js";
@@ -32,6 +34,8 @@ class Page {
         this.clockOffset = 0; // seconds that the server's clock is ahead of the browser's
         this.lists = new HostLists();
         this.environment = new Environment(this);
+        this.notices = new Notices(this);
+        this.title = new PageTitle();
         this.shell = this.#build();
         place.replaceChildren(this.shell);
         document.addEventListener("visibilitychange", () => document.hidden || this.pollNow());
@@ -65,7 +69,7 @@ class Page {
         });
         return element(
             "div", { class: "db-page" },
-            element("header", { class: "db-header" }, element("h2", { class: "db-title" }, element("span", { text: TEXTS.title }), " ", this.version), tabs, this.connection, this.languages),
+            element("header", { class: "db-header" }, element("h2", { class: "db-title" }, element("span", { text: TEXTS.title }), " ", this.version), tabs, this.connection, this.notices.element, this.languages),
             this.lost, this.waiting, this.environment.element, Object.values(this.panels), this.environment.details, this.toasts, this.announcer,
         );
     }
@@ -204,9 +208,14 @@ class Page {
         const { active } = this.state;
         const isOver = ENDED.includes(active?.status); // the WebUI takes its models back still
         show(this.liveMark, Boolean(active) && !isOver);
-        if (!active || isOver) return;
+        if (!active || isOver) {
+            this.title.show("");
+            return;
+        }
         const percent = active.total ? Math.floor((100 * (active.step || 0)) / active.total) : 0;
-        say(this.liveMark, ALIVE.includes(active.status) && active.total ? `${percent} %` : "…");
+        const far = ALIVE.includes(active.status) && active.total ? `${percent} %` : "…";
+        say(this.liveMark, far);
+        this.title.show(`${far} - ${active.name || active.id}`);
     }
 
     /** Reports how a run ended, on every view and to screen readers. */
@@ -217,6 +226,8 @@ class Page {
             const [text, level] = TEXTS.ended[now.status] || TEXTS.ended.stopped;
             this.tell(text, now.name || run.id, level);
             say(this.announcer, `${now.name || run.id}: ${text}`);
+            const { message = "", remedy = "" } = (now.status === "failed" && now.problem) || {};
+            this.notices.ended(run.id, `${text} ${now.name || run.id}`, `${message} ${remedy}`.trim());
         } catch {
             // deleted meanwhile: nothing to say
         }

@@ -31,6 +31,7 @@ from dreambooth_ext.core.runs import events
 from dreambooth_ext.host.errors import Problems, Refusal
 from dreambooth_ext.host.hosts import model_lists
 from dreambooth_ext.host.importers import read
+from dreambooth_ext.host.jobs import planned_time
 from dreambooth_ext.host.jobs.curves import POINTS, Curves
 from dreambooth_ext.host.pictures import image_decoding, uploads
 from dreambooth_ext.host.pictures.uploads import PictureSets
@@ -81,6 +82,9 @@ class Run:
         self.last = 0.0  # when it was last advanced
         self.hold: int | None = None  # the step at which a test lets it rest
         self.since: float | None = None  # when it got the device
+        self.queued: float = self.created  # when it was put into the queue
+        self.about: dict[str, Any] = {"note": "", "starred": False}
+        self.states = 0  # bytes of training states
         self.planned: dict[str, Any] = {"steps": total, "seconds": total / speed}
         self.say("status", status="queued")
 
@@ -108,11 +112,17 @@ class Run:
 
     def describe(self) -> dict[str, Any]:
         samples = [event for event in self.events if event["type"] == "sample"]
-        size = 2_130_000_000 + 1000 * self.step
+        made = 2_130_000_000 + 1000 * self.step
+        size = made + self.states
         return {
             **self.brief(),
+            **self.about,
+            "base": Path(self.config.get("base_model") or "").name,
+            "words": self.config.get("instance_prompt") or "",
+            "seconds": self.step * 1.5 or None,
+            "in_host": sorted({event["path"].split("/")[-1] for event in self.events if event["type"] == "published"}),
             "size": size,
-            "sizes": {"total": size, "checkpoints": 0, "samples": 0, "artifacts": size},
+            "sizes": {"total": size, "checkpoints": self.states, "samples": 0, "artifacts": made},
             "picture": f"{samples[-1]['step']}/{Path(samples[-1]['path']).name}" if samples else None,
         }
 
@@ -225,6 +235,10 @@ class Simulator:
             "folders": {},
             "files": {"lora": [{"title": "mine/old.safetensors", "path": str(folder / "old.safetensors")}]},
             "runs_folder": str(folder / "runs"),
+            "devices": [
+                {"name": "cuda:0", "title": "NVIDIA GeForce RTX 4090", "memory": 24 * 2**30},
+                {"name": "cuda:1", "title": "NVIDIA GeForce RTX 3060", "memory": 12 * 2**30},
+            ],
             "lacks": {},
             "restricted": "",
             "can_open": True,
@@ -252,6 +266,7 @@ class Simulator:
         self.runs: dict[str, Run] = {}
         self.looks = 0  # answers with all runs
         self.waiting: list[str] = []
+        self.paused = False
         self.revision, self.published = 0, []
         self.placed: dict[tuple[str, str], str] = {}  # (run, file) -> where it was published
         self.chosen = ""  # the published model that the WebUI uses
@@ -281,7 +296,7 @@ class Simulator:
                 continue
             run.advance()
             self._publish(run)
-        if len(self.running()) < self.devices and self.waiting:
+        if len(self.running()) < self.devices and self.waiting and not self.paused:
             run = self.runs[self.waiting.pop(0)]
             run.since = time.time()
             if not self.slow_start:
@@ -361,11 +376,27 @@ class Simulator:
             "active": running[-1] if running else None,
             "running": running,
             "queue": self.waiting,
-            "planned": {run.id: run.planned for run in [*self.running(), *map(self.runs.get, self.waiting)]},
+            "paused": self.paused,
+            **self._timetable(),
             "waiting": "",
             "trouble": self.trouble,
             "models_away": "",
         }
+
+    def _timetable(self) -> dict[str, Any]:
+        having, waiting = self.running(), [self.runs[id] for id in self.waiting]
+        jobs = [
+            planned_time.Job(run.id, "cuda:0", planned_time.left(run.planned.get("seconds"), run.step, run.total))
+            for run in having
+        ]
+        begins, seconds = planned_time.beginnings(
+            jobs if self.devices == 1 else [planned_time.Job("", "cuda:0", None)],
+            [planned_time.Job(run.id, "cuda:0", run.planned.get("seconds")) for run in waiting],
+        )
+        planned = {run.id: dict(run.planned) for run in [*having, *waiting]}
+        for run in waiting:
+            planned[run.id] |= {"begins": None if self.paused else begins[run.id], "since": run.queued}
+        return {"planned": planned, "seconds": seconds}
 
     def state(self) -> dict[str, Any]:
         return {
@@ -438,6 +469,9 @@ class Application:
         if parts == ["import"]:
             return read.read(given["text"]).as_dict()
         if parts == ["queue"] and method == "POST":
+            sim.paused = given.get("paused", sim.paused)
+            if "order" not in given:
+                return sim.queue()
             strangers = set(given["order"]) - set(sim.waiting)
             if strangers:
                 raise Refusal(409, "service.not_queued", "order", run=str(strangers))
@@ -545,6 +579,15 @@ class Application:
     def run_log(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         after = int(query.get("after") or 0)
         return {"text": run.log[after:], "next": len(run.log), "size": len(run.log)}
+
+    def run_notes(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        run.about |= given
+        return run.about
+
+    def run_states(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        freed, run.states = run.states, 0
+        run.about |= {"states_deleted": True}
+        return {"freed": freed}
 
     def run_report(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         return {"text": f"DreamBooth extension 1.2.3\nrun: {run.status}\nend of the log:\n{run.log}" + "more\n" * 30}

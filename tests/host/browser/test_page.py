@@ -642,6 +642,7 @@ def test_a_filled_in_value_has_its_reason(page) -> None:
 
 def test_presets(page, simulator) -> None:
     page.select_option(".db-presets select", label="Careful")
+    page.click("text=Apply")
     until(lambda: checked(simulator).get("learning_rate") == 1e-6)
     page.click("text=Save as preset")
     page.fill("input[placeholder='Name of the preset']", "Mine <1>")
@@ -651,8 +652,10 @@ def test_presets(page, simulator) -> None:
     page.click("form >> text=Save")
     page.wait_for_selector("text=Saved as Mine.")
     page.select_option(".db-presets select", label="None (the guide's values)")
+    page.click("text=Apply")
     until(lambda: "learning_rate" not in checked(simulator))
     page.select_option(".db-presets select", label="Mine")
+    page.click("text=Apply")
     until(lambda: checked(simulator).get("learning_rate") == 1e-6)
     page.click("text=Delete preset")
     page.click("text=Delete this preset?")
@@ -879,9 +882,9 @@ def test_the_queue_tells_its_runs_apart(page, simulator, screenshot) -> None:
     tab(page, "Runs")
     page.wait_for_selector(".db-queued >> nth=2")
     lora, hypernetwork, third = (page.locator(".db-queued").nth(place) for place in range(3))
-    assert "LoRA · 3,000 steps · ≈ 60 s · waiting since" in lora.inner_text().replace("1 min", "60 s")
+    assert "LoRA · 3,000 steps · ≈ 60 s · waiting for 0 s" in lora.inner_text().replace("1 min", "60 s")
     assert re.search(r"starts in ≈ (\d\d s|1 min)", lora.inner_text())
-    assert "Hypernetwork · 10,000 steps · waiting since" in hypernetwork.inner_text()
+    assert "Hypernetwork · 10,000 steps · waiting for 0 s" in hypernetwork.inner_text()
     assert "starts in ≈" in hypernetwork.inner_text() and "starts in" not in third.inner_text()
     screenshot(page, "queue-1280-light")
     assert last.id in simulator.waiting

@@ -25,6 +25,13 @@ export const TEXTS = localised({
         failed: ["Training failed:", "bad"],
     },
 
+    notices: {
+        notify: "Notify me",
+        help: "The browser shows a notification when a training ends. Keep this page open.",
+        forbidden: "The browser does not allow notifications from this page. Allow them in its settings for this page.",
+        impossible: "This browser shows no notifications here: they need HTTPS, or a page of this machine.",
+    },
+
     failures: {
         lost: "The server does not answer.",
         lostRemedy: "Training continues without this page. Check whether the WebUI is still running; this page reconnects by itself.",

@@ -1,6 +1,7 @@
 // All other settings, built from the schema: groups, controls, help and ranges of what the chosen method uses.
 
 import { Concepts } from "./concepts.js";
+import { DeviceOptions } from "./device.js";
 import { button, element, fill, memory, say, show, uniqueId } from "../shared/dom.js";
 import { value as written } from "../shared/format.js";
 import { plain } from "../shared/phrase.js";
@@ -69,6 +70,11 @@ export class Field {
     #control() {
         const { about, id } = this;
         const common = { id, class: "db-input", "aria-describedby": `${id}_help ${id}_reason ${id}_problem` };
+        if (about.name === "device") {
+            const control = this.#select(common, []);
+            this.devices = new DeviceOptions(control, this.byItself);
+            return control;
+        }
         if (about.choices) return this.#select(common, about.choices.map((one) => [one, one]));
         if (about.kind === "bool") return this.#select(common, [[true, TEXTS.advanced.on], [false, TEXTS.advanced.off]]);
         const input = { ...common, autocomplete: "off", spellcheck: "false", on: { input: () => this.#read() } };
@@ -152,7 +158,8 @@ export class Field {
         const given = settings.given(about.name);
         const auto = filled[about.name];
         const instead = auto ? written(auto.value) : written(about.default);
-        if (this.byItself) {
+        if (this.devices) this.devices.offer(settings.host.devices, given);
+        else if (this.byItself) {
             const sort = auto ? TEXTS.advanced.filledIn : TEXTS.advanced.default;
             say(this.byItself, instead ? `${instead} (${sort})` : this.#blank());
         } else {

@@ -169,10 +169,15 @@ export class Form {
             say(box, byField[name] || "");
             show(box, name in byField);
         }
+        this.advanced.refresh(this.filledIn(), byField);
+    }
+
+    /** What is filled in for settings that are left out, by the guide and by this page: {value, reason} by name. */
+    filledIn() {
         const byPage = Object.fromEntries(
             Object.entries(this.settings.pageValues()).map(([name, value]) => [name, { value, reason: TEXTS.train.fromAnswers }]),
         );
-        this.advanced.refresh({ ...(this.result?.filled_in || {}), ...byPage }, byField);
+        return { ...(this.result?.filled_in || {}), ...byPage };
     }
 
     /** Scrolls the field of a problem into view. */

@@ -1,9 +1,10 @@
-// Presets: settings saved under a name or in a file, and imports from other trainers.
+// Settings under a name, in a file, or from another trainer. What a preset would change is shown before it is applied.
 
 import { localised } from "../shared/localised.js";
 import { api } from "../shared/api.js";
 import { button, download, element, fill, say, show, sureButton } from "../shared/dom.js";
 import { phrase } from "../shared/phrase.js";
+import { settingText } from "../shared/setting_text.js";
 import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.presets;
@@ -15,7 +16,9 @@ export class Presets {
     constructor(form) {
         this.form = form;
         this.known = [];
+        this.applied = ""; // the preset that the form was filled from
         this.element = this.#build();
+        form.settings.onChange(() => this.preview.hidden || this.#preview());
         this.load();
     }
 
@@ -33,10 +36,17 @@ export class Presets {
             this.name, element("button", { type: "submit", class: "db-button db-small db-primary", text: T.keep }), button(T.cancel, () => show(this.naming, false), { class: "db-small" }),
         );
         this.note = element("div", { class: "db-quiet", role: "status" });
+        this.changes = element("dl", { class: "db-facts db-changes" });
+        this.would = element("h4", { class: "db-strong" });
+        this.applyButton = button(T.apply, () => this.#apply(), { class: "db-small db-primary" });
+        this.preview = element(
+            "section", { class: "db-card", hidden: true, "aria-live": "polite" }, this.would, this.changes,
+            element("div", { class: "db-row" }, this.applyButton, button(T.cancel, () => this.#forget(), { class: "db-small" })),
+        );
         return element(
             "div", { class: "db-presets" },
             element("div", { class: "db-row" }, element("span", { class: "db-label", text: T.title }), this.choice, this.deleteButton, this.saveButton, load, keep, blank),
-            this.naming, this.note,
+            this.naming, this.note, this.preview,
         );
     }
 
@@ -56,7 +66,14 @@ export class Presets {
             this.choice, element("option", { value: "", text: T.none }), element("optgroup", { label: T.builtIn }, options(false)),
             own.length ? element("optgroup", { label: T.own }, own) : null,
         );
-        this.choice.value = chosen;
+        this.#chose(chosen);
+    }
+
+    /** The form is filled from that preset now, "" for none. */
+    #chose(name) {
+        this.choice.value = name;
+        this.applied = name;
+        show(this.preview, false);
         this.#showDelete();
     }
 
@@ -68,11 +85,51 @@ export class Presets {
         show(this.deleteButton, Boolean(this.#chosen) && !this.#chosen.built_in);
     }
 
+    /** The settings of the chosen preset, and which of the form's stay beside them. */
+    #given() {
+        const settings = this.#chosen?.settings || {};
+        return [settings, { keep: OWN_WORDS.filter((name) => !(name in settings)) }];
+    }
+
     #choose() {
-        const preset = this.#chosen;
         this.#showDelete();
-        this.form.settings.replace(preset ? preset.settings : {}, { keep: OWN_WORDS.filter((name) => !(name in (preset?.settings || {}))) });
-        say(this.note, preset ? preset.description || "" : "");
+        say(this.note, this.#chosen?.description || "");
+        this.#preview();
+        if (!this.preview.hidden) this.applyButton.focus({ preventScroll: true });
+    }
+
+    /** What would change; where nothing would, there is nothing to apply. */
+    #preview() {
+        const found = this.form.settings.differences(...this.#given());
+        const filled = this.form.filledIn();
+        const text = (about, value) => {
+            const [shown, sort] = value !== undefined ? [value, ""] : filled[about.name] ? [filled[about.name].value, TEXTS.advanced.filledIn] : [about.default, TEXTS.advanced.default];
+            const said = settingText(about, shown);
+            return sort && shown !== null && shown !== undefined && shown !== "" ? `${said} (${sort})` : said;
+        };
+        fill(this.would, phrase(T.would, { name: this.#chosen?.title || this.#chosen?.name || T.wouldNone }));
+        fill(this.changes, found.map(({ about, from, to }) => [
+            element("dt", { text: about.label, title: about.help }),
+            element("dd", {}, phrase(T.from, { value: text(about, from), to: element("b", { class: "db-value", text: to === undefined ? TEXTS.advanced[about.filled_in ? "filledIn" : "default"] : text(about, to) }) })),
+        ]));
+        if (found.length) show(this.preview, true);
+        else this.#chose(this.choice.value);
+        if (!found.length && this.choice.value) say(this.note, `${this.#chosen.description || ""} ${T.nothing}`.trim());
+    }
+
+    #apply() {
+        const [settings, about] = this.#given();
+        const count = this.form.settings.differences(settings, about).length;
+        this.#chose(this.choice.value); // first: the change below is no other one
+        this.form.settings.replace(settings, about);
+        fill(this.note, phrase(T.applied, { count }));
+        this.choice.focus({ preventScroll: true });
+    }
+
+    #forget() {
+        this.#chose(this.applied);
+        say(this.note, this.#chosen?.description || "");
+        this.choice.focus({ preventScroll: true });
     }
 
     #askName() {
@@ -110,9 +167,8 @@ export class Presets {
     }
 
     #clear() {
+        this.#chose("");
         this.form.settings.clear();
-        this.choice.value = "";
-        this.#showDelete();
         this.form.cleared();
         say(this.note, "");
     }
@@ -127,9 +183,8 @@ export class Presets {
         }
         try {
             const found = await api.post(["import"], { text: await file.text() });
+            this.#chose("");
             this.form.take(found.settings || {}, { keep: ["base_model"].filter((name) => !(found.settings || {})[name]) });
-            this.choice.value = "";
-            this.#showDelete();
             this.#tellImported(file.name, found);
         } catch (error) {
             say(this.note, `${error.message} ${error.remedy}`);

@@ -56,15 +56,27 @@ export class Settings {
 
     /** Replaces all settings by those of a preset, a file or an earlier run. */
     replace(values, { keep = [] } = {}) {
-        const kept = keep.filter((name) => name in this.state.values).map((name) => [name, this.state.values[name]]);
-        this.state.values = { ...this.#known(values), ...Object.fromEntries(kept) };
-        for (const [name, value] of Object.entries(this.state.values)) {
-            if (this.isDefault(name, value)) delete this.state.values[name];
-        }
+        this.state.values = this.#replaced(values, keep);
         this.#changed("*");
     }
 
-    /** Resets everything. */
+    #replaced(values, keep) {
+        const kept = keep.filter((name) => name in this.state.values).map((name) => [name, this.state.values[name]]);
+        const all = { ...this.#known(values), ...Object.fromEntries(kept) };
+        return Object.fromEntries(Object.entries(all).filter(([name, value]) => !this.isDefault(name, value)));
+    }
+
+    /**
+     * What `replace` would change, in the form's order.
+     * @returns {{about: object, from: any, to: any}[]} values as they are given; undefined where a setting is left out
+     */
+    differences(values, { keep = [] } = {}) {
+        const after = this.#replaced(values, keep);
+        return [...this.known.values()].map((about) => ({ about, from: this.given(about.name), to: after[about.name] }))
+            .filter(({ from, to }) => JSON.stringify(from) !== JSON.stringify(to));
+    }
+
+    /** Everything as in the beginning. */
     clear() {
         this.state = { ...BLANK, values: {} };
         this.#changed("*");

@@ -143,6 +143,11 @@ export const TRAIN = {
         notJson: "This cannot be read ({why}). Write it as JSON, with double quotes.",
     },
 
+    devices: {
+        automatic: "Automatic ({device})",
+        cpu: "CPU (slow)",
+    },
+
     concepts: {
         about: "For more than one subject. Each has its own pictures and word; the pictures and the word above are then not used.",
         add: "Add a subject",
@@ -165,6 +170,12 @@ export const TRAIN = {
         name: "Name of the preset",
         keep: "Save",
         cancel: "Cancel",
+        would: "{name} would change:",
+        wouldNone: "the guide's values",
+        from: "{value} → {to}",
+        nothing: "Nothing would change.",
+        apply: "Apply",
+        applied: "{count} settings were changed.",
         saved: "Saved as {name}.",
         delete: "Delete preset",
         deleteSure: "Delete this preset?",

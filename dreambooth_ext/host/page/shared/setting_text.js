@@ -1,0 +1,12 @@
+// What people read of a setting's value: also where it is a method, a type of subject, or left out.
+
+import { value as written } from "./format.js";
+import { TEXTS } from "./texts.js";
+
+/** @param {object} about the setting, of the schema  @param {any} given its value; null or undefined: left out */
+export function settingText(about, given) {
+    if (given === null || given === undefined) return about.filled_in ? TEXTS.advanced.auto : TEXTS.advanced.unset;
+    if (about.name === "method") return TEXTS.methods[given] || given;
+    if (about.name === "subject_type") return TEXTS.types[given]?.[0] || given;
+    return written(given) || "–";
+}
