@@ -203,16 +203,34 @@ def test_a_good_check_and_a_base_that_is_none(workshop):
     assert run_list.list_runs(workshop / "runs") == []
 
 
+class SeesNothing:
+    """Stands in for the look into models, whose process takes six seconds to start."""
+
+    def __init__(self, *anything: object):
+        pass
+
+    def inspect(self, config: object) -> dict:
+        return {"plan": {}, "problems": [], "warnings": []}
+
+    def close(self) -> None:
+        pass
+
+
 @needs_environment
-def test_check_looks_at_the_place_of_the_model_as_train_does_and_plans_nothing_for_no_pictures(workshop):
-    argv = [*options(workshop), "--runs-dir", workshop / "runs"]
-    status, _, err = call("check", *argv, "--output-dir", workshop / "base.safetensors")
-    assert status == 1 and "error: output_dir: " in err
-    status, _, err = call("check", *argv, "--webui", workshop)
-    assert status == 1 and "error: webui: " in err
-    (workshop / "x.safetensors").write_bytes(b"another's")
-    status, _, err = call("check", *argv, "--output-dir", workshop)
-    assert status == 1 and "not made by this extension" in err
+def test_check_looks_at_the_place_of_the_model_as_train_does_and_plans_nothing_for_no_pictures(
+    workshop, monkeypatch, capsys
+):
+    argv = [*options(workshop), "--runs-dir", str(workshop / "runs")]
+    (workshop / "taken").mkdir()
+    (workshop / "taken" / "x.safetensors").write_bytes(b"another's")
+    monkeypatch.setattr(VERBS["check"], "DeepCheck", SeesNothing)
+    for option, place, said in (
+        ("--output-dir", "base.safetensors", "error: output_dir: "),
+        ("--webui", "", "error: webui: "),
+        ("--output-dir", "taken", "not made by this extension"),
+    ):
+        assert main(["check", *argv, option, str(workshop / place)]) == 1
+        assert said in capsys.readouterr().err
     status, out, err = call("check", *argv, "--instance-data-dir", workshop / "nowhere")
     assert status == 1 and "error: instance_data_dir: " in err and out == ""
 
