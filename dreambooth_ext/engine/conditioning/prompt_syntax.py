@@ -1,8 +1,8 @@
-r"""The WebUI's prompt syntax: (more), (more:1.3), [less], \( for a literal bracket, BREAK; and how emphasis changes the
-text encoder's output. Settings are those of a fresh installation: emphasis "Original", commas up to 20 tokens back.
+r"""The WebUI's prompt syntax: (more), (more:1.3), [less], \( for a literal bracket, BREAK; and how emphasis is applied.
 
-A weight changes the encoder's output, not its input. Other WebUI syntax (prompt editing between steps, prompts joined
-by AND) is left as plain text.
+Settings are those of a fresh installation: emphasis "Original", commas up to 20 tokens back. A weight changes the text
+encoder's output, not its input. Other WebUI syntax (prompt editing between steps, prompts joined by AND) is left as
+plain text.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""Read the next batches in threads while a step trains. A batch depends only on its place, so the results are the same.
-(Threads, because Windows has no fork, and Pillow releases the GIL while decoding.)"""
+"""Read the next batches in threads while a step trains.
+
+A batch depends only on its place, so reading ahead does not change the training. Threads are used because Windows has
+no fork, and Pillow releases the GIL while decoding.
+"""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ class FullTraining:
         backbone.place(accelerator)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return what learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
+        """Return the parameter groups that learn from here on. The UNet comes first, so that groups removed later are
+        the last."""
         rates = component_rates(self.config)
         return [
             {"name": name, "rate": rates[name], "params": list(module.parameters())}
@@ -92,7 +93,7 @@ class FullTraining:
         return list(self._live["unet"].parameters())
 
     def enter(self, step: int) -> None:
-        """Called before each step. What stops learning at it is then in no parameter group any more."""
+        """Called before each step. Removes what stops learning at this step from the parameter groups."""
         if step >= self.config.text_encoder_steps and any(name in TEXT_PARTS for name in self._live):
             self._freeze_text()
 

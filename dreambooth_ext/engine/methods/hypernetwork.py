@@ -147,7 +147,7 @@ def continued(config: ResolvedConfig) -> Path:
 
 
 def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """Return the problems of a continued hypernetwork with this base."""
+    """Return the problems of the hypernetwork to continue with this base."""
     try:
         there = set(hypernetwork_file.read(continued(config), "hypernetwork_weights").states)
     except UserError as error:

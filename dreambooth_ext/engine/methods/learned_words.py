@@ -62,7 +62,7 @@ class Words:
             vectors.requires_grad_(False)
 
     def limit(self) -> None:
-        """Shorten vectors that exceed `embedding_norm`."""
+        """Shorten vectors that are longer than `embedding_norm` times the vocabulary's mean norm."""
         for word in self.words if self.config.embedding_norm else []:
             for vectors, longest in zip(word.vectors, self.longest, strict=True):
                 limit_norms(vectors, longest)
@@ -145,12 +145,12 @@ def widths(base: LatentBase) -> list[int]:
 
 
 def places(config: ResolvedConfig) -> list[tuple[str, str]]:
-    """Return the embedding file and the word of each word that continues from a file."""
+    """Return the embedding file and the word of each word to continue."""
     return list(zip(prompt_templates.continued(config), prompt_templates.tokens(config), strict=False))
 
 
 def stored_words(config: ResolvedConfig) -> list[Stored]:
-    """Read the words that training continues from their files."""
+    """Read the words to continue from their files."""
     return [_read(*place) for place in places(config)]
 
 

@@ -131,7 +131,8 @@ class LoRATraining:
         return lora_file.read(continued(config), models, "network_weights")
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return what learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
+        """Return the parameter groups that learn from here on. The UNet comes first, so that groups removed later are
+        the last."""
         config, rates = self.config, component_rates(self.config)
         groups: list[ParameterGroup] = []
         for name in self._live:
@@ -152,7 +153,7 @@ class LoRATraining:
         return [parameter for adapter in self.network.get("unet", {}).values() for parameter in adapter.parameters()]
 
     def enter(self, step: int) -> None:
-        """Called before each step. What stops learning at it is then in no parameter group any more."""
+        """Called before each step. Removes what stops learning at this step from the parameter groups."""
         if words := self._learning_words():
             words.limit()
         self._settle(step)
@@ -224,7 +225,7 @@ def continued(config: ResolvedConfig) -> Path:
 
 
 def continued_problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
-    """Return the problems of a continued LoRA with the base and the settings. The whole file is checked."""
+    """Return the problems of the LoRA to continue with the base and the settings. The whole file is checked."""
     path, there, fixed, has_up = continued(config), set(), [], False
     if found := word_problems(config):
         return found
@@ -259,7 +260,7 @@ def continued_warnings(config: ResolvedConfig, base: LatentBase) -> list[Problem
 
 
 def adapters_of(config: ResolvedConfig, base: LatentBase) -> Iterator[tuple[str, str, Adapter]]:
-    """Yield the adapters of the continued LoRA with their components and layers."""
+    """Yield the adapters of the LoRA to continue, with their components and layers."""
     weights, unet = lora_network.shapes_of(base), base.architecture.unet
     return lora_file.adapters_of(continued(config), weights, unet, "network_weights")
 

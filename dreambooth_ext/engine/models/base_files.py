@@ -1,10 +1,9 @@
-"""Notice if a base's files change after it was opened. Exports, previews and resumed runs read the base again, and
-would otherwise silently mix two models.
+"""Notice if a base's files change after it was opened.
 
-Copying, touching or renaming files does not count as a change. The digest of a large file covers its ends, which hold
-the tensors' names and shapes, and blocks evenly spread over the rest, a few MB in all: another model differs in nearly
-every number. If a file was modified only between those blocks, its time or inode has changed, and then `Wholes`
-compares all of it.
+Exports, previews and resumed runs read the base again, and would otherwise silently mix two models. Copying, touching
+or renaming files does not count as a change. The digest of a large file covers its ends, which hold the tensors' names
+and shapes, and blocks evenly spread over the rest, a few MB in all: another model differs in nearly every number. If a
+file was modified only between those blocks, its time or inode has changed, and then `Wholes` compares all of it.
 """
 
 from __future__ import annotations
@@ -128,7 +127,8 @@ class Wholes:
         return {name: {**dataclasses.asdict(known), "sha256": self._hashes[name]} for name, known in self.marks.items()}
 
     def difference(self, noted: Mapping[str, Mapping[str, Any]]) -> Message | None:
-        """Return which file differs from an earlier process's notes, worded as in the function `difference`."""
+        """Return which file differs from an earlier process's notes, worded as in the function `difference`; None if
+        none does."""
         if not noted:
             return None
         now = self.notes()
@@ -136,8 +136,8 @@ class Wholes:
         return next((Message("base.file_changed", file=name) for name in changed), None)
 
     def change(self) -> Message | None:
-        """Return which file has other content than at the start, worded as in `difference`; None if `begin` was not
-        called."""
+        """Return which file's content has changed since the start, worded as in `difference`; None if none has, or if
+        `begin` was not called."""
         if self._thread is None:
             return None
         self._thread.join()

@@ -1,8 +1,9 @@
-"""Run the optimizer inside the backward pass: each parameter is updated as soon as its gradient is complete, which is
-then freed. The gradients are never all in memory, which saves 4 bytes per trained parameter: 3.9 GB for SD 1.5 with its
-text encoder, of the 9.8 GB that it takes with 8-bit AdamW and gradient checkpointing.
+"""Run the optimizer inside the backward pass: update each parameter as soon as its gradient is complete, then free it.
 
-The updates are bit for bit the same, since these optimizers treat each parameter separately. It is impossible where all
+The gradients are never all in memory, which saves 4 bytes per trained parameter: 3.9 GB for SD 1.5 with its text
+encoder, of the 9.8 GB that it takes with 8-bit AdamW and gradient checkpointing.
+
+The updates are exactly the same, since these optimizers treat each parameter separately. It is impossible where all
 gradients are needed at once: clipping by their global norm, fp16's loss scale, averaging over processes, Prodigy's
 common learning rate.
 """

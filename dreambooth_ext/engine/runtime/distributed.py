@@ -1,6 +1,8 @@
-"""Distributed training of one run, with a process per card: `torchrun --nproc-per-node 2 -m
-dreambooth_ext.engine.worker RUN`, or `accelerate launch`. All processes take the same steps on different pictures; only
-the first one reports, takes commands, draws and writes files."""
+"""Distributed training of one run on one machine, with a process per graphics card.
+
+Started by `torchrun --nproc-per-node 2 -m dreambooth_ext.engine.worker RUN`, or `accelerate launch`. All processes take
+the same steps on different pictures; only the first one reports, takes commands, draws and writes files.
+"""
 
 from __future__ import annotations
 

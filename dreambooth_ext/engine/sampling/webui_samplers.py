@@ -1,5 +1,8 @@
-"""Three of the WebUI's samplers as diffusers schedulers. diffusers' own need torchsde (SDE) or scipy (LMS), or start
-from different noise and round the timesteps (DPM++ 2M), so the same seed would not give the WebUI's picture."""
+"""Three of the WebUI's samplers as diffusers schedulers: LMS, DPM++ 2M and DPM++ SDE.
+
+diffusers' own need torchsde (SDE) or scipy (LMS), or start from different noise and round the timesteps (DPM++ 2M), so
+the same seed would not give the WebUI's picture.
+"""
 
 from __future__ import annotations
 

@@ -110,13 +110,14 @@ class Method(Protocol[BaseT_contra, BackboneT]):
         dtype of frozen weights."""
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """Return what learns from here on. The UNet comes first, so that the groups that leave are the last ones."""
+        """Return the parameter groups that learn from here on. The UNet comes first, so that groups removed later are
+        the last."""
 
     def averaged(self) -> list[nn.Parameter]:
         """Return the parameters that the moving average tracks."""
 
     def enter(self, step: int) -> None:
-        """Called before each step. What stops learning at it is then in no parameter group any more."""
+        """Called before each step. Removes what stops learning at this step from the parameter groups."""
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the batch's loss, a scalar that can be backpropagated."""
