@@ -1,7 +1,7 @@
 """The three stages of a config as types: asked for, completed by the guide, resolved by the base and the machine.
 
 `RunConfig` is what was asked for. Each later stage narrows the types of the settings that are known by then, and cannot
-be created while one of them is None; `replace` keeps the stage.
+be created while one of them is still open (None or "auto"); `replace` keeps the stage.
 """
 
 from __future__ import annotations
