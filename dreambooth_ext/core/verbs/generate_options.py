@@ -27,8 +27,6 @@ WORDED = ("prompt", "lora", "negative_prompt", "cfg_scale", "sampler", "width", 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    scale = SETTINGS["validation_guidance_scale"].default
-    sampler = SETTINGS["validation_sampler"].default
     option = parser.add_argument
     option("--model", required=True, help="checkpoint file (.safetensors, .ckpt), diffusers folder or Hub name")
     option(
@@ -58,6 +56,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="what to draw; repeat it for further prompts. Unconditional models take none",
     )
+    add_drawing_arguments(parser)
+    option("--out", required=True, metavar="DIR", help="folder for the pictures, <prompt index>_<seed>.png")
+
+
+def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of every verb that draws: how many pictures of a prompt, and how each is made."""
+    scale = SETTINGS["validation_guidance_scale"].default
+    sampler = SETTINGS["validation_sampler"].default
+    option = parser.add_argument
     option("--negative-prompt", default="", help="what not to draw")
     option("--num-images", type=int, default=1, metavar="N", help="pictures for each prompt (default: 1)")
     option(
@@ -75,7 +82,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option("--batch-size", type=int, default=1, metavar="N", help="pictures drawn at once (default: 1)")
     option("--clip-skip", type=int, help="layer of the text encoder to use, counted from the last, as in the WebUI")
     option("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu (default: auto)")
-    option("--out", required=True, metavar="DIR", help="folder for the pictures, <prompt index>_<seed>.png")
 
 
 def worded_problems(arguments: argparse.Namespace) -> list[Problem]:
@@ -114,6 +120,16 @@ def lora_words(loras: Iterable[tuple[Path, float]], kind: str = "lora") -> str:
 
 def problems(arguments: argparse.Namespace) -> list[Problem]:
     """One problem for each option with a wrong value."""
+    found = drawing_problems(arguments)
+    found += lora_problems(arguments.lora)
+    missing = [path for path in arguments.embedding if not Path(path).is_file()]
+    found += [Problem("command.embedding_missing", "embedding", path=path) for path in missing]
+    found += lora_problems(arguments.hypernetwork, "hypernetwork")
+    return found
+
+
+def drawing_problems(arguments: argparse.Namespace) -> list[Problem]:
+    """Values of `add_drawing_arguments` that are out of range."""
     found = []
     for name, (low, high) in RANGES.items():
         value = getattr(arguments, name)
@@ -124,10 +140,6 @@ def problems(arguments: argparse.Namespace) -> list[Problem]:
         if value is not None and value % SIZE_STEP:
             near = round(value / 64) * 64 or 64
             found.append(Problem("settings.not_multiple", name, value=value, step=SIZE_STEP, near=near))
-    found += lora_problems(arguments.lora)
-    missing = [path for path in arguments.embedding if not Path(path).is_file()]
-    found += [Problem("command.embedding_missing", "embedding", path=path) for path in missing]
-    found += lora_problems(arguments.hypernetwork, "hypernetwork")
     _, most = RANGES["seed"]
     if arguments.seed + arguments.num_images - 1 > most >= arguments.seed:
         found.append(Problem("command.last_seed", "seed", most=most))
