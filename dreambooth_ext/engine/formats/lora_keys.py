@@ -10,6 +10,7 @@ from typing import Any
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ..models import detection
 from ..models.key_maps import UNET_PREFIX, unet_ties
 from ..networks import layer_adapters
@@ -131,11 +132,11 @@ def is_spelled(key: str) -> bool:
     return bool(part) and not is_of_two and BLOCKS.match(inner) is not None
 
 
-def other_file(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
+def other_file(shapes: Mapping[str, tuple[int, ...]]) -> Message | None:
     """Return what a file without any LoRA part is; None if it may be a LoRA, or is unknown."""
     if any(split(key)[1] not in ("", layer_adapters.ALPHA) for key in shapes):
         return None
     if len(shapes) == 1 and all("." not in key and len(shape) in (1, 2) for key, shape in shapes.items()):
-        return "an embedding"  # diffusers' format, with the word as the key
+        return Message("kind.embedding")  # diffusers' format, with the word as the key
     what = detection.kind_of(shapes)
-    return None if what == "a LoRA" else what  # a part of an unknown LoRA type
+    return None if what and what.code == "kind.lora" else what  # a part of an unknown LoRA type
