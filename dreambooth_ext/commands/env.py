@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..core.system.terminal import StageLine, say
 from ..host.environment.environment import Environment, Status
+from ..host.environment.torch_build import AUTOMATIC, BUILDS
 
 HELP = "show, make, check and repair the trainer's environment"
 
@@ -19,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--host-python", type=Path, metavar="PATH", help="use the torch of this Python, such as a WebUI's"
+    )
+    parser.add_argument(
+        "--torch",
+        choices=(AUTOMATIC, *BUILDS),
+        help="install this build of torch, also where the WebUI has one: for CUDA 13.0 or 12.6, ROCm, Apple's GPU or"
+        " the CPU; auto (the default) takes what fits the machine",
     )
     parser.add_argument("--repair", action="store_true", help="make the environment again from scratch")
     parser.add_argument("--verify", action="store_true", help="import every package and compare its version")
@@ -35,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     environment = Environment()
     with StageLine() as progress:
         if args.repair:
-            environment.build(progress, args.wheels, args.host_python, renew=True)
-        elif args.host_python and not args.status:
-            environment.build(progress, args.wheels, args.host_python)
+            environment.build(progress, args.wheels, args.host_python, renew=True, torch=args.torch)
+        elif (args.host_python or is_other_torch(environment, args.torch)) and not args.status:
+            environment.build(progress, args.wheels, args.host_python, torch=args.torch)
         elif not args.status:
             environment.ensure(args.wheels, progress=progress)
         if args.verify:
@@ -49,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         say(*describe(status), stream=sys.stdout)
     return 0 if status.state == "ready" else 1
+
+
+def is_other_torch(environment: Environment, asked: str | None) -> bool:
+    """Whether a build of torch is asked for that the environment was not made with."""
+    return asked is not None and not environment.has_torch(asked, environment.record())
 
 
 def describe(status: Status) -> list[str]:
@@ -63,6 +75,7 @@ def describe(status: Status) -> list[str]:
             f"kind     {kinds[status.kind]}",
             f"python   {status.python_version}  {status.python}",
             f"torch    {status.torch}  {status.device}",
+            *([f"         {status.torch_reason}"] if status.torch_reason else []),
             f"packages {len(status.packages)}",
         ]
         lines += [f"without {name}: {reason}" for name, reason in status.optional.items()]

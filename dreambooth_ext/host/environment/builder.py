@@ -11,14 +11,14 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ...core.errors import UserError
 from ...core.messages.message import Message
 from ...core.system.files import free_bytes, human_size, write_json, write_text
 from ...core.system.terminal import Stages
 from . import proof
-from .gpu_probe import Card, nvidia_card, torch_index
+from .gpu_probe import this_machine
 from .interpreter import Interpreter, check_python, neighbour_webui, probe, torch_stamp
 from .layout import MARKER_KEYS, Layout
 from .lock_file import Row, for_torch, lock_hash, missing_wheels, over_host, read_lock
@@ -33,6 +33,8 @@ from .pip_runner import (
     running_inside,
     site_of,
 )
+from .torch_build import AUTOMATIC, Build, choose
+from .uv_runner import Uv, find_uv, uv_sources
 
 # Disk space that a set-up needs at its peak, downloads in pip's cache included (bytes).
 SPACE_CUDA, SPACE_CPU, SPACE_OVERLAY = 6 * 2**30, 2 * 2**30, 1 * 2**30
@@ -56,10 +58,13 @@ class Builder:
         host_python: Path | None,
         lock: IO[bytes],
     ):
+        """`host_python`: the Python whose torch to use. The caller has written down the build of torch that was asked
+        for, if any (`Layout.asked_torch`)."""
         self.layout = layout
         self.progress = progress
         self.wheels = wheels.absolute() if wheels else None
         self.host_python = host_python
+        self.asked = layout.asked_torch()
         self.runner = Runner(layout.log, progress, lock.fileno())
         self.install_errors: dict[str, str] = {}
 
@@ -74,18 +79,19 @@ class Builder:
         kind = record["kind"] if keep else self._kind(host)
         rows = self._rows(host, kind)
         self._check_wheels(rows, {} if kind == "full" else host.packages)
-        card = nvidia_card() if kind == "full" else None
-        self._check_space(SPACE_OVERLAY if kind != "full" or keep else SPACE_CUDA if card else SPACE_CPU)
+        build = self._build(host, kind)
+        self._check_space(SPACE_OVERLAY if kind != "full" or keep else SPACE_CPU if build.name == "cpu" else SPACE_CUDA)
 
         layout.marker.unlink(missing_ok=True)
         if not keep:
             self._clear()
         kind, python = self._make(host, kind, keep)
-        pip = self._pip(host, kind, python, rows)
+        pip = self._installer(host, kind, python, rows)
         if kind == "full":
-            self._install_torch(pip, python, rows, card)
+            self._install_torch(pip, python, rows, build)
         self._install(pip, rows, self._seen(kind, python))
-        self._prove(host, kind, python, rows)
+        chosen = {"name": build.name, "asked": self.asked, "reason": build.reason.as_dict()}
+        self._prove(host, kind, python, rows, record.get("torch_build", chosen) if keep else chosen)
 
     def add(self, lock: Path) -> None:
         """Install the packages of another `lock` into a ready environment."""
@@ -99,7 +105,7 @@ class Builder:
         if self.wheels and (missing := missing_wheels(needed, self.wheels)):
             raise UserError("environment.missing_wheels", "environment", folder=self.wheels, names=missing)
         expected = [Row(*pair) for pair in record["expected"].items()]
-        pip = self._pip(host, kind, python, expected)
+        pip = self._installer(host, kind, python, expected)
         pip.install(
             [str(row) for row in needed], Message("environment.packages_of", name=lock.parent.name), Window(0.0, 1.0)
         )
@@ -112,7 +118,7 @@ class Builder:
         """Whether the environment may be updated in place: complete, not moved, and with the torch it was built for."""
         state, _ = self.layout.judge({**record, "lock": lock_hash(self.layout.recipe.lock)} if record else {})
         same_host = not self.host_python or not record or Path(record["host"]) == self.host_python
-        return state == "ready" and same_host
+        return state == "ready" and same_host and self.layout.has_torch(self.asked, record)
 
     def _host(self, record: dict) -> Path:
         """The Python to build with: the one asked for, the last one used, that of a WebUI around us, or the running
@@ -125,11 +131,24 @@ class Builder:
         return next(path for path in choices if path)
 
     def _kind(self, host: Interpreter) -> str:
+        if self.asked != AUTOMATIC:
+            return "full"
         if host.usable_torch:
             return "overlay" if "venv" in host.modules else "target"
         if host.torch:
             self.progress(None, unusable(host))
         return "full"
+
+    def _build(self, host: Interpreter, kind: str) -> Build:
+        """Which torch it will have, and why. Raises UserError("torch") for one that does not exist here."""
+        if kind != "full":
+            reason = Message("environment.torch_of_host", python=host.path, version=host.torch["version"])
+            return Build("host", None, reason)
+        sources, offline = self._sources(host)
+        if self.wheels or offline:
+            build = choose(this_machine(), self.asked)
+            return Build(build.name, None, Message("environment.torch_of_wheels", reason=build.reason))
+        return choose(this_machine(), self.asked, sources or uv_sources())
 
     def _rows(self, host: Interpreter, kind: str) -> list[Row]:
         rows = read_lock(self.layout.recipe.lock, host.python)
@@ -190,36 +209,48 @@ class Builder:
             write_text(site_of(tree, host.python) / "dreambooth_ext_host.pth", "".join(lines))
         return kind, interpreter_of(tree)
 
-    def _pip(self, host: Interpreter, kind: str, python: Path, rows: list[Row]) -> Pip:
+    def _installer(self, host: Interpreter, kind: str, python: Path, rows: list[Row]) -> Pip | Uv:
+        """uv, where it is there and no configuration of pip's says where packages come from; it does not read that."""
         layout = self.layout
         write_text(layout.constraints, "".join(f"{row}\n" for row in rows))
-        command = pip_command(host, python, kind != "full" and "pip" in host.modules, self.runner)
-        version = host.packages.get("pip", "0")
         target = layout.packages if kind == "target" else None
-        return Pip(command, version, self.runner, layout.constraints, self.wheels, target)
+        options = (self.runner, layout.constraints, self.wheels, target)
+
+        def pip() -> Pip:
+            command = pip_command(host, python, kind != "full" and "pip" in host.modules, self.runner)
+            return Pip(command, host.packages.get("pip", "0"), *options)
+
+        uv = find_uv(host.path)
+        if uv and (self.wheels or not any(self._sources(host))):
+            return Uv(uv, python, *options, pip=pip)
+        return pip()
+
+    def _sources(self, host: Interpreter) -> tuple[bool, bool]:
+        """As `own_sources`, of the host's pip; without pip there is no such configuration."""
+        return own_sources([str(host.path), "-m", "pip"]) if "pip" in host.modules else (False, False)
 
     def _seen(self, kind: str, python: Path) -> dict[str, str]:
         """The packages that the environment finds installed, including the host's."""
         return probe(self.layout.starter(kind, python), "packages", own_site=True).packages
 
-    def _install_torch(self, pip: Pip, python: Path, rows: list[Row], card: Card | None) -> None:
+    def _install_torch(self, pip: Pip | Uv, python: Path, rows: list[Row], build: Build) -> None:
         torch = next(row for row in rows if row.name == "torch")
         if torch.satisfied_by(self._seen("full", python)):
             return
-        sources, offline = own_sources(pip.command)
-        index, note = (None, "") if self.wheels or offline else torch_index(card, sources)
-        if note:
-            self.progress(None, note)
+        self.progress(None, build.reason)
         window, stage = Window(0.05, 0.6), f"torch {torch.version}"
         try:
-            pip.install([str(torch)], stage, window, dependencies=True, index=index)
-        except UserError:
-            if not index:
+            pip.install([str(torch)], stage, window, dependencies=True, index=build.index)
+        except UserError as error:
+            if not build.index:
                 raise
-            self.progress(None, Message("environment.usual_server", address=index))
+            if build.is_needed:  # the usual one would not run on this card
+                about = {"name": build.name, "address": build.index, "reason": error.problem.message}
+                raise UserError("environment.torch_not_reached", "environment", **about) from error
+            self.progress(None, Message("environment.usual_server", address=build.index))
             pip.install([str(torch)], stage, window, dependencies=True)
 
-    def _install(self, pip: Pip, rows: list[Row], seen: dict[str, str]) -> None:
+    def _install(self, pip: Pip | Uv, rows: list[Row], seen: dict[str, str]) -> None:
         """Install the missing rows: the required ones together, then each optional one separately."""
         optional = self.layout.recipe.optional
         needed = [row for row in rows if row.name != "torch" and not row.satisfied_by(seen)]
@@ -233,8 +264,8 @@ class Builder:
                     self.install_errors[row.name] = error.problem.message
                     self.progress(None, Message("environment.without", reason=error.problem.message))
 
-    def _prove(self, host: Interpreter, kind: str, python: Path, rows: list[Row]) -> None:
-        """Check that everything works, then write the marker."""
+    def _prove(self, host: Interpreter, kind: str, python: Path, rows: list[Row], torch: dict[str, Any]) -> None:
+        """Check that everything works, then write the marker. `torch`: which build of it this is, and why."""
         layout = self.layout
         self.progress(0.9, Message("environment.checking"))
         record = {
@@ -247,6 +278,7 @@ class Builder:
             "lock": lock_hash(layout.recipe.lock),
             "expected": {row.name: row.version for row in rows},
             "extras": {},
+            "torch_build": torch,
             "built": time.strftime("%Y-%m-%d %H:%M:%S"),
         }
         found = probe(layout.starter(kind, python), "imports", proof.names_to_import(layout.recipe), own_site=True)
@@ -256,6 +288,6 @@ class Builder:
         record["base_python"] = str(found.base)
         record |= proof.findings(layout.recipe, found, {row.name for row in rows}, self.install_errors)
         record["torch_stamp"] = torch_stamp(found.torch["folder"])
-        assert record.keys() == MARKER_KEYS
+        assert record.keys() >= MARKER_KEYS
         write_json(layout.marker, record)
         self.progress(1.0, Message("environment.ready"))

@@ -20,13 +20,15 @@ from typing import IO, Any
 from ...core.errors import Problem, UserError
 from ...core.messages.message import Message, beside, from_json
 from ...core.system import environment_users
-from ...core.system.files import try_lock, write_json
+from ...core.system.files import try_lock, write_json, write_text
 from ...core.system.terminal import StageLine, Stages, silent
 from . import device_list, proof
 from .builder import Builder
+from .gpu_probe import this_machine
 from .interpreter import REPOSITORY, clean_variables, probe
 from .layout import Layout
 from .lock_file import Row, lock_hash
+from .torch_build import AUTOMATIC, choose
 
 WHEELS_VARIABLE = "DREAMBOOTH_EXT_WHEELS"
 
@@ -44,12 +46,14 @@ class Status:
     torch: str = ""
     device: str = ""
     devices: list[dict[str, Any]] = field(default_factory=list)  # see device_list.devices
+    torch_reason: str = ""  # which build of torch it is, and why
     packages: dict[str, str] = field(default_factory=dict)
     optional: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         optional = {name: beside("reason", why) for name, why in self.optional.items()}
-        return {**asdict(self), **beside("reason", self.reason), "optional": optional}
+        reasons = {**beside("reason", self.reason), **beside("torch_reason", self.torch_reason)}
+        return {**asdict(self), **reasons, "optional": optional}
 
 
 class Environment(Layout):
@@ -76,6 +80,7 @@ class Environment(Layout):
             torch=record["torch"]["version"],
             device=record["torch"]["device"],
             devices=device_list.devices(record["torch"]),
+            torch_reason=from_json(record.get("torch_build", {}).get("reason", "")),
             packages=record["packages"],
             optional={name: from_json(why) for name, why in record["optional"].items()},
         )
@@ -104,14 +109,21 @@ class Environment(Layout):
         host_python: Path | None = None,
         *,
         renew: bool = False,
+        torch: str | None = None,
     ) -> Status:
         """Build or update the environment; waits while another process does. Raises UserError("environment").
 
         `wheels`: a folder to install from, without a network; by default $DREAMBOOTH_EXT_WHEELS, or `wheels` in the
-        repository if it exists. `host_python`: the Python whose torch to use. `renew`: start from nothing even if it is
-        ready.
+        repository if it exists. `host_python`: the Python whose torch to use.
+        `renew`: start from nothing even if it is ready. `torch`: a build of torch (`torch_build.BUILDS`) that is used
+        from now on, also over a host that has one; "auto" for the one that fits the machine; None for what was asked
+        last.
         """
+        if torch:
+            choose(this_machine(), torch)  # what does not exist is refused before anything is changed
         with self.only_builder(progress) as (lock, waited):
+            if torch:
+                self._ask_torch(torch)
             if not renew and waited and self.status().state == "ready":
                 return self.status()
             self.check_unused()
@@ -123,6 +135,12 @@ class Environment(Layout):
                 raise
             self.failure.unlink(missing_ok=True)
         return self.status()
+
+    def _ask_torch(self, name: str) -> None:
+        if name == AUTOMATIC:
+            self.asked.unlink(missing_ok=True)
+        else:
+            write_text(self.asked, name)
 
     def repair(self, progress: Stages = silent, wheels: Path | None = None) -> Status:
         """Build it again from nothing, with the same Python and host as before."""

@@ -102,13 +102,21 @@ def check_python(interpreter: Interpreter) -> None:
         raise UserError("environment.python_too_new", "environment", **about)
 
 
-def neighbour_webui() -> Path | None:
+# Where a WebUI has its Python, from its own folder: of its launcher (and Stability Matrix's), of Pinokio, of uv, and
+# embedded ones of portable archives, inside or beside it.
+WEBUI_PYTHONS = (
+    *(f"{name}/{program}" for name in ("venv", "env", ".venv") for program in ("Scripts/python.exe", "bin/python")),
+    *(f"{up}{name}/python.exe" for up in ("", "../") for name in ("system/python", "python", "python_embeded")),
+)
+
+
+def neighbour_webui(repository: Path = REPOSITORY) -> Path | None:
     """The Python of the WebUI whose extensions folder holds this repository, so that its torch can be used."""
-    if REPOSITORY.parent.name != "extensions":
+    if repository.parent.name != "extensions":
         return None
-    root = REPOSITORY.parent.parent
-    candidates = (root / "venv" / "Scripts" / "python.exe", root / "venv" / "bin" / "python")
-    return next((path for path in candidates if path.exists()), None)
+    root = repository.parent.parent
+    found = next((path for place in WEBUI_PYTHONS if (path := root / place).exists()), None)
+    return Path(os.path.abspath(found)) if found else None
 
 
 def torch_stamp(folder: str) -> str:

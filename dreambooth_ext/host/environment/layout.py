@@ -12,10 +12,11 @@ from ...core.system.files import read_json
 from .interpreter import REPOSITORY, torch_stamp
 from .lock_file import Recipe, lock_hash
 from .pip_runner import interpreter_of, site_of
+from .torch_build import AUTOMATIC, BUILDS
 
 FOLDER_VARIABLE = "DREAMBOOTH_EXT_ENVIRONMENT"
 
-# A marker without one of these, as an older version wrote it, counts as none.
+# A marker without one of these, as an older version wrote it, counts as none. `torch_build` came later, and may lack.
 MARKER_KEYS = {
     "kind",
     "folder",
@@ -48,6 +49,7 @@ class Layout:
         self.marker = self.folder / "ready.json"  # written last: without it nothing here counts
         self.constraints = self.folder / "constraints.txt"
         self.log = self.folder / "install.log"
+        self.asked = self.folder / "torch_build.txt"  # which build of torch somebody asked for
         self.failure = self.folder / "failure.json"  # why the last set-up failed, until one succeeds
 
     def record(self) -> dict[str, Any]:
@@ -57,6 +59,19 @@ class Layout:
         except (OSError, ValueError):
             return {}
         return record if isinstance(record, dict) and record.keys() >= MARKER_KEYS else {}
+
+    def asked_torch(self) -> str:
+        """The build of torch that `env --torch` asked for; "auto" without."""
+        try:
+            name = self.asked.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return AUTOMATIC
+        return name if name in BUILDS else AUTOMATIC
+
+    def has_torch(self, asked: str, record: dict[str, Any]) -> bool:
+        """Whether the environment of this marker was made with the build that is asked for."""
+        made = record.get("torch_build", {})
+        return asked == made.get("asked", AUTOMATIC) or asked == made.get("name")
 
     def judge(self, record: dict[str, Any]) -> tuple[str, str]:
         """(state, reason) of an environment with that marker."""

@@ -32,8 +32,19 @@ _NETWORK = (
     "Connection aborted",
     "Network is unreachable",
     "There was a problem confirming the ssl certificate",
+    "error sending request",  # uv
+    "Failed to fetch",
+    "dns error",
 )
 _DISK = ("No space left on device", "not enough space on the disk", "Disk quota exceeded")
+# Settings of somebody's shell that would put packages elsewhere, change their versions, or link them to a cache.
+_ELSEWHERE = {"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT", "UV_SYSTEM_PYTHON", "UV_PYTHON", "UV_LINK_MODE"}
+_ELSEWHERE |= {"UV_CONSTRAINT", "UV_OVERRIDE", "UV_PROJECT_ENVIRONMENT", "UV_RESOLUTION", "UV_TORCH_BACKEND"}
+# pip's sentence, and uv's: for a version or package that is nowhere, and for one without a wheel that fits.
+_NO_BUILD = re.compile(
+    r"No matching distribution found for (\S+)|there is no version of (\S+)"
+    r"|Because (\S+) (?:has no (?:usable )?wheels|was not found in the)"
+)
 _LOCKED = ("Permission denied", "PermissionError", "WinError 5", "WinError 32", "Access is denied")
 
 
@@ -68,7 +79,8 @@ class Runner:
             log.write(f"\n{time.strftime('%Y-%m-%d %H:%M:%S')} $ {escaped(' '.join(command))}\n")
             process = subprocess.Popen(
                 command,
-                env=clean_variables(PYTHONNOUSERSITE="1", PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0"),
+                env=installers_variables(),
+                cwd=self.log.parent,  # for uv, which obeys the pyproject.toml of the folder that it is started in
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -90,6 +102,12 @@ class Runner:
         if process.returncode:
             raise _explained(list(lines), stage, self.log)
         return list(lines)
+
+
+def installers_variables() -> dict[str, str]:
+    """Environment variables for pip and uv: the user's indexes, and nothing that sends packages elsewhere."""
+    known = clean_variables(PYTHONNOUSERSITE="1", PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0")
+    return {name: value for name, value in known.items() if name.upper() not in _ELSEWHERE}
 
 
 def _lines_or_ticks(process: subprocess.Popen[str]) -> Iterator[str]:
@@ -138,7 +156,9 @@ class _PipReading:
             downloads = match[1] == "Downloading"
             code = "environment.pip_downloading" if downloads else "environment.pip_cached"
             self._begin(code, match[2].split("-")[0], size=match[3].strip("()"))
-        elif line.startswith("Installing collected packages"):
+        elif match := re.match(r"\s*Downloading (\S+) (\(.*\))$", line):  # uv
+            self._begin("environment.pip_downloading", match[1], size=match[2].strip("()"))
+        elif line.startswith(("Installing collected packages", "Prepared ")):
             self.share = 0.8
             self.doing, self.since = Message("environment.pip_unpacking"), time.monotonic()
         return self._say(self.doing)
@@ -171,8 +191,8 @@ def _fault(text: str) -> tuple[str, dict[str, str]]:
         return "environment.disk_full", {}
     if any(sign in text for sign in _NETWORK):
         return "environment.no_network", {}
-    if missing := re.search(r"No matching distribution found for (\S+)", text):
-        return "environment.no_build", {"name": missing[1]}
+    if missing := _NO_BUILD.search(text):
+        return "environment.no_build", {"name": next(filter(None, missing.groups()))}
     if "No module named pip" in text or "No module named ensurepip" in text or "ensurepip is not available" in text:
         return "environment.no_pip", {}
     return ("environment.file_in_use" if any(sign in text for sign in _LOCKED) else "environment.pip_failed"), {}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ensurepip
 import json
 import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
-import zipfile
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -21,13 +18,11 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system import environment_users
 from dreambooth_ext.core.system.terminal import StageLine
 from dreambooth_ext.host.environment import builder as build
-from dreambooth_ext.host.environment import gpu_probe, pip_runner
+from dreambooth_ext.host.environment import pip_runner
 from dreambooth_ext.host.environment.environment import Environment
-from dreambooth_ext.host.environment.gpu_probe import Card, read_cards, torch_index
 from dreambooth_ext.host.environment.lock_file import (
     LOCK,
     OLD_TORCH,
-    Recipe,
     Row,
     for_torch,
     lock_hash,
@@ -36,73 +31,10 @@ from dreambooth_ext.host.environment.lock_file import (
     read_all,
     read_lock,
 )
-from dreambooth_ext.host.environment.pip_runner import _explained, interpreter_of, site_of
+from dreambooth_ext.host.environment.pip_runner import _explained
+from tests.host.environment.small_wheels import TORCH, virtual_environment, wheel
 
 REPOSITORY = Path(__file__).parents[3]
-TORCH = {"torch/__init__.py": "__version__ = '2.1.2+cu121'\n", "torch/version.py": "cuda = '12.1'\n"}
-
-
-def wheel(folder: Path, name: str, version: str, files: dict[str, str] | None = None) -> None:
-    """A tiny pure Python wheel."""
-    folder.mkdir(parents=True, exist_ok=True)
-    info = f"{name}-{version}.dist-info"
-    contents = {
-        **(files or {f"{name}.py": f"version = {version!r}\n"}),
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    }
-    record = "".join(f"{path},,\n" for path in [*contents, f"{info}/RECORD"])
-    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
-        for path, text in {**contents, f"{info}/RECORD": record}.items():
-            archive.writestr(path, text)
-
-
-def virtual_environment(folder: Path, wheels: Path | None = None) -> Path:
-    """One with pip and `wheels`, all unpacked by hand, which takes a tenth of the time; its interpreter."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    # Debian and Fedora keep ensurepip's wheels elsewhere
-    bundled = sysconfig.get_config_var("WHEEL_PKG_DIR") or Path(ensurepip.__file__).parent / "_bundled"
-    for source in [Path(bundled), *([wheels] if wheels else [])]:
-        for path in source.glob("*.whl"):
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(site_of(folder, sys.version_info[:2]))
-    return interpreter_of(folder)
-
-
-@pytest.fixture(autouse=True)
-def only_these_wheels(monkeypatch):
-    """No package from this machine's own pip configuration."""
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory) -> Path:
-    """A WebUI's Python: a virtual environment with an old torch, an old alpha and its own numpy."""
-    folder = tmp_path_factory.mktemp("вебуи с пробелом")
-    wheels = folder / "wheels"
-    wheel(wheels, "torch", "2.1.2+cu121", TORCH)
-    wheel(wheels, "alpha", "1.0")
-    wheel(wheels, "numpy", "1.26.2")
-    return virtual_environment(folder / "venv", wheels)
-
-
-@pytest.fixture
-def wheels(tmp_path) -> Path:
-    folder = tmp_path / "колёса wheels"
-    wheel(folder, "alpha", "2.0")
-    wheel(folder, "beta", "3.0", {"beta.py": "import alpha, torch\nassert alpha.version == '2.0'\n"})
-    return folder
-
-
-@pytest.fixture
-def environment(tmp_path) -> Environment:
-    """For alpha 2 and beta 3 over torch and numpy, in a folder with a space and non-Latin letters."""
-    lock = tmp_path / "requirements.lock"
-    lock.write_text("torch==2.13.0\nnumpy==2.4.6\nalpha==2.0\nbeta==3.0\ngamma==1.0\n", encoding="utf-8")
-    recipe = Recipe(lock, imports=("torch", "numpy", "alpha", "beta"), optional={"gamma": "gamma"})
-    return Environment(tmp_path / "среда обучения", recipe)
 
 
 def freeze(python: Path) -> str:
@@ -380,35 +312,6 @@ def test_pips_configuration_is_seen_beside_a_program_that_puts_uv_in_its_place(m
     monkeypatch.setattr(pip_runner.subprocess, "run", lambda command, **more: CompletedProcess(["uv"], 2, "", ""))
     pip = [sys.executable, "-c", "print('global.index-url=x'); print(':env:.no-index=1')"]
     assert pip_runner.own_sources(pip) == (True, True)
-
-
-@pytest.mark.parametrize(
-    ("card", "own_sources", "system", "index"),
-    [
-        (None, False, "Linux", "cpu"),
-        (None, True, "Linux", None),
-        (None, False, "Windows", None),
-        (Card(580, 8.6, "RTX 3060"), False, "Linux", None),
-        (Card(580, 8.6, "RTX 3060"), True, "Windows", "cu130"),
-        (Card(580, 6.1, "GTX 1080"), False, "Linux", "cu126"),
-        (Card(551, 8.9, "RTX 4090"), False, "Windows", "cu126"),
-        (Card(470, None, "GTX 970"), False, "Windows", "cu126"),
-        (Card(570, 12.0, "RTX 5090"), False, "Linux", "cu130"),
-        (Card(580, 8.6, "RTX 3060"), False, "Darwin", None),
-    ],
-)
-def test_the_build_of_torch_fits_card_and_driver(card, own_sources, system, index):
-    found, note = torch_index(card, own_sources, system)
-    assert found == (index and gpu_probe.INDEX + index)
-    if card and (card.driver < 525 or card.capability == 12.0):
-        assert "Update it" in note
-
-
-def test_the_drivers_answer_is_read():
-    two = "580.95.05, NVIDIA GeForce RTX 3060, 8.6\n580.95.05, NVIDIA GeForce GTX 1080, 6.1\n"
-    assert read_cards(two) == Card(580, 6.1, "NVIDIA GeForce RTX 3060")
-    assert read_cards("470.82.01, NVIDIA GeForce GTX 970\n") == Card(470, None, "NVIDIA GeForce GTX 970")
-    assert read_cards("NVIDIA-SMI has failed because it could not communicate with the driver\n") is None
 
 
 @pytest.mark.parametrize(

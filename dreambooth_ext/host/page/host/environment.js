@@ -81,7 +81,7 @@ export class Environment {
         const now = this.state;
         const fact = (name, content) => content && [element("dt", { text: name }), element("dd", { text: content })];
         fill(
-            this.facts, fact(T.state, T.states[now.state] || now.state), fact("Python", now.python_version), fact("PyTorch", now.torch), fact(T.device, now.device),
+            this.facts, fact(T.state, T.states[now.state] || now.state), fact("Python", now.python_version), fact("PyTorch", [now.torch, now.torch_reason].filter(Boolean).join(": ")), fact(T.device, now.device),
             fact(T.kind, now.kind), fact(T.folder, now.folder), fact(T.packages, now.packages && number(Object.keys(now.packages).length)),
             Object.values(this.app.host?.lacks || {}).map((why) => fact(T.lacks, why)),
             Object.entries(now.optional || {}).map(([name, why]) => [element("dt", { text: name }), element("dd", {}, phrase(T.optional, { why: why.reason }))]),
