@@ -240,7 +240,7 @@ class Builder:
         self.progress(None, build.reason)
         window, stage = Window(0.05, 0.6), f"torch {torch.version}"
         try:
-            pip.install([str(torch)], stage, window, dependencies=True, index=build.index)
+            pip.install([build.requirement(torch.version)], stage, window, dependencies=True, index=build.index)
         except UserError as error:
             if not build.index:
                 raise

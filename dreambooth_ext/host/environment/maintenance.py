@@ -23,7 +23,7 @@ class Maintenance:
 
     def __init__(self, environment: Environment):
         self.environment = environment
-        self.building: dict[str, Any] | None = None  # {"action", "stage", "fraction"}
+        self.building: dict[str, Any] | None = None  # {"action", "stage", "fraction", "note"}
         self.problem: Problem | None = None  # what the last action came to
         self.verified: float | None = None  # when it was last seen to work
         self._lock = threading.Lock()
@@ -97,6 +97,7 @@ class Maintenance:
 
     def _progress(self, fraction: float | None, stage: str) -> None:
         with self._lock:
-            if self.building:
-                known = self.building["fraction"] if fraction is None else fraction
-                self.building = {"action": self.building["action"], **beside("stage", stage), "fraction": known}
+            if self.building and fraction is None:  # which torch and why, say: shown until there is another
+                self.building = {**self.building, **beside("note", stage)}
+            elif self.building:
+                self.building = {**self.building, **beside("stage", stage), "fraction": fraction}

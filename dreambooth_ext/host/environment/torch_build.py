@@ -55,6 +55,11 @@ class Build:
     reason: Message
     is_needed: bool = False
 
+    def requirement(self, version: str) -> str:
+        """What pip is asked for. With the build's label, for where its index does not answer, pip and uv would take the
+        usual build of the same version without a word."""
+        return f"torch=={version}" + (f"+{self.index.rpartition('/')[2]}" if self.index else "")
+
 
 def choose(machine: Machine, asked: str = AUTOMATIC, own_sources: bool = False) -> Build:
     """The build for a machine, or the one that was asked for.

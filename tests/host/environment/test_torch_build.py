@@ -139,12 +139,12 @@ def test_pip_is_asked_for_the_build_at_its_index_and_the_usual_one_is_no_way_out
     with pytest.raises(UserError, match=r"torch cu126 could not be installed from .*/cu126\..* env --torch cpu"):
         environment.build(lambda share, text: said.append(text), host_python=virtual_environment(tmp_path / "bare"))
     assert any(getattr(text, "code", "") == "environment.torch_cards_12" for text in said)
-    assert [command[-3:] for command in asked] == [["--extra-index-url", INDEX + "cu126", "torch==2.13.0"]]
+    assert [command[-3:] for command in asked] == [["--extra-index-url", INDEX + "cu126", "torch==2.13.0+cu126"]]
     monkeypatch.setattr(build, "this_machine", lambda: Machine())
     with pytest.raises(UserError, match="network"):  # the CPU's is only smaller than the usual one
         environment.build(host_python=interpreter_of(tmp_path / "bare"))
     assert [command[-3:] for command in asked[1:]] == [
-        ["--extra-index-url", INDEX + "cpu", "torch==2.13.0"],
+        ["--extra-index-url", INDEX + "cpu", "torch==2.13.0+cpu"],
         ["--constraint", str(environment.constraints), "torch==2.13.0"],
     ]
 

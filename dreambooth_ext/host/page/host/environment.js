@@ -24,10 +24,11 @@ export class Environment {
         this.problem = element("p", { class: "db-problem", hidden: true });
         this.bar = element("progress", { class: "db-progress", max: "1", hidden: true, "aria-label": T.progress });
         this.stage = element("p", { class: "db-quiet" });
+        this.note = element("p", { class: "db-quiet" });
         this.repairButton = button(T.repair, () => this.act("repair"), { class: "db-primary" });
         return element(
             "section", { class: "db-banner", role: "status", hidden: true, "aria-label": T.title },
-            this.title, this.reason, this.problem, this.bar, this.stage, element("div", { class: "db-row" }, this.repairButton),
+            this.title, this.reason, this.problem, this.bar, this.stage, this.note, element("div", { class: "db-row" }, this.repairButton),
         );
     }
 
@@ -73,6 +74,7 @@ export class Environment {
         if (building && Number.isFinite(building.fraction)) this.bar.value = building.fraction;
         else this.bar.removeAttribute("value");
         say(this.stage, building ? building.stage || "" : "");
+        say(this.note, building ? building.note || "" : "");
         this.repairButton.disabled = Boolean(building);
         if (this.details.open) this.#showFacts(trouble);
     }
