@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,11 +105,10 @@ def windows_adapters(*makers: str) -> tuple[str, ...]:
     names = []
     try:
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, DISPLAY_ADAPTERS) as adapters:
-            for number in range(winreg.QueryInfoKey(adapters)[0]):
-                key = winreg.EnumKey(adapters, number)
-                if key.isdigit():
-                    with winreg.OpenKey(adapters, key) as adapter:
-                        names.append(str(winreg.QueryValueEx(adapter, "DriverDesc")[0]))
-    except OSError:  # no such key, or none that may be read: then nothing is known of AMD's cards
-        return tuple(names)
+            keys = [winreg.EnumKey(adapters, number) for number in range(winreg.QueryInfoKey(adapters)[0])]
+            for key in filter(str.isdigit, keys):
+                with suppress(OSError), winreg.OpenKey(adapters, key) as adapter:  # one without a name
+                    names.append(str(winreg.QueryValueEx(adapter, "DriverDesc")[0]))
+    except OSError:  # not to be read: then nothing is known of AMD's cards
+        return ()
     return tuple(name for name in names if any(maker in name for maker in makers))
