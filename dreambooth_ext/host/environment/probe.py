@@ -6,6 +6,7 @@ Started as a script, not imported, so it may run on any Python from 3.7 on and c
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import json
 import os
@@ -16,7 +17,10 @@ def facts(with_torch: bool) -> dict:
     """The interpreter: version, package folders, installed packages, its torch."""
     packages: dict[str, str] = {}
     places: dict[str, str] = {}
-    modules = [name for name in ("venv", "ensurepip", "pip", "torch") if importlib.util.find_spec(name)]
+    modules = [name for name in ("venv", "ensurepip", "torch") if importlib.util.find_spec(name)]
+    # By the path alone: before Python 3.12, setuptools' finder gives distutils up once it is asked for pip, and then
+    # cannot be imported, as triton does for torch 2.3.
+    modules += ["pip"] if importlib.machinery.PathFinder.find_spec("pip") else []
     answer = {
         "base": getattr(sys, "_base_executable", sys.executable),
         "version": list(sys.version_info[:3]),

@@ -13,7 +13,7 @@ import pytest
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.host.environment import uv_runner
 from dreambooth_ext.host.environment.environment import Environment
-from dreambooth_ext.host.environment.interpreter import Interpreter, check_python, neighbour_webui
+from dreambooth_ext.host.environment.interpreter import Interpreter, check_python, neighbour_webui, probe
 from dreambooth_ext.host.environment.pip_runner import _explained, interpreter_of, site_of
 from dreambooth_ext.host.environment.uv_runner import PROGRAM, VARIABLE, find_uv
 from tests.host.environment.small_wheels import TORCH, virtual_environment, wheel
@@ -61,6 +61,19 @@ def test_a_host_without_pip_gets_its_overlay_by_the_overlays_own_pip(environment
     status = environment.build(wheels=wheels, host_python=without_pip)
     assert (status.state, status.kind, status.packages["alpha"]) == ("ready", "overlay", "2.0")
     assert not list(site_of(without_pip.parents[1], HERE).glob("pip*"))
+
+
+def test_looking_for_pip_asks_no_finder_for_it(tmp_path):
+    """Setuptools' finder cannot be imported afterwards, nor torch 2.3 then."""
+    python = virtual_environment(tmp_path / "host")
+    site = site_of(python.parents[1], HERE)
+    (site / "watch.pth").write_text("import watch\n", encoding="ascii")
+    (site / "watch.py").write_text(
+        "import sys\nclass Finder:\n    def find_spec(self, name, path=None, target=None):\n"
+        "        assert name != 'pip'\nsys.meta_path.insert(0, Finder())\n",
+        encoding="ascii",
+    )
+    assert "pip" in probe([str(python)], "packages").modules
 
 
 @needs_uv
