@@ -73,8 +73,9 @@ def choose(machine: Machine, asked: str = AUTOMATIC, own_sources: bool = False) 
             raise UserError("environment.no_such_torch", "torch", **about)
         return build(machine, asked, Message("environment.torch_asked", name=asked), is_needed=True)
     if machine.system == "Darwin":
-        arm = machine.processor == "arm64"
-        return build(machine, "mps" if arm else "cpu", Message(f"environment.torch_{'mps' if arm else 'intel_mac'}"))
+        if machine.processor == "arm64":
+            return build(machine, "mps", Message("environment.torch_mps"))
+        return build(machine, "cpu", Message("environment.torch_intel_mac"))
     if machine.driver is not None and machine.cards:
         return for_nvidia(machine, machine.driver)
     if machine.amd:
