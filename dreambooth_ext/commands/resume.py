@@ -39,13 +39,15 @@ def run(arguments: argparse.Namespace) -> int:
     given = [links.again(arguments.base_model, run.config.base_model, run.id)] if arguments.base_model else []
     with delivery.claimed(run):
         state = run.state()
-        training_states.check_kept(run, state)
+        is_done = "done" in (state["status"], run.last_word())
+        if total is not None or not is_done:  # else there is nothing to train
+            training_states.check_kept(run, state)
         if total is not None and total <= state["step"]:
             raise UserError("queue.step_reached", "max_train_steps", run=run.id, step=state["step"])
         wanted = delivery.renewed(run, folders, arguments)
         if wanted:
             wanted.write(run)
-        if "done" in (state["status"], run.last_word()) and total is None:
+        if is_done and total is None:
             return publish_only(run, wanted)
         for path in delivery.publish_due(run, wanted, again=True)[0]:
             say(f"published {path}, which was still waiting")

@@ -43,7 +43,7 @@ def delete(run: Run) -> int:
                 if (run.path / name).exists():
                     files.remove(run.path / name)
         except OSError as error:  # on Windows, while a program has one of them open
-            run.write_state(**{DELETED: False})
+            run.write_state(**{DELETED: not run.checkpoints.exists()})
             raise UserError("runs.states_not_deleted", "run", run=run.id, error=error) from error
         run.checkpoints.mkdir(exist_ok=True)
     return freed

@@ -110,3 +110,18 @@ def test_lists_in_every_order(run, tmp_path):
     known = [run_list.describe(one) for one in (run, big)]
     named = {by: [one["name"] for one in run_list.in_order(known, by)] for by in run_list.SORTS}
     assert named["name"] == named["size"] == ["Ant", "cat"] and named["newest"] == named["oldest"][::-1]
+
+
+def test_a_run_that_has_lost_its_states_by_half_cannot_go_on(run, monkeypatch):
+    fill(run)
+
+    def held(path):
+        if path.name == "frozen":
+            raise PermissionError("open in a program")
+        remove(path)
+
+    remove = training_states.files.remove
+    monkeypatch.setattr(training_states.files, "remove", held)
+    with pytest.raises(UserError, match="could not be deleted"):
+        training_states.delete(run)
+    assert run.state()["states_deleted"] is True

@@ -53,7 +53,7 @@ export class Queue {
         const waits = this.app.now() - (since ?? run.created);
         return {
             id, name: run.name || id, method: TEXTS.methods[run.method] || run.method || "", steps,
-            time: Number.isFinite(seconds) ? duration(seconds) : "", waits: waits >= 0 ? duration(waits < 60 ? 0 : waits) : "",
+            time: Number.isFinite(seconds) ? duration(seconds) : "", waits: waits >= 0 ? duration(waits < 60 ? 10 * Math.floor(waits / 10) : waits) : "",
             begins: begins > 0 ? duration(begins) : "", at: begins > 0 ? moment(60 * Math.round((this.app.now() + begins) / 60)) : "",
         };
     }
