@@ -256,6 +256,7 @@ class Simulator:
             "verified": None,
             "torch": "2.1.2+cu121",
             "device": "NVIDIA GeForce RTX 4090",
+            "devices": [{"name": "cuda:0", "title": "NVIDIA GeForce RTX 4090", "memory": 24 * 2**30}],
             "kind": "overlay",
             "folder": "/webui/extensions/dreambooth/environment",
             "packages": {"diffusers": "0.35.2"},
@@ -585,6 +586,10 @@ class Application:
         return run.about
 
     def run_states(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        if run in self.simulator.running():
+            raise Refusal(409, "queue.training", "run", run=run.id)
+        if not run.states:
+            raise Refusal(409, "runs.no_states", "run", run=run.id)
         freed, run.states = run.states, 0
         run.about |= {"states_deleted": True}
         return {"freed": freed}
