@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import functools
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -211,6 +212,7 @@ def keep_base(run: Run, base: Base, control: Control) -> bool:
     known, path = base.files, run.path / "base.json"
     if not training_state.found(run.checkpoints):
         if distributed.is_first():
+            drop_previews_of_another(run, known)
             note_base(run, known, {})
             known.wholes.begin({})
         return False
@@ -229,6 +231,16 @@ def keep_base(run: Run, base: Base, control: Control) -> bool:
     if what:
         raise UserError("base.changed_since_start", base.files.field, change=what, path=path)
     return False
+
+
+def drop_previews_of_another(run: Run, known: BaseFiles) -> None:
+    """Delete the previews of step 0 if they show another base: a run that has learned nothing may be given one."""
+    try:
+        is_other = bool(difference(files.read_json(run.path / "base.json")["files"], known.known))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        is_other = True
+    if is_other:
+        shutil.rmtree(run.samples / "0", ignore_errors=True)
 
 
 def wait_for_base(base: Base, control: Control) -> None:

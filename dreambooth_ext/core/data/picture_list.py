@@ -135,6 +135,21 @@ def noted(folder: Path, are_class: bool) -> list[Listed] | None:
         raise UserError("pictures.list_damaged", "run", file=path.name, run=folder.name) from error
 
 
+def first(folder: Path, most: int) -> tuple[list[Path], int]:
+    """The first files that are learned from, each once, and how many pictures were noted; none where nothing was."""
+    found: dict[Path, None] = {}
+    count = 0
+    try:
+        with (folder / FILES[False]).open(encoding="utf-8") as lines:
+            for line in lines:
+                count += 1
+                if len(found) < most:
+                    found[Path(json.loads(line)["path"])] = None
+    except (OSError, KeyError, TypeError, ValueError):
+        return [], 0
+    return list(found), count
+
+
 def forget(folder: Path) -> None:
     """Let the run take pictures and captions as they are at its next start."""
     for name in FILES.values():

@@ -54,8 +54,8 @@ class Loop:
             self._save_model(final=False)  # the worker was killed after saving the state
         if state.step:
             state.validation.resume(self.control.events.read(), state.step)
-        elif state.validation.is_due(0):
-            self._validate()
+        else:
+            self._look_at_base()
         with contextlib.closing(state), self._rescuing():
             self._train()
         self._save_state()
@@ -63,6 +63,16 @@ class Loop:
             return "stopped"
         self._save_model(final=True)
         return "done"
+
+    def _look_at_base(self) -> None:
+        """Draw the base's previews and measure its validation loss before the first step, to compare with.
+
+        Without a base there is nothing to draw but noise.
+        """
+        if self.state.validation.is_due(0):
+            self._validate()
+        if self.config.validation_steps and self.config.base_model and not self.saver.has_previews(0):
+            self._sample()
 
     def _train(self) -> None:
         """Train step by step until the last step or a command to stop."""

@@ -59,6 +59,13 @@ class Saver:
         """Whether the intermediate model of this step has been written."""
         return any(event["step"] == step and not event["final"] for event in self.run.artifact_events())
 
+    def has_previews(self, step: int) -> bool:
+        """Whether all previews of this step have been written (each is written completely or not at all)."""
+        config = self.config
+        pictures = len(config.validation_prompts) * config.validation_num_images
+        wanted = pictures if config.method in PROMPTED_METHODS else 1
+        return len(list((self.run.samples / str(step)).glob("[0-9]*.png"))) >= max(1, wanted)
+
     def track(self, step: int, loss: float, rates: dict[str, float]) -> None:
         if self._writer:
             self._writer.add_scalar("loss", loss, step)
@@ -128,8 +135,9 @@ class Saver:
         self.control.events.append("uploaded", name=self.config.name, address=address)
 
     def _newest_samples(self) -> list[Path]:
-        """Return the preview pictures of the last step that has any."""
-        drawn = sorted(self.run.samples.glob("*/[0-9]*.png"), key=lambda path: (int(path.parent.name), path.name))
+        """Return the preview pictures of the last step that has any, without step 0, which shows the base."""
+        drawn = [path for path in self.run.samples.glob("*/[0-9]*.png") if path.parent.name != "0"]
+        drawn.sort(key=lambda path: (int(path.parent.name), path.name))
         return [path for path in drawn if path.parent == drawn[-1].parent]
 
     def _metadata(self, name: str, step: int) -> dict[str, str]:

@@ -6,6 +6,8 @@ Each run's events are read once, and after that only new ones.
 from __future__ import annotations
 
 import bisect
+import csv
+import io
 import math
 import threading
 from array import array
@@ -16,22 +18,31 @@ from typing import Any
 
 from .event_pages import parsed
 
-RUNS = 8  # whose curves are kept; 100 000 steps take some 4 MB
+RUNS = 8  # whose curves are kept; 100 000 steps take some 5 MB
 LAST = 2**62  # a step beyond all
 POINTS = 2000  # of a curve, in an answer
+TRAINS = ("training", "saving")  # statuses in which the time of training passes
+BEGINS = ("queued", "preparing")  # that follow on a pause, also where nobody could write that it began
 
 
 @dataclass
 class Curves:
-    """One run's curves: loss and learning rates for each step, in order, and all events that are no steps."""
+    """One run's curves: loss, learning rates and time for each step, in order, and all events that are no steps.
+
+    The time is what training has taken up to the step's end, in seconds: with previews and saves, without pauses.
+    """
 
     offset: int = 0  # where the next event begins in the file
     number: int = 0  # of the last event
     steps: array = field(default_factory=lambda: array("q"))
     losses: array = field(default_factory=lambda: array("d"))
+    seconds: array = field(default_factory=lambda: array("d"))
     rates: dict[str, array] = field(default_factory=dict)  # by group; NaN where it does not learn
     latest: dict[str, Any] | None = None  # the newest step's event
     events: list[dict[str, Any]] = field(default_factory=list)
+    passed: float = 0.0  # seconds of training up to the last event
+    time: float | None = None  # of the last event
+    trains: bool = False  # whether time passes after it
 
     def read(self, path: Path) -> bool:
         """Read the new part of the file. False if it is not the same file as before."""
@@ -54,6 +65,7 @@ class Curves:
     def take(self, event: dict[str, Any]) -> None:
         """Add the run's next event."""
         self.number = event["n"]
+        self._let_pass(event)
         step = event.get("step")
         kind = event.get("type")
         if kind == "step" and isinstance(step, int):
@@ -66,6 +78,15 @@ class Curves:
                 self.events.pop()
         self.events.append(event)
 
+    def _let_pass(self, event: dict[str, Any]) -> None:
+        time, status = _number(event.get("time")), event.get("status") if event.get("type") == "status" else None
+        if self.trains and status not in BEGINS and self.time is not None and time > self.time:
+            self.passed += time - self.time
+        if math.isfinite(time):
+            self.time = time
+        if status is not None:
+            self.trains = status in TRAINS
+
     def _take_step(self, event: dict[str, Any], step: int) -> None:
         self._forget_from(step)  # a resumed run goes over the steps since its last training state again
         rates = event.get("lr")
@@ -75,6 +96,7 @@ class Curves:
                 self.rates[group] = array("d", [math.nan]) * len(self.steps)
         self.steps.append(step)
         self.losses.append(_number(event.get("loss")))
+        self.seconds.append(self.passed)
         for group, values in self.rates.items():
             values.append(_number(rates.get(group)))
         self.latest = event
@@ -83,13 +105,14 @@ class Curves:
         if not self.steps or self.steps[-1] < step:
             return
         left = bisect.bisect_left(self.steps, step)
-        for values in (self.steps, self.losses, *self.rates.values()):
+        for values in (self.steps, self.losses, self.seconds, *self.rates.values()):
             del values[left:]
 
     def whole(self) -> dict[str, Any]:
         """All curves, thinned out, the other `events`, the `latest` step's event, and the last event's number as
-        `next`, from which pages fetch further events one by one."""
-        about = {"events": list(self.events), "latest": self.latest, "next": self.number}
+        `next`, from which pages fetch further events one by one; `clock`: the training time up to then."""
+        clock = {"seconds": round(self.passed, 3), "time": self.time, "trains": self.trains}
+        about = {"events": list(self.events), "latest": self.latest, "next": self.number, "clock": clock}
         return {**self.thinned(0, LAST, POINTS), **about}
 
     def thinned(self, first: int, last: int, points: int) -> dict[str, Any]:
@@ -105,11 +128,41 @@ class Curves:
         return {
             "steps": [self.steps[part[-1]] for part in parts],
             "spans": [len(part) for part in parts],
+            "seconds": [round(self.seconds[part[-1]], 3) for part in parts],
             "losses": [sum(part) / len(part) if part else None for part in losses],
             "low": [min(part, default=None) for part in losses],
             "high": [max(part, default=None) for part in losses],
             "rates": {group: [_json(values[part[-1]]) for part in parts] for group, values in self.rates.items()},
         }
+
+    def table(self) -> str:
+        """Every step as CSV: step, seconds, loss, the learning rate of each group, the validation loss."""
+        validation = self._validation()
+        steps = sorted({*self.steps, *validation})
+        place = {step: at for at, step in enumerate(self.steps)}
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["step", "seconds", "loss", *(f"lr_{group}" for group in self.rates), "validation_loss"])
+        for step in steps:
+            at = place.get(step)
+            own = [] if at is None else [self.losses[at], *(rates[at] for rates in self.rates.values())]
+            cells = [_cell(value) for value in own] or [""] * (1 + len(self.rates))
+            seconds = "" if at is None else round(self.seconds[at], 3)
+            writer.writerow([step, seconds, *cells, _cell(validation.get(step, math.nan))])
+        return text.getvalue()
+
+    def _validation(self) -> dict[int, float]:
+        """The validation loss by step, without steps that a resumed run has not reached again."""
+        found: dict[int, float] = {}
+        for event in self.events:
+            step = event.get("step")
+            if not isinstance(step, int):
+                continue
+            if event.get("type") == "status":
+                found = {known: loss for known, loss in found.items() if known <= step}
+            elif event.get("type") == "validation":
+                found[step] = _number(event.get("loss"))
+        return found
 
 
 class RunCurves:
@@ -128,6 +181,11 @@ class RunCurves:
         """A run's curves from one step to another."""
         with self._lock:
             return self._of(path).thinned(first, last, max(1, min(points, 2 * POINTS)))
+
+    def table(self, path: Path) -> str:
+        """`Curves.table` of a run."""
+        with self._lock:
+            return self._of(path).table()
 
     def forget(self, path: Path) -> None:
         with self._lock:
@@ -150,6 +208,10 @@ class RunCurves:
 def _number(value: Any) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number else math.nan
+
+
+def _cell(value: float) -> float | str:
+    return value if math.isfinite(value) else ""
 
 
 def _json(value: float) -> float | None:

@@ -10,6 +10,9 @@ of Stable Diffusion 1's UNet over one picture of 512 x 512:
     passes      1 forward, 1 back to the inputs, 1 back to the weights if these learn, 1 more forward with checkpointing
     encoding    of a picture by the VAE at each step, where latents are not cached
     precision   float32 on a card takes twice the time of 16 bits
+
+Previews are counted as well, the base's before the first step among them: as they were measured, or, where no run drew
+any, as two passes forward, with and without the prompt, for each sampling step.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from ...core.config.run_config import RunConfig
 from ...core.data.concepts import uses_prior
 from ...core.data.picture_entries import caches_latents
 from ...core.errors import UserError
+from ...core.facts.methods import PROMPTED_METHODS
 from ...core.guide import completion, tables
 from ...core.messages.message import Message, beside
 from ...core.runs.run_folder import Run
@@ -64,6 +68,7 @@ class Pace:
     text_step: float | None  # a step while a text encoder trains along
     saving: float  # one save, of state and model
     preparing: float  # loading and caching, without the drawing of class pictures
+    drawing: float | None = None  # a preview
 
 
 def seconds(runs_dir: Path, config: RunConfig, plan: dict[str, Any], card: str = "") -> dict[str, Any]:
@@ -76,6 +81,7 @@ def seconds(runs_dir: Path, config: RunConfig, plan: dict[str, Any], card: str =
     known = [past for run in list_runs(runs_dir)[:LOOKED_AT] if (past := _past(run, plan))]
     for past in known:
         if _is_same(past, config, plan) and (pace := past.pace()):
+            pace.drawing = _drawing(pace, past, config, plan)
             return _answer(_total(pace, config, plan), Message("guide.time_of_run", run=past.run.config.name))
     others = [(ratio, past) for past in known if (ratio := _ratio(past, config, plan))]
     for ratio, past in sorted(others, key=lambda pair: abs(math.log(pair[0]))):  # the nearest; of equals the newest
@@ -161,31 +167,66 @@ def _is_positive(value: Any) -> TypeGuard[float]:
 
 def work(config: RunConfig, plan: dict[str, Any]) -> float | None:
     """The work of a step, in the module's units; None if the plan lacks the values."""
-    unet, resolution = plan.get("unet_work"), plan.get("resolution")
-    if not _is_positive(unet) or not isinstance(resolution, int) or resolution <= 0:
-        return None
+    one = _pass(plan)
     pictures = config.train_batch_size * config.gradient_accumulation_steps * (2 if uses_prior(config) else 1)
     on_card = _device(plan) != "cpu"
     checkpointing = config.gradient_checkpointing if config.gradient_checkpointing is not None else on_card
     passes = 2 + (config.method not in FROZEN) + checkpointing + (0 if caches_latents(config) else ENCODING)
-    precision = 2 if on_card and plan.get("mixed_precision") == "no" else 1
-    return pictures * (resolution / 512) ** 2 * unet * passes * precision
+    return one and pictures * one * passes
+
+
+def drawing_work(config: RunConfig, plan: dict[str, Any]) -> float | None:
+    """The work of drawing one preview, in the same units; for unconditional models a preview is a grid."""
+    one = _pass(plan)
+    if config.method in PROMPTED_METHODS:
+        return one and one * 2 * config.validation_inference_steps
+    return one and one * config.ddpm_num_inference_steps * config.validation_num_images
+
+
+def _pass(plan: dict[str, Any]) -> float | None:
+    """The work of one pass of the UNet over one picture; None if the plan lacks the values."""
+    unet, resolution = plan.get("unet_work"), plan.get("resolution")
+    if not _is_positive(unet) or not isinstance(resolution, int) or resolution <= 0:
+        return None
+    precision = 2 if _device(plan) != "cpu" and plan.get("mixed_precision") == "no" else 1
+    return (resolution / 512) ** 2 * unet * precision
+
+
+def previews(config: RunConfig, steps: int) -> int:
+    """How many preview pictures a run of so many steps draws."""
+    if not config.validation_steps:
+        return 0
+    times = math.ceil(steps / config.validation_steps) + bool(config.base_model)  # before the first step, too
+    pictures = len(config.validation_prompts) * config.validation_num_images
+    return times * (pictures if config.method in PROMPTED_METHODS else 1)
+
+
+def _drawing(pace: Pace, past: Past, config: RunConfig, plan: dict[str, Any]) -> float | None:
+    """Seconds for one preview: scaled from the past run's previews, else from the time of a step."""
+    here, there, step = drawing_work(config, plan), drawing_work(past.run.config, past.plan), work(config, plan)
+    if pace.drawing and here and there and past.run.config.method == config.method:
+        return pace.drawing * here / there
+    return (pace.step or pace.text_step or 0.0) * here / step if here and step else None
 
 
 def _scaled(pace: Pace, past: Past, ratio: float, config: RunConfig, plan: dict[str, Any]) -> Pace:
     """That run's pace, scaled by the work of a step; saves take as long if the same kind of model is saved."""
     saves_alike = past.run.config.method == config.method and past.plan.get("family") == plan["family"]
-    return Pace(
+    scaled = Pace(
         step=pace.step and pace.step * ratio,
         text_step=pace.text_step and pace.text_step * ratio,
         saving=pace.saving if saves_alike else 0.0,
         preparing=pace.preparing,
+        drawing=pace.drawing,
     )
+    scaled.drawing = _drawing(scaled, past, config, plan)
+    return scaled
 
 
 def measured(events: list[dict[str, Any]]) -> Pace:
     """The medians of the time between step events, so that previews and pauses of the machine do not count."""
     steps: dict[bool, list[float]] = {False: [], True: []}
+    drawing: list[float] = []
     saving = preparing = 0.0
     saves, status = 0, ""
     for before, event in itertools.pairwise(events):
@@ -193,6 +234,8 @@ def measured(events: list[dict[str, Any]]) -> Pace:
         passed = event["time"] - before["time"] if event["n"] == before["n"] + 1 else 0.0  # there may be a gap
         if event["type"] == before["type"] == "step":
             steps[any(name != "unet" for name in event.get("lr", {}))].append(passed)
+        elif event["type"] == "sample" and before.get("stage_code") == "stages.previews" and passed:
+            drawing.append(passed)
         elif status == "saving":
             saving += passed
         elif status == "preparing" and event.get("stage_code") != "stages.class_pictures":
@@ -203,6 +246,7 @@ def measured(events: list[dict[str, Any]]) -> Pace:
         text_step=statistics.median(steps[True]) if steps[True] else None,
         saving=saving / saves if saves else 0.0,
         preparing=preparing,
+        drawing=statistics.median(drawing) if drawing else None,
     )
 
 
@@ -210,7 +254,7 @@ def _total(pace: Pace, config: RunConfig, plan: dict[str, Any]) -> float:
     with_text = min(plan["steps"], plan["text_encoder_steps"])
     step, text_step = pace.step or pace.text_step or 0.0, pace.text_step or pace.step or 0.0
     saves = 1 + completion.saves_on_the_way(config, plan["steps"], plan.get("epochs") or 0.0)
-    others = saves * pace.saving + pace.preparing
+    others = saves * pace.saving + pace.preparing + previews(config, plan["steps"]) * (pace.drawing or 0.0)
     return with_text * text_step + (plan["steps"] - with_text) * step + others
 
 
@@ -246,5 +290,6 @@ def _from_guide(config: RunConfig, plan: dict[str, Any], card: str) -> dict[str,
     if name is None or _device(plan) != "cuda" or not here:
         return None
     least, most = tables.MINUTES[name]
-    middle = (least + most) / 2 * 60 * plan["steps"] / tables.TIMED_STEPS * here / there
-    return _answer(middle, Message("guide.time_of_card", least=least, most=most, card=name))
+    step = (least + most) / 2 * 60 / tables.TIMED_STEPS * here / there
+    drawing = previews(config, plan["steps"]) * step * (drawing_work(config, plan) or 0.0) / here
+    return _answer(plan["steps"] * step + drawing, Message("guide.time_of_card", least=least, most=most, card=name))

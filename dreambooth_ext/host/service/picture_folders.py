@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.config.parsing import shown
 from ...core.config.run_config import RunConfig
-from ...core.data import picture_entries
+from ...core.data import picture_entries, picture_list
 from ..errors import Refusal
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.run_index import RunIndex, is_component
@@ -18,6 +18,8 @@ from .runs_ahead import picture_folders, runs_ahead
 
 if TYPE_CHECKING:
     from ..hosts.host import Host
+
+SHOWN = 24  # pictures of a run's subject
 
 
 class PictureFolders:
@@ -47,6 +49,33 @@ class PictureFolders:
         if path.suffix.lower() not in picture_entries.EXTENSIONS or not path.is_file():
             raise Refusal(404, "service.no_picture", "name", picture=shown(picture))
         return path
+
+    def of_run(self, id: str) -> dict[str, Any]:
+        """The first pictures that a run learns from, as they were noted when it was queued, and how many there are.
+
+        None where the host offers none of them to strangers, or an earlier version noted nothing.
+        """
+        run = self.run_index.find(id)
+        paths, count = picture_list.first(run.path, SHOWN)
+        shown_ones = [(number, path) for number, path in enumerate(paths) if self._is_offered(path)]
+        return {"pictures": [{"number": number, "name": path.name} for number, path in shown_ones], "count": count}
+
+    def file_of_run(self, id: str, number: str) -> Path:
+        """One of those, by its number. Raises a Refusal."""
+        paths, _ = picture_list.first(self.run_index.find(id).path, SHOWN)
+        path = paths[int(number)] if number.isascii() and number.isdigit() and int(number) < len(paths) else None
+        if path is None or not self._is_offered(path) or not path.is_file():
+            raise Refusal(404, "service.no_picture", "number", picture=shown(number))
+        return path
+
+    def _is_offered(self, path: Path) -> bool:
+        if path.suffix.lower() not in picture_entries.EXTENSIONS:
+            return False
+        try:
+            path_policy.check_paths(RunConfig(instance_data_dir=str(path)), self.host)
+        except Refusal:
+            return False
+        return True
 
     def delete(self, name: str, picture: str | None = None, stamp: str = "") -> None:
         """Delete a set or one of its pictures. Raises a Refusal (409) while a run needs them; `stamp`: see

@@ -49,6 +49,10 @@ class Runs:
             return self._curves.whole(path)
         return self._curves.part(path, first or 0, LAST if last is None else last, points or POINTS)
 
+    def table(self, id: str) -> str:
+        """All of a run's curves as CSV, a line for each step."""
+        return self._curves.table(self.run_index.find(id).path / "events.jsonl")
+
     def describe(self, id: str) -> dict[str, Any]:
         run = self.run_index.find(id)
         known = job_options.read(run)

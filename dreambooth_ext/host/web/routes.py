@@ -56,6 +56,13 @@ def curves(call: Call) -> dict[str, Any]:
     return call.service.runs.curves(call.path["id"], *(call.number(name) for name in ("from", "to", "points")))
 
 
+def curves_table(call: Call) -> Response:
+    id = call.path["id"]
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", id)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return Response(call.service.runs.table(id), headers=headers, media_type="text/csv; charset=utf-8")
+
+
 def publish(call: Call) -> dict[str, Any]:
     return call.service.models.publish(call.path["id"], call.text("artifact"), call.flag("select"))
 
@@ -136,6 +143,12 @@ def show_picture(call: Call) -> Response:
     return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
 
 
+def show_subject(call: Call) -> Response:
+    path = call.service.pictures.file_of_run(call.path["id"], call.path["number"])
+    size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
+    return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
+
+
 def show_sample(call: Call) -> Response:
     path, kind = call.service.runs.sample(call.path["id"], call.path["step"], call.path["file"])
     size = call.number("size")
@@ -199,6 +212,9 @@ def table(s: Service) -> dict[str, Methods]:
         "/runs/{id}/states": {"DELETE": change(s.commands.delete_states, "id")},
         "/runs/{id}/config": {"GET": show(s.runs.config, "id")},
         "/runs/{id}/curves": {"GET": Action(curves, slow=True)},
+        "/runs/{id}/curves.csv": {"GET": Action(curves_table, slow=True)},
+        "/runs/{id}/subject": {"GET": Action(lambda call: s.pictures.of_run(call.path["id"]), slow=True)},
+        "/runs/{id}/subject/{number}": {"GET": Action(show_subject, slow=True)},
         "/runs/{id}/pictures": {"GET": Action(lambda call: s.runs.changed_pictures(call.path["id"]), slow=True)},
         "/runs/{id}/events": {"GET": Action(lambda call: s.runs.events(call.path["id"], call.number("after") or 0))},
         "/runs/{id}/log": {"GET": Action(lambda call: s.runs.log(call.path["id"], call.number("after")))},

@@ -24,7 +24,7 @@ from dreambooth_ext.engine.runtime import control
 from dreambooth_ext.engine.training import training_state
 from dreambooth_ext.engine.training.loop import Loop
 from dreambooth_ext.engine.training.run_outputs import Saver
-from tests import training
+from tests import tiny, training
 from tests.training import Trainer
 
 PROMPT = "a photo of sksper person"
@@ -252,8 +252,54 @@ def test_sample_now_draws_the_previews(trainer, at_step):
 def test_previews_are_counted_while_they_are_drawn(trainer):
     run = trainer.train(validation_prompts=[PROMPT, "a house"], validation_steps=2, max_train_steps=2)
     told = [e for e in run.events.read() if e.get("stage") == "drawing previews" or e["type"] == "sample"]
-    assert [e["type"] for e in told] == ["status", "sample"] * 2
-    assert [(e["status"], e["done"], e["of"]) for e in told[::2]] == [("training", 1, 2), ("training", 2, 2)]
+    assert [e["type"] for e in told] == ["status", "sample"] * 4  # before the first step, and after the second
+    assert [(e["status"], e["done"], e["of"]) for e in told[::2]] == [("training", 1, 2), ("training", 2, 2)] * 2
+
+
+@pytest.fixture
+def stopped_at_its_base(monkeypatch):
+    """`stopped_at_its_base(run)`: the run's first start, which a stop after the base's previews ends."""
+
+    def start(run: Run) -> dict[str, bytes]:
+        with monkeypatch.context() as patch:
+            preview = Saver.preview
+            patch.setattr(Saver, "preview", lambda saver, step: (preview(saver, step), run.command("stop")))
+            assert training.go_on(run) == worker.STOPPED
+        return pictures_of(run, 0)
+
+    return start
+
+
+def pictures_of(run: Run, step: int) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((run.samples / str(step)).iterdir())}
+
+
+def test_the_base_is_drawn_once_before_the_first_step(trainer, stopped_at_its_base):
+    """With the prompts and seeds of all others. Whoever stops before there is a training state begins again with it."""
+    settings = {"validation_prompts": [PROMPT, "a house"], "validation_num_images": 2, "validation_steps": 3}
+    run = trainer.create(**settings, max_train_steps=3)
+    base = stopped_at_its_base(run)
+    assert list(base) == ["0_0.png", "0_1.png", "1_0.png", "1_1.png"] and states(run) == []
+    (run.samples / "0" / "1_1.png").unlink()  # as if it had been killed there
+    assert training.go_on(run) == worker.DONE, training.log(run)
+    assert pictures_of(run, 0) == base and pictures_of(run, 3) != base
+    drawn = [(e["step"], e["prompt"], e["seed"]) for e in training.events(run, "sample")]
+    wanted = [(prompt, seed) for prompt in (PROMPT, "a house") for seed in (0, 1)]
+    assert drawn == [(step, *one) for step in (0, 0, 3) for one in wanted]
+    assert training.go_on(run, total=4) == worker.DONE  # from a training state: the base is no longer at hand
+    assert [e["step"] for e in training.events(run, "sample")] == [0] * 8 + [3] * 4 + [4] * 4
+
+
+def test_the_base_s_previews_stay_those_of_the_run_s_base(trainer, stopped_at_its_base):
+    run = trainer.create(validation_prompts=[PROMPT], validation_steps=9, max_train_steps=1)
+    before = stopped_at_its_base(run)
+    assert training.go_on(run) == worker.DONE
+    assert [e["step"] for e in training.events(run, "sample")] == [0, 1] and pictures_of(run, 0) == before
+    again = trainer.create(validation_prompts=[PROMPT], validation_steps=9, max_train_steps=1)
+    stopped_at_its_base(again)
+    tiny.single_file(trainer.folder, "sd1", seed=5)  # nothing was learned yet: another base may take its place
+    assert training.go_on(again) == worker.DONE, training.log(again)
+    assert pictures_of(again, 0) != before
 
 
 def test_a_stop_during_previews_keeps_what_was_learned(trainer, monkeypatch):
@@ -261,8 +307,9 @@ def test_a_stop_during_previews_keeps_what_was_learned(trainer, monkeypatch):
     preview = Saver.preview
 
     def stopped(saver, step):
-        saver.run.command("stop")
         preview(saver, step)
+        if step:
+            saver.run.command("stop")
 
     monkeypatch.setattr(Saver, "preview", stopped)
     run = trainer.train(validation_prompts=[PROMPT], validation_steps=1, ends=worker.STOPPED)
@@ -414,7 +461,7 @@ def test_previews_leave_training_as_it_is(trainer):
     settings = {"text_encoder_steps": 2, "use_ema": True, "ema_decay": 0.5}
     plain = trainer.train(**settings)
     drawn = trainer.train(**settings, validation_prompts=[PROMPT], validation_steps=1)
-    assert len(training.events(drawn, "sample")) == 4
+    assert len(training.events(drawn, "sample")) == 1 + 4
     training.assert_same_run(plain, drawn)
     assert training.losses(plain) == training.losses(drawn)
 
@@ -423,7 +470,7 @@ def test_previews_of_an_inpainting_base_and_after_long_prompts(tmp_path):
     trainer = Trainer(tmp_path, base={"inpainting": True})
     prompts = ["word " * 100, PROMPT]
     run = trainer.train(validation_prompts=prompts, validation_steps=4, validation_inference_steps=2)
-    assert len(training.events(run, "sample")) == 2
+    assert len(training.events(run, "sample")) == 2 * 2
 
 
 @pytest.mark.parametrize(("limit", "left"), [(1, [6]), (2, [4, 6]), (None, [2, 4, 6])])

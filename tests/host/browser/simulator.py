@@ -56,11 +56,14 @@ WEBUI = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Web
 var(--background-fill-primary) } select, [type=radio] { appearance: none } </style>
 <link rel="stylesheet" href="style.css">
 <script>
-window.pressed = []; window.waiting = [];
+window.pressed = []; window.waiting = []; window.typed = {};
 function gradioApp() { return document }
 function onUiLoaded(callback) { window.waiting.push(callback) }
+function switch_to_txt2img() { window.pressed.push("txt2img") }
 function selectCheckpoint(title) { window.pressed.push("select " + title) }
 </script><script src="javascript/dreambooth_ext.js"></script></head><body class="THEME">
+<label id="txt2img_prompt"><textarea aria-label="prompt" oninput="typed.prompt = value"></textarea></label>
+<label id="txt2img_neg_prompt"><textarea aria-label="negative" oninput="typed.negative = value"></textarea></label>
 <button id="refresh_sd_model_checkpoint" onclick="pressed.push(this.id)">refresh</button>
 <button id="txt2img_lora_extra_refresh_internal" onclick="pressed.push(this.id)">refresh</button>
 <button id="img2img_lora_extra_refresh_internal" onclick="pressed.push(this.id)">refresh</button>
@@ -135,6 +138,8 @@ class Run:
         self.say("status", status="preparing", stage="encoding pictures", done=3, of=12)
         self.log += "loading base\nencoding 12 pictures\n"
         self.set("training", step=self.step, total=self.total)
+        if self.config.get("validation_steps") and not self.step:
+            self._samples()  # the base's
         self.last = time.time()
 
     def advance(self) -> None:
@@ -559,7 +564,7 @@ class Application:
                 raise Refusal(409, "queue.training", "run", run=run.id)
             sim.waiting = [id for id in sim.waiting if id != run.id]
             return sim.runs.pop(run.id) and {}
-        return getattr(self, f"run_{parts[1]}")(run, parts[2:], query, given)
+        return getattr(self, f"run_{parts[1].replace('.', '_')}")(run, parts[2:], query, given)
 
     def run_events(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         after = int(query.get("after") or 0)
@@ -573,6 +578,23 @@ class Application:
         if "from" in query:
             return curves.thinned(int(query["from"]), int(query["to"]), POINTS)
         return curves.whole()
+
+    def run_curves_csv(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        curves = Curves()
+        for event in run.events:
+            curves.take(event)
+        return Response(curves.table(), media_type="text/csv")
+
+    def run_subject(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        folder = run.config.get("instance_data_dir")
+        paths = sorted(Path(folder).glob("*.png")) if folder else []
+        if rest:
+            size = uploads.fitting(int(query["size"]))
+            return Response(image_decoding.thumbnail(paths[int(rest[0])], size), media_type="image/jpeg")
+        return {
+            "pictures": [{"number": n, "name": path.name} for n, path in enumerate(paths[:24])],
+            "count": len(paths),
+        }
 
     def run_pictures(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         return {"count": 12, "changes": run.changes}

@@ -741,7 +741,7 @@ def test_every_command(page, simulator) -> None:
 
 def test_values_that_differ_by_rounding_alone_have_an_axis(page, server) -> None:
     """As the first step's loss and its average do; there is no room for round numbers between them."""
-    series = f"import('{server}dreambooth/v1/page/monitor/series.js')"
+    series = f"import('{server}dreambooth/v1/page/plot/series.js')"
     value = 0.4787750542163849
     soft = page.evaluate(f"{series}.then(it => it.smoothed([{value}], 0.9))")[0]
     assert 0 < value - soft < 1e-15
@@ -750,7 +750,7 @@ def test_values_that_differ_by_rounding_alone_have_an_axis(page, server) -> None
 
 
 def test_an_axis_has_a_number_near_its_top_and_room_for_peaks(page, server) -> None:
-    series = f"import('{server}dreambooth/v1/page/monitor/series.js')"
+    series = f"import('{server}dreambooth/v1/page/plot/series.js')"
     for low, high in [(0, 0.97), (0, 0.249), (0.013, 0.4999), (0, 0.19), (3, 97)]:
         marks = page.evaluate(f"{series}.then(it => it.axisTicks({low}, {high}))")
         assert high - marks[-1] <= (high - low) / 4 and 2 <= len(marks) <= 12
@@ -912,10 +912,12 @@ def test_where_another_run_trains_the_queue_does_not_wait_for_the_check(page, si
 def test_previews_enlarge(page, simulator) -> None:
     simulator.speed, simulator.hold = 2000, 520
     begin(page, simulator)
-    until(lambda: page.locator(".db-preview").count() == 8)
+    until(lambda: page.locator(".db-preview").count() == 12)
     assert page.locator(".db-previews tbody tr").count() == 4
     page.click(".db-preview >> nth=0")
     caption = page.locator(".db-viewer-caption")
+    assert "Base" in caption.inner_text()  # its own pictures, before the first step
+    page.keyboard.press("ArrowRight")
     assert "Step 250" in caption.inner_text()
     page.keyboard.press("ArrowRight")
     assert "Step 500" in caption.inner_text()

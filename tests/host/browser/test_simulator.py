@@ -206,7 +206,7 @@ REQUESTS: list[tuple[Callable[[Both], None], str, str, Any]] = [
     (queue_a_run, "GET", "runs", None),
     *(
         (queue_a_run, "GET", f"{RUN}{path}", None)
-        for path in ("", "/config", "/events", "/log", "/report", "/pictures", "/curves")
+        for path in ("", "/config", "/events", "/log", "/report", "/pictures", "/curves", "/curves.csv", "/subject")
     ),
     *((begin_it, "GET", path, None) for path in ("state", "queue", "runs", RUN)),
     (begin_it, "POST", f"{RUN}/commands", {"command": "save"}),
@@ -252,6 +252,7 @@ def test_both_answer_alike(both, prepare, method, path, given):
 LEFT_OUT = {
     ("GET", "/page/{file:path}"),
     ("GET", "/runs/{id}/samples/{step}/{file}"),
+    ("GET", "/runs/{id}/subject/{number}"),
     ("GET", "/runs/{id}/draw"),
     ("POST", "/runs/{id}/draw"),
     ("GET", "/runs/{id}/drawn/{artifact}/{file}"),

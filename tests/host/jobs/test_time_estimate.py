@@ -85,6 +85,32 @@ def test_the_newest_run_counts(tmp_path):
     assert "by the pace of newer" in time_estimate.seconds(tmp_path, CONFIG, PLAN)["source"]
 
 
+def test_previews_are_counted_the_base_s_among_them(tmp_path):
+    """As they were measured, in proportion to their sampling steps; else by the work of a step."""
+    shown = CONFIG.replace(validation_steps=400, validation_prompts=["a", "b"], validation_num_images=2)
+    past_run(tmp_path)
+    plain = time_estimate.seconds(tmp_path, CONFIG, PLAN)["seconds"]
+    count = 4 * (1 + 3 + 1)  # before the first step, at 400, 800 and 1200, and after the last
+    assert time_estimate.previews(shown, 1500) == count and time_estimate.previews(CONFIG, 1500) == 0
+    by_work = time_estimate.seconds(tmp_path, shown, PLAN)["seconds"] - plain
+    assert by_work == round(count * 1 * 2 * 25 / 4)  # a step takes a second, and four passes
+    run = past_run(tmp_path / "drew", config=shown)
+    events = run.events.path.read_text(encoding="utf-8").replace(
+        '"type": "sample"', '"type": "status", "status": "training", "stage_code": "stages.previews"'
+    )
+    lines = [json.loads(line) for line in events.splitlines()]
+    drawn = []
+    for event in lines:
+        drawn.append(event)
+        if event.get("stage_code") == "stages.previews":
+            drawn.append({"time": event["time"] + 6, "type": "sample", "step": event["step"]})
+    text = "".join(json.dumps({**event, "n": n}) + "\n" for n, event in enumerate(drawn, 1))
+    run.events.path.write_text(text, encoding="utf-8")
+    assert time_estimate.seconds(tmp_path / "drew", shown, PLAN)["seconds"] - plain == pytest.approx(count * 6, abs=1)
+    slower = shown.replace(validation_inference_steps=50)
+    assert time_estimate.seconds(tmp_path / "drew", slower, PLAN)["seconds"] - plain == pytest.approx(count * 12, abs=1)
+
+
 @pytest.mark.parametrize(
     ("config", "plan", "times"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
@@ -16,7 +17,9 @@ Image = pytest.importorskip("PIL.Image")
 from starlette.applications import Starlette  # noqa: E402
 
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig  # noqa: E402
+from dreambooth_ext.core.data import picture_list  # noqa: E402
 from dreambooth_ext.core.data.concepts import CONCEPT_KEYS  # noqa: E402
+from dreambooth_ext.core.data.entry import Entry  # noqa: E402
 from dreambooth_ext.core.errors import Problem, UserError  # noqa: E402
 from dreambooth_ext.core.runs import events as protocol  # noqa: E402
 from dreambooth_ext.core.runs import job_options, run_folder  # noqa: E402
@@ -969,7 +972,84 @@ def test_curves_are_thinned_and_exact_where_one_looks_closely(asked):
     assert again["rates"] == {"unet": [0.008, 0.008001, None], "rate": [None, None, 2e-6]}
 
 
+def test_the_time_of_training_leaves_pauses_out_and_curves_are_a_table(asked):
+    run = run_folder.create(asked.service.runs_dir, RunConfig(name="timed"))
+    told = [  # (time, event); killed after step 3, of which no state was saved, and resumed a day later from step 2
+        (100, {"type": "status", "status": "preparing"}),
+        (160, {"type": "status", "status": "training", "step": 0}),
+        (170, {"type": "sample", "step": 0}),
+        (172, {"type": "step", "step": 1, "loss": 0.5, "lr": {"unet": 1e-6}}),
+        (174, {"type": "step", "step": 2, "loss": 0.25, "lr": {"unet": 2e-6, "text_encoder": 1e-7}}),
+        (175, {"type": "validation", "step": 2, "loss": 0.75}),
+        (176, {"type": "step", "step": 3, "loss": 9.0, "lr": {"unet": 2e-6}}),
+        (177, {"type": "validation", "step": 3, "loss": 9.0}),
+        (90_000, {"type": "status", "status": "queued"}),
+        (90_010, {"type": "status", "status": "preparing", "step": 2}),
+        (90_050, {"type": "status", "status": "training", "step": 2}),
+        (90_053, {"type": "step", "step": 3, "loss": None, "lr": {"unet": 2e-6}}),
+    ]
+    rows = [{"n": n, "time": time, **event} for n, (time, event) in enumerate(told, 2)]
+    with run.events.path.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
+    whole = asked.get(f"runs/{run.id}/curves").json()
+    assert (whole["steps"], whole["seconds"]) == ([1, 2, 3], [12, 14, 17 + 3])
+    assert whole["clock"] == {"seconds": 20, "time": 90_053, "trains": True}
+    table = asked.get(f"runs/{run.id}/curves.csv")
+    assert table.headers["content-type"] == "text/csv; charset=utf-8"
+    assert table.headers["content-disposition"] == f'attachment; filename="{run.id}.csv"'
+    assert table.body.decode().splitlines() == [
+        "step,seconds,loss,lr_unet,lr_text_encoder,validation_loss",
+        "1,12.0,0.5,1e-06,,",
+        "2,14.0,0.25,2e-06,1e-07,0.75",
+        "3,20.0,,2e-06,,",
+    ]
+
+
+# --- the pictures of a run's subject
+
+
+def test_the_subject_s_pictures_are_shown_small(asked, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for number in range(26):
+        Image.new("RGB", (320, 200), "teal").save(folder / f"a ({number:02}).png")
+    paths = sorted(folder.iterdir())
+    run = run_folder.create(asked.service.runs_dir, RunConfig(name="a"))
+    assert asked.get(f"runs/{run.id}/subject").json() == {"pictures": [], "count": 0}  # nothing was noted
+    picture_list.note(run.path, [Entry(path, "", 0) for path in [paths[0], *paths]], are_class=False)
+    found = asked.get(f"runs/{run.id}/subject").json()
+    assert found["count"] == 27 and len(found["pictures"]) == 24
+    assert found["pictures"][1] == {"number": 1, "name": "a (01).png"}
+    shown = asked.get(f"runs/{run.id}/subject/1", {"size": "96"})
+    assert shown.headers["content-type"] == "image/jpeg"
+    with Image.open(io.BytesIO(shown.body)) as picture:
+        assert picture.size == (96, 60)
+    for number in ("24", "-1", "x", "..", "²"):  # what is not listed is not shown
+        assert asked.get(f"runs/{run.id}/subject/{number}").status == 404
+    paths[1].unlink()
+    assert asked.get(f"runs/{run.id}/subject/1").status == 404
+
+
+def test_strangers_see_only_pictures_that_were_uploaded(tmp_path):
+    asked = Asked(tmp_path, restricted="It is shared.")
+    uploaded = asked.host.data_folder() / "pictures" / "s"
+    private = tmp_path / "private"
+    for folder in (uploaded, private):
+        folder.mkdir(parents=True)
+        Image.new("RGB", (64, 64), "teal").save(folder / "a.png")
+    run = run_folder.create(asked.service.runs_dir, RunConfig(name="a"))
+    if os.name != "nt":
+        (uploaded / "b.png").symlink_to(private / "a.png")
+    entries = [
+        Entry(path, "", 0) for path in (private / "a.png", uploaded / "a.png", uploaded / "b.png") if path.exists()
+    ]
+    picture_list.note(run.path, entries, are_class=False)
+    assert asked.get(f"runs/{run.id}/subject").json()["pictures"] == [{"number": 1, "name": "a.png"}]
+    assert [asked.get(f"runs/{run.id}/subject/{number}").status for number in range(3)] == [404, 200, 404]
+
+
 # --- values of any type
+
 
 ODD = ([], {}, None, True, -1, 1.5, "", "a\nb", [[]], [1], {"a": 1}, {"a": []}, [{"a": 1}], "~", "[")
 

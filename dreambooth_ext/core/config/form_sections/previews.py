@@ -22,7 +22,7 @@ class PreviewSettings:
     validation_steps: int = setting(
         0,
         "Preview every N steps",
-        "How often to draw previews; 0 draws none.",
+        "How often to draw previews; 0 draws none. The base's own are drawn before the first step, to compare with.",
         group="Previews",
         minimum=0,
         maximum=10_000_000,

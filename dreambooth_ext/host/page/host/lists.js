@@ -8,7 +8,7 @@ const BUTTONS = {
 };
 
 /** The WebUI's document; in some gradio versions it is in a shadow tree. */
-function webui() {
+export function webui() {
     return typeof window.gradioApp === "function" ? window.gradioApp() : null;
 }
 

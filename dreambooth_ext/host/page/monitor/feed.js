@@ -1,11 +1,15 @@
-// Turns one run's events, each read once, into the data that the Monitor shows.
+// One run's events, each read once, as the data that the Monitor shows. Its size is bounded, however long the run is.
 
 import { address, api } from "../shared/api.js";
 import { baseName } from "../shared/format.js";
-import { lowerBound } from "./series.js";
+import { lowerBound } from "../plot/series.js";
 
 const MOST_PAGES = 200; // of events in one go: a million steps
-const NOTHING = { steps: [], spans: [], losses: [], low: [], high: [], rates: {} };
+const MOST_POINTS = 4000; // of a curve: then two become one
+const MOST_MESSAGES = 100;
+const NOTHING = { steps: [], spans: [], losses: [], low: [], high: [], seconds: [], rates: {} };
+const TRAINS = ["training", "saving"]; // statuses in which the time of training passes, as host/jobs/curves.py counts it
+const BEGINS = ["queued", "preparing"];
 
 export class Feed {
     /** @param {string} id of the run */
@@ -17,14 +21,24 @@ export class Feed {
         this.losses = []; // their mean
         this.low = []; // and the least and greatest
         this.high = [];
+        this.seconds = []; // of training up to each point, without pauses
+        this.thinnings = 0; // how often points were put together here
+        this.clock = { seconds: 0, time: NaN, trains: false };
         this.isBegun = false;
+        this.isBeginning = false; // the run goes on, and has not said from which step
         this.validation = { steps: [], losses: [] }; // on the pictures that are held out
         this.rates = new Map(); // group -> its rate at each of `steps`; NaN where it did not learn
-        this.samples = new Map(); // "step/file" -> {step, prompt, seed, file, url, time}
-        this.messages = []; // warnings and errors
+        this.samples = new Map(); // "step/file" -> {step, prompt, seed, file, time}
+        this.prompts = new Map(); // each prompt's text once, however many pictures have it
+        this.previews = new Set(); // steps that have some
+        this.latestSample = 0; // when it was drawn
+        this.saves = new Set(); // steps of training states and models
+        this.resumes = new Set(); // steps from which the run went on
+        this.messages = []; // warnings and errors, the newest of them
         this.artifacts = new Map(); // file -> event
         this.latestModel = 0; // the number of its event
-        this.published = []; // into the WebUI, and out of it
+        this.published = new Map(); // name -> the last event of its going into the WebUI, or out of it
+        this.latestPublished = 0; // the number of the newest of these
         this.uploaded = new Map(); // model -> its address on Hugging Face
         this.latest = null; // the newest step event
         this.stage = null; // {stage, done, of} of the preparations
@@ -56,11 +70,12 @@ export class Feed {
 
     /** Fetches everything so far, with long curves thinned out; later events are fetched one by one. */
     async #begin() {
-        const { events = [], latest, next, ...curves } = await api.get(["runs", this.id, "curves"], {}, 30_000);
+        const { events = [], latest, next, clock, ...curves } = await api.get(["runs", this.id, "curves"], {}, 30_000);
         events.forEach((event) => this.#take(event));
         this.#put(0, 0, curves);
         this.latest = latest;
         this.after = next;
+        this.clock = { ...this.clock, ...clock };
         this.isBegun = true;
         return next > 0;
     }
@@ -91,31 +106,81 @@ export class Feed {
 
     /** Replaces `count` points by others. */
     #put(begin, count, curves) {
-        const { steps, spans, losses, low, high, rates } = { ...NOTHING, ...curves };
+        const { steps, spans, losses, low, high, seconds, rates } = { ...NOTHING, ...curves };
         for (const group of Object.keys(rates)) if (!this.rates.has(group)) this.rates.set(group, new Array(this.steps.length).fill(NaN));
         const splice = (values, given) => values.splice(begin, count, ...given.map((one) => one ?? NaN));
         splice(this.losses, losses);
         splice(this.low, low);
         splice(this.high, high);
+        splice(this.seconds, seconds);
         for (const [group, values] of this.rates) splice(values, rates[group] || new Array(steps.length).fill(NaN));
         splice(this.spans, spans);
         splice(this.steps, steps);
     }
 
+    /** Two neighbours become one point, as the server thins: a page that is open for days keeps its size. */
+    #thin() {
+        const count = this.steps.length - (this.steps.length % 2);
+        const paired = (values, join) => {
+            const found = [];
+            for (let i = 0; i < count; i += 2) found.push(join(values, i));
+            return [...found, ...values.slice(count)];
+        };
+        const sides = (choose) => (values, i) => (Number.isNaN(values[i]) ? values[i + 1] : Number.isNaN(values[i + 1]) ? values[i] : choose(values, i));
+        const last = (values, i) => values[i + 1];
+        this.losses = paired(this.losses, sides((values, i) => {
+            const [a, b] = [this.spans[i], this.spans[i + 1]];
+            return (values[i] * a + values[i + 1] * b) / (a + b);
+        }));
+        this.low = paired(this.low, sides((values, i) => Math.min(values[i], values[i + 1])));
+        this.high = paired(this.high, sides((values, i) => Math.max(values[i], values[i + 1])));
+        this.seconds = paired(this.seconds, last);
+        for (const [group, values] of this.rates) this.rates.set(group, paired(values, last));
+        this.spans = paired(this.spans, (values, i) => values[i] + values[i + 1]);
+        this.steps = paired(this.steps, last);
+        this.thinnings += 1;
+    }
+
     #take(event) {
+        this.#letPass(event);
         const take = {
             step: () => this.#takeStep(event),
             status: () => this.#takeStatus(event),
             validation: () => this.#takeValidation(event),
             sample: () => this.#takeSample(event),
-            warning: () => this.messages.push({ ...event, level: "warning" }),
-            error: () => this.messages.push({ ...event, level: "error" }),
-            artifact: () => (this.artifacts.set(event.file, event), (this.latestModel = event.n)),
+            checkpoint: () => this.saves.add(event.step),
+            warning: () => this.#takeMessage(event, "warning"),
+            error: () => this.#takeMessage(event, "error"),
+            artifact: () => (this.artifacts.set(event.file, event), this.saves.add(event.step), (this.latestModel = event.n)),
             uploaded: () => /^https:\/\//.test(event.address) && this.uploaded.set(event.name, event.address),
-            published: () => this.published.push(event),
-            unpublished: () => this.published.push(event),
+            published: () => this.#takePublished(event),
+            unpublished: () => this.#takePublished(event),
         }[event.type];
         if (take) take();
+    }
+
+    #letPass({ type, status, time }) {
+        const { clock } = this;
+        const said = type === "status" ? status : undefined;
+        if (clock.trains && !BEGINS.includes(said) && time > clock.time) clock.seconds += time - clock.time;
+        if (Number.isFinite(time)) clock.time = time;
+        if (said !== undefined) clock.trains = TRAINS.includes(said);
+    }
+
+    #takePublished(event) {
+        this.published.set(event.name, event);
+        this.latestPublished = event.n;
+    }
+
+    /** The name by which the WebUI knows the newest of the run's models that it has; "" without one. */
+    get nameInWebui() {
+        const there = [...this.published.values()].filter((one) => one.type === "published").sort((a, b) => a.n - b.n);
+        return baseName(there.at(-1)?.path).replace(/\.[^.]*$/, "");
+    }
+
+    #takeMessage(event, level) {
+        this.messages.push({ ...event, level });
+        if (this.messages.length > MOST_MESSAGES) this.messages.shift();
     }
 
     #takeStatus(event) {
@@ -126,6 +191,10 @@ export class Feed {
         this.status = event.status;
         this.stage = event.stage ? { stage: event.stage, done: event.done, of: event.of } : null;
         if (Number.isFinite(event.step)) this.#forgetFrom(event.step + 1);
+        if (BEGINS.includes(event.status)) this.isBeginning = true;
+        if (event.status !== "training" || !this.isBeginning) return;
+        this.isBeginning = false;
+        if (event.step > 0) this.resumes.add(event.step);
     }
 
     #takeStep(event) {
@@ -139,8 +208,10 @@ export class Feed {
         const loss = Number.isFinite(event.loss) ? event.loss : NaN;
         this.steps.push(event.step);
         this.spans.push(1);
+        this.seconds.push(this.clock.seconds);
         for (const values of [this.losses, this.low, this.high]) values.push(loss);
         for (const [group, values] of this.rates) values.push(Number.isFinite(rates[group]) ? rates[group] : NaN);
+        if (this.steps.length > MOST_POINTS) this.#thin();
     }
 
     #takeValidation(event) {
@@ -152,7 +223,7 @@ export class Feed {
     /** Removes later points, because a resumed run repeats the steps since its last training state. */
     #forgetFrom(step) {
         while (this.steps.length && this.steps[this.steps.length - 1] >= step) {
-            for (const values of [this.steps, this.spans, this.losses, this.low, this.high]) values.pop();
+            for (const values of [this.steps, this.spans, this.losses, this.low, this.high, this.seconds]) values.pop();
             for (const values of this.rates.values()) values.pop();
         }
         const { steps, losses } = this.validation;
@@ -162,9 +233,16 @@ export class Feed {
         }
     }
 
-    #takeSample(event) {
-        const file = baseName(event.path || event.file);
-        const url = address(["runs", this.id, "samples", event.step, file], { t: Math.round(event.time || 0) });
-        this.samples.set(`${event.step}/${file}`, { step: event.step, prompt: event.prompt, seed: event.seed, file, url, time: event.time });
+    #takeSample({ step, path, file: named, prompt, seed, time }) {
+        const file = baseName(path || named);
+        if (!this.prompts.has(prompt)) this.prompts.set(prompt, prompt);
+        this.samples.set(`${step}/${file}`, { step, prompt: this.prompts.get(prompt), seed, file, time });
+        this.previews.add(step);
+        this.latestSample = time; // one that was drawn again is another picture
+    }
+
+    /** A preview's address. @param {number} [size] of its longest side in pixels; without, as it was drawn */
+    urlOf(sample, size) {
+        return address(["runs", this.id, "samples", sample.step, sample.file], { t: Math.round(sample.time || 0), size });
     }
 }

@@ -1,14 +1,16 @@
 // The Monitor view: one run's progress, and its buttons.
 
 import { api } from "../shared/api.js";
-import { button, element, fill, memory, say, show, uniqueId } from "../shared/dom.js";
+import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
+import { calling, sendToTxt2img } from "../host/txt2img.js";
+import { Compare } from "./compare.js";
+import { Curves } from "./curves.js";
 import { Feed } from "./feed.js";
 import { Gallery } from "./gallery.js";
 import { clock, duration, number, size, speed } from "../shared/format.js";
 import { LogView } from "./logview.js";
 import { modelRow } from "../runs/models.js";
 import { phrase, plain } from "../shared/phrase.js";
-import { Plot } from "./plot.js";
 import { Previews } from "./previews.js";
 import { reportButton } from "../runs/report.js";
 import { runActions } from "../runs/runs.js";
@@ -16,7 +18,7 @@ import { ALIVE, ENDED, badge, stateOf } from "../shared/status.js";
 import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.monitor;
-const LOOKING = 250; // milliseconds for which a zoomed curve rests before its steps are fetched
+const MODELS = 12; // that are listed at first: a run of days has hundreds
 const SILENT = 15; // seconds without a heartbeat after which the Monitor says so
 
 export class Monitor {
@@ -41,10 +43,9 @@ export class Monitor {
         this.trouble = element("div", { class: "db-banner db-banner-bad", role: "alert", hidden: true });
         this.other = element("p", { class: "db-quiet", hidden: true });
         this.actions = element("div", { class: "db-actions" });
-        const onLook = (from, to) => this.#lookClosely(from, to);
-        this.lossPlot = new Plot({ title: T.loss, raw: true, onLook });
-        this.ratePlot = new Plot({ title: T.rate, onLook });
-        this.previews = new Previews();
+        this.compare = new Compare(this.app, () => this.feed && (this.#drawCurves(), this.app.pollNow()));
+        this.curves = new Curves(this.compare.picker);
+        this.previews = new Previews((prompt) => this.#send(prompt));
         this.messages = element("ul", { class: "db-messages" });
         this.messageCard = element("section", { class: "db-card", "aria-label": T.messages, hidden: true }, element("h3", { class: "db-h", text: T.messages }), this.messages);
         this.models = element("ul", { class: "db-models" });
@@ -59,31 +60,10 @@ export class Monitor {
                 this.trouble, this.stage, this.bar, this.facts, this.actions,
             ),
             this.messageCard,
-            this.curveCard = element("section", { class: "db-card", "aria-label": T.curves, hidden: true }, this.#plotTools(), element("div", { class: "db-plots" }, this.lossPlot.element, this.ratePlot.element)),
-            this.previews.element, this.modelCard, this.gallery.element, this.log.element,
+            this.curves.element, this.previews.element, this.compare.element, this.modelCard, this.gallery.element, this.log.element,
         );
         this.loading = element("p", { class: "db-quiet", role: "status", text: T.loading });
         return element("div", { class: "db-monitor" }, this.loading, this.empty, this.content);
-    }
-
-    #plotTools() {
-        const id = uniqueId("smoothing");
-        const weight = memory.read("smoothing", 0.9);
-        const shown = element("output", { class: "db-value", text: weight });
-        const slider = element("input", {
-            id, type: "range", min: "0", max: "0.99", step: "0.01", value: weight, class: "db-range",
-            on: { input: () => (this.#smooth(Number(slider.value)), say(shown, slider.value)) },
-        });
-        this.lossPlot.smooth(weight);
-        return element(
-            "div", { class: "db-row db-spread" }, element("h3", { class: "db-h", text: T.curves }),
-            element("div", { class: "db-row" }, element("label", { class: "db-label", for: id, text: T.smoothing }), slider, shown),
-        );
-    }
-
-    #smooth(weight) {
-        memory.write("smoothing", weight);
-        this.lossPlot.smooth(weight);
     }
 
     /** Shows this run from now on; "" follows the run that is training. */
@@ -104,16 +84,15 @@ export class Monitor {
         this.run = null;
         this.feed = id ? new Feed(id) : null;
         this.log.follow(id);
+        this.compare.follow(null);
         this.previews.refresh([]);
-        this.lossPlot.reset();
-        this.ratePlot.reset();
-        this.lossPlot.set([]);
-        this.ratePlot.set([]);
+        this.previews.subject.follow(id);
+        this.curves.clear();
         fill(this.actions);
         this.actionsKey = "";
         this.modelsKey = "";
+        this.showsAllModels = false;
         show(this.modelCard, false);
-        show(this.curveCard, false);
         show(this.previews.element, false);
         show(this.content, false);
     }
@@ -140,7 +119,7 @@ export class Monitor {
             this.run = await api.get(["runs", id]);
             if (id !== this.id) return;
             if (this.content.hidden) this.#drawHead(); // a long run's events take longer
-            const isNew = await pulled;
+            const isNew = [await pulled, await this.compare.poll()].some(Boolean);
             if (id !== this.id) return;
             const { run } = this;
             this.#draw(isNew);
@@ -167,8 +146,9 @@ export class Monitor {
         this.#drawModels().catch((error) => this.app.fail(error));
         if (!isNew && this.drawn === feed) return;
         this.drawn = feed;
+        if (this.compare.run?.id !== this.run.id) this.compare.follow(this.run);
         this.#drawCurves();
-        this.previews.refresh(feed.samples.values());
+        this.previews.subject.load();
         this.#drawMessages();
     }
 
@@ -189,33 +169,22 @@ export class Monitor {
 
     #drawCurves() {
         const { feed } = this;
+        const shown = this.compare.shown(feed);
+        this.curves.refresh(shown);
         const any = feed.steps.length > 0 || feed.validation.steps.length > 0;
-        show(this.curveCard, any); // empty axes say nothing
         show(this.previews.element, any || feed.samples.size > 0);
-        this.lossPlot.set(this.#lossCurves());
-        this.ratePlot.set([...feed.rates].map(([name, ys]) => ({ name: groupName(name), xs: feed.steps, ys, spans: feed.spans })));
+        this.previews.refresh(shown);
     }
 
-    /** Fetches the visible steps in detail, once zooming has paused, if the curve is thinned out there. */
-    #lookClosely(from, to) {
-        clearTimeout(this.looking);
-        this.looking = setTimeout(async () => {
-            const { feed } = this;
-            if (!feed || !feed.isThinned(from, to)) return;
-            try {
-                if ((await feed.refine(from, to)) && feed === this.feed) this.#drawCurves();
-            } catch (error) {
-                if (!error.isLost) throw error; // the coarse curve stays
-            }
-        }, LOOKING);
-    }
-
-    /** The training loss, and the validation loss if pictures are held out; the latter needs no smoothing. */
-    #lossCurves() {
-        const { steps, spans, losses, low, high, validation } = this.feed;
-        const curves = steps.length ? [{ name: T.loss, xs: steps, ys: losses, spans, low, high }] : [];
-        if (validation.steps.length) curves.push({ name: T.validationLoss, xs: validation.steps, ys: validation.losses, steady: true });
-        return curves;
+    /** A preview's prompt into the WebUI's txt2img, with what calls the run's model there. */
+    async #send(prompt) {
+        try {
+            const config = await api.get(["runs", this.id, "config"]);
+            sendToTxt2img({ prompt: calling(prompt, this.run.method, this.feed.nameInWebui), negative: config.validation_negative_prompt });
+            this.app.tell(T.sent);
+        } catch (error) {
+            this.app.fail(error);
+        }
     }
 
     #drawOther() {
@@ -346,20 +315,18 @@ export class Monitor {
     async #drawModels() {
         const { id, feed } = this;
         const { revision, lists } = this.app.state || {};
-        const key = [id, feed.artifacts.size, feed.published.length, feed.latestModel, revision, lists].join(" ");
+        const key = [id, feed.artifacts.size, feed.latestPublished, feed.latestModel, revision, lists].join(" ");
         if (key === this.modelsKey) return;
         this.modelsKey = key;
         const { artifacts = [] } = feed.artifacts.size ? await api.get(["runs", id, "artifacts"]) : {};
         if (id !== this.id) return;
         show(this.modelCard, artifacts.length > 0);
-        fill(this.models, artifacts.slice().reverse().map((one) => modelRow(this.app, id, one, {
-            uploaded: feed.uploaded.get(one.name), changed: () => ((this.modelsKey = ""), this.app.pollNow()),
-        })));
+        const changed = () => ((this.modelsKey = ""), this.app.pollNow());
+        const listed = artifacts.slice().reverse().filter((one, i) => this.showsAllModels || i < MODELS || one.published);
+        const all = button(plain(T.allModels, { count: artifacts.length }), () => ((this.showsAllModels = true), changed()), { class: "db-small" });
+        fill(
+            this.models, listed.map((one) => modelRow(this.app, id, one, { uploaded: feed.uploaded.get(one.name), changed })),
+            listed.length < artifacts.length ? element("li", {}, all) : null,
+        );
     }
-}
-
-/** The label of a learning rate's group; LoRA+ has a separate group for its up matrices. */
-function groupName(name) {
-    const part = name.replace(/_up$/, "");
-    return `${T.groups[part] || part}${part === name ? "" : " (LoRA+)"}`;
 }

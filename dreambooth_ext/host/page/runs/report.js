@@ -1,6 +1,7 @@
 // The report of a run for an issue: copied at once, and shown, so that users see what they are about to send.
 
 import { api } from "../shared/api.js";
+import { copied } from "../shared/clipboard.js";
 import { button, element, say } from "../shared/dom.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -40,15 +41,4 @@ async function showCopied(text) {
     shown.setSelectionRange(0, 0); // else its end is what one sees first
     shown.scrollTop = 0;
     await copy();
-}
-
-/** Copies a field's text; returns whether that worked. Only pages over HTTPS or of this machine have the newer API. */
-async function copied(field) {
-    try {
-        await navigator.clipboard.writeText(field.value);
-        return true;
-    } catch {
-        field.select();
-        return document.execCommand("copy");
-    }
 }

@@ -123,7 +123,12 @@ export const memory = {
 
 /** Hands a text to the user as a file. */
 export function download(name, text, type = "application/json") {
-    const address = URL.createObjectURL(new Blob([text], { type }));
+    saveBlob(name, new Blob([text], { type }));
+}
+
+/** Hands data to the user as a file. */
+export function saveBlob(name, blob) {
+    const address = URL.createObjectURL(blob);
     const link = element("a", { href: address, download: name });
     document.body.append(link);
     link.click();

@@ -1,5 +1,7 @@
 // Calculations for the curves: smoothing, ranges and ticks.
 
+const DAY = 86_400; // seconds
+const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, DAY];
 const FAR = 3; // times the height of nearly all values: peaks within are shown whole
 
 /**
@@ -69,11 +71,50 @@ export function ticks(low, high, count) {
     return found;
 }
 
-/** As few round numbers as possible with one of them in the top quarter of the visible range. */
+/** Round numbers that enclose the visible range, so that an axis from the first to the last has a label at each end. */
 export function axisTicks(low, high) {
-    const reaches = (found) => high - found[found.length - 1] <= (high - low) / 4;
-    const tried = [4, 6, 8, 10].map((count) => ticks(low, high, count));
-    return tried.find(reaches) || tried[0];
+    const [first, second] = ticks(low, high, 5);
+    if (second === undefined) return [low];
+    const step = second - first;
+    const [from, to] = [Math.floor(low / step + 1e-9), Math.ceil(high / step - 1e-9)];
+    return Array.from({ length: to - from + 1 }, (_, i) => Number(((from + i) * step).toPrecision(12)));
+}
+
+/** Round times from `low` to `high`, in seconds, about `count` of them. */
+export function timeTicks(low, high, count) {
+    const rough = (high - low) / Math.max(1, count);
+    const step = TIMES.find((one) => one >= rough) || DAY * Math.ceil(rough / DAY);
+    const found = [];
+    for (let n = Math.ceil(low / step - 1e-9); n * step <= high; n += 1) found.push(n * step);
+    return found;
+}
+
+/**
+ * The lines' own levels, and those of the other marks that are not too near to one of them.
+ * @param {number[]} marks
+ * @param {number[]} levels the more important ones first
+ * @param {(a: number, b: number) => boolean} isNear whether two labels would overlap
+ */
+export function withLevels(marks, levels, isNear) {
+    const kept = [];
+    for (const one of [...levels, ...marks]) if (kept.every((other) => !isNear(one, other))) kept.push(one);
+    return kept.sort((a, b) => a - b);
+}
+
+/** At most `most` of the steps, evenly spaced, including the first and the last. */
+export function chosenSteps(steps, most) {
+    if (steps.length <= most) return steps;
+    return Array.from({ length: most }, (_, i) => steps[Math.round((i * (steps.length - 1)) / (most - 1))]);
+}
+
+/** The x of a step by linear interpolation between its neighbours; `xs` rise with `steps`. */
+export function interpolated(steps, xs, step) {
+    const after = lowerBound(steps, step);
+    if (!steps.length) return NaN;
+    if (after === steps.length) return xs[after - 1];
+    if (steps[after] === step) return xs[after];
+    const [step0, x0] = after ? [steps[after - 1], xs[after - 1]] : [0, 0];
+    return x0 + ((xs[after] - x0) * (step - step0)) / (steps[after] - step0);
 }
 
 /**
