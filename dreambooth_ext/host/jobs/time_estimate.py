@@ -172,7 +172,7 @@ def work(config: RunConfig, plan: dict[str, Any]) -> float | None:
     on_card = _device(plan) != "cpu"
     checkpointing = config.gradient_checkpointing if config.gradient_checkpointing is not None else on_card
     passes = 2 + (config.method not in FROZEN) + checkpointing + (0 if caches_latents(config) else ENCODING)
-    return one and pictures * one * passes
+    return None if one is None else pictures * one * passes
 
 
 def drawing_work(config: RunConfig, plan: dict[str, Any]) -> float | None:
@@ -180,7 +180,8 @@ def drawing_work(config: RunConfig, plan: dict[str, Any]) -> float | None:
     one = _pass(plan)
     if config.method in PROMPTED_METHODS:
         return one and one * 2 * config.validation_inference_steps
-    return one and one * config.ddpm_num_inference_steps * config.validation_num_images
+    steps = config.ddpm_num_inference_steps or config.ddpm_num_steps
+    return one and one * steps * config.validation_num_images
 
 
 def _pass(plan: dict[str, Any]) -> float | None:
@@ -287,7 +288,7 @@ def _from_guide(config: RunConfig, plan: dict[str, Any], card: str) -> dict[str,
     name = next((name for name in tables.MINUTES if name in card), None)
     timed = {"unet_work": 1.0, "resolution": tables.TIMED_RESOLUTION, "device": "cuda"}
     here, there = work(config, plan), work(RunConfig(), timed)
-    if name is None or _device(plan) != "cuda" or not here:
+    if name is None or _device(plan) != "cuda" or not here or not there:
         return None
     least, most = tables.MINUTES[name]
     step = (least + most) / 2 * 60 / tables.TIMED_STEPS * here / there

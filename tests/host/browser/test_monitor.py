@@ -93,14 +93,14 @@ def test_saves_previews_and_resumes_are_marked_over_steps_and_over_time(page, si
     at = box["x"] + 58 + (box["width"] - 70) * 150 / 700
     page.mouse.move(at, box["y"] + 60)
     until(lambda: re.fullmatch(r"Step 1\d\d: Loss .*\) · resumed · saved", readout.inner_text()))
-    page.locator("select:has(option[value=time])").select_option("time")
+    page.locator(".db-monitor select:has(option[value=time])").select_option("time")
     page.mouse.move(at + 1, box["y"] + 60)
     until(
         lambda: re.match(r"(2|3) min, Step 1\d\d: .* · resumed · saved", readout.inner_text())
     )  # the day is no training
     page.reload()
     page.wait_for_selector("canvas:visible")
-    assert page.locator("select:has(option[value=time])").input_value() == "time"
+    assert page.locator(".db-monitor select:has(option[value=time])").input_value() == "time"
     with page.expect_download() as found:
         page.click(".db-plot-tools >> text=PNG >> nth=0")
     assert found.value.suggested_filename == "anna-loss.png"
