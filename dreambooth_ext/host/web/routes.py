@@ -212,7 +212,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/runs/{id}/states": {"DELETE": change(s.commands.delete_states, "id")},
         "/runs/{id}/config": {"GET": show(s.runs.config, "id")},
         "/runs/{id}/curves": {"GET": Action(curves, slow=True)},
-        "/runs/{id}/curves.csv": {"GET": Action(curves_table, slow=True)},
+        "/runs/{id}/curves/table": {"GET": Action(curves_table, slow=True)},
         "/runs/{id}/subject": {"GET": Action(lambda call: s.pictures.of_run(call.path["id"]), slow=True)},
         "/runs/{id}/subject/{number}": {"GET": Action(show_subject, slow=True)},
         "/runs/{id}/pictures": {"GET": Action(lambda call: s.runs.changed_pictures(call.path["id"]), slow=True)},
