@@ -564,7 +564,7 @@ class Application:
                 raise Refusal(409, "queue.training", "run", run=run.id)
             sim.waiting = [id for id in sim.waiting if id != run.id]
             return sim.runs.pop(run.id) and {}
-        return getattr(self, f"run_{parts[1].replace('.', '_')}")(run, parts[2:], query, given)
+        return getattr(self, f"run_{parts[1]}")(run, parts[2:], query, given)
 
     def run_events(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         after = int(query.get("after") or 0)
@@ -575,15 +575,11 @@ class Application:
         curves = Curves()
         for event in run.events:
             curves.take(event)
+        if rest:
+            return Response(curves.table(), media_type="text/csv")
         if "from" in query:
             return curves.thinned(int(query["from"]), int(query["to"]), POINTS)
         return curves.whole()
-
-    def run_curves_csv(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
-        curves = Curves()
-        for event in run.events:
-            curves.take(event)
-        return Response(curves.table(), media_type="text/csv")
 
     def run_subject(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         folder = run.config.get("instance_data_dir")

@@ -206,7 +206,7 @@ REQUESTS: list[tuple[Callable[[Both], None], str, str, Any]] = [
     (queue_a_run, "GET", "runs", None),
     *(
         (queue_a_run, "GET", f"{RUN}{path}", None)
-        for path in ("", "/config", "/events", "/log", "/report", "/pictures", "/curves", "/curves.csv", "/subject")
+        for path in ("", "/config", "/events", "/log", "/report", "/pictures", "/curves", "/curves/table", "/subject")
     ),
     *((begin_it, "GET", path, None) for path in ("state", "queue", "runs", RUN)),
     (begin_it, "POST", f"{RUN}/commands", {"command": "save"}),

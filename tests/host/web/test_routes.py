@@ -994,7 +994,7 @@ def test_the_time_of_training_leaves_pauses_out_and_curves_are_a_table(asked):
     whole = asked.get(f"runs/{run.id}/curves").json()
     assert (whole["steps"], whole["seconds"]) == ([1, 2, 3], [12, 14, 17 + 3])
     assert whole["clock"] == {"seconds": 20, "time": 90_053, "trains": True}
-    table = asked.get(f"runs/{run.id}/curves.csv")
+    table = asked.get(f"runs/{run.id}/curves/table")
     assert table.headers["content-type"] == "text/csv; charset=utf-8"
     assert table.headers["content-disposition"] == f'attachment; filename="{run.id}.csv"'
     assert table.body.decode().splitlines() == [
