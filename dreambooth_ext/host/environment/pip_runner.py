@@ -40,7 +40,7 @@ _DISK = ("No space left on device", "not enough space on the disk", "Disk quota 
 # Settings of somebody's shell that would put packages elsewhere, change their versions, or link them to a cache.
 _ELSEWHERE = {"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_CONSTRAINT", "UV_SYSTEM_PYTHON", "UV_PYTHON", "UV_LINK_MODE"}
 _ELSEWHERE |= {"UV_CONSTRAINT", "UV_OVERRIDE", "UV_PROJECT_ENVIRONMENT", "UV_RESOLUTION", "UV_TORCH_BACKEND"}
-# pip's sentences (the second beside constraints), and uv's: for a version or package that is nowhere, and for one without a wheel that fits.
+# pip's sentences (the second beside constraints), and uv's: a version or package is nowhere, or has no wheel that fits.
 _NO_BUILD = re.compile(
     r"No matching distribution found for (\S+)|Cannot install (\S+) because these package versions have conflicting"
     r"|there is no version of (\S+)"
