@@ -321,7 +321,7 @@ def test_pips_configuration_is_seen_beside_a_program_that_puts_uv_in_its_place(m
         ("WARNING: Retrying: NewConnectionError(...)\nERROR: No matching distribution found for torch", "network"),
         ("ERROR: No matching distribution found for torch==2.13.0", r"no build of torch==2\.13\.0"),
         (
-            "ERROR: Cannot install gamma==1.0 because these package versions have conflicting dependencies.",
+            "Cannot install gamma==1.0 because these package versions have conflicting dependencies.",
             "no build of g",
         ),
         ("/usr/bin/python3: No module named ensurepip", "apt install python3-venv"),
