@@ -23,10 +23,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from dreambooth_ext.commands.demo import BASE, FOLDER, RECIPE
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import SETTINGS, RunConfig
+from dreambooth_ext.core.guide.demo_recipe import BASE, FOLDER, RECIPE
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.system.files import read_json, write_json
 from dreambooth_ext.demo import measure, world

@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dreambooth_ext.commands.demo import BASE
 from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.guide.demo_recipe import BASE
 from dreambooth_ext.host.jobs.curves import RunCurves
 from dreambooth_ext.host.jobs.run_index import RunIndex
 

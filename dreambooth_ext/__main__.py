@@ -53,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
 def hint(unknown: list[str]) -> str:
     """A suggestion for a mistyped option: --learning_rate for --learning-rate."""
     options = [known.option for known in SETTINGS.values()]
-    options += ["--runs-dir", "--output-dir", "--webui", "--publish-intermediate", "--config"]
+    options += ["--runs-dir", "--output-dir", "--webui", "--comfyui", "--sdnext", "--publish-intermediate", "--config"]
     given = [word.partition("=")[0].lower().replace("_", "-") for word in unknown if word.startswith("--")]
     near = [match for word in given for match in difflib.get_close_matches(word, options, n=1, cutoff=0.7)]
     return f" (did you mean {', '.join(near)}?)" if near else ""

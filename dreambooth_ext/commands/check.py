@@ -24,7 +24,8 @@ from .train import add_places
 
 HELP = "show the plan of a run and every problem, without training"
 USAGE = (
-    "python -m dreambooth_ext check [--config FILE] [--<setting> VALUE ...] [--webui DIR | --output-dir DIR] [--json]"
+    "python -m dreambooth_ext check [--config FILE] [--<setting> VALUE ...] "
+    "[--webui|--comfyui|--sdnext|--output-dir DIR] [--json]"
 )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from ..core.checks import config_checks
 from ..core.config.parsing import parse
 from ..core.errors import UserError
+from ..core.guide import demo_recipe
 from ..core.runs import run_folder
-from ..core.system.files import read_json
 from ..core.system.terminal import say
 from ..host.environment.environment import Environment
 from ..host.hosts import publishing_targets
@@ -21,9 +21,6 @@ from .support.run_output import Follower
 
 HELP = "train a new subject on the bundled base, and draw pictures before and after"
 
-FOLDER = Path(__file__).resolve().parent.parent / "demo"
-BASE = FOLDER / "base" / "demo-base.safetensors"
-RECIPE = FOLDER / "subject.json"
 PROMPTS = (
     "a big zkz figure on a blue background",
     "a big zkz figure on the grass",
@@ -49,9 +46,9 @@ def run(arguments: argparse.Namespace) -> int:
     environment = Environment()
     environment.ensure()
     say(f"1 of 3: drawing {len(PROMPTS)} prompts with the base")
-    if code := draw_pictures(environment, BASE, out / "before"):
+    if code := draw_pictures(environment, demo_recipe.BASE, out / "before"):
         return code
-    say(f"2 of 3: training on {len(list((FOLDER / 'pictures').glob('*.png')))} pictures of 'zkz'")
+    say(f"2 of 3: training on {len(list(demo_recipe.PICTURES.glob('*.png')))} pictures of 'zkz'")
     target = publishing_targets.webui_folder(out, "checkpoint")
     wanted = delivery.wished({"checkpoint": str(target)}, intermediate=False)
     run = run_folder.create(out / "runs", config, wanted.as_dict() if wanted else None)
@@ -66,14 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
     folders = [str(out / "before"), str(out / "after")]
     if code := environment.run_inside(["-m", "dreambooth_ext.demo.sheet", str(sheet), *folders]):
         return code
-    for label, path in {"pictures": FOLDER / "pictures", "model": model, "comparison": sheet, "run": run.path}.items():
+    for label, path in {"pictures": demo_recipe.PICTURES, "model": model, "comparison": sheet, "run": run.path}.items():
         say(f"{label:<11} {path}", stream=sys.stdout)
     return DONE
 
 
 def demo_config(steps: int | None) -> Any:
-    """The bundled recipe with the bundled base and pictures, completed and checked like any other config."""
-    values = read_json(RECIPE) | {"base_model": str(BASE), "instance_data_dir": str(FOLDER / "pictures")}
+    """The bundled recipe with the bundled base and pictures, completed and checked like any other."""
+    values = demo_recipe.settings()
     if steps is not None:
         values["max_train_steps"] = steps
     config, unreadable = parse(values)

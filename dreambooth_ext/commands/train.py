@@ -15,7 +15,10 @@ from .support.exit_status import BAD_INPUT
 from .support.run_output import Follower
 
 HELP = "train a model on your pictures"
-USAGE = "python -m dreambooth_ext train [--config FILE] [--<setting> VALUE ...] [--webui DIR | --output-dir DIR]"
+USAGE = (
+    "python -m dreambooth_ext train [--config FILE] [--<setting> VALUE ...] "
+    "[--webui|--comfyui|--sdnext|--output-dir DIR]"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,3 +28,18 @@ class Problems(UserError):
         first = problems[0]
         super().__init__(first.code, first.field, **first.values)
         self.problems = problems
+
+
+def told(problem: Problem) -> dict[str, Any]:
+    """{"error", "remedy", "code", "values"}, and "field" where there is one."""
+    known = problem.as_dict()
+    field = {"field": problem.field} if problem.field else {}
+    return {"error": sentence(problem), **field, **{name: known[name] for name in ("remedy", "code", "values")}}
+
+
+def sentence(problem: Problem) -> str:
+    """The message as a sentence by itself: some go on from the field's name."""
+    message = problem.message
+    if not message[:1].islower():
+        return message
+    return f"{problem.field}: {message}" if problem.field else message[0].upper() + message[1:]

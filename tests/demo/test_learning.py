@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from dreambooth_ext.commands.demo import BASE, FOLDER, RECIPE, demo_config
+from dreambooth_ext.commands.demo import demo_config
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.config.run_config import SETTINGS
+from dreambooth_ext.core.guide.demo_recipe import BASE, FOLDER, RECIPE
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.system.files import read_json
 from dreambooth_ext.demo import judge, measure, world

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dreambooth_ext.commands.demo import BASE, RECIPE
+from dreambooth_ext.core.guide.demo_recipe import BASE, RECIPE
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.host.environment.environment import Environment
 from dreambooth_ext.host.environment.layout import FOLDER_VARIABLE

@@ -29,41 +29,46 @@ PATIENCE = 20.0  # seconds for a worker to be gone whose terminal was closed: it
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--webui", type=config_options.path, metavar="DIR",
-                        help="publish the last model into this WebUI's folders")  # fmt: skip
+    for program, name in publishing_targets.PROGRAMS.items():
+        help = f"publish the last model into this {name}'s folders"
+        parser.add_argument(f"--{program}", type=config_options.path, metavar="DIR", help=help)
     parser.add_argument(
         "--output-dir", type=config_options.path, metavar="DIR", help="publish all models into this folder"
     )
     parser.add_argument("--publish-intermediate", nargs="?", const="true", choices=("true", "false"),
                         metavar="true|false", help="publish intermediate models, too "
-                        "(default: with --output-dir yes, with --webui only the last one)")  # fmt: skip
+                        "(default: with --output-dir yes, else only the last one)")  # fmt: skip
 
 
 def publishes_intermediate(arguments: argparse.Namespace) -> bool:
-    """Whether intermediate models are published, too: as the option says, else only if the folder is no WebUI's, whose
-    lists they would fill."""
+    """Whether the models of saves on the way go into the folder that is named, too: as it was said, else not into a
+    program, in whose lists each would stay."""
     said = arguments.publish_intermediate
-    return said == "true" if said else not arguments.webui
+    return said == "true" if said else not named_program(arguments)
+
+
+def named_program(arguments: argparse.Namespace) -> str:
+    """The program, one of publishing_targets.PROGRAMS, whose folder was named; "" without. Raises UserError."""
+    named = [program for program in (*publishing_targets.PROGRAMS, "output_dir") if getattr(arguments, program)]
+    if len(named) > 1:
+        raise UserError("command.two_places", named[-1], option=f"--{named[0]}")
+    return named[0] if named and named != ["output_dir"] else ""
 
 
 def named_folders(arguments: argparse.Namespace, config: RunConfig) -> dict[str, str] | None:
-    """The folders for a run's models by kind; None if none was named. Raises UserError, also if the named WebUI cannot
-    use the models."""
-    webui, folder, method = arguments.webui, arguments.output_dir, config.method
-    if webui and folder:
-        raise UserError("command.two_places", "output_dir")
-    if not webui and not folder:
+    """The folders, by kind, that take a run's models; None where none was named. Raises UserError, also where the
+    program that was named cannot use them."""
+    program, folder, method = named_program(arguments), arguments.output_dir, config.method
+    if not program and not folder:
         return None
-    field = "webui" if webui else "output_dir"
+    field = program or "output_dir"
     if MODEL_KINDS[method] not in publishing_targets.WEBUI_FOLDERS:
         raise UserError("command.no_webui_loads", field)
-    found = {
-        kind: publishing_targets.webui_folder(webui, kind) if webui else folder
-        for kind in publishing_targets.WEBUI_FOLDERS
-    }
+    target = publishing_targets.target(program, getattr(arguments, program)) if program else None
+    found = target.folders if target else dict.fromkeys(publishing_targets.WEBUI_FOLDERS, folder)
     for problem in config_checks.folder_problems(field, found[MODEL_KINDS[method]]):
         raise problem.as_error()
-    for problem in host_limits.problems(publishing_targets.lacks(webui.absolute()), config) if webui else ():
+    for problem in host_limits.problems(target.lacks, target.refused, config) if target else ():
         raise problem.as_error()
     return {kind: str(path.absolute()) for kind, path in found.items()}
 
@@ -95,9 +100,8 @@ def clashes(
     subjects: Subjects,
     folders: dict[str, str] | None,
 ) -> list[Problem]:
-    """Warnings of words that are embeddings of the named WebUI, and of an earlier run's model that would be
-    replaced."""
-    embeddings = Path(folders["textual_inversion"]) if folders and arguments.webui else None
+    """Warnings: words that are embeddings of the named program, and an earlier run's model that will be replaced."""
+    embeddings = Path(folders["textual_inversion"]) if folders and not arguments.output_dir else None
     target = folders[MODEL_KINDS[config.method]] if folders else None
     return [
         *word_conflicts.taken(config, entries, subjects.concepts, embeddings),

@@ -9,7 +9,7 @@ from ..errors import Problem
 from ..facts.lora_types import lora_type
 from ..facts.methods import WHOLE_METHODS
 from ..facts.optimizer_facts import names_with, optimizer_facts, small_forms
-from ..guide import tables
+from ..guide import demo_recipe, tables
 from ..guide.tables import PICTURES
 from ..messages.message import Message
 from . import base_header
@@ -93,6 +93,8 @@ def _of_subjects(config: RunConfig, pictures: int) -> list[Problem]:
 
 
 def _of_rates(config: RunConfig, pictures: int) -> list[Problem]:
+    if config.base_model == str(demo_recipe.BASE):  # a small one, whose recipe has rates of its own
+        return []
     found = []
     for field, highest in HIGHEST_RATES.items():
         rate = getattr(config, field)

@@ -10,20 +10,23 @@ from ...core.config.parsing import shown
 from ...core.errors import Problem, UserError
 from ...core.messages.message import Message, beside
 from ...core.system import files
+from ...core.system.terminal import Stages, silent
 from ..errors import Refusal
 from .environment import Environment, Status, failure_of
 from .pip_runner import running_inside
 
-ACTIONS = ("repair", "verify")
+ACTIONS = ("repair", "verify", "cancel")
 FRESH = 2.0  # seconds for which a look at the environment holds; pages ask every second
 
 
 class Maintenance:
     """The environment's state and the action in progress; thread-safe."""
 
-    def __init__(self, environment: Environment):
-        self.environment = environment
-        self.building: dict[str, Any] | None = None  # {"action", "stage", "fraction", "note"}
+    def __init__(self, environment: Environment, screen: Stages = silent):
+        """screen: where else the progress is shown."""
+        self.environment, self.screen = environment, screen
+        self.building: dict[str, Any] | None = None  # {"action", "stage", "fraction", "cancels", "note"}
+        self._cancelled = threading.Event()
         self.problem: Problem | None = None  # what the last action came to
         self.verified: float | None = None  # when it was last seen to work
         self._lock = threading.Lock()
@@ -34,7 +37,7 @@ class Maintenance:
             status, building = self._look().as_dict(), self.building
             if building is None and status["state"] != "ready" and self.is_building():
                 stage = Message("environment.another_program")
-                building = {"action": "repair", **beside("stage", stage), "fraction": None}
+                building = {"action": "repair", **beside("stage", stage), "fraction": None, "cancels": False}
             problem = self.problem and self.problem.as_dict()
             return {**status, "building": building, "problem": problem, "verified": self.verified}
 
@@ -65,13 +68,26 @@ class Maintenance:
         """Start an action in a thread. Raises a Refusal (409) while another one is running."""
         if action not in ACTIONS:
             raise UserError("web.no_choice", "action", value=shown(action), choices=list(ACTIONS))
+        if action == "cancel":
+            self.cancel()
+            return
         if action == "repair" and running_inside(self.environment.tree):
             raise Refusal(409, "environment.server_inside", "action")
         with self._lock:
             if self.building:
                 raise Refusal(409, "environment.busy")
-            self.building = {"action": action, **beside("stage", Message("environment.starting")), "fraction": None}
+            self._cancelled.clear()
+            stage = beside("stage", Message("environment.starting"))
+            self.building = {"action": action, **stage, "fraction": None, "cancels": action == "repair"}
         threading.Thread(target=self._work, args=(action,), name=f"dreambooth_ext {action}", daemon=True).start()
+
+    def cancel(self) -> None:
+        """End a set-up of our own within a second or two. Raises a Refusal (409) where there is none."""
+        with self._lock:
+            if not self.building or not self.building["cancels"]:
+                raise Refusal(409, "environment.nothing_to_cancel", "action")
+            self._cancelled.set()
+            self.building |= {**beside("stage", Message("environment.cancelling")), "cancels": False}
 
     def _work(self, action: str) -> None:
         problem = None
@@ -96,8 +112,12 @@ class Maintenance:
             self.environment.build(self._progress)
 
     def _progress(self, fraction: float | None, stage: str) -> None:
+        """Called at least once a second while a program works; what it raises ends that program."""
+        if self._cancelled.is_set():
+            raise UserError("environment.cancelled", "environment")
+        self.screen(fraction, stage)
         with self._lock:
-            if self.building and fraction is None:  # which torch and why, say: shown until there is another
-                self.building = {**self.building, **beside("note", stage)}
-            elif self.building:
-                self.building = {**self.building, **beside("stage", stage), "fraction": fraction}
+            if self.building and self.building["cancels"]:
+                # without a share it is a note (which torch and why, say), shown until there is another
+                new = beside("note", stage) if fraction is None else {**beside("stage", stage), "fraction": fraction}
+                self.building = {**self.building, **new}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -88,6 +90,7 @@ class Runner:
                 encoding="utf-8",
                 errors="replace",
                 pass_fds=(self.lock_descriptor,) if self.lock_descriptor and os.name != "nt" else (),
+                start_new_session=os.name != "nt",  # to be ended with what it starts: pip --python starts another pip
             )
             try:
                 for line in _lines_or_ticks(process):
@@ -98,7 +101,7 @@ class Runner:
                     self.progress(*reading.read(line))
             finally:
                 if process.poll() is None:
-                    process.kill()
+                    end(process)
                 process.wait()
         if process.returncode:
             raise _explained(list(lines), stage, self.log)
@@ -109,6 +112,16 @@ def installers_variables() -> dict[str, str]:
     """Environment variables for pip and uv: the user's indexes, and nothing that sends packages elsewhere."""
     known = clean_variables(PYTHONNOUSERSITE="1", PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0")
     return {name: value for name, value in known.items() if name.upper() not in _ELSEWHERE}
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a program of `Runner` and all that it has started."""
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/PID", str(process.pid), "/T", "/F"], capture_output=True, check=False)
+        process.kill()  # where there is no taskkill
+    else:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _lines_or_ticks(process: subprocess.Popen[str]) -> Iterator[str]:

@@ -1,41 +1,44 @@
-"""A folder as host: the tab without a WebUI, publishing into a folder or into a WebUI that is not running."""
+"""A folder as the host: the tab without a WebUI, publishing into a folder, or into a program that draws."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ...core.config.parsing import to_path
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem, UserError
 from ...core.messages.message import Message
-from ...core.system.files import expanded
+from ...core.system.files import expanded, read_json, write_json
 from .model_lists import checkpoints
 from .options import FileOptions
-from .publishing_targets import WEBUI_FOLDERS, lacks, webui_folder
+from .publishing_targets import PROGRAMS, WEBUI_FOLDERS, Target, neighbours, recognised
+
+CHOICE = "publishing.json"  # where the page's choice is kept: {"folder": ...}
 
 
 class FolderHost:
-    """Keeps our own files in `folder`; models go below `webui`, in a WebUI's layout, or below `folder` without one."""
+    """`folder` keeps our own files; models go into a program's folders, or below `folder`, laid out as a WebUI's."""
 
     name = "standalone"
 
     def __init__(
         self,
         folder: Path,
-        webui: Path | None = None,
+        target: Target | None = None,
         *,
         runs: Path | None = None,
         passwords: dict[str, str] | None = None,
         restricted: str = "",
     ):
-        """`runs`: the runs' folder, overriding the options; `passwords`, `restricted`: see host.Host."""
+        """`target`: where models go, whatever was chosen in the page; `runs`: the runs' folder, whatever the options
+        say; `passwords`, `restricted`: see host.Host."""
         self.folder = folder.absolute()
         self.runs, self.passwords, self.restriction = runs, passwords or {}, restricted
-        self.webui = webui.absolute() if webui else None
-        self.places = {kind: self.folder / place for kind, place in WEBUI_FOLDERS.items()}
-        if self.webui:  # raises UserError where it is none
-            self.places = {kind: webui_folder(self.webui, kind) for kind in WEBUI_FOLDERS}
+        self.target = target or self._chosen_before()
         self.options = FileOptions(self.folder / "options.json")
         self._chosen = ""
 
@@ -49,10 +52,45 @@ class FolderHost:
         return expanded(named).absolute() if named else self.folder / "runs"
 
     def folders(self) -> dict[str, Path]:
-        return dict(self.places)
+        if self.target:
+            return dict(self.target.folders)
+        return {kind: self.folder / place for kind, place in WEBUI_FOLDERS.items()}
 
     def lacks(self) -> dict[str, Message]:
-        return lacks(self.webui) if self.webui else {}
+        return dict(self.target.lacks) if self.target else {}
+
+    def refused(self, config: RunConfig, family: str) -> list[Problem]:
+        return self.target.refused(config, family) if self.target else []
+
+    # --- where models go
+
+    def publish_into(self, folder: str) -> None:
+        """As chosen in the page, for this time and the next: a program's folder, "" for our own. Raises UserError."""
+        named = to_path(folder)
+        self.target = recognised(expanded(named).absolute(), "folder") if named else None
+        write_json(self.folder / CHOICE, {"folder": str(self.target.folder) if self.target else ""})
+
+    def _chosen_before(self) -> Target | None:
+        """None where nothing was chosen, or it is not there any more."""
+        try:
+            named = read_json(self.folder / CHOICE)["folder"]
+            return recognised(Path(named), "folder") if named else None
+        except (UserError, OSError, ValueError, LookupError, TypeError):
+            return None
+
+    @functools.cached_property
+    def _neighbours(self) -> list[Target]:
+        return list(neighbours(self.folder))
+
+    def publishing(self) -> dict[str, Any]:
+        """For the page: {"folder", "program", "known": [{"folder", "program"}, ...]}, our own folder without a name."""
+        now = self.target
+        known = {str(one.folder): PROGRAMS[one.program] for one in (*([now] if now else []), *self._neighbours)}
+        return {
+            "folder": str(now.folder) if now else "",
+            "program": PROGRAMS[now.program] if now else "",
+            "known": [{"folder": folder, "program": program} for folder, program in known.items()],
+        }
 
     def versions(self) -> dict[str, str]:
         return {}

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
 from ...core.messages.message import Message
 
@@ -28,6 +29,15 @@ class Host(Protocol):
 
     def lacks(self) -> dict[str, Message]:
         """Kind of file, or model family ("sd2") -> why this host cannot use it; empty if it can use all."""
+
+    def refused(self, config: RunConfig, family: str) -> list[Problem]:
+        """What else of a config's models it could not use, by single settings. family: see base_header."""
+
+    def publishing(self) -> dict[str, Any]:
+        """Where models go, and where they could, as the page shows it; empty where that is the host's own affair."""
+
+    def publish_into(self, folder: str) -> None:
+        """Where models go from now on: a program's folder, "" for our own. Raises UserError."""
 
     def versions(self) -> dict[str, str]:
         """The "sd version" in a model's description -> this host's own name for it, if it has another."""

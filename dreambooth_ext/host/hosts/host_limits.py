@@ -1,8 +1,8 @@
-"""Reports, before training, what the host could not use: kinds of models, and model families."""
+"""What a host cannot use, said before it is trained: kinds of models, families of bases, and single settings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from ...core.checks import base_header
 from ...core.config.run_config import RunConfig
@@ -12,11 +12,17 @@ from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
 from ...core.messages.message import Message
 
 
-def problems(lacks: Mapping[str, Message], config: RunConfig, family: str | None = None) -> list[Problem]:
-    """Problems with what a config would make. lacks: see host.Host; family: its title in the plan, if there is one."""
+def problems(
+    lacks: Mapping[str, Message],
+    refused: Callable[[RunConfig, str], list[Problem]],
+    config: RunConfig,
+    family: str | None = None,
+) -> list[Problem]:
+    """Of what a config would make. lacks, refused: see host.Host; family: its title in the plan, where there is one."""
     known = family_of(config) if family is None else base_header.by_title(family)
     named = {"method": lacks.get(MODEL_KINDS[config.method]), "base_model": lacks.get(known)}
-    return [Problem(why.code, field, **why.values) for field, why in named.items() if why]
+    lacking = [Problem(why.code, field, **why.values) for field, why in named.items() if why]
+    return lacking or refused(config, known)
 
 
 def told(bases: Iterable[Mapping[str, str]], lacks: Mapping[str, Message]) -> list[dict[str, str]]:

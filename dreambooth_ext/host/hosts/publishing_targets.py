@@ -1,15 +1,20 @@
-"""A WebUI's model folders by kind, how to recognise a WebUI's folder, and which models it cannot load.
+"""Programs that draw, as folders to publish into: where each keeps its models, by kind, and what it cannot use.
 
-Works on the files of a WebUI that is not running, for `--webui` and the tab without a WebUI.
+Without starting them: by their files, for the command line and the tab without a WebUI. What differs between WebUIs is
+told by what is there.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.errors import UserError
+from ...core.config.run_config import RunConfig
+from ...core.errors import Problem, UserError
 from ...core.messages.message import Message
+from . import comfyui, sdnext
 
 CHECKPOINTS = Path("models", "Stable-diffusion")  # in a WebUI's folder
 WEBUI_FOLDERS = {
@@ -28,6 +33,68 @@ MODEL_LISTS = (
     "ldm_patched.modules.supported_models",
 )
 SD2 = "SD20"
+PROGRAMS = {"webui": "WebUI", "comfyui": "ComfyUI", "sdnext": "SD.Next"}  # by the options that name their folders
+USUAL = ("ComfyUI", "ComfyUI_windows_portable", "sdnext", "SD.Next", "stable-diffusion-webui", "automatic")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A program that draws: `program` is one of PROGRAMS, `lacks` as host.Host has it."""
+
+    program: str
+    folder: Path
+    folders: Mapping[str, Path]
+    lacks: Mapping[str, Message]
+
+    def refused(self, config: RunConfig, family: str) -> list[Problem]:
+        """What of a config's settings its files cannot be for this program. family: see base_header, "" if unknown."""
+        name = PROGRAMS[self.program]
+        if self.program == "comfyui":
+            return comfyui.refused(config, name)
+        return sdnext.refused(config, family, name) if self.program == "sdnext" else []
+
+
+def target(program: str, folder: Path) -> Target:
+    """The program in a folder that a user named, by one of PROGRAMS. Raises UserError where it is another or none."""
+    folder = folder.absolute()
+    if program == "comfyui":
+        if (root := comfyui.root_of(folder)) is None:
+            raise UserError("publishing.not_comfyui", program, folder=folder)
+        return Target(program, root, comfyui.folders(root), {})
+    if program == "sdnext":
+        if (root := sdnext.root_of(folder)) is None:
+            raise UserError("publishing.not_sdnext", program, folder=folder)
+        return Target(program, root, sdnext.folders(root), sdnext.lacks(PROGRAMS[program]))
+    if (folder / sdnext.SIGN).is_file():  # it has the same launchers, and reads embeddings elsewhere
+        raise UserError("publishing.is_sdnext", program, folder=folder)
+    return Target(program, folder, {kind: webui_folder(folder, kind) for kind in WEBUI_FOLDERS}, lacks(folder))
+
+
+def recognised(folder: Path, field: str) -> Target:
+    """The program in a folder, by its layout. Raises UserError where it is none."""
+    for program in ("comfyui", "sdnext", "webui"):
+        if folder.is_dir() and is_installed(program, folder):
+            return target(program, folder)
+    raise UserError("publishing.no_program", field, folder=folder)
+
+
+def is_installed(program: str, folder: Path) -> bool:
+    """Whether the folder is without doubt that program's."""
+    if program == "comfyui":
+        return comfyui.root_of(folder) is not None
+    if program == "sdnext":
+        return (folder / sdnext.SIGN).is_file() and sdnext.root_of(folder) is not None
+    return (folder / "webui.py").is_file() and (folder / "modules").is_dir() and not (folder / sdnext.SIGN).is_file()
+
+
+def neighbours(ours: Path) -> Iterator[Target]:
+    """Programs around our folder, beside it and in the user's home, under their usual names: nothing is searched."""
+    around = [ours.parent.parent] if ours.parent.name == "extensions" else []
+    homes = (ours.parent, Path.home(), Path.home() / "Documents")
+    for folder in dict.fromkeys([*around, *(home / name for home in homes for name in USUAL)]):
+        program = next((program for program in PROGRAMS if is_installed(program, folder)), None)
+        if program and folder != ours:
+            yield target(program, folder)
 
 
 def webui_folder(webui: Path, kind: str) -> Path:

@@ -13,6 +13,7 @@ import { PageTitle } from "./host/page_title.js";
 import { phrase } from "./shared/phrase.js";
 import { Runs } from "./runs/runs.js";
 import { ALIVE, ENDED } from "./shared/status.js";
+import { standAlone } from "./shared/theme.js";
 import { MIRRORED, TEXTS } from "./shared/texts.js";
 
 const SEEN = 1000; // milliseconds between polls while the page is seen
@@ -236,11 +237,16 @@ class Page {
     /** Loads the host's checkpoints, other files and options again. */
     async askHost() {
         try {
-            this.host = normal(await api.get(["host"]));
-            this.form.hostChanged();
+            this.tookHost(await api.get(["host"]));
         } catch {
             // the next change asks again
         }
+    }
+
+    /** @param {object} host as GET host */
+    tookHost(host) {
+        this.host = normal(host);
+        this.form.hostChanged();
     }
 
     #missed(error) {
@@ -290,20 +296,6 @@ class Page {
 function normal(host) {
     const lacks = Object.fromEntries(Object.entries(host.lacks || {}).map(([kind, why]) => [kind, why.reason]));
     return { bases: [], current: "", options: {}, restricted: "", ...host, lacks };
-}
-
-/** Without a WebUI, the page follows the system's theme by itself; `?__theme=dark` overrides it, as in the WebUI. */
-function standAlone(place) {
-    place.classList.add("db-standalone");
-    const system = window.matchMedia("(prefers-color-scheme: dark)");
-    const wish = new URLSearchParams(location.search).get("__theme");
-    const follow = () => {
-        const dark = wish ? wish === "dark" : system.matches;
-        document.body.classList.toggle("dark", dark);
-        document.documentElement.style.colorScheme = dark ? "dark" : "light";
-    };
-    system.addEventListener("change", follow);
-    follow();
 }
 
 /** Shows the page in its place, once. */

@@ -114,8 +114,9 @@ class NewRuns:
         return run
 
     def _unusable(self, config: RunConfig, said: list[Problem], family: str | None = None) -> list[Problem]:
-        """Why the host could not use that run's models, if they are to be published there."""
-        return config_checks.independent(host_limits.problems(self.host.lacks(), config, family), said)
+        """What the host could not use of that run's models, where they are to be put there."""
+        found = host_limits.problems(self.host.lacks(), self.host.refused, config, family)
+        return config_checks.independent(found, said)
 
     def _expect(self, config: RunConfig, count: int, subjects: Subjects) -> tuple[int | None, float | None]:
         """The expected steps and seconds of a completed config, as far as the last check knows them."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...core.config.run_config import RunConfig
 from ...core.data import kohya_dataset
+from ...core.guide import demo_recipe
 from ..errors import Refusal
 from ..hosts.host import Host
 
@@ -39,10 +40,10 @@ def _check_named(named: Iterable[tuple[str, str]], config: RunConfig, host: Host
     bases = [item["path"] for item in host.bases()]
     for field, path in named:
         if field == "base_model":
-            if _same(path, bases) or inside(path, host.folders().values()):
+            if _same(path, bases) or inside(path, (*host.folders().values(), demo_recipe.FOLDER)):
                 continue
             raise Refusal(403, "service.base_restricted", field, reason=why)
-        if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES)):
+        if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES, demo_recipe.PICTURES)):
             continue
         if field.endswith(("instance_data_dir", "train_data_dir")):
             raise Refusal(403, "service.pictures_restricted", field, reason=why)

@@ -97,11 +97,19 @@ class Service:
             "files": model_lists.files(self.host.folders()),
             "folders": {kind: str(path) for kind, path in self.host.folders().items()},
             "runs_folder": str(self.runs_dir),
+            "publishing": self.host.publishing(),
             "lacks": {kind: beside("reason", why) for kind, why in lacks.items()},
             **beside("restricted", self.host.restricted()),
             "devices": self.maintenance.status()["devices"],
             "options": {option.name: self.host.option(option.name) for option in OPTIONS},
         }
+
+    def publish_into(self, folder: str) -> dict[str, Any]:
+        """Choose where models go, where there is no WebUI around; what `about_host` says then. Raises UserError."""
+        if why := self.host.restricted():
+            raise Refusal(403, "service.path_restricted", "folder", reason=why)
+        self.host.publish_into(folder)
+        return self.about_host()
 
     def schema(self) -> dict[str, Any]:
         return schema.schema()

@@ -11,13 +11,7 @@ caller (X-Forwarded-For) is never trusted; without authentication it only shows 
 
 from __future__ import annotations
 
-import base64
-import binascii
-import ipaddress
 import json
-import re
-import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +19,14 @@ import anyio
 from starlette.datastructures import Headers
 
 from ..errors import Refusal
+from .callers import basic_user, is_foreign, is_local, names_this_machine
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope
 
     from ..hosts.host import Host
 
-HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+)(?::([0-9]{1,5}))?")
 READING = ("GET", "HEAD")
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "cf-connecting-ip")
 LOGIN_TIMEOUT = 5.0  # seconds
 LARGEST_ANSWER = 64 * 1024  # bytes of what /user may say
 
@@ -53,7 +46,8 @@ async def admit(scope: Scope, host: Host) -> Caller:
     foreign = is_foreign(headers)
     if foreign and scope["method"] not in READING:
         raise Refusal(403, "web.foreign_change")
-    local = is_local(scope, headers)
+    client = scope.get("client")
+    local = is_local(client[0] if client else "", headers)
     user = basic_user(headers, passwords)
     if user is not None:
         return Caller(local, user)
@@ -80,83 +74,13 @@ def _check_local(local: bool, foreign: bool, headers: Headers) -> None:
     """Check a caller when there is no authentication at all. Raises a Refusal (403)."""
     if not local:
         raise Refusal(403, "web.other_machine")
-    if not _names_this_machine(headers):
+    if not names_this_machine(headers):
         raise Refusal(403, "web.other_name")
     if foreign:
         raise Refusal(403, "web.foreign_read")
 
 
-# --- what a request tells of itself
-
-
-def is_local(scope: Scope, headers: Headers) -> bool:
-    client = scope.get("client")
-    return bool(client) and _is_loopback(client[0]) and not any(name in headers for name in FORWARDED)
-
-
-def _is_loopback(text: str, or_any: bool = False) -> bool:
-    try:
-        address = ipaddress.ip_address(text.strip("[]").partition("%")[0])
-    except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or (or_any and address.is_unspecified)
-
-
-def _names_this_machine(headers: Headers) -> bool:
-    """Whether the Host header names this machine; with DNS rebinding it is the attacker's name, which resolves here."""
-    given = headers.getlist("host")
-    if len(given) != 1:
-        return False
-    name = _split(given[0])[0]
-    return name == "localhost" or _is_loopback(name, or_any=True)
-
-
-def is_foreign(headers: Headers) -> bool:
-    """Whether the request comes from a page of another site. Programs other than browsers send none of these
-    headers."""
-    sites = headers.getlist("sec-fetch-site")  # of all newer browsers; pages cannot change it
-    if sites:
-        return any(site not in ("same-origin", "none") for site in sites)
-    hosts = headers.getlist("host")
-    return any(not any(_is_same(origin, host) for host in hosts) for origin in headers.getlist("origin"))
-
-
-def _is_same(origin: str, host: str) -> bool:
-    """Whether an Origin header names the same place as the Host header. The scheme may differ behind a proxy."""
-    scheme, _, place = origin.partition("://")
-    usual = {"http": 80, "https": 443}.get(scheme)
-    (name, port), (own_name, own_port) = _split(place), _split(host)
-    return bool(usual and name) and (name, port or usual) == (own_name, own_port or usual)
-
-
-def _split(host: str) -> tuple[str, int | None]:
-    """(name, port) of a Host header; the name is "" if it is malformed."""
-    parts = HOST.fullmatch(host)
-    if not parts:
-        return "", None
-    return parts[1].strip("[]").rstrip(".").lower(), int(parts[2]) if parts[2] else None
-
-
-# --- authentication
-
-
-def basic_user(headers: Headers, passwords: Mapping[str, str]) -> str | None:
-    """The user of Basic authentication with the right password; None otherwise. Compares in constant time."""
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "basic":
-        return None
-    try:
-        user, colon, password = base64.b64decode(given.strip(), validate=True).decode("utf-8").partition(":")
-    except (binascii.Error, ValueError):
-        return None
-    found = None
-    for known, expected in passwords.items():
-        is_user = secrets.compare_digest(user.encode(), known.encode())
-        is_password = secrets.compare_digest(password.encode(), expected.encode())
-        if colon and is_user & is_password:
-            found = known
-    return found
+# --- the login
 
 
 async def logged_in(scope: Scope, headers: Headers) -> tuple[bool, str]:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from ...core.errors import Problem, UserError
 from ...core.system import disk
 from ...core.system.terminal import say_traceback
-from ..errors import Problems
+from ..errors import Problems, told
 
 HEADERS = {  # of every answer
     "Cache-Control": "no-store",
@@ -55,21 +55,6 @@ def refused(error: Exception) -> Response:
         return to_json(told(disk.problem_of(error) or Problem("web.unusable_file", error=why)), 500)
     say_traceback(error)
     return to_json(told(Problem("web.unexpected", error=type(error).__name__)), 500)
-
-
-def told(problem: Problem) -> dict[str, Any]:
-    """{"error", "remedy", "code", "values"}, and "field" if there is one."""
-    known = problem.as_dict()
-    field = {"field": problem.field} if problem.field else {}
-    return {"error": sentence(problem), **field, **{name: known[name] for name in ("remedy", "code", "values")}}
-
-
-def sentence(problem: Problem) -> str:
-    """The message as a complete sentence: some messages continue after the field's name."""
-    message = problem.message
-    if not message[:1].islower():
-        return message
-    return f"{problem.field}: {message}" if problem.field else message[0].upper() + message[1:]
 
 
 def picture(

@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
+from ...core.guide import demo_recipe
 from ..errors import Refusal
 from ..pictures import image_decoding, uploads
 from ..service.asked_options import ASKED
@@ -73,6 +74,10 @@ def unpublish(call: Call) -> dict[str, Any]:
 
 def about_host(call: Call) -> dict[str, Any]:
     return {**call.service.about_host(), "can_open": can_open(call)}
+
+
+def publish_into(call: Call) -> dict[str, Any]:
+    return {**call.service.publish_into(call.text("folder")), "can_open": can_open(call)}
 
 
 def can_open(call: Call) -> bool:
@@ -191,12 +196,13 @@ def table(s: Service) -> dict[str, Methods]:
 
     return {
         "/version": {"GET": show(s.version)},
-        "/host": {"GET": Action(about_host)},
+        "/host": {"GET": Action(about_host), "POST": Action(publish_into, body="json", slow=True)},
         "/state": {"GET": show(s.state)},
         "/schema": {"GET": show(s.schema)},
         "/environment": {"GET": show(s.maintenance.status), "POST": Action(mend, 202, "json")},
         "/presets": {"GET": show(s.list_presets), "POST": Action(save_preset, 201, "json")},
         "/presets/{name}": {"GET": show(s.show_preset, "name"), "DELETE": change(s.delete_preset, "name")},
+        "/demo": {"GET": Action(lambda call: {"settings": demo_recipe.settings()})},
         "/languages": {"GET": Action(lambda call: {"languages": localization.languages()})},
         "/languages/{name}": {"GET": Action(lambda call: localization.language(call.path["name"]))},
         "/import": {"POST": Action(lambda call: s.read_import(call.text("text")), body="json", slow=True)},

@@ -25,6 +25,7 @@ from ...core.system.terminal import open_missing_streams, say, shield
 from ...core.version import __version__
 from ..environment.environment import Environment
 from ..environment.interpreter import REPOSITORY
+from ..hosts import publishing_targets
 from ..hosts.folder_host import FolderHost
 
 if TYPE_CHECKING:
@@ -54,10 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="default: 127.0.0.1, for this machine only; 0.0.0.0 for all machines")  # fmt: skip
     parser.add_argument("--api-auth", metavar="USER:PASSWORD", default="",
                         help="ask for this; separate several with commas. Other machines need it")  # fmt: skip
-    parser.add_argument("--webui", type=_folder, metavar="DIR", help="publish into this WebUI's model folders")
+    for program, name in publishing_targets.PROGRAMS.items():
+        help = f"publish into this {name}'s model folders"
+        parser.add_argument(f"--{program}", type=_folder, metavar="DIR", help=help)
     parser.add_argument("--runs-dir", type=_folder, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR,
                         help="folder of the runs (default: runs, beside the program)")  # fmt: skip
-    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page in the browser")
+    parser.add_argument("--open", action="store_true", help="open it even where no screen is found")
 
 
 def _folder(text: str) -> Path:
@@ -75,7 +79,17 @@ def host_for(arguments: argparse.Namespace) -> FolderHost:
         raise problem.as_error()
     restricted = "" if is_local(arguments.host) else Message("web.server_reachable")
     passwords = read_passwords(arguments.api_auth)
-    return FolderHost(REPOSITORY, arguments.webui, runs=arguments.runs_dir, passwords=passwords, restricted=restricted)
+    return FolderHost(
+        REPOSITORY, named_target(arguments), runs=arguments.runs_dir, passwords=passwords, restricted=restricted
+    )
+
+
+def named_target(arguments: argparse.Namespace) -> publishing_targets.Target | None:
+    """The program to publish into that the options name. Raises UserError."""
+    named = {name: folder for name in publishing_targets.PROGRAMS if (folder := getattr(arguments, name))}
+    if len(named) > 1:
+        raise UserError("command.two_places", list(named)[-1], option=f"--{next(iter(named))}")
+    return next((publishing_targets.target(name, folder) for name, folder in named.items()), None)
 
 
 def read_passwords(text: str) -> dict[str, str]:
@@ -171,7 +185,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"DreamBooth {__version__}: {address}  {about}", stream=sys.stdout)
     if host.restricted() and not host.api_auth():
         say("Only this machine has access. To let others in, add --api-auth USER:PASSWORD")
-    if arguments.open:
+    if shows_page(arguments):
         threading.Thread(target=_open, args=(server, address), daemon=True).start()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what follows is done then, too
     service.start()
@@ -180,12 +194,33 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def shows_page(arguments: argparse.Namespace) -> bool:
+    """Whether to open the browser: not on a machine without a screen, where it would be a text browser or an error."""
+    if arguments.no_browser or arguments.open:
+        return not arguments.no_browser
+    if os.environ.get("SSH_CONNECTION"):
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+
+
+def open_page(address: str) -> None:
+    """In a thread: a browser that is started may keep its caller waiting. Where there is none, the address is said."""
+
+    def run() -> None:
+        with contextlib.suppress(webbrowser.Error, OSError):
+            webbrowser.open(address)
+
+    threading.Thread(target=run, daemon=True).start()
+
+
 def _open(server: Any, address: str) -> None:
     while not server.started:
         if server.should_exit:
             return
         time.sleep(0.1)
-    webbrowser.open(address)
+    open_page(address)
 
 
 def main() -> int:

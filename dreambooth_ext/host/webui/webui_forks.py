@@ -24,6 +24,7 @@ from modules import paths_internal, processing, sd_models, shared
 
 from ...core.checks import base_header
 from ...core.config.parsing import to_path
+from ...core.config.run_config import RunConfig
 from ...core.errors import Problem, UserError
 from ...core.facts.family_marks import BASE_FAMILIES
 from ...core.messages.message import Message
@@ -88,6 +89,16 @@ class WebUI:
         if lists and not any(hasattr(module, SD2) for module in lists):
             found["sd2"] = Message("hosts.no_sd2", host=self.name)
         return found
+
+    def refused(self, config: RunConfig, family: str) -> list[Problem]:
+        """Whatever a setting makes of a model, WebUIs read it."""
+        return []
+
+    def publishing(self) -> dict[str, Any]:
+        return {}
+
+    def publish_into(self, folder: str) -> None:
+        raise UserError("publishing.host_s_own", "folder")
 
     def versions(self) -> dict[str, str]:
         """Forge Neo's LoRA cards use its preset names, and show each LoRA in its own preset."""

@@ -370,3 +370,21 @@ def test_a_word_that_is_an_embeddings_name_in_that_webui_is_told(terminal):
     assert (terminal.out / "one.safetensors").is_file()
     *_, said = terminal.train("--output-dir", elsewhere, name="two")
     assert "installed embedding" not in said
+
+
+def test_comfyui_gets_the_last_model_once_and_nothing_of_others_is_touched(terminal):
+    folder = terminal.home / "ComfyUI"
+    terminal.out = folder / "models" / "checkpoints"
+    for name in ("comfy", "models/checkpoints"):
+        (folder / name).mkdir(parents=True)
+    (folder / "folder_paths.py").touch()
+    assert terminal.train("--comfyui", folder)[0] == 0
+    assert terminal.models() == ["model.safetensors"] and terminal.published() == ["model"]
+    assert terminal.call("resume", "last")[0] == 0 and terminal.published() == ["model"]
+    (terminal.out / "other.ckpt").write_bytes(b"somebody's")
+    code, _, err = terminal.train("--comfyui", folder, name="other")
+    assert code == 1 and "was not made by this extension" in err
+    code, _, err = terminal.train("--comfyui", folder, "--output-dir", folder)
+    assert code == 1 and "error: output_dir: --comfyui already names a folder" in err
+    code, _, err = terminal.train("--sdnext", folder)
+    assert code == 1 and "error: sdnext: " in err and "does not look like SD.Next" in err

@@ -384,3 +384,21 @@ def test_a_program_inside_keeps_its_assertions_and_docstrings(tmp_path, monkeypa
         [sys.executable, "-c", code], env=Environment(tmp_path).variables(), capture_output=True, text=True
     )
     assert done.stdout.split() == ["0", "0"] and done.returncode == 0
+
+
+def test_what_is_cancelled_ends_with_all_that_it_started(tmp_path):
+    """pip --python starts another pip, which would go on installing."""
+    beats = tmp_path / "beats"
+    inner = f"import time\nfor _ in range(600): open({str(beats)!r}, 'a').write('x'); time.sleep(0.1)"
+    outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {inner!r}])"
+
+    def progress(share, text):
+        if beats.exists():
+            raise UserError("environment.cancelled", "environment")
+
+    with pytest.raises(UserError, match="stopped"):
+        pip_runner.Runner(tmp_path / "log", progress).run([sys.executable, "-c", outer], "x", pip_runner.Window(0, 1))
+    time.sleep(0.3)
+    count = beats.stat().st_size
+    time.sleep(0.5)
+    assert beats.stat().st_size == count

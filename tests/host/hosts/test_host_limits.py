@@ -52,7 +52,7 @@ def webui(folder: Path, files: dict[str, str]) -> Path:
 )
 def test_a_webui_that_is_not_running_tells_by_its_files(tmp_path, files, lacks, embeddings):
     folder = webui(tmp_path / "ours", files)
-    host = FolderHost(tmp_path / "host", folder)
+    host = FolderHost(tmp_path / "host", publishing_targets.target("webui", folder))
     assert host.lacks().keys() == publishing_targets.lacks(folder).keys() == lacks
     assert all("ours" in why for why in host.lacks().values())
     assert host.folders()["textual_inversion"] == folder / embeddings
@@ -87,7 +87,7 @@ def values(folder: Path, family: str, method: str) -> dict:
 
 @pytest.mark.parametrize(("family", "method", "codes"), CASES)
 def test_it_is_refused_by_check_and_api_where_it_would_be_published(tmp_path, monkeypatch, family, method, codes):
-    host = FolderHost(tmp_path / "host", webui(tmp_path / "neo", NEO))
+    host = FolderHost(tmp_path / "host", publishing_targets.target("webui", webui(tmp_path / "neo", NEO)))
     service = Service(host)
     monkeypatch.setattr(service.maintenance, "check_ready", lambda: None)
     asked = values(tmp_path, family, method)
@@ -108,13 +108,13 @@ def test_bases_that_the_host_cannot_load_are_told_in_its_list(tmp_path):
     neo = webui(tmp_path / "neo", NEO)
     for family in ("sd1", "sd2", "sdxl"):
         tiny.single_file(neo / "models" / "Stable-diffusion", family)
-    host = FolderHost(tmp_path / "host", neo)
+    host = FolderHost(tmp_path / "host", publishing_targets.target("webui", neo))
     told = {Path(base["path"]).name: base["lacks"] for base in Service(host).about_host()["bases"]}
     assert told == {"tiny-sd1.safetensors": "", "tiny-sd2.safetensors": "sd2", "tiny-sdxl.safetensors": ""}
 
 
 def test_a_base_that_only_the_engine_can_open_is_refused_by_its_plan(tmp_path, monkeypatch):
-    service = Service(FolderHost(tmp_path / "host", webui(tmp_path / "neo", NEO)))
+    service = Service(FolderHost(tmp_path / "host", publishing_targets.target("webui", webui(tmp_path / "neo", NEO))))
     answered = {"plan": {"family": SD2.title}, "problems": [], "warnings": []}
     monkeypatch.setattr(service.maintenance, "check_ready", lambda: None)
     monkeypatch.setattr(service.deep_check, "inspect", lambda config: answered)
@@ -128,7 +128,7 @@ def test_it_is_refused_on_the_command_line_with_webui(tmp_path, family, method, 
     config, problems = parse(values(tmp_path, family, method))
     assert not problems
     neo = webui(tmp_path / "neo", NEO)
-    arguments = argparse.Namespace(webui=neo, output_dir=None, publish_intermediate=None)
+    arguments = argparse.Namespace(webui=neo, comfyui=None, sdnext=None, output_dir=None, publish_intermediate=None)
     found: list = []
     folders = delivery.checked_folders(arguments, config, found)
     assert {problem.field: problem.code for problem in found} == codes
@@ -136,12 +136,14 @@ def test_it_is_refused_on_the_command_line_with_webui(tmp_path, family, method, 
     if codes:  # of a run that is resumed
         with pytest.raises(UserError, match="neo"):
             delivery.named_folders(arguments, config)
-        elsewhere = argparse.Namespace(webui=None, output_dir=tmp_path / "out", publish_intermediate=None)
+        elsewhere = argparse.Namespace(
+            webui=None, comfyui=None, sdnext=None, output_dir=tmp_path / "out", publish_intermediate=None
+        )
         assert delivery.named_folders(elsewhere, config)
 
 
 def test_what_turned_out_to_be_of_such_a_family_is_not_published(tmp_path):
-    host = FolderHost(tmp_path / "host", webui(tmp_path / "neo", NEO))
+    host = FolderHost(tmp_path / "host", publishing_targets.target("webui", webui(tmp_path / "neo", NEO)))
     run = SimpleNamespace(artifacts=tmp_path, state=lambda: {"plan": {"family": SD2.title}})
     with pytest.raises(UserError) as refused:
         Publisher(host).publish(run, {"kind": "lora"}, select=False)

@@ -11,6 +11,7 @@ import pytest
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.host.hosts import model_lists
 from dreambooth_ext.host.hosts.folder_host import FolderHost
+from dreambooth_ext.host.hosts.publishing_targets import target
 from tests.host.standin import asking, running
 from tests.host.standin.asking import Client
 
@@ -83,7 +84,7 @@ def test_files_to_go_on_from_are_those_of_their_kind(tmp_path):
 
 def test_a_plain_folder_beside_a_webui(tmp_path):
     (tmp_path / "webui" / "models" / "Stable-diffusion").mkdir(parents=True)
-    host = FolderHost(tmp_path / "ours", tmp_path / "webui")
+    host = FolderHost(tmp_path / "ours", target("webui", tmp_path / "webui"))
     assert host.folders()["lora"] == tmp_path / "webui" / "models" / "Lora"
     assert host.runs_folder() == tmp_path / "ours" / "runs"
     host.options.set("runs_folder", str(tmp_path / "elsewhere"))
@@ -94,7 +95,7 @@ def test_a_plain_folder_beside_a_webui(tmp_path):
     assert host.runs_folder() == Path("~nobody-of-this-name/runs").absolute()
     (tmp_path / "webui" / "models").rename(tmp_path / "webui" / "no models")
     with pytest.raises(UserError, match="does not look like a WebUI"):
-        FolderHost(tmp_path / "ours", tmp_path / "webui")
+        FolderHost(tmp_path / "ours", target("webui", tmp_path / "webui"))
 
 
 def test_the_webuis_folders_and_rights_follow_its_options(tmp_path):

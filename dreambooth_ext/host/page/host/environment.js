@@ -3,13 +3,13 @@
 import { api } from "../shared/api.js";
 import { button, element, fill, say, show } from "../shared/dom.js";
 import { number } from "../shared/format.js";
-import { phrase } from "../shared/phrase.js";
+import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.environment;
 
 export class Environment {
-    /** @param {object} app `fail(error)` */
+    /** @param {object} app `fail(error)`; `alone`: before there is a tab */
     constructor(app) {
         this.app = app;
         this.state = null;
@@ -26,9 +26,10 @@ export class Environment {
         this.stage = element("p", { class: "db-quiet" });
         this.note = element("p", { class: "db-quiet" });
         this.repairButton = button(T.repair, () => this.act("repair"), { class: "db-primary" });
+        this.cancelButton = button(T.cancel, () => this.act("cancel"), { hidden: true });
         return element(
             "section", { class: "db-banner", role: "status", hidden: true, "aria-label": T.title },
-            this.title, this.reason, this.problem, this.bar, this.stage, this.note, element("div", { class: "db-row" }, this.repairButton),
+            this.title, this.reason, this.problem, this.bar, this.stage, this.note, element("div", { class: "db-row" }, this.repairButton, this.cancelButton),
         );
     }
 
@@ -65,9 +66,11 @@ export class Environment {
         const { state, reason, building, problem } = this.state;
         const ready = state === "ready";
         show(this.element, !ready || Boolean(building && building.action !== "verify"));
-        say(this.title, building ? T.building : T.titles[state] || T.titles.broken);
-        say(this.reason, building ? T.buildingAbout : reason || "");
         const trouble = !building && problem ? `${problem.message} ${problem.remedy || ""}` : "";
+        const titles = trouble && this.app.alone ? { ...T.titles, [state]: T.unfinished } : T.titles;
+        say(this.title, building ? T.building : titles[state] || titles.broken);
+        const about = this.app.alone ? plain(T.buildingAlone, { folder: this.state.folder || "" }) : T.buildingAbout;
+        say(this.reason, building ? about : trouble ? "" : reason || ""); // the reason repeats it
         say(this.problem, trouble);
         show(this.problem, Boolean(trouble));
         show(this.bar, Boolean(building));
@@ -75,7 +78,9 @@ export class Environment {
         else this.bar.removeAttribute("value");
         say(this.stage, building ? building.stage || "" : "");
         say(this.note, building ? building.note || "" : "");
-        this.repairButton.disabled = Boolean(building);
+        say(this.repairButton, this.app.alone ? T.again : T.repair);
+        show(this.repairButton, !building);
+        show(this.cancelButton, Boolean(building && building.cancels));
         if (this.details.open) this.#showFacts(trouble);
     }
 

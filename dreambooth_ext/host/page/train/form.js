@@ -5,6 +5,7 @@ import { api } from "../shared/api.js";
 import { Checkup } from "./checkup.js";
 import { element, say, show, uniqueId } from "../shared/dom.js";
 import { Model } from "./model.js";
+import { Offer } from "./offer.js";
 import { Pictures } from "../pictures/pictures.js";
 import { Presets } from "./presets.js";
 import { Settings } from "./settings.js";
@@ -28,6 +29,7 @@ export class Form {
         this.advanced = new Advanced(this.settings);
         this.summary = new Summary(this);
         this.presets = new Presets(this);
+        this.offer = new Offer(this);
         this.problemBoxes = {};
         this.word = new Word(this.settings);
         this.model = new Model(app, this.settings, (field) => this.#problemBox(field));
@@ -47,7 +49,7 @@ export class Form {
             this.#card("", TEXTS.train.modelTitle, "", this.model.element, ""),
         );
         return element(
-            "div", { class: "db-train" }, this.presets.element,
+            "div", { class: "db-train" }, this.presets.element, this.offer.element,
             element("div", { class: "db-columns" }, questions, this.summary.element), this.advanced.element,
         );
     }
@@ -109,6 +111,7 @@ export class Form {
         this.model.refresh();
         this.#suggestName();
         this.pictures.refresh();
+        this.offer.refresh();
         this.summary.refresh();
     }
 

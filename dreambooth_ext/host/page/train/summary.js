@@ -1,6 +1,7 @@
 // The summary beside the questions: the plan, the memory, disk and time it needs, its problems, and the Train button.
 
 import { append, button, element, fill, say, show, uniqueId } from "../shared/dom.js";
+import { Places } from "../host/places.js";
 import { duration, number, size, value } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
@@ -46,18 +47,21 @@ export class Summary {
             return [select, element("div", { class: "db-choice-row" }, element("label", { class: "db-label", for: id, text }), select)];
         };
         const [previews, previewsLabel] = check("previews", T.previews, T.previewsHelp);
-        const [publish, publishLabel] = check("publish", T.publish, T.publishHelp);
+        const alone = this.form.app.host.name === "standalone";
+        const [publish, publishLabel] = alone ? check("publish", T.publishAlone, T.publishAloneHelp) : check("publish", T.publish, T.publishHelp);
         const [intermediate, intermediateLabel] = check("intermediate", T.intermediate, T.intermediateHelp);
         const [select, selectRow] = choice("select", T.select, T.selectChoices);
         const [meanwhile, meanwhileRow] = choice("whileTraining", T.meanwhile, T.meanwhileChoices);
+        this.places = new Places(this.form.app);
         Object.assign(this, { previews, publish, intermediate, select, selectRow, meanwhile, meanwhileRow });
-        return element("div", { class: "db-wishes" }, previewsLabel, publishLabel, intermediateLabel, selectRow, meanwhileRow);
+        return element("div", { class: "db-wishes" }, previewsLabel, publishLabel, this.places.element, intermediateLabel, selectRow, meanwhileRow);
     }
 
     hostChanged() {
         const standalone = this.form.app.host.name === "standalone";
         show(this.meanwhileRow, !standalone);
         this.standalone = standalone;
+        this.places.refresh();
     }
 
     refresh() {
@@ -68,6 +72,7 @@ export class Summary {
         this.publish.checked = wishes.publish;
         const loads = settings.method !== "unconditional"; // no WebUI does
         show(this.publish.parentElement, loads);
+        show(this.places.element, loads && Boolean(form.app.host.publishing?.known) && wishes.publish);
         show(this.intermediate.parentElement, loads);
         this.intermediate.checked = wishes.intermediate || (wishes.publish && wishes.select === "every");
         this.intermediate.disabled = !wishes.publish || wishes.select === "every";

@@ -40,6 +40,23 @@ export const TRAIN = {
         changedMeanwhile: "The settings changed during the check. Press Train again.",
     },
 
+    offer: {
+        title: "New here? Try it first",
+        about: "The program brings along a small base and twelve pictures of a creature called zkz. Training on them takes a few minutes, also without a graphics card.",
+        take: "Fill in the demo",
+        taken: "Everything is filled in: press Train.",
+        own: "For your own pictures: put a checkpoint (SD 1.5, SD 2 or SDXL) into {folder}, or name a model below.",
+    },
+
+    places: {
+        title: "Models go to",
+        own: "This program's own folder",
+        program: "{program}: {folder}",
+        other: "A folder of ComfyUI, SD.Next or a WebUI …",
+        example: "/home/anna/ComfyUI  or  C:\\ComfyUI",
+        use: "Use it",
+    },
+
     pictures: {
         source: "Where the pictures are",
         upload: "Upload",
@@ -115,6 +132,8 @@ export const TRAIN = {
         previews: "Draw previews during training",
         previewsHelp: "The guide's test prompts with your word, every 250 steps. You can change both under Advanced.",
         publish: "Put the model into the WebUI",
+        publishAlone: "Publish the model",
+        publishAloneHelp: "Off: it stays in the run's folder until you publish it under Runs.",
         publishHelp: "Off: it stays in the run's folder until you put it into the WebUI under Runs.",
         intermediate: "Intermediate models, too",
         intermediateHelp: "Off: only the last model. The others stay in the run's folder, each with a button that puts it into the WebUI.",
