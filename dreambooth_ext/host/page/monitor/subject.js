@@ -47,7 +47,7 @@ export class Subject {
         fill(this.more, count > pictures.length ? [" · ", phrase(T.subjectOf, { shown: pictures.length, count })] : null);
         fill(this.list, pictures.map((one, place) => {
             const image = element("img", { src: this.url(place, SMALL), alt: one.name, loading: "lazy", height: "72" });
-            const made = button("", () => this.onOpen(place), { class: "db-subject-picture", title: one.name });
+            const made = button("", () => this.onOpen(place), { class: "db-subject-picture", title: one.name, "aria-label": one.name });
             image.addEventListener("error", () => made.remove()); // it is no longer there
             made.append(image);
             return element("span", { role: "listitem" }, made);
