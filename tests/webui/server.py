@@ -71,6 +71,7 @@ def running(root: Path, data: Path, **models: Architecture) -> Iterator[WebUI]:
 
     models: the architectures, by family, that it is to load in the place of tests/tiny.py's.
     """
+    (data / "tmp").mkdir(parents=True, exist_ok=True)  # where Forge Neo puts pictures that are not saved; makes it not
     shrink(root, data, {**{family: tiny.architecture(family) for family in FAMILIES}, **models})
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -81,6 +81,7 @@ def shrink_forge(root: Path, extension: Path, models: dict[str, Architecture]) -
             path = folder / name / "config.json"
             write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **config})
         sizes.append({"family": family, "folder": str(folder), **unet_sizes(architecture)})
+        sizes[-1]["time"] = architecture.unet.get("addition_time_embed_dim")
     write_json(extension / "sizes.json", sizes)
     write_text(extension / "scripts" / "tiny_models.py", (INSIDE / "forge.py").read_text(encoding="utf-8"))
 

@@ -81,7 +81,7 @@ def test_from_pictures_to_txt2img_and_after_a_restart(data, tmp_path, open_page,
         step = steps(page)
         see_the_same(other, step)
         see_the_end(page, data)
-        screenshot(page, "webui-done")
+        look(page, screenshot)
         until(lambda: chosen(page).startswith(MODEL), 90)
         until(lambda: chosen(other).startswith(MODEL), 90)
         draw(other)
@@ -92,6 +92,7 @@ def test_from_pictures_to_txt2img_and_after_a_restart(data, tmp_path, open_page,
         other.close()
     with started(data) as webui:
         page = open_page(webui.address)
+        page.wait_for_selector("#tabs button:has-text('DreamBooth')", timeout=60_000)
         until(lambda: chosen(page).startswith(MODEL), 60)
         enter(page)
         tab(page, "Monitor")
@@ -165,6 +166,17 @@ def see_the_end(page, data: Path) -> None:
     names = {path.name for path in (data / "models" / "Stable-diffusion").iterdir()}
     assert names >= {MODEL, "zkz.yaml", "zkz.json", "zkz.preview.png"}
     assert "zkz_30.safetensors" not in names  # the last one alone
+
+
+def look(page, screenshot) -> None:  # noqa: F811
+    """What is to be looked at by somebody: narrow and wide, in both themes."""
+    for width, height in ((380, 820), (1280, 900)):
+        page.set_viewport_size({"width": width, "height": height})
+        for theme in ("dark", "light"):
+            page.evaluate("isDark => document.body.classList.toggle('dark', isDark)", theme == "dark")
+            for name in ("Train", "Monitor"):
+                tab(page, name)
+                screenshot(page, f"webui-{name.lower()}-{width}-{theme}")
 
 
 def prepare_txt2img(page) -> None:

@@ -21,7 +21,6 @@ from ..environment.maintenance import Maintenance
 from ..errors import Refusal
 from ..hosts import host_limits, model_lists
 from ..hosts.options import OPTIONS
-from ..importers import read
 from ..jobs import planned_time
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.drawing_job import DrawingJob
@@ -170,6 +169,8 @@ class Service:
             raise Refusal.of(404, error.problem, "preset") from None
 
     def read_import(self, text: str) -> dict[str, Any]:
+        from ..importers import read  # a WebUI's start has no use for them
+
         return read.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
 
     # --- the queue ---

@@ -177,6 +177,7 @@ class Client:
         """As the page's button does: (pictures, text below them)."""
         config = self.call("config")
         components = {component["id"]: component["props"] for component in config["components"]}
+        texts = {component["id"] for component in config["components"] if component["type"] == "textbox"}
         by_name = {props.get("elem_id"): number for number, props in components.items()}
         button = by_name["txt2img_generate"]
         index, event = next(
@@ -190,6 +191,8 @@ class Client:
         for place, number in enumerate(event["inputs"]):
             if values[place] is None and components[number].get("multiselect"):
                 values[place] = []
+            if values[place] is None and number in texts:  # as the page has it; Forge Neo refuses a prompt of None
+                values[place] = ""
         values[0] = "task(1)"
         answer = self.call("run/predict", {"fn_index": index, "data": values, "session_hash": "x"})
         names = [components[number].get("elem_id") for number in event["outputs"]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import os
 import shutil
@@ -14,17 +16,21 @@ from dreambooth_ext.host.environment.interpreter import clean_variables
 
 HERE = Path(__file__).parent
 CACHE = Path(__file__).parents[3] / "outputs" / "standin"
-PYTHONS = ((3, 10), (3, 11))  # for which the locks' versions have builds
+# The locks, and the Pythons for which their versions have builds.
+PYTHONS = {"3": ((3, 10), (3, 11)), "3.43": ((3, 10), (3, 11)), "4": ((3, 10), (3, 11)), "4-neo": ((3, 13),)}
 
 
 class NoPython(RuntimeError):
     """There is no Python for the locks here; tests are skipped."""
 
 
-def python(gradio: int) -> Path:
-    """The interpreter that has gradio 3 or 4. Waits while another process makes it; takes half a minute once."""
+def python(gradio: int | str, version: tuple[int, int] | None = None) -> Path:
+    """The interpreter that has one of the locks, perhaps of one version of Python; it takes half a minute once.
+
+    Waits while another process makes it. Raises NoPython where no such Python is on the machine.
+    """
     lock = HERE / f"gradio{gradio}.lock"
-    base = base_python()
+    base = base_python((version,) if version else PYTHONS[str(gradio)])
     stamp = hashlib.sha256(lock.read_bytes() + os.fsencode(base)).hexdigest()[:12]
     tree = CACHE / f"gradio{gradio}-{stamp}"
     interpreter = tree / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -38,14 +44,26 @@ def python(gradio: int) -> Path:
     return interpreter
 
 
-def base_python() -> str:
-    if sys.version_info[:2] in PYTHONS:
+def base_python(versions: tuple[tuple[int, int], ...]) -> str:
+    if sys.version_info[:2] in versions:
         return os.path.realpath(sys.executable)
-    names = [f"python{major}.{minor}" for major, minor in PYTHONS]
-    found = next((path for name in names if (path := shutil.which(name))), None)
+    named = [f"{major}.{minor}" for major, minor in versions]
+    found = next((path for version in named if (path := on_machine(version))), None)
     if not found:
-        raise NoPython("The stand-in of the WebUI needs Python 3.10 or 3.11; neither is on the PATH.")
+        raise NoPython(f"This stand-in of the WebUI needs Python {' or '.join(named)}, which is not on the PATH.")
     return found
+
+
+@functools.cache
+def on_machine(version: str) -> str | None:
+    """Asked of the program itself: pyenv has a name on the PATH for every version, which works for the chosen one."""
+    for command in ([f"python{version}"], ["py", f"-{version}"]):
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            ask = [*command, "-c", "import os, sys; print(os.path.realpath(sys.executable))"]
+            done = subprocess.run(ask, env=clean_variables(PYENV_VERSION=version), capture_output=True, text=True)
+            if not done.returncode:
+                return done.stdout.strip()
+    return None
 
 
 def run(command: list[str]) -> None:

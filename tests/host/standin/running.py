@@ -35,14 +35,19 @@ class Standin:
 
 @contextlib.contextmanager
 def running(
-    data: Path, *, gradio: int = 3, options: Sequence[str] = (), variables: dict[str, str] | None = None
+    data: Path,
+    *,
+    gradio: int | str = 3,
+    python: tuple[int, int] | None = None,
+    options: Sequence[str] = (),
+    variables: dict[str, str] | None = None,
 ) -> Iterator[Standin]:
     """A stand-in with its models, settings and extensions in `data`; ended hard at the end, as a user ends a WebUI."""
     data.mkdir(parents=True, exist_ok=True)
     port = free_port()
     log = data / "standin.log"
     try:
-        program = command(data, gradio, port, options)
+        program = command(data, gradio, port, options, python)
     except environments.NoPython as reason:
         pytest.skip(str(reason))
     with log.open("wb") as output:
@@ -55,8 +60,10 @@ def running(
         end(process)
 
 
-def command(data: Path, gradio: int, port: int, options: Sequence[str]) -> list[str]:
-    program = [str(environments.python(gradio)), str(Path(__file__).with_name("program.py"))]
+def command(
+    data: Path, gradio: int | str, port: int, options: Sequence[str], python: tuple[int, int] | None = None
+) -> list[str]:
+    program = [str(environments.python(gradio, python)), str(Path(__file__).with_name("program.py"))]
     return [*program, "--data-dir", str(data), "--port", str(port), *options]
 
 

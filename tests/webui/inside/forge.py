@@ -8,13 +8,16 @@ import json
 from pathlib import Path
 
 from backend import loader
+from backend.diffusion_engine import sdxl
 from backend.text_processing.classic_engine import ClassicTextProcessingEngine
 from huggingface_guess import model_list
 
 KINDS = {"sd1": "SD15", "sd2": "SD20", "sdxl": "SDXL"}
 
 
-def kind(family, unet, heads, folder):
+def kind(family, unet, heads, folder, time):
+    if time:  # of a picture's sizes, as SDXL is told them
+        sdxl.Timestep = functools.partial(lambda usual, _: usual(time), sdxl.Timestep)
     usual = getattr(model_list, KINDS[family])
     told_by = {key: unet.get(key, usual.unet_config[key]) for key in ("context_dim", "model_channels")}
     more = {"unet_config": told_by, "unet_extra_config": heads, "huggingface_repo": folder}
