@@ -137,14 +137,17 @@ def test_from_pictures_to_the_model_in_txt2img(webui: WebUI, open_page, screensh
         assert time.monotonic() < deadline, chosen(page)
         page.wait_for_timeout(200)
     assert webui.options()["sd_model_checkpoint"].startswith("zkz_object.safetensors")
-    page.click("#tabs button:has-text('txt2img')")
-    page.fill("#txt2img_prompt textarea", "zkz object in medieval armor")
+    page.click(".db-preview >> nth=-1")
+    page.click("text=Send to txt2img")
+    page.wait_for_selector("#txt2img_prompt textarea:visible")
+    assert page.input_value("#txt2img_prompt textarea") == "zkz object"
     for side in ("width", "height"):
         if (box := page.locator(f"#txt2img_{side} input[type=number]")).count():
             box.fill("64")
             box.blur()
     page.click("#txt2img_generate")
     page.wait_for_selector("#txt2img_gallery img", timeout=LONG)
+    assert "zkz object" in page.inner_text("#html_info_txt2img")  # gradio has heard of what was sent
     screenshot(page, f"standin-txt2img-{name}")
     look_with_a_second_browser(webui, open_page)  # here, for another process of the tests has another WebUI
 

@@ -88,7 +88,7 @@ export class Previews {
         const image = element("img", { src: row.run.feed.urlOf(sample, SMALL), alt: `${row.prompt}, ${T.atStep} ${step}`, loading: "lazy", width: "128", height: "128" });
         image.addEventListener("error", () => image.classList.add("db-broken"));
         const own = this.runs.length > 1 ? { class: "db-preview db-of-run", style: { "--db-own": `var(${row.run.colour})` } } : { class: "db-preview" };
-        return element("button", { type: "button", ...own, title: T.enlarge, on: { click: () => this.#open(place, this.steps.indexOf(step)) } }, image);
+        return element("button", { type: "button", ...own, title: T.enlarge, "aria-label": `${T.enlarge}: ${row.prompt}, ${T.atStep} ${step}`, on: { click: () => this.#open(place, this.steps.indexOf(step)) } }, image);
     }
 
     // --- enlarged

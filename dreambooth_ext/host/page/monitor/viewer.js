@@ -16,7 +16,7 @@ export class Viewer {
         this.onStep = onStep;
         this.figures = element("div", { class: "db-viewer-figures" });
         this.caption = element("p", { class: "db-viewer-caption", "aria-live": "polite" });
-        this.prompt = element("textarea", { class: "db-hidden", tabindex: "-1", "aria-hidden": "true", readonly: true });
+        this.prompt = element("textarea", { class: "db-hidden", tabindex: "-1", "aria-hidden": "true", "aria-label": T.prompt, readonly: true });
         this.said = element("span", { class: "db-quiet", role: "status" });
         const go = (rows, columns) => () => onStep(rows, columns);
         this.beside = button(T.beside, () => onBeside(this.isBeside ? 0 : 1), { "aria-pressed": "false", title: T.besideHelp });
