@@ -35,6 +35,10 @@ def started(request, tmp_path_factory):
 @pytest.fixture
 def webui(started):
     """As at the start: two checkpoints, the first one chosen."""
+    if started.run("'forge_checkpoint_sd' in shared.opts.data_labels"):
+        started.run("sys.modules['modules_forge.main_entry'].on_preset_change('sd')")
+        started.run("shared.opts.set('forge_checkpoint_sd', 'one.safetensors')")
+        started.run("shared.opts.set('forge_checkpoint_xl', 'two.safetensors')")
     yield started
     started.finish()
     for path in started.checkpoints.iterdir():
@@ -42,10 +46,6 @@ def webui(started):
             path.unlink()
     started.call("sdapi/v1/refresh-checkpoints", {})
     started.call("sdapi/v1/options", {"sd_model_checkpoint": "one.safetensors"})
-    if started.run("'forge_preset' in shared.opts.data_labels"):
-        started.run("sys.modules['modules_forge.main_entry'].on_preset_change('sd')")
-        started.run("shared.opts.set('forge_checkpoint_sd', 'one.safetensors')")
-        started.run("shared.opts.set('forge_checkpoint_xl', 'two.safetensors')")
 
 
 def test_the_model_leaves_the_device_and_comes_back(webui):
@@ -276,8 +276,8 @@ def test_an_embedding_is_listed_and_read_anew(webui):
 @pytest.mark.parametrize("family, preset", [("sd1", "sd"), ("sdxl", "xl")])
 def test_a_selected_checkpoint_stays_with_the_preset(webui, family, preset):
     """In Forge Neo: of the preset that is shown, and of the one for such models; another preset keeps its own."""
-    if not webui.run("'forge_preset' in shared.opts.data_labels"):
-        pytest.skip("this WebUI has no presets")
+    if not webui.run("'forge_checkpoint_sd' in shared.opts.data_labels"):
+        pytest.skip("this WebUI keeps no checkpoint for each preset")
     path = webui.add("trained.safetensors", "trained")
     mark = BASE_FAMILIES[family].marks[0].decode() + "x"
     save_names(path, mark)
