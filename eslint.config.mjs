@@ -3,7 +3,7 @@
 
 const READ_ONLY = "readonly";
 const BROWSER = [
-    "AbortController", "AbortSignal", "Blob", "CSS", "Event", "MutationObserver", "Node", "ResizeObserver", "URL",
+    "AbortController", "AbortSignal", "Blob", "CSS", "Event", "MutationObserver", "Node", "Notification", "ResizeObserver", "URL",
     "URLSearchParams", "XMLHttpRequest", "cancelAnimationFrame", "clearInterval", "clearTimeout", "console", "document",
     "fetch", "getComputedStyle", "localStorage", "location", "navigator", "requestAnimationFrame", "setInterval",
     "setTimeout", "window",
