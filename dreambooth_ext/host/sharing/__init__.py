@@ -1,0 +1,1 @@
+"""Pages about a run that are safe to give to others."""

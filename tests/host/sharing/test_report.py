@@ -1,0 +1,178 @@
+"""A run's page for others: everything that was learned, nothing that names the machine or its user."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import io
+import platform
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.host.sharing import html_file
+from dreambooth_ext.host.sharing.line_chart import Curve, line_chart, ticks
+from dreambooth_ext.host.sharing.run_page import evenly, file_name, run_page, smoothed
+
+SECRET = "geheim"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished one with previews of two prompts at eight steps, in Anna's folders."""
+    folder = tmp_path_factory.mktemp("Anna Müller")
+    config = RunConfig(
+        name="zkz <b>person</b>",
+        method="lora",
+        base_model=f"https://anna:{SECRET}@example.org/sd15.safetensors?token={SECRET}",
+        instance_data_dir=str(folder / "annas" / "photos"),
+        network_weights="annas/own/start.safetensors",
+        instance_prompt="a photo of zkz person",
+        learning_rate=2e-4,
+        max_train_steps=80,
+        validation_prompts=["zkz & a dog", "zkz on a beach"],
+    )
+    made = run_folder.create(folder / "runs", config)
+    plan = {"family": "SD 1.x", "pictures": 12, "class_pictures": 0, "device": "cuda", "mixed_precision": "fp16"}
+    made.events.append("status", status="preparing", step=0)
+    for step in range(1, 81):
+        made.events.append("step", step=step, total=80, loss=None if step == 7 else 1 / step, lr={"unet": 2e-4})
+        if step % 10 == 0:
+            made.events.append("validation", step=step, loss=0.5 - step / 1000)
+            draw(made, step)
+    made.write_state(status="done", step=80, total=80, plan=plan, host=platform.node())
+    return made
+
+
+def draw(run, step: int) -> None:
+    folder = run.samples / str(step)
+    folder.mkdir(parents=True)
+    for index, prompt in enumerate(["zkz & a dog", "zkz on a beach"]):
+        info = PngInfo()
+        info.add_text("parameters", f"hidden in a picture: {run.path}")
+        path = folder / f"{index}_0.png"
+        Image.new("RGB", (64, 64), (step, 100 * index, 0)).save(path, pnginfo=info)
+        run.events.append("sample", step=step, prompt=prompt, seed=0, path=str(path))
+
+
+@pytest.fixture(scope="module")
+def text(run):
+    return html_file.html(run_page(run))
+
+
+def pictures(text: str) -> list[Image.Image]:
+    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
+    return [Image.open(io.BytesIO(base64.b64decode(one))) for one in found]
+
+
+def test_nothing_names_the_machine_its_user_or_a_folder(run, text):
+    hidden = [SECRET, "annas", str(run.path), run.path.parent.name + "/", "Anna M", str(Path.home())]
+    hidden += [platform.node(), f"/{getpass.getuser()}"]
+    assert [word for word in hidden if word in text] == []
+    assert "sd15.safetensors" in text and "start.safetensors" in text and "photos" in text
+    for picture in pictures(text):
+        assert not picture.getexif() and "comment" not in picture.info and "parameters" not in picture.info
+
+
+def test_it_loads_nothing_and_runs_nothing(text):
+    tags, links, reader = set(), [], HTMLParser()
+
+    def noted(tag, attributes):
+        tags.add(tag)
+        links.extend(value for name, value in attributes if name in ("src", "href", "action", "data"))
+
+    reader.handle_starttag = noted
+    reader.feed(text)
+    assert tags.isdisjoint({"script", "link", "iframe", "object", "form", "b"})  # the name's <b> is text
+    assert links and all(link.startswith("data:image/jpeg") for link in links)
+    assert "url(" not in text and "default-src 'none'" in text
+
+
+def test_previews_stand_by_prompt_and_step(run, text):
+    page = run_page(run)
+    assert page.steps == [10, 20, 40, 50, 70, 80]
+    assert [(row.prompt, len(row.pictures)) for row in page.rows] == [("zkz & a dog", 6), ("zkz on a beach", 6)]
+    assert [prompt for prompt, _ in page.last] == ["zkz & a dog", "zkz on a beach"]
+    shown = pictures(text)
+    assert len(shown) == 2 + 12
+    last, first = shown[0].getpixel((32, 32)), shown[2].getpixel((32, 32))
+    assert abs(last[0] - 80) < 4 and abs(first[0] - 10) < 4
+
+
+def test_facts_settings_and_versions_are_said_in_labels(text):
+    shown = re.sub(r"<[^>]+>", " ", text)
+    for part in ("LoRA", "80 of 80", "12", "SD 1.x", "Learning rate", "2e-4", "zkz &amp; a dog", "torch"):
+        assert part in shown
+    assert "learning_rate" not in shown and "instance_prompt" not in shown
+
+
+def test_curves_have_a_line_for_each_series(run):
+    loss, rate = run_page(run).charts
+    assert loss.count("<path") == 3  # the step without a loss cuts the first one in two
+    assert "loss on pictures held out" in loss and "unet" in rate
+
+
+def test_a_page_that_is_there_is_not_replaced_unasked(run, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "отчёт.html"
+    monkeypatch.setattr(sys, "argv", ["report", str(run.path), "--out", str(out)])
+    assert html_file.main() == 0
+    assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert html_file.main() == 1
+    assert "already exists" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--overwrite"])
+    assert html_file.main() == 0
+    monkeypatch.setattr(sys, "argv", ["report", str(run.path), "--out", str(tmp_path / "a.exe")])
+    assert html_file.main() == 1
+
+
+def test_a_run_that_has_drawn_and_measured_nothing_has_a_page(tmp_path):
+    made = run_folder.create(tmp_path, RunConfig(method="unconditional", train_data_dir="photos", max_train_steps=3))
+    text = html_file.html(run_page(made))
+    assert "queued" in text and "<svg" not in text and "<img" not in text
+
+
+def test_a_damaged_run_is_named(run, tmp_path):
+    made = run_folder.create(tmp_path, RunConfig(method="unconditional", train_data_dir="photos", max_train_steps=3))
+    (made.path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        run_page(made)
+    assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "field, path, shown",
+    [
+        ("base_model", "stabilityai/sdxl-base", "stabilityai/sdxl-base"),
+        ("base_model", r"C:\Users\anna\sd15.ckpt", "sd15.ckpt"),
+        ("base_model", "/home/anna/sd15.ckpt", "sd15.ckpt"),
+        ("base_model", "~/sd15.ckpt", "sd15.ckpt"),
+        ("instance_data_dir", "anna/photos", "photos"),
+        ("concepts[0].class_data_dir", "anna/photos/", "photos"),
+    ],
+)
+def test_of_a_path_the_last_name_is_left(field, path, shown):
+    assert file_name(field, path) == shown
+
+
+def test_ticks_are_round_and_inside():
+    assert ticks(0, 1000) == [0, 200, 400, 600, 800, 1000]
+    assert ticks(0.013, 0.0299) == [0.015, 0.02, 0.025]
+    assert ticks(1.9e-6, 2.1e-6)[0] == 1.9e-6
+
+
+def test_charts_of_nothing_and_of_a_constant():
+    assert line_chart("x", [Curve("a", [1, 2], [None, None])], 2) == ""
+    assert "<path" in line_chart("x", [Curve("a", [1], [0.0])], 1)
+
+
+def test_smoothing_is_a_mean_of_what_came_before():
+    assert smoothed([1.0, 3.0, None, 5.0]) == [1.0, 2.0, None, 3.0]
+    assert evenly([1, 2, 3], 6) == [1, 2, 3] and evenly(list(range(101)), 5) == [0, 25, 50, 75, 100]
