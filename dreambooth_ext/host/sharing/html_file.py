@@ -26,7 +26,8 @@ h1 { line-height: 1.2; margin: 0.5rem 0; } h2 { margin: 2rem 0 0.5rem; font-size
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: 0.25rem 1rem; margin: 0; }
 dt, figcaption, .seed, footer, .steps { color: var(--quiet); } dd { margin: 0; }
 .large { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); gap: 1rem; }
-.large figure { margin: 0; } .large img { width: 100%; } .seed { white-space: nowrap; } img { max-width: 100%; height: auto; display: block; border-radius: 4px; }
+.large figure { margin: 0; } .large img { width: 100%; } .seed { white-space: nowrap; }
+img { max-width: 100%; height: auto; display: block; border-radius: 4px; }
 .table { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { padding: 0.25rem; text-align: left; vertical-align: top; font-weight: normal; }
 tbody th { min-width: 9rem; max-width: 16rem; } td img { width: 8rem; min-width: 5rem; }
