@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from dreambooth_ext.core.data import picture_list
+from dreambooth_ext.core.data import kohya_dataset, picture_list
 from dreambooth_ext.engine import worker
 from tests import training
 
@@ -73,3 +73,16 @@ def test_class_pictures_are_noted_when_they_have_been_drawn(tmp_path):
     told = training.events(run, "error")[-1]
     assert told["field"] == "class_data_dir" and "have changed" in told["what"]
     assert other.digest and other.digest != one.digest
+
+
+def test_a_kohya_data_set_is_read_once(trainer, monkeypatch):
+    """It may change while the run prepares; all its parts have to see the same one."""
+    training.pictures(trainer.folder / "own", 2)
+    described = "[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'own'\nclass_tokens = 'x'"
+    (trainer.folder / "kohya.toml").write_text(described, encoding="utf-8")
+    pictures = {"instance_data_dir": "", "instance_prompt": None, "dataset_config": str(trainer.folder / "kohya.toml")}
+    run = trainer.create(method="finetune", max_train_steps=1, **pictures)
+    read, times = kohya_dataset.read, []
+    monkeypatch.setattr(kohya_dataset, "read", lambda path: times.append(path) or read(path))
+    assert training.go_on(run) == worker.DONE, training.log(run)
+    assert len(times) == 1
