@@ -57,7 +57,8 @@ def test_the_tests_run_on_both_systems_with_the_oldest_and_the_newest_python():
     assert job["strategy"]["matrix"] == {"os": ["ubuntu-latest", "windows-latest"], "python": [oldest, newest]}
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     assert f'requires-python = ">={oldest}"' in project and f'python_version = "{oldest}"' in project
-    (command,) = commands(workflow)
+    *preparations, command = commands(workflow)
+    assert preparations == ["pip install uv"]  # all else is made by the tests
     assert re.search(rf"^{command}\b", README, re.MULTILINE) and command in CONTRIBUTING
 
 

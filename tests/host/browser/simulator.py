@@ -26,6 +26,7 @@ from starlette.routing import Route
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config import parsing
 from dreambooth_ext.core.errors import Problem, UserError
+from dreambooth_ext.core.guide import demo_recipe
 from dreambooth_ext.core.messages.message import Message, beside
 from dreambooth_ext.core.runs import events
 from dreambooth_ext.host.errors import Problems, Refusal
@@ -240,6 +241,7 @@ class Simulator:
             "folders": {},
             "files": {"lora": [{"title": "mine/old.safetensors", "path": str(folder / "old.safetensors")}]},
             "runs_folder": str(folder / "runs"),
+            "publishing": None,  # a WebUI's own affair; see `alone`
             "devices": [
                 {"name": "cuda:0", "title": "NVIDIA GeForce RTX 4090", "memory": 24 * 2**30},
                 {"name": "cuda:1", "title": "NVIDIA GeForce RTX 3060", "memory": 12 * 2**30},
@@ -260,6 +262,7 @@ class Simulator:
             "python_version": "3.10.13",
             "verified": None,
             "torch": "2.1.2+cu121",
+            "torch_reason": "",
             "device": "NVIDIA GeForce RTX 4090",
             "devices": [{"name": "cuda:0", "title": "NVIDIA GeForce RTX 4090", "memory": 24 * 2**30}],
             "kind": "overlay",
@@ -284,6 +287,21 @@ class Simulator:
         self.trouble: dict[str, Any] | None = None
         self.slow_start = False  # the worker has the device, and says nothing so far
         self.deep_problems: list[dict[str, str]] = []
+
+    def alone(self) -> None:
+        """Without a WebUI or any base, beside a ComfyUI."""
+        known = {"folder": str(self.folder / "ComfyUI"), "program": "ComfyUI"}
+        self.host |= {"bases": [], "current": "", "folders": {"checkpoint": str(self.folder / "models")}}
+        self.host["publishing"] = {"folder": "", "program": "", "known": [known]}
+
+    def publish_into(self, folder: str) -> dict[str, Any]:
+        publishing = self.host["publishing"]
+        if publishing:
+            known = [one for one in publishing["known"] if one["folder"] == folder]
+            if folder and not known:
+                raise UserError("publishing.no_program", "folder", folder=folder)
+            publishing |= known[0] if known else {"folder": "", "program": ""}
+        return self.host
 
     # --- runs ---
 
@@ -467,6 +485,8 @@ class Application:
             ),
             "GET version": lambda: {"version": "1.2.3", "protocol": events.PROTOCOL, "host": sim.host["name"]},
             "GET queue": sim.queue,
+            "GET demo": lambda: {"settings": demo_recipe.settings()},
+            "POST host": lambda: sim.publish_into(given["folder"]),
         }
         if f"{method} {parts[0]}" in plain:
             return plain[f"{method} {parts[0]}"]()

@@ -168,7 +168,7 @@ def nothing(both: Both) -> None:
 
 RUN = "runs/{run}"
 REQUESTS: list[tuple[Callable[[Both], None], str, str, Any]] = [
-    *((nothing, "GET", path, None) for path in ("version", "host", "state", "queue", "schema", "environment")),
+    *((nothing, "GET", path, None) for path in ("version", "host", "state", "queue", "schema", "environment", "demo")),
     *((nothing, "GET", path, None) for path in ("presets", "presets/Careful", "languages", "languages/ru_RU", "runs")),
     *((nothing, "GET", path, None) for path in ("pictures", "pictures?set=none", "pictures?folder=/none/x", "none")),
     *(
@@ -187,6 +187,7 @@ REQUESTS: list[tuple[Callable[[Both], None], str, str, Any]] = [
     (nothing, "POST", "import", {"text": "{"}),
     (nothing, "POST", "presets", {"name": "a/b", "settings": {}}),
     (nothing, "POST", "environment", {"action": "verify"}),
+    (nothing, "POST", "host", {"folder": ""}),
     (nothing, "POST", "queue", {"order": ["none"]}),
     (keep_a_preset, "GET", "presets", None),
     (keep_a_preset, "DELETE", "presets/Mine", None),
