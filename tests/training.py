@@ -8,6 +8,7 @@ training.weights(run), training.optimizer(run)       # of its newest training st
 from __future__ import annotations
 
 import copy
+import gc
 import os
 import subprocess
 import sys
@@ -234,6 +235,7 @@ def assert_same_run(one: Run, other: Run) -> None:
 
 def work_in_child(path: str) -> None:
     """The run's worker in a process that was forked: what `start` does, without importing torch for seconds."""
+    gc.freeze()  # else a run's own collections look through all that is imported
     torch.set_num_threads(1)
     with (Path(path) / "log.txt").open("a", encoding="utf-8") as stream:
         os.dup2(stream.fileno(), 1)

@@ -12,7 +12,7 @@ class BaseFamily:
     marks: parts of tensor names; a single file of the family has at least one of them, and none of an earlier row's.
     pipeline: the class in a diffusers folder's model_index.json; text_width: of its text encoder, where that decides.
     flow_word: a file with it in its path predicts the flow (rectified flow); WebUIs recognise such files the same way.
-    preset: Forge Neo's name for drawing with such models.
+    preset: Forge Neo's name for drawing with such models. text_encoders: how many the family has.
     """
 
     title: str
@@ -21,6 +21,7 @@ class BaseFamily:
     text_width: int | None = None
     flow_word: str = ""
     preset: str = ""
+    text_encoders: int = 1
 
 
 BASE_FAMILIES = {
@@ -30,6 +31,7 @@ BASE_FAMILIES = {
         "StableDiffusionXL",
         flow_word="rectified",
         preset="xl",
+        text_encoders=2,
     ),
     "sd2": BaseFamily(
         "Stable Diffusion 2",

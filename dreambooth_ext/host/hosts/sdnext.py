@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ...core.config.run_config import RunConfig
 from ...core.errors import Problem
+from ...core.facts.family_marks import BASE_FAMILIES
 from ...core.messages.message import Message
 from ...core.system.files import read_json
 
@@ -49,6 +50,7 @@ def lacks(program: str) -> dict[str, Message]:
 
 def refused(config: RunConfig, family: str, program: str) -> list[Problem]:
     """What of a config's models it could not use: of embeddings in `.pt` files it reads those of one text encoder."""
-    if config.method == "textual_inversion" and config.save_format == "pt" and family == "sdxl":
+    of_two = family in BASE_FAMILIES and BASE_FAMILIES[family].text_encoders > 1
+    if config.method == "textual_inversion" and config.save_format == "pt" and of_two:
         return [Problem("hosts.no_pt_for_sdxl", "save_format", host=program)]
     return []

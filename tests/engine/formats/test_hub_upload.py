@@ -124,12 +124,19 @@ def work(run: run_folder.Run, server: Server, folder: Path, total: int | None = 
 
 
 @pytest.fixture
-def hub(server, tmp_path, monkeypatch) -> Server:
-    """The same for this process."""
+def here(server, tmp_path, monkeypatch) -> Server:
+    """The same for this process, with the same cache."""
     template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.address)
     monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "ENDPOINT", server.address)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    return server
+
+
+@pytest.fixture
+def hub(here, tmp_path) -> Server:
+    """With a model."""
+    server = here
     folder = tiny.diffusers_folder(tmp_path)
     server.models = {
         path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
@@ -215,15 +222,15 @@ def test_a_data_set_is_fetched_and_trained_on(trainer, server, tmp_path):
     assert run.config.name == "taught" and run.config.dataset_name == "me/world"
 
 
-def test_a_run_goes_on_with_the_pictures_that_it_began_with(trainer, server, tmp_path):
+def test_a_run_goes_on_with_the_pictures_that_it_began_with(trainer, here, server, tmp_path):
     run = trainer.create(**FETCHED, max_train_steps=2)
     assert work(run, server, tmp_path) == worker.DONE, training.log(run)
     server.revision = OTHERS
-    assert work(run, server, tmp_path, total=3) == worker.DONE, training.log(run)
+    assert training.go_on(run, 3) == worker.DONE, training.log(run)
     assert run.state()["dataset_revision"] == REVISION
     server.shutdown()
     server.server_close()
-    assert work(run, server, tmp_path, total=4) == worker.DONE, training.log(run)  # without the network, too
+    assert training.go_on(run, 4) == worker.DONE, training.log(run)  # without the network, too
     longer = trainer.train(max_train_steps=4)
     assert training.difference(training.weights(longer), training.weights(run)) == ""
 
@@ -236,7 +243,7 @@ def test_a_run_goes_on_with_the_pictures_that_it_began_with(trainer, server, tmp
         (None, "no public"),
     ],
 )
-def test_what_cannot_be_fetched_is_told(trainer, server, tmp_path, files, words):
+def test_what_cannot_be_fetched_is_told(trainer, here, files, words):
     try:
         import pyarrow  # noqa: F401
 
@@ -244,9 +251,9 @@ def test_what_cannot_be_fetched_is_told(trainer, server, tmp_path, files, words)
             pytest.skip("it is installed here")
     except ImportError:
         pass
-    server.files = files or {}
+    here.files = files or {}
     run = trainer.create(dataset_name="me/world" if files else "me/other", train_data_dir="")
-    assert work(run, server, tmp_path) == worker.BAD_INPUT
+    assert training.go_on(run) == worker.BAD_INPUT
     (error,) = training.events(run, "error")
     assert error["field"] == "dataset_name" and words in error["what"] and error["remedy"]
 

@@ -48,7 +48,7 @@ def processes():
     forks = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
     if forks:
-        context.set_forkserver_preload(["tests.training"])
+        context.set_forkserver_preload(["tests.training", "torch._dynamo"])  # which the first optimizer imports
     return context
 
 
@@ -105,7 +105,7 @@ def survive(trainer: Trainer, processes, kills: int, steps: int, seed: int) -> N
 
 
 def test_kills_at_random_instants(trainer, processes):
-    survive(trainer, processes, kills=16, steps=24, seed=1)
+    survive(trainer, processes, kills=10, steps=18, seed=1)
 
 
 @pytest.mark.slow

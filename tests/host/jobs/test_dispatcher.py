@@ -531,7 +531,9 @@ def test_what_is_wished_of_a_run_is_read_when_it_is_taken(place, tmp_path):
     run = left_by_a_terminal(place, tmp_path / "named")
     stale = JobMonitor(run, job_options.read(run), Publisher(place.host), Patience())
     wanted = delivery.renewed(
-        run, {"checkpoint": str(tmp_path / "other")}, Namespace(publish_intermediate=None, webui=None)
+        run,
+        {"checkpoint": str(tmp_path / "other")},
+        Namespace(publish_intermediate=None, webui=None, comfyui=None, sdnext=None),
     )
     wanted.write(run)
     with run.claim():

@@ -16,6 +16,7 @@ from dreambooth_ext.host.environment.interpreter import clean_variables
 
 HERE = Path(__file__).parent
 CACHE = Path(__file__).parents[3] / "outputs" / "standin"
+UV = "uv==0.13.9"
 # The locks, and the Pythons for which their versions have builds.
 PYTHONS = {"3": ((3, 10), (3, 11)), "3.43": ((3, 10), (3, 11)), "4": ((3, 10), (3, 11)), "4-neo": ((3, 13),)}
 
@@ -36,12 +37,34 @@ def python(gradio: int | str, version: tuple[int, int] | None = None) -> Path:
     interpreter = tree / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     with files.locked(CACHE / f"{tree.name}.lock"):
         if not (tree / "ready").exists():
-            shutil.rmtree(tree, ignore_errors=True)
-            run([base, "-m", "venv", str(tree)])
-            run([str(interpreter), "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", str(lock)])
-            run([str(interpreter), "-c", "import gradio"])
+            make(tree, base, interpreter, lock)
+            run([str(interpreter), "-c", "import gradio"], PYTHONDONTWRITEBYTECODE="")  # compiled once for all starts
             (tree / "ready").write_text(base, encoding="utf-8")
     return interpreter
+
+
+def make(tree: Path, base: str, interpreter: Path, lock: Path) -> None:
+    """By uv in two seconds; where uv cannot be had or does not reach the packages, by pip in forty."""
+    try:
+        uv = str(uv_program(base))
+        run([uv, "venv", "--quiet", "--clear", "--python", base, str(tree)])
+        run([uv, "pip", "install", "--quiet", "--python", str(interpreter), "--no-deps", "--requirement", str(lock)])
+    except (RuntimeError, OSError):
+        shutil.rmtree(tree, ignore_errors=True)
+        run([base, "-m", "venv", str(tree)])
+        run([str(interpreter), "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", str(lock)])
+
+
+def uv_program(base: str) -> Path:
+    """uv in an environment of its own, where none that is tested finds it."""
+    folder = CACHE / UV.replace("==", "-")
+    programs = folder / ("Scripts" if os.name == "nt" else "bin")
+    with files.locked(CACHE / f"{folder.name}.lock"):
+        if not (folder / "ready").exists():
+            run([base, "-m", "venv", "--clear", str(folder)])
+            run([str(programs / "python"), "-m", "pip", "install", "--quiet", "--no-deps", UV])
+            (folder / "ready").touch()
+    return programs / "uv"
 
 
 def base_python(versions: tuple[tuple[int, int], ...]) -> str:
@@ -66,7 +89,7 @@ def on_machine(version: str) -> str | None:
     return None
 
 
-def run(command: list[str]) -> None:
-    done = subprocess.run(command, env=clean_variables(), capture_output=True, text=True, check=False)
+def run(command: list[str], **variables: str) -> None:
+    done = subprocess.run(command, env=clean_variables(**variables), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}:\n{done.stdout}{done.stderr}")
