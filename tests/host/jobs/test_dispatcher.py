@@ -533,7 +533,7 @@ def test_what_is_wished_of_a_run_is_read_when_it_is_taken(place, tmp_path):
     wanted = delivery.renewed(
         run,
         {"checkpoint": str(tmp_path / "other")},
-        Namespace(publish_intermediate=None, webui=None, comfyui=None, sdnext=None),
+        Namespace(publish_intermediate=None, webui=None, comfyui=None, sdnext=None, output_dir=None),
     )
     wanted.write(run)
     with run.claim():
