@@ -9,7 +9,8 @@ METHOD_LABELS = {
     "finetune": "Fine-tuning: train a whole model on many captioned pictures",
     "lora": "LoRA: teach a subject or style in a small file that works with every model of the base's family",
     "textual_inversion": "Textual Inversion: teach a word in a file of a few kilobytes; the model stays as it is",
-    "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI can use",
+    "hypernetwork": "Hypernetwork: teach a subject or style in a small file that only AUTOMATIC1111's WebUI and "
+    "ComfyUI can use",
     "unconditional": "Unconditional: train a new model, without a base or prompts, that draws pictures like yours",
 }
 TITLES = {  # what a sentence calls them
