@@ -105,7 +105,7 @@ def survive(trainer: Trainer, processes, kills: int, steps: int, seed: int) -> N
 
 
 def test_kills_at_random_instants(trainer, processes):
-    survive(trainer, processes, kills=10, steps=18, seed=1)
+    survive(trainer, processes, kills=6, steps=12, seed=1)
 
 
 @pytest.mark.slow

@@ -32,14 +32,15 @@ export class Places {
         const known = publishing?.known;
         show(this.element, Boolean(known));
         if (!known) return;
+        const isNaming = this.choice.value === OTHER; // the lists are renewed while somebody types
         const named = ({ program, folder }) => plain(T.program, { program, folder });
         fill(
             this.choice, element("option", { value: "", text: T.own }), known.map((one) => element("option", { value: one.folder, text: named(one) })),
             restricted ? null : element("option", { value: OTHER, text: T.other }),
         );
         this.choice.disabled = Boolean(restricted);
-        this.choice.value = publishing.folder;
-        show(this.naming, false);
+        this.choice.value = isNaming && !restricted ? OTHER : publishing.folder;
+        show(this.naming, this.choice.value === OTHER);
     }
 
     #choose() {
@@ -53,7 +54,9 @@ export class Places {
     async #set(folder) {
         show(this.problem, false);
         try {
-            this.app.tookHost(await api.post(["host"], { folder }));
+            const host = await api.post(["host"], { folder });
+            if (this.choice.value === OTHER && folder === this.folder.value) this.choice.value = "";
+            this.app.tookHost(host);
         } catch (error) {
             say(this.problem, `${error.message} ${error.remedy || ""}`);
             show(this.problem, true);
