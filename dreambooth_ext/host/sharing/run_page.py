@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from ...core.config.run_config import SETTINGS, RunConfig
+from ...core.data import captions
 from ...core.errors import UserError
 from ...core.facts.methods import METHOD_LABELS
 from ...core.messages.message import written
@@ -36,6 +37,8 @@ PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "
 COLUMNS = 6  # steps whose previews are shown, evenly chosen, with the first and the last
 SMALL, LARGE = 224, 512  # pixels of a preview, and of the last step's
 MOST_PROMPTS = 24
+GROUPS = {"unet": "UNet"}  # of parameters, by their names in events
+PRECISIONS = {"no": "fp32"}
 IN_FACTS = ("name", "method", "base_model")  # settings that stand at the page's top
 SMOOTHED = 40  # points of a curve whose mean is drawn
 PREVIEW = re.compile(r"(\d+)_(\d+)\.png")
@@ -88,7 +91,7 @@ def _facts(run: Run, state: Mapping[str, Any], redaction: Redaction) -> Iterator
     if config.base_model:
         family = f" ({plan['family']})" if plan.get("family") else ""
         yield "Base model", f"{redaction.value(file_name('base_model', config.base_model))}{family}"
-    if words := run.about()["words"]:
+    if (words := run.about()["words"]) and not captions.has_template(words):  # else the file names say them
         yield "Words", redaction.text(words)
     if plan.get("pictures"):
         classes = f", {plan['class_pictures']} class pictures" if plan.get("class_pictures") else ""
@@ -154,7 +157,9 @@ def _charts(run: Run, events: Sequence[Mapping[str, Any]], state: Mapping[str, A
     measured = {event["step"]: event["loss"] for event in events if event["type"] == "validation"}
     if measured:
         loss.append(Curve("loss on pictures held out", sorted(measured), [measured[step] for step in sorted(measured)]))
-    rates = [Curve(group.replace("_", " "), steps, values) for group, values in found["rates"].items()]
+    rates = [
+        Curve(GROUPS.get(group, group.replace("_", " ")), steps, values) for group, values in found["rates"].items()
+    ]
     charts = (line_chart("Loss", loss, last), line_chart("Learning rate", rates, last))
     return [chart for chart in charts if chart]
 
@@ -201,7 +206,8 @@ def _versions(state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, metadata.version(name)
     yield "System", platform.system()
     if plan := state.get("plan"):
-        yield "Trained on", f"{plan.get('device', '')}, {plan.get('mixed_precision', '')}"
+        precision = plan.get("mixed_precision", "")
+        yield "Trained on", f"{plan.get('device', '')}, {PRECISIONS.get(precision, precision)}"
 
 
 def _folders(run: Run) -> Iterator[str]:

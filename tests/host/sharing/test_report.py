@@ -117,7 +117,7 @@ def test_facts_settings_and_versions_are_said_in_labels(text):
 def test_curves_have_a_line_for_each_series(run):
     loss, rate = run_page(run).charts
     assert loss.count("<path") == 3  # the step without a loss cuts the first one in two
-    assert "loss on pictures held out" in loss and "unet" in rate
+    assert "loss on pictures held out" in loss and "UNet" in rate
 
 
 def test_a_page_that_is_there_is_not_replaced_unasked(run, tmp_path, monkeypatch, capsys):
@@ -134,9 +134,17 @@ def test_a_page_that_is_there_is_not_replaced_unasked(run, tmp_path, monkeypatch
 
 
 def test_a_run_that_has_drawn_and_measured_nothing_has_a_page(tmp_path):
-    made = run_folder.create(tmp_path, RunConfig(method="unconditional", train_data_dir="photos", max_train_steps=3))
+    config = RunConfig(base_model="sd15.safetensors", instance_data_dir="photos", max_train_steps=3)
+    made = run_folder.create(tmp_path, config.replace(instance_prompt="[filewords]"))
+    made.write_state(plan={"device": "cpu", "mixed_precision": "no"})
     text = html_file.html(run_page(made))
-    assert "queued" in text and "<svg" not in text and "<img" not in text
+    assert (
+        "<dt>Words</dt>" not in text
+        and "cpu, fp32" in text
+        and "queued" in text
+        and "<svg" not in text
+        and "<img" not in text
+    )
 
 
 def test_a_damaged_run_is_named(run, tmp_path):
