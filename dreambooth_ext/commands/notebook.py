@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.config import links
 from ..core.config.names import name_problems
 from ..core.data.folder_scan import EXTENSIONS
 from ..core.errors import Problem, UserError
@@ -139,6 +140,7 @@ class Session:
         self.folder, self.screen = folder, screen
         self.pictures, self.models, self.copies = (folder / name for name in ("pictures", "models", "runs"))
         self.runs = work / "runs"
+        self.links: dict[str, str] = {}  # the variable by which programs get whole links, that of the base say
         self._copy: session_copy.RunCopy | None = None
         for place in (self.pictures, self.models, self.copies, self.runs):
             place.mkdir(parents=True, exist_ok=True)
@@ -182,11 +184,18 @@ class Session:
 
         Other settings than the last time begin a new training. The cell's stop button saves and stops.
         """
-        wanted = {**settings, "instance_data_dir": str(self.pictures)}
+        wanted = {
+            **{name: without_secrets(value) for name, value in settings.items()},
+            "instance_data_dir": str(self.pictures),
+        }
+        self.links = links.variables(value.whole for value in wanted.values() if isinstance(value, links.Link))
         run = self._last()
         begun = self._known() == wanted and run is not None
         with self.screen.explained():
+            if begun:
+                files.write_json(self.folder / "settings.json", wanted)
             if run and begun and run.state()["status"] == "done" and not longer:
+                self._keep(run)  # Drive may have been away or full when it was done
                 self.screen.say(Message("notebook.done_already", steps=run.state()["step"]))
             elif run and begun:
                 total = ["--max-train-steps", str(run.state()["step"] + longer)] if longer else []
@@ -203,8 +212,9 @@ class Session:
 
     def _known(self) -> Any:
         try:
-            return files.read_json(self.folder / "settings.json")
-        except (OSError, ValueError):
+            known = files.read_json(self.folder / "settings.json")
+            return {name: without_secrets(value) for name, value in known.items()}  # an earlier version kept them
+        except (OSError, ValueError, AttributeError):
             return None
 
     def _saved_step(self, run: Run) -> int:
@@ -252,7 +262,7 @@ class Session:
             return subprocess.Popen(
                 [sys.executable, "-m", "dreambooth_ext", *verb],
                 cwd=REPOSITORY,
-                env=clean_variables(PYTHONUNBUFFERED="1"),
+                env=clean_variables(PYTHONUNBUFFERED="1", **self.links),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -290,10 +300,7 @@ class Session:
     def _ended(self, is_done: bool, run: Run | None, log: Path) -> None:
         status = run.state()["status"] if run else ""
         if run and is_done:
-            for event in run.artifact_events():
-                if event["final"]:
-                    session_copy.save_model(run.artifacts / event["file"], self.models)
-            self._copy_of(run).save(all=True)
+            self._keep(run)
         elif run and status in ENDED and status != "failed":
             self._copy_of(run).save(all=True)
             self.screen.say(Message("notebook.stopped", step=run.state()["step"]))
@@ -301,6 +308,14 @@ class Session:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
             self.screen.say(Message("notebook.failed"), *lines[-LOG_LINES:])
             raise Stop(self.screen.words(Message("notebook.failed")))
+
+    def _keep(self, run: Run) -> None:
+        """Copy a finished run's models and records to where they outlive this machine, unless they are there."""
+        for event in run.artifact_events():
+            model = run.artifacts / event["file"]
+            if event["final"] and model.exists():  # another machine has only what was kept
+                session_copy.save_model(model, self.models)
+        self._copy_of(run).save(all=True)
 
     # --- models
 
@@ -333,6 +348,12 @@ class Session:
 
     def _final_name(self, run: Run | None) -> str:
         return run.config.model_file(run.config.name) if run else "-"
+
+
+def without_secrets(value: Any) -> Any:
+    """A setting as files may hold it: a link with secrets as `Link`, also between quotation marks."""
+    link = links.hidden(value.strip("\"' \n")) if isinstance(value, str) else value
+    return link if isinstance(link, links.Link) else value
 
 
 def from_values(event: Mapping[str, Any]) -> dict[str, Any]:

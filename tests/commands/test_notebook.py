@@ -14,7 +14,12 @@ from typing import Any
 
 import pytest
 
+from dreambooth_ext.commands.support import session_copy
+from dreambooth_ext.core.config import links
+from dreambooth_ext.core.config.parsing import parse
 from dreambooth_ext.core.guide import demo_recipe
+from dreambooth_ext.core.runs import run_folder
+from dreambooth_ext.core.system import files
 from tests import tiny
 
 REPOSITORY = Path(__file__).parents[2]
@@ -145,6 +150,61 @@ def test_what_is_wrong_ends_the_cell_with_a_sentence(tmp_path, monkeypatch, caps
     monkeypatch.delenv(notebook.PLACE)
     monkeypatch.setattr(notebook, "KAGGLE", tmp_path)
     assert notebook.sessions_folder() == (tmp_path / "dreambooth", False)
+
+
+def test_a_token_in_the_base_s_link_reaches_the_training_and_no_file(tmp_path, monkeypatch):
+    from dreambooth_ext.commands import notebook
+
+    session = notebook.Session(tmp_path / "kept", tmp_path / "work", notebook.Screen("en"))
+    session._copy_pictures(demo_recipe.PICTURES)
+    began: list[dict[str, str]] = []
+    monkeypatch.setattr(notebook.subprocess, "Popen", lambda command, env, **more: began.append(env) or Ended())
+    monkeypatch.delenv(links.VARIABLE, raising=False)
+    link = "https://user:word4711@example.org/base.safetensors?token=TOKEN4711"
+    for given in (link, f' "{link}" '):
+        settings = {"method": "lora", "name": "x", "instance_prompt": "a zkz figure", "base_model": given}
+        with pytest.raises(notebook.Stop):
+            session.train(settings)
+        assert began.pop()[links.VARIABLE] == link
+    written = {path.name: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    assert b"https://example.org/base.safetensors" in written["settings.json"]
+    assert {"asked.json", "log.txt"} <= written.keys() and not any(b"4711" in content for content in written.values())
+
+
+class Ended:
+    """A program that failed at once."""
+
+    returncode = 1
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+def test_a_model_that_drive_could_not_take_when_it_was_done_is_kept_the_next_time(tmp_path, monkeypatch):
+    from dreambooth_ext.commands import notebook
+
+    session = notebook.Session(tmp_path / "kept", tmp_path / "work", notebook.Screen("en"))
+    settings = {"method": "lora", "name": "x", "base_model": "https://example.org/x.safetensors?token=TOKEN4711"}
+    files.write_json(session.folder / "settings.json", {**settings, "instance_data_dir": str(session.pictures)})
+    run = run_folder.create(session.runs, parse(settings)[0])
+    (run.artifacts / "x.safetensors").write_bytes(b"weights")
+    run.events.append("artifact", kind="lora", name="x", file="x.safetensors", step=4, final=True)
+    run.write_state(status="done", step=4)
+    really = session_copy.shutil.copyfile
+    monkeypatch.setattr(session_copy.shutil, "copyfile", full)
+    with pytest.raises(OSError):
+        session._ended(True, run, tmp_path / "log.txt")
+    monkeypatch.setattr(session_copy.shutil, "copyfile", really)
+    session.train(settings)
+    assert "4711" not in (session.folder / "settings.json").read_text(encoding="utf-8"), "an earlier version wrote it"
+    assert (session.models / "x.safetensors").read_bytes() == b"weights"
+    assert (session.copies / run.id / "state.json").is_file()
+    monkeypatch.setattr(session_copy.shutil, "copyfile", full)
+    assert session_copy.save_model(run.artifacts / "x.safetensors", session.models).is_file()  # it is there
+
+
+def full(source: Path, target: Path) -> None:
+    raise OSError(28, "No space left on device")
 
 
 @pytest.mark.slow

@@ -62,7 +62,10 @@ def restore(copies: Path, runs: Path) -> None:
 
 
 def save_model(artifact: Path, folder: Path) -> Path:
-    """A finished model with what lies beside it; returns its place, over an older one of that name."""
+    """A finished model with what lies beside it, over an older one of that name; returns its place."""
+    kept = folder / artifact.name
+    if kept.exists() and kept.stat().st_mtime >= artifact.stat().st_mtime:  # copied last
+        return kept
     yaml, clip = (model_files.sidecar(artifact, suffix) for suffix in (".yaml", model_files.CLIP))
     for path in (clip, *(model_files.sidecar(artifact, suffix) for suffix in (".json", ".preview.png"))):
         if path.exists():
@@ -72,7 +75,7 @@ def save_model(artifact: Path, folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         named = model_files.naming(content, folder / clip.name) if clip.is_dir() else content
         files.write_text(folder / yaml.name, named.decode("utf-8"))
-    return _copy(artifact, folder / artifact.name)
+    return _copy(artifact, kept)
 
 
 def _states(folder: Path) -> list[Path]:

@@ -49,9 +49,9 @@ def folders(root: Path) -> dict[str, Path]:
         return found
     kinds = {name: kind for kind, name in NAMES.items()}
     for section in sections(text):
-        if section.get("is_default", [""])[-1].lower() not in TRUE:
+        if (section.get("is_default") or [""])[-1].lower() not in TRUE:
             continue
-        base = os.path.expandvars(os.path.expanduser(section.get("base_path", [""])[-1]))
+        base = os.path.expandvars(os.path.expanduser((section.get("base_path") or [""])[-1]))
         for name, paths in section.items():
             if name in kinds and paths:  # each goes before the one before it
                 found[kinds[name]] = Path(os.path.normpath(root / base / paths[-1]))

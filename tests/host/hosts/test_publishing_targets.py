@@ -77,8 +77,10 @@ def test_comfyui_s_further_folders_count_where_they_are_its_default(tmp_path):
     assert found["lora"] == tmp_path.parent / "диск" / "models" / "last"
     assert found["textual_inversion"] == folder / "models" / "embeddings"
     windows = next(comfyui.sections("x:\n  base_path: D:\\models\n  is_default: yes\n"))
+    (folder / comfyui.FURTHER).write_text("x:\n  is_default: yes\n  base_path:\n  loras: here\n", encoding="utf-8")
+    assert comfyui.folders(folder)["lora"] == folder / "here"
     assert windows == {"base_path": ["D:\\models"], "is_default": ["yes"]}
-    for text in ("", "[" * 9000, ":\n: :\n- a\n", "a: b\n c\n  d: |\n"):
+    for text in ("", "[" * 9000, ":\n: :\n- a\n", "a: b\n c\n  d: |\n", "a:\n  is_default:\n"):
         (folder / comfyui.FURTHER).write_text(text, encoding="utf-8")
         assert comfyui.folders(folder)["lora"] == folder / "models" / "loras"
 
