@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 
 from ..core.system.terminal import StageLine, say
 from ..host.environment.environment import Environment
@@ -22,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         address, port = server.address_of(listening), listening.getsockname()[1]
         say(f"Setting up: {address}  (Ctrl-C ends it)", stream=sys.stdout)
         if server.shows_page(arguments):
-            server.open_page(address)
+            threading.Thread(target=server.open_page, args=(address,), daemon=True).start()
         with StageLine() as screen:
             setup_server.serve(listening, environment, host.api_auth(), screen)
         given += ["--port", str(port), "--no-browser"]  # the page is open and goes on by itself

@@ -10,6 +10,7 @@ from ..system import files
 from .run_folder import Run
 
 FILE = "notes.json"
+LOCK = "notes.lock"
 LONGEST = 10_000  # letters
 LARGEST = 256 * 1024  # bytes of the file
 
@@ -41,11 +42,13 @@ def change(run: Run, note: str | None = None, starred: bool | None = None) -> No
     if note is not None and len(note) > LONGEST:
         raise UserError("runs.note_too_long", "note", count=len(note), most=LONGEST)
     run.check_exists()
-    notes = read(run)
-    notes = replace(
-        notes,
-        note=notes.note if note is None else note.replace("\r\n", "\n").strip(),
-        starred=notes.starred if starred is None else starred,
-    )
-    files.write_json(run.path / FILE, notes.as_dict())
+    with files.locked(run.path / LOCK):  # a note and a star may come at once
+        run.check_exists()
+        notes = read(run)
+        notes = replace(
+            notes,
+            note=notes.note if note is None else note.replace("\r\n", "\n").strip(),
+            starred=notes.starred if starred is None else starred,
+        )
+        files.write_json(run.path / FILE, notes.as_dict())
     return notes

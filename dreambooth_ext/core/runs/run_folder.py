@@ -64,8 +64,10 @@ class Run:
         if not isinstance(config.get("name"), str) or config.get("method") not in METHOD_LABELS:
             raise UserError("runs.damaged", "run", run=self.id, file="config.json")
         about = {name: config.get(name) for name in ("name", "method", "resolution")}
-        concepts = [concept for concept in config.get("concepts") or () if isinstance(concept, dict)]
-        prompts = [config.get("placeholder_token"), *(one.get("instance_prompt") for one in (config, *concepts))]
+        concepts = config.get("concepts")
+        parts = [config, *(concepts if isinstance(concepts, list) else ())]
+        prompts = [config.get("placeholder_token")]
+        prompts += [one.get("instance_prompt") for one in parts if isinstance(one, dict)]
         words = dict.fromkeys(text for text in prompts if isinstance(text, str) and text)
         return {**about, "base": base_name(config.get("base_model")), "words": ", ".join(words)}
 

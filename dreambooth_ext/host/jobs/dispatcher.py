@@ -221,10 +221,7 @@ class Dispatcher:
     def delete(self, run: Run) -> None:
         """Delete a run with everything it made, except published models. Raises UserError if it waits or trains."""
         with self._queue.changing() as ids:
-            if run.id in ids:
-                raise UserError("queue.waits", "run", run=run.id)
-            if self._has_device(run) or run.is_alive():
-                raise UserError("queue.training", "run", run=run.id)
+            self._check_idle(run, ids)
             try:
                 run.delete()
                 self._context.links.pop(run.id, None)
@@ -235,11 +232,15 @@ class Dispatcher:
         """Delete a run's training states alone; returns the bytes that this frees. Raises UserError where they are
         needed still."""
         with self._queue.changing() as ids:
-            if run.id in ids:
-                raise UserError("queue.waits", "run", run=run.id)
-            if self._has_device(run) or run.is_alive():
-                raise UserError("queue.training", "run", run=run.id)
+            self._check_idle(run, ids)
             return training_states.delete(run)
+
+    def _check_idle(self, run: Run, waiting: list[str]) -> None:
+        """Raise UserError if it waits or trains. The queue must be held."""
+        if run.id in waiting:
+            raise UserError("queue.waits", "run", run=run.id)
+        if self._has_device(run) or run.is_alive():
+            raise UserError("queue.training", "run", run=run.id)
 
     def publish(self, run: Run, file: str, select: bool) -> Path:
         """Publish one of the run's artifacts into the host's folders, at any time; returns its path there."""

@@ -65,11 +65,13 @@ def beginnings(running: Sequence[Job], waiting: Sequence[Job]) -> tuple[dict[str
     return {job.run: begins[job.run] for job in waiting}, max(ends, default=0.0) if len(ends) == len(free) else None
 
 
-def left(planned: float | None, step: int, total: int | None) -> float | None:
-    """Seconds that a run needs still, of those that were planned for all its steps."""
-    if planned is None or not total:
-        return planned
-    return planned * max(0.0, 1 - step / total)
+def left(seconds: float | None, steps: int | None, step: int, total: int | None) -> float | None:
+    """Seconds that a run needs from `step` to `total`, where `seconds` were planned for `steps`; total: None if they
+    are its last ones."""
+    total, steps = total or steps, steps or total
+    if seconds is None or not steps or not total:
+        return seconds
+    return seconds * max(0, total - step) / steps
 
 
 def _number(value: Any) -> int | float | None:

@@ -101,6 +101,12 @@ def read_state(run: Run) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
+def place(run: Run) -> tuple[int, int | None]:
+    """(the step that a run has reached, the one to which it was continued or None)."""
+    step, wanted = read_state(run).get("step"), job_options.read(run)
+    return step if isinstance(step, int) else 0, wanted.total if wanted else None
+
+
 def status_of(run: Run) -> str:
     return str(read_state(run).get("status", ""))
 

@@ -37,10 +37,10 @@ def _check_named(named: Iterable[tuple[str, str]], config: RunConfig, host: Host
     for field in ("push_to_hub", "dataset_name"):  # by this machine's login, onto its disk
         if getattr(config, field):
             raise Refusal(403, "service.hub_restricted", field, reason=why)
-    bases = [item["path"] for item in host.bases()]
     for field, path in named:
         if field == "base_model":
-            if _same(path, bases) or inside(path, (*host.folders().values(), demo_recipe.FOLDER)):
+            folders = (*host.folders().values(), demo_recipe.FOLDER)
+            if _same(path, (item["path"] for item in host.bases())) or inside(path, folders):
                 continue
             raise Refusal(403, "service.base_restricted", field, reason=why)
         if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES, demo_recipe.PICTURES)):

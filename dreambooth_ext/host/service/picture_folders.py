@@ -53,7 +53,7 @@ class PictureFolders:
     def of_run(self, id: str) -> dict[str, Any]:
         """The first pictures that a run learns from, as they were noted when it was queued, and how many there are.
 
-        None where the host offers none of them to strangers, or an earlier version noted nothing.
+        None of them are listed where the host offers them to no strangers, or an earlier version noted nothing.
         """
         run = self.run_index.find(id)
         paths, count = picture_list.first(run.path, SHOWN)
@@ -63,7 +63,7 @@ class PictureFolders:
     def file_of_run(self, id: str, number: str) -> Path:
         """One of those, by its number. Raises a Refusal."""
         paths, _ = picture_list.first(self.run_index.find(id).path, SHOWN)
-        path = paths[int(number)] if number.isascii() and number.isdigit() and int(number) < len(paths) else None
+        path = {str(place): path for place, path in enumerate(paths)}.get(number)
         if path is None or not self._is_offered(path) or not path.is_file():
             raise Refusal(404, "service.no_picture", "number", picture=shown(number))
         return path

@@ -32,11 +32,14 @@ class Runs:
         self._curves = RunCurves()
 
     def changed(self, since: str = "", search: str = "") -> dict[str, Any]:
-        """`RunIndex.changed`, of the runs that a search finds."""
-        found = self.run_index.changed(since)
-        if search.strip():
-            found["runs"] = [run for run in found["runs"] if run_list.matches(run, search)]
-        return found
+        """`RunIndex.changed`, of the runs that a search finds; those that it finds no more are "gone", too."""
+        told = self.run_index.changed(since)
+        if not search.strip():
+            return told
+        found = [run for run in told["runs"] if run_list.matches(run, search)]
+        kept = {run["id"] for run in found}
+        others = [run["id"] for run in told["runs"] if run["id"] not in kept]
+        return {**told, "runs": found, "gone": [*told["gone"], *(others if since else ())]}
 
     def note(self, id: str, note: str | None, starred: bool | None) -> dict[str, Any]:
         """The user's own words about a run, and its star; what is not given stays."""

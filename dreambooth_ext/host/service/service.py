@@ -21,7 +21,7 @@ from ..environment.maintenance import Maintenance
 from ..errors import Refusal
 from ..hosts import host_limits, model_lists
 from ..hosts.options import OPTIONS
-from ..jobs import planned_time
+from ..jobs import planned_time, queue
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.drawing_job import DrawingJob
 from ..jobs.planned_time import PlannedTimes
@@ -178,36 +178,35 @@ class Service:
     def queue(self) -> dict[str, Any]:
         """`active`: the newest of those that are `running`, one on each device; `trouble`: what is wrong with it."""
         having, waiting = self.dispatcher.running, self.dispatcher.queue()
+        is_paused = self.dispatcher.is_paused
         running = [self._shown(run) for run in having]
         active = running[-1] if running else None
         return {
             "active": active,
             "running": running,
             "queue": waiting,
-            "paused": self.dispatcher.is_paused,
-            **self._timetable(having, running, waiting),
+            "paused": is_paused,
+            **self._timetable(having, waiting, is_paused),
             **beside("waiting", self.dispatcher.waiting),
             "trouble": active and active["trouble"],
             "models_away": self.host.models_away(),
         }
 
-    def _timetable(self, having: list[Run], running: list[dict[str, Any]], waiting: list[str]) -> dict[str, Any]:
+    def _timetable(self, having: list[Run], waiting: list[str], is_paused: bool) -> dict[str, Any]:
         """`planned`: steps and seconds of each run, and of one that waits, since when, and how many seconds until it
         `begins`; `seconds` until all are done. None where nobody knows."""
-        planned = self.planned_times.of([*(run["id"] for run in running), *waiting])
+        planned = self.planned_times.of([*(run.id for run in having), *waiting])
 
-        def job(run: Run, known: Mapping[str, Any]) -> planned_time.Job:
-            seconds = planned.get(run.id, {}).get("seconds")
-            rest = self.dispatcher.left(run) if known else None
+        def job(run: Run, rest: float | None = None) -> planned_time.Job:
             if rest is None:
-                rest = planned_time.left(seconds, known.get("step") or 0, known.get("total"))
+                known = planned.get(run.id, {})
+                rest = planned_time.left(known.get("seconds"), known.get("steps"), *queue.place(run))
             return planned_time.Job(run.id, self.dispatcher.device(run), rest)
 
-        runs = [Run(self.runs_dir / id) for id in waiting]
         begins, seconds = planned_time.beginnings(
-            [job(run, known) for run, known in zip(having, running, strict=True)], [job(run, {}) for run in runs]
+            [job(run, self.dispatcher.left(run)) for run in having], [job(Run(self.runs_dir / id)) for id in waiting]
         )
-        since, is_paused = self.dispatcher.waiting_since(), self.dispatcher.is_paused
+        since = self.dispatcher.waiting_since()
         for id in waiting:
             times = {"begins": None if is_paused else begins[id], "since": since.get(id)}
             planned[id] = {"steps": None, "seconds": None, **planned.get(id, {}), **times}

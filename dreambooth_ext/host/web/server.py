@@ -206,13 +206,9 @@ def shows_page(arguments: argparse.Namespace) -> bool:
 
 
 def open_page(address: str) -> None:
-    """In a thread: a browser that is started may keep its caller waiting. Where there is none, the address is said."""
-
-    def run() -> None:
-        with contextlib.suppress(webbrowser.Error, OSError):
-            webbrowser.open(address)
-
-    threading.Thread(target=run, daemon=True).start()
+    """To be called in a thread: a browser that is started may keep its caller waiting. Without one, nothing happens."""
+    with contextlib.suppress(webbrowser.Error, OSError):
+        webbrowser.open(address)
 
 
 def _open(server: Any, address: str) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ...core.errors import UserError
+from ...core.system import files
 from ...core.system.terminal import Stages, say
 from ...core.version import __version__
 from ..environment.environment import Environment
@@ -111,13 +112,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        files = {"/": (PAGE / "setup.html", HTML), "/style.css": (REPOSITORY / "style.css", CSS)}
+        known = {"/": (PAGE / "setup.html", HTML), "/style.css": (REPOSITORY / "style.css", CSS)}
         if re.fullmatch(rf"{PREFIX}/page/([a-z]+/)?[a-z][a-z0-9_-]*\.[a-z]+", path):
             file = PAGE / path.removeprefix(f"{PREFIX}/page/")
             if file.suffix in PAGE_TYPES and file.is_file():
-                files[path] = (file, PAGE_TYPES[file.suffix])
-        if path in files:
-            self.send_file(*files[path])
+                known[path] = (file, PAGE_TYPES[file.suffix])
+        if path in known:
+            self.send_file(*known[path])
         else:
             self.answer(path, reading=True)
 
@@ -165,10 +166,10 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
             raise Refusal(415, "web.not_sent_as_json", "Content-Type")
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length[:9]) > LARGEST:
+        if not re.fullmatch("[0-9]{1,4}", length) or int(length) > LARGEST:
             raise Refusal(413, "web.too_large", most=f"{LARGEST} B")
         try:
-            wanted = json.loads(self.rfile.read(int(length)))
+            wanted = files.parse_json(self.rfile.read(int(length)))
         except ValueError as error:
             raise Refusal(400, "web.bad_json", error=str(error)[:300]) from None
         action = wanted.get("action") if isinstance(wanted, dict) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
@@ -11,6 +12,7 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import notes, run_folder, run_list, training_states
 from dreambooth_ext.core.runs.notes import Notes
 from dreambooth_ext.core.runs.time_taken import seconds_trained
+from dreambooth_ext.core.system import files
 
 
 @pytest.fixture
@@ -28,6 +30,24 @@ def test_notes_are_changed_one_by_one(run):
     assert notes.change(run, note="") == Notes("", True)
     with pytest.raises(UserError, match="10000 at most"):
         notes.change(run, note="x" * 10_001)
+
+
+def test_a_star_that_comes_beside_a_note_waits_for_it(run):
+    star = threading.Thread(target=notes.change, args=(run,), kwargs={"starred": True})
+    with files.locked(run.path / notes.LOCK):
+        star.start()
+        star.join(0.1)
+        assert star.is_alive()
+        files.write_json(run.path / notes.FILE, {"note": "good"})
+    star.join(20)
+    assert notes.read(run) == Notes("good", True)
+
+
+@pytest.mark.parametrize("concepts", [5, True, {"a": 1}, "ab", [3, None]])
+def test_a_run_of_damaged_concepts_is_listed_all_the_same(run, concepts):
+    config = files.read_json(run.path / "config.json")
+    files.write_json(run.path / "config.json", {**config, "concepts": concepts})
+    assert run.about()["words"] == "a photo of zkz cat"
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"note": 3, "starred": "yes"}', "\xff", "[" * 100_000])

@@ -409,13 +409,16 @@ class Simulator:
 
     def _timetable(self) -> dict[str, Any]:
         having, waiting = self.running(), [self.runs[id] for id in self.waiting]
-        jobs = [
-            planned_time.Job(run.id, "cuda:0", planned_time.left(run.planned.get("seconds"), run.step, run.total))
-            for run in having
-        ]
+
+        def job(run: Run) -> planned_time.Job:
+            known = run.planned
+            return planned_time.Job(
+                run.id, "cuda:0", planned_time.left(known.get("seconds"), known.get("steps"), run.step, run.total)
+            )
+
         begins, seconds = planned_time.beginnings(
-            jobs if self.devices == 1 else [planned_time.Job("", "cuda:0", None)],
-            [planned_time.Job(run.id, "cuda:0", run.planned.get("seconds")) for run in waiting],
+            [job(run) for run in having] if self.devices == 1 else [planned_time.Job("", "cuda:0", None)],
+            [job(run) for run in waiting],
         )
         planned = {run.id: dict(run.planned) for run in [*having, *waiting]}
         for run in waiting:

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("starlette")
 
+from dreambooth_ext.core.runs.job_options import JobOptions
 from dreambooth_ext.host.jobs import time_estimate
 from dreambooth_ext.host.jobs.planned_time import FILE, Job, PlannedTimes, beginnings, left
 from tests.host.asking import Asked
@@ -40,7 +41,22 @@ def test_runs_begin_one_after_the_other_on_each_device():
     assert beginnings(running, waiting) == ({"c": 60, "d": None, "e": 70, "f": 0}, None)
     assert beginnings(running[:1], [waiting[0], *waiting[2:]]) == ({"c": 60, "e": 70, "f": 0}, 100)
     assert beginnings([], []) == ({}, 0)
-    assert left(100, 3, 12) == 75 and left(None, 3, 12) is None and left(100, 0, None) == 100
+    assert left(100, 12, 3, 12) == 75 and left(None, 12, 3, 12) is None and left(100, None, 0, None) == 100
+    assert left(100, 1000, 900, None) == pytest.approx(10) and left(100, 1000, 1000, 1500) == 50
+    assert left(100, None, 3, 12) == 75 and left(100, 12, 13, None) == 0
+
+
+def test_a_run_that_goes_on_takes_only_what_is_left_of_it(tmp_path):
+    asked = Asked(tmp_path)
+    resumed, longer, last = (asked.run(name, status="queued") for name in ("resumed", "longer", "last"))
+    for run, step in ((resumed, 900), (longer, 1000), (last, 0)):
+        run.write_state(step=step)
+        asked.service.planned_times.note(run, 1000, 100)
+    JobOptions(total=1500).write(longer)
+    asked.dispatcher.ids = [resumed.id, longer.id, last.id]
+    answer = asked.get("queue").json()
+    begins = [answer["planned"][id]["begins"] for id in asked.dispatcher.ids]
+    assert begins == pytest.approx([0, 10, 60]) and answer["seconds"] == pytest.approx(160)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"steps": "x", "seconds": true}', "[" * 100_000])

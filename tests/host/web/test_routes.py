@@ -433,6 +433,10 @@ def test_notes_and_stars(asked):
     assert found == {
         "GOOD zkz": [run.id], "sd15": [run.id], "other": [other.id], "nothing": [], " ": [other.id, run.id],
     }  # fmt: skip
+    before = asked.get("runs", {"search": "good"}).json()["revision"]
+    asked.post(f"runs/{run.id}/notes", {"note": "a bad one"})
+    changed = asked.get("runs", {"search": "good", "since": before}).json()
+    assert (changed["runs"], changed["gone"]) == ([], [run.id])
     for wrong in ({"note": 3}, {"starred": "yes"}, {"note": "x" * 20_000}):
         assert asked.post(f"runs/{run.id}/notes", wrong).status == 422
     assert asked.post("runs/none/notes", {"note": "x"}).status == 404
@@ -1024,7 +1028,7 @@ def test_the_subject_s_pictures_are_shown_small(asked, tmp_path):
     assert shown.headers["content-type"] == "image/jpeg"
     with Image.open(io.BytesIO(shown.body)) as picture:
         assert picture.size == (96, 60)
-    for number in ("24", "-1", "x", "..", "²"):  # what is not listed is not shown
+    for number in ("24", "-1", "x", "..", "²", "1" * 5000):  # what is not listed is not shown
         assert asked.get(f"runs/{run.id}/subject/{number}").status == 404
     paths[1].unlink()
     assert asked.get(f"runs/{run.id}/subject/1").status == 404

@@ -54,9 +54,9 @@ class Page:
         self.thread = threading.Thread(target=setup_server.serve, args=about, daemon=True)
         self.thread.start()
 
-    def ask(self, path: str, action: str | None = None, **headers: str) -> SimpleNamespace:
+    def ask(self, path: str, action: str | None = None, body: str | None = None, **headers: str) -> SimpleNamespace:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        body = None if action is None else json.dumps({"action": action})
+        body = json.dumps({"action": action}) if action else body
         kind = {"Content-Type": "application/json"} if body else {}
         connection.request("POST" if body else "GET", path, body, {**kind, **headers})
         answer = connection.getresponse()
@@ -144,6 +144,9 @@ def test_only_this_machine_s_own_pages_get_in(page):
     assert shown.ask(f"{API}/environment", **{"X-Forwarded-For": "127.0.0.1"}).status == 403
     assert shown.ask(f"{API}/environment", "cancel", **{"Content-Type": "text/plain"}).status == 415
     assert shown.ask(f"{API}/environment", "x" * 9000).status == 413
+    for length in ("0000000009999999999", "²", "-1", ""):
+        assert shown.ask(f"{API}/environment", "cancel", **{"Content-Length": length}).status == 413
+    assert shown.ask(f"{API}/environment", body="[" * 4000).status == 400
     assert shown.ask(f"{API}/runs", "cancel").status == 503
 
 
