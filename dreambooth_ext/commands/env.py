@@ -59,8 +59,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def is_other_torch(environment: Environment, asked: str | None) -> bool:
-    """Whether a build of torch is asked for that the environment was not made with."""
-    return asked is not None and not environment.has_torch(asked, environment.record())
+    """Whether a build of torch is asked for that was not asked for last, or that the environment was not made with."""
+    if asked is None:
+        return False
+    return asked != environment.asked_torch() or not environment.has_torch(asked, environment.record())
 
 
 def describe(status: Status) -> list[str]:

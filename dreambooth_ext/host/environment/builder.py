@@ -23,6 +23,7 @@ from .interpreter import Interpreter, check_python, neighbour_webui, probe, torc
 from .layout import MARKER_KEYS, Layout
 from .lock_file import Row, for_torch, lock_hash, missing_wheels, over_host, read_lock
 from .pip_runner import (
+    Cancelled,
     Pip,
     Runner,
     Window,
@@ -33,7 +34,7 @@ from .pip_runner import (
     running_inside,
     site_of,
 )
-from .torch_build import AUTOMATIC, Build, choose
+from .torch_build import AUTOMATIC, Build, choose, usual
 from .uv_runner import Uv, find_uv, uv_sources
 
 # Disk space that a set-up needs at its peak, downloads in pip's cache included (bytes).
@@ -87,11 +88,12 @@ class Builder:
             self._clear()
         kind, python = self._make(host, kind, keep)
         pip = self._installer(host, kind, python, rows)
-        if kind == "full":
-            self._install_torch(pip, python, rows, build)
+        installed = self._install_torch(pip, python, rows, build) if kind == "full" else None
         self._install(pip, rows, self._seen(kind, python))
+        build = installed or build
         chosen = {"name": build.name, "asked": self.asked, "reason": build.reason.as_dict()}
-        self._prove(host, kind, python, rows, record.get("torch_build", chosen) if keep else chosen)
+        as_before = keep and not installed
+        self._prove(host, kind, python, rows, record.get("torch_build", chosen) if as_before else chosen)
 
     def add(self, lock: Path) -> None:
         """Install the packages of another `lock` into a ready environment."""
@@ -233,22 +235,29 @@ class Builder:
         """The packages that the environment finds installed, including the host's."""
         return probe(self.layout.starter(kind, python), "packages", own_site=True).packages
 
-    def _install_torch(self, pip: Pip | Uv, python: Path, rows: list[Row], build: Build) -> None:
+    def _install_torch(self, pip: Pip | Uv, python: Path, rows: list[Row], build: Build) -> Build | None:
+        """Returns which build it has installed, the usual one where that of the CPU cannot be reached; None if torch is
+        there."""
         torch = next(row for row in rows if row.name == "torch")
         if torch.satisfied_by(self._seen("full", python)):
-            return
+            return None
         self.progress(None, build.reason)
         window, stage = Window(0.05, 0.6), f"torch {torch.version}"
         try:
             pip.install([build.requirement(torch.version)], stage, window, dependencies=True, index=build.index)
+        except Cancelled:
+            raise
         except UserError as error:
-            if not build.index:
+            if not build.index or error.problem.code == "environment.disk_full":
                 raise
             if build.is_needed:  # the usual one would not run on this card
                 about = {"name": build.name, "address": build.index, "reason": error.problem.message}
                 raise UserError("environment.torch_not_reached", "environment", **about) from error
-            self.progress(None, Message("environment.usual_server", address=build.index))
+            reason = Message("environment.usual_server", address=build.index)
+            self.progress(None, reason)
             pip.install([str(torch)], stage, window, dependencies=True)
+            return Build(usual(this_machine(), build.name) or build.name, None, reason)
+        return build
 
     def _install(self, pip: Pip | Uv, rows: list[Row], seen: dict[str, str]) -> None:
         """Install the missing rows: the required ones together, then each optional one separately."""

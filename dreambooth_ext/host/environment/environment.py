@@ -124,7 +124,8 @@ class Environment(Layout):
         with self.only_builder(progress) as (lock, waited):
             if torch:
                 self._ask_torch(torch)
-            if not renew and waited and self.status().state == "ready":
+            is_made = self.status().state == "ready" and self.has_torch(self.asked_torch(), self.record())
+            if not renew and waited and is_made:
                 return self.status()
             self.check_unused()
             try:

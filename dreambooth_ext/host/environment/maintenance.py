@@ -13,7 +13,7 @@ from ...core.system import files
 from ...core.system.terminal import Stages, silent
 from ..errors import Refusal
 from .environment import Environment, Status, failure_of
-from .pip_runner import running_inside
+from .pip_runner import Cancelled, running_inside
 
 ACTIONS = ("repair", "verify", "cancel")
 FRESH = 2.0  # seconds for which a look at the environment holds; pages ask every second
@@ -114,7 +114,7 @@ class Maintenance:
     def _progress(self, fraction: float | None, stage: str) -> None:
         """Called at least once a second while a program works; what it raises ends that program."""
         if self._cancelled.is_set():
-            raise UserError("environment.cancelled", "environment")
+            raise Cancelled
         self.screen(fraction, stage)
         with self._lock:
             if self.building and self.building["cancels"]:

@@ -51,6 +51,13 @@ _NO_BUILD = re.compile(
 _LOCKED = ("Permission denied", "PermissionError", "WinError 5", "WinError 32", "Access is denied")
 
 
+class Cancelled(UserError):
+    """Raised by a `Stages` callback to end what it is told of: no fault, that something else could be tried after."""
+
+    def __init__(self) -> None:
+        super().__init__("environment.cancelled", "environment")
+
+
 @dataclass(frozen=True)
 class Window:
     """The part of the whole progress, from 0 to 1, that one step takes up."""

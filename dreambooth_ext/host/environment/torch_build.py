@@ -95,12 +95,16 @@ def builds_for(machine: Machine) -> tuple[str, ...]:
 
 
 def build(machine: Machine, name: str, reason: Message, is_needed: bool = False) -> Build:
-    """That build with its index: PyPI's torch is the one for CUDA 13.0 on Linux, for the CPU on Windows, and for both
-    of Apple's processors."""
-    usual = {"Linux": "cu130", "Windows": "cpu", "Darwin": name}.get(machine.system)
-    if name == usual:
+    """That build with its index."""
+    if name == usual(machine, name):
         return Build(name, None, reason)
     return Build(name, INDEX + (ROCM if name == "rocm" else name), reason, is_needed)
+
+
+def usual(machine: Machine, name: str) -> str:
+    """The build that PyPI has for its system: for CUDA 13.0 on Linux, for the CPU on Windows, for both of Apple's
+    processors; "" where that is unknown. `name`: the one that fits it."""
+    return {"Linux": "cu130", "Windows": "cpu", "Darwin": name}.get(machine.system, "")
 
 
 def for_nvidia(machine: Machine, driver: int) -> Build:

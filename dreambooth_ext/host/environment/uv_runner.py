@@ -11,7 +11,7 @@ from pathlib import Path
 from ...core.errors import UserError
 from ...core.messages.message import Message
 from .interpreter import REPOSITORY
-from .pip_runner import Pip, Runner, Window
+from .pip_runner import Cancelled, Pip, Runner, Window
 
 PROGRAM = "uv.exe" if os.name == "nt" else "uv"
 OFF = "off"  # of the variable: pip is used
@@ -73,12 +73,16 @@ class Uv:
         command = [str(self.program), "pip", "install", *options, *packages]
         try:
             self.runner.run(command, stage, window, steps=len(packages))
+        except Cancelled:
+            raise
         except UserError as error:
             if self.pip is None or error.problem.code in ("environment.disk_full", "environment.no_build"):
                 raise
             self.runner.progress(None, Message("environment.uv_failed", reason=error.problem.message))
             try:
                 pip = self.pip()
+            except Cancelled:
+                raise
             except UserError:  # no pip either
                 raise error from None
             pip.install(packages, stage, window, dependencies=dependencies, index=index)

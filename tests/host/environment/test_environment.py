@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -10,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from subprocess import CompletedProcess
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,8 +21,10 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.system import environment_users
 from dreambooth_ext.core.system.terminal import StageLine
 from dreambooth_ext.host.environment import builder as build
+from dreambooth_ext.host.environment import environment as making
 from dreambooth_ext.host.environment import pip_runner
 from dreambooth_ext.host.environment.environment import Environment
+from dreambooth_ext.host.environment.gpu_probe import Card, Machine
 from dreambooth_ext.host.environment.lock_file import (
     LOCK,
     OLD_TORCH,
@@ -91,6 +96,30 @@ def test_status_follows_the_marker_and_what_it_names(environment):
     assert environment.status().state == "broken"
     environment.marker.write_text("{", encoding="utf-8")
     assert environment.status().state == "broken"
+
+
+def test_another_torch_than_was_asked_for_last_is_another_though_it_seems_to_be_there(environment, monkeypatch):
+    environment.folder.mkdir()
+    environment.asked.write_text("rocm", encoding="utf-8")  # and that set-up failed: there is no marker
+    assert env.is_other_torch(environment, "auto") and env.is_other_torch(environment, "rocm")
+    assert not env.is_other_torch(environment, None)
+    environment.asked.unlink()
+    made = {**faked(environment), "torch_build": {"name": "cu126", "asked": "auto"}}
+    environment.marker.write_text(json.dumps(made), encoding="utf-8")
+    assert env.is_other_torch(environment, "cu126")  # to be written down: so far it is only what fitted
+    assert not env.is_other_torch(environment, "auto")
+    environment.asked.write_text("cu126", encoding="utf-8")
+    assert not env.is_other_torch(environment, "cu126") and env.is_other_torch(environment, "auto")
+
+
+@pytest.mark.parametrize(("torch", "times"), [("cpu", 1), ("auto", 0)])
+def test_after_another_set_up_torch_is_the_one_asked_for(environment, monkeypatch, torch, times):
+    faked(environment)
+    built = []
+    monkeypatch.setattr(environment, "only_builder", lambda progress: contextlib.nullcontext((io.BytesIO(), True)))
+    monkeypatch.setattr(making, "Builder", lambda *arguments: SimpleNamespace(run=built.append))
+    environment.build(torch=torch)
+    assert len(built) == times
 
 
 def test_a_ready_environment_is_told_in_a_fifth_of_a_second(environment):
@@ -191,11 +220,19 @@ def test_without_virtual_environments_the_packages_go_into_a_folder(environment,
     assert environment.run_inside([str(code)]) == 2
 
 
-def test_a_host_without_torch_gets_a_full_environment(environment, tmp_path, wheels):
+def test_a_host_without_torch_gets_a_full_environment(environment, tmp_path, wheels, monkeypatch):
     wheel(wheels, "torch", "2.13.0", {**TORCH, "torch/__init__.py": "__version__ = '2.13.0'\n"})
     wheel(wheels, "numpy", "2.4.6")
+    monkeypatch.setattr(build, "this_machine", Machine)
     status = environment.build(wheels=wheels, host_python=virtual_environment(tmp_path / "bare"))
     assert (status.kind, status.torch, status.packages["numpy"]) == ("full", "2.13.0", "2.4.6")
+    assert environment.record()["torch_build"]["name"] == "cpu"
+    lock = environment.recipe.lock
+    lock.write_text(lock.read_text(encoding="utf-8").replace("torch==2.13.0", "torch==2.14.0"), encoding="utf-8")
+    wheel(wheels, "torch", "2.14.0", {**TORCH, "torch/__init__.py": "__version__ = '2.14.0'\n"})
+    monkeypatch.setattr(build, "this_machine", lambda: Machine(driver=580, cards=(Card("RTX 3060", 8.6),)))
+    assert environment.build(wheels=wheels).torch == "2.14.0"  # in place, with the torch for the card of now
+    assert environment.record()["torch_build"]["name"] == "cu130"
 
 
 def test_missing_wheels_are_all_named(environment, host, wheels, tmp_path):

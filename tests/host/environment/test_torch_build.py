@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from dreambooth_ext.commands import env
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.messages.message import Message
+from dreambooth_ext.core.system.terminal import silent
 from dreambooth_ext.host.environment import builder as build
 from dreambooth_ext.host.environment import environment as making
 from dreambooth_ext.host.environment.gpu_probe import Card, Machine, kfd_targets, read_cards
-from dreambooth_ext.host.environment.pip_runner import Runner, interpreter_of
+from dreambooth_ext.host.environment.lock_file import Row
+from dreambooth_ext.host.environment.maintenance import Maintenance
+from dreambooth_ext.host.environment.pip_runner import Cancelled, Pip, Runner, Window, interpreter_of
 from dreambooth_ext.host.environment.torch_build import AUTOMATIC, BUILDS, INDEX, builds_for, choose
+from dreambooth_ext.host.environment.uv_runner import Uv
 from tests.host.environment.small_wheels import TORCH, virtual_environment, wheel
 
 
@@ -147,6 +153,64 @@ def test_pip_is_asked_for_the_build_at_its_index_and_the_usual_one_is_no_way_out
         ["--extra-index-url", INDEX + "cpu", "torch==2.13.0+cpu"],
         ["--constraint", str(environment.constraints), "torch==2.13.0"],
     ]
+
+
+def test_what_is_no_fault_of_the_index_ends_the_set_up_as_what_it_is(environment, tmp_path, monkeypatch):
+    bare = virtual_environment(tmp_path / "bare")
+    full = UserError("environment.disk_full", "environment", stage="torch", log="log")
+    for machine in (nvidia(580, GTX_1080), Machine()):
+        for fault in (Cancelled(), full):
+            runner = FailingRunner(fault)
+            monkeypatch.setattr(build, "Runner", lambda *arguments, runner=runner: runner)
+            monkeypatch.setattr(build, "this_machine", lambda machine=machine: machine)
+            monkeypatch.setattr(build, "make_venv", lambda *arguments: None)
+            monkeypatch.setattr(build, "pip_command", lambda *arguments: ["pip"])
+            monkeypatch.setattr(build.Builder, "_seen", lambda *arguments: {})
+            with pytest.raises(UserError) as raised:
+                environment.build(host_python=bare)
+            assert raised.value is fault and len(runner.commands) == 1
+            assert environment.last_failure() == fault.problem
+
+
+def test_what_is_cancelled_under_uv_is_not_tried_with_pip(environment, tmp_path):
+    maintenance = Maintenance(environment)
+    maintenance._cancelled.set()
+    with pytest.raises(Cancelled):
+        maintenance._progress(0.5, "packages")
+    runner = FailingRunner(Cancelled())
+    uv = Uv(tmp_path / "uv", tmp_path / "python", runner, tmp_path / "constraints", pip=pytest.fail)
+    with pytest.raises(Cancelled):
+        uv.install(["alpha==1"], "packages", Window(0, 1))
+    assert len(runner.commands) == 1
+
+
+def test_the_usual_server_s_torch_is_named_where_it_was_taken(environment, monkeypatch):
+    monkeypatch.setattr(build, "this_machine", Machine)
+    monkeypatch.setattr(build.Builder, "_seen", lambda *arguments: {})
+    environment.folder.mkdir()
+    with environment.only_builder(silent) as (lock, _):
+        made = build.Builder(environment, silent, None, None, lock)
+        rows = [Row("torch", "2.13.0")]
+        pip = Pip(["pip"], "24.1", FailingRunner(UserError("environment.no_pip"), times=1), environment.constraints)
+        assert made._install_torch(pip, environment.tree, rows, choose(Machine())).name == "cu130"
+        pip = Pip(["pip"], "24.1", FailingRunner(UserError("environment.no_pip"), times=0), environment.constraints)
+        assert made._install_torch(pip, environment.tree, rows, choose(Machine())) == choose(Machine())
+        monkeypatch.setattr(build.Builder, "_seen", lambda *arguments: {"torch": "2.13.0+cpu"})
+        assert made._install_torch(pip, environment.tree, rows, choose(Machine())) is None
+
+
+class FailingRunner(Runner):
+    """Whose first commands fail."""
+
+    def __init__(self, fault: UserError, times: int = 9):
+        super().__init__(Path("log"), silent)
+        self.__dict__.update(fault=fault, times=times, commands=[])
+
+    def run(self, command, stage, window, steps=0):
+        self.commands.append(command)
+        if len(self.commands) <= self.times:
+            raise self.fault
+        return []
 
 
 def test_torch_that_is_asked_for_is_installed_over_a_host_that_has_one_until_auto(environment, host, wheels):
