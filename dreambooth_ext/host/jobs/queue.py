@@ -102,9 +102,10 @@ def read_state(run: Run) -> dict[str, Any]:
 
 
 def place(run: Run) -> tuple[int, int | None]:
-    """(the step that a run has reached, the one to which it was continued or None)."""
-    step, wanted = read_state(run).get("step"), job_options.read(run)
-    return step if isinstance(step, int) else 0, wanted.total if wanted else None
+    """(the step that a run has reached, the one up to which it is to train; None: what was planned for a new run)."""
+    state, wanted = read_state(run), job_options.read(run)
+    step, last = (value if isinstance(value, int) else 0 for value in (state.get("step"), state.get("total")))
+    return step, (wanted.total if wanted else None) or (last if step > 0 else None)  # as the worker has it
 
 
 def status_of(run: Run) -> str:

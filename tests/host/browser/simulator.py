@@ -599,7 +599,8 @@ class Application:
         for event in run.events:
             curves.take(event)
         if rest:
-            return Response(curves.table(), media_type="text/csv")
+            named = {"Content-Disposition": f'attachment; filename="{run.id}.csv"'}
+            return Response(curves.table(), headers=named, media_type="text/csv")
         if "from" in query:
             return curves.thinned(int(query["from"]), int(query["to"]), POINTS)
         return curves.whole()

@@ -108,7 +108,7 @@ def test_saves_previews_and_resumes_are_marked_over_steps_and_over_time(page, si
         assert picture.format == "PNG" and picture.width > 700 and len(picture.convert("RGB").getcolors(10**6)) > 20
     with page.expect_download() as found:
         page.click("a:text-is('CSV')")
-    assert found.value.suggested_filename == "anna.csv"
+    assert found.value.suggested_filename == f"{run.id}.csv"
     lines = found.value.path().read_text().splitlines()
     assert lines[0] == "step,seconds,loss,lr_unet,lr_text_encoder,validation_loss" and len(lines) == 701
 
@@ -117,6 +117,9 @@ def test_runs_are_compared_in_curves_previews_and_settings(page, simulator, scre
     first = record(simulator, "anna")
     second = record(simulator, "bert", validation_steps=200, learning_rate=1e-4, method="lora", rank=8, steps=300)
     same = record(simulator, "anna", steps=20)
+    same.created = 1_700_000_000
+    asked = []
+    page.on("request", lambda request: request.url.endswith("/config") and asked.append(request.url))
     show(page, first)
     compare(page, second)
     page.wait_for_selector(".db-plot-legend >> nth=0 >> text=bert")
@@ -139,12 +142,14 @@ def test_runs_are_compared_in_curves_previews_and_settings(page, simulator, scre
     page.keyboard.press("Escape")
     compare(page, same)  # of the same name: told apart by when they were made
     page.wait_for_selector(".db-chip:has-text('anna (') >> nth=1")
+    assert re.search("1[45] Nov|Nov 1[45]", page.inner_text(".db-chip >> nth=2"))
     assert page.locator("a:has-text('CSV: ')").count() == 3
     screenshot(page, "compare-1280-light")
     for _ in range(2):
         page.click(".db-chip-close >> nth=0")
     until(lambda: page.locator(".db-previews tbody tr").count() == 2)
     assert not page.is_visible(".db-differences") and page.locator(".db-previews thead th").count() == 6
+    assert len(asked) == len(set(asked)) == 3  # they never change
 
 
 def test_previews_of_other_words_stand_beside_each_other(page, simulator) -> None:

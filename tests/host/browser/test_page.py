@@ -1074,6 +1074,12 @@ def test_runs_and_queue(page, simulator) -> None:
     page.click(".db-queued:has-text('anna') >> text=Cancel")
     until(lambda: page.locator(".db-queued").count() == 1)
     card = page.locator(f"[data-run='{first.id}']")
+    first.hold = first.step
+    until(lambda: f"step {first.step:,} of" in card.inner_text())
+    card.locator("button:text-is('Use settings')").evaluate("made => made.dataset.mark = 'the same'")
+    first.states = 6_000_000_000
+    until(lambda: "training states" in card.inner_text())
+    assert card.locator("[data-mark]").count() == 1  # a button that is being pressed stays
     card.locator("text=Use settings").click()
     page.wait_for_selector(".db-toast:has-text('zkz_person_2')")
     assert page.input_value("input[id^=dreambooth_name]") == "zkz_person_2"  # the older model stays
@@ -1159,8 +1165,10 @@ def test_resume_asks_where_pictures_have_changed(page, simulator, screenshot, lo
     assert "queued with 12 pictures" in said and "2 added to the folder: a.png, b.png" in said
     assert ("1 missing: d.png" in said) == lost
     assert asked.locator("text=Train as queued").count() == (0 if lost else 1)
+    page.evaluate("addEventListener('keydown', () => (window.heard = true))")
     page.keyboard.press("Escape")
     asked.wait_for(state="detached")
+    assert not page.evaluate("window.heard")  # the WebUI has keys of its own
     assert posted(simulator, f"runs/{run.id}/commands") == []
     resume.click()
     asked.locator("button", has_text="Use what is there now" if lost else "Train as queued").click()

@@ -49,14 +49,14 @@ def test_runs_begin_one_after_the_other_on_each_device():
 def test_a_run_that_goes_on_takes_only_what_is_left_of_it(tmp_path):
     asked = Asked(tmp_path)
     resumed, longer, last = (asked.run(name, status="queued") for name in ("resumed", "longer", "last"))
-    for run, step in ((resumed, 900), (longer, 1000), (last, 0)):
-        run.write_state(step=step)
+    for run, step, total in ((resumed, 900, 1100), (longer, 1000, 1000), (last, 0, 1000)):
+        run.write_state(step=step, total=total)
         asked.service.planned_times.note(run, 1000, 100)
     JobOptions(total=1500).write(longer)
     asked.dispatcher.ids = [resumed.id, longer.id, last.id]
     answer = asked.get("queue").json()
     begins = [answer["planned"][id]["begins"] for id in asked.dispatcher.ids]
-    assert begins == pytest.approx([0, 10, 60]) and answer["seconds"] == pytest.approx(160)
+    assert begins == pytest.approx([0, 20, 70]) and answer["seconds"] == pytest.approx(170)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"steps": "x", "seconds": true}', "[" * 100_000])

@@ -9,7 +9,7 @@ const T = TEXTS.places;
 const OTHER = "\u0000other";
 
 export class Places {
-    /** @param {object} app `host` as GET host, `tookHost(host)` */
+    /** The summary shows and hides it. @param {object} app `host` as GET host, `tookHost(host)` */
     constructor(app) {
         this.app = app;
         this.element = this.#build();
@@ -30,7 +30,6 @@ export class Places {
     refresh() {
         const { publishing, restricted } = this.app.host;
         const known = publishing?.known;
-        show(this.element, Boolean(known));
         if (!known) return;
         const isNaming = this.choice.value === OTHER; // the lists are renewed while somebody types
         const named = ({ program, folder }) => plain(T.program, { program, folder });
@@ -58,6 +57,7 @@ export class Places {
             if (this.choice.value === OTHER && folder === this.folder.value) this.choice.value = "";
             this.app.tookHost(host);
         } catch (error) {
+            if (this.choice.value !== OTHER) this.refresh(); // models go where they went before
             say(this.problem, `${error.message} ${error.remedy || ""}`);
             show(this.problem, true);
         }

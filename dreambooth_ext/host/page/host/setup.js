@@ -43,13 +43,16 @@ class Setup {
             }
             this.misses = 0;
             show(this.trouble, false);
+            say(this.note, T.afterwards);
             fill(this.version, phrase(TEXTS.version, { version: found.version }));
             this.environment.refresh(found);
             this.#title(found);
         } catch (error) {
             this.misses += 1;
-            if (!error.isLost || this.misses > LOST) this.fail(error);
-            else this.#starting();
+            if (!error.isLost || this.misses > LOST) {
+                say(this.note, "");
+                this.fail(error);
+            } else this.#starting();
         }
         setTimeout(() => this.#loop(), EVERY);
     }

@@ -85,7 +85,7 @@ export class Curves {
 
     #table({ id, name }) {
         const many = this.shown.length > 1;
-        return element("a", { class: "db-button db-small", href: address(["runs", id, "curves", "table"]), download: `${name || id}.csv`, title: T.table, text: many ? `CSV: ${name}` : "CSV" });
+        return element("a", { class: "db-button db-small", href: address(["runs", id, "curves", "table"]), download: true, title: T.table, text: many ? `CSV: ${name}` : "CSV" });
     }
 
     draw() {

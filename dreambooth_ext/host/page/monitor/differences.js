@@ -1,6 +1,7 @@
 // What differs in the settings of several runs, by the settings' labels.
 
-import { baseName, value } from "../shared/format.js";
+import { baseName } from "../shared/format.js";
+import { settingText } from "../shared/setting_text.js";
 import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.compare;
@@ -13,17 +14,14 @@ const T = TEXTS.compare;
 export function differences(schema, configs) {
     const settings = schema.groups.flatMap((group) => group.settings);
     return settings.filter(({ name }) => new Set(configs.map((config) => JSON.stringify(config[name] ?? null))).size > 1).map((setting) => ({
-        name: setting.name, label: setting.label, help: setting.help, values: configs.map((config) => shown(setting, config, schema)),
+        name: setting.name, label: setting.label, help: setting.help, values: configs.map((config) => shown(setting, config)),
     }));
 }
 
-function shown(setting, config, schema) {
+function shown(setting, config) {
     const given = config[setting.name];
     if (!setting.methods.includes(config.method)) return T.unused;
-    if (given === null || given === undefined) return setting.filled_in ? T.auto : "";
-    if (setting.name === "method") return TEXTS.methods[given] || schema.methods[given] || given;
-    if (setting.name === "subject_type") return TEXTS.types[given]?.[0] || given;
-    if (setting.name === "concepts") return given.map((one) => one.instance_prompt || baseName(one.instance_data_dir)).join("\n");
+    if (setting.name === "concepts" && given) return given.map((one) => one.instance_prompt || baseName(one.instance_data_dir)).join("\n");
     if (typeof given === "string" && /[\\/]/.test(given) && /(_dir|_model|_file|model_config)$/.test(setting.name)) return baseName(given);
-    return value(given);
+    return settingText(setting, given);
 }

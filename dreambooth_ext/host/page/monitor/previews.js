@@ -1,7 +1,7 @@
 // Previews: a row for each prompt, a column for each step; one can be enlarged, and keys move to its neighbours. When
 // runs are compared, each prompt has a row for each run, and the columns are the steps that all of them have.
 
-import { element, fill, show } from "../shared/dom.js";
+import { element, fill, show, swatch } from "../shared/dom.js";
 import { phrase } from "../shared/phrase.js";
 import { chosenSteps } from "../plot/series.js";
 import { Subject } from "./subject.js";
@@ -145,10 +145,6 @@ export class Previews {
         const caption = first ? [element("span", { text: this.prompt }), " · ", at, " · ", phrase(T.seed, { seed: first.row.seed })] : [];
         this.viewer.show(pictures, caption, { prompt: this.prompt, isBeside: Boolean(own), hasSubject: this.subject.pictures.length > 0 });
     }
-}
-
-function swatch(colour) {
-    return element("span", { class: "db-swatch", style: { "--db-own": `var(${colour})` } });
 }
 
 /** A run's rows, a prompt and a seed each, in the order in which they were drawn. */

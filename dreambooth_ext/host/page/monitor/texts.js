@@ -120,7 +120,6 @@ export const MONITOR = {
         remove: "Remove {name} from the comparison",
         setting: "Setting",
         same: "All settings are the same.",
-        auto: "automatic",
         unused: "not used",
     },
 

@@ -1,6 +1,6 @@
 // Previews enlarged: one, or those of several runs side by side, beside the subject's own picture if that is wished.
 
-import { button, element, fill, say, show } from "../shared/dom.js";
+import { button, element, fill, say, show, swatch } from "../shared/dom.js";
 import { copied } from "../shared/clipboard.js";
 import { hasTxt2img } from "../host/txt2img.js";
 import { MIRRORED, TEXTS } from "../shared/texts.js";
@@ -59,7 +59,7 @@ export class Viewer {
         this.figures.dataset.count = pictures.length;
         fill(this.figures, pictures.map(({ url, label, alt, colour }) => element(
             "figure", {}, element("img", { src: url, alt }),
-            label ? element("figcaption", {}, colour ? element("span", { class: "db-swatch", style: { "--db-own": `var(${colour})` } }) : null, " ", label) : null,
+            label ? element("figcaption", {}, colour ? swatch(colour) : null, " ", label) : null,
         )));
         fill(this.caption, caption);
         show(this.arrows, Boolean(caption.length));

@@ -1,6 +1,6 @@
 // A line plot on a canvas: zoom by dragging, wheel, two fingers or keys; logarithmic scale; values under the pointer.
 
-import { button, element, say, show } from "../shared/dom.js";
+import { button, element, say, show, swatch } from "../shared/dom.js";
 import { drawAxes, drawDot, drawLine, drawMarks, drawPeaks, placeIn } from "./drawing.js";
 import { duration, number } from "../shared/format.js";
 import { handle } from "./hands.js";
@@ -311,8 +311,7 @@ export class Plot {
         this.legend.dataset.key = key;
         this.legend.replaceChildren();
         for (const line of lines.length > 1 ? lines : []) {
-            const swatch = element("span", { class: `db-swatch ${line.dash ? "db-dashed" : ""}`, style: { "--db-own": `var(${line.colour})` } });
-            this.legend.append(element("span", { class: "db-legend-item" }, swatch, line.name));
+            this.legend.append(element("span", { class: "db-legend-item" }, swatch(line.colour, line.dash ? "db-dashed" : ""), line.name));
         }
         for (const kind of kinds) {
             this.legend.append(element("span", { class: "db-legend-item" }, element("span", { class: `db-sign db-sign-${kind}` }), T.marks[kind]));

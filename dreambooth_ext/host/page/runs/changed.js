@@ -1,7 +1,7 @@
 // Before a run is resumed: checks whether its pictures have changed since it was queued, and asks which ones to use.
 
 import { api } from "../shared/api.js";
-import { button, element } from "../shared/dom.js";
+import { button, element, openDialog } from "../shared/dom.js";
 import { phrase } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -18,10 +18,9 @@ export async function picturesToTake(run) {
     if (!kinds.length) return {};
     const canStay = kinds.every(([kind]) => kind === "added" || kind === "recaptioned");
     return new Promise((answer) => {
-        const dialog = element("dialog", { class: "db-ask", "aria-label": T.title });
         const choice = (text, given, about) => button(text, () => (answer(given), dialog.close()), about);
-        dialog.append(
-            element("h3", { class: "db-h", text: T.title }), element("p", {}, phrase(T.about, { count })),
+        const dialog = openDialog(
+            T.title, {}, element("p", {}, phrase(T.about, { count })),
             element("ul", {}, kinds.map(([kind, names]) => element("li", {}, phrase(T.kinds[kind], { count: names.length }), ": ", named(names)))),
             canStay ? null : element("p", { class: "db-problem", text: T.cannotStay }),
             element(
@@ -31,9 +30,7 @@ export async function picturesToTake(run) {
                 choice(T.cancel, null, {}),
             ),
         );
-        dialog.addEventListener("close", () => (answer(null), dialog.remove()));
-        (document.querySelector(".db-page") || document.body).append(dialog);
-        dialog.showModal();
+        dialog.addEventListener("close", () => answer(null));
     });
 }
 

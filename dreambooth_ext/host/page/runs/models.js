@@ -1,6 +1,7 @@
 // A run's models, each with buttons to publish it into the WebUI, select it there, and remove it again.
 
 import { api } from "../shared/api.js";
+import { doing } from "../shared/doing.js";
 import { button, element, sureButton } from "../shared/dom.js";
 import { number, size } from "../shared/format.js";
 import { phrase } from "../shared/phrase.js";
@@ -27,15 +28,7 @@ export function modelRow(app, id, model, { changed, uploaded = "" }) {
 }
 
 function actions(app, id, model, changed) {
-    const act = async (work, pressed) => {
-        if (pressed) pressed.disabled = true;
-        try {
-            await work();
-        } catch (error) {
-            app.fail(error);
-        }
-        changed();
-    };
+    const act = (work, pressed = null) => doing(app, pressed, work, changed);
     const put = (select) => async (event) => act(async () => {
         const made = await api.post(["runs", id, "publish"], { artifact: model.file, select }, LONG);
         if (select && !made.selected) app.tell(T.publishedNow, made.path); // why, is a warning of the run

@@ -4,6 +4,7 @@ import { address, api } from "../shared/api.js";
 import { picturesToTake } from "./changed.js";
 import { button, element, fill, memory, say, show, sureButton, uniqueId } from "../shared/dom.js";
 import { DiskBar } from "./disk.js";
+import { doing } from "../shared/doing.js";
 import { baseName, duration, moment, number, size } from "../shared/format.js";
 import { modelRow } from "./models.js";
 import { Notes } from "./notes.js";
@@ -104,9 +105,9 @@ export class Runs {
             if (!this.cards.has(run.id)) this.cards.set(run.id, new RunCard(this.app, run, () => this.poll().catch((error) => this.app.fail(error))));
             this.cards.get(run.id).refresh(run, most);
         }
-        const shown = found.map((run) => this.cards.get(run.id).element);
-        for (const card of [...this.list.children]) if (!shown.includes(card)) card.remove();
-        shown.forEach((card, place) => {
+        const shown = new Set(found.map((run) => this.cards.get(run.id).element));
+        for (const card of [...this.list.children]) if (!shown.has(card)) card.remove();
+        [...shown].forEach((card, place) => {
             if (this.list.children[place] !== card) this.list.insertBefore(card, this.list.children[place] || null);
         });
     }
@@ -150,7 +151,7 @@ class RunCard {
         const problem = [...ENDED, "damaged"].includes(run.status) ? run.problem : null; // a done run: to train it longer was refused
         say(this.problem, problem ? `${problem.message} ${problem.remedy || ""}` : "");
         show(this.problem, Boolean(problem));
-        const state = `${run.status} ${run.step === 0} ${run.states_deleted} ${run.sizes?.checkpoints}`;
+        const state = `${run.status} ${run.step === 0} ${run.states_deleted} ${ENDED.includes(run.status) ? run.sizes?.checkpoints : ""}`; // a running run's grow, and no button shows them
         if (this.state !== state) fill(this.actions, runActions(this.app, run, { notes: this.notes, changed: this.changed }));
         this.state = state;
     }
@@ -195,18 +196,6 @@ async function goOn(app, run, command, name, given = {}) {
     if (!pictures) return;
     await command(name, { ...given, ...pictures })();
     app.go("monitor", run.id);
-}
-
-async function doing(app, pressed, work, changed) {
-    if (pressed) pressed.disabled = true;
-    try {
-        await work();
-    } catch (error) {
-        app.fail(error);
-    } finally {
-        if (pressed) pressed.disabled = false;
-        changed();
-    }
 }
 
 async function duplicate(app, run) {

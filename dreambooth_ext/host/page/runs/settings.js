@@ -1,7 +1,8 @@
 // The settings of a run, to read: by their labels, in the form's groups.
 
 import { api } from "../shared/api.js";
-import { button, element, show } from "../shared/dom.js";
+import { doing } from "../shared/doing.js";
+import { button, element, openDialog, show } from "../shared/dom.js";
 import { plain } from "../shared/phrase.js";
 import { settingText } from "../shared/setting_text.js";
 import { TEXTS } from "../shared/texts.js";
@@ -10,18 +11,8 @@ const T = TEXTS.runSettings;
 
 /** @param {object} app `schema`, `fail(error)` */
 export function settingsButton(app, run) {
-    const pressed = async (event) => {
-        const made = event.currentTarget;
-        made.disabled = true;
-        try {
-            showSettings(app.schema, run, await api.get(["runs", run.id, "config"]));
-        } catch (error) {
-            app.fail(error);
-        } finally {
-            made.disabled = false;
-        }
-    };
-    return button(T.show, pressed, { class: "db-small", title: T.help });
+    const work = async () => showSettings(app.schema, run, await api.get(["runs", run.id, "config"]));
+    return button(T.show, (event) => doing(app, event.currentTarget, work), { class: "db-small", title: T.help });
 }
 
 function showSettings(schema, run, config) {
@@ -42,15 +33,11 @@ function showSettings(schema, run, config) {
         show(shown, all.checked || rows.some((row) => row.differs));
     });
     const title = plain(T.of, { name: run.name || run.id });
-    const dialog = element(
-        "dialog", { class: "db-ask db-wide", "aria-label": title }, element("h3", { class: "db-h", text: title }),
+    choose();
+    const dialog = openDialog(
+        title, { class: "db-wide" },
         element("label", { class: "db-check" }, all, element("span", { text: T.all })),
         element("div", { class: "db-run-settings" }, groups.map((group) => group.shown)),
         element("div", { class: "db-row" }, button(T.close, () => dialog.close(), { class: "db-primary" })),
     );
-    choose();
-    dialog.addEventListener("keydown", (event) => event.stopPropagation());
-    dialog.addEventListener("close", () => dialog.remove());
-    (document.querySelector(".db-page") || document.body).append(dialog);
-    dialog.showModal();
 }

@@ -78,6 +78,22 @@ export function show(node, visible) {
     if (node.hidden === Boolean(visible)) node.hidden = !visible;
 }
 
+/** Opens a dialog below a heading, and returns it; it goes away when it is closed. `about` as in `element`. */
+export function openDialog(title, about, ...children) {
+    const { class: extra = "", ...others } = about;
+    const made = element("dialog", { class: `db-ask ${extra}`.trim(), "aria-label": title, ...others }, element("h3", { class: "db-h", text: title }), children);
+    made.addEventListener("keydown", (event) => event.stopPropagation()); // the WebUI has keys of its own
+    made.addEventListener("close", () => made.remove());
+    (document.querySelector(".db-page") || document.body).append(made);
+    made.showModal();
+    return made;
+}
+
+/** What stands for a colour beside a name. @param {string} colour a property of the style */
+export function swatch(colour, extra = "") {
+    return element("span", { class: `db-swatch ${extra}`.trim(), style: { "--db-own": `var(${colour})` } });
+}
+
 let last = 0;
 
 /** An id that no other element of the page has. */
