@@ -21,15 +21,6 @@ from .support.run_output import Follower
 
 HELP = "train a new subject on the bundled base, and draw pictures before and after"
 
-PROMPTS = (
-    "a big zkz figure on a blue background",
-    "a big zkz figure on the grass",
-    "a big zkz figure on a brick wall",
-    "a big red circle on a blue background",
-    "a big green star on a white background",
-    "a big purple heart on the sand",
-)
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     default = Path("outputs", "demo")
@@ -45,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = demo_config(arguments.max_train_steps)
     environment = Environment()
     environment.ensure()
-    say(f"1 of 3: drawing {len(PROMPTS)} prompts with the base")
+    say(f"1 of 3: drawing {len(demo_recipe.PROMPTS)} prompts with the base")
     if code := draw_pictures(environment, demo_recipe.BASE, out / "before"):
         return code
     say(f"2 of 3: training on {len(list(demo_recipe.PICTURES.glob('*.png')))} pictures of 'zkz'")
@@ -82,7 +73,7 @@ def demo_config(steps: int | None) -> Any:
 
 
 def draw_pictures(environment: Environment, model: Path, folder: Path) -> int:
-    prompts = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+    prompts = [word for prompt in demo_recipe.PROMPTS for word in ("--prompt", prompt)]
     options = ["--model", str(model), "--out", str(folder), "--seed", "1", "--num-images", "4", "--batch-size", "4"]
     options += ["--cfg-scale", "3", "--steps", "20"]
     return environment.run_inside(["-m", "dreambooth_ext.engine", "generate", *options, *prompts])

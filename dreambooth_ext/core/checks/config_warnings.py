@@ -55,6 +55,8 @@ def warnings(config: RunConfig, pictures: int) -> list[Problem]:
 def _strange_rates(config: RunConfig) -> list[Problem]:
     """Warn of learning rates with which nothing can be learned, such as 1 without an optimizer that finds its own."""
     found, optimizer = [], optimizer_facts(config.optimizer)
+    if _has_own_rates(config):
+        return []
     for field, methods in USUAL_RATES.items():
         rate, usual = _highest(getattr(config, field)), methods.get(config.method)
         rests = field.startswith("text_encoder") and not config.text_encoder_steps
@@ -92,8 +94,13 @@ def _of_subjects(config: RunConfig, pictures: int) -> list[Problem]:
     return []
 
 
+def _has_own_rates(config: RunConfig) -> bool:
+    """Whether the base is the demo's: a small one, for which the usual learning rates do not hold."""
+    return config.base_model == str(demo_recipe.BASE)
+
+
 def _of_rates(config: RunConfig, pictures: int) -> list[Problem]:
-    if config.base_model == str(demo_recipe.BASE):  # a small one, whose recipe has rates of its own
+    if _has_own_rates(config):
         return []
     found = []
     for field, highest in HIGHEST_RATES.items():

@@ -12,6 +12,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import AS_SAID, Problem
 from dreambooth_ext.core.facts.methods import METHOD_LABELS
 from dreambooth_ext.core.facts.optimizer_facts import OPTIMIZERS
+from dreambooth_ext.core.guide import demo_recipe
 
 
 def grave(**values) -> dict[str, Problem]:
@@ -78,3 +79,10 @@ def test_check_tells_a_rate_typed_by_hand(tmp_path, capsys):
     given = ["--method", "lora", "--learning-rate", "1.0", "--optimizer", "adamw", "--runs-dir", str(tmp_path)]
     check.run(parser.parse_args(given))
     assert "WARNING: learning_rate: 1 is 10000 times the usual learning rate" in capsys.readouterr().err
+
+
+def test_the_demo_is_filled_in_without_a_warning():
+    """Its base is small and learns at rates of its own; the same rates on another base are warned about."""
+    config = config_checks.check(RunConfig(**demo_recipe.settings())).config
+    assert config_warnings.warnings(config, 12) == [] and config.validation_prompts == list(demo_recipe.PROMPTS)
+    assert any(problem.is_grave for problem in config_warnings.warnings(config.replace(base_model="sd15.ckpt"), 12))
