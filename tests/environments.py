@@ -49,18 +49,20 @@ class Host:
     layout: str = "venv"
 
 
+A1111 = (  # the packages of its release 1.10.1
+    "torch==2.1.2", "torchvision==0.16.2", "numpy==1.26.2", "protobuf==3.20.0", "pillow==9.5.0",
+    "transformers==4.30.2", "accelerate==0.21.0", "safetensors==0.4.2", "psutil==5.9.5", "setuptools==69.5.1",
+)  # fmt: skip
 HOSTS = (
     Host(
         "AUTOMATIC1111 1.10.1",
         "3.10",
-        ("torch==2.1.2", "torchvision==0.16.2", "numpy==1.26.2", "protobuf==3.20.0", "pillow==9.5.0",
-         "transformers==4.30.2", "accelerate==0.21.0", "safetensors==0.4.2", "psutil==5.9.5", "setuptools==69.5.1"),
+        A1111,
     ),
     Host(
         "AUTOMATIC1111 1.10.1 of Stability Matrix (an embedded Python)",
         "3.10",
-        ("torch==2.1.2", "torchvision==0.16.2", "numpy==1.26.2", "protobuf==3.20.0", "pillow==9.5.0",
-         "transformers==4.30.2", "accelerate==0.21.0", "safetensors==0.4.2", "psutil==5.9.5", "setuptools==69.5.1"),
+        A1111,
         "embedded",
     ),
     Host(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
 from ..core.system.terminal import StageLine, say
+from ..core.verbs.path_option import path
 from ..host.environment.environment import Environment, Status
 from ..host.environment.torch_build import AUTOMATIC, BUILDS
 
@@ -16,10 +16,10 @@ HELP = "show, make, check and repair the trainer's environment"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--wheels", type=Path, metavar="DIR", help="install from this folder of wheels, without a network"
+        "--wheels", type=path, metavar="DIR", help="install from this folder of wheels, without a network"
     )
     parser.add_argument(
-        "--host-python", type=Path, metavar="PATH", help="use the torch of this Python, such as a WebUI's"
+        "--host-python", type=path, metavar="PATH", help="use the torch of this Python, such as a WebUI's"
     )
     parser.add_argument(
         "--torch",

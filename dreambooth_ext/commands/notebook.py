@@ -274,9 +274,8 @@ class Session:
             told = event["n"]
             if event["type"] == "status" and "stage" in event:
                 of = event["of"]
-                stage = (
-                    Message(event["stage_code"], **from_values(event)) if event.get("stage_code") else event["stage"]
-                )
+                known = {"code": event.get("stage_code"), "values": event.get("stage_values") or {}}
+                stage = from_json({**known, "text": event["stage"]})
                 self.screen.bar(f"{self.screen.words(stage)} {event['done']}", event["done"] / of if of else None)
             elif event["type"] == "step":
                 about = {"step": event["step"], "total": event["total"], "left": clock(event["eta_s"])}
@@ -354,8 +353,3 @@ def without_secrets(value: Any) -> Any:
     """A setting as files may hold it: a link with secrets as `Link`, also between quotation marks."""
     link = links.hidden(value.strip("\"' \n")) if isinstance(value, str) else value
     return link if isinstance(link, links.Link) else value
-
-
-def from_values(event: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of an event's stage, with messages among them as such."""
-    return {name: from_json(value) for name, value in (event.get("stage_values") or {}).items()}

@@ -14,11 +14,11 @@ from ..core.errors import Problem, UserError
 from ..core.messages.message import written
 from ..core.runs import notes, run_folder, run_list, training_states
 from ..core.system.files import human_size
-from ..core.system.terminal import say
+from ..core.system.terminal import clock, say
+from ..core.verbs.path_option import path
 from ..host.environment.environment import Environment
 from ..host.service import report
 from .support import delivery, stopping
-from .support.config_options import path
 from .support.exit_status import DONE
 
 HELP = "list, show, note, star, stop and delete runs; report prints what an issue about one needs"
@@ -146,20 +146,10 @@ def _table(known: list[dict[str, Any]]) -> list[str]:
     for item in known:
         step = f"{item['step']}/{item.get('total') or '?'}"
         about = (("* " if item["starred"] else "") + item["note"].partition("\n")[0])[:60].strip()
-        time_taken = _duration(item["seconds"])
+        time_taken = "" if item["seconds"] is None else clock(item["seconds"])
         rows.append((item["id"], item["method"], item["status"], step, time_taken, human_size(item["size"]), about))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-
-
-def _duration(seconds: float | None) -> str:
-    """ "45 s", "12 min", "3 h 05 min"; "" where it is unknown."""
-    if seconds is None:
-        return ""
-    minutes = round(seconds / 60)
-    if not minutes:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def _noted(item: dict[str, Any]) -> list[str]:
@@ -182,7 +172,7 @@ def _details(item: dict[str, Any]) -> list[str]:
         f"folder   {item['path']}  {human_size(item['size'])}",
     ]
     if item["seconds"] is not None:
-        lines.append(f"trained  {_duration(item['seconds'])}")
+        lines.append(f"trained  {clock(item['seconds'])}")
     if item["note"]:
         lines += [f"note     {line}" for line in item["note"].splitlines()]
     problem = item.get("problem")

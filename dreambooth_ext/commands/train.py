@@ -9,6 +9,7 @@ from ..core.config import links
 from ..core.data import picture_entries
 from ..core.runs import run_folder
 from ..core.system.terminal import say
+from ..core.verbs.path_option import path
 from ..host.environment.environment import Environment
 from .support import config_options, delivery
 from .support.exit_status import BAD_INPUT
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_places(parser: argparse.ArgumentParser) -> None:
     """Add the options for where runs are kept and where finished models go."""
-    parser.add_argument("--runs-dir", type=config_options.path, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR,
+    parser.add_argument("--runs-dir", type=path, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR,
                         help="folder of the runs (default: runs, beside the program)")  # fmt: skip
     delivery.add_arguments(parser)
 

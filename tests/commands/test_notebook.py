@@ -203,6 +203,21 @@ def test_a_model_that_drive_could_not_take_when_it_was_done_is_kept_the_next_tim
     assert session_copy.save_model(run.artifacts / "x.safetensors", session.models).is_file()  # it is there
 
 
+def test_a_stage_that_only_another_version_knows_is_shown_in_its_words(tmp_path):
+    from dreambooth_ext.commands import notebook
+
+    session = notebook.Session(tmp_path / "kept", tmp_path / "work", notebook.Screen("en"))
+    run = run_folder.create(session.runs, parse({"name": "x"})[0])
+    shown: list[str] = []
+    session.screen.bar = lambda text, share=None: shown.append(text)
+    stage = {"done": 1, "of": 2}
+    run.events.append("status", stage="dreaming", stage_code="other.version_s", stage_values={"file": "x"}, **stage)
+    run.events.append("status", stage="ready", stage_code="environment.ready", stage_values={}, **stage)
+    run.events.append("status", stage="plain", **stage)
+    session._show(run, 0)
+    assert shown == ["dreaming 1", f"{notebook.Message('environment.ready')} 1", "plain 1"]
+
+
 def full(source: Path, target: Path) -> None:
     raise OSError(28, "No space left on device")
 

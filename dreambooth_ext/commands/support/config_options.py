@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ...core.checks import config_checks
-from ...core.config.parsing import parse, to_path
+from ...core.config.parsing import parse
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.errors import Problem, UserError
 from ...core.facts.setting import Setting
@@ -17,6 +16,7 @@ from ...core.guide import completion
 from ...core.messages.message import written
 from ...core.system.files import read_json
 from ...core.system.terminal import say
+from ...core.verbs.path_option import path
 from ...host.service import preset_store
 
 
@@ -30,14 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if known.group not in groups:
             groups[known.group] = parser.add_argument_group(known.group)
         groups[known.group].add_argument(known.option, dest=known.name, help=_help(known), **_form(known))
-
-
-def path(text: str) -> Path:
-    """The type of path options: without quotation marks, and with ~ expanded, which some shells do not do."""
-    cleaned = to_path(text)
-    if not cleaned:
-        raise argparse.ArgumentTypeError("needs a path")
-    return Path(os.path.expanduser(cleaned))
 
 
 def _form(known: Setting) -> dict[str, Any]:

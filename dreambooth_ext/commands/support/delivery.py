@@ -20,10 +20,10 @@ from ...core.runs.job_options import JobOptions
 from ...core.runs.leader_lock import LeaderLock
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say
+from ...core.verbs.path_option import path
 from ...host.hosts import host_limits, publishing_targets
 from ...host.publishing import model_files, word_conflicts
 from ...host.publishing.publisher import Publisher, Terminal, due
-from . import config_options
 
 PATIENCE = 20.0  # seconds for a worker to be gone whose terminal was closed: it saves its state first
 
@@ -31,10 +31,8 @@ PATIENCE = 20.0  # seconds for a worker to be gone whose terminal was closed: it
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for program, name in publishing_targets.PROGRAMS.items():
         help = f"publish the last model into this {name}'s folders"
-        parser.add_argument(f"--{program}", type=config_options.path, metavar="DIR", help=help)
-    parser.add_argument(
-        "--output-dir", type=config_options.path, metavar="DIR", help="publish all models into this folder"
-    )
+        parser.add_argument(f"--{program}", type=path, metavar="DIR", help=help)
+    parser.add_argument("--output-dir", type=path, metavar="DIR", help="publish all models into this folder")
     parser.add_argument("--publish-intermediate", nargs="?", const="true", choices=("true", "false"),
                         metavar="true|false", help="publish intermediate models, too "
                         "(default: with --output-dir yes, else only the last one)")  # fmt: skip
@@ -49,10 +47,8 @@ def publishes_intermediate(arguments: argparse.Namespace) -> bool:
 
 def named_program(arguments: argparse.Namespace) -> str:
     """The program, one of publishing_targets.PROGRAMS, whose folder was named; "" without. Raises UserError."""
-    named = [program for program in (*publishing_targets.PROGRAMS, "output_dir") if getattr(arguments, program)]
-    if len(named) > 1:
-        raise UserError("command.two_places", named[-1], option=f"--{named[0]}")
-    return named[0] if named and named != ["output_dir"] else ""
+    named = publishing_targets.named_option(arguments, (*publishing_targets.PROGRAMS, "output_dir"))
+    return "" if named == "output_dir" else named
 
 
 def named_folders(arguments: argparse.Namespace, config: RunConfig) -> dict[str, str] | None:

@@ -30,7 +30,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(
         "--model",
         action="append",
-        default=[],
         required=True,
         metavar="FILE[:w]",
         help="what to compare with the base: a checkpoint, LoRA, embedding or hypernetwork; LoRAs and hypernetworks "

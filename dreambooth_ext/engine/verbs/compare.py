@@ -24,7 +24,7 @@ from ..sampling.contact_sheet import contact_sheet
 from ..sampling.infotext import infotext, save_png
 from ..sampling.model_swap import put_into
 from ..sampling.painter import Painter, load_painter
-from .generate import batches, counted
+from .generate import batches, counted, drawing_of
 
 SHEET, RESULT = "sheet.png", "compare.json"
 
@@ -89,19 +89,11 @@ def kind_of(model: Given) -> str:
 
 
 def asked(arguments: argparse.Namespace, base: LatentBase) -> Comparison:
-    drawing = {
-        "negative_prompt": arguments.negative_prompt,
-        "width": arguments.width or base.resolution,
-        "height": arguments.height or base.resolution,
-        "steps": arguments.steps or generate_options.USUAL_STEPS,
-        "sampler": arguments.sampler,
-        "cfg_scale": arguments.cfg_scale,
-    }
     return Comparison(
         out=Path(arguments.out),
         prompts=compare_options.prompts(arguments),
         seeds=[arguments.seed + index for index in range(arguments.num_images)],
-        drawing=drawing,
+        drawing=drawing_of(arguments, base),
         batch_size=arguments.batch_size,
         clip_skip=arguments.clip_skip,
     )

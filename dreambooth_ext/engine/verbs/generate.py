@@ -18,7 +18,7 @@ from ...core.verbs import generate_options
 from ..conditioning.text_encoding import TextStack
 from ..downloads.progress_thread import Fetch, TerminalStage
 from ..models.base_download import download
-from ..models.base_model import open_base
+from ..models.base_model import LatentBase, open_base
 from ..models.ddpm_folder import Pipeline
 from ..runtime.device import choose_device
 from ..sampling.infotext import infotext, save_png
@@ -46,15 +46,9 @@ def run(arguments: argparse.Namespace) -> list[Path]:
     hypernetworks = [generate_options.lora(text) for text in arguments.hypernetwork]
     painter = load_painter(base, device, arguments.clip_skip, loras, embeddings, hypernetworks)
     words = generate_options.lora_words(loras) + generate_options.lora_words(hypernetworks, "hypernet")
-    width, height = arguments.width or base.resolution, arguments.height or base.resolution
     digest = base.short_hash()
     seeds = [arguments.seed + index for index in range(arguments.num_images)]
-    common = {
-        "steps": arguments.steps or generate_options.USUAL_STEPS,
-        "sampler": arguments.sampler,
-        "cfg_scale": arguments.cfg_scale,
-    }
-    common |= {"negative_prompt": arguments.negative_prompt, "width": width, "height": height}
+    common = drawing_of(arguments, base)
     about = {"model": base.name, "model_hash": digest, "clip_skip": arguments.clip_skip}
     written: list[Path] = []
     with Progress(len(seeds) * len(arguments.prompt), "Drawing") as progress, counted(written, out):
@@ -70,6 +64,18 @@ def run(arguments: argparse.Namespace) -> list[Path]:
                     written.append(path)
                     progress.update(len(written), path.name)
     return written
+
+
+def drawing_of(arguments: argparse.Namespace, base: LatentBase) -> dict[str, Any]:
+    """`Painter.paint`'s options, from those of `generate_options.add_drawing_arguments`."""
+    return {
+        "negative_prompt": arguments.negative_prompt,
+        "width": arguments.width or base.resolution,
+        "height": arguments.height or base.resolution,
+        "steps": arguments.steps or generate_options.USUAL_STEPS,
+        "sampler": arguments.sampler,
+        "cfg_scale": arguments.cfg_scale,
+    }
 
 
 def draw_without_prompt(arguments: argparse.Namespace, pipeline: Pipeline, device: torch.device) -> list[Path]:

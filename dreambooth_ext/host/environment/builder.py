@@ -220,11 +220,11 @@ class Builder:
 
         def pip() -> Pip:
             command = pip_command(host, python, kind != "full" and "pip" in host.modules, self.runner)
-            return Pip(command, host.packages.get("pip", "0"), *options)
+            return Pip(*options, command, host.packages.get("pip", "0"))
 
         uv = find_uv(host.path)
         if uv and (self.wheels or not any(self._sources(host))):
-            return Uv(uv, python, *options, pip=pip)
+            return Uv(*options, uv, python, pip)
         return pip()
 
     def _sources(self, host: Interpreter) -> tuple[bool, bool]:

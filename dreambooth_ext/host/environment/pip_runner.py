@@ -250,15 +250,27 @@ def own_sources(pip: list[str]) -> tuple[bool, bool]:
 
 
 @dataclass(frozen=True)
-class Pip:
-    """pip, configured for one environment."""
+class Installer:
+    """A program that installs packages into one environment."""
 
-    command: list[str]
-    version: str
     runner: Runner
     constraints: Path
-    wheels: Path | None = None
-    target: Path | None = None  # a plain folder, where no virtual environment could be made
+    wheels: Path | None
+    target: Path | None  # a plain folder, where no virtual environment could be made
+
+    def options(self, dependencies: bool, index: str | None) -> list[str]:
+        """Those that pip and uv have in common. `index`: a further package index."""
+        found = ["--only-binary=:all:", "--constraint", str(self.constraints)]
+        found += [] if dependencies else ["--no-deps"]
+        found += ["--no-index", "--find-links", str(self.wheels)] if self.wheels else []
+        found += ["--extra-index-url", index] if index else []
+        return [*found, "--target", str(self.target)] if self.target else found
+
+
+@dataclass(frozen=True)
+class Pip(Installer):
+    command: list[str]
+    version: str
 
     def install(
         self, what: Iterable[str], stage: str, window: Window, *, dependencies: bool = False, index: str | None = None
@@ -267,15 +279,9 @@ class Pip:
         if not packages:
             return
         numbers = [int(n) for n in re.findall(r"\d+", self.version)[:2]]
-        options = ["--no-input", "--disable-pip-version-check", "--only-binary=:all:", "--no-warn-conflicts"]
-        options += ["--no-warn-script-location", "--progress-bar", "raw" if numbers >= [24, 1] else "off"]
-        options += ["--constraint", str(self.constraints)] + ([] if dependencies else ["--no-deps"])
-        if self.wheels:
-            options += ["--no-index", "--find-links", str(self.wheels)]
-        if index:
-            options += ["--extra-index-url", index]
-        if self.target:
-            options += ["--target", str(self.target), "--upgrade"]
+        options = ["--no-input", "--disable-pip-version-check", "--no-warn-conflicts", "--no-warn-script-location"]
+        options += ["--progress-bar", "raw" if numbers >= [24, 1] else "off"]
+        options += (["--upgrade"] if self.target else []) + self.options(dependencies, index)
         self.runner.run([*self.command, "install", *options, *packages], stage, window, steps=len(packages))
 
 

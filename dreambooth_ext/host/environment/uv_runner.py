@@ -11,7 +11,7 @@ from pathlib import Path
 from ...core.errors import UserError
 from ...core.messages.message import Message
 from .interpreter import REPOSITORY
-from .pip_runner import Cancelled, Pip, Runner, Window
+from .pip_runner import Cancelled, Installer, Pip, Window
 
 PROGRAM = "uv.exe" if os.name == "nt" else "uv"
 OFF = "off"  # of the variable: pip is used
@@ -42,19 +42,12 @@ def uv_sources() -> bool:
 
 
 @dataclass(frozen=True)
-class Uv:
-    """uv, set up for one environment, as `Pip` is.
-
-    `pip`: makes what to fall back on where uv fails.
-    """
+class Uv(Installer):
+    """`pip`: makes what to fall back on where uv fails."""
 
     program: Path
     python: Path
-    runner: Runner
-    constraints: Path
-    wheels: Path | None = None
-    target: Path | None = None
-    pip: Callable[[], Pip] | None = None
+    pip: Callable[[], Pip]
 
     def install(
         self, what: Iterable[str], stage: str, window: Window, *, dependencies: bool = False, index: str | None = None
@@ -62,21 +55,17 @@ class Uv:
         packages = list(what)
         if not packages:
             return
-        options = ["--python", str(self.python), "--only-binary", ":all:", "--no-python-downloads"]
-        options += ["--constraint", str(self.constraints)] + ([] if dependencies else ["--no-deps"])
-        if self.wheels:
-            options += ["--no-index", "--find-links", str(self.wheels)]
+        options = ["--python", str(self.python), "--no-python-downloads"]
         if index:  # otherwise uv takes each package from the first index that has any version of it
-            options += ["--extra-index-url", index, "--index-strategy", "unsafe-best-match"]
-        if self.target:
-            options += ["--target", str(self.target)]
+            options += ["--index-strategy", "unsafe-best-match"]
+        options += self.options(dependencies, index)
         command = [str(self.program), "pip", "install", *options, *packages]
         try:
             self.runner.run(command, stage, window, steps=len(packages))
         except Cancelled:
             raise
         except UserError as error:
-            if self.pip is None or error.problem.code in ("environment.disk_full", "environment.no_build"):
+            if error.problem.code in ("environment.disk_full", "environment.no_build"):
                 raise
             self.runner.progress(None, Message("environment.uv_failed", reason=error.problem.message))
             try:

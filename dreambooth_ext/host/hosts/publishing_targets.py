@@ -6,8 +6,9 @@ told by what is there.
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,14 @@ class Target:
         if self.program == "comfyui":
             return comfyui.refused(config, name)
         return sdnext.refused(config, family, name) if self.program == "sdnext" else []
+
+
+def named_option(arguments: argparse.Namespace, options: Iterable[str] = PROGRAMS) -> str:
+    """Which of these options names a folder; "" without. Raises UserError where several do."""
+    named = [option for option in options if getattr(arguments, option)]
+    if len(named) > 1:
+        raise UserError("command.two_places", named[-1], option=f"--{named[0]}")
+    return named[0] if named else ""
 
 
 def target(program: str, folder: Path) -> Target:

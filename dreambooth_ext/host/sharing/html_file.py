@@ -15,6 +15,7 @@ from ...core.errors import UserError
 from ...core.runs import run_folder, run_list
 from ...core.system.files import write_text
 from ...core.system.terminal import open_missing_streams, say, shield
+from ...core.verbs.path_option import path
 from .run_page import RunPage, run_page
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -94,11 +95,11 @@ def table(page: RunPage) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="folder, id or name of a run, or 'last'")
-    parser.add_argument("--out", required=True, metavar="FILE.html", help="the page to write")
+    parser.add_argument("--out", type=path, required=True, metavar="FILE.html", help="the page to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the page if it is there")
     parser.add_argument(
         "--runs-dir",
-        type=Path,
+        type=path,
         metavar="DIR",
         default=run_folder.DEFAULT_RUNS_DIR,
         help="folder of the runs (default: runs, beside the program)",
@@ -107,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def write(arguments: argparse.Namespace) -> Path:
     """Write a run's page. Raises UserError for a run that cannot be found or read, and a file that is there."""
-    out = Path(arguments.out)
+    out: Path = arguments.out
     if out.suffix.lower() not in (".html", ".htm"):
         raise UserError("command.ending", "out", name=out.name, endings=[".html", ".htm"])
     if out.exists() and not arguments.overwrite:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...core.checks import config_checks
-from ...core.config.parsing import shown, to_path
+from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ...core.messages.message import Message
 from ...core.runs import run_folder
 from ...core.system import environment_users
 from ...core.system.terminal import open_missing_streams, say, shield
+from ...core.verbs.path_option import path
 from ...core.version import __version__
 from ..environment.environment import Environment
 from ..environment.interpreter import REPOSITORY
@@ -65,10 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _folder(text: str) -> Path:
-    cleaned = to_path(text)
-    if not cleaned:
-        raise argparse.ArgumentTypeError("needs a path")
-    return Path(os.path.expanduser(cleaned)).absolute()
+    return path(text).absolute()
 
 
 def host_for(arguments: argparse.Namespace) -> FolderHost:
@@ -86,10 +84,8 @@ def host_for(arguments: argparse.Namespace) -> FolderHost:
 
 def named_target(arguments: argparse.Namespace) -> publishing_targets.Target | None:
     """The program to publish into that the options name. Raises UserError."""
-    named = {name: folder for name in publishing_targets.PROGRAMS if (folder := getattr(arguments, name))}
-    if len(named) > 1:
-        raise UserError("command.two_places", list(named)[-1], option=f"--{next(iter(named))}")
-    return next((publishing_targets.target(name, folder) for name, folder in named.items()), None)
+    named = publishing_targets.named_option(arguments)
+    return publishing_targets.target(named, getattr(arguments, named)) if named else None
 
 
 def read_passwords(text: str) -> dict[str, str]:

@@ -178,7 +178,7 @@ def test_what_is_cancelled_under_uv_is_not_tried_with_pip(environment, tmp_path)
     with pytest.raises(Cancelled):
         maintenance._progress(0.5, "packages")
     runner = FailingRunner(Cancelled())
-    uv = Uv(tmp_path / "uv", tmp_path / "python", runner, tmp_path / "constraints", pip=pytest.fail)
+    uv = Uv(runner, tmp_path / "constraints", None, None, tmp_path / "uv", tmp_path / "python", pytest.fail)
     with pytest.raises(Cancelled):
         uv.install(["alpha==1"], "packages", Window(0, 1))
     assert len(runner.commands) == 1
@@ -190,10 +190,10 @@ def test_the_usual_server_s_torch_is_named_where_it_was_taken(environment, monke
     environment.folder.mkdir()
     with environment.only_builder(silent) as (lock, _):
         made = build.Builder(environment, silent, None, None, lock)
-        rows = [Row("torch", "2.13.0")]
-        pip = Pip(["pip"], "24.1", FailingRunner(UserError("environment.no_pip"), times=1), environment.constraints)
+        rows, no_pip = [Row("torch", "2.13.0")], UserError("environment.no_pip")
+        pip = Pip(FailingRunner(no_pip, times=1), environment.constraints, None, None, ["pip"], "24.1")
         assert made._install_torch(pip, environment.tree, rows, choose(Machine())).name == "cu130"
-        pip = Pip(["pip"], "24.1", FailingRunner(UserError("environment.no_pip"), times=0), environment.constraints)
+        pip = Pip(FailingRunner(no_pip, times=0), environment.constraints, None, None, ["pip"], "24.1")
         assert made._install_torch(pip, environment.tree, rows, choose(Machine())) == choose(Machine())
         monkeypatch.setattr(build.Builder, "_seen", lambda *arguments: {"torch": "2.13.0+cpu"})
         assert made._install_torch(pip, environment.tree, rows, choose(Machine())) is None

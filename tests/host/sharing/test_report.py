@@ -131,6 +131,9 @@ def test_a_page_that_is_there_is_not_replaced_unasked(run, tmp_path, monkeypatch
     assert html_file.main() == 0
     monkeypatch.setattr(sys, "argv", ["report", str(run.path), "--out", str(tmp_path / "a.exe")])
     assert html_file.main() == 1
+    quoted = f'"{tmp_path / "quoted.html"}"'
+    monkeypatch.setattr(sys, "argv", ["report", run.id, "--runs-dir", f"'{run.path.parent}'", "--out", quoted])
+    assert html_file.main() == 0 and (tmp_path / "quoted.html").is_file()
 
 
 def test_a_run_that_has_drawn_and_measured_nothing_has_a_page(tmp_path):
