@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 
 gc.disable()  # until all tests are found: nothing of theirs goes away
 
@@ -11,7 +10,5 @@ gc.disable()  # until all tests are found: nothing of theirs goes away
 def pytest_collection_finish() -> None:
     """What was made so far stays, and is looked through no more: with all tests found, each of a worker's own
     collections, two in a run, would take three times as long as a tiny training."""
-    if "torch" in sys.modules:
-        import torch._dynamo  # noqa: F401 - the first optimizer imports it, and it is as large as all the rest
     gc.freeze()
     gc.enable()

@@ -127,5 +127,5 @@ class FullTraining:
         for name, path in paths.items():
             self._frozen[name] = open_tensors(path)
             del self._live[name]
-        self.backbone.bare_encoders(accelerator)
+        self.backbone.bare_encoders()
         self.backbone.freeze_text(accelerator, self.captions, self.weight_dtype, drawn_prompts(self.config))

@@ -211,7 +211,7 @@ class LoRATraining:
 
     def _freeze_text(self) -> None:
         """Merge the text encoders' adapters into their weights, encode all captions, and release the text encoders."""
-        encoders = self.backbone.bare_encoders(self.accelerator)
+        encoders = self.backbone.bare_encoders()
         for name, encoder in zip(TEXT_PARTS, encoders, strict=False):
             for hook in self._hooks.pop(name, []):
                 hook.remove()

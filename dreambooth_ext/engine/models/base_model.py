@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -20,6 +19,7 @@ from ...core.messages.message import reason_of
 from ...core.system.files import require_ordinary, sha256_of
 from ..downloads.progress_thread import Fetch
 from ..runtime.diffusers_models import AutoencoderKL, UNet2DConditionModel
+from ..tensors.empty_weights import empty_weights
 from ..tensors.lazy_tensor import LazyTensor, is_finite
 from .architecture import Architecture, part_title, shipped, size_of_text
 from .base_download import download
@@ -285,7 +285,7 @@ class LatentBase:
 
     def _empty(self, component: str, make: Callable[[], nn.Module]) -> nn.Module:
         try:
-            with init_empty_weights(include_buffers=False):
+            with empty_weights(buffers=False):
                 return make()
         except (ValueError, TypeError, KeyError, IndexError, ZeroDivisionError, NotImplementedError) as error:
             known = {"name": self.name, "part": part_title(component), "error": reason_of(error)}

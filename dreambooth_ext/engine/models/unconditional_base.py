@@ -10,7 +10,6 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 
 from ...core.config.names import is_pipeline
 from ...core.config.run_config import RunConfig
@@ -20,6 +19,7 @@ from ...core.system.files import expanded
 from ..downloads.progress_thread import Fetch
 from ..runtime.diffusers_models import UNet2DModel
 from ..runtime.seeds import derive
+from ..tensors.empty_weights import empty_weights
 from . import config_limits
 from .base_download import download, download_config
 from .base_files import BaseFiles
@@ -92,7 +92,7 @@ class PixelBase:
     def _looked_at(self) -> dict[str, torch.Size]:
         """Return the shapes of all weights, from a model on the meta device, which takes no memory."""
         try:
-            with init_empty_weights():
+            with empty_weights():
                 model = UNet2DModel.from_config(self.unet_config)
             return {name: tensor.shape for name, tensor in model.state_dict().items()}
         except IMPOSSIBLE as error:

@@ -21,6 +21,7 @@ from ...core.facts.methods import WHOLE_METHODS
 from ...core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, OptimizerFacts
 from ...core.messages.message import Message, reason_of
 from ..runtime.device import take_device
+from ..runtime.left_out import uncompiled_step
 from .parameter_group import ParameterGroup
 
 PAGED_FROM = 100_000  # parameters, from which on bitsandbytes pages a tensor's state
@@ -53,7 +54,7 @@ def missing_optimizer(name: str, device: torch.device) -> Message | None:
 
 
 def class_of(facts: OptimizerFacts) -> type[torch.optim.Optimizer]:
-    return getattr(importlib.import_module(facts.module), facts.class_name)
+    return uncompiled_step(getattr(importlib.import_module(facts.module), facts.class_name))
 
 
 @functools.cache

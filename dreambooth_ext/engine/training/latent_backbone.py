@@ -44,26 +44,32 @@ class LatentBackbone:
         """Move the UNet, and the text encoders if they train, to their device and set up mixed precision.
 
         accelerate's `prepare` would also wrap them for distributed training; here the loop averages gradients itself
-        (`distributed.average` says why).
+        (`distributed.average` says why). Where not told to place them, it imports much to ask whether it may.
         """
-        self.unet = accelerator.prepare_model(self.unet, evaluation_mode=True)
+        self.unet = accelerator.prepare_model(self.unet, device_placement=True, evaluation_mode=True)
         if self.prompts.training:
             text = self.prompts.stack
-            text.encoders = [accelerator.prepare_model(encoder, evaluation_mode=True) for encoder in text.encoders]
+            text.encoders = [
+                accelerator.prepare_model(encoder, device_placement=True, evaluation_mode=True)
+                for encoder in text.encoders
+            ]
 
-    def bare_encoders(self, accelerator: Accelerator) -> list[nn.Module]:
-        """Unwrap the text encoders, which undoes `place`, and return them."""
-        text = self.prompts.stack
-        text.encoders = [accelerator.unwrap_model(encoder, keep_fp32_wrapper=False) for encoder in text.encoders]
-        return text.encoders
+    def bare_encoders(self) -> list[nn.Module]:
+        """Undo `place` for the text encoders, and return them.
+
+        accelerate's `unwrap_model` does so, too, but first imports PyTorch's compiler to ask whether they are compiled.
+        """
+        for encoder in self.prompts.stack.encoders:
+            if forward := vars(encoder).pop("_original_forward", None):
+                encoder.forward = forward
+        return self.prompts.stack.encoders
 
     def freeze_text(
         self, accelerator: Accelerator, captions: Iterable[str] | None, dtype: torch.dtype, drawn: Iterable[str]
     ) -> None:
         """Encode all captions and preview prompts, then release the unwrapped text encoders (`Prompts.freeze`)."""
-        unet = accelerator.unwrap_model(self.unet)
         # accelerate keeps every prepared model and has no call to drop a single one
-        accelerator._models[:] = [m for m in accelerator._models if accelerator.unwrap_model(m) is unet]
+        accelerator._models[:] = [model for model in accelerator._models if model is self.unet]
         self.prompts.freeze(captions, dtype, drawn, self.encoding)
 
     def modules(self) -> list[nn.Module]:

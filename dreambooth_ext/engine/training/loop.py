@@ -192,9 +192,10 @@ class Loop:
             return None
         parameters = state.parameters
         by_value = self.config.clip_grad_mode == "value"
-        norm = float(self.accelerator.clip_grad_norm_(parameters, math.inf if by_value else limit))
+        self.accelerator.unscale_gradients()
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if by_value else limit))
         if by_value:
-            torch.nn.utils.clip_grad_value_(parameters, limit)  # clip_grad_norm_ has unscaled fp16 gradients
+            torch.nn.utils.clip_grad_value_(parameters, limit)
         if not math.isfinite(norm) and state.scaler is None:
             raise self._not_finite("training.gradients_not_finite", norm=norm, step=state.step + 1)
         return norm

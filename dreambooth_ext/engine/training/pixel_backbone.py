@@ -34,7 +34,7 @@ class PixelBackbone:
 
     def place(self, accelerator: Accelerator) -> None:
         """Move the UNet to its device and set up mixed precision."""
-        self.unet = accelerator.prepare_model(self.unet, evaluation_mode=True)
+        self.unet = accelerator.prepare_model(self.unet, device_placement=True, evaluation_mode=True)
 
     def modules(self) -> list[nn.Module]:
         """Return all models that take part in `loss`."""
