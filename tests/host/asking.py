@@ -21,7 +21,9 @@ from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.core.runs import job_options, run_folder, training_states
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.host.environment.environment import Status
+from dreambooth_ext.host.errors import Refusal
 from dreambooth_ext.host.hosts.folder_host import FolderHost
+from dreambooth_ext.host.jobs.loans import Loan, Loans
 from dreambooth_ext.host.publishing import model_files, unpublish
 from dreambooth_ext.host.service.service import Service
 from dreambooth_ext.host.web import routes
@@ -55,6 +57,7 @@ class Notes:
         self.ids: list[str] = []
         self.devices: dict[str, str] = {}  # by run
         self.is_paused = False
+        self.loans = Loans()
         self.said: list[tuple] = []
 
     def start(self) -> None:
@@ -81,6 +84,19 @@ class Notes:
 
     def waiting_since(self) -> dict[str, float]:
         return dict.fromkeys(self.ids, 1.4e9)
+
+    leads = True
+
+    def device_called(self, wanted: str) -> str:
+        return "cuda:0" if wanted == "auto" else wanted
+
+    def lend(self, loan: Loan) -> None:
+        if self.running:
+            raise Refusal(409, "drawing.run_trains", "device", run=self.running[-1].id)
+        self.loans.take(loan)
+
+    def give_back(self, loan: Loan) -> None:
+        self.loans.give_back(loan)
 
     def pause(self, paused: bool) -> None:
         self.is_paused = paused

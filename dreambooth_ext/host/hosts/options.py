@@ -72,6 +72,13 @@ OPTIONS = (
         {"final": "when training is finished", "every": "after every save", "never": "never"},
     ),
     Option(
+        "judge",
+        True,
+        "Judge runs after training",
+        "when nothing else goes on, the trainer draws with each saved model and says which one to keep. It stops "
+        "as soon as a run is to begin; pictures that you ask for meanwhile are drawn afterwards",
+    ),
+    Option(
         "subject_type",
         "person",
         "Type of subject when the tab opens",

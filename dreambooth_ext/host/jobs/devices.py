@@ -27,7 +27,10 @@ class Devices:
                 self._wanted[run.id] = run.config.device
             except UserError:
                 self._wanted[run.id] = "auto"
-        wanted = self._wanted[run.id]
+        return self.called(self._wanted[run.id])
+
+    def called(self, wanted: str) -> str:
+        """The one name of what a setting `device` means."""
         return plain(self._best() if wanted == "auto" else wanted)
 
     def _best(self) -> str:

@@ -21,12 +21,14 @@ from ...core.runs.run_folder import Run
 from ...core.system import files
 from ...core.system.terminal import say, say_traceback
 from ..environment.environment import Environment
+from ..errors import Refusal
 from ..hosts.host import Host
 from ..publishing.publisher import Publisher
 from . import worker_process
 from .devices import Devices
 from .job import FAULTS, RECOVERY, Job, JobContext
 from .job_monitor import JobMonitor
+from .loans import Loan, Loans
 from .queue import Queue, cancel, is_of_this_machine, put_back, status_of
 from .watchdog import Patience
 
@@ -49,6 +51,8 @@ class Dispatcher:
         self._context = JobContext(self._queue, environment, host)  # outlasts `close`
         self._jobs: dict[str, Job] = {}  # of the runs that have a device, by run, in the order of their beginning
         self._devices = Devices(environment)
+        self._loans = Loans()
+        self._giving = threading.Lock()  # a device to a run, or to something else
         self._elsewhere: list[Run] = []  # those that another host's dispatcher trains
         self._hindrance = ""  # why the first that waits is not trained yet
         self._passed_over: set[str] = set()  # runs of another user that were already reported
@@ -143,6 +147,10 @@ class Dispatcher:
     def device(self, run: Run) -> str:
         """What it trains on, by the one name of that device."""
         return self._devices.of(run)
+
+    def device_called(self, wanted: str) -> str:
+        """The one name of a device that a setting names: of "auto" the one that is chosen then."""
+        return self._devices.called(wanted)
 
     def waiting_since(self) -> dict[str, float]:
         """By run that waits, in seconds since 1970."""
@@ -258,6 +266,31 @@ class Dispatcher:
         """Whether this host trains it, from the hand-over to its end; the host's models may not be back yet."""
         job = self._jobs.get(run.id)
         return job is not None and job.has_device()
+
+    # --- devices for others than runs ---
+
+    def lend(self, loan: Loan) -> None:
+        """Start no run on the loan's device until it is given back. Raises a Refusal (409) if a run has the device, or
+        waits for it."""
+        with self._giving:
+            self._check_free(loan.device)
+            self._loans.take(loan)
+
+    def give_back(self, loan: Loan) -> None:
+        with self._giving:
+            self._loans.give_back(loan)
+        self._wake.set()
+
+    def _check_free(self, device: str) -> None:
+        having = [job.monitor.run for job in self._current() if job.device == device and not job.is_over()]
+        others = [run for run in self._alive() if self._devices.of(run) == device]
+        if run := next(iter([*having, *others]), None):
+            raise Refusal(409, "drawing.run_trains", "device", run=run.id)
+        if not self.leads and self._leader_lock.is_taken():
+            raise Refusal(409, "drawing.other_host", "device")
+        waiting = () if self.is_paused else self.queue()
+        if id := next((id for id in waiting if self._devices.of(Run(self.runs_dir / id)) == device), ""):
+            raise Refusal(409, "drawing.run_waits", "device", run=id)
 
     # --- the thread ---
 
@@ -388,13 +421,16 @@ class Dispatcher:
         reasons = []
         for run in waiting:
             device = self._devices.of(run)
-            reasons.append("" if device in ours else self._obstacle(run, others.get(device, [])))
-            if device not in ours and not reasons[-1] and self._train(run, device, closing):
-                ours.add(device)
+            with self._giving:
+                reasons.append("" if device in ours else self._obstacle(run, device, others.get(device, [])))
+                if device not in ours and not reasons[-1] and self._train(run, device, closing):
+                    ours.add(device)
         self._hindrance = reasons[0]
 
-    def _obstacle(self, run: Run, others: list[str]) -> str:
-        """Why a run cannot start now although this host does not use its device; "" if it can."""
+    def _obstacle(self, run: Run, device: str, others: list[str]) -> str:
+        """Why a run cannot start now although this host trains nothing on its device; "" if it can."""
+        if lent := self._loans.claimed(device):
+            return lent
         other = next((id for id in others if id != run.id), "")
         if other:
             return Message("queue.device_taken", run=other)

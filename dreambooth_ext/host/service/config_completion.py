@@ -14,7 +14,7 @@ from ...core.errors import UserError
 from ...core.facts.methods import METHOD_LABELS, PROMPTED_METHODS
 from ...core.guide.completion import Choice
 from ...core.messages.message import Message
-from . import path_policy
+from ..hosts import path_policy
 
 if TYPE_CHECKING:
     from ..hosts.host import Host

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 from ...core.config.parsing import shown
 from ...core.errors import Problem
 from ...core.runs.run_folder import Run
+from ...core.system import files
+from ..drawing.drawing_job import FOLDER as DRAWN
+from ..drawing.drawing_job import DrawingJob
 from ..environment.maintenance import Maintenance
 from ..errors import Refusal
+from ..hosts import path_policy
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.drawing_job import FOLDER as DRAWN
-from ..jobs.drawing_job import DrawingJob
 from ..jobs.event_pages import of_kinds
 from ..jobs.run_index import RunIndex, is_component
-from ..publishing import unpublish
-from . import path_policy
+from ..publishing import model_files, unpublish
 from .runs_ahead import base_of, runs_ahead
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ class Models:
         published = place if is_there else None
         return {**event, "published": published, "selected": bool(published and same_path(published, current))}
 
+    def find(self, id: str, file: str) -> tuple[Run, dict[str, Any]]:
+        """A run and the event of one of its models. Raises a Refusal (404)."""
+        run = self.run_index.find(id)
+        for event in run.artifact_events():
+            if event["file"] == file:
+                return run, event
+        raise Refusal(404, "service.no_model", "artifact", run=id, file=shown(file))
+
     def _artifact(self, id: str, file: str) -> dict[str, Any]:
         for artifact in self.list(id)["artifacts"]:
             if artifact["file"] == file:
@@ -81,6 +90,24 @@ class Models:
         removed = self.dispatcher.unpublish(run, file, path)
         return {"path": place, "removed": removed, "revision": self.dispatcher.revision}
 
+    def delete(self, id: str, file: str) -> dict[str, Any]:
+        """Delete a model from its run's folder, with its sidecars; what is published stays. Raises a Refusal (404, 409:
+        while the run trains, or another one is to begin with it)."""
+        run = self.run_index.find(id)
+        self._artifact(id, file)
+        path = run.artifacts / file
+        if run.is_alive() or run.is_followed() or id in self.dispatcher.queue():
+            raise Refusal(409, "queue.busy", "artifact", run=id)
+        if problem := self._needed_as_base(path):
+            raise Refusal.of(409, problem, "artifact")
+        self.drawing_job.jobs.check_unused(id)
+        freed = files.size(path)
+        unpublish.delete(path)
+        for suffix in (*model_files.SIDECAR_SUFFIXES, model_files.CLIP):
+            if (beside := model_files.sidecar(path, suffix)).exists():
+                unpublish.delete(beside)
+        return {"freed": freed}
+
     def _needed_as_base(self, path: Path) -> Problem | None:
         for run in runs_ahead(self.dispatcher, self.run_index):
             if same_path(base_of(run), str(path)):
@@ -88,11 +115,9 @@ class Models:
         return None
 
     def draw(self, id: str, file: str, wanted: dict[str, int]) -> None:
-        """Draw with a run's unconditional model (`DrawingJob.start`). Raises a Refusal (409) while a run trains."""
+        """Draw with a run's unconditional model (`DrawingJob.start`)."""
         run = self.run_index.find(id)
         self._artifact(id, file)
-        if self.dispatcher.active:
-            raise Refusal(409, "service.memory_taken", "artifact", run=self.dispatcher.active.id)
         self.maintenance.check_ready()
         self.drawing_job.start(run, file, wanted)
 

@@ -10,10 +10,10 @@ from ...core.config.parsing import shown
 from ...core.config.run_config import RunConfig
 from ...core.data import picture_entries, picture_list
 from ..errors import Refusal
+from ..hosts import path_policy
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.run_index import RunIndex, is_component
 from ..pictures.uploads import PictureSets
-from . import path_policy
 from .runs_ahead import picture_folders, runs_ahead
 
 if TYPE_CHECKING:

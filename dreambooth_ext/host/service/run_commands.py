@@ -17,9 +17,9 @@ from ...core.runs.events import COMMANDS, ENDED
 from ...core.runs.run_folder import Run
 from ..environment.maintenance import Maintenance
 from ..errors import Refusal
+from ..hosts import path_policy
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.run_index import FAULTS, RunIndex
-from . import path_policy
 from .asked_options import options_for
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from ...core.runs import job_options, notes, run_list
 from ...core.runs.run_folder import Run
 from ..environment.maintenance import Maintenance
 from ..errors import Problems, Refusal
+from ..hosts import path_policy
 from ..jobs.curves import LAST, POINTS, RunCurves
 from ..jobs.event_pages import EventPages, text_page
 from ..jobs.run_index import RunIndex, is_component
-from . import path_policy, report
+from . import report
 from .asked_options import ASKED
 
 SHOWN_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}

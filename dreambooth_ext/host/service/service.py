@@ -15,19 +15,23 @@ from ...core.messages.message import beside
 from ...core.runs.events import PROTOCOL
 from ...core.runs.run_folder import Run
 from ...core.version import __version__
+from ..drawing.comparisons import Comparisons
+from ..drawing.device_jobs import DeviceJobs
+from ..drawing.drawing_job import DrawingJob
+from ..drawing.idle_judge import IdleJudge
+from ..drawing.verdicts import Verdicts
 from ..environment.deep_check import DeepCheck
 from ..environment.environment import Environment
 from ..environment.maintenance import Maintenance
 from ..errors import Refusal
-from ..hosts import host_limits, model_lists
+from ..hosts import host_limits, model_lists, path_policy
 from ..hosts.options import OPTIONS
 from ..jobs import planned_time, queue
 from ..jobs.dispatcher import Dispatcher
-from ..jobs.drawing_job import DrawingJob
 from ..jobs.planned_time import PlannedTimes
 from ..jobs.run_index import FAULTS, RunIndex
 from ..pictures.uploads import PictureSets
-from . import path_policy, preset_store, schema
+from . import preset_store, schema
 from .models import Models
 from .new_runs import NewRuns
 from .picture_folders import PictureFolders
@@ -44,7 +48,8 @@ SHOWN_OF_ENVIRONMENT = ("state", "reason", "reason_code", "reason_values", "buil
 class Service:
     """The service of one host and its process; every method may be called from any thread, and may take long.
 
-    Operations on runs, models and pictures are in its parts: `new_runs`, `runs`, `commands`, `models`, `pictures`.
+    Operations on runs, models and pictures are in its parts: `new_runs`, `runs`, `commands`, `models`, `pictures`,
+    `comparisons`, `verdicts`.
     """
 
     def __init__(self, host: Host, environment: Environment | None = None, dispatcher: Dispatcher | None = None):
@@ -55,7 +60,8 @@ class Service:
         self.run_index = RunIndex(self.runs_dir, lambda: host.folders().values())
         self.maintenance = Maintenance(self.environment)
         self.deep_check = DeepCheck(self.environment, self.runs_dir)
-        self.drawing_job = DrawingJob(self.environment)
+        self.drawing = DeviceJobs(self.environment, host, self.dispatcher)
+        self.drawing.before = self.deep_check.close  # its process holds memory
         self.presets = Presets(host.data_folder() / preset_store.FOLDER)
         self.sets = PictureSets(path_policy.pictures_folder(host))
         self.planned_times = PlannedTimes(self.runs_dir)
@@ -63,21 +69,27 @@ class Service:
         self.new_runs = NewRuns(host, self.dispatcher, self.maintenance, self.deep_check, self.planned_times, self.sets)
         self.runs = Runs(self.run_index, self.maintenance, host.name)
         self.commands = RunCommands(host, self.run_index, self.dispatcher, self.maintenance)
-        self.models = Models(host, self.run_index, self.dispatcher, self.maintenance, self.drawing_job)
+        self.models = Models(host, self.run_index, self.dispatcher, self.maintenance, DrawingJob(self.drawing))
+        self.comparisons = Comparisons(host, self.drawing, self.runs_dir, self.models.find)
+        self.verdicts = Verdicts(host, self.drawing, self.comparisons, self.run_index.find)
+        self.idle_judge = IdleJudge(host, self.dispatcher, self.drawing, self.verdicts, self.maintenance)
         self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets)
 
     def start(self) -> None:
         """Start training queued runs. Does nothing if already started."""
         self.dispatcher.start()
+        self.idle_judge.start()
 
     def close(self) -> None:
+        self.idle_judge.close()
         self.dispatcher.close()
-        self.drawing_job.close()
+        self.drawing.close()
         self.deep_check.close()
 
     def delete(self, id: str) -> None:
         """Delete a run with everything it made, except published models."""
         run = self.run_index.find(id)
+        self.drawing.check_unused(id)
         self.commands.delete(run)
         self.runs.forget(run)
 
@@ -122,6 +134,7 @@ class Service:
             "revision": self.dispatcher.revision,
             "published": self.dispatcher.published,
             "lists": self._lists(),
+            "job": self.drawing.status(),
             **self.queue(),
             "environment": {key: known for key, known in environment.items() if key in SHOWN_OF_ENVIRONMENT},
         }
@@ -129,6 +142,8 @@ class Service:
     def mend(self, action: str) -> None:
         """Repair or verify the environment in a thread. Raises a Refusal (409) if that would disturb a run or another
         program."""
+        if action == "repair" and (job := self.drawing.current):
+            raise Refusal(409, "drawing.busy", "action", reason=job.task.reason)
         if action == "repair" and self.dispatcher.running:
             raise Refusal(409, "service.environment_in_use", "action", run=self.dispatcher.running[-1].id)
         if action == "repair":
@@ -172,6 +187,18 @@ class Service:
         from ..importers import read  # a WebUI's start has no use for them
 
         return read.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
+
+    # --- what draws ---
+
+    def compare(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin a comparison (`Comparisons.start`)."""
+        self.maintenance.check_ready()
+        return self.comparisons.start(asked)
+
+    def judge(self, id: str, steps_only: bool) -> dict[str, Any]:
+        """Begin to judge a run (`Verdicts.judge`); answers with its job."""
+        self.maintenance.check_ready()
+        return self.verdicts.judge(id, steps_only).status()
 
     # --- the queue ---
 

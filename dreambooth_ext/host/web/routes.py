@@ -155,12 +155,7 @@ def show_subject(call: Call) -> Response:
 
 
 def show_sample(call: Call) -> Response:
-    path, kind = call.service.runs.sample(call.path["id"], call.path["step"], call.path["file"])
-    size = call.number("size")
-    if size:
-        size = uploads.fitting(size)
-        return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
-    return picture(call.headers, path, kind, path.read_bytes)
+    return drawn_picture(call, *call.service.runs.sample(call.path["id"], call.path["step"], call.path["file"]))
 
 
 def draw(call: Call) -> dict[str, Any]:
@@ -172,6 +167,23 @@ def draw(call: Call) -> dict[str, Any]:
 
 def show_drawn(call: Call) -> Response:
     path, kind = call.service.models.drawn_picture(call.path["id"], call.path["artifact"], call.path["file"])
+    return picture(call.headers, path, kind, path.read_bytes)
+
+
+def show_compared(call: Call) -> Response:
+    return drawn_picture(call, *call.service.comparisons.picture(call.path["id"], call.path["file"]))
+
+
+def show_judged(call: Call) -> Response:
+    return drawn_picture(call, *call.service.verdicts.picture(call.path["id"], call.path["file"]))
+
+
+def drawn_picture(call: Call, path: Path, kind: str) -> Response:
+    """A picture as it is, or small with `?size=`."""
+    size = call.number("size") if kind != "image/svg+xml" else None
+    if size:
+        size = uploads.fitting(size)
+        return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
     return picture(call.headers, path, kind, path.read_bytes)
 
 
@@ -227,12 +239,34 @@ def table(s: Service) -> dict[str, Methods]:
         "/runs/{id}/report": {"GET": show(s.runs.report, "id")},
         "/runs/{id}/samples/{step}/{file}": {"GET": Action(show_sample, slow=True)},
         "/runs/{id}/artifacts": {"GET": show(s.models.list, "id")},
+        "/runs/{id}/artifacts/{file}": {"DELETE": change(s.models.delete, "id", "file")},
         "/runs/{id}/commands": {"POST": Action(command_run, 202, "json")},
         "/runs/{id}/publish": {"POST": Action(publish, body="json", slow=True)},
         "/runs/{id}/unpublish": {"POST": Action(unpublish, body="json", slow=True)},
         "/runs/{id}/draw": {"GET": show(s.models.drawn, "id"), "POST": Action(draw, 202, "json")},
         "/runs/{id}/drawn/{artifact}/{file}": {"GET": Action(show_drawn, slow=True)},
+        "/runs/{id}/verdict": {
+            "GET": Action(lambda call: s.verdicts.show(call.path["id"]), slow=True),
+            "POST": Action(lambda call: s.judge(call.path["id"], call.flag("steps_only")), 202, "json", slow=True),
+        },
+        "/runs/{id}/verdict/votes": {
+            "POST": Action(lambda call: s.verdicts.vote(call.path["id"], call.values), body="json")
+        },
+        "/runs/{id}/verdict/pictures/{file}": {"GET": Action(show_judged, slow=True)},
         "/runs/{id}/open": {"POST": Action(open_run, body="json")},
+        "/comparisons": {
+            "GET": Action(lambda call: s.comparisons.list(), slow=True),
+            "POST": Action(lambda call: s.compare(call.values), 202, "json", slow=True),
+        },
+        "/comparisons/{id}": {
+            "GET": Action(lambda call: s.comparisons.show(call.path["id"]), slow=True),
+            "DELETE": change(s.comparisons.delete, "id"),
+        },
+        "/comparisons/{id}/votes": {
+            "POST": Action(lambda call: s.comparisons.vote(call.path["id"], call.values), body="json")
+        },
+        "/comparisons/{id}/pictures/{file}": {"GET": Action(show_compared, slow=True)},
+        "/job": {"GET": Action(lambda call: {"job": s.drawing.status()}), "DELETE": change(s.drawing.stop)},
         "/queue": {"GET": show(s.queue), "POST": Action(change_queue, body="json")},
         "/pictures": {"GET": Action(list_pictures, slow=True)},
         "/pictures/{set}": {"DELETE": change(s.pictures.delete, "set")},

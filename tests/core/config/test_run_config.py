@@ -14,7 +14,8 @@ from dreambooth_ext.core.data import kohya_dataset, prompt_templates
 from dreambooth_ext.core.data.concepts import CONCEPT_KEYS
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host.errors import Refusal
-from dreambooth_ext.host.service import config_completion, path_policy
+from dreambooth_ext.host.hosts import path_policy
+from dreambooth_ext.host.service import config_completion
 
 PATHS = [name for name, known in SETTINGS.items() if known.kind == "path"]
 IN_CONCEPTS = [name for name in PATHS if name in ("instance_data_dir", "class_data_dir")]

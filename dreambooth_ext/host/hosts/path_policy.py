@@ -11,7 +11,7 @@ from ...core.config.run_config import RunConfig
 from ...core.data import kohya_dataset
 from ...core.guide import demo_recipe
 from ..errors import Refusal
-from ..hosts.host import Host
+from .host import Host
 
 CLASS_PICTURES = "class_pictures"  # where runs keep the class pictures that they draw, in the folder of the runs
 
@@ -39,15 +39,25 @@ def _check_named(named: Iterable[tuple[str, str]], config: RunConfig, host: Host
             raise Refusal(403, "service.hub_restricted", field, reason=why)
     for field, path in named:
         if field == "base_model":
-            folders = (*host.folders().values(), demo_recipe.FOLDER)
-            if _same(path, (item["path"] for item in host.bases())) or inside(path, folders):
+            if is_offered_model(path, host):
                 continue
             raise Refusal(403, "service.base_restricted", field, reason=why)
         if inside(path, (pictures_folder(host), host.runs_folder() / CLASS_PICTURES, demo_recipe.PICTURES)):
             continue
         if field.endswith(("instance_data_dir", "train_data_dir")):
             raise Refusal(403, "service.pictures_restricted", field, reason=why)
-        raise Refusal(403, "service.path_restricted", field, reason=why)
+        raise refused(field, why)
+
+
+def is_offered_model(path: str | Path, host: Host) -> bool:
+    """Whether the host lists the model file, or it is in a folder that the host offers."""
+    folders = (*host.folders().values(), demo_recipe.FOLDER)
+    return inside(path, folders) or _same(path, (item["path"] for item in host.bases()))
+
+
+def refused(field: str, why: str) -> Refusal:
+    """The refusal of a path that may not be named."""
+    return Refusal(403, "service.path_restricted", field, reason=why)
 
 
 def pictures_folder(host: Host) -> Path:
@@ -55,7 +65,7 @@ def pictures_folder(host: Host) -> Path:
     return host.data_folder() / "pictures"
 
 
-def _same(path: str, known: Iterable[str]) -> bool:
+def _same(path: str | Path, known: Iterable[str]) -> bool:
     return os.path.normcase(_absolute(path)) in {os.path.normcase(_absolute(item)) for item in known}
 
 

@@ -73,7 +73,7 @@ def test_pictures_are_drawn_one_drawing_at_a_time(asked, run, tmp_path):
     found = asked.get(f"runs/{run.id}/draw").json()
     assert (found["state"], found["done"], found["of"]) == ("drawing", 0, 3)
     refused = draw(asked, run)
-    assert refused.status == 409 and refused.json()["remedy"] == "Wait for them."
+    assert refused.status == 409 and "are being drawn" in refused.json()["error"]
     (run.artifacts / "flowers" / "go").touch()
     found = ended(asked, run)
     assert (found["state"], found["done"], found["problem"]) == ("done", 3, "")
