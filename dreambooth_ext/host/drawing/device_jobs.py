@@ -27,6 +27,11 @@ LINES = 200  # of standard error that are kept for its last words
 PATIENCE = 5.0  # seconds that a stopped process may take; then it is killed
 KEPT = 50  # ended jobs whose end is remembered
 RUNNING = ("starting", "running")
+GOING_ON = {
+    "draw": "drawing.going_on_draw",
+    "compare": "drawing.going_on_compare",
+    "verdict": "drawing.going_on_verdict",
+}
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Task:
     @property
     def reason(self) -> Message:
         """What is going on, for those who have to wait."""
-        return Message(f"drawing.going_on_{self.kind}", of=self.of)
+        return Message(GOING_ON[self.kind], of=self.of)
 
 
 class Job:
