@@ -76,9 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def describe(plan: dict[str, Any]) -> list[str]:
     size = files.human_size
+    kept = f", {plan['held']} kept back (keep_back_pictures)" if plan["held"] else ""
+    times = f"{plan['measurements']} times, about {plan['measuring']:.1%} of the time (measure_progress)"
+    if not plan["measurements"]:
+        times = "not at all"
     return [
         f"base       {plan['family']}, {plan['resolution']} pixels",
-        f"pictures   {plan['pictures']}, class pictures {plan['class_pictures']}",
+        f"pictures   {plan['pictures']}, class pictures {plan['class_pictures']}{kept}",
+        f"measured   {times}",
         f"steps      {plan['steps']} ({plan['epochs']:g} epochs), text encoder {plan['text_encoder_steps']}",
         f"device     {plan['device']}, {plan['optimizer']}, precision {plan['mixed_precision']}",
         f"memory     about {size(plan['memory'])} of {size(plan['memory_available'])}",

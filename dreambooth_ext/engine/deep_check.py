@@ -64,9 +64,10 @@ def look(config: ResolvedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
     count = picture_entries.trained(found) or in_data_set(config, problems, warnings)
     steps, epochs = plan.length(config, count)
     classes = sum(entry.is_class for entry in found) + missing
+    held = sum(entry.is_held for entry in found)
     try:
         made = plan.make_plan(
-            config, base, subjects, count, classes, steps, epochs, files.free_bytes(runs_dir), missing
+            config, base, subjects, count, classes, steps, epochs, files.free_bytes(runs_dir), missing, held
         )
     except UserError as error:  # a file that the run starts from cannot be read
         problems += [] if error.problem in problems else [error.problem]

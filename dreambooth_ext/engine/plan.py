@@ -19,6 +19,7 @@ from ..core.facts.optimizer_facts import AUTO, state_bytes
 from ..core.guide import completion
 from ..core.messages.message import Message
 from ..core.system import files
+from ..core.verdict import measuring
 from .formats import hub_upload
 from .memory_estimate import estimate
 from .methods import METHODS
@@ -43,6 +44,9 @@ class Plan:
     resolution: int
     pictures: int
     class_pictures: int
+    held: int  # pictures that are not trained on
+    measurements: int  # how often the run measures itself
+    measuring: float  # share of its time that this takes
     steps: int
     epochs: float
     text_encoder_steps: int
@@ -221,9 +225,11 @@ def make_plan(
     epochs: float,
     free: int,
     missing: int,
+    held: int = 0,
 ) -> Plan:
     """Make the plan of a resolved config. free: bytes free on the disk of the runs folder; missing: how many of the
-    class pictures are still to be drawn."""
+    class pictures are still to be drawn; held: how many pictures are not trained on."""
+    measures = measuring.planned(config, steps, pictures=pictures, held=held, classes=class_pictures)
     return Plan(
         family=base.family.title,
         unet_work=base.family.denoiser.work,
@@ -231,6 +237,9 @@ def make_plan(
         resolution=config.resolution,
         pictures=pictures,
         class_pictures=class_pictures,
+        held=held,
+        measurements=len(measures.steps),
+        measuring=measures.share,
         steps=steps,
         epochs=round(epochs, 2),
         text_encoder_steps=min(steps, config.text_encoder_steps or 0),

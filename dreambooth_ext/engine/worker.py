@@ -12,7 +12,7 @@ import functools
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from .runtime.control import Control, Follower, Stopped, take_standard_input
 from .runtime.device import choose_device, take_device
 from .training import class_images, loop_state, training_state
 from .training.backbones import STARTS
+from .training.fixed_loss import FixedLoss
 from .training.loop import Loop
 from .training.loss import Objective
 from .training.method import Method
@@ -191,9 +192,11 @@ def train(run: Run, control: Control, total: int | None) -> str:
             epochs=total / dataset.order.steps(1, accelerator.num_processes),
             free=free_bytes(run),
             missing=0,
+            held=len(dataset.held),
         )
         control.status("preparing", total=total, step=resumed.step if resumed else 0, plan=made.as_dict())
-        method = make_method(config, base, dataset, run, accelerator, resumed, control)
+        fixed = FixedLoss(config, dataset, run.path, total, resumed=bool(resumed and resumed.step))
+        method = make_method(config, base, dataset, run, accelerator, resumed, control, fixed.captions)
         wait_for_base(base, control)
         base.files.require_unchanged()  # its parts were read at different times
         if distributed.is_first() and not is_old:
@@ -201,7 +204,7 @@ def train(run: Run, control: Control, total: int | None) -> str:
         saver = Saver(run, config, base, method, control, dataset, accelerator)
         with contextlib.closing(saver):
             state = loop_state.begin(config, method, dataset, accelerator, total, resumed)
-            ended = Loop(config, method, dataset, accelerator, control, saver, total, state).run()
+            ended = Loop(config, method, dataset, accelerator, control, saver, total, state, fixed).run()
         accelerator.end_training()
         return ended
 
@@ -300,7 +303,8 @@ def check_resources(config: ResolvedConfig, subjects: Subjects, base: Base, run:
     steps, epochs = plan.length(config, count)
     missing = sum(lacks for _, lacks in class_images.missing(config, subjects).values())
     classes = sum(entry.is_class for entry in entries) + missing
-    made = plan.make_plan(config, base, subjects, count, classes, steps, epochs, free_bytes(run), missing)
+    held = sum(entry.is_held for entry in entries)
+    made = plan.make_plan(config, base, subjects, count, classes, steps, epochs, free_bytes(run), missing, held)
     if found := plan.resource_problems(made, config):
         raise BadInput(found)
     for problem in plan.resource_warnings(made, config):
@@ -408,11 +412,13 @@ def make_method(
     accelerator: Accelerator,
     resumed: training_state.Checkpoint | None,
     control: Control,
+    captions: Sequence[str] = (),
 ) -> Method:
     """Set up the models on their device and the method that trains them, as of the training state to resume from, if
-    any."""
+    any. captions: those that are measured, beside the data set's."""
     encoding = partial(control.stage, ENCODING)
     backbone = STARTS[config.method].assemble(config, base, dataset, accelerator.device, control.warn, encoding)
+    backbone.remember(captions)
     process = NOISE_PROCESSES[base.family.noise](config, base.scheduler_config, config.prediction_type)
     objective = Objective(config, process)
     method = METHODS[config.method](config, objective, dataset.all_captions(), run.path / "frozen")

@@ -165,6 +165,8 @@ ROWS = (
         "effect.no_noise_layers",
     ),
     # --- what is written and drawn
+    Row("keep_back_pictures", lambda c, _: bool(c.validation_split), "effect.held_out"),
+    Row("stop_when_good", lambda c, _: not c.measure_progress, "effect.not_measured"),
     Row("checkpointing_start_step", _saves_once, "effect.saves_once"),
     Row(
         "checkpoints_total_limit",

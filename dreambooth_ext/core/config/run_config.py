@@ -30,6 +30,7 @@ from .form_sections.saving import SavingSettings
 from .form_sections.textual_inversion import TextualInversionSettings
 from .form_sections.training import TrainingSettings
 from .form_sections.unconditional import UnconditionalSettings
+from .form_sections.verdict import VerdictSettings
 
 Config = TypeVar("Config", bound="RunConfig")  # changes keep what is known of the config
 
@@ -38,6 +39,7 @@ Config = TypeVar("Config", bound="RunConfig")  # changes keep what is known of t
 class RunConfig(
     # dataclasses take the fields of the last one first
     HubSettings,
+    VerdictSettings,
     PreviewSettings,
     SavingSettings,
     MachineSettings,

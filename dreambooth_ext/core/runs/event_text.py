@@ -42,9 +42,16 @@ def _problem(level: str, event: dict[str, Any]) -> str:
     return f"{level}: {Problem.from_dict({'message': event['what'], **event})}"
 
 
+def _measurement(event: dict[str, Any]) -> str:
+    shares = [f"{name} noise {ratio:.3f}" for name, ratio in event["learned"].items()]
+    rest = [f"{name} {event[name]:.3f}" for name in ("held", "class", "drift", "word") if event.get(name) is not None]
+    return f"measured at step {event['step']}: loss relative to the base's {', '.join(shares)}; {', '.join(rest)}"
+
+
 _TELLERS = {
     "status": _status,
     "step": _step,
+    "measurement": _measurement,
     "sample": lambda event: f"preview of step {event['step']}: {event['path']}",
     "checkpoint": lambda event: f"saved the training state of step {event['step']}",
     "artifact": lambda event: f"wrote {event['path']}",

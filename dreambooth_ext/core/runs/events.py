@@ -23,7 +23,7 @@ from ..system import files
 PROTOCOL = 1
 PATIENCE = 3.0  # seconds for the lock of a run's events
 EVENT_TYPES = (
-    *("status", "step", "validation", "sample", "checkpoint"),
+    *("status", "step", "validation", "measurement", "sample", "checkpoint"),
     *("artifact", "published", "unpublished", "uploaded", "warning", "error"),
 )
 COMMANDS = ("stop", "stop_and_save", "save", "sample")
@@ -37,6 +37,7 @@ NEEDED: dict[str, dict[str, Any]] = {  # without which an event of this type say
     "unpublished": {"name": str},
     "uploaded": {"name": str, "address": str},
     "validation": {"step": int, "loss": (int, float)},
+    "measurement": {"step": int, "learned": dict},
 }
 
 

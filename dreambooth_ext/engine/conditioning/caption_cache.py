@@ -21,6 +21,7 @@ class Prompts:
         self.text: TextStack | None = text.to(device)
         self.device = device
         self.training = False
+        self.further: list[str] = []  # captions besides those of batches, for `freeze`
         self._cache: dict[tuple[str, bool], Conditioning] = {}  # by text, and whether it has emphasis
 
     def __call__(self, captions: Sequence[str]) -> Conditioning:
@@ -80,7 +81,8 @@ class Prompts:
         if captions is None or len(captions) > CACHED_AT_MOST:
             self.stack.to(dtype=dtype)
             return
-        wanted = [*((caption, False) for caption in captions), *((prompt, True) for prompt in dict.fromkeys(drawn))]
+        known = dict.fromkeys([*captions, *self.further])
+        wanted = [*((caption, False) for caption in known), *((prompt, True) for prompt in dict.fromkeys(drawn))]
         for index, (text, emphasis) in enumerate(wanted):
             self._cache[text, emphasis] = self.stack.encode([text], emphasis=emphasis).to("cpu")
             if progress:

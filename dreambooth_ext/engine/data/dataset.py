@@ -43,7 +43,7 @@ class Dataset:
         self.config = config
         self.concepts, self.prior = subjects.concepts, subjects.uses_prior(config)
         self.entries = [entry for entry in entries if self.prior or not entry.is_class]
-        self.scaling_factor = scaling_factor
+        self.scaling_factor, self.inpainting = scaling_factor, inpainting
         self.cached = caches_latents(config, inpainting)
         self.cache_dir = cache_dir if config.cache_latents_to_disk else None
         assert not self.cached or not config.cache_latents_to_disk or cache_dir is not None
@@ -153,3 +153,8 @@ class Dataset:
                 yield self.samples.batch(
                     [self.samples.held(self.held[i], draw, 1 / len(part)) for i, draw in zip(part, draws, strict=True)]
                 )
+
+    def fixed(self, picture: Picture, *place: str | int) -> Batch:
+        """Return a picture without random changes, as in `held_batches`, as a batch of its own. place: with the run's
+        seed, determines its latents."""
+        return self.samples.batch([self.samples.held(picture, generator(self.config.seed, *place), 1.0)])

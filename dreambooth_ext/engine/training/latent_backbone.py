@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from ..data.dataset import Dataset
 from ..models.base_model import LatentBase
 from ..runtime.diffusers_models import AttnProcessor
 from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latents
-from .loss import Objective
+from .loss import Objective, predict
 from .method import Drawn
 
 CUTS_NAMED = 10  # at most so many captions that are too long
@@ -91,6 +91,15 @@ class LatentBackbone:
             extra_bchw,
             batch.masks_b1hw,
         )
+
+    def predicted(
+        self, input_bchw: Tensor, timesteps_b: Tensor, captions: Sequence[str], time_ids_b6: Tensor
+    ) -> Tensor:
+        """Return what the UNet predicts from noised latents, float32."""
+        return predict(self.unet, input_bchw, timesteps_b, self.prompts(captions), time_ids_b6)
+
+    def remember(self, captions: Sequence[str]) -> None:
+        self.prompts.further = list(captions)
 
     @torch.no_grad()
     def drawn(self, config: ResolvedConfig, base: LatentBase, told: Progress) -> Iterator[Drawn]:

@@ -27,6 +27,7 @@ from ..runtime import distributed, memory
 from ..runtime.control import STOPPING, Control, Stopped
 from ..runtime.seeds import derive, generator
 from . import training_state
+from .fixed_loss import FixedLoss
 from .loop_state import LoopState
 from .method import Method
 from .run_outputs import Saver
@@ -45,6 +46,7 @@ class Loop:
     saver: Saver
     total: int
     state: LoopState
+    fixed: FixedLoss
 
     def run(self) -> str:
         """Train. Returns "done", or "stopped" if a command ended the run early."""
@@ -53,7 +55,9 @@ class Loop:
         if self._is_due() and self.config.save_intermediate_models and not self.saver.has_model(state.step):
             self._save_model(final=False)  # the worker was killed after saving the state
         if state.step:
-            state.validation.resume(self.control.events.read(), state.step)
+            known = self.control.events.read()
+            state.validation.resume(known, state.step)
+            self.fixed.resume(known, state.step)
         else:
             self._look_at_base()
         with contextlib.closing(state), self._rescuing():
@@ -65,10 +69,12 @@ class Loop:
         return "done"
 
     def _look_at_base(self) -> None:
-        """Draw the base's previews and measure its validation loss before the first step, to compare with.
+        """Measure the base and draw its previews before the first step, to compare with.
 
         Without a base there is nothing to draw but noise.
         """
+        if self.fixed.is_due(0):
+            self._measure()
         if self.state.validation.is_due(0):
             self._validate()
         if self.config.validation_steps and self.config.base_model and not self.saver.has_previews(0):
@@ -238,9 +244,11 @@ class Loop:
         return any(command in STOPPING for command in commands)
 
     def _scheduled(self) -> None:
-        """Draw previews, validate and save as scheduled for this step. The last step's saves are left to the end of the
-        run."""
+        """Measure, draw previews, validate and save as scheduled for this step. The last step's saves are left to the
+        end of the run."""
         config, step = self.config, self.state.step
+        if self.fixed.is_due(step):  # first, since it may be the run's last step
+            self._measure()
         if config.validation_steps and (step % config.validation_steps == 0 or step == self.total):
             self._sample()
         if self.state.validation.is_due(step):
@@ -319,6 +327,33 @@ class Loop:
             if not memory.is_out_of_memory(error):
                 raise
             self.control.warn(problem)
+
+    def _measure(self) -> None:
+        """Measure what the run has learned, with the weights that would be exported, and end it if it is to end."""
+        step = self.state.step
+        found = self._measured() if self.accelerator.is_main_process else None
+        ends = bool(found) and self.config.stop_when_good and step < self.total and self.fixed.has_ended()
+        if distributed.from_first(["stop"] if ends else []):
+            code = "training.stopped_overfitting" if found and found["is_sure"] else "training.stopped_flat"
+            self.control.warn(Problem(code, "stop_when_good", step=step, total=self.total))
+            self.total = step
+            self.control.status("training", step=step, total=step)
+
+    def _measured(self) -> dict[str, Any] | None:
+        """Return what the event of a measurement says, None if it could not be made; then no more are made."""
+        found, problem = None, Problem("training.measuring_out_of_memory", "measure_progress")
+        try:
+            with self._spared(problem), self._averaged():
+                found = self.fixed.measure(self.method, self.accelerator.device, self.state.step)
+        except UserError as error:
+            self.control.warn(error.problem)
+        if found is None:
+            self.fixed.give_up()
+            memory.release()
+        else:
+            self.control.events.append("measurement", **found)
+            self.saver.track_measurement(found)
+        return found
 
     def _validate(self) -> None:
         """Measure the loss on the held-out pictures, with the weights that would be exported."""

@@ -67,11 +67,8 @@ class Objective:
         if extra_channels_bchw is not None:
             input_bchw = torch.cat([input_bchw, extra_channels_bchw.to(input_bchw)], dim=1)
         target_bchw = self.process.target(latents_bchw, noise_bchw, timesteps_b)
-        given = {} if conditioning is None else {"encoder_hidden_states": conditioning.hidden_bsd}
-        if conditioning is not None and conditioning.pooled_bp is not None:
-            given["added_cond_kwargs"] = {"text_embeds": conditioning.pooled_bp, "time_ids": time_ids_b6}
-        predicted_bchw = unet(input_bchw, timesteps_b, **given).sample
-        return self._errors(predicted_bchw.float(), target_bchw, timesteps_b, masks_b1hw)
+        predicted_bchw = predict(unet, input_bchw, timesteps_b, conditioning, time_ids_b6)
+        return self._errors(predicted_bchw, target_bchw, timesteps_b, masks_b1hw)
 
     def _errors(
         self, predicted_bchw: Tensor, target_bchw: Tensor, timesteps_b: Tensor, masks_b1hw: Tensor | None
@@ -83,6 +80,16 @@ class Objective:
         if masks_b1hw is not None:
             errors_bchw = errors_bchw * masks_b1hw
         return errors_bchw.mean(dim=(1, 2, 3)) * self.process.weights_t.to(timesteps_b.device)[timesteps_b]
+
+
+def predict(
+    unet: nn.Module, input_bchw: Tensor, timesteps_b: Tensor, conditioning: Conditioning | None, time_ids_b6: Tensor
+) -> Tensor:
+    """Return what the UNet predicts from noised latents, float32. conditioning: None for models without text."""
+    given = {} if conditioning is None else {"encoder_hidden_states": conditioning.hidden_bsd}
+    if conditioning is not None and conditioning.pooled_bp is not None:
+        given["added_cond_kwargs"] = {"text_embeds": conditioning.pooled_bp, "time_ids": time_ids_b6}
+    return unet(input_bchw, timesteps_b, **given).sample.float()
 
 
 def pixel_errors(loss_type: str, difference: Tensor, threshold: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ A method (`methods`) is five verbs: prepare, parameter_groups, loss, state_dict 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypedDict, TypeVar, runtime_checkable
@@ -68,6 +68,18 @@ class Backbone(Protocol[BaseT_contra]):
         """Return the batch's loss, a scalar that can be backpropagated. generator: for noise and timesteps, on the
         CPU."""
 
+    def latents(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Return what noise is added to, (b, c, h, w), and the UNet's further input channels, if it has any."""
+
+    def predicted(
+        self, input_bchw: Tensor, timesteps_b: Tensor, captions: Sequence[str], time_ids_b6: Tensor
+    ) -> Tensor:
+        """Return what the UNet predicts from noised latents, float32."""
+
+    def remember(self, captions: Sequence[str]) -> None:
+        """Note captions that `predicted` will be given, besides those of batches, before the text encoders leave
+        memory."""
+
     def drawn(self, config: ResolvedConfig, base: BaseT_contra, told: Progress) -> Iterator[Drawn]:
         """Draw the previews one by one. told: called with the number of the current preview and how many there are."""
 
@@ -79,6 +91,7 @@ class Method(Protocol[BaseT_contra, BackboneT]):
     """A training method. Without type arguments it stands for any matching base and backbone (`backbones.STARTS`)."""
 
     backbone: BackboneT
+    objective: Objective
 
     def __init__(self, config: ResolvedConfig, objective: Objective, captions: list[str] | None, folder: Path):
         """captions: all captions that the run can train on, None if they cannot be listed in advance. folder: where

@@ -29,6 +29,9 @@ class NoiseProcess(Protocol):
     def target(self, latents_bchw: Tensor, noise_bchw: Tensor, timesteps_b: Tensor) -> Tensor:
         """Return what the denoiser should predict."""
 
+    def denoised(self, input_bchw: Tensor, predicted_bchw: Tensor, timesteps_b: Tensor) -> Tensor:
+        """Return the latents that the denoiser's prediction stands for."""
+
 
 class DDPM:
     """The DDPM process (Ho et al. 2020, arXiv 2006.11239) with the base's noise schedule.
@@ -53,6 +56,15 @@ class DDPM:
         if self.prediction_type == "v_prediction":
             return self.schedule.get_velocity(latents_bchw, noise_bchw, timesteps_b)
         return latents_bchw if self.prediction_type == "sample" else noise_bchw
+
+    def denoised(self, input_bchw: Tensor, predicted_bchw: Tensor, timesteps_b: Tensor) -> Tensor:
+        if self.prediction_type == "sample":
+            return predicted_bchw
+        signal_b = self.schedule.alphas_cumprod.to(input_bchw)[timesteps_b]
+        root_b111, sigma_b111 = (part_b.sqrt()[:, None, None, None] for part_b in (signal_b, 1 - signal_b))
+        if self.prediction_type == "v_prediction":
+            return root_b111 * input_bchw - sigma_b111 * predicted_bchw
+        return (input_bchw - sigma_b111 * predicted_bchw) / root_b111
 
 
 # `Family.noise` -> config, scheduler_config, prediction_type -> the process

@@ -20,7 +20,7 @@ from ..data.dataset import Dataset
 from ..models.unconditional_base import PixelBase
 from ..runtime import memory
 from ..sampling.sampler import Progress, evaluating
-from .loss import Objective
+from .loss import Objective, predict
 from .method import Drawn
 
 PIXELS_AT_ONCE = 16 * 64 * 64  # per batch
@@ -43,6 +43,20 @@ class PixelBackbone:
     def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the batch's loss, a scalar that can be backpropagated."""
         return objective.loss(self.unet, batch.pixels_bchw, None, batch.time_ids_b6, batch.weights_b, generator)
+
+    def latents(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, None]:
+        """Return the batch's pixels."""
+        assert batch.pixels_bchw is not None, "there is no VAE"
+        return batch.pixels_bchw, None
+
+    def predicted(
+        self, input_bchw: Tensor, timesteps_b: Tensor, captions: Sequence[str], time_ids_b6: Tensor
+    ) -> Tensor:
+        """Return what the UNet predicts from noised pixels, float32. There are no captions."""
+        return predict(self.unet, input_bchw, timesteps_b, None, time_ids_b6)
+
+    def remember(self, captions: Sequence[str]) -> None:
+        """There are no text encoders."""
 
     def drawn(self, config: ResolvedConfig, base: PixelBase, told: Progress) -> Iterator[Drawn]:
         """Draw one preview: a grid of pictures, each with its own seed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 from PIL import Image
@@ -75,6 +76,14 @@ class Saver:
     def track_validation(self, step: int, loss: float) -> None:
         if self._writer:
             self._writer.add_scalar("validation_loss", loss, step)
+
+    def track_measurement(self, measured: dict[str, Any]) -> None:
+        """Add a measurement's numbers to the curves. measured: as in its event."""
+        numbers = {name: measured[name] for name in ("held", "class", "drift", "word")}
+        numbers |= {f"learned/{name}": ratio for name, ratio in measured["learned"].items()}
+        for name, number in numbers.items():
+            if self._writer and number is not None:
+                self._writer.add_scalar(f"measured/{name}", number, measured["step"])
 
     def _base_is_the_same(self) -> bool:
         """Whether the base's files are unchanged. Warns the first time they are not."""

@@ -41,7 +41,8 @@ class Validation:
         every = self.config.validation_loss_steps
         if every is None:
             every = max(1, self.total // TIMES)
-        return bool(self.dataset.held) and every > 0 and (step % every == 0 or step == self.total)
+        held = self.config.validation_split and self.dataset.held  # those kept back for the verdict are measured by it
+        return bool(held) and every > 0 and (step % every == 0 or step == self.total)
 
     def resume(self, events: list[dict[str, Any]], step: int) -> None:
         """Restore the history up to `step` from the run's events. Of a step measured twice, the later value counts."""

@@ -109,6 +109,14 @@ EXAMPLES = {
         {"multires_noise_discount": 0.2},
         {"multires_noise_iterations": 6},
     ),
+    ("keep_back_pictures", "effect.held_out"): (
+        {"keep_back_pictures": False, "validation_split": 2},
+        {"validation_split": 0},
+    ),
+    ("stop_when_good", "effect.not_measured"): (
+        {"stop_when_good": True, "measure_progress": False},
+        {"measure_progress": True},
+    ),
     ("checkpointing_start_step", "effect.saves_once"): (
         {"checkpointing_start_step": 9, "checkpointing_steps": 0},
         {"save_every_n_epochs": 1},

@@ -77,6 +77,45 @@ def test_a_picture_of_two_concepts_is_held_out_of_both(tmp_path):
     assert sum(entry.is_held for entry in entries) == 6
 
 
+# --- kept back for the verdict
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"), [(3, 0), (10, 0), (11, 1), (12, 1), (16, 2), (24, 3), (100, 12), (500, 32), (900, 32)]
+)
+def test_one_picture_in_eight_is_kept_back(tmp_path, count, kept):
+    for index in range(count):
+        (tmp_path / f"{index}.png").write_bytes(b"")
+    config = RunConfig(instance_data_dir=str(tmp_path), instance_prompt="sksper")
+    assert len(held(config)) == kept
+    assert not held(config.replace(keep_back_pictures=False))
+    assert len(held(config.replace(validation_split=2))) == 2 if count > 2 else True  # the user's own number counts
+
+
+def test_each_subject_and_each_folder_keeps_ten(tmp_path):
+    """Concepts, subjects by their file names, kohya's folders: no one loses pictures that it cannot spare."""
+    config_of(tmp_path / "three folders", 33)
+    folders = RunConfig(instance_data_dir=str(tmp_path / "three folders"), instance_prompt="sksper")
+    assert len(held(folders)) == 3
+    (tmp_path / "words").mkdir()
+    for index in range(24):
+        (tmp_path / "words" / f"{'sksper' if index < 16 else 'ohwxer'} ({index}).png").write_bytes(b"")
+    words = RunConfig(instance_data_dir=str(tmp_path / "words"))
+    assert len(held(words)) == 2 and all("sksper" in name for name in held(words))
+    assert len(held(words.replace(instance_prompt="x"))) == 3
+    concept = {"instance_data_dir": str(tmp_path / "words"), "instance_prompt": "sksper"}
+    both = [concept, {**concept, "instance_data_dir": str(tmp_path / "three folders"), "instance_prompt": "ohwx"}]
+    entries = picture_entries.entries(RunConfig(concepts=both))[0]
+    assert [sum(entry.is_held for entry in entries if entry.concept == n) for n in (0, 1)] == [3, 3]
+
+
+def test_what_is_kept_back_is_not_validated_and_not_trained_on(tmp_path):
+    trainer = Trainer(tmp_path, instance_data_dir=training.pictures(tmp_path / "pictures", 12))
+    run = trainer.train(max_train_steps=12)
+    assert run.state()["plan"]["pictures"] == 11 and run.state()["plan"]["held"] == 1
+    assert not measured(run)
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [

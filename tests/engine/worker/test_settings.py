@@ -65,6 +65,14 @@ def validated(run: Run) -> list[int]:
     return [event["step"] for event in training.events(run, "validation")]
 
 
+def measured(run: Run) -> list[int]:
+    return [event["step"] for event in training.events(run, "measurement")]
+
+
+def kept_back(run: Run) -> tuple[int, int]:
+    return run.state()["plan"]["pictures"], run.state()["plan"]["held"]
+
+
 def previews(run: Run) -> list[tuple[str, str]]:
     drawn = sorted(run.samples.glob("*/*.png"))
     return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in drawn]
@@ -107,6 +115,7 @@ PREVIEWS = {"validation_prompts": ["a photo of sksper person"], "validation_step
 TEXT = {"text_encoder_steps": 2, "text_encoder_lr": 1e-3}
 MULTIRES = {"multires_noise_iterations": 4}
 SAVES = {"checkpointing_steps": 1, "max_train_steps": 3}
+MEASURED = {"max_train_steps": 48, "train_batch_size": 3, "gradient_accumulation_steps": 6}
 LONG = {"instance_prompt": "sksper person, " + "and so on, " * 40, "max_token_length": 75}
 V = {"base_model": "v"}
 XL = {"base_model": "sdxl", **TEXT}
@@ -162,6 +171,9 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "caption_separator": (learned, "e", {**CAPTIONS, "tag_dropout": 0.7}),
     "validation_split": (learned, 1, {}),
     "validation_loss_steps": (validated, 1, {"validation_split": 1, "validation_loss_steps": 2}),
+    "measure_progress": (measured, False, MEASURED),
+    "keep_back_pictures": (kept_back, False, {"instance_data_dir": "eleven"}),
+    "stop_when_good": (steps, True, MEASURED),
     "max_train_steps": (steps, 3, {}),
     "num_train_epochs": (steps, 1, {"max_train_steps": None, "num_train_epochs": 2}),
     "train_batch_size": (learned, 2, {}),
@@ -294,6 +306,7 @@ class Lab:
             ("base_model", "other"): tiny.single_file(folder, name="other", seed=1),
             ("instance_data_dir", "wide"): training.pictures(folder / "wide", sizes=((320, 192),)),
             ("instance_data_dir", "other"): training.pictures(folder / "other", 2),
+            ("instance_data_dir", "eleven"): training.pictures(folder / "eleven", 11),
             ("instance_data_dir", "clear"): clear(folder / "clear"),
             ("train_data_dir", "other"): folder / "other",
             ("model_config", "wide_config"): tiny.pixel_config(folder / "wide", block_out_channels=[16, 16]),

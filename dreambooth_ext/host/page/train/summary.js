@@ -147,8 +147,17 @@ export class Summary {
             plan?.device ? fact(T.device, `${plan.device}, ${plan.mixed_precision === "no" ? "fp32" : plan.mixed_precision}, ${plan.optimizer}`) : null,
             plan?.family ? fact(T.base, `${plan.family}, ${plan.resolution} px`) : null,
             plan?.class_pictures ? fact(T.classPictures, number(plan.class_pictures)) : null,
+            plan?.held ? fact(T.keptBack, number(plan.held), { title: T.keptBackHelp }) : null,
+            fact(T.measured, this.#measurements(plan, of("measure_progress")), { title: T.measuredHelp }),
         );
         this.facts.classList.toggle("db-old", result?.deep === "old");
+    }
+
+    /** How often the run measures itself and what that costs; nothing before the deep check, or where it is off. */
+    #measurements(plan, isOn) {
+        if (!Number.isFinite(plan?.measurements) || isOn === false) return null;
+        if (!plan.measurements) return T.notMeasured;
+        return phrase(T.measuredShare, { count: number(plan.measurements), share: `${number(Math.round(plan.measuring * 1000) / 10)} %` });
     }
 
     /** The estimated time and its source; nothing before the deep check. */
