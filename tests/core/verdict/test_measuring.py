@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_short_runs_and_those_that_do_not_want_it_have_none():
 
 def test_steps_are_denser_at_the_start():
     steps = planned(config(), 3000, pictures=12, held=1, classes=0).steps
-    gaps = [after - before for before, after in zip(steps, steps[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(steps)]
     assert gaps == sorted(gaps) and gaps[0] < 3000 / len(steps) / 2
 
 
