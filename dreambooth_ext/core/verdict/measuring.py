@@ -130,7 +130,7 @@ def without_word(config: ResolvedConfig, entry: Entry, concept: Concept) -> str 
         text = prompt_templates.filled(entry.lines[0], entry.caption, entry.word)
         initial = dict(zip(prompt_templates.tokens(config), prompt_templates.initial_words(config), strict=True))
         for word in entry.word.split():
-            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", lambda _, of=initial.get(word, ""): of, text, flags=re.I)
+            text = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)", initial.get(word, "").replace("\\", ""), text, flags=re.I)
         return " ".join(text.split())
     prompt, of_class = concept.instance_prompt, concept.class_prompt
     if of_class and not captions.has_template(of_class) and entry.caption == prompt:

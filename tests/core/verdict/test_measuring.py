@@ -20,7 +20,9 @@ def config(**settings) -> RunConfig:
 
 CASES = [
     *({"steps": steps, "method": method, "gradient_checkpointing": checkpointing}
-      for steps in (100, 300, 1000, 2000, 20_000) for method in ("dreambooth", "lora") for checkpointing in (True, False)),
+      for steps in (100, 300, 1000, 2000, 20_000)
+      for method in ("dreambooth", "lora")
+      for checkpointing in (True, False)),
     {"steps": 600, "method": "dreambooth", "train_batch_size": 4, "classes": 64},
     {"steps": 5000, "method": "unconditional", "train_batch_size": 16},
     {"steps": 300, "method": "textual_inversion", "gradient_accumulation_steps": 8},
