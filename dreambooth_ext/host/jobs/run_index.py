@@ -19,11 +19,13 @@ from ...core.runs import notes
 from ...core.runs.events import ENDED
 from ...core.runs.run_folder import Run
 from ...core.runs.time_taken import seconds_trained
+from ...core.system.files import read_json
 from ..errors import Refusal
 from ..publishing import unpublish
 from ..publishing.model_files import MODEL_SUFFIXES
 
 PARTS = ("checkpoints", "samples", "artifacts")
+VERDICT = "verdict.json"  # in a run's folder, once it has been judged
 BELONGING = {"frozen": "checkpoints"}  # folders that are counted among others (core/runs/training_states.py)
 ASKED_OFTEN = ("name", "method", "resolution")  # of what a run's config.json tells
 MEASURING = 0.3  # seconds of one look that go into sizes of runs
@@ -119,7 +121,8 @@ class RunIndex:
 
     def describe(self, run: Run, deadline: float = math.inf) -> dict[str, Any]:
         """state.json with id, name, method, base and words, note and star, seconds of training, sizes, the files of its
-        models that the host's folders have, and a picture. A damaged run is shown as such, so that it hides no others.
+        models that the host's folders have, a picture, and the state that its verdict names. A damaged run is shown as
+        such, so that it hides no others.
 
         deadline: of `time.monotonic`, after which sizes and seconds that are not known stay None.
         """
@@ -139,6 +142,7 @@ class RunIndex:
             "sizes": measured and measured.sizes,
             "in_host": self._in_host(run),
             "picture": newest_picture(run),
+            "verdict": verdict_state(run),
         }
 
     def _told(self, run: Run) -> dict[str, Any]:
@@ -206,6 +210,16 @@ def is_component(name: str) -> bool:
     return fits and name.isprintable() and not name.startswith(".") and not set(name) & set('/\\:*?"<>|')
 
 
+def verdict_state(run: Run) -> str | None:
+    """The state of a run by its verdict, such as "good"; None without one."""
+    try:
+        found = read_json(run.path / VERDICT)
+    except (OSError, ValueError):
+        return None
+    state = found.get("run") if isinstance(found, dict) else None
+    return state if isinstance(state, str) else None
+
+
 def newest_picture(run: Run) -> str | None:
     """The path "<step>/<file>" of a preview of the last step that has any; None without previews."""
     try:
@@ -225,7 +239,7 @@ def newest_picture(run: Run) -> str | None:
 def _stamps(runs_dir: Path, id: str) -> tuple[Any, ...]:
     """Stamps of the files that every change of a run touches."""
     folder = os.path.join(runs_dir, id)
-    return tuple(_stamp(os.path.join(folder, name)) for name in ("state.json", "events.jsonl", notes.FILE))
+    return tuple(_stamp(os.path.join(folder, name)) for name in ("state.json", "events.jsonl", notes.FILE, VERDICT))
 
 
 def _stamp(path: str | Path) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 import { api } from "./shared/api.js";
 import { button, element, fill, memory, say, show } from "./shared/dom.js";
+import { CompareView } from "./compare/compare.js";
 import { Environment } from "./host/environment.js";
 import { Form } from "./train/form.js";
 import { baseName } from "./shared/format.js";
@@ -20,7 +21,7 @@ const SEEN = 1000; // milliseconds between polls while the page is seen
 const HIDDEN = 5000; // while another tab of the WebUI is, whose lists are to be renewed all the same
 const AWAY = 15_000; // while the browser shows another page
 const TOLD = 8000; // milliseconds that a message stays
-const VIEWS = ["train", "monitor", "runs"];
+const VIEWS = ["train", "monitor", "runs", "compare"];
 
 class Page {
     constructor(place) {
@@ -56,7 +57,9 @@ class Page {
             text: TEXTS.views[view], on: { click: () => this.go(view) },
         })]));
         this.liveMark = element("span", { class: "db-live", hidden: true });
+        this.drawMark = element("span", { class: "db-live", hidden: true });
         this.tabs.monitor.append(this.liveMark);
+        this.tabs.compare.append(this.drawMark);
         const tabs = element("div", { class: "db-tabs", role: "tablist", "aria-label": TEXTS.title, on: { keydown: (event) => this.#onTabKey(event) } }, Object.values(this.tabs));
         this.panels = Object.fromEntries(VIEWS.map((view) => [view, element("div", {
             role: "tabpanel", class: "db-panel", id: `dreambooth_view_${view}`, "aria-labelledby": `dreambooth_tab_${view}`, hidden: true,
@@ -103,9 +106,11 @@ class Page {
         this.form = new Form(this);
         this.monitor = new Monitor(this);
         this.runs = new Runs(this);
+        this.comparing = new CompareView(this);
         this.panels.train.append(this.form.element);
         this.panels.monitor.append(this.monitor.element);
         this.panels.runs.append(this.runs.element);
+        this.panels.compare.append(this.comparing.element);
         this.#showVersion();
         this.#offerLanguages();
         const remembered = memory.read("view", {});
@@ -151,6 +156,7 @@ class Page {
         memory.write("view", { view, run: view === "monitor" ? id : "" });
         if (!this.form) return; // a click before the server has answered: #start goes there
         if (view === "monitor") this.monitor.choose(id);
+        if (view === "compare") this.comparing.opened();
         this.pollNow();
     }
 
@@ -173,6 +179,7 @@ class Page {
             this.#took(await api.get(["state"]));
             if (this.isSeen && this.view === "monitor") await this.monitor.poll();
             if (this.isSeen && this.view === "runs") await this.runs.poll();
+            if (this.isSeen && this.view === "compare") await this.comparing.poll();
         } catch (error) {
             if (error.isLost || error.status === 401 || error.status === 403) this.#missed(error);
             else this.fail(error);
@@ -206,7 +213,9 @@ class Page {
     }
 
     #showLive() {
-        const { active } = this.state;
+        const { active, job } = this.state;
+        show(this.drawMark, job?.kind === "compare");
+        say(this.drawMark, job?.total ? `${Math.floor((100 * job.done) / job.total)} %` : "…");
         const isOver = ENDED.includes(active?.status); // the WebUI takes its models back still
         show(this.liveMark, Boolean(active) && !isOver);
         if (!active || isOver) {

@@ -23,7 +23,7 @@ from ..hosts.options import OPTIONS
 from ..service import preset_store
 
 PAGE = Path(__file__).resolve().parents[1] / "page"
-TEXTS = tuple(PAGE / view / "texts.js" for view in ("shared", "train", "monitor", "runs"))
+TEXTS = tuple(PAGE / view / "texts.js" for view in ("shared", "train", "monitor", "runs", "compare", "verdict"))
 FOLDER = Path(__file__).resolve().parents[3] / "localizations"
 
 # Names, examples and the like, which are the same in every language

@@ -488,6 +488,7 @@ class Application:
             ),
             "GET version": lambda: {"version": "1.2.3", "protocol": events.PROTOCOL, "host": sim.host["name"]},
             "GET queue": sim.queue,
+            "GET comparisons": lambda: {"comparisons": []},
             "GET demo": lambda: {"settings": demo_recipe.settings()},
             "POST host": lambda: sim.publish_into(given["folder"]),
         }
@@ -670,6 +671,9 @@ class Application:
         sim.revision += 1
         run.say("unpublished", name=event["name"], step=event["step"], file=event["file"], path=path)
         return {"path": path, "removed": [event["file"]], "revision": sim.revision}
+
+    def run_verdict(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        return {"verdict": None, "votes": {}, "job": None, "is_old": False}
 
     def run_open(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         return {}

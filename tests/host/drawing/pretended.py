@@ -107,6 +107,21 @@ def trained(asked: Asked, name: str = "anna", steps: tuple[int, ...] = (300, 600
     return run
 
 
+def publishing(asked: Asked) -> None:
+    """From now on, what is published is noted with its run, and selected, as the dispatcher does."""
+    publish = asked.dispatcher.publish
+
+    def noted(run: Run, file: str, select: bool) -> Path:
+        path = publish(run, file, select)
+        event = next(event for event in run.artifact_events() if event["file"] == file)
+        run.events.append("published", name=event["name"], path=str(path), step=event["step"])
+        if select:
+            asked.host.base = str(path)
+        return path
+
+    asked.dispatcher.publish = noted  # type: ignore[method-assign]
+
+
 def waited(look, seconds: float = 30.0) -> Any:
     """What `look` gives as soon as it is true."""
     deadline = time.monotonic() + seconds
@@ -117,7 +132,7 @@ def waited(look, seconds: float = 30.0) -> Any:
 
 
 def without_job(asked: Asked) -> None:
-    waited(lambda: asked.get("job").json()["job"] is None)
+    waited(lambda: asked.service.drawing.status() is None)
 
 
 def verdict_of(run: Run, **changes: Any) -> dict[str, Any]:

@@ -31,6 +31,6 @@ function type(box, text) {
  * @param {string} method of the run
  * @param {string} name of its model in the WebUI, "" where there is none
  */
-export function calling(prompt, method, name) {
-    return TAGS[method] && name ? `${prompt} <${TAGS[method]}:${name}:1>` : prompt;
+export function calling(prompt, method, name, weight = 1) {
+    return TAGS[method] && name ? `${prompt} <${TAGS[method]}:${name}:${weight}>` : prompt;
 }

@@ -16,6 +16,7 @@ import { reportButton } from "../runs/report.js";
 import { runActions } from "../runs/runs.js";
 import { ALIVE, ENDED, badge, stateOf } from "../shared/status.js";
 import { TEXTS } from "../shared/texts.js";
+import { Verdict } from "../verdict/verdict.js";
 
 const T = TEXTS.monitor;
 const MODELS = 12; // that are listed at first: a run of days has hundreds
@@ -51,6 +52,7 @@ export class Monitor {
         this.models = element("ul", { class: "db-models" });
         this.modelCard = element("section", { class: "db-card", "aria-label": T.models, hidden: true }, element("h3", { class: "db-h", text: T.models }), this.models);
         this.gallery = new Gallery(this.app);
+        this.verdict = new Verdict(this.app);
         this.log = new LogView();
         this.content = element(
             "div", { class: "db-stack", hidden: true }, this.other,
@@ -59,7 +61,7 @@ export class Monitor {
                 element("div", { class: "db-row db-spread" }, element("div", { class: "db-row" }, this.title, this.badge), reportButton(this.app, () => this.id)),
                 this.trouble, this.stage, this.bar, this.facts, this.actions,
             ),
-            this.messageCard,
+            this.messageCard, this.verdict.element,
             this.curves.element, this.previews.element, this.compare.element, this.modelCard, this.gallery.element, this.log.element,
         );
         this.loading = element("p", { class: "db-quiet", role: "status", text: T.loading });
@@ -123,6 +125,7 @@ export class Monitor {
             if (id !== this.id) return;
             const { run } = this;
             this.#draw(isNew);
+            await this.verdict.refresh(run, this.modelsKey);
             await this.gallery.refresh(run, this.#newestModels(), ALIVE.includes(run.status));
             await this.log.poll(ENDED.includes(run.status));
         } catch (error) {

@@ -121,13 +121,14 @@ class RunCard {
         this.badge = element("span", { class: "db-badge" });
         this.notes = new Notes(app, run.id, changed);
         this.inHost = element("span", { class: "db-badge db-in-host", text: T.inHost, hidden: true });
+        this.verdict = element("span", { class: "db-badge db-verdict-badge", hidden: true, title: TEXTS.verdict.title });
         this.disk = new DiskBar();
         this.about = element("p", { class: "db-quiet" });
         this.problem = element("p", { class: "db-problem", hidden: true });
         this.actions = element("div", { class: "db-row" });
         this.element = element(
             "li", { class: "db-run", data: { run: run.id } }, this.picture,
-            element("div", { class: "db-run-body" }, element("div", { class: "db-row" }, this.notes.star, this.title, this.badge, this.inHost), this.about, this.notes.text, this.notes.form, this.disk.element, this.problem, this.actions),
+            element("div", { class: "db-run-body" }, element("div", { class: "db-row" }, this.notes.star, this.title, this.badge, this.verdict, this.inHost), this.about, this.notes.text, this.notes.form, this.disk.element, this.problem, this.actions),
         );
     }
 
@@ -135,6 +136,9 @@ class RunCard {
     refresh(run, most) {
         this.notes.refresh({ ...run, name: run.name || run.id });
         this.disk.refresh(run.sizes, most);
+        show(this.verdict, Boolean(run.verdict));
+        say(this.verdict, TEXTS.verdict.states[run.verdict] || "");
+        this.verdict.dataset.state = run.verdict || "";
         show(this.inHost, run.in_host?.length > 0);
         this.inHost.title = (run.in_host || []).join("\n");
         say(this.title, run.name || run.id);
@@ -178,12 +182,14 @@ export function runActions(app, run, { here = false, notes = null, changed = () 
         status === "queued" ? act(T.cancel, T.cancelHelp, command("stop")) : null,
         stopped && canGoOn ? act(T.resume, T.resumeHelp, () => goOn(app, run, command, "resume"), { class: "db-small db-primary" }) : null,
         ["done", "stopped"].includes(status) && canGoOn ? continueButton(app, run, command) : null,
-        status === "damaged" ? null : act(T.duplicate, T.duplicateHelp, () => duplicate(app, run)),
+        status === "damaged" ? null : act(T.duplicate, T.duplicateHelp, () => useSettings(app, run)),
         ALIVE.includes(status) || here || run.step === 0 || run.method === "unconditional" ? null : modelsButton(app, run),
         status === "damaged" ? null : settingsButton(app, run),
         notes?.edit,
         here ? null : reportButton(app, () => run.id),
         app.host?.restricted || app.host?.can_open === false ? null : act(T.open, T.openHelp, () => api.post(["runs", run.id, "open"])),
+        ALIVE.includes(status) || status === "damaged" || run.step === 0 || run.method === "unconditional" ? null
+            : act(TEXTS.comparing.fromRun, TEXTS.comparing.fromRunHelp, () => app.comparing.take(run)),
         here || !ENDED.includes(status) || !run.sizes?.checkpoints ? null : statesButton(app, run, changed),
         ALIVE.includes(status) || status === "queued" ? null
             : sureButton(T.delete, T.deleteSure, () => doing(app, null, () => api.delete(["runs", run.id], { timeout: 120_000 }), changed), { class: "db-small", title: T.deleteHelp }),
@@ -198,13 +204,14 @@ async function goOn(app, run, command, name, given = {}) {
     app.go("monitor", run.id);
 }
 
-async function duplicate(app, run) {
+/** Fills the form with a run's settings, under a new name, and with what is to change. */
+export async function useSettings(app, run, changes = {}) {
     const found = await api.get(["runs", run.id, "config"]);
     const { runs = [] } = await api.get(["runs"], {}, 30_000);
     const taken = [...runs.map((one) => one.name), ...(app.host?.bases || []).map((base) => stem(base.path))];
     const config = found.config || found;
     const name = freshName(config.name || run.name || "", taken);
-    app.form.take({ ...config, name });
+    app.form.take({ ...config, ...changes, name });
     app.go("train");
     app.tell(T.duplicated, name);
 }

@@ -2,15 +2,17 @@
 // {value} is inserted as an element of its own.
 
 import { direction, localised } from "./localised.js";
+import { COMPARING } from "../compare/texts.js";
 import { MONITOR } from "../monitor/texts.js";
 import { RUNS } from "../runs/texts.js";
 import { TRAIN } from "../train/texts.js";
+import { VERDICT } from "../verdict/texts.js";
 
 export const TEXTS = localised({
     code: "en", // the language's own, which the page is marked with
     title: "DreamBooth",
     version: "version {version}",
-    views: { train: "Train", monitor: "Monitor", runs: "Runs" },
+    views: { train: "Train", monitor: "Monitor", runs: "Runs", compare: "Compare" },
     messages: "Messages",
     language: "Language",
     again: "Try again",
@@ -98,6 +100,8 @@ export const TEXTS = localised({
     ...TRAIN,
     ...MONITOR,
     ...RUNS,
+    ...COMPARING,
+    ...VERDICT,
 });
 
 /** Whether the page is laid out from right to left. */
