@@ -38,9 +38,8 @@ REPOSITORY = Path(__file__).parents[1]
 ENGINE, COMMANDS = "dreambooth_ext.engine", "dreambooth_ext"
 PRELOADED = ("worker", "deep_check", "verbs.compare", "verbs.convert", "verbs.generate", "verbs.network")
 READ_AT_IMPORT = (
-    "ACCELERATE", "BITSANDBYTES", "BNB", "CUDA", "DIFFUSERS", "HF_", "HOME", "HUGGING", "LANG", "LC_", "LD_",
-    "LOCAL_RANK", "MKL", "OMP", "PATH", "PYTHON", "PYTORCH", "RANK", "TORCH", "TRANSFORMERS", "TZ", "USE_",
-    "WORLD_SIZE", "XDG",
+    "BITSANDBYTES", "BNB", "CUDA", "DIFFUSERS", "HF_", "HOME", "HUGGING", "LANG", "LC_", "LD_", "MKL", "OMP", "PATH",
+    "PYTHON", "PYTORCH", "TORCH", "TRANSFORMERS", "TZ", "USE_", "XDG",
 )  # fmt: skip
 SET_ANEW = ("PYTHONUNBUFFERED", "PYTHONPATH", "PYTHONNOUSERSITE")  # of these, what matters is done for each fork
 PADDING = 8192  # bytes for command lines

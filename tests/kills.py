@@ -133,7 +133,7 @@ class Chain:
         self.train = ["train", "--runs-dir", str(self.runs)]
         self.train += [str(word) for name, value in given.items() for word in (f"--{name}", value)]
         self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["tests.training", "torch._dynamo"])  # which the first optimizer imports
+        self.context.set_forkserver_preload(["tests.training"])
         self.kills: Counter[str] = Counter()  # by what it hit
         self.seconds = 3.0  # that a whole `train` takes; measured on the way
 

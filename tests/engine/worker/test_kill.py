@@ -48,7 +48,7 @@ def processes():
     forks = "forkserver" in multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if forks else "spawn")
     if forks:
-        context.set_forkserver_preload(["tests.training", "torch._dynamo"])  # which the first optimizer imports
+        context.set_forkserver_preload(["tests.training"])
     return context
 
 
@@ -114,7 +114,7 @@ def test_hundreds_of_kills(trainer, processes, seed):
     survive(trainer, processes, kills=20, steps=30, seed=100 + seed)
 
 
-def test_the_worker_itself_killed_as_the_supervisor_starts_it(trainer):
+def test_the_worker_itself_killed_as_the_supervisor_starts_it(trainer, real_starts):
     whole, run = trainer.train(checkpointing_steps=2), trainer.create(checkpointing_steps=2)
     process = training.start(run)
     deadline = time.monotonic() + 120
