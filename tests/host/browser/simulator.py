@@ -82,6 +82,7 @@ class Run:
         self.events: list[dict[str, Any]] = []
         self.changes: dict[str, list[str]] = {}  # among its pictures
         self.commands: list[str] = []
+        self.measured: dict[int, dict[str, Any]] = {}  # what its measurements come to, by step
         self.log = ""
         self.last = 0.0  # when it was last advanced
         self.hold: int | None = None  # the step at which a test lets it rest
@@ -180,6 +181,8 @@ class Run:
         )
         if self.config.get("validation_split") and self.step % 50 == 0:
             self.say("validation", step=self.step, loss=0.1 + 0.1 * math.exp(-self.step / 300))
+        if self.measured and self.step in self.measured:
+            self.say("measurement", **self.measured[self.step])
         every = self.config.get("validation_steps")
         if every and self.step % every == 0:
             self._samples()

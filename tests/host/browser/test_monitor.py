@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from dreambooth_ext.core.verdict import regions
+
 from .simulator import REPOSITORY, Run, Simulator
 from .test_page import posted, tab, until
 
@@ -18,11 +20,26 @@ PROMPTS = ["a photo of zkz person", "zkz person on a beach"]
 PICTURES = REPOSITORY / "dreambooth_ext" / "demo" / "pictures"
 
 
+def measurements(steps: int) -> dict[int, dict[str, Any]]:
+    """Of a run that learns, is good and overfits: own pictures, one kept back, class pictures, other prompts."""
+    learned = [1, 0.75, 0.46, 0.33, 0.24, 0.2, 0.17, 0.13, 0.1]
+    held = [1, 0.85, 0.5, 0.38, 0.36, 0.36, 0.38, 0.45, 0.52]
+    found: list[dict[str, Any]] = []
+    for index, (own, other) in enumerate(zip(learned, held, strict=True)):
+        ratios = {"low": own * 0.8, "middle": own, "high": own * 1.25}
+        drift = 0.02 * index**0.5
+        about = {"learned": ratios, "held": other, "class": 1 + 0.01 * index, "drift": drift, "word": 0.1 * index}
+        found.append({"step": round(steps * (index / 8) ** 1.5), **about})
+        found[-1] |= regions.of(found).as_dict()
+    return {one["step"]: one for one in found}
+
+
 def record(simulator: Simulator, name: str, *, stop: int = 0, steps: int = 400, **config: Any) -> Run:
     """A run that has trained, a step each second; stopped, and resumed a day later, after step `stop`."""
     about = {"method": "dreambooth", "validation_prompts": PROMPTS, "validation_steps": 100, "learning_rate": 2e-6}
     run = simulator.create({**about, **config, "name": name}, steps)
     simulator.waiting.clear()
+    run.measured = measurements(steps) if config.get("measure_progress") else {}
     told, run.events = run.events, []
     clock = [told[0]["time"] - 200_000.0]
 
@@ -287,3 +304,74 @@ def saved_picture(page):
     with page.expect_download() as found:
         page.click(".db-plot-tools >> text=PNG >> nth=1")
     return Image.open(io.BytesIO(found.value.path().read_bytes()))
+
+
+def plot_of(page, title: str):
+    return page.locator(f".db-plot:has(.db-plot-title:text-is('{title}'))")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 380])
+def test_what_the_run_measured_and_where_it_is_good(
+    open_page, server, simulator, screenshot, width: int, theme: str
+) -> None:
+    run = record(simulator, "measured", measure_progress=True)
+    page = open_page(f"{server}?__theme={theme}", viewport={"width": width, "height": 800})
+    show(page, run)
+    plot = plot_of(page, "Measured on the way")
+    legend = ["your own pictures", "pictures kept back", "class pictures", "change for other prompts"]
+    assert plot.locator(".db-legend-item").all_inner_texts() == [*legend, "learning", "good to use", "overfitting"]
+    assert "1 is the base, less is better" in plot.inner_text()
+    bands = shaded(page, plot)
+    assert bands["learning"] < bands["good to use"] < bands["overfitting"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    screenshot(page, f"measured-{width}-{theme}")
+
+
+def shaded(page, plot) -> dict[str, float]:
+    """The first pixel, from the left, of each band's colour in the canvas, by the band's name."""
+    return page.evaluate(
+        """(figure) => {
+            const canvas = figure.querySelector("canvas");
+            const pen = canvas.getContext("2d");
+            const row = pen.getImageData(0, Math.round(canvas.height * 0.5), canvas.width, 1).data;
+            const seen = [];
+            for (let x = 0; x < canvas.width; x += 1) {
+                const key = row.slice(4 * x, 4 * x + 4).join();
+                if (!seen.some((one) => one.key === key)) seen.push({ key, x, count: 0 });
+                seen.find((one) => one.key === key).count += 1;
+            }
+            const wide = seen.filter((one) => one.count > canvas.width / 12 && !one.key.endsWith(",0"));
+            wide.sort((a, b) => a.x - b.x);
+            const names = [...figure.querySelectorAll(".db-band")].map((one) => one.parentElement.innerText);
+            return Object.fromEntries(names.map((name, i) => [name, wide[i]?.x ?? -1]));
+        }""",
+        plot.element_handle(),
+    )
+
+
+def test_runs_that_are_not_measured_have_no_such_plot(page, simulator) -> None:
+    show(page, record(simulator, "plain"))
+    assert not plot_of(page, "Measured on the way").is_visible()
+    assert plot_of(page, "Loss").is_visible()
+
+
+def test_what_a_resumed_run_has_not_reached_again_is_forgotten(page, simulator) -> None:
+    run = record(simulator, "again", measure_progress=True)
+    show(page, run)
+    plot = plot_of(page, "Measured on the way")
+    assert "overfitting" in plot.inner_text()
+    run.set("preparing")
+    run.set("training", step=100, total=400)
+    until(lambda: "overfitting" not in plot.inner_text())
+    assert "your own pictures" in plot.inner_text()
+
+
+def test_two_runs_are_compared_in_what_they_learned_of_pictures(page, simulator) -> None:
+    one, other = (record(simulator, name, measure_progress=True) for name in ("first", "second"))
+    show(page, one)
+    compare(page, other)
+    names = plot_of(page, "Measured on the way").locator(".db-legend-item").all_inner_texts()
+    assert names == [
+        f"{run}, {what}" for run in ("first", "second") for what in ("your own pictures", "pictures kept back")
+    ]

@@ -1,7 +1,9 @@
-// The card of the curves: loss and learning rate of one run, or of several in one chart, over steps or over time.
+// The card of the curves: loss and learning rate of one run, or of several in one chart, over steps or
+// over time, and what the run measured of itself.
 
 import { address } from "../shared/api.js";
 import { element, fill, memory, say, show, uniqueId } from "../shared/dom.js";
+import { measuredLines, regionBands } from "./measured.js";
 import { interpolated } from "../plot/series.js";
 import { Plot } from "../plot/plot.js";
 import { TEXTS } from "../shared/texts.js";
@@ -16,12 +18,14 @@ export class Curves {
         this.shown = [];
         this.isTime = memory.read("axis", "steps") === "time";
         const onLook = (from, to) => this.#lookClosely(from, to);
-        this.loss = new Plot({ title: T.loss, raw: true, onLook });
-        this.rate = new Plot({ title: T.rate, levels: true, onLook });
+        this.loss = new Plot({ title: T.loss, file: "loss", raw: true, onLook });
+        this.rate = new Plot({ title: T.rate, file: "rate", levels: true, onLook });
+        this.measured = new Plot({ title: T.measured, file: "measured", levels: true, about: T.measuredAbout });
+        this.plots = [this.loss, this.rate, this.measured];
         this.tables = element("span", { class: "db-row" });
         this.element = element(
             "section", { class: "db-card", "aria-label": T.curves, hidden: true }, this.#tools(), beside,
-            element("div", { class: "db-plots" }, this.loss.element, this.rate.element),
+            element("div", { class: "db-plots" }, this.loss.element, this.rate.element, this.measured.element),
         );
         this.#useAxis();
     }
@@ -59,13 +63,12 @@ export class Curves {
     }
 
     #useAxis() {
-        for (const plot of [this.loss, this.rate]) plot.isTime = this.isTime;
+        for (const plot of this.plots) plot.isTime = this.isTime;
     }
 
     /** All of the curves, from the beginning to the end. */
     reset() {
-        this.loss.reset();
-        this.rate.reset();
+        for (const plot of this.plots) plot.reset();
     }
 
     /** Nothing is shown any more. */
@@ -92,9 +95,10 @@ export class Curves {
         const any = this.shown.some(({ feed }) => feed.steps.length > 0 || feed.validation.steps.length > 0);
         show(this.element, any); // empty axes say nothing
         const names = this.shown.map((one) => one.name);
-        this.loss.name = this.rate.name = names.join(", ");
+        for (const plot of this.plots) plot.name = names.join(", ");
         this.loss.set(this.shown.flatMap((one) => this.#losses(one)), this.#marks());
         this.rate.set(this.shown.flatMap((one) => this.#rates(one)));
+        this.#drawMeasured();
         const thinnings = this.shown.reduce((sum, { feed }) => sum + feed.thinnings, 0);
         if (this.thinnings !== thinnings && this.loss.range) this.#lookClosely(...this.loss.range); // it had been fetched closely
         this.thinnings = thinnings;
@@ -110,6 +114,21 @@ export class Curves {
         const xs = this.isTime ? validation.steps.map((step) => interpolated(steps, feed.seconds, step)) : validation.steps;
         const told = many ? `${name}, ${T.validationLoss}` : T.validationLoss;
         return [...curves, { name: told, xs, steps: validation.steps, ys: validation.losses, steady: true, ...own, dash: many ? DASHES[1] : undefined }];
+    }
+
+    /** What the runs measured; the regions of a single one. */
+    #drawMeasured() {
+        const known = this.shown.filter(({ feed }) => feed.measurements.length > 0);
+        show(this.measured.element, known.length > 0);
+        const many = this.shown.length > 1;
+        const lines = known.flatMap((one) => measuredLines(one.feed.measurements, this.#placeOf(one.feed), many ? one : undefined));
+        const bands = known.length && !many ? regionBands(known[0].feed.measurements, this.#placeOf(known[0].feed)) : [];
+        this.measured.set(lines, [], bands);
+    }
+
+    /** Where a step is on the axis. */
+    #placeOf(feed) {
+        return (step) => (this.isTime ? (feed.steps.length ? interpolated(feed.steps, feed.seconds, step) : 0) : step);
     }
 
     #rates({ name, colour, feed }) {
@@ -128,7 +147,7 @@ export class Curves {
     #marks() {
         if (!this.shown.length) return [];
         const { feed } = this.shown[0];
-        const place = (step) => (this.isTime ? (feed.steps.length ? interpolated(feed.steps, feed.seconds, step) : 0) : step);
+        const place = this.#placeOf(feed);
         const of = (kind, steps) => [...steps].filter(Number.isFinite).sort((a, b) => a - b).map((step) => ({ kind, x: place(step) }));
         return [...of("resume", feed.resumes), ...of("preview", feed.previews), ...of("save", feed.saves)];
     }

@@ -27,6 +27,7 @@ export class Feed {
         this.isBegun = false;
         this.isBeginning = false; // the run goes on, and has not said from which step
         this.validation = { steps: [], losses: [] }; // on the pictures that are held out
+        this.measurements = []; // events of what the run measured of itself, by step
         this.rates = new Map(); // group -> its rate at each of `steps`; NaN where it did not learn
         this.samples = new Map(); // "step/file" -> {step, prompt, seed, file, time}
         this.prompts = new Map(); // each prompt's text once, however many pictures have it
@@ -147,6 +148,7 @@ export class Feed {
             step: () => this.#takeStep(event),
             status: () => this.#takeStatus(event),
             validation: () => this.#takeValidation(event),
+            measurement: () => this.#takeMeasurement(event),
             sample: () => this.#takeSample(event),
             checkpoint: () => this.saves.add(event.step),
             warning: () => this.#takeMessage(event, "warning"),
@@ -220,12 +222,18 @@ export class Feed {
         this.validation.losses.push(event.loss);
     }
 
+    #takeMeasurement(event) {
+        if (!Number.isFinite(event.step) || !event.learned) return;
+        this.measurements = [...this.measurements.filter((one) => one.step < event.step), event];
+    }
+
     /** Removes later points, because a resumed run repeats the steps since its last training state. */
     #forgetFrom(step) {
         while (this.steps.length && this.steps[this.steps.length - 1] >= step) {
             for (const values of [this.steps, this.spans, this.losses, this.low, this.high, this.seconds]) values.pop();
             for (const values of this.rates.values()) values.pop();
         }
+        if (this.measurements.at(-1)?.step >= step) this.measurements = this.measurements.filter((one) => one.step < step);
         const { steps, losses } = this.validation;
         while (steps.length && steps[steps.length - 1] >= step) {
             steps.pop();

@@ -40,7 +40,7 @@ export const MONITOR = {
         held: "pictures kept back",
         classes: "class pictures",
         drift: "change for other prompts",
-        regions: { learning: "learning", good: "good", overfitting: "overfitting", guessed: "perhaps overfitting" },
+        regions: { learning: "learning", good: "good to use", overfitting: "overfitting", guessed: "perhaps overfitting" },
         groups: { unet: "UNet", text_encoder: "text encoder", text_encoder_1: "text encoder", text_encoder_2: "second text encoder" },
         curves: "Curves",
         smoothing: "Smoothing",

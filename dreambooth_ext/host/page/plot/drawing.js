@@ -5,6 +5,7 @@
 import { duration, number } from "../shared/format.js";
 import { ticks, timeTicks } from "./series.js";
 
+const SHADE = 0.13; // opacity of a band
 const APART = 7; // pixels between two marks of one kind
 
 /** The position of an x and a value, in pixels. */
@@ -44,6 +45,23 @@ export function drawAxes(pen, frame, colour) {
         const half = pen.measureText(text).width / 2;
         const x = Math.min(Math.max(place.x(mark), frame.left), frame.left + frame.width + 10 - half);
         pen.fillText(text, x, frame.top + frame.height + 9);
+    }
+}
+
+/** Shades parts of the horizontal axis, with their names at the top where there is space. */
+export function drawBands(pen, frame, bands, colour) {
+    const place = placeIn(frame);
+    const inside = (x) => Math.min(Math.max(place.x(x), frame.left), frame.left + frame.width);
+    for (const { from, to, colour: name, text } of bands) {
+        const [left, right] = [inside(from), inside(to)];
+        if (right <= left) continue;
+        pen.fillStyle = colour(name);
+        pen.globalAlpha = SHADE;
+        pen.fillRect(left, frame.top, right - left, frame.height);
+        pen.globalAlpha = 1;
+        pen.textBaseline = "top";
+        pen.textAlign = "center";
+        if (pen.measureText(text).width + 8 < right - left) pen.fillText(text, (left + right) / 2, frame.top + 3);
     }
 }
 

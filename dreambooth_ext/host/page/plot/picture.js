@@ -8,7 +8,7 @@ const SCALE = 2; // pixels of the picture for one of the screen
 const LINE = 20; // pixels from one line of text to the next
 const MARGIN = 12;
 
-/** @param {object} plot `title`, `canvas`, `colour(name)`, `paint(pen)`, `kinds()`, `peaksText(peaks, frame)`  @param {string} name of the run */
+/** @param {object} plot `title`, `file`, `bands`, `canvas`, `colour(name)`, `paint(pen)`, `kinds()`, `peaksText(peaks, frame)`  @param {string} name of the run */
 export function savePicture(plot, name) {
     const sheet = document.createElement("canvas");
     const [width, height] = [plot.canvas.clientWidth + MARGIN, plot.canvas.clientHeight];
@@ -36,13 +36,14 @@ export function savePicture(plot, name) {
     pen.textBaseline = "middle";
     pen.fillStyle = plot.colour("--db-subdued");
     pen.fillText(plot.peaksText(peaks, frame), MARGIN, head + height + LINE / 2);
-    sheet.toBlob((blob) => blob && saveBlob(`${name || "run"}-${plot.levels ? "rate" : "loss"}.png`, blob));
+    sheet.toBlob((blob) => blob && saveBlob(`${name || "run"}-${plot.file}.png`, blob));
 }
 
 /** The legend in rows that fit into a width: [[{text, colour?, dash?, kind?, x}]]. */
 function legendRows(pen, plot, width) {
     const lines = plot.series.length > 1 ? plot.visibleLines() : [];
-    const items = [...lines.map(({ name: text, colour, dash }) => ({ text, colour, dash })), ...plot.kinds().map((kind) => ({ text: TEXTS.plot.marks[kind], kind }))];
+    const bands = plot.bands.map(({ text, colour }) => ({ text, colour, isBand: true }));
+    const items = [...lines.map(({ name: text, colour, dash }) => ({ text, colour, dash })), ...bands, ...plot.kinds().map((kind) => ({ text: TEXTS.plot.marks[kind], kind }))];
     const rows = [];
     let x = Infinity;
     for (const item of items) {
@@ -57,8 +58,16 @@ function legendRows(pen, plot, width) {
     return rows;
 }
 
-function drawItem(pen, plot, { text, colour, dash, kind }, x, y) {
-    if (kind) drawSign(pen, kind, x + 8, y, (name) => plot.colour(name));
+function drawBandSign(pen, colour, x, y) {
+    pen.fillStyle = colour;
+    pen.globalAlpha = 0.35;
+    pen.fillRect(x, y - 5, 16, 10);
+    pen.globalAlpha = 1;
+}
+
+function drawItem(pen, plot, { text, colour, dash, kind, isBand }, x, y) {
+    if (isBand) drawBandSign(pen, plot.colour(colour), x, y);
+    else if (kind) drawSign(pen, kind, x + 8, y, (name) => plot.colour(name));
     else {
         pen.strokeStyle = plot.colour(colour);
         pen.lineWidth = 3;

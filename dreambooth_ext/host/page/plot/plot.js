@@ -1,7 +1,7 @@
 // A line plot on a canvas: zoom by dragging, wheel, two fingers or keys; logarithmic scale; values under the pointer.
 
 import { button, element, say, show, swatch } from "../shared/dom.js";
-import { drawAxes, drawDot, drawLine, drawMarks, drawPeaks, placeIn } from "./drawing.js";
+import { drawAxes, drawBands, drawDot, drawLine, drawMarks, drawPeaks, placeIn } from "./drawing.js";
 import { duration, number } from "../shared/format.js";
 import { handle } from "./hands.js";
 import { plain } from "../shared/phrase.js";
@@ -18,14 +18,16 @@ const LETTER = 15; // pixels between the numbers beside the axis
 
 export class Plot {
     /**
-     * @param {{title: string, raw?: boolean, levels?: boolean, onLook?: function}} about `raw`: also draw the values before
+     * @param {{title: string, file: string, about?: string, raw?: boolean, levels?: boolean, onLook?: function}} about `file`:
+     *     what its picture is called; `about`: what is said below it; `raw`: also draw the values before
      *     smoothing, faintly; `levels`: the axis begins at 0 and names the values where the lines are; `onLook(from, to)` is
      *     called with the range that the user zooms in on
      */
-    constructor({ title, raw = false, levels = false, onLook = () => {} }) {
-        Object.assign(this, { title, raw, levels, onLook });
+    constructor({ title, file, about = "", raw = false, levels = false, onLook = () => {} }) {
+        Object.assign(this, { title, file, about, raw, levels, onLook });
         this.series = [];
         this.marks = [];
+        this.bands = [];
         this.name = ""; // of the run, for its picture
         this.weight = 0;
         this.logarithmic = false;
@@ -42,9 +44,11 @@ export class Plot {
      *     each point stands for, with the extremes `low` and `high` of these and their mean in `ys`; `steady`: never
      *     smoothed; `colour`, a variable's name; `dash`
      * @param {{kind: string, x: number}[]} [marks] "save", "preview", "resume"
+     * @param {{from: number, to: number, colour: string, text: string}[]} [bands] parts of the axis that are shaded
      */
-    set(series, marks = this.marks) {
+    set(series, marks = this.marks, bands = this.bands) {
         this.marks = marks;
+        this.bands = bands;
         this.series = series.map((one) => ({ ...one, soft: one.steady ? one.ys : smoothed(one.ys, this.weight, one.spans) }));
         this.draw();
     }
@@ -79,6 +83,7 @@ export class Plot {
             "figure", { class: "db-plot" },
             element("figcaption", { class: "db-plot-head" }, element("span", { class: "db-plot-title", text: this.title }), this.legend, tools),
             element("div", { class: "db-plot-stage", dir: "ltr" }, this.canvas, this.selection, this.readout), this.cut,
+            this.about ? element("p", { class: "db-quiet db-plot-cut", text: this.about }) : null,
         );
     }
 
@@ -166,6 +171,7 @@ export class Plot {
         const lines = this.visibleLines();
         const frame = { ...this.area(), seen: this.seen(), isTime: this.isTime, logarithmic: this.logarithmic, ...this.#heights(lines) };
         pen.font = `12px ${getComputedStyle(this.canvas).fontFamily}`;
+        drawBands(pen, frame, this.bands, colour);
         drawAxes(pen, frame, colour);
         pen.save();
         pen.beginPath();
@@ -306,12 +312,15 @@ export class Plot {
 
     #showLegend(lines) {
         const kinds = this.kinds();
-        const key = JSON.stringify([lines.length > 1 ? lines.map((line) => [line.name, line.colour, line.dash]) : "", kinds]);
+        const key = JSON.stringify([lines.length > 1 ? lines.map((line) => [line.name, line.colour, line.dash]) : "", kinds, this.bands.map((band) => band.text)]);
         if (this.legend.dataset.key === key) return;
         this.legend.dataset.key = key;
         this.legend.replaceChildren();
         for (const line of lines.length > 1 ? lines : []) {
             this.legend.append(element("span", { class: "db-legend-item" }, swatch(line.colour, line.dash ? "db-dashed" : ""), line.name));
+        }
+        for (const { text, colour } of this.bands) {
+            this.legend.append(element("span", { class: "db-legend-item" }, swatch(colour, "db-band"), text));
         }
         for (const kind of kinds) {
             this.legend.append(element("span", { class: "db-legend-item" }, element("span", { class: `db-sign db-sign-${kind}` }), T.marks[kind]));

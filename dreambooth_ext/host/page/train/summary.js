@@ -148,7 +148,7 @@ export class Summary {
             plan?.family ? fact(T.base, `${plan.family}, ${plan.resolution} px`) : null,
             plan?.class_pictures ? fact(T.classPictures, number(plan.class_pictures)) : null,
             plan?.held ? fact(T.keptBack, number(plan.held), { title: T.keptBackHelp }) : null,
-            fact(T.measured, this.#measurements(plan, of("measure_progress")), { title: T.measuredHelp }),
+            fact(T.measured, this.#measurements(plan, this.form.settings.config().measure_progress), { title: T.measuredHelp }),
         );
         this.facts.classList.toggle("db-old", result?.deep === "old");
     }
