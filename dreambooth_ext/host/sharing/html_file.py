@@ -16,6 +16,7 @@ from ...core.runs import run_folder, run_list
 from ...core.system.files import write_text
 from ...core.system.terminal import open_missing_streams, say, shield
 from ...core.verbs.path_option import path
+from .judged import SCORES, Judged
 from .run_page import RunPage, run_page
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -32,6 +33,8 @@ img { max-width: 100%; height: auto; display: block; border-radius: 4px; }
 .table { overflow-x: auto; } table { border-collapse: collapse; }
 th, td { padding: 0.25rem; text-align: left; vertical-align: top; font-weight: normal; }
 tbody th { min-width: 9rem; max-width: 16rem; } td img { width: 8rem; min-width: 5rem; }
+.verdict { font-size: 1.2rem; font-weight: 600; line-height: 1.4; } .scores td, .scores th { padding-right: 1rem; }
+.scores td:nth-child(n+3) { font-variant-numeric: tabular-nums; } .scores tbody th { min-width: 0; }
 figure { margin: 1rem 0; } svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: currentColor; }
 svg path { fill: none; stroke-width: 1.5; } .grid { stroke: var(--line); }
 figcaption span { margin-left: 1rem; white-space: nowrap; }
@@ -45,7 +48,8 @@ def html(page: RunPage) -> str:
     parts = [
         f"<h1>{escape(page.name)}</h1>",
         listed(page.facts),
-        section("Last previews", large(page)),
+        section("Verdict", verdict(page.verdict) if page.verdict else ""),
+        section("Last previews", figures(page.last)),
         section("Previews by step", table(page) if len(page.steps) > 1 else ""),
         section("Curves", "".join(page.charts)),
         section("Settings that differ from the defaults", listed(page.settings)),
@@ -70,12 +74,30 @@ def listed(pairs: Iterable[tuple[str, str]]) -> str:
     return f"<dl>{rows}</dl>" if rows else ""
 
 
-def large(page: RunPage) -> str:
-    figures = [
-        f'<figure><img src="{picture}" alt="{escape(prompt)}"><figcaption>{escape(prompt)}</figcaption></figure>'
-        for prompt, picture in page.last
+def verdict(judged: Judged) -> str:
+    rows = []
+    for name, state, scores in judged.models:
+        cells = "".join(f"<td>{'' if score is None else f'{score:.2f}'}</td>" for score in scores)
+        rows.append(f"<tr><th>{escape(name)}</th><td>{escape(state)}</td>{cells}</tr>")
+    heads = "".join(f"<th>{escape(label)}</th>" for label in SCORES.values())
+    head = f'<thead><tr class="steps"><th></th><th></th>{heads}</tr></thead>'
+    scored = any(score is not None for _, _, scores in judged.models for score in scores)
+    states = (
+        f'<div class="table"><table class="scores">{head if scored else ""}<tbody>{"".join(rows)}</tbody></table></div>'
+    )
+    return (
+        f'<p class="verdict">{escape(judged.sentence)}</p>{states if rows else ""}'
+        f"{figures(judged.proof)}{listed(judged.notes)}"
+    )
+
+
+def figures(pictures: Iterable[tuple[str, str]]) -> str:
+    """Large pictures with their captions: (caption, data URI) of each."""
+    shown = [
+        f'<figure><img src="{picture}" alt="{escape(caption)}"><figcaption>{escape(caption)}</figcaption></figure>'
+        for caption, picture in pictures
     ]
-    return f'<div class="large">{"".join(figures)}</div>' if figures else ""
+    return f'<div class="large">{"".join(shown)}</div>' if shown else ""
 
 
 def table(page: RunPage) -> str:

@@ -6,7 +6,6 @@ own, and may show people.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import platform
@@ -27,10 +26,10 @@ from ...core.runs import time_taken
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import clock
 from ...core.version import __version__
-from ..errors import Refusal
 from ..jobs.curves import Curves
-from ..pictures.image_decoding import thumbnail
 from ..service.redaction import HIDDEN, SECRETS, Redaction
+from .data_uri import data_uri
+from .judged import Judged, judged
 from .line_chart import Curve, line_chart
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "bitsandbytes")
@@ -59,6 +58,7 @@ class RunPage:
 
     name: str
     facts: list[tuple[str, str]]
+    verdict: Judged | None
     steps: list[int]
     rows: list[Row]
     last: list[tuple[str, str]]  # (prompt, data URI) of the last previews, larger
@@ -75,6 +75,7 @@ def run_page(run: Run) -> RunPage:
     return RunPage(
         name=redaction.text(run.config.name),
         facts=list(_facts(run, state, redaction)),
+        verdict=judged(run, redaction),
         steps=steps,
         rows=rows,
         last=last,
@@ -126,8 +127,8 @@ def _previews(
         path = next(drawn[step][key] for step in reversed(steps) if key in drawn[step])
         return redaction.text(prompts.get((int(path.parent.name), path.name), ""))
 
-    rows = [Row(prompt_of(key), key[1], [_embedded(drawn[step].get(key), SMALL) for step in steps]) for key in keys]
-    large = [(prompt_of(key), _embedded(drawn[steps[-1]].get(key), LARGE)) for key in keys]
+    rows = [Row(prompt_of(key), key[1], [data_uri(drawn[step].get(key), SMALL) for step in steps]) for key in keys]
+    large = [(prompt_of(key), data_uri(drawn[steps[-1]].get(key), LARGE)) for key in keys]
     return steps, rows, [(prompt, picture) for prompt, picture in large if picture]
 
 
@@ -136,15 +137,6 @@ def evenly(values: Sequence[int], count: int) -> list[int]:
     if len(values) <= count:
         return list(values)
     return [values[round(index * (len(values) - 1) / (count - 1))] for index in range(count)]
-
-
-def _embedded(path: Path | None, size: int) -> str | None:
-    """A picture encoded anew, so that nothing but its pixels is passed on; None where it cannot be read."""
-    if path is None:
-        return None
-    with contextlib.suppress(Refusal, OSError):
-        return "data:image/jpeg;base64," + base64.b64encode(thumbnail(path, size)).decode()
-    return None
 
 
 def _charts(run: Run, events: Sequence[Mapping[str, Any]], state: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ import anyio
 from starlette.datastructures import Headers
 
 from ..errors import Refusal
-from .callers import basic_user, is_foreign, is_local, names_this_machine
+from .callers import basic_user, check_local, is_foreign, is_local, unknown
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Scope
@@ -58,26 +58,13 @@ async def admit(scope: Scope, host: Host) -> Caller:
             return Caller(local, user)
     if has_login or passwords:
         raise _unknown(bool(passwords), has_login)
-    _check_local(local, foreign, headers)
+    check_local(local, foreign, headers)
     return Caller(local)
 
 
 def _unknown(has_passwords: bool, has_login: bool) -> Refusal:
     both = has_login and has_passwords
-    refusal = Refusal(401, "web.login_or_password" if both else "web.login" if has_login else "web.password")
-    if has_passwords:  # browsers then ask for one, which is no use where only a cookie counts
-        refusal.headers = {"WWW-Authenticate": 'Basic realm="DreamBooth", charset="UTF-8"'}
-    return refusal
-
-
-def _check_local(local: bool, foreign: bool, headers: Headers) -> None:
-    """Check a caller when there is no authentication at all. Raises a Refusal (403)."""
-    if not local:
-        raise Refusal(403, "web.other_machine")
-    if not names_this_machine(headers):
-        raise Refusal(403, "web.other_name")
-    if foreign:
-        raise Refusal(403, "web.foreign_read")
+    return unknown("web.login_or_password" if both else "web.login" if has_login else "web.password", has_passwords)
 
 
 # --- the login

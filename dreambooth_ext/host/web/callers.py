@@ -13,6 +13,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Protocol
 
+from ..errors import Refusal
+
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@?#\s]+)(?::([0-9]{1,5}))?")
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via", "cf-connecting-ip")
 
@@ -90,3 +92,22 @@ def basic_user(headers: Headers, passwords: Mapping[str, str]) -> str | None:
         if colon and is_user & is_password:
             found = known
     return found
+
+
+def unknown(code: str, asks: bool) -> Refusal:
+    """The refusal of a caller without a login or password. asks: the browser then asks for a password, which is no use
+    where only a cookie counts."""
+    refusal = Refusal(401, code)
+    if asks:
+        refusal.headers = {"WWW-Authenticate": 'Basic realm="DreamBooth", charset="UTF-8"'}
+    return refusal
+
+
+def check_local(local: bool, foreign: bool, headers: Headers) -> None:
+    """Check a caller when there is no authentication at all. Raises a Refusal (403)."""
+    if not local:
+        raise Refusal(403, "web.other_machine")
+    if not names_this_machine(headers):
+        raise Refusal(403, "web.other_name")
+    if foreign:
+        raise Refusal(403, "web.foreign_read")

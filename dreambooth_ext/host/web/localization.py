@@ -21,8 +21,8 @@ from ...core.system.terminal import say
 from ..errors import Refusal
 from ..hosts.options import OPTIONS
 from ..service import preset_store
+from .page_files import PAGE
 
-PAGE = Path(__file__).resolve().parents[1] / "page"
 TEXTS = tuple(PAGE / view / "texts.js" for view in ("shared", "train", "monitor", "runs", "compare", "verdict"))
 FOLDER = Path(__file__).resolve().parents[3] / "localizations"
 

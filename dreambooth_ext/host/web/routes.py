@@ -22,14 +22,12 @@ from ..errors import Refusal
 from ..pictures import image_decoding, uploads
 from ..service.asked_options import ASKED
 from ..service.service import Service
-from . import localization
+from . import localization, page_files
 from .endpoint import Action, Call, Endpoint, Lanes, Methods
+from .page_files import PREFIX
 from .responses import picture, tagged, to_json
 
-PREFIX = "/dreambooth/v1"
 NAME = "dreambooth_ext"  # of all our routes in the host's app
-PAGE = Path(__file__).resolve().parents[1] / "page"
-PAGE_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 
 
 # --- handlers that need more than a line
@@ -188,11 +186,10 @@ def drawn_picture(call: Call, path: Path, kind: str) -> Response:
 
 
 def show_page(call: Call) -> Response:
-    file = call.path["file"]
-    kind = PAGE_TYPES.get(Path(file).suffix)
-    path = PAGE / file
-    if not kind or not re.fullmatch(r"([a-z]+/)?[a-z][a-z0-9_-]*\.[a-z]+", file) or not path.is_file():
-        raise Refusal(404, "web.no_page", file=shown(file))
+    found = page_files.find(call.path["file"])
+    if found is None:
+        raise Refusal(404, "web.no_page", file=shown(call.path["file"]))
+    path, kind = found
     content = path.read_bytes()
     return tagged(call.headers, hashlib.sha256(content).hexdigest()[:16], lambda: content, kind)
 

@@ -28,6 +28,7 @@ from ..environment.environment import Environment
 from ..environment.interpreter import REPOSITORY
 from ..hosts import publishing_targets
 from ..hosts.folder_host import FolderHost
+from . import page_files
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -37,16 +38,10 @@ if TYPE_CHECKING:
     from ..service.service import Service
 
 PORT = 7870
-PAGE = Path(__file__).resolve().parents[1] / "page"
 PATIENCE = 3  # seconds that answers in progress may take when the server ends
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-)
-HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 FILES = {  # what is served beside the API
-    "/": (PAGE / "index.html", "text/html; charset=utf-8"),
-    "/style.css": (REPOSITORY / "style.css", "text/css; charset=utf-8"),
+    "/": (page_files.PAGE / "index.html", page_files.HTML),
+    "/style.css": (page_files.STYLE, page_files.CSS),
 }
 
 
@@ -124,7 +119,7 @@ async def _show_file(request: Request) -> Response:
     from starlette.responses import FileResponse
 
     path, kind = FILES[request.url.path if request.url.path in FILES else "/"]
-    return FileResponse(path, headers={**HEADERS, "Cache-Control": "no-cache"}, media_type=kind)
+    return FileResponse(path, headers=page_files.HEADERS, media_type=kind)
 
 
 def bound(host: str, port: int) -> socket.socket:

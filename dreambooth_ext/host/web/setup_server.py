@@ -23,25 +23,15 @@ from ...core.system import files
 from ...core.system.terminal import Stages, say
 from ...core.version import __version__
 from ..environment.environment import Environment
-from ..environment.interpreter import REPOSITORY
 from ..environment.maintenance import Maintenance
 from ..errors import Refusal, told
-from . import localization
-from .callers import basic_user, is_foreign, is_local, names_this_machine
+from . import localization, page_files
+from .callers import basic_user, check_local, is_foreign, is_local, unknown
+from .page_files import HEADERS, PREFIX
 
-PREFIX = "/dreambooth/v1"
-PAGE = Path(__file__).resolve().parents[1] / "page"
-HTML, CSS, SCRIPT = "text/html; charset=utf-8", "text/css; charset=utf-8", "text/javascript; charset=utf-8"
-PAGE_TYPES = {".js": SCRIPT, ".css": CSS}
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
+FILES = {
+    "/": (page_files.PAGE / "setup.html", page_files.HTML),
+    "/style.css": (page_files.STYLE, page_files.CSS),
 }
 LARGEST = 4096  # bytes of a request's body
 SILENCE = 15.0  # seconds after which a caller that says nothing is left
@@ -112,13 +102,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
-        known = {"/": (PAGE / "setup.html", HTML), "/style.css": (REPOSITORY / "style.css", CSS)}
-        if re.fullmatch(rf"{PREFIX}/page/([a-z]+/)?[a-z][a-z0-9_-]*\.[a-z]+", path):
-            file = PAGE / path.removeprefix(f"{PREFIX}/page/")
-            if file.suffix in PAGE_TYPES and file.is_file():
-                known[path] = (file, PAGE_TYPES[file.suffix])
-        if path in known:
-            self.send_file(*known[path])
+        found = FILES.get(path)
+        if path.startswith(f"{PREFIX}/page/"):
+            found = page_files.find(path.removeprefix(f"{PREFIX}/page/"))
+        if found:
+            self.send_file(*found)
         else:
             self.answer(path, reading=True)
 
@@ -139,17 +127,10 @@ class Handler(BaseHTTPRequestHandler):
         foreign = is_foreign(headers)
         if foreign and not reading:
             raise Refusal(403, "web.foreign_change")
-        if self.server.passwords:
-            if basic_user(headers, self.server.passwords) is None:
-                refusal = Refusal(401, "web.password")
-                refusal.headers = {"WWW-Authenticate": 'Basic realm="DreamBooth", charset="UTF-8"'}
-                raise refusal
-        elif not is_local(self.client_address[0], headers):
-            raise Refusal(403, "web.other_machine")
-        elif not names_this_machine(headers):
-            raise Refusal(403, "web.other_name")
-        elif foreign:
-            raise Refusal(403, "web.foreign_read")
+        if not self.server.passwords:
+            check_local(is_local(self.client_address[0], headers), foreign, headers)
+        elif basic_user(headers, self.server.passwords) is None:
+            raise unknown("web.password", asks=True)
 
     def read(self, path: str) -> dict[str, Any]:
         if path == f"{PREFIX}/environment":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import getpass
 import io
+import json
 import platform
 import re
 import sys
@@ -118,6 +119,49 @@ def test_curves_have_a_line_for_each_series(run):
     loss, rate = run_page(run).charts
     assert loss.count("<path") == 3  # the step without a loss cuts the first one in two
     assert "loss on pictures held out" in loss and "UNet" in rate
+
+
+def test_the_verdict_is_shown_without_training_pictures_paths_and_names(tmp_path):
+    made = run_folder.create(tmp_path / "runs", RunConfig(name="zkz", instance_data_dir=str(tmp_path / "annas")))
+    made.write_state(status="done", step=80, total=80)
+    folder = made.path / "verdict"
+    folder.mkdir()
+    for name, red in (("900_subject_0_1.png", 200), ("nearest_0.png", 20)):
+        Image.new("RGB", (64, 64), (red, 0, 0)).save(folder / name)
+    drawn = {"file": "verdict/900_subject_0_1.png", "nearest": "verdict/nearest_0.png"}
+    proof = {**drawn, "step": 40, "caption": "a <hat>, as in me.png"}
+    noted = json.dumps({"path": str(tmp_path / "annas" / "me.png")})
+    (made.path / "pictures.jsonl").write_text(noted + "\n", encoding="utf-8")
+    scores = {"likeness": 0.9, "prompt": 0.75, "variety": None, "copies": 0.02}
+    verdict = {
+        "sentence": f"Keep step 40 & no other of {tmp_path}/annas/me.png.",
+        "run": "overtrained",
+        "checkpoints": [{"step": 40, "state": "good", **scores}, {"step": 80, "state": "overtrained", **scores}, 3],
+        "base": {"likeness": 0.1},
+        "trust": {"level": "low", "sentence": f"Low: look into {tmp_path}/annas."},
+        "judge": {"sentence": "The base judged."},
+        "next_run": {"max_train_steps": 50, "with_prior_preservation": False},
+        "next_run_sentence": "Fewer steps.",
+        "proof": [proof, {**proof, "file": "verdict/nearest_0.png"}, {**proof, "file": "../../x.png"}],
+    }
+    (made.path / "verdict.json").write_text(json.dumps(verdict), encoding="utf-8")
+    text = html_file.html(run_page(made))
+    assert str(tmp_path) not in text and "me.png" not in re.sub(r"base64,[^\"]*", "", text)
+    for part in (
+        "Keep step 40 &amp; no other",
+        "overtrained",
+        "0.75",
+        "The base judged.",
+        "Steps: 50",
+        "a &lt;hat&gt;",
+    ):
+        assert part in text, part
+    assert "<th>base</th><td></td><td>0.10</td><td></td>" in text
+    (shown,) = pictures(text)
+    assert abs(shown.getpixel((32, 32))[0] - 200) < 6
+    for broken in ("[1]", "{", '{"sentence": 3}', '{"sentence": "x", "checkpoints": 3, "proof": [4], "next_run": []}'):
+        (made.path / "verdict.json").write_text(broken, encoding="utf-8")
+        assert "</html>" in html_file.html(run_page(made))
 
 
 def test_a_page_that_is_there_is_not_replaced_unasked(run, tmp_path, monkeypatch, capsys):

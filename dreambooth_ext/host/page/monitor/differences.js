@@ -21,7 +21,6 @@ export function differences(schema, configs) {
 function shown(setting, config) {
     const given = config[setting.name];
     if (!setting.methods.includes(config.method)) return T.unused;
-    if (setting.name === "concepts" && given) return given.map((one) => one.instance_prompt || baseName(one.instance_data_dir)).join("\n");
     if (typeof given === "string" && /[\\/]/.test(given) && /(_dir|_model|_file|model_config)$/.test(setting.name)) return baseName(given);
     return settingText(setting, given);
 }
