@@ -82,6 +82,7 @@ def config_of(method: str, classes: Path, seed: int) -> RunConfig:
     recipe = {key: value for key, value in read_json(RECIPE).items() if method in SETTINGS[key].methods}
     values = {**recipe, **SETTINGS_OF[method], "seed": seed, "class_data_dir": str(classes)}
     values |= {"base_model": str(BASE), "instance_data_dir": str(FOLDER / "pictures"), "report_to": "none"}
+    values |= {"keep_back_pictures": False}  # the plain loop trains on all
     config, unreadable = parse(values | {"save_precision": "fp32"})
     config, _, _, problems, _ = config_checks.check(config)
     assert not unreadable and not problems, [*unreadable, *problems]

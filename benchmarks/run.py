@@ -163,6 +163,7 @@ class Bench:
             "gradient_checkpointing": case.checkpointing,
             "device": case.device,
             "checkpointing_steps": 0,
+            "keep_back_pictures": False,  # the plain loop trains on all
             "report_to": "none",
         }
 

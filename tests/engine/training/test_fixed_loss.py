@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dreambooth_ext.core.verdict import measuring
+from dreambooth_ext.core.verdict import measuring, regions
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.runtime.seeds import generator
 from dreambooth_ext.engine.training import fixed_loss
@@ -239,3 +239,60 @@ def test_tensorboard_has_the_curves(trainer):
     ):
         curve = {item.step: item.value for item in found.Scalars(tag)}
         assert curve == pytest.approx({step: number(event) for step, event in measured(run).items()})
+
+
+# --- the end that it finds
+
+
+def over_from(monkeypatch, step: int, is_sure: bool = True) -> None:
+    """Let the regions say from `step` on that the run overfits, or has become flat."""
+
+    def of(measurements):
+        seen = step if measurements and measurements[-1]["step"] >= step else None
+        return regions.Regions(good=1, overfitting=seen if is_sure else None, flat=seen, is_sure=is_sure)
+
+    monkeypatch.setattr(regions, "of", of)
+
+
+@pytest.mark.parametrize(("is_sure", "why"), [(True, "kept back"), (False, "nothing new")])
+def test_it_stops_when_good(trainer, monkeypatch, is_sure, why):
+    """At the first measurement that says so, as a run that was that long from the start, and says why."""
+    over_from(monkeypatch, 3, is_sure)
+    run = trainer.train(max_train_steps=6, stop_when_good=True, **KEPT)
+    assert run.state()["status"] == "done" and run.state()["total"] == 3 and len(training.losses(run)) == 3
+    (warning,) = [event for event in training.events(run, "warning") if event["field"] == "stop_when_good"]
+    assert "stopped at step 3 of 6" in warning["what"] and why in warning["what"]
+    (artifact,) = run.artifact_events()
+    assert artifact["final"] and artifact["step"] == 3
+    same = trainer.train(max_train_steps=3, **KEPT)
+    training.assert_same_run(run, same)
+    assert training.difference(training.artifact(run), training.artifact(same)) == ""
+
+
+def test_it_goes_on_where_nobody_asked_for_an_end(trainer, monkeypatch):
+    over_from(monkeypatch, 3)
+    assert len(training.losses(trainer.train(max_train_steps=5, **KEPT))) == 5
+
+
+def test_trained_longer_it_goes_on(trainer, monkeypatch):
+    over_from(monkeypatch, 3)
+    run = trainer.train(max_train_steps=6, stop_when_good=True, **KEPT)
+    assert training.go_on(run, total=6) == worker.DONE, training.log(run)
+    assert len(training.losses(run)) == 6 and run.state()["total"] == 6
+    training.assert_same_run(run, trainer.train(max_train_steps=6, **KEPT))
+
+
+@pytest.mark.parametrize("kill_at", [2, 3])
+def test_killed_before_its_last_model_it_stops_all_the_same(trainer, monkeypatch, kill_at):
+    over_from(monkeypatch, 3)
+    about = {"checkpointing_steps": 1, "save_intermediate_models": False}
+    run = trainer.train(max_train_steps=6, stop_when_good=True, **about, **KEPT)
+    again = copy_at(run, kill_at, trainer.folder)
+    if kill_at == 2:  # before the measurement that says so
+        lines = (again.path / "events.jsonl").read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if b'"measurement", "step": 3' not in line]
+        (again.path / "events.jsonl").write_bytes(b"".join(kept))
+        again.write_state(total=6)
+    assert training.go_on(again) == worker.DONE, training.log(again)
+    training.assert_same_run(run, again)
+    assert again.state()["total"] == 3

@@ -142,6 +142,8 @@ class Run:
         self.set("training", step=self.step, total=self.total)
         if self.config.get("validation_steps") and not self.step:
             self._samples()  # the base's
+        if 0 in self.measured and not self.step:
+            self.say("measurement", **self.measured[0])
         self.last = time.time()
 
     def advance(self) -> None:

@@ -371,7 +371,8 @@ def test_two_runs_are_compared_in_what_they_learned_of_pictures(page, simulator)
     one, other = (record(simulator, name, measure_progress=True) for name in ("first", "second"))
     show(page, one)
     compare(page, other)
-    names = plot_of(page, "Measured on the way").locator(".db-legend-item").all_inner_texts()
-    assert names == [
+    legend = plot_of(page, "Measured on the way").locator(".db-legend-item")
+    until(lambda: legend.count() == 4 and legend.first.inner_text().startswith("first, "))
+    assert legend.all_inner_texts() == [
         f"{run}, {what}" for run in ("first", "second") for what in ("your own pictures", "pictures kept back")
     ]
