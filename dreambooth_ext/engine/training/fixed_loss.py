@@ -72,6 +72,7 @@ class FixedLoss:
             fewer = dataclasses.replace(self.plan.sizes, drift=0)
             self.plan = dataclasses.replace(self.plan, sizes=fewer)
         self._words = measuring.subject_words(config, dataset.concepts, (picture.entry for picture in own))
+        self._has_given_up = False
         self._goes_on = False  # although it was good enough
         self._samples: dict[str, list[Sample]] = {}
         self._base: dict[str, list[float]] = {}
@@ -96,8 +97,8 @@ class FixedLoss:
         return not self._goes_on and regions.of(self.history).is_over
 
     def give_up(self) -> None:
-        """Measure nothing more."""
-        self.plan = dataclasses.replace(self.plan, steps=())
+        """Measure nothing more. The steps stay due: other processes wait there for what this one says."""
+        self._has_given_up = True
 
     # --- captions
 
@@ -135,15 +136,19 @@ class FixedLoss:
 
     @torch.no_grad()
     def measure(self, method: Method, device: torch.device, step: int) -> dict[str, Any] | None:
-        """Measure, first at step 0. Return what the event says; None if a loss is not finite. Raises UserError if the
-        pictures are not those that the base was measured on."""
+        """Measure, first at step 0. Return what the event says; None if a loss is not finite, or after `give_up`.
+        Raises UserError if the pictures are not those that the base was measured on."""
+        if self._has_given_up:
+            return None
         if step == 0:
             self.begin(method, device)
         with resting(method.backbone):
             if not self._samples:
                 self._continue(method, device)
             losses = self._losses(method, device)
-        if not all(map(math.isfinite, (loss for part in losses.values() for loss in part))):
+        if not _are_finite(self._base):
+            self.give_up()  # there is nothing to compare with
+        if self._has_given_up or not _are_finite(losses):
             return None
         measured = {"step": step, **self._event(losses)}
         self.history.append(measured)
@@ -364,6 +369,10 @@ def _chosen(pictures: Sequence[Picture], count: int) -> list[Picture]:
 def _spread(timesteps: range, index: int, count: int) -> int:
     """The index-th of `count` timesteps, evenly spread: the middle of its part."""
     return timesteps.start + int(len(timesteps) * (index + 0.5) / count)
+
+
+def _are_finite(losses: dict[str, list[float]]) -> bool:
+    return all(map(math.isfinite, (loss for part in losses.values() for loss in part)))
 
 
 def _by_bin(ratios: list[float]) -> dict[str, float]:

@@ -340,20 +340,21 @@ class Loop:
             self.control.status("training", step=step, total=step)
 
     def _measured(self) -> dict[str, Any] | None:
-        """Return what the event of a measurement says, None if it could not be made; then no more are made."""
-        found, problem = None, Problem("training.measuring_out_of_memory", "measure_progress")
+        """Return what the event of a measurement says, None if it could not be made."""
+        found: dict[str, Any] | None = {}  # if memory runs out
+        problem = Problem("training.measuring_out_of_memory", "measure_progress")
         try:
             with self._spared(problem), self._averaged():
                 found = self.fixed.measure(self.method, self.accelerator.device, self.state.step)
         except UserError as error:
             self.control.warn(error.problem)
-        if found is None:
+        if found == {}:
             self.fixed.give_up()
             memory.release()
-        else:
+        if found:
             self.control.events.append("measurement", **found)
             self.saver.track_measurement(found)
-        return found
+        return found or None
 
     def _validate(self) -> None:
         """Measure the loss on the held-out pictures, with the weights that would be exported."""

@@ -117,6 +117,17 @@ def test_gradients_are_exchanged_in_portions_of_one_type(monkeypatch):
     assert [[t.numel() for t in p] for p in distributed.portions(tensors)] == [[4, 6], [1], [20], [3], [2]]
 
 
+@pytest.mark.slow
+def test_all_processes_stop_when_the_first_finds_the_run_good(tmp_path):
+    """It alone measures; the others wait for what it says."""
+    trainer = Trainer(tmp_path)
+    about = {"max_train_steps": 48, "train_batch_size": 3, "gradient_accumulation_steps": 6}
+    run = trainer.create(**about, stop_when_good=True)
+    assert together(run) == [worker.DONE, worker.DONE], training.log(run)
+    steps = [event["step"] for event in training.events(run, "measurement")]
+    assert steps[0] == 0 and steps[-1] == len(training.losses(run)) == run.state()["total"] < 48
+
+
 def test_torchs_launcher_starts_it(tmp_path):
     """With the very command that users give."""
     run = Trainer(tmp_path).create(max_train_steps=1)

@@ -229,6 +229,21 @@ def test_too_little_memory_is_a_warning(trainer, monkeypatch):
     assert len(warnings) == 1 and "memory" in warnings[0]["what"] and len(training.losses(run)) == 2
 
 
+@pytest.mark.parametrize(("broken", "left"), [(3, [0, 1, 3, 4]), (0, [])])
+def test_an_overflow_leaves_one_measurement_out_and_the_bases_all(trainer, monkeypatch, broken, left):
+    original = fixed_loss.FixedLoss._losses
+    counts = iter(range(99))
+
+    def once(self, *arguments):
+        found = original(self, *arguments)
+        if next(counts) == broken:
+            found["learned"][0] = math.inf
+        return found
+
+    monkeypatch.setattr(fixed_loss.FixedLoss, "_losses", once)
+    assert sorted(measured(trainer.train(**KEPT))) == left
+
+
 def test_tensorboard_has_the_curves(trainer):
     event_file = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run = trainer.train(report_to="tensorboard", **KEPT)

@@ -74,6 +74,7 @@ def test_from_pictures_to_a_model(page, simulator, screenshot) -> None:
     assert sentence == "12 pictures, Person: 1,500 steps at a learning rate of 2e-6, the text encoder for 350 steps."
     facts = page.inner_text(".db-summary .db-facts")
     assert "125" in facts and "11 min" in facts and "9.7 GB of 24.0 GB" in facts and "320 GB free" in facts
+    assert "9, ≈ 1.6 % of the time" in " ".join(facts.split()) and "Kept back" in facts
     screenshot(page, "train-1280-light")
     page.click(TRAIN)
     page.wait_for_selector(".db-monitor .db-badge[data-status=training]")
