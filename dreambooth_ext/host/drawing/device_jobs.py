@@ -136,7 +136,7 @@ class DeviceJobs:
         """
         with self._lock:
             self._make_room(task)
-            loan = Loan(task.device, task.reason, self._gives_way if task.is_automatic else None)
+            loan = Loan(task.device, task.reason, self.give_way if task.is_automatic else None)
             self.dispatcher.lend(loan)
             try:
                 prepare()
@@ -152,12 +152,13 @@ class DeviceJobs:
     def _make_room(self, task: Task) -> None:
         current = self.current
         if current and current.task.is_automatic and not task.is_automatic and self._thread:
-            self._gives_way()
+            self.give_way()
             self._thread.join(2 * PATIENCE)
         if current := self.current:
             raise Refusal(409, "drawing.busy", "job", reason=current.task.reason)
 
-    def _gives_way(self) -> None:
+    def give_way(self) -> None:
+        """Stop what goes on if nobody asked for it."""
         if (job := self.current) and job.task.is_automatic:
             job.gave_way = True
             job.stopping.set()

@@ -6,10 +6,10 @@ import contextlib
 import threading
 import time
 
-from ...core.errors import UserError
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import say_traceback
 from ..environment.maintenance import Maintenance
+from ..errors import Refusal
 from ..hosts.host import Host
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.run_index import FAULTS
@@ -18,6 +18,7 @@ from .verdicts import Verdicts
 
 LOOK = 2.0  # seconds between looks
 IDLE = 15.0  # seconds without a run or another job before it begins
+REST = 300.0  # ... and after it has given way to somebody who draws
 JUDGED = ("done", "stopped")
 
 
@@ -26,10 +27,10 @@ class IdleJudge:
 
     def __init__(self, host: Host, dispatcher: Dispatcher, jobs: DeviceJobs, verdicts: Verdicts, upkeep: Maintenance):
         self.host, self.dispatcher, self.jobs, self.verdicts, self.upkeep = host, dispatcher, jobs, verdicts, upkeep
-        self.idle = IDLE
+        self.idle, self.rest = IDLE, REST
         self._training: set[str] = set()
         self._due: list[str] = []  # runs, the oldest end first
-        self._busy = time.monotonic()  # when something went on last
+        self._free = 0.0  # when it may begin, by time.monotonic
         self._job: Job | None = None
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -55,11 +56,14 @@ class IdleJudge:
         self._due += sorted(self._training - running)
         self._training = running
         self._take_back()
+        if self._job and self.host.is_wanted():
+            self.jobs.give_way()
+            self._free = time.monotonic() + self.rest
         if running or self.dispatcher.queue() or self.jobs.current:
-            self._busy = time.monotonic()
+            self._free = max(self._free, time.monotonic() + self.idle)
         elif not self.host.option("judge"):
             self._due.clear()
-        elif self._due and time.monotonic() - self._busy >= self.idle and self.upkeep.is_ready():
+        elif self._due and time.monotonic() >= self._free and self.upkeep.is_ready():
             self._begin(Run(self.dispatcher.runs_dir / self._due.pop(0)))
 
     def _take_back(self) -> None:
@@ -70,6 +74,11 @@ class IdleJudge:
             self._job = None
 
     def _begin(self, run: Run) -> None:
-        with contextlib.suppress(*FAULTS, UserError):  # deleted meanwhile, damaged, or it made no model
-            if run.state()["status"] in JUDGED and not self.verdicts.is_judged(run):
+        with contextlib.suppress(*FAULTS):  # deleted meanwhile, or damaged
+            if run.state()["status"] not in JUDGED or not run.artifact_events() or self.verdicts.is_judged(run):
+                return
+            try:
                 self._job = self.verdicts.judge_when_idle(run)
+            except Refusal as error:
+                if error.status == 409:  # somebody was quicker
+                    self._due.insert(0, run.id)

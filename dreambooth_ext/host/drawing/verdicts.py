@@ -43,7 +43,8 @@ class Verdicts:
             raise Refusal(409, "queue.training", "run", run=id)
         if not run.artifact_events():
             raise Refusal(409, "drawing.nothing_to_judge", "run", run=id)
-        words = ["verdict", str(run.path), *(["--steps-only"] if steps_only else [])]
+        words = ["verdict", str(run.path), f"--device={run.config.device}"]
+        words += ["--steps-only"] if steps_only else []
         mode = self.host.option("while_training")
         if is_automatic and mode == "refuse":
             mode = "wait"  # what nobody asked for must fail nobody's picture

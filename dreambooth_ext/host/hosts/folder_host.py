@@ -121,6 +121,9 @@ class FolderHost:
     def models_away(self) -> str:
         return ""
 
+    def is_wanted(self) -> bool:
+        return False
+
     def refresh(self, kind: str, path: Path) -> None:
         """Lists are read from the disk each time."""
 

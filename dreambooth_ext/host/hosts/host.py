@@ -73,6 +73,9 @@ class Host(Protocol):
         """The mode in which the models are off the device now, while drawing is refused or waits; "" if they are
         not."""
 
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for a picture because the models are off the device."""
+
     def refresh(self, kind: str, path: Path) -> None:
         """Refresh the host's lists and caches after `path` was published, perhaps over an older file."""
 

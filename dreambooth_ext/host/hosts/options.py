@@ -76,7 +76,7 @@ OPTIONS = (
         True,
         "Judge runs after training",
         "when nothing else goes on, the trainer draws with each saved model and says which one to keep. It stops "
-        "as soon as a run is to begin; pictures that you ask for meanwhile are drawn afterwards",
+        "as soon as a run is to begin or you draw, and begins again later",
     ),
     Option(
         "subject_type",

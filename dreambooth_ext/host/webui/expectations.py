@@ -56,6 +56,7 @@ ASKED = {
     "modules.launch_utils.git_tag": "the host's name goes without a version",
     "modules.options.categories": "our settings have no heading of their own",
     "modules.paths_internal.models_path": "models are beside the checkpoints' folder",
+    "modules.progress.pending_tasks": "pictures wait until a run has been judged",
     "modules.processing.forge_model_reload": "models are loaded when they are chosen",
     "modules.sd_hijack": "embeddings are the text encoders' own",
     "modules.sd_models.checkpoints_loaded": "no checkpoints are kept in memory",

@@ -40,10 +40,10 @@ def test_a_run_is_judged(asked):
     without_job(asked)
     found = asked.get(f"runs/{run.id}/verdict").json()
     assert found["verdict"]["sentence"] == "Keep it." and found["job"]["state"] == "done"
-    assert judged_with(run) == [str(run.path)]
+    assert judged_with(run) == [str(run.path), "--device=cpu"]
     asked.post(f"runs/{run.id}/verdict", {"steps_only": True})
     without_job(asked)
-    assert judged_with(run) == [str(run.path), "--steps-only"]
+    assert judged_with(run) == [str(run.path), "--device=cpu", "--steps-only"]
 
 
 def test_what_cannot_be_judged_is_refused(asked):
@@ -129,11 +129,11 @@ def test_what_has_ended_is_judged_when_nothing_goes_on(asked, judge):
     judge.look()
     assert asked.get("job").json()["job"]["automatic"]
     without_job(asked)
-    assert judged_with(run) == [str(run.path)]
+    assert judged_with(run) == [str(run.path), "--device=cpu"]
     ends(asked, judge, single)
     judge.look()
     without_job(asked)
-    assert judged_with(single) == [str(single.path), "--steps-only"]  # there is nothing to choose from
+    assert judged_with(single) == [str(single.path), "--device=cpu", "--steps-only"]  # there is nothing to choose from
     before = (run.path / "verdict.json").stat().st_mtime_ns
     ends(asked, judge, run)
     judge.look()
@@ -147,7 +147,7 @@ def test_it_waits_for_idle_time_and_can_be_turned_off(asked, judge):
     ends(asked, judge, run)
     judge.look()
     assert asked.get("job").json()["job"] is None
-    judge.idle = 0.0
+    judge.idle = judge._free = 0.0
     asked.host.options.set("judge", False)
     judge.look()
     asked.host.options.set("judge", True)
@@ -165,6 +165,25 @@ def test_it_gives_way_and_begins_anew(asked, judge):
     without_job(asked)
     assert not (run.path / "verdict.json").exists()
     (asked.environment.folder / "wait").unlink()
+    judge.look()
+    without_job(asked)
+    assert judged_with(run)
+
+
+def test_who_draws_meanwhile_does_not_wait(asked, judge, monkeypatch):
+    run = trained(asked)
+    (asked.environment.folder / "wait").touch()
+    ends(asked, judge, run)
+    judge.look()
+    waited(lambda: asked.get("job").json()["job"]["state"] == "running")
+    monkeypatch.setattr(asked.host, "is_wanted", lambda: True)
+    judge.look()
+    without_job(asked)
+    monkeypatch.undo()
+    (asked.environment.folder / "wait").unlink()
+    judge.look()
+    assert asked.service.drawing.status() is None  # more pictures may follow
+    judge._free = 0.0
     judge.look()
     without_job(asked)
     assert judged_with(run)
