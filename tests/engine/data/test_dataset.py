@@ -113,6 +113,7 @@ def test_ranks_and_micro_steps_share_an_epoch_without_gaps(tmp_path, vae, count,
             resolution=64,
             train_batch_size=batch,
             gradient_accumulation_steps=micros,
+            keep_back_pictures=False,
         ),
         vae,
     )
@@ -243,7 +244,7 @@ def test_cached_latents_are_those_of_the_pixels(tmp_path, vae, flip, size):
 
 
 def test_the_cache_equals_an_encoding_at_once(tmp_path, vae):
-    config = RunConfig(instance_data_dir=folder(tmp_path, 20), resolution=64)
+    config = RunConfig(instance_data_dir=folder(tmp_path, 20), resolution=64, keep_back_pictures=False)
     made = dataset(config, vae)
     for picture in made.pictures:
         pixels = torch.from_numpy(np.array(Image.open(picture.entry.path))).permute(2, 0, 1)[None] / 127.5 - 1
