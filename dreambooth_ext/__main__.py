@@ -10,7 +10,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from .commands import check, compare, convert, demo, env, generate, network, report, resume, runs, train, ui
+from .commands import check, compare, convert, demo, env, generate, network, report, resume, runs, train, ui, verdict
 from .commands.support.exit_status import BAD_INPUT, FAILED, STOPPED
 from .core.config.run_config import SETTINGS
 from .core.errors import REPORT, UserError
@@ -28,6 +28,7 @@ VERBS = {
     "convert": convert,
     "network": network,
     "runs": runs,
+    "verdict": verdict,
     "report": report,
     "ui": ui,
     "env": env,

@@ -12,7 +12,7 @@ from ..core.config import links
 from ..core.errors import REPORT, UserError
 from ..core.system import environment_users
 from ..core.system.terminal import OutputError, open_missing_streams, say, say_traceback, say_unwritable, shield
-from ..core.verbs import compare_options, convert_options, generate_options, network_options
+from ..core.verbs import compare_options, convert_options, generate_options, network_options, verdict_options
 
 # verb -> its options, which need nothing installed, and the engine's module that runs it
 VERBS: dict[str, tuple[ModuleType, str]] = {
@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
     "compare": (compare_options, "verbs.compare"),
     "convert": (convert_options, "verbs.convert"),
     "network": (network_options, "verbs.network"),
+    "verdict": (verdict_options, "verbs.verdict"),
 }
 
 

@@ -1,1 +1,1 @@
-"""Judging a run: what is measured, what it means, what to do about it."""
+"""The verdict on a run: what is drawn to judge it, what the scores mean, and which model to keep. Plain Python."""

@@ -43,6 +43,11 @@ class Conditioning:
         pooled = None if self.pooled_bp is None else self.pooled_bp.repeat_interleave(count, dim=0)
         return Conditioning(self.hidden_bsd.repeat_interleave(count, dim=0), pooled)
 
+    def rows(self, indexes: Sequence[int]) -> Conditioning:
+        """Return the rows of these indexes, in their order; an index may come several times."""
+        pooled = None if self.pooled_bp is None else self.pooled_bp[list(indexes)]
+        return Conditioning(self.hidden_bsd[list(indexes)], pooled)
+
 
 class TextStack:
     """The tokenizers and text encoders of one model: one pair for SD1 and SD2, two for SDXL.

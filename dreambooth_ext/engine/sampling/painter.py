@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from PIL import Image
 from torch import nn
+from typing_extensions import Required, Unpack
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
@@ -24,6 +25,19 @@ from ..networks.lora_network import TEXT_PARTS
 from .sampler import Progress, evaluating, make_sampler, sample_latents
 
 
+class DrawingOptions(TypedDict, total=False):
+    """How pictures are drawn, apart from prompts and seeds: what `Painter.paint_each` takes."""
+
+    width: Required[int]  # pixels
+    height: Required[int]
+    negative_prompt: str
+    steps: int
+    cfg_scale: float
+    sampler: str
+    emphasis: bool
+    progress: Progress | None
+
+
 @dataclass
 class Painter:
     """A model's parts, ready to draw. The caller chooses their device and precision, and sets autocast around
@@ -34,9 +48,13 @@ class Painter:
     text: TextStack
     scheduler_config: Mapping[str, Any]  # of a DDPMScheduler, as `LatentBase.scheduler_config`
 
-    def paint(
+    def paint(self, prompt: str, *, seeds: Sequence[int], **options: Unpack[DrawingOptions]) -> list[Image.Image]:
+        """Draw one batch of the same prompt: a picture per seed."""
+        return self.paint_each([prompt] * len(seeds), seeds=seeds, **options)
+
+    def paint_each(
         self,
-        prompt: str,
+        prompts: Sequence[str],
         *,
         seeds: Sequence[int],
         width: int,
@@ -48,10 +66,12 @@ class Painter:
         emphasis: bool = True,
         progress: Progress | None = None,
     ) -> list[Image.Image]:
-        """Draw one batch: a picture of width x height pixels per seed. emphasis: interpret brackets as the WebUI
-        does."""
+        """Draw one batch of pictures of width x height pixels, each of its own prompt and seed. emphasis: interpret
+        brackets as the WebUI does."""
+        different = list(dict.fromkeys(prompts))
+        rows = [different.index(prompt) for prompt in prompts]
         with torch.no_grad(), evaluating(*self.text.encoders):
-            conditioning = self.text.encode([prompt], emphasis=emphasis).repeat(len(seeds))
+            conditioning = self.text.encode(different, emphasis=emphasis).rows(rows)
             negative = None
             if cfg_scale != 1:
                 negative = self.text.encode_negative([negative_prompt], emphasis=emphasis).repeat(len(seeds))

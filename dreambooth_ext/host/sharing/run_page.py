@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from ...core.charts.line_chart import Curve, line_chart
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.data import captions
 from ...core.errors import UserError
@@ -30,7 +31,6 @@ from ..jobs.curves import Curves
 from ..service.redaction import HIDDEN, SECRETS, Redaction
 from .data_uri import data_uri
 from .judged import Judged, judged
-from .line_chart import Curve, line_chart
 
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "bitsandbytes")
 COLUMNS = 6  # steps whose previews are shown, evenly chosen, with the first and the last

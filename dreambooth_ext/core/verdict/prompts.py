@@ -1,0 +1,105 @@
+"""What is drawn to judge a run: the subject in several settings, the same without its word, and other things."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..config.run_config import RunConfig
+from ..data import captions
+from ..data.concepts import Subjects
+from ..data.entry import Entry
+from ..data.identifiers import COMMON_WORDS
+from ..guide import tables
+
+SUBJECT_PROMPTS = 4  # of the subject, each drawn with several seeds
+WORLD_PROMPTS = 4  # of what the pictures never showed
+WORLD = (
+    "a bowl of fruit on a wooden table",
+    "a mountain lake at sunrise",
+    "a red car in a city street",
+    "a lighthouse by the sea, oil painting",
+)
+_TEMPLATE = re.compile(r"\[(filewords|name)\]")
+
+
+@dataclass(frozen=True)
+class SubjectPrompt:
+    """A prompt with the subject's word, and what is left of it without. plain: "" where nothing is left."""
+
+    prompt: str
+    plain: str
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of a verdict. word: what calls the subject; "" if nothing does, as in fine-tuning."""
+
+    word: str
+    subject: list[SubjectPrompt]
+    world: list[str]
+
+    @property
+    def plain(self) -> list[str]:
+        """The subject's prompts without its word, as far as something is left."""
+        return [each.plain for each in self.subject if each.plain]
+
+
+def prompts_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) -> Prompts:
+    """The prompts for judging a run: its own preview prompts where they suffice, else the guide's.
+
+    entries: the pictures that the run trains on. Preview prompts without the word show the rest of the world. Without
+    a word, the captions of the pictures are drawn.
+    """
+    own = [entry for entry in entries if not entry.is_class]
+    word = word_of(config, subjects, own)
+    given = [prompt for prompt in config.validation_prompts or () if prompt.strip()]
+    world = [prompt for prompt in given if not (word and holds(prompt, word))] if word else []
+    world = [*world, *(prompt for prompt in WORLD if len(world) < 2)][:WORLD_PROMPTS]
+    if not word:
+        asked = [*given, *dict.fromkeys(entry.caption for entry in own)]
+        return Prompts("", [SubjectPrompt(prompt, "") for prompt in asked if prompt][:SUBJECT_PROMPTS], world)
+    asked = [prompt for prompt in given if holds(prompt, word)]
+    if len(asked) < 2:
+        kind = config.subject_type if config.subject_type in tables.TEST_PROMPTS else "object"
+        asked += [prompt for prompt in tables.test_prompts(str(kind), word) if prompt not in asked]
+    return Prompts(word, [SubjectPrompt(prompt, without(prompt, word)) for prompt in asked[:SUBJECT_PROMPTS]], world)
+
+
+def word_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) -> str:
+    """The word that calls the run's (first) subject; "" if there is none.
+
+    A trained word, else the rare words of the instance prompt, else what the file names call the subject, else the one
+    rare word that all captions share.
+    """
+    if config.method in ("textual_inversion", "finetune"):
+        return next((entry.word for entry in entries if entry.word), "") or (config.placeholder_token or "")
+    first = subjects.concepts[0] if subjects.concepts else None
+    prompt = (first.instance_prompt if first else None) or ""
+    if prompt and not _TEMPLATE.search(prompt):
+        rare = captions.rare_words(prompt, (first.class_prompt if first else None) or "")
+        if found := [word for word in prompt.split() if captions.words(word) & rare]:
+            return found[0].strip(",.;:")
+    named = Counter(entry.identifier for entry in entries if entry.identifier)
+    texts = [captions.words(entry.caption) for entry in entries]
+    for word, _ in named.most_common():
+        if sum(word.casefold() in text for text in texts) > len(texts) / 2:
+            return word
+    shared = set.intersection(*texts) - COMMON_WORDS if texts else set()
+    return min(shared, key=lambda word: (len(word) > 7, word)) if shared else ""
+
+
+def holds(prompt: str, word: str) -> bool:
+    """Whether the prompt contains the word, alone or with other letters of no word around it."""
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", prompt, re.IGNORECASE) is not None
+
+
+def without(prompt: str, word: str) -> str:
+    """The prompt without the word and what only belongs to it: "in zkz style" goes as a whole."""
+    found = re.escape(word)
+    text = re.sub(rf",?\s*\bin (?:the )?{found} style\b", "", prompt, flags=re.IGNORECASE)
+    text = re.sub(rf"(?<!\w){found}(?!\w)", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?:\s*,)+", ",", " ".join(text.split())).strip(" ,.")
+    return text if captions.words(text) - {"a", "an", "the", "in", "on", "of"} else ""

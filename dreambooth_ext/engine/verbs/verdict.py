@@ -1,0 +1,103 @@
+"""The verb `verdict`: judge a run's saved models, and write and print what was found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ...core.data import picture_entries
+from ...core.data.concepts import Subjects
+from ...core.errors import UserError
+from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
+from ...core.messages.message import Message, written
+from ...core.runs import run_list
+from ...core.runs.run_folder import Run
+from ...core.system.terminal import Progress
+from ...core.verdict.decision import Judged
+from ...core.verdict.prompts import word_of
+from ...core.verdict.scores import Scores
+from ...core.verdict.verdict import Verdict, by_losses
+from ..runtime.device import choose_device, take_device
+from ..verdict import record, unconditional
+from ..verdict.judging import judge
+from ..verdict.opened_run import open_run, require_ended, saved_models
+from ..verdict.vision_judge import VisionJudge
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """Judge the run; returns the lines to print: the recommendation, or JSON.
+
+    Raises UserError if the run still trains, has saved nothing, or its base has changed.
+    """
+    run = run_list.find(arguments.runs_dir, arguments.run)
+    require_ended(run)
+    if arguments.steps_only:
+        if arguments.judge:
+            raise UserError("verdict.judge_without_pictures", "judge")
+        content = record.write_losses(run, from_losses(run))
+    else:
+        device = choose_device(arguments.device)
+        take_device(str(device))
+        with Steps() as told:
+            if run.config.method not in PROMPTED_METHODS:
+                content = record.write_unconditional(run, *unconditional.judge(run, device, told))
+            else:
+                vision = VisionJudge(arguments.judge, device) if arguments.judge else None
+                opened = open_run(run)
+                content = record.write(opened, judge(opened, device, vision, told))
+                opened.base.close()
+    return [json.dumps(content, ensure_ascii=False)] if arguments.json else sentences(content)
+
+
+def from_losses(run: Run) -> Verdict:
+    """Raises UserError if the run has saved no model, or has no measurements."""
+    config = run.completed()
+    measured = [event for event in run.events.read() if event["type"] == "measurement"]
+    if not measured:
+        raise UserError("verdict.no_losses", "steps_only")
+    saved = saved_models(run, MODEL_KINDS[config.method])
+    if not saved:
+        raise UserError("verdict.no_checkpoints", "run")
+    judged = [Judged(each.step, each.path.relative_to(run.path).as_posix(), Scores()) for each in saved]
+    subjects = Subjects.of(config)
+    entries, _ = picture_entries.entries(config, subjects)
+    return by_losses(config, judged, measured, word_of(config, subjects, entries))
+
+
+class Steps:
+    """Shows progress on the terminal, a line for each part of the work."""
+
+    def __init__(self) -> None:
+        self.line: Progress | None = None
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.line:
+            self.line.close()
+
+    def __call__(self, done: int, of: int, stage: Message) -> None:
+        if self.line is None or self.line.label != stage:
+            if self.line:
+                self.line.close()
+            self.line = Progress(of, stage)
+        self.line.total = of
+        self.line.update(done)
+
+
+def sentences(content: dict[str, Any]) -> list[str]:
+    """What a terminal shows of a verdict."""
+    found = [content["sentence"], ""]
+    for each in content["checkpoints"]:
+        known = [f"{name} {each[name]:.2f}" for name in record.LABELS if each.get(name) is not None]
+        found.append(f"  step {each['step']}: {each['state']}: {each['sentence']} ({', '.join(known)})")
+    known = [f"{name} {content['base'][name]:.2f}" for name in record.LABELS if content["base"].get(name) is not None]
+    found.append(f"  base: {', '.join(known)}" if known else "")
+    found += [content["next_run_sentence"], f"Trust: {content['trust']['sentence']} {content['judge']['sentence']}"]
+    if content["next_run"]:
+        found.append(
+            "Settings: " + ", ".join(f"{name} {written(value)}" for name, value in content["next_run"].items())
+        )
+    return [line for line in found if line]

@@ -1,0 +1,156 @@
+"""Judge a run's saved models by what they draw: everything is drawn first, then the base looks at all of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...core.messages.message import Message
+from ...core.verdict.decision import Judged, least_harm, recommended
+from ...core.verdict.scores import Scores
+from ...core.verdict.verdict import Verdict, by_scores, trust_in
+from ..sampling.painter import DrawingOptions, load_painter
+from .base_judge import BaseJudge
+from .drawing import BASE, By, Drawn, Of, Saved, drawn, wanted
+from .opened_run import OpenedRun
+from .scoring import Evidence, Seen, nearest_photographs, scores
+from .vision_judge import VisionJudge
+
+STEPS = 20  # sampling steps of a picture
+WEIGHTS = (0.6, 0.8, 1.2)  # of the recommended LoRA, beside 1
+WEIGHTED = ("lora", "hypernetwork")  # kinds that draw at a weight
+BETTER = 0.05  # by how much another weight must be better to be recommended
+
+Told = Callable[[int, int, Message], None]  # (done, of, what is going on)
+
+
+@dataclass
+class Findings:
+    """What was drawn and found. nearest: the most similar photograph of each subject picture, by its place in
+    `drawn`."""
+
+    verdict: Verdict
+    drawn: Sequence[Drawn]
+    nearest: dict[int, Path]
+    judge: str  # its name
+    judged_by: Message
+
+
+def judge(opened: OpenedRun, device: torch.device, vision: VisionJudge | None, told: Told) -> Findings:
+    """Judge every saved model of the run. vision: judges likeness, variety and copies in the base's place.
+
+    Raises UserError if a model cannot be opened or draws what is not finite.
+    """
+    court = Court(opened, device, vision, told)
+    found = court.draw(opened.models, with_base=True)
+    evidence, judged = court.judge(found)
+    base = scores(evidence)[BASE]
+    kept = recommended(judged, base)
+    if kept is not None and (more := court.at_other_weights(kept)):
+        found += court.draw(more, with_base=False)
+        evidence, _ = court.judge(found)
+        judged = [_at_best_weight(each, scores(evidence)) if each.step == kept.step else each for each in judged]
+    trust = trust_in(len(opened.photographs), base)
+    verdict = by_scores(opened.config, judged, base, opened.prompts.word, trust)
+    by = Message("verdict.judged_by_model", name=vision.name) if vision else Message("verdict.judged_by_base")
+    nearest = nearest_photographs(evidence, opened.photographs)
+    return Findings(verdict, found, nearest, vision.name if vision else "base", by)
+
+
+def _at_best_weight(judged: Judged, known: dict[By, Scores]) -> Judged:
+    """The same model at the weight that harms least, if that is clearly better than 1."""
+    at_weights = [
+        dataclasses.replace(judged, scores=each, weight=weight)
+        for (step, weight), each in known.items()
+        if step == judged.step
+    ]
+    usual = next(each for each in at_weights if each.weight == 1.0)
+    best = max(at_weights, key=least_harm)
+    return best if least_harm(best) > least_harm(usual) + BETTER else usual
+
+
+class Court:
+    """Draws by models of one run and judges the pictures."""
+
+    def __init__(self, opened: OpenedRun, device: torch.device, vision: VisionJudge | None, told: Told):
+        self.opened, self.device, self.vision, self.told = opened, device, vision, told
+        self.asked = wanted(opened.prompts)
+
+    @property
+    def options(self) -> DrawingOptions:
+        config, size = self.opened.config, self.opened.size
+        return {
+            "width": size,
+            "height": size,
+            "steps": STEPS,
+            "cfg_scale": config.validation_guidance_scale,
+            "sampler": config.validation_sampler,
+            "negative_prompt": config.validation_negative_prompt,
+        }
+
+    def at_other_weights(self, kept: Judged) -> list[Saved]:
+        saved = next(each for each in self.opened.models if each.step == kept.step)
+        if saved.kind not in WEIGHTED:
+            return []
+        return [dataclasses.replace(saved, weight=weight) for weight in WEIGHTS]
+
+    def draw(self, models: Sequence[Saved], with_base: bool) -> list[Drawn]:
+        total, done = len(self.asked) * (len(models) + with_base), 0
+        stage = Message("stages.drawing_to_judge")
+
+        def drew(count: int) -> None:
+            nonlocal done
+            done += count
+            self.told(done, total, stage)
+
+        arguments = (self.opened.base, models, self.asked, self.device, self.options, self.opened.config.clip_skip)
+        found = list(drawn(*arguments, drew, with_base))
+        return [each for each in found if sum(each.by == one.by for one in found) == len(self.asked)]
+
+    def judge(self, found: Sequence[Drawn]) -> tuple[Evidence, list[Judged]]:
+        """Look at all pictures with the base. Models that drew at other weights than 1 are only part of the
+        evidence."""
+        self.told(0, 0, Message("stages.judging"))
+        painter = load_painter(self.opened.base, self.device, self.opened.config.clip_skip)
+        base = BaseJudge(painter, self.opened.size)
+        photographs = [self.opened.photograph(path) for path in self.opened.photographs]
+        pictures = [each.picture for each in found]
+        seen = self._seen(base, pictures)
+        evidence = Evidence(
+            self._seen(base, photographs),
+            found,
+            seen,
+            self._losses(
+                base, found, seen, "subject", [each.plain or each.prompt for each in self.opened.prompts.subject]
+            ),
+            self._losses(base, found, seen, "world", self.opened.prompts.world),
+        )
+        known = scores(evidence)
+        return evidence, [self._judged(saved, known.get((saved.step, 1.0))) for saved in self.opened.models]
+
+    def _judged(self, saved: Saved, found: Scores | None) -> Judged:
+        """scores: None for a model that could not draw."""
+        weight = 1.0 if saved.kind in WEIGHTED else None
+        return Judged(saved.step, self.opened.place(saved), found or Scores(), weight, is_finite=found is not None)
+
+    def _seen(self, base: BaseJudge, pictures: Sequence[Image.Image]) -> Seen:
+        latents_nchw = base.latents(pictures)
+        features_npc = self.vision.features(pictures) if self.vision else base.features(latents_nchw)
+        return Seen(features_npc, latents_nchw)
+
+    def _losses(
+        self, base: BaseJudge, found: Sequence[Drawn], seen: Seen, of: Of, prompts: Sequence[str]
+    ) -> dict[By, Tensor]:
+        """Return each model's table, (n, prompts), of its pictures of one kind."""
+        if len(prompts) < 2:
+            return {}
+        rows = [row for row, each in enumerate(found) if each.wanted.of == of]
+        table = base.losses(seen.latents_nchw[rows], prompts)
+        by = [found[row].by for row in rows]
+        return {one: table[[index for index, each in enumerate(by) if each == one]] for one in dict.fromkeys(by)}

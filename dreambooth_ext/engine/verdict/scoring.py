@@ -1,0 +1,150 @@
+"""The six scores of each model, from the features and losses of what it has drawn, beside the photographs and the base.
+
+Similarity of two pictures: for each place of the one, the most similar place of the other, on average. So a subject is
+found wherever it stands. Features are centred on those of all pictures at hand, since most of a feature is the same in
+every picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...core.verdict.scores import Scores
+from .drawing import BASE, By, Drawn, Of
+
+NEAREST = 3  # photographs that a picture is held against: the most similar ones
+COPY = 0.6  # times the usual distance between two photographs: a picture closer to one is a copy of it
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the judge saw of pictures: features (n, places, channels) and latents (n, 4, h, w)."""
+
+    features_npc: Tensor
+    latents_nchw: Tensor
+
+    def __len__(self) -> int:
+        return len(self.latents_nchw)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that scores are made from. drawn: each picture has a row of `seen`. Losses are those of a kind of
+    pictures, by what drew them, (n, prompts of the kind); empty where there is only one prompt."""
+
+    photographs: Seen
+    drawn: Sequence[Drawn]
+    seen: Seen
+    subject_losses: Mapping[By, Tensor]  # of pictures "subject", under the prompts without the word
+    world_losses: Mapping[By, Tensor]
+
+    def rows(self, by: By, of: Of) -> list[int]:
+        return [row for row, each in enumerate(self.drawn) if each.by == by and each.wanted.of == of]
+
+
+class Scale:
+    """How similar pictures are to the photographs, where the base's pictures are 0 and the photographs are 1."""
+
+    def __init__(self, evidence: Evidence):
+        photographs = evidence.photographs.features_npc
+        base = torch.cat([evidence.seen.features_npc[evidence.rows(BASE, of)] for of in OF])
+        self.centre_c = torch.cat([photographs.flatten(0, 1), base.flatten(0, 1)]).mean(0)
+        self.photographs_npc = self._directions(photographs)
+        own = [row for of in ("subject", "class") for row in evidence.rows(BASE, of)]
+        self.zero = float(self._similarity(evidence.seen.features_npc[own]).mean())
+        others = between(self.photographs_npc, self.photographs_npc)
+        others.fill_diagonal_(-1)
+        nearest = min(NEAREST, max(1, len(others) - 1))
+        self.one = float(others.topk(nearest, dim=1).values.mean()) if len(others) > 1 else 1.0
+
+    def of(self, features_npc: Tensor) -> Tensor:
+        """Return each picture's similarity, (n,), on this scale; it may leave 0..1."""
+        return (self._similarity(features_npc) - self.zero) / max(self.one - self.zero, 1e-3)
+
+    def _similarity(self, features_npc: Tensor) -> Tensor:
+        table_nm = between(self._directions(features_npc), self.photographs_npc)
+        return table_nm.topk(min(NEAREST, table_nm.shape[1]), dim=1).values.mean(1)
+
+    def _directions(self, features_npc: Tensor) -> Tensor:
+        return torch.nn.functional.normalize(features_npc - self.centre_c, dim=-1)
+
+
+OF: tuple[Of, ...] = ("subject", "class", "world")
+
+
+def between(pictures_npc: Tensor, others_mpc: Tensor) -> Tensor:
+    """Return the similarity of each picture to each of the others, (n, m), from normalised features."""
+    rows = [torch.einsum("pc,mqc->mpq", one_pc, others_mpc).amax(1).mean(1) for one_pc in pictures_npc]
+    return torch.stack(rows)
+
+
+def scores(evidence: Evidence) -> dict[By, Scores]:
+    """Return the scores of each model, and of the base."""
+    scale = Scale(evidence)
+    return {by: _scores(evidence, scale, by) for by in sorted({each.by for each in evidence.drawn})}
+
+
+def _scores(evidence: Evidence, scale: Scale, by: By) -> Scores:
+    features_npc = evidence.seen.features_npc
+    subject, plain = evidence.rows(by, "subject"), evidence.rows(by, "class")
+    likeness = float(scale.of(features_npc[subject]).mean())
+    leak = float(scale.of(features_npc[plain]).mean()) if plain else None
+    return Scores(
+        likeness=_limited(likeness),
+        prompt=_followed(evidence, evidence.subject_losses, by, "subject"),
+        variety=_variety(evidence, by),
+        copies=float((copied(evidence, by) < COPY).float().mean()),
+        class_kept=None if leak is None else _limited(1 - leak),
+        world_kept=_followed(evidence, evidence.world_losses, by, "world"),
+    )
+
+
+def _limited(value: float) -> float:
+    return min(1.0, max(0.0, value))
+
+
+def _followed(evidence: Evidence, losses: Mapping[By, Tensor], by: By, of: Of) -> float | None:
+    """Return how often a picture's loss is lower under its own prompt than under the others, where chance is 0."""
+    if by not in losses or losses[by].shape[1] < 2:
+        return None
+    table = losses[by]
+    own = torch.tensor([evidence.drawn[row].wanted.number for row in evidence.rows(by, of)])
+    own_n1 = table.gather(1, own[:, None])
+    wins = (table > own_n1).float().sum(1) / (table.shape[1] - 1)
+    return _limited(2 * float(wins.mean()) - 1)
+
+
+def _variety(evidence: Evidence, by: By) -> float | None:
+    """Return how different pictures of one prompt are, where the base's pictures of the same prompts are 1."""
+    of: Of = "subject"
+    base, own = (_spread(evidence, each, of) for each in (BASE, by))
+    return None if not base else _limited(own / base)
+
+
+def _spread(evidence: Evidence, by: By, of: Of) -> float:
+    by_prompt: dict[int, list[int]] = {}
+    for row in evidence.rows(by, of):
+        by_prompt.setdefault(evidence.drawn[row].wanted.number, []).append(row)
+    found = [torch.pdist(evidence.seen.latents_nchw[rows].flatten(1)).mean() for rows in by_prompt.values() if rows[1:]]
+    return float(torch.stack(found).mean()) if found else 0.0
+
+
+def copied(evidence: Evidence, by: By) -> Tensor:
+    """Return each subject picture's distance to the nearest photograph, (n,), in usual distances of two photographs."""
+    photographs = evidence.photographs.latents_nchw.flatten(1)
+    drawn = evidence.seen.latents_nchw[evidence.rows(by, "subject")].flatten(1)
+    usual = torch.pdist(photographs).median() if len(photographs) > 1 else photographs.norm(dim=1).mean()
+    return torch.cdist(drawn, photographs).amin(1) / usual
+
+
+def nearest_photographs(evidence: Evidence, paths: Sequence[Path]) -> dict[int, Path]:
+    """Return the photograph that is closest to each subject picture, by the picture's row."""
+    rows = [row for row, each in enumerate(evidence.drawn) if each.wanted.of == "subject"]
+    flat = evidence.seen.latents_nchw[rows].flatten(1)
+    nearest = torch.cdist(flat, evidence.photographs.latents_nchw.flatten(1)).argmin(1)
+    return {row: paths[index] for row, index in zip(rows, nearest.tolist(), strict=True)}

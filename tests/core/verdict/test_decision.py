@@ -1,0 +1,72 @@
+"""States and the choice of the model to keep, from scores."""
+
+from __future__ import annotations
+
+import pytest
+
+from dreambooth_ext.core.verdict.decision import Judged, flaw, recommended, state_of
+from dreambooth_ext.core.verdict.scores import Scores
+
+BASE = Scores(likeness=0.0, prompt=0.7, variety=1.0, copies=0.0, class_kept=1.0, world_kept=0.95)
+GOOD = {"likeness": 0.8, "prompt": 0.9, "variety": 0.7, "copies": 0.0, "class_kept": 0.9, "world_kept": 0.9}
+
+
+def scores(**changed: float | None) -> Scores:
+    return Scores(**{**GOOD, **changed})
+
+
+@pytest.mark.parametrize(
+    "changed, state, code",
+    [
+        ({}, "good", "good"),
+        ({"likeness": 0.1}, "undertrained", "undertrained"),
+        ({"copies": 0.5}, "overtrained", "copies"),
+        ({"variety": 0.1}, "overtrained", "alike"),
+        ({"prompt": 0.2}, "overtrained", "ignores_prompt"),
+        ({"class_kept": 0.2}, "drifted", "class_lost"),
+        ({"world_kept": 0.6}, "drifted", "world_lost"),
+        ({"world_kept": 0.1}, "broken", "broken"),
+        ({"likeness": 0.1, "world_kept": 0.6}, "drifted", "world_lost"),
+        ({"copies": 0.5, "class_kept": 0.1}, "overtrained", "copies"),
+    ],
+)
+def test_one_thing_that_is_wrong_makes_the_state(changed, state, code):
+    assert state_of(scores(**changed), BASE) == state
+    assert flaw(Judged(10, "a", scores(**changed)), BASE, "zkz").code == f"verdict.{code}"
+
+
+def test_what_cannot_be_measured_is_not_held_against_a_model():
+    assert state_of(Scores(likeness=0.8, variety=0.9, copies=0.0), Scores(likeness=0.0)) == "good"
+
+
+def test_a_model_that_cannot_draw_is_broken():
+    assert state_of(Scores(), BASE, is_finite=False) == "broken"
+
+
+def judged(*found: tuple[int, dict[str, float]]) -> list[Judged]:
+    return [Judged(step, f"{step}.safetensors", scores(**changed)) for step, changed in found]
+
+
+def test_the_earliest_is_kept_that_no_later_one_clearly_beats():
+    found = judged((100, {"likeness": 0.5}), (200, {"likeness": 0.78}), (300, {}), (400, {"likeness": 0.81}))
+    assert recommended(found, BASE).step == 200
+
+
+def test_following_prompts_counts_among_those_that_know_the_subject():
+    found = judged((200, {"prompt": 0.6}), (300, {"prompt": 0.95}))
+    assert recommended(found, BASE).step == 300
+
+
+def test_a_good_one_is_kept_before_a_more_similar_one_that_copies():
+    found = judged((200, {"likeness": 0.6}), (400, {"likeness": 1.0, "copies": 0.9}))
+    assert recommended(found, BASE).step == 200
+
+
+def test_the_least_harmed_where_none_is_good():
+    found = judged((200, {"class_kept": 0.1}), (400, {"class_kept": 0.4}), (600, {"copies": 1.0}))
+    assert recommended(found, BASE).step == 400
+
+
+def test_none_of_those_that_learned_nothing_or_are_broken():
+    found = judged((200, {"likeness": 0.0}), (400, {"world_kept": 0.0}))
+    assert recommended(found, BASE) is None

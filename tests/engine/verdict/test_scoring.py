@@ -1,0 +1,90 @@
+"""Scores from features and losses made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from dreambooth_ext.engine.verdict.drawing import BASE, Drawn, Wanted
+from dreambooth_ext.engine.verdict.scoring import Evidence, Seen, nearest_photographs, scores
+
+PLACES, CHANNELS = 4, 6
+SUBJECT, OTHER = torch.eye(CHANNELS)[0], torch.eye(CHANNELS)[1]
+MODEL = (100, 1.0)
+
+
+def features(*shares: float) -> torch.Tensor:
+    """Pictures of which a share of the places shows the subject."""
+    rows = []
+    for index, share in enumerate(shares):
+        random = torch.randn(PLACES, CHANNELS, generator=torch.Generator().manual_seed(index)) * 0.05
+        is_subject = torch.arange(PLACES)[:, None] < share * PLACES
+        rows.append(torch.where(is_subject, SUBJECT, OTHER) + random)
+    return torch.stack(rows)
+
+
+def latents(*seeds: int) -> torch.Tensor:
+    return torch.stack([torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+
+def evidence(**by: dict[str, object]) -> Evidence:
+    """by: "base" and "model", each with shares and latents of subject, class and world pictures."""
+    drawn, found, codes, subject, world = [], [], [], {}, {}
+    for name, known in by.items():
+        key = BASE if name == "base" else MODEL
+        for of in ("subject", "class", "world"):
+            shares, seeds = known[of]
+            for index, (share, seed) in enumerate(zip(shares, seeds, strict=True)):
+                drawn.append(Drawn(*key, Wanted(of, index // 2, "p", index), Image.new("RGB", (8, 8))))
+                found.append(features(share)[0] + 0.001 * index)
+                codes.append(latents(seed)[0])
+        subject[key], world[key] = known["subject_losses"], known["world_losses"]
+    photographs = Seen(features(1, 1, 1, 1), latents(1, 2, 3, 4))
+    return Evidence(photographs, drawn, Seen(torch.stack(found), torch.stack(codes)), subject, world)
+
+
+def own(right: bool) -> torch.Tensor:
+    """Losses of four pictures of two prompts, each lower under its own prompt or the other one."""
+    table = torch.tensor([[0.1, 0.2], [0.1, 0.2], [0.2, 0.1], [0.2, 0.1]])
+    return table if right else table.flip(1)
+
+
+def plain(shares: tuple[float, ...], seeds: tuple[int, ...], of_class: float = 0, follows: bool = True):
+    return {
+        "subject": (shares, seeds),
+        "class": ((of_class, of_class), (31, 32)),
+        "world": ((0, 0, 0, 0), (41, 42, 43, 44)),
+        "subject_losses": own(follows),
+        "world_losses": own(follows),
+    }
+
+
+BASE_DREW = plain((0, 0, 0, 0), (11, 12, 13, 14))
+
+
+@pytest.mark.parametrize(
+    "model, checks",
+    [
+        (plain((1, 1, 1, 1), (21, 22, 23, 24)), {"likeness": (0.9, 1), "copies": (0, 0), "class_kept": (0.9, 1)}),
+        (plain((0, 0, 0, 0), (21, 22, 23, 24)), {"likeness": (0, 0.1), "variety": (0.8, 1), "prompt": (1, 1)}),
+        (plain((1, 1, 1, 1), (1, 1, 3, 4)), {"copies": (1, 1), "variety": (0, 0.7)}),
+        (plain((1, 1, 1, 1), (21, 22, 23, 24), of_class=1), {"class_kept": (0, 0.1)}),
+        (plain((1, 1, 1, 1), (21, 22, 23, 24), follows=False), {"prompt": (0, 0), "world_kept": (0, 0)}),
+    ],
+)
+def test_each_score_says_what_it_is_for(model, checks):
+    found = scores(evidence(base=BASE_DREW, model=model))
+    for name, (low, high) in checks.items():
+        assert low <= getattr(found[MODEL], name) <= high, (name, found[MODEL])
+    assert found[BASE].likeness == pytest.approx(0, abs=0.05) and found[BASE].variety == pytest.approx(1)
+
+
+def test_the_nearest_photograph_of_each_subject_picture():
+    found = evidence(base=BASE_DREW, model=plain((1, 1, 1, 1), (3, 1, 4, 2)))
+    paths = [Path(f"{number}.png") for number in range(1, 5)]
+    rows = found.rows(MODEL, "subject")
+    nearest = nearest_photographs(found, paths)
+    assert [nearest[row].stem for row in rows] == ["3", "1", "4", "2"]
