@@ -8,7 +8,9 @@ from dreambooth_ext.core.charts.line_chart import Curve, svg_file
 
 
 def test_a_file_of_its_own_with_a_legend():
-    drawing = svg_file("Scores <1>", [Curve("likeness & more", [0, 10], [0.0, 0.5]), Curve("copies", [0, 10], [0, None])], 10)
+    drawing = svg_file(
+        "Scores <1>", [Curve("likeness & more", [0, 10], [0.0, 0.5]), Curve("copies", [0, 10], [0, None])], 10
+    )
     root = ElementTree.fromstring(drawing)
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "likeness & more" in texts and "copies" in texts

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from dreambooth_ext.core.config.run_config import RunConfig
+from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.core.verdict.decision import Judged
 from dreambooth_ext.core.verdict.scores import NAMES, Scores
 from dreambooth_ext.core.verdict.verdict import Trust, by_losses, by_scores, trust_in
-from dreambooth_ext.core.messages.message import Message
 
 BASE = Scores(likeness=0.0, prompt=0.7, variety=1.0, copies=0.0, class_kept=1.0, world_kept=0.95)
 CONFIG = RunConfig(instance_prompt="zkz cat", class_prompt="cat", learning_rate=2e-6, with_prior_preservation=True)

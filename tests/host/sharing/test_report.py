@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from dreambooth_ext.core.charts.line_chart import Curve, line_chart, ticks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.host.sharing import html_file
-from dreambooth_ext.core.charts.line_chart import Curve, line_chart, ticks
 from dreambooth_ext.host.sharing.run_page import evenly, file_name, run_page, smoothed
 
 SECRET = "geheim"
