@@ -8,8 +8,11 @@ again. `judged table --out DIR` judges every run and prints the table of docs/me
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import statistics
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,14 @@ from dreambooth_ext.core.guide.demo_recipe import BASE, FOLDER, RECIPE
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system.files import read_json, write_json
-from dreambooth_ext.demo import judge, measure, world
+from dreambooth_ext.demo import measure, world
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.sampling.painter import Painter, load_painter
+from dreambooth_ext.engine.verdict import judging
+from dreambooth_ext.engine.verdict.opened_run import open_run
+
+from . import judged_pixels
 
 SAVES = 5
 AT_ONCE = 12  # pictures a batch
@@ -121,11 +128,7 @@ def pictures(out: Path, made: Made) -> Path:
 
 def heart(background: str, index: int) -> world.Spec:
     spec = world.random_spec(np.random.default_rng([17, index]))
-    return world.Spec("heart", "purple", background, "big", *spec_rest(spec))
-
-
-def spec_rest(spec: world.Spec) -> tuple[Any, ...]:
-    return tuple(getattr(spec, name) for name in list(world.Spec.__dataclass_fields__)[4:])
+    return dataclasses.replace(spec, shape="heart", colour="purple", size="big", background=background)
 
 
 def config_of(out: Path, made: Made, seed: int = 1) -> RunConfig:
@@ -184,14 +187,13 @@ def paint(painter: Painter, wanted: list[str], seed: int) -> list[Image.Image]:
 
 def asked(made: Made) -> dict[str, list[str]]:
     """Prompts of the pixels' judgement, by what they are asked for."""
-    specs = [world.random_spec(np.random.default_rng([10**6, index])) for index in range(12)]
-    captions = [world.caption(spec) for spec in specs]
+    captions = [world.caption(spec) for spec in judged_pixels.SPECS]
     plain = [f"a big figure on a {background} background" for background in world.BACKGROUNDS[:10]]
     if made.kind == "style":
         return {"word": [f"{caption} in {world.STYLE} style" for caption in captions], "plain": captions}
     word = "zkz figure" if made.kind == "subject" else "zkz"
     return {
-        "word": [f"a big {word} on a {b} background" for b in (*world.SUBJECT_BACKGROUNDS, *measure.UNSEEN)],
+        "word": [f"a big {word} on a {b} background" for b in judged_pixels.GROUNDS],
         "plain": plain,
         "world": captions,
     }
@@ -234,14 +236,86 @@ def draw(out: Path, made: Made, run: Run, config: RunConfig) -> None:
         np.savez_compressed(out / "drawn" / f"{made.name}-{step}.npz", **arrays)
 
 
+def judge_all(out: Path) -> dict[str, dict[str, Any]]:
+    """Judge every run that has been made; DIR/results.json keeps what is known, and is not made again."""
+    file = out / "results.json"
+    known = read_json(file) if file.exists() else {}
+    for made in RUNS:
+        note = out / "made" / f"{made.name}.json"
+        if made.name not in known and note.exists() and (run_id := read_json(note)["run"]):
+            known[made.name] = row(out, made, Run(out / "runs" / run_id))
+            write_json(file, known)
+            print(made.name, known[made.name]["state"], known[made.name]["said"], flush=True)
+    return known
+
+
+def row(out: Path, made: Made, run: Run) -> dict[str, Any]:
+    """What pixels and the verdict say of a run. scores: of the pixels, by step."""
+    photographs = sorted(Path(run.config.instance_data_dir).glob("*.png"))
+    seen = {
+        step: judged_pixels.look(made.kind, out / "drawn" / f"{made.name}-{step}.npz", photographs)
+        for step, _ in models(run)
+    }
+    began = time.perf_counter()
+    opened = open_run(run)
+    found = judging.judge(opened, torch.device("cpu"), None, lambda done, of, stage: None).verdict
+    seconds = time.perf_counter() - began
+    kept = found.kept.step if found.kept else None
+    scores = {step: each.score for step, each in seen.items()}
+    return {
+        "meant": made.meant,
+        "method": run.config.method,
+        "kind": made.kind,
+        "state": seen[max(seen)].state,
+        "said": found.state,
+        "kept": kept,
+        "of_best": None if kept is None else scores[kept] / max(max(scores.values()), 1e-9),
+        "learned": any(each.subject >= judged_pixels.LEARNED for each in seen.values()),
+        "pixels": {str(step): {**dataclasses.asdict(each), "state": each.state} for step, each in seen.items()},
+        "verdict": [each.as_dict() for each in found.checkpoints],
+        "seconds": round(seconds, 1),
+    }
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """The table of docs/measurements.md, and the figures by halves: every second run set the thresholds."""
+    lines = [
+        "| run | method | made to be | pixels say | verdict says | keeps step | of the best step's score |",
+        "| --- " * 7 + "|",
+    ]
+    for name, one in results.items():
+        share = "-" if one["of_best"] is None else f"{100 * one['of_best']:.0f} %"
+        kept = "none" if one["kept"] is None else one["kept"]
+        lines.append(
+            f"| {name} | {one['method']} | {one['meant']} | {one['state']} | {one['said']} | {kept} | {share} |"
+        )
+    for half, chosen in (("set", list(results.values())[::2]), ("shown", list(results.values())[1::2])):
+        lines.append(f"{half}: {figures(chosen)}")
+    return "\n".join(lines)
+
+
+def figures(results: Sequence[dict[str, Any]]) -> str:
+    right = sum(one["state"] == one["said"] for one in results)
+    shares = [one["of_best"] for one in results if one["of_best"] is not None and one["learned"]]
+    nothing = [one["kept"] for one in results if not one["learned"]]
+    best = f"{100 * statistics.mean(shares):.0f} % on average, {100 * min(shares):.0f} % at least" if shares else "-"
+    return (
+        f"{right} of {len(results)} states right; kept step's score {best}; "
+        f"none kept of {nothing.count(None)} of {len(nothing)} that learned nothing"
+    )
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=("make",))
+    parser.add_argument("verb", choices=("make", "table"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--part", default="0/1", help="k/n: every n-th run from the k-th on")
     given = parser.parse_args(argv)
     (given.out / "made").mkdir(parents=True, exist_ok=True)
+    if given.verb == "table":
+        print(table(judge_all(given.out)))
+        return 0
     first, every = map(int, given.part.split("/"))
     for made in [one for one in RUNS if not given.only or one.name in given.only][first::every]:
         make(given.out, made)
@@ -249,6 +323,5 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-_: Callable[..., Any] = judge.judge
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -19,11 +19,11 @@ State = Literal["undertrained", "good", "overtrained", "drifted", "broken"]
 LEARNED = 0.35  # likeness from which the subject is there
 BROKEN = 0.4  # of the base's following of prompts, below which pictures show nothing any more
 WORLD_KEPT = 0.8  # of the base's, below which other prompts have suffered
-CLASS_KEPT = 0.5
+CLASS_KEPT = 0.6
 COPIES = 0.34  # share of pictures that repeat a photograph
-VARIETY = 0.25
+VARIETY = 0.12
 PROMPT = 0.6  # of what the base follows
-NEAR = 0.93  # of the best likeness: nobody sees the difference
+NEAR = 0.98  # of the best likeness: nobody sees the difference
 
 
 @dataclass(frozen=True)

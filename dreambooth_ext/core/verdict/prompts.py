@@ -15,6 +15,7 @@ from ..data.identifiers import COMMON_WORDS
 from ..guide import tables
 
 SUBJECT_PROMPTS = 4  # of the subject, each drawn with several seeds
+PHOTO_PROMPTS = 3
 WORLD_PROMPTS = 4  # of what the pictures never showed
 WORLD = (
     "a bowl of fruit on a wooden table",
@@ -35,10 +36,12 @@ class SubjectPrompt:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of a verdict. word: what calls the subject; "" if nothing does, as in fine-tuning."""
+    """The prompts of a verdict. word: what calls the subject; "" if nothing does, as in fine-tuning. photo: captions of
+    the photographs, under which copies of them would appear first."""
 
     word: str
     subject: list[SubjectPrompt]
+    photo: list[str]
     world: list[str]
 
     @property
@@ -54,18 +57,21 @@ def prompts_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) 
     a word, the captions of the pictures are drawn.
     """
     own = [entry for entry in entries if not entry.is_class]
+    said = list(dict.fromkeys(entry.caption for entry in own if entry.caption))
+    photo = said[:: max(1, -(-len(said) // PHOTO_PROMPTS))]
     word = word_of(config, subjects, own)
     given = [prompt for prompt in config.validation_prompts or () if prompt.strip()]
     world = [prompt for prompt in given if not (word and holds(prompt, word))] if word else []
     world = [*world, *(prompt for prompt in WORLD if len(world) < 2)][:WORLD_PROMPTS]
     if not word:
-        asked = [*given, *dict.fromkeys(entry.caption for entry in own)]
-        return Prompts("", [SubjectPrompt(prompt, "") for prompt in asked if prompt][:SUBJECT_PROMPTS], world)
+        asked = [*given, *said]
+        return Prompts("", [SubjectPrompt(prompt, "") for prompt in asked][:SUBJECT_PROMPTS], photo, world)
     asked = [prompt for prompt in given if holds(prompt, word)]
     if len(asked) < 2:
         kind = config.subject_type if config.subject_type in tables.TEST_PROMPTS else "object"
         asked += [prompt for prompt in tables.test_prompts(str(kind), word) if prompt not in asked]
-    return Prompts(word, [SubjectPrompt(prompt, without(prompt, word)) for prompt in asked[:SUBJECT_PROMPTS]], world)
+    subject = [SubjectPrompt(prompt, without(prompt, word)) for prompt in asked[:SUBJECT_PROMPTS]]
+    return Prompts(word, subject, photo, world)
 
 
 def word_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) -> str:

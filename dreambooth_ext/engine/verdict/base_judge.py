@@ -1,19 +1,20 @@
 """The base as a judge of pictures: its UNet's features say what is alike, its loss says which prompt a picture shows.
 
-Features are those of the UNet's middle block for a slightly noised picture and no prompt (DIFT, Tang et al. 2023,
-arXiv 2306.03881). The loss of a picture under several prompts, with the same noise, tells which of them it shows
+Features are those on the UNet's way up for a slightly noised picture and no prompt (DIFT, Tang et al. 2023, arXiv
+2306.03881). The loss of a picture under several prompts, with the same noise, tells which of them it shows
 (diffusion classifier, Li et al. 2023, arXiv 2303.16203).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DDPMScheduler
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..conditioning.text_encoding import Conditioning
 from ..data.images import to_model
@@ -22,6 +23,8 @@ from ..sampling.sampler import evaluating, predictor
 
 FEATURE_TIME = 0.1  # of the noise schedule: little noise, so that details are seen
 FEATURE_DRAWS = 2  # noises that features are averaged over
+FINEST = 32  # places along a side of the block whose features are taken: in SD 1.5 the second one of the way up, as DIFT
+PLACES = 16  # along a side, to which features are averaged
 TIMES = (0.25, 0.45, 0.65, 0.85)  # of the noise schedule, at which a picture is compared with prompts
 AT_ONCE = {"cuda": 8, "cpu": 24}  # pictures of 512 or 64 pixels at once
 
@@ -47,18 +50,22 @@ class BaseJudge:
 
     def features(self, latents_nchw: Tensor) -> Tensor:
         """Return features by place in the picture, (n, places, channels)."""
-        seen: list[Tensor] = []
-        hook = self.painter.unet.mid_block.register_forward_hook(lambda module, given, output: seen.append(output))
+        seen: dict[int, Tensor] = {}
+        blocks = [self.painter.unet.mid_block, *self.painter.unet.up_blocks]
+        hooks = [block.register_forward_hook(noted(seen, number)) for number, block in enumerate(blocks)]
         found = []
         try:
             for part_nchw in latents_nchw.split(self._at_once):
+                draws = []
                 for draw in range(FEATURE_DRAWS):
                     self._predict(part_nchw, self.nothing.repeat(len(part_nchw)), FEATURE_TIME, draw)
-                mean_nchw = torch.stack([output.float().cpu() for output in seen]).mean(0)
-                seen.clear()
-                found.append(mean_nchw.flatten(2).transpose(1, 2))
+                    draws.append(finest(seen).float().cpu())
+                mean_nchw = torch.stack(draws).mean(0)
+                sides = [min(PLACES, side) for side in mean_nchw.shape[-2:]]
+                found.append(nn.functional.adaptive_avg_pool2d(mean_nchw, sides).flatten(2).transpose(1, 2))
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
         return torch.cat(found)
 
     def losses(self, latents_nchw: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -107,3 +114,18 @@ class BaseJudge:
             )
             output_nchw = predict(noised_nchw, torch.tensor(timestep, device=painter.unet.device))
         return output_nchw.cpu(), noise_nchw, timestep_n
+
+
+def noted(seen: dict[int, Tensor], number: int) -> Callable[[nn.Module, Any, Tensor], None]:
+    """Return a hook that keeps a block's output under its number."""
+
+    def keep(block: nn.Module, given: Any, output: Tensor) -> None:
+        seen[number] = output
+
+    return keep
+
+
+def finest(seen: dict[int, Tensor]) -> Tensor:
+    """Return the last block's output that has at most FINEST places along a side; the middle block's if none has."""
+    fitting = [number for number, output in seen.items() if max(output.shape[-2:]) <= FINEST]
+    return seen[max(fitting, default=0)]

@@ -17,8 +17,9 @@ from ..runtime import memory
 from ..sampling.model_swap import put_into
 from ..sampling.painter import DrawingOptions, Painter, load_painter
 
-Of = Literal["subject", "class", "world"]  # with the word, without it, and everything else
-SEEDS: dict[Of, int] = {"subject": 3, "class": 2, "world": 2}  # pictures of each prompt
+# The subject in other settings, as photographs show it, the same without its word, and everything else
+Of = Literal["subject", "photo", "class", "world"]
+SEEDS: dict[Of, int] = {"subject": 3, "photo": 2, "class": 2, "world": 2}  # pictures of each prompt
 FIRST_SEED = 1000
 PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512, "cpu": 14 * 64 * 64}
 BASE_STEP = 0
@@ -64,6 +65,7 @@ def wanted(prompts: Prompts) -> list[Wanted]:
     """Everything that one model draws. A class prompt has the seeds of the prompt that it was made from."""
     of: dict[Of, list[str]] = {
         "subject": [each.prompt for each in prompts.subject],
+        "photo": prompts.photo,
         "class": prompts.plain,
         "world": prompts.world,
     }

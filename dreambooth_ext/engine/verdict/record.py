@@ -24,7 +24,7 @@ from .judging import STEPS, Findings
 from .opened_run import OpenedRun
 from .unconditional import DrawnByStep
 
-PROOF = {"subject": 4, "class": 1, "world": 1}  # pictures of the recommended model, or the last
+PROOF = {"subject": 3, "photo": 1, "class": 1, "world": 1}  # pictures of the recommended model, or the last
 LABELS = {
     "likeness": "likeness",
     "prompt": "follows prompts",

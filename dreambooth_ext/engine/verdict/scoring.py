@@ -18,7 +18,7 @@ from ...core.verdict.scores import Scores
 from .drawing import BASE, By, Drawn, Of
 
 NEAREST = 3  # photographs that a picture is held against: the most similar ones
-COPY = 0.6  # times the usual distance between two photographs: a picture closer to one is a copy of it
+COPY = 0.5  # times the usual distance of a photograph to the next one: a picture closer to one is a copy of it
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _scores(evidence: Evidence, scale: Scale, by: By) -> Scores:
         likeness=_limited(likeness),
         prompt=_followed(evidence, evidence.subject_losses, by, "subject"),
         variety=_variety(evidence, by),
-        copies=float((copied(evidence, by) < COPY).float().mean()),
+        copies=float((distances(evidence, by) < COPY).float().mean()),
         class_kept=None if leak is None else _limited(1 - leak),
         world_kept=_followed(evidence, evidence.world_losses, by, "world"),
     )
@@ -134,17 +134,20 @@ def _spread(evidence: Evidence, by: By, of: Of) -> float:
     return float(torch.stack(found).mean()) if found else 0.0
 
 
-def copied(evidence: Evidence, by: By) -> Tensor:
-    """Return each subject picture's distance to the nearest photograph, (n,), in usual distances of two photographs."""
+def distances(evidence: Evidence, by: By) -> Tensor:
+    """Return how far pictures by the photographs' captions are from the nearest photograph, (n,), in the distance that
+    photographs usually have from the next one."""
     photographs = evidence.photographs.latents_nchw.flatten(1)
-    drawn = evidence.seen.latents_nchw[evidence.rows(by, "subject")].flatten(1)
-    usual = torch.pdist(photographs).median() if len(photographs) > 1 else photographs.norm(dim=1).mean()
+    drawn = evidence.seen.latents_nchw[evidence.rows(by, "photo")].flatten(1)
+    if len(photographs) < 2:
+        return torch.cdist(drawn, photographs).amin(1) / photographs.norm(dim=1).mean()
+    usual = torch.cdist(photographs, photographs).fill_diagonal_(torch.inf).amin(1).median()
     return torch.cdist(drawn, photographs).amin(1) / usual
 
 
 def nearest_photographs(evidence: Evidence, paths: Sequence[Path]) -> dict[int, Path]:
-    """Return the photograph that is closest to each subject picture, by the picture's row."""
-    rows = [row for row, each in enumerate(evidence.drawn) if each.wanted.of == "subject"]
+    """Return the photograph that is closest to each picture of the subject, by the picture's row."""
+    rows = [row for row, each in enumerate(evidence.drawn) if each.wanted.of in ("subject", "photo")]
     flat = evidence.seen.latents_nchw[rows].flatten(1)
     nearest = torch.cdist(flat, evidence.photographs.latents_nchw.flatten(1)).argmin(1)
     return {row: paths[index] for row, index in zip(rows, nearest.tolist(), strict=True)}

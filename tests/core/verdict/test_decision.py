@@ -48,7 +48,7 @@ def judged(*found: tuple[int, dict[str, float]]) -> list[Judged]:
 
 
 def test_the_earliest_is_kept_that_no_later_one_clearly_beats():
-    found = judged((100, {"likeness": 0.5}), (200, {"likeness": 0.78}), (300, {}), (400, {"likeness": 0.81}))
+    found = judged((100, {"likeness": 0.5}), (200, {"likeness": 0.79}), (300, {}), (400, {"likeness": 0.8}))
     assert recommended(found, BASE).step == 200
 
 

@@ -49,7 +49,7 @@ def test_the_guides_prompts_and_the_usual_world():
     guide = tables.test_prompts("person", "sksper")
     assert [each.prompt for each in prompts.subject] == guide[:4]
     assert prompts.plain[0] == "person, professional portrait, studio lighting"
-    assert prompts.world == list(WORLD)
+    assert prompts.world == list(WORLD) and prompts.photo == ["sksper person"]
 
 
 def test_ones_own_preview_prompts_come_first():
@@ -63,6 +63,13 @@ def test_captions_are_drawn_where_there_is_no_word():
     config = RunConfig(method="finetune")
     prompts = prompts_of(config, Subjects.of(config), entries("a red house", "a blue house", "a red house"))
     assert [each.prompt for each in prompts.subject] == ["a red house", "a blue house"] and not prompts.plain
+
+
+def test_captions_of_photographs_are_chosen_evenly():
+    config = RunConfig(instance_prompt="[filewords]")
+    known = entries(*(f"zkz at {hour} o'clock" for hour in range(12)), identifier="zkz")
+    photo = prompts_of(config, Subjects.of(config), known).photo
+    assert photo == ["zkz at 0 o'clock", "zkz at 4 o'clock", "zkz at 8 o'clock"]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ METHODS = {
 def quick(monkeypatch):
     """Two sampling steps and one seed."""
     monkeypatch.setattr(judging, "STEPS", 2)
-    monkeypatch.setattr(drawing, "SEEDS", {"subject": 2, "class": 1, "world": 1})
+    monkeypatch.setattr(drawing, "SEEDS", {"subject": 2, "photo": 1, "class": 1, "world": 1})
     monkeypatch.setattr(unconditional, "STEPS", 2)
     monkeypatch.setattr(unconditional, "COUNT", 4)
 

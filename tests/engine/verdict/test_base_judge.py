@@ -9,7 +9,7 @@ from PIL import Image
 
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.sampling.painter import load_painter
-from dreambooth_ext.engine.verdict.base_judge import TIMES, BaseJudge
+from dreambooth_ext.engine.verdict.base_judge import TIMES, BaseJudge, finest
 from tests import tiny, training
 
 
@@ -60,4 +60,11 @@ def test_features_are_of_the_picture_alone(judge, pictures):
     together, alone = judge.features(latents_nchw), judge.features(latents_nchw[1:2])
     assert together.dim() == 3 and torch.allclose(together[1:2], alone, atol=1e-4)
     assert not torch.allclose(together[0], together[1], atol=1e-3)
-    assert not judge.painter.unet.mid_block._forward_hooks
+    assert not any(module._forward_hooks for module in judge.painter.unet.modules())
+
+
+def test_features_are_taken_where_places_are_not_too_many():
+    """SD 1.5 at 512: the second block on the way up, as DIFT takes it. SDXL at 1024: the middle block."""
+    of_sd15 = {number: torch.empty(1, 1, side, side) for number, side in enumerate((8, 16, 32, 64, 64))}
+    of_sdxl = {number: torch.empty(1, 1, side, side) for number, side in enumerate((32, 64, 128, 128))}
+    assert finest(of_sd15) is of_sd15[2] and finest(of_sdxl) is of_sdxl[0]

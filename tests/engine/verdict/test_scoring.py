@@ -35,7 +35,7 @@ def evidence(**by: dict[str, object]) -> Evidence:
     drawn, found, codes, subject, world = [], [], [], {}, {}
     for name, known in by.items():
         key = BASE if name == "base" else MODEL
-        for of in ("subject", "class", "world"):
+        for of in ("subject", "photo", "class", "world"):
             shares, seeds = known[of]
             for index, (share, seed) in enumerate(zip(shares, seeds, strict=True)):
                 drawn.append(Drawn(*key, Wanted(of, index // 2, "p", index), Image.new("RGB", (8, 8))))
@@ -52,9 +52,10 @@ def own(right: bool) -> torch.Tensor:
     return table if right else table.flip(1)
 
 
-def plain(shares: tuple[float, ...], seeds: tuple[int, ...], of_class: float = 0, follows: bool = True):
+def plain(shares, seeds, of_class=0, follows=True, photo=(51, 52, 53)):
     return {
         "subject": (shares, seeds),
+        "photo": ((0, 0, 0), photo),
         "class": ((of_class, of_class), (31, 32)),
         "world": ((0, 0, 0, 0), (41, 42, 43, 44)),
         "subject_losses": own(follows),
@@ -70,7 +71,7 @@ BASE_DREW = plain((0, 0, 0, 0), (11, 12, 13, 14))
     [
         (plain((1, 1, 1, 1), (21, 22, 23, 24)), {"likeness": (0.9, 1), "copies": (0, 0), "class_kept": (0.9, 1)}),
         (plain((0, 0, 0, 0), (21, 22, 23, 24)), {"likeness": (0, 0.1), "variety": (0.8, 1), "prompt": (1, 1)}),
-        (plain((1, 1, 1, 1), (1, 1, 3, 4)), {"copies": (1, 1), "variety": (0, 0.7)}),
+        (plain((1, 1, 1, 1), (1, 1, 3, 3), photo=(1, 2, 53)), {"copies": (0.6, 0.7), "variety": (0, 0.1)}),
         (plain((1, 1, 1, 1), (21, 22, 23, 24), of_class=1), {"class_kept": (0, 0.1)}),
         (plain((1, 1, 1, 1), (21, 22, 23, 24), follows=False), {"prompt": (0, 0), "world_kept": (0, 0)}),
     ],
