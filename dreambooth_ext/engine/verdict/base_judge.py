@@ -23,7 +23,9 @@ from ..sampling.sampler import evaluating, predictor
 
 FEATURE_TIME = 0.1  # of the noise schedule: little noise, so that details are seen
 FEATURE_DRAWS = 2  # noises that features are averaged over
-FINEST = 32  # places along a side of the block whose features are taken: in SD 1.5 the second one of the way up, as DIFT
+FINEST = (
+    32  # places along a side of the block whose features are taken: in SD 1.5 the second one of the way up, as DIFT
+)
 PLACES = 16  # along a side, to which features are averaged
 TIMES = (0.25, 0.45, 0.65, 0.85)  # of the noise schedule, at which a picture is compared with prompts
 AT_ONCE = {"cuda": 8, "cpu": 24}  # pictures of 512 or 64 pixels at once
