@@ -19,7 +19,8 @@ from typing import Any
 
 FLAT = 0.15  # of the variance (DVAR)
 WINDOW = 3  # measurements, at least
-NEAR = 0.9  # of the way down is as good as all of it
+NEAR = 0.8  # of the way down is nearly as good as all of it
+SETTLED = 3  # measurements that have to follow, or it may still fall
 RISEN = 0.15  # of the way up again
 HALF = 0.5  # of the share of what is learned that holds for pictures kept back, as it was where the run became good
 SEEN = -0.02  # a smaller change is no change
@@ -71,7 +72,7 @@ def of(measurements: Sequence[Mapping[str, Any]]) -> Regions:
 def _by_held(steps: list[int], learned: list[float], held: list[float], flat: int | None) -> Regions:
     lowest = min(held)
     good = next(index for index, number in enumerate(held) if number <= NEAR * lowest)
-    if len(steps) - 1 - good < IN_A_ROW:  # it may still fall
+    if len(steps) - 1 - good < SETTLED:
         return Regions(flat=flat, is_sure=True)
     holds = [others / own if own < SEEN else 1.0 for own, others in zip(learned, held, strict=True)]
     signs = []

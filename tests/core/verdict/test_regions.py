@@ -62,15 +62,62 @@ REAL_HELD = [
     0.39,
     0.434,
 ]
+# With class pictures, which keep it from learning by heart. Its pixels showed the subject in 29 % at step 80, in 86 % at
+# 160 and in all from 240 on; of the run above in 86 % at 140
+PRIOR_STEPS = [0, 9, 27, 49, 75, 105, 138, 174, 212, 253, 296, 342, 390, 439, 491, 545, 600]
+PRIOR_LEARNED = [
+    1.0,
+    0.722,
+    0.561,
+    0.39,
+    0.333,
+    0.269,
+    0.21,
+    0.227,
+    0.208,
+    0.185,
+    0.155,
+    0.177,
+    0.131,
+    0.129,
+    0.164,
+    0.144,
+    0.132,
+]
+PRIOR_HELD = [
+    1.0,
+    0.828,
+    0.566,
+    0.381,
+    0.38,
+    0.272,
+    0.248,
+    0.242,
+    0.212,
+    0.186,
+    0.195,
+    0.192,
+    0.146,
+    0.132,
+    0.16,
+    0.174,
+    0.147,
+]
+# On three pictures, of which none is kept back
 REAL_THREE = [1, 0.652, 0.384, 0.191, 0.132, 0.098, 0.101, 0.067, 0.069, 0.059, 0.045, 0.041]
 THREE_STEPS = [0, 14, 40, 73, 112, 157, 207, 260, 318, 380, 445, 513]
 
 
 def test_a_real_run_with_a_picture_kept_back():
     found = regions.of(curve(REAL_LEARNED, REAL_HELD, REAL_STEPS))
-    assert (found.good, found.overfitting, found.is_sure) == (150, 982, True)
+    assert (found.good, found.overfitting, found.is_sure) == (97, 982, True)
     early = regions.of(curve(REAL_LEARNED[:8], REAL_HELD[:8], REAL_STEPS[:8]))
-    assert (early.good, early.overfitting, early.is_over) == (150, None, False)
+    assert (early.good, early.overfitting, early.is_over) == (97, None, False)
+
+
+def test_a_real_run_with_class_pictures():
+    found = regions.of(curve(PRIOR_LEARNED, PRIOR_HELD, PRIOR_STEPS))
+    assert (found.good, found.overfitting, found.is_over) == (253, None, False)
 
 
 def test_a_real_run_on_three_pictures():
@@ -79,8 +126,8 @@ def test_a_real_run_on_three_pictures():
 
 
 def test_what_still_learns_has_no_region():
-    numbers = falling(12, 0.2, 0.1)
-    found = regions.of(curve(numbers, [0.1 + 0.9 * number for number in numbers]))
+    numbers = [math.exp(-0.1 * index) for index in range(12)]
+    found = regions.of(curve(numbers, [number**0.8 for number in numbers]))
     assert found.good is None is found.overfitting and found.is_sure
 
 
