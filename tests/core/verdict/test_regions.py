@@ -62,8 +62,8 @@ REAL_HELD = [
     0.39,
     0.434,
 ]
-# With class pictures, which keep it from learning by heart. Its pixels showed the subject in 29 % at step 80, in 86 % at
-# 160 and in all from 240 on; of the run above in 86 % at 140
+# With class pictures, which keep it from learning by heart. Its pixels showed the subject in 29 % at step 80, in 86 %
+# at 160 and in all from 240 on; of the run above in 86 % at 140
 PRIOR_STEPS = [0, 9, 27, 49, 75, 105, 138, 174, 212, 253, 296, 342, 390, 439, 491, 545, 600]
 PRIOR_LEARNED = [
     1.0,
