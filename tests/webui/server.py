@@ -30,10 +30,16 @@ START = 1200  # seconds; it takes ten on an idle machine, Forge fifty, and more 
 # On the CPU and in float32, offline, with the scanner of pickles on; of these, a WebUI gets those that it has.
 OPTIONS = """--skip-prepare-environment --skip-torch-cuda-test --skip-version-check --api --no-gradio-queue
 --use-cpu=all --no-half --precision=full --no-download-sd-model --do-not-download-clip --always-cpu --all-in-fp32
---cpu --force-fp32"""
+--cpu --force-fp32 --fp32-text-enc --clip-in-fp32"""
 ARGUMENTS = ("modules/cmd_args.py", "backend/args.py", "ldm_patched/modules/args_parser.py")  # where options are told
-# Random numbers from the CPU, as `generate` draws.
-SETTINGS = {"randn_source": "CPU", "live_previews_enable": False, "samples_save": False, "grid_save": False}
+# Random numbers from the CPU and no clip skip, as `generate` draws; Forge Neo's own clip skip is 2.
+SETTINGS = {
+    "randn_source": "CPU",
+    "CLIP_stop_at_last_layers": 1,
+    "live_previews_enable": False,
+    "samples_save": False,
+    "grid_save": False,
+}
 
 
 class WebUI:

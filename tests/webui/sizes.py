@@ -31,6 +31,13 @@ open_clip.factory._MODEL_CONFIGS.update(models)
 """
 
 
+def families(root: Path) -> set[str]:
+    """Of which families the WebUI in `root` can be told small models."""
+    if (root / "backend" / "huggingface").is_dir():  # Forge Neo knows no Stable Diffusion 2
+        return {family for family, folder in FORGE.items() if (root / "backend" / "huggingface" / folder).is_dir()}
+    return {"sd1"} if (root / "ldm_patched").is_dir() else {"sd1", *OPENCLIP}
+
+
 def shrink(root: Path, data: Path, models: dict[str, Architecture]) -> None:
     """Have the WebUI in `root`, with its data in `data`, load these models, one of each family."""
     extension = data / "extensions" / "tiny-models"
@@ -71,8 +78,8 @@ def openclip_config(architecture: Architecture) -> dict[str, Any]:
 def shrink_forge(root: Path, extension: Path, models: dict[str, Architecture]) -> None:
     """The UNet's sizes as it finds them in the file, the other parts' as in a folder of configurations of ours."""
     sizes = []
-    known = {family: one for family, one in models.items() if (root / "backend/huggingface" / FORGE[family]).is_dir()}
-    for family, architecture in known.items():  # Forge Neo knows no Stable Diffusion 2
+    for family in sorted(families(root)):
+        architecture = models[family]
         folder = extension / "configurations" / family
         shutil.copytree(root / "backend" / "huggingface" / FORGE[family], folder, dirs_exist_ok=True)
         names = architecture.family.components[2:]

@@ -206,5 +206,5 @@ def see_the_card(page) -> None:
     card.hover()
     card.locator(".metadata-button").click()
     page.wait_for_selector(".global-popup-inner >> text=ss_num_train_images", timeout=30_000)
-    said = re.sub(r"\s+", " ", page.inner_text(".global-popup-inner"))
+    said = re.sub(r'[\s":,]+', " ", page.inner_text(".global-popup-inner"))  # a table, or in Classic JSON
     assert "ss_num_train_images 12" in said

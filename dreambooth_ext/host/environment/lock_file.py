@@ -28,6 +28,9 @@ OLD_TORCH: tuple[tuple[tuple[int, int], dict[str, str]], ...] = (
 # curves with 2.20 on protobuf 3.20 was tried.
 OLD_PROTOBUF: tuple[tuple[tuple[int, int], dict[str, str]], ...] = (((6, 31), {"tensorboard": "2.20.0"}),)
 
+# Wanted only where the host has one older than that: we use none, but diffusers does not import beside it.
+INSTEAD_OF_OLD: dict[str, tuple[tuple[int, int], str]] = {"peft": ((0, 17), "0.21.2")}
+
 # Never replaced over a host's torch: its own binary relations, and protobuf, whose old releases install a .pth file
 # that binds the `google` package to the host's folder.
 HOSTS_OWN = {"torch", "torchvision", "torchaudio", "xformers", "numpy", "pillow", "protobuf", "triton"}
@@ -151,6 +154,9 @@ def over_host(rows: Iterable[Row], installed: Mapping[str, str], torch_requires:
     it."""
     if "protobuf" in installed:
         rows = aged(rows, installed["protobuf"], OLD_PROTOBUF)
+    for name, (least, version) in INSTEAD_OF_OLD.items():
+        if name in installed and version_tuple(installed[name]) < least:
+            rows = [*rows, Row(name, version)]
     pinned = {normalise(re.split(r"[^\w.-]", text)[0]) for text in torch_requires if re.search(r"==|<", text)}
     own = HOSTS_OWN | {name for name in pinned if not name.startswith("python")}
     return [replace(row, version=installed[row.name]) if row.name in own & set(installed) else row for row in rows]

@@ -338,6 +338,13 @@ def test_tensorboard_by_the_hosts_protobuf():
     assert over_host(rows, {}, []) == rows
 
 
+@pytest.mark.parametrize("peft, version", [("0.13.2", "0.21.2"), ("0.17.1", None), (None, None)])
+def test_a_hosts_peft_is_replaced_where_diffusers_would_not_import_beside_it(peft, version):
+    """Forge has 0.13."""
+    over = over_host(read_lock(LOCK, (3, 10)), {"peft": peft} if peft else {}, [])
+    assert {row.name: row.version for row in over}.get("peft") == version
+
+
 def test_a_local_build_is_its_version(tmp_path):
     assert Row("torch", "2.13.0").satisfied_by({"torch": "2.13.0+cpu"})
     wheel(tmp_path, "torch", "2.13.0+cpu")
