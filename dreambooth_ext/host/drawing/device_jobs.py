@@ -104,6 +104,7 @@ class DeviceJobs:
         self._lock = threading.Lock()
         self._current: Job | None = None
         self._thread: threading.Thread | None = None
+        self.ended = 0  # how many have ended
         self._ended: dict[tuple[str, str], Job] = {}  # the last ones, by kind and what they were of
 
     @property
@@ -198,6 +199,7 @@ class DeviceJobs:
             self._remember(job)
 
     def _remember(self, job: Job) -> None:
+        self.ended += 1
         key = (job.task.kind, job.task.of)
         self._ended.pop(key, None)
         self._ended[key] = job

@@ -13,6 +13,7 @@ from ...core.messages.message import catalogue
 from ...core.runs.events import ENDED
 from ...core.runs.run_folder import Run
 from ...core.system import files
+from ...core.verdict import verdict_file
 from ..errors import Refusal
 from ..hosts import path_policy
 from ..hosts.host import Host
@@ -21,7 +22,6 @@ from . import votes
 from .comparisons import Comparisons
 from .device_jobs import DeviceJobs, Job, Task
 
-FILE, FOLDER = "verdict.json", "verdict"  # in the run's folder
 KIND = "verdict"
 SHOWN_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 NEAREST = re.compile(r"nearest_")  # begins the names of copies of training pictures
@@ -59,7 +59,7 @@ class Verdicts:
     def is_judged(self, run: Run) -> bool:
         """Whether there is a verdict on all that the run has made."""
         try:
-            judged = (run.path / FILE).stat().st_mtime
+            judged = (run.path / verdict_file.FILE).stat().st_mtime
         except OSError:
             return False
         return all(event["time"] <= judged for event in run.artifact_events())
@@ -102,7 +102,7 @@ class Verdicts:
     def picture(self, id: str, file: str) -> tuple[Path, str]:
         """(file, media type) of one of the verdict's pictures or curves. Raises a Refusal (404)."""
         run = self.find(id)
-        folder = run.path / FOLDER
+        folder = verdict_file.folder(run)
         path = folder / file if is_component(file) else folder
         is_hidden = NEAREST.match(file) and not self._shows_pictures(run)
         kind = SHOWN_TYPES.get(path.suffix)
@@ -122,11 +122,8 @@ class Verdicts:
 def read(run: Run) -> dict[str, Any] | None:
     """The content of verdict.json with sentences that the page can translate, and files by their names alone; None
     without a verdict, or for one that cannot be read."""
-    try:
-        content = files.read_json(run.path / FILE)
-    except (OSError, ValueError):
-        return None
-    return told(content) if isinstance(content, dict) and isinstance(content.get("sentence"), str) else None
+    content = verdict_file.read(run)
+    return told(content) if content and isinstance(content.get("sentence"), str) else None
 
 
 def told(value: Any) -> Any:
@@ -142,7 +139,7 @@ def told(value: Any) -> Any:
             found |= {f"{name}_code": message["code"], f"{name}_values": message.get("values") or {}}
     for name in ("file", "nearest"):
         if isinstance(found.get(name), str):
-            found[name] = found[name].removeprefix(ARTIFACTS).removeprefix(f"{FOLDER}/")
+            found[name] = found[name].removeprefix(ARTIFACTS).removeprefix(f"{verdict_file.FOLDER}/")
     return found
 
 

@@ -19,13 +19,12 @@ from ...core.runs import notes
 from ...core.runs.events import ENDED
 from ...core.runs.run_folder import Run
 from ...core.runs.time_taken import seconds_trained
-from ...core.system.files import read_json
+from ...core.verdict import verdict_file
 from ..errors import Refusal
 from ..publishing import unpublish
 from ..publishing.model_files import MODEL_SUFFIXES
 
 PARTS = ("checkpoints", "samples", "artifacts")
-VERDICT = "verdict.json"  # in a run's folder, once it has been judged
 BELONGING = {"frozen": "checkpoints"}  # folders that are counted among others (core/runs/training_states.py)
 ASKED_OFTEN = ("name", "method", "resolution")  # of what a run's config.json tells
 MEASURING = 0.3  # seconds of one look that go into sizes of runs
@@ -212,11 +211,8 @@ def is_component(name: str) -> bool:
 
 def verdict_state(run: Run) -> str | None:
     """The state of a run by its verdict, such as "good"; None without one."""
-    try:
-        found = read_json(run.path / VERDICT)
-    except (OSError, ValueError):
-        return None
-    state = found.get("run") if isinstance(found, dict) else None
+    found = verdict_file.read(run)
+    state = found.get("run") if found else None
     return state if isinstance(state, str) else None
 
 
@@ -239,7 +235,9 @@ def newest_picture(run: Run) -> str | None:
 def _stamps(runs_dir: Path, id: str) -> tuple[Any, ...]:
     """Stamps of the files that every change of a run touches."""
     folder = os.path.join(runs_dir, id)
-    return tuple(_stamp(os.path.join(folder, name)) for name in ("state.json", "events.jsonl", notes.FILE, VERDICT))
+    return tuple(
+        _stamp(os.path.join(folder, name)) for name in ("state.json", "events.jsonl", notes.FILE, verdict_file.FILE)
+    )
 
 
 def _stamp(path: str | Path) -> tuple[int, int] | None:

@@ -135,6 +135,7 @@ class Service:
             "published": self.dispatcher.published,
             "lists": self._lists(),
             "job": self.drawing.status(),
+            "jobs_ended": self.drawing.ended,
             **self.queue(),
             "environment": {key: known for key, known in environment.items() if key in SHOWN_OF_ENVIRONMENT},
         }

@@ -13,7 +13,7 @@ from ...core.config.run_config import SETTINGS
 from ...core.data import picture_list
 from ...core.messages.message import written
 from ...core.runs.run_folder import Run
-from ...core.system import files
+from ...core.verdict import verdict_file
 from ..service.redaction import HIDDEN, Redaction
 from .data_uri import data_uri
 
@@ -42,11 +42,8 @@ class Judged:
 
 def judged(run: Run, redaction: Redaction) -> Judged | None:
     """The run's verdict; None without one, or where it cannot be read."""
-    try:
-        verdict = files.read_json(run.path / "verdict.json")
-    except (OSError, ValueError):
-        return None
-    if not isinstance(verdict, dict) or not isinstance(verdict.get("sentence"), str):
+    verdict = verdict_file.read(run)
+    if verdict is None or not isinstance(verdict.get("sentence"), str):
         return None
     hidden = _Hidden(run, redaction)
     checkpoints = [one for one in _list(verdict, "checkpoints") if isinstance(one.get("step"), int)]
@@ -109,7 +106,7 @@ def _proof(run: Run, verdict: Mapping[str, Any], hidden: _Hidden) -> Iterator[tu
     """What the models drew. The nearest training pictures beside them are left out."""
     for one in _list(verdict, "proof")[:MOST]:
         name = PurePosixPath(str(one.get("file"))).name
-        drawn = None if name.startswith("nearest") else data_uri(run.path / "verdict" / name, SIZE)
+        drawn = None if name.startswith("nearest") else data_uri(verdict_file.folder(run) / name, SIZE)
         if drawn:
             caption = f"{one.get('caption') or one.get('prompt') or ''}, step {one.get('step')}"
             yield hidden.text(caption.lstrip(", ")), drawn

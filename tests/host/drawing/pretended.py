@@ -64,7 +64,7 @@ def verdict():
     run = pathlib.Path(words[0])
     for name in ("1", "2"):
         drawn(run / "verdict" / f"{name}.png", (90, 90, 90), name)
-    (run / "verdict.json").write_text(json.dumps({"sentence": "Keep it.", "words": words}))
+    (run / "verdict.json").write_text(json.dumps({"sentence": "Keep it.", "checkpoints": [], "words": words}))
 
 try:
     if (folder / "broken").exists():

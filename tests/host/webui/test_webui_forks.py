@@ -66,6 +66,17 @@ def test_the_model_stays_when_the_card_is_shared(webui):
     webui.finish()
 
 
+def test_it_knows_that_somebody_waits_for_a_picture(webui):
+    waiting = "__import__('types').SimpleNamespace(pending_tasks={'task(1)': 1.0})"
+    webui.run(f"__import__('sys').modules.update({{'modules.progress': {waiting}}})")
+    assert webui.run("host.is_wanted()") is False  # the WebUI draws it
+    webui.begin("refuse")
+    assert webui.run("host.is_wanted()") is True
+    webui.finish()
+    webui.run("__import__('sys').modules.pop('modules.progress') and None")
+    assert webui.run("host.is_wanted()") is False
+
+
 def test_an_error_inside_brings_the_model_back_too(webui):
     before = webui.draw()
     assert webui.run("fail()") == "raised"

@@ -60,13 +60,13 @@ export class CompareView {
     /** Updates the view; called every second while it is visible. What is done is fetched once. */
     async poll() {
         this.form.refresh();
-        const { job } = this.app.state || {};
+        const { job, jobs_ended: ended } = this.app.state || {};
         const isGoing = job?.kind === "compare";
-        if (this.polling || (this.isKnown && !isGoing && !this.wasGoing)) return;
+        if (this.polling || (this.isKnown && !isGoing && this.ended === ended)) return;
         this.polling = true;
         try {
             this.isKnown = true;
-            this.wasGoing = isGoing;
+            this.ended = ended;
             const { comparisons = [] } = await api.get(["comparisons"], {}, 30_000);
             if (isGoing && this.goingId !== job.of && !comparisons.some((one) => one.id === this.id)) this.id = job.of;
             this.goingId = isGoing ? job.of : "";

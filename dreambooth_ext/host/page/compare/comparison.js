@@ -12,7 +12,7 @@ import { Viewer } from "../monitor/viewer.js";
 import { voteBlindly } from "./votes.js";
 
 const T = TEXTS.comparing;
-const SMALL = 256; // pixels: twice what a cell has, for fine screens
+const SMALL = 512; // pixels: twice what a cell has, for fine screens
 
 export class Comparison {
     /** @param {object} app `fail(error)`, `tell(text)`  @param {() => void} changed called after votes and a stop */
@@ -82,7 +82,7 @@ export class Comparison {
             models.map((model, column) => element("td", {}, row.files[column] ? this.#cell(row, place, column) : element("span", { class: "db-awaited" }))),
         ));
         const { scrollLeft } = this.grid;
-        fill(this.grid, element("table", { class: "db-previews db-compared" }, element("thead", {}, head), element("tbody", {}, body)));
+        fill(this.grid, element("table", { class: "db-previews db-compared", style: { "--db-models": String(models.length) } }, element("thead", {}, head), element("tbody", {}, body)));
         this.grid.scrollLeft = scrollLeft;
     }
 

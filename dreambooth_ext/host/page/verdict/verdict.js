@@ -38,7 +38,7 @@ export class Verdict {
         const fits = ENDED.includes(run.status) && run.status !== "damaged";
         if (this.run?.id !== run.id) this.#forget();
         this.run = run;
-        const key = JSON.stringify([run.id, run.status, mark, Boolean(going)]);
+        const key = JSON.stringify([run.id, run.status, mark, Boolean(going), this.app.state?.jobs_ended]);
         if (!fits) {
             show(this.element, false);
             this.key = "";
