@@ -8,6 +8,7 @@ training.weights(run), training.optimizer(run)       # of its newest training st
 from __future__ import annotations
 
 import copy
+import functools
 import gc
 import os
 import subprocess
@@ -22,6 +23,7 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPTokenizer
 
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
@@ -29,6 +31,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.models import base_model
 from dreambooth_ext.engine.training import training_state
 from tests import tiny
 
@@ -126,10 +129,21 @@ class Trainer:
 def go_on(run: Run, total: int | None = None) -> int:
     """The run's worker, in this process. Returns its exit status."""
     forget_accelerate()
-    with mock.patch(
-        "os.fsync"
-    ):  # on a busy disk it takes longer than the training; tests/engine/worker/test_kill.py has it
+    # On a busy disk fsync takes longer than the training; tests/engine/worker/test_kill.py has it
+    with mock.patch("os.fsync"), mock.patch.object(base_model, "CLIPTokenizer", tokenizer):
         return worker.main([str(run.path)] + (["--total", str(total)] if total else []))
+
+
+def tokenizer(*files: str, **options: Any) -> CLIPTokenizer:
+    """The same as one that is made of the files, without reading a megabyte of them for each run."""
+    seen = tuple((file, os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in files)
+    made = read_tokenizer(seen, tuple(options.items()))
+    return copy.deepcopy(made, {id(kept): kept for kept in (made.encoder, made.decoder, made.bpe_ranks, made.cache)})
+
+
+@functools.lru_cache(maxsize=4)
+def read_tokenizer(files: tuple[tuple[str, int, int], ...], options: tuple[tuple[str, Any], ...]) -> CLIPTokenizer:
+    return CLIPTokenizer(*(file for file, _, _ in files), **dict(options))
 
 
 def forget_accelerate() -> None:

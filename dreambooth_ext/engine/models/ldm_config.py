@@ -3,6 +3,8 @@ them.)"""
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,6 +65,11 @@ def from_yaml(text: str, folder: Path, shapes: Shapes, *, name: str, field: str 
 
 def loaded(text: str) -> Any:
     """Parse a yaml. Raises yaml.YAMLError and ValueError."""
+    return copy.deepcopy(_parsed(text))
+
+
+@functools.lru_cache(maxsize=2)  # a run asks three times for that of its base
+def _parsed(text: str) -> Any:
     loader = _Tree(text)
     try:
         return loader.get_single_data()

@@ -110,9 +110,7 @@ def server(tmp_path) -> Iterator[Server]:
     made.server_close()
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path, **training.pixel_settings(tmp_path))
+TRAINER = training.pixel_settings
 
 
 FETCHED = {"dataset_name": "me/world", "train_data_dir": ""}

@@ -23,7 +23,7 @@ from dreambooth_ext.engine.tensors.tensor_file import save_tensors
 from tests import adapters, tiny, training
 from tests.engine.methods import test_lora
 from tests.engine.verbs import test_network
-from tests.training import Trainer, artifact
+from tests.training import artifact
 
 RANK = 2
 BLOCK = "mid_block.attentions.0.transformer_blocks.0."
@@ -180,38 +180,36 @@ def merged(base: Path, path: Path, out: Path) -> dict[str, torch.nn.Module]:
 WRITTEN_ANEW = ["kohya, single file", "diffusers, processors", "PEFT with alpha", "kohya's DoRA", "PEFT's DoRA"]
 
 
-@pytest.fixture(scope="module")
-def trainer(tmp_path_factory) -> Trainer:
-    return Trainer(tmp_path_factory.mktemp("trainer"), method="lora", max_train_steps=1, learning_rate=1e-9)
+TRAINER = {"method": "lora", "max_train_steps": 1, "learning_rate": 1e-9}
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_every_verb_that_reads_takes_it_as_it_is_meant(tmp_path, trainer, spelling):
-    path, base = tmp_path / "чужая.safetensors", trainer.base
+def test_every_verb_that_reads_takes_it_as_it_is_meant(tmp_path, shared_trainer, spelling):
+    path, base = tmp_path / "чужая.safetensors", shared_trainer.base
     wanted = file_of(path, base, spelling)
     compare(merged(base, path, tmp_path / "merged.safetensors"), base, wanted)
     painter = load_painter(open_base(base), torch.device("cpu"), loras=[(path, 1.0)])
     compare({"unet": painter.unet, "text_encoder": painter.text.encoders[0]}, base, wanted)
-    assert test_lora.problems_of(trainer, network_weights=str(path)) == {}
+    assert test_lora.problems_of(shared_trainer, network_weights=str(path)) == {}
 
 
 @pytest.mark.parametrize("spelling", WRITTEN_ANEW)
-def test_every_verb_that_writes_keeps_what_it_means(tmp_path, trainer, spelling):
-    path, base = tmp_path / "чужая.safetensors", trainer.base
+def test_every_verb_that_writes_keeps_what_it_means(tmp_path, shared_trainer, spelling):
+    path, base = tmp_path / "чужая.safetensors", shared_trainer.base
     wanted = file_of(path, base, spelling)
     rank = ("--rank", 512, "--out", tmp_path / "resized.safetensors")
     resized = test_network.run("resize", "--model", base, "--lora", path, *rank)
     compare(merged(base, resized, tmp_path / "merged2.safetensors"), base, wanted)
-    run = trainer.train(network_weights=str(path))
+    run = shared_trainer.train(network_weights=str(path))
     compare(merged(base, run.artifacts / "taught.safetensors", tmp_path / "merged3.safetensors"), base, wanted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
-def test_every_verb_reads_fp8(tmp_path, trainer, dtype):
-    path, base = tmp_path / "fp8.safetensors", trainer.base
+def test_every_verb_reads_fp8(tmp_path, shared_trainer, dtype):
+    path, base = tmp_path / "fp8.safetensors", shared_trainer.base
     wanted = file_of(path, base, "kohya", dtype)
     compare(merged(base, path, tmp_path / "merged.safetensors"), base, wanted)
-    run = trainer.train(network_weights=str(path))
+    run = shared_trainer.train(network_weights=str(path))
     assert any(key.startswith("lora_unet_") for key in artifact(run))
 
 
@@ -237,9 +235,9 @@ def test_other_families_are_read_from_diffusers_and_peft(tmp_path, family):
 
 @pytest.mark.parametrize("beside", [True, False])
 @pytest.mark.parametrize("rslora", [True, False])
-def test_alpha_is_what_peft_says_of_it(tmp_path, trainer, beside, rslora):
+def test_alpha_is_what_peft_says_of_it(tmp_path, shared_trainer, beside, rslora):
     layer = BLOCK + "attn1.to_q"
-    weight = adapters.models(open_base(trainer.base))["unet"].get_submodule(layer).weight.detach()
+    weight = adapters.models(open_base(shared_trainer.base))["unet"].get_submodule(layer).weight.detach()
     parts = {part: lora(weight.shape, 1)[part] for part in ("down", "up")}
     said = {"r": RANK, "lora_alpha": 8, "use_rslora": rslora, "alpha_pattern": {"attn1.to_q": 6, "attn2.to_q": 1}}
     path = tmp_path / ("adapter_model.safetensors" if beside else "pytorch_lora_weights.safetensors")
@@ -250,14 +248,16 @@ def test_alpha_is_what_peft_says_of_it(tmp_path, trainer, beside, rslora):
     if beside:
         (tmp_path / "adapter_config.json").write_text(json.dumps(said), encoding="utf-8")
     wanted = meant(weight, parts, 6 * RANK**0.5 if rslora else 6)
-    compare(merged(trainer.base, path, tmp_path / "m.safetensors"), trainer.base, {f"unet.{layer}": wanted})
+    compare(
+        merged(shared_trainer.base, path, tmp_path / "m.safetensors"), shared_trainer.base, {f"unet.{layer}": wanted}
+    )
 
 
-def test_a_dora_along_the_outputs_is_told_to_stay_one(tmp_path, trainer):
+def test_a_dora_along_the_outputs_is_told_to_stay_one(tmp_path, shared_trainer):
     """v1.10.1 takes it for one along the inputs."""
     for spelling, told in (("PEFT's DoRA", 1), ("PEFT", 0)):
-        file_of(tmp_path / "lora.safetensors", trainer.base, spelling)
-        run = trainer.train(network_weights=str(tmp_path / "lora.safetensors"))
+        file_of(tmp_path / "lora.safetensors", shared_trainer.base, spelling)
+        run = shared_trainer.train(network_weights=str(tmp_path / "lora.safetensors"))
         said = [event for event in training.events(run, "warning") if event["field"] == "network_weights"]
         assert len(said) == told and all(event["code"] == "weights.dora_outputs" for event in said)
         answer = inspect(run.config.as_dict(), tmp_path)
@@ -321,12 +321,12 @@ STRANGE: dict[str, tuple[dict[str, Tensor], str]] = {
 
 
 @pytest.mark.parametrize("what", STRANGE)
-def test_every_verb_says_the_same_of_what_it_cannot_read(tmp_path, trainer, what):
+def test_every_verb_says_the_same_of_what_it_cannot_read(tmp_path, shared_trainer, what):
     tensors, part = STRANGE[what]
     path = tmp_path / "чужая.safetensors"
     save_file({key: tensor.clone() for key, tensor in tensors.items()}, path)
-    base = str(trainer.base)
-    said = test_lora.problems_of(trainer, network_weights=str(path))["network_weights"]
+    base = str(shared_trainer.base)
+    said = test_lora.problems_of(shared_trainer, network_weights=str(path))["network_weights"]
     assert part in said and path.name in said
     out = tmp_path / "out.safetensors"
     for verb in (("merge",), ("resize", "--rank", 2)):
@@ -338,8 +338,8 @@ def test_every_verb_says_the_same_of_what_it_cannot_read(tmp_path, trainer, what
     assert caught.value.problem.message == said and caught.value.problem.remedy
 
 
-def test_alpha_that_makes_no_sense_is_refused(tmp_path, trainer):
+def test_alpha_that_makes_no_sense_is_refused(tmp_path, shared_trainer):
     for said in ("[", '{"unet.lora_alpha": "much"}', '{"unet.alpha_pattern": {"(a+)+$": 1}}', "3"):
         path = tmp_path / "lora.safetensors"
         save_tensors(dict(GOOD), path, {"lora_adapter_metadata": said})
-        assert "makes no sense" in test_lora.problems_of(trainer, network_weights=str(path))["network_weights"]
+        assert "makes no sense" in test_lora.problems_of(shared_trainer, network_weights=str(path))["network_weights"]

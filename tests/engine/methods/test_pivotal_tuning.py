@@ -35,9 +35,7 @@ PIVOTAL = {
 }
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path, **PIVOTAL)
+TRAINER = PIVOTAL
 
 
 def vectors_at(run, step: int) -> torch.Tensor:

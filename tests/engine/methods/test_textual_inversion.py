@@ -38,9 +38,7 @@ TAUGHT = {
 FAMILIES = ("sd1", "sd2", "sdxl")
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path, **TAUGHT)
+TRAINER = TAUGHT
 
 
 def captions_of(run: Run) -> list[str]:

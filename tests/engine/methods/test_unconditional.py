@@ -38,9 +38,7 @@ STATES = {"checkpointing_steps": 1, "save_intermediate_models": False}
 SHOWN = {"validation_steps": 2, "validation_num_images": 3}
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path, **training.pixel_settings(tmp_path))
+TRAINER = training.pixel_settings
 
 
 def drawn(pipeline: Path, out: Path, *extra: str) -> list[Path]:

@@ -10,7 +10,6 @@ from diffusers import UNet2DConditionModel, UNet2DModel
 from dreambooth_ext.engine import worker
 from dreambooth_ext.engine.runtime import memory
 from tests import training
-from tests.training import Trainer
 
 WAYS = {
     "all weights": {"method": "dreambooth", "text_encoder_steps": 2, "gradient_checkpointing": True},
@@ -19,9 +18,7 @@ WAYS = {
 }
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    return Trainer(tmp_path, mixed_precision="bf16", max_train_steps=3)
+TRAINER = {"mixed_precision": "bf16", "max_train_steps": 3}
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from dreambooth_ext.engine.optimization.optimizer_creation import missing_optimi
 from tests import training
 from tests.engine.worker.test_failures import error_of, steps
 from tests.engine.worker.test_resume import check
-from tests.training import Trainer
 
 FITS = 2.0**12  # a loss scale that the tiny models' gradients fit
 FIRST = 2.0**24  # one that those of SMALL overflow for three steps
@@ -28,6 +27,9 @@ METHOD = {
     "hypernetwork": {"gradient_checkpointing": True},
 }
 SMALL = {"method": "lora", "rank": 1}
+
+TRAINER = {"mixed_precision": "fp16"}
+pytestmark = pytest.mark.usefixtures("begin_with")
 
 
 @pytest.fixture
@@ -45,11 +47,6 @@ def begin_with(monkeypatch):
     monkeypatch.setattr(worker, "make_accelerator", made)
     monkeypatch.setattr(worker.plan, "problems", lambda *a: [p for p in problems(*a) if p.field != "mixed_precision"])
     return lambda new: scale.__setitem__(0, new)
-
-
-@pytest.fixture
-def trainer(tmp_path, begin_with) -> Trainer:
-    return Trainer(tmp_path, mixed_precision="fp16")
 
 
 def break_losses(monkeypatch, method: str, broken: range | list[int]) -> None:

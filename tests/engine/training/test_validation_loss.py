@@ -22,10 +22,9 @@ from tests.training import Trainer
 HELD = {"validation_split": 2, "validation_loss_steps": 1}
 
 
-@pytest.fixture
-def trainer(tmp_path) -> Trainer:
-    folder = training.pictures(tmp_path / "pictures", 5, captions=True)
-    return Trainer(tmp_path, instance_data_dir=folder, method="finetune", instance_prompt=None, use_captions=True)
+def TRAINER(folder: Path) -> dict:
+    pictures = training.pictures(folder / "pictures", 5, captions=True)
+    return {"instance_data_dir": pictures, "method": "finetune", "instance_prompt": None, "use_captions": True}
 
 
 def measured(run) -> dict[int, float]:

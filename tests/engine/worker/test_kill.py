@@ -38,11 +38,6 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def trainer(tmp_path_factory) -> Trainer:
-    return Trainer(tmp_path_factory.mktemp("killed"))
-
-
-@pytest.fixture(scope="module")
 def processes():
     """Real processes, from a server that has imported torch already where the system can fork."""
     forks = "forkserver" in multiprocessing.get_all_start_methods()
@@ -104,18 +99,18 @@ def survive(trainer: Trainer, processes, kills: int, steps: int, seed: int) -> N
     assert list(run.path.rglob(f"{files.TEMPORARY}*")) == []
 
 
-def test_kills_at_random_instants(trainer, processes):
-    survive(trainer, processes, kills=6, steps=12, seed=1)
+def test_kills_at_random_instants(shared_trainer, processes):
+    survive(shared_trainer, processes, kills=6, steps=12, seed=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
-def test_hundreds_of_kills(trainer, processes, seed):
-    survive(trainer, processes, kills=20, steps=30, seed=100 + seed)
+def test_hundreds_of_kills(shared_trainer, processes, seed):
+    survive(shared_trainer, processes, kills=20, steps=30, seed=100 + seed)
 
 
-def test_the_worker_itself_killed_as_the_supervisor_starts_it(trainer, real_starts):
-    whole, run = trainer.train(checkpointing_steps=2), trainer.create(checkpointing_steps=2)
+def test_the_worker_itself_killed_as_the_supervisor_starts_it(shared_trainer, real_starts):
+    whole, run = shared_trainer.train(checkpointing_steps=2), shared_trainer.create(checkpointing_steps=2)
     process = training.start(run)
     deadline = time.monotonic() + 120
     while not training.events(run, "checkpoint") and process.poll() is None and time.monotonic() < deadline:

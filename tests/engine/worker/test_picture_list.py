@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +12,8 @@ from dreambooth_ext.engine import worker
 from tests import training
 
 
-@pytest.fixture
-def trainer(tmp_path):
-    folder = training.pictures(tmp_path / "pictures", captions=True)
-    return training.Trainer(tmp_path, instance_data_dir=folder, use_captions=True)
+def TRAINER(folder: Path) -> dict:
+    return {"instance_data_dir": training.pictures(folder / "pictures", captions=True), "use_captions": True}
 
 
 def change(folder):

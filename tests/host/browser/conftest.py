@@ -19,7 +19,8 @@ uvicorn = pytest.importorskip("uvicorn")
 from .simulator import REPOSITORY, Application, Simulator  # noqa: E402 - only where the browser is
 
 SCREENSHOTS = REPOSITORY / "outputs" / "screenshots"
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# The first has no window of its own around a page, and takes half the processor time
+CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
 GRADIO = ("https://fonts.googleapis.com", "https://cdnjs.cloudflare.com", "https://api.gradio.app")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
