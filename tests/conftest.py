@@ -12,6 +12,15 @@ from tests import forks
 gc.disable()  # until all tests are found: nothing of theirs goes away
 forks.install()
 
+# Files with tests that take half a minute each
+LONG = ("worker/test_kill.py", "test_kills.py", "browser/test_standin.py", "test_link_secrets.py", "test_distributed.py",
+        "test_torch_build.py", "test_gradios.py", "test_notebook.py")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take long come first: at the end no process has one to itself while the others have nothing left."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))  # the order stays otherwise
+
 
 def pytest_collection_finish() -> None:
     """What was made so far stays, and is looked through no more: with all tests found, each of a worker's own
