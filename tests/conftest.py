@@ -13,8 +13,10 @@ gc.disable()  # until all tests are found: nothing of theirs goes away
 forks.install()
 
 # Files with tests that take half a minute each
-LONG = ("worker/test_kill.py", "test_kills.py", "browser/test_standin.py", "test_link_secrets.py", "test_distributed.py",
-        "test_torch_build.py", "test_gradios.py", "test_notebook.py")  # fmt: skip
+LONG = (
+    "worker/test_kill.py", "test_kills.py", "browser/test_standin.py", "test_link_secrets.py",
+    "test_distributed.py", "test_torch_build.py", "test_gradios.py", "test_notebook.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
