@@ -4,13 +4,13 @@ import { element } from "../shared/dom.js";
 import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.verdict;
-const LOWER_IS_BETTER = ["copies"];
+const KEPT = 0.75; // of what the base can, below which a model has lost something
 
 /** @param {object} model one of a verdict's checkpoints  @param {object} base the same scores of the base */
 export function scores(model, base = {}) {
     return element("dl", { class: "db-scores", "aria-label": T.scores }, Object.entries(T.score).filter(([name]) => Number.isFinite(model[name])).map(([name, [label, help]]) => {
-        const isBad = LOWER_IS_BETTER.includes(name) ? model[name] > 0.5 : model[name] < 0.5;
         const own = Number.isFinite(base?.[name]) ? base[name] : null;
+        const isBad = isWorse(name, model[name], own);
         return element(
             "div", { class: "db-score", title: help, data: { score: name } }, element("dt", { text: label }),
             element(
@@ -19,6 +19,12 @@ export function scores(model, base = {}) {
             ),
         );
     }));
+}
+
+/** Whether a score is one to look at: the base knows no subject and copies nothing, and all else it can as well as anybody. */
+function isWorse(name, value, own) {
+    if (name === "copies") return value > 0.34;
+    return value < (name === "likeness" || own === null ? 0.5 : KEPT * own);
 }
 
 function percent(share) {

@@ -152,7 +152,7 @@ export class Verdict {
     #about(chosen) {
         const votes = this.told.votes?.[chosen.file];
         const parts = [
-            Number.isFinite(chosen.weight) ? plain(T.weight, { weight: chosen.weight }) : "", votes ? plain(T.votes, votes) : "",
+            Number.isFinite(chosen.weight) && chosen.weight !== 1 ? plain(T.weight, { weight: chosen.weight }) : "", votes ? plain(T.votes, votes) : "",
         ].filter(Boolean);
         return [element("p", { text: capital(chosen.sentence || "") }), parts.length ? element("p", { class: "db-quiet", text: parts.join(" · ") }) : null];
     }
