@@ -35,7 +35,8 @@ class Pixels:
 
     @property
     def score(self) -> float:
-        return self.subject * self.prompt * max(0.0, 1 - self.leak) * self.world
+        """Everything that is wanted, multiplied; copies count less, the closer they are."""
+        return min(1.0, self.nearness / COPIED) * self.subject * self.prompt * max(0.0, 1 - self.leak) * self.world
 
     @property
     def state(self) -> str:

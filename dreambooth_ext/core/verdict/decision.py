@@ -7,6 +7,7 @@ clearly beats, since more steps never bring variety back.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -101,11 +102,11 @@ def _earliest_of_the_best(good: Sequence[Judged]) -> Judged:
 
 
 def least_harm(judged: Judged) -> float:
-    """What orders models of which none is good: the worst of all that is wanted and guarded, 0..1."""
+    """What orders models of which none is good, 0..1: everything wanted and kept, multiplied, so that whoever has lost
+    one thing altogether comes last. Copies weigh less, since they may be all that there is."""
     scores = judged.scores
-    wanted = (scores.likeness, scores.prompt, scores.class_kept, scores.world_kept, scores.variety)
-    least = min((value for value in wanted if value is not None), default=0.0)
-    return min(least, 1 - (scores.copies or 0))
+    wanted = (scores.likeness, scores.prompt, scores.class_kept, scores.world_kept)
+    return math.prod(value for value in wanted if value is not None) * (1 - 0.9 * (scores.copies or 0))
 
 
 def flaw(judged: Judged, base: Scores, word: str) -> Message:

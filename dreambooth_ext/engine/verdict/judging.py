@@ -25,7 +25,7 @@ from .vision_judge import VisionJudge
 STEPS = 20  # sampling steps of a picture
 WEIGHTS = (0.6, 0.8, 1.2)  # of the recommended LoRA, beside 1
 WEIGHTED = ("lora", "hypernetwork")  # kinds that draw at a weight
-BETTER = 0.05  # by how much another weight must be better to be recommended
+BETTER = 1.1  # times as good another weight must be to be recommended
 
 Told = Callable[[int, int, Message], None]  # (done, of, what is going on)
 
@@ -72,7 +72,7 @@ def _at_best_weight(judged: Judged, known: dict[By, Scores]) -> Judged:
     ]
     usual = next(each for each in at_weights if each.weight == 1.0)
     best = max(at_weights, key=least_harm)
-    return best if least_harm(best) > least_harm(usual) + BETTER else usual
+    return best if least_harm(best) > BETTER * least_harm(usual) else usual
 
 
 class Court:
