@@ -95,9 +95,17 @@ RUNS = (
     # rate too high
     Made("full-rate", "broken", 150, {"learning_rate": 1e-2, "text_encoder_lr": 1e-2}),
     Made("full-rate-alone", "broken", 150, NO_PRIOR | {"learning_rate": 5e-3}),
-    Made("lora-rate", "broken", 150, LORA | {"learning_rate": 5e-2, "text_encoder_lr": 5e-2}),
     Made("net-rate", "broken", 150, NET | {"learning_rate": "5e-2"}),
-    Made("full-rate-mild", "drifted", 250, NO_PRIOR | {"learning_rate": 1.5e-3}),
+    # Never looked at before the thresholds were set, as are all of a style, a word or a hypernetwork without "rate"
+    Made("full-short-new", "undertrained", 60, {"seed": 11}),
+    Made("lora-short-new", "undertrained", 60, LORA | {"seed": 12}),
+    Made("full-new", "good", 450, {"seed": 13}),
+    Made("lora-new", "good", 500, LORA | {"seed": 14}),
+    Made("full-alone-new", "drifted", 450, NO_PRIOR | {"seed": 15}),
+    Made("full-three-new", "overtrained", 350, {"seed": 16}, pictures=3),
+    Made("lora-three-new", "overtrained", 500, LORA | NO_PRIOR | {"seed": 17}, pictures=3),
+    Made("full-rate-new", "broken", 150, {"seed": 18, "learning_rate": 8e-3, "text_encoder_lr": 1e-3}),
+    Made("full-text-new", "drifted", 300, {"seed": 19, "text_encoder_lr": 1.5e-3, "text_encoder_steps": 300}),
 )
 
 

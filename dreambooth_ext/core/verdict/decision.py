@@ -18,8 +18,8 @@ from .scores import Scores
 State = Literal["undertrained", "good", "overtrained", "drifted", "broken"]
 
 LEARNED = 0.35  # likeness from which the subject is there
-BROKEN = 0.4  # of the base's following of prompts, below which pictures show nothing any more
-WORLD_KEPT = 0.8  # of the base's, below which other prompts have suffered
+BROKEN = 0.58  # of how clearly the base follows other prompts, below which pictures show nothing any more
+WORLD_KEPT = 0.66  # of the base's, below which other prompts have suffered
 CLASS_KEPT = 0.6
 COPIES = 0.34  # share of pictures that repeat a photograph
 VARIETY = 0.12

@@ -100,7 +100,7 @@ def _scores(evidence: Evidence, scale: Scale, by: By) -> Scores:
         variety=_variety(evidence, by),
         copies=float((distances(evidence, by) < COPY).float().mean()),
         class_kept=None if leak is None else _limited(1 - leak),
-        world_kept=_followed(evidence, evidence.world_losses, by, "world"),
+        world_kept=_world_kept(evidence, by),
     )
 
 
@@ -117,6 +117,23 @@ def _followed(evidence: Evidence, losses: Mapping[By, Tensor], by: By, of: Of) -
     own_n1 = table.gather(1, own[:, None])
     wins = (table > own_n1).float().sum(1) / (table.shape[1] - 1)
     return _limited(2 * float(wins.mean()) - 1)
+
+
+def _world_kept(evidence: Evidence, by: By) -> float | None:
+    """Return how well other prompts are followed: as often as the base follows them, less by what pictures no longer show
+    as clearly as the base's do."""
+    followed = _followed(evidence, evidence.world_losses, BASE, "world")
+    if followed is None:
+        return None
+    base, own = (_clearness(evidence, evidence.world_losses[each], each, "world") for each in (BASE, by))
+    return followed * _limited(own / base) if base > 0 else followed
+
+
+def _clearness(evidence: Evidence, table: Tensor, by: By, of: Of) -> float:
+    """Return by how much a picture's loss is lower under its own prompt than under the others, on average."""
+    own = torch.tensor([evidence.drawn[row].wanted.number for row in evidence.rows(by, of)])
+    own_n = table.gather(1, own[:, None])[:, 0]
+    return float(((table.sum(1) - own_n) / (table.shape[1] - 1) - own_n).mean())
 
 
 def _variety(evidence: Evidence, by: By) -> float | None:

@@ -83,6 +83,12 @@ def test_each_score_says_what_it_is_for(model, checks):
     assert found[BASE].likeness == pytest.approx(0, abs=0.05) and found[BASE].variety == pytest.approx(1)
 
 
+def test_other_things_count_less_the_less_clearly_they_are_shown():
+    half = {**plain((1, 1, 1, 1), (21, 22, 23, 24)), "world_losses": (own(True) + own(False)) / 2 + own(True) / 2}
+    found = scores(evidence(base=BASE_DREW, model=half))
+    assert found[BASE].world_kept == 1 and found[MODEL].world_kept == pytest.approx(0.5)
+
+
 def test_the_nearest_photograph_of_each_subject_picture():
     found = evidence(base=BASE_DREW, model=plain((1, 1, 1, 1), (3, 1, 4, 2)))
     paths = [Path(f"{number}.png") for number in range(1, 5)]
