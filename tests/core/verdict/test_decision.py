@@ -24,9 +24,9 @@ def scores(**changed: float | None) -> Scores:
         ({"variety": 0.1}, "overtrained", "alike"),
         ({"prompt": 0.2}, "overtrained", "ignores_prompt"),
         ({"class_kept": 0.2}, "drifted", "class_lost"),
-        ({"world_kept": 0.55}, "drifted", "world_lost"),
+        ({"world_kept": 0.6}, "drifted", "world_lost"),
         ({"world_kept": 0.1}, "broken", "broken"),
-        ({"likeness": 0.1, "world_kept": 0.55}, "drifted", "world_lost"),
+        ({"likeness": 0.1, "world_kept": 0.6}, "drifted", "world_lost"),
         ({"copies": 0.5, "class_kept": 0.1}, "overtrained", "copies"),
     ],
 )
