@@ -96,7 +96,7 @@ RUNS = (
     Made("full-rate", "broken", 150, {"learning_rate": 1e-2, "text_encoder_lr": 1e-2}),
     Made("full-rate-alone", "broken", 150, NO_PRIOR | {"learning_rate": 5e-3}),
     Made("net-rate", "broken", 150, NET | {"learning_rate": "5e-2"}),
-    # Never looked at before the thresholds were set, as are all of a style, a word or a hypernetwork without "rate"
+    # Never looked at before the thresholds were set
     Made("full-short-new", "undertrained", 60, {"seed": 11}),
     Made("lora-short-new", "undertrained", 60, LORA | {"seed": 12}),
     Made("full-new", "good", 450, {"seed": 13}),
@@ -105,6 +105,11 @@ RUNS = (
     Made("full-three-new", "overtrained", 350, {"seed": 16}, pictures=3),
     Made("lora-three-new", "overtrained", 500, LORA | NO_PRIOR | {"seed": 17}, pictures=3),
     Made("full-rate-new", "broken", 150, {"seed": 18, "learning_rate": 8e-3, "text_encoder_lr": 1e-3}),
+    Made("style-new", "good", 400, {"seed": 20}, "style"),
+    Made("style-alone-new", "drifted", 400, NO_PRIOR | {"seed": 21}, "style"),
+    Made("word-new", "good", 200, WORD | {"seed": 22}, "heart"),
+    Made("lora-alone-new", "drifted", 500, LORA | NO_PRIOR | {"seed": 23}),
+    Made("full-long-new", "good", 600, {"seed": 24}),
     Made("full-text-new", "drifted", 300, {"seed": 19, "text_encoder_lr": 1.5e-3, "text_encoder_steps": 300}),
 )
 

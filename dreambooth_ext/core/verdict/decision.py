@@ -18,12 +18,14 @@ from .scores import Scores
 State = Literal["undertrained", "good", "overtrained", "drifted", "broken"]
 
 LEARNED = 0.35  # likeness from which the subject is there
+BEGUN = 0.2  # likeness from which there is something to keep, where nothing is good
 BROKEN = 0.58  # of how clearly the base follows other prompts, below which pictures show nothing any more
 WORLD_KEPT = 0.66  # of the base's, below which other prompts have suffered
-CLASS_KEPT = 0.6
+CLASS_KEPT, CLASS_KEPT_BEFORE = 0.6, 0.4  # once the subject is there, and before
 COPIES = 0.34  # share of pictures that repeat a photograph
 VARIETY = 0.12
 PROMPT = 0.6  # of what the base follows
+LEAST = 0.05  # what a score counts at least: several that are lost are still told apart
 NEAR = 0.98  # of the best likeness: nobody sees the difference
 
 
@@ -50,7 +52,7 @@ def state_of(scores: Scores, base: Scores, is_finite: bool = True) -> State:
     learned = scores.likeness is None or scores.likeness >= LEARNED
     if learned and _repeats(scores):
         return "overtrained"
-    if _has_drifted(scores, base):
+    if _has_drifted(scores, base, learned):
         return "drifted"
     if not learned:
         return "undertrained"
@@ -66,8 +68,10 @@ def _repeats(scores: Scores) -> bool:
     return (scores.copies or 0) > COPIES or (scores.variety is not None and scores.variety < VARIETY)
 
 
-def _has_drifted(scores: Scores, base: Scores) -> bool:
-    lost_class = scores.class_kept is not None and scores.class_kept < CLASS_KEPT
+def _has_drifted(scores: Scores, base: Scores, learned: bool) -> bool:
+    """learned: what has not learned its subject yet changes everything a little, which is no drift."""
+    least = CLASS_KEPT if learned else CLASS_KEPT_BEFORE
+    lost_class = scores.class_kept is not None and scores.class_kept < least
     return lost_class or _share(scores.world_kept, base.world_kept) < WORLD_KEPT
 
 
@@ -77,21 +81,21 @@ def ignores_prompts(scores: Scores, base: Scores) -> bool:
 
 
 def recommended(judged: Sequence[Judged], base: Scores) -> Judged | None:
-    """The model to keep; None if none has learned anything or all are broken.
+    """The model to keep; None if none has learned its subject or all are broken.
 
-    Among good ones (else among those that have learned and are at least whole) the earliest whose likeness is within
-    NEAR of the best, and which follows prompts as well.
+    Among good ones the earliest whose likeness is within NEAR of the best, and which follows prompts as well. If none
+    is good but the subject has been learned, the least harmed of those in which it is seen.
     """
     states = {each.step: state_of(each.scores, base, each.is_finite) for each in judged}
     good = [each for each in judged if states[each.step] == "good"]
     if good:
         return _earliest_of_the_best(good)
-    learned = [
-        each
-        for each in judged
-        if states[each.step] in ("drifted", "overtrained") and (each.scores.likeness or 0) >= LEARNED
-    ]
-    return max(learned, key=least_harm, default=None)
+    harmed = [each for each in judged if states[each.step] in ("drifted", "overtrained")]
+    if max((each.scores.likeness or 0 for each in harmed), default=0) < LEARNED:
+        return None
+    if any(states[each.step] == "drifted" for each in harmed):  # then the subject may be seen before the harm is done
+        harmed += [each for each in judged if states[each.step] == "undertrained"]
+    return max((each for each in harmed if (each.scores.likeness or 0) >= BEGUN), key=least_harm)
 
 
 def _earliest_of_the_best(good: Sequence[Judged]) -> Judged:
@@ -102,11 +106,14 @@ def _earliest_of_the_best(good: Sequence[Judged]) -> Judged:
 
 
 def least_harm(judged: Judged) -> float:
-    """What orders models of which none is good, 0..1: everything wanted and kept, multiplied, so that whoever has lost
-    one thing altogether comes last. Copies weigh less, since they may be all that there is."""
+    """What orders models of which none is good, 0..1: what is wanted times the square of what is to be kept, since harm
+    is what they have. Copies weigh less, because they may be in all of them."""
     scores = judged.scores
-    wanted = (scores.likeness, scores.prompt, scores.class_kept, scores.world_kept)
-    return math.prod(value for value in wanted if value is not None) * (1 - 0.9 * (scores.copies or 0))
+    wanted = (scores.likeness, scores.prompt)
+    kept = (scores.class_kept, scores.world_kept)
+    value = math.prod(max(each, LEAST) for each in wanted if each is not None)
+    value *= math.prod(max(each, LEAST) ** 2 for each in kept if each is not None)
+    return value * (1 - 0.9 * (scores.copies or 0))
 
 
 def flaw(judged: Judged, base: Scores, word: str) -> Message:
@@ -118,8 +125,8 @@ def flaw(judged: Judged, base: Scores, word: str) -> Message:
     if state == "overtrained":
         return Message("verdict.alike") if _repeats(scores) else Message("verdict.ignores_prompt", word=word)
     if state == "drifted":
-        lost_class = scores.class_kept is not None and scores.class_kept < CLASS_KEPT
-        return Message("verdict.class_lost" if lost_class else "verdict.world_lost")
+        lost_world = _share(scores.world_kept, base.world_kept) < WORLD_KEPT
+        return Message("verdict.world_lost" if lost_world else "verdict.class_lost")
     if state == "broken":
         return Message("verdict.broken")
     return Message("verdict.undertrained", word=word) if state == "undertrained" else Message("verdict.good", word=word)

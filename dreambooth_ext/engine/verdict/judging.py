@@ -126,6 +126,7 @@ class Court:
             self._seen(base, photographs),
             found,
             seen,
+            self.opened.config.subject_type == "style",
             self._losses(
                 base, found, seen, "subject", [each.plain or each.prompt for each in self.opened.prompts.subject]
             ),

@@ -1,8 +1,9 @@
 """The six scores of each model, from the features and losses of what it has drawn, beside the photographs and the base.
 
-Similarity of two pictures: for each place of the one, the most similar place of the other, on average. So a subject is
-found wherever it stands. Features are centred on those of all pictures at hand, since most of a feature is the same in
-every picture.
+A subject: for each place of a photograph, the most similar place of the picture, on average, so that it is found
+wherever it stands. Features are centred on those of all pictures at hand, since most of a feature is the same in every
+picture. A style is in no place: how far the features' means and spreads have gone from the base's pictures to the
+photographs (the statistics that AdaIN exchanges, Huang and Belongie 2017, arXiv 1703.06868).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +19,7 @@ from torch import Tensor
 from ...core.verdict.scores import Scores
 from .drawing import BASE, By, Drawn, Of
 
+ALL_OF_IT = 0.5  # likeness at which a subject is there; what of it comes without the word is a share of this
 NEAREST = 3  # photographs that a picture is held against: the most similar ones
 COPY = 0.5  # times the usual distance of a photograph to the next one: a picture closer to one is a copy of it
 
@@ -40,6 +43,7 @@ class Evidence:
     photographs: Seen
     drawn: Sequence[Drawn]
     seen: Seen
+    is_style: bool  # whether a style was to be learned
     subject_losses: Mapping[By, Tensor]  # of pictures "subject", under the prompts without the word
     world_losses: Mapping[By, Tensor]
 
@@ -47,10 +51,18 @@ class Evidence:
         return [row for row, each in enumerate(self.drawn) if each.by == by and each.wanted.of == of]
 
 
-class Scale:
+class Scale(Protocol):
     """How similar pictures are to the photographs, where the base's pictures are 0 and the photographs are 1."""
 
+    def share(self, by: By, of: Of) -> float:
+        """Return the mean of one model's pictures of a kind; it may leave 0..1."""
+
+
+class SubjectScale:
+    """The `Scale` of a subject."""
+
     def __init__(self, evidence: Evidence):
+        self.evidence = evidence
         photographs = evidence.photographs.features_npc
         base = torch.cat([evidence.seen.features_npc[evidence.rows(BASE, of)] for of in OF])
         self.centre_c = torch.cat([photographs.flatten(0, 1), base.flatten(0, 1)]).mean(0)
@@ -62,9 +74,9 @@ class Scale:
         nearest = min(NEAREST, max(1, len(others) - 1))
         self.one = float(others.topk(nearest, dim=1).values.mean()) if len(others) > 1 else 1.0
 
-    def of(self, features_npc: Tensor) -> Tensor:
-        """Return each picture's similarity, (n,), on this scale; it may leave 0..1."""
-        return (self._similarity(features_npc) - self.zero) / max(self.one - self.zero, 1e-3)
+    def share(self, by: By, of: Of) -> float:
+        found = self._similarity(self.evidence.seen.features_npc[self.evidence.rows(by, of)]).mean()
+        return float((found - self.zero) / max(self.one - self.zero, 1e-3))
 
     def _similarity(self, features_npc: Tensor) -> Tensor:
         table_nm = between(self._directions(features_npc), self.photographs_npc)
@@ -72,6 +84,29 @@ class Scale:
 
     def _directions(self, features_npc: Tensor) -> Tensor:
         return torch.nn.functional.normalize(features_npc - self.centre_c, dim=-1)
+
+
+class StyleScale:
+    """The `Scale` of a style: how far along the way from the base's pictures to the photographs."""
+
+    def __init__(self, evidence: Evidence):
+        self.evidence = evidence
+        photographs_nf = statistics(evidence.photographs.features_npc)
+        base_nf = self._statistics(BASE, "subject")
+        self.spread_f = torch.cat([photographs_nf, base_nf]).std(0).clamp_min(1e-6)
+        self.way_f = (photographs_nf.mean(0) - base_nf.mean(0)) / self.spread_f
+
+    def share(self, by: By, of: Of) -> float:
+        gone_f = (self._statistics(by, of).mean(0) - self._statistics(BASE, of).mean(0)) / self.spread_f
+        return float(gone_f @ self.way_f / self.way_f.square().sum().clamp_min(1e-6))
+
+    def _statistics(self, by: By, of: Of) -> Tensor:
+        return statistics(self.evidence.seen.features_npc[self.evidence.rows(by, of)])
+
+
+def statistics(features_npc: Tensor) -> Tensor:
+    """Return each picture's mean and spread of every channel, (n, 2 channels)."""
+    return torch.cat([features_npc.mean(1), features_npc.std(1)], dim=-1)
 
 
 OF: tuple[Of, ...] = ("subject", "class", "world")
@@ -85,15 +120,13 @@ def between(pictures_npc: Tensor, others_mpc: Tensor) -> Tensor:
 
 def scores(evidence: Evidence) -> dict[By, Scores]:
     """Return the scores of each model, and of the base."""
-    scale = Scale(evidence)
+    scale: Scale = StyleScale(evidence) if evidence.is_style else SubjectScale(evidence)
     return {by: _scores(evidence, scale, by) for by in sorted({each.by for each in evidence.drawn})}
 
 
 def _scores(evidence: Evidence, scale: Scale, by: By) -> Scores:
-    features_npc = evidence.seen.features_npc
-    subject, plain = evidence.rows(by, "subject"), evidence.rows(by, "class")
-    likeness = float(scale.of(features_npc[subject]).mean())
-    leak = float(scale.of(features_npc[plain]).mean()) if plain else None
+    likeness = scale.share(by, "subject")
+    leak = scale.share(by, "class") / max(likeness, ALL_OF_IT) if evidence.rows(by, "class") else None
     return Scores(
         likeness=_limited(likeness),
         prompt=_followed(evidence, evidence.subject_losses, by, "subject"),
@@ -120,8 +153,8 @@ def _followed(evidence: Evidence, losses: Mapping[By, Tensor], by: By, of: Of) -
 
 
 def _world_kept(evidence: Evidence, by: By) -> float | None:
-    """Return how well other prompts are followed: as often as the base follows them, less by what pictures no longer show
-    as clearly as the base's do."""
+    """Return how well other prompts are followed: as often as the base follows them, less by what pictures no longer
+    show as clearly as the base's do."""
     followed = _followed(evidence, evidence.world_losses, BASE, "world")
     if followed is None:
         return None
@@ -152,10 +185,14 @@ def _spread(evidence: Evidence, by: By, of: Of) -> float:
 
 
 def distances(evidence: Evidence, by: By) -> Tensor:
-    """Return how far pictures by the photographs' captions are from the nearest photograph, (n,), in the distance that
-    photographs usually have from the next one."""
+    """Return how far pictures are from the nearest photograph, (n,), in the distance that photographs usually have from
+    the next one.
+
+    A subject's pictures are those by the photographs' captions, where copies appear first; of a style, such captions
+    say all that is to be drawn, so that other prompts are looked at.
+    """
     photographs = evidence.photographs.latents_nchw.flatten(1)
-    drawn = evidence.seen.latents_nchw[evidence.rows(by, "photo")].flatten(1)
+    drawn = evidence.seen.latents_nchw[evidence.rows(by, "subject" if evidence.is_style else "photo")].flatten(1)
     if len(photographs) < 2:
         return torch.cdist(drawn, photographs).amin(1) / photographs.norm(dim=1).mean()
     usual = torch.cdist(photographs, photographs).fill_diagonal_(torch.inf).amin(1).median()

@@ -26,6 +26,8 @@ def scores(**changed: float | None) -> Scores:
         ({"class_kept": 0.2}, "drifted", "class_lost"),
         ({"world_kept": 0.6}, "drifted", "world_lost"),
         ({"world_kept": 0.1}, "broken", "broken"),
+        ({"likeness": 0.1, "class_kept": 0.5}, "undertrained", "undertrained"),
+        ({"likeness": 0.1, "class_kept": 0.3}, "drifted", "class_lost"),
         ({"likeness": 0.1, "world_kept": 0.6}, "drifted", "world_lost"),
         ({"copies": 0.5, "class_kept": 0.1}, "overtrained", "copies"),
     ],
@@ -64,6 +66,16 @@ def test_a_good_one_is_kept_before_a_more_similar_one_that_copies():
 
 def test_the_least_harmed_where_none_is_good():
     found = judged((200, {"class_kept": 0.1}), (400, {"class_kept": 0.4}), (600, {"copies": 1.0}))
+    assert recommended(found, BASE).step == 400
+
+
+def test_where_others_suffer_one_from_before_may_be_the_least_harmed():
+    found = judged((100, {"likeness": 0.3, "class_kept": 0.7}), (400, {"likeness": 0.6, "class_kept": 0.01}))
+    assert recommended(found, BASE).step == 100
+
+
+def test_where_photographs_are_repeated_one_that_has_hardly_begun_is_no_way_out():
+    found = judged((100, {"likeness": 0.3}), (400, {"likeness": 0.9, "copies": 1.0}))
     assert recommended(found, BASE).step == 400
 
 

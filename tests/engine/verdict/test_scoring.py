@@ -30,7 +30,7 @@ def latents(*seeds: int) -> torch.Tensor:
     return torch.stack([torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
-def evidence(**by: dict[str, object]) -> Evidence:
+def evidence(is_style: bool = False, **by: dict[str, object]) -> Evidence:
     """by: "base" and "model", each with shares and latents of subject, class and world pictures."""
     drawn, found, codes, subject, world = [], [], [], {}, {}
     for name, known in by.items():
@@ -43,7 +43,7 @@ def evidence(**by: dict[str, object]) -> Evidence:
                 codes.append(latents(seed)[0])
         subject[key], world[key] = known["subject_losses"], known["world_losses"]
     photographs = Seen(features(1, 1, 1, 1), latents(1, 2, 3, 4))
-    return Evidence(photographs, drawn, Seen(torch.stack(found), torch.stack(codes)), subject, world)
+    return Evidence(photographs, drawn, Seen(torch.stack(found), torch.stack(codes)), is_style, subject, world)
 
 
 def own(right: bool) -> torch.Tensor:
@@ -87,6 +87,13 @@ def test_other_things_count_less_the_less_clearly_they_are_shown():
     half = {**plain((1, 1, 1, 1), (21, 22, 23, 24)), "world_losses": (own(True) + own(False)) / 2 + own(True) / 2}
     found = scores(evidence(base=BASE_DREW, model=half))
     assert found[BASE].world_kept == 1 and found[MODEL].world_kept == pytest.approx(0.5)
+
+
+def test_a_style_is_how_far_pictures_have_gone_to_the_photographs():
+    all_of_it = plain((1, 1, 1, 1), (21, 22, 23, 24), of_class=1)
+    found = scores(evidence(is_style=True, base=BASE_DREW, model=all_of_it))
+    assert found[BASE].likeness == pytest.approx(0, abs=1e-4) and found[BASE].class_kept == pytest.approx(1)
+    assert found[MODEL].likeness > 0.3 and found[MODEL].class_kept < 0.2
 
 
 def test_the_nearest_photograph_of_each_subject_picture():
