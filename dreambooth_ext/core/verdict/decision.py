@@ -91,8 +91,9 @@ def recommended(judged: Sequence[Judged], base: Scores) -> Judged | None:
     if good:
         return _earliest_of_the_best(good)
     harmed = [each for each in judged if states[each.step] in ("drifted", "overtrained")]
-    if max((each.scores.likeness or 0 for each in harmed), default=0) < LEARNED:
-        return None
+    last = max(judged, key=lambda each: each.step)
+    if states[last.step] == "undertrained" or max((each.scores.likeness or 0 for each in harmed), default=0) < LEARNED:
+        return None  # what seemed to be learned before was not
     if any(states[each.step] == "drifted" for each in harmed):  # then the subject may be seen before the harm is done
         harmed += [each for each in judged if states[each.step] == "undertrained"]
     return max((each for each in harmed if (each.scores.likeness or 0) >= BEGUN), key=least_harm)

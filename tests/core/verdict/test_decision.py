@@ -82,3 +82,4 @@ def test_where_photographs_are_repeated_one_that_has_hardly_begun_is_no_way_out(
 def test_none_of_those_that_learned_nothing_or_are_broken():
     found = judged((200, {"likeness": 0.0}), (400, {"world_kept": 0.0}))
     assert recommended(found, BASE) is None
+    assert recommended(judged((10, {"class_kept": 0.1}), (50, {"likeness": 0.1})), BASE) is None
