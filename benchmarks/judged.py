@@ -160,6 +160,8 @@ def config_of(out: Path, made: Made, seed: int = 1) -> RunConfig:
     if method not in ("dreambooth", "lora") or not values["with_prior_preservation"]:
         for name in ("class_data_dir", "class_prompt", "num_class_images"):
             values.pop(name, None)
+    if made.kind == "heart":
+        values["name"] = "zkz"  # an embedding's word is its name
     values |= {"base_model": str(BASE), "instance_data_dir": str(pictures(out, made)), "report_to": "none"}
     values |= {"checkpointing_steps": max(1, made.steps // SAVES), "save_intermediate_models": True}
     values |= {"checkpoints_total_limit": 1, "validation_prompts": prompts(made), "validation_steps": 0}

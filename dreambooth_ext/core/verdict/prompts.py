@@ -57,7 +57,7 @@ def prompts_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) 
     a word, the captions of the pictures are drawn.
     """
     own = [entry for entry in entries if not entry.is_class]
-    said = list(dict.fromkeys(entry.caption for entry in own if entry.caption))
+    said = list(dict.fromkeys(filter(None, (_said(entry) for entry in own))))
     photo = said[:: max(1, -(-len(said) // PHOTO_PROMPTS))]
     word = word_of(config, subjects, own)
     given = [prompt for prompt in config.validation_prompts or () if prompt.strip()]
@@ -72,6 +72,13 @@ def prompts_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) 
         asked += [prompt for prompt in tables.test_prompts(str(kind), word) if prompt not in asked]
     subject = [SubjectPrompt(prompt, without(prompt, word)) for prompt in asked[:SUBJECT_PROMPTS]]
     return Prompts(word, subject, photo, world)
+
+
+def _said(entry: Entry) -> str:
+    """What the run is told of a picture: its caption, within the first of its template's lines where it has one."""
+    if not entry.lines:
+        return entry.caption
+    return captions.fill_template(entry.lines[0], entry.caption, entry.word)
 
 
 def word_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) -> str:

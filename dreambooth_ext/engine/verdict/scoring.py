@@ -131,7 +131,7 @@ def _scores(evidence: Evidence, scale: Scale, by: By) -> Scores:
         likeness=_limited(likeness),
         prompt=_followed(evidence, evidence.subject_losses, by, "subject"),
         variety=_variety(evidence, by),
-        copies=float((distances(evidence, by) < COPY).float().mean()),
+        copies=_copies(evidence, by),
         class_kept=None if leak is None else _limited(1 - leak),
         world_kept=_world_kept(evidence, by),
     )
@@ -182,6 +182,12 @@ def _spread(evidence: Evidence, by: By, of: Of) -> float:
         by_prompt.setdefault(evidence.drawn[row].wanted.number, []).append(row)
     found = [torch.pdist(evidence.seen.latents_nchw[rows].flatten(1)).mean() for rows in by_prompt.values() if rows[1:]]
     return float(torch.stack(found).mean()) if found else 0.0
+
+
+def _copies(evidence: Evidence, by: By) -> float | None:
+    """Return the share of pictures that are much nearer to a photograph than photographs are to each other."""
+    found = distances(evidence, by)
+    return float((found < COPY).float().mean()) if len(found) else None
 
 
 def distances(evidence: Evidence, by: By) -> Tensor:

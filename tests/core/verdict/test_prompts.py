@@ -38,6 +38,12 @@ def test_the_word_that_is_taught():
     assert found(config, entries("a photo of mycat", word="mycat")) == "mycat"
 
 
+def test_lines_of_a_template_are_what_the_run_was_told():
+    config = RunConfig(method="textual_inversion", name="mycat")
+    known = [Entry(Path("0.png"), "on grass", 0, word="mycat", lines=("a photo of a [name], [filewords]", "a [name]"))]
+    assert prompts_of(config, Subjects.of(config), known).photo == ["a photo of a mycat, on grass"]
+
+
 def test_no_word_is_made_up():
     config = RunConfig(method="finetune")
     assert found(config, entries("a red house", "a blue house")) == ""
