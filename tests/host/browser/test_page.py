@@ -628,7 +628,7 @@ def test_a_filled_in_value_has_its_reason(page) -> None:
     page.set_input_files(FILES, DEMO)
     page.click(".db-advanced > summary")
     page.click(".db-group summary:has-text('Training')")
-    page.wait_for_selector("[data-setting=max_train_steps] .db-reason:has-text('pictures: 12')")
+    page.wait_for_selector("[data-setting=max_train_steps] .db-reason:has-text('pictures: 11')")
     assert page.get_attribute("[data-setting=max_train_steps] input", "placeholder") == "1500"
     page.click("[data-setting=max_train_steps] .db-help")
     assert "How many steps to train" in page.inner_text("[data-setting=max_train_steps] .db-help-text")
