@@ -16,6 +16,7 @@ from .scores import Scores
 Level = Literal["high", "medium", "low"]
 ENOUGH = 8  # photographs that say what a subject looks like
 FEW = 4
+DRIFTED = 0.04  # relative change of predictions for unrelated prompts; of runs that drew them as before, 0.01
 FOLLOWS = 0.6  # what a base must follow of the prompts to judge by them
 
 
@@ -89,7 +90,10 @@ def by_losses(
     for each in judged:
         state: State = "good"
         reason: Message = Message("verdict.good_by_losses")
-        if found.good is None or each.step < found.good:
+        at = [one for one in measurements if one["step"] <= each.step][-1:]
+        if at and (at[0].get("drift") or 0) >= DRIFTED:
+            state, reason = "drifted", Message("verdict.world_lost")
+        elif found.good is None or each.step < found.good:
             state, reason = "undertrained", Message("verdict.still_learning")
         elif found.overfitting is not None and each.step >= found.overfitting:
             state, reason = "overtrained", Message("verdict.overfits")

@@ -10,7 +10,6 @@ from typing import Any
 from PIL import Image
 
 from ...core.charts.line_chart import Curve, svg_file
-from ...core.config.parsing import shown
 from ...core.messages.message import Message, beside
 from ...core.runs.run_folder import Run
 from ...core.system import files
@@ -141,7 +140,7 @@ def _proof(opened: OpenedRun, findings: Findings, names: Sequence[str], folder: 
             photographs[near] = _save_photograph(opened.photograph(near), folder, len(photographs))
         known = _listed(each, names[row])
         caption = f"{each.wanted.prompt} (seed {each.wanted.seed})"
-        found.append({**known, "nearest": _place(photographs[near]) if near else None, "caption": shown(caption)})
+        found.append({**known, "nearest": _place(photographs[near]) if near else None, "caption": caption})
     return found
 
 

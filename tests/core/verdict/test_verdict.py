@@ -69,3 +69,10 @@ def test_losses_alone_say_where_it_still_learned_and_where_it_overfits():
     found = by_losses(CONFIG, models, measured(*own, held=held), "zkz")
     assert [each.state for each in found.checkpoints] == ["undertrained", "good", "overtrained"]
     assert found.kept.step == 300 and found.trust.level == "medium"
+
+
+def test_losses_alone_say_that_unrelated_prompts_have_changed():
+    rows = measured(1.0, 0.8, 0.6, 0.5, 0.45, 0.44, 0.44, 0.44, held=(1.0, 0.85, 0.7, 0.66, 0.66, 0.66, 0.66, 0.66))
+    rows = [{**row, "drift": 0.02 * number} for number, row in enumerate(rows)]
+    found = by_losses(CONFIG, [Judged(100, "a", Scores()), Judged(600, "b", Scores())], rows, "zkz")
+    assert [each.state for each in found.checkpoints] == ["undertrained", "drifted"]
