@@ -23,7 +23,6 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPTokenizer
 
 from dreambooth_ext.core.checks import config_checks
 from dreambooth_ext.core.config.parsing import parse
@@ -35,6 +34,7 @@ from dreambooth_ext.engine.models import base_model
 from dreambooth_ext.engine.training import training_state
 from tests import tiny
 
+CLIPTokenizer = base_model.CLIPTokenizer  # importing transformers here would be before the engine does
 REPOSITORY = Path(__file__).parents[1]
 USUAL: dict[str, Any] = {
     "method": "dreambooth",
@@ -134,7 +134,7 @@ def go_on(run: Run, total: int | None = None) -> int:
         return worker.main([str(run.path)] + (["--total", str(total)] if total else []))
 
 
-def tokenizer(*files: str, **options: Any) -> CLIPTokenizer:
+def tokenizer(*files: str, **options: Any) -> Any:
     """The same as one that is made of the files, without reading a megabyte of them for each run."""
     seen = tuple((file, os.stat(file).st_mtime_ns, os.stat(file).st_size) for file in files)
     made = read_tokenizer(seen, tuple(options.items()))
@@ -142,7 +142,7 @@ def tokenizer(*files: str, **options: Any) -> CLIPTokenizer:
 
 
 @functools.lru_cache(maxsize=4)
-def read_tokenizer(files: tuple[tuple[str, int, int], ...], options: tuple[tuple[str, Any], ...]) -> CLIPTokenizer:
+def read_tokenizer(files: tuple[tuple[str, int, int], ...], options: tuple[tuple[str, Any], ...]) -> Any:
     return CLIPTokenizer(*(file for file, _, _ in files), **dict(options))
 
 
