@@ -90,6 +90,7 @@ class Run:
         self.queued: float = self.created  # when it was put into the queue
         self.about: dict[str, Any] = {"note": "", "starred": False}
         self.states = 0  # bytes of training states
+        self.deleted: set[str] = set()  # files of its models
         self.planned: dict[str, Any] = {"steps": total, "seconds": total / speed}
         self.say("status", status="queued")
 
@@ -129,7 +130,13 @@ class Run:
             "size": size,
             "sizes": {"total": size, "checkpoints": self.states, "samples": 0, "artifacts": made},
             "picture": f"{samples[-1]['step']}/{Path(samples[-1]['path']).name}" if samples else None,
+            "verdict": None,
         }
+
+    def models(self) -> dict[str, dict[str, Any]]:
+        """The events of the models that are still there, by file."""
+        latest = {event["file"]: event for event in self.events if event["type"] == "artifact"}
+        return {file: event for file, event in latest.items() if file not in self.deleted}
 
     def set(self, status: str, **about: Any) -> None:
         self.status = status
@@ -440,6 +447,8 @@ class Simulator:
             "revision": self.revision,
             "published": self.published[-20:],
             "lists": model_lists.Mark(lambda: self.host)(),
+            "job": None,
+            "jobs_ended": 0,
             **self.queue(),
             "environment": {k: self.environment[k] for k in ("state", "reason", "building", "problem")},
         }
@@ -485,7 +494,7 @@ class Application:
 
     def route(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
         sim = self.simulator
-        if parts[0] in ("runs", "pictures", "presets", "environment"):
+        if parts[0] in ("runs", "pictures", "presets", "environment", "comparisons", "job"):
             return getattr(self, parts[0])(method, parts[1:], query, given)
         plain = {
             "GET schema": schema.schema,
@@ -496,7 +505,6 @@ class Application:
             ),
             "GET version": lambda: {"version": "1.2.3", "protocol": events.PROTOCOL, "host": sim.host["name"]},
             "GET queue": sim.queue,
-            "GET comparisons": lambda: {"comparisons": []},
             "GET demo": lambda: {"settings": demo_recipe.settings()},
             "POST host": lambda: sim.publish_into(given["folder"]),
         }
@@ -525,6 +533,20 @@ class Application:
             }
             return JSONResponse(sim.environment, 202)
         return sim.environment
+
+    # Nothing draws, compares or judges here: the page's tests of that have the true service (test_compare.py)
+
+    def comparisons(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
+        if parts:
+            raise Refusal(404, "drawing.no_comparison", "comparison", id=repr(parts[0]))
+        if method == "POST":
+            raise UserError("drawing.no_models", "models")
+        return {"comparisons": []}
+
+    def job(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
+        if method == "DELETE":
+            raise Refusal(409, "drawing.nothing_to_stop", "job")
+        return {"job": None}
 
     def presets(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
         known = self.simulator.presets
@@ -653,15 +675,23 @@ class Application:
 
     def run_artifacts(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         sim = self.simulator
-        latest = {event["file"]: event for event in run.events if event["type"] == "artifact"}
-        placed = [{**event, "published": sim.placed.get((run.id, file))} for file, event in latest.items()]
+        if rest:
+            return self._delete_artifact(run, rest[0])
+        placed = [{**event, "published": sim.placed.get((run.id, file))} for file, event in run.models().items()]
         return {"artifacts": [{**it, "selected": it["published"] == sim.chosen != ""} for it in placed]}
 
     def _artifact(self, run: Run, file: str) -> dict[str, Any]:
-        found = next((e for e in run.events if e["type"] == "artifact" and e["file"] == file), None)
+        found = run.models().get(file)
         if not found:
             raise Refusal(404, "service.no_model", "artifact", run=run.id, file=repr(file))
         return found
+
+    def _delete_artifact(self, run: Run, file: str) -> dict[str, Any]:
+        event = self._artifact(run, file)
+        if run in self.simulator.running() or run.id in self.simulator.waiting:
+            raise Refusal(409, "queue.busy", "artifact", run=run.id)
+        run.deleted.add(file)
+        return {"freed": event["size"]}
 
     def run_publish(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
         sim, select = self.simulator, given.get("select", False)
@@ -681,6 +711,13 @@ class Application:
         return {"path": path, "removed": [event["file"]], "revision": sim.revision}
 
     def run_verdict(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:
+        if rest[:1] == ["votes"]:
+            raise UserError("drawing.no_such_pair", "models")
+        if rest:
+            raise Refusal(404, "drawing.no_picture", "file", file=repr(rest[-1]))
+        if isinstance(given, dict):  # by POST, to judge it
+            code = "drawing.nothing_to_judge" if run.status in events.ENDED else "queue.training"
+            raise Refusal(409, code, "run", run=run.id)
         return {"verdict": None, "votes": {}, "job": None, "is_old": False}
 
     def run_open(self, run: Run, rest: list[str], query: dict[str, str], given: Any) -> Any:

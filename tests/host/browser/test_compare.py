@@ -74,7 +74,8 @@ def test_from_a_run_to_pictures_side_by_side(open_page, address, asked, run, scr
     (asked.environment.folder / "wait").touch()
     compare(page, run)
     until(lambda: pictures(page).count() == 2)  # as they are drawn
-    assert page.locator(".db-awaited").count() == 18 and "10 %" in page.inner_text(".db-tab:has-text('Compare')")
+    assert page.locator(".db-awaited").count() == 18
+    until(lambda: "10 %" in page.inner_text(".db-tab:has-text('Compare')"))  # told by the next state
     page.wait_for_selector("text=Drawing: 2 of 20")
     screenshot(page, "compare-drawing")
     (asked.environment.folder / "wait").unlink()

@@ -149,7 +149,7 @@ def test_the_queue_is_dragged_and_paused(page, simulator) -> None:
     first.hold = None
     until(lambda: first.status == "done")
     assert simulator.waiting == [anna, carla, ben] and "starts in" not in rows.nth(1).inner_text()
-    page.click("text=Go on")
+    page.click("button:text-is('Go on') >> visible=true")
     until(lambda: simulator.waiting == [carla, ben])
 
 
