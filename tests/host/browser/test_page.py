@@ -577,6 +577,7 @@ def test_several_subjects_in_rows(page, simulator, tmp_path: Path, screenshot) -
     page.set_input_files(FILES, DEMO)
     page.fill(".db-word", "zkz")
     page.wait_for_selector("text=12 pictures")
+    until(lambda: any("instance_data_dir" in c["config"] for c in posted(simulator, "check")))
     page.click(".db-advanced > summary")
     page.click(".db-group summary:has-text('Pictures')")
     page.focus("text=Add a subject")
@@ -1095,7 +1096,7 @@ def test_runs_and_queue(page, simulator) -> None:
     first.hold = first.step
     first.commands.append("stop_and_save")
     card.locator("text=Resume").wait_for()
-    card.locator(".db-button:text('Models')").click()
+    card.locator(".db-button:text-is('Models')").click()
     model = card.locator(f".db-model:has-text('zkz_person_{first.step}')")
     model.locator("text=In the WebUI").first.wait_for()  # what was stopped and saved was wished for
     card.locator("text=Open folder").click()
@@ -1138,7 +1139,7 @@ def test_models_go_into_the_webui_and_out_of_it(page, simulator, screenshot) -> 
     early.locator("text=Select").click()
     until(lambda: early.locator("button").all_inner_texts() == ["Remove from the WebUI"])
     tab(page, "Runs")
-    page.locator(".db-run .db-button:text('Models')").click()
+    page.locator(".db-run .db-button:text-is('Models')").click()
     row = page.locator(".db-run .db-model[data-file='zkz_person.safetensors']")
     until(lambda: row.locator("button").all_inner_texts() == ["Select", "Remove from the WebUI"])
     row.locator("text=Remove from the WebUI").click()
