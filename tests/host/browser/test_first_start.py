@@ -21,7 +21,7 @@ def test_the_demo_fills_the_form_and_models_go_where_they_are_wanted(server, sim
     place = page.get_by_label("Models go to")
     comfyui = simulator.host["publishing"]["known"][0]["folder"]
     place.select_option(comfyui)
-    until(lambda: simulator.asked[-1] == ("POST", "host", {"folder": comfyui}))
+    until(lambda: simulator.asked[-1:] == [("POST", "host", {"folder": comfyui})])
     until(lambda: simulator.host["publishing"]["folder"] == comfyui == place.input_value())
     simulator.faults["POST host"] = (422, {"error": {"message": "It is gone."}})
     place.select_option("")
