@@ -53,7 +53,8 @@ def _broken(config: RunConfig) -> tuple[dict[str, Any], Message]:
 
 def _undertrained(config: RunConfig, last: Judged) -> tuple[dict[str, Any], Message]:
     steps = last.step + max(LONGER, last.step // 2)
-    rates = {} if (last.scores.likeness or 0) >= SOME else _rates(config, FASTER)
+    likeness = last.scores.likeness  # None: nothing was drawn
+    rates = {} if likeness is None or likeness >= SOME else _rates(config, FASTER)
     if "learning_rate" in rates:
         rate = rates["learning_rate"]
         return {"max_train_steps": steps, **rates}, Message("verdict.next_longer_faster", steps=steps, rate=rate)

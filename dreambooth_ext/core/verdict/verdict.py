@@ -121,6 +121,8 @@ def _put_together(
 def _sentence(checkpoints: Sequence[Checkpoint], kept: Judged | None, called: str) -> Message:
     if kept is None:
         learns = any(each.state == "undertrained" for each in checkpoints)
+        if learns and checkpoints[-1].judged.scores == Scores():
+            return Message("verdict.none_learned_by_losses", word=called)
         return Message("verdict.none_learned", word=called) if learns else Message("verdict.none_broken")
     own = next(each for each in checkpoints if each.judged.step == kept.step)
     if own.state != "good":

@@ -92,7 +92,8 @@ def sentences(content: dict[str, Any]) -> list[str]:
     found = [content["sentence"], ""]
     for each in content["checkpoints"]:
         known = [f"{name} {each[name]:.2f}" for name in record.LABELS if each.get(name) is not None]
-        found.append(f"  step {each['step']}: {each['state']}: {each['sentence']} ({', '.join(known)})")
+        scores = f" ({', '.join(known)})" if known else ""
+        found.append(f"  step {each['step']}: {each['state']}: {each['sentence']}{scores}")
     known = [f"{name} {content['base'][name]:.2f}" for name in record.LABELS if content["base"].get(name) is not None]
     found.append(f"  base: {', '.join(known)}" if known else "")
     found += [content["next_run_sentence"], f"Trust: {content['trust']['sentence']} {content['judge']['sentence']}"]

@@ -76,3 +76,8 @@ def test_losses_alone_say_that_unrelated_prompts_have_changed():
     rows = [{**row, "drift": 0.02 * number} for number, row in enumerate(rows)]
     found = by_losses(CONFIG, [Judged(100, "a", Scores()), Judged(600, "b", Scores())], rows, "zkz")
     assert [each.state for each in found.checkpoints] == ["undertrained", "drifted"]
+
+
+def test_losses_alone_do_not_speak_of_pictures():
+    found = by_losses(CONFIG, [Judged(100, "a", Scores())], measured(1.0, 0.8, held=(1.0, 0.85)), "zkz")
+    assert found.sentence.code == "verdict.none_learned_by_losses" and found.next_run == {"max_train_steps": 600}
