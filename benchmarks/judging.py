@@ -17,7 +17,8 @@ from typing import Any
 import torch
 
 from dreambooth_ext.core.guide import tables
-from dreambooth_ext.core.verdict.prompts import WORLD, Prompts, SubjectPrompt
+from dreambooth_ext.core.verdict.measuring import UNRELATED
+from dreambooth_ext.core.verdict.prompts import Prompts, SubjectPrompt
 from dreambooth_ext.engine.models.base_model import open_base
 from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.verdict import base_judge, drawing, judging
@@ -31,7 +32,7 @@ PHOTOGRAPHS = 12
 def counts(models: int) -> dict[str, int]:
     """How often each part is needed for that many models and the base: UNet passes and pictures through the VAE."""
     guide = tables.test_prompts("person", "sksper")[:4]
-    prompts = Prompts("sksper", [SubjectPrompt(text, text) for text in guide], guide[:3], list(WORLD))
+    prompts = Prompts("sksper", [SubjectPrompt(text, text) for text in guide], guide[:3], list(UNRELATED))
     asked = drawing.wanted(prompts)
     pictures = len(asked) * (models + 1)
     compared = sum(one.of in ("subject", "world") for one in asked) * (models + 1)

@@ -8,21 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..config.run_config import RunConfig
-from ..data import captions
+from ..data import captions, prompt_templates
 from ..data.concepts import Subjects
 from ..data.entry import Entry
 from ..data.identifiers import COMMON_WORDS
 from ..guide import tables
+from .measuring import UNRELATED
 
 SUBJECT_PROMPTS = 4  # of the subject, each drawn with several seeds
 PHOTO_PROMPTS = 3
 WORLD_PROMPTS = 4  # of what the pictures never showed
-WORLD = (
-    "a bowl of fruit on a wooden table",
-    "a mountain lake at sunrise",
-    "a red car in a city street",
-    "a lighthouse by the sea, oil painting",
-)
 _TEMPLATE = re.compile(r"\[(filewords|name)\]")
 
 
@@ -62,7 +57,7 @@ def prompts_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) 
     word = word_of(config, subjects, own)
     given = [prompt for prompt in config.validation_prompts or () if prompt.strip()]
     world = [prompt for prompt in given if not (word and holds(prompt, word))] if word else []
-    world = [*world, *(prompt for prompt in WORLD if len(world) < 2)][:WORLD_PROMPTS]
+    world = [*world, *(prompt for prompt in UNRELATED if len(world) < 2)][:WORLD_PROMPTS]
     if not word:
         asked = [*given, *said]
         return Prompts("", [SubjectPrompt(prompt, "") for prompt in asked][:SUBJECT_PROMPTS], photo, world)
@@ -78,7 +73,7 @@ def _said(entry: Entry) -> str:
     """What the run is told of a picture: its caption, within the first of its template's lines where it has one."""
     if not entry.lines:
         return entry.caption
-    return captions.fill_template(entry.lines[0], entry.caption, entry.word)
+    return prompt_templates.filled(entry.lines[0], entry.caption, entry.word)
 
 
 def word_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) -> str:

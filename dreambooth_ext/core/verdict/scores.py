@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-NAMES = ("likeness", "prompt", "variety", "copies", "class_kept", "world_kept")
+LABELS = {
+    "likeness": "Likeness",
+    "prompt": "Follows the prompt",
+    "variety": "Variety",
+    "copies": "Copies (lower is better)",
+    "class_kept": "Class kept",
+    "world_kept": "World kept",
+}
+NAMES = tuple(LABELS)
 
 
 @dataclass(frozen=True)

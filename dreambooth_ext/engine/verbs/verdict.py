@@ -6,22 +6,22 @@ import argparse
 import json
 from typing import Any
 
-from ...core.data import picture_entries
 from ...core.data.concepts import Subjects
 from ...core.errors import UserError
-from ...core.facts.methods import MODEL_KINDS, PROMPTED_METHODS
+from ...core.facts.methods import PROMPTED_METHODS
 from ...core.messages.message import Message, written
 from ...core.runs import run_list
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import Progress
 from ...core.verdict.decision import Judged
 from ...core.verdict.prompts import word_of
-from ...core.verdict.scores import Scores
+from ...core.verdict.scores import LABELS, Scores
 from ...core.verdict.verdict import Verdict, by_losses
 from ..runtime.device import choose_device, take_device
 from ..verdict import record, unconditional
 from ..verdict.judging import judge
 from ..verdict.opened_run import open_run, require_ended, saved_models
+from ..verdict.photographs import own_entries
 from ..verdict.vision_judge import VisionJudge
 
 
@@ -56,13 +56,9 @@ def from_losses(run: Run) -> Verdict:
     measured = [event for event in run.events.read() if event["type"] == "measurement"]
     if not measured:
         raise UserError("verdict.no_losses", "steps_only")
-    saved = saved_models(run, MODEL_KINDS[config.method])
-    if not saved:
-        raise UserError("verdict.no_checkpoints", "run")
-    judged = [Judged(each.step, each.path.relative_to(run.path).as_posix(), Scores()) for each in saved]
+    judged = [Judged(each.step, each.path.relative_to(run.path).as_posix(), Scores()) for each in saved_models(run)]
     subjects = Subjects.of(config)
-    entries, _ = picture_entries.entries(config, subjects)
-    return by_losses(config, judged, measured, word_of(config, subjects, entries))
+    return by_losses(config, judged, measured, word_of(config, subjects, own_entries(run, config, subjects)))
 
 
 class Steps:
@@ -89,12 +85,12 @@ class Steps:
 
 def sentences(content: dict[str, Any]) -> list[str]:
     """What a terminal shows of a verdict."""
-    found = [content["sentence"], ""]
+    found, base = [content["sentence"]], content["base"]
     for each in content["checkpoints"]:
-        known = [f"{name} {each[name]:.2f}" for name in record.LABELS if each.get(name) is not None]
+        known = [f"{label} {each[name]:.2f}" for name, label in LABELS.items() if each.get(name) is not None]
         scores = f" ({', '.join(known)})" if known else ""
         found.append(f"  step {each['step']}: {each['state']}: {each['sentence']}{scores}")
-    known = [f"{name} {content['base'][name]:.2f}" for name in record.LABELS if content["base"].get(name) is not None]
+    known = [f"{label} {base[name]:.2f}" for name, label in LABELS.items() if base.get(name) is not None]
     found.append(f"  base: {', '.join(known)}" if known else "")
     found += [content["next_run_sentence"], f"Trust: {content['trust']['sentence']} {content['judge']['sentence']}"]
     if content["next_run"]:

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from ...core.errors import UserError
+from ...core.messages.message import Message
 from ...core.verdict.prompts import Prompts
 from ..models.base_model import LatentBase, open_base
 from ..runtime import memory
@@ -23,6 +24,7 @@ SEEDS: dict[Of, int] = {"subject": 3, "photo": 2, "class": 2, "world": 2}  # pic
 FIRST_SEED = 1000
 PIXELS_AT_ONCE = {"cuda": 4 * 512 * 512, "cpu": 14 * 64 * 64}
 BASE_STEP = 0
+Told = Callable[[int, int, Message], None]  # (done, of, what is going on)
 By = tuple[int, float]  # what drew: step and weight
 BASE: By = (BASE_STEP, 1.0)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ...core.verdict.scores import Scores
 from ...core.verdict.verdict import Verdict, by_scores, trust_in
 from ..sampling.painter import DrawingOptions, load_painter
 from .base_judge import BaseJudge
-from .drawing import BASE, By, Drawn, Of, Saved, drawn, wanted
+from .drawing import BASE, By, Drawn, Of, Saved, Told, drawn, wanted
 from .opened_run import OpenedRun
 from .scoring import Evidence, Seen, nearest_photographs, scores
 from .vision_judge import VisionJudge
@@ -26,8 +27,6 @@ STEPS = 20  # sampling steps of a picture
 WEIGHTS = (0.6, 0.8, 1.2)  # of the recommended LoRA, beside 1
 WEIGHTED = ("lora", "hypernetwork")  # kinds that draw at a weight
 BETTER = 1.1  # times as good another weight must be to be recommended
-
-Told = Callable[[int, int, Message], None]  # (done, of, what is going on)
 
 
 @dataclass
@@ -48,19 +47,29 @@ def judge(opened: OpenedRun, device: torch.device, vision: VisionJudge | None, t
     Raises UserError if a model cannot be opened or draws what is not finite.
     """
     court = Court(opened, device, vision, told)
-    found = court.draw(opened.models, with_base=True)
-    evidence, judged = court.judge(found)
-    base = scores(evidence)[BASE]
+    known = court.judge(opened.models, with_base=True)
+    judged = [_judged(opened, saved, known.get((saved.step, 1.0))) for saved in opened.models]
+    base = known[BASE]
     kept = recommended(judged, base)
-    if kept is not None and (more := court.at_other_weights(kept)):
-        found += court.draw(more, with_base=False)
-        evidence, _ = court.judge(found)
-        judged = [_at_best_weight(each, scores(evidence)) if each.step == kept.step else each for each in judged]
+    if kept is not None and (others := at_other_weights(opened, kept)):
+        known = court.judge(others, with_base=False)
+        judged = [_at_best_weight(each, known) if each.step == kept.step else each for each in judged]
     trust = trust_in(len(opened.photographs), base)
     verdict = by_scores(opened.config, judged, base, opened.prompts.word, trust)
     by = Message("verdict.judged_by_model", name=vision.name) if vision else Message("verdict.judged_by_base")
-    nearest = nearest_photographs(evidence, opened.photographs)
-    return Findings(verdict, found, nearest, vision.name if vision else "base", by)
+    nearest = nearest_photographs(court.evidence, list(opened.photographs))
+    return Findings(verdict, court.evidence.drawn, nearest, vision.name if vision else "base", by)
+
+
+def _judged(opened: OpenedRun, saved: Saved, found: Scores | None) -> Judged:
+    """found: None for a model that could not draw."""
+    weight = 1.0 if saved.kind in WEIGHTED else None
+    return Judged(saved.step, opened.place(saved), found or Scores(), weight, is_finite=found is not None)
+
+
+def at_other_weights(opened: OpenedRun, kept: Judged) -> list[Saved]:
+    saved = next(each for each in opened.models if each.step == kept.step)
+    return [dataclasses.replace(saved, weight=weight) for weight in WEIGHTS if saved.kind in WEIGHTED]
 
 
 def _at_best_weight(judged: Judged, known: dict[By, Scores]) -> Judged:
@@ -76,11 +85,12 @@ def _at_best_weight(judged: Judged, known: dict[By, Scores]) -> Judged:
 
 
 class Court:
-    """Draws by models of one run and judges the pictures."""
+    """Draws by models of one run and judges the pictures. What it has seen once is not looked at again."""
 
     def __init__(self, opened: OpenedRun, device: torch.device, vision: VisionJudge | None, told: Told):
         self.opened, self.device, self.vision, self.told = opened, device, vision, told
         self.asked = wanted(opened.prompts)
+        self.evidence = Evidence.none(is_style=opened.config.subject_type == "style")
 
     @property
     def options(self) -> DrawingOptions:
@@ -94,13 +104,16 @@ class Court:
             "negative_prompt": config.validation_negative_prompt,
         }
 
-    def at_other_weights(self, kept: Judged) -> list[Saved]:
-        saved = next(each for each in self.opened.models if each.step == kept.step)
-        if saved.kind not in WEIGHTED:
-            return []
-        return [dataclasses.replace(saved, weight=weight) for weight in WEIGHTS]
+    def judge(self, models: Sequence[Saved], with_base: bool) -> dict[By, Scores]:
+        """Let models draw, and return the scores of all that have drawn so far."""
+        found = self._draw(models, with_base)
+        self.told(0, 0, Message("stages.judging"))
+        painter = load_painter(self.opened.base, self.device, self.opened.config.clip_skip)
+        self._look(BaseJudge(painter, self.opened.size), found)
+        return scores(self.evidence)
 
-    def draw(self, models: Sequence[Saved], with_base: bool) -> list[Drawn]:
+    def _draw(self, models: Sequence[Saved], with_base: bool) -> list[Drawn]:
+        """Return the pictures of models that could draw all that was asked."""
         total, done = len(self.asked) * (len(models) + with_base), 0
         stage = Message("stages.drawing_to_judge")
 
@@ -111,34 +124,21 @@ class Court:
 
         arguments = (self.opened.base, models, self.asked, self.device, self.options, self.opened.config.clip_skip)
         found = list(drawn(*arguments, drew, with_base))
-        return [each for each in found if sum(each.by == one.by for one in found) == len(self.asked)]
+        counts = Counter(each.by for each in found)
+        return [each for each in found if counts[each.by] == len(self.asked)]
 
-    def judge(self, found: Sequence[Drawn]) -> tuple[Evidence, list[Judged]]:
-        """Look at all pictures with the base. Models that drew at other weights than 1 are only part of the
-        evidence."""
-        self.told(0, 0, Message("stages.judging"))
-        painter = load_painter(self.opened.base, self.device, self.opened.config.clip_skip)
-        base = BaseJudge(painter, self.opened.size)
-        photographs = [self.opened.photograph(path) for path in self.opened.photographs]
-        pictures = [each.picture for each in found]
-        seen = self._seen(base, pictures)
-        evidence = Evidence(
-            self._seen(base, photographs),
+    def _look(self, base: BaseJudge, found: Sequence[Drawn]) -> None:
+        """Add pictures to the evidence."""
+        if not len(self.evidence.photographs):
+            self.evidence.photographs = self._seen(base, list(self.opened.photographs.values()))
+        seen = self._seen(base, [each.picture for each in found])
+        plain = [each.plain or each.prompt for each in self.opened.prompts.subject]
+        self.evidence.add(
             found,
             seen,
-            self.opened.config.subject_type == "style",
-            self._losses(
-                base, found, seen, "subject", [each.plain or each.prompt for each in self.opened.prompts.subject]
-            ),
+            self._losses(base, found, seen, "subject", plain),
             self._losses(base, found, seen, "world", self.opened.prompts.world),
         )
-        known = scores(evidence)
-        return evidence, [self._judged(saved, known.get((saved.step, 1.0))) for saved in self.opened.models]
-
-    def _judged(self, saved: Saved, found: Scores | None) -> Judged:
-        """scores: None for a model that could not draw."""
-        weight = 1.0 if saved.kind in WEIGHTED else None
-        return Judged(saved.step, self.opened.place(saved), found or Scores(), weight, is_finite=found is not None)
 
     def _seen(self, base: BaseJudge, pictures: Sequence[Image.Image]) -> Seen:
         latents_nchw = base.latents(pictures)

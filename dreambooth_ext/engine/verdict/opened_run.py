@@ -11,7 +11,6 @@ from typing import Any
 from PIL import Image
 
 from ...core.config.stages import CompletedConfig
-from ...core.data import picture_entries
 from ...core.data.concepts import Subjects
 from ...core.data.entry import Entry
 from ...core.errors import UserError
@@ -20,11 +19,11 @@ from ...core.runs.events import ENDED
 from ...core.runs.run_folder import Run
 from ...core.system import files
 from ...core.verdict.prompts import Prompts, prompts_of
-from ..data.images import centre_crop, open_picture, to_srgb
 from ..downloads.progress_thread import Fetch, TerminalStage
 from ..models.base_files import difference
 from ..models.base_model import LatentBase
 from ..training.backbones import open_prompted
+from . import photographs
 from .drawing import Saved
 
 MOST_PHOTOGRAPHS = 64  # that pictures are compared with, evenly chosen
@@ -43,19 +42,9 @@ class OpenedRun:
     size: int  # of the square pictures that are drawn and compared, in pixels
 
     @functools.cached_property
-    def photographs(self) -> list[Path]:
+    def photographs(self) -> dict[Path, Image.Image]:
         """The run's own pictures that the verdict compares with; also those that were held back."""
-        paths = list(dict.fromkeys(entry.path for entry in self.entries if not entry.is_class))
-        every = max(1, -(-len(paths) // MOST_PHOTOGRAPHS))
-        return paths[::every]
-
-    def photograph(self, path: Path) -> Image.Image:
-        """Open one of them as training crops it to a square, (size, size)."""
-        picture = to_srgb(open_picture(path))
-        crop = centre_crop(picture.size, (self.size, self.size))
-        wide, high = crop.resized
-        whole = picture.resize((wide, high), Image.Resampling.LANCZOS)
-        return whole.crop((crop.left, crop.top, crop.left + self.size, crop.top + self.size))
+        return photographs.readable(photographs.evenly(self.entries, MOST_PHOTOGRAPHS), self.size)
 
     def place(self, saved: Saved) -> str:
         """A model's file relative to the run's folder, as the verdict names it."""
@@ -74,24 +63,23 @@ def open_run(run: Run) -> OpenedRun:
     """Open a run with a base. Raises UserError if it has saved no model, or if its base is not the same any more."""
     state = require_ended(run)
     config = run.completed()
-    models = saved_models(run, MODEL_KINDS[config.method])
-    if not models:
-        raise UserError("verdict.no_checkpoints", "run")
+    models = saved_models(run)
     subjects = Subjects.of(config)
-    entries, problems = picture_entries.entries(config, subjects)
-    for problem in problems:
-        raise problem.as_error()
+    entries = photographs.own_entries(run, config, subjects)
     base = open_prompted(config, Fetch(TerminalStage(), state.get("downloads") or {}))
     require_same_base(run, base)
     size = (config.resolution or base.resolution) // 8 * 8
     return OpenedRun(run, config, base, entries, prompts_of(config, subjects, entries), models, size)
 
 
-def saved_models(run: Run, kind: str) -> list[Saved]:
-    """The run's saved models that still exist, by step; of one step the final one. kind: what the run makes; words that
-    were learned beside a LoRA are in its file as well."""
+def saved_models(run: Run) -> list[Saved]:
+    """Return the run's saved models that still exist, by step; of one step the final one. Words that were learned
+    beside a LoRA are in its file as well. Raises UserError if there is no model."""
+    kind = MODEL_KINDS[run.config.method]
     events = sorted(run.artifact_events(), key=lambda event: (event["step"], bool(event["final"])))
     known = {event["step"]: event for event in events if event["kind"] == kind}
+    if not known:
+        raise UserError("verdict.no_checkpoints", "run")
     return [Saved(step, run.artifacts / event["file"], event["kind"]) for step, event in known.items()]
 
 

@@ -15,7 +15,7 @@ from ...core.runs.run_folder import Run
 from ...core.system import files
 from ...core.verdict import verdict_file
 from ...core.verdict.decision import Judged
-from ...core.verdict.scores import NAMES
+from ...core.verdict.scores import LABELS
 from ...core.verdict.verdict import Verdict
 from ..sampling.infotext import infotext, save_png
 from .drawing import BASE_STEP, FIRST_SEED, Drawn
@@ -24,14 +24,6 @@ from .opened_run import OpenedRun
 from .unconditional import DrawnByStep
 
 PROOF = {"subject": 3, "photo": 1, "class": 1, "world": 1}  # pictures of the recommended model, or the last
-LABELS = {
-    "likeness": "likeness",
-    "prompt": "follows prompts",
-    "variety": "variety",
-    "copies": "copies",
-    "class_kept": "class kept",
-    "world_kept": "world kept",
-}
 
 
 def write(opened: OpenedRun, findings: Findings) -> dict[str, Any]:
@@ -137,7 +129,7 @@ def _proof(opened: OpenedRun, findings: Findings, names: Sequence[str], folder: 
         left[each.wanted.of] -= 1
         near = findings.nearest.get(row)
         if near is not None and near not in photographs:
-            photographs[near] = _save_photograph(opened.photograph(near), folder, len(photographs))
+            photographs[near] = _save_photograph(opened.photographs[near], folder, len(photographs))
         known = _listed(each, names[row])
         caption = f"{each.wanted.prompt} (seed {each.wanted.seed})"
         found.append({**known, "nearest": _place(photographs[near]) if near else None, "caption": caption})
@@ -162,7 +154,7 @@ def _curves(verdict: Verdict, folder: Path) -> list[str]:
     """The scores over the steps as an SVG, with the base at step 0."""
     rows = [(BASE_STEP, verdict.base), *((each.judged.step, each.judged.scores) for each in verdict.checkpoints)]
     steps = [step for step, _ in rows]
-    curves = [Curve(LABELS[name], steps, [getattr(scores, name) for _, scores in rows]) for name in NAMES]
+    curves = [Curve(label, steps, [getattr(scores, name) for _, scores in rows]) for name, label in LABELS.items()]
     drawing = svg_file(str(Message("verdict.scores_by_step")), curves, max(steps))
     if not drawing:
         return []

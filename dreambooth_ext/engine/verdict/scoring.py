@@ -34,18 +34,37 @@ class Seen:
     def __len__(self) -> int:
         return len(self.latents_nchw)
 
+    @classmethod
+    def none(cls) -> Seen:
+        return cls(torch.empty(0), torch.empty(0))
 
-@dataclass(frozen=True)
+    def and_also(self, other: Seen) -> Seen:
+        return Seen(
+            torch.cat([self.features_npc, other.features_npc]), torch.cat([self.latents_nchw, other.latents_nchw])
+        )
+
+
+@dataclass
 class Evidence:
     """Everything that scores are made from. drawn: each picture has a row of `seen`. Losses are those of a kind of
     pictures, by what drew them, (n, prompts of the kind); empty where there is only one prompt."""
 
     photographs: Seen
-    drawn: Sequence[Drawn]
+    drawn: list[Drawn]
     seen: Seen
     is_style: bool  # whether a style was to be learned
-    subject_losses: Mapping[By, Tensor]  # of pictures "subject", under the prompts without the word
-    world_losses: Mapping[By, Tensor]
+    subject_losses: dict[By, Tensor]  # of pictures "subject", under the prompts without the word
+    world_losses: dict[By, Tensor]
+
+    @classmethod
+    def none(cls, is_style: bool) -> Evidence:
+        return cls(Seen.none(), [], Seen.none(), is_style, {}, {})
+
+    def add(self, drawn: Sequence[Drawn], seen: Seen, subject: Mapping[By, Tensor], world: Mapping[By, Tensor]) -> None:
+        self.drawn += drawn
+        self.seen = self.seen.and_also(seen) if len(self.seen) else seen
+        self.subject_losses.update(subject)
+        self.world_losses.update(world)
 
     def rows(self, by: By, of: Of) -> list[int]:
         return [row for row, each in enumerate(self.drawn) if each.by == by and each.wanted.of == of]

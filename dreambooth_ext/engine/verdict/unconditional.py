@@ -7,31 +7,29 @@ training pictures themselves (1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ...core.config.stages import CompletedConfig
-from ...core.data import picture_entries
 from ...core.data.concepts import Subjects
 from ...core.errors import UserError
-from ...core.facts.methods import MODEL_KINDS
 from ...core.messages.message import Message
 from ...core.runs.run_folder import Run
 from ...core.verdict.decision import Judged
 from ...core.verdict.scores import Scores
 from ...core.verdict.verdict import Trust, Verdict, by_scores
-from ..data.images import centre_crop, open_picture, to_model, to_srgb
+from ..data.images import to_model
 from ..models.ddpm_folder import Pipeline
 from ..runtime import memory
 from ..training.pixel_backbone import sample_pixels
-from .drawing import FIRST_SEED, Saved
+from .drawing import FIRST_SEED, Saved, Told
 from .opened_run import saved_models
+from .photographs import evenly, own_entries, readable
+from .scoring import COPY
 
 COUNT = 32  # pictures of each model
 STEPS = 50  # sampling steps, at most
@@ -39,9 +37,6 @@ DIRECTIONS = 8  # of the features, in which pictures are compared
 MOST_PHOTOGRAPHS = 128
 NOISE_TIME = 0.05  # of the noise schedule, at which pictures are looked at
 AT_ONCE = 16  # pictures
-COPY = 0.5  # times the usual distance of a training picture to the next one
-
-Told = Callable[[int, int, Message], None]
 
 
 @dataclass(frozen=True)
@@ -56,13 +51,12 @@ class DrawnByStep:
 def judge(run: Run, device: torch.device, told: Told) -> tuple[Verdict, DrawnByStep]:
     """Judge every saved model of an unconditional run. Raises UserError if there is none."""
     config = run.completed()
-    models = saved_models(run, MODEL_KINDS[config.method])
-    if not models:
-        raise UserError("verdict.no_checkpoints", "run")
+    models = saved_models(run)
     drawn = draw(models, device, told)
     told(0, 0, Message("stages.judging"))
     last = next((saved for saved in reversed(models) if drawn.pictures[saved.step]), None)
-    photographs = training_pictures(config, drawn.size)
+    entries = own_entries(run, config, Subjects.of(config))
+    photographs = list(readable(evenly(entries, MOST_PHOTOGRAPHS), drawn.size).values())
     judged = [
         Judged(saved.step, saved.path.relative_to(run.path).as_posix(), Scores(), None, False) for saved in models
     ]
@@ -70,10 +64,13 @@ def judge(run: Run, device: torch.device, told: Told) -> tuple[Verdict, DrawnByS
     if last is not None:
         measure = Measure(Pipeline(last.path, "run"), photographs, device)
         judged = [_judged(each, drawn.pictures[each.step], measure) for each in judged]
-    level = "medium" if len(photographs) >= COUNT else "low"
-    code = "verdict.trust_own_features" if level == "medium" else "verdict.trust_few_pictures"
-    trust = Trust(level, Message(code, count=len(photographs)))  # type: ignore[arg-type]
-    return by_scores(config, judged, base, "", trust), drawn
+    return by_scores(config, judged, base, "", trust_in(len(photographs))), drawn
+
+
+def trust_in(photographs: int) -> Trust:
+    if photographs < COUNT:
+        return Trust("low", Message("verdict.trust_few_pictures", count=photographs))
+    return Trust("medium", Message("verdict.trust_own_features", count=photographs))
 
 
 def _judged(judged: Judged, pictures: Sequence[Image.Image], measure: Measure) -> Judged:
@@ -103,20 +100,6 @@ def draw(models: Sequence[Saved], device: torch.device, told: Told) -> DrawnBySt
     return DrawnByStep(models, found, size)
 
 
-def training_pictures(config: CompletedConfig, size: int) -> list[Image.Image]:
-    entries, problems = picture_entries.entries(config, Subjects.of(config))
-    for problem in problems:
-        raise problem.as_error()
-    paths: list[Path] = [entry.path for entry in entries]
-    found = []
-    for path in paths[:: max(1, -(-len(paths) // MOST_PHOTOGRAPHS))]:
-        picture = to_srgb(open_picture(path))
-        crop = centre_crop(picture.size, (size, size))
-        left, top = crop.left, crop.top
-        found.append(picture.resize(crop.resized, Image.Resampling.LANCZOS).crop((left, top, left + size, top + size)))
-    return found
-
-
 class Measure:
     """Scores of pictures beside the training pictures, by the features of a trained model."""
 
@@ -124,7 +107,9 @@ class Measure:
         self.unet = pipeline.unet().to(device).eval()
         self.scheduler = pipeline.scheduler()
         self.pixels_nchw = pixels(photographs)
-        self.features_nc = self.features(self.pixels_nchw)
+        features_nc = self.features(self.pixels_nchw)
+        self.directions_cd = main_directions(features_nc)
+        self.known_nd = features_nc @ self.directions_cd
         self.half = self._split_distance()
         noise = torch.randn(self.pixels_nchw.shape, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
         self.noise = self._distance(self.features(noise))
@@ -157,22 +142,19 @@ class Measure:
             hook.remove()
         return torch.cat([output.float().cpu().mean(dim=(2, 3)) for output in seen])
 
-    def _directions(self) -> Tensor:
-        """The directions in which the training pictures differ most, (channels, few)."""
-        centred = self.features_nc - self.features_nc.mean(0)
-        few = min(DIRECTIONS, len(centred) - 1, centred.shape[1])
-        return torch.linalg.svd(centred, full_matrices=False).Vh[: max(1, few)].T
-
     def _distance(self, features_nc: Tensor) -> float:
-        directions = self._directions()
-        return frechet_distance(features_nc @ directions, self.features_nc @ directions)
+        return frechet_distance(features_nc @ self.directions_cd, self.known_nd)
 
     def _split_distance(self) -> float:
-        """The distance of one half of the training pictures to the other: what no model has to be below."""
-        if len(self.features_nc) < 4:
-            return 0.0
-        directions = self._directions()
-        return frechet_distance(self.features_nc[::2] @ directions, self.features_nc[1::2] @ directions)
+        """Return the distance of one half of the training pictures to the other: what no model has to be below."""
+        return frechet_distance(self.known_nd[::2], self.known_nd[1::2]) if len(self.known_nd) >= 4 else 0.0
+
+
+def main_directions(features_nc: Tensor) -> Tensor:
+    """Return the directions in which pictures differ most, (channels, few)."""
+    centred_nc = features_nc - features_nc.mean(0)
+    few = min(DIRECTIONS, len(centred_nc) - 1, centred_nc.shape[1])
+    return torch.linalg.svd(centred_nc, full_matrices=False).Vh[: max(1, few)].T
 
 
 def pixels(pictures: Sequence[Image.Image]) -> Tensor:

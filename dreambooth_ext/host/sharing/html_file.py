@@ -16,7 +16,8 @@ from ...core.runs import run_folder, run_list
 from ...core.system.files import write_text
 from ...core.system.terminal import open_missing_streams, say, shield
 from ...core.verbs.path_option import path
-from .judged import SCORES, Judged
+from ...core.verdict.scores import LABELS
+from .judged import Judged
 from .run_page import RunPage, run_page
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -79,7 +80,7 @@ def verdict(judged: Judged) -> str:
     for name, state, scores in judged.models:
         cells = "".join(f"<td>{'' if score is None else f'{score:.2f}'}</td>" for score in scores)
         rows.append(f"<tr><th>{escape(name)}</th><td>{escape(state)}</td>{cells}</tr>")
-    heads = "".join(f"<th>{escape(label)}</th>" for label in SCORES.values())
+    heads = "".join(f"<th>{escape(label)}</th>" for label in LABELS.values())
     head = f'<thead><tr class="steps"><th></th><th></th>{heads}</tr></thead>'
     scored = any(score is not None for _, _, scores in judged.models for score in scores)
     states = (

@@ -14,17 +14,10 @@ from ...core.data import picture_list
 from ...core.messages.message import written
 from ...core.runs.run_folder import Run
 from ...core.verdict import verdict_file
+from ...core.verdict.scores import LABELS
 from ..service.redaction import HIDDEN, Redaction
 from .data_uri import data_uri
 
-SCORES = {
-    "likeness": "Likeness",
-    "prompt": "Follows the prompt",
-    "variety": "Variety",
-    "copies": "Copies (lower is better)",
-    "class_kept": "Class kept",
-    "world_kept": "World kept",
-}
 SIZE = 512  # pixels of a proof picture
 MOST = 6  # of these
 MOST_NAMES = 10_000  # of training pictures that are looked for
@@ -32,7 +25,7 @@ MOST_NAMES = 10_000  # of training pictures that are looked for
 
 @dataclass(frozen=True)
 class Judged:
-    """A verdict, redacted. models: (step or "base", state, a score or None for each of SCORES)."""
+    """A verdict, redacted. models: (step or "base", state, a score or None for each of LABELS)."""
 
     sentence: str
     models: list[tuple[str, str, list[float | None]]]
@@ -74,7 +67,7 @@ def _list(verdict: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _scores(one: Mapping[str, Any]) -> list[float | None]:
-    values = [one.get(name) for name in SCORES]
+    values = [one.get(name) for name in LABELS]
     return [float(value) if isinstance(value, int | float) and math.isfinite(value) else None for value in values]
 
 

@@ -10,7 +10,8 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.core.guide import tables
-from dreambooth_ext.core.verdict.prompts import WORLD, holds, prompts_of, without, word_of
+from dreambooth_ext.core.verdict.measuring import UNRELATED
+from dreambooth_ext.core.verdict.prompts import holds, prompts_of, without, word_of
 
 
 def entries(*captions: str, identifier: str = "", word: str = "") -> list[Entry]:
@@ -55,7 +56,7 @@ def test_the_guides_prompts_and_the_usual_world():
     guide = tables.test_prompts("person", "sksper")
     assert [each.prompt for each in prompts.subject] == guide[:4]
     assert prompts.plain[0] == "person, professional portrait, studio lighting"
-    assert prompts.world == list(WORLD) and prompts.photo == ["sksper person"]
+    assert prompts.world == list(UNRELATED) and prompts.photo == ["sksper person"]
 
 
 def test_ones_own_preview_prompts_come_first():

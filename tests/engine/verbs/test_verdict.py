@@ -13,7 +13,7 @@ from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.verbs.verdict_options import add_arguments
 from dreambooth_ext.core.verdict.scores import NAMES
 from dreambooth_ext.engine.verbs import verdict
-from dreambooth_ext.engine.verdict import drawing, judging, unconditional
+from dreambooth_ext.engine.verdict import drawing, judging, opened_run, unconditional
 from tests import training
 
 STATES = {"undertrained", "good", "overtrained", "drifted", "broken"}
@@ -34,6 +34,24 @@ def quick(monkeypatch):
     monkeypatch.setattr(drawing, "SEEDS", {"subject": 2, "photo": 1, "class": 1, "world": 1})
     monkeypatch.setattr(unconditional, "STEPS", 2)
     monkeypatch.setattr(unconditional, "COUNT", 4)
+
+
+def test_each_picture_is_looked_at_once(tmp_path, monkeypatch):
+    """Also where a LoRA's other weights follow."""
+    run = trained(tmp_path, **METHODS["lora"])
+    looked: list[int] = []
+    latents = judging.BaseJudge.latents
+    monkeypatch.setattr(
+        judging.BaseJudge, "latents", lambda own, given: looked.append(len(given)) or latents(own, given)
+    )
+    monkeypatch.setattr(judging, "recommended", lambda judged, base: judged[0])
+    found = judged(run)
+    assert sum(looked) == len(found["pictures"]) + 3 and {each["weight"] for each in found["pictures"]} == {
+        0.6,
+        0.8,
+        1,
+        1.2,
+    }
 
 
 def judged(run, *options: str):
@@ -114,6 +132,22 @@ def test_no_image_model_is_refused_by_its_field(tmp_path):
     with pytest.raises(UserError) as raised:
         judged(run, "--judge", str(tmp_path / "other"))
     assert raised.value.problem.code == "verdict.not_like_model" and raised.value.problem.field == "judge"
+
+
+def test_pictures_are_those_that_were_recorded(tmp_path):
+    """Later changes of the folder say nothing of what was trained; what is broken or gone is left out."""
+    trainer = training.Trainer(tmp_path, **SAVES)
+    run = trainer.train(**METHODS["lora"])
+    folder = tmp_path / "pictures"
+    training.draw(folder / "later.png", 9)
+    (folder / "sksper (1).png").write_bytes(b"no picture")
+    (folder / "sksper (2).png").unlink()
+    opened = opened_run.open_run(run)
+    assert [path.name for path in opened.photographs] == ["sksper (3).png"]
+    assert opened.photographs[folder / "sksper (3).png"].size == (64, 64)
+    for path in folder.glob("sksper*"):
+        path.unlink()
+    assert refusal(run) == "verdict.no_photographs"
 
 
 def test_what_cannot_be_judged(tmp_path):
