@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from ...core.errors import UserError
-from ...core.messages.message import reason_of
+from ...core.messages.message import Message, reason_of
+from ...core.system.files import read_json
 
 AT_ONCE = 16  # pictures
 KINDS = ("clip", "clip_vision_model", "dinov2", "dinov2_with_registers", "siglip", "siglip_vision_model")
@@ -20,17 +21,16 @@ class VisionJudge:
     """Sees pictures by an image model's patches. Raises UserError, naming "judge", for a folder that is none."""
 
     def __init__(self, folder: Path, device: torch.device):
-        from transformers import AutoConfig, AutoImageProcessor, AutoModel
+        from transformers import AutoImageProcessor, AutoModel
 
         self.name, self.device = folder.name, device
         local = {"local_files_only": True, "trust_remote_code": False}
         try:
-            kind = AutoConfig.from_pretrained(folder, **local).model_type
-            if kind not in KINDS:
-                raise ValueError(f"its type is {kind}")
+            if read_json(folder / "config.json").get("model_type") not in KINDS:
+                raise ValueError(Message("verdict.other_type", types=list(KINDS)))
             self.processor = AutoImageProcessor.from_pretrained(folder, use_fast=False, **local)
             model = AutoModel.from_pretrained(folder, use_safetensors=True, **local)
-        except (OSError, ValueError, LookupError, TypeError, RuntimeError, ImportError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError) as error:
             raise UserError("verdict.not_like_model", "judge", file=folder.name, error=reason_of(error)) from error
         self.model = getattr(model, "vision_model", model).to(device).eval()
 

@@ -132,6 +132,10 @@ def test_no_image_model_is_refused_by_its_field(tmp_path):
     with pytest.raises(UserError) as raised:
         judged(run, "--judge", str(tmp_path / "other"))
     assert raised.value.problem.code == "verdict.not_like_model" and raised.value.problem.field == "judge"
+    (tmp_path / "other" / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    with pytest.raises(UserError, match="names none of the types clip") as raised:
+        judged(run, "--judge", str(tmp_path / "other"))
+    assert str(tmp_path) not in str(raised.value)
 
 
 def test_pictures_are_those_that_were_recorded(tmp_path):
