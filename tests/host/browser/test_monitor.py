@@ -161,7 +161,7 @@ def test_runs_are_compared_in_curves_previews_and_settings(page, simulator, scre
     page.wait_for_selector(".db-chip:has-text('anna (') >> nth=1")
     assert re.search("1[45] Nov|Nov 1[45]", page.inner_text(".db-chip >> nth=2"))
     assert page.locator("a:has-text('CSV: ')").count() == 3
-    screenshot(page, "compare-1280-light")
+    screenshot(page, "curves-of-three-runs-1280-light")
     for _ in range(2):
         page.click(".db-chip-close >> nth=0")
     until(lambda: page.locator(".db-previews tbody tr").count() == 2)

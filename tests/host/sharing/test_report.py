@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from dreambooth_ext.core.charts.line_chart import Curve, line_chart, ticks
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
@@ -215,17 +214,6 @@ def test_a_damaged_run_is_named(run, tmp_path):
 )
 def test_of_a_path_the_last_name_is_left(field, path, shown):
     assert file_name(field, path) == shown
-
-
-def test_ticks_are_round_and_inside():
-    assert ticks(0, 1000) == [0, 200, 400, 600, 800, 1000]
-    assert ticks(0.013, 0.0299) == [0.015, 0.02, 0.025]
-    assert ticks(1.9e-6, 2.1e-6)[0] == 1.9e-6
-
-
-def test_charts_of_nothing_and_of_a_constant():
-    assert line_chart("x", [Curve("a", [1, 2], [None, None])], 2) == ""
-    assert "<path" in line_chart("x", [Curve("a", [1], [0.0])], 1)
 
 
 def test_smoothing_is_a_mean_of_what_came_before():
