@@ -149,13 +149,19 @@ def explain(error: Exception, run: Run, config: RunConfig) -> Problem:
     return Problem("training.unexpected", type=kind, error=str(error), log=log, run=run.id)
 
 
+def remove_unfinished(run: Run) -> None:
+    """Delete what a kill has left half written, also within a model that is a folder or has one beside it."""
+    models = [path for path in run.artifacts.rglob("*") if path.is_dir()]
+    for folder in (run.path, run.path / "frozen", run.checkpoints, *run.samples.iterdir(), run.artifacts, *models):
+        files.remove_unfinished(folder)
+
+
 def train(run: Run, control: Control, total: int | None) -> str:
     """Run everything from opening the base to the final model. Returns "done" or "stopped"."""
     distributed.require_plain_launch()
     distributed.require_one_machine()
     if distributed.is_first():
-        for folder in (run.path, run.artifacts, run.checkpoints, run.path / "frozen", *run.samples.iterdir()):
-            files.remove_unfinished(folder)
+        remove_unfinished(run)
     with contextlib.closing(open_base(run, control)) as base:
         device = distributed.of_this_process(str(choose_device(run.config.device)))
         take_device(device)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.messages.message import Message
-from ...core.system.files import write_json
+from ...core.system.files import replacing, write_json
 from .families import FAMILIES, Family
 
 SHIPPED = Path(__file__).parent / "configs"  # <family>.json, and clip/ with the tokenizer's vocabulary
@@ -109,4 +109,5 @@ def write_clip_folder(config: dict[str, Any], folder: Path, tokenizer: Path = TO
     settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": config["max_position_embeddings"]}
     write_json(folder / "tokenizer_config.json", settings | {"pad_token": "<|endoftext|>"})
     for name in ("vocab.json", "merges.txt"):
-        shutil.copyfile(tokenizer / name, folder / name)
+        with replacing(folder / name) as temporary:
+            shutil.copyfile(tokenizer / name, temporary)

@@ -242,7 +242,9 @@ def test_a_broken_connection_is_gone_on_with(server, model, folder):
     server.answers["/x.safetensors"] = whole(model, breaks=3)
     assert base_download.download(server.link(), "base_model").read_bytes() == model
     parts = [headers["Range"] for _, headers in server.asked if "Range" in headers]
-    assert parts[0] == f"bytes={len(model) // 2}-" and len(parts) == 3
+    assert len(server.asked) == 5  # a look, and four downloads, of which three were cut
+    starts = [int(part[len("bytes=") : -1]) for part in parts]
+    assert starts == sorted(starts) and starts[-1] > len(model) // 2
     assert kept(folder) == ["x.safetensors"]
 
 

@@ -16,6 +16,7 @@ from dreambooth_ext.core.runs.events import EventReader
 from dreambooth_ext.core.runs.run_folder import Run
 from dreambooth_ext.core.system import files
 from dreambooth_ext.engine import worker
+from dreambooth_ext.engine.models.architecture import write_clip_folder
 from dreambooth_ext.engine.tensors.tensor_file import open_tensors
 from dreambooth_ext.engine.training import training_state
 from tests import training
@@ -186,6 +187,41 @@ def test_a_file_that_is_replaced_is_the_old_or_the_new_one_at_any_operation(tmp_
         files.remove_unfinished(tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
     assert k > 3
+
+
+def test_what_a_kill_left_is_removed_from_models_that_are_folders_and_from_folders_beside_them(tmp_path):
+    run = Run(tmp_path)
+    left = [
+        run.artifacts / "taught-clip",
+        run.artifacts / "ddpm" / "unet",
+        run.checkpoints,
+        run.samples / "3",
+        run.path,
+    ]
+    for folder in left:
+        files.write_text(folder / "whole", "whole")
+        (folder / f"{files.TEMPORARY}1-2-part").write_bytes(b"1")
+    worker.remove_unfinished(run)
+    assert all([path.name for path in folder.iterdir() if path.is_file()] == ["whole"] for folder in left)
+
+
+def test_no_file_of_a_clip_folder_is_ever_cut_short(tmp_path, dying):
+    config = {"max_position_embeddings": 77, "hidden_size": 32}
+    write_clip_folder(config, tmp_path / "whole")
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    for k in range(100):
+        dying(k)
+        try:
+            write_clip_folder(config, tmp_path / str(k))
+        except Dead:
+            pass
+        else:
+            break
+        finally:
+            dying(None)
+        found = (path for path in (tmp_path / str(k)).glob("[!.]*"))
+        assert all(path.read_bytes() == whole[path.name] for path in found)
+    assert k > 6
 
 
 def test_an_ordinary_error_leaves_no_temporary_file(tmp_path):
