@@ -10,7 +10,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from .commands import check, compare, convert, demo, env, generate, network, report, resume, runs, train, ui, verdict
+from .commands import check, demo, env, report, resume, runs, train, ui, verdict
+from .commands.models import compare, convert, generate, network
 from .commands.support.exit_status import BAD_INPUT, FAILED, STOPPED
 from .core.config.run_config import SETTINGS
 from .core.errors import REPORT, UserError

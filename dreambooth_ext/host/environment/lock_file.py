@@ -64,6 +64,10 @@ class Recipe:
             "bitsandbytes": "bitsandbytes.optim",
             "tensorboard": "torch.utils.tensorboard",
             "xformers": "xformers.ops",
+            "opencv-python-headless": "cv2",
+            "onnxruntime": "onnxruntime",
+            "pi-heif": "pi_heif",
+            "pillow-avif-plugin": "pillow_avif",
         }
     )
 

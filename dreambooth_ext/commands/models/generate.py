@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.config import links
-from ..core.verbs import generate_options
-from ..host.environment.environment import Environment
+from ...core.config import links
+from ...core.verbs import generate_options
+from ...host.environment.environment import Environment
 
 HELP = "draw pictures with a model"
 add_arguments = generate_options.add_arguments

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.config import links
-from ..core.verbs import convert_options
-from ..host.environment.environment import Environment
+from ...core.config import links
+from ...core.verbs import convert_options
+from ...host.environment.environment import Environment
 
 HELP = "convert a model: file or diffusers folder, precision, .ckpt or .safetensors"
 add_arguments = convert_options.add_arguments

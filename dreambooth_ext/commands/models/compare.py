@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.config import links
-from ..core.verbs import compare_options
-from ..host.environment.environment import Environment
+from ...core.config import links
+from ...core.verbs import compare_options
+from ...host.environment.environment import Environment
 
 HELP = "draw the same prompts with the base and with models, side by side"
 add_arguments = compare_options.add_arguments

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..core.config import links
-from ..core.verbs import network_options
-from ..host.environment.environment import Environment
+from ...core.config import links
+from ...core.verbs import network_options
+from ...host.environment.environment import Environment
 
 HELP = "merge LoRA files into a model, extract one from two models, or give one another rank"
 add_arguments = network_options.add_arguments

@@ -1,0 +1,1 @@
+"""Commands about model files: drawing with them, comparing them, changing their format."""
