@@ -11,6 +11,7 @@ from ..messages.message import number
 
 WIDTH, HEIGHT = 720, 240  # of the drawing, in SVG units
 LEFT, RIGHT, TOP, BOTTOM = 70, 12, 12, 32  # margins for the axes' labels
+LETTER = 9  # width of a letter on a narrow screen, about
 TICKS = 5  # of an axis, about
 COLOURS = ("#2563eb", "#d97706", "#059669", "#dc2626", "#7c3aed", "#0891b2")
 
@@ -27,13 +28,23 @@ class Curve:
         return [value for value in self.values if value is not None]
 
 
+@dataclass(frozen=True)
+class Band:
+    """A shaded stretch of steps, behind the lines."""
+
+    label: str
+    begin: float
+    end: float
+    colour: str
+
+
 FILE_STYLE = (
     "<style>text{font:12px system-ui,sans-serif;fill:#6b7280}path{fill:none;stroke-width:2}"
     ".grid{stroke:#d4d4d8}</style>"
 )
 
 
-def line_chart(title: str, curves: Sequence[Curve], last_step: int) -> str:
+def line_chart(title: str, curves: Sequence[Curve], last_step: int, bands: Sequence[Band] = ()) -> str:
     """Draw curves over steps 0 to `last_step` as an HTML figure; "" if none of them has a value."""
     if not any(curve.known() for curve in curves):
         return ""
@@ -42,7 +53,7 @@ def line_chart(title: str, curves: Sequence[Curve], last_step: int) -> str:
         for curve, colour in zip(curves, COLOURS, strict=False)
     )
     drawing = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
-    drawing += "".join(parts(curves, last_step))
+    drawing += "".join(parts(curves, last_step, bands))
     return f"<figure><figcaption>{escape(title)} {legend}</figcaption>{drawing}</svg></figure>"
 
 
@@ -59,8 +70,8 @@ def svg_file(title: str, curves: Sequence[Curve], last_step: int) -> str:
     return f"{head}<title>{escape(title)}</title>{FILE_STYLE}{''.join([*legend, *parts(curves, last_step)])}</svg>"
 
 
-def parts(curves: Sequence[Curve], last_step: int) -> list[str]:
-    """The elements of a drawing: grid, labels and lines."""
+def parts(curves: Sequence[Curve], last_step: int, bands: Sequence[Band] = ()) -> list[str]:
+    """The elements of a drawing: bands, grid, labels and lines."""
     low, high = span([value for curve in curves for value in curve.known()])
     across, down = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
@@ -71,6 +82,12 @@ def parts(curves: Sequence[Curve], last_step: int) -> list[str]:
         return TOP + down * (high - value) / (high - low)
 
     found = []
+    for band in bands:
+        left, width = x(band.begin), x(band.end) - x(band.begin)
+        place = f'x="{left:.1f}" y="{TOP}" width="{width:.1f}" height="{down}"'
+        found.append(f'<rect {place} fill="{band.colour}" opacity="0.15"><title>{escape(band.label)}</title></rect>')
+        if width > LETTER * len(band.label):  # a narrow one says it only to those who point at it
+            found.append(f'<text x="{left + 4:.1f}" y="{TOP + 14}">{escape(band.label)}</text>')
     for tick in ticks(low, high):
         found.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
         found.append(f'<text x="{LEFT - 8}" y="{y(tick) + 4:.1f}" text-anchor="end">{number(tick)}</text>')

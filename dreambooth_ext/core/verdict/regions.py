@@ -13,9 +13,9 @@ what counts is the share of the way down.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 FLAT = 0.15  # of the variance (DVAR)
 WINDOW = 3  # measurements, at least
@@ -26,6 +26,8 @@ HALF = 0.5  # of the share of what is learned that holds for pictures kept back,
 SEEN = -0.02  # a smaller change is no change
 IN_A_ROW = 2  # measurements that have to agree
 GUESS = 3  # times as many steps
+
+Region = Literal["learning", "good", "overfitting", "guessed"]  # guessed: overfitting, but no picture kept back says so
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class Regions:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Span:
+    """Steps from `begin` to `end` that are in one region."""
+
+    begin: int
+    end: int
+    region: Region
+
+
 def of(measurements: Sequence[Mapping[str, Any]]) -> Regions:
     """The regions of a run so far. measurements: as in their events, by step."""
     steps = [one["step"] for one in measurements]
@@ -67,6 +78,24 @@ def of(measurements: Sequence[Mapping[str, Any]]) -> Regions:
             over = next(step for step in steps if step >= GUESS * good)
         return Regions(good, over, flat_step, is_sure)
     return _by_held(steps, [n or 0.0 for n in learned], [n or 0.0 for n in held], flat_step)
+
+
+def spans(measurements: Sequence[Mapping[str, Any]]) -> list[Span]:
+    """The regions up to the last measurement, as it tells them; none of fewer than two."""
+    if len(measurements) < 2:
+        return []
+    last = measurements[-1]
+    kind: Region = "overfitting" if last.get("is_sure") else "guessed"
+    edges: list[tuple[Any, Region]] = [(0, "learning"), (last.get("good"), "good"), (last.get("overfitting"), kind)]
+    known = [(step, region) for step, region in edges if isinstance(step, int) and step < last["step"]]
+    ends = [*(step for step, _ in known[1:]), last["step"]]
+    return [Span(begin, end, region) for (begin, region), end in zip(known, ends, strict=True)]
+
+
+def by_step(measurements: Sequence[Mapping[str, Any]]) -> Callable[[int], Region | None]:
+    """A function that tells the region of a step, None of one that comes after the last measurement."""
+    known = spans(measurements)
+    return lambda step: next((one.region for one in reversed(known) if one.begin <= step <= known[-1].end), None)
 
 
 def _by_held(steps: list[int], learned: list[float], held: list[float], flat: int | None) -> Regions:

@@ -13,6 +13,7 @@ from ...core.messages.message import Message, written
 from ...core.runs import run_list
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import Progress
+from ...core.verdict import measurements
 from ...core.verdict.decision import Judged
 from ...core.verdict.prompts import word_of
 from ...core.verdict.scores import LABELS, Scores
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
 def from_losses(run: Run) -> Verdict:
     """Raises UserError if the run has saved no model, or has no measurements."""
     config = run.completed()
-    measured = [event for event in run.events.read() if event["type"] == "measurement"]
+    measured = measurements.of(run.events.read())
     if not measured:
         raise UserError("verdict.no_losses", "steps_only")
     judged = [Judged(each.step, each.path.relative_to(run.path).as_posix(), Scores()) for each in saved_models(run)]

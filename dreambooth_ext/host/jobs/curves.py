@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...core.verdict import measurements, regions
+from ...core.verdict.measurements import still_valid
 from .event_pages import parsed
 
 RUNS = 8  # whose curves are kept; 100 000 steps take some 5 MB
@@ -136,33 +138,31 @@ class Curves:
         }
 
     def table(self) -> str:
-        """Every step as CSV: step, seconds, loss, the learning rate of each group, the validation loss."""
-        validation = self._validation()
-        steps = sorted({*self.steps, *validation})
+        """Every step as CSV: step, seconds, loss, the learning rate of each group, the validation loss, and what the
+        run measured of itself with the region that the step is in."""
+        validation, measured = self._validation(), measurements.of(self.events)
+        by_step = {one["step"]: one for one in measured}
+        region_of = regions.by_step(measured)
+        steps = sorted({*self.steps, *validation, *by_step})
         place = {step: at for at, step in enumerate(self.steps)}
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["step", "seconds", "loss", *(f"lr_{group}" for group in self.rates), "validation_loss"])
+        rates = [f"lr_{group}" for group in self.rates]
+        columns = [f"measured_{name}" for name in measurements.NUMBERS]
+        writer.writerow(["step", "seconds", "loss", *rates, "validation_loss", *columns, "region"])
         for step in steps:
             at = place.get(step)
             own = [] if at is None else [self.losses[at], *(rates[at] for rates in self.rates.values())]
             cells = [_cell(value) for value in own] or [""] * (1 + len(self.rates))
             seconds = "" if at is None else round(self.seconds[at], 3)
-            writer.writerow([step, seconds, *cells, _cell(validation.get(step, math.nan))])
+            numbers = measurements.numbers(by_step[step]).values() if step in by_step else [None] * len(columns)
+            told = [_cell(_number(value)) for value in (validation.get(step), *numbers)]
+            writer.writerow([step, seconds, *cells, *told, region_of(step) or ""])
         return text.getvalue()
 
     def _validation(self) -> dict[int, float]:
-        """The validation loss by step, without steps that a resumed run has not reached again."""
-        found: dict[int, float] = {}
-        for event in self.events:
-            step = event.get("step")
-            if not isinstance(step, int):
-                continue
-            if event.get("type") == "status":
-                found = {known: loss for known, loss in found.items() if known <= step}
-            elif event.get("type") == "validation":
-                found[step] = _number(event.get("loss"))
-        return found
+        """The validation loss by step."""
+        return {event["step"]: _number(event.get("loss")) for event in still_valid(self.events, "validation")}
 
 
 class RunCurves:

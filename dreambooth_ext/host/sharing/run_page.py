@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from ...core.charts.line_chart import Curve, line_chart
+from ...core.charts.line_chart import Band, Curve, line_chart
 from ...core.config.run_config import SETTINGS, RunConfig
 from ...core.data import captions
 from ...core.errors import UserError
@@ -26,6 +26,8 @@ from ...core.messages.message import written
 from ...core.runs import time_taken
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import clock
+from ...core.verdict import measurements, regions
+from ...core.verdict.measurements import still_valid
 from ...core.version import __version__
 from ..jobs.curves import Curves
 from ..service.redaction import HIDDEN, SECRETS, Redaction
@@ -40,6 +42,18 @@ GROUPS = {"unet": "UNet"}  # of parameters, by their names in events
 PRECISIONS = {"no": "fp32"}
 IN_FACTS = ("name", "method", "base_model")  # settings that stand at the page's top
 SMOOTHED = 40  # points of a curve whose mean is drawn
+MEASURED = {
+    "learned": "your own pictures",
+    "held": "pictures kept back",
+    "class": "class pictures",
+    "drift": "change for other prompts",
+}
+REGIONS: dict[regions.Region, tuple[str, str]] = {  # label and colour
+    "learning": ("learning", "#d97706"),
+    "good": ("good to use", "#059669"),
+    "overfitting": ("overfitting", "#dc2626"),
+    "guessed": ("perhaps overfitting", "#dc2626"),
+}
 PREVIEW = re.compile(r"(\d+)_(\d+)\.png")
 
 
@@ -146,14 +160,26 @@ def _charts(run: Run, events: Sequence[Mapping[str, Any]], state: Mapping[str, A
     found = curves.whole()
     steps, last = found["steps"], max([state["step"], *found["steps"][-1:]])
     loss = [Curve("loss, smoothed", steps, smoothed(found["losses"]))]
-    measured = {event["step"]: event["loss"] for event in events if event["type"] == "validation"}
-    if measured:
-        loss.append(Curve("loss on pictures held out", sorted(measured), [measured[step] for step in sorted(measured)]))
+    if held := still_valid(events, "validation"):
+        losses = [event["loss"] for event in held]
+        loss.append(Curve("loss on pictures held out", [event["step"] for event in held], losses))
     rates = [
         Curve(GROUPS.get(group, group.replace("_", " ")), steps, values) for group, values in found["rates"].items()
     ]
-    charts = (line_chart("Loss", loss, last), line_chart("Learning rate", rates, last))
+    charts = (line_chart("Loss", loss, last), line_chart("Learning rate", rates, last), _measured(events))
     return [chart for chart in charts if chart]
+
+
+def _measured(events: Sequence[Mapping[str, Any]]) -> str:
+    """What the run measured of itself, with its regions; "" if nothing."""
+    found = measurements.of(events)
+    if not found:
+        return ""
+    steps, rows = [one["step"] for one in found], [measurements.numbers(one) for one in found]
+    curves = [Curve(label, steps, [row[name] for row in rows]) for name, label in MEASURED.items()]
+    bands = [Band(REGIONS[one.region][0], one.begin, one.end, REGIONS[one.region][1]) for one in regions.spans(found)]
+    title = "Measured on fixed pictures, as a share of the base's loss"
+    return line_chart(title, [curve for curve in curves if curve.known()], steps[-1], bands)
 
 
 def smoothed(values: Sequence[float | None]) -> list[float | None]:

@@ -169,3 +169,22 @@ def test_a_run_whose_loss_explodes_is_never_good():
 @pytest.mark.parametrize("numbers", [[], [1], [1, 0.5], [1, math.inf, 0.5, 0.4], [1, 0, 0.5, 0.4]])
 def test_few_and_strange_numbers(numbers):
     assert regions.of(curve(numbers, steps=list(range(len(numbers)))) if numbers else []) == regions.Regions()
+
+
+def test_the_regions_of_steps():
+    def measured(*steps, **last):
+        return [{"step": step} for step in steps[:-1]] + [{"step": steps[-1], "is_sure": True, **last}]
+
+    known = measured(0, 10, 30, good=10, overfitting=20)
+    assert [(one.begin, one.end, one.region) for one in regions.spans(known)] == [
+        (0, 10, "learning"), (10, 20, "good"), (20, 30, "overfitting"),
+    ]  # fmt: skip
+    region = regions.by_step(known)
+    assert [region(step) for step in (0, 9, 10, 20, 30, 31)] == [
+        "learning", "learning", "good", "overfitting", "overfitting", None,
+    ]  # fmt: skip
+    still = regions.by_step(measured(0, 10, good=None, overfitting=None))
+    assert (still(5), still(11)) == ("learning", None)
+    guess = measured(0, 10, 30, good=10, overfitting=20, is_sure=False)
+    assert regions.spans(guess)[-1].region == "guessed"
+    assert regions.spans(known[:1]) == [] and regions.by_step([])(0) is None

@@ -23,6 +23,14 @@ from dreambooth_ext.host.sharing import html_file
 from dreambooth_ext.host.sharing.run_page import evenly, file_name, run_page, smoothed
 
 SECRET = "geheim"
+MEASURED = {
+    "learned": {"low": 0.5, "high": 0.125},
+    "class": None,
+    "word": 0.5,
+    "good": 40,
+    "overfitting": 79,
+    "is_sure": False,
+}
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +55,7 @@ def run(tmp_path_factory):
         made.events.append("step", step=step, total=80, loss=None if step == 7 else 1 / step, lr={"unet": 2e-4})
         if step % 10 == 0:
             made.events.append("validation", step=step, loss=0.5 - step / 1000)
+            made.events.append("measurement", step=step, held=1 - step / 100, drift=step / 1000, **MEASURED)
             draw(made, step)
     made.write_state(status="done", step=80, total=80, plan=plan, host=platform.node())
     return made
@@ -115,9 +124,18 @@ def test_facts_settings_and_versions_are_said_in_labels(text):
 
 
 def test_curves_have_a_line_for_each_series(run):
-    loss, rate = run_page(run).charts
+    loss, rate, measured = run_page(run).charts
     assert loss.count("<path") == 3  # the step without a loss cuts the first one in two
     assert "loss on pictures held out" in loss and "UNet" in rate
+    assert measured.count("<path") == 3  # no class pictures were measured
+    shown = ["your own pictures", "pictures kept back", "change for other prompts", "class pictures"]
+    assert [label in measured for label in shown] == [True, True, True, False]
+    bands = re.findall(r'<rect x="([\d.]+)" y="12" width="([\d.]+)".*?<title>(.*?)</title>', measured)
+    assert [label for _, _, label in bands] == ["learning", "good to use", "perhaps overfitting"]
+    across = 720 - 70 - 12
+    assert float(bands[1][0]) == pytest.approx(70 + across * 40 / 80, abs=0.1)
+    assert float(bands[1][1]) == pytest.approx(across * 39 / 80, abs=0.1)
+    assert "perhaps overfitting</text>" not in measured  # it is too narrow for that
 
 
 def test_the_verdict_is_shown_without_training_pictures_paths_and_names(tmp_path):

@@ -978,19 +978,25 @@ def test_curves_are_thinned_and_exact_where_one_looks_closely(asked):
 
 def test_the_time_of_training_leaves_pauses_out_and_curves_are_a_table(asked):
     run = run_folder.create(asked.service.runs_dir, RunConfig(name="timed"))
+    ratios = {"low": 0.5, "high": 0.125}
+    measured = {"type": "measurement", "learned": ratios, "held": 0.5, "class": None, "drift": 0.01, "word": None}
     told = [  # (time, event); killed after step 3, of which no state was saved, and resumed a day later from step 2
         (100, {"type": "status", "status": "preparing"}),
         (160, {"type": "status", "status": "training", "step": 0}),
         (170, {"type": "sample", "step": 0}),
+        (170, {**measured, "step": 0, "learned": {"low": 1, "high": 1}, "held": 1.0}),
         (172, {"type": "step", "step": 1, "loss": 0.5, "lr": {"unet": 1e-6}}),
         (174, {"type": "step", "step": 2, "loss": 0.25, "lr": {"unet": 2e-6, "text_encoder": 1e-7}}),
         (175, {"type": "validation", "step": 2, "loss": 0.75}),
+        (175, {**measured, "step": 2, "good": 2}),
         (176, {"type": "step", "step": 3, "loss": 9.0, "lr": {"unet": 2e-6}}),
         (177, {"type": "validation", "step": 3, "loss": 9.0}),
+        (177, {**measured, "step": 3}),
         (90_000, {"type": "status", "status": "queued"}),
         (90_010, {"type": "status", "status": "preparing", "step": 2}),
         (90_050, {"type": "status", "status": "training", "step": 2}),
         (90_053, {"type": "step", "step": 3, "loss": None, "lr": {"unet": 2e-6}}),
+        (90_053, {**measured, "step": 3, "good": 2, "overfitting": 3}),
     ]
     rows = [{"n": n, "time": time, **event} for n, (time, event) in enumerate(told, 2)]
     with run.events.path.open("a", encoding="utf-8") as stream:
@@ -1002,10 +1008,12 @@ def test_the_time_of_training_leaves_pauses_out_and_curves_are_a_table(asked):
     assert table.headers["content-type"] == "text/csv; charset=utf-8"
     assert table.headers["content-disposition"] == f'attachment; filename="{run.id}.csv"'
     assert table.body.decode().splitlines() == [
-        "step,seconds,loss,lr_unet,lr_text_encoder,validation_loss",
-        "1,12.0,0.5,1e-06,,",
-        "2,14.0,0.25,2e-06,1e-07,0.75",
-        "3,20.0,,2e-06,,",
+        "step,seconds,loss,lr_unet,lr_text_encoder,validation_loss,measured_learned,measured_held,measured_class,"
+        "measured_drift,measured_word,region",
+        "0,,,,,,1.0,1.0,,0.01,,learning",
+        "1,12.0,0.5,1e-06,,,,,,,,learning",
+        "2,14.0,0.25,2e-06,1e-07,0.75,0.25,0.5,,0.01,,good",
+        "3,20.0,,2e-06,,,0.25,0.5,,0.01,,good",
     ]
 
 
