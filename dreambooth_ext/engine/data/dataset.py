@@ -13,10 +13,10 @@ from ...core.data.concepts import Subjects
 from ...core.data.entry import Entry
 from ...core.data.picture_entries import caches_latents
 from ...core.errors import Problem, UserError
+from ...core.pictures.training_crop import bucket_sizes, training_size
 from ..runtime.seeds import generator
 from . import latent_encoding, picture_checks
 from .batch import Batch
-from .buckets import assign, bucket_sizes
 from .caption_variation import every_caption
 from .latent_cache import DiskCache, MemoryCache
 from .order import Order
@@ -92,8 +92,7 @@ class Dataset:
         return self._variations[picture.entry.concept].random_flip and not picture.entry.is_held
 
     def target(self, size: tuple[int, int]) -> tuple[int, int]:
-        side = self.config.resolution
-        return assign(size, bucket_sizes(side)) if self.config.enable_bucket else (side, side)
+        return training_size(size, self.config.resolution, self.config.enable_bucket)
 
     def arrange(self, found: list[Picture]) -> None:
         """Split the readable pictures into trained and held-out ones and set up their order. Raises UserError if too

@@ -6,7 +6,6 @@ import io
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from ...core.data import folder_scan
 from ...core.data.jpeg import require_few_passes
 from ...core.errors import UserError
 from ...core.messages.message import Message, reason_of
+from ...core.pictures.training_crop import Crop
 from ...core.system.files import require_ordinary
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # no others, whatever the file's suffix: some formats run programs (EPS)
@@ -39,48 +39,6 @@ DAMAGE = (OSError, *LEAKED, struct.error, zlib.error)
 # Pillow warns of a "decompression bomb DOS attack" from half of that limit. Photographs reach that.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Image.init()  # registers WebP now, so that threads do not race for it at the first picture
-
-
-@dataclass(frozen=True)
-class Crop:
-    """How a training picture is cut out. The original is scaled to `resized`, then cropped to `target` at (left, top).
-
-    Sizes are (width, height) in pixels; `original` is the size of the upright picture, after EXIF rotation.
-    """
-
-    original: tuple[int, int]
-    target: tuple[int, int]
-    left: int
-    top: int
-
-    @property
-    def resized(self) -> tuple[int, int]:
-        return resized_size(self.original, self.target)
-
-    def time_ids(self, flip: bool) -> tuple[int, int, int, int, int, int]:
-        """Return SDXL's time ids: original (height, width), crop (top, left), target (height, width).
-
-        A mirrored picture is a crop of the mirrored original, so its left edge is counted from the other side.
-        """
-        left = self.resized[0] - self.left - self.target[0] if flip else self.left
-        return (*self.original[::-1], self.top, left, *self.target[::-1])
-
-
-def resized_size(original: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """Return the smallest (width, height) with the original's proportions that covers the target."""
-    scale = max(target[0] / original[0], target[1] / original[1])
-    return max(target[0], round(original[0] * scale)), max(target[1], round(original[1] * scale))
-
-
-def centre_crop(original: tuple[int, int], target: tuple[int, int]) -> Crop:
-    width, height = resized_size(original, target)
-    return Crop(original, target, (width - target[0]) // 2, (height - target[1]) // 2)
-
-
-def random_crop(original: tuple[int, int], target: tuple[int, int], x: float, y: float) -> Crop:
-    """Return the crop chosen by x and y, which are drawn from [0, 1). All positions are equally likely."""
-    width, height = resized_size(original, target)
-    return Crop(original, target, int((width - target[0] + 1) * x), int((height - target[1] + 1) * y))
 
 
 def picture_size(path: Path) -> tuple[int, int]:
@@ -150,16 +108,9 @@ def _cropped(image: Image.Image, path: Path, crop: Crop, size: tuple[int, int]) 
     """Return the cropped region, scaled to `size` (width, height)."""
     if image.size != crop.original:
         raise UserError("pictures.changed_size", "instance_data_dir", file=str(path))
-    (width, height), (wide, high) = crop.original, crop.resized
     # Resampling the cut region alone gives the same pixels as resizing all and cutting, without a huge picture in
     # between for extreme proportions.
-    box = (
-        crop.left * width / wide,
-        crop.top * height / high,
-        min(width, (crop.left + crop.target[0]) * width / wide),
-        min(height, (crop.top + crop.target[1]) * height / high),
-    )
-    return image.resize(size, Image.Resampling.LANCZOS, box=box)
+    return image.resize(size, Image.Resampling.LANCZOS, box=crop.box)
 
 
 def to_srgb(image: Image.Image) -> Image.Image:

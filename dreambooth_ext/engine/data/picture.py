@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ...core.data.entry import Entry
-from .images import Crop, training_pixels
+from ...core.pictures.training_crop import Crop
+from .images import training_pixels
 from .latent_cache import content_key
 
 

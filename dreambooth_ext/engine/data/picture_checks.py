@@ -9,8 +9,9 @@ from ...core.config.parsing import some
 from ...core.data.entry import Entry
 from ...core.errors import Problem, UserError
 from ...core.messages.message import reason_of
+from ...core.pictures.training_crop import centre_crop
 from ...core.system import files
-from .images import centre_crop, picture_size
+from .images import picture_size
 from .parallel import ahead, attempt, workers
 from .picture import Picture
 

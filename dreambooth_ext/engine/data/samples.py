@@ -13,11 +13,12 @@ from torch import Tensor
 from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import Variation
 from ...core.data.prompt_templates import filled
+from ...core.pictures.training_crop import Crop, random_crop
 from ..runtime.seeds import generator
 from . import latent_encoding
 from .batch import Batch
 from .caption_variation import vary
-from .images import Crop, alpha_weights, random_crop, to_model
+from .images import alpha_weights, to_model
 from .latent_cache import DiskCache, MemoryCache
 from .picture import Picture
 

@@ -12,8 +12,9 @@ from ...core.data import picture_entries, picture_list
 from ...core.data.concepts import Subjects
 from ...core.data.entry import Entry
 from ...core.errors import UserError
+from ...core.pictures.training_crop import centre_crop
 from ...core.runs.run_folder import Run
-from ..data.images import centre_crop, picture_size, training_pixels
+from ..data.images import picture_size, training_pixels
 
 
 def own_entries(run: Run, config: RunConfig, subjects: Subjects) -> list[Entry]:

@@ -20,8 +20,8 @@ from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.core.errors import UserError
+from dreambooth_ext.core.pictures.training_crop import centre_crop
 from dreambooth_ext.engine.data.dataset import Dataset
-from dreambooth_ext.engine.data.images import centre_crop
 from dreambooth_ext.engine.data.picture import Picture
 
 SCALING = 0.18215

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects, variation
 from dreambooth_ext.core.data.entry import Entry
+from dreambooth_ext.core.pictures.training_crop import centre_crop
 from dreambooth_ext.engine.data.caption_variation import vary
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.folder_balance import apportioned
-from dreambooth_ext.engine.data.images import centre_crop
 from dreambooth_ext.engine.data.picture import Picture
 
 SIZES = [(512, 512), (800, 600), (300, 1000)]

@@ -11,17 +11,8 @@ import torch
 from PIL import Image, ImageCms
 
 from dreambooth_ext.core.errors import UserError
-from dreambooth_ext.engine.data.images import (
-    Crop,
-    alpha_weights,
-    centre_crop,
-    open_picture,
-    picture_size,
-    random_crop,
-    resized_size,
-    to_model,
-    training_pixels,
-)
+from dreambooth_ext.core.pictures.training_crop import Crop, centre_crop, random_crop, resized_size
+from dreambooth_ext.engine.data.images import alpha_weights, open_picture, picture_size, to_model, training_pixels
 
 NAME = "мой кот (1)"  # spaces and non-Latin letters everywhere
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.core.data.entry import Entry
+from dreambooth_ext.core.pictures.training_crop import centre_crop
 from dreambooth_ext.engine import deep_check, worker
 from dreambooth_ext.engine.data import latent_encoding, picture_checks
-from dreambooth_ext.engine.data.images import centre_crop
 from dreambooth_ext.engine.data.latent_cache import IN_MEMORY
 from dreambooth_ext.engine.data.picture import Picture
 from dreambooth_ext.engine.formats.metadata import MOST_WORDS, pictures_metadata

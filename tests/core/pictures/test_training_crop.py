@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dreambooth_ext.engine.data.buckets import assign, bucket_sizes
+from dreambooth_ext.core.pictures.training_crop import assign, bucket_sizes
 
 
 def test_the_sizes_of_512_are_kohyas():
