@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from ..config.stages import ResolvedConfig
-from ..data import captions, identifiers, prompt_templates
+from ..data import captions, prompt_templates
 from ..data.concepts import Concept
 from ..data.entry import Entry
+from .words import spoken
 
 SHARE = 0.016  # of the run's time; what measures beside the denoiser brings it to at most 2 %
 FEWEST, MOST = 6, 20  # measurements of a run
@@ -104,26 +105,18 @@ def _steps(total: int, times: int) -> tuple[int, ...]:
 # --- texts
 
 
-def unrelated_prompts(config: ResolvedConfig, words: Iterable[str], count: int) -> list[str]:
+def unrelated_prompts(config: ResolvedConfig, words: Sequence[str], count: int) -> list[str]:
     """Prompts that name nothing of what is trained: the run's preview prompts without its word, then others."""
-    own = [p for p in config.validation_prompts if not captions.words(p) & set(words)] if words else []
+    own = [p for p in config.validation_prompts if not captions.words(p) & spoken(words)] if words else []
     prompts = list(dict.fromkeys([*own, *UNRELATED]))
     return [prompts[n % len(prompts)] for n in range(count)]
 
 
-def subject_words(config: ResolvedConfig, concepts: Sequence[Concept], entries: Iterable[Entry]) -> set[str]:
-    """The words, in lower case, that the run binds to its pictures."""
-    if config.method not in WORDED:
-        return set()
-    found = {word.casefold() for word in prompt_templates.tokens(config)}
-    for entry in entries:
-        if not entry.is_class:
-            found |= _words_of(entry, concepts[entry.concept])
-    return found
+def without_word(config: ResolvedConfig, entry: Entry, concept: Concept, words: Iterable[str]) -> str | None:
+    """The picture's caption with the class in the word's place, or without the word; None if it has no word.
 
-
-def without_word(config: ResolvedConfig, entry: Entry, concept: Concept) -> str | None:
-    """The picture's caption with the class in the word's place, or without the word; None if it has no word."""
+    words: those of the run, in any spelling.
+    """
     if config.method not in WORDED:
         return None
     if entry.lines:
@@ -135,14 +128,7 @@ def without_word(config: ResolvedConfig, entry: Entry, concept: Concept) -> str 
     prompt, of_class = concept.instance_prompt, concept.class_prompt
     if of_class and not captions.has_template(of_class) and entry.caption == prompt:
         return of_class
-    words = _words_of(entry, concept) | {word.casefold() for word in prompt_templates.tokens(config)}
-    kept = [part for part in entry.caption.split() if not captions.words(part) & words]
+    said = spoken(words)
+    kept = [part for part in entry.caption.split() if not captions.words(part) & said]
     text = " ".join(kept)
     return text if text != " ".join(entry.caption.split()) else None
-
-
-def _words_of(entry: Entry, concept: Concept) -> set[str]:
-    prompt = concept.instance_prompt or ""
-    is_named = not prompt or captions.has_template(prompt)  # by the file's name
-    named = captions.words(entry.identifier) - identifiers.COMMON_WORDS if is_named else set()
-    return named | captions.rare_words(prompt, concept.class_prompt) - {"filewords", "name"}

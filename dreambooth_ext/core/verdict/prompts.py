@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,14 +10,13 @@ from ..config.run_config import RunConfig
 from ..data import captions, prompt_templates
 from ..data.concepts import Subjects
 from ..data.entry import Entry
-from ..data.identifiers import COMMON_WORDS
 from ..guide import tables
 from .measuring import UNRELATED
+from .words import subject_words
 
 SUBJECT_PROMPTS = 4  # of the subject, each drawn with several seeds
 PHOTO_PROMPTS = 3
 WORLD_PROMPTS = 4  # of what the pictures never showed
-_TEMPLATE = re.compile(r"\[(filewords|name)\]")
 
 
 @dataclass(frozen=True)
@@ -77,26 +75,8 @@ def _said(entry: Entry) -> str:
 
 
 def word_of(config: RunConfig, subjects: Subjects, entries: Sequence[Entry]) -> str:
-    """The word that calls the run's (first) subject; "" if there is none.
-
-    A trained word, else the rare words of the instance prompt, else what the file names call the subject, else the one
-    rare word that all captions share.
-    """
-    if config.method in ("textual_inversion", "finetune"):
-        return next((entry.word for entry in entries if entry.word), "") or (config.placeholder_token or "")
-    first = subjects.concepts[0] if subjects.concepts else None
-    prompt = (first.instance_prompt if first else None) or ""
-    if prompt and not _TEMPLATE.search(prompt):
-        rare = captions.rare_words(prompt, (first.class_prompt if first else None) or "")
-        if found := [word for word in prompt.split() if captions.words(word) & rare]:
-            return found[0].strip(",.;:")
-    named = Counter(entry.identifier for entry in entries if entry.identifier)
-    texts = [captions.words(entry.caption) for entry in entries]
-    for word, _ in named.most_common():
-        if sum(word.casefold() in text for text in texts) > len(texts) / 2:
-            return word
-    shared = set.intersection(*texts) - COMMON_WORDS if texts else set()
-    return min(shared, key=lambda word: (len(word) > 7, word)) if shared else ""
+    """The word that calls the run's (first) subject; "" if there is none."""
+    return next(iter(subject_words(config, subjects.concepts, entries)), "")
 
 
 def holds(prompt: str, word: str) -> bool:

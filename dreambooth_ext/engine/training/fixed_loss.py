@@ -25,6 +25,7 @@ from ...core.errors import UserError
 from ...core.system.files import require_ordinary
 from ...core.verdict import measuring, regions
 from ...core.verdict.measuring import BINS, Sizes
+from ...core.verdict.words import subject_words
 from ..data.dataset import Dataset
 from ..data.picture import Picture
 from ..runtime.seeds import generator
@@ -71,7 +72,7 @@ class FixedLoss:
         if dataset.inpainting and self.plan.sizes.drift:  # there is no picture whose masked part could be given
             fewer = dataclasses.replace(self.plan.sizes, drift=0)
             self.plan = dataclasses.replace(self.plan, sizes=fewer)
-        self._words = measuring.subject_words(config, dataset.concepts, (picture.entry for picture in own))
+        self._words = subject_words(config, dataset.concepts, (picture.entry for picture in own))
         self._has_given_up = False
         self._goes_on = False  # although it was good enough
         self._samples: dict[str, list[Sample]] = {}
@@ -114,7 +115,7 @@ class FixedLoss:
         """Of each sample of `learned` its caption without the word."""
         concepts = self.dataset.concepts
         chosen = _chosen(self._pictures, self.plan.sizes.learned if self.plan.sizes.word else 0)
-        return [measuring.without_word(self.config, p.entry, concepts[p.entry.concept]) for p in chosen]
+        return [measuring.without_word(self.config, p.entry, concepts[p.entry.concept], self._words) for p in chosen]
 
     # --- measuring
 
