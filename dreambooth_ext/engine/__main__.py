@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import signal
 import sys
@@ -12,7 +13,14 @@ from ..core.config import links
 from ..core.errors import REPORT, UserError
 from ..core.system import environment_users
 from ..core.system.terminal import OutputError, open_missing_streams, say, say_traceback, say_unwritable, shield
-from ..core.verbs import compare_options, convert_options, generate_options, network_options, verdict_options
+from ..core.verbs import (
+    compare_options,
+    convert_options,
+    generate_options,
+    network_options,
+    pictures_options,
+    verdict_options,
+)
 
 # verb -> its options, which need nothing installed, and the engine's module that runs it
 VERBS: dict[str, tuple[ModuleType, str]] = {
@@ -21,6 +29,7 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
     "convert": (convert_options, "verbs.convert"),
     "network": (network_options, "verbs.network"),
     "verdict": (verdict_options, "verbs.verdict"),
+    "pictures": (pictures_options, "pictures.worker"),
 }
 
 
@@ -72,7 +81,10 @@ def carried_out(argv: list[str]) -> int:
     if problems:
         return 1
     try:
-        with environment_users.joined(argv[0]):
+        is_counted = (
+            options is not pictures_options
+        )  # it waits for questions, and whoever changes the environment ends it
+        with environment_users.joined(argv[0]) if is_counted else contextlib.nullcontext():
             result = importlib.import_module(f"{__package__}.{module}").run(arguments)
     except UserError as error:
         say(f"error: {error}")

@@ -20,8 +20,8 @@ from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.runs import run_folder
 from dreambooth_ext.engine.data.dataset import Dataset
-from dreambooth_ext.engine.data.images import open_picture
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.pictures.picture_file import open_picture
 from dreambooth_ext.host.pictures import image_decoding
 from tests import tiny
 from tests.bad_input import sound

@@ -11,7 +11,7 @@ from ...core.errors import Problem, UserError
 from ...core.messages.message import reason_of
 from ...core.pictures.training_crop import centre_crop
 from ...core.system import files
-from .images import picture_size
+from ..pictures.picture_file import picture_size
 from .parallel import ahead, attempt, workers
 from .picture import Picture
 

@@ -26,9 +26,9 @@ from ...core.errors import UserError
 from ...core.messages.message import Message
 from ...core.system.files import replacing, require_ordinary, sha256_of
 from ..conditioning.learned_tokens import MOST_VECTORS, Embedding
-from ..data.images import DAMAGE
 from ..models import detection
 from ..models.base_model import LatentBase
+from ..pictures.picture_file import DAMAGE
 from ..tensors.tensor_file import container, open_tensors, save_tensors
 from ..tensors.torch_pickle import load_pickle, save_pickle
 from .verified_write import (

@@ -14,7 +14,8 @@ from ...core.data.entry import Entry
 from ...core.errors import UserError
 from ...core.pictures.training_crop import centre_crop
 from ...core.runs.run_folder import Run
-from ..data.images import picture_size, training_pixels
+from ..data.images import training_pixels
+from ..pictures.picture_file import picture_size
 
 
 def own_entries(run: Run, config: RunConfig, subjects: Subjects) -> list[Entry]:

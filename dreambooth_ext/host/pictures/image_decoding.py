@@ -95,7 +95,7 @@ def thumbnail(path: Path, size: int) -> bytes:
 
 
 def _require_sound(picture: Image, content: bytes) -> None:
-    if picture.format == "JPEG":
+    if picture.format in ("JPEG", "MPO"):  # MPO: a JPEG with further pictures behind it
         require_few_passes(content)
 
 

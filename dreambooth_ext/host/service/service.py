@@ -30,6 +30,7 @@ from ..jobs import planned_time, queue
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.planned_time import PlannedTimes
 from ..jobs.run_index import FAULTS, RunIndex
+from ..pictures.picture_worker import PictureWorker
 from ..pictures.uploads import PictureSets
 from . import preset_store, schema
 from .models import Models
@@ -64,6 +65,7 @@ class Service:
         self.drawing.before = self.deep_check.close  # its process holds memory
         self.presets = Presets(host.data_folder() / preset_store.FOLDER)
         self.sets = PictureSets(path_policy.pictures_folder(host))
+        self.picture_worker = PictureWorker(self.environment)
         self.planned_times = PlannedTimes(self.runs_dir)
         self._lists = model_lists.Mark(self.about_host)
         self.new_runs = NewRuns(host, self.dispatcher, self.maintenance, self.deep_check, self.planned_times, self.sets)
@@ -85,6 +87,7 @@ class Service:
         self.dispatcher.close()
         self.drawing.close()
         self.deep_check.close()
+        self.picture_worker.close()
 
     def delete(self, id: str) -> None:
         """Delete a run with everything it made, except published models."""
@@ -153,6 +156,7 @@ class Service:
             except UserError as error:
                 raise Refusal.of(409, error.problem, "action") from error
         self.deep_check.close()  # its process holds files of the environment open
+        self.picture_worker.close()  # and so does its
         self.maintenance.begin(action)
 
     # --- presets and imports ---

@@ -10,8 +10,8 @@ from pathlib import Path
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import kohya_dataset, metadata_files, prompt_templates
 from dreambooth_ext.core.errors import Problem
-from dreambooth_ext.engine.data.images import open_picture
 from dreambooth_ext.engine.models.unconditional_base import read_config
+from dreambooth_ext.engine.pictures.picture_file import open_picture
 from dreambooth_ext.host.pictures import image_decoding
 from dreambooth_ext.host.service import preset_store
 from tests.bad_input.case import Case, Verb

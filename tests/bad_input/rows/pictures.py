@@ -15,7 +15,7 @@ from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data import picture_entries
 from dreambooth_ext.core.data.concepts import Subjects
 from dreambooth_ext.engine.data.dataset import Dataset
-from dreambooth_ext.engine.data.images import open_picture
+from dreambooth_ext.engine.pictures.picture_file import open_picture
 from tests.bad_input import sound
 from tests.bad_input.case import Case, Verb, rows
 from tests.bad_input.rows.descriptions import put
