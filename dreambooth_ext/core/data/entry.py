@@ -21,6 +21,7 @@ class Entry:
     others: tuple[str, ...] = ()  # further captions; each time, one of all is drawn
     folder: str = ""  # the folder directly below the concept's in which it lies; "" in that itself
     is_captioned: bool = False  # its words are from a caption file or metadata
+    own: str = ""  # what these say of it first, without any prompt
     is_held: bool = False  # never trained on: the validation loss is measured on it
     lines: tuple[str, ...] = ()  # textual inversion: `templates` for the caption, of which each step takes one
     word: str = ""  # textual inversion: what is taught

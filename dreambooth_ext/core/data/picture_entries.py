@@ -262,6 +262,7 @@ def _instance_entries(
                 others=tuple(all_captions[1:]),
                 folder=item.top,
                 is_captioned=bool(own),
+                own=own[0] if own else "",
                 caption_file=file,
                 texts=tuple(item.texts(concept.caption_extension)) if reads_files and not own else (),
             )

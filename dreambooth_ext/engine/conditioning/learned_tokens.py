@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...core.captions.token_limit import Piece, with_learned
+
 SLOTS = 2**20  # ids from here on are learned vectors, smaller ones are tokens; no vocabulary is so large
 MOST_VECTORS = 75  # vectors that fit into one chunk of the text encoder
-
-Piece = int | range  # a token, or a learned word's slots, which stay together
 
 
 @dataclass
@@ -51,18 +51,7 @@ class Embeddings:
 
     def pieces(self, tokens: Sequence[int], index: int) -> list[Piece]:
         """Return the tokens of a text for encoder number `index`, with slots in place of learned words."""
-        found: list[Piece] = []
-        position = 0
-        while position < len(tokens):
-            for sought, slots in self._known[index]:
-                if list(tokens[position : position + len(sought)]) == sought:
-                    found.append(slots)
-                    position += len(sought)
-                    break
-            else:
-                found.append(tokens[position])
-                position += 1
-        return found
+        return with_learned(tokens, self._known[index])
 
     def within(self, pieces: Sequence[Piece]) -> list[Embedding]:
         """Return the words that occur in these pieces."""

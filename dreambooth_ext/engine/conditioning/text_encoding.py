@@ -6,7 +6,6 @@ emphasis and no length limit.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...core.captions.token_limit import cut, length
 from ...core.config.parsing import shown
 from ...core.errors import Problem
 from ..models.families import TextConditioning
@@ -119,7 +119,7 @@ class TextStack:
     def tokens(self, prompts: Sequence[str], index: int = 0) -> Tensor:
         """Return token ids (b, chunks, 77) for encoder number `index`, each chunk with start, end and padding. Ids from
         `embeddings.SLOTS` on are learned vectors."""
-        rows = [chunks([(self._cut(self._pieces(prompt, index)), 1.0)], None) for prompt in prompts]
+        rows = [chunks([(cut(self._pieces(prompt, index), self.max_tokens), 1.0)], None) for prompt in prompts]
         most = None if self.max_tokens is None else -(-self.max_tokens // CHUNK)  # moving a word can add a chunk
         return self._filled([row[:most] for row in rows], index)
 
@@ -143,7 +143,7 @@ class TextStack:
 
     def count(self, prompt: str) -> int:
         """Return a prompt's length in tokens and learned vectors, without start and end."""
-        return sum(map(_length, self._pieces(prompt, 0)))
+        return sum(map(length, self._pieces(prompt, 0)))
 
     def cuts(self, prompts: Sequence[str]) -> list[Problem]:
         """Return a warning for each different prompt that is longer than `max_tokens`."""
@@ -162,13 +162,6 @@ class TextStack:
         tokenizer = self.tokenizers[index]
         tokens = tokenizer(_in_words(prompt), add_special_tokens=False, truncation=False, verbose=False).input_ids
         return self.embeddings.pieces(tokens, index)
-
-    def _cut(self, pieces: list[Piece]) -> list[Piece]:
-        """Truncate to `max_tokens`, keeping learned words whole or dropping them."""
-        if self.max_tokens is None:
-            return pieces
-        lengths = itertools.accumulate(map(_length, pieces))
-        return [piece for piece, length in zip(pieces, lengths, strict=True) if length <= self.max_tokens]
 
     def _states(self, encoder: nn.Module, tokens_bs: Tensor, index: int) -> tuple[Tensor, Tensor | None]:
         """Return the hidden states that condition the UNet (b, 77, width), and SDXL's pooled projection (b, p) or
@@ -193,10 +186,6 @@ def _in_words(prompt: str) -> str:
 def _chunk(tokenizer, ids: list[int]) -> list[int]:
     filling = [tokenizer.pad_token_id] * (CHUNK - len(ids))  # SD1 pads with the end token, OpenCLIP with 0
     return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id, *filling]
-
-
-def _length(piece: Piece) -> int:
-    return len(piece) if isinstance(piece, range) else 1
 
 
 def _weights(weights: list[float]) -> list[float]:

@@ -10,14 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...core.captions.variation import complete_text, trained_text
 from ...core.config.stages import ResolvedConfig
 from ...core.data.concepts import Variation
-from ...core.data.prompt_templates import filled
 from ...core.pictures.training_crop import Crop, random_crop
 from ..runtime.seeds import generator
 from . import latent_encoding
 from .batch import Batch
-from .caption_variation import vary
+from .caption_variation import TorchDraw
 from .images import alpha_weights, to_model
 from .latent_cache import DiskCache, MemoryCache
 from .picture import Picture
@@ -71,19 +71,14 @@ class Samples(ABC):
         if not self.config.center_crop:
             crop = random_crop(crop.original, crop.target, x, y)
         tensor = self.tensor(picture, crop, flip, draw)
-        caption = picture.entry.caption
-        if not picture.entry.is_class:  # a class picture's caption is its prompt, which does not vary
-            caption = vary(picture.entry.captions, variation, drop_at, draw)
-        if lines := picture.entry.lines:
-            line = lines[int(torch.randint(len(lines), (), generator=draw))]
-            caption = filled(line, caption, picture.entry.word)
+        caption = trained_text(picture.entry, variation, drop_at, TorchDraw(draw))
         return Sample(picture, tensor, caption, crop.time_ids(flip), weight, self.mask(picture, crop, flip))
 
     def held(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
         """Make a sample without random changes: not mirrored, centre-cropped, with the complete first caption."""
         entry, crop = picture.entry, picture.crop
         tensor = self.tensor(picture, crop, False, draw)
-        caption = filled(entry.lines[0], entry.caption, entry.word) if entry.lines else entry.caption
+        caption = complete_text(entry)
         return Sample(picture, tensor, caption, crop.time_ids(False), weight, self.mask(picture, crop, False))
 
     def batch(self, samples: Sequence[Sample]) -> Batch:

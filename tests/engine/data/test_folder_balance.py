@@ -11,11 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dreambooth_ext.core.captions.variation import vary
 from dreambooth_ext.core.config.run_config import RunConfig
 from dreambooth_ext.core.data.concepts import Subjects, variation
 from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.core.pictures.training_crop import centre_crop
-from dreambooth_ext.engine.data.caption_variation import vary
+from dreambooth_ext.engine.data.caption_variation import TorchDraw
 from dreambooth_ext.engine.data.dataset import Dataset
 from dreambooth_ext.engine.data.folder_balance import apportioned
 from dreambooth_ext.engine.data.picture import Picture
@@ -93,7 +94,7 @@ def drawn(captions: tuple[str, ...], times: int = 2000, **values) -> list[str]:
     found = []
     for index in range(times):
         draw = torch.Generator().manual_seed(index)
-        found.append(vary(captions, changes, torch.rand((), generator=draw).item(), draw))
+        found.append(vary(captions, changes, torch.rand((), generator=draw).item(), TorchDraw(draw)))
     return found
 
 

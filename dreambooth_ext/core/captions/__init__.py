@@ -1,0 +1,1 @@
+"""Captions as text: their tags, bulk changes, tokens, and what training makes of them."""
