@@ -60,7 +60,7 @@ class Preview:
         """
         variation = self.variations[entry.concept]
         text = self.shown_text(entry)
-        examples = []
+        examples: list[dict[str, Any]] = []
         for number in range(EXAMPLES):
             draw = PythonDraw(self.config.seed, entry.path.name, number)
             drop_at = draw.below(10**6) / 10**6
