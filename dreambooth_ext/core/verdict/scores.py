@@ -5,15 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LABELS = {
-    "likeness": "Likeness",
-    "prompt": "Follows the prompt",
-    "variety": "Variety",
-    "copies": "Copies (lower is better)",
-    "class_kept": "Class kept",
-    "world_kept": "World kept",
-}
-NAMES = tuple(LABELS)
+from ..messages.message import Message
+
+NAMES = ("likeness", "prompt", "variety", "copies", "class_kept", "world_kept")
+LABELS = {name: Message(f"verdict.score_{name}") for name in NAMES}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from ...core.data.concepts import Subjects
@@ -12,7 +13,7 @@ from ...core.facts.methods import PROMPTED_METHODS
 from ...core.messages.message import Message, written
 from ...core.runs import run_list
 from ...core.runs.run_folder import Run
-from ...core.system.terminal import Progress
+from ...core.system.terminal import Progress, say
 from ...core.verdict import measurements
 from ...core.verdict.decision import Judged
 from ...core.verdict.prompts import word_of
@@ -24,6 +25,8 @@ from ..verdict.judging import judge
 from ..verdict.opened_run import open_run, require_ended, saved_models
 from ..verdict.photographs import own_entries
 from ..verdict.vision_judge import VisionJudge
+
+QUIET = 2.0  # seconds between lines where nobody can see them change
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> list[str]:
                 content = record.write_unconditional(run, *unconditional.judge(run, device, told))
             else:
                 vision = VisionJudge(arguments.judge, device) if arguments.judge else None
+                told(0, 0, Message("stages.loading_to_judge"))
                 opened = open_run(run)
                 content = record.write(opened, judge(opened, device, vision, told))
                 opened.base.close()
@@ -63,39 +67,51 @@ def from_losses(run: Run) -> Verdict:
 
 
 class Steps:
-    """Shows progress on the terminal, a line for each part of the work."""
+    """Shows progress on the terminal, a line for each part of the work. The tab reads these lines, too."""
 
     def __init__(self) -> None:
         self.line: Progress | None = None
+        self.stage = ""
 
     def __enter__(self) -> Steps:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self.line:
             self.line.close()
+        self.line = None
 
     def __call__(self, done: int, of: int, stage: Message) -> None:
-        if self.line is None or self.line.label != stage:
-            if self.line:
-                self.line.close()
-            self.line = Progress(of, stage)
-        self.line.total = of
-        self.line.update(done)
+        """of: 0 where it cannot be counted."""
+        if self.stage != stage:
+            self._close()
+            self.stage = stage
+            if not of:
+                say(stage)
+        if of:
+            self.line = self.line or Progress(of, stage, quiet_seconds=QUIET)
+            self.line.update(done)
 
 
-def sentences(content: dict[str, Any]) -> list[str]:
+def sentences(content: Mapping[str, Any]) -> list[str]:
     """What a terminal shows of a verdict."""
-    found, base = [content["sentence"]], content["base"]
+    found = [content["sentence"]]
     for each in content["checkpoints"]:
-        known = [f"{label} {each[name]:.2f}" for name, label in LABELS.items() if each.get(name) is not None]
-        scores = f" ({', '.join(known)})" if known else ""
-        found.append(f"  step {each['step']}: {each['state']}: {each['sentence']}{scores}")
-    known = [f"{label} {base[name]:.2f}" for name, label in LABELS.items() if base.get(name) is not None]
-    found.append(f"  base: {', '.join(known)}" if known else "")
-    found += [content["next_run_sentence"], f"Trust: {content['trust']['sentence']} {content['judge']['sentence']}"]
+        state, scores = Message(f"verdict.state_{each['state']}"), scores_of(each)
+        line = Message("verdict.line_model", step=each["step"], state=state, what=each["sentence"])
+        found.append(f"  {line}" + (f" ({scores})" if scores else ""))
+    if scores := scores_of(content["base"]):
+        found.append(f"  {Message('verdict.line_base', scores=scores)}")
+    found.append(content["next_run_sentence"])
     if content["next_run"]:
-        found.append(
-            "Settings: " + ", ".join(f"{name} {written(value)}" for name, value in content["next_run"].items())
-        )
-    return [line for line in found if line]
+        settings = [f"{name} {written(value)}" for name, value in content["next_run"].items()]
+        found.append(Message("verdict.line_settings", settings=settings))
+    trust, judge = content["trust"]["sentence"], content["judge"]["sentence"]
+    return [*found, Message("verdict.line_trust", trust=trust, judge=judge)]
+
+
+def scores_of(one: Mapping[str, Any]) -> str:
+    return ", ".join(f"{label} {one[name]:.2f}" for name, label in LABELS.items() if one.get(name) is not None)

@@ -57,7 +57,7 @@ class BaseJudge:
         hooks = [block.register_forward_hook(noted(seen, number)) for number, block in enumerate(blocks)]
         found = []
         try:
-            for part_nchw in latents_nchw.split(self._at_once):
+            for part_nchw in latents_nchw.split(self.at_once):
                 draws = []
                 for draw in range(FEATURE_DRAWS):
                     self._predict(part_nchw, self.nothing.repeat(len(part_nchw)), FEATURE_TIME, draw)
@@ -75,8 +75,8 @@ class BaseJudge:
         with torch.no_grad(), evaluating(*self.painter.text.encoders):
             texts = self.painter.text.encode(prompts, emphasis=True)
         table = torch.zeros(len(latents_nchw), len(prompts))
-        for begin in range(0, len(latents_nchw), self._at_once):
-            part_nchw = latents_nchw[begin : begin + self._at_once]
+        for begin in range(0, len(latents_nchw), self.at_once):
+            part_nchw = latents_nchw[begin : begin + self.at_once]
             for column in range(len(prompts)):
                 conditioning = texts.rows([column] * len(part_nchw))
                 for draw, time in enumerate(TIMES):
@@ -85,7 +85,8 @@ class BaseJudge:
         return table
 
     @property
-    def _at_once(self) -> int:
+    def at_once(self) -> int:
+        """How many pictures are looked at together."""
         kind = self.painter.unet.device.type
         area = (512 if kind == "cuda" else 64) ** 2
         return max(1, AT_ONCE.get(kind, 1) * area // self.size**2)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -26,6 +27,7 @@ from .vision_judge import VisionJudge
 STEPS = 20  # sampling steps of a picture
 WEIGHTS = (0.6, 0.8, 1.2)  # of the recommended LoRA, beside 1
 WEIGHTED = ("lora", "hypernetwork")  # kinds that draw at a weight
+Item = TypeVar("Item")
 BETTER = 1.1  # times as good another weight must be to be recommended
 
 
@@ -47,12 +49,12 @@ def judge(opened: OpenedRun, device: torch.device, vision: VisionJudge | None, t
     Raises UserError if a model cannot be opened or draws what is not finite.
     """
     court = Court(opened, device, vision, told)
-    known = court.judge(opened.models, with_base=True)
+    known = court.judge(opened.models, Message("stages.drawing_to_judge"), with_base=True)
     judged = [_judged(opened, saved, known.get((saved.step, 1.0))) for saved in opened.models]
     base = known[BASE]
     kept = recommended(judged, base)
     if kept is not None and (others := at_other_weights(opened, kept)):
-        known = court.judge(others, with_base=False)
+        known = court.judge(others, Message("stages.drawing_at_weights"), with_base=False)
         judged = [_at_best_weight(each, known) if each.step == kept.step else each for each in judged]
     trust = trust_in(len(opened.photographs), base)
     verdict = by_scores(opened.config, judged, base, opened.prompts.word, trust)
@@ -104,54 +106,72 @@ class Court:
             "negative_prompt": config.validation_negative_prompt,
         }
 
-    def judge(self, models: Sequence[Saved], with_base: bool) -> dict[By, Scores]:
-        """Let models draw, and return the scores of all that have drawn so far."""
-        found = self._draw(models, with_base)
-        self.told(0, 0, Message("stages.judging"))
+    def judge(self, models: Sequence[Saved], stage: Message, with_base: bool) -> dict[By, Scores]:
+        """Let models draw, and return the scores of all that have drawn so far. stage: what drawing is called."""
+        found = self._draw(models, stage, with_base)
         painter = load_painter(self.opened.base, self.device, self.opened.config.clip_skip)
         self._look(BaseJudge(painter, self.opened.size), found)
+        self.told(0, 0, Message("stages.deciding"))
         return scores(self.evidence)
 
-    def _draw(self, models: Sequence[Saved], with_base: bool) -> list[Drawn]:
+    def _draw(self, models: Sequence[Saved], stage: Message, with_base: bool) -> list[Drawn]:
         """Return the pictures of models that could draw all that was asked."""
-        total, done = len(self.asked) * (len(models) + with_base), 0
-        stage = Message("stages.drawing_to_judge")
-
-        def drew(count: int) -> None:
-            nonlocal done
-            done += count
-            self.told(done, total, stage)
-
+        drew = self._counting(len(self.asked) * (len(models) + with_base), stage)
         arguments = (self.opened.base, models, self.asked, self.device, self.options, self.opened.config.clip_skip)
         found = list(drawn(*arguments, drew, with_base))
         counts = Counter(each.by for each in found)
         return [each for each in found if counts[each.by] == len(self.asked)]
 
-    def _look(self, base: BaseJudge, found: Sequence[Drawn]) -> None:
-        """Add pictures to the evidence."""
-        if not len(self.evidence.photographs):
-            self.evidence.photographs = self._seen(base, list(self.opened.photographs.values()))
-        seen = self._seen(base, [each.picture for each in found])
-        plain = [each.plain or each.prompt for each in self.opened.prompts.subject]
-        self.evidence.add(
-            found,
-            seen,
-            self._losses(base, found, seen, "subject", plain),
-            self._losses(base, found, seen, "world", self.opened.prompts.world),
-        )
+    def _counting(self, total: int, stage: Message) -> Callable[[int], None]:
+        """Return what is called with a number of pictures each time that so many more are done."""
+        done = 0
 
-    def _seen(self, base: BaseJudge, pictures: Sequence[Image.Image]) -> Seen:
+        def more(count: int) -> None:
+            nonlocal done
+            done += count
+            self.told(done, total, stage)
+
+        more(0)
+        return more
+
+    def _look(self, base: BaseJudge, found: Sequence[Drawn]) -> None:
+        """Add pictures to the evidence, some at once."""
+        photographs = [] if len(self.evidence.photographs) else list(self.opened.photographs.values())
+        looked = self._counting(len(photographs) + len(found), Message("stages.judging"))
+        if photographs:
+            parts = split(photographs, base.at_once)
+            self.evidence.photographs = Seen.all_of([self._seen(base, part, looked) for part in parts])
+        plain = [each.plain or each.prompt for each in self.opened.prompts.subject]
+        seen: list[Seen] = []
+        tables: dict[Of, dict[By, list[Tensor]]] = {"subject": {}, "world": {}}
+        prompts: dict[Of, Sequence[str]] = {"subject": plain, "world": self.opened.prompts.world}
+        for part in split(found, base.at_once):
+            some = self._seen(base, [each.picture for each in part], lambda count: None)
+            seen.append(some)
+            for of, table in tables.items():
+                for by, losses in self._losses(base, part, some, of, prompts[of]).items():
+                    table.setdefault(by, []).append(losses)
+            looked(len(part))
+        subject, world = ({by: torch.cat(rows) for by, rows in table.items()} for table in tables.values())
+        self.evidence.add(found, Seen.all_of(seen), subject, world)
+
+    def _seen(self, base: BaseJudge, pictures: Sequence[Image.Image], looked: Callable[[int], None]) -> Seen:
         latents_nchw = base.latents(pictures)
         features_npc = self.vision.features(pictures) if self.vision else base.features(latents_nchw)
+        looked(len(pictures))
         return Seen(features_npc, latents_nchw)
 
     def _losses(
         self, base: BaseJudge, found: Sequence[Drawn], seen: Seen, of: Of, prompts: Sequence[str]
     ) -> dict[By, Tensor]:
         """Return each model's table, (n, prompts), of its pictures of one kind."""
-        if len(prompts) < 2:
-            return {}
         rows = [row for row, each in enumerate(found) if each.wanted.of == of]
+        if len(prompts) < 2 or not rows:
+            return {}
         table = base.losses(seen.latents_nchw[rows], prompts)
         by = [found[row].by for row in rows]
         return {one: table[[index for index, each in enumerate(by) if each == one]] for one in dict.fromkeys(by)}
+
+
+def split(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[begin : begin + size] for begin in range(0, len(items), size)]

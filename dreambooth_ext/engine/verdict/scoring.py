@@ -38,10 +38,12 @@ class Seen:
     def none(cls) -> Seen:
         return cls(torch.empty(0), torch.empty(0))
 
-    def and_also(self, other: Seen) -> Seen:
-        return Seen(
-            torch.cat([self.features_npc, other.features_npc]), torch.cat([self.latents_nchw, other.latents_nchw])
-        )
+    @classmethod
+    def all_of(cls, parts: Sequence[Seen]) -> Seen:
+        known = [part for part in parts if len(part)]
+        if not known:
+            return cls.none()
+        return cls(torch.cat([part.features_npc for part in known]), torch.cat([part.latents_nchw for part in known]))
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Evidence:
 
     def add(self, drawn: Sequence[Drawn], seen: Seen, subject: Mapping[By, Tensor], world: Mapping[By, Tensor]) -> None:
         self.drawn += drawn
-        self.seen = self.seen.and_also(seen) if len(self.seen) else seen
+        self.seen = Seen.all_of([self.seen, seen])
         self.subject_losses.update(subject)
         self.world_losses.update(world)
 

@@ -53,7 +53,6 @@ def judge(run: Run, device: torch.device, told: Told) -> tuple[Verdict, DrawnByS
     config = run.completed()
     models = saved_models(run)
     drawn = draw(models, device, told)
-    told(0, 0, Message("stages.judging"))
     last = next((saved for saved in reversed(models) if drawn.pictures[saved.step]), None)
     entries = own_entries(run, config, Subjects.of(config))
     photographs = list(readable(evenly(entries, MOST_PHOTOGRAPHS), drawn.size).values())
@@ -63,7 +62,10 @@ def judge(run: Run, device: torch.device, told: Told) -> tuple[Verdict, DrawnByS
     base = Scores(likeness=0.0)
     if last is not None:
         measure = Measure(Pipeline(last.path, "run"), photographs, device)
-        judged = [_judged(each, drawn.pictures[each.step], measure) for each in judged]
+        for done, each in enumerate(judged):
+            told(COUNT * done, COUNT * len(judged), Message("stages.judging"))
+            judged[done] = _judged(each, drawn.pictures[each.step], measure)
+    told(0, 0, Message("stages.deciding"))
     return by_scores(config, judged, base, "", trust_in(len(photographs))), drawn
 
 
@@ -87,16 +89,19 @@ def draw(models: Sequence[Saved], device: torch.device, told: Told) -> DrawnBySt
         scheduler, unet, size = pipeline.scheduler(), pipeline.unet().to(device), pipeline.size
         steps = min(STEPS, len(scheduler))
         seeds = range(FIRST_SEED, FIRST_SEED + COUNT)
-        told(number, len(models), Message("stages.drawing_to_judge"))
+
+        def drew(done: int, of: int, before: int = number * COUNT) -> None:
+            told(before + COUNT * done // of, COUNT * len(models), Message("stages.drawing_to_judge"))
+
+        drew(0, 1)
         try:
-            found[saved.step] = sample_pixels(unet, scheduler, seeds, size, steps)
+            found[saved.step] = sample_pixels(unet, scheduler, seeds, size, steps, drew)
         except UserError as error:
             if error.problem.code != "training.pixels_not_finite":
                 raise
             found[saved.step] = []
         del unet
         memory.release()
-    told(len(models), len(models), Message("stages.drawing_to_judge"))
     return DrawnByStep(models, found, size)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import signal
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.messages.message import Message, beside
+from ...core.messages.message import Message, beside, catalogue
 from ..environment.environment import Environment
 from ..errors import Refusal
 from ..hosts.host import Host
@@ -62,6 +63,41 @@ class Task:
         return Message(GOING_ON[self.kind], of=self.of)
 
 
+class Pace:
+    """How fast a count grows."""
+
+    def __init__(self) -> None:
+        self._first: tuple[int, float] | None = None
+        self._last: tuple[int, float] = (0, 0.0)
+
+    def note(self, done: int, now: float) -> None:
+        """now: seconds, by a clock that never goes back."""
+        if self._first is None or done < self._last[0]:
+            self._first = self._last = done, now
+        elif done > self._last[0]:
+            self._last = done, now
+
+    def left(self, total: int) -> float | None:
+        """Seconds until the count will be `total`, as they were when it grew last; None where nothing tells."""
+        if self._first is None or self._last[0] == self._first[0]:
+            return None
+        each = (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
+        return round(max(0, total - self._last[0]) * each, 1)
+
+
+@functools.cache
+def stages() -> dict[str, Message]:
+    """What a verb may say that it is doing, by its English text."""
+    return {text: Message(code) for code, text in catalogue().items() if code.startswith("stages.")}
+
+
+def stage_of(line: str) -> Message | None:
+    """What a line says is going on. The verb, which is of the same version as this program, prints the catalogue's
+    texts."""
+    fitting = [text for text in stages() if line == text or line.startswith(f"{text} ")]
+    return stages()[max(fitting, key=len)] if fitting else None
+
+
 class Job:
     """One task from its start to its end. `state`: starting, running, done, failed or stopped."""
 
@@ -72,24 +108,39 @@ class Job:
         self.stopping = threading.Event()
         self.gave_way = False  # whether it was stopped for somebody else's sake
         self._counted = (0, 0)
+        self._stage: Message | str = ""
+        self._pace = Pace()
         self._lines: deque[str] = deque(maxlen=LINES)
 
     def status(self) -> dict[str, Any]:
-        """{"kind", "of", "state", "done", "total", "since", "automatic", "problem"}; total: 0 where nobody knows."""
-        done, total = self._counted
+        """{"kind", "of", "state", "stage", "done", "total", "left", "since", "automatic", "problem"}.
+
+        done, total: of the stage; total is 0 where nobody knows. left: seconds to its end, None where nobody knows.
+        """
         if self.task.done:
-            done, total = self.task.done(), self.task.total
+            self._count(self.task.done(), self.task.total)
+        done, total = self._counted
         about = {"kind": self.task.kind, "of": self.task.of, "state": self.state, "automatic": self.task.is_automatic}
-        return {**about, "done": done, "total": total, "since": self.began, **beside("problem", self.problem)}
+        count = {"done": done, "total": total, "left": self._pace.left(total), "since": self.began}
+        return {**about, **beside("stage", self._stage), **count, **beside("problem", self.problem)}
 
     def heard(self, line: str) -> None:
         self._lines.append(line)
-        if found := COUNTED.search(line):
-            self._counted = int(found[1]), int(found[2])
+        found = COUNTED.search(line)
+        if (stage := stage_of(line)) and stage != self._stage:
+            self._stage = stage
+            self._pace = Pace()
+            self._counted = (0, 0)
+        if found:
+            self._count(int(found[1]), int(found[2]))
+
+    def _count(self, done: int, total: int) -> None:
+        self._counted = done, total
+        self._pace.note(done, time.monotonic())
 
     def last_words(self, code: int) -> Message | str:
         """Why it failed: the last error that it told, else its last line."""
-        lines = [line for line in self._lines if line.strip() and not COUNTED.search(line)]
+        lines = [line for line in self._lines if line.strip() and not COUNTED.search(line) and not stage_of(line)]
         errors = [line for line in lines if line.startswith("error: ")]
         said = (errors or lines or [""])[-1].strip()[:300].removeprefix("error: ")
         return said or Message("queue.drawing_ended", code=code)

@@ -222,6 +222,12 @@ def test_a_verdict_is_read_tried_and_published(open_page, address, asked, screen
     steps.nth(2).click()
     panel.locator("[data-score=copies] .db-tight").wait_for()
     assert "Overtrained." in panel.inner_text()
+    panel.locator("summary:has-text('What was measured')").click()
+    legend = panel.locator(".db-plot-legend")
+    until(lambda: "World kept" in legend.inner_text())
+    steps.nth(1).click()
+    assert legend.is_visible()  # it stays unfolded
+    steps.nth(2).click()
     screenshot(page, "verdict")
 
     assert panel.locator(".db-proof figure").count() == 6 and panel.locator(".db-proof-pair img").count() == 6
@@ -254,7 +260,7 @@ def test_a_run_is_judged_with_progress_and_a_stop(open_page, address, asked, run
     panel = watch(page, run)
     (asked.environment.folder / "wait").touch()
     panel.locator("text=Judge this run").click()
-    panel.locator("text=Judging: 3 of 40").wait_for()
+    panel.locator("text=/Drawing with each model: 3 of 40 · [0-9]+ s left/").wait_for()
     panel.locator("text=Stop").click()
     panel.locator("text=Judging was stopped.").wait_for()
     (asked.environment.folder / "wait").unlink()
@@ -277,7 +283,8 @@ def test_all_fits_on_a_phone(open_page, address, asked, run, screenshot, theme):
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
     page.click("summary:has-text('New comparison')")
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
-    watch(page, run)
+    watch(page, run).locator("summary:has-text('What was measured')").click()
+    page.locator(".db-verdict .db-plot-legend >> text=World kept").wait_for()
     screenshot(page, f"verdict-380-{theme}")
     assert page.evaluate("document.documentElement.scrollWidth") <= 380
 
@@ -292,6 +299,8 @@ def test_in_arabic_it_runs_from_right_to_left(open_page, address, asked, run, sc
     page.wait_for_selector(".db-verdict-step")
     first, second = (page.locator(".db-verdict-step").nth(place).bounding_box() for place in (0, 1))
     assert second["x"] < first["x"] and ARABIC["undertrained"] in page.inner_text(".db-verdict-step")
+    page.click(f".db-verdict summary:has-text('{ARABIC['What was measured']}')")
+    page.locator(f".db-verdict .db-plot-legend >> text={ARABIC['World kept']}").wait_for()
     screenshot(page, "verdict-arabic")
     page.click(f".db-tab:has-text('{ARABIC['Compare']}')")
     page.wait_for_selector(f"text={ARABIC['Nothing has been compared yet.']}")

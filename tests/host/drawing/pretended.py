@@ -22,7 +22,7 @@ from tests.host.asking import Asked
 VERBS = """
 import json, pathlib, sys, time
 from PIL import Image, ImageDraw
-from dreambooth_ext.core.system.terminal import Progress
+from dreambooth_ext.core.messages.message import Message
 folder, verb, words = pathlib.Path(sys.argv[1]), sys.argv[4], sys.argv[5:]
 
 def hold():
@@ -59,7 +59,10 @@ def compare():
     (out / "compare.json").write_text(json.dumps({"words": words}))
 
 def verdict():
-    print("Drawing 3/40 (8 %)", file=sys.stderr, flush=True)
+    drawing = Message("stages.drawing_to_judge")
+    for line in (Message("stages.loading_to_judge"), *(f"{drawing} {n}/40 (8 %)" for n in (1, 2, 3))):
+        print(line, file=sys.stderr, flush=True)
+        time.sleep(0.05)
     hold()
     run = pathlib.Path(words[0])
     for name in ("1", "2"):

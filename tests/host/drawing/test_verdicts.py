@@ -13,6 +13,7 @@ pytest.importorskip("PIL.Image")
 
 from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.host.drawing import verdicts
+from dreambooth_ext.host.drawing.device_jobs import Job, Pace, Task
 from dreambooth_ext.host.drawing.idle_judge import IdleJudge
 from dreambooth_ext.host.jobs.loans import Loan
 from tests.host.asking import Asked
@@ -34,7 +35,10 @@ def test_a_run_is_judged(asked):
     (asked.environment.folder / "wait").touch()
     assert asked.post(f"runs/{run.id}/verdict").status == 202
     job = waited(lambda: (found := asked.get(f"runs/{run.id}/verdict").json()["job"])["total"] and found)
-    assert (job["state"], job["done"], job["total"], job["automatic"]) == ("running", 3, 40, False)
+    job = waited(lambda: (found := asked.get("job").json()["job"])["done"] == 3 and found)
+    assert (job["state"], job["total"], job["automatic"]) == ("running", 40, False)
+    assert (job["stage"], job["stage_code"]) == ("drawing with each model", "stages.drawing_to_judge")
+    assert 0 < job["left"] < 60
     assert asked.post(f"runs/{run.id}/verdict").json()["code"] == "drawing.busy"
     (asked.environment.folder / "wait").unlink()
     without_job(asked)
@@ -44,6 +48,27 @@ def test_a_run_is_judged(asked):
     asked.post(f"runs/{run.id}/verdict", {"steps_only": True})
     without_job(asked)
     assert judged_with(run) == [str(run.path), "--device=cpu", "--steps-only"]
+
+
+def test_time_left_is_of_the_stage():
+    job = Job(Task("verdict", "anna", [], "cpu"))
+    assert (job.status()["total"], job.status()["left"]) == (0, None)
+    pace = Pace()
+    for done, now in ((2, 10.0), (4, 14.0), (4, 100.0)):
+        pace.note(done, now)
+    assert pace.left(10) == 12  # two seconds each, whenever it is asked
+    job.heard("drawing with each model 40/40 (100 %), took 1:20")
+    job.heard("looking at the pictures")
+    assert (job.status()["stage_code"], job.status()["total"], job.status()["left"]) == ("stages.judging", 0, None)
+    job.heard("looking at the pictures, or not 1/2 (")
+    assert job.status()["stage_code"] == "stages.judging"
+
+
+def test_a_stage_is_no_reason_for_a_failure():
+    job = Job(Task("verdict", "anna", [], "cpu"))
+    for line in ("killed by the system", "deciding"):
+        job.heard(line)
+    assert job.last_words(-9) == "killed by the system"
 
 
 def test_what_cannot_be_judged_is_refused(asked):

@@ -1,9 +1,10 @@
-// The six scores of a saved model as bars, each with a mark where the base's is.
+// The six scores of a saved model as bars, each with a mark where the base's is; and of all models as lines over the steps.
 
 import { element } from "../shared/dom.js";
 import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.verdict;
+const COLOURS = ["--db-line-1", "--db-line-2", "--db-line-3", "--db-warn", "--db-line-4", "--db-good"];
 const KEPT = 0.75; // of what the base can, below which a model has lost something
 
 /** @param {object} model one of a verdict's checkpoints  @param {object} base the same scores of the base */
@@ -19,6 +20,16 @@ export function scores(model, base = {}) {
             ),
         );
     }));
+}
+
+/** Lines of a plot: each score by step, the base at 0. */
+export function scoreLines({ checkpoints = [], base = {} }) {
+    const all = [{ step: 0, ...base }, ...checkpoints];
+    return Object.entries(T.score).map(([name, [label]], i) => {
+        const known = all.filter((one) => Number.isFinite(one[name]));
+        const steps = known.map((one) => one.step);
+        return { name: label, colour: COLOURS[i], dash: name === "copies" ? [7, 4] : undefined, xs: steps, steps, ys: known.map((one) => one[name]), steady: true };
+    }).filter((line) => line.xs.length > 1);
 }
 
 /** Whether a score is one to look at: the base knows no subject and copies nothing, and all else it can as well as anybody. */

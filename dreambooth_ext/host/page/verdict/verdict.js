@@ -3,10 +3,11 @@
 import { address, api } from "../shared/api.js";
 import { doing } from "../shared/doing.js";
 import { button, element, fill, show } from "../shared/dom.js";
-import { baseName, moment, number } from "../shared/format.js";
+import { duration, moment, number } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { useSettings } from "../runs/runs.js";
-import { scores } from "./scores.js";
+import { Plot } from "../plot/plot.js";
+import { scoreLines, scores } from "./scores.js";
 import { settingText } from "../shared/setting_text.js";
 import { ENDED } from "../shared/status.js";
 import { TEXTS } from "../shared/texts.js";
@@ -70,7 +71,7 @@ export class Verdict {
     }
 
     #draw(going) {
-        const key = JSON.stringify([going && [going.done, going.total], this.chosen, this.app.state?.job?.of]);
+        const key = JSON.stringify([going && [going.stage, going.done, going.total, going.left], this.chosen, this.app.state?.job?.of]);
         show(this.element, this.artifacts.length > 0 || Boolean(this.told.verdict));
         if (this.drawn === key) return;
         this.drawn = key;
@@ -86,8 +87,7 @@ export class Verdict {
         if (going) {
             const bar = element("progress", { class: "db-progress db-short-bar", max: "1", "aria-label": T.judging });
             if (going.total) bar.value = going.done / going.total;
-            const text = going.total ? phrase(T.judgingOf, { done: number(going.done), total: number(going.total) }) : T.judging;
-            return element("div", { class: "db-row" }, bar, element("span", { class: "db-quiet", role: "status" }, text), button(T.stop, (event) => doing(this.app, event.currentTarget, () => api.delete(["job"])), { class: "db-small", data: { keep: "stop" } }));
+            return element("div", { class: "db-row" }, bar, element("span", { class: "db-quiet", role: "status" }, this.#stage(going)), button(T.stop, (event) => doing(this.app, event.currentTarget, () => api.delete(["job"])), { class: "db-small", data: { keep: "stop" } }));
         }
         const judge = (steps_only) => (event) => doing(this.app, event.currentTarget, () => api.post(["runs", this.run.id, "verdict"], { steps_only }), () => this.#again());
         return element(
@@ -95,6 +95,14 @@ export class Verdict {
             button(verdict ? T.again : T.judge, judge(false), { class: verdict ? "db-small" : "db-small db-primary", title: T.help, data: { keep: "judge" } }),
             button(T.quick, judge(true), { class: "db-small", title: T.quickHelp, data: { keep: "quick" } }),
         );
+    }
+
+    /** What is done just now, how far it is, and how long that will take. */
+    #stage({ stage, done, total, left }) {
+        const name = capital(stage || "");
+        if (!total) return name ? `${name} …` : T.judging;
+        const far = phrase(T.judgingOf, { stage: name || T.title, done: number(done), total: number(total) });
+        return done < total && Number.isFinite(left) ? [far, " · ", phrase(T.left, { time: duration(left) })] : far;
     }
 
     #trouble(going) {
@@ -122,7 +130,7 @@ export class Verdict {
             this.#proof(verdict),
             this.#next(verdict),
             this.#trust(verdict),
-            verdict.curves?.length ? element("details", {}, element("summary", { class: "db-quiet", text: T.curves }), verdict.curves.map((file) => element("img", { class: "db-verdict-curve", src: this.#url(baseName(file)), alt: T.curves, loading: "lazy" }))) : null,
+            this.#byStep(verdict),
         ];
     }
 
@@ -147,6 +155,18 @@ export class Verdict {
             },
             element("b", {}, phrase(T.step, { step: number(one.step) })), element("span", { text: T.states[one.state] || one.state }), isKept ? element("span", { class: "db-verdict-keep", text: T.keep }) : null,
         );
+    }
+
+    /** All scores over the steps; folded away at first. */
+    #byStep(verdict) {
+        const lines = scoreLines(verdict);
+        if (!lines.length) return null;
+        this.plot ||= new Plot({ title: T.scores, file: "scores" });
+        this.plot.name = this.run.name;
+        this.plot.set(lines);
+        const details = element("details", { open: Boolean(this.isUnfolded) }, element("summary", { class: "db-quiet", data: { keep: "scores" }, text: T.curves }), this.plot.element);
+        details.addEventListener("toggle", () => (this.isUnfolded = details.open));
+        return details;
     }
 
     #about(chosen) {
