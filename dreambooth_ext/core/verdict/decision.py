@@ -16,6 +16,13 @@ from ..messages.message import Message
 from .scores import Scores
 
 State = Literal["undertrained", "good", "overtrained", "drifted", "broken"]
+STATES: dict[str, Message] = {  # as users read them
+    "undertrained": Message("verdict.state_undertrained"),
+    "good": Message("verdict.state_good"),
+    "overtrained": Message("verdict.state_overtrained"),
+    "drifted": Message("verdict.state_drifted"),
+    "broken": Message("verdict.state_broken"),
+}
 
 LEARNED = 0.35  # likeness from which the subject is there
 BEGUN = 0.2  # likeness from which there is something to keep, where nothing is good

@@ -7,8 +7,15 @@ from typing import Any
 
 from ..messages.message import Message
 
-NAMES = ("likeness", "prompt", "variety", "copies", "class_kept", "world_kept")
-LABELS = {name: Message(f"verdict.score_{name}") for name in NAMES}
+LABELS = {
+    "likeness": Message("verdict.score_likeness"),
+    "prompt": Message("verdict.score_prompt"),
+    "variety": Message("verdict.score_variety"),
+    "copies": Message("verdict.score_copies"),
+    "class_kept": Message("verdict.score_class_kept"),
+    "world_kept": Message("verdict.score_world_kept"),
+}
+NAMES = tuple(LABELS)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ...core.runs import run_list
 from ...core.runs.run_folder import Run
 from ...core.system.terminal import Progress, say
 from ...core.verdict import measurements
-from ...core.verdict.decision import Judged
+from ...core.verdict.decision import STATES, Judged
 from ...core.verdict.prompts import word_of
 from ...core.verdict.scores import LABELS, Scores
 from ...core.verdict.verdict import Verdict, by_losses
@@ -100,8 +100,8 @@ def sentences(content: Mapping[str, Any]) -> list[str]:
     """What a terminal shows of a verdict."""
     found = [content["sentence"]]
     for each in content["checkpoints"]:
-        state, scores = Message(f"verdict.state_{each['state']}"), scores_of(each)
-        line = Message("verdict.line_model", step=each["step"], state=state, what=each["sentence"])
+        scores = scores_of(each)
+        line = Message("verdict.line_model", step=each["step"], state=STATES[each["state"]], what=each["sentence"])
         found.append(f"  {line}" + (f" ({scores})" if scores else ""))
     if scores := scores_of(content["base"]):
         found.append(f"  {Message('verdict.line_base', scores=scores)}")

@@ -11,9 +11,10 @@ from typing import Any
 
 from ...core.config.run_config import SETTINGS
 from ...core.data import picture_list
-from ...core.messages.message import Message, catalogue, written
+from ...core.messages.message import written
 from ...core.runs.run_folder import Run
 from ...core.verdict import verdict_file
+from ...core.verdict.decision import STATES
 from ...core.verdict.scores import LABELS
 from ..service.redaction import HIDDEN, Redaction
 from .data_uri import data_uri
@@ -40,7 +41,7 @@ def judged(run: Run, redaction: Redaction) -> Judged | None:
         return None
     hidden = _Hidden(run, redaction)
     checkpoints = [one for one in _list(verdict, "checkpoints") if isinstance(one.get("step"), int)]
-    models = [(f"step {one['step']}", _state(one.get("state")), _scores(one)) for one in checkpoints]
+    models = [(f"step {one['step']}", STATES.get(str(one.get("state")), ""), _scores(one)) for one in checkpoints]
     base = verdict.get("base")
     if isinstance(base, dict) and any(score is not None for score in _scores(base)):
         models.append(("base", "", _scores(base)))
@@ -64,11 +65,6 @@ class _Hidden:
 def _list(verdict: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     found = verdict.get(name)
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
-
-
-def _state(name: Any) -> str:
-    code = f"verdict.state_{name}"
-    return Message(code) if code in catalogue() else ""
 
 
 def _scores(one: Mapping[str, Any]) -> list[float | None]:
