@@ -121,6 +121,9 @@ class FolderHost:
     def models_away(self) -> str:
         return ""
 
+    def models_loaded(self) -> int | None:
+        return 0
+
     def is_wanted(self) -> bool:
         return False
 

@@ -73,6 +73,10 @@ class Host(Protocol):
         """The mode in which the models are off the device now, while drawing is refused or waits; "" if they are
         not."""
 
+    def models_loaded(self) -> int | None:
+        """How many models the host was seen to load until now; None while it cannot refresh its page's lists of models,
+        because one is being loaded."""
+
     def is_wanted(self) -> bool:
         """Whether somebody waits for a picture because the models are off the device."""
 

@@ -222,6 +222,7 @@ class Service:
             **beside("waiting", self.dispatcher.waiting),
             "trouble": active and active["trouble"],
             "models_away": self.host.models_away(),
+            "models_loaded": self.host.models_loaded(),
         }
 
     def _timetable(self, having: list[Run], waiting: list[str], is_paused: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,25 @@ class Models:
         self._trainings = 0  # that keep the models away
         self._away = contextlib.ExitStack()
         self._moving = threading.Lock()  # of the two
+        self._seen: Callable[[], Any] = lambda: None  # the model that was loaded last
+        self._loaded = 0  # models that were seen
 
     def away(self) -> str:
         """See host.Host.models_away."""
         return self.mode if self.later.away else ""
+
+    def loaded(self) -> int | None:
+        """See host.Host.models_loaded. AUTOMATIC1111's lists ask the model for the size of its embeddings, and stumble
+        while one is replaced by another."""
+        data = sd_models.model_data
+        model = data.sd_model
+        if model is None:
+            asks = hasattr(getattr(sys.modules.get("modules.sd_hijack"), "model_hijack", None), "embedding_db")
+            return None if asks and getattr(data, "was_loaded_at_least_once", True) else self._loaded
+        if model is not self._seen():
+            self._seen = weakref.ref(model)
+            self._loaded += 1
+        return self._loaded
 
     @contextlib.contextmanager
     def handed_over(self, mode: str, device: str) -> Iterator[None]:

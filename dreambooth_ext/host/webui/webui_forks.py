@@ -147,6 +147,9 @@ class WebUI:
     def models_away(self) -> str:
         return self.models.away()
 
+    def models_loaded(self) -> int | None:
+        return self.models.loaded()
+
     def is_wanted(self) -> bool:
         waiting = getattr(sys.modules.get("modules.progress"), "pending_tasks", None)  # before the queue's lock
         return bool(waiting) and bool(self.models_away())

@@ -24,8 +24,12 @@ CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-c
 GRADIO = ("https://fonts.googleapis.com", "https://cdnjs.cloudflare.com", "https://api.gradio.app")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync"]  # fmt: skip
-# Chromium's own messages about answers that a test provokes, what gradio fetches from elsewhere, and its own faults
-EXPECTED = ("Failed to load resource", "net::ERR_", "Unable to preload CSS", *GRADIO, "/assets/Blocks-")
+# Chromium's own messages about answers that a test provokes, what gradio fetches from elsewhere, and its own faults;
+# AUTOMATIC1111's word about a browser without a screen
+EXPECTED = (
+    "Failed to load resource", "net::ERR_", "Unable to preload CSS", *GRADIO, "/assets/Blocks-",
+    "Wake Lock is not supported",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")  # not longer: tests/webui has it, too, and Playwright runs only once at a time

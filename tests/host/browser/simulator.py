@@ -289,6 +289,7 @@ class Simulator:
         self.waiting: list[str] = []
         self.paused = False
         self.revision, self.published = 0, []
+        self.models_loaded: int | None = 1  # None: while one is being loaded
         self.placed: dict[tuple[str, str], str] = {}  # (run, file) -> where it was published
         self.chosen = ""  # the published model that the WebUI uses
         self.faults: dict[str, tuple[int, dict[str, Any]]] = {}  # "METHOD route" -> (status, answer); 0: no answer
@@ -420,6 +421,7 @@ class Simulator:
             "waiting": "",
             "trouble": self.trouble,
             "models_away": "",
+            "models_loaded": self.models_loaded,
         }
 
     def _timetable(self) -> dict[str, Any]:

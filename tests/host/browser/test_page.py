@@ -1454,6 +1454,34 @@ def test_the_webui_lists_are_renewed_and_the_model_is_selected(open_page, server
     until(lambda: "select again.safetensors [1234567890]" in page.evaluate("pressed"))
 
 
+def test_the_cards_are_refreshed_when_no_model_is_being_loaded(open_page, server, simulator) -> None:
+    """AUTOMATIC1111 fails to refresh them while it loads the model that was published, and then goes on without it."""
+    run = simulator.create({"name": "zkz", "method": "dreambooth"}, 100_000)
+    page = open_page(f"{server}webui")
+    page.wait_for_selector(".db-word")
+    page.wait_for_timeout(1500)
+
+    def pressed() -> tuple[int, int]:
+        everything = page.evaluate("pressed")
+        return everything.count("refresh_sd_model_checkpoint"), everything.count("txt2img_lora_extra_refresh_internal")
+
+    simulator.models_loaded = None
+    simulator.announce(run, {"name": "zkz", "file": "zkz.safetensors", "step": 9}, selected=True)
+    until(lambda: pressed() == (1, 0))
+    page.wait_for_timeout(1500)
+    assert pressed() == (1, 0)
+    simulator.models_loaded = 2
+    until(lambda: pressed() == (1, 1))
+
+    simulator.announce(run, {"name": "b", "file": "b.safetensors", "step": 10}, selected=True)
+    until(lambda: pressed() == (2, 2))
+    simulator.models_loaded = 3  # between two looks at the state: the refresh may have met it
+    until(lambda: pressed() == (2, 3))
+    simulator.models_loaded = 4
+    page.wait_for_timeout(1500)
+    assert pressed() == (2, 3)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_train_button_is_seen(open_page, server, theme: str) -> None:
     """Whatever the WebUI's own primary colour is: gradio's is a faint orange in the light theme."""

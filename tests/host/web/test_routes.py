@@ -401,7 +401,7 @@ def test_the_queue(asked, tmp_path):
     assert shown["active"]["id"] == ids[1] and shown["active"]["name"] == "b" and shown["active"]["step"] == 0
     assert [run["id"] for run in shown["running"]] == ids[:2] and shown["trouble"] is None
     assert [run["trouble"] and run["trouble"]["what"] for run in shown["running"]] == ["It hangs.", None]
-    assert shown["models_away"] == ""
+    assert shown["models_away"] == "" and shown["models_loaded"] == 0
 
 
 def test_the_queue_is_paused_and_goes_on(asked, tmp_path):

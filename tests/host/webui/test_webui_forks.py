@@ -184,6 +184,21 @@ def test_the_model_is_back_when_the_last_of_several_trainings_has_ended(webui):
     assert webui.run("host.models_away()") == "" and webui.draw() == before
 
 
+def test_lists_wait_while_a_model_is_being_loaded(webui):
+    """AUTOMATIC1111 and its nearest relatives fail to refresh them then."""
+    webui.draw()
+    seen = webui.run("host.models_loaded()")
+    assert seen >= 1 and webui.run("host.models_loaded()") == seen
+    webui.run("kept.update(model=sd_models.model_data.sd_model)")
+    webui.run("setattr(sd_models.model_data, 'sd_model', None)")
+    asks = webui.run("hasattr(getattr(sys.modules.get('modules.sd_hijack'), 'model_hijack', None), 'embedding_db')")
+    assert webui.run("host.models_loaded()") == (None if asks else seen)
+    webui.run("setattr(sd_models.model_data, 'sd_model', type(kept['model']).__new__(type(kept['model'])))")
+    assert webui.run("host.models_loaded()") == seen + 1
+    webui.run("setattr(sd_models.model_data, 'sd_model', kept.pop('model'))")
+    assert webui.run("host.models_loaded()") == seen + 2
+
+
 def test_generating_waits(webui):
     before = webui.draw()
     webui.begin("wait")
