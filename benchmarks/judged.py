@@ -2,7 +2,8 @@
 
 Inside the trainer's environment: `python -m benchmarks.judged make --out DIR [--only NAME ...]` trains the runs of
 `RUNS` on the demo's base, each with five saved models, and keeps what each of those draws; what is there is not made
-again. `judged table --out DIR` judges every run and prints the table of docs/measurements.md.
+again. `judged table --out DIR` judges every run and prints the table of docs/measurements.md. `judged chance` says what
+a judge that is always right would reach, since so few pictures do not tell for certain which step is the best.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from . import judged_pixels
 
 SAVES = 5
 AT_ONCE = 12  # pictures a batch
+RESULTS = Path(__file__).with_name("results") / "judged.json"
+TRIES = 10_000
 LORA = {"method": "lora", "network_type": "locon", "rank": 16, "learning_rate": 1e-3, "text_encoder_lr": 1e-3}
 NET = {
     "method": "hypernetwork",
@@ -320,13 +323,44 @@ def figures(results: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def chance(results: dict[str, dict[str, Any]]) -> str:
+    """What a judge that always keeps the best step would reach, if what the pixels said of each model were true of it
+    and every further picture were right or wrong by chance."""
+    lines = []
+    for is_good in (True, False):
+        chosen = [one for one in results.values() if one["learned"] and one["kept"] and one["good"] == is_good]
+        shares = np.stack([right_judges(one) for one in chosen])
+        what = "with a good model" if is_good else "with none"
+        lines.append(f"{len(chosen)} runs {what}: {100 * shares.mean():.0f} % of the best step's score on average")
+        lines.append(f"  at least 95 % on average in {100 * (shares.mean(0) >= 0.95).mean():.0f} % of all tries")
+        lines.append(f"  never below 85 % in {100 * (shares.min(0) >= 0.85).mean():.0f} %")
+    return "\n".join(lines)
+
+
+def right_judges(one: dict[str, Any]) -> np.ndarray:
+    """The score of a run's truly best step as a share of the highest one measured, in each of TRIES, (TRIES,)."""
+    draw = np.random.default_rng(0)
+    found, true = [], []
+    for known in one["pixels"].values():
+        parts = {name: known[name] for name in ("subject", "prompt", "leak", "world")}
+        counts = {"subject": len(judged_pixels.GROUNDS), "prompt": len(judged_pixels.GROUNDS), "leak": 10, "world": 12}
+        again = {name: draw.binomial(counts[name], share, TRIES) / counts[name] for name, share in parts.items()}
+        for scores, values in ((true, parts), (found, again)):
+            near = min(1.0, known["nearness"] / judged_pixels.COPIED)
+            scores.append(near * values["subject"] * values["prompt"] * (1 - values["leak"]) * values["world"])
+    return found[int(np.argmax(true))] / np.maximum(np.max(found, axis=0), 1e-9)
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("verb", choices=("make", "table"))
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("verb", choices=("make", "table", "chance"))
+    parser.add_argument("--out", type=Path, default=Path("outputs") / "judged")
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--part", default="0/1", help="k/n: every n-th run from the k-th on")
     given = parser.parse_args(argv)
+    if given.verb == "chance":
+        print(chance(read_json(RESULTS)))
+        return 0
     (given.out / "made").mkdir(parents=True, exist_ok=True)
     if given.verb == "table":
         print(table(judge_all(given.out)))

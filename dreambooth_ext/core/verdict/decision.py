@@ -34,6 +34,7 @@ VARIETY = 0.12
 PROMPT = 0.6  # of what the base follows
 LEAST = 0.05  # what a score counts at least: several that are lost are still told apart
 NEAR = 0.98  # of the best likeness: nobody sees the difference
+ALIKE = 0.85  # of the least harm: scores of so few pictures scatter by more
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def recommended(judged: Sequence[Judged], base: Scores) -> Judged | None:
     """The model to keep; None if none has learned its subject or all are broken.
 
     Among good ones the earliest whose likeness is within NEAR of the best, and which follows prompts as well. If none
-    is good but the subject has been learned, the least harmed of those in which it is seen.
+    is good but the subject has been learned, the least harmed of those in which it is seen; of those that are as little
+    harmed the earliest, since harm only grows.
     """
     states = {each.step: state_of(each.scores, base, each.is_finite) for each in judged}
     good = [each for each in judged if states[each.step] == "good"]
@@ -103,7 +105,9 @@ def recommended(judged: Sequence[Judged], base: Scores) -> Judged | None:
         return None  # what seemed to be learned before was not
     if any(states[each.step] == "drifted" for each in harmed):  # then the subject may be seen before the harm is done
         harmed += [each for each in judged if states[each.step] == "undertrained"]
-    return max((each for each in harmed if (each.scores.likeness or 0) >= BEGUN), key=least_harm)
+    seen = [each for each in harmed if (each.scores.likeness or 0) >= BEGUN]
+    least = max(least_harm(each) for each in seen)
+    return min((each for each in seen if least_harm(each) >= ALIKE * least), key=lambda each: each.step)
 
 
 def _earliest_of_the_best(good: Sequence[Judged]) -> Judged:

@@ -69,6 +69,13 @@ def test_the_least_harmed_where_none_is_good():
     assert recommended(found, BASE).step == 400
 
 
+def test_of_those_that_are_as_little_harmed_the_earliest():
+    found = judged((100, {"class_kept": 0.5}), (200, {"class_kept": 0.52}), (300, {"class_kept": 0.1}))
+    assert recommended(found, BASE).step == 100
+    found = judged((100, {"class_kept": 0.4}), (200, {"class_kept": 0.52}), (300, {"class_kept": 0.52}))
+    assert recommended(found, BASE).step == 200
+
+
 def test_where_others_suffer_one_from_before_may_be_the_least_harmed():
     found = judged((100, {"likeness": 0.3, "class_kept": 0.7}), (400, {"likeness": 0.6, "class_kept": 0.01}))
     assert recommended(found, BASE).step == 100
