@@ -31,6 +31,9 @@ from ...core.system.files import parse_json
 # name of the task -> module of this room, function in it
 TASKS: dict[str, tuple[str, str]] = {
     "size": ("looking", "size"),
+    "render": ("editing", "render"),
+    "carry": ("editing", "carry"),
+    "mask": ("editing", "mask"),
 }
 NICENESS = 5  # of the process, so that it leaves the processor to training and drawing
 

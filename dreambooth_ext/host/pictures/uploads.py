@@ -5,9 +5,9 @@ Uploads are never served as they came: pictures are shown as JPEGs that are made
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-import shutil
 import threading
 import unicodedata
 from collections import OrderedDict
@@ -17,10 +17,12 @@ from typing import Any
 
 from ...core.config.names import RESERVED
 from ...core.data import captions, folder_scan, picture_entries
+from ...core.errors import UserError
 from ...core.messages.message import Message, beside, reason_of
 from ...core.system import files
 from ..errors import Refusal
 from . import image_decoding
+from .edit_files import copy_edits, link_or_copy, masks_beside, mend
 
 TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/bmp", "image/x-ms-bmp",
          "image/x-bmp")  # fmt: skip
@@ -56,7 +58,7 @@ class PictureSets:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._changing = threading.Lock()
+        self.changing = threading.Lock()
         self._headers: OrderedDict[tuple, dict[str, Any]] = OrderedDict()  # what `look` found
 
     # --- looking ---
@@ -81,6 +83,7 @@ class PictureSets:
     def list(self, name: str, start: int = 0) -> dict[str, Any]:
         """One page of the set's pictures, in training order."""
         folder = self.path(name)
+        self.settle(folder)
         return {"set": folder.name, "used": (folder / USED).exists(), **self.list_folder(folder, start)}
 
     def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
@@ -132,7 +135,7 @@ class PictureSets:
         if len(data) > LARGEST:
             raise Refusal(413, "upload.large_picture", "picture", file=file, most=files.human_size(LARGEST))
         width, height = image_decoding.check_picture(file, data)
-        with self._changing:
+        with self.changing:
             folder = self._made(set_name)
             check_unused(folder)
             is_new = not (folder / file).exists()
@@ -153,7 +156,7 @@ class PictureSets:
             text = captions.decoded(data).strip()
         except UnicodeDecodeError:
             raise Refusal(422, "upload.caption_not_utf8", "caption", file=file) from None
-        with self._changing:
+        with self.changing:
             if picture:
                 check_shown(self.picture(name, picture), stamp)
             folder = self._made(set_name)
@@ -172,7 +175,7 @@ class PictureSets:
         stamp: as `list` gave it; a different picture of that name is not deleted (409).
         """
         folder = self.path(name)
-        with self._changing:
+        with self.changing:
             if picture is None:
                 files.remove(folder)
                 return
@@ -183,26 +186,35 @@ class PictureSets:
             ):
                 raise Refusal(404, "upload.no_file", "name", name=repr(picture[:80]))
             check_shown(path, stamp)
+            masks = masks_beside(path)
             path.unlink()
             if not any(other.stem == path.stem for other in _pictures_in(folder)):
-                path.with_suffix(".txt").unlink(missing_ok=True)
+                for name in (path.with_suffix(".txt").name, *masks):
+                    (folder / name).unlink(missing_ok=True)
 
     def use(self, folder: Path) -> None:
         """Protect the set that is or contains this folder from changes; other folders are the user's own."""
         place = next((path for path in (folder, *folder.parents) if path.parent == self.folder), None)
         if place and self._is_own(place):
+            self.settle(place)
             (place / USED).touch()
+
+    def settle(self, folder: Path) -> None:
+        """End what a kill cut short while a picture of this set was edited."""
+        with self.changing, contextlib.suppress(UserError):  # a damaged history is told when somebody edits
+            mend(folder)
 
     def copy(self, name: str) -> dict[str, Any]:
         """Copy the set under another name, so that it can be changed. Files are linked if the disk can; they are only
         ever replaced."""
         folder = self.path(name)
-        with self._changing:
+        with self.changing:
             taken = (safe_name(f"{folder.name[:80]}-{number}") for number in itertools.count(2))
             target = self._made(next(name for name in taken if not (self.folder / name).exists()))
             for item in os.scandir(folder):
                 if item.is_file(follow_symlinks=False) and item.name != USED:
-                    _link_or_copy(Path(item.path), target / item.name)
+                    link_or_copy(Path(item.path), target / item.name)
+            copy_edits(folder, target)
         return {"set": target.name, "folder": str(target)}
 
     def _made(self, name: str) -> Path:
@@ -227,13 +239,6 @@ class PictureSets:
 def check_unused(folder: Path) -> None:
     if (folder / USED).exists():
         raise Refusal(409, "upload.set_in_use", "set", set=folder.name)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # FAT and some network disks know no links
-        shutil.copy2(source, target)
 
 
 def fitting(size: int) -> int:
