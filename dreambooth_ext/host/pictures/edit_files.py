@@ -57,7 +57,8 @@ def mend(folder: Path) -> None:
         edit_history.write(folder, {**histories, path.name: history})
         place_masks(path, history)
     mark.unlink(missing_ok=True)
-    files.remove_unfinished(folder / edit_history.FOLDER)
+    for place in (folder, folder / edit_history.FOLDER):
+        files.remove_unfinished(place)
 
 
 def history_of(path: Path, histories: Mapping[str, History], keep: bool = False) -> History:

@@ -27,9 +27,11 @@ from ...core.system import files
 from ..errors import Refusal
 from . import edit_files, image_decoding
 from .edit_files import CONDITION, PAINTED, UNFINISHED, history_of
+from .picture_worker import Unreadable
 from .uploads import LARGEST, MOST_PICTURES, SPARE, PictureSets, check_shown, check_unused, stamp_of
 
-Ask = Callable[..., Any]  # the picture worker: (task, **values) -> answer
+Ask = Callable[..., Any]  # of the picture worker: (task, **values) -> answer
+PATIENCE = 180.0  # seconds for a picture of 178 million pixels
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,15 @@ class PictureEdits:
     """
 
     def __init__(self, sets: PictureSets, ask: Ask):
-        self.sets, self.ask = sets, ask
+        self.sets, self._worker = sets, ask
         self._editing = threading.Lock()
+
+    def ask(self, task: str, **values: Any) -> None:
+        """Have the worker write files. Raises a Refusal for pictures that it cannot read."""
+        try:
+            self._worker(task, keep=False, patience=PATIENCE, **values)
+        except Unreadable as error:
+            raise Refusal.of(422, error.problem, "picture") from None
 
     # --- looking ---
 
@@ -156,6 +165,7 @@ class PictureEdits:
             check_shown(path, stamp)
             if files.free_bytes(path.parent) < 4 * path.stat().st_size + SPARE:
                 raise Refusal(507, "upload.disk_full", folder=str(path.parent))
+            files.remove_unfinished(path.parent / edit_history.FOLDER)  # of a process that was killed
             histories = edit_history.read(path.parent)
             yield path, histories, history_of(path, histories, keep=True)
 

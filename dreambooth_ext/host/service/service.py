@@ -30,6 +30,7 @@ from ..jobs import planned_time, queue
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.planned_time import PlannedTimes
 from ..jobs.run_index import FAULTS, RunIndex
+from ..pictures.edits import PictureEdits
 from ..pictures.picture_worker import PictureWorker
 from ..pictures.uploads import PictureSets
 from . import preset_store, schema
@@ -50,7 +51,7 @@ class Service:
     """The service of one host and its process; every method may be called from any thread, and may take long.
 
     Operations on runs, models and pictures are in its parts: `new_runs`, `runs`, `commands`, `models`, `pictures`,
-    `comparisons`, `verdicts`.
+    `comparisons`, `verdicts`, `edits`.
     """
 
     def __init__(self, host: Host, environment: Environment | None = None, dispatcher: Dispatcher | None = None):
@@ -66,6 +67,7 @@ class Service:
         self.presets = Presets(host.data_folder() / preset_store.FOLDER)
         self.sets = PictureSets(path_policy.pictures_folder(host))
         self.picture_worker = PictureWorker(self.environment)
+        self.edits = PictureEdits(self.sets, self.picture_worker.ask)
         self.planned_times = PlannedTimes(self.runs_dir)
         self._lists = model_lists.Mark(self.about_host)
         self.new_runs = NewRuns(host, self.dispatcher, self.maintenance, self.deep_check, self.planned_times, self.sets)

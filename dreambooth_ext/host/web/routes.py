@@ -22,7 +22,7 @@ from ..errors import Refusal
 from ..pictures import image_decoding, uploads
 from ..service.asked_options import ASKED
 from ..service.service import Service
-from . import localization, page_files
+from . import localization, page_files, picture_routes
 from .endpoint import Action, Call, Endpoint, Lanes, Methods
 from .page_files import PREFIX
 from .responses import picture, tagged, to_json
@@ -265,6 +265,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/comparisons/{id}/pictures/{file}": {"GET": Action(show_compared, slow=True)},
         "/job": {"GET": Action(lambda call: {"job": s.drawing.status()}), "DELETE": change(s.drawing.stop)},
         "/queue": {"GET": show(s.queue), "POST": Action(change_queue, body="json")},
+        **picture_routes.table(s),
         "/pictures": {"GET": Action(list_pictures, slow=True)},
         "/pictures/{set}": {"DELETE": change(s.pictures.delete, "set")},
         "/pictures/{set}/copy": {"POST": Action(lambda call: s.sets.copy(call.path["set"]), 201, "json", slow=True)},

@@ -31,7 +31,7 @@ def drawn(seed=0, size=(90, 60), form="JPEG", mode="RGB") -> bytes:
     return stream.getvalue()
 
 
-def ask(task: str, **values):
+def ask(task: str, keep: bool, patience: float, **values):
     """The worker's tasks, without its process."""
     module, function = worker.TASKS[task]
     return getattr(importlib.import_module(f"dreambooth_ext.engine.pictures.{module}"), function)(**values)
@@ -211,7 +211,7 @@ def test_sets_of_runs_stay_and_their_copies_are_edited(edits, sets, folder):
 
 
 def test_a_worker_that_fails_changes_nothing(sets, folder):
-    def fail(task: str, **values):
+    def fail(task: str, keep: bool, patience: float, **values):
         Path(values["target"]).write_bytes(b"half")
         raise UserError("editing.crop", "crop")
 

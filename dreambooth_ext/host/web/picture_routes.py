@@ -1,0 +1,86 @@
+"""The routes by which a set's pictures are edited; and what a training crop leaves of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from ...core.config.parsing import shown
+from ...core.errors import UserError
+from ...core.pictures import training_crop
+from ..pictures import image_decoding, uploads
+from ..service.service import Service
+from .endpoint import Action, Call, Methods
+from .responses import picture
+
+ACTIONS = ("change", "undo", "redo", "restore", "crop")
+LARGEST = 10**6  # pixels of a side
+
+
+def edit(call: Call) -> dict[str, Any]:
+    name, file, edits = call.path["set"], call.path["name"], call.service.edits
+    stamp, action = call.text("stamp", ""), call.text("action")
+    if action == "change":
+        return edits.change(name, file, stamp, call.object("edit"))
+    if action == "crop":
+        return edits.crop_more(name, file, stamp, call.object("edit"))
+    if action == "restore":
+        return edits.restore(name, file, stamp)
+    if action in ("undo", "redo"):
+        return edits.go(name, file, stamp, -1 if action == "undo" else 1)
+    raise UserError("web.no_choice", "action", value=shown(action), choices=list(ACTIONS))
+
+
+def show_original(call: Call) -> Response:
+    path = call.service.edits.original(call.path["set"], call.path["name"])
+    size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
+    return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
+
+
+def show_mask(call: Call) -> Response:
+    path = call.service.edits.mask(call.path["set"], call.path["name"])
+    size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
+    return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
+
+
+def put_mask(call: Call) -> dict[str, Any]:
+    return call.service.edits.put_mask(call.path["set"], call.path["name"], call.query.get("stamp", ""), call.data)
+
+
+def delete_mask(call: Call) -> dict[str, Any]:
+    return call.service.edits.delete_mask(call.path["set"], call.path["name"], call.query.get("stamp", ""))
+
+
+def show_training_crop(call: Call) -> dict[str, Any]:
+    """What training leaves of a picture of this size: `box` in its pixels, scaled to `target`."""
+    width, height, resolution = (_side(call, name) for name in ("width", "height", "resolution"))
+    bucket = call.query.get("enable_bucket", "") == "true"
+    target = training_crop.training_size((width, height), resolution, bucket)
+    sizes = training_crop.bucket_sizes(resolution) if bucket else [target]
+    box = training_crop.centre_crop((width, height), target).box
+    return {"target": list(target), "box": list(box), "sizes": [list(size) for size in sizes]}
+
+
+def _side(call: Call, name: str) -> int:
+    most = 4096 if name == "resolution" else LARGEST
+    value = call.number(name) or 0
+    if not 1 <= value <= most:
+        raise UserError("editing.no_side", name, name=name, most=most)
+    return value
+
+
+def table(s: Service) -> dict[str, Methods]:
+    return {
+        "/crop": {"GET": Action(show_training_crop)},
+        "/edits/{set}/{name}": {
+            "GET": Action(lambda call: s.edits.show(call.path["set"], call.path["name"]), slow=True),
+            "POST": Action(edit, body="json", slow=True),
+        },
+        "/edits/{set}/{name}/original": {"GET": Action(show_original, slow=True)},
+        "/edits/{set}/{name}/mask": {
+            "GET": Action(show_mask, slow=True),
+            "PUT": Action(put_mask, body="file", slow=True),
+            "DELETE": Action(delete_mask, slow=True),
+        },
+    }

@@ -1,0 +1,87 @@
+"""The routes that edit pictures: what they answer and refuse, over HTTP."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+pytest.importorskip("starlette")
+Image = pytest.importorskip("PIL.Image")
+
+from dreambooth_ext.core.pictures.training_crop import centre_crop, training_size  # noqa: E402
+from dreambooth_ext.host.pictures.edits import PictureEdits  # noqa: E402
+from tests.host.asking import Asked  # noqa: E402
+from tests.host.pictures.test_edits import ask, drawn, painted  # noqa: E402
+
+
+@pytest.fixture
+def asked(tmp_path) -> Asked:
+    made = Asked(tmp_path)
+    made.service.edits = PictureEdits(made.service.sets, ask)
+    made.put("pictures/мой набор/a b.jpg", drawn(), "image/jpeg")
+    return made
+
+
+PLACE = "edits/мой набор/a b.jpg"
+
+
+def test_editing(asked):
+    told = asked.get(PLACE).json()
+    assert told["size"] == [90, 60] and told["undo"] == 0
+    answer = asked.post(PLACE, {"action": "change", "stamp": told["stamp"], "edit": {"turns": 1}})
+    assert answer.status == 200 and answer.json()["size"] == [60, 90]
+    assert asked.post(PLACE, {"action": "change", "stamp": told["stamp"], "edit": {}}).status == 409
+    assert asked.post(PLACE, {"action": "crop", "edit": {"crop": [0, 0, 40, 40]}}).json()["name"] == "a b crop 2.jpg"
+    assert asked.post(PLACE, {"action": "undo"}).json()["redo"] == 1
+    assert asked.post(PLACE, {"action": "redo"}).json()["edited"] is True
+    assert asked.post(PLACE, {"action": "restore"}).json()["edited"] is False
+    original = Image.open(io.BytesIO(asked.get(PLACE + "/original", {"size": 64}).body))
+    assert original.size == (64, 43)
+
+
+@pytest.mark.parametrize(
+    ("values", "status", "part"),
+    [
+        ({}, 422, "action"), ({"action": "burn"}, 422, "burn"), ({"action": "change"}, 422, "edit"),
+        ({"action": "change", "edit": {"turns": 5}}, 422, "quarter"), ({"action": "undo"}, 409, "nothing to undo"),
+        ({"action": "change", "edit": {"crop": [0, 0, 10000, 10]}}, 422, "crop"),
+        ({"action": "change", "edit": []}, 422, "edit"), ({"action": "undo", "stamp": 3}, 422, "stamp"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(asked, values, status, part):
+    answer = asked.post(PLACE, values)
+    assert answer.status == status and part in answer.json()["error"], answer.json()
+
+
+def test_no_way_out_of_the_set(asked):
+    for place in ("edits/../a.jpg", "edits/мой набор/../x.jpg", "edits/мой набор/none.jpg", "edits/none/a.jpg",
+                  "edits/мой набор/.edits"):  # fmt: skip
+        assert asked.get(place).status in (404, 422)
+        assert asked.post(place, {"action": "undo"}).status in (404, 405, 422)
+
+
+def test_masks(asked):
+    assert asked.get(PLACE + "/mask").status == 404
+    assert asked.put(PLACE + "/mask", painted(), "text/html").status == 415
+    assert asked.put(PLACE + "/mask", b"<svg/>", "image/png").status == 422
+    told = asked.put(PLACE + "/mask", painted(), "image/png").json()
+    assert told["mask"] == "a b-masklabel.png" and told["undo"] == 1
+    assert Image.open(io.BytesIO(asked.get(PLACE + "/mask", {"size": 128}).body)).size == (90, 60)
+    assert asked.delete(PLACE + "/mask").json()["mask"] is None
+
+
+@pytest.mark.parametrize("bucket", [True, False])
+@pytest.mark.parametrize("size", [(1200, 800), (300, 2000), (512, 512)])
+def test_what_training_leaves(asked, bucket, size):
+    query = {"width": size[0], "height": size[1], "resolution": 512, "enable_bucket": str(bucket).lower()}
+    told = asked.get("crop", query).json()
+    crop = centre_crop(size, training_size(size, 512, bucket))
+    assert told["box"] == pytest.approx(list(crop.box)) and tuple(told["target"]) == crop.target
+    assert told["target"] in told["sizes"] and (len(told["sizes"]) > 1) == bucket
+
+
+@pytest.mark.parametrize("query", ["", "?width=0&height=5&resolution=5", "?width=5&height=5&resolution=99999",
+                                   "?width=x&height=5&resolution=5"])  # fmt: skip
+def test_no_training_crop_of_nothing(asked, query):
+    assert asked.get("crop" + query).status == 422
