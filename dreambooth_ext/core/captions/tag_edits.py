@@ -1,6 +1,7 @@
 """Bulk changes of captions, as pure functions: what the tab, the API and the command line do to a set's texts.
 
-A caption is one line. As tags, it is what stands between separators; a sentence without one is a single tag.
+A caption is one line; a file with several is changed line by line. As tags, a caption is what stands between
+separators; a sentence without one is a single tag.
 """
 
 from __future__ import annotations
@@ -90,8 +91,16 @@ class Edit:
 
 def apply(edit: Edit, captions: Captions) -> dict[str, str]:
     """The captions afterwards, all of them, in the same order."""
+    if edit.kind == "set":
+        given = edit.texts or {}
+        return {name: tidied(given.get(name, text)) for name, text in captions.items()}
     change = _change(edit, captions)
-    return {name: " ".join(change(name, text).split()) for name, text in captions.items()}
+    return {name: tidied("\n".join(map(change, text.split("\n")))) for name, text in captions.items()}
+
+
+def tidied(text: str) -> str:
+    """A caption file's text: single spaces between words, and no empty lines."""
+    return "\n".join(line for raw in text.splitlines() if (line := " ".join(raw.split())))
 
 
 def changed(before: Captions, after: Captions) -> dict[str, str]:
@@ -103,7 +112,7 @@ def frequencies(captions: Captions, separator: str = SEPARATOR) -> list[tuple[st
     """Each tag with the number of captions that have it, the most frequent first."""
     counts: Counter[str] = Counter()
     for text in captions.values():
-        counts.update(list(dict.fromkeys(tags(text, separator))))
+        counts.update(list(dict.fromkeys(tag for line in text.split("\n") for tag in tags(line, separator))))
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0].casefold()))
 
 
@@ -111,19 +120,16 @@ def joined(known: Iterable[str]) -> str:
     return ", ".join(known)
 
 
-def _change(edit: Edit, captions: Captions) -> Callable[[str, str], str]:
-    """What makes one picture's new caption of its name and old one."""
+def _change(edit: Edit, captions: Captions) -> Callable[[str], str]:
+    """What makes a new caption of an old one."""
     if edit.kind == "replace":
         pattern = re.compile(re.escape(edit.find), re.IGNORECASE if edit.any_case else 0)
-        return lambda name, text: pattern.sub(lambda found: edit.text, text)
+        return lambda text: pattern.sub(lambda found: edit.text, text)
     if edit.kind == "template":
-        return lambda name, text: _templated(edit, text)
-    if edit.kind == "set":
-        given = edit.texts or {}
-        return lambda name, text: given.get(name, text)
+        return lambda text: _templated(edit, text)
     of_tags = _tag_changes(edit, captions)
 
-    def change(name: str, text: str) -> str:
+    def change(text: str) -> str:
         known = tags(text, edit.separator)
         made = of_tags(known)
         return text if made == known else joined(made)

@@ -32,6 +32,8 @@ GOING_ON = {
     "draw": "drawing.going_on_draw",
     "compare": "drawing.going_on_compare",
     "verdict": "drawing.going_on_verdict",
+    "word": "drawing.going_on_word",
+    "tag": "drawing.going_on_tag",
 }
 
 
@@ -39,10 +41,11 @@ GOING_ON = {
 class Task:
     """What a job is to do.
 
-    kind: "draw", "compare" or "verdict". of: the id of the run or comparison; uses: further runs whose models it needs.
-    words: the engine's verb and its options; variables: of its environment. mode: see `Host.handed_over`. total, done:
-    how many pictures it makes, and how many are there; without, what the verb prints counts. is_automatic: nobody asked
-    for it, and it gives way to every run. ended: called at the end with the job's state and problem, in its thread.
+    kind: one of GOING_ON. of: the id of the run or comparison, the set, or the word's pictures; uses: further runs
+    whose models it needs. words: the engine's verb and its options; variables: of its environment. mode: see
+    `Host.handed_over`. total, done: how many pictures it makes, and how many are there; without, what the verb prints
+    counts. is_automatic: nobody asked for it, and it gives way to every run. ended: called at the end with the job's
+    state and problem, in its thread.
     """
 
     kind: str

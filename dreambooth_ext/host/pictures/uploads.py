@@ -136,7 +136,7 @@ class PictureSets:
             raise Refusal(413, "upload.large_picture", "picture", file=file, most=files.human_size(LARGEST))
         width, height = image_decoding.check_picture(file, data)
         with self.changing:
-            folder = self._made(set_name)
+            folder = self.made(set_name)
             check_unused(folder)
             is_new = not (folder / file).exists()
             if is_new and sum(1 for _ in _pictures_in(folder)) >= MOST_PICTURES:
@@ -159,7 +159,7 @@ class PictureSets:
         with self.changing:
             if picture:
                 check_shown(self.picture(name, picture), stamp)
-            folder = self._made(set_name)
+            folder = self.made(set_name)
             check_unused(folder)
             if not text:
                 (folder / file).unlink(missing_ok=True)
@@ -168,6 +168,22 @@ class PictureSets:
             else:
                 self._write(folder / file, text.encode() + b"\n")
         return {"set": set_name, "name": file, "folder": str(folder), "caption": " ".join(text.split()) or None}
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Iterator[Path]:
+        """A set's folder, which nothing else changes meanwhile. Raises a Refusal for a set that runs were queued
+        with."""
+        folder = self.path(name)
+        with self.changing:
+            check_unused(folder)
+            yield folder
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a file of a set that is held; remove it if the text is empty."""
+        if text:
+            self._write(path, text.encode() + b"\n")
+        else:
+            path.unlink(missing_ok=True)
 
     def delete(self, name: str, picture: str | None = None, stamp: str = "") -> None:
         """Delete a whole set, or one picture with its caption, or one caption. Raises a Refusal (404).
@@ -210,14 +226,15 @@ class PictureSets:
         folder = self.path(name)
         with self.changing:
             taken = (safe_name(f"{folder.name[:80]}-{number}") for number in itertools.count(2))
-            target = self._made(next(name for name in taken if not (self.folder / name).exists()))
+            target = self.made(next(name for name in taken if not (self.folder / name).exists()))
             for item in os.scandir(folder):
                 if item.is_file(follow_symlinks=False) and item.name != USED:
                     link_or_copy(Path(item.path), target / item.name)
             copy_edits(folder, target)
         return {"set": target.name, "folder": str(target)}
 
-    def _made(self, name: str) -> Path:
+    def made(self, name: str) -> Path:
+        """A set's folder, made if it is new. Raises a Refusal."""
         path = self.folder / name
         if not path.exists():
             if self.folder.is_dir() and sum(1 for _ in self.folder.iterdir()) >= MOST_SETS:

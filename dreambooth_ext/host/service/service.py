@@ -15,6 +15,9 @@ from ...core.messages.message import beside
 from ...core.runs.events import PROTOCOL
 from ...core.runs.run_folder import Run
 from ...core.version import __version__
+from ..captions import trained_captions
+from ..captions.caption_editing import CaptionEditing
+from ..captions.word_check import WordCheck
 from ..drawing.comparisons import Comparisons
 from ..drawing.device_jobs import DeviceJobs
 from ..drawing.drawing_job import DrawingJob
@@ -34,6 +37,7 @@ from ..pictures.edits import PictureEdits
 from ..pictures.picture_worker import PictureWorker
 from ..pictures.uploads import PictureSets
 from . import preset_store, schema
+from .config_completion import complete_form
 from .models import Models
 from .new_runs import NewRuns
 from .picture_folders import PictureFolders
@@ -77,6 +81,8 @@ class Service:
         self.comparisons = Comparisons(host, self.drawing, self.runs_dir, self.models.find)
         self.verdicts = Verdicts(host, self.drawing, self.comparisons, self.run_index.find)
         self.idle_judge = IdleJudge(host, self.dispatcher, self.drawing, self.verdicts, self.maintenance)
+        self.captions = CaptionEditing(host, self.sets)
+        self.words = WordCheck(host, self.drawing, self.runs_dir)
         self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets)
 
     def start(self) -> None:
@@ -194,6 +200,17 @@ class Service:
         from ..importers import read  # a WebUI's start has no use for them
 
         return read.read(text, self.host.bases(), may_look=not self.host.restricted()).as_dict()
+
+    # --- captions and words ---
+
+    def captions_as_trained(self, values: Mapping[str, Any], start: int) -> dict[str, Any]:
+        """The captions of a config as they will be trained (`trained_captions.trained`)."""
+        return trained_captions.trained(complete_form(values, self.host, self.runs_dir), start)
+
+    def draw_word(self, word: str, base: str) -> dict[str, Any]:
+        """Begin to draw what a base makes of a word (`WordCheck.draw`)."""
+        self.maintenance.check_ready()
+        return self.words.draw(word, base)
 
     # --- what draws ---
 

@@ -185,6 +185,25 @@ def drawn_picture(call: Call, path: Path, kind: str) -> Response:
     return picture(call.headers, path, kind, path.read_bytes)
 
 
+def list_captions(call: Call) -> dict[str, Any]:
+    separator = call.query.get("separator", "")
+    return call.service.captions.list(
+        call.query.get("set"), call.query.get("folder"), **({"separator": separator} if separator.strip() else {})
+    )
+
+
+def edit_captions(call: Call) -> dict[str, Any]:
+    names = call.values.get("names")
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise UserError("drawing.not_list", "names")
+    return call.service.captions.apply(call.text("set"), call.object("edit"), names, call.flag("preview"))
+
+
+def show_word(call: Call) -> Response:
+    path = call.service.words.picture(call.path["id"], call.path["file"])
+    return drawn_picture(call, path, "image/png")
+
+
 def show_page(call: Call) -> Response:
     found = page_files.find(call.path["file"])
     if found is None:
@@ -264,6 +283,33 @@ def table(s: Service) -> dict[str, Methods]:
         },
         "/comparisons/{id}/pictures/{file}": {"GET": Action(show_compared, slow=True)},
         "/job": {"GET": Action(lambda call: {"job": s.drawing.status()}), "DELETE": change(s.drawing.stop)},
+        "/captions": {
+            "GET": Action(list_captions, slow=True),
+            "POST": Action(edit_captions, body="json", slow=True),
+        },
+        "/captions/undo": {"POST": Action(lambda call: s.captions.undo(call.text("set")), body="json", slow=True)},
+        "/captions/redo": {
+            "POST": Action(lambda call: s.captions.undo(call.text("set"), back=False), body="json", slow=True)
+        },
+        "/captions/copy": {
+            "POST": Action(
+                lambda call: s.captions.copy(call.text("set", ""), call.text("folder", "")), 201, "json", slow=True
+            )
+        },
+        "/captions/trained": {
+            "POST": Action(
+                lambda call: s.captions_as_trained(call.object("config"), call.count("start") or 0),
+                body="json",
+                slow=True,
+            )
+        },
+        "/word": {
+            "POST": Action(lambda call: s.words.check(call.text("word"), call.text("base_model", "")), body="json")
+        },
+        "/word/draw": {
+            "POST": Action(lambda call: s.draw_word(call.text("word"), call.text("base_model", "")), 202, "json")
+        },
+        "/word/drawn/{id}/{file}": {"GET": Action(show_word, slow=True)},
         "/queue": {"GET": show(s.queue), "POST": Action(change_queue, body="json")},
         **picture_routes.table(s),
         "/pictures": {"GET": Action(list_pictures, slow=True)},

@@ -49,7 +49,7 @@ def made(kind: str, **values) -> dict[str, str]:
          {"1.png": "a photo of zkz, red sofa, evening, 1girl", "2.png": "a photo of zkz, Evening, red Sofa",
           "3.png": "a photo of zkz", "4.png": "a photo of zkz, a girl on a red sofa",
           "5.png": "a photo of zkz, 1girl, tree, evening, 1girl"}),
-        ({"kind": "set", "texts": {"3.png": "  a \n tree ", "other.png": "nothing"}}, {"3.png": "a tree"}),
+        ({"kind": "set", "texts": {"3.png": "  a   red \n\n tree ", "other.png": "nothing"}}, {"3.png": "a red\ntree"}),
     ],
 )  # fmt: skip
 def test_an_edit_changes_what_it_names(asked, expected):
@@ -60,6 +60,12 @@ def test_a_template_is_applied_once():
     edit = Edit.from_dict({"kind": "template", "text": "a photo of [name], [filewords]", "word": "zkz"})
     once = apply(edit, SET)
     assert apply(edit, once) == once
+
+
+def test_each_line_of_a_file_is_a_caption():
+    lines = {"1.png": "a dog\na dog, sleeping"}
+    assert apply(Edit("add", tags=("sleeping",)), lines) == {"1.png": "a dog, sleeping\na dog, sleeping"}
+    assert frequencies(lines) == [("a dog", 1), ("sleeping", 1)]
 
 
 def test_frequencies_count_captions_and_not_tags():

@@ -58,6 +58,12 @@ def compare():
     drawn(out / "sheet.png", (90, 90, 90), "sheet")
     (out / "compare.json").write_text(json.dumps({"words": words}))
 
+def generate():
+    given = dict(word.removeprefix("--").split("=", 1) for word in words)
+    hold()
+    for seed in range(int(given["num-images"])):
+        drawn(pathlib.Path(given["out"]) / f"0_{seed}.png", (60 + 40 * seed, 80, 120), given["prompt"])
+
 def verdict():
     drawing = Message("stages.drawing_to_judge")
     for line in (Message("stages.loading_to_judge"), *(f"{drawing} {n}/40 (8 %)" for n in (1, 2, 3))):
@@ -73,7 +79,7 @@ try:
     if (folder / "broken").exists():
         print("| a traceback", "error: model: it is damaged.", "Drawing 1/2 (50 %)", sep="\\n", file=sys.stderr)
         sys.exit(1)
-    {"compare": compare, "verdict": verdict}[verb]()
+    {"compare": compare, "generate": generate, "verdict": verdict}[verb]()
 except KeyboardInterrupt:
     sys.exit(130)
 """

@@ -1,0 +1,59 @@
+"""A copy of any folder's pictures as a set, where they can be changed; the folder is only read."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ...core.data import folder_scan
+from ...core.messages.message import reason_of
+from ...core.system import files
+from ..errors import Refusal
+from .uploads import MOST_PICTURES, SPARE, PictureSets, safe_name
+
+
+def copy_folder(sets: PictureSets, folder: Path) -> dict[str, Any]:
+    """{"set", "folder", "count"} of a new set with all pictures of the folder and below, and their captions.
+
+    They are copied and never linked: the folder's own files may be written over by other programs. Raises a Refusal.
+    """
+    try:
+        found = list(folder_scan.find_pictures(folder))
+        need = sum(one.path.stat().st_size for one in found)
+    except (OSError, ValueError) as error:
+        known = repr(str(folder)[:200])
+        raise Refusal(422, "pictures.folder_unreadable", "folder", folder=known, error=reason_of(error)) from None
+    if not found:
+        raise Refusal(422, "pictures.none", "folder", folder=repr(str(folder)[:200]), formats=folder_scan.FORMATS)
+    if len(found) > MOST_PICTURES:
+        raise Refusal(413, "upload.set_full", "folder", most=MOST_PICTURES)
+    sets.folder.mkdir(parents=True, exist_ok=True)
+    if files.free_bytes(sets.folder) < need + SPARE:
+        raise Refusal(507, "upload.disk_full", folder=str(sets.folder))
+    with sets.changing:
+        target = sets.made(next(name for name in _numbered(_named(folder)) if not (sets.folder / name).exists()))
+        taken: set[str] = set()
+        for one in found:
+            stem = safe_name(" - ".join((*one.parts, Path(one.name).stem)))
+            name = next(name for name in _numbered(stem) if name.casefold() not in taken)
+            taken.add(name.casefold())
+            shutil.copy2(one.path, target / f"{name}{one.path.suffix}")
+            if caption := one.caption_file(".txt"):
+                shutil.copy2(caption, target / f"{name}.txt")
+    return {"set": target.name, "folder": str(target), "count": len(found)}
+
+
+def _named(folder: Path) -> str:
+    try:
+        return safe_name(folder.name[:80])
+    except Refusal:
+        return "pictures"
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    """The name, and the name with -2, -3 ... behind it."""
+    yield stem
+    yield from (f"{stem}-{number}" for number in itertools.count(2))
