@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 from .commands import check, demo, env, report, resume, runs, train, ui, verdict
-from .commands.models import compare, convert, generate, network
+from .commands.models import compare, convert, download, generate, network
 from .commands.support.exit_status import BAD_INPUT, FAILED, STOPPED
 from .core.config.run_config import SETTINGS
 from .core.errors import REPORT, UserError
@@ -28,6 +28,7 @@ VERBS = {
     "compare": compare,
     "convert": convert,
     "network": network,
+    "download": download,
     "runs": runs,
     "verdict": verdict,
     "report": report,

@@ -16,6 +16,7 @@ from ..core.system.terminal import OutputError, open_missing_streams, say, say_t
 from ..core.verbs import (
     compare_options,
     convert_options,
+    download_options,
     generate_options,
     network_options,
     pictures_options,
@@ -27,6 +28,7 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
     "generate": (generate_options, "verbs.generate"),
     "compare": (compare_options, "verbs.compare"),
     "convert": (convert_options, "verbs.convert"),
+    "download": (download_options, "verbs.download"),
     "network": (network_options, "verbs.network"),
     "verdict": (verdict_options, "verbs.verdict"),
     "pictures": (pictures_options, "pictures.worker"),
@@ -71,6 +73,8 @@ def carried_out(argv: list[str]) -> int:
     options, module = VERBS[argv[0]]
     parser = argparse.ArgumentParser(prog=f"python -m dreambooth_ext {argv[0]}")
     options.add_arguments(parser)
+    if hasattr(options, "add_hidden"):
+        options.add_hidden(parser)
     arguments = parser.parse_args(argv[1:])
     given = links.taken()
     for name, value in vars(arguments).items():

@@ -38,7 +38,7 @@ from ..core.system.terminal import open_missing_streams, say, say_traceback, shi
 from . import plan
 from .data import hub_dataset, latent_encoding
 from .data.dataset import Dataset
-from .downloads import http_file
+from .downloads import refusals
 from .downloads.progress_thread import Fetch
 from .methods import METHODS
 from .models.base import Base
@@ -283,9 +283,9 @@ def open_base(run: Run, control: Control) -> Base:
         return STARTS[config.method].open(config, fetch)
     except UserError as error:
         problem = error.problem
-        if problem.code not in http_file.OF_RUNS:
+        if problem.code not in refusals.OF_RUNS:
             raise
-        raise UserError(http_file.OF_RUNS[problem.code], problem.field, **problem.values, run=run.id) from error
+        raise UserError(refusals.OF_RUNS[problem.code], problem.field, **problem.values, run=run.id) from error
 
 
 def with_pictures(

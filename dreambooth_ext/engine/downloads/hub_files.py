@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import constants, hf_hub_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.file_download import repo_folder_name
+from huggingface_hub.utils import filter_repo_objects
 
 from ...core.config import links
 from ...core.errors import UserError
@@ -18,12 +19,30 @@ from ...core.system.files import free_bytes, human_size
 from .progress_thread import MB, Stage, watched
 
 THREADS = 8
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 TIME_OUT = 30.0  # seconds for an answer
 REACH = (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError)  # errors of a Hub that is unreachable or refuses
 CODES = {  # problems of a missing repository, and of an unreachable one
     "model": ("download.no_model", "download.model_unreachable"),
     "dataset": ("download.no_data_set", "download.data_set_unreachable"),
 }
+
+
+def model_files(sizes: dict[str, int]) -> dict[str, int]:
+    """Select the files of a repository that training needs: one precision, and pickles only if there is nothing
+    else."""
+
+    def some(endings: tuple[str, ...], without: tuple[str, ...]) -> list[str]:
+        wanted = [f"{part}/*{ending}" for part in PARTS for ending in endings]
+        return list(filter_repo_objects(sizes, allow_patterns=wanted, ignore_patterns=list(without)))
+
+    if "model_index.json" not in sizes:
+        return {}
+    chosen = ["model_index.json", *some((".json", "merges.txt"), ())]
+    weights = some((".safetensors",), ("*non_ema*", "*.fp16.*"))
+    if {"unet", "vae", "text_encoder"} - {file.partition("/")[0] for file in weights}:
+        weights += some((".fp16.safetensors", ".bin"), ("*non_ema*",))
+    return {file: sizes[file] for file in dict.fromkeys([*chosen, *weights])}
 
 
 def snapshot(name: str, files: Mapping[str, int], revision: str, *, kind: str, stage: tuple[Message, Stage]) -> Path:

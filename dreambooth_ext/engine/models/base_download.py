@@ -17,7 +17,6 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
-from huggingface_hub.utils import filter_repo_objects
 
 from ...core.config import links
 from ...core.config.names import MODEL_SUFFIXES
@@ -26,6 +25,7 @@ from ...core.errors import UserError
 from ...core.system import files
 from ...core.system.files import expanded
 from ..downloads import hub_files
+from ..downloads.connections import Address
 from ..downloads.http_file import Offer, Transfer
 from ..downloads.progress_thread import STAGE, Fetch
 from ..tensors.tensor_file import container
@@ -34,7 +34,6 @@ from .single_file import SingleFileSource
 MODELS = Path(__file__).resolve().parents[3] / "models"
 HUB_PAGE = re.compile(r"^https://huggingface\.co/([\w.-]+/[\w.-]+?)(?:/tree/main)?/?$")
 HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 PART = ".part"
 
 
@@ -68,7 +67,7 @@ def from_hub(name: str, field: str, fetch: Fetch) -> Path:
     """Return the model's folder in the Hugging Face cache, after completing it if the network is available."""
     try:
         info = HfApi().model_info(name, files_metadata=True, timeout=hub_files.TIME_OUT)
-        chosen = model_files({file.rfilename: file.size or 0 for file in info.siblings or []})
+        chosen = hub_files.model_files({file.rfilename: file.size or 0 for file in info.siblings or []})
         if not chosen:
             raise UserError("base.not_on_hub_as_diffusers", field, name=name)
         hub_files.require_space(field, name, sum(chosen.values()))
@@ -78,23 +77,6 @@ def from_hub(name: str, field: str, fetch: Fetch) -> Path:
             with contextlib.suppress(*hub_files.REACH):  # no network, but already in the cache
                 return Path(snapshot_download(name, local_files_only=True))
         raise hub_files.away(field, name, error, "model") from error
-
-
-def model_files(sizes: dict[str, int]) -> dict[str, int]:
-    """Select the files of a repository that training needs: one precision, and pickles only if there is nothing
-    else."""
-
-    def some(endings: tuple[str, ...], without: tuple[str, ...]) -> list[str]:
-        wanted = [f"{part}/*{ending}" for part in PARTS for ending in endings]
-        return list(filter_repo_objects(sizes, allow_patterns=wanted, ignore_patterns=list(without)))
-
-    if "model_index.json" not in sizes:
-        return {}
-    chosen = ["model_index.json", *some((".json", "merges.txt"), ())]
-    weights = some((".safetensors",), ("*non_ema*", "*.fp16.*"))
-    if {"unet", "vae", "text_encoder"} - {file.partition("/")[0] for file in weights}:
-        weights += some((".fp16.safetensors", ".bin"), ("*non_ema*",))
-    return {file: sizes[file] for file in dict.fromkeys([*chosen, *weights])}
 
 
 def download_config(name: str, field: str) -> Path:
@@ -114,7 +96,7 @@ def from_link(link: str, field: str, fetch: Fetch) -> Path:
     begun = MODELS / fetch.known[shown] if shown in fetch.known else None
     if begun and begun.is_file():
         return begun
-    transfer = Transfer(link, field, fetch.stage)
+    transfer = Transfer(Address(link), field, fetch.stage)
     folder = MODELS / (re.sub(r"[^A-Za-z0-9.-]", "_", transfer.host)[:60] + "-" + _digest(shown))
     try:
         offer = transfer.offer()

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.server
 import json
-import re
 import socket
 import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,133 +16,34 @@ import pytest
 from dreambooth_ext.core.config import links
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.engine import worker
-from dreambooth_ext.engine.downloads import http_file
+from dreambooth_ext.engine.downloads import connections, http_file
 from dreambooth_ext.engine.downloads.progress_thread import Fetch
 from dreambooth_ext.engine.models import base_download
 from dreambooth_ext.engine.models.base_model import open_base
 from tests import tiny, training
+from tests.engine.downloads.servers import (
+    Answers,
+    Server,
+    chunked,
+    endless,
+    page,
+    redirect,
+    served,
+    silent,
+    slow,
+    status,
+    unsized,
+    whole,
+)
 from tests.training import Trainer
 
 SECRET = "type=Model&token=SECRET"
-Answer = Callable[["Answers"], None]
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """`answers`: what each path does; `asked`: (path with its query, its headers) of every request."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answers)
-        self.answers: dict[str, Answer] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.released = threading.Event()  # lets go of what hangs
-
-    @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
-
-    def link(self, path: str = "/x.safetensors") -> str:
-        return f"http://{self.host}{path}"
-
-    def handle_error(self, request, address) -> None:
-        pass  # clients that hang up
-
-
-class Answers(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.server.asked.append((self.path, dict(self.headers)))
-        self.server.answers[urllib.parse.unquote(self.path.partition("?")[0])](self)
-
-    def start(self, status: int = 200, **headers: object) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.end_headers()
-
-    def log_message(self, *arguments) -> None:
-        pass
-
-
-def whole(content: bytes, etag: str = '"1"', breaks: int = 0, **headers: object) -> Answer:
-    """A file with its ETag, and parts of it for who asks. breaks: connections that end in the middle of it."""
-    left = [breaks]
-
-    def answer(http: Answers) -> None:
-        start = 0
-        if etag and http.headers.get("If-Range") == etag and (part := http.headers.get("Range")):
-            start = int(re.fullmatch(r"bytes=(\d+)-", part)[1])
-        about = {"ETag": etag} if etag else {}
-        if start:
-            headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        http.start(206 if start else 200, Content_Length=len(content) - start, **about, **headers)
-        if left[0] and "Range" not in http.headers and http.server.asked[:-1]:
-            left[0] -= 1
-            http.wfile.write(content[: len(content) // 2])
-        elif left[0] and start:
-            left[0] -= 1
-            http.wfile.write(content[start : start + 1000])
-        else:
-            http.wfile.write(content[start:])
-
-    return answer
-
-
-def unsized(content: bytes, **headers: object) -> Answer:
-    """Until the connection ends, and nothing tells where that should be."""
-
-    def answer(http: Answers) -> None:
-        http.start(**headers)
-        http.wfile.write(content)
-
-    return answer
-
-
-def chunked(content: bytes, cut: bool = False) -> Answer:
-    def answer(http: Answers) -> None:
-        http.protocol_version = "HTTP/1.1"
-        http.start(Transfer_Encoding="chunked")
-        http.wfile.write(f"{len(content):x}\r\n".encode() + content[: len(content) // 2 if cut else None])
-        if not cut:
-            http.wfile.write(b"\r\n0\r\n\r\n")
-
-    return answer
-
-
-def status(code: int, text: str = "") -> Answer:
-    def answer(http: Answers) -> None:
-        http.send_response(code, text or None)
-        http.send_header("Content-Length", "0")
-        http.end_headers()
-
-    return answer
-
-
-def redirect(to: str, code: int = 302) -> Answer:
-    return lambda http: http.start(code, Location=to, Content_Length=0)
-
-
-def page(kind: str = "text/html; charset=utf-8") -> Answer:
-    text = b"<!DOCTYPE html><title>Log in</title>"
-    return lambda http: (http.start(Content_Type=kind, Content_Length=len(text)), http.wfile.write(text))
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
     with served() as made:
         yield made
-
-
-@contextlib.contextmanager
-def served() -> Iterator[Server]:
-    made = Server()
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    try:
-        yield made
-    finally:
-        made.released.set()
-        made.shutdown()
-        made.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -367,29 +265,13 @@ def test_user_and_password_go_to_their_host_alone(server, model):
 def test_no_redirect_leads_from_https_to_http():
     """Where anybody on the way could read the token, and put another model in."""
     request = urllib.request.Request("https://h/x")
-    with pytest.raises(http_file.Elsewhere, match="http"):
-        http_file.Redirects().http_error_302(request, None, 302, "", {"location": "http://h/x"})
+    with pytest.raises(connections.Elsewhere, match="http"):
+        connections.Redirects().http_error_302(request, None, 302, "", {"location": "http://h/x"})
 
 
 def test_the_newest_redirect_of_all_is_followed(server, model):
     server.answers |= {"/x.safetensors": redirect("/y.safetensors", 308), "/y.safetensors": whole(model)}
     assert base_download.download(server.link(), "base_model").read_bytes() == model
-
-
-def slow(http: Answers) -> None:
-    http.start(Content_Length=10_000_000, ETag='"slow"')
-    while not http.server.released.wait(0.02):
-        http.wfile.write(b"x")
-
-
-def silent(http: Answers) -> None:
-    http.server.released.wait(60)
-
-
-def endless(http: Answers) -> None:
-    http.start()
-    while not http.server.released.is_set():
-        http.wfile.write(b"x" * 2**20)
 
 
 @pytest.mark.parametrize("answer", [slow, silent])

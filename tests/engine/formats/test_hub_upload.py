@@ -22,7 +22,6 @@ from dreambooth_ext.engine.data import hub_dataset
 from dreambooth_ext.engine.downloads import hub_files
 from dreambooth_ext.engine.downloads.progress_thread import Fetch, silent
 from dreambooth_ext.engine.formats import hub_upload as uploads
-from dreambooth_ext.engine.models import base_download
 from dreambooth_ext.engine.models.base_model import open_base
 from tests import tiny, training
 from tests.training import Trainer
@@ -161,7 +160,7 @@ def test_a_model_is_fetched_with_progress(hub):
 def test_a_models_pickles_are_fetched_for_want_of_others(hub):
     name = "unet/diffusion_pytorch_model"
     hub.models[f"{name}.fp16.safetensors"] = hub.models.pop(f"{name}.safetensors")
-    assert set(base_download.model_files(dict.fromkeys(hub.models, 1))) >= {f"{name}.fp16.safetensors"}
+    assert set(hub_files.model_files(dict.fromkeys(hub.models, 1))) >= {f"{name}.fp16.safetensors"}
     assert open_base("me/model").family.name == "sd1"
 
 
