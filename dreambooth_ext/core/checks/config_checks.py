@@ -116,6 +116,7 @@ def problems(config: RunConfig, asked: RunConfig | None = None, subjects: Subjec
     found += rate_problems(config, config.max_train_steps)
     found += _length_problems(config)
     found += _loss_problems(config)
+    found += _mask_problems(config, subjects)
     found += _preview_problems(config)
     found += _hub_problems(config)
     found += method_checks.problems(config, subjects)
@@ -256,6 +257,15 @@ def _loss_problems(config: RunConfig) -> list[Problem]:
         if not robust and getattr(config, name) != SETTINGS[name].default:
             found.append(Problem("settings.not_of_loss", name, loss=config.loss_type))
     return found
+
+
+def _mask_problems(config: RunConfig, subjects: Subjects) -> list[Problem]:
+    """The problem that the base's own texts cannot be noted in advance, where text encoders or words learn."""
+    learns = config.text_encoder_steps or config.placeholder_token
+    varies = any(concept.variation.varies_tags for concept in subjects.concepts)
+    if config.masked_prior_preservation_weight and learns and varies:
+        return [Problem("masks.varying_texts", "masked_prior_preservation_weight")]
+    return []
 
 
 def _preview_problems(config: RunConfig) -> list[Problem]:

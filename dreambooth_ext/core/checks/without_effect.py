@@ -164,6 +164,12 @@ ROWS = (
         lambda c, _: not c.multires_noise_iterations,
         "effect.no_noise_layers",
     ),
+    # --- masks
+    *(
+        Row(name, lambda c, _: not c.masked_loss, "effect.no_masks")
+        for name in ("mask_dir", "unmasked_weight", "normalize_masked_area_loss", "masked_prior_preservation_weight")
+    ),
+    Row("masked_loss", lambda c, _: c.unmasked_weight == 1, "effect.all_counts"),
     # --- what is written and drawn
     Row("keep_back_pictures", lambda c, _: bool(c.validation_split), "effect.held_out"),
     Row("stop_when_good", lambda c, _: not c.measure_progress, "effect.not_measured"),

@@ -23,6 +23,7 @@ from .form_sections.hypernetwork import HypernetworkSettings
 from .form_sections.lora import LoRASettings
 from .form_sections.loss import LossSettings
 from .form_sections.machine import MachineSettings
+from .form_sections.masks import MaskSettings
 from .form_sections.model import ModelSettings
 from .form_sections.pictures import PictureSettings
 from .form_sections.previews import PreviewSettings
@@ -50,6 +51,7 @@ class RunConfig(
     LoRASettings,
     TrainingSettings,
     DataSetSettings,
+    MaskSettings,
     PictureSettings,
     ModelSettings,
 ):

@@ -13,7 +13,8 @@ from ..facts.methods import SUBJECT_METHODS
 from . import captions, kohya_dataset
 from .folder_scan import MOST_FILES
 
-CONCEPT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "num_class_images", "repeats")
+TEXT_KEYS = ("instance_data_dir", "instance_prompt", "class_data_dir", "class_prompt", "mask_dir")
+CONCEPT_KEYS = (*TEXT_KEYS, "num_class_images", "repeats")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Concept:
     caption_extension: str
     repeats: int = 1
     subset: kohya_dataset.Subset | None = None  # where a kohya data set describes it
+    mask_dir: str = ""  # "" for masks beside the pictures alone
     pictures_setting: str = "instance_data_dir"  # what `instance_data_dir` is called in messages
 
     def named(self, setting: str) -> str:
@@ -114,11 +116,12 @@ def _concepts(config: RunConfig, data_set: kohya_dataset.DataSet | None) -> list
                 pictures_setting=config.pictures_setting,
                 variation=usual,
                 caption_extension=config.caption_extension,
+                mask_dir=config.mask_dir or "",
             )
         ]
     found = []
     for index, given in enumerate(config.concepts):
-        texts = {key: given.get(key) if isinstance(given.get(key), str) else None for key in CONCEPT_KEYS[:4]}
+        texts = {key: given.get(key) if isinstance(given.get(key), str) else None for key in TEXT_KEYS}
         has_class = texts["class_prompt"] or texts["class_data_dir"]
         found.append(
             Concept(
@@ -131,6 +134,7 @@ def _concepts(config: RunConfig, data_set: kohya_dataset.DataSet | None) -> list
                 repeats=_count(given, "repeats", 1),
                 variation=usual,
                 caption_extension=config.caption_extension,
+                mask_dir=texts["mask_dir"] or config.mask_dir or "",
             )
         )
     return found
@@ -147,6 +151,7 @@ def _of_subset(config: RunConfig, subset: kohya_dataset.Subset) -> Concept:
         variation=variation(config, subset.settings),
         caption_extension=subset.settings.get("caption_extension", config.caption_extension),
         repeats=subset.repeats,
+        mask_dir=subset.mask_folder or config.mask_dir or "",
         subset=subset,
     )
 

@@ -27,6 +27,7 @@ class Entry:
     word: str = ""  # textual inversion: what is taught
     caption_file: str = ""  # the path of what lies beside it under the caption files' ending; "" where nothing does
     texts: tuple[str, ...] = ()  # endings of what may be its captions, where it has none: ".caption", ".png.txt"
+    mask: str = ""  # the path of its mask; "" if all of it counts
     left: LeftOut | None = field(default=None, compare=False, repr=False)  # of the folder that was listed
 
     @property

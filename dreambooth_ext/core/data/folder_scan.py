@@ -27,7 +27,8 @@ NO_FOLDERS = frozenset(
         *("recycler", "system volume information", "lost+found"),
     }
 )
-MASKS = ("-masklabel", "-condlabel", "_mask")  # ends of names: OneTrainer's, and usual
+MASKS = ("-masklabel", "_mask")  # ends of names: OneTrainer's, and usual; the first counts where there are several
+CONDITIONS = ("-condlabel",)  # OneTrainer's: pictures for another purpose, which nothing here reads
 TEXTS = (".txt", ".caption", ".captions", ".cap", ".text", ".tags", ".tag", ".prompt")  # endings that captions have
 DEEPEST = 100
 MOST_FILES = 250_000  # in a folder and below; more are a whole disk that was named by mistake
@@ -38,7 +39,11 @@ class LeftOut:
     """Names of files that look like pictures but are not trained on."""
 
     unread: list[str] = field(default_factory=list)  # OTHER_FORMATS
-    masks: list[str] = field(default_factory=list)  # of a picture beside them
+    masks: list[str] = field(default_factory=list)  # of a picture beside them: its `Found.mask`
+    others: list[str] = field(default_factory=list)  # further masks of it, and CONDITIONS
+
+    def __bool__(self) -> bool:
+        return bool(self.unread or self.masks or self.others)
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Found:
     name: str
     parts: tuple[str, ...]  # the folders on the way here from the one that was asked for
     others: Mapping[str, str]  # what else is in the folder, captions among it: `_key` -> name
+    mask: str = ""  # the name of its mask in the folder; "" if there is none
 
     @property
     def top(self) -> str:
@@ -95,7 +101,7 @@ def find_pictures(
     """The pictures of `list_pictures`, each with the names around it. `nested`: include subfolders. `left` collects
     what is left out."""
     seen = {os.path.realpath(path) for path in without}
-    return _walk(str(folder), (), seen, itertools.count(1), nested, left or LeftOut())
+    return _walk(str(folder), (), seen, itertools.count(1), nested, LeftOut() if left is None else left)
 
 
 def _walk(
@@ -124,12 +130,14 @@ def _walk(
                 _add(others, name)
                 if os.path.splitext(name)[1].lower() in OTHER_FORMATS:
                     left.unread.append(name)
-    masks = _masks(pictures)
-    left.masks += masks
-    inside = [(natural_key(name), name, False) for name in pictures if name not in masks]
+    marked = _marked(pictures)
+    masks = _masks(marked)
+    left.masks += masks.values()
+    left.others += marked.keys() - masks.values()
+    inside = [(natural_key(name), name, False) for name in pictures if name not in marked]
     for _, name, is_folder in sorted([*inside, *((natural_key(name), name, True) for name in folders)]):
         if not is_folder:
-            yield Found(folder, name, parts, others)
+            yield Found(folder, name, parts, others, masks.get(os.path.splitext(name)[0], ""))
         elif os.path.realpath(path := os.path.join(folder, name)) not in seen:
             yield from _walk(path, (*parts, name), seen, count, nested, left)
 
@@ -146,16 +154,23 @@ def _key(name: str) -> str:
     return stem + ending.lower()
 
 
-def _masks(names: list[str]) -> set[str]:
-    """The names that are masks of others: "a-masklabel.png" beside "a.jpg"."""
+def _marked(names: list[str]) -> dict[str, tuple[str, str]]:
+    """The names that mark other pictures, each with the stem of its picture and the mark: "a-masklabel.png" beside
+    "a.jpg"."""
     stems = {name: os.path.splitext(name)[0] for name in names}
     known = set(stems.values())
     return {
-        name
+        name: (stem[: -len(end)], end)
         for name, stem in stems.items()
-        for end in MASKS
+        for end in (*MASKS, *CONDITIONS)
         if stem.lower().endswith(end) and stem[: -len(end)] in known
     }
+
+
+def _masks(marked: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """The mask for each stem that has one."""
+    masks = sorted((MASKS.index(end), name, stem) for name, (stem, end) in marked.items() if end in MASKS)
+    return {stem: name for _, name, stem in reversed(masks)}
 
 
 def is_picture(name: str) -> bool:

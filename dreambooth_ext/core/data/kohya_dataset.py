@@ -36,14 +36,14 @@ OF_SUBSETS = {
     "shuffle_caption": "shuffle_tags",
 }
 OF_RUNS = {"resolution": "resolution", "batch_size": "train_batch_size", "enable_bucket": "enable_bucket"}
-OWN = ("image_dir", "num_repeats", "class_tokens", "is_reg", "metadata_file", "caption_prefix", "caption_suffix")
+MASKS = "conditioning_data_dir"  # with masked_loss a folder of masks, else of a ControlNet's pictures
+OWN = ("image_dir", "num_repeats", "class_tokens", "is_reg", "metadata_file", "caption_prefix", "caption_suffix", MASKS)
 TABLES = ("datasets", "subsets")
 # Names that are refused where they ask for anything, with what asks for nothing, and the problem's code
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "alpha_mask": ((False,), "dataset.unsupported"),
     "caption_dropout_every_n_epochs": ((0,), "dataset.use_caption_dropout_rate"),
     "color_aug": ((False,), "dataset.unsupported"),
-    "conditioning_data_dir": (("",), "dataset.no_controlnets"),
     "enable_wildcard": ((False,), "dataset.no_wildcards"),
     "face_crop_aug_range": (("",), "dataset.unsupported"),
     "keep_tokens_separator": (("",), "dataset.use_keep_tokens"),
@@ -82,6 +82,7 @@ class Subset:
     prefix: str = ""
     suffix: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)  # ours, instead of the run's
+    mask_folder: str = ""
     class_folder: str = ""
     class_prompt: str = ""
 
@@ -96,7 +97,7 @@ class DataSet:
     @property
     def paths(self) -> list[str]:
         """Every file and folder that the data set names."""
-        named = (path for it in self.subsets for path in (it.folder, it.class_folder, it.metadata_file))
+        named = (path for it in self.subsets for path in (it.folder, it.class_folder, it.metadata_file, it.mask_folder))
         return [path for path in named if path]
 
     def refuse(self, problem: Problem) -> None:
@@ -220,13 +221,14 @@ def _subset(
     if repeats < 1:
         found.refuse(Problem("dataset.few_repeats", FIELD, place=place, repeats=repeats))
     if is_class:
-        strange = [name for name in subset if name in OF_SUBSETS or name in ("metadata_file", "caption_prefix")]
+        strange = [name for name in subset if name in OF_SUBSETS or name in ("metadata_file", "caption_prefix", MASKS)]
         if repeats > 1 or strange:
             names = [*(["num_repeats"] if repeats > 1 else []), *strange]
             found.warnings.append(Problem("dataset.not_of_class_pictures", FIELD, place=place, names=names))
     taken = {
         ours: _converted(name, ours, table[name], place, found) for name, ours in OF_SUBSETS.items() if name in table
     }
+    masks = _typed(table, MASKS, str, "", place, found).strip()
     metadata = os.path.join(home, os.path.expanduser(metadata)) if metadata else ""
     made = Subset(
         folder=os.path.join(home, os.path.expanduser(folder)) if folder else os.path.dirname(metadata),
@@ -235,6 +237,7 @@ def _subset(
         metadata_file=metadata,
         prefix=_typed(table, "caption_prefix", str, "", place, found),
         suffix=_typed(table, "caption_suffix", str, "", place, found),
+        mask_folder=os.path.join(home, os.path.expanduser(masks)) if masks else "",
         settings={ours: value for ours, value in taken.items() if value is not None},
     )
     return made, is_class
@@ -299,6 +302,9 @@ def problems(config: RunConfig, found: DataSet) -> list[Problem]:
     for name in (*pictures, "repeats_from_folders"):
         if getattr(config, name) not in (SETTINGS[name].default, "", None):
             wrong.append(Problem("dataset.says_it_all", name))
+    if not config.masked_loss:
+        unused = (subset for subset in found.subsets if subset.mask_folder)
+        wrong += [Problem("dataset.masks_are_off", FIELD, folder=shown(subset.mask_folder)) for subset in unused]
     for name, value in found.run.items():
         if getattr(config, name) != value:
             wrong.append(Problem("dataset.says_another", name, asked=getattr(config, name), value=value))

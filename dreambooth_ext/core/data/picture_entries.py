@@ -29,7 +29,7 @@ from ..errors import Problem
 from ..facts.methods import PROMPTED_METHODS, SUBJECT_METHODS
 from ..messages.message import reason_of
 from ..system.files import expanded
-from . import caption_files, captions, identifiers, prompt_templates, validation_split
+from . import caption_files, captions, identifiers, mask_files, prompt_templates, validation_split
 from . import concepts as about_concepts
 from .concepts import Concept, Subjects
 from .entry import Entry
@@ -81,7 +81,8 @@ def warnings(config: RunConfig, entries: list[Entry], subjects: Subjects | None 
     subjects = subjects or Subjects.of(config)
     known = subjects.concepts
     found = list(subjects.data_set.warnings) if subjects.data_set else []
-    found += _caption_warnings(config, entries, known) + _left_out_warnings(entries, known)
+    found += _caption_warnings(config, entries, known) + _left_out_warnings(config, entries, known)
+    found += mask_files.warnings(config, [entry for entry in entries if not entry.is_class])
     if config.method not in SUBJECT_METHODS:
         return found
     counts: dict[str, int] = {}
@@ -118,7 +119,7 @@ def _caption_warnings(config: RunConfig, entries: list[Entry], known: list[Conce
     return found
 
 
-def _left_out_warnings(entries: list[Entry], known: list[Concept]) -> list[Problem]:
+def _left_out_warnings(config: RunConfig, entries: list[Entry], known: list[Concept]) -> list[Problem]:
     """Warn of files that look like pictures but are left out."""
     of_folders = {id(entry.left): (entry.left, entry.concept) for entry in entries if entry.left}.values()
     if not of_folders:
@@ -127,8 +128,11 @@ def _left_out_warnings(entries: list[Entry], known: list[Concept]) -> list[Probl
     found = []
     if unread := sorted((name for left, _ in of_folders for name in left.unread), key=captions.natural_key):
         found.append(Problem("pictures.other_formats", field, count=len(unread), names=some(unread), formats=FORMATS))
-    if masks := sorted((name for left, _ in of_folders for name in left.masks), key=captions.natural_key):
-        found.append(Problem("pictures.masks", field, count=len(masks), names=some(masks)))
+    masks = [name for left, _ in of_folders for name in left.masks] if not config.masked_loss else []
+    if masks := sorted(masks, key=captions.natural_key):
+        found.append(Problem("masks.not_used", field, count=len(masks), names=some(masks)))
+    if others := sorted((name for left, _ in of_folders for name in left.others), key=captions.natural_key):
+        found.append(Problem("pictures.masks", field, count=len(others), names=some(others)))
     return found
 
 
@@ -164,7 +168,7 @@ def entries(config: RunConfig, subjects: Subjects | None = None) -> tuple[list[E
     """
     subjects = subjects or Subjects.of(config)
     known, prior = subjects.concepts, subjects.uses_prior(config)
-    folders = {expanded(text) for c in known for text in (c.instance_data_dir, c.class_data_dir) if text}
+    folders = {expanded(text) for c in known for text in (c.instance_data_dir, c.class_data_dir, c.mask_dir) if text}
     instances: list[Entry] = []
     classes: list[Entry] = []
     problems: list[Problem] = []
@@ -176,13 +180,19 @@ def entries(config: RunConfig, subjects: Subjects | None = None) -> tuple[list[E
         problems += trouble
         made, trouble = _instance_entries(config, concept, index, found, prior)
         problems += trouble
-        instances += [dataclasses.replace(entry, left=left) for entry in made] if left.unread or left.masks else made
+        masks, trouble = mask_files.masks_of(config, concept, found)
+        problems += trouble
+        if left or masks:
+            made = [dataclasses.replace(entry, left=left or None, mask=masks.get(entry.path, "")) for entry in made]
+        instances += made
     if prior:
         for index, concept in enumerate(known):
             if concept.class_data_dir:
                 made, trouble = _class_entries(config, concept, index)
                 classes += made
                 problems += trouble
+    if not any(problem.field.endswith("mask_dir") for problem in problems):
+        problems += mask_files.problems(config, instances)
     instances, trouble = validation_split.hold_out(config, instances, known)
     used = [entry for entry in instances if entry.repeats]
     if instances and not used:
@@ -346,5 +356,5 @@ def _class_entries(config: RunConfig, concept: Concept, index: int) -> tuple[lis
     for item, own in zip(found, lines, strict=True):
         path = item.path
         caption = captions.fill_template(prompt, " ".join(own) or captions.cleaned_name(path), config.name)
-        made.append(Entry(path, caption, index, is_class=True, left=left if left.unread or left.masks else None))
+        made.append(Entry(path, caption, index, is_class=True, left=left or None))
     return made, problems

@@ -27,7 +27,8 @@ Key = tuple[str, int]  # path, and the concept's number: a picture may belong to
 
 @dataclass(frozen=True)
 class Listed:
-    """A recorded picture. digest: sha256 in hex, or "" if only size and time (in nanoseconds) are known."""
+    """A recorded picture. digest: sha256 in hex, or "" if only size and time (in nanoseconds) are known. mask: the path
+    of its mask, if it has one, with its digest."""
 
     path: str
     concept: int
@@ -37,6 +38,8 @@ class Listed:
     size: int
     modified: int
     digest: str
+    mask: str = ""
+    mask_digest: str = ""
 
     @property
     def key(self) -> Key:
@@ -46,6 +49,8 @@ class Listed:
         """Whether the file's content has changed since. A copy with another time counts as the same."""
         path = Path(self.path)
         try:
+            if self.mask_digest and files.sha256_of(Path(self.mask)) != self.mask_digest:
+                return True
             stat = path.stat()
             if (stat.st_size, stat.st_mtime_ns) == (self.size, self.modified):
                 return False
@@ -60,7 +65,7 @@ class Listed:
         if now is None and self.is_class and Path(self.path).is_file():
             now = Entry(Path(self.path), "", self.concept, is_class=True)
         return now and dataclasses.replace(
-            now, caption=self.captions[0], others=self.captions[1:], is_held=self.is_held
+            now, caption=self.captions[0], others=self.captions[1:], is_held=self.is_held, mask=self.mask
         )
 
 
@@ -116,11 +121,19 @@ def note(folder: Path, entries: Iterable[Entry], are_class: bool) -> None:
                 "size": stat.st_size,
                 "modified": stat.st_mtime_ns,
                 "digest": files.sha256_of(entry.path) if hashes else "",
+                **_mask(entry, hashes),
             }  # in ASCII, which keeps what is no text, too: a name on Linux may be any bytes
         )
         for entry, stat in stats
     ]
     files.write_text(folder / FILES[are_class], "".join(f"{line}\n" for line in lines))
+
+
+def _mask(entry: Entry, hashes: bool) -> dict[str, str]:
+    """What is recorded of a picture's mask; nothing if it has none, so that lists are as before there were masks."""
+    if not entry.mask:
+        return {}
+    return {"mask": entry.mask, "mask_digest": files.sha256_of(Path(entry.mask)) if hashes else ""}
 
 
 def noted(folder: Path, are_class: bool) -> list[Listed] | None:

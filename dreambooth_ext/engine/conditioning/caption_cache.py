@@ -23,6 +23,7 @@ class Prompts:
         self.training = False
         self.further: list[str] = []  # captions besides those of batches, for `freeze`
         self._cache: dict[tuple[str, bool], Conditioning] = {}  # by text, and whether it has emphasis
+        self._of_base: dict[str, Conditioning] = {}  # captions as the base's text encoders have them
 
     def __call__(self, captions: Sequence[str]) -> Conditioning:
         """Return the conditioning for training captions."""
@@ -38,7 +39,7 @@ class Prompts:
             assert self.text is not None, f"not encoded before the text encoders left memory: {missing}"
             with torch.set_grad_enabled(self.training and torch.is_grad_enabled()):
                 return self.text.encode(texts, emphasis=emphasis)
-        return self._stack([self._cache[text, emphasis] for text in texts])
+        return self._stack([self._cache[text, emphasis] for text in texts], self._cache["", False])
 
     def negative(self, prompts: Sequence[str]) -> Conditioning:
         """Return the negative side of classifier-free guidance, as `TextStack.encode_negative` does."""
@@ -46,6 +47,19 @@ class Prompts:
         if conditioning.pooled_bp is None or any(prompts):
             return conditioning
         return Conditioning(torch.zeros_like(conditioning.hidden_bsd), torch.zeros_like(conditioning.pooled_bp))
+
+    @torch.no_grad()
+    def keep_base(self, captions: Iterable[str], progress: Progress | None = None) -> None:
+        """Encode all captions before the text encoders or their words learn, for `of_base`."""
+        known = list(dict.fromkeys(["", *captions]))
+        for index, text in enumerate(known):
+            self._of_base[text] = self.stack.encode([text], emphasis=False).to("cpu")
+            if progress:
+                progress(index + 1, len(known))
+
+    def of_base(self, captions: Sequence[str]) -> Conditioning | None:
+        """Return the base's conditioning for training captions; None if the text encoders are the base's."""
+        return self._stack([self._of_base[text] for text in captions], self._of_base[""]) if self._of_base else None
 
     @property
     def stack(self) -> TextStack:
@@ -89,10 +103,11 @@ class Prompts:
                 progress(index + 1, len(wanted))
         self.text = None
 
-    def _stack(self, rows: list[Conditioning]) -> Conditioning:
-        """Combine cached rows into a batch. Shorter captions are padded with empty chunks, as in `TextStack.encode`."""
+    def _stack(self, rows: list[Conditioning], nothing: Conditioning) -> Conditioning:
+        """Combine cached rows into a batch. Shorter captions are padded with empty chunks, as in `TextStack.encode`.
+        nothing: the conditioning of "", such a chunk."""
         length = max(row.hidden_bsd.shape[1] for row in rows)
-        empty = self._cache["", False].hidden_bsd
+        empty = nothing.hidden_bsd
         assert empty.shape[1] == CHUNK + 2
         filled = [
             torch.cat([row.hidden_bsd, *[empty] * ((length - row.hidden_bsd.shape[1]) // empty.shape[1])], dim=1)

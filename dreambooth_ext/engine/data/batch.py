@@ -17,7 +17,9 @@ class Batch:
     original height and width, crop top and left, target height and width, in pixels; weights (b,).
     Exactly one of latents and pixels is given: pixels if latents cannot be cached in advance (random crops,
     inpainting).
-    masks (b, 1, h / 8, w / 8) if parts of a picture count differently: 1 on average over each picture.
+    masks (b, 1, h / 8, w / 8) if parts of a picture count differently: the weight of each latent pixel's error (of each
+    pixel's, (b, 1, h, w), without a VAE). base_masks: likewise the weight of the distance to what the base itself
+    predicts, if that is a second target anywhere in the batch.
     The weights are shares of the loss: instance pictures sum to 1, class pictures to `prior_loss_weight`.
     """
 
@@ -28,6 +30,7 @@ class Batch:
     weights_b: Tensor
     keys: list[str]
     masks_b1hw: Tensor | None = None
+    base_masks_b1hw: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.captions)

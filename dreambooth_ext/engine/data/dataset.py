@@ -15,7 +15,7 @@ from ...core.data.picture_entries import caches_latents
 from ...core.errors import Problem, UserError
 from ...core.pictures.training_crop import bucket_sizes, training_size
 from ..runtime.seeds import generator
-from . import latent_encoding, picture_checks
+from . import latent_encoding, masks, picture_checks
 from .batch import Batch
 from .caption_variation import every_caption
 from .latent_cache import DiskCache, MemoryCache
@@ -74,6 +74,7 @@ class Dataset:
                 self.entries, self.target, self.cache_dir is not None, left_out, warn, measured, opaque
             )
             picture_checks.warn_of_copies(found, warn)
+            found = masks.usable(found, left_out)
             if self.cached:
                 assert vae is not None
                 size = latent_encoding.memory_bytes(found, self._flips)

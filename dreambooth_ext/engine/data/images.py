@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...core.errors import UserError
 from ...core.pictures.training_crop import Crop
-from ..pictures.picture_file import open_alpha, open_picture, to_srgb
+from ..pictures.picture_file import open_picture, to_srgb
 
 
 def training_pixels(path: Path, crop: Crop, flip: bool = False, opaque: bool = False) -> Tensor:
@@ -19,37 +19,27 @@ def training_pixels(path: Path, crop: Crop, flip: bool = False, opaque: bool = F
 
     Raises UserError naming the file, also if its size is not the one that `crop` was made for.
     """
-    image = to_srgb(_cropped(open_picture(path, opaque), path, crop, crop.target))
+    image = open_picture(path, opaque)
+    require_size(path, image, crop)
+    image = to_srgb(cropped(image, crop, crop.target))
     if flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def alpha_weights(path: Path, crop: Crop, flip: bool, size: tuple[int, int]) -> Tensor:
-    """Return the loss weight of each part of the cropped picture by its opacity, (height, width), for `size` = (width,
-    height).
-
-    As in the WebUI (modules/textual_inversion/dataset.py): the least opaque part has weight 0, and the mean is 1. A
-    picture without transparency has weight 1 everywhere.
-    """
-    alpha = open_alpha(path)
-    if alpha is None:
-        return torch.ones(size[::-1])
-    alpha = _cropped(alpha, path, crop, size)
-    if flip:
-        alpha = alpha.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    weights_hw = torch.from_numpy(np.array(alpha)).float()
-    weights_hw -= weights_hw.min()
-    return weights_hw / weights_hw.mean() if weights_hw.any() else torch.ones(size[::-1])
-
-
-def _cropped(image: Image.Image, path: Path, crop: Crop, size: tuple[int, int]) -> Image.Image:
-    """Return the cropped region, scaled to `size` (width, height)."""
+def require_size(path: Path, image: Image.Image, crop: Crop) -> None:
     if image.size != crop.original:
         raise UserError("pictures.changed_size", "instance_data_dir", file=str(path))
+
+
+def cropped(image: Image.Image, crop: Crop, size: tuple[int, int]) -> Image.Image:
+    """Return the cropped region of a picture, or of another in its proportions, scaled to `size` (width, height)."""
+    wide, high = image.width / crop.original[0], image.height / crop.original[1]
+    left, top, right, bottom = crop.box
     # Resampling the cut region alone gives the same pixels as resizing all and cutting, without a huge picture in
     # between for extreme proportions.
-    return image.resize(size, Image.Resampling.LANCZOS, box=crop.box)
+    box = (left * wide, top * high, min(image.width, right * wide), min(image.height, bottom * high))
+    return image.resize(size, Image.Resampling.LANCZOS, box=box)
 
 
 def to_model(pixels: Tensor) -> Tensor:

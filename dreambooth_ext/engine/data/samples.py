@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,11 +17,10 @@ from ..runtime.seeds import generator
 from . import latent_encoding
 from .batch import Batch
 from .caption_variation import TorchDraw
-from .images import alpha_weights, to_model
+from .images import to_model
 from .latent_cache import DiskCache, MemoryCache
+from .masks import Masks
 from .picture import Picture
-
-LATENT_SIDE = 8  # pixels per latent pixel, along each side
 
 
 @dataclass
@@ -35,6 +33,7 @@ class Sample:
     time_ids: tuple[int, ...]
     weight: float
     mask_1hw: Tensor | None  # loss weights of the latent pixels; None if all count the same
+    base_mask_1hw: Tensor | None = None  # weights of the distance to the base's prediction; None if nothing counts
 
 
 class Samples(ABC):
@@ -44,23 +43,11 @@ class Samples(ABC):
 
     def __init__(self, config: ResolvedConfig, variations: Sequence[Variation]):
         self.config, self.variations = config, variations
-        self._masks: dict[tuple[Path, bool], Tensor] = {}
+        self.masks = Masks(config)
 
     @abstractmethod
     def tensor(self, picture: Picture, crop: Crop, flip: bool, draw: torch.Generator) -> Tensor:
         """Return the picture's latents or pixels, (c, h, w)."""
-
-    def mask(self, picture: Picture, crop: Crop, flip: bool) -> Tensor | None:
-        """Return the loss weight of each latent pixel, (1, h / 8, w / 8), or None if all count the same."""
-        if not self.config.alpha_as_loss_weight:
-            return None
-        size = (crop.target[0] // LATENT_SIDE, crop.target[1] // LATENT_SIDE)
-        if crop != picture.crop:  # a random one
-            return alpha_weights(picture.entry.path, crop, flip, size)[None]
-        key = (picture.entry.path, flip)
-        if key not in self._masks:
-            self._masks[key] = alpha_weights(picture.entry.path, crop, flip, size)[None]
-        return self._masks[key]
 
     def sample(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
         """Make a training sample of the picture. All random choices come from `draw`."""
@@ -72,19 +59,21 @@ class Samples(ABC):
             crop = random_crop(crop.original, crop.target, x, y)
         tensor = self.tensor(picture, crop, flip, draw)
         caption = trained_text(picture.entry, variation, drop_at, TorchDraw(draw))
-        return Sample(picture, tensor, caption, crop.time_ids(flip), weight, self.mask(picture, crop, flip))
+        return Sample(picture, tensor, caption, crop.time_ids(flip), weight, *self.masks.weights(picture, crop, flip))
 
     def held(self, picture: Picture, draw: torch.Generator, weight: float) -> Sample:
         """Make a sample without random changes: not mirrored, centre-cropped, with the complete first caption."""
         entry, crop = picture.entry, picture.crop
         tensor = self.tensor(picture, crop, False, draw)
         caption = complete_text(entry)
-        return Sample(picture, tensor, caption, crop.time_ids(False), weight, self.mask(picture, crop, False))
+        masks = self.masks.weights(picture, crop, False)
+        return Sample(picture, tensor, caption, crop.time_ids(False), weight, *masks)
 
     def batch(self, samples: Sequence[Sample]) -> Batch:
         """Collate samples of one size into a batch."""
         tensors = torch.stack([sample.tensor for sample in samples])
         masks = [sample.mask_1hw for sample in samples if sample.mask_1hw is not None]
+        base_masks = [sample.base_mask_1hw for sample in samples if sample.base_mask_1hw is not None]
         return Batch(
             latents_bchw=tensors if self.is_latent else None,
             pixels_bchw=None if self.is_latent else tensors,
@@ -92,6 +81,7 @@ class Samples(ABC):
             time_ids_b6=torch.tensor([sample.time_ids for sample in samples], dtype=torch.float32),
             weights_b=torch.tensor([sample.weight for sample in samples]),
             masks_b1hw=torch.stack(masks) if masks else None,
+            base_masks_b1hw=torch.stack(base_masks) if any(map(torch.any, base_masks)) else None,
             keys=[str(sample.picture.entry.path) for sample in samples],
         )
 

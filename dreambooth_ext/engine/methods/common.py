@@ -6,7 +6,10 @@ import torch
 from torch import nn
 
 from ...core.config.stages import ResolvedConfig
+from ...core.errors import UserError
+from ..conditioning.caption_cache import CACHED_AT_MOST
 from ..networks import lora_network
+from ..training.latent_backbone import LatentBackbone
 
 
 def component_rates(config: ResolvedConfig) -> dict[str, float | str]:
@@ -25,3 +28,13 @@ def halve_layers(module: nn.Module, dtype: torch.dtype) -> None:
     embeddings are kept, since they compute in float32."""
     for _, layer in lora_network.named_layers(module):
         layer.to(dtype)
+
+
+def keep_base_texts(backbone: LatentBackbone, captions: list[str] | None, learns: bool) -> None:
+    """Before text encoders or words learn, encode all captions for the base's own predictions. captions: as the methods
+    are given them. Raises UserError if they cannot be listed or are too many."""
+    if not learns:
+        return
+    if captions is None or len(captions) > CACHED_AT_MOST:
+        raise UserError("masks.varying_texts", "masked_prior_preservation_weight")
+    backbone.prompts.keep_base(captions, backbone.encoding)

@@ -23,7 +23,7 @@ from ..training.footprint import Footprint
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
-from .common import component_rates, drawn_prompts
+from .common import component_rates, drawn_prompts, halve_layers, keep_base_texts
 
 
 class FullTraining:
@@ -56,7 +56,8 @@ class FullTraining:
     def share(config: ResolvedConfig, base: LatentBase) -> Footprint:
         counts = base.parameter_counts()
         texts = counts["text_encoders"] if config.text_encoder_steps else 0
-        return Footprint(counts["unet"], texts, frozen=0, model=sum(counts.values()))
+        of_base = bool(config.masked_prior_preservation_weight) * (4 if config.mixed_precision == "no" else 2)
+        return Footprint(counts["unet"], texts, frozen=of_base * counts["unet"], model=sum(counts.values()))
 
     def prepare(
         self,
@@ -69,6 +70,9 @@ class FullTraining:
         """Set up the models for `step`: with the base's weights, or the `saved` ones of a training state."""
         self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts = backbone.prompts
+        if self.config.masked_prior_preservation_weight:
+            keep_base_texts(backbone, self.captions, learns=bool(self.config.text_encoder_steps))
+            halve_layers(backbone.keep_base_unet(), weight_dtype)
         self._live = {"unet": backbone.unet.requires_grad_(True).train()}
         if self.config.text_encoder_steps:
             prompts.train()

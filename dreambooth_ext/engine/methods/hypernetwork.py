@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ..formats.verified_write import Exported
 from ..models.base_model import LatentBase
 from ..networks import hypernetwork
 from ..networks.hypernetwork import DEEPEST, WIDEST, Hypernetwork, Structure
+from ..networks.switch import Switch
 from ..optimization.parameter_group import ParameterGroup
 from ..training.footprint import Footprint
 from ..training.latent_backbone import LatentBackbone
@@ -47,6 +49,7 @@ class HypernetworkTraining:
         self._start: Mapping[str, Tensor] = {}  # the network's initial weights
         self._before = 0  # steps that the continued file had been trained for
         self._digest: str | None = None  # of the base
+        self._switch = Switch()
 
     @staticmethod
     def problems(config: ResolvedConfig, base: LatentBase) -> list[Problem]:
@@ -80,6 +83,8 @@ class HypernetworkTraining:
         """Attach the networks before the attention layers: new ones, those of a file, or the `saved` ones of a training
         state."""
         self.backbone, unet = backbone, backbone.unet
+        if self.config.masked_prior_preservation_weight:
+            backbone.base_unet = self._as_base
         unet.requires_grad_(False).train()
         backbone.freeze_text(accelerator, self.captions, weight_dtype, drawn_prompts(self.config))
         halve_layers(unet, weight_dtype)
@@ -95,7 +100,7 @@ class HypernetworkTraining:
             self.load_state_dict(saved)
         self._learning = [size for size in self.network.sizes if size in widths]
         self.network.to(accelerator.device)
-        hypernetwork.attach(unet, self.network)
+        hypernetwork.attach(unet, self.network, switch=self._switch)
         backbone.place(accelerator)
 
     def _began_with(self, widths: list[int]) -> Hypernetwork:
@@ -115,6 +120,11 @@ class HypernetworkTraining:
 
     def enter(self, step: int) -> None:
         """Called before each step. Nothing stops learning before the end."""
+
+    @contextlib.contextmanager
+    def _as_base(self) -> Iterator[nn.Module]:
+        with self._switch.off():
+            yield self.backbone.unet
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         return self.backbone.loss(self.objective, batch, generator)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -27,13 +28,14 @@ from ..models.base_model import LatentBase
 from ..networks import lora_network
 from ..networks.layer_adapters import Adapter
 from ..networks.lora_network import TEXT_PARTS, Network
+from ..networks.switch import Switch
 from ..optimization.parameter_group import ParameterGroup
 from ..training.footprint import Footprint
 from ..training.latent_backbone import LatentBackbone
 from ..training.loss import Objective
 from ..training.method import FileOptions, Weights
 from . import learned_words
-from .common import component_rates, drawn_prompts, halve_layers
+from .common import component_rates, drawn_prompts, halve_layers, keep_base_texts
 from .learned_words import Words
 
 
@@ -53,6 +55,7 @@ class LoRATraining:
         self._hooks: dict[str, list[Any]] = {}
         self.words: Words | None = None  # trained along with the LoRA
         self._text_is_frozen = False
+        self._switch = Switch()
         self._step = 0
 
     @staticmethod
@@ -89,6 +92,9 @@ class LoRATraining:
         state."""
         self.backbone, self.accelerator, self.weight_dtype = backbone, accelerator, weight_dtype
         prompts, config = backbone.prompts, self.config
+        if config.masked_prior_preservation_weight:
+            keep_base_texts(backbone, self.captions, learns=bool(self._text_steps() or config.placeholder_token))
+            backbone.base_unet = self._as_base
         models = {"unet": backbone.unet, **dict(zip(TEXT_PARTS, prompts.stack.encoders, strict=False))}
         self._layers = lora_file.layers_of(models)
         self._step = step
@@ -106,7 +112,7 @@ class LoRATraining:
         for name, made in self.network.items():
             for adapter in made.values():
                 adapter.to(accelerator.device)
-            self._hooks[name] = lora_network.attach(models[name], made, config.network_dropout)
+            self._hooks[name] = lora_network.attach(models[name], made, config.network_dropout, self._switch)
         self._settle(step)
         backbone.place(accelerator)
 
@@ -174,6 +180,11 @@ class LoRATraining:
 
     def _learning_words(self) -> Words | None:
         return self.words if self._step < self._word_steps() else None
+
+    @contextlib.contextmanager
+    def _as_base(self) -> Iterator[nn.Module]:
+        with self._switch.off():
+            yield self.backbone.unet
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Tensor:
         loss = self.backbone.loss(self.objective, batch, generator)

@@ -22,6 +22,7 @@ from ..models.base_model import LatentBase
 from ..runtime.diffusers_models import Attention
 from ..runtime.seeds import generator
 from .lora_network import shapes_of
+from .switch import Switch
 
 # The WebUI's names, all but two PyTorch's. There softmax and its variants are given no axis; PyTorch then takes the
 # first of three, so that they normalise over the pictures of a batch.
@@ -161,17 +162,17 @@ def _starting(shape: torch.Size, kind: str, randomness: torch.Generator) -> Tens
     return (torch.rand(shape, generator=randomness) * 2 - 1) * math.sqrt(3 * variance)
 
 
-def attach(unet: nn.Module, network: Hypernetwork, multiplier: float = 1.0) -> list[Any]:
+def attach(unet: nn.Module, network: Hypernetwork, multiplier: float = 1.0, switch: Switch | None = None) -> list[Any]:
     """Attach a hypernetwork to a UNet; several act one after the other. Returns handles whose `remove` detaches it.
 
-    Dropout is active while the attention layer is in training mode.
+    Dropout is active while the attention layer is in training mode. switch: turns the hypernetwork off.
     """
     handles = []
     for attention in attentions(unet):
         if attention.to_k.in_features in network.sizes:
             pair = network.pair(attention.to_k.in_features)
             for layer, part in zip((attention.to_k, attention.to_v), pair, strict=True):
-                handles.append(layer.register_forward_pre_hook(_changing(part, multiplier)))
+                handles.append(layer.register_forward_pre_hook(_changing(part, multiplier, switch or Switch())))
     return handles
 
 
@@ -179,8 +180,10 @@ def attentions(unet: nn.Module) -> list[Attention]:
     return [module for module in unet.modules() if isinstance(module, Attention)]
 
 
-def _changing(part: Part, multiplier: float) -> Callable[[nn.Module, tuple], tuple]:
+def _changing(part: Part, multiplier: float, switch: Switch) -> Callable[[nn.Module, tuple], tuple]:
     def change(layer: nn.Module, inputs: tuple) -> tuple:
+        if switch.is_off:
+            return inputs
         if part.training != layer.training:
             part.train(layer.training)
         return (part(inputs[0], multiplier), *inputs[1:])

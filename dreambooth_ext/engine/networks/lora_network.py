@@ -19,6 +19,7 @@ from ..models.key_maps import ties
 from ..runtime.seeds import generator
 from . import layer_adapters
 from .layer_adapters import Adapter
+from .switch import Switch
 
 TEXT_PARTS = ("text_encoder", "text_encoder_2")  # as diffusers names the folders; also the optimizer's groups
 Network = dict[str, dict[str, Adapter]]  # by component and layer
@@ -115,18 +116,22 @@ def named_layers(module: nn.Module) -> Iterable[tuple[str, nn.Linear | nn.Conv2d
     return ((name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d))
 
 
-def attach(module: nn.Module, made: Mapping[str, Adapter], dropout: float) -> list[Any]:
+def attach(module: nn.Module, made: Mapping[str, Adapter], dropout: float, switch: Switch | None = None) -> list[Any]:
     """Attach adapters to a module. Returns handles whose `remove` detaches them.
 
-    dropout: probability of dropping an adapter's inputs while its layer is in training mode.
+    dropout: probability of dropping an adapter's inputs while its layer is in training mode. switch: turns them off.
     """
+    switch = switch or Switch()
     return [
-        module.get_submodule(name).register_forward_hook(_adding(adapter, dropout)) for name, adapter in made.items()
+        module.get_submodule(name).register_forward_hook(_adding(adapter, dropout, switch))
+        for name, adapter in made.items()
     ]
 
 
-def _adding(adapter: Adapter, dropout: float) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+def _adding(adapter: Adapter, dropout: float, switch: Switch) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
     def add(layer: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        if switch.is_off:
+            return output
         seen = functional.dropout(inputs[0], dropout, layer.training) if dropout else inputs[0]
         return output + adapter(seen, layer).to(output.dtype)
 

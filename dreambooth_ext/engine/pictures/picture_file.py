@@ -91,6 +91,22 @@ def open_alpha(path: Path) -> Image.Image | None:
             raise _damaged(path, error) from error
 
 
+def open_grey(path: Path) -> Image.Image:
+    """Open a picture, such as a mask, as upright L; transparent parts are black. Raises UserError as `open_picture`
+    does."""
+    with opened(path) as image:
+        orientation = orientation_of(image)
+        try:
+            load(image, path)
+            grey = _to_rgb(image).convert("L")
+            if has_alpha(image):
+                rgba = image.convert("RGBA")
+                grey = Image.composite(rgba.convert("L"), Image.new("L", image.size), rgba.getchannel("A"))
+            return grey.transpose(TURNS[orientation]) if orientation in TURNS else grey
+        except DAMAGE as error:
+            raise _damaged(path, error) from error
+
+
 def to_srgb(image: Image.Image) -> Image.Image:
     """Convert an RGB picture from its colour profile to sRGB: phones (Display P3) and cameras (Adobe RGB) use others,
     which look dull when read as sRGB. An unusable profile is ignored."""

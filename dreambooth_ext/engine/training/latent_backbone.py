@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -13,14 +16,14 @@ from torch import Tensor, nn
 from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem
 from ..conditioning.caption_cache import CACHED_AT_MOST, Prompts
-from ..conditioning.text_encoding import TextStack
+from ..conditioning.text_encoding import Conditioning, TextStack
 from ..data import latent_encoding
 from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..models.base_model import LatentBase
 from ..runtime.diffusers_models import AttnProcessor
 from ..sampling.sampler import Progress, evaluating, make_sampler, sample_latents
-from .loss import Objective, predict
+from .loss import BaseTarget, Objective, predict
 from .method import Drawn
 
 CUTS_NAMED = 10  # at most so many captions that are too long
@@ -39,6 +42,9 @@ class LatentBackbone:
     scaling_factor: float
     inpainting: bool
     encoding: Progress  # progress of encoding captions before the text encoders leave memory
+    # makes the UNet the base's for a while, where the base's own prediction is a second target
+    base_unet: Callable[[], AbstractContextManager[nn.Module]] | None = None
+    frozen_unet: nn.Module | None = None  # a copy of the base's, where all of the UNet learns
 
     def place(self, accelerator: Accelerator) -> None:
         """Move the UNet, and the text encoders if they train, to their device and set up mixed precision.
@@ -47,12 +53,20 @@ class LatentBackbone:
         (`distributed.average` says why). Where not told to place them, it imports much to ask whether it may.
         """
         self.unet = accelerator.prepare_model(self.unet, device_placement=True, evaluation_mode=True)
+        if self.frozen_unet:
+            self.frozen_unet = accelerator.prepare_model(self.frozen_unet, device_placement=True, evaluation_mode=True)
         if self.prompts.training:
             text = self.prompts.stack
             text.encoders = [
                 accelerator.prepare_model(encoder, device_placement=True, evaluation_mode=True)
                 for encoder in text.encoders
             ]
+
+    def keep_base_unet(self) -> nn.Module:
+        """Keep a copy of the UNet as it is now, for the base's own predictions. Call it before `place`."""
+        self.frozen_unet = copy.deepcopy(self.unet).requires_grad_(False)
+        self.base_unet = lambda: contextlib.nullcontext(self.frozen_unet)
+        return self.frozen_unet
 
     def bare_encoders(self) -> list[nn.Module]:
         """Undo `place` for the text encoders, and return them.
@@ -90,7 +104,14 @@ class LatentBackbone:
             generator,
             extra_bchw,
             batch.masks_b1hw,
+            self._base_target(batch, conditioning),
         )
+
+    def _base_target(self, batch: Batch, conditioning: Conditioning) -> BaseTarget | None:
+        if batch.base_masks_b1hw is None:
+            return None
+        assert self.base_unet, "the method says how its UNet becomes the base's"
+        return BaseTarget(self.base_unet, self.prompts.of_base(batch.captions) or conditioning, batch.base_masks_b1hw)
 
     def predicted(
         self, input_bchw: Tensor, timesteps_b: Tensor, captions: Sequence[str], time_ids_b6: Tensor

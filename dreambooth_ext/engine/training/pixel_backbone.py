@@ -42,7 +42,8 @@ class PixelBackbone:
 
     def loss(self, objective: Objective, batch: Batch, generator: torch.Generator) -> Tensor:
         """Return the batch's loss, a scalar that can be backpropagated."""
-        return objective.loss(self.unet, batch.pixels_bchw, None, batch.time_ids_b6, batch.weights_b, generator)
+        seen = (batch.pixels_bchw, None, batch.time_ids_b6, batch.weights_b, generator)
+        return objective.loss(self.unet, *seen, masks_b1hw=batch.masks_b1hw)
 
     def latents(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, None]:
         """Return the batch's pixels."""

@@ -91,6 +91,7 @@ class Subject:
     class_folder: str = ""
     class_prompt: str = ""
     class_pictures: int | None = None
+    mask_folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,7 @@ def set_subjects(found: Imported, subjects: list[Subject], counts_epochs: bool) 
             "class_data_dir": first.class_folder,
             "class_prompt": first.class_prompt,
             "num_class_images": first.class_pictures,
+            "mask_dir": first.mask_folder,
         }
         for name, value in given.items():
             if value:
@@ -170,6 +172,7 @@ def set_subjects(found: Imported, subjects: list[Subject], counts_epochs: bool) 
         if subject.class_prompt:
             concept |= {"class_data_dir": subject.class_folder, "class_prompt": subject.class_prompt}
             concept["num_class_images"] = subject.class_pictures
+        concept["mask_dir"] = subject.mask_folder
         concepts.append({key: value for key, value in concept.items() if value} | {"repeats": subject.repeats})
     found.take("concepts", "concepts", concepts)
 

@@ -84,9 +84,11 @@ SAMPLERS = {
 NAMES_READ_APART = """
 additional_parameters caption_separator class_tokens dataset_config dataset_repeats datasets debiased_estimation_loss
 epoch general
+conditioning_data_dir
 caption_metadata_filename create_buckets create_caption full_path generate_caption_database generate_image_buckets
 init_word latent_metadata_filename num_vectors_per_token template token_string train_dir use_latent_files
 use_object_template use_style_template weights
+masked_loss
 image_dir in_json is_reg keep_tokens learning_rate learning_rate_te learning_rate_te1 learning_rate_te2 lr_warmup
 lr_warmup_steps max_train_epochs max_train_steps metadata_file multires_noise_discount network_module
 noise_offset_type num_repeats optimizer_args optimizer_type output_name pretrained_model_name_or_path

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.facts.methods import SUBJECT_METHODS
 from ...core.messages.message import Message
-from .common import Imported, Place, Subject, is_nothing, number, set_subjects, text_of
+from .common import NO_COUNTERPART, Imported, Place, Subject, is_nothing, number, set_subjects, text_of
 from .kohya_names import METADATA_NAMES
 
 CAPTIONS = Message("import.captions_beside")
@@ -15,6 +15,7 @@ CAPTIONS = Message("import.captions_beside")
 
 def read(values: dict[str, Any], flat: dict[str, Any], found: Imported, place: Place) -> list[Subject]:
     data_sets = objects(values.get("datasets"))
+    _masks(flat, found)
     method = found.settings.get("method", "dreambooth")
     if method not in SUBJECT_METHODS:
         return _without_concepts(data_sets, flat, found, place)
@@ -41,6 +42,16 @@ def read(values: dict[str, Any], flat: dict[str, Any], found: Imported, place: P
     return subjects
 
 
+def _masks(flat: dict[str, Any], found: Imported) -> None:
+    """Import the masked loss as kohya's scripts have it: what is black counts nothing, and a small mask counts less."""
+    if flat.get("masked_loss") is True:
+        found.take("masked_loss", "masked_loss", True)
+        found.take("masked_loss", "unmasked_weight", 0)
+        found.take("masked_loss", "normalize_masked_area_loss", False)
+    elif not is_nothing(flat.get("conditioning_data_dir")):
+        found.ignore("conditioning_data_dir", NO_COUNTERPART)
+
+
 def _without_concepts(
     data_sets: list[dict[str, Any]], flat: dict[str, Any], found: Imported, place: Place
 ) -> list[Subject]:
@@ -64,6 +75,8 @@ def _without_concepts(
             subjects = named or []
     if folder:
         found.take("train_data_dir", "instance_data_dir", folder)
+    if subjects and subjects[0].mask_folder:
+        found.take("conditioning_data_dir", "mask_dir", subjects[0].mask_folder)
     return subjects
 
 
@@ -88,6 +101,8 @@ def _from_data_sets(data_sets: list[dict[str, Any]], flat: dict[str, Any], found
             continue
         repeats = max(1, int(number(subset.get("num_repeats", flat.get("num_repeats")), 1)))
         made = Subject(folder, text_of(subset.get("class_tokens")), repeats)
+        if "masked_loss" in found.settings:  # else they are a ControlNet's pictures
+            made.mask_folder = text_of(subset.get("conditioning_data_dir"))
         (classes if subset.get("is_reg") is True else subjects).append(made)
     return subjects, classes
 

@@ -141,6 +141,17 @@ EXAMPLES = {
         {"validation_negative_prompt": "ugly", "validation_guidance_scale": 1, "validation_steps": 9},
         {"validation_guidance_scale": 2},
     ),
+    ("mask_dir", "effect.no_masks"): ({"mask_dir": "masks"}, {"masked_loss": True}),
+    ("unmasked_weight", "effect.no_masks"): ({"unmasked_weight": 0.0}, {"masked_loss": True}),
+    ("normalize_masked_area_loss", "effect.no_masks"): (
+        {"normalize_masked_area_loss": False},
+        {"masked_loss": True},
+    ),
+    ("masked_prior_preservation_weight", "effect.no_masks"): (
+        {"masked_prior_preservation_weight": 1},
+        {"masked_loss": True},
+    ),
+    ("masked_loss", "effect.all_counts"): ({"masked_loss": True, "unmasked_weight": 1}, {"unmasked_weight": 0.5}),
     ("hub_model_id", "effect.no_upload"): ({"hub_model_id": "me/it"}, {"push_to_hub": True}),
     ("hub_private_repo", "effect.no_upload"): ({"hub_private_repo": True}, {"push_to_hub": True}),
 }

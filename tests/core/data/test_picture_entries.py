@@ -77,8 +77,9 @@ def test_masks_beside_their_pictures_are_no_pictures(tmp_path):
     config = RunConfig(instance_data_dir=str(tmp_path), instance_prompt="x")
     names = [entry.path.name for entry in picture_entries.entries(config)[0]]
     assert names == ["a.jpg", "b.png", "c.png", "d_mask.png", "e.jpg", "e_mask.png"]
-    (warning,) = warned_of(config)
-    assert warning.startswith("instance_data_dir: ") and "(3): a-masklabel.png, b_mask.png, c-CondLabel.png" in warning
+    masks, others = warned_of(config)
+    assert masks.startswith("instance_data_dir: ") and "(2): a-masklabel.png, b_mask.png" in masks
+    assert others.startswith("instance_data_dir: ") and "(1): c-CondLabel.png" in others
 
 
 def test_pictures_of_other_formats_get_one_warning(tmp_path):

@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+from dreambooth_ext.core.data.entry import Entry
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.pictures.training_crop import Crop, centre_crop, random_crop, resized_size
-from dreambooth_ext.engine.data.images import alpha_weights, to_model, training_pixels
+from dreambooth_ext.engine.data import masks
+from dreambooth_ext.engine.data.images import to_model, training_pixels
 from dreambooth_ext.engine.pictures.picture_file import picture_size
 
 
@@ -19,6 +21,10 @@ def gradient(width: int = 48, height: int = 32) -> Image.Image:
     """Red grows to the right, green downwards: every turn and mirroring shows."""
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([x, y, np.full_like(x, 60)], -1).astype(np.uint8))
+
+
+def alpha_weights(path: Path, crop: Crop, flip: bool, size: tuple[int, int]) -> torch.Tensor:
+    return masks.alpha_weights(masks.mask_values(Entry(path, "", 0), crop, flip, size, by_alpha=True))[0]
 
 
 # --- crops

@@ -125,6 +125,7 @@ HYPER = {"method": "hypernetwork"}
 TAUGHT = {"method": "textual_inversion", "instance_prompt": None, "prompt_template": "subject"}
 PIVOTAL = {**LORA, "placeholder_token": "sksper", "embedding_lr": 1e-2, "embedding_steps": 2}
 WIDE = {"instance_data_dir": "wide"}
+MASKED = {"instance_data_dir": "masked"}
 PIXELS = {"method": "unconditional"}
 GRIDS = {**PIXELS, "validation_steps": 2}
 AVERAGE = {**PIXELS, "use_ema": True, "max_train_steps": 3}
@@ -158,6 +159,11 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "cache_latents_to_disk": (latents, True, {}),
     "latent_sampling": (learned, "deterministic", {}),
     "alpha_as_loss_weight": (learned, True, {"instance_data_dir": "clear"}),
+    "masked_loss": (learned, True, MASKED),
+    "mask_dir": (learned, "masks", {**MASKED, "masked_loss": True}),
+    "unmasked_weight": (learned, 0.5, {**MASKED, "masked_loss": True}),
+    "normalize_masked_area_loss": (learned, False, {**MASKED, "masked_loss": True, "optimizer": "sgd"}),
+    "masked_prior_preservation_weight": (learned, 1.0, {**MASKED, "masked_loss": True}),
     "dataset_config": (learned, "kohya", {"instance_data_dir": "", "instance_prompt": None, "method": "finetune"}),
     "repeats_from_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
     "balance_folders": (learned, True, {"instance_data_dir": "folders", "max_train_steps": 3}),
@@ -293,6 +299,15 @@ def clear(folder: Path) -> str:
     return str(folder)
 
 
+def masked(folder: Path, mark: str, box: tuple[int, int, int, int] = (32, 0, 64, 64)) -> str:
+    """Pictures with masks beside them; without a mark, masks alone."""
+    for path in Path(training.pictures(folder)).glob("*.png"):
+        mask = Image.new("L", (64, 64))
+        mask.paste(255, box)
+        mask.save(path.with_name(f"{path.stem}{mark}.png"))
+    return str(folder)
+
+
 class Lab:
     """Everything that rows can name, and each run made once."""
 
@@ -308,6 +323,8 @@ class Lab:
             ("instance_data_dir", "other"): training.pictures(folder / "other", 2),
             ("instance_data_dir", "eleven"): training.pictures(folder / "eleven", 11),
             ("instance_data_dir", "clear"): clear(folder / "clear"),
+            ("instance_data_dir", "masked"): masked(folder / "masked", "-masklabel"),
+            ("mask_dir", "masks"): masked(folder / "masks_apart", "", (0, 0, 64, 16)),
             ("train_data_dir", "other"): folder / "other",
             ("model_config", "wide_config"): tiny.pixel_config(folder / "wide", block_out_channels=[16, 16]),
             ("class_data_dir", "class"): training.pictures(folder / "class", 2, sizes=((80, 80),)),

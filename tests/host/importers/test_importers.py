@@ -632,11 +632,29 @@ def test_one_rate_holds_for_what_has_none_of_its_own():
     assert given["text_encoder_lr"] == given["learning_rate"] == 3e-6 and given["text_encoder_steps"] == 9
 
 
+def test_masks_as_kohyas_scripts_have_them(tmp_path):
+    """What is black counts nothing there, and small masks less; without masked_loss the folder is a ControlNet's."""
+    data = {"datasets": [{"subsets": [{"image_dir": "own", "class_tokens": "x", "conditioning_data_dir": "masks"}]}]}
+    given = settings_of(
+        read.read(json.dumps({"max_resolution": "512", "LoRA_type": "Standard", "masked_loss": True} | data))
+    )
+    assert given["masked_loss"] is True and given["mask_dir"] == "masks"
+    assert given["unmasked_weight"] == 0 and given["normalize_masked_area_loss"] is False
+    found = read.read(json.dumps({"max_resolution": "512", "LoRA_type": "Standard"} | data))
+    assert not {"masked_loss", "mask_dir", "unmasked_weight"} & set(settings_of(found))
+    assert "conditioning_data_dir" in reasons(found)
+    two = [{"image_dir": name, "class_tokens": name, "conditioning_data_dir": f"m{name}"} for name in "ab"]
+    given = settings_of(
+        read.read(json.dumps({"LoRA_type": "Standard", "masked_loss": True, "datasets": [{"subsets": two}]}))
+    )
+    assert [concept["mask_dir"] for concept in given["concepts"]] == ["ma", "mb"]
+
+
 # --- nothing is dropped without a word
 
 
 def test_what_is_not_taken_over_is_told_with_its_value():
-    values = {"num_widgets": 3, "color_aug": True, "v_pred_like_loss": 0.2, "block_lr": "1,2", "masked_loss": True,
+    values = {"num_widgets": 3, "color_aug": True, "v_pred_like_loss": 0.2, "block_lr": "1,2",
               "down_lr_weight": "0,1", "save_last_n_epochs": 2, "optimizer_args": "betas=x"}  # fmt: skip
     found = read.read(form(**values))
     assert {name: told(found)[name] for name in values} == {
