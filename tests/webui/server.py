@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from tests import tiny
 from tests.webui.sizes import shrink
 
 START = 1200  # seconds; it takes ten on an idle machine, Forge fifty, and more where several work
+TRIES = 3  # with another port each
+TAKEN = "Cannot find empty port"  # gradio's words
 # On the CPU and in float32, offline, with the scanner of pickles on; of these, a WebUI gets those that it has.
 OPTIONS = """--skip-prepare-environment --skip-torch-cuda-test --skip-version-check --api --no-gradio-queue
 --use-cpu=all --no-half --precision=full --no-download-sd-model --do-not-download-clip --always-cpu --all-in-fp32
@@ -79,21 +81,47 @@ def running(root: Path, data: Path, **models: Architecture) -> Iterator[WebUI]:
     """
     (data / "tmp").mkdir(parents=True, exist_ok=True)  # where Forge Neo puts pictures that are not saved; makes it not
     shrink(root, data, {**{family: tiny.architecture(family) for family in FAMILIES}, **models})
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
     python = next(path for path in (root / "venv/Scripts/python.exe", root / "venv/bin/python") if path.exists())
     variables = clean_variables(HF_HOME=str(data / "hub"), HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", COMMANDLINE_ARGS="")
-    command = [str(python), "launch.py", "--data-dir", str(data), "--port", str(port), *options(root)]
     log = data / "log.txt"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=root, env=variables, stdout=output, stderr=subprocess.STDOUT)
+
+    def launch(port: int) -> subprocess.Popen:
+        command = [str(python), "launch.py", "--data-dir", str(data), "--port", str(port), *options(root)]
+        with log.open("wb") as output:
+            return subprocess.Popen(command, cwd=root, env=variables, stdout=output, stderr=subprocess.STDOUT)
+
+    process, port = started(launch, log)
+    try:
+        yield WebUI(data, port)
+    finally:
+        end(process)
+
+
+def started(launch: Callable[[int], subprocess.Popen], log: Path) -> tuple[subprocess.Popen, int]:
+    """`launch` with a free port, and with another one where somebody else took it until the WebUI was that far."""
+    for attempt in range(1, TRIES + 1):
+        port = free_port()
+        process = launch(port)
         try:
             wait_for(process, log)
-            yield WebUI(data, port)
-        finally:
-            process.kill()
-            process.wait()
+        except BaseException as error:
+            end(process)
+            if TAKEN not in str(error) or attempt == TRIES:
+                raise
+        else:
+            break
+    return process, port
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
 
 
 def options(root: Path) -> list[str]:
@@ -105,14 +133,16 @@ def options(root: Path) -> list[str]:
 
 def wait_for(process: subprocess.Popen, log: Path) -> None:
     """By its log: a request that comes while the API is being set up ends the WebUI."""
-    end = time.monotonic() + START
-    said = ""
-    while time.monotonic() < end and process.poll() is None:
+    deadline = time.monotonic() + START
+    ended = False
+    while True:
         said = log.read_text(encoding="utf-8", errors="replace")
         if "Startup time:" in said:
             return
+        if ended or time.monotonic() > deadline:
+            raise AssertionError("the WebUI does not start:\n" + said[-3000:])
+        ended = process.poll() is not None  # then its last words are read
         time.sleep(0.5)
-    raise AssertionError("the WebUI does not start:\n" + said[-3000:])
 
 
 def webui_folder() -> Path | None:

@@ -53,7 +53,8 @@ WEBUI = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Web
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">
 <style>:root { --body-text-color: #1f2937; --background-fill-primary: #fff; --border-color-primary: #e5e7eb; }
 .dark { --body-text-color: #f3f4f6; --background-fill-primary: #0b0f19; --border-color-primary: #374151; }
-.prose * { color: var(--body-text-color) } .prose button { margin-bottom: 9px } body { background:
+.prose * { color: var(--body-text-color) } .prose button { margin-bottom: 9px }
+.prose :last-child { margin-bottom: 0 !important } body { background:
 var(--background-fill-primary) } select, [type=radio] { appearance: none } </style>
 <link rel="stylesheet" href="style.css">
 <script>

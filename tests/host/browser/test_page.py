@@ -1482,6 +1482,15 @@ def test_the_cards_are_refreshed_when_no_model_is_being_loaded(open_page, server
     assert pressed() == (2, 3)
 
 
+def test_the_tabs_stand_in_one_line(open_page, server) -> None:
+    page = open_page(f"{server}webui")
+    page.wait_for_selector(".db-word")
+    tabs = page.eval_on_selector_all(
+        ".db-tab", "all => all.map(tab => tab.getBoundingClientRect()).map(box => [box.top, box.bottom])"
+    )
+    assert len(tabs) >= 4 and all(tab == tabs[0] for tab in tabs)
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_train_button_is_seen(open_page, server, theme: str) -> None:
     """Whatever the WebUI's own primary colour is: gradio's is a faint orange in the light theme."""
