@@ -23,7 +23,8 @@ from ..hosts.options import OPTIONS
 from ..service import preset_store
 from .page_files import PAGE
 
-TEXTS = tuple(PAGE / view / "texts.js" for view in ("shared", "train", "monitor", "runs", "compare", "verdict"))
+VIEWS = ("shared", "train", "captions", "monitor", "runs", "compare", "verdict")
+TEXTS = tuple(PAGE / view / "texts.js" for view in VIEWS)
 FOLDER = Path(__file__).resolve().parents[3] / "localizations"
 
 # Names, examples and the like, which are the same in every language
@@ -45,6 +46,7 @@ SAME = frozenset(
         *("kohya sd-scripts", "8bit AdamW", "Euler a"),
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         *("a photo of sksper person", "a photo of a person"),
+        *("a photo of [name], [filewords]", "[filewords], in [name] style", "[name], [filewords]"),
     ]
 )
 STYLES = frozenset(["good", "bad"])  # classes of messages in texts.js

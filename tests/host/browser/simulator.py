@@ -23,6 +23,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from dreambooth_ext.core.captions import rare_words
+from dreambooth_ext.core.captions.clip_vocabulary import VOCABULARIES
 from dreambooth_ext.core.checks import config_checks, config_warnings
 from dreambooth_ext.core.config import parsing
 from dreambooth_ext.core.errors import Problem, UserError
@@ -513,6 +515,8 @@ class Application:
         }
         if f"{method} {parts[0]}" in plain:
             return plain[f"{method} {parts[0]}"]()
+        if parts == ["word"]:
+            return self.word(given["word"])
         if parts == ["check"]:
             return sim.check(given["config"], given.get("deep", False))
         if parts == ["import"]:
@@ -527,6 +531,12 @@ class Application:
             sim.waiting = [*given["order"], *(id for id in sim.waiting if id not in given["order"])]
             return sim.queue()
         raise Refusal(404, "web.no_route")
+
+    def word(self, word: str) -> Any:
+        vocabulary = VOCABULARIES.of()
+        drawn = {"id": "0123456789abcdef", "state": "none", "done": 0, "total": 4, "problem": "", "pictures": []}
+        told = {"suggestions": rare_words.suggestions(vocabulary), "drawn": drawn}
+        return {**rare_words.report(word, vocabulary).as_dict(), **told}
 
     def environment(self, method: str, parts: list[str], query: dict[str, str], given: Any) -> Any:
         sim = self.simulator

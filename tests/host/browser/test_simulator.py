@@ -194,6 +194,7 @@ REQUESTS: list[tuple[Callable[[Both], None], str, str, Any]] = [
     (nothing, "POST", "environment", {"action": "verify"}),
     (nothing, "POST", "host", {"folder": ""}),
     (nothing, "POST", "queue", {"order": ["none"]}),
+    (nothing, "POST", "word", {"word": "sks"}),
     (keep_a_preset, "GET", "presets", None),
     (keep_a_preset, "DELETE", "presets/Mine", None),
     (nothing, "PUT", "pictures/s/b.png", b"no picture"),
@@ -269,6 +270,10 @@ LEFT_OUT = {
     ("POST", "/runs/{id}/draw"),
     ("GET", "/runs/{id}/drawn/{artifact}/{file}"),
     ("POST", "/runs/{id}/open"),
+    *((method, "/captions") for method in ("GET", "POST")),  # the page's tests of these have the true service
+    *(("POST", f"/captions/{what}") for what in ("undo", "redo", "copy", "trained")),
+    ("POST", "/word/draw"),
+    ("GET", "/word/drawn/{id}/{file}"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import { api } from "../shared/api.js";
 import { Card, Place } from "./cards.js";
+import { CaptionEditor } from "../captions/editor.js";
 import { append, button, debounced, element, fill, say, show, sureButton, uniqueId } from "../shared/dom.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
@@ -169,6 +170,7 @@ export class Pictures {
             count ? element("span", { class: "db-strong" }, phrase(count === 1 ? T.one : T.count, { count })) : null,
             this.advice,
             count ? this.#captionSwitch() : null,
+            count ? button(TEXTS.captioning.open, () => this.#editCaptions(), { class: "db-small" }) : null,
             count && this.place.isSet ? sureButton(T.removeAll, T.removeAllSure, () => this.#removeAll(), { class: "db-small" }) : null,
         );
         this.grid.classList.toggle("db-captions", Boolean(this.settings.state.captions));
@@ -211,6 +213,17 @@ export class Pictures {
             this.settings.answer("captions", !captions);
             this.#draw();
         }, { class: "db-small", "aria-pressed": String(Boolean(captions)) });
+    }
+
+    #editCaptions() {
+        const moved = (set) => {
+            this.settings.answer("source", "upload");
+            this.settings.answer("set", set);
+            this.#showSource();
+            this.#move();
+            return new Place({ source: "upload", set });
+        };
+        return new CaptionEditor(this.settings, { place: this.place, own: (place) => this.#own(place), moved, changed: () => this.load() });
     }
 
     #complain(box, text) {

@@ -2,6 +2,7 @@
 // {value} is inserted as an element of its own.
 
 import { direction, localised } from "./localised.js";
+import { CAPTIONING } from "../captions/texts.js";
 import { COMPARING } from "../compare/texts.js";
 import { MONITOR } from "../monitor/texts.js";
 import { RUNS } from "../runs/texts.js";
@@ -100,6 +101,7 @@ export const TEXTS = localised({
     ...TRAIN,
     ...MONITOR,
     ...RUNS,
+    ...CAPTIONING,
     ...COMPARING,
     ...VERDICT,
 });

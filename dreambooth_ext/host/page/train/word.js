@@ -3,12 +3,20 @@
 import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
 import { phrase } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
+import { WordCheck } from "../captions/word_check.js";
 
 const DOUBTFUL = new Set(["sks"]); // words in wide use that Stable Diffusion 1.5 has a meaning for
 
 export class Word {
     constructor(settings) {
         this.settings = settings;
+        const take = (word) => {
+            this.settings.holdWord();
+            this.settings.rename(word);
+            this.input.value = word;
+            this.input.focus();
+        };
+        this.check = new WordCheck(settings, { judged: () => this.refresh(), take });
         this.element = this.#build();
     }
 
@@ -28,7 +36,7 @@ export class Word {
         this.promptButton = button(TEXTS.train.changePrompt, () => (this.#editPrompt(), this.prompt.focus()), { class: "db-small" });
         this.promptRow = element("div", { class: "db-row" }, this.promptShown, this.promptButton);
         const label = element("label", { class: "db-hidden", for: id, text: TEXTS.train.wordTitle });
-        return element("div", { class: "db-stack" }, label, this.input, this.advice, this.promptRow, this.prompt);
+        return element("div", { class: "db-stack" }, label, this.input, this.advice, this.check.element, this.promptRow, this.prompt);
     }
 
     #editPrompt(open = this.prompt.hidden) {
@@ -55,12 +63,20 @@ export class Word {
         const needed = settings.bindsWord || settings.teachesWord;
         this.input.disabled = !needed;
         const problem = word ? settings.wordProblem(word) : "";
-        const isDoubtful = DOUBTFUL.has(word.toLowerCase());
+        const told = problem ? null : this.check.answer; // what the base's vocabulary says, once it is known
+        const isDoubtful = told ? told.level !== "good" : DOUBTFUL.has(word.toLowerCase());
+        this.check.refresh(needed, !problem);
         this.advice.className = `db-advice ${word && needed && !isDoubtful ? (problem ? "db-bad" : "db-good") : ""}`;
         if (!needed) say(this.advice, TEXTS.train.noWord);
         else if (!word) this.#adviseWithoutWord();
         else if (problem) fill(this.advice, phrase(TEXTS.train.badWord, { word, problem: document.createTextNode(problem) }), " ", settings.schema.identifier.advice);
-        else fill(this.advice, phrase(isDoubtful ? TEXTS.train.doubtfulWord : TEXTS.train.goodWord, { word }), settings.teachesWord ? [" ", phrase(TEXTS.train.calledBy, { name: settings.given("name") || settings.suggestedName() })] : null);
+        else if (told) fill(this.advice, phrase(isDoubtful ? TEXTS.wordCheck.doubtful : TEXTS.wordCheck.good, { word }), " ", told.reason, this.#calledBy());
+        else fill(this.advice, phrase(isDoubtful ? TEXTS.train.doubtfulWord : TEXTS.train.goodWord, { word }), this.#calledBy());
+    }
+
+    #calledBy() {
+        const { settings } = this;
+        return settings.teachesWord ? [" ", phrase(TEXTS.train.calledBy, { name: settings.given("name") || settings.suggestedName() })] : null;
     }
 
     #adviseWithoutWord() {
