@@ -16,8 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     option(
         "--judge",
         type=path,
-        metavar="DIR",
-        help="a CLIP or DINOv2 model on your disk that judges likeness, variety and copies instead of the base",
+        metavar="PATH",
+        help="who judges likeness instead of the base: the folder of a CLIP, SigLIP or DINOv2 model on your disk; of a "
+        "person also a face recogniser (.onnx; ArcFace, SFace)",
     )
     option("--device", default="auto", help="auto, cuda, cuda:1, mps or cpu (default: auto)")
     option("--runs-dir", type=path, metavar="DIR", default=run_folder.DEFAULT_RUNS_DIR, help="folder of the runs")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import torch
 
 from ...core.data.concepts import Subjects
 from ...core.errors import UserError
@@ -21,7 +24,8 @@ from ...core.verdict.scores import LABELS, Scores
 from ...core.verdict.verdict import Verdict, by_losses
 from ..runtime.device import choose_device, take_device
 from ..verdict import record, unconditional
-from ..verdict.judging import judge
+from ..verdict.face_judge import FaceJudge
+from ..verdict.judging import Vision, judge
 from ..verdict.opened_run import open_run, require_ended, saved_models
 from ..verdict.photographs import own_entries
 from ..verdict.vision_judge import VisionJudge
@@ -47,12 +51,17 @@ def run(arguments: argparse.Namespace) -> list[str]:
             if run.config.method not in PROMPTED_METHODS:
                 content = record.write_unconditional(run, *unconditional.judge(run, device, told))
             else:
-                vision = VisionJudge(arguments.judge, device) if arguments.judge else None
+                vision = judge_at(arguments.judge, device) if arguments.judge else None
                 told(0, 0, Message("stages.loading_to_judge"))
                 opened = open_run(run)
                 content = record.write(opened, judge(opened, device, vision, told))
                 opened.base.close()
     return [json.dumps(content, ensure_ascii=False)] if arguments.json else sentences(content)
+
+
+def judge_at(path: Path, device: torch.device) -> Vision:
+    """A model on the user's disk that judges. Raises UserError, naming "judge", for what is none."""
+    return FaceJudge(path) if path.suffix.lower() == ".onnx" else VisionJudge(path, device)
 
 
 def from_losses(run: Run) -> Verdict:

@@ -17,16 +17,20 @@ from ...core.messages.message import Message
 from ...core.verdict.decision import Judged, least_harm, recommended
 from ...core.verdict.scores import Scores
 from ...core.verdict.verdict import Verdict, by_scores, trust_in
+from ..pictures.faces import why_not
 from ..sampling.painter import DrawingOptions, load_painter
 from .base_judge import BaseJudge
 from .drawing import BASE, By, Drawn, Of, Saved, Told, drawn, wanted
+from .face_judge import FaceJudge
 from .opened_run import OpenedRun
-from .scoring import Evidence, Seen, nearest_photographs, scores
+from .scoring import Evidence, Kind, Seen, faces_of, nearest_photographs, scores
 from .vision_judge import VisionJudge
 
 STEPS = 20  # sampling steps of a picture
 WEIGHTS = (0.6, 0.8, 1.2)  # of the recommended LoRA, beside 1
 WEIGHTED = ("lora", "hypernetwork")  # kinds that draw at a weight
+LEAST_FACES = 2  # photographs with one that tell how alike pictures of the same person are
+Vision = VisionJudge | FaceJudge
 Item = TypeVar("Item")
 BETTER = 1.1  # times as good another weight must be to be recommended
 
@@ -43,11 +47,12 @@ class Findings:
     judged_by: Message
 
 
-def judge(opened: OpenedRun, device: torch.device, vision: VisionJudge | None, told: Told) -> Findings:
-    """Judge every saved model of the run. vision: judges likeness, variety and copies in the base's place.
+def judge(opened: OpenedRun, device: torch.device, asked: Vision | None, told: Told) -> Findings:
+    """Judge every saved model of the run. asked: judges likeness in the base's place where it can.
 
     Raises UserError if a model cannot be opened or draws what is not finite.
     """
+    vision, by, photographs = appointed(opened, asked)
     court = Court(opened, device, vision, told)
     known = court.judge(opened.models, Message("stages.drawing_to_judge"), with_base=True)
     judged = [_judged(opened, saved, known.get((saved.step, 1.0))) for saved in opened.models]
@@ -56,11 +61,30 @@ def judge(opened: OpenedRun, device: torch.device, vision: VisionJudge | None, t
     if kept is not None and (others := at_other_weights(opened, kept)):
         known = court.judge(others, Message("stages.drawing_at_weights"), with_base=False)
         judged = [_at_best_weight(each, known) if each.step == kept.step else each for each in judged]
-    trust = trust_in(len(opened.photographs), base)
-    verdict = by_scores(opened.config, judged, base, opened.prompts.word, trust)
-    by = Message("verdict.judged_by_model", name=vision.name) if vision else Message("verdict.judged_by_base")
+    verdict = by_scores(opened.config, judged, base, opened.prompts.word, trust_in(photographs, base))
     nearest = nearest_photographs(court.evidence, list(opened.photographs))
     return Findings(verdict, court.evidence.drawn, nearest, vision.name if vision else "base", by)
+
+
+def appointed(opened: OpenedRun, asked: Vision | None) -> tuple[Vision | None, Message, int]:
+    """Return who judges likeness (None: the base), the sentence that says so, and by how many photographs. A face
+    recogniser is set aside where it would find hardly a face."""
+    base, count = Message("verdict.judged_by_base"), len(opened.photographs)
+    if asked is None:
+        return None, base, count
+    if not isinstance(asked, FaceJudge):
+        return asked, Message("verdict.judged_by_model", name=asked.name), count
+    faces = 0
+    reason = Message("verdict.no_opencv") if why_not() else None
+    if opened.config.subject_type == "style":
+        reason = Message("verdict.style_has_no_face")
+    if reason is None:
+        faces = len(faces_of(asked.features(list(opened.photographs.values()))))
+        if faces < max(LEAST_FACES, count / 2):
+            reason = Message("verdict.few_faces", count=faces, total=count)
+    if reason is not None:
+        return None, Message("verdict.set_aside", judged=base, name=asked.name, reason=reason), count
+    return asked, Message("verdict.judged_by_face", name=asked.name, count=faces, total=count), faces
 
 
 def _judged(opened: OpenedRun, saved: Saved, found: Scores | None) -> Judged:
@@ -89,10 +113,11 @@ def _at_best_weight(judged: Judged, known: dict[By, Scores]) -> Judged:
 class Court:
     """Draws by models of one run and judges the pictures. What it has seen once is not looked at again."""
 
-    def __init__(self, opened: OpenedRun, device: torch.device, vision: VisionJudge | None, told: Told):
+    def __init__(self, opened: OpenedRun, device: torch.device, vision: Vision | None, told: Told):
         self.opened, self.device, self.vision, self.told = opened, device, vision, told
         self.asked = wanted(opened.prompts)
-        self.evidence = Evidence.none(is_style=opened.config.subject_type == "style")
+        whole: Kind = "style" if opened.config.subject_type == "style" else "subject"
+        self.evidence = Evidence.none("face" if isinstance(vision, FaceJudge) else whole)
 
     @property
     def options(self) -> DrawingOptions:

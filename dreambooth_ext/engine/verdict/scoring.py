@@ -3,15 +3,16 @@
 A subject: for each place of a photograph, the most similar place of the picture, on average, so that it is found
 wherever it stands. Features are centred on those of all pictures at hand, since most of a feature is the same in every
 picture. A style is in no place: how far the features' means and spreads have gone from the base's pictures to the
-photographs (the statistics that AdaIN exchanges, Huang and Belongie 2017, arXiv 1703.06868).
+photographs (the statistics that AdaIN exchanges, Huang and Belongie 2017, arXiv 1703.06868). A person's face, where a
+recogniser looks: the angle between its direction and those of the photographs' faces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from torch import Tensor
 from ...core.verdict.scores import Scores
 from .drawing import BASE, By, Drawn, Of
 
+Kind = Literal["subject", "style", "face"]
 ALL_OF_IT = 0.5  # likeness at which a subject is there; what of it comes without the word is a share of this
 NEAREST = 3  # photographs that a picture is held against: the most similar ones
 COPY = 0.5  # times the usual distance of a photograph to the next one: a picture closer to one is a copy of it
@@ -54,13 +56,13 @@ class Evidence:
     photographs: Seen
     drawn: list[Drawn]
     seen: Seen
-    is_style: bool  # whether a style was to be learned
+    of: Kind  # what features tell
     subject_losses: dict[By, Tensor]  # of pictures "subject", under the prompts without the word
     world_losses: dict[By, Tensor]
 
     @classmethod
-    def none(cls, is_style: bool) -> Evidence:
-        return cls(Seen.none(), [], Seen.none(), is_style, {}, {})
+    def none(cls, of: Kind) -> Evidence:
+        return cls(Seen.none(), [], Seen.none(), of, {}, {})
 
     def add(self, drawn: Sequence[Drawn], seen: Seen, subject: Mapping[By, Tensor], world: Mapping[By, Tensor]) -> None:
         self.drawn += drawn
@@ -125,6 +127,38 @@ class StyleScale:
         return statistics(self.evidence.seen.features_npc[self.evidence.rows(by, of)])
 
 
+class FaceScale:
+    """The `Scale` of a person's face, from one direction a picture; a picture without a face is like the base's."""
+
+    def __init__(self, evidence: Evidence):
+        self.evidence = evidence
+        self.known_mc = faces_of(evidence.photographs.features_npc)
+        own = [row for of in ("subject", "class") for row in evidence.rows(BASE, of)]
+        strangers = self._similarity(faces_of(evidence.seen.features_npc[own]))
+        self.zero = float(strangers.mean()) if len(strangers) else 0.0
+        others_mm = (self.known_mc @ self.known_mc.T).fill_diagonal_(-1)
+        nearest = min(NEAREST, max(1, len(others_mm) - 1))
+        self.one = float(others_mm.topk(nearest, dim=1).values.mean()) if len(others_mm) > 1 else 1.0
+
+    def share(self, by: By, of: Of) -> float:
+        features_npc = self.evidence.seen.features_npc[self.evidence.rows(by, of)]
+        gone_n = self._similarity(faces_of(features_npc)) - self.zero
+        return float(gone_n.sum()) / max(1, len(features_npc)) / max(self.one - self.zero, 1e-3)
+
+    def _similarity(self, faces_nc: Tensor) -> Tensor:
+        table_nm = faces_nc @ self.known_mc.T
+        return table_nm.topk(min(NEAREST, table_nm.shape[1]), dim=1).values.mean(1)
+
+
+def faces_of(features_npc: Tensor) -> Tensor:
+    """Return the directions of the faces that were found, (faces, channels)."""
+    return features_npc[has_face(features_npc), 0]
+
+
+def has_face(features_npc: Tensor) -> Tensor:
+    return features_npc[:, 0].any(dim=-1)
+
+
 def statistics(features_npc: Tensor) -> Tensor:
     """Return each picture's mean and spread of every channel, (n, 2 channels)."""
     return torch.cat([features_npc.mean(1), features_npc.std(1)], dim=-1)
@@ -139,9 +173,12 @@ def between(pictures_npc: Tensor, others_mpc: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
+SCALES: dict[Kind, Callable[[Evidence], Scale]] = {"subject": SubjectScale, "style": StyleScale, "face": FaceScale}
+
+
 def scores(evidence: Evidence) -> dict[By, Scores]:
     """Return the scores of each model, and of the base."""
-    scale: Scale = StyleScale(evidence) if evidence.is_style else SubjectScale(evidence)
+    scale: Scale = SCALES[evidence.of](evidence)
     return {by: _scores(evidence, scale, by) for by in sorted({each.by for each in evidence.drawn})}
 
 
@@ -216,14 +253,26 @@ def distances(evidence: Evidence, by: By) -> Tensor:
     the next one.
 
     A subject's pictures are those by the photographs' captions, where copies appear first; of a style, such captions
-    say all that is to be drawn, so that other prompts are looked at.
+    say all that is to be drawn, so that other prompts are looked at. Where faces are looked at, what counts is the
+    picture or the face, whichever is closer.
     """
-    photographs = evidence.photographs.latents_nchw.flatten(1)
-    drawn = evidence.seen.latents_nchw[evidence.rows(by, "subject" if evidence.is_style else "photo")].flatten(1)
-    if len(photographs) < 2:
-        return torch.cdist(drawn, photographs).amin(1) / photographs.norm(dim=1).mean()
-    usual = torch.cdist(photographs, photographs).fill_diagonal_(torch.inf).amin(1).median()
-    return torch.cdist(drawn, photographs).amin(1) / usual
+    rows = evidence.rows(by, "subject" if evidence.of == "style" else "photo")
+    whole_n = to_nearest(evidence.seen.latents_nchw[rows].flatten(1), evidence.photographs.latents_nchw.flatten(1))
+    if evidence.of != "face" or not rows:
+        return whole_n
+    features_npc = evidence.seen.features_npc[rows]
+    found_n = torch.full_like(whole_n, torch.inf)
+    found_n[has_face(features_npc)] = to_nearest(faces_of(features_npc), faces_of(evidence.photographs.features_npc))
+    return torch.minimum(whole_n, found_n)
+
+
+def to_nearest(drawn_nc: Tensor, known_mc: Tensor) -> Tensor:
+    """Return each row's distance to the nearest known one, (n,), in that which known ones usually have; where there is
+    only one, in its length."""
+    if len(known_mc) < 2:
+        return torch.cdist(drawn_nc, known_mc).amin(1) / known_mc.norm(dim=1).mean()
+    usual = torch.cdist(known_mc, known_mc).fill_diagonal_(torch.inf).amin(1).median()
+    return torch.cdist(drawn_nc, known_mc).amin(1) / usual.clamp_min(1e-6)
 
 
 def nearest_photographs(evidence: Evidence, paths: Sequence[Path]) -> dict[int, Path]:

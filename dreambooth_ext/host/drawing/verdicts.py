@@ -36,15 +36,23 @@ class Verdicts:
         """find: a run by its id; raises a Refusal (404)."""
         self.host, self.jobs, self.comparisons, self.find = host, jobs, comparisons, find
 
-    def judge(self, id: str, steps_only: bool = False, is_automatic: bool = False) -> Job:
-        """Start judging. Raises a Refusal (409) for a run that trains or made no model, and as `DeviceJobs.start`."""
+    def judge(self, id: str, steps_only: bool = False, model: str | None = None, is_automatic: bool = False) -> Job:
+        """Start judging. model: the path of one that judges likeness, "" for the base, None for the host's option.
+
+        Raises a Refusal (409) for a run that trains or made no model, and as `DeviceJobs.start`; 403 for a path that
+        the caller may not name.
+        """
+        known = self.host.option("judge_model").strip()
+        model = known if model is None else model.strip()
+        if model not in ("", known) and (why := self.host.restricted()):
+            raise path_policy.refused("judge", why)
         run = self.find(id)
         if run.state()["status"] not in ENDED or run.is_held():
             raise Refusal(409, "queue.training", "run", run=id)
         if not run.artifact_events():
             raise Refusal(409, "drawing.nothing_to_judge", "run", run=id)
         words = ["verdict", str(run.path), f"--device={run.config.device}"]
-        words += ["--steps-only"] if steps_only else []
+        words += ["--steps-only"] if steps_only else [f"--judge={model}"] if model else []
         mode = self.host.option("while_training")
         if is_automatic and mode == "refuse":
             mode = "wait"  # what nobody asked for must fail nobody's picture

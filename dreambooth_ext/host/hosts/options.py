@@ -79,6 +79,13 @@ OPTIONS = (
         "as soon as a run is to begin or you draw, and begins again later",
     ),
     Option(
+        "judge_model",
+        "",
+        "Model that judges likeness",
+        "the folder of a CLIP, SigLIP or DINOv2 model on this machine's disk or, for persons, a face recogniser "
+        "(.onnx; ArcFace, SFace); empty: the base model judges",
+    ),
+    Option(
         "subject_type",
         "person",
         "Type of subject when the tab opens",

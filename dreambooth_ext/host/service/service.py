@@ -219,10 +219,10 @@ class Service:
         self.maintenance.check_ready()
         return self.comparisons.start(asked)
 
-    def judge(self, id: str, steps_only: bool) -> dict[str, Any]:
+    def judge(self, id: str, steps_only: bool, model: str | None) -> dict[str, Any]:
         """Begin to judge a run (`Verdicts.judge`); answers with its job."""
         self.maintenance.check_ready()
-        return self.verdicts.judge(id, steps_only).status()
+        return self.verdicts.judge(id, steps_only, model).status()
 
     # --- the queue ---
 

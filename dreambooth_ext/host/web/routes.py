@@ -172,6 +172,11 @@ def show_compared(call: Call) -> Response:
     return drawn_picture(call, *call.service.comparisons.picture(call.path["id"], call.path["file"]))
 
 
+def judge(call: Call) -> Any:
+    model = call.text("judge") if call.values.get("judge") is not None else None
+    return call.service.judge(call.path["id"], call.flag("steps_only"), model)
+
+
 def show_judged(call: Call) -> Response:
     return drawn_picture(call, *call.service.verdicts.picture(call.path["id"], call.path["file"]))
 
@@ -263,7 +268,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/runs/{id}/drawn/{artifact}/{file}": {"GET": Action(show_drawn, slow=True)},
         "/runs/{id}/verdict": {
             "GET": Action(lambda call: s.verdicts.show(call.path["id"]), slow=True),
-            "POST": Action(lambda call: s.judge(call.path["id"], call.flag("steps_only")), 202, "json", slow=True),
+            "POST": Action(judge, 202, "json", slow=True),
         },
         "/runs/{id}/verdict/votes": {
             "POST": Action(lambda call: s.verdicts.vote(call.path["id"], call.values), body="json")

@@ -39,7 +39,7 @@ def add_options() -> None:
             )
         else:
             component, arguments = (gradio.Checkbox if isinstance(option.default, bool) else gradio.Textbox), None
-        if option.name == "runs_folder":  # --hide-ui-dir-config: the WebUI then lets nobody set it
+        if option.name in ("runs_folder", "judge_model"):  # --hide-ui-dir-config: the WebUI then lets nobody set it
             arguments = getattr(shared, "hide_dirs", None)
         info = shared.OptionInfo(option.default, option.label, component, arguments, section=SECTION)
         info.category_id = heading

@@ -12,8 +12,9 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel, 
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.verbs.verdict_options import add_arguments
 from dreambooth_ext.core.verdict.scores import NAMES
+from dreambooth_ext.engine.pictures.faces import Face
 from dreambooth_ext.engine.verbs import verdict
-from dreambooth_ext.engine.verdict import drawing, judging, opened_run, unconditional
+from dreambooth_ext.engine.verdict import drawing, face_judge, judging, opened_run, unconditional
 from tests import training
 
 STATES = {"undertrained", "good", "overtrained", "drifted", "broken"}
@@ -123,6 +124,42 @@ def test_an_image_model_of_ones_own(tmp_path):
         CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(tmp_path / name)
         found = judged(run, "--judge", str(tmp_path / name))
         assert found["judge"]["name"] == name and name in found["judge"]["sentence"]
+
+
+@pytest.fixture
+def recogniser(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from tests.tiny_recogniser import recogniser
+
+    return str(recogniser(tmp_path / "faces.ONNX"))
+
+
+def test_a_face_recogniser_of_ones_own(tmp_path, monkeypatch, recogniser):
+    run = trained(tmp_path, **METHODS["lora"])
+    places = tuple((x / 2, y / 2) for x, y in face_judge.PLACES)
+    monkeypatch.setattr(face_judge.faces, "find_faces", lambda picture: [Face((4.0, 4.0, 50.0, 50.0), places, 0.9)])
+    found = judged(run, "--judge", recogniser)
+    assert found["judge"]["name"] == "faces.ONNX" and found["judge"]["sentence_code"] == "verdict.judged_by_face"
+    assert (found["judge"]["sentence_values"]["count"], found["judge"]["sentence_values"]["total"]) == (3, 3)
+    assert all(0 <= each["likeness"] <= 1 for each in found["checkpoints"])
+    assert found["checkpoints"] != judged(run)["checkpoints"]
+
+
+def test_a_face_recogniser_is_set_aside_where_there_is_no_face(tmp_path, monkeypatch, recogniser):
+    run = trained(tmp_path, **METHODS["lora"])
+    found = judged(run, "--judge", recogniser)
+    assert found["judge"]["name"] == "base" and "0 of 3 photographs" in found["judge"]["sentence"]
+    assert found["checkpoints"] == judged(run)["checkpoints"]
+    monkeypatch.setattr(judging, "why_not", lambda: "no OpenCV")
+    assert "without OpenCV" in judged(run, "--judge", recogniser)["judge"]["sentence"]
+    (tmp_path / "broken.onnx").write_bytes(b"x")
+    assert refusal(run, "--judge", str(tmp_path / "broken.onnx")) == "verdict.not_face_model"
+
+
+def test_a_style_has_no_face(tmp_path, recogniser):
+    run = trained(tmp_path, **METHODS["lora"], subject_type="style")
+    assert "a style has no face" in judged(run, "--judge", recogniser)["judge"]["sentence"]
 
 
 def test_no_image_model_is_refused_by_its_field(tmp_path):

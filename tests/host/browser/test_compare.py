@@ -267,6 +267,14 @@ def test_a_run_is_judged_with_progress_and_a_stop(open_page, address, asked, run
     panel.locator("text=From losses alone").click()
     panel.locator(".db-verdict-sentence:has-text('Keep it.')").wait_for()
     assert json.loads((run.path / "verdict.json").read_text())["words"][-1] == "--steps-only"
+    panel.locator("summary:has-text('Model that judges likeness')").click()
+    page.get_by_label("Model that judges likeness").fill("/models/faces.onnx")
+    panel.locator("text=Judge again").click()
+    until(lambda: json.loads((run.path / "verdict.json").read_text())["words"][-1] == "--judge=/models/faces.onnx")
+    without_job(asked)
+    page.reload()
+    watch(page, run)
+    assert page.get_by_label("Model that judges likeness").input_value() == "/models/faces.onnx"
     (asked.environment.folder / "broken").touch()
     panel.locator("text=Judge again").click()
     panel.locator("text=Judging failed: model: it is damaged.").wait_for()

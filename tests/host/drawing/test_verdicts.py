@@ -71,6 +71,25 @@ def test_a_stage_is_no_reason_for_a_failure():
     assert job.last_words(-9) == "killed by the system"
 
 
+def test_who_judges_is_asked_for_or_the_option(asked, monkeypatch):
+    run = trained(asked)
+
+    def words(**given) -> list[str]:
+        assert asked.post(f"runs/{run.id}/verdict", given).status == 202
+        without_job(asked)
+        return judged_with(run)[2:]
+
+    assert words(judge="D:\\models\\мой dino ") == ["--judge=D:\\models\\мой dino"]
+    asked.host.options.set("judge_model", "/models/faces.onnx")
+    assert words() == ["--judge=/models/faces.onnx"] and words(judge="") == []
+    assert words(steps_only=True) == ["--steps-only"]
+    monkeypatch.setattr(asked.host, "restricted", lambda: "It is shared.")
+    assert words(judge="/models/faces.onnx") == ["--judge=/models/faces.onnx"]
+    refused = asked.post(f"runs/{run.id}/verdict", {"judge": "/etc/passwd.onnx"})
+    assert (refused.status, refused.json()["field"]) == (403, "judge")
+    assert asked.post(f"runs/{run.id}/verdict", {"judge": 3}).status == 422
+
+
 def test_what_cannot_be_judged_is_refused(asked):
     nothing = trained(asked, "none", steps=())
     assert asked.post(f"runs/{nothing.id}/verdict").json()["code"] == "drawing.nothing_to_judge"

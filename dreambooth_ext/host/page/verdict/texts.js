@@ -13,6 +13,8 @@ export const VERDICT = {
         judging: "Judging …",
         judgingOf: "{stage}: {done} of {total}",
         left: "{time} left",
+        model: "Model that judges likeness",
+        modelAbout: "The folder of a CLIP, SigLIP or DINOv2 model on this machine's disk or, for persons, a face recogniser (.onnx; ArcFace, SFace). Empty: the base model judges.",
         stop: "Stop",
         stopped: "Judging was stopped.",
         failed: "Judging failed:",

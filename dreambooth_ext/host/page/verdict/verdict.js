@@ -2,7 +2,7 @@
 
 import { address, api } from "../shared/api.js";
 import { doing } from "../shared/doing.js";
-import { button, element, fill, show } from "../shared/dom.js";
+import { button, element, fill, memory, show, uniqueId } from "../shared/dom.js";
 import { duration, moment, number } from "../shared/format.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { useSettings } from "../runs/runs.js";
@@ -77,7 +77,7 @@ export class Verdict {
         this.drawn = key;
         const { verdict } = this.told;
         const hadFocus = this.content.contains(document.activeElement) ? document.activeElement.dataset.keep : "";
-        fill(this.content, element("div", { class: "db-row db-spread" }, element("div", { class: "db-row" }, element("h3", { class: "db-h", text: T.title }), element("span", { class: "db-quiet", text: verdict ? made(verdict) : "" })), this.#judging(going, verdict)), this.#trouble(going), verdict ? this.#verdict(verdict) : this.#nothing(going));
+        fill(this.content, element("div", { class: "db-row db-spread" }, element("div", { class: "db-row" }, element("h3", { class: "db-h", text: T.title }), element("span", { class: "db-quiet", text: verdict ? made(verdict) : "" })), this.#judging(going, verdict)), this.#trouble(going), this.#whoJudges(going), verdict ? this.#verdict(verdict) : this.#nothing(going));
         if (hadFocus) this.content.querySelector(`[data-keep="${hadFocus}"]`)?.focus();
     }
 
@@ -89,12 +89,24 @@ export class Verdict {
             if (going.total) bar.value = going.done / going.total;
             return element("div", { class: "db-row" }, bar, element("span", { class: "db-quiet", role: "status" }, this.#stage(going)), button(T.stop, (event) => doing(this.app, event.currentTarget, () => api.delete(["job"])), { class: "db-small", data: { keep: "stop" } }));
         }
-        const judge = (steps_only) => (event) => doing(this.app, event.currentTarget, () => api.post(["runs", this.run.id, "verdict"], { steps_only }), () => this.#again());
+        const judge = (steps_only) => (event) => doing(this.app, event.currentTarget, () => api.post(["runs", this.run.id, "verdict"], { steps_only, judge: this.model.value.trim() }), () => this.#again());
         return element(
             "div", { class: "db-row" },
             button(verdict ? T.again : T.judge, judge(false), { class: verdict ? "db-small" : "db-small db-primary", title: T.help, data: { keep: "judge" } }),
             button(T.quick, judge(true), { class: "db-small", title: T.quickHelp, data: { keep: "quick" } }),
         );
+    }
+
+    /** Who judges likeness; folded away where that is the base. */
+    #whoJudges(going) {
+        if (!this.who) {
+            const id = uniqueId("judge");
+            const value = memory.read("judge", this.app.host?.options?.judge_model || "");
+            this.model = element("input", { id, type: "text", class: "db-input", value, spellcheck: "false", autocomplete: "off", on: { change: () => memory.write("judge", this.model.value.trim()) } });
+            this.who = element("details", { class: "db-verdict-judge", open: Boolean(value) }, element("summary", { class: "db-quiet" }, element("label", { for: id, text: T.model })), this.model, element("p", { class: "db-quiet", text: T.modelAbout }));
+        }
+        show(this.who, !going);
+        return this.who;
     }
 
     /** What is done just now, how far it is, and how long that will take. */
