@@ -27,6 +27,7 @@ from dreambooth_ext.core.system.files import human_size
 from dreambooth_ext.engine.models.architecture import shipped
 from dreambooth_ext.engine.models.unconditional_base import DEFAULT
 from dreambooth_ext.engine.networks import lora_network
+from dreambooth_ext.engine.optimization import single_steps
 
 LORA = {"rank": 16, "alpha": 16.0, "network_type": "lora", "target_modules": ["attention", "feed_forward"]}
 
@@ -77,12 +78,17 @@ def card_rules() -> Iterator[None]:
         yield
 
 
-def make_unet(config: dict[str, Any], checkpointing: bool, half: bool, lora: bool) -> tuple[nn.Module, list[Tensor]]:
+def make_unet(
+    config: dict[str, Any], checkpointing: bool, half: bool, lora: bool, bf16_weights: bool = False
+) -> tuple[nn.Module, list[Tensor]]:
     """A UNet without numbers, and what learns of it: all of it, or a LoRA of rank 16 on a base kept in 16 bits."""
     unet = (UNet2DConditionModel if "cross_attention_dim" in config else UNet2DModel).from_config(config).train()
     if checkpointing:
         unet.enable_gradient_checkpointing()
     if not lora:
+        for layer in unet.modules() if bf16_weights else ():
+            for name, parameter in layer.named_parameters(recurse=False):
+                setattr(layer, name, nn.Parameter(parameter.to(torch.bfloat16)))
         return unet, list(unet.parameters())
     unet.requires_grad_(False)
     for _, layer in lora_network.named_layers(unet) if half else ():
@@ -104,6 +110,14 @@ def inputs_of(config: dict[str, Any], batch: int, side: int) -> dict[str, Any]:
     return given
 
 
+def stepped(parameter: Tensor) -> None:
+    """What a step of one parameter takes, and its gradient's end."""
+    if parameter.dtype == torch.bfloat16:
+        held = [parameter.detach().float(), parameter.grad.float(), torch.zeros(parameter.shape)]
+        single_steps.rounded(held[0], torch.Generator())
+    parameter.grad = None
+
+
 def count(
     config: dict[str, Any],
     side: int,
@@ -114,17 +128,18 @@ def count(
     lora: bool = False,
     fused: bool = False,
     cache: bool = False,
+    bf16_weights: bool = False,
 ) -> dict[str, int]:
     """Bytes of a step of a UNet with that config on pictures of so many of its pixels a side: what is alive besides
     weights "after forward" and at the "peak", all "gradients" included.
 
     fused: each gradient goes as soon as it is complete. cache: autocast keeps its 16-bit copies of weights.
+    bf16_weights: what learns is in bfloat16; a step holds one parameter, its gradient and its update in float32.
     """
     with FakeTensorMode(), card_rules():
-        unet, learning = make_unet(config, checkpointing, half, lora)
-        if fused:
-            for parameter in learning:
-                parameter.register_post_accumulate_grad_hook(lambda parameter: setattr(parameter, "grad", None))
+        unet, learning = make_unet(config, checkpointing, half, lora, bf16_weights)
+        for parameter in learning if fused else ():
+            parameter.register_post_accumulate_grad_hook(stepped)
         given = inputs_of(config, batch, side)
         with Alive([*unet.parameters(), *unet.buffers(), *learning]) as alive:
             with torch.autocast("cpu", torch.bfloat16, enabled=half, cache_enabled=cache):
@@ -133,7 +148,7 @@ def count(
             loss = predicted_bchw.float().pow(2).mean()
             del predicted_bchw
             loss.backward()
-        gradients = sum(4 * parameter.numel() for parameter in learning)
+        gradients = sum(parameter.nbytes for parameter in learning)
     return {"after forward": forward, "peak": alive.peak, "gradients": gradients}
 
 
@@ -172,6 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--lora", action="store_true", help="of rank 16, instead of all weights")
     parser.add_argument("--fused", action="store_true", help="the optimizer steps in the backward pass")
+    parser.add_argument("--bf16-weights", action="store_true", help="what learns is in bfloat16")
     parser.add_argument("--cache", action="store_true", help="autocast keeps its copies of the weights")
     parser.add_argument("--drawing", action="store_true", help="one pass of the UNet without a backward one instead")
     parser.add_argument("--decoding", action="store_true", help="of the autoencoder that draws the pictures instead")
@@ -186,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     elif given["drawing"]:
         counted = count_drawing(config, side, batch, half)
     else:
-        ways = {name: given[name] for name in ("checkpointing", "lora", "fused", "cache")}
+        ways = {name: given[name] for name in ("checkpointing", "lora", "fused", "cache", "bf16_weights")}
         counted = count(config, side, batch, half=half, **ways)
     for name, size in counted.items():
         print(f"{name}: {human_size(size)} ({size / 1e9:.2f} GB)")

@@ -75,7 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(plan: dict[str, Any]) -> list[str]:
-    size = files.human_size
+    size, precision = files.human_size, plan["mixed_precision"]
+    if plan["weight_precision"] == "bf16":
+        precision += ", weights in bf16"
     kept = f", {plan['held']} kept back (keep_back_pictures)" if plan["held"] else ""
     times = f"{plan['measurements']} times, about {plan['measuring']:.1%} of the time (measure_progress)"
     if not plan["measurements"]:
@@ -85,7 +87,7 @@ def describe(plan: dict[str, Any]) -> list[str]:
         f"pictures   {plan['pictures']}, class pictures {plan['class_pictures']}{kept}",
         f"measured   {times}",
         f"steps      {plan['steps']} ({plan['epochs']:g} epochs), text encoder {plan['text_encoder_steps']}",
-        f"device     {plan['device']}, {plan['optimizer']}, precision {plan['mixed_precision']}",
+        f"device     {plan['device']}, {plan['optimizer']}, precision {precision}",
         f"memory     about {size(plan['memory'])} of {size(plan['memory_available'])}",
         f"disk       up to {size(plan['disk'])} of {size(plan['disk_available'])} free",
     ]

@@ -20,7 +20,7 @@ import torch
 from ..core.config import links, stages
 from ..core.config.parsing import parse
 from ..core.config.run_config import RunConfig
-from ..core.config.stages import ResolvedConfig
+from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data import picture_entries
 from ..core.data.concepts import Subjects
 from ..core.data.entry import Entry
@@ -44,15 +44,16 @@ def inspect(values: dict[str, Any], runs_dir: Path, given: Iterable[str] = ()) -
     try:
         with contextlib.closing(STARTS[config.method].open(config)) as base:
             take_device(str(choose_device(config.device)))
-            return look(plan.resolve(config, base), base, runs_dir)
+            return look(config, base, runs_dir)
     except UserError as error:
         return answer({}, [error.problem], [])
 
 
-def look(config: ResolvedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
+def look(asked: CompletedConfig, base: Base, runs_dir: Path) -> dict[str, Any]:
+    config = plan.resolve(asked, base)
     problems = plan.problems(config, base)
     subjects = Subjects.of(config)
-    warnings: list[Problem] = [*plan.warnings(config, base)]
+    warnings: list[Problem] = [*plan.warnings(asked, config, base)]
     found, missing = [], 0
     try:
         config = class_images.with_folders(config, subjects, base, runs_dir / "class_pictures")

@@ -26,6 +26,7 @@ DRAWN = 0.16  # share of a picture's activations in training that an uncondition
 # Bytes per trained weight of its 16-bit copy in mixed precision. Without gradient checkpointing all are kept until
 # the backward pass; with it, only those of the few layers outside checkpoints. autocast keeps a hypernetwork's.
 COPIES, COPIES_BESIDE_CHECKPOINTS = 2, 0.25
+STEPPED = 0.47e9  # bytes for the largest kernel in float32, its gradient, its update and its rounding, if they are bf16
 PROCESS = 0.7e9  # bytes for Python, PyTorch and its libraries; on a card, for its libraries' work spaces
 
 
@@ -33,7 +34,7 @@ def estimate(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool
     """Return the bytes of device memory that a resolved config's run needs at its peak, over all its stages: memory of
     one stage is reused by the next. draws: whether class pictures are still to be drawn."""
     part = METHODS[config.method].share(config, base)
-    learning = part.learning * (4 + state_bytes(config.optimizer, config.optimizer_args))
+    learning = part.learning * (weight_bytes(config) + state_bytes(config.optimizer, config.optimizer_args))
     held = part.frozen + learning + (4 * part.unet if config.use_ema else 0)
     vae = 4 * base.parameter_counts()["vae"]
     held += (0 if config.cache_latents else vae) + _texts_that_stay(config, base, subjects)
@@ -46,6 +47,11 @@ def estimate(config: ResolvedConfig, base: Base, subjects: Subjects, draws: bool
     if draws:
         peaks.append(_class_pictures(config, base))
     return int(max(peaks) + PROCESS)
+
+
+def weight_bytes(config: ResolvedConfig) -> int:
+    """Return the bytes of a trained weight, and of its gradient."""
+    return 2 if config.weight_precision == "bf16" else 4
 
 
 def _texts_that_stay(config: ResolvedConfig, base: Base, subjects: Subjects) -> int:
@@ -62,10 +68,12 @@ def _step(config: ResolvedConfig, base: Base, part: Footprint) -> float:
     if config.mixed_precision != "no":
         kept *= HALF_ON_CPU if config.device == "cpu" else HALF
         beside = config.gradient_checkpointing and config.method != "hypernetwork"
-        copies = part.learning * (COPIES_BESIDE_CHECKPOINTS if beside else COPIES)
+        if config.weight_precision != "bf16":  # else they are in 16 bits themselves
+            copies = part.learning * (COPIES_BESIDE_CHECKPOINTS if beside else COPIES)
     parts = config.enable_bucket and config.with_prior_preservation  # then a step may take two backward passes
-    gradients = 0 if is_possible(config) and not parts else 4 * part.learning
-    return max(kept + copies, gradients + LEFT * kept)
+    gradients = 0 if is_possible(config) and not parts else weight_bytes(config) * part.learning
+    stepped = STEPPED if config.weight_precision == "bf16" else 0
+    return max(kept + copies, max(gradients, stepped) + LEFT * kept)
 
 
 def _activations(config: ResolvedConfig, base: Base, part: Footprint) -> float:

@@ -15,13 +15,14 @@ from ..core.config.stages import CompletedConfig, ResolvedConfig
 from ..core.data.concepts import Subjects
 from ..core.data.picture_entries import caches_latents
 from ..core.errors import Problem, UserError
-from ..core.facts.optimizer_facts import AUTO, state_bytes
+from ..core.facts.optimizer_facts import AUTO, optimizer_facts, state_bytes
 from ..core.guide import completion
 from ..core.messages.message import Message
 from ..core.system import files
 from ..core.verdict import measuring
+from . import memory_choices
 from .formats import hub_upload
-from .memory_estimate import estimate
+from .memory_estimate import estimate, weight_bytes
 from .methods import METHODS
 from .models.base import Base
 from .optimization.optimizer_creation import choose_optimizer, make_optimizer
@@ -53,6 +54,8 @@ class Plan:
     device: str
     optimizer: str
     mixed_precision: str
+    weight_precision: str
+    clip_grad_mode: str
     memory: int
     memory_available: int  # all that the device has
     memory_free: int  # of that, what other programs leave free now
@@ -87,8 +90,12 @@ def resolve(config: CompletedConfig, base: Base) -> ResolvedConfig:
         answers["optimizer"] = choose_optimizer(config.method, torch.device(device.type))
     if config.gradient_checkpointing is None:
         answers["gradient_checkpointing"] = device.type != "cpu"
+    if config.clip_grad_mode == "auto":
+        answers["clip_grad_mode"] = "norm"
+    if config.weight_precision == "auto":
+        answers["weight_precision"] = "fp32"
     answers["cache_latents"] = caches_latents(config, base.inpainting)
-    return stages.resolved(config, **answers)
+    return memory_choices.fitted(config, stages.resolved(config, **answers), base)
 
 
 def half_precision(device: torch.device) -> str:
@@ -107,7 +114,7 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
         found.append(Problem("plan.fp16_device", "mixed_precision", device=config.device))
     if config.latent_sampling != "random" and not config.cache_latents:
         found.append(Problem("plan.latents_not_cached", "latent_sampling"))
-    found += _optimizer_problems(config)
+    found += _optimizer_problems(config) + _weight_problems(config)
     found += _xformers_problems(config)
     if config.zero_terminal_snr and config.prediction_type == "epsilon":
         found.append(Problem("settings.last_timestep", "zero_terminal_snr"))
@@ -120,9 +127,11 @@ def problems(config: ResolvedConfig, base: Base) -> list[Problem]:
     return found
 
 
-def warnings(config: ResolvedConfig, base: Base) -> list[Problem]:
-    """Return warnings about the files that a run starts from. They do not prevent training."""
-    return [*base.warnings, *METHODS[config.method].warnings(config, base)]
+def warnings(asked: CompletedConfig, config: ResolvedConfig, base: Base) -> list[Problem]:
+    """Return warnings about the files that a run starts from, and what was chosen because memory is short. They do not
+    prevent training."""
+    chosen = memory_choices.warnings(asked, config)
+    return [*chosen, *base.warnings, *METHODS[config.method].warnings(config, base)]
 
 
 def _broken(base: Base) -> list[Problem]:
@@ -148,6 +157,17 @@ def _optimizer_problems(config: ResolvedConfig) -> list[Problem]:
     return []
 
 
+def _weight_problems(config: ResolvedConfig) -> list[Problem]:
+    """Return errors of weights in bfloat16, which are computed with and stepped in ways that not everything allows."""
+    if config.weight_precision != "bf16":
+        return []
+    if config.mixed_precision != "bf16":
+        return [Problem("plan.bf16_weights_alone", "weight_precision", precision=config.mixed_precision)]
+    if not optimizer_facts(config.optimizer).steps_alone:
+        return [Problem("plan.bf16_weights_optimizer", "weight_precision", optimizer=config.optimizer)]
+    return []
+
+
 def _xformers_problems(config: ResolvedConfig) -> list[Problem]:
     if config.attention != "xformers":
         return []
@@ -169,7 +189,8 @@ def disk_need(config: ResolvedConfig, base: Base, steps: int, epochs: float) -> 
     """Return the most bytes that the run has on disk: training states, one more while the oldest is replaced, and
     models."""
     part = METHODS[config.method].share(config, base)
-    learning = part.learning * (4 + state_bytes(config.optimizer, config.optimizer_args))
+    weight = weight_bytes(config)
+    learning = part.learning * (weight + state_bytes(config.optimizer, config.optimizer_args))
     state = learning + (4 * part.unet if config.use_ema else 0)
     saves = completion.saves_on_the_way(config, steps, epochs)
     states = min(saves + 1, (config.checkpoints_total_limit or saves) + 1)
@@ -246,6 +267,8 @@ def make_plan(
         device=config.device,
         optimizer=config.optimizer,
         mixed_precision=config.mixed_precision,
+        weight_precision=config.weight_precision,
+        clip_grad_mode=config.clip_grad_mode,
         memory=estimate(config, base, subjects, draws=missing > 0),
         memory_available=memory.total(torch.device(config.device)),
         memory_free=memory.free(torch.device(config.device)),

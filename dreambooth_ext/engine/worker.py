@@ -58,6 +58,7 @@ from .training.run_outputs import Saver
 
 DONE, BAD_INPUT, FAILED, STOPPED = 0, 1, 3, 130
 PATIENCE = datetime.timedelta(days=7)  # how long other processes wait while the first one draws class pictures or saves
+ONCE = {"weight_precision": "fp32", "clip_grad_mode": "norm"}  # of runs whose plan does not say
 WEIGHT_DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}  # of frozen weights
 CLASS_PICTURES, MEASURING, ENCODING, CHECKING = map(
     Message, ("stages.class_pictures", "stages.measuring", "stages.encoding_captions", "stages.checking_base")
@@ -165,13 +166,14 @@ def train(run: Run, control: Control, total: int | None) -> str:
     with contextlib.closing(open_base(run, control)) as base:
         device = distributed.of_this_process(str(choose_device(run.config.device)))
         take_device(device)
-        config = control.config = plan.resolve(with_optimizer(run), base).replace(device=device)
+        asked = with_choices(run)
+        config = control.config = plan.resolve(asked, base).replace(device=device)
         for problem in distributed.drop_settings(config):
             control.warn(problem)
         if found := plan.problems(config, base):
             raise BadInput(found)
         is_old = keep_base(run, base, control)
-        for warning in plan.warnings(config, base):
+        for warning in plan.warnings(asked, config, base):
             control.warn(warning)
         accelerator = make_accelerator(config)
         config, subjects = with_pictures(config, base, run, control, accelerator, is_old)
@@ -264,13 +266,15 @@ def note_base(run: Run, known: BaseFiles, wholes: dict[str, Any]) -> None:
     files.write_json(run.path / "base.json", {"files": known.known, "wholes": wholes})
 
 
-def with_optimizer(run: Run) -> CompletedConfig:
-    """Return the run's config with the optimizer of its training states if it says "auto": on another machine or in an
-    older version that may have meant another one, whose state could not be loaded."""
-    config, known = run.completed(), (run.state().get("plan") or {}).get("optimizer")
-    if config.optimizer == AUTO and known and training_state.found(run.checkpoints):
-        return config.replace(optimizer=known)
-    return config
+def with_choices(run: Run) -> CompletedConfig:
+    """Return the run's config with what its training states were made with where it says "auto": on another machine or
+    in an older version that may mean something else, and their optimizer's state could not be loaded."""
+    config, plan = run.completed(), run.state().get("plan") or {}
+    if not training_state.found(run.checkpoints):
+        return config
+    made_with = {"optimizer": plan.get("optimizer"), **{name: plan.get(name, once) for name, once in ONCE.items()}}
+    is_open = {name: known for name, known in made_with.items() if getattr(config, name) == AUTO and known}
+    return config.replace(**is_open)
 
 
 def open_base(run: Run, control: Control) -> Base:

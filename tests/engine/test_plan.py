@@ -96,6 +96,8 @@ LORA = {**USUAL, "method": "lora", "rank": 16, "target_modules": ["attention", "
 LORA |= {"text_encoder_steps": 0, "network_type": "lora"}
 HYPER = {**USUAL, "method": "hypernetwork", "optimizer": "adamw", "text_encoder_steps": 0}
 WHOLE, FUSED = {"gradient_checkpointing": False}, {"max_grad_norm": 0}
+BEFORE, HALVED = {"clip_grad_mode": "previous_norm"}, {"weight_precision": "bf16"}
+SMALLEST = {"optimizer": "adafactor"}
 
 
 def estimate(family: str, *, draws: bool = False, **settings) -> float:
@@ -110,12 +112,18 @@ STEPS = {
     "SD 1.5, all weights": ("sd1", FULL, 3.44 + 1.72 + 3.55),
     "and in the backward pass": ("sd1", FULL | FUSED, 3.44 + 1.72 + 0.50),
     "and without checkpoints": ("sd1", FULL | WHOLE, 3.44 + 1.72 + 3.75),
+    "SD 1.5, weights in bf16": ("sd1", FULL | HALVED, 1.72 + 1.72 + 1.85),
+    "bf16 in the backward pass": ("sd1", FULL | HALVED | BEFORE, 1.72 + 1.72 + 0.69),
+    "bf16 with Adafactor": ("sd1", FULL | HALVED | BEFORE | SMALLEST, 1.72 + 0.69),
     "SD 1.5, LoRA": ("sd1", LORA, 1.75 + 0.05 + 0.31),
     "LoRA without checkpoints": ("sd1", LORA | WHOLE, 1.75 + 0.05 + 1.29),
     "LoRA of 768": ("sd1", LORA | {"resolution": 768}, 1.75 + 0.05 + 0.70),
     "SDXL, all weights": ("sdxl", FULL, 10.27 + 5.13 + 10.54),
     "SDXL in the backward pass": ("sdxl", FULL | FUSED, 10.27 + 5.13 + 1.06),
     "SDXL without checkpoints": ("sdxl", FULL | WHOLE, 10.27 + 5.13 + 13.17),
+    "SDXL, weights in bf16": ("sdxl", FULL | HALVED, 5.13 + 5.13 + 5.44),
+    "SDXL, bf16 in the backward pass": ("sdxl", FULL | HALVED | BEFORE, 5.13 + 5.13 + 1.03),
+    "SDXL, bf16 with Adafactor": ("sdxl", FULL | HALVED | BEFORE | SMALLEST, 5.13 + 1.03),
     "SDXL, LoRA": ("sdxl", LORA, 5.31 + 0.34 + 0.81),
     "SDXL, LoRA without checkpoints": ("sdxl", LORA | WHOLE, 5.31 + 0.34 + 8.57),
 }
@@ -130,7 +138,9 @@ TEXTS, WORD = {"text_encoder_steps": 350}, {"method": "textual_inversion", "num_
 TOLD = {  # rows of the tables in docs/methods: of what all methods cost, and on each one's own page
     "DreamBooth with the text encoder": FULL | TEXTS,
     "DreamBooth, `text_encoder_steps` 0": FULL,
-    "DreamBooth, `text_encoder_steps` 0, `max_grad_norm` 0": FULL | FUSED,
+    "the same, `clip_grad_mode` previous_norm": FULL | BEFORE,
+    "the same, `weight_precision` bf16": FULL | BEFORE | HALVED,
+    "the same, `optimizer` adafactor": FULL | BEFORE | HALVED | SMALLEST,
     "Fine-tuning, batch of 4": FULL | {"method": "finetune", "train_batch_size": 4},
     "LoRA, rank 16, with the text encoder": LORA | TEXTS,
     "LoRA, rank 128, with the text encoder": LORA | TEXTS | {"rank": 128},

@@ -7,7 +7,7 @@ from ..config.run_config import RunConfig
 from ..data.identifiers import USED_WORDS, identifier_problem
 from ..errors import Problem
 from ..facts.lora_types import lora_type
-from ..facts.methods import WHOLE_METHODS
+from ..facts.methods import CHECKPOINT_METHODS, WHOLE_METHODS
 from ..facts.optimizer_facts import names_with, optimizer_facts, small_forms
 from ..guide import demo_recipe, tables
 from ..guide.tables import PICTURES
@@ -183,14 +183,23 @@ def out_of_memory_remedies(config: RunConfig, resolution: int, checkpointing: bo
         remedies.append(Message("plan.small_optimizer", optimizers=small))
     if config.cache_latents is False:
         remedies.append(Message("plan.cache_latents_on"))
-    if config.max_grad_norm and optimizer.steps_alone and config.mixed_precision != "fp16":
+    if _could_free_gradients(config):
         alone = config.gradient_accumulation_steps == 1
-        remedies.append(Message("plan.no_clipping") if alone else Message("plan.no_clipping_nor_accumulation"))
+        remedies.append(Message("plan.clip_before") if alone else Message("plan.clip_before_without_accumulation"))
+    if config.weight_precision != "bf16" and config.mixed_precision == "bf16" and optimizer.steps_alone:
+        remedies += [Message("plan.bf16_weights")] if config.method in CHECKPOINT_METHODS else []
     if config.use_ema:
         remedies.append(Message("plan.ema_off"))
     if config.text_encoder_steps:
         remedies.append(Message("plan.text_encoder_off"))
     return [*remedies, *_of_method(config, resolution), _of_others(config)]
+
+
+def _could_free_gradients(config: RunConfig) -> bool:
+    """Whether each gradient could be freed as soon as it has been used, and is not."""
+    allowed = optimizer_facts(config.optimizer).steps_alone and config.mixed_precision != "fp16"
+    frees = config.clip_grad_mode == "previous_norm" and config.gradient_accumulation_steps == 1
+    return bool(config.max_grad_norm) and allowed and not frees
 
 
 def _of_method(config: RunConfig, resolution: int) -> list[Message]:

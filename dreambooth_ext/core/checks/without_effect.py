@@ -14,6 +14,7 @@ from ..data import prompt_templates
 from ..data.concepts import Subjects
 from ..errors import Problem
 from ..facts.methods import PROMPTED_METHODS, SUBJECT_METHODS
+from ..facts.optimizer_facts import optimizer_facts
 
 Holds = Callable[[RunConfig, Subjects], bool]
 
@@ -61,6 +62,12 @@ def _has_one_tag(config: RunConfig, subjects: Subjects) -> bool:
         return False
     prompts = [concept.instance_prompt for concept in subjects.concepts]
     return not config.repeats_from_folders and all(p and config.caption_separator not in p for p in prompts)
+
+
+def _keeps_gradients(config: RunConfig, _: Subjects) -> bool:
+    """Whether all gradients are in memory anyway, so that nothing is gained by clipping by an earlier norm."""
+    kept = config.gradient_accumulation_steps > 1 or config.mixed_precision == "fp16"
+    return config.clip_grad_mode == "previous_norm" and (kept or not optimizer_facts(config.optimizer).steps_alone)
 
 
 def _varies(config: RunConfig) -> bool:
@@ -138,6 +145,7 @@ ROWS = (
         "effect.no_warmup",
     ),
     Row("clip_grad_mode", lambda c, _: is_zero(c.max_grad_norm), "effect.no_clipping"),
+    Row("clip_grad_mode", _keeps_gradients, "effect.keeps_gradients"),
     Row("use_ema", lambda c, _: c.ema_decay == 0, "effect.no_decay"),
     *(
         Row(name, lambda c, _: not c.use_ema, "effect.no_average")

@@ -23,7 +23,10 @@ _OFF: Mapping[str, Any] = {
     "offset_noise": 0.0,
     "with_prior_preservation": False,
 }
-_AUTOMATIC = ("prediction_type", "optimizer", "device", "mixed_precision", "attention")
+_AUTOMATIC = (
+    *("prediction_type", "optimizer", "device", "mixed_precision", "attention"),
+    *("clip_grad_mode", "weight_precision"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ SUBJECT_METHODS = ("dreambooth", "lora", "hypernetwork")  # those that bind a su
 # Those that start from a base, which draws by prompts
 PROMPTED_METHODS = ("dreambooth", "finetune", "lora", "textual_inversion", "hypernetwork")
 WHOLE_METHODS = ("dreambooth", "finetune", "unconditional")  # those that train every weight of a model
+CHECKPOINT_METHODS = ("dreambooth", "finetune")  # those that train a whole model from a base
 TUNING_METHODS = ("dreambooth", "finetune", "lora")  # those that can change the base's text encoders
 FORMATS = {  # of the files that methods make, the usual one first
     "dreambooth": ("safetensors", "ckpt"),
@@ -47,6 +48,7 @@ FORMATS = {  # of the files that methods make, the usual one first
 SUBJECT = {"methods": SUBJECT_METHODS}
 PROMPTED = {"methods": PROMPTED_METHODS}
 TUNING = {"methods": TUNING_METHODS}
+CHECKPOINT = {"methods": CHECKPOINT_METHODS}
 
 
 def title(method: str) -> Message:

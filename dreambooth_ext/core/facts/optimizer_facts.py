@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-AUTO = "auto"  # the setting's value with which method and device choose: EVERYWHERE, or SMALL
-EVERYWHERE, SMALL = "adamw", "adamw8bit"
+AUTO = "auto"  # the setting's value with which method, device and memory choose: EVERYWHERE, SMALL, or SMALLEST
+EVERYWHERE, SMALL, SMALLEST = "adamw", "adamw8bit", "adafactor"
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class OptimizerFacts:
     steps_alone: bool = True  # with each parameter by itself, and so within the backward pass, too
     usual_rate: float = 1.0  # times AdamW's
     small_form_of: str = ""  # the optimizer that takes the same steps with a larger state
+    is_factored: bool = False  # its state is rows and columns of matrices
     is_paged: bool = False  # its state moves between the card's memory and the computer's
     is_optional: bool = False  # the trainer's environment may lack its package
     needs_trial: bool = False  # a library that imports may have no code for the device: a step is tried
@@ -100,7 +101,8 @@ OPTIMIZERS: dict[str, OptimizerFacts] = {
         "Adafactor",
         defaults={"scale_parameter": False, "relative_step": False},
         closed=frozenset({"relative_step", "warmup_init"}),
-        state_bytes=2,  # rows and columns, which of 3 x 3 kernels is two thirds: 2.1 for SD 1.5, 0.4 for SDXL
+        state_bytes=0,  # a number for each row and column of a matrix
+        is_factored=True,
         elsewhere=Elsewhere(("adafactor",), rate_switches={"relative_step": True, "warmup_init": False}),
     ),
     "prodigy": OptimizerFacts(

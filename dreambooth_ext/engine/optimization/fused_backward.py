@@ -4,27 +4,36 @@ The gradients are never all in memory, which saves 4 bytes per trained parameter
 encoder, of the 9.8 GB that it takes with 8-bit AdamW and gradient checkpointing.
 
 The updates are exactly the same, since these optimizers treat each parameter separately. It is impossible where all
-gradients are needed at once: clipping by their global norm, fp16's loss scale, averaging over processes, Prodigy's
-common learning rate.
+gradients are needed at once: clipping by this step's global norm, fp16's loss scale, averaging over processes, the
+common learning rate of Prodigy.
+
+Clipping by the norm of the step before needs no gradients at once. The norm changes little from step to step, and a
+sudden large one is caught a step late; a second backward pass per step, which would be exact, would take half as long
+again. The first step has no step before it: its backward pass runs twice, and the first one only measures.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
+from ...core.config.rates import is_zero
 from ...core.config.stages import ResolvedConfig
 from ...core.facts.optimizer_facts import optimizer_facts
+from .single_steps import SingleSteps
+
+BEFORE = "previous_norm"  # the setting `clip_grad_mode` that allows clipping here
+TINY = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 
 def is_possible(config: ResolvedConfig, processes: int = 1) -> bool:
     """Whether a resolved config allows optimizer steps in the backward pass, and would save memory by them."""
     return (
-        config.max_grad_norm == 0
+        (is_zero(config.max_grad_norm) or config.clip_grad_mode == BEFORE)
         and config.gradient_accumulation_steps == 1  # else gradients have to be kept anyway
         and config.mixed_precision != "fp16"
         and optimizer_facts(config.optimizer).steps_alone
@@ -33,16 +42,19 @@ def is_possible(config: ResolvedConfig, processes: int = 1) -> bool:
 
 
 class FusedBackward:
-    """Steps `optimizer`, whose groups need a "name", during every backward pass inside `stepping`."""
+    """Steps an optimizer during every backward pass inside `stepping`. clips: find the gradients' norms."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer):
-        self.optimizer = optimizer
-        self._active = False
+    def __init__(self, steps: SingleSteps, clips: bool = False):
+        self.steps, self.clips = steps, clips
+        self.norm: float | None = None  # of the last backward pass's gradients, before clipping; None if not found
         self.has_stepped = False  # inside the last `stepping`
+        self._active = False
+        self._is_measuring = False  # steps nothing
+        self._factor = 1.0  # of the gradients, if they are clipped
+        self._squares: list[torch.Tensor] = []  # each gradient's squared norm, on its device
         self._hooks: dict[str, list[Any]] = {}  # by group
-        for group in optimizer.param_groups:
-            taken = functools.partial(self._step, group["name"])
-            hooks = [parameter.register_post_accumulate_grad_hook(taken) for parameter in group["params"]]
+        for group in steps.optimizer.param_groups:
+            hooks = [parameter.register_post_accumulate_grad_hook(self._step) for parameter in group["params"]]
             self._hooks[group["name"]] = hooks
 
     def forget(self, names: Iterable[str]) -> None:
@@ -52,22 +64,47 @@ class FusedBackward:
                 hook.remove()
 
     @contextlib.contextmanager
-    def stepping(self) -> Iterator[None]:
-        self._active, self.has_stepped = True, False
+    def stepping(self, limit: float = 0.0) -> Iterator[None]:
+        """Step during the backward pass in the `with` block. limit: largest global norm, judged by `norm`, which must
+        be known; 0 does not clip."""
+        assert not limit or self.norm is not None, "the first step's gradients are measured first"
+        self._factor = min(1.0, limit / (self.norm + TINY)) if limit and self.norm is not None else 1.0
+        self.has_stepped = False
+        with self._hooked():
+            yield
+
+    @contextlib.contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Only find the `norm` of a backward pass in the `with` block; each gradient is freed at once."""
+        self._is_measuring = True
+        try:
+            with self._hooked():
+                yield
+        finally:
+            self._is_measuring = False
+
+    @contextlib.contextmanager
+    def _hooked(self) -> Iterator[None]:
+        self._active = True
+        self._squares.clear()
         try:
             yield
         finally:
             self._active = False
+        if self._squares:
+            self.norm = math.sqrt(float(torch.stack(self._squares).sum()))
 
-    def _step(self, name: str, parameter: torch.Tensor) -> None:
+    def _step(self, parameter: torch.Tensor) -> None:
         if not self._active:
             return
+        gradient = parameter.grad
+        assert gradient is not None
+        if self.clips:
+            self._squares.append(torch.linalg.vector_norm(gradient, dtype=torch.float32).square())
+        if self._is_measuring:
+            parameter.grad = None
+            return
+        if self._factor < 1:
+            gradient.mul_(self._factor)
         self.has_stepped = True
-        groups = self.optimizer.param_groups
-        group = next(group for group in groups if group["name"] == name)
-        self.optimizer.param_groups = [{**group, "params": [parameter]}]
-        try:
-            self.optimizer.step()
-        finally:
-            self.optimizer.param_groups = groups
-        parameter.grad = None
+        self.steps.step(parameter)

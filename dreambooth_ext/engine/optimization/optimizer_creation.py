@@ -22,7 +22,9 @@ from ...core.facts.optimizer_facts import EVERYWHERE, OPTIMIZERS, SMALL, Optimiz
 from ...core.messages.message import Message, reason_of
 from ..runtime.device import take_device
 from ..runtime.left_out import uncompiled_step
+from .kernel_matrices import with_matrices
 from .parameter_group import ParameterGroup
+from .single_steps import loaded_as_float32
 
 PAGED_FROM = 100_000  # parameters, from which on bitsandbytes pages a tensor's state
 
@@ -54,7 +56,8 @@ def missing_optimizer(name: str, device: torch.device) -> Message | None:
 
 
 def class_of(facts: OptimizerFacts) -> type[torch.optim.Optimizer]:
-    return uncompiled_step(getattr(importlib.import_module(facts.module), facts.class_name))
+    found = uncompiled_step(getattr(importlib.import_module(facts.module), facts.class_name))
+    return with_matrices(found) if facts.is_factored else found
 
 
 @functools.cache
@@ -130,7 +133,8 @@ def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Call `load_state_dict`, restoring paged state as paged memory: bitsandbytes would load it all at once as tensors
     on the card, which may have no room for it."""
     if not getattr(optimizer, "is_paged", False):
-        optimizer.load_state_dict(state)
+        with loaded_as_float32(optimizer):
+            optimizer.load_state_dict(state)
         return
     optimizer.load_state_dict(state, move_to_device=False)
     for parameter, values in optimizer.state.items():

@@ -183,14 +183,15 @@ def assemble(
 ) -> LatentBackbone:
     """Set up the models for training as configured. warn: receives captions that are too long; encoding: see
     `LatentBackbone`."""
+    trained = torch.bfloat16 if config.weight_precision == "bf16" else torch.float32
     text = TextStack(
         base.tokenizers(),
-        base.text_encoders(),
+        base.text_encoders(trained if config.text_encoder_steps else torch.float32),
         base.family.text,
         clip_skip=config.clip_skip,
         max_tokens=config.max_token_length,
     )
-    unet = base.unet()
+    unet = base.unet(trained)
     vae = None if dataset.cached else base.vae(torch.float32).to(device).requires_grad_(False).eval()
     set_up(config, unet, text)
     warn_of_cuts(text, dataset.all_captions() or [], warn)

@@ -19,10 +19,12 @@ from ...core.config.stages import ResolvedConfig
 from ...core.errors import Problem, UserError
 from ...core.messages.message import Message
 from ...core.runs import events
+from ..data.batch import Batch
 from ..data.dataset import Dataset
 from ..formats.verified_write import NothingLearned
 from ..optimization.fused_backward import FusedBackward
 from ..optimization.optimizer_creation import forget
+from ..optimization.single_steps import steps_singly
 from ..runtime import distributed, memory
 from ..runtime.control import STOPPING, Control, Stopped
 from ..runtime.seeds import derive, generator
@@ -144,11 +146,11 @@ class Loop:
         micros, losses = self.config.gradient_accumulation_steps, []
         for micro in range(micros):
             batches = state.source.batches(state.step, micro, rank, world)
+            if state.fused and state.fused.clips and state.fused.norm is None and self._limit():
+                self._measure_gradients(state.fused, batches)
             for part, batch in enumerate(batches):
                 place = (state.step, micro * world + rank, part, 0)
-                torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
-                noise = generator(self.config.seed, "noise", *place)
-                loss = self.method.loss(batch.to(self.accelerator.device), noise)
+                loss = self._loss(batch, place)
                 losses.append(loss.detach())
                 if state.fused and micro == micros - 1 and part == len(batches) - 1:
                     return self._step_in_backward(state.fused, loss, losses)
@@ -159,16 +161,30 @@ class Loop:
             total = distributed.mean(total, self.accelerator.device)
         return total
 
+    def _loss(self, batch: Batch, place: tuple[int, ...]) -> Tensor:
+        """Return a batch's loss. The same place draws the same random numbers."""
+        torch.manual_seed(derive(self.config.seed, "model", *place))  # dropout inside the models
+        return self.method.loss(batch.to(self.accelerator.device), generator(self.config.seed, "noise", *place))
+
+    def _measure_gradients(self, fused: FusedBackward, batches: list[Batch]) -> None:
+        """Find the norm of a step's gradients by passes of its own, for a step that no other one comes before."""
+        for part, batch in enumerate(batches):
+            loss = self._loss(batch, (self.state.step, 0, part, 0))  # no accumulation, one process
+            with fused.measuring() if part == len(batches) - 1 else contextlib.nullcontext():
+                self.accelerator.backward(loss)
+        self.state.optimizer.zero_grad(set_to_none=True)
+
     def _step_in_backward(self, fused: FusedBackward, loss: Tensor, losses: list[Tensor]) -> float:
         """Run the backward pass in which the optimizer steps. The loss is checked first, since afterwards it would be
         too late."""
         total = read_loss(losses, micros=1)
         self._prepare_step(total)
         try:
-            with fused.stepping():
+            with fused.stepping(self._limit() if fused.clips else 0.0):
                 self.accelerator.backward(loss)
         finally:
             self.state.savable = not fused.has_stepped
+        self._require_finite(fused.norm)
         return total
 
     def _prepare_step(self, loss: float) -> None:
@@ -176,6 +192,7 @@ class Loop:
         if not math.isfinite(loss) and state.scaler is None:  # fp16's scaler leaves such a step out
             raise self._not_finite("training.loss_not_finite", loss=loss, step=state.step + 1)
         state.rates = state.schedules.set_rates(state.optimizer, state.step)
+        state.single.now = state.step
 
     def _optimise(self, loss: float) -> float | None:
         """Take an optimizer step. Returns the gradients' global norm before clipping, or None if it was not
@@ -185,16 +202,28 @@ class Loop:
             self._prepare_step(loss)
             norm = self._clip()
             state.savable = False
-            state.optimizer.step()
+            self._step()
+        elif state.fused.clips:
+            norm = state.fused.norm
         state.optimizer.zero_grad(set_to_none=True)
         if state.loss_scale.stepped(loss) and state.ema:
             state.ema.step(self.method.averaged())
         return norm
 
+    def _step(self) -> None:
+        """Step the optimizer, parameter by parameter where that is how it has to be."""
+        if steps_singly(self.config):
+            self.state.single.step_all()
+        else:
+            self.state.optimizer.step()
+
+    def _limit(self) -> float:
+        """Return the gradients' largest norm at this step; 0 if they are not clipped."""
+        return max(0.0, value_at(parse_rate_schedule(self.config.max_grad_norm), self.state.step))
+
     def _clip(self) -> float | None:
-        state = self.state
-        limit = value_at(parse_rate_schedule(self.config.max_grad_norm), state.step)
-        if limit <= 0:
+        state, limit = self.state, self._limit()
+        if not limit:
             return None
         parameters = state.parameters
         by_value = self.config.clip_grad_mode == "value"
@@ -202,9 +231,13 @@ class Loop:
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, math.inf if by_value else limit))
         if by_value:
             torch.nn.utils.clip_grad_value_(parameters, limit)
-        if not math.isfinite(norm) and state.scaler is None:
-            raise self._not_finite("training.gradients_not_finite", norm=norm, step=state.step + 1)
+        self._require_finite(norm)
         return norm
+
+    def _require_finite(self, norm: float | None) -> None:
+        """Raise UserError if the gradients' norm is not finite; fp16's scaler leaves such a step out."""
+        if norm is not None and not math.isfinite(norm) and self.state.scaler is None:
+            raise self._not_finite("training.gradients_not_finite", norm=norm, step=self.state.step + 1)
 
     def _not_finite(self, code: str, **values: float) -> UserError:
         remedies = [Message("training.try_lower_rate")]

@@ -16,10 +16,11 @@ from torch import nn
 from ...core.config.stages import ResolvedConfig
 from ..data.dataset import Dataset
 from ..data.prefetch import ReadAhead
-from ..optimization.fused_backward import FusedBackward, is_possible
+from ..optimization.fused_backward import BEFORE, FusedBackward, is_possible
 from ..optimization.loss_scale import LossScale
 from ..optimization.lr_schedule import RateSchedules
 from ..optimization.optimizer_creation import load_state, make_optimizer
+from ..optimization.single_steps import SingleSteps
 from ..runtime.diffusers_models import EMAModel
 from .method import Method
 from .training_state import Checkpoint
@@ -51,6 +52,7 @@ class LoopState:
 
     optimizer: AcceleratedOptimizer
     schedules: RateSchedules
+    single: SingleSteps  # the optimizer, parameter by parameter
     fused: FusedBackward | None  # None: the optimizer steps after the backward pass, as usual
     ema: EMAModel | None  # moving average of the method's `averaged()`
     scaler: torch.amp.GradScaler | None  # fp16's
@@ -74,6 +76,7 @@ class LoopState:
             "optimizer": self.optimizer.state_dict(),
             "ema": self.ema.state_dict() if self.ema else None,
             "scaler": self.scaler.state_dict() if self.scaler else None,
+            "norm": self.fused.norm if self.fused else None,
         }
 
     @contextlib.contextmanager
@@ -107,11 +110,13 @@ def begin(
     run."""
     groups = method.parameter_groups()
     optimizer = accelerator.prepare(make_optimizer(config, groups))
-    fused = FusedBackward(optimizer.optimizer) if is_possible(config, accelerator.num_processes) else None
+    single = SingleSteps(optimizer.optimizer, config.seed)
+    clips = config.clip_grad_mode == BEFORE
+    fused = FusedBackward(single, clips) if is_possible(config, accelerator.num_processes) else None
     ema = None
     if config.use_ema:
         ema = EMAModel(method.averaged(), **average_options(config))
-        ema.to(accelerator.device)
+        ema.to(accelerator.device, torch.float32)  # an average in bfloat16 would not move
     step, scaler = 0, accelerator.scaler
     if resumed:
         step, known = resumed.step, resumed.trainer()
@@ -123,10 +128,13 @@ def begin(
             ema.to(accelerator.device)
         if scaler and known["scaler"]:
             scaler.load_state_dict(known["scaler"])
+        if fused:
+            fused.norm = known.get("norm")
     ahead = ReadAhead(dataset, config.gradient_accumulation_steps, total) if dataset.reads_files else None
     return LoopState(
         optimizer=optimizer,
         schedules=RateSchedules(config, groups, total),
+        single=single,
         fused=fused,
         ema=ema,
         scaler=scaler,

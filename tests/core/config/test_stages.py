@@ -23,6 +23,8 @@ ANSWERS = {
     "device": "cpu",
     "mixed_precision": "no",
     "attention": "sdpa",
+    "clip_grad_mode": "norm",
+    "weight_precision": "fp32",
 }
 
 

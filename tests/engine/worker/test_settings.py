@@ -247,6 +247,7 @@ SEEN: dict[str, tuple[Callable[[Run], Any], Any, dict[str, Any]]] = {
     "max_timestep": (learned, 100, {}),
     "zero_terminal_snr": (learned, True, V),
     "mixed_precision": (learned, "bf16", {}),
+    "weight_precision": (learned, "bf16", {"mixed_precision": "bf16"}),
     "checkpointing_steps": (states, 1, {}),
     "save_every_n_epochs": (
         states,

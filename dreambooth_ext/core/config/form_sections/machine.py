@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...facts.methods import PROMPTED
+from ...facts.methods import CHECKPOINT, PROMPTED
 from ...facts.setting import setting
 
 
@@ -17,6 +17,15 @@ class MachineSettings:
         "'auto' is bf16 on cards that support it, fp16 on other NVIDIA cards, and no on a CPU.",
         group="Machine",
         choices=("auto", "no", "fp16", "bf16"),
+    )
+    weight_precision: str = setting(
+        "auto",
+        "Precision of the weights",
+        "Of the model in training. bf16 takes half the memory of fp32, and rounds at random so that small steps are "
+        "not lost; it needs bf16 as mixed precision. 'auto' is fp32, or bf16 where memory would not suffice.",
+        group="Machine",
+        choices=("auto", "fp32", "bf16"),
+        **CHECKPOINT,
     )
     gradient_checkpointing: bool | None = setting(
         None,

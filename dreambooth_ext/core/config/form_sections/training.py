@@ -144,12 +144,13 @@ class TrainingSettings:
         maximum=1e6,
     )
     clip_grad_mode: str = setting(
-        "norm",
+        "auto",
         "Clip by",
-        "norm: when their norm is too large, all gradients are scaled down together; value: each number is cut off at "
-        "the limit by itself.",
+        "norm: when their norm is too large, all gradients are scaled down together; previous_norm: the same, by the "
+        "norm of the step before, so that each gradient is freed as soon as it has been used; value: each number is "
+        "cut off at the limit by itself. 'auto' is norm, or previous_norm where memory would not suffice.",
         group="Training",
-        choices=("norm", "value"),
+        choices=("auto", "norm", "previous_norm", "value"),
     )
     clip_skip: int | None = setting(
         None,
