@@ -56,7 +56,7 @@ def missing_optimizer(name: str, device: torch.device) -> Message | None:
 
 
 def class_of(facts: OptimizerFacts) -> type[torch.optim.Optimizer]:
-    found = uncompiled_step(getattr(importlib.import_module(facts.module), facts.class_name))
+    found: Any = uncompiled_step(getattr(importlib.import_module(facts.module), facts.class_name))
     return with_matrices(found) if facts.is_factored else found
 
 
