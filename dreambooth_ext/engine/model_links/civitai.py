@@ -24,12 +24,12 @@ AIR = re.compile(r"urn:air:[\w.-]+:[\w.-]+:civitai:(\d{1,12})(?:@(\d{1,12}))?", 
 MODEL = re.compile(r"/(?:[a-z]{2}/)?models/(\d{1,12})(?:/.*)?")
 VERSION = re.compile(r"(?:/api/download/models|/api/v1/model-versions|/(?:[a-z]{2}/)?model-versions)/(\d{1,12})/?")
 KINDS = {
-    "checkpoint": "checkpoint",
-    "lora": "lora",
-    "locon": "lora",
-    "dora": "lora",
-    "textualinversion": "textual_inversion",
-    "hypernetwork": "hypernetwork",
+    "Checkpoint": "checkpoint",
+    "LORA": "lora",
+    "LoCon": "lora",
+    "DoRA": "lora",
+    "TextualInversion": "textual_inversion",
+    "Hypernetwork": "hypernetwork",
 }
 MODEL_FILES = ("Model", "Pruned Model")  # others are configurations, VAEs, training data
 PARAMETERS = {
@@ -58,7 +58,7 @@ def look_up(link: str, choice: str, logins: Logins, public_only: bool, field: st
         version = str(next((one.get("id") for one in listed(page, "modelVersions")), ""))
         about = site.ask("model-versions", version, link)
     kind = str(page.get("type") or "")
-    if kind.lower() not in KINDS:
+    if kind not in KINDS:
         raise UserError("download.other_kind", field, name=clean(page.get("name")), kind=clean(kind))
     if page.get("mode") in GONE:
         raise UserError("download.civitai_gone", field, name=clean(page.get("name")))
@@ -136,7 +136,7 @@ class Site:
             clean(file.get("name")),
             size_of(file),
             sha256_of(file),
-            KINDS[str(page.get("type")).lower()],
+            KINDS[str(page.get("type"))],
             clean(about.get("baseModel")),
             title,
             terms(page),
