@@ -89,7 +89,7 @@ class Download:
 
     def _tell(self, found: Found, offer: Offer) -> None:
         folder = self._folder(found.kind)
-        facts = facts_of(found, offer, folder)
+        facts = facts_of(found, offer, folder, self.choice)
         if self.told:
             self.told.say(facts=facts)
         else:
@@ -223,10 +223,10 @@ def version(found: Found, offer: Offer) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def facts_of(found: Found, offer: Offer, folder: Path) -> dict[str, Any]:
+def facts_of(found: Found, offer: Offer, folder: Path, choice: str) -> dict[str, Any]:
     """What the page shows before anything is fetched. "family": the site's words; "received": bytes that are here from
     an earlier try; "new_name": the one it gets because another file has its own; "place": where it is on its way."""
-    coming = Unfinished(folder, found.link)
+    coming = Unfinished(folder, found.link, choice)
     free = files.free_bytes(folder)
     new_name = unfinished.free_name(folder, found.name) if found.kind != FOLDER else found.name
     return {
@@ -240,7 +240,7 @@ def facts_of(found: Found, offer: Offer, folder: Path) -> dict[str, Any]:
         "kind": found.kind,
         "family": found.family,
         **beside("licence", found.licence),
-        "notes": [note.as_dict() for note in found.notes],
+        "notes": [as_told(note) for note in found.notes],
         "choices": [dataclasses.asdict(choice) for choice in found.choices],
         "version": version(found, offer),
         "folder": str(folder),
@@ -248,8 +248,15 @@ def facts_of(found: Found, offer: Offer, folder: Path) -> dict[str, Any]:
         "free": free,
         "has_room": found.size is None or found.size + RESERVE <= free + coming.received(),
         "received": coming.received(),
+        "place": str(coming.place),
         "is_resumable": offer.is_resumable or found.kind == FOLDER,
     }
+
+
+def as_told(note: Message) -> dict[str, Any]:
+    """A message as the page translates it."""
+    known = note.as_dict()
+    return {"message": known["text"], "code": known["code"], "values": known["values"]}
 
 
 def spelled(found: Found, facts: dict[str, Any]) -> list[str]:

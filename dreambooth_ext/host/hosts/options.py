@@ -21,6 +21,7 @@ class Option:
     label: str
     help: str
     choices: Mapping[str, str] = field(default_factory=dict)  # value -> what it means, in words
+    is_secret: bool = False  # told to no page and no report
 
 
 OPTIONS = (
@@ -98,6 +99,14 @@ OPTIONS = (
         "Tracker",
         "writes files for TensorBoard into the run's folder",
         {"tensorboard": "curves and previews for TensorBoard", "none": "none"},
+    ),
+    Option(
+        "civitai_key",
+        "",
+        "Civitai API key",
+        "for models that Civitai gives only to who is logged in; made in your account's settings there. Whoever opens "
+        "these settings can read it: CIVITAI_API_KEY in the environment is safer",
+        is_secret=True,
     ),
 )
 BY_NAME = {option.name: option for option in OPTIONS}

@@ -207,6 +207,7 @@ class Page {
         this.environment.refresh(state.environment || {});
         for (const one of this.lists.follow(state)) this.tell(TEXTS[one.selected ? "selectedNow" : "publishedNow"], one.title || baseName(one.path));
         this.#showLive();
+        this.form?.model.downloads.follow(state.downloads);
         if (before && (before.revision !== state.revision || before.lists !== state.lists) && this.form) this.askHost();
         const running = new Set((state.running || [state.active]).map((one) => one?.id));
         for (const one of before?.running || [before?.active]) if (one && !running.has(one.id)) this.#ended(one);

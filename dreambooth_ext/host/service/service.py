@@ -18,6 +18,7 @@ from ...core.version import __version__
 from ..captions import trained_captions
 from ..captions.caption_editing import CaptionEditing
 from ..captions.word_check import WordCheck
+from ..downloads.downloads import Downloads
 from ..drawing.comparisons import Comparisons
 from ..drawing.device_jobs import DeviceJobs
 from ..drawing.drawing_job import DrawingJob
@@ -83,14 +84,17 @@ class Service:
         self.idle_judge = IdleJudge(host, self.dispatcher, self.drawing, self.verdicts, self.maintenance)
         self.captions = CaptionEditing(host, self.sets)
         self.words = WordCheck(host, self.drawing, self.runs_dir)
+        self.downloads = Downloads(host, self.environment)
         self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets)
 
     def start(self) -> None:
         """Start training queued runs. Does nothing if already started."""
         self.dispatcher.start()
         self.idle_judge.start()
+        self.downloads.start()
 
     def close(self) -> None:
+        self.downloads.close()
         self.idle_judge.close()
         self.dispatcher.close()
         self.drawing.close()
@@ -123,7 +127,7 @@ class Service:
             "lacks": {kind: beside("reason", why) for kind, why in lacks.items()},
             **beside("restricted", self.host.restricted()),
             "devices": self.maintenance.status()["devices"],
-            "options": {option.name: self.host.option(option.name) for option in OPTIONS},
+            "options": {option.name: self.host.option(option.name) for option in OPTIONS if not option.is_secret},
         }
 
     def publish_into(self, folder: str) -> dict[str, Any]:
@@ -147,6 +151,7 @@ class Service:
             "lists": self._lists(),
             "job": self.drawing.status(),
             "jobs_ended": self.drawing.ended,
+            "downloads": self.downloads.state(),
             **self.queue(),
             "environment": {key: known for key, known in environment.items() if key in SHOWN_OF_ENVIRONMENT},
         }
@@ -223,6 +228,24 @@ class Service:
         """Begin to judge a run (`Verdicts.judge`); answers with its job."""
         self.maintenance.check_ready()
         return self.verdicts.judge(id, steps_only, model).status()
+
+    def look_up(self, link: str, file: str) -> dict[str, Any]:
+        """Look up what is behind a link to a model (`Downloads.look`)."""
+        self.maintenance.check_ready()
+        return self.downloads.look(link, file)
+
+    def change_download(self, id: str, action: str, link: str, file: str) -> dict[str, Any]:
+        """action: "look" (another `file` of several), "fetch", "pause" or "resume"."""
+        if action == "pause":
+            return self.downloads.pause(id)
+        self.maintenance.check_ready()
+        if action == "look":
+            return self.downloads.look_again(id, file)
+        if action == "resume":
+            return self.downloads.resume(id, link)
+        if action == "fetch":
+            return self.downloads.fetch(id)
+        raise UserError("web.no_choice", "action", value=shown(action), choices=["look", "fetch", "pause", "resume"])
 
     # --- the queue ---
 

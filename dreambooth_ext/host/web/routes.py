@@ -181,6 +181,11 @@ def show_judged(call: Call) -> Response:
     return drawn_picture(call, *call.service.verdicts.picture(call.path["id"], call.path["file"]))
 
 
+def change_download(call: Call) -> dict[str, Any]:
+    given = {name: call.text(name, "") for name in ("link", "file")}
+    return call.service.change_download(call.path["id"], call.text("action"), **given)
+
+
 def drawn_picture(call: Call, path: Path, kind: str) -> Response:
     """A picture as it is, or small with `?size=`."""
     size = call.number("size") if kind != "image/svg+xml" else None
@@ -315,6 +320,15 @@ def table(s: Service) -> dict[str, Methods]:
             "POST": Action(lambda call: s.draw_word(call.text("word"), call.text("base_model", "")), 202, "json")
         },
         "/word/drawn/{id}/{file}": {"GET": Action(show_word, slow=True)},
+        "/downloads": {
+            "GET": Action(lambda call: {"downloads": s.downloads.listed()}),
+            "POST": Action(lambda call: s.look_up(call.text("link"), call.text("file", "")), 202, "json", slow=True),
+        },
+        "/downloads/{id}": {
+            "GET": show(s.downloads.show, "id"),
+            "POST": Action(change_download, 202, "json", slow=True),
+            "DELETE": change(s.downloads.remove, "id"),
+        },
         "/queue": {"GET": show(s.queue), "POST": Action(change_queue, body="json")},
         **picture_routes.table(s),
         "/pictures": {"GET": Action(list_pictures, slow=True)},

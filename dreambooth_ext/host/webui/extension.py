@@ -32,13 +32,14 @@ def add_options() -> None:
 
     heading = category()
     for option in options.OPTIONS:
+        arguments: dict[str, Any] | None = None
         if option.choices:
-            component, arguments = (
-                gradio.Radio,
-                {"choices": [(words, value) for value, words in option.choices.items()]},
-            )
+            component = gradio.Radio
+            arguments = {"choices": [(words, value) for value, words in option.choices.items()]}
         else:
-            component, arguments = (gradio.Checkbox if isinstance(option.default, bool) else gradio.Textbox), None
+            component = gradio.Checkbox if isinstance(option.default, bool) else gradio.Textbox
+        if option.is_secret:
+            arguments = {"type": "password"}
         if option.name in ("runs_folder", "judge_model"):  # --hide-ui-dir-config: the WebUI then lets nobody set it
             arguments = getattr(shared, "hide_dirs", None)
         info = shared.OptionInfo(option.default, option.label, component, arguments, section=SECTION)

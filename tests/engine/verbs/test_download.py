@@ -386,7 +386,7 @@ def test_what_civitai_refuses(civitai, get):
 def test_a_version_in_early_access_is_told_before(civitai, get):
     civitai.version |= {"availability": "EarlyAccess", "earlyAccessEndsAt": "2099-01-02T00:00:00.000Z"}
     (note,) = get("https://civitai.com/models/10", "--look").facts["notes"]
-    assert note["code"] == "download.early_until" and "2099-01-02" in note["text"]
+    assert note["code"] == "download.early_until" and "2099-01-02" in note["message"]
 
 
 def test_a_file_that_civitai_calls_dangerous(civitai, get):

@@ -4,6 +4,7 @@
 import { direction, localised } from "./localised.js";
 import { CAPTIONING } from "../captions/texts.js";
 import { COMPARING } from "../compare/texts.js";
+import { DOWNLOAD } from "../download/texts.js";
 import { MONITOR } from "../monitor/texts.js";
 import { RUNS } from "../runs/texts.js";
 import { TRAIN } from "../train/texts.js";
@@ -104,6 +105,7 @@ export const TEXTS = localised({
     ...CAPTIONING,
     ...COMPARING,
     ...VERDICT,
+    ...DOWNLOAD,
 });
 
 /** Whether the page is laid out from right to left. */

@@ -1,5 +1,6 @@
 // The fields for the base, the method, and the new model's name.
 
+import { Downloads } from "../download/download.js";
 import { button, element, fill, say, show, uniqueId } from "../shared/dom.js";
 import { plain } from "../shared/phrase.js";
 import { KINDS, TEXTS } from "../shared/texts.js";
@@ -11,6 +12,7 @@ export class Model {
     constructor(app, settings, problemBox) {
         this.app = app;
         this.settings = settings;
+        this.downloads = new Downloads(app, (base) => settings.give("base_model", base));
         this.element = this.#build(problemBox);
     }
 
@@ -38,7 +40,7 @@ export class Model {
         );
         return element(
             "div", { class: "db-model-fields" },
-            field(ids.base, TEXTS.train.base, "base_model", element("div", { class: "db-beside" }, this.base, renew), this.baseOther, this.baseNote),
+            field(ids.base, TEXTS.train.base, "base_model", element("div", { class: "db-beside" }, this.base, renew), this.baseOther, this.baseNote, this.downloads.element),
             field(ids.name, TEXTS.train.name, "name", this.name),
             field(ids.method, TEXTS.train.method, "method", this.method, this.methodAbout, this.methodNote),
         );
