@@ -51,15 +51,15 @@ class Clock:
             try:
                 return original(own, *arguments)
             finally:
-                note(own, time.process_time() - began)
+                note(own, arguments, time.process_time() - began)
 
         return mock.patch.object(owner, name, timed)
 
-    def note_losses(self, fixed: FixedLoss, seconds: float) -> None:
+    def note_losses(self, fixed: FixedLoss, arguments: tuple[Any, ...], seconds: float) -> None:
         self.measured += seconds
-        self.passes += fixed.plan.sizes.passes
+        self.passes += sum(getattr(fixed.plan.sizes, part) for part in arguments[-1])
 
-    def note_training(self, loop: Loop, seconds: float) -> None:
+    def note_training(self, loop: Loop, arguments: tuple[Any, ...], seconds: float) -> None:
         self.whole += seconds
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ..config.stages import ResolvedConfig
 from ..data import captions, prompt_templates
@@ -16,9 +16,10 @@ from ..data.concepts import Concept
 from ..data.entry import Entry
 from .words import spoken
 
-SHARE = 0.016  # of the run's time; what measures beside the denoiser brings it to at most 2 %
-FEWEST, MOST = 6, 20  # measurements of a run
+SHARE = 0.0195  # of the run's time by count, which is 1.8 % of it by the clock at most (docs/measurements.md)
+FEWEST, MOST = 4, 20  # measurements of a run
 ENOUGH = 10  # measurements, after which more pictures help more than more measurements
+WHOLE_EACH = 3  # measurements of which one is whole: the others are only of pictures that are trained on and kept back
 BINS = ("low", "middle", "high")  # noise levels, each a third of the timesteps
 WORDED = ("dreambooth", "lora", "textual_inversion")  # methods that bind a word
 WHOLE = ("dreambooth", "finetune", "unconditional")  # methods that compute a gradient for each weight
@@ -32,7 +33,7 @@ UNRELATED = (
 
 @dataclass(frozen=True)
 class Sizes:
-    """The forward passes of one measurement, by what they are for."""
+    """The forward passes of a whole measurement, by what they are for."""
 
     learned: int = 0  # pictures that are trained on
     held: int = 0  # pictures kept back
@@ -44,14 +45,29 @@ class Sizes:
     def passes(self) -> int:
         return sum(asdict(self).values())
 
+    def passes_of(self, times: int) -> int:
+        """The forward passes of so many measurements, the first of which is the base's, with two for each picture that
+        the base makes for `drift`."""
+        return times * (self.learned + self.held) + len(whole(times)) * self.seldom + 2 * self.drift
+
+    @property
+    def seldom(self) -> int:
+        """Those that only whole measurements have."""
+        return self.classes + self.drift + self.word
+
 
 @dataclass(frozen=True)
 class Measuring:
-    """What a run measures: at the `steps`, which begin with 0 (the base) and end with the last one, `sizes` each."""
+    """What a run measures: at the `steps`, which begin with 0 (the base) and end with the last one, `sizes` each; in
+    those that are not `whole`, `learned` and `held` alone."""
 
     steps: tuple[int, ...]
     sizes: Sizes
     share: float  # of the run's time, estimated
+
+    @property
+    def whole(self) -> frozenset[int]:
+        return frozenset(self.steps[index] for index in whole(len(self.steps)))
 
 
 def planned(
@@ -62,17 +78,17 @@ def planned(
     pictures, held, classes: how many there are to train on and kept back, and how many class pictures. sizes: those of
     a run that has already begun.
     """
-    whole = steps * work(config, pictures, classes > 0)
-    budget = SHARE * whole
+    in_all = steps * work(config, pictures, classes > 0)
+    budget = SHARE * in_all
     if not config.measure_progress or steps < 2 or (sizes and not sizes.passes):
         return Measuring((), Sizes(), 0.0)
     if sizes is None:
         sizes = _sizes(config, budget, held > 0, classes > 0)
         if sizes is None:
             return Measuring((), Sizes(), 0.0)
-    times = max(FEWEST, min(MOST, int((budget - sizes.drift) // sizes.passes)))  # drift: the base's own, once
+    times = max((FEWEST, *(count for count in range(MOST + 1) if sizes.passes_of(count) <= budget)))
     due = _steps(steps, times)
-    share = (len(due) * sizes.passes + sizes.drift) / whole
+    share = sizes.passes_of(len(due)) / in_all
     return Measuring(due, sizes, round(share, 4))
 
 
@@ -92,9 +108,16 @@ def _sizes(config: ResolvedConfig, budget: float, has_held: bool, has_classes: b
         held, classes = 3 * level * has_held, more * has_classes
         return Sizes(3 * level, held, classes, more * is_prompted, more * worded)
 
-    wanted = [(sizes(level, 2 * level), ENOUGH) for level in range(8, 1, -1)]
-    wanted += [(sizes(1, 2), FEWEST + 1), (sizes(1, 1), FEWEST), (Sizes(3, drift=int(is_prompted)), FEWEST)]
-    return next((one for one, times in wanted if times * one.passes + one.drift <= budget), None)
+    least = sizes(1, 1)
+    wanted = [(sizes(level, 2 * level), ENOUGH) for level in range(8, 0, -1)]
+    wanted += [(least, ENOUGH), (replace(least, held=0), ENOUGH), (Sizes(3, drift=least.drift), ENOUGH)]
+    wanted += [(Sizes(3, drift=least.drift), FEWEST), (Sizes(3), FEWEST)]
+    return next((one for one, times in wanted if one.passes_of(times) <= budget), None)
+
+
+def whole(times: int) -> list[int]:
+    """Which of so many measurements are whole: every third, and the last."""
+    return sorted({*range(0, times, WHOLE_EACH), times - 1}) if times else []
 
 
 def _steps(total: int, times: int) -> tuple[int, ...]:

@@ -90,8 +90,8 @@ def by_losses(
     for each in judged:
         state: State = "good"
         reason: Message = Message("verdict.good_by_losses")
-        at = [one for one in measurements if one["step"] <= each.step][-1:]
-        if at and (at[0].get("drift") or 0) >= DRIFTED:
+        drift = [one["drift"] for one in measurements if one["step"] <= each.step and one.get("drift") is not None]
+        if drift and drift[-1] >= DRIFTED:
             state, reason = "drifted", Message("verdict.world_lost")
         elif found.good is None or each.step < found.good:
             state, reason = "undertrained", Message("verdict.still_learning")

@@ -126,7 +126,7 @@ class FixedLoss:
             self._make_samples(method, device)
             if self.plan.sizes.drift:
                 self._samples["drift"] = self._of_base(method, device)
-            self._base = self._losses(method, device)
+            self._base = self._losses(method, device, PARTS)
         Known(self.plan.sizes, self._base, self._samples.get("drift", []), self._fingerprint()).write(self.path)
 
     def resume(self, events: Sequence[dict[str, Any]], step: int) -> None:
@@ -146,7 +146,7 @@ class FixedLoss:
         with resting(method.backbone):
             if not self._samples:
                 self._continue(method, device)
-            losses = self._losses(method, device)
+            losses = self._base if step == 0 else self._losses(method, device, self._due(step))
         if not _are_finite(self._base):
             self.give_up()  # there is nothing to compare with
         if self._has_given_up or not _are_finite(losses):
@@ -155,13 +155,16 @@ class FixedLoss:
         self.history.append(measured)
         return {**measured, **regions.of(self.history).as_dict()}
 
+    def _due(self, step: int) -> Sequence[str]:
+        return PARTS if step in self.plan.whole else OFTEN
+
     def _event(self, losses: dict[str, list[float]]) -> dict[str, Any]:
         """Return the ratios to the base's losses, and the other numbers of `core.runs.events`."""
-        ratios = {part: self._ratios(part, losses[part]) for part in ("learned", "held", "classes")}
+        ratios = {part: self._ratios(part, losses.get(part, [])) for part in ("learned", "held", "classes")}
         with_word = [losses["learned"][index] for index in self._worded()]
-        effect = _mean_ratio(with_word, losses["word"])
+        effect = _mean_ratio(with_word, losses["word"]) if "word" in losses else None
         norms = [sample.target_chw.square().mean().item() for sample in self._samples["drift"]]
-        drift = [loss / max(norm, LEAST) for loss, norm in zip(losses["drift"], norms, strict=True)]
+        drift = [loss / max(norm, LEAST) for loss, norm in zip(losses.get("drift", []), norms, strict=False)]
         return {
             "learned": _by_bin(ratios["learned"]),
             "held": _geometric(ratios["held"]),
@@ -172,13 +175,14 @@ class FixedLoss:
         }
 
     def _ratios(self, part: str, losses: list[float]) -> list[float]:
-        pairs = zip(losses, self._base[part], strict=True)
+        pairs = zip(losses, self._base[part] if losses else [], strict=True)
         return [max(now, LEAST) / max(base, LEAST) for now, base in pairs]
 
-    def _losses(self, method: Method, device: torch.device) -> dict[str, list[float]]:
-        """Return each sample's mean squared error with the method's current weights."""
-        order = [(part, index) for part, samples in self._samples.items() for index in range(len(samples))]
-        found = {part: [math.nan] * len(samples) for part, samples in self._samples.items()}
+    def _losses(self, method: Method, device: torch.device, parts: Sequence[str]) -> dict[str, list[float]]:
+        """Return the mean squared error of each of these parts' samples with the method's current weights."""
+        known = {part: samples for part, samples in self._samples.items() if part in parts}
+        order = [(part, index) for part, samples in known.items() for index in range(len(samples))]
+        found = {part: [math.nan] * len(samples) for part, samples in known.items()}
         samples = [self._samples[part][index] for part, index in order]
         for indexes, predicted_bchw in self._predicted(method, samples, device):
             some = [samples[i] for i in indexes]
@@ -361,6 +365,7 @@ class Known:
 
 
 PARTS = tuple(field.name for field in dataclasses.fields(Sizes))
+OFTEN = ("learned", "held")  # parts of a measurement that is not whole
 
 
 def _chosen(pictures: Sequence[Picture], count: int) -> list[Picture]:

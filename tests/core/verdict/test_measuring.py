@@ -42,14 +42,17 @@ def test_the_cost(case, held):
     pictures = (
         steps * case.get("train_batch_size", 1) * case.get("gradient_accumulation_steps", 1) * (2 if classes else 1)
     )
-    passes = len(made.steps) * made.sizes.passes + made.sizes.drift
+    sizes = made.sizes
+    passes = len(made.steps) * (sizes.learned + sizes.held) + 2 * sizes.drift
+    passes += len(made.whole) * (sizes.classes + sizes.drift + sizes.word)
     assert passes <= 0.02 * each * pictures and made.share == pytest.approx(passes / (each * pictures), abs=1e-4)
     if made.steps:
         assert FEWEST <= len(made.steps) <= MOST and made.steps[0] == 0 and made.steps[-1] == steps
         assert made.sizes.learned and not made.sizes.learned % 3 and bool(made.sizes.classes) <= bool(classes)
         assert bool(made.sizes.held) <= bool(held)
+        assert {0, steps} <= made.whole <= set(made.steps) and len(made.whole) <= len(made.steps) // 3 + 2
     else:
-        assert 0.016 * each * pictures < FEWEST * 4 + 1
+        assert 0.0195 * each * pictures < FEWEST * 3
 
 
 def test_a_guides_run_has_everything():
@@ -58,6 +61,21 @@ def test_a_guides_run_has_everything():
     assert min(vars(long.sizes).values()) > 1 and len(long.steps) >= 10
     short = planned(config(method="lora", gradient_checkpointing=True), 1200, pictures=11, held=1, classes=0)
     assert short.sizes.held and short.sizes.drift and short.sizes.word
+
+
+@pytest.mark.parametrize("steps", [800, 1000, 1200, 1500])
+@pytest.mark.parametrize("method", ["dreambooth", "lora"])
+def test_a_usual_run_is_measured_often_enough(method, steps):
+    """12 pictures of which one is kept back, with gradient checkpointing; with class pictures there is room for all."""
+    made = planned(config(method=method, gradient_checkpointing=True), steps, pictures=11, held=1, classes=0)
+    assert len(made.steps) >= 10 and made.sizes.drift
+    rich = planned(config(gradient_checkpointing=True), steps, pictures=11, held=1, classes=100)
+    assert len(rich.steps) >= 10 and min(vars(rich.sizes).values()) > 0
+
+
+def test_a_short_lora_run_is_measured_a_few_times():
+    assert len(planned(config(method="lora"), 320, pictures=12, held=0, classes=0).steps) == 4
+    assert len(planned(config(method="lora"), 500, pictures=12, held=0, classes=0).steps) >= 4
 
 
 def test_short_runs_and_those_that_do_not_want_it_have_none():

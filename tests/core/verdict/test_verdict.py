@@ -46,6 +46,15 @@ def test_the_words_for_other_cases():
     assert sentence(judged(10), judged(20)).code == "verdict.keep"
 
 
+def test_drift_is_what_was_measured_last():
+    levels = {"low": 0.5, "middle": 0.5, "high": 0.5}
+    measured = [
+        {"step": n, "learned": levels, "held": None, "drift": 0.2 if n == 30 else None} for n in range(0, 60, 10)
+    ]
+    found = by_losses(CONFIG, [judged(20), judged(50)], measured, "zkz").as_dict()["checkpoints"]
+    assert [each["state"] for each in found] == ["undertrained", "drifted"]
+
+
 def test_trust_says_why_it_is_not_high():
     assert trust_in(12, BASE).level == "high"
     assert trust_in(5, BASE).level == "medium"
