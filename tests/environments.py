@@ -2,7 +2,8 @@
 
 For each row of `HOSTS`: a Python environment with that host's torch and its neighbours is made (several GB of wheels
 from PyPI, deleted again afterwards; with uv where that is named, which is faster), the trainer's environment over it, a
-LoRA and a DreamBooth step are trained inside, and the host's packages and files are compared with what they were.
+LoRA and a DreamBooth step are trained inside, pictures of other formats are read, and the host's packages and files are
+compared with what they were.
 Prints the table of docs/environment.md.
 """
 
@@ -177,6 +178,28 @@ def call(command: list[str]) -> None:
 
 # --- what is looked at
 
+PICTURES = """
+import io
+from PIL import Image
+from dreambooth_ext.engine.pictures.other_formats import missing_formats, readable_formats
+from tests.engine.pictures.samples import AVIF, HEIC
+for content in AVIF, HEIC:
+    Image.open(io.BytesIO(content), formats=readable_formats()).convert("RGB")
+assert not missing_formats(), missing_formats()
+import cv2, onnxruntime
+assert cv2.GaussianBlur(__import__("numpy").zeros((9, 9), "uint8"), (3, 3), 0).shape == (9, 9)
+"""
+
+
+def open_pictures(folder: Path) -> str:
+    """What the optional packages are for, inside the trainer's environment; "" or the last lines of what it said."""
+    environment = Environment(folder / "environment")
+    done = subprocess.run(
+        [environment.status().python, "-c", PICTURES], cwd=REPOSITORY, env=environment.variables(),
+        capture_output=True, encoding="utf-8", errors="replace",
+    )  # fmt: skip
+    return "" if done.returncode == 0 else "pictures: " + done.stderr[-1500:]
+
 
 def files_of(folder: Path) -> Iterator[tuple[str, int, int]]:
     """(name, size, time of change) of each file, but for bytecode."""
@@ -216,7 +239,7 @@ class Row:
     faults: tuple[str, ...] = ()
 
     def cells(self) -> list[str]:
-        result = "; ".join(self.faults) if self.faults else f"{', '.join(self.trained)} trained"
+        result = "; ".join(self.faults) if self.faults else f"{', '.join(self.trained)} trained, HEIC and AVIF read"
         return [
             self.host.name,
             self.host.python,
@@ -254,7 +277,8 @@ def prove(host: Host, folder: Path, uv: str) -> Row:
     row.added = len(list(own.glob("*.dist-info")))
     row.size = sum(size for _, size, _ in files_of(own))
     faults = {method: train(folder, method) for method in METHODS}
-    row.trained = tuple(method for method, fault in faults.items() if not fault)
+    faults["pictures"] = open_pictures(folder)
+    row.trained = tuple(method for method in METHODS if not faults[method])
     row.faults = tuple(fault for fault in faults.values() if fault)
     after = [entry for root in roots for entry in files_of(root)]
     row.unchanged = probe([str(python)], "packages").packages == before and after == there

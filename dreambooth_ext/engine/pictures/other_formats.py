@@ -33,9 +33,33 @@ def _is_there(name: str) -> bool:
             import pi_heif
 
             pi_heif.register_heif_opener()
+            if not isinstance(vars(Image.Image).get("mode"), property):
+                _register_for_old_pillow()
     except ImportError:
         return False
     return name in Image.OPEN
+
+
+def _register_for_old_pillow() -> None:
+    """Pillow before 10.1 (WebUIs have 9.5) asks a picture for `mode`, where pi-heif only tells `_mode`, and would take
+    every HEIC picture for none."""
+    Image.register_open("HEIF", heif_for_old_pillow(), Image.OPEN["HEIF"][1])
+
+
+def heif_for_old_pillow() -> type:
+    """pi-heif's class of pictures with the `mode` that Pillow before 10.1 reads and writes."""
+    import pi_heif
+
+    class HeifPicture(pi_heif.HeifImageFile):
+        @property
+        def mode(self) -> str:
+            return self._mode
+
+        @mode.setter
+        def mode(self, value: str) -> None:
+            self._mode = value
+
+    return HeifPicture
 
 
 def _pillow_has_avif() -> bool:
