@@ -10,7 +10,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from .commands import check, demo, env, report, resume, runs, train, ui, verdict
+from .commands import check, demo, env, prepare, report, resume, runs, train, ui, verdict
 from .commands.models import compare, convert, download, generate, network
 from .commands.support.exit_status import BAD_INPUT, FAILED, STOPPED
 from .core.config.run_config import SETTINGS
@@ -24,6 +24,7 @@ VERBS = {
     "train": train,
     "resume": resume,
     "check": check,
+    "prepare": prepare,
     "generate": generate,
     "compare": compare,
     "convert": convert,

@@ -20,6 +20,7 @@ from ..core.verbs import (
     generate_options,
     network_options,
     pictures_options,
+    prepare_options,
     verdict_options,
 )
 
@@ -31,6 +32,7 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
     "download": (download_options, "verbs.download"),
     "network": (network_options, "verbs.network"),
     "verdict": (verdict_options, "verbs.verdict"),
+    "prepare": (prepare_options, "doctor.prepare"),
     "pictures": (pictures_options, "pictures.worker"),
 }
 

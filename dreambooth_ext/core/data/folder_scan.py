@@ -39,6 +39,7 @@ class LeftOut:
     """Names of files that look like pictures but are not trained on."""
 
     unread: list[str] = field(default_factory=list)  # OTHER_FORMATS
+    paths: list[str] = field(default_factory=list)  # the same with their folders
     masks: list[str] = field(default_factory=list)  # of a picture beside them: its `Found.mask`
     others: list[str] = field(default_factory=list)  # further masks of it, and CONDITIONS
 
@@ -130,6 +131,7 @@ def _walk(
                 _add(others, name)
                 if os.path.splitext(name)[1].lower() in OTHER_FORMATS:
                     left.unread.append(name)
+                    left.paths.append(os.path.join(folder, name))
     marked = _marked(pictures)
     masks = _masks(marked)
     left.masks += masks.values()

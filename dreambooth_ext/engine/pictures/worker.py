@@ -9,8 +9,8 @@ it. The first line says {"ready": true}. The process ends with its input, and so
 `host/pictures/picture_worker.py` is that one: it starts the worker, ends one that has nothing to do, and kills one that
 takes too long.
 
-A task is a function in a module of this room. To add one, write the function and its row in TASKS: its module is
-imported at the first question, so that the start stays quick. It takes `values` as keyword arguments, all of them JSON,
+A task is a function in a module of this room, or of one beside it, such as the doctor's. To add one, write the function
+and its row in TASKS: its module is imported at the first question, so that the start stays quick. It takes `values` as keyword arguments, all of them JSON,
 and returns JSON. What is no JSON, such as a picture, it writes into a file that `values` name (`write_picture` in
 `rendering.py`). It raises UserError for what the user's file is at fault for. It imports no PyTorch.
 """
@@ -28,12 +28,16 @@ from ...core.errors import Problem, UserError
 from ...core.messages.message import reason_of
 from ...core.system.files import parse_json
 
-# name of the task -> module of this room, function in it
+# name of the task -> its module, seen from this room, and the function in it
 TASKS: dict[str, tuple[str, str]] = {
     "size": ("looking", "size"),
     "render": ("editing", "render"),
     "carry": ("editing", "carry"),
     "mask": ("editing", "mask"),
+    "convert": ("conversion", "convert"),
+    "look": (".doctor.looking", "look"),
+    "judge": (".doctor.whole_set", "judge"),
+    "sheet": (".doctor.contact_sheet", "sheet"),
 }
 NICENESS = 5  # of the process, so that it leaves the processor to training and drawing
 
@@ -55,7 +59,7 @@ def answered(question: dict[str, Any]) -> dict[str, Any]:
     known = {"id": question["id"]}
     try:
         module, function = TASKS[question["task"]]
-        task = getattr(importlib.import_module(f"{__package__}.{module}"), function)
+        task = getattr(importlib.import_module(f".{module}", __package__), function)
         return {**known, "result": task(**question["values"])}
     except UserError as error:
         return {**known, "problem": error.problem.as_dict()}

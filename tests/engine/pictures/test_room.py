@@ -1,4 +1,4 @@
-"""The room of pictures starts at once: it never loads PyTorch."""
+"""The rooms of pictures and of the doctor start at once: they never load PyTorch."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dreambooth_ext.engine.pictures import worker
 
 REPOSITORY = Path(dreambooth_ext.__file__).parents[1]
 ROOM = Path(worker.__file__).parent
+DOCTOR = ROOM.with_name("doctor")
 
 
 def loaded_by(*modules: str) -> set[str]:
@@ -24,13 +25,14 @@ def loaded_by(*modules: str) -> set[str]:
 
 def test_nothing_in_the_room_loads_pytorch():
     modules = [f"{worker.__package__}.{path.stem}" for path in ROOM.glob("*.py")]
+    modules += [f"dreambooth_ext.engine.doctor.{path.stem}" for path in DOCTOR.glob("*.py")]
     loaded = loaded_by("dreambooth_ext.engine.__main__", *modules)
-    assert set(modules) - {f"{worker.__package__}.__init__"} <= loaded
+    assert {name for name in modules if not name.endswith("__init__")} <= loaded
     assert not {"torch", "diffusers", "transformers", "accelerate", "onnxruntime"} & loaded
 
 
 def test_nor_does_a_function_in_it_later():
-    for path in ROOM.glob("*.py"):
+    for path in (*ROOM.glob("*.py"), *DOCTOR.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
@@ -39,5 +41,6 @@ def test_nor_does_a_function_in_it_later():
 
 def test_each_task_is_there():
     for module, function in worker.TASKS.values():
-        tree = ast.parse((ROOM / f"{module}.py").read_text(encoding="utf-8"))
+        path = ROOM.parent.joinpath(*module.lstrip(".").split(".")) if module.startswith(".") else ROOM / module
+        tree = ast.parse(path.with_suffix(".py").read_text(encoding="utf-8"))
         assert function in [node.name for node in tree.body if isinstance(node, ast.FunctionDef)], (module, function)

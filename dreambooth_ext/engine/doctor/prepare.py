@@ -1,0 +1,148 @@
+"""`prepare`: look at every picture of a folder, say what is wrong, and write mended copies into another."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...core.data import viewable
+from ...core.data.folder_scan import FORMATS
+from ...core.errors import UserError
+from ...core.messages.message import reason_of
+from ...core.system.terminal import Progress
+from ..pictures.conversion import convert
+from . import whole_set
+from .finding import ERROR, finding
+from .looking import look
+
+CAPTIONS = (".txt", ".caption")
+LEFT_OUT = ("unreadable", "duplicate")  # kinds of which no copy is made
+
+
+def run(arguments: argparse.Namespace) -> list[str]:
+    """Look, and write the copies. Raises UserError if the folder cannot be used at all."""
+    folder, out = arguments.folder, arguments.out
+    paths = pictures_in(folder)
+    if out is not None:
+        check_out(folder, out)
+    looks = look_at_all(folder, paths, arguments.resolution)
+    judged = whole_set.judge(looks, arguments.subject_type)
+    told = answer(looks, judged, out)
+    copied = write_copies(folder, out, paths, told["pictures"]) if out is not None else 0
+    if arguments.json:
+        return [json.dumps(told, ensure_ascii=False)]
+    return in_words(told, copied)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the folder's pictures. Raises UserError if there are none, or it cannot be read."""
+    if not folder.exists():
+        raise UserError("pictures.no_folder", "folder", folder=str(folder), formats=FORMATS)
+    if not folder.is_dir():
+        raise UserError("pictures.folder_is_file", "folder", folder=str(folder), formats=FORMATS)
+    try:
+        found = viewable.list_viewable(folder)
+    except OSError as error:
+        raise UserError("pictures.folder_unreadable", "folder", folder=str(folder), error=reason_of(error)) from None
+    if not found:
+        formats = f"{FORMATS}, {viewable.CONVERTED_FORMATS}"
+        raise UserError("pictures.none", "folder", folder=str(folder), formats=formats)
+    return found
+
+
+def check_out(folder: Path, out: Path) -> None:
+    """Raise UserError if copies in `out` would come among the originals, or among other files."""
+    real, source = Path(os.path.realpath(out)), Path(os.path.realpath(folder))
+    if real == source or source in real.parents:
+        raise UserError("findings.out_in_source", "out", folder=str(out))
+    if real in source.parents:
+        raise UserError("findings.out_above_source", "out", folder=str(out))
+    try:
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError("findings.out_not_empty", "out", folder=str(out))
+    except OSError as error:
+        raise UserError("findings.out_unwritable", "out", folder=str(out), error=reason_of(error)) from None
+
+
+def look_at_all(folder: Path, paths: Sequence[Path], resolution: int) -> list[dict[str, Any]]:
+    """Return the result of `look` for each picture, with its name; of one that cannot be read its finding alone."""
+    looks = []
+    with Progress(len(paths), "Looking") as progress:
+        for count, path in enumerate(paths):
+            name = path.relative_to(folder).as_posix()
+            progress.update(count, name)
+            looks.append({"name": name, **looked(path, resolution)})
+        progress.update(len(paths))
+    return looks
+
+
+def looked(path: Path, resolution: int) -> dict[str, Any]:
+    """Return the result of `look`, or {"findings"} with the one that it cannot be read."""
+    try:
+        return look(str(path), resolution)
+    except UserError as error:
+        return {"findings": [finding("unreadable", ERROR, error.problem)]}
+
+
+def answer(looks: Sequence[dict[str, Any]], judged: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    """Return what `prepare --json` prints."""
+    pictures = [
+        {
+            "file": one["name"],
+            "findings": [*one["findings"], *more],
+            "crop": one.get("crop", []),
+            "faces": one.get("faces", []),
+        }
+        for one, more in zip(looks, judged["pictures"], strict=True)
+    ]
+    known = {name: judged[name] for name in ("score", "set", "reasons", "missing")}
+    return {**known, "pictures": pictures, "out": str(out) if out is not None else None}
+
+
+def write_copies(folder: Path, out: Path, paths: Sequence[Path], pictures: Sequence[dict[str, Any]]) -> int:
+    """Write the mended copies and their captions; return how many pictures there are now. Raises UserError."""
+    copied = 0
+    try:
+        with Progress(len(paths), "Writing") as progress:
+            for count, (path, told) in enumerate(zip(paths, pictures, strict=True)):
+                progress.update(count, told["file"])
+                if any(one["kind"] in LEFT_OUT for one in told["findings"]):
+                    continue
+                place = out / Path(told["file"]).parent
+                place.mkdir(parents=True, exist_ok=True)
+                stem = free_stem(place, path)
+                convert(str(path), str(place / stem), told["crop"])
+                for ending in CAPTIONS:
+                    if path.with_suffix(ending).is_file():
+                        shutil.copyfile(path.with_suffix(ending), place / (stem + ending))
+                copied += 1
+            progress.update(len(paths))
+    except OSError as error:
+        raise UserError("findings.out_unwritable", "out", folder=str(out), error=reason_of(error)) from None
+    return copied
+
+
+def free_stem(place: Path, path: Path) -> str:
+    """Return the picture's name without its suffix; with it, if another picture's copy has that name already."""
+    taken = any((place / (path.stem + suffix)).exists() for suffix in (".jpg", ".png"))
+    return f"{path.stem} ({path.suffix.lstrip('.').lower()})" if taken else path.stem
+
+
+def in_words(told: dict[str, Any], copied: int) -> list[str]:
+    """Return what is printed for people."""
+    lines = []
+    for picture in told["pictures"]:
+        lines += [f"{picture['file']}: {one['message']} {one['remedy']}".rstrip() for one in picture["findings"]]
+    lines += [f"All pictures: {one['message']} {one['remedy']}".rstrip() for one in told["set"]]
+    lines += [f"Left out: {why['text']}" for why in told["missing"]]
+    good = sum(not picture["findings"] for picture in told["pictures"])
+    lines.append(f"Pictures: {len(told['pictures'])}, without any fault: {good}. Score: {told['score']} of 100.")
+    lines += [f"  {reason['text']}" for reason in told["reasons"]]
+    if told["out"] is not None:
+        lines.append(f"Mended copies: {copied} in {told['out']}. The originals are as they were.")
+    return lines
