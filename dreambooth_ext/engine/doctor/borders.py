@@ -9,6 +9,7 @@ DIFFERENT = 12.0  # grey levels between the bar and what comes behind it
 STRAIGHT = 0.55  # of a bar's length at which the picture begins at once: a bar's end is a line, a plain ground's is not
 BEHIND = 4  # pixels behind the bar in which it must begin
 LEAST = 0.012  # of a side: thinner is the rim of a scaled picture
+RINGING = 3  # pixels beside an edge that scaling (Lanczos) has mixed with it
 LEAST_INSIDE = 0.2  # of the length must be picture
 MOST = 0.45  # of a side
 
@@ -36,4 +37,5 @@ def _bar(grey: np.ndarray) -> float:
     inside = (np.abs(grey - colour) >= DIFFERENT).mean(0) >= STRAIGHT / 2  # columns that are no bars themselves
     begins = np.abs(grey[deep : deep + BEHIND] - colour).max(0) >= DIFFERENT
     is_wide = inside.mean() >= LEAST_INSIDE
-    return deep / rows if is_wide and begins[inside].mean() >= STRAIGHT else 0.0
+    is_bar = is_wide and begins[inside].mean() >= STRAIGHT
+    return (deep + RINGING) / rows if is_bar else 0.0

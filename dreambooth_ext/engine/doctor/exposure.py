@@ -17,9 +17,12 @@ EDGES = 75  # percentile of the gradient above which a pixel belongs to an edge
 
 @dataclass(frozen=True)
 class Exposure:
-    """highlights: luminance below which 99 % of the pixels are; middle: half of them; shadows: 1 % of them; edges: below which 90 % of those at edges are (a lamp is
-    bright, and few edges are at it); contrast: between the darkest and the brightest hundredth; blown: share of pixels
-    with a colour without detail; all of 0 to 255 but the last, 0 to 1."""
+    """Luminances of 0 to 255, and a share.
+
+    highlights, middle, shadows: what 99, 50 and 1 % of the pixels are below; edges: what 90 % of those at edges are
+    below (a lamp is bright, and few edges are at it); contrast: highlights less shadows; blown: the share of pixels
+    with a colour without detail, 0 to 1.
+    """
 
     highlights: float
     middle: float

@@ -44,6 +44,12 @@ def label(kind: str) -> Message:
     return Message((OF_PICTURES | OF_SETS)[kind])
 
 
+def unreadable(problem: Problem, name: str) -> dict[str, Any]:
+    """Return the finding about a picture that could not be read; with its name alone, and not where it lies."""
+    values = problem.values | ({"file": name} if "file" in problem.values else {})
+    return finding("unreadable", ERROR, Problem(problem.code, problem.field, **values))
+
+
 def finding(kind: str, severity: str, problem: Problem) -> dict[str, Any]:
     """Return {"kind", "severity", "label", "message", "remedy", "code", "values"} with what the page translates by."""
     about = problem.as_dict()

@@ -88,4 +88,5 @@ def _pose(view: View, number: int) -> dict[str, float]:
     pitch = float((nose - eyes) @ (down / high)) / high
     roll = float(np.arctan2(line[1], line[0]))
     size = face.box[3] / min(view.image.size)
-    return {name: round(value, 3) for name, value in zip(("yaw", "pitch", "roll", "size"), (yaw, pitch, roll, size))}
+    known = {"yaw": yaw, "pitch": pitch, "roll": roll, "size": size}
+    return {name: round(value, 3) for name, value in known.items()}

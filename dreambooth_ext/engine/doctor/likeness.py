@@ -18,8 +18,8 @@ CHUNK = 512  # pictures that are compared with all others at once
 def copies(looks: Sequence[Mapping[str, Any]]) -> dict[int, tuple[str, int]]:
     """Return for each picture that repeats another ("duplicate" or "near_duplicate", the other's index).
 
-    looks: results of `look`, in the set's order. Of equal pictures the first stays; of almost equal ones, also if one is
-    mirrored, the one with more pixels, else the sharper.
+    looks: results of `look`, in the set's order. Of equal pictures the first stays; of almost equal ones, also if one
+    is mirrored, the one with more pixels, else the sharper.
     """
     found: dict[int, tuple[str, int]] = {}
     first: dict[str, int] = {}
@@ -28,6 +28,8 @@ def copies(looks: Sequence[Mapping[str, Any]]) -> dict[int, tuple[str, int]]:
         if kept != index:
             found[index] = ("duplicate", kept)
     left = [index for index in range(len(looks)) if index not in found]
+    if not left:
+        return found
     for worse, better in _near(looks, left):
         if worse not in found and better not in found:
             found[worse] = ("near_duplicate", better)
@@ -53,8 +55,6 @@ def _near(looks: Sequence[Mapping[str, Any]], left: list[int]) -> list[tuple[int
 
 def _prints(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the prints as rows of mean 0 and length 1, and which of them are too flat to tell."""
-    if not texts:
-        return np.zeros((0, SIDE * SIDE), np.float32), np.zeros(0, bool)
     values = np.stack([np.frombuffer(base64.b64decode(text), np.uint8) for text in texts]).astype(np.float32)
     values -= values.mean(1, keepdims=True)
     flat = values.std(1) < STRUCTURE

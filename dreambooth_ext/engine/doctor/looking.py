@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...core.errors import Problem
 from ...core.messages.message import Message
+from ..pictures.faces import why_not
 from . import lettering
 from .borders import borders
 from .compression import blockiness, jpeg_quality
@@ -24,7 +27,7 @@ SOFT = 0.048  # `Sharpness.worst` of a picture that is out of focus
 MOVED = 0.12, 0.6  # the same of one that was moved, and its share of `Sharpness.overall`
 SOFT_FACE = 0.04
 DARK_HIGHLIGHTS, DARK_EDGES, DARK_MIDDLE = 150.0, 105.0, 60.0  # luminance
-DARK_FACE = 70.0  # luminance that nine tenths of its edges are below
+DARK_FACE = 75.0  # luminance that nine tenths of its edges are below
 BLOWN, BLOWN_FACE = 0.15, 0.25  # share
 FLAT, LIFTED = 103.0, 25.0  # luminance: contrast, and how bright the darkest parts are then
 NOISY = 8.0  # deviation in luminance
@@ -38,7 +41,8 @@ def look(path: str, resolution: int = RESOLUTION) -> dict[str, Any]:
     """Return {"width", "height", "findings", "crop", "faces", "print", "sharp"} of one picture.
 
     crop: left, top, right, bottom in pixels of the upright picture, as are the boxes of the faces, the largest first.
-    print: see `fingerprint`. sharp: how sharp it is, to choose the better of two. Raises UserError if it cannot be read.
+    print: see `fingerprint`. sharp: how sharp it is, to choose the better of two. Raises UserError if it cannot be
+    read.
     """
     view = open_view(Path(path), resolution)
     rims = borders(view.grey)
@@ -142,8 +146,6 @@ def _of_compression(view: View, resolution: int) -> list[dict[str, Any]]:
 
 
 def _blocks(view: View) -> float:
-    import numpy as np
-
     assert view.sample is not None
     return blockiness(np.asarray(view.sample.convert("L"), np.float32))
 
@@ -162,8 +164,6 @@ def _of_lettering(view: View) -> list[dict[str, Any]]:
 
 def missing() -> list[Message]:
     """Return what is not looked for in this environment, and why."""
-    from ..pictures.faces import why_not
-
     return [why for why in (why_not(),) if why is not None]
 
 

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...core.data import viewable
 from ...core.data.folder_scan import FORMATS
 from ...core.errors import UserError
 from ...core.messages.message import reason_of
+from ...core.pictures import viewable
 from ...core.system.terminal import Progress
 from ..pictures.conversion import convert
 from . import whole_set
-from .finding import ERROR, finding
+from .finding import unreadable
 from .looking import look
 
 CAPTIONS = (".txt", ".caption")
@@ -86,7 +86,7 @@ def looked(path: Path, resolution: int) -> dict[str, Any]:
     try:
         return look(str(path), resolution)
     except UserError as error:
-        return {"findings": [finding("unreadable", ERROR, error.problem)]}
+        return {"findings": [unreadable(error.problem, path.name)]}
 
 
 def answer(looks: Sequence[dict[str, Any]], judged: dict[str, Any], out: Path | None) -> dict[str, Any]:

@@ -19,6 +19,9 @@ COARSE, FINE = (0.05, 0.14), (0.22, 0.4)  # cycles a pixel
 # Tiles that tell something: with at least this share of the contrast that the picture's best tiles have
 CONTRAST = 0.15
 BEST = 80  # percentile of the tiles: a subject is smaller than the picture
+# Power that rounding to whole grey levels has in each frequency of a tile: 1/12, times the window's squares (0.375 x
+# 64, twice); with half as much again for what it varies
+ROUNDING = 1.5 / 12 * (0.375 * TILE) ** 2
 LEAST_BEST = 0.05  # of the best tiles' contrast, below which a direction is empty
 
 
@@ -37,9 +40,10 @@ def sharpness(grey: np.ndarray, region: Box | None = None) -> Sharpness | None:
     if tiles is None:
         return None
     fine, coarse = _amplitudes(tiles)
+    fine = np.maximum(fine - ROUNDING, 0)
     contrast = coarse.mean(1)
     top = float(np.percentile(contrast, 95))
-    if top < 1:
+    if top < 10 * ROUNDING:
         return None
     used = contrast >= CONTRAST * top
     floor = LEAST_BEST * top
@@ -76,7 +80,7 @@ def _amplitudes(tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     down, across = np.fft.fftfreq(TILE)[:, None], np.fft.rfftfreq(TILE)[None]
     frequency, angle = np.hypot(across, down), np.arctan2(down, across + 1e-9)
     sector = np.rint((angle / np.pi + 0.5) * SECTORS).astype(int) % SECTORS
-    return tuple(_means(power, frequency, sector, band) for band in (FINE, COARSE))  # type: ignore[return-value]
+    return _means(power, frequency, sector, FINE), _means(power, frequency, sector, COARSE)
 
 
 def _means(power: np.ndarray, frequency: np.ndarray, sector: np.ndarray, band: tuple[float, float]) -> np.ndarray:

@@ -27,9 +27,9 @@ class View:
     """What is measured on.
 
     size: (width, height) of the upright original; image: the picture scaled down, shorter side at most SIDES[1];
-    sample: a piece from its middle in the file's own pixels, None where it was not decoded in full; content: the same for
-    equal pixels, whatever the file; has_pages: of a TIFF with several; tables: a JPEG's quantisation of luminance (64
-    numbers).
+    sample: a piece from its middle in the file's own pixels, None where it was not decoded in full; content: the same
+    for equal pixels, whatever the file; has_pages: of a TIFF with several; tables: a JPEG's quantisation of luminance
+    (64 numbers).
     """
 
     size: tuple[int, int]

@@ -17,6 +17,7 @@ from .score import score
 Look = Mapping[str, Any]
 
 FEWEST = 4  # pictures of which something can be said to be common
+FEWEST_LIGHTS = 6  # the same of light, which is often alike by chance
 SHARE = 0.75  # of the pictures
 MANY = 400  # pictures that are compared with each other for what is common: an even selection of more
 SAME_GROUND = 14.0  # grey levels
@@ -32,8 +33,8 @@ def judge(looks: Sequence[Look], subject_type: str = "person") -> dict[str, Any]
     """Return {"pictures", "set", "score", "reasons", "missing"} of a set.
 
     looks: for each picture, in order, the result of `look` with its "name"; {"name", "findings"} alone for one that
-    cannot be read. pictures: findings of each that come from the others and from the type of subject, to be added to its
-    own. missing: what was not looked for, and why.
+    cannot be read. pictures: findings of each that come from the others and from the type of subject, to be added to
+    its own. missing: what was not looked for, and why.
     """
     readable = [index for index, one in enumerate(looks) if "print" in one]
     added: list[list[dict[str, Any]]] = [[] for _ in looks]
@@ -74,7 +75,7 @@ def _of_set(known: Sequence[Look], total: int, subject_type: str, sees_faces: bo
     if subject_type != "style" and (count := _largest(_grounds(some), SAME_GROUND)) >= SHARE * total:
         problem = Problem("findings.one_background", count=count, total=total)
         made.append(finding("one_background", WARNING, problem))
-    if (count := _largest(_lights(some), 1.0)) >= SHARE * total:
+    if total >= FEWEST_LIGHTS and (count := _largest(_lights(some), 1.0)) >= SHARE * total:
         made.append(finding("one_light", HINT, Problem("findings.one_light", count=count, total=total)))
     if subject_type == "person" and sees_faces:
         made += _of_poses(some)
@@ -83,7 +84,7 @@ def _of_set(known: Sequence[Look], total: int, subject_type: str, sees_faces: bo
 
 def _of_count(total: int, subject_type: str) -> list[dict[str, Any]]:
     least, low, high, most = PICTURES[subject_type]
-    values = {"count": total, "subject": subject(subject_type), "low": low, "high": high}
+    values: dict[str, Any] = {"count": total, "subject": subject(subject_type), "low": low, "high": high}
     if total < least:
         return [finding("too_few", WARNING, Problem("findings.too_few", **values))]
     if total > most:

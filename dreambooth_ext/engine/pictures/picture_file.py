@@ -133,7 +133,7 @@ def opened(path: Path, formats: Sequence[str] = FORMATS) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except Image.UnidentifiedImageError as error:
-        raise _unreadable(path, Message("pictures.wrong_format", formats=folder_scan.FORMATS)) from error
+        raise _unreadable(path, Message("pictures.wrong_format", formats=_named(formats))) from error
     except FileNotFoundError as error:
         raise UserError("pictures.vanished", "instance_data_dir", file=str(path)) from error
     except (*DAMAGE, RuntimeError) as error:  # RuntimeError: the plugins of AVIF and HEIC
@@ -192,6 +192,12 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     if isinstance(transparent, int):
         grey[values == transparent] = 255
     return Image.fromarray(grey).convert("RGB")
+
+
+def _named(formats: Sequence[str]) -> str:
+    """The formats' names as people know them."""
+    others = [{"HEIF": "HEIC"}.get(name, name) for name in formats if name not in FORMATS]
+    return ", ".join([folder_scan.FORMATS, *others])
 
 
 def _damaged(path: Path, error: Exception) -> UserError:

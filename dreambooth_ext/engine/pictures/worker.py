@@ -10,9 +10,10 @@ it. The first line says {"ready": true}. The process ends with its input, and so
 takes too long.
 
 A task is a function in a module of this room, or of one beside it, such as the doctor's. To add one, write the function
-and its row in TASKS: its module is imported at the first question, so that the start stays quick. It takes `values` as keyword arguments, all of them JSON,
-and returns JSON. What is no JSON, such as a picture, it writes into a file that `values` name (`write_picture` in
-`rendering.py`). It raises UserError for what the user's file is at fault for. It imports no PyTorch.
+and its row in TASKS: its module is imported at the first question, so that the start stays quick. It takes `values` as
+keyword arguments, all of them JSON, and returns JSON. What is no JSON, such as a picture, it writes into a file that
+`values` name (`write_picture` in `conversion.py`). It raises UserError for what the user's file is at fault for. It
+imports no PyTorch.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from . import folder_scan
-from .captions import natural_key
+from ..data import folder_scan
+from ..data.captions import natural_key
 
 CONVERTED = frozenset({".heic", ".heif", ".avif", ".tif", ".tiff", ".gif"})
 CONVERTED_FORMATS = "HEIC, AVIF, TIFF, GIF"
