@@ -38,7 +38,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "convert": ("conversion", "convert"),
     "look": (".doctor.looking", "look"),
     "judge": (".doctor.whole_set", "judge"),
-    "sheet": (".doctor.contact_sheet", "sheet"),
+    "sheet": ("contact_sheet", "sheet"),
 }
 NICENESS = 5  # of the process, so that it leaves the processor to training and drawing
 

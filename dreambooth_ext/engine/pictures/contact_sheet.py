@@ -9,9 +9,9 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from ...core.errors import UserError
-from ..pictures.conversion import write_picture
-from ..pictures.other_formats import readable_formats
-from ..pictures.picture_file import open_picture, to_srgb
+from .conversion import write_picture
+from .other_formats import readable_formats
+from .picture_file import open_picture, to_srgb
 
 CELL = 176  # pixels of a picture's place, without its lines of text
 GAP, LINE, LINES = 10, 15, 3
