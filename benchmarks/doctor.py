@@ -1,5 +1,4 @@
-"""Does the picture doctor see? `python -m benchmarks.doctor --packages DIR [--half set|shown] [--time]`, inside the trainer's
-environment.
+"""Does the picture doctor see? `python -m benchmarks.doctor --packages DIR [--half NAME] [--time]`, in the environment.
 
 Hits and false alarms on real photographs (`photographs.py` says how DIR is filled) and on faults made from them, as the
 table of docs/measurements.md. Thresholds were set on the photographs of the half `set`, and are shown on the other.
@@ -33,8 +32,8 @@ def kinds(path: Path) -> set[str]:
 
 
 def untouched(packages: Path, names: list[str], place: Path) -> dict[str, object]:
-    """Return false alarms by kind, and the faces found, over the photographs and their parts. Of `small` it is no alarm:
-    most are smaller than 512 pixels."""
+    """Return false alarms by kind, and the faces found, over the photographs and their parts. `small` is none: most of
+    them are smaller than 512 pixels."""
     alarms: dict[str, int] = {}
     pictures = alarmed = 0
     faces: dict[str, int] = {}

@@ -27,6 +27,7 @@ OTHERS_OPTIONS = {
     *("--uv", "--ckpt-dirs"),  # of WebUIs and of tools
     *("--gradio-auth", "--gradio-auth-path", "--listen", "--share", "--ngrok", "--server-name", "--nowebui"),
     *("--enable-insecure-extension-access", "--hide-ui-dir-config", "--slow", "--durations", "--kills", "--all-files"),
+    *("--packages", "--time"),  # of benchmarks.doctor
     *("--data-binary", "--data", "--output"),  # curl's
 }
 
