@@ -17,7 +17,7 @@ from PIL import Image
 from ...core.errors import UserError
 from ...core.messages.message import reason_of
 from ...core.pictures.edit import Affine, Edit, Size, after, apply, inverse
-from .picture_file import DAMAGE, TURNS, has_alpha, load, open_picture, opened, orientation_of
+from .picture_file import DAMAGE, TURNS, has_alpha, load, open_grey, opened, orientation_of
 
 QUARTERS = {1: Image.Transpose.ROTATE_270, 2: Image.Transpose.ROTATE_180, 3: Image.Transpose.ROTATE_90}  # clockwise
 # How each format is saved: without loss, or with as little as the format allows
@@ -81,7 +81,7 @@ def carry(original: list[int], edit: Mapping[str, Any], masks: list[Mapping[str,
     for the picture as `edit` leaves it. original: (width, height) of the upright original."""
     width, height = original
     for mask in masks:
-        image = open_picture(Path(mask["source"])).convert("L")
+        image = open_grey(Path(mask["source"]))
         carried(image, Edit.from_dict(mask["frame"]), Edit.from_dict(edit), (width, height)).save(mask["target"], "PNG")
     return {}
 
@@ -113,6 +113,6 @@ def _padded(mask_hw: Image.Image, source: Affine, size: Size) -> tuple[Image.Ima
 def mask(source: str, size: list[int], target: str) -> dict[str, Any]:
     """Write a painted mask as grey PNG of `size` (width, height). Raises UserError if it cannot be read."""
     width, height = size
-    image = open_picture(Path(source)).convert("L")
+    image = open_grey(Path(source))
     image.resize((width, height), Image.Resampling.BILINEAR).save(target, "PNG")
     return {}

@@ -39,6 +39,7 @@ TASKS: dict[str, tuple[str, str]] = {
     "look": (".doctor.looking", "look"),
     "judge": (".doctor.whole_set", "judge"),
     "sheet": ("contact_sheet", "sheet"),
+    "make_mask": ("masks", "make_mask"),
 }
 NICENESS = 5  # of the process, so that it leaves the processor to training and drawing
 

@@ -131,7 +131,7 @@ def free_name(path: Path) -> Path:
 
 def masks_beside(path: Path, only_masks: bool = False) -> list[str]:
     """The names of the pictures that belong to this one, the painted mask first."""
-    ends = [end for end in folder_scan.MASKS if not (only_masks and end == CONDITION)]
+    ends = folder_scan.MASKS if only_masks else (*folder_scan.MASKS, *folder_scan.CONDITIONS)
     names = [path.stem + end + ending for end in ends for ending in (".png", *sorted(folder_scan.EXTENSIONS))]
     return [name for name in dict.fromkeys(names) if path.with_name(name).is_file()]
 

@@ -13,14 +13,14 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ...core.data import folder_scan
-from ...core.pictures import edit_history
+from ...core.pictures import edit_history, mask_kinds
 from ...core.pictures.edit import Edit
 from ...core.pictures.edit_history import History, Mask, Step
 from ...core.system import files
@@ -135,15 +135,23 @@ class PictureEdits:
             raise Refusal(413, "upload.large_picture", "mask", file=PAINTED, most=files.human_size(LARGEST))
         image_decoding.check_picture(PAINTED, data)
         with self._changing(name, picture, stamp) as (path, histories, history):
-            edit, others = history.now.edit, _without_masks(history.now)
             with edit_files.workplace(path.parent) as place:
-                painted, scaled = place / "painted.png", place / "mask.png"
+                painted = place / "painted.png"
                 painted.write_bytes(data)
-                self.ask("mask", source=str(painted), size=list(edit.size(history.size)), target=str(scaled))
-                kept = edit_files.mask_file(scaled)
-                edit_files.keep_mask(path.parent, scaled, kept)
-            masks = {path.stem + PAINTED: Mask(kept, edit, kept), **others}
-            return self._step(path, histories, history, edit, masks)
+                kept = self._kept(path, history, painted)
+            return self._masked(path, histories, history, kept)
+
+    def make_mask(
+        self, name: str, picture: str, stamp: str, by: str, box: Sequence[float] | None = None
+    ) -> dict[str, Any]:
+        """Make a mask (`core/pictures/mask_kinds.py`) and keep it as if it was painted. Raises UserError, Refusal."""
+        kind, model = mask_kinds.kind_of(by)
+        with self._changing(name, picture, stamp) as (path, histories, history):
+            with edit_files.workplace(path.parent) as place:
+                made = place / "made.png"
+                self.ask("make_mask", path=str(path), target=str(made), by=kind, box=box, model=model)
+                kept = self._kept(path, history, made)
+            return self._masked(path, histories, history, kept)
 
     def delete_mask(self, name: str, picture: str, stamp: str) -> dict[str, Any]:
         """Take a picture's masks away; that can be undone."""
@@ -154,6 +162,20 @@ class PictureEdits:
             return self._step(path, histories, history, history.now.edit, others)
 
     # --- how ---
+
+    def _kept(self, path: Path, history: History, painted: Path) -> str:
+        """The name under which a mask is kept that was painted for the picture as it is now."""
+        scaled = painted.with_name("mask.png")
+        size = history.now.edit.size(history.size)
+        self.ask("mask", source=str(painted), size=list(size), target=str(scaled))
+        kept = edit_files.mask_file(scaled)
+        edit_files.keep_mask(path.parent, scaled, kept)
+        return kept
+
+    def _masked(self, path: Path, histories: dict[str, History], history: History, kept: str) -> dict[str, Any]:
+        edit, others = history.now.edit, _without_masks(history.now)
+        masks = {path.stem + PAINTED: Mask(kept, edit, kept), **others}
+        return self._step(path, histories, history, edit, masks)
 
     @contextmanager
     def _changing(self, name: str, picture: str, stamp: str) -> Iterator[tuple[Path, dict[str, History], History]]:

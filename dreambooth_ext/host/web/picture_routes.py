@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from starlette.responses import Response
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
-from ...core.pictures import training_crop
+from ...core.pictures import mask_kinds, training_crop
+from ..errors import Refusal
 from ..pictures import image_decoding, uploads
 from ..service.service import Service
 from .endpoint import Action, Call, Methods
@@ -48,6 +50,20 @@ def put_mask(call: Call) -> dict[str, Any]:
     return call.service.edits.put_mask(call.path["set"], call.path["name"], call.query.get("stamp", ""), call.data)
 
 
+def make_mask(call: Call) -> dict[str, Any]:
+    by, box = call.text("by"), call.values.get("box")
+    if box is not None and not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        raise UserError("masks.no_box", "box")
+    why = call.service.host.restricted()
+    if why and by not in mask_kinds.KINDS:
+        raise Refusal(403, "masks.model_restricted", "by", reason=why, choices=list(mask_kinds.KINDS))
+    return call.service.edits.make_mask(call.path["set"], call.path["name"], call.text("stamp", ""), by, box)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def delete_mask(call: Call) -> dict[str, Any]:
     return call.service.edits.delete_mask(call.path["set"], call.path["name"], call.query.get("stamp", ""))
 
@@ -81,6 +97,7 @@ def table(s: Service) -> dict[str, Methods]:
         "/edits/{set}/{name}/mask": {
             "GET": Action(show_mask, slow=True),
             "PUT": Action(put_mask, body="file", slow=True),
+            "POST": Action(make_mask, body="json", slow=True),
             "DELETE": Action(delete_mask, slow=True),
         },
     }

@@ -298,3 +298,37 @@ def test_the_editor_decodes_what_it_makes(edits, folder):
         ("render", "carry", "mask"), "editing"
     )
     assert editing.SAVED.keys() == {"JPEG", "PNG", "WEBP", "BMP"}
+
+
+def test_masks_are_made_and_undone(edits, sets, folder):
+    told = edits.show("s", "a.jpg")
+    told = edits.make_mask("s", "a.jpg", told["stamp"], "ellipse", [10, 10, 50, 40])
+    assert told["mask"] == "a-masklabel.png" and told["undo"] == 1 and (folder / "a-masklabel.png").exists()
+    mask = mask_of(edits)
+    assert mask.shape == (60, 90) and mask[25, 30] == 255 and mask[55, 80] == 0
+    told = edits.change("s", "a.jpg", told["stamp"], CROP)  # it goes along with what is done to the picture
+    assert mask_of(edits).shape == (40, 50) and mask_of(edits)[15, 20] == 255
+    told = edits.make_mask("s", "a.jpg", told["stamp"], "ellipse", [0, 0, 20, 20])  # of the picture as it is now
+    assert mask_of(edits).shape == (40, 50) and mask_of(edits)[10, 10] == 255 and mask_of(edits)[15, 30] == 0
+    told = edits.go("s", "a.jpg", told["stamp"], -1)
+    assert mask_of(edits)[15, 20] == 255
+    told = edits.restore("s", "a.jpg", told["stamp"])
+    assert told["mask"] is None and not (folder / "a-masklabel.png").exists()
+
+
+def test_a_mask_that_cannot_be_made_changes_nothing(edits, folder):
+    before, told = names(folder), edits.show("s", "a.jpg")
+    for by, box in (("nonsense", None), ("ellipse", [500, 0, 600, 90]), ("/nowhere/m.onnx", None)):
+        with pytest.raises((Refusal, UserError)):
+            edits.make_mask("s", "a.jpg", told["stamp"], by, box)
+    kept = [name for name in names(folder) if not name.startswith(edit_history.FOLDER)]
+    assert kept == before and edits.show("s", "a.jpg") == told
+
+
+def test_a_condition_beside_a_picture_goes_along_but_is_no_mask(edits, sets, folder):
+    """OneTrainer's other picture: carried with its picture, never learned from."""
+    Image.new("L", (90, 60), 200).save(folder / "a-condlabel.png")
+    told = edits.show("s", "a.jpg")
+    assert told["mask"] is None
+    told = edits.change("s", "a.jpg", told["stamp"], CROP)
+    assert pixels(folder / "a-condlabel.png").shape == (40, 50)
