@@ -334,6 +334,15 @@ def draw_subject(background: str, pose: Pose | None = None, seed: int = 0, size:
     return canvas.reduce(OVERSAMPLING)
 
 
+def subject_mask(pose: Pose | None = None, size: int = SIZE) -> Image.Image:
+    """The creature's mask in `draw_subject` (L, soft at its edges)."""
+    ground = (0, 255, 0)  # a colour that it has not
+    canvas = Image.new("RGB", (size * OVERSAMPLING, size * OVERSAMPLING), ground)
+    paint_subject(canvas, pose or Pose(), size * OVERSAMPLING / SIZE)
+    seen = (np.asarray(canvas) != ground).any(axis=-1)
+    return Image.fromarray(np.uint8(seen) * 255).reduce(OVERSAMPLING)
+
+
 def paint_subject(
     canvas: Image.Image, pose: Pose, scale: float, body_colour: Colour = SUBJECT_BODY, second: Colour = SUBJECT_STRIPES
 ) -> None:

@@ -119,7 +119,9 @@ def _labels(image: Image.Image, box: Box | None, size: tuple[int, int]) -> np.nd
     found = faces.find_faces(image)[:1]
     if box is None:
         box = _inset(image.size)
-        box = (*box[:3], image.height) if found else box
+        if found:  # of a portrait, hair may touch the upper edge, and the body does the lower one
+            over = max(0.0, found[0].box[1] - found[0].box[3])
+            box = (box[0], min(box[1], over), box[2], image.height)
     left, top, right, bottom = (round(edge * scale[index % 2]) for index, edge in enumerate(box))
     labels_hw = np.full((size[1], size[0]), cv2.GC_BGD, np.uint8)
     labels_hw[top : max(bottom, top + 1), left : max(right, left + 1)] = cv2.GC_PR_FGD

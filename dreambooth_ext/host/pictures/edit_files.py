@@ -136,6 +136,12 @@ def masks_beside(path: Path, only_masks: bool = False) -> list[str]:
     return [name for name in dict.fromkeys(names) if path.with_name(name).is_file()]
 
 
+def mask_beside(path: Path) -> Path | None:
+    """The file of a picture's mask; None if it has none."""
+    names = masks_beside(path, only_masks=True)
+    return path.with_name(names[0]) if names else None
+
+
 def mask_file(path: Path) -> str:
     """The name under which a mask is kept: by its content."""
     return f"{files.sha256_of(path)[:32]}{path.suffix.lower()}"

@@ -28,6 +28,7 @@ MOST_PIXELS = 120_000_000  # 480 MB with an alpha channel; telephones make 108 m
 ORIENTATION = 0x0112  # the EXIF tag; from 5 on, the picture lies on its side
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # its values -> members of PIL.Image.Transpose
 QUALITY = 85  # of thumbnails
+DIMMED, DIMMING = (24, 24, 30), 0.75  # towards which colour, and how far, what is outside a mask goes
 # What Pillow's decoders raise on damaged files. Its own errors are OSErrors; the others leak from parsers.
 DAMAGE: tuple[type[Exception], ...] = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError, struct.error),
@@ -91,6 +92,17 @@ def thumbnail(path: Path, size: int) -> bytes:
         small = _to_rgb(picture, size)
         buffer = io.BytesIO()
         (small if turn is None else small.transpose(turn)).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def masked_thumbnail(path: Path, mask: Path, size: int) -> bytes:
+    """As `thumbnail`, with what the mask leaves out dimmed and grey. Raises a Refusal (422) for either file."""
+    from PIL import Image
+
+    shown, counts = (Image.open(io.BytesIO(thumbnail(file, size))) for file in (path, mask))
+    dimmed = Image.blend(shown.convert("L").convert("RGB"), Image.new("RGB", shown.size, DIMMED), DIMMING)
+    buffer = io.BytesIO()
+    Image.composite(shown, dimmed, counts.convert("L").resize(shown.size)).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 

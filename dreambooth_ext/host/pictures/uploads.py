@@ -89,11 +89,14 @@ class PictureSets:
     def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
         """One page of the pictures in any folder and below. Raises a Refusal (422) if it cannot be read."""
         try:
-            found = folder_scan.list_pictures(folder)
+            found = list(folder_scan.find_pictures(folder))
         except (OSError, ValueError) as error:
             known = repr(str(folder)[:200])
             raise Refusal(422, "pictures.folder_unreadable", "folder", folder=known, error=reason_of(error)) from None
-        shown = [{"name": path.relative_to(folder).as_posix(), **self._about(path)} for path in found[start:][:PAGE]]
+        shown = [
+            {"name": item.path.relative_to(folder).as_posix(), **self._about(item.path), "mask": mask_stamp(item)}
+            for item in found[start:][:PAGE]
+        ]
         return {"folder": str(folder), "pictures": shown, "start": start, "count": len(found)}
 
     def picture(self, name: str, picture: str) -> Path:
@@ -267,6 +270,16 @@ def stamp_of(path: Path) -> str:
     """A text that distinguishes a picture from another of the same name. Raises OSError."""
     about = path.stat()
     return f"{about.st_mtime_ns}-{about.st_size}"
+
+
+def mask_stamp(found: folder_scan.Found) -> str:
+    """The `stamp_of` of a picture's mask; "" if it has none."""
+    if not found.mask:
+        return ""
+    try:
+        return stamp_of(found.path.with_name(found.mask))
+    except OSError:  # deleted meanwhile
+        return ""
 
 
 def check_shown(path: Path, stamp: str) -> None:

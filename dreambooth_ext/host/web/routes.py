@@ -19,7 +19,7 @@ from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ...core.guide import demo_recipe
 from ..errors import Refusal
-from ..pictures import image_decoding, uploads
+from ..pictures import edit_files, image_decoding, uploads
 from ..service.asked_options import ASKED
 from ..service.service import Service
 from . import localization, page_files, picture_routes
@@ -143,6 +143,9 @@ def delete_picture(call: Call) -> dict[str, Any]:
 def show_picture(call: Call) -> Response:
     size = uploads.fitting(call.number("size") or uploads.SIZES[-1])
     path = call.service.pictures.file(call.path["set"], call.path["name"], call.query.get("folder"))
+    if call.query.get("mask") and (mask := edit_files.mask_beside(path)):
+        tag = f"{uploads.stamp_of(path)}-{uploads.stamp_of(mask)}-{size}"
+        return tagged(call.headers, tag, lambda: image_decoding.masked_thumbnail(path, mask, size), "image/jpeg")
     return picture(call.headers, path, "image/jpeg", lambda: image_decoding.thumbnail(path, size), size)
 
 

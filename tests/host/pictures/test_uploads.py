@@ -65,7 +65,8 @@ def test_from_upload_to_listing(asked):
     assert found["count"] == 3 and found["folder"] == told["folder"]
     first, second, _ = found["pictures"]
     stamp = first.pop("stamp")
-    assert first == {"name": "sksper (1).png", "width": 80, "height": 40, "problem": None, "caption": None}
+    assert first == {"name": "sksper (1).png", "width": 80, "height": 40, "problem": None, "caption": None,
+                     "mask": ""}  # fmt: skip
     assert stamp != second["stamp"]
     assert second["caption"] == "eine Frau, lächelnd"
     assert asked.get("pictures").json()["sets"] == [{"name": "Мои фото", "folder": told["folder"], "count": 3}]

@@ -25,8 +25,10 @@ export class Place {
         return this.name ? { [this.isSet ? "set" : "folder"]: this.name } : null;
     }
 
-    thumbnail(picture) {
-        return address(["pictures", this.isSet ? this.name : "folder", picture.name], { size: 160, t: picture.stamp, folder: this.isSet ? "" : this.name });
+    /** @param {boolean} dims show what its mask leaves out dimmed */
+    thumbnail(picture, size = 160, dims = false) {
+        const query = { size, t: picture.stamp, folder: this.isSet ? "" : this.name, mask: dims ? picture.mask : "" };
+        return address(["pictures", this.isSet ? this.name : "folder", picture.name], query);
     }
 }
 
@@ -57,8 +59,8 @@ export class Card {
 
     /** @param {object} picture as GET pictures lists it now  @param {number} smallest side that needs no warning */
     refresh(picture, smallest) {
-        if (picture.stamp !== this.picture.stamp) this.image.src = this.place.thumbnail(picture);
         this.picture = picture;
+        this.look(this.dims);
         const { width, height, problem } = picture;
         const [short, long] = [Math.min(width, height), Math.max(width, height)];
         const isSmall = width && short < smallest;
@@ -70,6 +72,13 @@ export class Card {
         this.note.title = problem || (isNarrow ? T.narrow : isSmall ? T.small : "");
         this.element.classList.toggle("db-broken", Boolean(problem));
         if (document.activeElement !== this.caption) this.caption.value = picture.caption || "";
+    }
+
+    /** Shows the picture, with what its mask leaves out dimmed or not. */
+    look(dims) {
+        this.dims = dims;
+        const shown = this.place.thumbnail(this.picture, 160, dims);
+        if (this.image.src !== shown) this.image.src = shown;
     }
 
     async #saveCaption() {

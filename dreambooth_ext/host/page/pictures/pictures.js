@@ -4,6 +4,7 @@ import { api } from "../shared/api.js";
 import { Card, Place } from "./cards.js";
 import { CaptionEditor } from "../captions/editor.js";
 import { append, button, debounced, element, fill, say, show, sureButton, uniqueId } from "../shared/dom.js";
+import { Masks } from "../masks/masks.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 import { Uploads, droppedFiles, newSet } from "./uploads.js";
@@ -20,6 +21,7 @@ export class Pictures {
         this.found = 0; // how many there are; the listing may have fewer
         this.small = SMALL;
         this.uploads = new Uploads({ taken: () => this.settings.uploaded.names, arrived: () => this.reload() });
+        this.masks = new Masks(settings, { own: (place) => this.#own(place), changed: () => this.load(), drawn: () => this.#drawCards() });
         this.element = this.#build();
         this.reload = debounced(() => this.load(), 250);
         this.looking = debounced(() => this.load(), 600);
@@ -52,7 +54,7 @@ export class Pictures {
         this.grid = element("ul", { class: "db-grid" });
         return element(
             "div", { class: "db-stack" }, this.#sourceChoice(), this.drop, this.folderBox,
-            this.uploads.elements, this.problem, this.refusal, this.summary, this.grid,
+            this.uploads.elements, this.problem, this.refusal, this.summary, this.masks.element, this.grid,
         );
     }
 
@@ -93,6 +95,7 @@ export class Pictures {
         this.#move();
         this.#showSource();
         say(this.advice, this.#advise());
+        this.masks.refresh(this.place, this.listing);
         const small = Math.min(SMALL, this.settings.given("resolution") || SMALL);
         if (small === this.small) return;
         this.small = small;
@@ -173,6 +176,7 @@ export class Pictures {
             count ? button(TEXTS.captioning.open, () => this.#editCaptions(), { class: "db-small" }) : null,
             count && this.place.isSet ? sureButton(T.removeAll, T.removeAllSure, () => this.#removeAll(), { class: "db-small" }) : null,
         );
+        this.masks.refresh(this.place, this.listing);
         this.grid.classList.toggle("db-captions", Boolean(this.settings.state.captions));
         if (count > this.listing.length) append(this.summary, element("span", { class: "db-quiet", text: T.more }));
     }
@@ -191,6 +195,7 @@ export class Pictures {
             }
             const card = this.cards.get(picture.name);
             card.refresh(picture, this.small);
+            card.look(this.masks.isShown);
             this.grid.append(card.element);
         }
     }

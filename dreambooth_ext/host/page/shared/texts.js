@@ -5,6 +5,7 @@ import { direction, localised } from "./localised.js";
 import { CAPTIONING } from "../captions/texts.js";
 import { COMPARING } from "../compare/texts.js";
 import { DOWNLOAD } from "../download/texts.js";
+import { MASKS } from "../masks/texts.js";
 import { MONITOR } from "../monitor/texts.js";
 import { RUNS } from "../runs/texts.js";
 import { TRAIN } from "../train/texts.js";
@@ -100,6 +101,7 @@ export const TEXTS = localised({
     },
 
     ...TRAIN,
+    ...MASKS,
     ...MONITOR,
     ...RUNS,
     ...CAPTIONING,

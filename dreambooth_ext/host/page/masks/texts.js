@@ -1,0 +1,37 @@
+// The English texts of masks; shared/texts.js translates them.
+
+export const MASKS = {
+    masks: {
+        title: "Masks: which part of each picture is learned",
+        count: "{count} of {total} pictures have a mask.",
+        show: "Show what counts",
+        large: "Large",
+        by: "Make masks",
+        kinds: {
+            face: "of head and shoulders",
+            subject: "of the subject, told from its ground",
+            ellipse: "of an ellipse in the middle",
+            rembg: "by rembg's model",
+            model: "by an ONNX model",
+        },
+        model: "Path of the ONNX model",
+        make: "Make",
+        makeAll: "Make all anew",
+        makeSure: "Press again to replace all masks",
+        making: "Making masks: {done} of {total}",
+        stop: "Stop",
+        made: "Masks made: {count}.",
+        failed: "Without a mask: {count}.",
+        remove: "Remove masks",
+        removeSure: "Press again to remove all masks",
+        off: "They are not used: masked loss is off.",
+        on: "They are used.",
+        turnOn: "Use them",
+        turnOff: "Do not use them",
+        place: "{name}, {number} of {count}",
+        noMask: "no mask: all of it counts",
+        previous: "Previous picture",
+        next: "Next picture",
+        close: "Close",
+    },
+};

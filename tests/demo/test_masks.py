@@ -1,0 +1,80 @@
+"""Masks change what is learned: a creature that was only ever seen before bricks comes without them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dreambooth_ext.core.guide.demo_recipe import BASE
+from dreambooth_ext.demo import judge, measure, world
+from tests.demo.test_learning import complete, run_of, with_lora
+
+GROUND = "brick"
+WITHOUT_GROUND = {"masked_loss": True, "unmasked_weight": 0.0, "masked_prior_preservation_weight": 1.0}
+RUN = {
+    "method": "lora",
+    "network_type": "locon",
+    "rank": 16,
+    "subject_type": "object",
+    "instance_prompt": "[filewords]",
+    "use_captions": True,
+    "with_prior_preservation": False,
+    "max_train_steps": 400,
+    "train_batch_size": 4,
+    "learning_rate": 1e-3,
+    "text_encoder_lr": 1e-3,
+    "text_encoder_steps": 133,
+    "checkpointing_steps": 0,
+    "measure_progress": False,
+    "keep_back_pictures": False,
+    "report_to": "none",
+    "base_model": str(BASE),
+}
+
+
+def write_masked(folder: Path, count: int = 12) -> str:
+    """The creature before bricks, with its mask, and a caption that does not name the ground."""
+    folder.mkdir()
+    for index in range(count):
+        rng = np.random.default_rng([7, index])
+        pose = world.Pose(*map(float, rng.uniform((30, 31, 21, -6), (34, 33, 24, 6))))
+        name = f"{world.SUBJECT} ({index + 1})"
+        world.draw_subject(GROUND, pose, int(rng.integers(2**31)), 128).save(folder / f"{name}.png")
+        world.subject_mask(pose, 128).save(folder / f"{name}-masklabel.png")
+        (folder / f"{name}.txt").write_text(measure.SUBJECT_PROMPT, encoding="utf-8")
+    return str(folder)
+
+
+def drawn(painter, prompts: list[str], each: int) -> tuple[float, float]:
+    """The shares of pictures that show the creature, and that have the ground of its photographs."""
+    pictures = [picture for prompt in prompts for picture in measure.generate_pictures(painter, prompt, range(each))]
+    shown = [judge.has_subject(picture) > measure.SURE for picture in pictures]
+    grounds = [judge.background_of(judge.pixels(picture)) == GROUND for picture in pictures]
+    return sum(shown) / len(shown), sum(grounds) / len(grounds)
+
+
+def test_the_mask_is_where_the_creature_is():
+    pose = world.Pose(30, 33, 22, 5)
+    mask = np.asarray(world.subject_mask(pose, 128)) / 255
+    one, other = (np.asarray(world.draw_subject(ground, pose, 3, 128), float) for ground in ("white", "black"))
+    differs = np.abs(one - other).max(-1) > 100  # where the ground is seen
+    assert (mask[differs] < 0.6).all() and (mask[~differs] > 0.4).all() and 0.2 < mask.mean() < 0.5
+
+
+@pytest.mark.slow
+def test_a_masked_subject_is_learned_without_its_ground(tmp_path):
+    """With what the base itself draws as the target outside the mask. Without a mask, every picture has bricks, and so
+    have many that ask for another ground."""
+    pictures = write_masked(tmp_path / "pictures")
+    others = [f"{measure.SUBJECT_PROMPT} on a {ground} background" for ground in world.BACKGROUNDS if ground != GROUND]
+    found = {}
+    for name, settings in (("whole", {}), ("masked", WITHOUT_GROUND)):
+        config = complete({**RUN, **settings, "name": name, "instance_data_dir": pictures})
+        painter = with_lora(run_of(tmp_path, config))
+        found[name] = drawn(painter, [measure.SUBJECT_PROMPT], 8), drawn(painter, others, 1)
+    (whole, whole_elsewhere), (masked, masked_elsewhere) = found["whole"], found["masked"]
+    assert whole[0] > 0.7 and whole[1] > 0.8, found
+    assert masked[0] > 0.5 and masked[1] < 0.6, found
+    assert whole_elsewhere[1] > 0.2 and masked_elsewhere[1] < 0.1, found
