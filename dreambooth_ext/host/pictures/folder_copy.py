@@ -12,11 +12,13 @@ from ...core.data import folder_scan
 from ...core.messages.message import reason_of
 from ...core.system import files
 from ..errors import Refusal
+from .edit_files import masks_beside
+from .new_set import new_set
 from .uploads import MOST_PICTURES, SPARE, PictureSets, safe_name
 
 
 def copy_folder(sets: PictureSets, folder: Path) -> dict[str, Any]:
-    """{"set", "folder", "count"} of a new set with all pictures of the folder and below, and their captions.
+    """{"set", "folder", "count"} of a new set with all pictures of the folder and below, with their captions and masks.
 
     They are copied and never linked: the folder's own files may be written over by other programs. Raises a Refusal.
     """
@@ -33,24 +35,18 @@ def copy_folder(sets: PictureSets, folder: Path) -> dict[str, Any]:
     sets.folder.mkdir(parents=True, exist_ok=True)
     if files.free_bytes(sets.folder) < need + SPARE:
         raise Refusal(507, "upload.disk_full", folder=str(sets.folder))
-    with sets.changing:
-        target = sets.made(next(name for name in _numbered(_named(folder)) if not (sets.folder / name).exists()))
+    with new_set(sets, folder.name) as made:
         taken: set[str] = set()
         for one in found:
             stem = safe_name(" - ".join((*one.parts, Path(one.name).stem)))
             name = next(name for name in _numbered(stem) if name.casefold() not in taken)
             taken.add(name.casefold())
-            shutil.copy2(one.path, target / f"{name}{one.path.suffix}")
+            shutil.copy2(one.path, made.place / f"{name}{one.path.suffix}")
             if caption := one.caption_file(".txt"):
-                shutil.copy2(caption, target / f"{name}.txt")
-    return {"set": target.name, "folder": str(target), "count": len(found)}
-
-
-def _named(folder: Path) -> str:
-    try:
-        return safe_name(folder.name[:80])
-    except Refusal:
-        return "pictures"
+                shutil.copy2(caption, made.place / f"{name}.txt")
+            for mask in masks_beside(one.path):
+                shutil.copy2(one.path.with_name(mask), made.place / (name + mask[len(one.path.stem) :]))
+    return {"set": made.path.name, "folder": str(made.path), "count": len(found)}
 
 
 def _numbered(stem: str) -> Iterator[str]:

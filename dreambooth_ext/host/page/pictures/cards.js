@@ -34,10 +34,10 @@ export class Place {
 
 export class Card {
     /**
-     * @param {{picture: object, place: Place, remove: (card: Card) => void, saved: () => void, own: (place: Place) => Promise<Place>}} about
+     * @param {{picture: object, place: Place, remove: (card: Card) => void, saved: () => void, edit: (name: string) => void, own: (place: Place) => Promise<Place>}} about
      *     `own`: the place where pictures of a place may be changed
      */
-    constructor({ picture, place, remove, saved, own: changed }) {
+    constructor({ picture, place, remove, saved, edit, own: changed }) {
         Object.assign(this, { picture, place, saved, changed });
         const own = place.isSet;
         this.image = element("img", { alt: picture.name, loading: "lazy", src: place.thumbnail(picture) });
@@ -49,6 +49,7 @@ export class Card {
         this.element = element(
             "li", { class: "db-picture" }, this.image,
             own ? button("×", () => remove(this), { class: "db-remove", title: T.remove, "aria-label": plain(T.removeOne, { name: picture.name }) }) : null,
+            button("✎", () => edit(this.name), { class: "db-edit", title: TEXTS.editor.edit, "aria-label": plain(TEXTS.editor.editOne, { name: picture.name }) }),
             element("span", { class: "db-picture-name", text: picture.name, title: picture.name }), this.note, this.caption,
         );
     }

@@ -3,6 +3,7 @@
 import { api } from "../shared/api.js";
 import { Card, Place } from "./cards.js";
 import { CaptionEditor } from "../captions/editor.js";
+import { Editor } from "../editor/editor.js";
 import { append, button, debounced, element, fill, say, show, sureButton, uniqueId } from "../shared/dom.js";
 import { Masks } from "../masks/masks.js";
 import { phrase, plain } from "../shared/phrase.js";
@@ -102,6 +103,12 @@ export class Pictures {
         for (const picture of this.listing) this.cards.get(picture.name)?.refresh(picture, small);
     }
 
+    /** How the run will train its pictures, as far as a crop is concerned. `filled`: what the guide fills in. */
+    trains(filled = this.filled) {
+        const value = (name) => this.settings.given(name) ?? filled?.[name]?.value ?? this.settings.known.get(name).default;
+        return { resolution: value("resolution") || SMALL, buckets: Boolean(value("enable_bucket")), isRandom: !value("center_crop") };
+    }
+
     /** Changes the place if the answers name another, and clears the old one's cards, counts and errors. */
     #move() {
         const place = new Place(this.settings.state);
@@ -191,7 +198,7 @@ export class Pictures {
         }
         for (const picture of this.listing) {
             if (!this.cards.has(picture.name)) {
-                this.cards.set(picture.name, new Card({ picture, place, remove: (card) => this.#remove(card), saved: () => this.reload(), own: (one) => this.#own(one) }));
+                this.cards.set(picture.name, new Card({ picture, place, remove: (card) => this.#remove(card), saved: () => this.reload(), edit: (name) => this.#edit(name), own: (one) => this.#own(one) }));
             }
             const card = this.cards.get(picture.name);
             card.refresh(picture, this.small);
@@ -252,6 +259,12 @@ export class Pictures {
         } finally {
             this.copying = null;
         }
+    }
+
+    #edit(name) {
+        const set = (value) => (this.settings.answer("source", "upload"), this.settings.answer("set", value), this.#showSource(), this.load());
+        const { place, listing: pictures, isUsed } = this;
+        new Editor({ place, pictures, name, isUsed, trains: this.trains(), own: (one) => this.#own(one), changed: () => this.load(), moved: set }).open();
     }
 
     async #remove(card) {

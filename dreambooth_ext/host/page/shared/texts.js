@@ -3,6 +3,7 @@
 
 import { direction, localised } from "./localised.js";
 import { CAPTIONING } from "../captions/texts.js";
+import { EDITOR } from "../editor/texts.js";
 import { COMPARING } from "../compare/texts.js";
 import { DOWNLOAD } from "../download/texts.js";
 import { MASKS } from "../masks/texts.js";
@@ -102,6 +103,7 @@ export const TEXTS = localised({
 
     ...TRAIN,
     ...MASKS,
+    ...EDITOR,
     ...MONITOR,
     ...RUNS,
     ...CAPTIONING,

@@ -172,7 +172,8 @@ export class Form {
             say(box, byField[name] || "");
             show(box, name in byField);
         }
-        this.advanced.refresh(this.filledIn(), byField);
+        this.pictures.filled = this.filledIn();
+        this.advanced.refresh(this.pictures.filled, byField);
     }
 
     /** What is filled in for settings that are left out, by the guide and by this page: {value, reason} by name. */

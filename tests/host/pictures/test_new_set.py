@@ -1,0 +1,59 @@
+"""Sets that are made at once: of a folder with masks, and none of them by halves."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+pytest.importorskip("PIL.Image")
+
+from dreambooth_ext.host.pictures.folder_copy import copy_folder
+from dreambooth_ext.host.pictures.new_set import new_set, usable
+from dreambooth_ext.host.pictures.uploads import PictureSets
+
+from .test_edits import drawn, painted
+
+
+def test_masks_of_a_folder_come_along(tmp_path):
+    own = tmp_path / "мои"
+    (own / "sub").mkdir(parents=True)
+    for place in (own, own / "sub"):
+        (place / "a.jpg").write_bytes(drawn())
+        (place / "a_mask.png").write_bytes(painted())
+    made = copy_folder(PictureSets(tmp_path / "sets"), own)
+    names = sorted(path.name for path in (tmp_path / "sets" / "мои").iterdir())
+    assert names == ["a.jpg", "a_mask.png", "sub - a.jpg", "sub - a_mask.png"] and made["count"] == 2
+    assert copy_folder(PictureSets(tmp_path / "sets"), own)["set"] == "мои-2"
+
+
+def test_no_set_by_halves(tmp_path, monkeypatch):
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (own / name).write_bytes(drawn())
+    copied, copy2 = [], shutil.copy2
+
+    def failing(source, target):
+        copied.append(source)
+        if len(copied) == 2:
+            raise OSError(28, "No space left on device")
+        return copy2(source, target)
+
+    monkeypatch.setattr(shutil, "copy2", failing)
+    sets = PictureSets(tmp_path / "sets")
+    with pytest.raises(OSError, match="space"):
+        copy_folder(sets, own)
+    assert list(sets.folder.iterdir()) == [] and sets.sets() == []
+    with pytest.raises(KeyboardInterrupt), new_set(sets, "x") as made:
+        (made.place / "a.jpg").write_bytes(drawn())
+        raise KeyboardInterrupt
+    assert list(sets.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("", "pictures"), ("con", "pictures"), ("..", "pictures"), (" .a ", "a"), ("a/b", "pictures"),
+                       ("x" * 99, "x" * 60), ("Мои фото?", "Мои фото_")]
+)  # fmt: skip
+def test_names_from_any_text(text, name):
+    assert usable(text) == name
