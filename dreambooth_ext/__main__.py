@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .commands import check, demo, env, prepare, report, resume, runs, train, ui, verdict
 from .commands.models import compare, convert, download, generate, network
+from .commands.pictures import sets
 from .commands.support.exit_status import BAD_INPUT, FAILED, STOPPED
 from .core.config.run_config import SETTINGS
 from .core.errors import REPORT, UserError
@@ -31,6 +32,7 @@ VERBS = {
     "network": network,
     "download": download,
     "runs": runs,
+    "sets": sets,
     "verdict": verdict,
     "report": report,
     "ui": ui,

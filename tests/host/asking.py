@@ -200,7 +200,8 @@ def request(
     named = {"host": "127.0.0.1:7860", **{name.lower(): value for name, value in (headers or {}).items()}}
     raw = [(name.encode(), value.encode("latin-1")) for name, value in named.items() if value is not None]
     scope = {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1", "method": method, "scheme": "http",
         "path": path, "raw_path": quote(path).encode(), "root_path": "", "query_string": query.encode(),
         "headers": raw, "client": client, "server": ("127.0.0.1", 7860),
     }  # fmt: skip

@@ -21,7 +21,7 @@ from ...core.errors import UserError
 from ...core.messages.message import Message, beside, reason_of
 from ...core.system import files
 from ..errors import Refusal
-from . import image_decoding
+from . import image_decoding, set_about
 from .edit_files import copy_edits, link_or_copy, masks_beside, mend
 
 TYPES = ("image/jpeg", "image/jpg", "image/pjpeg", "image/png", "image/webp", "image/bmp", "image/x-ms-bmp",
@@ -69,7 +69,12 @@ class PictureSets:
             return []
         known = [path for path in self.folder.iterdir() if self._is_own(path)]
         return [
-            {"name": path.name, "folder": str(path), "count": sum(1 for _ in _pictures_in(path))}
+            {
+                "name": path.name,
+                "title": set_about.title(path),
+                "folder": str(path),
+                "count": sum(1 for _ in _pictures_in(path)),
+            }
             for path in sorted(known, key=captions.natural_key)
         ]
 
@@ -80,11 +85,26 @@ class PictureSets:
             raise Refusal(404, "upload.no_set", "set", name=repr(name[:80]))
         return path
 
+    def find(self, name: str) -> Path:
+        """A set's folder by its name, or by its title if only one has it. Raises a Refusal (404)."""
+        called = [one["folder"] for one in self.sets() if name and name in (one["name"], one["title"])]
+        if len(called) == 1:
+            return Path(called[0])
+        try:
+            return self.path(name)
+        except Refusal:
+            raise Refusal(404, "sets.unknown", "set", name=repr(name[:80]), folder=str(self.folder)) from None
+
     def list(self, name: str, start: int = 0) -> dict[str, Any]:
         """One page of the set's pictures, in training order."""
         folder = self.path(name)
         self.settle(folder)
-        return {"set": folder.name, "used": (folder / USED).exists(), **self.list_folder(folder, start)}
+        return {
+            "set": folder.name,
+            "title": set_about.title(folder),
+            "used": (folder / USED).exists(),
+            **self.list_folder(folder, start),
+        }
 
     def list_folder(self, folder: Path, start: int = 0) -> dict[str, Any]:
         """One page of the pictures in any folder and below. Raises a Refusal (422) if it cannot be read."""
@@ -234,6 +254,9 @@ class PictureSets:
                 if item.is_file(follow_symlinks=False) and item.name != USED:
                     link_or_copy(Path(item.path), target / item.name)
             copy_edits(folder, target)
+            if title := set_about.title(folder):
+                number = target.name.rpartition("-")[2]
+                set_about.write_title(target, f"{title[:90]} ({number})")
         return {"set": target.name, "folder": str(target)}
 
     def made(self, name: str) -> Path:

@@ -13,8 +13,10 @@ from ..errors import Refusal
 from ..hosts import path_policy
 from ..jobs.dispatcher import Dispatcher
 from ..jobs.run_index import RunIndex, is_component
+from ..pictures import set_about
 from ..pictures.uploads import PictureSets
 from .runs_ahead import picture_folders, runs_ahead
+from .set_users import SetUsers
 
 if TYPE_CHECKING:
     from ..hosts.host import Host
@@ -27,13 +29,15 @@ class PictureFolders:
 
     def __init__(self, host: Host, index: RunIndex, dispatcher: Dispatcher, sets: PictureSets):
         self.host, self.run_index, self.dispatcher, self.sets = host, index, dispatcher, sets
+        self.users = SetUsers(index.runs_dir, sets.folder)
 
     def list(self, name: str | None, folder: str | None, start: int) -> dict[str, Any]:
         """The pictures of a set, or of a folder of this machine; all sets if neither is given."""
         if name:
             return self.sets.list(name, start)
         if not folder:
-            return {"sets": self.sets.sets()}
+            runs = self.users.runs_of()
+            return {"sets": [{**one, "runs": runs.get(one["name"], [])} for one in self.sets.sets()]}
         path_policy.check_paths(RunConfig(instance_data_dir=folder), self.host)
         return self.sets.list_folder(Path(os.path.abspath(os.path.expanduser(folder))), start)
 
@@ -51,14 +55,16 @@ class PictureFolders:
         return path
 
     def of_run(self, id: str) -> dict[str, Any]:
-        """The first pictures that a run learns from, as they were noted when it was queued, and how many there are.
+        """The first pictures that a run learns from, as they were noted when it was queued, how many there are, and the
+        sets that they are from.
 
         None of them are listed where the host offers them to no strangers, or an earlier version noted nothing.
         """
         run = self.run_index.find(id)
         paths, count = picture_list.first(run.path, SHOWN)
         shown_ones = [(number, path) for number, path in enumerate(paths) if self._is_offered(path)]
-        return {"pictures": [{"number": number, "name": path.name} for number, path in shown_ones], "count": count}
+        return {"pictures": [{"number": number, "name": path.name} for number, path in shown_ones], "count": count,
+                "sets": self.users.sets_of(run)}  # fmt: skip
 
     def file_of_run(self, id: str, number: str) -> Path:
         """One of those, by its number. Raises a Refusal."""
@@ -76,6 +82,11 @@ class PictureFolders:
         except Refusal:
             return False
         return True
+
+    def rename(self, name: str, title: str) -> dict[str, Any]:
+        """Give a set another title; its folder stays, since runs go by that. Raises a Refusal."""
+        folder = self.sets.path(name)
+        return {"set": folder.name, "title": set_about.write_title(folder, title)}
 
     def delete(self, name: str, picture: str | None = None, stamp: str = "") -> None:
         """Delete a set or one of its pictures. Raises a Refusal (409) while a run needs them; `stamp`: see

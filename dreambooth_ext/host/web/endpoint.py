@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,13 +20,14 @@ from ...core.data import picture_entries
 from ...core.errors import UserError
 from ...core.system import files
 from ..errors import Refusal
-from ..pictures import uploads
+from ..pictures import set_archive, uploads
 from ..service.service import Service
 from .auth import Caller, admit
 from .responses import HEADERS, refused, to_json
 
 QUICK_THREADS, SLOW_THREADS = 16, 6  # at once
 LARGEST_JSON = 2**20  # bytes
+ARCHIVES = ("application/zip", "application/x-zip-compressed", "application/octet-stream")
 POLITE = 8  # times the limit of a body that is read and thrown away, so that its sender hears the answer
 
 
@@ -39,6 +42,7 @@ class Call:
     headers: Mapping[str, str]
     values: dict[str, Any]  # the body's JSON object
     data: bytes  # the body of an upload
+    file: Path | None = None  # the body of a larger one, which is gone after the answer
 
     def text(self, name: str, default: str | None = None) -> str:
         """A text from the body. Raises UserError if it is none."""
@@ -86,7 +90,7 @@ class Action:
 
     run: Callable[[Call], Any]
     status: int = 200
-    body: str = ""  # what it reads: "json", "file"
+    body: str = ""  # what it reads: "json", "file", "archive"
     slow: bool = False  # walks through folders, decodes, copies or waits for the trainer
     public: bool = False  # needs no guard
 
@@ -131,7 +135,11 @@ class Endpoint:
             if action is None:
                 raise self._unknown(request.method)
             call = await self._call(request, caller, action)
-            return await self.lanes.run(lambda: work(action, call), action.slow)
+            try:
+                return await self.lanes.run(lambda: work(action, call), action.slow)
+            finally:
+                if call.file:
+                    call.file.unlink(missing_ok=True)
         except ClientDisconnect:
             raise
         except Exception as error:
@@ -146,7 +154,7 @@ class Endpoint:
 
     async def _call(self, request: Request, caller: Caller, action: Action) -> Call:
         values: dict[str, Any] = {}
-        data = b""
+        data, file = b"", None
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if action.body == "json":
             if kind != "application/json":
@@ -155,8 +163,12 @@ class Endpoint:
         elif action.body == "file":
             check_kind(request.path_params["name"], kind)
             data = await read_body(request, uploads.LARGEST)
+        elif action.body == "archive":
+            if kind not in ARCHIVES:
+                raise Refusal(415, "web.archive_type", "Content-Type")
+            file = await keep_body(request, self.service.sets.folder, set_archive.LARGEST_ARCHIVE)
         path, query = request.path_params, dict(request.query_params)
-        return Call(self.service, caller, path, query, request.headers, values, data)
+        return Call(self.service, caller, path, query, request.headers, values, data, file)
 
 
 def work(action: Action, call: Call) -> Response:
@@ -182,6 +194,28 @@ async def read_body(request: Request, limit: int) -> bytes:
     if is_huge or size > limit:
         raise Refusal(413, "web.too_large", most=files.human_size(limit))
     return bytes(body)
+
+
+async def keep_body(request: Request, folder: Path, limit: int) -> Path:
+    """The request's body in a temporary file in `folder`. Raises a Refusal (413; 507 for a full disk)."""
+    announced = request.headers.get("content-length", "")
+    size = int(announced) if announced.isdigit() and len(announced) < 20 else 0
+    folder.mkdir(parents=True, exist_ok=True)
+    if size <= limit and files.free_bytes(folder) < size + uploads.SPARE:
+        raise Refusal(507, "upload.disk_full", folder=str(folder))
+    path = folder / f"{files.TEMPORARY}{secrets.token_hex(6)}.zip"
+    size = 0 if size <= limit else size
+    try:
+        with path.open("wb") as kept:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise Refusal(413, "web.too_large", most=files.human_size(limit))
+                kept.write(chunk)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return path
 
 
 def from_json(data: bytes) -> dict[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from ...core.config.parsing import shown
 from ...core.errors import UserError
 from ...core.pictures import mask_kinds, training_crop
 from ..errors import Refusal
-from ..pictures import image_decoding, uploads
+from ..pictures import image_decoding, set_archive, uploads
 from ..service.service import Service
 from .endpoint import Action, Call, Methods
 from .responses import picture
@@ -78,6 +78,18 @@ def show_training_crop(call: Call) -> dict[str, Any]:
     return {"target": list(target), "box": list(box), "sizes": [list(size) for size in sizes]}
 
 
+def export_set(call: Call) -> Response:
+    folder = call.service.sets.path(call.path["set"])
+    call.service.sets.settle(folder)
+    headers = {"Content-Disposition": "attachment"}  # the page's link gives it a name
+    return StreamingResponse(set_archive.stream(folder), headers=headers, media_type="application/zip")
+
+
+def import_set(call: Call) -> dict[str, Any]:
+    assert call.file
+    return set_archive.read(call.service.sets, call.file, call.query.get("title", ""))
+
+
 def _side(call: Call, name: str) -> int:
     most = 4096 if name == "resolution" else LARGEST
     value = call.number(name) or 0
@@ -89,6 +101,11 @@ def _side(call: Call, name: str) -> int:
 def table(s: Service) -> dict[str, Methods]:
     return {
         "/crop": {"GET": Action(show_training_crop)},
+        "/sets": {"PUT": Action(import_set, 201, "archive", slow=True)},
+        "/sets/{set}": {
+            "POST": Action(lambda call: s.pictures.rename(call.path["set"], call.text("title")), body="json")
+        },
+        "/sets/{set}/export": {"GET": Action(export_set, slow=True)},
         "/edits/{set}/{name}": {
             "GET": Action(lambda call: s.edits.show(call.path["set"], call.path["name"]), slow=True),
             "POST": Action(edit, body="json", slow=True),

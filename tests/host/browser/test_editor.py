@@ -378,3 +378,32 @@ def test_what_fails_is_told_and_nothing_is_lost(open_page, address, asked):
     page.keyboard.press("Escape")
     page.locator(".db-editor").wait_for(state="detached")
     assert pixels(asked, "a.png").shape == (400, 600, 3)
+
+
+def test_sets_have_names_and_go_out_and_in(open_page, address, asked, tmp_path, screenshot):
+    asked.run(name="hills", instance_data_dir=str(asked.service.sets.path("мой набор")), instance_prompt="zkz")
+    page = open_page(f"{address}webui")
+    choose_set(page)
+    page.click("summary:text-is('Sets of pictures')")
+    row = page.locator(".db-set")
+    row.locator("text=Used by: hills").wait_for()
+    row.locator("input").fill("Холмы")
+    row.locator("input").press("Enter")
+    until(lambda: asked.service.sets.sets()[0]["title"] == "Холмы")
+    screenshot(page, "sets")
+    with page.expect_download() as download:
+        row.locator("a:text-is('Export')").click()
+    download.value.save_as(tmp_path / "set.zip")
+    page.set_input_files(".db-sets-box input[type=file]", tmp_path / "set.zip")
+    page.locator("text=Imported: Холмы, pictures: 3").wait_for()
+    until(lambda: page.locator(".db-set").count() == 2)
+    assert page.locator(".db-set-current").count() == 1
+    (tmp_path / "bad.zip").write_bytes(b"no zip")
+    page.set_input_files(".db-sets-box input[type=file]", tmp_path / "bad.zip")
+    page.locator(".db-sets-box .db-problem:has-text('damaged')").wait_for()
+    page.click("text=Begin a new set")
+    until(lambda: page.locator(".db-set-current").count() == 0)
+    until(lambda: page.locator(".db-picture").count() == 0)
+    page.set_viewport_size({"width": 380, "height": 800})
+    screenshot(page, "sets-narrow")
+    assert page.evaluate("document.documentElement.scrollWidth <= 380")

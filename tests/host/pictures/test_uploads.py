@@ -69,7 +69,9 @@ def test_from_upload_to_listing(asked):
                      "mask": ""}  # fmt: skip
     assert stamp != second["stamp"]
     assert second["caption"] == "eine Frau, lächelnd"
-    assert asked.get("pictures").json()["sets"] == [{"name": "Мои фото", "folder": told["folder"], "count": 3}]
+    assert asked.get("pictures").json()["sets"] == [
+        {"name": "Мои фото", "title": "", "folder": told["folder"], "count": 3, "runs": []}
+    ]
     assert sorted(p.name for p in (folder(asked) / "Мои фото").iterdir()) == [
         "sksper (1).png", "sksper (10).jpg", "sksper (2).txt", "sksper (2).webp",
     ]  # fmt: skip

@@ -71,6 +71,38 @@ def test_masks(asked):
     assert asked.delete(PLACE + "/mask").json()["mask"] is None
 
 
+def test_sets_go_out_and_come_in(asked):
+    run = asked.run(
+        name="cat", instance_data_dir=str(asked.service.sets.path("мой набор")), instance_prompt="a zkz cat"
+    )
+    told = asked.get("pictures").json()["sets"][0]
+    assert told["title"] == "" and told["runs"] == [{"id": run.id, "name": "cat"}]
+    assert asked.post("sets/мой набор", {"title": " Мой  кот "}).json()["title"] == "Мой кот"
+    assert asked.get("pictures").json()["sets"][0]["title"] == "Мой кот"
+    assert asked.get(f"runs/{run.id}/subject").json()["sets"] == [{"set": "мой набор", "title": "Мой кот"}]
+    assert asked.post("sets/мой набор", {"title": "x" * 200}).status == 422
+    assert asked.post("sets/none", {"title": "x"}).status == asked.get("sets/none/export").status == 404
+    answer = asked.get("sets/мой набор/export")
+    assert answer.status == 200 and answer.headers["content-type"] == "application/zip"
+    assert asked.put("sets", answer.body, "text/html").status == 415
+    made = asked.put("sets", answer.body, "application/zip")
+    assert made.status == 201 and made.json()["title"] == "Мой кот" and made.json()["count"] == 1
+    assert asked.get("pictures", {"set": made.json()["set"]}).json()["pictures"][0]["name"] == "a b.jpg"
+    refused = asked.put("sets", b"no zip", "application/zip")
+    assert refused.status == 422 and "damaged" in refused.json()["error"]
+    assert not list(asked.service.sets.folder.glob(".tmp*"))
+    assert asked.put("sets?title=other", answer.body, "application/zip").json()["title"] == "other"
+
+
+def test_zips_that_are_too_large(asked, monkeypatch):
+    monkeypatch.setattr("dreambooth_ext.host.pictures.set_archive.LARGEST_ARCHIVE", 1000)
+    assert asked.put("sets", b"x" * 2000, "application/zip").status == 413
+    monkeypatch.setattr("dreambooth_ext.core.system.files.free_bytes", lambda path: 1000)
+    announced = {"content-length": "900"}
+    assert asked.put("sets", b"x", "application/zip", headers=announced).status == 507
+    assert not list(asked.service.sets.folder.glob(".tmp*"))
+
+
 @pytest.mark.parametrize("bucket", [True, False])
 @pytest.mark.parametrize("size", [(1200, 800), (300, 2000), (512, 512)])
 def test_what_training_leaves(asked, bucket, size):

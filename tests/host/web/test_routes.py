@@ -1027,7 +1027,7 @@ def test_the_subject_s_pictures_are_shown_small(asked, tmp_path):
         Image.new("RGB", (320, 200), "teal").save(folder / f"a ({number:02}).png")
     paths = sorted(folder.iterdir())
     run = run_folder.create(asked.service.runs_dir, RunConfig(name="a"))
-    assert asked.get(f"runs/{run.id}/subject").json() == {"pictures": [], "count": 0}  # nothing was noted
+    assert asked.get(f"runs/{run.id}/subject").json() == {"pictures": [], "count": 0, "sets": []}  # nothing was noted
     picture_list.note(run.path, [Entry(path, "", 0) for path in [paths[0], *paths]], are_class=False)
     found = asked.get(f"runs/{run.id}/subject").json()
     assert found["count"] == 27 and len(found["pictures"]) == 24

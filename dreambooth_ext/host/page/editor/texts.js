@@ -1,6 +1,27 @@
 // The English texts of the picture editor; shared/texts.js translates them.
 
 export const EDITOR = {
+    sets: {
+        title: "Sets of pictures",
+        none: "There are no sets yet.",
+        nameOf: "Name of the set {name}",
+        choose: "Choose",
+        chooseOne: "Choose the set {name}",
+        chosen: "Chosen",
+        export: "Export",
+        exportOne: "Export the set {name}",
+        import: "Import a zip",
+        importing: "Import",
+        imported: "Imported: {name}, pictures: {count}",
+        leftOut: "Left out: {names}",
+        delete: "Delete",
+        deleteSure: "Delete the set?",
+        empty: "Begin a new set",
+        usedBy: "Used by: {runs}",
+        andMore: "and {count} more",
+        from: "from the set {name}",
+    },
+
     editor: {
         title: "Edit pictures",
         edit: "Edit",

@@ -2,6 +2,7 @@
 
 import { address, api } from "../shared/api.js";
 import { button, element, fill, show } from "../shared/dom.js";
+import { calledAs } from "../pictures/sets.js";
 import { phrase } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
 
@@ -34,17 +35,17 @@ export class Subject {
         if (this.isKnown || !id) return;
         this.isKnown = true;
         try {
-            const { pictures = [], count = 0 } = await api.get(["runs", id, "subject"]);
-            if (id === this.id) this.#draw(pictures, count);
+            const { pictures = [], count = 0, sets = [] } = await api.get(["runs", id, "subject"]);
+            if (id === this.id) this.#draw(pictures, count, sets);
         } catch (error) {
             if (id === this.id) this.isKnown = error.status === 404;
         }
     }
 
-    #draw(pictures, count) {
+    #draw(pictures, count, sets) {
         this.pictures = pictures;
         show(this.element, pictures.length > 0);
-        fill(this.more, count > pictures.length ? [" · ", phrase(T.subjectOf, { shown: pictures.length, count })] : null);
+        fill(this.more, count > pictures.length ? [" · ", phrase(T.subjectOf, { shown: pictures.length, count })] : null, sets.map(({ set, title }) => [" · ", phrase(TEXTS.sets.from, { name: calledAs({ name: set, title }) })]));
         fill(this.list, pictures.map((one, place) => {
             const image = element("img", { src: this.url(place, SMALL), alt: one.name, loading: "lazy", height: "72" });
             const made = button("", () => this.onOpen(place), { class: "db-subject-picture", title: one.name, "aria-label": one.name });

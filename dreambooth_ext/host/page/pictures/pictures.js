@@ -8,6 +8,7 @@ import { append, button, debounced, element, fill, say, show, sureButton, unique
 import { Masks } from "../masks/masks.js";
 import { phrase, plain } from "../shared/phrase.js";
 import { TEXTS } from "../shared/texts.js";
+import { Sets } from "./sets.js";
 import { Uploads, droppedFiles, newSet } from "./uploads.js";
 
 const T = TEXTS.pictures;
@@ -23,6 +24,7 @@ export class Pictures {
         this.small = SMALL;
         this.uploads = new Uploads({ taken: () => this.settings.uploaded.names, arrived: () => this.reload() });
         this.masks = new Masks(settings, { own: (place) => this.#own(place), changed: () => this.load(), drawn: () => this.#drawCards() });
+        this.sets = new Sets({ current: () => this.settings.state.set, choose: (name) => this.#chooseSet(name), changed: () => this.load() });
         this.element = this.#build();
         this.reload = debounced(() => this.load(), 250);
         this.looking = debounced(() => this.load(), 600);
@@ -54,7 +56,7 @@ export class Pictures {
         this.refusal = element("div", { class: "db-problem", role: "alert", hidden: true });
         this.grid = element("ul", { class: "db-grid" });
         return element(
-            "div", { class: "db-stack" }, this.#sourceChoice(), this.drop, this.folderBox,
+            "div", { class: "db-stack" }, this.#sourceChoice(), this.sets.element, this.drop, this.folderBox,
             this.uploads.elements, this.problem, this.refusal, this.summary, this.masks.element, this.grid,
         );
     }
@@ -84,6 +86,7 @@ export class Pictures {
         this.sources[source].checked = true;
         show(this.drop, source === "upload");
         show(this.folderBox, source === "folder");
+        show(this.sets.element, source === "upload");
     }
 
     /** Called when the form's answers have changed. */
@@ -262,9 +265,15 @@ export class Pictures {
     }
 
     #edit(name) {
-        const set = (value) => (this.settings.answer("source", "upload"), this.settings.answer("set", value), this.#showSource(), this.load());
         const { place, listing: pictures, isUsed } = this;
-        new Editor({ place, pictures, name, isUsed, trains: this.trains(), own: (one) => this.#own(one), changed: () => this.load(), moved: set }).open();
+        new Editor({ place, pictures, name, isUsed, trains: this.trains(), own: (one) => this.#own(one), changed: () => this.load(), moved: (set) => this.#chooseSet(set) }).open();
+    }
+
+    #chooseSet(name) {
+        this.settings.answer("source", "upload");
+        this.settings.answer("set", name);
+        this.#showSource();
+        this.load();
     }
 
     async #remove(card) {

@@ -1,0 +1,1 @@
+"""Commands about pictures and their sets."""
