@@ -81,6 +81,15 @@ class PictureEdits:
             raise Refusal(404, "editing.no_mask", "name", file=path.name)
         return path.with_name(names[0])
 
+    def subject(self, name: str, picture: str) -> dict[str, Any]:
+        """Where the picture doctor sees faces, the largest first, and what it would keep: boxes in pixels."""
+        path = self.sets.picture(name, picture)
+        try:
+            found = self._worker("look", path)
+        except Unreadable:
+            return {"faces": [], "crop": None}
+        return {"faces": found["faces"], "crop": found["crop"]}
+
     # --- changing ---
 
     def change(self, name: str, picture: str, stamp: str, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,6 +110,9 @@ def table(s: Service) -> dict[str, Methods]:
             "GET": Action(lambda call: s.edits.show(call.path["set"], call.path["name"]), slow=True),
             "POST": Action(edit, body="json", slow=True),
         },
+        "/edits/{set}/{name}/subject": {
+            "GET": Action(lambda call: s.edits.subject(call.path["set"], call.path["name"]), slow=True)
+        },
         "/edits/{set}/{name}/original": {"GET": Action(show_original, slow=True)},
         "/edits/{set}/{name}/mask": {
             "GET": Action(show_mask, slow=True),

@@ -44,23 +44,22 @@ def scene(seed: int) -> bytes:
 
 
 @pytest.fixture
-def asked(tmp_path, monkeypatch) -> Asked:
+def asked(tmp_path) -> Asked:
     made = Asked(tmp_path)
-    made.service.edits = PictureEdits(made.service.sets, ask)
+    made.service.edits = PictureEdits(made.service.sets, look_or_ask)
     for seed, name in enumerate(NAMES):
         made.service.sets.put("мой набор", name, scene(seed))
     made.service.sets.put_caption("мой набор", "a.txt", b"on a hill")
-    list_ = made.service.sets.list
-
-    def with_findings(name: str, start: int = 0) -> dict[str, Any]:
-        """As the picture doctor tells them."""
-        found = list_(name, start)
-        for item in found["pictures"]:
-            item.update(faces=[list(FACE)] if item["name"] == "a.png" and item["width"] == 600 else [], crop=None)
-        return found
-
-    monkeypatch.setattr(made.service.sets, "list", with_findings)
     return made
+
+
+def look_or_ask(task: str, path: Path | None = None, **values: Any) -> Any:
+    """The picture worker; its doctor knows one face, and the middle of the others."""
+    if task != "look":
+        return ask(task, **values)
+    assert path
+    faces = [list(FACE)] if path.name == "a.png" and Image.open(path).size == SIZE else []
+    return {"faces": faces, "crop": [100, 0, 500, 400]}
 
 
 @pytest.fixture
@@ -236,6 +235,9 @@ def test_about_the_face_in_proportion_and_as_another_crop(open_page, address, as
     page = begin(open_page, address)
     page.locator(".db-editor select").select_option(label="Square")
     assert box(page) == [100, 0, 400, 400]
+    until(lambda: page.locator(".db-editor button:text-is('Centre of interest')").is_enabled())
+    press(page, "Centre of interest")
+    assert box(page) == [100, 0, 400, 400]
     press(page, "Face")
     left, top, width, height = box(page)
     assert (
@@ -248,6 +250,7 @@ def test_about_the_face_in_proportion_and_as_another_crop(open_page, address, as
     page.keyboard.press("PageDown")  # what was not saved of this picture is
     ready(page, "b.png")
     assert pixels(asked, "a.png").shape == (height, width, 3)
+    until(lambda: page.locator(".db-editor button:text-is('Centre of interest')").is_enabled())
     assert page.locator(".db-editor button:text-is('Face') >> visible=true").is_disabled()
 
 

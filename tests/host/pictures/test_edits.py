@@ -12,12 +12,13 @@ import pytest
 Image = pytest.importorskip("PIL.Image")
 np = pytest.importorskip("numpy")
 
-from dreambooth_ext.core.errors import UserError  # noqa: E402
+from dreambooth_ext.core.errors import Problem, UserError  # noqa: E402
 from dreambooth_ext.core.pictures import edit_history  # noqa: E402
 from dreambooth_ext.engine.pictures import editing, worker  # noqa: E402
 from dreambooth_ext.host.errors import Refusal  # noqa: E402
 from dreambooth_ext.host.pictures import edit_files  # noqa: E402
 from dreambooth_ext.host.pictures.edits import PictureEdits  # noqa: E402
+from dreambooth_ext.host.pictures.picture_worker import Unreadable  # noqa: E402
 from dreambooth_ext.host.pictures.uploads import PictureSets  # noqa: E402
 from tests.dying import Dead, dying  # noqa: E402
 
@@ -208,6 +209,17 @@ def test_sets_of_runs_stay_and_their_copies_are_edited(edits, sets, folder):
     assert (sets.path(copy) / "a.jpg").read_bytes() == before
     assert (folder / "a.jpg").read_bytes() == made and (folder / "a-masklabel.png").exists()
     assert edits.go(copy, "a.jpg", "", -1)["edit"]["turns"] == 1
+
+
+def test_where_the_subject_is(sets):
+    def look(task: str, path: Path, **values):
+        if path.name == "b.png":
+            raise Unreadable(Problem("editing.crop", "crop"))
+        return {"faces": [[1, 2, 3, 4]], "crop": [0, 0, 9, 9], "print": {}}
+
+    edits = PictureEdits(sets, look)
+    assert edits.subject("s", "a.jpg") == {"faces": [[1, 2, 3, 4]], "crop": [0, 0, 9, 9]}
+    assert edits.subject("s", "b.png") == {"faces": [], "crop": None}
 
 
 def test_a_worker_that_fails_changes_nothing(sets, folder):

@@ -56,13 +56,17 @@ export class CropTools {
         this.shape.value = known.has(before) ? before : "0";
     }
 
-    /** @param {{edit: object, box: number[], hasFace: boolean, hasCentre: boolean}} about */
-    show({ edit, box, hasFace, hasCentre }) {
+    /** @param {{faces: number[][], crop: number[]?}} found */
+    offerSubject({ faces, crop }) {
+        this.face.disabled = !faces.length;
+        this.centre.disabled = !crop;
+    }
+
+    /** @param {{edit: object, box: number[]}} about */
+    show({ edit, box }) {
         for (const node of [this.slider, this.degrees]) if (document.activeElement !== node) node.value = String(edit.straighten);
         const values = [box[0], box[1], box[2] - box[0], box[3] - box[1]];
         this.numbers.forEach((input, place) => document.activeElement !== input && (input.value = String(values[place])));
-        this.face.disabled = !hasFace;
-        this.centre.disabled = !hasCentre;
     }
 
     /** Says what training leaves of the box. @param {{target: number[], box: number[]}?} left as GET crop answers */

@@ -8,13 +8,14 @@ import { phrase, plain } from "../shared/phrase.js";
 import { MIRRORED, TEXTS } from "../shared/texts.js";
 import { Brush } from "./brush.js";
 import { CropTools } from "./crop_tools.js";
-import { aboutFace, fitted, frameOf, inProportion, inscribed, moveIn, turnedBox } from "./geometry.js";
+import { aboutFace, ellipseOf, fitted, frameOf, inFrame, inProportion, inscribed, turnedBox } from "./geometry.js";
 import { MaskTools } from "./mask_tools.js";
 import { Stage } from "./stage.js";
 
 const T = TEXTS.editor;
 const PATIENCE = 200_000; // milliseconds: a straightened picture of 100 million pixels takes its time
 const LARGE = 1024; // pixels of what is shown
+const NOBODY = { faces: [], crop: null }; // where the subject is, while nobody knows
 
 export class Editor {
     /**
@@ -27,6 +28,7 @@ export class Editor {
         this.names = this.pictures.map((picture) => picture.name);
         this.at = Math.max(0, this.names.indexOf(about.name));
         this.mode = "crop";
+        this.found = NOBODY;
         this.sizes = new Map(); // what GET crop answered
         this.look = debounced(() => this.#lookAtTraining(), 120);
     }
@@ -64,10 +66,10 @@ export class Editor {
         this.tools = new CropTools({
             turn: (by) => this.#turn(by), straighten: (degrees) => this.#straighten(degrees), shape: () => this.#shape(),
             box: (box) => this.#boxed(fitted(this.frame, this.pending.straighten, box)), whole: () => this.#boxed(null),
-            face: () => this.#aboutFace(), centre: () => this.#boxed(inProportion(this.#inFrame(this.picture.crop), this.tools.ratio)), grid: (is) => this.stage.showGrid(is),
+            face: () => this.#aboutFace(), centre: () => this.#boxed(inProportion(this.#inFrame(this.found.crop), this.tools.ratio)), grid: (is) => this.stage.showGrid(is),
         });
         this.brush = new Brush({ changed: () => this.#refresh(), drawn: (box) => this.maskTools.ellipse(box) });
-        this.maskTools = new MaskTools(this.brush, () => this.maskTools.ellipse(this.#faceInPercent()));
+        this.maskTools = new MaskTools(this.brush, () => this.maskTools.ellipse(ellipseOf(this.found.faces[0], this.told.size)));
         this.fault = element("p", { class: "db-problem", role: "alert" });
         this.said = element("p", { class: "db-quiet", role: "status" });
         const arrow = (text, label, by) => button(text, () => this.#go(by), { "aria-label": label, title: label });
@@ -100,10 +102,6 @@ export class Editor {
             element("span", { text: T[value] }),
         );
         return element("div", { class: "db-choices", role: "radiogroup", "aria-label": T.modes }, choice("crop"), choice("mask"));
-    }
-
-    get picture() {
-        return this.pictures[this.at];
     }
 
     get frame() {
@@ -150,11 +148,20 @@ export class Editor {
             told.mask ? loaded(address([...parts, "mask"], { ...shown, t: `${told.stamp}-${Date.now()}` })) : null,
         ]);
         if (asked !== this.asked) return;
-        Object.assign(this, { told, image: original, pending: { ...told.edit } });
+        Object.assign(this, { told, image: original, pending: { ...told.edit }, found: NOBODY });
         this.brush.load(picture, mask);
         await this.#offerShapes();
         this.#change(this.mode);
         this.#refresh();
+        this.#find(told, asked);
+    }
+
+    /** Asks where the subject is; the tools that go by it wait for that. */
+    async #find(told, asked) {
+        const found = await api.get(["edits", this.place.name, told.name, "subject"], {}, 90_000).catch(() => NOBODY);
+        if (asked !== this.asked || told !== this.told) return;
+        this.found = found;
+        this.#enable();
     }
 
     async #offerShapes() {
@@ -190,10 +197,8 @@ export class Editor {
 
     #refresh() {
         if (!this.told) return;
-        const face = Boolean(this.picture.faces?.length);
         this.stage.show({ image: this.image, original: this.told.original, edit: this.pending, kept: this.box, ratio: this.tools.ratio });
-        this.tools.show({ edit: this.pending, box: this.box, hasFace: face, hasCentre: Boolean(this.picture.crop) });
-        this.maskTools.show(face);
+        this.tools.show({ edit: this.pending, box: this.box });
         this.stage.showTraining(null);
         this.look();
         this.sure = false;
@@ -203,6 +208,7 @@ export class Editor {
     #enable() {
         const { told } = this;
         const isFree = Boolean(told) && !this.isBusy;
+        for (const tools of [this.tools, this.maskTools]) tools.offerSubject(this.found);
         this.save.disabled = !isFree || !this.isChanged;
         this.more.disabled = !isFree;
         this.remove.disabled = !isFree || !told.mask;
@@ -240,31 +246,14 @@ export class Editor {
         else this.#refresh();
     }
 
-    /** A box of the visible picture, in the frame of the original; only while turns are the saved ones. */
-    #inFrame([left, top, right, bottom]) {
-        const saved = frameOf(this.told.original, this.told.edit.turns);
-        let box = [left + this.told.box[0], top + this.told.box[1], right + this.told.box[0], bottom + this.told.box[1]];
-        let frame = saved;
-        for (let turns = this.told.edit.turns; turns !== this.pending.turns; turns = (turns + 1) % 4) {
-            box = turnedBox(frame, box, 1);
-            frame = [frame[1], frame[0]];
-        }
-        return fitted(this.frame, this.pending.straighten, moveIn(this.frame, box));
-    }
-
-    get face() {
-        return this.picture.faces[0];
+    /** A box of the visible picture, where it is in the frame now. */
+    #inFrame(box) {
+        return fitted(this.frame, this.pending.straighten, inFrame(this.told, this.pending.turns, box));
     }
 
     #aboutFace() {
-        this.#boxed(fitted(this.frame, this.pending.straighten, aboutFace(this.frame, this.#inFrame(this.face), this.tools.ratio)));
-    }
-
-    #faceInPercent() {
-        const [width, height] = this.told.size;
-        const [left, top, right, bottom] = this.face;
-        const [wide, high] = [right - left, bottom - top];
-        return [(left - wide * 0.25) / width, (top - high * 0.35) / height, wide * 1.5 / width, high * 1.6 / height].map((part) => part * 100);
+        const face = this.#inFrame(this.found.faces[0]);
+        this.#boxed(fitted(this.frame, this.pending.straighten, aboutFace(this.frame, face, this.tools.ratio)));
     }
 
     // --- saving ---

@@ -91,3 +91,19 @@ export function aboutFace(frame, face, ratio) {
     const inside = moveIn(frame, shaped);
     return ratio ? inProportion(inside, ratio) : inside;
 }
+
+/**
+ * A box of the visible picture in the frame of its original, turned so.
+ * @param {{original: number[], edit: {turns: number}, box: number[]}} told as GET edits says
+ */
+export function inFrame({ original, edit, box: [left, top] }, turns, box) {
+    let moved = [box[0] + left, box[1] + top, box[2] + left, box[3] + top];
+    for (let now = edit.turns; now !== turns; now = (now + 1) % 4) moved = turnedBox(frameOf(original, now), moved, 1);
+    return moved;
+}
+
+/** An ellipse about a face with its hair, in percent of the picture: left, top, width, height. */
+export function ellipseOf([left, top, right, bottom], [width, height]) {
+    const [wide, high] = [right - left, bottom - top];
+    return [(left - wide * 0.25) / width, (top - high * 0.35) / height, wide * 1.5 / width, high * 1.6 / height].map((part) => part * 100);
+}

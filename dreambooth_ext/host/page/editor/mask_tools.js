@@ -46,7 +46,8 @@ export class MaskTools {
         this.brush.ellipse(box);
     }
 
-    show(hasFace) {
-        this.face.disabled = !hasFace;
+    /** @param {{faces: number[][]}} found */
+    offerSubject({ faces }) {
+        this.face.disabled = !faces.length;
     }
 }
