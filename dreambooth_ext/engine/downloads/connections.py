@@ -8,6 +8,7 @@ name that resolves to another address a moment later (DNS rebinding) gains nothi
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import http.client
 import ipaddress
@@ -200,4 +201,11 @@ def ask(address: Address, start: int = 0, validator: str = "", most: int = 0) ->
         request.add_header("If-Range", validator)
     elif most:
         request.add_header("Range", f"bytes=0-{most - 1}")
-    return OPENER.open(request, timeout=TIME_OUT)
+    answer = OPENER.open(request, timeout=TIME_OUT)
+    answer.chain = request.chain  # type: ignore[attr-defined]
+    return answer
+
+
+def after(address: Address, answer: http.client.HTTPResponse) -> Address:
+    """The address for further requests: what has answered from the internet is asked there alone from then on."""
+    return dataclasses.replace(address, public_only=answer.chain.public_only)  # type: ignore[attr-defined]

@@ -19,7 +19,7 @@ from ...core.config.names import MODEL_SUFFIXES, RESERVED
 from ...core.errors import UserError
 from ...core.messages.message import Message, reason_of
 from ...core.system.files import free_bytes, human_size
-from .connections import Address, ask
+from .connections import Address, after, ask
 from .progress_thread import MB, STAGE, Stage, watched
 from .refusals import NETWORK, Broken, explained, patiently, why
 
@@ -103,6 +103,7 @@ class Transfer:
     def _offer(self) -> Offer:
         self._is_over = False
         with explained(self.address, self.field), ask(self.address) as answer:
+            self.address = after(self.address, answer)
             headers = answer.headers
             if headers.get_content_type() in ("text/html", "application/xhtml+xml"):
                 raise self.page()
@@ -210,8 +211,12 @@ def name_of(link: str, disposition: str) -> str:
     """Return the file's name: from the server (civitai), else the link's last part; without folders or unusual
     characters."""
     said = re.search(r"filename\*?=(?:UTF-8'')?\"?([^\";]+)", disposition)
-    name = unquote(said.group(1) if said else urlsplit(link).path.rsplit("/", 1)[-1])
-    name = re.sub(r"[^\w.()\[\] -]", "_", name).strip(". ")
+    return plain_name(unquote(said.group(1) if said else urlsplit(link).path.rsplit("/", 1)[-1]))
+
+
+def plain_name(told: str) -> str:
+    """A file's name as any system may have it, without folders or unusual characters; whoever uploaded it chose it."""
+    name = re.sub(r"[^\w.()\[\] -]", "_", told).strip(". ")
     stem, suffix = Path(name).stem[:LONGEST_NAME].strip(". "), Path(name).suffix
     if suffix.lower() not in MODEL_SUFFIXES:
         stem, suffix = name[:LONGEST_NAME].strip(". "), ""

@@ -12,10 +12,11 @@ from huggingface_hub import get_token
 from ...core.config import links
 from ...core.errors import UserError
 from ...core.messages.message import Message
-from ..downloads.http_file import Offer, Transfer
+from ..downloads.http_file import Offer, Transfer, plain_name
 from ..downloads.progress_thread import Stage, silent
 from . import civitai, hub, shares
 from .found import FOLDER, Found, Logins
+from .header import with_header
 
 CIVITAI_KEYS = ("CIVITAI_API_KEY", "CIVITAI_API_TOKEN", "CIVITAI_TOKEN")  # of the environment
 SITES = (
@@ -58,11 +59,14 @@ def look_up(link: str, field: str, *, choice: str = "", known: Logins, public_on
 
 
 def offered(found: Found, field: str, stage: Stage = silent) -> tuple[Found, Offer]:
-    """The found file with what its own server tells: its name, size, and whether it may be had. Raises UserError."""
-    offer = Transfer(found.address, field, stage).offer()
-    name = found.name or offer.name
+    """The found file with what its own server and its first bytes tell: its name, size, kind, family, and whether it
+    may be had. Raises UserError."""
+    transfer = Transfer(found.address, field, stage)
+    offer = transfer.offer()
+    name = plain_name(found.name) if found.name else offer.name
     size = offer.size if offer.size is not None else found.size
     notes = found.notes
     if not found.sha256:
         notes = (*notes, Message("download.no_hash"))
-    return dataclasses.replace(found, name=name, size=size, notes=notes), offer
+    found = dataclasses.replace(found, address=transfer.address, name=name, size=size, notes=notes)
+    return with_header(found, field), offer

@@ -32,14 +32,18 @@ from ..model_links.repository_files import fetch_files
 
 FIELD = "link"
 CHECKING = Message("stages.checking_file")
+MOST_CHOICES = 100  # that are shown
 OFTEN = 0.4  # seconds between two lines about the progress
 
 
 def run(arguments: argparse.Namespace) -> list[str]:
     """Do as the command line asks (`download_options`) and return the lines to print."""
     told = Lines() if arguments.json else None
+    download = Download(arguments, told)
     try:
-        return Download(arguments, told).run()
+        return download.run()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(download.kept()) from None
     except UserError as error:
         if told:
             told.say(problem=error.problem.as_dict())
@@ -66,6 +70,7 @@ class Download:
         self.arguments, self.told = arguments, told
         self.choice = arguments.file[0] if arguments.file else ""
         self.folders: dict[str, Path] = dict(arguments.folder)
+        self.coming: Unfinished | None = None
 
     def run(self) -> list[str]:
         if self.arguments.discard:
@@ -84,6 +89,11 @@ class Download:
         if self.arguments.expect and self.arguments.expect != version(found, offer):
             raise UserError("download.other_version", FIELD, name=found.name)
         return self._fetch(found, offer)
+
+    def kept(self) -> str:
+        """What an interruption leaves, for who interrupts."""
+        received = self.coming.received() if self.coming else 0
+        return Message("download.kept", received=human_size(received)) if received else ""
 
     # --- what there is
 
@@ -121,7 +131,8 @@ class Download:
         if found.sha256 and (path := unfinished.there(folder, found.name, found.size, found.sha256)):
             return self._done(path, found.kind or "checkpoint", found.sha256, was_there=True)
         given = self.arguments.link
-        coming = Unfinished(folder, found.link, self.choice, links.bare(given) if links.is_link(given) else given)
+        given = links.bare(given) if links.is_link(given) else given
+        coming = self.coming = Unfinished(folder, found.link, self.choice, given)
         with coming.held(FIELD):
             part = coming.prepare(found.name, offer, found.sha256)
             self._receive(found, offer, part)
@@ -241,7 +252,7 @@ def facts_of(found: Found, offer: Offer, folder: Path, choice: str) -> dict[str,
         "family": found.family,
         **beside("licence", found.licence),
         "notes": [as_told(note) for note in found.notes],
-        "choices": [dataclasses.asdict(choice) for choice in found.choices],
+        "choices": [dataclasses.asdict(choice) for choice in found.choices[:MOST_CHOICES]],
         "version": version(found, offer),
         "folder": str(folder),
         "new_name": new_name if new_name != found.name else "",
@@ -280,7 +291,10 @@ def spelled(found: Found, facts: dict[str, Any]) -> list[str]:
     if facts["received"]:
         told.append(f"note: {Message('download.received', received=human_size(facts['received']))}")
     if found.choices:
-        told += [f"note: {Message('download.choices')}", *(f"  {choice.name}" for choice in found.choices)]
+        told += [
+            f"note: {Message('download.choices')}",
+            *(f"  {choice.name}" for choice in found.choices[:MOST_CHOICES]),
+        ]
     return told
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ...core.config import links
 from ...core.config.parsing import shown
 from ...core.errors import Problem, UserError
-from ...core.messages.message import Message
+from ...core.messages.message import reason_of
 from ...core.verbs.download_options import KINDS
 from ..environment.environment import Environment
 from ..errors import Refusal
@@ -274,9 +274,9 @@ class Downloads:
         was_looking = one.state == LOOKING
         told: dict[str, Any] = {}
         try:
-            failure: Message | str = verb.run(lambda line: self._heard(one, line, told))
+            failure = verb.run(lambda line: self._heard(one, line, told))
         except OSError as error:
-            failure = Message("queue.drawing_not_started", error=error)
+            failure = Problem("download.not_started", FIELD, error=reason_of(error))
         with self._lock:
             self._verbs.pop(one.id, None)
             is_kept = one.id in self._records
@@ -298,7 +298,7 @@ class Downloads:
                 one.stage = RUNNING
 
     def _ended(
-        self, one: Record, told: dict[str, Any], failure: Message | str, was_looking: bool, was_stopped: bool
+        self, one: Record, told: dict[str, Any], failure: Problem | None, was_looking: bool, was_stopped: bool
     ) -> None:
         if told.get("done"):
             self._set(one, DONE, result=told["done"], done=one.of, problem=None)
@@ -307,11 +307,14 @@ class Downloads:
             is_other = told["problem"].get("code") == "download.other_version"  # to be agreed to again
             self._set(one, FOUND if is_other and one.facts else FAILED, problem=told["problem"])
         elif failure:
-            self._set(one, FAILED, problem=Problem("other.as_said", FIELD, message=failure, remedy="").as_dict())
-        elif was_looking and one.facts:
+            self._set(one, FAILED, problem=failure.as_dict())
+        elif was_looking and told.get("facts"):
             self._set(one, FOUND)
-        elif was_stopped and one.state == RUNNING:  # this process ends
-            self._set(one, PAUSED, stage=RUNNING)
+        elif was_stopped:
+            if one.state == RUNNING:  # this process ends
+                self._set(one, PAUSED, stage=RUNNING)
+        elif one.state in BUSY:
+            self._set(one, FAILED, problem=Problem("download.ended", FIELD, code=0).as_dict())
 
     def _publish(self, one: Record) -> None:
         """Have the host list the new file."""

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...core.messages.message import Message
+from ...core.errors import Problem
 from ..drawing.device_jobs import end
 from ..environment.environment import Environment
 
@@ -35,9 +35,9 @@ class Verb:
     def is_stopped(self) -> bool:
         return self._stopping.is_set()
 
-    def run(self, hear: Callable[[dict[str, Any]], None]) -> Message | str:
-        """Run it to its end; returns why it failed, as far as no line has told that, "" if it did not."""
-        process = self._begin()
+    def run(self, hear: Callable[[dict[str, Any]], None]) -> Problem | None:
+        """Run it to its end; returns why it failed, as far as no line has told that, None if it did not."""
+        self.process = process = self._begin()
         threading.Thread(target=self._read_errors, args=(process,), name="download's errors", daemon=True).start()
         threading.Thread(target=self._watch, args=(process,), name="download's stop", daemon=True).start()
         assert process.stdout
@@ -49,9 +49,11 @@ class Verb:
                         hear(told)
         code = process.wait()
         if not code or self.is_stopped:
-            return ""
+            return None
         said = [line.removeprefix("error: ") for line in self._lines if line.startswith("error: ")]
-        return said[-1][:300] if said else Message("queue.drawing_ended", code=code)
+        if said:
+            return Problem("other.as_said", "link", message=said[-1][:300], remedy="")
+        return Problem("download.ended", "link", code=code)
 
     def _watch(self, process: subprocess.Popen[str]) -> None:
         while process.poll() is None:

@@ -18,7 +18,7 @@ from dreambooth_ext.core.config import links
 from dreambooth_ext.core.errors import UserError
 from dreambooth_ext.core.verbs import download_options
 from dreambooth_ext.engine.downloads import connections, http_file, refusals, unfinished
-from dreambooth_ext.engine.model_links import look_up
+from dreambooth_ext.engine.model_links import header, look_up
 from dreambooth_ext.engine.verbs import download
 from tests import tiny
 from tests.engine.downloads.servers import Answers, Server, chunked, page, redirect, served, status, unsized, whole
@@ -109,8 +109,47 @@ def test_a_direct_link(server, model, tmp_path, get):
 def test_nothing_but_facts_is_fetched_first(server, model, tmp_path, get):
     server.answers["/a.safetensors"] = whole(model)
     got = get(server.link("/a.safetensors"), "--look")
-    assert got.facts and not got.done and len(server.asked) == 1 and there(tmp_path) == []
+    assert got.facts and not got.done and there(tmp_path) == []
+    assert len(server.asked) == 2 and server.asked[1][1]["Range"] == f"bytes=0-{8 + header.LARGEST - 1}"
+    assert got.facts["kind"] == "checkpoint" and got.facts["family"] == "Stable Diffusion 1"
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "family"),
+    [
+        (["conditioner.embedders.1.model.x", "model.diffusion_model.x"], "checkpoint", "Stable Diffusion XL"),
+        (["lora_unet_down_blocks_0.lora_up.weight"], "lora", "sdxl_base_v1-0"),
+        (["base.lora_A.weight"], "lora", "sdxl_base_v1-0"),
+        (["clip_l", "clip_g"], "textual_inversion", "Stable Diffusion XL"),
+        (["first_stage_model.x"], "", ""),
+    ],
+)
+def test_what_a_file_says_of_itself_before_it_is_fetched(server, get, names, kind, family):
+    server.answers["/a.safetensors"] = whole(safetensors(names, ss_base_model_version="sdxl_base_v1-0"))
+    facts = get(server.link("/a.safetensors"), "--look").facts
+    assert (facts["kind"], facts["family"]) == (kind, family)
+
+
+def test_a_flux_model_is_refused_before_it_is_fetched(server, get):
+    content = safetensors(["model.diffusion_model.double_blocks.0.img_attn.qkv.weight"])
+    server.answers["/a.safetensors"] = whole(content + b"x" * 10_000_000)
+    got = get(server.link("/a.safetensors"))
+    assert got.code == "download.other_family" and "Flux" in got.problem["message"]
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"x" * 7, b"\xff" * 100, b"\x10" + b"\0" * 7 + b"[" * 16, b"\x09" + b"\0" * 7 + b"{}"]
+)
+def test_a_header_that_is_none_is_not_told(server, get, head):
+    server.answers["/a.safetensors"] = whole(head)
+    assert get(server.link("/a.safetensors"), "--look").facts["kind"] == ""
+
+
+def safetensors(names: list[str], **metadata: str) -> bytes:
+    header = {name: {"dtype": "F16", "shape": [1], "data_offsets": [0, 2]} for name in names}
+    text = json.dumps({"__metadata__": metadata, **header}).encode()
+    return len(text).to_bytes(8, "little") + text + b"\0\0"
 
 
 def test_another_file_of_that_name_stays(server, model, tmp_path, get):
@@ -226,12 +265,12 @@ def test_a_busy_server_is_left_alone_for_a_while(server, model, get, monkeypatch
 
     def answer(http: Answers) -> None:
         times.append(http.path)
-        if len(times) in (1, 3):
+        if len(times) in (1, 4):
             return http.start(429, Retry_After=1, Content_Length=0)
         return given(http)
 
     server.answers["/a.safetensors"] = answer
-    assert get(server.link("/a.safetensors")).path.read_bytes() == model and len(times) == 4
+    assert get(server.link("/a.safetensors")).path.read_bytes() == model and len(times) == 5
     server.answers["/b.safetensors"] = lambda http: http.start(429, Retry_After=3600, Content_Length=0)
     assert get(server.link("/b.safetensors")).code == "download.busy"
 
@@ -261,8 +300,9 @@ def test_no_redirect_from_the_internet_leads_inside(server, model, internet, get
     assert [path for path, _ in server.asked] == ["/out.safetensors"]
 
 
-def test_a_name_that_changes_its_address(server, model, get, monkeypatch):
-    """Resolved once, and connected to the address that was judged."""
+@pytest.mark.parametrize("words", [(), ("--public-only",)])
+def test_a_name_that_changes_its_address(server, model, get, monkeypatch, words):
+    """Each request connects to the address that was judged; what was on the internet is not looked for inside."""
     plain, asked = connections.socket.getaddrinfo, []
 
     def rebinding(host: str, port: int, *rest: Any, **more: Any) -> Any:
@@ -275,8 +315,8 @@ def test_a_name_that_changes_its_address(server, model, get, monkeypatch):
     monkeypatch.setattr(connections, "is_public", lambda address: address == "127.0.0.1")
     server.answers["/a.safetensors"] = whole(model)
     link = f"http://rebind.example:{server.server_address[1]}/a.safetensors"
-    got = get(link, "--public-only")
-    assert len(server.asked) == 1 and got.code == "download.private" and asked == ["rebind.example"] * 2
+    got = get(link, *words)
+    assert len(server.asked) == 1 and got.code == "download.private" and set(asked) == {"rebind.example"}
 
 
 @pytest.mark.parametrize(
@@ -387,6 +427,16 @@ def test_a_version_in_early_access_is_told_before(civitai, get):
     civitai.version |= {"availability": "EarlyAccess", "earlyAccessEndsAt": "2099-01-02T00:00:00.000Z"}
     (note,) = get("https://civitai.com/models/10", "--look").facts["notes"]
     assert note["code"] == "download.early_until" and "2099-01-02" in note["message"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil.safetensors", "/etc/evil.safetensors", "a\\..\\evil.safetensors", "con.safetensors"]
+)
+def test_a_name_that_an_uploader_chose(civitai, tmp_path, get, name):
+    civitai.file["name"] = name
+    got = get("https://civitai.com/models/10")
+    assert got.path.parent == tmp_path / "models" / "checkpoint" and set(got.path.name) & set("\\/:") == set()
+    assert len(there(tmp_path)) == 1 and got.path.stem != "con"
 
 
 def test_a_file_that_civitai_calls_dangerous(civitai, get):

@@ -15,7 +15,7 @@ import pytest
 from dreambooth_ext.core.messages.message import Message
 from dreambooth_ext.host.downloads import downloads
 from tests import tiny
-from tests.engine.downloads.servers import served, whole
+from tests.engine.downloads.servers import Answers, served, whole
 from tests.host.asking import Asked, Place
 from tests.host.downloads.pretended_verb import Pretended
 
@@ -290,9 +290,7 @@ def test_files_of_a_repository(asked, verb, tmp_path):
 def test_the_real_verb(asked, tmp_path, monkeypatch):
     """From a server of this machine into the model folder, as a user of the API does it."""
     content = tiny.single_file(tmp_path / "source", sidecar=False).read_bytes()
-    path = str(Path(__file__).parents[3])
-    asked.environment.command = lambda argv: [sys.executable, *argv]
-    asked.environment.variables = lambda changes=None: {**os.environ, "PYTHONPATH": path, **(changes or {})}
+    real(asked)
     with served() as server:
         server.answers["/portraits.safetensors"] = whole(content)
         id = found(asked, server.link("/portraits.safetensors?token=SECRET"))
@@ -304,3 +302,39 @@ def test_the_real_verb(asked, tmp_path, monkeypatch):
         server.answers["/page.safetensors"] = lambda http: http.start(Content_Type="text/html", Content_Length=0)
         id = asked.post("downloads", {"link": server.link("/page.safetensors")}).json()["id"]
         assert comes_to(asked, id, "failed")["problem"]["code"] == "download.web_page"
+
+
+def real(asked: Asked) -> None:
+    path = str(Path(__file__).parents[3])
+    asked.environment.command = lambda argv: [sys.executable, *argv]
+    asked.environment.variables = lambda changes=None: {**os.environ, "PYTHONPATH": path, **(changes or {})}
+
+
+@pytest.mark.parametrize("how", ["pause", "kill"])
+def test_the_real_verb_is_stopped_in_the_middle(asked, tmp_path, how):
+    """By a pause, or a kill of the verb: it goes on where it was, and a cancelled one leaves nothing."""
+    content = tiny.single_file(tmp_path / "source", sidecar=False).read_bytes()
+    real(asked)
+    with served() as server:
+        half = len(content) // 2
+
+        def slow(http: Answers) -> None:
+            if "Range" in http.headers or len(server.asked) < 3:  # two look-ups
+                return whole(content)(http)
+            http.start(Content_Length=len(content), ETag='"1"')
+            http.wfile.write(content[:half])
+            server.released.wait(60)
+
+        server.answers["/a.safetensors"] = slow
+        id = found(asked, server.link("/a.safetensors"))
+        act(asked, id, "fetch")
+        until(lambda: state(asked, id)["done"] == half)
+        if how == "pause":
+            act(asked, id, "pause")
+        else:
+            os.kill(asked.service.downloads._verbs[id].process.pid, 9)
+            assert comes_to(asked, id, "failed")["problem"]["code"] == "download.ended"
+        until(lambda: id not in asked.service.downloads._verbs)
+        assert act(asked, id, "resume").status == 202
+        assert comes_to(asked, id, "done", "failed")["state"] == "done"
+        assert server.asked[-1][1]["Range"] == f"bytes={half}-" and models(asked) == ["a.safetensors"]
