@@ -14,17 +14,18 @@ import torch
 from PIL import Image
 
 from dreambooth_ext.core.config.run_config import RunConfig
-from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine.formats.checkpoint_file import export_checkpoint
 from dreambooth_ext.engine.formats.metadata import modelspec, training_metadata
 from dreambooth_ext.engine.formats.verified_write import Exported
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.sampling.infotext import infotext
 from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.host.publishing.model_files import publish
 from dreambooth_ext.host.publishing.unpublish import take_out
 from tests import tiny
 from tests.webui.server import WebUI, running, webui_folder
 from tests.webui.sizes import families
+from tests.webui.test_host import family as kind_of
 
 pytestmark = pytest.mark.skipif(webui_folder() is None, reason="$WEBUI_DIR names no WebUI")
 
@@ -133,7 +134,10 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
 def test_every_kind_of_model_draws_what_generate_draws(webui, tmp_path, model):
     family, options = MODELS[model]
     base = tiny.single_file(tmp_path, family, **options)
-    exported = export(webui, base, f"{model}.safetensors", zero_terminal_snr=model == "sdxl-zero-snr")
+    is_zero = model == "sdxl-zero-snr"
+    exported = export(webui, base, f"{model}.safetensors", zero_terminal_snr=is_zero)
+    if kind_of(webui_folder()) == "AUTOMATIC1111":  # the forks tell it by the file
+        webui.call("sdapi/v1/options", {"sd_noise_schedule": "Zero Terminal SNR" if is_zero else "Default"})
     picture = drawn_by_webui(webui, exported)
     assert difference(picture, drawn_by_us(exported.path)) < CLOSE
     # which is neither what the base draws, nor what it draws for other words
@@ -200,7 +204,7 @@ def test_the_webui_draws_from_the_text_in_our_pictures(webui, tmp_path, sampler)
     exported = export(webui, tiny.single_file(tmp_path), f"described-{sampler}.safetensors")
     webui.load(exported.path.name)
     about = {"model": exported.path.stem, "model_hash": exported.sha256[:10], "clip_skip": None}
-    picture, _ = webui.draw(infotext=generate_options.infotext(sampler=sampler, **SETTINGS, **about))
+    picture = webui.draw_as_said(infotext(sampler=sampler, **SETTINGS, **about))
     assert difference(picture, drawn_by_us(exported.path, sampler)) < CLOSE
 
 

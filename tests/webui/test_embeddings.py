@@ -13,7 +13,6 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from dreambooth_ext.core.system.files import sha256_of
-from dreambooth_ext.core.verbs import generate_options
 from dreambooth_ext.engine.conditioning.learned_tokens import Embedding
 from dreambooth_ext.engine.formats import embedding_file, lora_file
 from dreambooth_ext.engine.formats.embedding_file import export_embedding
@@ -21,6 +20,7 @@ from dreambooth_ext.engine.formats.lora_file import export_network
 from dreambooth_ext.engine.formats.metadata import base_metadata, modelspec
 from dreambooth_ext.engine.formats.verified_write import Exported
 from dreambooth_ext.engine.models.base_model import open_base
+from dreambooth_ext.engine.sampling.infotext import infotext
 from dreambooth_ext.engine.sampling.painter import load_painter
 from dreambooth_ext.engine.verbs.generate import used_hashes
 from tests import adapters, tiny
@@ -137,8 +137,8 @@ def test_the_webui_draws_from_the_text_in_our_pictures(webui, checkpoints):
     settings = {**SETTINGS, "prompt": "a described thing"}
     about = {"model": model.path.stem, "model_hash": model.sha256[:10], "clip_skip": None}
     hashes = {"described": sha256_of(path)[:12]}
-    text = generate_options.infotext(sampler="Euler", ti_hashes=hashes, **settings, **about)
-    picture, _ = webui.draw(infotext=text)
+    text = infotext(sampler="Euler", ti_hashes=hashes, **settings, **about)
+    picture = webui.draw_as_said(text)
     assert difference(picture, with_embeddings(model.path, [path], settings["prompt"])) < CLOSE
 
 
