@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .commands import check, demo, env, prepare, report, resume, runs, train, ui, verdict
 from .commands.models import compare, convert, download, generate, network
-from .commands.pictures import sets
+from .commands.pictures import captions, sets
 from .commands.support.exit_status import BAD_INPUT, FAILED, STOPPED
 from .core.config.run_config import SETTINGS
 from .core.errors import REPORT, UserError
@@ -31,6 +31,7 @@ VERBS = {
     "convert": convert,
     "network": network,
     "download": download,
+    "captions": captions,
     "runs": runs,
     "sets": sets,
     "verdict": verdict,

@@ -26,6 +26,7 @@ HOSTS_OWN = {
     "host/web/endpoint.py": {"starlette", "anyio"},
     "host/web/auth.py": {"starlette", "anyio"},
     "host/web/server.py": {"starlette", "uvicorn"},
+    "host/webui/interrogation.py": {"modules", "PIL"},
     "host/pictures/image_decoding.py": {"PIL"},
     "host/web/responses.py": {"starlette"},
     "host/web/picture_routes.py": {"starlette"},

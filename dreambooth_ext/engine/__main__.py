@@ -21,6 +21,8 @@ from ..core.verbs import (
     network_options,
     pictures_options,
     prepare_options,
+    tag_options,
+    tagger_options,
     verdict_options,
 )
 
@@ -34,6 +36,8 @@ VERBS: dict[str, tuple[ModuleType, str]] = {
     "verdict": (verdict_options, "verbs.verdict"),
     "prepare": (prepare_options, "doctor.prepare"),
     "pictures": (pictures_options, "pictures.worker"),
+    "tag": (tag_options, "verbs.tag"),
+    "tagger": (tagger_options, "tagging.about"),
 }
 
 

@@ -45,7 +45,8 @@ class Task:
     whose models it needs. words: the engine's verb and its options; variables: of its environment. mode: see
     `Host.handed_over`. total, done: how many pictures it makes, and how many are there; without, what the verb prints
     counts. is_automatic: nobody asked for it, and it gives way to every run. ended: called at the end with the job's
-    state and problem, in its thread.
+    state and problem, in its thread. work: done in this process, in the job's thread, instead of the engine's verb; it
+    returns soon once the job is `stopping`.
     """
 
     kind: str
@@ -59,6 +60,7 @@ class Task:
     done: Callable[[], int] | None = None
     is_automatic: bool = False
     ended: Callable[[str, str], None] = lambda state, problem: None
+    work: Callable[[Job], None] | None = None
 
     @property
     def reason(self) -> Message:
@@ -121,7 +123,7 @@ class Job:
         done, total: of the stage; total is 0 where nobody knows. left: seconds to its end, None where nobody knows.
         """
         if self.task.done:
-            self._count(self.task.done(), self.task.total)
+            self.count(self.task.done(), self.task.total)
         done, total = self._counted
         about = {"kind": self.task.kind, "of": self.task.of, "state": self.state, "automatic": self.task.is_automatic}
         count = {"done": done, "total": total, "left": self._pace.left(total), "since": self.began}
@@ -135,9 +137,10 @@ class Job:
             self._pace = Pace()
             self._counted = (0, 0)
         if found:
-            self._count(int(found[1]), int(found[2]))
+            self.count(int(found[1]), int(found[2]))
 
-    def _count(self, done: int, total: int) -> None:
+    def count(self, done: int, total: int) -> None:
+        """Note how much is done of what goes on now."""
         self._counted = done, total
         self._pace.note(done, time.monotonic())
 
@@ -264,6 +267,10 @@ class DeviceJobs:
         """Run the verb to its end; returns the state then."""
         if job.stopping.is_set():
             return "stopped"
+        if job.task.work:
+            job.state = "running"
+            job.task.work(job)
+            return "stopped" if job.stopping.is_set() else "done"
         process = self._begin(job.task)
         job.state = "running"
         reader = threading.Thread(target=_read, args=(process, job), name="dreambooth job's words", daemon=True)

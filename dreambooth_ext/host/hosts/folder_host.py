@@ -134,6 +134,12 @@ class FolderHost:
         self._chosen = str(path)
         return path.name
 
+    def interrogators(self) -> dict[str, str]:
+        return {}
+
+    def interrogate(self, name: str, content: bytes) -> str:
+        raise LookupError(name)  # there are none
+
     def needs(self, path: Path) -> None:
         """Nothing is loaded."""
 

@@ -89,6 +89,12 @@ class Host(Protocol):
         Inside `handed_over` the choice is recorded at once and the checkpoint loaded afterwards.
         """
 
+    def interrogators(self) -> dict[str, str]:
+        """The host's own taggers by name, each with what it says: "tags" or "sentences"."""
+
+    def interrogate(self, name: str, content: bytes) -> str:
+        """What one of them says of a picture (JPEG). Waits until nothing is being drawn."""
+
     def needs(self, path: Path) -> Problem | None:
         """Why that model cannot be removed now; None if it can."""
 

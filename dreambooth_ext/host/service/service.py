@@ -15,8 +15,9 @@ from ...core.messages.message import beside
 from ...core.runs.events import PROTOCOL
 from ...core.runs.run_folder import Run
 from ...core.version import __version__
-from ..captions import trained_captions
+from ..captions import tagging, trained_captions
 from ..captions.caption_editing import CaptionEditing
+from ..captions.tagging import Tagging
 from ..captions.word_check import WordCheck
 from ..downloads.downloads import Downloads
 from ..drawing.comparisons import Comparisons
@@ -83,6 +84,7 @@ class Service:
         self.verdicts = Verdicts(host, self.drawing, self.comparisons, self.run_index.find)
         self.idle_judge = IdleJudge(host, self.dispatcher, self.drawing, self.verdicts, self.maintenance)
         self.captions = CaptionEditing(host, self.sets)
+        self.tagging = Tagging(host, self.sets, self.drawing)
         self.words = WordCheck(host, self.drawing, self.runs_dir)
         self.downloads = Downloads(host, self.environment)
         self.pictures = PictureFolders(host, self.run_index, self.dispatcher, self.sets)
@@ -211,6 +213,12 @@ class Service:
     def captions_as_trained(self, values: Mapping[str, Any], start: int) -> dict[str, Any]:
         """The captions of a config as they will be trained (`trained_captions.trained`)."""
         return trained_captions.trained(complete_form(values, self.host, self.runs_dir), start)
+
+    def propose_captions(self, name: str, tagger: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Begin to let a tagger look at a set (`Tagging.start`)."""
+        if not tagger.startswith(tagging.HOSTS):
+            self.maintenance.check_ready()
+        return self.tagging.start(name, tagger, options)
 
     def draw_word(self, word: str, base: str) -> dict[str, Any]:
         """Begin to draw what a base makes of a word (`WordCheck.draw`)."""

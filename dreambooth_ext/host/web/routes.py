@@ -316,6 +316,20 @@ def table(s: Service) -> dict[str, Methods]:
                 slow=True,
             )
         },
+        "/captions/tag": {
+            "POST": Action(
+                lambda call: s.propose_captions(call.text("set"), call.text("tagger"), call.object("options")),
+                202,
+                "json",
+                slow=True,
+            )
+        },
+        "/captions/tag/{set}": {
+            "GET": show(s.tagging.status, "set"),
+            "DELETE": change(s.tagging.forget, "set"),
+        },
+        "/taggers": {"GET": Action(lambda call: s.tagging.list(), slow=True)},
+        "/taggers/about": {"POST": Action(lambda call: s.tagging.about(call.text("name")), body="json", slow=True)},
         "/word": {
             "POST": Action(lambda call: s.words.check(call.text("word"), call.text("base_model", "")), body="json")
         },

@@ -33,6 +33,7 @@ from ..hosts import options
 from ..hosts.host import Host
 from ..hosts.model_lists import checkpoints
 from ..hosts.publishing_targets import SD2
+from . import interrogation
 from .model_offload import Models, file_of, loaded_models, memory_manager, normal, reporting
 
 __all__ = ["Host", "WebUI"]
@@ -214,6 +215,12 @@ class WebUI:
                 go_back(before)
                 raise
         self.overwritten.discard(place)
+
+    def interrogators(self) -> dict[str, str]:
+        return {name: interrogation.KINDS[name] for name in interrogation.found()}
+
+    def interrogate(self, name: str, content: bytes) -> str:
+        return interrogation.interrogate(name, content)
 
     def needs(self, path: Path) -> Problem | None:
         if normal(path) != normal(self.current_base()):

@@ -64,6 +64,25 @@ def generate():
     for seed in range(int(given["num-images"])):
         drawn(pathlib.Path(given["out"]) / f"0_{seed}.png", (60 + 40 * seed, 80, 120), given["prompt"])
 
+def tag():
+    options = dict(word.removeprefix("--").partition("=")[::2] for word in words[1:])
+    place, out = pathlib.Path(words[0]), pathlib.Path(options["out"])
+    found = {}
+    out.parent.mkdir(exist_ok=True)
+    (out.parent / "words.json").write_text(json.dumps(words))
+    names = sorted(path.name for path in place.glob("*.png"))
+    try:
+        for done, name in enumerate(names):
+            found[name] = f"seen {name}"
+            print(f"Looking {done + 1}/{len(names)} (1 %)", file=sys.stderr, flush=True)
+            hold()
+    finally:
+        out.write_text(json.dumps({"tagger": pathlib.Path(options["tagger"]).name, "captions": found}))
+
+def tagger():
+    files = [{"name": words[1], "size": 7, "sha256": "ab"}]
+    print(json.dumps({"name": words[0], "licence": "apache-2.0", "size": 7, "files": files}))
+
 def verdict():
     drawing = Message("stages.drawing_to_judge")
     for line in (Message("stages.loading_to_judge"), *(f"{drawing} {n}/40 (8 %)" for n in (1, 2, 3))):
@@ -79,7 +98,8 @@ try:
     if (folder / "broken").exists():
         print("| a traceback", "error: model: it is damaged.", "Drawing 1/2 (50 %)", sep="\\n", file=sys.stderr)
         sys.exit(1)
-    {"compare": compare, "generate": generate, "verdict": verdict}[verb]()
+    verbs = {"compare": compare, "generate": generate, "tag": tag, "tagger": tagger, "verdict": verdict}
+    verbs[verb]()
 except KeyboardInterrupt:
     sys.exit(130)
 """

@@ -7,6 +7,7 @@ import { TEXTS } from "../shared/texts.js";
 import { Row } from "./row.js";
 import { Tools } from "./tools.js";
 import { legend } from "./as_trained.js";
+import { proposals } from "./tagging.js";
 
 const T = TEXTS.captioning;
 const ROWS = 60; // shown at once
@@ -36,6 +37,7 @@ export class CaptionEditor {
         this.status = element("span", { class: "db-quiet", role: "status" });
         this.problem = element("div", { class: "db-problem", role: "alert", hidden: true });
         this.notice = element("div", { class: "db-banner", hidden: true });
+        this.proposed = element("div", { hidden: true });
         this.filter = element("input", { type: "search", class: "db-input", placeholder: T.filter, "aria-label": T.filter, title: T.filterHelp, autocomplete: "off", spellcheck: "false" });
         const filtered = debounced(() => this.#draw(), 150);
         this.filter.addEventListener("input", () => ((this.most = ROWS), filtered()));
@@ -58,7 +60,7 @@ export class CaptionEditor {
         const dialog = openDialog(
             T.title, { class: "db-cap" },
             element("div", { class: "db-row db-cap-head" }, this.undo, this.redo, this.status, button(T.close, () => dialog.close(), { class: "db-small db-cap-close" })),
-            this.problem, this.notice, element("div", { class: "db-cap-columns" }, this.tools.element, main),
+            this.problem, this.notice, this.proposed, element("div", { class: "db-cap-columns" }, this.tools.element, main),
         );
         dialog.addEventListener("keydown", (event) => this.#onKey(event));
         return dialog;
@@ -127,6 +129,8 @@ export class CaptionEditor {
         const all = listing.pictures.length;
         fill(this.count, phrase(chosen.length < all ? T.shown : T.all, { count: chosen.length, all }));
         this.#drawSteps();
+        show(this.proposed, listing.proposals);
+        fill(this.proposed, listing.proposals ? proposals(this) : null);
         this.tools.refresh();
         this.#drawNotice();
     }
@@ -162,6 +166,23 @@ export class CaptionEditor {
             const body = { set: this.place.name, edit, ...(names ? { names } : {}) };
             const answer = await api.post(["captions"], body, SLOW);
             this.#tellCount(answer.changed.length);
+        });
+    }
+
+    /** Takes what a tagger proposed. @param {"empty" | "replace" | "before" | "after"} mode */
+    async take(mode) {
+        if (await this.change({ kind: "proposals", mode }, null)) await this.forgetProposals();
+    }
+
+    forgetProposals() {
+        return this.#doing(() => api.delete(["captions", "tag", this.place.name]));
+    }
+
+    /** Does something with the set, or with its copy where runs were queued with it; whether that worked. */
+    doingInSet(work) {
+        return this.#doing(async () => {
+            await this.#ownPlace();
+            await work(this.place.name);
         });
     }
 

@@ -2,6 +2,7 @@
 
 import { button, element, fill, memory, show, uniqueId } from "../shared/dom.js";
 import { phrase, plain } from "../shared/phrase.js";
+import { Tagging } from "./tagging.js";
 import { TEXTS } from "../shared/texts.js";
 
 const T = TEXTS.captioning;
@@ -14,7 +15,7 @@ export class Tools {
         this.editor = editor;
         this.most = TAGS;
         this.changing = []; // what rests where nothing may be changed
-        this.element = element("div", { class: "db-stack db-cap-tools" }, this.#replacing(), this.#tags(), this.#templates(), this.#ordering(), this.#table());
+        this.element = element("div", { class: "db-stack db-cap-tools" }, this.#replacing(), this.#tags(), this.#templates(), this.#ordering(), new Tagging(editor).element, this.#table());
     }
 
     #group(title, isOpen, ...children) {
